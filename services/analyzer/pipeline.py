@@ -1,0 +1,118 @@
+"""One video in, one analysis out.
+
+    probe ─▶ whole clip: decode ─▶ pose ─┬─▶ each action: decode ─▶ pose (deep only) ─┬─▶ measure ─▶ find ─▶ files
+                                         └────────────────────────────────────────────┘
+
+Quick looks at the first 30 s at 10 frames a second, once. Deep looks at all of it, then with a fresh landmarker at
+every frame around each action, where all events and metrics come from. Only landmarks grow with a video's length.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from services.analyzer.athlete import Box
+from services.analyzer.events import action_windows
+from services.analyzer.find import find
+from services.analyzer.measure import measure
+from services.analyzer.moments import key_frames
+from services.analyzer.overlay import blend, write_overlay
+from services.analyzer.pose import Posing
+from services.analyzer.probe import probe
+from services.analyzer.report import About, compose, render
+from services.analyzer.results import Results, Run, found, plain, summary
+from services.analyzer.sampling import Indices, every, on_grid
+from services.analyzer.series import Poses
+from services.analyzer.settings import Settings
+from services.analyzer.tables import records, write_frames
+from services.analyzer.viewing import Progress, Seen, Viewer, growing, share
+
+LEAST_FPS = 10
+QUICK_SECONDS = 30.0
+OVERLAY_FPS = 30.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked of an analysis. sample_fps: 1 to 30 frames looked at per second of video, never under 10."""
+
+    discipline: str = "batting"
+    sample_fps: int = LEAST_FPS
+    include_frames: bool = False
+    athlete_box: Box | None = None
+
+
+class Analysis:
+    """One video, opened once and analysed in one or two stages; each writes its four files into a folder.
+
+    Raises BadInput for a video that cannot be analysed and ModelFault without a model, both when it is made.
+    """
+
+    def __init__(self, source: Path, order: Order, settings: Settings, about: About) -> None:
+        self.order = order
+        self.settings = settings
+        self.about = about
+        self.video = probe(source, settings)
+        self.posing = Posing(settings.mediapipe_pose_model_path, settings.accelerator)
+        self.viewer = Viewer(self.video, self.posing, settings, order.athlete_box)
+        self._seen: Seen | None = None
+
+    def quick(self, out: Path, progress: Progress) -> Results:
+        """A provisional answer: one pass over the beginning."""
+        run, progress = self._run("quick"), growing(progress)
+        wanted = on_grid(self.video.times, LEAST_FPS, end=QUICK_SECONDS)
+        with run.timing("pose"):
+            self._seen = self.viewer.look(wanted, share(progress, 0.0, 0.8))
+        return self._conclude(self._seen, wanted, run, out, share(progress, 0.8, 1.0))
+
+    def deep(self, out: Path, progress: Progress) -> Results:
+        """The whole video, then each action at every frame. What a quick stage looked at already is not posed again."""
+        run, progress = self._run("deep"), growing(progress)
+        wanted = on_grid(self.video.times, max(LEAST_FPS, self.order.sample_fps))
+        seen = self._seen
+        if seen is None or not np.array_equal(seen.wanted, wanted):
+            with run.timing("pose"):
+                seen = self.viewer.look(wanted, share(progress, 0.0, 0.5))
+        with run.timing("close_up"):
+            windows = action_windows(seen.whole, self.order.discipline)
+            seen = self.viewer.look_closer(seen, windows, share(progress, 0.5, 0.75))
+        drawn = every(self.video.times, 0.0, float(self.video.times[-1]), OVERLAY_FPS)
+        return self._conclude(seen, drawn, run, out, share(progress, 0.75, 1.0))
+
+    def _run(self, stage: str) -> Run:
+        return Run(stage, self.posing.accelerator, self.posing.reason)
+
+    def _conclude(self, seen: Seen, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
+        """Landmarks in, files out; returns the results as filed. `drawn` are the frames of the overlay video."""
+        with run.timing("measure"):
+            measured = measure(seen.whole, seen.closeups, self.order.discipline)
+            findings = find(measured, self.order.discipline)
+            report = compose(measured, findings, self.order.discipline)
+        posed = blend(seen.whole, seen.closeups)
+        with run.timing("overlay"):
+            write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress)
+        damage = self.video.damage or seen.lost
+        pose_summary = {**summary(self.video, seen.whole, seen.people, damage), **found(measured), "run": run.as_dict()}
+        results: Results = plain(
+            {
+                "pose": {"pose_summary": pose_summary},
+                "metrics": {name: metric.as_dict() for name, metric in measured.metrics.items()},
+                "findings": findings,
+                "report": report,
+            }
+        )
+        pictures_of_it = key_frames(self.video, posed, results, self.settings)
+        page = render(results, seen.whole, seen.closeups, pictures_of_it, self.about)
+        (out / "report.html").write_text(page, encoding="utf-8")
+        write_frames(seen.whole, out / "frames.parquet")
+        return self._file(results, seen.whole, out)
+
+    def _file(self, results: Results, whole: Poses, out: Path) -> Results:
+        """Write results.json, with frames where they were asked for."""
+        if self.order.include_frames:
+            results = {**results, "pose": {**results["pose"], "frames": plain(records(whole))}}
+        text = json.dumps(results, ensure_ascii=False, allow_nan=False)
+        (out / "results.json").write_text(text, encoding="utf-8")
+        return results

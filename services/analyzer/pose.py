@@ -1,0 +1,197 @@
+"""Finds the athlete's landmarks in pictures, one after the other.
+
+MediaPipe's PoseLandmarker in VIDEO mode follows a box from frame to frame: one landmarker per run of frames, never
+shared between two, times strictly increasing. On a GPU where one is wanted and works, else on the CPU; why is kept.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import mediapipe as mp
+import numpy as np
+from mediapipe.tasks.python.core.base_options import BaseOptions
+from mediapipe.tasks.python.vision import PoseLandmarker, PoseLandmarkerOptions
+from mediapipe.tasks.python.vision.core.vision_task_running_mode import VisionTaskRunningMode
+
+from services.analyzer.decode import RGB, Picture
+from services.analyzer.faults import ModelFault
+from services.analyzer.model import verified
+from services.analyzer.series import LANDMARKS, Floats, Poses
+from services.analyzer.settings import Accelerator
+
+# Where Linux shows a GPU to a container.
+GPU_NODES = (Path("/dev/nvidia0"), Path("/dev/dri/renderD128"))
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person in a picture. image: (33, 2) shares of its width and height; world: (33, 3) m; visibility: (33,)."""
+
+    image: Floats
+    world: Floats
+    visibility: Floats
+
+
+# Of the people in each picture, at these seconds, the athlete or nobody.
+Choose = Callable[[list[list[Person]], list[float]], list[Person | None]]
+
+
+class PoseEstimator(Protocol):
+    """Whatever can find people in successive pictures of one video."""
+
+    def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
+        """The people in the picture, the one followed first."""
+        ...
+
+
+class Landmarker:
+    """MediaPipe's full pose model, following people through one run of frames. Use it in a `with`."""
+
+    mode = VisionTaskRunningMode.VIDEO
+
+    def __init__(self, model: Path, delegate: BaseOptions.Delegate, most_people: int = 1) -> None:
+        options = PoseLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(model), delegate=delegate),
+            running_mode=self.mode,
+            num_poses=most_people,
+        )
+        self._landmarker: Any = PoseLandmarker.create_from_options(options)
+        self._last_ms = -1
+
+    def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
+        """Whom it sees, at most as many as it was made for.
+
+        Equal or decreasing milliseconds, which MediaPipe refuses, are moved on by one.
+        """
+        self._last_ms = max(self._last_ms + 1, round(time_seconds * 1000))
+        return _people(self._landmarker.detect_for_video(_image(rgb), self._last_ms))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._landmarker.close()
+
+
+class Glance(Landmarker):
+    """The same model for pictures far apart in time: where the last one showed somebody says nothing about the next."""
+
+    mode = VisionTaskRunningMode.IMAGE
+
+    def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
+        """Whom it sees, in no promised order."""
+        return _people(self._landmarker.detect(_image(rgb)))
+
+
+class Lookout:
+    """Looks up every few seconds to see whether the athlete is alone, which a model that follows one cannot tell."""
+
+    def __init__(self, estimator: PoseEstimator, every_seconds: float) -> None:
+        self._estimator = estimator
+        self._every_seconds = every_seconds
+        self.most_people = 0
+
+    def noting(self, pictures: Iterable[Picture]) -> Generator[Picture, None, None]:
+        """The same pictures, up to the first on which there is a crowd."""
+        next_look = 0.0
+        for picture in pictures:
+            if picture.time_seconds >= next_look:
+                next_look = picture.time_seconds + self._every_seconds
+                self.most_people = max(self.most_people, len(self._estimator.estimate(picture.rgb, next_look)))
+                if self.most_people > 1:
+                    return
+            yield picture
+
+
+class Posing:
+    """Makes landmarkers, all on the accelerator that a warm-up frame has proved.
+
+    accelerator: "gpu" or "cpu", the one in use; reason: why that one.
+    """
+
+    def __init__(self, model: Path, wanted: Accelerator) -> None:
+        """Raises ModelFault where the model is missing, is not the pinned one, or does not load."""
+        self._model = verified(model)
+        self._delegate = BaseOptions.Delegate.CPU
+        self.accelerator = "cpu"
+        self.reason = self._settle(wanted)
+
+    def fresh(self, most_people: int = 1, kind: type[Landmarker] = Landmarker) -> Landmarker:
+        """A landmarker that has seen nothing yet. Looking for more than one person costs half as much again."""
+        try:
+            return kind(self._model, self._delegate, most_people)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ModelFault(_first_line(error)) from error
+
+    def _settle(self, wanted: Accelerator) -> str:
+        if wanted is Accelerator.cpu:
+            return "a CPU was asked for"
+        if wanted is Accelerator.auto and not any(node.exists() for node in GPU_NODES):
+            return "this machine shows no GPU"
+        try:
+            _warm_up(self._model, BaseOptions.Delegate.GPU)
+        except (RuntimeError, ValueError, OSError) as error:
+            return f"the GPU could not be used: {_first_line(error)}"
+        self._delegate, self.accelerator = BaseOptions.Delegate.GPU, "gpu"
+        return "a GPU is there and posed a first picture"
+
+
+def first(crowd: list[list[Person]], times: list[float]) -> list[Person | None]:
+    """The person followed first of each picture."""
+    return [people[0] if people else None for people in crowd]
+
+
+def watch(
+    estimator: PoseEstimator, pictures: Iterable[Picture], width: int, height: int, choose: Choose = first
+) -> Poses:
+    """Pose all pictures of one run, in order. Landmarks come out in pixels of a picture of width x height."""
+    nobody = Person(np.full((33, 2), np.nan), np.full((33, 3), np.nan), np.full(33, np.nan))
+    times: list[float] = []
+    crowd: list[list[Person]] = []
+    for picture in pictures:
+        crowd.append(estimator.estimate(picture.rgb, picture.time_seconds))
+        times.append(picture.time_seconds)
+    rows = [person or nobody for person in choose(crowd, times)]
+    shape = (len(rows), len(LANDMARKS))
+    return Poses(
+        times=np.array(times, dtype=float),
+        image=np.array([row.image for row in rows], dtype=float).reshape(*shape, 2) * (width, height),
+        world=np.array([row.world for row in rows], dtype=float).reshape(*shape, 3),
+        visibility=np.array([row.visibility for row in rows], dtype=float).reshape(shape),
+        people=np.array([len(people) for people in crowd], dtype=float),
+        width=width,
+        height=height,
+    )
+
+
+def _warm_up(model: Path, delegate: BaseOptions.Delegate) -> None:
+    """A delegate may be created and fail at its first picture only."""
+    with Landmarker(model, delegate) as landmarker:
+        landmarker.estimate(np.zeros((256, 256, 3), dtype=np.uint8), 0.0)
+
+
+def _image(rgb: RGB) -> mp.Image:
+    return mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)
+
+
+def _people(found: Any) -> list[Person]:
+    return [_person(*pair) for pair in zip(found.pose_landmarks, found.pose_world_landmarks, strict=True)]
+
+
+def _person(image: list[Any], world: list[Any]) -> Person:
+    return Person(
+        image=np.array([(p.x, p.y) for p in image]),
+        world=np.array([(p.x, p.y, p.z) for p in world]),
+        visibility=np.array([p.visibility for p in image]),
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong in the end: MediaPipe puts the names of all its nodes before it."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.rsplit("; ", 1)[-1][:200]

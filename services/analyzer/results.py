@@ -1,0 +1,132 @@
+"""Puts what was found into the one shape that clients read; what JSON cannot hold (NaN, infinity) becomes null."""
+
+import importlib.metadata
+import json
+import math
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from services.analyzer.measure import Measurements
+from services.analyzer.model import NAME
+from services.analyzer.probe import Video
+from services.analyzer.series import Poses
+
+Results = dict[str, Any]
+# The row in the database holds less than this; per-frame data are files.
+MOST_ROW_BYTES = 64 * 1024
+PACKAGES = ("mediapipe", "av", "numpy", "scipy", "opencv-contrib-python")
+
+
+@dataclass
+class Run:
+    """How an analysis went: the stage, the accelerator and why that one, and the seconds each step took."""
+
+    stage: str
+    accelerator: str
+    accelerator_reason: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timing(self, step: str) -> Iterator[None]:
+        """Add the wall time of the block to a step."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
+
+    def as_dict(self) -> dict[str, Any]:
+        """For pose_summary, with the process's peak memory so far and the versions of what computed the numbers."""
+        return {
+            "stage": self.stage,
+            "provisional": self.stage == "quick",
+            "accelerator": self.accelerator,
+            "accelerator_reason": self.accelerator_reason,
+            "seconds": {step: round(seconds, 3) for step, seconds in self.seconds.items()},
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "versions": versions(),
+        }
+
+
+def versions() -> dict[str, str]:
+    """What a number may depend on beside the video."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def summary(video: Video, whole: Poses, people: int, damage: str | None) -> dict[str, Any]:
+    """What pictures and landmarks alone decide of pose_summary.
+
+    people: the most seen at once. damage: a sentence, None where nothing is broken.
+    """
+    seen = int(whole.detected.sum())
+    return {
+        "total_frames": len(video.pts),
+        "sampled_frames": len(whole),
+        "frames_with_pose": seen,
+        "detection_rate_percent": round(100 * seen / len(whole), 1) if len(whole) else 0.0,
+        "video_fps": round(video.fps, 3),
+        "declared_fps": video.declared_fps,
+        "model": NAME,
+        "width": video.width,
+        "height": video.height,
+        "rotation_degrees": video.rotation_degrees,
+        "duration_seconds": round(video.duration_seconds, 3),
+        "container": video.container,
+        "codec": video.codec,
+        "damaged": damage is not None,
+        "damage": damage,
+        "people_in_view": people,
+    }
+
+
+def found(measured: Measurements) -> dict[str, Any]:
+    """The part of pose_summary that was measured."""
+    return {
+        "front_leg": measured.front_leg,
+        "throwing_arm": measured.throwing_arm,
+        "reliability": measured.reliability,
+        "actions": measured.actions,
+        "notes": list(measured.notes),
+        "events": [event.as_dict() for event in measured.events],
+    }
+
+
+def plain(value: Any) -> Any:
+    """The same value for JSON: NumPy's scalars and arrays as Python's, NaN and infinities as None."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def row_copy(results: Results) -> Results:
+    """What goes into the database's row: without frames, and with less evidence if that is what makes it too large."""
+    row: Results = {**results, "pose": {"pose_summary": results["pose"]["pose_summary"]}}
+    for most in (20, 5, 1, 0):
+        if len(json.dumps(row).encode()) < MOST_ROW_BYTES:
+            break
+        metrics = {name: _with_evidence(metric, most) for name, metric in row["metrics"].items()}
+        row = {**row, "metrics": metrics}
+    return row
+
+
+def _with_evidence(metric: dict[str, Any], most: int) -> dict[str, Any]:
+    return {**metric, "evidence": metric.get("evidence", [])[:most]}

@@ -1,0 +1,49 @@
+"""What the analyzer is told from outside, read once; a missing or wrong setting names itself."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from services.settings import Settings as Shared
+
+BUILT_MODEL = Path(__file__).parents[2] / "build" / "model" / "pose_landmarker_full.task"
+
+
+class Accelerator(StrEnum):
+    """Where poses may be estimated: `auto` takes a GPU if the machine shows one."""
+
+    auto = "auto"
+    gpu = "gpu"
+    cpu = "cpu"
+
+
+class Limits(Shared):
+    """What one video may cost before it is refused: a small file can hide a very large picture."""
+
+    max_video_bytes: PositiveInt = 5 * 1024**3
+    max_video_pixels: PositiveInt = 4096 * 2304
+    max_video_seconds: PositiveFloat = 1800.0
+    max_video_frames: PositiveInt = 432_000
+    max_decode_seconds: PositiveFloat = 3600.0
+
+
+class Settings(Limits):
+    """Everything an analysis needs to know beside the video."""
+
+    mediapipe_pose_model_path: Path = Field(default=BUILT_MODEL, validation_alias="MEDIAPIPE_POSE_MODEL_PATH")
+    accelerator: Accelerator = Accelerator.auto
+
+
+class WorkerSettings(Settings):
+    """And what a pod needs to know beside that: whom to report to, and by which token it is told from other pods.
+
+    Endpoints are host:port.
+    """
+
+    jobs_endpoint: str
+    upload_endpoint: str
+    token_file: Path
+    # How long to wait for `jobs` before there is a lease, and for S3 at each file.
+    start_patience_seconds: PositiveFloat = 60.0
+    transfer_patience_seconds: PositiveFloat = 300.0

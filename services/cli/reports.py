@@ -1,0 +1,46 @@
+"""What an analysis leaves: fetched into a folder, and shown."""
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+
+from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_FAILED, Job
+from crease.upload.v1.upload_pb2 import SignDownloadRequest
+from services.cli import analyze, show, transfer
+from services.cli.client import Services
+from services.cli.trouble import USAGE, Trouble
+
+REPORT = "report.html"
+WANTED = (REPORT, "results.json")
+
+
+def deliver(services: Services, job: Job, folder: Path | None) -> None:
+    """Fetches what there is, says where it lies, and opens it where there is a screen. Raises Trouble."""
+    report = fetch(services, job, folder or Path(f"crease-report-{job.job_id}"))
+    show.report(report)
+    if sys.stdout.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        webbrowser.open(report.resolve().as_uri())
+
+
+def check(job: Job) -> None:
+    """Raises Trouble for a job that has no result yet, or none at all."""
+    if not job.results.fields:
+        if job.status in (JOB_STATUS_FAILED, JOB_STATUS_CANCELLED):
+            raise analyze.ended_badly(job)
+        raise Trouble(f"Job {job.job_id} has no result yet: {show.stage_words(job)}, {job.progress_pct} %.")
+
+
+def fetch(services: Services, job: Job, folder: Path) -> Path:
+    """Fetches report and results; returns the path of the report. Raises Trouble."""
+    there = {artifact.name for artifact in job.artifacts}
+    if REPORT not in there:
+        raise Trouble(f"Job {job.job_id} has results but no {REPORT}.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Trouble(f"{folder} cannot be used: {error.strerror}.", USAGE) from None
+    for name in filter(there.__contains__, WANTED):
+        signed = services.call(services.uploads.SignDownload, SignDownloadRequest(job_id=job.job_id, name=name)).get
+        transfer.fetch(signed.method, signed.url, signed.headers, folder / name)
+    return folder / REPORT

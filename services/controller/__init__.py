@@ -1,0 +1,1 @@
+"""Holds one cluster: runs exactly one thing for each launch; no database, no S3."""

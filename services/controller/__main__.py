@@ -1,0 +1,58 @@
+"""`python -m services.controller`: wires the controller and runs it until it is told to stop."""
+
+import asyncio
+import os
+
+import grpc.aio
+
+from services import logs
+from services.auth import Caller, Verifier
+from services.clients import CHANNEL_OPTIONS
+from services.controller.jobs import Jobs
+from services.controller.local import LocalLauncher
+from services.controller.reconcile import Reconciler
+from services.controller.settings import Settings
+from services.errors import Denied
+from services.serving import Edge, serve
+
+
+def main() -> None:
+    """Exit code 0 after SIGTERM or SIGINT; the analyses keep running."""
+    settings = Settings.load()
+    asyncio.run(run(settings, logs.configure("controller", settings.log_level)))
+
+
+async def run(settings: Settings, log: logs.Logger) -> None:
+    """Serves health and reconciles side by side; if one breaks, both end."""
+    edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
+    async with (
+        grpc.aio.insecure_channel(settings.jobs_endpoint, options=CHANNEL_OPTIONS) as channel,
+        asyncio.TaskGroup() as group,
+    ):
+        jobs = Jobs(channel, settings.token_file, settings.cluster)
+        reconciler = Reconciler(settings, _launcher(settings), jobs, log)
+        group.create_task(reconciler.run())
+        await serve(settings, edge, lambda _: None, (), log)
+        reconciler.stop()
+
+
+def _launcher(settings: Settings) -> LocalLauncher:
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        "CREASE_JOBS_ENDPOINT": settings.jobs_endpoint,
+        "CREASE_UPLOAD_ENDPOINT": settings.upload_endpoint,
+    }
+    if settings.mediapipe_pose_model_path:
+        environment["MEDIAPIPE_POSE_MODEL_PATH"] = str(settings.mediapipe_pose_model_path.resolve())
+    return LocalLauncher(
+        settings.state_folder.resolve(), settings.analyzer_command, environment, settings.issuer_folder
+    )
+
+
+def _refuse(method: str, caller: Caller | None) -> None:
+    raise Denied(f"{method} is not for {caller or 'anybody'}", reason="NO_SUCH_RIGHT")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What the controller asks of `jobs`, each call with a time limit and the controller's own token."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import grpc.aio
+
+from crease.analysis.v1.launch_pb2 import (
+    ConfirmLaunchRequest,
+    Ending,
+    EndLaunchRequest,
+    Launch,
+    ListLaunchesRequest,
+    OpenLaunchesRequest,
+)
+from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
+from crease.events.v1.event_pb2 import Event, WatchEventsRequest
+from crease.events.v1.event_pb2_grpc import EventServiceStub
+from services import auth
+from services.controller.launcher import Seen
+
+CALL_SECONDS = 5.0
+PAGE = 200
+MOST_AT_ONCE = 1000
+
+
+class Jobs:
+    """Every method raises grpc.RpcError, and OSError where the token cannot be read. All may be repeated."""
+
+    def __init__(self, channel: grpc.aio.Channel, token_file: Path, cluster: str) -> None:
+        self._launches = LaunchServiceStub(channel)
+        self._events = EventServiceStub(channel)
+        self._token_file = token_file
+        self._cluster = cluster
+
+    async def open_launches(self, capacity: int) -> Sequence[Launch]:
+        """Launches to run now, at most `capacity`."""
+        request = OpenLaunchesRequest(cluster=self._cluster, capacity=min(capacity, MOST_AT_ONCE))
+        reply = await self._launches.OpenLaunches(request, timeout=CALL_SECONDS, metadata=self._proof())
+        return reply.launches
+
+    async def list_launches(self) -> Sequence[Launch]:
+        """All open launches of this cluster: the whole list or an error, never a part of it."""
+        launches: list[Launch] = []
+        token = ""
+        while True:
+            request = ListLaunchesRequest(cluster=self._cluster, page_size=PAGE, page_token=token)
+            page = await self._launches.ListLaunches(request, timeout=CALL_SECONDS, metadata=self._proof())
+            launches += page.launches
+            token = page.next_page_token
+            if not token:
+                return launches
+
+    async def confirm(self, launch: Launch, seen: Seen) -> None:
+        """Says what runs for the launch."""
+        request = ConfirmLaunchRequest(
+            job_id=launch.job_id,
+            launch_no=launch.launch_no,
+            kubernetes_uid=seen.uid,
+            placed_on=seen.placed_on,
+            placement_reason=seen.placement_reason,
+        )
+        await self._launches.ConfirmLaunch(request, timeout=CALL_SECONDS, metadata=self._proof())
+
+    async def end(self, launch: Launch, ending: Ending.ValueType, message: str) -> None:
+        """Says how the launch ended."""
+        request = EndLaunchRequest(job_id=launch.job_id, launch_no=launch.launch_no, ending=ending, message=message)
+        await self._launches.EndLaunch(request, timeout=CALL_SECONDS, metadata=self._proof())
+
+    async def events(self, after: str) -> AsyncIterator[Event]:
+        """Every event after that one, then new ones, without end."""
+        async for event in self._events.WatchEvents(WatchEventsRequest(after=after), metadata=self._proof()):
+            yield event
+
+    def _proof(self) -> tuple[tuple[str, str]]:
+        return (auth.bearer(self._token_file),)

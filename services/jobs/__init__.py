@@ -1,0 +1,1 @@
+"""Holds the database: the state machine, events, results; no S3, no cluster."""

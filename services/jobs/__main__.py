@@ -1,0 +1,90 @@
+"""`python -m services.jobs` serves; `… migrate` brings the database up to date; `… relay` sends to SQS."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import alembic.command
+import alembic.config
+import grpc.aio
+import sqlalchemy as sa
+
+from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
+from crease.events.v1 import event_pb2, event_pb2_grpc
+from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
+from services import logs
+from services.auth import Verifier
+from services.jobs import rights, sweep
+from services.jobs.bell import Bell
+from services.jobs.database import Database, open_engine, translate, url
+from services.jobs.event_service import EventService
+from services.jobs.intake_service import IntakeService
+from services.jobs.job_service import JobService
+from services.jobs.launch_service import LaunchService
+from services.jobs.session_service import SessionService
+from services.jobs.settings import DatabaseSettings, JobsSettings
+from services.rights import Rights
+from services.serving import Edge, serve
+
+SERVICES = [
+    service
+    for file in (session_pb2, job_pb2, launch_pb2, event_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+]
+
+
+def migrate(database_url: str, revision: str = "head") -> None:
+    """Upgrades the database to a revision. Two at once wait for each other."""
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    engine = sa.create_engine(url(database_url))
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, revision)
+    engine.dispose()
+
+
+async def run(settings: JobsSettings) -> None:
+    """Serves until told to stop, and sweeps meanwhile; if one breaks, both end."""
+    log = logs.configure("jobs", settings.log_level)
+    database = Database(open_engine(settings.database_url.get_secret_value(), settings.pool_size))
+    verifier = Verifier(settings.issuers, settings.audience)
+    bell = Bell(settings.poll_seconds)
+
+    def add(server: grpc.aio.Server) -> None:
+        session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database), server)
+        people = JobService(database, bell, settings.limits, deep_enabled=settings.deep_enabled)
+        job_pb2_grpc.add_JobServiceServicer_to_server(people, server)
+        intake = IntakeService(database, verifier, bell, deep_enabled=settings.deep_enabled)
+        job_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
+        launch_pb2_grpc.add_LaunchServiceServicer_to_server(LaunchService(database, settings, bell), server)
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, bell), server)
+
+    table = Rights(rights.TABLE, SERVICES)
+    edge = Edge(verifier, table, translate, log, write_seconds=settings.write_seconds)
+    try:
+        async with asyncio.TaskGroup() as group:
+            sweeping = group.create_task(sweep.run(database, settings, bell, log))
+            await serve(settings, edge, add, tuple(service.full_name for service in SERVICES), log)
+            sweeping.cancel()
+    finally:
+        await database.close()
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case []:
+            asyncio.run(run(JobsSettings.load()))
+        case ["migrate"]:
+            migrate(DatabaseSettings.load().database_url.get_secret_value())
+        case ["relay"]:
+            # The server's image holds no boto3.
+            from services.jobs import relay
+
+            relay.main()
+        case _:
+            raise SystemExit("usage: python -m services.jobs [migrate | relay]")
+
+
+if __name__ == "__main__":
+    main()

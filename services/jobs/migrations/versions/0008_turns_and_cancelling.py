@@ -1,0 +1,86 @@
+"""What fairness and cancelling are read from: whose a job is, whether a launch of it is open, since when it shall end.
+
+The first two are kept by triggers, so that they are true whoever writes, an older program included.
+"""
+
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+INDEXES = {
+    # Who waits, owner by owner, and the oldest of each first.
+    "jobs_in_turn": "(owner, queued_at, id) WHERE status = 'queued' AND NOT launched",
+    "jobs_launched": "(owner) WHERE launched",
+}
+
+
+def upgrade() -> None:
+    op.execute("""
+        ALTER TABLE video_analysis_jobs
+            ADD COLUMN owner text COLLATE "C" NOT NULL DEFAULT '',
+            ADD COLUMN launched boolean NOT NULL DEFAULT false,
+            ADD COLUMN cancel_requested_at timestamptz
+    """)
+    _triggers()
+    # No launch opens or ends meanwhile: creating its trigger holds the table.
+    op.execute("""
+        UPDATE video_analysis_jobs SET launched = true FROM launches
+        WHERE launches.job_id = video_analysis_jobs.id AND launches.ended_at IS NULL
+    """)
+    with op.get_context().autocommit_block():
+        op.execute("""
+            UPDATE video_analysis_jobs SET owner = owner_type || '/' || owner_id FROM video_sessions
+            WHERE video_sessions.id = session_id AND owner = ''
+              AND status IN ('queued', 'quick_running', 'quick_done', 'deep_running')
+        """)
+        for name, columns in INDEXES.items():
+            op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON video_analysis_jobs {columns}")
+
+
+def _triggers() -> None:
+    op.execute("""
+        CREATE OR REPLACE FUNCTION video_analysis_job_stamp() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF TG_OP = 'UPDATE' THEN
+                -- That a launch has ended is no news of the job; what follows from it is.
+                IF NEW.launched = OLD.launched OR NEW.launch_count <> OLD.launch_count THEN
+                    NEW.version := OLD.version + 1;
+                    NEW.updated_at := clock_timestamp();
+                END IF;
+                -- Brought back by hand, it is a job like any other.
+                IF OLD.status = 'cancelled' AND NEW.status <> 'cancelled' THEN
+                    NEW.cancel_requested_at := NULL;
+                END IF;
+            END IF;
+            IF NEW.status = 'queued' AND (TG_OP = 'INSERT' OR OLD.status <> 'queued') THEN
+                NEW.queued_at := clock_timestamp();
+            END IF;
+            IF NEW.owner = '' AND (TG_OP = 'INSERT' OR NEW.status = 'queued') THEN
+                SELECT owner_type || '/' || owner_id INTO NEW.owner FROM video_sessions WHERE id = NEW.session_id;
+            END IF;
+            RETURN NEW;
+        END $$
+    """)
+    op.execute("""
+        CREATE FUNCTION launch_opened_or_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE
+            is_open boolean := TG_OP <> 'DELETE' AND NEW.ended_at IS NULL;
+        BEGIN
+            UPDATE video_analysis_jobs SET launched = is_open
+            WHERE id = coalesce(NEW.job_id, OLD.job_id) AND launched <> is_open;
+            RETURN NULL;
+        END $$
+    """)
+    op.execute("""
+        CREATE TRIGGER opened AFTER INSERT ON launches
+        FOR EACH ROW WHEN (NEW.ended_at IS NULL) EXECUTE FUNCTION launch_opened_or_ended()
+    """)
+    op.execute("""
+        CREATE TRIGGER ended AFTER UPDATE OF ended_at ON launches
+        FOR EACH ROW WHEN (OLD.ended_at IS DISTINCT FROM NEW.ended_at) EXECUTE FUNCTION launch_opened_or_ended()
+    """)
+    op.execute("""
+        CREATE TRIGGER deleted AFTER DELETE ON launches
+        FOR EACH ROW WHEN (OLD.ended_at IS NULL) EXECUTE FUNCTION launch_opened_or_ended()
+    """)

@@ -1,0 +1,59 @@
+"""What `jobs` must be told."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
+
+from services.jobs.turns import Limits
+from services.settings import ServerSettings, Settings
+
+
+class DatabaseSettings(Settings):
+    # postgresql://user:password@host:port/name
+    database_url: SecretStr
+
+
+class RelaySettings(DatabaseSettings):
+    # Empty: nothing is sent to SQS.
+    queue_url: str = Field("", validation_alias="SQS_VIDEO_ANALYSIS_QUEUE_URL")
+    region: str = Field("", validation_alias="AWS_REGION", validate_default=True)
+    # Another server than AWS's.
+    sqs_endpoint: str = ""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # How often new events are looked for.
+    poll_seconds: PositiveFloat = 0.25
+
+    @field_validator("region")
+    @classmethod
+    def _is_given_for_a_queue(cls, region: str, info: ValidationInfo) -> str:
+        if info.data.get("queue_url") and not region:
+            raise ValueError("a queue needs a region")
+        return region
+
+
+class JobsSettings(DatabaseSettings, ServerSettings):
+    deep_enabled: bool = Field(True, validation_alias="COACH_PLUS_DEEP_ANALYSIS_ENABLED")
+    # Connections that this process may hold.
+    pool_size: PositiveInt = 10
+    # A launch that was offered and not confirmed for this long is offered again.
+    confirm_seconds: PositiveFloat = 30.0
+    # A lease that was not renewed for this long is lost.
+    lease_seconds: PositiveFloat = 30.0
+    # How many launches may be open at once, of all owners together and of one; 0: any number.
+    max_open_launches: NonNegativeInt = 0
+    max_open_launches_per_owner: NonNegativeInt = 0
+    # Uploads never completed fail after this long.
+    upload_ttl_seconds: PositiveFloat = 86400.0
+    # How often expired uploads and lost leases are looked for.
+    sweep_seconds: PositiveFloat = 1.0
+    # Events are kept for this long, and until the relay has sent them.
+    event_ttl_seconds: PositiveFloat = 604800.0
+    # A stream whose client makes no room for the next message in this time is dropped.
+    write_seconds: PositiveFloat = 30.0
+    # How often watchers look for what other replicas changed.
+    poll_seconds: PositiveFloat = 0.25
+
+    @property
+    def limits(self) -> Limits:
+        """How many launches may be open."""
+        return Limits(self.max_open_launches, self.max_open_launches_per_owner)

@@ -1,0 +1,94 @@
+"""Whose turn it is: owners take turns, so that one who queues ten thousand jobs does not delay another's first.
+
+A waiting job's place is the number of its owner's open launches plus its rank in its owner's queue, oldest first; at
+the same place the oldest comes first. The queue is never sorted: an index (owner, queued_at, id) is probed once for
+each owner who waits, and read on only for the owners who come first. Nobody after the first n owners can hold one of
+the first n places.
+
+No transaction waits for another here, unless there are limits: those are counted, so whoever counts goes alone.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+# How many are looked for at once; more cost more than their share.
+ROUND = 64
+# How many more are looked at than are wanted, since another may hold some of them.
+SPARE = 16
+# Any number that no other lock has.
+_ALONE = 0x7475726E73
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many launches may be open, of all owners together and of one. 0: any number."""
+
+    all: int = 0
+    of_owner: int = 0
+
+
+@dataclass(frozen=True)
+class Open:
+    """How many launches are open, of all owners together and of one."""
+
+    all: int
+    of_owner: int
+
+
+async def next_jobs(connection: AsyncConnection, most: int, limits: Limits) -> list[UUID]:
+    """Up to `most`, at most ROUND, of the queued jobs without an open launch whose turn it is; their rows are held.
+
+    Fewer does not mean that no more wait. None: there is nothing to open now.
+    """
+    if limits.all or limits.of_owner:
+        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ALONE)))
+    if limits.all:
+        most = min(most, limits.all - (await opened(connection, "")).all)
+    if most <= 0:
+        return []
+    take = min(most, ROUND)
+    values = {"take": take, "look": take + SPARE, "limit": limits.of_owner or 2**31 - 1}
+    return list((await connection.execute(_NEXT, values)).scalars())
+
+
+async def opened(connection: AsyncConnection, owner: str) -> Open:
+    """How many launches are open now."""
+    row = (await connection.execute(_OPENED, {"owner": owner})).one()
+    return Open(row.all_owners, row.of_owner)
+
+
+_OPENED = sa.text("""
+    SELECT count(*) AS all_owners, count(*) FILTER (WHERE owner = :owner) AS of_owner
+    FROM video_analysis_jobs WHERE launched
+""")
+
+# `own_rank` counts from 1. Where as many owners wait as are looked at, no place beyond the last of their heads is
+# needed, and nobody's queue is read beyond it. The last WHERE is asked again of a row that another has just let go of.
+_WAITS = "status = 'queued' AND NOT launched AND (not_before IS NULL OR not_before <= statement_timestamp())"
+_NEXT = sa.text(f"""
+    WITH RECURSIVE heads AS (
+        (SELECT owner, queued_at, id FROM video_analysis_jobs WHERE {_WAITS} ORDER BY owner, queued_at, id LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM heads, LATERAL (
+            SELECT owner, queued_at, id FROM video_analysis_jobs WHERE {_WAITS} AND owner > heads.owner
+            ORDER BY owner, queued_at, id LIMIT 1) AS next),
+    busy AS (SELECT owner, count(*) AS open FROM video_analysis_jobs WHERE launched GROUP BY owner),
+    first AS (
+        SELECT owner, coalesce(open, 0) AS open FROM heads LEFT JOIN busy USING (owner)
+        WHERE coalesce(open, 0) < :limit ORDER BY open, queued_at, id LIMIT :look),
+    reaching AS (
+        SELECT owner, open, least(:limit - open, CASE
+            WHEN count(*) OVER () = :look THEN max(open) OVER () + 1 - open ELSE :look END) AS reach FROM first),
+    candidates AS (
+        SELECT own.id, own.queued_at, reaching.open + own.own_rank AS place FROM reaching, LATERAL (
+            SELECT id, queued_at, row_number() OVER (ORDER BY queued_at, id) AS own_rank FROM video_analysis_jobs
+            WHERE {_WAITS} AND owner = reaching.owner ORDER BY queued_at, id LIMIT reaching.reach) AS own
+        ORDER BY place, queued_at, id LIMIT :look)
+    SELECT job.id FROM candidates JOIN video_analysis_jobs AS job USING (id)
+    WHERE job.status = 'queued' AND NOT job.launched
+    ORDER BY candidates.place, candidates.queued_at, job.id LIMIT :take
+    FOR UPDATE OF job SKIP LOCKED
+""")  # noqa: S608 (put together from constants)

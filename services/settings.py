@@ -1,0 +1,62 @@
+"""Settings come from the environment, once, typed. A missing or wrong one stops the program and names itself."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Json, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Fields are read from `CREASE_<FIELD>`, or from their alias where operators already know another name."""
+
+    model_config = SettingsConfigDict(env_prefix="CREASE_", extra="ignore", populate_by_name=True, frozen=True)
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings, or exit code 78 with one line for each culprit."""
+        try:
+            return cls()
+        except ValidationError as error:
+            for fault in error.errors():
+                print(f"{cls._variable(str(fault['loc'][0]))}: {fault['msg']}", file=sys.stderr)  # noqa: T201 (before logs exist)
+            raise SystemExit(78) from None
+
+    @classmethod
+    def _variable(cls, field: str) -> str:
+        return f"CREASE_{field.upper()}" if field in cls.model_fields else field
+
+
+class Issuer(BaseModel):
+    """Whose tokens are believed, and for what.
+
+    `people`: an identity provider; its claims are `sub`, `role`, `org_id` and `features`.
+    `cluster`: a Kubernetes API server, or the laptop's own issuer; `subjects` says which ServiceAccount is which
+    program.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["people", "cluster"]
+    issuer: str
+    # http(s)://… or file:///…
+    jwks_url: str
+    subjects: dict[str, Literal["upload", "controller", "analyzer"]] = {}
+
+
+class ServerSettings(Settings):
+    """What every gRPC server needs."""
+
+    # host:port
+    listen: str = "127.0.0.1:50051"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    audience: str = "crease"
+    # A JSON list of issuers.
+    issuers: Annotated[Json[tuple[Issuer, ...]], NoDecode]
+    # PEM files. Given, the server speaks TLS; with a client CA it asks clients for a certificate too.
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    # Seconds that running calls get to finish when the server is told to stop.
+    drain_seconds: float = 10.0

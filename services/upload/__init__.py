@@ -1,0 +1,1 @@
+"""Holds the S3 credentials: presigning, preflight, deletion; no database, no cluster."""

@@ -1,0 +1,77 @@
+"""What a request may ask for; the first field that asks for something else is named."""
+
+import math
+import re
+from collections.abc import Sequence
+from uuid import UUID
+
+from crease.jobs.v1 import job_pb2
+from crease.upload.v1 import upload_pb2
+from services.errors import Invalid
+
+VIDEO_TYPES = (
+    "video/mp4",
+    "video/quicktime",
+    "video/x-matroska",
+    "video/webm",
+    "video/x-msvideo",
+    "video/mpeg",
+)
+MAX_SAMPLE_FPS = 30
+SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+# One launch's artifacts in one call, and the largest of them: an overlay of the longest video stays far below.
+MAX_ARTIFACTS = 32
+MAX_ARTIFACT_BYTES = 5_000_000_000
+# It becomes the end of a key: no slash, no space, nothing that starts with a dot.
+ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+# It becomes a header: nothing that could end one.
+MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?")
+
+
+def check_upload(request: upload_pb2.InitiateUploadRequest, max_content_length: int) -> None:
+    """Raises Invalid."""
+    if request.content_type not in VIDEO_TYPES:
+        raise Invalid("content_type", f"must be one of {', '.join(VIDEO_TYPES)}")
+    if not 1 <= request.content_length <= max_content_length:
+        raise Invalid("content_length", f"must be 1 to {max_content_length} bytes")
+    if not 0 <= request.sample_fps <= MAX_SAMPLE_FPS:
+        raise Invalid("sample_fps", f"must be 1 to {MAX_SAMPLE_FPS}, or 0 for 10")
+    if request.sha256 and not SHA256.fullmatch(request.sha256):
+        raise Invalid("sha256", "must be 64 hex digits, or empty")
+    if request.request_id and not _is_uuid(request.request_id):
+        raise Invalid("request_id", "must be a UUID, or empty")
+    if request.accelerator not in job_pb2.Accelerator.values():
+        raise Invalid("accelerator", "must be AUTO, GPU or CPU")
+    if request.HasField("athlete_box") and not _is_in_picture(request.athlete_box):
+        raise Invalid("athlete_box", "must lie in the picture: fractions from 0 to 1, width and height above 0")
+
+
+def check_artifacts(artifacts: Sequence[job_pb2.Artifact]) -> None:
+    """Raises Invalid."""
+    if len(artifacts) > MAX_ARTIFACTS:
+        raise Invalid("artifacts", f"must be at most {MAX_ARTIFACTS}")
+    for index, artifact in enumerate(artifacts):
+        here = f"artifacts[{index}]"
+        if not ARTIFACT_NAME.fullmatch(artifact.name):
+            raise Invalid(f"{here}.name", "must be a file name of lower-case letters, digits, '.', '_' and '-'")
+        if artifact.stage not in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
+            raise Invalid(f"{here}.stage", "must be QUICK or DEEP")
+        if not MEDIA_TYPE.fullmatch(artifact.content_type):
+            raise Invalid(f"{here}.content_type", "must be a media type such as text/html")
+        if not 1 <= artifact.content_length <= MAX_ARTIFACT_BYTES:
+            raise Invalid(f"{here}.content_length", f"must be 1 to {MAX_ARTIFACT_BYTES} bytes")
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        # The class takes braces and prefixes too; only the usual spelling is the same for everybody.
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _is_in_picture(box: job_pb2.AthleteBox) -> bool:
+    right, bottom = box.left + box.width, box.top + box.height
+    inside = 0 <= box.left < right <= 1 + 1e-6 and 0 <= box.top < bottom <= 1 + 1e-6
+    return inside and math.isfinite(right + bottom)

@@ -1,0 +1,10 @@
+"""Who may call `upload`. Whose job it is, `jobs` decides by the caller's own token."""
+
+from services.rights import Table
+
+TABLE: Table = {
+    "/crease.upload.v1.UploadService/InitiateUpload": frozenset({"person"}),
+    "/crease.upload.v1.UploadService/CompleteUpload": frozenset({"person"}),
+    "/crease.upload.v1.UploadService/SignDownload": frozenset({"person"}),
+    "/crease.upload.v1.UploadService/SignLaunch": frozenset({"lease"}),
+}

@@ -1,0 +1,42 @@
+"""What `upload` must be told. Its S3 keys it finds as AWS clients do: in the environment, a profile, the pod's role."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from services.settings import ServerSettings, Settings
+
+# Signature v4 signs nothing for longer than a week.
+UrlSeconds = Annotated[int, Field(gt=0, le=7 * 86400)]
+
+
+class StorageSettings(Settings):
+    aws_region: str = Field(min_length=1, validation_alias="AWS_REGION")
+    bucket: str = Field(min_length=3, validation_alias="S3_COACH_VIDEOS_BUCKET")
+    upload_url_seconds: UrlSeconds = Field(3600, validation_alias="S3_UPLOAD_URL_EXPIRES_SECONDS")
+    download_url_seconds: UrlSeconds = 300
+    # http(s)://host:port, as clients and analyzers reach it too; empty: AWS.
+    s3_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    # host/bucket/key instead of bucket.host/key. Unset: no on AWS, yes for another s3_endpoint.
+    s3_path_style: bool | None = None
+    # Calls to S3 at one time, and how long one may take with its second try.
+    s3_threads: PositiveInt = 16
+    s3_timeout_seconds: PositiveFloat = 10.0
+
+    @property
+    def addressing_style(self) -> Literal["path", "virtual"]:
+        """botocore's word for it. Never its `auto`: that signs for the global host, which redirects PUTs elsewhere."""
+        path_style = bool(self.s3_endpoint) if self.s3_path_style is None else self.s3_path_style
+        return "path" if path_style else "virtual"
+
+
+class UploadSettings(StorageSettings, ServerSettings):
+    listen: str = "127.0.0.1:50052"
+    # host:port
+    jobs_endpoint: str
+    jobs_timeout_seconds: PositiveFloat = 10.0
+    # How `upload` proves itself to `jobs`.
+    token_file: Path
+    # The largest video taken. S3 takes no more than 5 GB in one PUT.
+    max_content_length: int = Field(5_000_000_000, gt=0, le=5 * 2**30)

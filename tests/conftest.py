@@ -1,0 +1,78 @@
+"""Servers that tests share: a PostgreSQL a run, a database and an issuer a test."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from services import issuer
+from tests.postgres import Server, clear, postgres
+from tests.product import BUCKET
+from tests.programs import Laptop, Program, running
+from tests.s3 import Endpoint, ministack
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    # Run by root, PostgreSQL runs as another user, whom pytest's own folders shut out.
+    with tempfile.TemporaryDirectory(prefix="crease-postgres-") as folder, postgres(Path(folder, "data")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    with ministack(tmp_path_factory.mktemp("s3")) as endpoint:
+        endpoint.make_bucket(BUCKET)
+        yield endpoint
+
+
+@pytest.fixture
+def database_url(postgres_server: Server) -> str:
+    """An empty database at the newest migration."""
+    return postgres_server.clone()
+
+
+@pytest.fixture(scope="session")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
+    """An issuer that everybody believes."""
+    folder = tmp_path_factory.mktemp("issuer")
+    issuer.create(folder)
+    return Laptop(folder)
+
+
+# A `jobs` that waits for nothing long.
+IMPATIENT = {"CREASE_SWEEP_SECONDS": "0.1", "CREASE_POLL_SECONDS": "0.1", "CREASE_WRITE_SECONDS": "1"}
+
+
+@pytest.fixture
+def jobs_env(database_url: str, laptop: Laptop) -> dict[str, str]:
+    """Settings of a `jobs` with a database of its own."""
+    return laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": database_url}
+
+
+@pytest.fixture(scope="session")
+def shared_database_url(postgres_server: Server) -> str:
+    """A database for the tests that share one `jobs`; each finds it empty."""
+    return postgres_server.clone()
+
+
+@pytest.fixture(scope="session")
+def shared_jobs_env(shared_database_url: str, laptop: Laptop) -> dict[str, str]:
+    return laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": shared_database_url}
+
+
+@pytest.fixture(scope="session")
+def shared_jobs(shared_jobs_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """One running `jobs` for all tests that don't break it: starting one takes longer than using it."""
+    with running(Program("jobs", shared_jobs_env, tmp_path_factory.mktemp("jobs") / "log")) as program:
+        yield program
+
+
+@pytest.fixture
+def empty(shared_database_url: str) -> str:
+    """The shared database, empty; its URL."""
+    with psycopg.connect(shared_database_url) as connection:
+        clear(connection)
+    return shared_database_url

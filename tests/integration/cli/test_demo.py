@@ -1,0 +1,22 @@
+"""The whole of Crease on one machine, with nothing replaced."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.cli.test_up import living
+from tests.programs import ROOT
+
+
+def test_the_demo_leaves_a_report_and_nothing_that_runs(tmp_path: Path) -> None:
+    """From an empty folder to findings on the screen and files on the disk, in lines that a pipe can take."""
+    video, state, out = ROOT / "samples" / "batter.mp4", tmp_path / "state", tmp_path / "out"
+    command = (sys.executable, "-m", "services.cli", "demo", str(video), "--state", str(state), "--out", str(out))
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "Overall level" in ran.stdout
+    assert "\x1b" not in ran.stdout
+    assert "<html" in (out / "report.html").read_text()
+    assert set(json.loads((out / "results.json").read_text())) >= {"pose", "metrics", "findings", "report"}
+    assert living(state) == []

@@ -1,0 +1,213 @@
+"""Cancelling through a real `jobs`: final only when proved, and one outcome whatever it races with."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import LiteralString
+
+import grpc
+import psycopg
+import pytest
+
+from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import job_pb2
+from services import clients
+from tests.integration.jobs.test_lifecycle import Road, code_of
+from tests.programs import Laptop, Program, lease
+
+RACES = 10
+QUICK, DEEP = job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP
+
+
+@pytest.fixture
+def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
+    return Road(shared_jobs.endpoint, laptop)
+
+
+def cancel(road: Road, job_id: str, who: Sequence[tuple[str, str]] | None = None) -> job_pb2.Job:
+    return road.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=who or road.coach)
+
+
+def listed(road: Road) -> list[launch_pb2.Launch]:
+    request = launch_pb2.ListLaunchesRequest(cluster="c1")
+    return list(road.launches.ListLaunches(request, metadata=road.controller).launches)
+
+
+def refusal(call: Callable[..., object], *arguments: object) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as refused:
+        call(*arguments)
+    return code_of(refused)
+
+
+def at_once(*calls: Callable[[], object]) -> list[str]:
+    """Makes the calls at the same moment; `ok` or the reason of each."""
+    start = Barrier(len(calls))
+
+    def make(call: Callable[[], object]) -> str:
+        start.wait()
+        try:
+            call()
+        except grpc.RpcError as error:
+            return clients.reason(error)
+        return "ok"
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(make, calls))
+
+
+def run_sql(url: str, statement: LiteralString, *values: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement, values)
+
+
+@pytest.mark.parametrize("status", ["awaiting_upload", "queued", "failed"])
+def test_a_job_that_nothing_runs_for_is_cancelled_at_once(road: Road, empty: str, status: str) -> None:
+    """Again is success, and nothing is ever launched for it."""
+    job_id = road.created()
+    run_sql(empty, "UPDATE video_analysis_jobs SET status = %s", status)
+    first = cancel(road, job_id)
+    assert (first.status, first.stage) == (job_pb2.JOB_STATUS_CANCELLED, "CANCELLED")
+    assert cancel(road, job_id) == first
+    assert road.open() == []
+    assert road.events_of(job_id, 2 if status == "awaiting_upload" else 3)[-1] == "JobCancelled"
+
+
+def test_a_launch_that_was_not_started_ends_before_its_job_is_cancelled(road: Road, empty: str) -> None:
+    """It is listed as one to be deleted, is not offered again, can't be started, and only proof ends it."""
+    job_id = road.queued()
+    [launch] = road.open()
+    assert not launch.HasField("cancel_requested_at")
+    asked = cancel(road, job_id)
+    assert (asked.status, asked.HasField("cancel_requested_at")) == (job_pb2.JOB_STATUS_QUEUED, True)
+    assert cancel(road, job_id) == asked
+    run_sql(empty, "UPDATE launches SET offered_at = offered_at - interval '1 hour'")
+    assert road.open() == []
+    assert [one.cancel_requested_at for one in listed(road)] == [asked.cancel_requested_at]
+    assert refusal(road.start, launch) == ("FAILED_PRECONDITION", "JOB_CANCELLING")
+    assert refusal(road.end, launch, launch_pb2.ENDING_DISRUPTION) == ("FAILED_PRECONDITION", "JOB_CANCELLING")
+    for _ in range(2):
+        assert road.end(launch, launch_pb2.ENDING_CANCELLED).ending == launch_pb2.ENDING_CANCELLED
+    assert (road.status(job_id), listed(road), road.open()) == ("cancelled", [], [])
+    assert refusal(road.start, launch) == ("FAILED_PRECONDITION", "LAUNCH_ENDED")
+
+
+def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Road, empty: str) -> None:
+    """Nor does its silence prove that it is gone; the quick result stays readable."""
+    launch, secret = road.started()
+    road.submit(launch, secret, QUICK)
+    cancel(road, launch.job_id)
+    name = {"job_id": launch.job_id, "launch_no": 1}
+    fail = launch_pb2.FailLaunchRequest(**name, ending=launch_pb2.ENDING_BAD_INPUT)
+    sign = job_pb2.AuthorizeLaunchRequest(**name, lease=secret)
+    for call in (
+        lambda: road.beat(launch, secret, DEEP),
+        lambda: road.submit(launch, secret, DEEP),
+        lambda: road.submit(launch, secret, QUICK),
+        lambda: road.launches.FailLaunch(fail, metadata=lease(secret)),
+        lambda: road.intake.AuthorizeLaunch(sign, metadata=road.upload),
+    ):
+        assert refusal(call) == ("PERMISSION_DENIED", "LEASE_LOST")
+    # A sweep ends the lease of the other, which is older by then.
+    run_sql(empty, "UPDATE launches SET lease_expires_at = now() - interval '1 hour'")
+    other, _ = road.started()
+    run_sql(empty, "UPDATE launches SET lease_expires_at = now() WHERE job_id = %s", other.job_id)
+    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=other.job_id), metadata=road.coach, timeout=20)
+    assert any(job.status == job_pb2.JOB_STATUS_QUEUED for job in watch)
+    assert road.status(launch.job_id) == "quick_done"
+    road.end(launch, launch_pb2.ENDING_CANCELLED)
+    job = road.job(launch.job_id)
+    assert (job.status, job.results_stage) == (job_pb2.JOB_STATUS_CANCELLED, QUICK)
+    assert job.results["pose"]["pose_summary"]["total_frames"] == 105
+
+
+def test_a_watcher_sees_the_wish_and_then_the_end(road: Road) -> None:
+    """WatchJob ends with cancelled."""
+    launch, _ = road.started()
+    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=launch.job_id), metadata=road.coach, timeout=20)
+    assert not next(watch).HasField("cancel_requested_at")
+    cancel(road, launch.job_id)
+    assert next(watch).HasField("cancel_requested_at")
+    road.end(launch, launch_pb2.ENDING_CANCELLED)
+    assert [job.stage for job in watch] == ["CANCELLED"]
+
+
+def test_what_is_done_cannot_be_cancelled(road: Road) -> None:
+    """Its result stands."""
+    launch, secret = road.started()
+    road.submit(launch, secret, QUICK)
+    road.submit(launch, secret, DEEP)
+    with pytest.raises(grpc.RpcError) as refused:
+        cancel(road, launch.job_id)
+    assert code_of(refused) == ("FAILED_PRECONDITION", "WRONG_STATE")
+    assert refused.value.details() == "Cannot cancel a job in status: done"
+
+
+def test_a_launch_that_nobody_cancelled_does_not_end_as_cancelled(road: Road) -> None:
+    """A controller can't cancel a person's job."""
+    launch, secret = road.started()
+    refused = refusal(road.end, launch, launch_pb2.ENDING_CANCELLED)
+    assert refused == ("FAILED_PRECONDITION", "CANCEL_NOT_REQUESTED")
+    road.beat(launch, secret, QUICK)
+
+
+def test_only_who_may_see_a_job_may_cancel_it(road: Road) -> None:
+    """Another coach's is denied, an unknown one is not found."""
+    job_id = road.created()
+    assert refusal(cancel, road, job_id, road.laptop.person("coach-2")) == ("PERMISSION_DENIED", "JOB_ACCESS_DENIED")
+    assert refusal(cancel, road, "x") == ("NOT_FOUND", "JOB_NOT_FOUND")
+    assert cancel(road, job_id, road.laptop.person("root", role="superuser")).stage == "CANCELLED"
+
+
+def test_a_cancelled_job_that_an_operator_queues_again_is_launched(road: Road, empty: str) -> None:
+    """The row is the truth: the old wish doesn't stick to it."""
+    job_id = road.queued()
+    [launch] = road.open()
+    cancel(road, job_id)
+    road.end(launch, launch_pb2.ENDING_CANCELLED)
+    run_sql(empty, "UPDATE video_analysis_jobs SET status = 'queued', stage = 'QUEUED'")
+    [again] = road.open()
+    assert (again.launch_no, again.HasField("cancel_requested_at")) == (2, False)
+    assert road.start(again).stage == QUICK
+
+
+def test_a_job_cancelled_while_its_launch_starts_has_one_outcome(road: Road) -> None:
+    """Whichever comes first, the lease writes nothing, and proof makes it cancelled."""
+    for number in range(RACES):
+        job_id = road.queued()
+        [launch] = road.open()
+        started, asked = at_once(
+            lambda launch=launch, number=number: road.start(launch, uid=f"pod-{number}"),
+            lambda job_id=job_id: cancel(road, job_id),
+        )
+        assert (asked, started) in {("ok", "ok"), ("ok", "JOB_CANCELLING")}
+        assert road.status(job_id) == ("quick_running" if started == "ok" else "queued")
+        road.end(launch, launch_pb2.ENDING_CANCELLED)
+        assert road.status(job_id) == "cancelled"
+
+
+def test_a_job_cancelled_while_its_last_result_is_submitted_is_done_or_cancelled(road: Road) -> None:
+    """Exactly one of both succeeds."""
+    for _ in range(RACES):
+        launch, secret = road.started()
+        road.submit(launch, secret, QUICK)
+        outcome = at_once(
+            lambda launch=launch, secret=secret: road.submit(launch, secret, DEEP),
+            lambda launch=launch: cancel(road, launch.job_id),
+        )
+        assert outcome in (["ok", "WRONG_STATE"], ["LEASE_LOST", "ok"])
+        road.end(launch, launch_pb2.ENDING_CANCELLED)
+        assert road.status(launch.job_id) == ("done" if outcome[0] == "ok" else "cancelled")
+
+
+def test_a_job_cancelled_while_launches_are_opened_is_never_launched_afterwards(road: Road) -> None:
+    """It is cancelled without a launch, or its one launch is to be deleted."""
+    for _ in range(RACES):
+        job_id = road.queued()
+        opened: list[launch_pb2.Launch] = []
+        calls = at_once(lambda opened=opened: opened.extend(road.open()), lambda job_id=job_id: cancel(road, job_id))
+        assert calls == ["ok", "ok"]
+        assert road.open() == []
+        assert road.status(job_id) == ("queued" if opened else "cancelled")
+        for launch in listed(road):
+            road.end(launch, launch_pb2.ENDING_CANCELLED)
+        assert (road.status(job_id), road.job(job_id).launch_count) == ("cancelled", len(opened))

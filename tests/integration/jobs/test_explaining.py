@@ -1,0 +1,57 @@
+"""ExplainJob through a real `jobs`; the sentences themselves are in the table of tests/unit/jobs/test_explain.py."""
+
+import grpc
+import psycopg
+import pytest
+
+from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import job_pb2
+from tests.integration.jobs.test_lifecycle import Road, code_of
+from tests.programs import Laptop, Program
+
+
+@pytest.fixture
+def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
+    return Road(shared_jobs.endpoint, laptop)
+
+
+def explain(road: Road, job_id: str) -> job_pb2.ExplainJobResponse:
+    return road.jobs.ExplainJob(job_pb2.ExplainJobRequest(job_id=job_id), metadata=road.coach)
+
+
+def test_each_step_of_a_job_is_explained(road: Road, empty: str) -> None:
+    """What it waits for, from the upload to the end, and the history stays."""
+    job_id = road.created()
+    seen = [explain(road, job_id)]
+    road.intake.ConfirmUpload(job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc"), metadata=road.upload)
+    seen.append(explain(road, job_id))
+    [launch] = road.open()
+    road.confirm(launch)
+    seen.append(explain(road, job_id))
+    secret = road.start(launch).lease
+    seen.append(explain(road, job_id))
+    road.end(launch, launch_pb2.ENDING_UNKNOWN, "exit code 70")
+    seen.append(explain(road, job_id))
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute("UPDATE video_analysis_jobs SET not_before = NULL")
+    [again] = road.open()
+    secret = road.start(again, uid="pod-2").lease
+    road.submit(again, secret, job_pb2.STAGE_QUICK)
+    road.submit(again, secret, job_pb2.STAGE_DEEP)
+    seen.append(explain(road, job_id))
+    waits = [job_pb2.WaitingFor.Name(one.waiting_for).removeprefix("WAITING_FOR_") for one in seen]
+    assert waits == ["UPLOAD", "CAPACITY", "CAPACITY", "LEASE", "BACKOFF", "NOTHING"]
+    assert all(one.sentence and one.since.seconds for one in seen)
+    assert [(past.launch_no, past.ending, past.ending_message) for past in seen[-1].launches] == [
+        (1, "unknown", "exit code 70"), (2, "succeeded", ""),
+    ]  # fmt: skip
+    assert seen[-1].status == job_pb2.JOB_STATUS_DONE
+    assert seen[-1].sentence.startswith("It is done, after 2 launches, ")
+
+
+def test_only_who_may_see_a_job_is_told_about_it(road: Road) -> None:
+    """As GetJob."""
+    request = job_pb2.ExplainJobRequest(job_id=road.created())
+    with pytest.raises(grpc.RpcError) as refused:
+        road.jobs.ExplainJob(request, metadata=road.laptop.person("coach-2"))
+    assert code_of(refused) == ("PERMISSION_DENIED", "JOB_ACCESS_DENIED")

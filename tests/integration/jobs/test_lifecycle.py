@@ -1,0 +1,432 @@
+"""The life of a job through a real `jobs` on a real PostgreSQL."""
+
+import uuid
+
+import grpc
+import psycopg
+import pytest
+from google.protobuf import json_format, struct_pb2
+
+from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
+from crease.events.v1 import event_pb2, event_pb2_grpc
+from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
+from services import clients
+from tests.programs import Laptop, Program, lease
+
+RESULTS = json_format.ParseDict(
+    {"pose": {"pose_summary": {"total_frames": 105}}, "metrics": {}, "findings": {}, "report": {}}, struct_pb2.Struct()
+)
+
+
+class Road:
+    """Every caller of `jobs`, with a token each."""
+
+    def __init__(self, endpoint: str, laptop: Laptop) -> None:
+        channel = grpc.insecure_channel(endpoint)
+        self.sessions = session_pb2_grpc.SessionServiceStub(channel)
+        self.jobs = job_pb2_grpc.JobServiceStub(channel)
+        self.intake = job_pb2_grpc.IntakeServiceStub(channel)
+        self.launches = launch_pb2_grpc.LaunchServiceStub(channel)
+        self.events = event_pb2_grpc.EventServiceStub(channel)
+        self.coach = laptop.person("coach-1")
+        self.upload = laptop.program("upload", behind="coach-1")
+        self.controller = laptop.program("controller")
+        self.laptop = laptop
+
+    def created(self, **fields: object) -> str:
+        if "session_id" not in fields:
+            session = self.sessions.CreateSession(session_pb2.CreateSessionRequest(title="Nets"), metadata=self.coach)
+            fields["session_id"] = session.session_id
+        values = {"s3_bucket": "videos", "content_type": "video/mp4"} | fields
+        request = job_pb2.CreateJobRequest(content_length=10, **values)  # type: ignore[arg-type]
+        return self.intake.CreateJob(request, metadata=self.upload).job_id
+
+    def queued(self, **fields: object) -> str:
+        job_id = self.created(**fields)
+        self.intake.ConfirmUpload(
+            job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10), metadata=self.upload
+        )
+        return job_id
+
+    def open(self, capacity: int = 10) -> list[launch_pb2.Launch]:
+        request = launch_pb2.OpenLaunchesRequest(cluster="c1", capacity=capacity)
+        return list(self.launches.OpenLaunches(request, metadata=self.controller).launches)
+
+    def confirm(self, launch: launch_pb2.Launch, uid: str = "uid-1") -> launch_pb2.Launch:
+        request = launch_pb2.ConfirmLaunchRequest(job_id=launch.job_id, launch_no=launch.launch_no, kubernetes_uid=uid)
+        return self.launches.ConfirmLaunch(request, metadata=self.controller)
+
+    def start(
+        self, launch: launch_pb2.Launch, suffix: str = "aaaaa", uid: str = "pod-1"
+    ) -> launch_pb2.StartLaunchResponse:
+        pod = self.laptop.pod(f"analysis-{launch.job_id}-{launch.launch_no}-{suffix}", uid)
+        request = launch_pb2.StartLaunchRequest(job_id=launch.job_id, launch_no=launch.launch_no)
+        return self.launches.StartLaunch(request, metadata=pod)
+
+    def started(self, **fields: object) -> tuple[launch_pb2.Launch, str]:
+        self.queued(**fields)
+        launch = self.open()[0]
+        self.confirm(launch)
+        return launch, self.start(launch).lease
+
+    def submit(self, launch: launch_pb2.Launch, secret: str, stage: int) -> job_pb2.Job:
+        request = launch_pb2.SubmitResultRequest(
+            job_id=launch.job_id,
+            launch_no=launch.launch_no,
+            stage=stage,
+            results=RESULTS,  # type: ignore[arg-type]
+        )
+        return self.launches.SubmitResult(request, metadata=lease(secret)).job
+
+    def beat(self, launch: launch_pb2.Launch, secret: str, stage: int, progress: float = 0.5) -> None:
+        request = launch_pb2.HeartbeatRequest(
+            job_id=launch.job_id,
+            launch_no=launch.launch_no,
+            stage=stage,
+            progress=progress,  # type: ignore[arg-type]
+        )
+        self.launches.Heartbeat(request, metadata=lease(secret))
+
+    def end(self, launch: launch_pb2.Launch, ending: int, message: str = "gone") -> launch_pb2.Launch:
+        request = launch_pb2.EndLaunchRequest(
+            job_id=launch.job_id,
+            launch_no=launch.launch_no,
+            ending=ending,
+            message=message,  # type: ignore[arg-type]
+        )
+        return self.launches.EndLaunch(request, metadata=self.controller)
+
+    def job(self, job_id: str) -> job_pb2.Job:
+        return self.jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id), metadata=self.coach)
+
+    def status(self, job_id: str) -> str:
+        return job_pb2.JobStatus.Name(self.job(job_id).status).removeprefix("JOB_STATUS_").lower()
+
+    def events_of(self, job_id: str, count: int) -> list[str]:
+        """The types of a job's first events, from the beginning of time."""
+        stream = self.events.WatchEvents(
+            event_pb2.WatchEventsRequest(after="0-0"), metadata=self.controller, timeout=20
+        )
+        types = []
+        for event in stream:
+            if event.subject == job_id:
+                types.append(event.type)
+            if len(types) == count:
+                stream.cancel()
+                break
+        return types
+
+
+@pytest.fixture
+def database_url(empty: str) -> str:
+    """Of the `jobs` behind `road`."""
+    return empty
+
+
+@pytest.fixture
+def road(shared_jobs: Program, laptop: Laptop, database_url: str) -> Road:
+    return Road(shared_jobs.endpoint, laptop)
+
+
+def code_of(error: pytest.ExceptionInfo[grpc.RpcError]) -> tuple[str, str]:
+    return error.value.code().name, clients.reason(error.value)
+
+
+def test_a_job_goes_from_upload_to_done_with_one_event_a_transition(road: Road) -> None:
+    """The whole road: statuses, stages, progress and events as drawn."""
+    job_id = road.created()
+    assert road.status(job_id) == "awaiting_upload"
+    assert road.open() == []
+    road.intake.ConfirmUpload(job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc"), metadata=road.upload)
+    assert (road.job(job_id).stage, road.job(job_id).progress_pct) == ("QUEUED", 0)
+    [launch] = road.open()
+    assert (launch.job_id, launch.launch_no) == (job_id, 1)
+    road.confirm(launch)
+    started = road.start(launch)
+    assert started.stage == job_pb2.STAGE_QUICK
+    road.beat(launch, started.lease, job_pb2.STAGE_QUICK, 0.5)
+    assert (road.job(job_id).stage, road.job(job_id).progress_pct) == ("QUICK", 25)
+    assert road.submit(launch, started.lease, job_pb2.STAGE_QUICK).stage == "QUICK_DONE"
+    road.beat(launch, started.lease, job_pb2.STAGE_DEEP, 0.0)
+    assert (road.job(job_id).stage, road.job(job_id).progress_pct) == ("DEEP", 51)
+    road.submit(launch, started.lease, job_pb2.STAGE_DEEP)
+    job = road.job(job_id)
+    assert (job.stage, job.progress_pct, job.results_stage) == ("DONE", 100, job_pb2.STAGE_DEEP)
+    assert json_format.MessageToDict(job.results)["pose"] == {"pose_summary": {"total_frames": 105}}
+    assert road.events_of(job_id, 6) == [
+        "JobCreated", "JobQueued", "JobQuickStarted", "JobQuickDone", "JobDeepStarted", "JobDone",
+    ]  # fmt: skip
+
+
+def test_without_a_deep_stage_the_quick_result_finishes_the_job(road: Road, database_url: str) -> None:
+    """deep_enabled false: quick_done and done in one submit."""
+    launch, secret = road.started()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE video_analysis_jobs SET deep_enabled = false")
+    assert road.submit(launch, secret, job_pb2.STAGE_QUICK).status == job_pb2.JOB_STATUS_DONE
+    assert road.events_of(launch.job_id, 5)[-2:] == ["JobQuickDone", "JobDone"]
+
+
+def test_a_second_pod_of_a_launch_is_refused_and_the_first_may_ask_again(road: Road) -> None:
+    """One launch, one pod; a lost reply costs the first pod nothing but its old lease."""
+    launch, old = road.started()
+    with pytest.raises(grpc.RpcError) as refused:
+        road.start(launch, suffix="bbbbb", uid="pod-2")
+    assert code_of(refused) == ("PERMISSION_DENIED", "OTHER_POD")
+    new = road.start(launch).lease
+    with pytest.raises(grpc.RpcError) as stale:
+        road.beat(launch, old, job_pb2.STAGE_QUICK)
+    assert code_of(stale) == ("PERMISSION_DENIED", "LEASE_LOST")
+    road.beat(launch, new, job_pb2.STAGE_QUICK)
+
+
+def test_a_pod_of_another_launch_cannot_start_this_one(road: Road) -> None:
+    """The pod's name in its token must be the launch's."""
+    road.queued()
+    [launch] = road.open()
+    pod = road.laptop.pod(f"analysis-{uuid.uuid4()}-1-aaaaa", "pod-1")
+    with pytest.raises(grpc.RpcError) as refused:
+        road.launches.StartLaunch(launch_pb2.StartLaunchRequest(job_id=launch.job_id, launch_no=1), metadata=pod)
+    assert code_of(refused) == ("PERMISSION_DENIED", "OTHER_POD")
+
+
+def test_a_lost_launch_is_followed_by_another_that_resumes_at_deep(road: Road) -> None:
+    """The quick result outlives its launch, and the old lease can write nothing more."""
+    launch, secret = road.started()
+    road.submit(launch, secret, job_pb2.STAGE_QUICK)
+    road.end(launch, launch_pb2.ENDING_DISRUPTION)
+    job = road.job(launch.job_id)
+    assert (job.stage, job.progress_pct, job.results_stage) == ("DEEP_QUEUED", 50, job_pb2.STAGE_QUICK)
+    [again] = road.open()
+    assert again.launch_no == 2
+    started = road.start(again, uid="pod-2")
+    assert (started.stage, road.status(launch.job_id)) == (job_pb2.STAGE_DEEP, "deep_running")
+    with pytest.raises(grpc.RpcError) as late:
+        road.submit(launch, secret, job_pb2.STAGE_DEEP)
+    assert code_of(late) == ("PERMISSION_DENIED", "LEASE_LOST")
+    assert road.submit(again, started.lease, job_pb2.STAGE_DEEP).status == job_pb2.JOB_STATUS_DONE
+
+
+def test_a_result_submitted_again_by_its_own_lease_changes_nothing(road: Road) -> None:
+    """A lost reply is answered again, also after the launch has ended well."""
+    launch, secret = road.started()
+    for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
+        first = road.submit(launch, secret, stage)
+        assert road.submit(launch, secret, stage) == first
+
+
+def test_bad_input_fails_the_job_at_once_with_its_code_and_sentence(road: Road) -> None:
+    """The analyzer's word is final: no second launch."""
+    launch, secret = road.started()
+    request = launch_pb2.FailLaunchRequest(
+        job_id=launch.job_id, launch_no=1, ending=launch_pb2.ENDING_BAD_INPUT,
+        failure_code="NOT_A_VIDEO", error_message="The file is not a video",
+    )  # fmt: skip
+    road.launches.FailLaunch(request, metadata=lease(secret))
+    job = road.job(launch.job_id)
+    assert (job.stage, job.failure_code, job.error_message) == ("FAILED", "NOT_A_VIDEO", "The file is not a video")
+    assert road.open() == []
+
+
+def test_an_unconfirmed_launch_is_offered_again_under_the_same_number(road: Road, database_url: str) -> None:
+    """A controller that died between offer and create loses nothing and doubles nothing."""
+    road.queued()
+    [first] = road.open()
+    assert road.open() == []
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE launches SET offered_at = offered_at - interval '1 hour'")
+    [again] = road.open()
+    assert (again.job_id, again.launch_no) == (first.job_id, 1)
+    road.confirm(again)
+    assert road.confirm(again).kubernetes_uid == "uid-1"
+    with pytest.raises(grpc.RpcError) as other:
+        road.confirm(again, "uid-2")
+    assert code_of(other)[0] == "FAILED_PRECONDITION"
+
+
+def test_a_lease_that_is_not_renewed_is_lost_and_the_job_queued_again(road: Road, database_url: str) -> None:
+    """The sweep judges by the database's clock."""
+    launch, secret = road.started()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE launches SET lease_expires_at = now() - interval '1 second'")
+    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=launch.job_id), metadata=road.coach, timeout=20)
+    assert any(job.status == job_pb2.JOB_STATUS_QUEUED for job in watch)
+    with pytest.raises(grpc.RpcError) as lost:
+        road.beat(launch, secret, job_pb2.STAGE_QUICK)
+    assert code_of(lost) == ("PERMISSION_DENIED", "LEASE_LOST")
+
+
+def test_an_operators_update_is_launched_like_any_other(road: Road, database_url: str) -> None:
+    """The row is the truth: no event of ours is needed, and one is written all the same."""
+    job_id = road.created()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE video_analysis_jobs SET status = 'queued', stage = 'QUEUED' "
+            "WHERE status = 'awaiting_upload' AND created_at < NOW() + INTERVAL '10 minutes'"
+        )
+    assert [launch.job_id for launch in road.open()] == [job_id]
+    assert road.events_of(job_id, 2) == ["JobCreated", "JobQueued"]
+
+
+def test_an_unknown_end_is_tried_twice_more_and_then_dead_lettered(road: Road, database_url: str) -> None:
+    """Two more launches, then an event that somebody should look at."""
+    job_id = road.queued()
+    for number in (1, 2, 3):
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute("UPDATE video_analysis_jobs SET not_before = NULL")
+        [launch] = road.open()
+        assert launch.launch_no == number
+        road.end(launch, launch_pb2.ENDING_UNKNOWN, "exit code 70")
+    assert (road.status(job_id), road.job(job_id).error_message) == ("failed", "exit code 70")
+    assert road.events_of(job_id, 3)[-1] == "JobDeadLettered"
+
+
+def test_an_upload_that_never_comes_expires(road: Road, database_url: str) -> None:
+    """After upload_ttl_seconds: failed, UPLOAD_EXPIRED."""
+    job_id = road.created()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE video_analysis_jobs SET created_at = created_at - interval '25 hours'")
+    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job_id), metadata=road.coach, timeout=20)
+    assert list(watch)[-1].failure_code == "UPLOAD_EXPIRED"
+
+
+def test_events_resume_after_the_last_one_seen(road: Road) -> None:
+    """No event twice, none skipped."""
+    first = road.queued()
+    stream = road.events.WatchEvents(event_pb2.WatchEventsRequest(after="0-0"), metadata=road.controller, timeout=20)
+    seen = [next(stream), next(stream)]
+    stream.cancel()
+    second = road.queued()
+    resumed = road.events.WatchEvents(
+        event_pb2.WatchEventsRequest(after=seen[-1].id), metadata=road.controller, timeout=20
+    )
+    rest = [next(resumed), next(resumed)]
+    resumed.cancel()
+    assert [(event.subject, event.type) for event in (*seen, *rest)] == [
+        (first, "JobCreated"), (first, "JobQueued"), (second, "JobCreated"), (second, "JobQueued"),
+    ]  # fmt: skip
+
+
+def test_an_event_that_commits_late_is_not_missed(road: Road, database_url: str) -> None:
+    """A transaction held open keeps back what came after it, and is then delivered first."""
+    late, early = road.created(), road.created()
+    start = event_pb2.WatchEventsRequest()
+    stream = road.events.WatchEvents(start, metadata=road.controller, timeout=20)
+    road.jobs.GetJob(job_pb2.GetJobRequest(job_id=late), metadata=road.coach)
+    with psycopg.connect(database_url) as held:
+        held.execute("UPDATE video_analysis_jobs SET status = 'queued' WHERE id = %s", [late])
+        road.intake.ConfirmUpload(job_pb2.ConfirmUploadRequest(job_id=early, etag="e"), metadata=road.upload)
+        held.commit()
+    queued = []
+    for event in stream:
+        if event.type == "JobQueued":
+            queued.append(event.subject)
+        if len(queued) == 2:
+            break
+    assert queued == [late, early]
+
+
+def test_the_same_request_id_is_the_same_job_and_other_content_is_refused(road: Road) -> None:
+    """AIP-155."""
+    session = road.sessions.CreateSession(session_pb2.CreateSessionRequest(), metadata=road.coach)
+    request = job_pb2.CreateJobRequest(
+        session_id=session.session_id, s3_bucket="videos", content_type="video/mp4", content_length=10,
+        request_id=str(uuid.uuid4()),
+    )  # fmt: skip
+    first = road.intake.CreateJob(request, metadata=road.upload)
+    assert road.intake.CreateJob(request, metadata=road.upload).job_id == first.job_id
+    request.content_length = 11
+    with pytest.raises(grpc.RpcError) as refused:
+        road.intake.CreateJob(request, metadata=road.upload)
+    assert code_of(refused) == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
+
+
+def test_jobs_are_listed_in_pages_newest_first(road: Road) -> None:
+    """Tokens are bound to their filter; nothing is listed twice or left out."""
+    made = [road.created() for _ in range(5)]
+    seen: list[str] = []
+    token = ""
+    while True:
+        request = job_pb2.ListJobsRequest(page_size=2, page_token=token)
+        page = road.jobs.ListJobs(request, metadata=road.coach)
+        seen += [job.job_id for job in page.jobs]
+        token = page.next_page_token
+        if not token:
+            break
+        other = job_pb2.ListJobsRequest(page_token=token, status=job_pb2.JOB_STATUS_DONE)
+        with pytest.raises(grpc.RpcError) as refused:
+            road.jobs.ListJobs(other, metadata=road.coach)
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert seen == made[::-1]
+
+
+def test_a_session_shows_what_its_jobs_say(road: Road) -> None:
+    """pending, uploaded, processing, ready: from the newest live job, else the newest done one."""
+    launch, secret = road.started()
+    session_id = launch.session_id
+
+    def shown() -> str:
+        request = session_pb2.GetSessionRequest(session_id=session_id)
+        return session_pb2.SessionStatus.Name(road.sessions.GetSession(request, metadata=road.coach).status)
+
+    assert shown() == "SESSION_STATUS_PROCESSING"
+    road.submit(launch, secret, job_pb2.STAGE_QUICK)
+    road.submit(launch, secret, job_pb2.STAGE_DEEP)
+    assert shown() == "SESSION_STATUS_READY"
+
+
+@pytest.mark.parametrize(
+    ("subject", "claims", "expected"),
+    [
+        ("coach-2", {}, ("PERMISSION_DENIED", "JOB_ACCESS_DENIED")),
+        ("boss", {"role": "org_pro", "organisation_id": "o-1"}, ("PERMISSION_DENIED", "JOB_ACCESS_DENIED")),
+        ("root", {"role": "superuser"}, None),
+        ("coach-1", {}, None),
+    ],
+)
+def test_a_job_is_seen_by_its_owner_and_superusers(
+    road: Road, subject: str, claims: dict[str, str], expected: tuple[str, str] | None
+) -> None:
+    """Not yours reads PERMISSION_DENIED, unknown reads NOT_FOUND."""
+    job_id = road.created()
+    person = road.laptop.person(subject, **claims)
+    if expected is None:
+        assert road.jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id), metadata=person).job_id == job_id
+        return
+    with pytest.raises(grpc.RpcError) as refused:
+        road.jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id), metadata=person)
+    assert code_of(refused) == expected
+    assert refused.value.details() == "You don't have access to this job"
+
+
+@pytest.mark.parametrize("job_id", ["", "x", str(uuid.uuid4()), "\x00", "a" * 5000])
+def test_an_unknown_job_is_not_found(road: Road, job_id: str) -> None:
+    """Whatever a client sends as an id."""
+    with pytest.raises(grpc.RpcError) as refused:
+        road.jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id), metadata=road.coach)
+    assert (*code_of(refused), refused.value.details()) == ("NOT_FOUND", "JOB_NOT_FOUND", "Analysis job not found")
+
+
+def test_uploading_needs_the_role_and_the_feature(road: Road) -> None:
+    """The contract's two sentences."""
+    create = session_pb2.CreateSessionRequest()
+    for claims, sentence in (
+        ({"role": "player"}, "Only Coach Pro Plus users can upload videos"),
+        ({"features": ()}, "Insufficient feature access: video_upload_enabled"),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            road.sessions.CreateSession(create, metadata=road.laptop.person("coach-1", **claims))
+        assert refused.value.details() == sentence
+
+
+def test_the_contracts_sql_runs_as_written(road: Road, database_url: str) -> None:
+    """Runbooks paste these."""
+    road.created()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        labels = connection.execute(
+            "SELECT enumlabel FROM pg_enum WHERE enumtypid = 'video_analysis_job_status'::regtype "
+            "ORDER BY enumsortorder"
+        ).fetchall()
+        assert [label for (label,) in labels][:2] == ["awaiting_upload", "queued"]
+        counts = connection.execute("SELECT status, COUNT(*) FROM video_analysis_jobs GROUP BY status").fetchall()
+        assert counts == [("awaiting_upload", 1)]

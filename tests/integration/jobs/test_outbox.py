@@ -1,0 +1,181 @@
+"""The outbox: the order of one job's events, what is purged and who hears of it, readers that don't read."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import grpc
+import psutil
+import psycopg
+import pytest
+
+from crease.events.v1 import event_pb2
+from tests.integration.jobs.test_lifecycle import Road, code_of
+from tests.programs import Laptop, Program
+
+PATIENCE_SECONDS = 30
+Connect = Callable[[], psycopg.Connection]
+
+
+@pytest.fixture
+def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
+    return Road(shared_jobs.endpoint, laptop)
+
+
+@pytest.fixture
+def connect(empty: str) -> Iterator[Connect]:
+    """Connections to the database behind `road`, closed at the end."""
+    opened: list[psycopg.Connection] = []
+
+    def one() -> psycopg.Connection:
+        opened.append(psycopg.connect(empty))
+        return opened[-1]
+
+    yield one
+    for connection in opened:
+        connection.close()
+
+
+def sql(url: str, statement: str, *values: object) -> list[tuple[object, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def watch(road: Road, after: str = "0-0", timeout: float = PATIENCE_SECONDS) -> Iterator[event_pb2.Event]:
+    request = event_pb2.WatchEventsRequest(after=after)
+    return road.events.WatchEvents(request, metadata=road.controller, timeout=timeout)
+
+
+def waits_for_a_lock(url: str, waiting: psycopg.Connection) -> bool:
+    statement = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+    return bool(sql(url, statement, waiting.info.backend_pid))
+
+
+def test_an_older_transaction_that_changes_a_job_second_is_heard_second(
+    road: Road, empty: str, connect: Connect
+) -> None:
+    """Also by a reader who looks while the older one is over and the younger one must still wait its turn."""
+    job_id = road.created()
+    older, between, younger = connect(), connect(), connect()
+    for connection in (older, between, younger):
+        connection.execute("SELECT pg_current_xact_id()")
+    younger.execute("UPDATE video_analysis_jobs SET status = 'failed' WHERE id = %s", [job_id])
+    younger.commit()
+    older.execute("UPDATE video_analysis_jobs SET status = 'queued' WHERE id = %s", [job_id])
+    older.commit()
+    # `between` holds back what is not older than it: neither of the two may be out.
+    readable = "SELECT to_status FROM events WHERE xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+    assert sql(empty, readable) == [("awaiting_upload",)]
+    between.commit()
+    assert road.events_of(job_id, 3) == ["JobCreated", "JobFailed", "JobQueued"]
+
+
+def test_an_operators_bare_updates_that_wait_for_a_job_keep_the_order(road: Road, empty: str, connect: Connect) -> None:
+    """Its transaction begins at the first row, waits at the second, and meets a younger one's change at the third."""
+    first, second, third = (road.created() for _ in range(3))
+    holder, younger, operator = connect(), connect(), connect()
+    holder.execute("SELECT 1 FROM video_analysis_jobs WHERE id = %s FOR UPDATE", [second])
+
+    def queue_all() -> None:
+        # Row by row: one UPDATE of all would take them in whatever order they lie.
+        for job_id in (first, second, third):
+            operator.execute("UPDATE video_analysis_jobs SET status = 'queued' WHERE id = %s", [job_id])
+        operator.commit()
+
+    updating = threading.Thread(target=queue_all)
+    updating.start()
+    wait_until(lambda: waits_for_a_lock(empty, operator))
+    younger.execute("SELECT 1 FROM video_analysis_jobs WHERE id = %s FOR UPDATE", [third])
+    younger.execute("UPDATE video_analysis_jobs SET status = 'failed' WHERE id = %s", [third])
+    younger.commit()
+    holder.commit()
+    updating.join(PATIENCE_SECONDS)
+    assert road.events_of(first, 2) == ["JobCreated", "JobQueued"]
+    assert road.events_of(third, 3) == ["JobCreated", "JobFailed", "JobQueued"]
+
+
+def test_whoever_waits_for_a_locked_job_is_heard_after_its_holder(road: Road, empty: str, connect: Connect) -> None:
+    """Lock first, then write: as every transition of ours does."""
+    job_id = road.created()
+    lock = "SELECT 1 FROM video_analysis_jobs WHERE id = %s FOR UPDATE"
+    move = "UPDATE video_analysis_jobs SET status = %s WHERE id = %s"
+    holder, waiting = connect(), connect()
+    holder.execute(lock, [job_id])
+
+    def follow() -> None:
+        waiting.execute(lock, [job_id])
+        waiting.execute(move, ["queued", job_id])
+        waiting.commit()
+
+    following = threading.Thread(target=follow)
+    following.start()
+    wait_until(lambda: waits_for_a_lock(empty, waiting))
+    holder.execute(move, ["failed", job_id])
+    holder.commit()
+    following.join(PATIENCE_SECONDS)
+    assert road.events_of(job_id, 3) == ["JobCreated", "JobFailed", "JobQueued"]
+
+
+def test_old_events_are_purged_and_a_reader_from_before_is_told_where_to_start(road: Road, empty: str) -> None:
+    """OUT_OF_RANGE names the position; from there on nothing is missing."""
+    for _ in range(3):
+        road.created()
+    sql(empty, "UPDATE events SET created_at = now() - interval '8 days'")
+    wait_until(lambda: sql(empty, "SELECT count(*) FROM events") == [(0,)])
+    young = road.created()
+    with pytest.raises(grpc.RpcError) as refused:
+        next(watch(road, "1-1"))
+    assert code_of(refused) == ("OUT_OF_RANGE", "EVENTS_PURGED")
+    [(start,)] = sql(empty, "SELECT xid || '-' || id FROM event_positions WHERE name = 'purged'")
+    assert refused.value.details() == f"Events after 1-1 are no longer kept; those after {start} are"
+    assert next(watch(road, str(start))).subject == young
+
+
+def test_nothing_is_purged_that_the_relay_has_not_sent(road: Road, empty: str) -> None:
+    """However old it is; up to where the relay stands it goes."""
+    for _ in range(4):
+        road.created()
+    [_, (xid, number), *_] = sql(empty, "SELECT xid, id FROM events ORDER BY xid, id")
+    try:
+        sql(empty, "INSERT INTO event_positions (name, xid, id) VALUES ('sqs', %s, %s)", xid, number)
+        sql(empty, "UPDATE events SET created_at = now() - interval '8 days'")
+        wait_until(lambda: sql(empty, "SELECT count(*) FROM events") == [(2,)])
+        assert sql(empty, "SELECT xid, id FROM event_positions WHERE name = 'purged'") == [(xid, number)]
+        assert sql(empty, "SELECT count(*) FROM events WHERE (xid, id) > (%s, %s)", xid, number) == [(2,)]
+    finally:
+        sql(empty, "DELETE FROM event_positions WHERE name = 'sqs'")
+    wait_until(lambda: sql(empty, "SELECT count(*) FROM events") == [(0,)])
+
+
+def test_a_reader_that_stops_reading_is_dropped_and_costs_no_memory(
+    road: Road, empty: str, shared_jobs: Program
+) -> None:
+    """RESOURCE_EXHAUSTED after CREASE_WRITE_SECONDS; 60 MB of events wait for it in the database, not in the server."""
+    job_id = road.created()
+    sql(
+        empty,
+        "INSERT INTO events (job_id, session_id, to_status, failure_code, sample_fps, include_frames)"
+        " SELECT %s, gen_random_uuid(), 'failed', repeat('X', 3000), 10, false FROM generate_series(1, 20000)",
+        job_id,
+    )
+    assert shared_jobs.process is not None
+    server = psutil.Process(shared_jobs.process.pid)
+    before = server.memory_info().rss
+    stream = watch(road, timeout=100)
+    seen = [next(stream).id]
+    dropped = '"fault": "SLOW_READER"'
+    wait_until(lambda: dropped in shared_jobs.log.read_text())
+    assert server.memory_info().rss - before < 30 * 2**20
+    with pytest.raises(grpc.RpcError) as told:
+        seen.extend(event.id for event in stream)
+    assert code_of(told) == ("RESOURCE_EXHAUSTED", "SLOW_READER")
+    assert 1 < len(seen) < 20001
+    assert next(watch(road, seen[-1])).id not in seen

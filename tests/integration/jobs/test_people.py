@@ -1,0 +1,602 @@
+"""What people do with sessions and jobs, through a real `jobs` on a real PostgreSQL."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+from google.protobuf import field_mask_pb2, json_format, struct_pb2
+
+from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import job_pb2, session_pb2
+from tests.integration.jobs.test_lifecycle import Road, code_of
+from tests.programs import Laptop, Program, lease
+
+LIVE = ("queued", "quick_running", "quick_done", "deep_running")
+NOT_FAILED = ("awaiting_upload", *LIVE, "done", "cancelled")
+REPAIRS = ("RetryJob", "ConfirmUpload")
+
+
+class People(Road):
+    """The road, as coaches walk it."""
+
+    def session(self, **fields: Any) -> session_pb2.Session:
+        return self.sessions.CreateSession(session_pb2.CreateSessionRequest(**fields), metadata=self.coach)
+
+    def seen(self, session_id: str) -> session_pb2.Session:
+        return self.sessions.GetSession(session_pb2.GetSessionRequest(session_id=session_id), metadata=self.coach)
+
+    def page(self, *, metadata: Any = None, **fields: Any) -> session_pb2.ListSessionsResponse:
+        return self.sessions.ListSessions(session_pb2.ListSessionsRequest(**fields), metadata=metadata or self.coach)
+
+    def update(self, session_id: str, *paths: str, **fields: Any) -> session_pb2.Session:
+        session = session_pb2.Session(session_id=session_id, **fields)
+        mask = field_mask_pb2.FieldMask(paths=paths)
+        request = session_pb2.UpdateSessionRequest(session=session, update_mask=mask)
+        return self.sessions.UpdateSession(request, metadata=self.coach)
+
+    def delete(self, session_id: str) -> None:
+        self.sessions.DeleteSession(session_pb2.DeleteSessionRequest(session_id=session_id), metadata=self.coach)
+
+    def retry(self, job_id: str) -> job_pb2.Job:
+        return self.jobs.RetryJob(job_pb2.RetryJobRequest(job_id=job_id), metadata=self.coach)
+
+    def reanalyze(self, job_id: str, **fields: Any) -> job_pb2.Job:
+        return self.jobs.ReanalyzeJob(job_pb2.ReanalyzeJobRequest(job_id=job_id, **fields), metadata=self.coach)
+
+    def compare(self, *job_ids: str) -> job_pb2.CompareJobsResponse:
+        return self.jobs.CompareJobs(job_pb2.CompareJobsRequest(job_ids=job_ids), metadata=self.coach)
+
+    def repair(self, how: str, job_id: str) -> None:
+        if how == "RetryJob":
+            self.retry(job_id)
+            return
+        request = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
+        self.intake.ConfirmUpload(request, metadata=self.upload)
+
+    def failed(self, *, quick: bool = False) -> str:
+        """A job whose first launch called its video bad, before or after the quick result."""
+        launch, secret = self.started()
+        if quick:
+            self.submit(launch, secret, job_pb2.STAGE_QUICK)
+        self.end(launch, launch_pb2.ENDING_BAD_INPUT, "The file is not a video")
+        return launch.job_id
+
+    def finish(self, metrics: dict[str, Any], artifact: str = "") -> str:
+        """Runs the one queued job to its end, with these metrics; its id."""
+        [launch] = self.open()
+        self.confirm(launch)
+        secret = self.start(launch).lease
+        parts = {"pose": {"pose_summary": {}}, "metrics": metrics, "findings": {}, "report": {}}
+        for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
+            request = launch_pb2.SubmitResultRequest(
+                job_id=launch.job_id,
+                launch_no=launch.launch_no,
+                stage=stage,
+                results=json_format.ParseDict(parts, struct_pb2.Struct()),
+                artifacts=[job_pb2.Artifact(name=artifact)] if artifact else [],
+            )
+            self.launches.SubmitResult(request, metadata=lease(secret))
+        return launch.job_id
+
+    def analysed(self, metrics: dict[str, Any], **session: Any) -> str:
+        """A done job in a session of its own."""
+        values = {"player_ids": ["p-1"]} | session
+        self.queued(session_id=self.session(**values).session_id)
+        return self.finish(metrics)
+
+
+@pytest.fixture
+def database_url(empty: str) -> str:
+    """Of the `jobs` behind `people`."""
+    return empty
+
+
+@pytest.fixture
+def people(shared_jobs: Program, laptop: Laptop, database_url: str) -> People:
+    return People(shared_jobs.endpoint, laptop)
+
+
+def run(database_url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        cursor = connection.execute(statement, values)  # type: ignore[arg-type]
+        return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def held(database_url: str, table: str, key: str, *, waiting: int) -> Iterator[None]:
+    """Locks a row until as many calls as the block has begun wait for it."""
+    with psycopg.connect(database_url) as holder:
+        holder.execute(f"SELECT FROM {table} WHERE id = %s FOR UPDATE", [key])  # type: ignore[arg-type]
+        yield
+        count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        give_up = time.monotonic() + 30
+        while run(database_url, count) != [(waiting,)]:
+            assert time.monotonic() < give_up, "they never met"
+            time.sleep(0.01)
+
+
+def outcome(call: Any) -> str:
+    """The name of a call's status code."""
+    return str(call.code().name)
+
+
+def refused(call: Callable[[], object]) -> tuple[str, str, str]:
+    """Code, reason and sentence of a refusal."""
+    with pytest.raises(grpc.RpcError) as error:
+        call()
+    return (*code_of(error), error.value.details() or "")
+
+
+# Sessions
+
+
+def test_sessions_are_listed_in_pages_newest_first_with_what_they_show(people: People) -> None:
+    """Nothing twice, nothing left out, nobody else's; each with the status that GetSession gives it."""
+    made = [people.session(title=str(number)).session_id for number in range(4)]
+    people.queued(session_id=made[1])
+    stranger = people.laptop.person("coach-2")
+    people.sessions.CreateSession(session_pb2.CreateSessionRequest(), metadata=stranger)
+    listed: list[session_pb2.Session] = []
+    token = ""
+    while True:
+        page = people.page(page_size=3, page_token=token)
+        listed += page.sessions
+        token = page.next_page_token
+        if not token:
+            break
+    assert [session.session_id for session in listed] == made[::-1]
+    assert listed == [people.seen(session_id) for session_id in made[::-1]]
+    assert [session.title for session in listed if session.status == session_pb2.SESSION_STATUS_UPLOADED] == ["1"]
+
+
+def test_a_page_holds_fifty_sessions_unless_asked_and_two_hundred_at_most(people: People, database_url: str) -> None:
+    """page_size 0 is 50, over 200 is 200, negative is refused."""
+    run(
+        database_url,
+        "INSERT INTO video_sessions (owner_type, owner_id, created_by)"
+        " SELECT 'coach', 'coach-1', 'coach-1' FROM generate_series(1, 201)",
+    )
+    assert [len(people.page(page_size=size).sessions) for size in (0, 200, 201)] == [50, 200, 200]
+    rest = people.page(page_size=1000, page_token=people.page(page_size=1000).next_page_token)
+    assert (len(rest.sessions), rest.next_page_token) == (1, "")
+    assert refused(lambda: people.page(page_size=-1))[:2] == ("INVALID_ARGUMENT", "INVALID_FIELD")
+
+
+def test_a_token_belongs_to_its_list_and_its_person(people: People) -> None:
+    """A token of ListJobs, of somebody else or of nobody is refused."""
+    for _ in range(2):
+        people.created()
+    own = people.page(page_size=1).next_page_token
+    jobs = people.jobs.ListJobs(job_pb2.ListJobsRequest(page_size=1), metadata=people.coach).next_page_token
+    for token in (jobs, "x", "é", own[:-8], "W10=" * 100000):
+        assert refused(lambda token=token: people.page(page_token=token))[0] == "INVALID_ARGUMENT"  # type: ignore[misc]
+    stranger = people.laptop.person("coach-2")
+    assert refused(lambda: people.page(page_token=own, metadata=stranger))[0] == "INVALID_ARGUMENT"
+    assert len(people.page(page_token=own).sessions) == 1
+
+
+def test_an_update_writes_what_its_mask_names_and_nothing_else(people: People) -> None:
+    """A field that is named and not populated becomes empty; one that is not named stays, whatever was sent."""
+    before = people.session(title="Nets", notes="left-handed", player_ids=["p-1"])
+    after = people.update(before.session_id, "notes", "camera_view", title="Ignored", camera_view="CAMERA_VIEW_SIDE")
+    assert (after.title, after.notes, list(after.player_ids)) == ("Nets", "", ["p-1"])
+    assert after.camera_view == session_pb2.CAMERA_VIEW_SIDE
+    assert (after.created_at, after.owner_id) == (before.created_at, before.owner_id)
+    assert after.updated_at.ToDatetime() > before.updated_at.ToDatetime()
+    assert people.seen(before.session_id) == after
+
+
+def test_without_a_mask_an_update_writes_the_populated_fields(people: People) -> None:
+    """AIP-134; what is ours to say may be sent back and is ignored."""
+    before = people.session(title="Nets", notes="left-handed")
+    after = people.update(before.session_id, title="Match", owner_id="coach-2", status="SESSION_STATUS_READY")
+    assert (after.title, after.notes, after.owner_id) == ("Match", "left-handed", "coach-1")
+    assert after.status == session_pb2.SESSION_STATUS_PENDING
+    assert people.update(before.session_id) == after
+
+
+def test_a_star_replaces_all_that_can_be_set(people: People) -> None:
+    """A discipline that nobody names is batting, as in CreateSession."""
+    before = people.session(title="Nets", notes="n", player_ids=["p-1"], discipline="DISCIPLINE_BOWLING")
+    after = people.update(before.session_id, "*", title="Match")
+    assert (after.title, after.notes, list(after.player_ids)) == ("Match", "", [])
+    assert after.discipline == session_pb2.DISCIPLINE_BATTING
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["session_id", "owner_type", "owner_id", "status", "created_at", "updated_at", "deleted_at", "title.x", "", "*"],
+)
+def test_a_path_that_is_unknown_or_immutable_is_refused_and_nothing_written(people: People, path: str) -> None:
+    """Not even the paths beside it that are good; a star stands alone."""
+    before = people.session(title="Nets")
+    call = lambda: people.update(before.session_id, "title", path, title="Match")  # noqa: E731
+    assert refused(call)[:2] == ("INVALID_ARGUMENT", "INVALID_FIELD")
+    assert people.seen(before.session_id) == before
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"title": "x" * 201}, {"notes": "x" * 5001}, {"player_ids": ["p"] * 51}, {"title": "\0"}, {"discipline": 99}],
+)
+def test_an_update_is_held_to_the_limits_of_a_create(people: People, fields: dict[str, Any]) -> None:
+    """The field is named by its path in the request."""
+    before = people.session(title="Nets")
+    code, _, sentence = refused(lambda: people.update(before.session_id, **fields))
+    assert (code, sentence.partition(":")[0]) == ("INVALID_ARGUMENT", f"session.{next(iter(fields))}")
+    assert people.seen(before.session_id) == before
+
+
+def test_a_deleted_session_reads_as_if_it_were_not_there_and_so_do_its_jobs(people: People, database_url: str) -> None:
+    """Every call of a person answers NOT_FOUND; the rows are kept."""
+    session_id = people.session(player_ids=["p-1"]).session_id
+    other = people.analysed({})
+    people.queued(session_id=session_id)
+    job_id = people.finish({})
+    people.delete(session_id)
+    session_gone = ("NOT_FOUND", "SESSION_NOT_FOUND", "Video session not found")
+    job_gone = ("NOT_FOUND", "JOB_NOT_FOUND", "Analysis job not found")
+    assert refused(lambda: people.seen(session_id)) == session_gone
+    assert refused(lambda: people.update(session_id, title="x")) == session_gone
+    assert refused(lambda: people.delete(session_id)) == session_gone
+    assert refused(lambda: people.created(session_id=session_id)) == session_gone
+    assert refused(lambda: people.job(job_id)) == job_gone
+    assert refused(lambda: people.retry(job_id)) == job_gone
+    assert refused(lambda: people.reanalyze(job_id)) == job_gone
+    assert refused(lambda: people.compare(other, job_id)) == job_gone
+    assert refused(lambda: people.repair("ConfirmUpload", job_id)) == job_gone
+    watch = people.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job_id), metadata=people.coach, timeout=20)
+    assert refused(lambda: list(watch)) == job_gone
+    listed = people.jobs.ListJobs(job_pb2.ListJobsRequest(), metadata=people.coach).jobs
+    assert [job.job_id for job in listed] == [other]
+    assert [session.session_id for session in people.page().sessions] == [people.job(other).session_id]
+    kept = "SELECT count(*) FROM video_analysis_jobs JOIN video_sessions s ON s.id = session_id WHERE s.id = %s"
+    assert run(database_url, kept, session_id) == [(1,)]
+
+
+@pytest.mark.parametrize("status", LIVE)
+def test_a_session_with_a_live_job_is_not_deleted(people: People, database_url: str, status: str) -> None:
+    """And its jobs that await their upload stay as they are."""
+    job_id = people.created()
+    session_id = people.job(job_id).session_id
+    waiting = people.created(session_id=session_id)
+    run(database_url, "UPDATE video_analysis_jobs SET status = %s WHERE id = %s", status, job_id)
+    sentence = "The session has an analysis that is queued or running: cancel it first, or wait"
+    assert refused(lambda: people.delete(session_id)) == ("FAILED_PRECONDITION", "SESSION_HAS_LIVE_JOBS", sentence)
+    assert (people.status(job_id), people.status(waiting)) == (status, "awaiting_upload")
+
+
+def test_deleting_a_session_cancels_what_awaits_its_upload(people: People, database_url: str) -> None:
+    """With an event, as every transition; failed jobs stay failed."""
+    failed = people.failed()
+    session_id = people.job(failed).session_id
+    waiting = people.created(session_id=session_id)
+    people.delete(session_id)
+    assert people.events_of(waiting, 2) == ["JobCreated", "JobCancelled"]
+    assert run(database_url, "SELECT status::text, stage FROM video_analysis_jobs ORDER BY created_at") == [
+        ("failed", "FAILED"),
+        ("cancelled", "CANCELLED"),
+    ]
+
+
+def test_of_a_delete_and_a_retry_at_once_one_is_refused(people: People, database_url: str) -> None:
+    """Never a deleted session with a live job."""
+    job_id = people.failed()
+    session_id = people.job(job_id).session_id
+    with held(database_url, "video_sessions", session_id, waiting=2):
+        request = session_pb2.DeleteSessionRequest(session_id=session_id)
+        deleting = people.sessions.DeleteSession.future(request, metadata=people.coach)
+        retrying = people.jobs.RetryJob.future(job_pb2.RetryJobRequest(job_id=job_id), metadata=people.coach)
+    assert (outcome(deleting), outcome(retrying)) in (("OK", "NOT_FOUND"), ("FAILED_PRECONDITION", "OK"))
+
+
+def test_of_a_delete_and_an_upload_at_once_no_job_is_left_waiting(people: People, database_url: str) -> None:
+    """The job is cancelled with its session, or was never made."""
+    session_id = people.session().session_id
+    with held(database_url, "video_sessions", session_id, waiting=2):
+        request = session_pb2.DeleteSessionRequest(session_id=session_id)
+        deleting = people.sessions.DeleteSession.future(request, metadata=people.coach)
+        order = job_pb2.CreateJobRequest(session_id=session_id, s3_bucket="videos", content_length=10)
+        creating = people.intake.CreateJob.future(order, metadata=people.upload)
+    assert outcome(deleting) == "OK"
+    assert outcome(creating) in ("OK", "NOT_FOUND")
+    made = [("cancelled",)] if outcome(creating) == "OK" else []
+    assert run(database_url, "SELECT status::text FROM video_analysis_jobs") == made
+
+
+# Retry
+
+
+def test_a_retried_job_is_queued_again_on_the_video_that_was_pinned(people: People) -> None:
+    """No fault is left on it, and its next launch has a new number."""
+    job_id = people.failed()
+    before = people.job(job_id)
+    job = people.retry(job_id)
+    assert (job.stage, job.progress_pct, job.failure_code, job.error_message) == ("QUEUED", 0, "", "")
+    assert job.video == before.video
+    assert [(launch.job_id, launch.launch_no) for launch in people.open()] == [(job_id, 2)]
+    assert people.events_of(job_id, 5)[-2:] == ["JobFailed", "JobQueued"]
+
+
+def test_a_retried_job_whose_quick_result_is_in_resumes_at_deep(people: People) -> None:
+    """The quick result stays readable meanwhile."""
+    job_id = people.failed(quick=True)
+    job = people.retry(job_id)
+    assert (job.stage, job.progress_pct, job.results_stage) == ("DEEP_QUEUED", 50, job_pb2.STAGE_QUICK)
+    [launch] = people.open()
+    assert people.start(launch, uid="pod-2").stage == job_pb2.STAGE_DEEP
+    assert people.status(job_id) == "deep_running"
+
+
+@pytest.mark.parametrize("status", NOT_FAILED)
+def test_only_a_failed_job_is_retried(people: People, database_url: str, status: str) -> None:
+    """Any other status reads FAILED_PRECONDITION and stays."""
+    job_id = people.queued()
+    run(database_url, "UPDATE video_analysis_jobs SET progress_pct = 100, status = %s WHERE id = %s", status, job_id)
+    expected = ("FAILED_PRECONDITION", "WRONG_STATE", f"Cannot retry a job in status: {status}")
+    assert refused(lambda: people.retry(job_id)) == expected
+    assert people.status(job_id) == status
+
+
+def test_a_job_without_a_verified_video_is_not_retried(people: People) -> None:
+    """It says what to do instead."""
+    job_id = people.created()
+    missing = job_pb2.FailUploadRequest(job_id=job_id, failure_code="NOT_FOUND", error_message="Not there")
+    people.intake.FailUpload(missing, metadata=people.upload)
+    sentence = "The job has no verified video: complete the upload with CompleteUpload"
+    assert refused(lambda: people.retry(job_id)) == ("FAILED_PRECONDITION", "UPLOAD_NOT_VERIFIED", sentence)
+    assert refused(lambda: people.reanalyze(job_id)) == ("FAILED_PRECONDITION", "UPLOAD_NOT_VERIFIED", sentence)
+    assert people.status(job_id) == "failed"
+
+
+@pytest.mark.parametrize("how", REPAIRS)
+def test_a_job_tried_afresh_has_all_its_tries_again(people: People, database_url: str, how: str) -> None:
+    """An unknown end costs two more launches before the repair, and two more after it."""
+    job_id = people.queued()
+    for number in range(1, 7):
+        run(database_url, "UPDATE video_analysis_jobs SET not_before = NULL")
+        [launch] = people.open()
+        assert launch.launch_no == number
+        people.end(launch, launch_pb2.ENDING_UNKNOWN, "exit code 70")
+        assert people.status(job_id) == ("failed" if number in (3, 6) else "queued")
+        if number == 3:
+            people.repair(how, job_id)
+
+
+@pytest.mark.parametrize("how", REPAIRS)
+def test_a_job_tried_afresh_begins_with_the_usual_memory(people: People, how: str) -> None:
+    """Else each repair would ask for half as much again."""
+    job_id = people.queued()
+    factors = []
+    for number in range(1, 5):
+        [launch] = people.open()
+        factors.append(launch.memory_factor)
+        people.end(launch, launch_pb2.ENDING_OUT_OF_MEMORY)
+        if number == 2:
+            people.repair(how, job_id)
+    assert factors == [1.0, 1.5, 1.0, 1.5]
+    assert people.job(job_id).failure_code == "OUT_OF_MEMORY"
+
+
+def test_of_two_retries_at_once_exactly_one_moves_the_job(people: People, database_url: str) -> None:
+    """The other is refused, and one event says so."""
+    job_id = people.failed()
+    with held(database_url, "video_analysis_jobs", job_id, waiting=2):
+        request = job_pb2.RetryJobRequest(job_id=job_id)
+        calls = [people.jobs.RetryJob.future(request, metadata=people.coach) for _ in range(2)]
+    assert sorted(map(outcome, calls)) == ["FAILED_PRECONDITION", "OK"]
+    count = "SELECT count(*) FROM events WHERE job_id = %s AND from_status = 'failed' AND to_status = 'queued'"
+    assert run(database_url, count, job_id) == [(1,)]
+
+
+# Reanalyze
+
+
+def test_a_reanalysis_is_a_new_job_on_the_same_pinned_video(people: People) -> None:
+    """With settings of its own, queued at once; the first job and its results stay."""
+    first = people.analysed({})
+    before = people.job(first)
+    made = people.reanalyze(first, sample_fps=30, include_frames=True, accelerator="ACCELERATOR_CPU")
+    assert made.job_id != first
+    assert (made.source_job_id, made.session_id, made.video) == (first, before.session_id, before.video)
+    assert (made.stage, made.progress_pct, made.launch_count) == ("QUEUED", 0, 0)
+    assert (made.sample_fps, made.include_frames, made.accelerator) == (30, True, job_pb2.ACCELERATOR_CPU)
+    assert not made.HasField("results")
+    assert people.job(first) == before
+    assert people.events_of(made.job_id, 1) == ["JobQueued"]
+
+
+def test_what_a_reanalysis_does_not_ask_for_is_as_the_first_job_has_it(people: People) -> None:
+    """Unset is not the default: the box around the athlete comes along too."""
+    box = job_pb2.AthleteBox(left=0.1, top=0.2, width=0.3, height=0.4)
+    first = people.queued(sample_fps=20, include_frames=True, accelerator="ACCELERATOR_GPU", athlete_box=box)
+    same = people.reanalyze(first)
+    assert (same.sample_fps, same.include_frames, same.accelerator) == (20, True, job_pb2.ACCELERATOR_GPU)
+    assert same.athlete_box == box
+    other = people.reanalyze(first, sample_fps=0, include_frames=False)
+    assert (other.sample_fps, other.include_frames, other.accelerator) == (10, False, job_pb2.ACCELERATOR_GPU)
+
+
+@pytest.mark.parametrize("fields", [{"sample_fps": 31}, {"sample_fps": -1}, {"accelerator": 9}, {"request_id": "x"}])
+def test_a_reanalysis_is_held_to_the_limits_of_an_upload(people: People, fields: dict[str, Any]) -> None:
+    """The field is named."""
+    first = people.queued()
+    code, _, sentence = refused(lambda: people.reanalyze(first, **fields))
+    assert (code, sentence.partition(":")[0]) == ("INVALID_ARGUMENT", next(iter(fields)))
+
+
+def test_a_reanalysis_needs_the_right_to_upload(people: People) -> None:
+    """It costs as much."""
+    first = people.queued()
+    request = job_pb2.ReanalyzeJobRequest(job_id=first)
+    for claims, reason in (({"role": "player"}, "ROLE_NOT_ALLOWED"), ({"features": ()}, "FEATURE_NOT_ENABLED")):
+        person = people.laptop.person("coach-1", **claims)
+        call = lambda person=person: people.jobs.ReanalyzeJob(request, metadata=person)  # noqa: E731
+        assert refused(call)[:2] == ("PERMISSION_DENIED", reason)
+
+
+def test_the_same_request_id_is_the_same_reanalysis_and_other_content_is_refused(people: People) -> None:
+    """AIP-155; an upload and a reanalysis never share one."""
+    first, second = people.queued(), people.queued()
+    request_id = str(uuid.uuid4())
+    made = people.reanalyze(first, sample_fps=15, request_id=request_id)
+    assert people.reanalyze(first, sample_fps=15, request_id=request_id).job_id == made.job_id
+    reused = ("ALREADY_EXISTS", "REQUEST_ID_REUSED", "request_id was used for another job")
+    assert refused(lambda: people.reanalyze(first, sample_fps=16, request_id=request_id)) == reused
+    assert refused(lambda: people.reanalyze(second, sample_fps=15, request_id=request_id)) == reused
+    session_id = people.job(first).session_id
+    assert refused(lambda: people.created(session_id=session_id, sample_fps=15, request_id=request_id)) == reused
+    assert len({people.reanalyze(first).job_id for _ in range(2)}) == 2
+
+
+def test_two_analyses_of_one_video_share_no_artifact(people: People) -> None:
+    """The key holds the job's id, beside the video they share."""
+    people.queued()
+    first = people.finish({}, artifact="report.html")
+    second = people.reanalyze(first).job_id
+    assert people.finish({}, artifact="report.html") == second
+    jobs = [people.job(job_id) for job_id in (first, second)]
+    folder = jobs[0].video.s3_key.removesuffix("original.mp4")
+    assert [job.artifacts[0].s3_key for job in jobs] == [
+        f"{folder}analysis/{job_id}/1/deep/report.html" for job_id in (first, second)
+    ]
+
+
+# Compare
+
+
+def metric(value: float | None, confidence: float = 1.0, **more: Any) -> dict[str, Any]:
+    """A metric in the contract's shape; without a value it is absent."""
+    reason = None if value is not None else "front arm not visible"
+    whole = {"value": value, "score": value, "unit": "body", "confidence": confidence, "plane": "image"}
+    return whole | {"frames_used": 9, "evidence": [], "absent_reason": reason} | more
+
+
+def test_the_change_of_a_metric_goes_from_the_first_job_to_the_last_and_step_by_step(people: People) -> None:
+    """In the order asked; as sure as the less sure of both."""
+    values = ((0.5, 0.9), (0.25, 0.4), (1.0, 0.8))
+    jobs = [people.analysed({"elbow_drop_score": metric(value, sure)}) for value, sure in values]
+    reply = people.compare(*jobs)
+    [compared] = reply.metrics
+    assert (compared.name, list(reply.player_ids), list(reply.caveats)) == ("elbow_drop_score", ["p-1"], [])
+    assert [(r.job_id, r.value, r.score, r.unit, r.confidence, r.plane) for r in compared.readings] == [
+        (job_id, value, value, "body", sure, "image") for job_id, (value, sure) in zip(jobs, values, strict=True)
+    ]
+    overall = compared.overall
+    assert (overall.from_job_id, overall.to_job_id) == (jobs[0], jobs[2])
+    assert (overall.value, overall.score, overall.unit, overall.confidence) == (0.5, 0.5, "body", 0.8)
+    assert [(step.from_job_id, step.to_job_id, step.value, step.confidence) for step in compared.steps] == [
+        (jobs[0], jobs[1], -0.25, 0.4),
+        (jobs[1], jobs[2], 0.75, 0.4),
+    ]
+    [backwards] = people.compare(jobs[2], jobs[0]).metrics
+    assert backwards.overall.value == -0.5
+
+
+def test_a_metric_that_one_job_lacks_is_said_absent_and_never_subtracted(people: People) -> None:
+    """With the reason, whether it could not be measured or nobody tried; what can be subtracted is."""
+    jobs = [
+        people.analysed({"elbow_drop_score": metric(0.5), "head_stability_score": metric(0.25)}),
+        people.analysed({"elbow_drop_score": metric(None)}),
+        people.analysed({"elbow_drop_score": metric(0.75), "head_stability_score": metric(0.5)}),
+    ]
+    elbow, head = people.compare(*jobs).metrics
+    assert [reading.absent_reason for reading in elbow.readings] == ["", "front arm not visible", ""]
+    assert not elbow.readings[1].HasField("value")
+    assert elbow.overall.value == head.overall.value == 0.25
+    for compared, why in ((elbow, "front arm not visible"), (head, "not measured by this analysis")):
+        for step in compared.steps:
+            assert (step.HasField("value"), step.HasField("score"), step.confidence) == (False, False, 0)
+            assert step.absent_reason == f"job {jobs[1]}: {why}"
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [({"unit": "deg"}, "different units: body and deg"), ({"plane": "space"}, "different planes: image and space")],
+)
+def test_numbers_of_different_kinds_are_not_subtracted(people: People, more: dict[str, str], why: str) -> None:
+    """A body length less a degree is nothing."""
+    jobs = [people.analysed({"elbow_drop_score": metric(0.5, **kind)}) for kind in ({}, more)]
+    [compared] = people.compare(*jobs).metrics
+    assert (compared.overall.HasField("value"), compared.overall.absent_reason) == (False, why)
+
+
+def test_results_of_any_shape_can_be_compared(people: People, database_url: str) -> None:
+    """Rows from before two-phase uploads hold what they hold; what is no number is absent."""
+    jobs = [people.analysed({"a": metric(0.5)}) for _ in range(3)]
+    for job_id, results in zip(jobs[1:], ('{"metrics": {"a": {"value": "0.5", "score": true}}}', "[]"), strict=True):
+        run(database_url, "UPDATE video_analysis_jobs SET results = %s::jsonb WHERE id = %s", results, job_id)
+    [compared] = people.compare(*jobs).metrics
+    assert [reading.HasField("value") for reading in compared.readings] == [True, False, False]
+    assert not compared.overall.HasField("value")
+
+
+def test_jobs_that_are_less_alike_than_their_numbers_are_said_so(people: People, database_url: str) -> None:
+    """Discipline, camera view, whom they may show, and how far the analysis went."""
+    both = ["p-1", "p-2"]
+    jobs = [
+        people.analysed({}, player_ids=both, discipline="DISCIPLINE_BATTING", camera_view="CAMERA_VIEW_SIDE"),
+        people.analysed({}, player_ids=["p-2", "p-1"], discipline="DISCIPLINE_BOWLING"),
+    ]
+    run(database_url, "UPDATE video_analysis_jobs SET results_stage = 'quick' WHERE id = %s", jobs[1])
+    reply = people.compare(*jobs)
+    assert list(reply.player_ids) == both
+    assert list(reply.caveats) == [
+        "The jobs are of different disciplines: batting, bowling",
+        "The jobs are of different camera views: side, not said",
+        "The sessions have 2 players in common: the jobs may show different ones",
+        f"Only the quick stage, which is provisional, was run by: {jobs[1]}",
+    ]
+
+
+@pytest.mark.parametrize("players", [["p-2"], []])
+def test_jobs_without_a_player_in_common_are_not_compared(people: People, players: list[str]) -> None:
+    """A session that names nobody shares nobody."""
+    jobs = [people.analysed({}), people.analysed({}, player_ids=players)]
+    sentence = "job_ids: the sessions of these jobs name no player in common"
+    assert refused(lambda: people.compare(*jobs)) == ("INVALID_ARGUMENT", "INVALID_FIELD", sentence)
+
+
+def test_only_done_jobs_are_compared(people: People) -> None:
+    """The first that is not is named."""
+    done = people.analysed({})
+    queued = people.queued()
+    expected = ("FAILED_PRECONDITION", "JOB_NOT_DONE", f"Cannot compare job {queued} in status: queued")
+    assert refused(lambda: people.compare(done, queued)) == expected
+
+
+def test_a_comparison_takes_two_to_twenty_different_jobs(people: People) -> None:
+    """Whatever the spelling of an id."""
+    done = people.analysed({})
+    for job_ids in ([], [done], [done, done], [done, done.upper()], [str(uuid.uuid4()) for _ in range(21)]):
+        assert refused(lambda job_ids=job_ids: people.compare(*job_ids))[0] == "INVALID_ARGUMENT"  # type: ignore[misc]
+
+
+def test_what_is_anothers_is_refused_and_what_is_unknown_not_found(people: People) -> None:
+    """The contract's sentences, for each call that names a session or a job."""
+    own = people.analysed({})
+    session_id = people.job(own).session_id
+    people.coach = people.laptop.person("coach-2")
+    their = people.session(player_ids=["p-1"]).session_id
+    unknown = str(uuid.uuid4())
+    session_calls: list[Callable[[str], object]] = [people.delete, lambda key: people.update(key, title="x")]
+    for call in session_calls:
+        assert refused(lambda call=call: call(session_id)) == (  # type: ignore[misc]
+            "PERMISSION_DENIED", "SESSION_ACCESS_DENIED", "You don't have access to this session",
+        )  # fmt: skip
+        assert refused(lambda call=call: call(unknown))[2] == "Video session not found"  # type: ignore[misc]
+    job_calls: list[Callable[[str], object]] = [
+        people.retry, people.reanalyze, lambda key: people.compare(key, unknown),
+    ]  # fmt: skip
+    for call in job_calls:
+        assert refused(lambda call=call: call(own)) == (  # type: ignore[misc]
+            "PERMISSION_DENIED", "JOB_ACCESS_DENIED", "You don't have access to this job",
+        )  # fmt: skip
+    for call in job_calls[:2]:
+        assert refused(lambda call=call: call(unknown))[2] == "Analysis job not found"  # type: ignore[misc]
+    assert [session.session_id for session in people.page().sessions] == [their]

@@ -1,0 +1,199 @@
+"""Races made to happen: a connection of the test holds the row until every caller waits for it, then lets go."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+
+from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import job_pb2
+from tests.integration.jobs.test_lifecycle import Road
+from tests.programs import Laptop, Program, running
+
+WAIT_SECONDS = 60
+LOCK = "SELECT 1 FROM video_analysis_jobs WHERE id = %s FOR UPDATE"
+ROUNDS = 20
+
+
+@pytest.fixture
+def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
+    return Road(shared_jobs.endpoint, laptop)
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as executor:
+        yield executor
+
+
+@contextmanager
+def holding(database_url: str, statement: str, *values: Any) -> Iterator[psycopg.Connection[Any]]:
+    """A transaction that holds what the statement locks, and commits at the end of the block."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(statement, values)
+        yield connection
+
+
+def wait_until_waiting(database_url: str, count: int) -> None:
+    """Until so many others wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    give_up = time.monotonic() + WAIT_SECONDS
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        while connection.execute(waiting).fetchone() != (count,):
+            assert time.monotonic() < give_up
+            time.sleep(0.005)
+
+
+def outcome(call: "Future[Any]") -> str:
+    """OK, or the code of the refusal."""
+    error = call.exception(WAIT_SECONDS)
+    if error is None:
+        return "OK"
+    assert isinstance(error, grpc.RpcError)
+    return str(error.code().name)
+
+
+def history(database_url: str, job_id: str) -> list[str]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        rows = connection.execute("SELECT to_status FROM events WHERE job_id = %s ORDER BY xid, id", [job_id])
+        return [status for (status,) in rows]
+
+
+def confirm(road: Road, job_id: str) -> Callable[[], Any]:
+    request = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
+    return lambda: road.intake.ConfirmUpload(request, metadata=road.upload, timeout=WAIT_SECONDS)
+
+
+def test_of_two_confirmations_at_once_one_moves_the_job(road: Road, pool: ThreadPoolExecutor, empty: str) -> None:
+    """Both succeed, one says that it moved, and there is one event."""
+    job_id = road.created()
+    with holding(empty, LOCK, job_id):
+        calls = [pool.submit(confirm(road, job_id)) for _ in range(2)]
+        wait_until_waiting(empty, 2)
+    assert sorted(call.result(WAIT_SECONDS).moved for call in calls) == [False, True]
+    assert history(empty, job_id) == ["awaiting_upload", "queued"]
+
+
+def test_an_upload_confirmed_while_it_expires_is_queued(road: Road, pool: ThreadPoolExecutor, empty: str) -> None:
+    """Whoever comes first: the video is there, so the job ends queued and is not failed afterwards."""
+    for _ in range(ROUNDS):
+        job_id = road.created()
+        aged = "UPDATE video_analysis_jobs SET created_at = created_at - interval '25 hours' WHERE id = %s"
+        with holding(empty, aged, job_id):
+            call = pool.submit(confirm(road, job_id))
+            wait_until_waiting(empty, 1)
+        assert outcome(call) == "OK"
+        assert history(empty, job_id) in (
+            ["awaiting_upload", "queued"],
+            ["awaiting_upload", "failed", "queued"],
+        )
+
+
+def test_a_confirmation_that_waited_for_an_expiry_repairs_it(road: Road, pool: ThreadPoolExecutor, empty: str) -> None:
+    """What it read before it waited counts for nothing."""
+    job_id = road.created()
+    expired = "UPDATE video_analysis_jobs SET status = 'failed', failure_code = 'UPLOAD_EXPIRED' WHERE id = %s"
+    with holding(empty, expired, job_id):
+        call = pool.submit(confirm(road, job_id))
+        wait_until_waiting(empty, 1)
+    job = call.result(WAIT_SECONDS).job
+    assert (job.status, job.failure_code) == (job_pb2.JOB_STATUS_QUEUED, "")
+
+
+def test_of_two_pods_that_start_at_once_one_gets_the_lease(road: Road, pool: ThreadPoolExecutor, empty: str) -> None:
+    """The other is refused, and the lease that was given works."""
+    job_id = road.queued()
+    [launch] = road.open()
+    with holding(empty, LOCK, job_id):
+        calls = [pool.submit(road.start, launch, pod, pod) for pod in ("aaaaa", "bbbbb")]
+        wait_until_waiting(empty, 2)
+    assert sorted(map(outcome, calls)) == ["OK", "PERMISSION_DENIED"]
+    [started] = [call.result() for call in calls if call.exception() is None]
+    road.beat(launch, started.lease, job_pb2.STAGE_QUICK)
+    assert history(empty, job_id) == ["awaiting_upload", "queued", "quick_running"]
+
+
+LOST = {
+    "the lease ran out": "UPDATE launches SET lease_expires_at = now() - interval '1 second' WHERE job_id = %s",
+    "the launch was ended": "UPDATE launches SET ended_at = now(), ending = 'lease_lost' WHERE job_id = %s",
+    "the lease was given anew": "UPDATE launches SET lease_hash = '' WHERE job_id = %s",
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_result_that_waited_while_its_lease_was_lost_is_refused(
+    lost: str, road: Road, pool: ThreadPoolExecutor, empty: str
+) -> None:
+    """It was right when it was sent and is not when it is read."""
+    launch, secret = road.started()
+    with holding(empty, LOCK, launch.job_id) as holder:
+        call = pool.submit(road.submit, launch, secret, job_pb2.STAGE_QUICK)
+        wait_until_waiting(empty, 1)
+        holder.execute(LOST[lost], [launch.job_id])
+    assert outcome(call) == "PERMISSION_DENIED"
+    with psycopg.connect(empty, autocommit=True) as connection:
+        result = connection.execute("SELECT results, results_stage FROM video_analysis_jobs").fetchone()
+    assert result == (None, None)
+    assert "quick_done" not in history(empty, launch.job_id)
+
+
+def test_a_result_and_the_end_of_its_launch_are_one_after_the_other(
+    road: Road, pool: ThreadPoolExecutor, empty: str
+) -> None:
+    """The controller sees the pod gone while its last result is on the way: done, or queued again; never both."""
+    for _ in range(ROUNDS):
+        launch, secret = road.started()
+        road.submit(launch, secret, job_pb2.STAGE_QUICK)
+        with holding(empty, LOCK, launch.job_id):
+            calls = [
+                pool.submit(road.submit, launch, secret, job_pb2.STAGE_DEEP),
+                pool.submit(road.end, launch, launch_pb2.ENDING_DISRUPTION),
+            ]
+            wait_until_waiting(empty, 2)
+        seen = tuple(map(outcome, calls)), history(empty, launch.job_id)[4:]
+        assert seen in (
+            (("OK", "OK"), ["deep_running", "done"]),
+            (("PERMISSION_DENIED", "OK"), ["queued"]),
+        )
+        with psycopg.connect(empty, autocommit=True) as connection:
+            connection.execute("UPDATE video_analysis_jobs SET status = 'cancelled' WHERE status = 'queued'")
+
+
+@pytest.fixture
+def replicas(
+    shared_jobs: Program, shared_jobs_env: dict[str, str], laptop: Laptop, empty: str, tmp_path: Path
+) -> Iterator[list[Road]]:
+    """Two `jobs` on one database."""
+    with running(Program("jobs", shared_jobs_env, tmp_path / "second")) as second:
+        yield [Road(program.endpoint, laptop) for program in (shared_jobs, second)]
+
+
+def test_launches_opened_on_two_replicas_at_once_are_opened_once(
+    replicas: list[Road], pool: ThreadPoolExecutor, empty: str
+) -> None:
+    """Each queued job is offered to one of them, none twice, none left, and nobody is refused."""
+    session = replicas[0].created()
+    many = """
+        INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key)
+        SELECT session_id, 'queued', 'videos', 'k' FROM video_analysis_jobs, generate_series(1, 50) WHERE id = %s
+    """
+    for _ in range(ROUNDS):
+        with psycopg.connect(empty, autocommit=True) as connection:
+            connection.execute(many, [session])
+        together = threading.Barrier(8)
+
+        def take(road: Road, together: threading.Barrier = together) -> list[launch_pb2.Launch]:
+            together.wait(WAIT_SECONDS)
+            return road.open(20) + road.open(20)
+
+        taken = [launch for call in [pool.submit(take, replicas[i % 2]) for i in range(8)] for launch in call.result()]
+        taken += replicas[0].open(100)
+        assert len(taken) == len({launch.job_id for launch in taken}) == 50
+        assert all(launch.launch_no == 1 for launch in taken)

@@ -1,0 +1,207 @@
+"""The relay to SQS: real relays, a real PostgreSQL, a real SQS server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.integration.jobs.test_lifecycle import Road
+from tests.integration.jobs.test_outbox import sql, wait_until, watch
+from tests.programs import ROOT, Laptop, Program
+from tests.s3 import Endpoint
+
+
+@pytest.fixture
+def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
+    return Road(shared_jobs.endpoint, laptop)
+
+
+@dataclass
+class Sqs:
+    """A queue of its own, as an operator's consumer sees it."""
+
+    client: Any
+    url: str
+
+    def receive(self, count: int) -> list[dict[str, Any]]:
+        """The next messages, until there are that many; then nothing more may be waiting."""
+        messages: list[dict[str, Any]] = []
+        while len(messages) < count:
+            reply = self._ask(WaitTimeSeconds=5)
+            messages += reply
+        assert self._ask() == []
+        return messages
+
+    def _ask(self, **how: Any) -> list[dict[str, Any]]:
+        reply = self.client.receive_message(
+            QueueUrl=self.url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], **how
+        )
+        found: list[dict[str, Any]] = reply.get("Messages", [])
+        for one in found:
+            self.client.delete_message(QueueUrl=self.url, ReceiptHandle=one["ReceiptHandle"])
+        return found
+
+
+@pytest.fixture
+def sqs(s3_server: Endpoint) -> Sqs:
+    client = boto3.client(
+        "sqs",
+        endpoint_url=s3_server.url,
+        region_name=s3_server.region,
+        aws_access_key_id=s3_server.access_key,
+        aws_secret_access_key=s3_server.secret_key,
+    )
+    return Sqs(client, client.create_queue(QueueName=f"q-{uuid.uuid4().hex}")["QueueUrl"])
+
+
+@pytest.fixture
+def env(empty: str, s3_server: Endpoint, sqs: Sqs) -> Iterator[dict[str, str]]:
+    """What a relay is told; no position outlives the test."""
+    mine = {name: value for name, value in s3_server.env.items() if name.startswith("AWS_")}
+    yield mine | {
+        "CREASE_DATABASE_URL": empty,
+        "SQS_VIDEO_ANALYSIS_QUEUE_URL": sqs.url,
+        "CREASE_SQS_ENDPOINT": s3_server.url,
+        "CREASE_POLL_SECONDS": "0.05",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    sql(empty, "DELETE FROM event_positions WHERE name = 'sqs'")
+
+
+@dataclass
+class Relay:
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def says(self, event: str) -> bool:
+        return f'"event": "{event}"' in self.log.read_text()
+
+
+@contextmanager
+def relay(env: dict[str, str], log: Path) -> Iterator[Relay]:
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.jobs", "relay"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "HOME": str(log.parent)} | env,
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        yield Relay(process, log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def message_id(road: Road, job_id: str) -> str:
+    return road.job(job_id).sqs_message_id
+
+
+def test_a_queued_job_is_sent_with_its_envelope_and_its_message_id_is_kept(
+    road: Road, empty: str, env: dict[str, str], sqs: Sqs, tmp_path: Path
+) -> None:
+    """Body and attributes to the letter; what was queued before there was a relay is sent too."""
+    job_id = road.queued(sample_fps=15, include_frames=True)
+    [_, event] = [event for _, event in zip(range(2), watch(road), strict=False)]
+    with relay(env, tmp_path / "log"):
+        [sent] = sqs.receive(1)
+        wait_until(lambda: message_id(road, job_id))
+    session_id = road.job(job_id).session_id
+    expected = f'{{"job_id": "{job_id}", "session_id": "{session_id}", "sample_fps": 15, "include_frames": true}}'
+    assert sent["Body"] == expected
+    assert {name: value["StringValue"] for name, value in sent["MessageAttributes"].items()} == {
+        "ce-id": event.id,
+        "ce-source": "/crease/jobs",
+        "ce-specversion": "1.0",
+        "ce-type": "JobQueued",
+        "ce-subject": job_id,
+        "ce-time": event.time.ToJsonString(),
+        "content-type": "application/json",
+    }
+    assert message_id(road, job_id) == sent["MessageId"]
+    assert sql(empty, "SELECT to_status FROM events ORDER BY xid, id") == [("awaiting_upload",), ("queued",)]
+
+
+def test_of_two_relays_one_sends_and_the_other_takes_over_when_it_dies(
+    road: Road, empty: str, env: dict[str, str], sqs: Sqs, tmp_path: Path
+) -> None:
+    """Killed or hanging, its turn ends; what comes meanwhile is sent by the other, and nothing is lost."""
+    with relay(env, tmp_path / "one") as one, relay(env, tmp_path / "two") as two:
+        wait_until(lambda: one.says("active") or two.says("active"))
+        before = [road.queued() for _ in range(12)]
+        assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(12)] == before
+        wait_until(lambda: message_id(road, before[-1]))
+        assert not (one.says("active") and two.says("active"))
+        active, standby = (one, two) if one.says("active") else (two, one)
+        active.process.send_signal(signal.SIGSTOP)
+        meanwhile = road.queued()
+        [sent] = sqs.receive(1)
+        assert json.loads(sent["Body"])["job_id"] == meanwhile
+        assert standby.says("active")
+        active.process.kill()
+    with relay(env, tmp_path / "three"):
+        after = road.queued()
+        assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(1)] == [after]
+
+
+def test_a_killed_relay_is_followed_by_the_other_within_ten_seconds(
+    road: Road, env: dict[str, str], sqs: Sqs, tmp_path: Path
+) -> None:
+    """SIGKILL between two jobs."""
+    with relay(env, tmp_path / "one") as one, relay(env, tmp_path / "two") as two:
+        wait_until(lambda: one.says("active") or two.says("active"))
+        active, standby = (one, two) if one.says("active") else (two, one)
+        active.process.kill()
+        killed = time.monotonic()
+        job_id = road.queued()
+        wait_until(lambda: standby.says("active"))
+        assert time.monotonic() - killed < 10
+        assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(1)] == [job_id]
+
+
+def test_while_sqs_is_away_jobs_go_on_and_later_it_hears_of_all(
+    road: Road, env: dict[str, str], sqs: Sqs, tmp_path: Path
+) -> None:
+    """Here it is away by having no such queue; it is retried until there is one."""
+    name = f"late-{uuid.uuid4().hex}"
+    late = sqs.url.rpartition("/")[0] + "/" + name
+    with relay(env | {"SQS_VIDEO_ANALYSIS_QUEUE_URL": late}, tmp_path / "log") as running:
+        job_ids = [road.queued() for _ in range(3)]
+        wait_until(lambda: running.says("SQS is away"))
+        assert [road.status(job_id) for job_id in job_ids] == ["queued"] * 3
+        queue = Sqs(sqs.client, sqs.client.create_queue(QueueName=name)["QueueUrl"])
+        assert [json.loads(sent["Body"])["job_id"] for sent in queue.receive(3)] == job_ids
+
+
+def test_a_server_that_refuses_connections_is_tried_again(
+    road: Road, env: dict[str, str], sqs: Sqs, tmp_path: Path
+) -> None:
+    """The position stays where it was, so that the next relay sends what this one could not."""
+    job_id = road.queued()
+    with relay(env | {"CREASE_SQS_ENDPOINT": "http://127.0.0.1:1"}, tmp_path / "one") as running:
+        wait_until(lambda: running.says("SQS is away"))
+        assert running.process.poll() is None
+    with relay(env, tmp_path / "two"):
+        assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(1)] == [job_id]
+
+
+def test_without_a_queue_the_relay_ends_well_and_says_so(env: dict[str, str], tmp_path: Path) -> None:
+    """An empty setting is an answer, not a fault; a queue without a region is one."""
+    with relay(env | {"SQS_VIDEO_ANALYSIS_QUEUE_URL": ""}, tmp_path / "log") as ended:
+        assert ended.process.wait(30) == 0
+        assert "SQS_VIDEO_ANALYSIS_QUEUE_URL is empty" in ended.log.read_text()
+    with relay(env | {"AWS_REGION": ""}, tmp_path / "log") as refused:
+        assert refused.process.wait(30) == 78
+        assert refused.log.read_text().startswith("AWS_REGION: ")

@@ -1,0 +1,67 @@
+"""PostgreSQL goes away under a running `jobs` and comes back."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from crease.jobs.v1 import job_pb2
+from services import clients
+from services.cli.postgres import find_binaries
+from tests.conftest import IMPATIENT
+from tests.integration.jobs.test_lifecycle import Road
+from tests.postgres import Server, postgres
+from tests.programs import Laptop, Program, running
+
+
+class Switch:
+    """Turns a PostgreSQL off and on, as its operator would."""
+
+    def __init__(self, data: Path, log: Path) -> None:
+        self._data = data
+        self._log = log
+        self._sockets = (data / "postmaster.pid").read_text().splitlines()[4]
+
+    def off(self) -> None:
+        self._control("stop", "-m", "fast")
+
+    def on(self) -> None:
+        self._control("start", "-l", str(self._log), "-o", f"-h '' -k {self._sockets}")
+
+    def _control(self, *command: str) -> None:
+        binaries = find_binaries()
+        assert binaries is not None
+        full = [str(binaries / "pg_ctl"), "-D", str(self._data), "-w", *command]
+        subprocess.run(full, check=True, user=self._data.owner(), stdout=subprocess.DEVNULL, cwd="/")
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[tuple[Server, Switch]]:
+    with tempfile.TemporaryDirectory(prefix="crease-postgres-") as folder, postgres(Path(folder, "data")) as server:
+        yield server, Switch(Path(folder, "data"), Path(folder, "data", "restart.log"))
+
+
+@pytest.mark.prove
+def test_a_restarted_database_is_used_again_and_its_absence_is_unavailable(
+    own_postgres: tuple[Server, Switch], laptop: Laptop, tmp_path: Path
+) -> None:
+    """DATABASE_AWAY for every call meanwhile; afterwards the same process goes on, leases included."""
+    server, switch = own_postgres
+    env = laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": server.clone(), "CREASE_LEASE_SECONDS": "3600"}
+    with running(Program("jobs", env, tmp_path / "log")) as program:
+        road = Road(program.endpoint, laptop)
+        launch, secret = road.started()
+        switch.off()
+        for call in (lambda: road.job(launch.job_id), road.created, road.open,
+                     lambda: road.beat(launch, secret, job_pb2.STAGE_QUICK)):  # fmt: skip
+            with pytest.raises(grpc.RpcError) as refused:
+                call()
+            assert (refused.value.code().name, clients.reason(refused.value)) == ("UNAVAILABLE", "DATABASE_AWAY")
+        switch.on()
+        road.beat(launch, secret, job_pb2.STAGE_QUICK)
+        assert road.submit(launch, secret, job_pb2.STAGE_QUICK).stage == "QUICK_DONE"
+        assert program.process is not None
+        assert program.process.poll() is None

@@ -1,0 +1,225 @@
+"""Who may call what, as a full product: every RPC of `jobs`, every caller, a coach's job and an organisation's."""
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+
+from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import job_pb2, session_pb2
+from services import issuer
+from tests.integration.jobs import filled
+from tests.integration.jobs.test_lifecycle import RESULTS, Road
+from tests.programs import Laptop, Program, lease
+
+# Nobody is nobody everywhere; everybody else gets PERMISSION_DENIED where they aren't named below.
+UNAUTHENTICATED = {"anonymous", "expired"}
+PEOPLE = {"coach", "other coach", "org_pro", "other org_pro", "superuser"}
+# `upload` must show a person's own token wherever a person's rights decide.
+UPLOADS = {"upload", "upload for the owner", "upload for another"}
+CALLERS = sorted(UNAUTHENTICATED | PEOPLE | UPLOADS | {"controller", "pod", "other pod", "lease", "other lease"})
+
+# The owner stands for `coach` where a coach owns the session, for `org_pro` where an organisation does.
+WHOSE = {"a coach's": {"owner": "coach"}, "an organisation's": {"owner": "org_pro"}}
+ANY_PERSON = frozenset(PEOPLE)
+SEES = frozenset({"owner", "superuser"})
+BEHIND = frozenset({"upload for the owner"})
+CONTROLLER = frozenset({"controller"})
+LEASE = frozenset({"lease"})
+
+ALLOWED: dict[str, frozenset[str]] = {
+    "SessionService/CreateSession": ANY_PERSON,
+    "SessionService/GetSession": SEES,
+    "SessionService/ListSessions": ANY_PERSON,
+    "SessionService/UpdateSession": SEES,
+    "SessionService/DeleteSession": SEES,
+    "JobService/GetJob": SEES,
+    "JobService/ListJobs": ANY_PERSON,
+    "JobService/WatchJob": SEES,
+    "JobService/CancelJob": SEES,
+    "JobService/ExplainJob": SEES,
+    "JobService/RetryJob": SEES,
+    "JobService/ReanalyzeJob": SEES,
+    "JobService/CompareJobs": SEES,
+    "IntakeService/CreateJob": BEHIND,
+    "IntakeService/ConfirmUpload": BEHIND,
+    "IntakeService/FailUpload": BEHIND,
+    # The lease in the request decides.
+    "IntakeService/AuthorizeLaunch": frozenset(UPLOADS),
+    "LaunchService/OpenLaunches": CONTROLLER,
+    "LaunchService/ListLaunches": CONTROLLER,
+    "LaunchService/ConfirmLaunch": CONTROLLER,
+    "LaunchService/EndLaunch": CONTROLLER,
+    "LaunchService/StartLaunch": frozenset({"pod"}),
+    "LaunchService/Heartbeat": LEASE,
+    "LaunchService/SubmitResult": LEASE,
+    "LaunchService/FailLaunch": LEASE,
+    "EventService/WatchEvents": CONTROLLER,
+}
+# What no caller reads who may call; the last three would be faults of ours.
+NOT_ALLOWED = {"UNAUTHENTICATED", "PERMISSION_DENIED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED"}
+# Without a person's token `upload` proves who it is and not for whom it asks.
+NEEDS_A_PERSON = {rpc for rpc, allowed in ALLOWED.items() if allowed == BEHIND}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A running job, everything that can be said of it, and everybody who may come along."""
+
+    values: dict[str, Any]
+    callers: dict[str, Any]
+
+
+class Stage:
+    """Sets scenes."""
+
+    def __init__(self, road: Road, laptop: Laptop) -> None:
+        self._road = road
+        self._folder = laptop.folder
+        self._laptop = laptop
+
+    def _token(self, subject: str, role: str = "coach_pro_plus", organisation: str = "", **more: Any) -> str:
+        return issuer.person(self._folder, subject, role=role, organisation_id=organisation, **more)
+
+    def _upload(self, behind: str) -> Any:
+        return (*self._laptop.program("upload"), ("crease-user", behind))
+
+    def scene(self, whose: str) -> Scene:
+        coach, boss = self._token("coach-1"), self._token("boss", "org_pro", "o-1")
+        owner = coach if whose == "a coach's" else boss
+        job, launch, secret = self._running(owner)
+        second = self._created(owner, job.session_id)
+        _, other, other_secret = self._running(self._token("coach-2"))
+        pod = f"analysis-{job.job_id}-{launch.launch_no}-aaaaa"
+        other_pod = f"analysis-{other.job_id}-{other.launch_no}-aaaaa"
+        callers = {
+            "anonymous": (),
+            "expired": _bearer(self._token("coach-1", seconds=-3600)),
+            "coach": _bearer(coach),
+            "other coach": _bearer(self._token("coach-2")),
+            "org_pro": _bearer(boss),
+            "other org_pro": _bearer(self._token("rival", "org_pro", "o-2")),
+            "superuser": _bearer(self._token("root", "superuser")),
+            "upload": self._laptop.program("upload"),
+            "upload for the owner": self._upload(owner),
+            "upload for another": self._upload(self._token("rival", "org_pro", "o-2")),
+            "controller": self._laptop.program("controller"),
+            "pod": self._laptop.pod(pod, "pod-1"),
+            "other pod": self._laptop.pod(other_pod, "pod-1"),
+            "lease": lease(secret),
+            "other lease": lease(other_secret),
+        }
+        values = {
+            "job_id": job.job_id,
+            "job_ids": [job.job_id, second.job_id],
+            "session_id": job.session_id,
+            "launch_no": launch.launch_no,
+            "lease": secret,
+            "cluster": "c1",
+            "capacity": 1,
+            "kubernetes_uid": launch.kubernetes_uid,
+            "ending": launch_pb2.ENDING_DISRUPTION,
+            "stage": job_pb2.STAGE_QUICK,
+            "results": RESULTS,
+            "s3_bucket": "videos",
+            "content_type": "video/mp4",
+            "content_length": 10,
+            "etag": "abc",
+            "failure_code": "EMPTY",
+            "after": "0-0",
+            "sample_fps": 5,
+        }
+        return Scene(values, callers)
+
+    def _created(self, owner: str, session_id: str) -> job_pb2.Job:
+        create = job_pb2.CreateJobRequest(session_id=session_id, s3_bucket="videos", content_length=10)
+        return self._road.intake.CreateJob(create, metadata=self._upload(owner))
+
+    def _running(self, owner: str) -> tuple[job_pb2.Job, launch_pb2.Launch, str]:
+        road, upload = self._road, self._upload(owner)
+        session = road.sessions.CreateSession(session_pb2.CreateSessionRequest(), metadata=_bearer(owner))
+        job = self._created(owner, session.session_id)
+        road.intake.ConfirmUpload(job_pb2.ConfirmUploadRequest(job_id=job.job_id, etag="abc"), metadata=upload)
+        launch = next(launch for launch in road.open() if launch.job_id == job.job_id)
+        return job, road.confirm(launch, f"uid-{uuid.uuid4()}"), road.start(launch).lease
+
+
+def _bearer(token: str) -> Any:
+    return (("authorization", f"Bearer {token}"),)
+
+
+@pytest.fixture
+def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
+    return Road(shared_jobs.endpoint, laptop)
+
+
+@pytest.fixture
+def stage(road: Road, laptop: Laptop) -> Stage:
+    return Stage(road, laptop)
+
+
+@pytest.fixture
+def channel(shared_jobs: Program) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(shared_jobs.endpoint) as opened:
+        yield opened
+
+
+def expected(rpc: str, whose: str, caller: str) -> str:
+    """`allowed`, or the code of the refusal."""
+    allowed = {WHOSE[whose].get(name, name) for name in ALLOWED[rpc]}
+    if caller in allowed:
+        return "allowed"
+    unproven = caller in UNAUTHENTICATED or (caller == "upload" and rpc in NEEDS_A_PERSON)
+    return "UNAUTHENTICATED" if unproven else "PERMISSION_DENIED"
+
+
+def fingerprint(database_url: str) -> str:
+    """Of every row there is."""
+    digest = hashlib.sha256()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for table in ("video_sessions", "video_analysis_jobs", "launches", "events"):
+            for (row,) in connection.execute(f"SELECT t::text FROM {table} t ORDER BY 1"):  # noqa: S608
+                digest.update(row.encode())
+    return digest.hexdigest()
+
+
+def test_every_rpc_has_its_callers_written_down() -> None:
+    """Who adds an RPC says here who may call it."""
+    assert filled.RPCS.keys() <= ALLOWED.keys()
+
+
+@pytest.mark.parametrize("whose", WHOSE)
+@pytest.mark.parametrize("rpc", filled.RPCS)
+def test_each_caller_is_allowed_or_refused_as_tabled(
+    rpc: str, whose: str, stage: Stage, channel: grpc.Channel, empty: str
+) -> None:
+    """A refused call has the code of its refusal and changes no row; an allowed one is judged on its merits alone."""
+    scene = stage.scene(whose)
+    refused = [caller for caller in CALLERS if expected(rpc, whose, caller) != "allowed"]
+    before = fingerprint(empty)
+    seen = {
+        caller: filled.send(channel, rpc, filled.request(rpc, scene.values), scene.callers[caller])
+        for caller in refused
+    }
+    assert fingerprint(empty) == before
+    for caller in sorted(set(CALLERS) - set(refused)):
+        scene = stage.scene(whose)
+        code = filled.send(channel, rpc, filled.request(rpc, scene.values), scene.callers[caller])
+        seen[caller] = code if code in NOT_ALLOWED else "allowed"
+    assert seen == {caller: expected(rpc, whose, caller) for caller in CALLERS}
+
+
+@pytest.mark.parametrize("whose", WHOSE)
+def test_a_list_holds_what_its_reader_may_see_and_nothing_else(whose: str, stage: Stage, road: Road) -> None:
+    """ListJobs and GetJob are one rule."""
+    scene = stage.scene(whose)
+    for caller in sorted(PEOPLE):
+        request = job_pb2.ListJobsRequest(session_id=scene.values["session_id"])
+        listed = {job.job_id for job in road.jobs.ListJobs(request, metadata=scene.callers[caller]).jobs}
+        sees = expected("JobService/GetJob", whose, caller) == "allowed"
+        assert listed == (set(scene.values["job_ids"]) if sees else set()), caller

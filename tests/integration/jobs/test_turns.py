@@ -1,0 +1,196 @@
+"""Owners take turns, limits hold, and no job is opened twice, on a real PostgreSQL."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from services.jobs import launches
+from services.jobs.database import Database, open_engine
+from services.jobs.turns import ROUND, Limits
+
+FREE = Limits()
+
+
+class Queue:
+    """Jobs that wait, each named after its owner and its rank in the owner's queue: `a1`, `a2`, `b1`."""
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(open_engine(url, 4))
+        self.sql = psycopg.connect(url, autocommit=True)
+
+    def add(self, owner: str, count: int) -> None:
+        """Younger than whatever was added before."""
+        session = self.sql.execute(
+            "INSERT INTO video_sessions (owner_type, owner_id, created_by) VALUES ('coach', %s, '') RETURNING id",
+            [owner],
+        ).fetchone()
+        assert session
+        self.sql.execute(
+            "INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key)"
+            " SELECT %s, 'queued', 'b', %s || n FROM generate_series(1, %s) AS n",
+            [session[0], owner, count],
+        )
+
+    def end(self, *names: str) -> None:
+        """As an operator would."""
+        self.sql.execute(
+            "UPDATE launches SET ending = 'unknown', ended_at = now() FROM video_analysis_jobs AS job"
+            " WHERE job.id = job_id AND s3_key = ANY(%s)",
+            [list(names)],
+        )
+
+    def close(self, *names: str) -> None:
+        """Ends their launches and their life."""
+        self.end(*names)
+        self.sql.execute("UPDATE video_analysis_jobs SET status = 'cancelled' WHERE s3_key = ANY(%s)", [list(names)])
+
+    async def open(self, capacity: int, limits: Limits = FREE) -> set[str]:
+        """The names of the jobs that launches were opened for."""
+        async with self.opening(capacity, limits) as names:
+            return names
+
+    @asynccontextmanager
+    async def opening(self, capacity: int, limits: Limits = FREE) -> AsyncIterator[set[str]]:
+        """As `open`, not committed inside the block."""
+        async with self.database.transaction() as connection:
+            rows = await launches.offer(connection, "c1", capacity, 3600.0, limits)
+            ids = [row["job_id"] for row in rows]
+            assert len(set(ids)) == len(ids)
+            yield self.names(ids)
+
+    def names(self, ids: list[object]) -> set[str]:
+        rows = self.sql.execute("SELECT s3_key FROM video_analysis_jobs WHERE id = ANY(%s)", [ids])
+        return {name for (name,) in rows}
+
+    def opened(self) -> int:
+        row = self.sql.execute("SELECT count(*) FROM launches WHERE ended_at IS NULL").fetchone()
+        assert row
+        return int(row[0])
+
+
+@pytest.fixture
+async def queue(empty: str) -> AsyncIterator[Queue]:
+    made = Queue(empty)
+    yield made
+    made.sql.close()
+    await made.database.close()
+
+
+async def test_ten_thousand_jobs_of_one_owner_do_not_delay_anothers_first(queue: Queue) -> None:
+    """The second place is the other's, whoever queued first."""
+    queue.add("a", 10_000)
+    queue.add("b", 2)
+    assert await queue.open(2) == {"a1", "b1"}
+    assert await queue.open(3) == {"a2", "b2", "a3"}
+
+
+async def test_who_has_launches_open_comes_after_who_has_none(queue: Queue) -> None:
+    """What runs counts, not only what is opened now; what has ended does not."""
+    queue.add("a", 5)
+    assert await queue.open(2) == {"a1", "a2"}
+    queue.add("b", 3)
+    assert await queue.open(2) == {"b1", "b2"}
+    queue.close("a1", "a2")
+    assert await queue.open(2) == {"a3", "a4"}
+
+
+def model(waiting: dict[str, list[str]], opened: dict[str, int], capacity: int) -> set[str]:
+    """The definition, word by word."""
+    age = {name: place for place, name in enumerate(name for names in waiting.values() for name in names)}
+    places = [
+        (opened.get(owner, 0) + rank, age[name], name)
+        for owner, names in waiting.items()
+        for rank, name in enumerate(names, 1)
+    ]
+    return {name for _, _, name in sorted(places)[:capacity]}
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_the_turns_are_those_of_the_definition(queue: Queue, seed: int) -> None:
+    """For queues and capacities of any size, many owners and few."""
+    dice = random.Random(seed)
+    waiting: dict[str, list[str]] = {}
+    for number in range(dice.choice([2, 9, 100])):
+        owner, count = f"{chr(97 + dice.randrange(26))}{number}-", dice.randrange(1, 9)
+        queue.add(owner, count)
+        waiting[owner] = [f"{owner}{rank}" for rank in range(1, count + 1)]
+    opened: dict[str, int] = {}
+    for _ in range(4):
+        capacity = dice.choice([1, 2, 7, ROUND])
+        expected = model(waiting, opened, capacity)
+        assert await queue.open(capacity) == expected
+        for owner, names in waiting.items():
+            opened[owner] = opened.get(owner, 0) + len(expected.intersection(names))
+            waiting[owner] = [name for name in names if name not in expected]
+
+
+async def test_more_than_one_round_is_opened_at_once(queue: Queue) -> None:
+    """A capacity is met, however large."""
+    queue.add("a", 3 * ROUND)
+    assert len(await queue.open(2 * ROUND + 1)) == 2 * ROUND + 1
+    assert len(await queue.open(1000)) == ROUND - 1
+
+
+async def test_a_job_whose_time_has_not_come_does_not_hold_up_its_owners_next(queue: Queue) -> None:
+    """Backoff is the job's, not the owner's."""
+    queue.add("a", 2)
+    queue.sql.execute("UPDATE video_analysis_jobs SET not_before = now() + interval '1 hour' WHERE s3_key = 'a1'")
+    assert await queue.open(5) == {"a2"}
+
+
+async def test_a_launch_ended_or_deleted_by_hand_makes_its_job_wait_again(queue: Queue) -> None:
+    """Whether one is open is kept by the database, whoever writes."""
+    queue.add("a", 1)
+    assert await queue.open(1) == {"a1"}
+    assert await queue.open(1) == set()
+    queue.end("a1")
+    assert await queue.open(1) == {"a1"}
+    queue.sql.execute("DELETE FROM launches")
+    assert await queue.open(1) == {"a1"}
+
+
+async def test_what_another_is_opening_is_passed_over_without_waiting(queue: Queue) -> None:
+    """Two transactions at once take different jobs."""
+    queue.add("a", 6)
+    async with queue.opening(3) as first, asyncio.timeout(4):
+        second = await queue.open(3)
+    assert (first, second) == ({"a1", "a2", "a3"}, {"a4", "a5", "a6"})
+
+
+async def test_callers_at_once_never_open_two_for_one_job(queue: Queue) -> None:
+    """Four connections draw on one queue until it is empty: each job once, and no call fails."""
+    for number in range(10):
+        queue.add(f"o{number}-", 20)
+    taken: list[set[str]] = []
+
+    async def draw() -> None:
+        while names := await queue.open(3):
+            taken.append(names)
+
+    await asyncio.gather(*(draw() for _ in range(4)))
+    while names := await queue.open(3):
+        taken.append(names)
+    assert sum(map(len, taken)) == len(set().union(*taken)) == queue.opened() == 200
+
+
+async def test_an_owner_opens_no_more_than_the_limit(queue: Queue) -> None:
+    """The others go on; an end makes room for one."""
+    queue.add("a", 5)
+    queue.add("b", 1)
+    limits = Limits(of_owner=2)
+    assert await queue.open(10, limits) == {"a1", "a2", "b1"}
+    assert await queue.open(10, limits) == set()
+    queue.close("a1")
+    assert await queue.open(10, limits) == {"a3"}
+
+
+@pytest.mark.parametrize("limits", [Limits(all=5), Limits(of_owner=5)])
+async def test_callers_at_once_do_not_pass_a_limit_together(queue: Queue, limits: Limits) -> None:
+    """Counting and opening is one step."""
+    queue.add("a", 40)
+    opened = await asyncio.gather(*(queue.open(3, limits) for _ in range(4)))
+    assert (sum(map(len, opened)), queue.opened()) == (5, 5)

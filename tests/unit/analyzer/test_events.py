@@ -1,0 +1,150 @@
+"""Contact, release and actions of movements that were made to have them at known times."""
+
+import numpy as np
+import pytest
+
+from services.analyzer.events import action_windows, find_actions
+from services.analyzer.landing import Landing, Missing, find_landing, front_knee
+from services.analyzer.smooth import rows
+from tests import motions
+
+RELEASE_AFTER_UPRIGHT = 0.030
+
+
+@pytest.mark.parametrize("fps", [10, 15, 30, 60])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_release_is_30_ms_after_the_arm_is_upright(fps: float, side: str) -> None:
+    """Found at every rate, to 3 ms, with the arm that bowled."""
+    [release] = find_actions(motions.delivery(fps, upright=1.413, side=side), "bowling")
+    assert release.time_seconds == pytest.approx(1.413 + RELEASE_AFTER_UPRIGHT, abs=0.003)
+    assert release.side == side
+
+
+def test_a_mirrored_delivery_is_bowled_by_the_other_arm_at_the_same_time() -> None:
+    """The way of travel and the sign of x don't matter."""
+    poses = motions.delivery(30)
+    [here], [there] = find_actions(poses, "bowling"), find_actions(motions.mirrored(poses), "bowling")
+    assert (here.side, there.side) == ("right", "left")
+    assert there.time_seconds == pytest.approx(here.time_seconds)
+
+
+def test_hanging_arms_release_nothing() -> None:
+    """No passage, a reason."""
+    assert find_actions(motions.still(30), "bowling") == Missing("no arm goes over the top")
+
+
+def test_a_swing_of_the_arm_by_the_side_is_no_release() -> None:
+    """Arms of a run-up stay below the head."""
+    poses = motions.still(30)
+    motions.point_arm(poses, "right", np.pi + 0.8 * np.sin(2 * np.pi * 1.5 * poses.times))
+    assert isinstance(find_actions(poses, "bowling"), Missing)
+
+
+def test_under_10_frames_a_second_no_event_is_claimed() -> None:
+    """At 5 a landing and a release are guesses."""
+    poses = motions.delivery(5)
+    assert find_actions(poses, "bowling") == Missing("under 10 frames a second around the action")
+    assert isinstance(find_landing(poses, 1.4), Missing)
+
+
+def test_two_moments_alike_are_refused() -> None:
+    """Both arms over the top half a second apart: nobody can say which was the ball."""
+    poses = motions.delivery(30, upright=1.4)
+    motions.point_arm(poses, "left", np.radians(np.clip(1000 * (poses.times - 1.9), -185, 185)))
+    assert find_actions(poses, "bowling") == Missing("two moments look like the release")
+    assert action_windows(poses, "bowling"), "worth a closer look all the same"
+
+
+@pytest.mark.parametrize("fps", [10, 15, 30, 60])
+def test_hands_are_fastest_in_the_middle_of_the_swing(fps: float) -> None:
+    """Within a frame of 30."""
+    [action] = find_actions(motions.stroke(fps, hands=1.65), "batting")
+    assert action.time_seconds == pytest.approx(1.65, abs=1 / 30)
+
+
+def test_a_still_man_does_nothing() -> None:
+    """No action, and nothing to look at closer."""
+    poses = motions.still(30)
+    assert find_actions(poses, "batting") == Missing("no action found: the hands never move fast")
+    for discipline in ("batting", "bowling", "wicketkeeping", "fielding"):
+        assert action_windows(poses, discipline) == []
+
+
+def test_nobody_does_nothing() -> None:
+    """An empty field has no windows and raises nothing."""
+    assert action_windows(motions.nobody(30), "batting") == []
+    assert isinstance(find_actions(motions.nobody(30), "bowling"), Missing)
+
+
+@pytest.mark.parametrize("fps", [15, 30, 60])
+def test_contact_is_where_the_foot_stops(fps: float) -> None:
+    """Within a frame, on the foot that stepped, in the mirror too."""
+    poses = motions.stroke(fps, landing=1.4)
+    for clip, side in ((poses, "left"), (motions.mirrored(poses), "right")):
+        landing = find_landing(clip, 1.65)
+        assert isinstance(landing, Landing)
+        assert landing.time_seconds == pytest.approx(1.4, abs=1 / fps)
+        assert landing.side == side
+        assert landing.step_torsos == pytest.approx(2.0, abs=0.2)
+
+
+def test_contact_survives_swapped_legs() -> None:
+    """A few frames in which left is called right move it by less than a frame."""
+    poses = motions.stroke(30, landing=1.4)
+    other = motions.mirrored(motions.mirrored(poses))
+    swapped = motions.legs_swapped(poses, 1.44, 1.55)
+    there, here = find_landing(swapped, 1.65), find_landing(other, 1.65)
+    assert isinstance(there, Landing)
+    assert isinstance(here, Landing)
+    assert there.time_seconds == pytest.approx(here.time_seconds, abs=1 / 30)
+
+
+def test_who_does_not_step_does_not_land() -> None:
+    """Feet that stand have no contact."""
+    assert find_landing(motions.still(30), 1.5) == Missing("no step of the front foot seen")
+
+
+def test_feet_out_of_the_picture_do_not_land() -> None:
+    """However well they are guessed."""
+    poses = motions.hidden(motions.stroke(30), "ankle", "heel", "foot")
+    assert find_landing(poses, 1.65) == Missing("feet not visible")
+
+
+def test_the_front_knee_is_read_from_the_leg_that_stands_there() -> None:
+    """140 degrees as drawn, also where the legs are swapped."""
+    poses = motions.legs_swapped(motions.stroke(30, knee_deg=140), 1.44, 1.55)
+    landing = find_landing(poses, 1.65)
+    assert isinstance(landing, Landing)
+    times, degrees = front_knee(poses, landing, 1.7)
+    np.testing.assert_allclose(degrees[times >= 1.4], 140, atol=0.5)
+
+
+def test_windows_hold_the_action_and_stay_inside_the_clip() -> None:
+    """0.7 s before contact to 0.75 after; release -0.8 to +0.65."""
+    [(start, end)] = action_windows(motions.stroke(10, landing=1.4), "batting")
+    assert start == pytest.approx(0.7, abs=0.1)
+    assert end == pytest.approx(2.15, abs=0.1)
+    [(start, end)] = action_windows(motions.delivery(10, upright=0.6, seconds=1.0), "bowling")
+    assert start == 0
+    assert end == pytest.approx(1.0, abs=0.01)
+
+
+def test_windows_that_overlap_become_one() -> None:
+    """Two deliveries a second apart are looked at once; both are found in the one window."""
+    poses = motions.delivery(30, upright=1.0, landing=0.85, seconds=4)
+    again = np.radians(np.clip(1000 * (poses.times - 2.1), -185, 185))
+    late = poses.times > 1.55
+    twice = motions.delivery(30, upright=1.0, landing=0.85, seconds=4)
+    motions.point_arm(twice, "right", again)
+    poses.image[late] = twice.image[late]
+    assert len(find_actions(poses, "bowling")) == 2  # type: ignore[arg-type]
+    assert len(action_windows(poses, "bowling")) == 1
+
+
+def test_a_gap_in_the_clip_raises_nothing() -> None:
+    """The athlete may vanish right where the action is."""
+    poses = motions.delivery(30)
+    poses.image[(poses.times > 1.2) & (poses.times < 1.7)] = np.nan
+    assert isinstance(find_actions(poses, "bowling"), Missing)
+    find_landing(poses, 1.43)
+    action_windows(rows(poses, poses.times < 1.3), "bowling")

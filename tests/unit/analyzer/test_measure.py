@@ -1,0 +1,171 @@
+"""Metrics of movements with known answers: right values, none invented, and none that a camera or a rate can change."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.analyzer.events import action_windows
+from services.analyzer.kinematics import body_length
+from services.analyzer.measure import NOBODY, TIMING_REASON, UNITS, Measurements, measure
+from services.analyzer.series import Poses
+from tests import motions
+
+DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")
+RATES = (10, 15, 30, 60)
+
+
+def both_passes(whole: Poses, full: Poses, discipline: str) -> Measurements:
+    """The first pass and, cut out of the full rate, the windows it asks for."""
+    windows = action_windows(whole, discipline)
+    return measure(whole, [motions.between(full, start, end) for start, end in windows], discipline)
+
+
+def values(measured: Measurements) -> dict[str, float]:
+    return {name: metric.value for name, metric in measured.metrics.items() if metric.value is not None}
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_sway_is_its_root_mean_square(fps: float) -> None:
+    """A sine of 0.1 body over two whole periods spreads 0.0707 body, for head and trunk, within 2 %."""
+    measured = measure(motions.sway(fps, 0.1), [], "batting")
+    assert measured.metrics["head_stability_score"].value == pytest.approx(0.1 / np.sqrt(2), rel=0.02)
+    assert measured.metrics["balance_drift_score"].value == pytest.approx(0.1 / np.sqrt(2), rel=0.02)
+
+
+def test_a_still_player_scores_full_marks() -> None:
+    """No movement, no spread."""
+    metric = measure(motions.still(30), [], "batting").metrics["head_stability_score"]
+    assert metric.value == pytest.approx(0, abs=1e-6)
+    assert metric.score == 1.0
+
+
+@pytest.mark.parametrize("size", [0.5, 2.0])
+def test_a_nearer_camera_changes_nothing(size: float) -> None:
+    """Lengths are the athlete's own."""
+    poses = motions.stroke(30)
+    larger = replace(poses, image=poses.image * size, width=int(1280 * size), height=int(720 * size))
+    assert values(measure(larger, [], "batting")) == pytest.approx(values(measure(poses, [], "batting")), rel=1e-3)
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_a_mirrored_clip_swaps_the_sides_and_no_magnitude(discipline: str) -> None:
+    """Left for right, everything else the same."""
+    poses = motions.delivery(30) if discipline == "bowling" else motions.stroke(30)
+    here = both_passes(poses, poses, discipline)
+    there = both_passes(motions.mirrored(poses), motions.mirrored(poses), discipline)
+    assert values(there) == pytest.approx(values(here), abs=1e-3)
+    assert {here.front_leg, there.front_leg} == {"left", "right"}
+    assert [e.name for e in here.events] == [e.name for e in there.events]
+
+
+@pytest.mark.parametrize("discipline", ["batting", "bowling"])
+def test_the_first_pass_rate_changes_no_number(discipline: str) -> None:
+    """10 or 30 frames a second: within 5 %, because the close-up decides."""
+    make = motions.delivery if discipline == "bowling" else motions.stroke
+    slow, fast = (values(both_passes(make(fps), make(30), discipline)) for fps in (10, 30))
+    assert len(slow) == 4
+    assert slow == pytest.approx(fast, rel=0.05, abs=0.002)
+
+
+def test_the_front_knee_is_its_smallest_angle_in_degrees() -> None:
+    """140 as drawn, and the leg that stepped is the front one."""
+    measured = both_passes(motions.stroke(10, knee_deg=140), motions.stroke(30, knee_deg=140), "batting")
+    assert measured.metrics["front_knee_brace_score"].value == pytest.approx(140, abs=1)
+    assert measured.metrics["front_knee_brace_score"].unit == "deg"
+    assert measured.front_leg == "left"
+
+
+def test_an_elbow_that_hangs_is_half_an_arm_below_the_shoulder() -> None:
+    """45 px, where the bowler's other arm hangs."""
+    measured = both_passes(motions.delivery(10), motions.delivery(30), "bowling")
+    assert measured.metrics["elbow_drop_score"].value == pytest.approx(45 / body_length(motions.delivery(10)), rel=0.01)
+    assert measured.throwing_arm == "right"
+    assert measured.front_leg == "left"
+
+
+def test_several_actions_give_their_median_and_all_as_evidence() -> None:
+    """Three strokes with knees at 120, 140 and 150 degrees: 140."""
+    closeups = [shifted(motions.stroke(30, knee_deg=deg), 10.0 * k) for k, deg in enumerate((120, 140, 150))]
+    measured = measure(motions.stroke(10), closeups, "batting")
+    knee = measured.metrics["front_knee_brace_score"]
+    assert measured.actions == 3
+    assert knee.value == pytest.approx(140, abs=1)
+    assert [value for _, value in knee.evidence] == pytest.approx([120, 140, 150], abs=1)
+
+
+def test_worst_moments_are_apart() -> None:
+    """Three at most, 0.3 s or more between any two, inside the clip."""
+    evidence = measure(motions.sway(30, 0.1), [], "batting").metrics["head_stability_score"].evidence
+    times = sorted(time for time, _ in evidence)
+    assert 2 <= len(times) <= 3
+    assert min(np.diff(times)) >= 0.3 - 1e-3
+    assert evidence[0][1] == pytest.approx(0.1, rel=0.05)
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_nobody_in_view_has_no_number_at_all(discipline: str) -> None:
+    """No metric, event or side, and the reason; also for an empty series."""
+    for poses in (motions.nobody(30), motions.between(motions.nobody(30), 9, 10)):
+        measured = measure(poses, [], discipline)
+        assert values(measured) == {}
+        assert measured.metrics["head_stability_score"].absent_reason == NOBODY
+        assert (measured.events, measured.front_leg, measured.throwing_arm) == ([], None, None)
+        assert measured.detection_rate_percent == 0
+        assert measured.reliability == "low"
+
+
+def test_legs_out_of_the_picture_leave_no_knee_but_the_others() -> None:
+    """Movement is then against the hips, trusted less, and the notes say so."""
+    poses = motions.hidden(motions.delivery(30), "knee", "ankle", "heel", "foot")
+    measured = both_passes(poses, poses, "bowling")
+    assert measured.metrics["front_knee_brace_score"].absent_reason == "feet not visible"
+    assert set(values(measured)) == {"head_stability_score", "balance_drift_score", "elbow_drop_score"}
+    assert measured.metrics["head_stability_score"].confidence < 0.5
+    assert any("feet" in note for note in measured.notes)
+
+
+def test_separation_timing_is_absent_with_its_reason() -> None:
+    """This model cannot tell it, in any clip."""
+    for poses in (motions.stroke(30), motions.nobody(30)):
+        metric = measure(poses, [poses], "batting").metrics["hip_shoulder_separation_timing"]
+        assert (metric.value, metric.score, metric.absent_reason) == (None, None, TIMING_REASON)
+
+
+def test_a_quick_look_at_a_bowler_gives_no_knee() -> None:
+    """10 frames a second are too few between landing and release."""
+    metric = measure(motions.delivery(10), [], "bowling").metrics["front_knee_brace_score"]
+    assert metric.absent_reason == "under 15 frames a second around the action"
+
+
+def test_what_the_close_up_denies_the_first_pass_cannot_claim() -> None:
+    """An action of the coarse look that no close look confirms is none."""
+    measured = measure(motions.stroke(10), [motions.still(30)], "batting")
+    assert measured.actions == 0
+    assert measured.events == []
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+@pytest.mark.parametrize("hole", [0, 0.3, 0.9])
+def test_every_metric_has_the_contract_s_shape(discipline: str, hole: float) -> None:
+    """Five names, eight keys, null value and score exactly with a reason, scores 0 to 1, no NaN; also with holes."""
+    poses = motions.delivery(30)
+    poses.image[(poses.times > 1.4 - hole) & (poses.times < 1.4)] = np.nan
+    measured = both_passes(poses, poses, discipline)
+    assert set(measured.metrics) == set(UNITS)
+    for metric in measured.metrics.values():
+        shape: dict[str, Any] = metric.as_dict()
+        json.dumps(shape, allow_nan=False)
+        assert set(shape) == {
+            *("value", "unit", "score", "confidence", "plane", "frames_used", "evidence", "absent_reason")
+        }
+        assert (shape["value"] is None) == (shape["score"] is None) == (shape["absent_reason"] is not None)
+        assert shape["score"] is None or 0 <= shape["score"] <= 1
+        assert 0 <= shape["confidence"] <= 1
+    json.dumps(measured.summary(), allow_nan=False)
+
+
+def shifted(poses: Poses, seconds: float) -> Poses:
+    return replace(poses, times=poses.times + seconds)

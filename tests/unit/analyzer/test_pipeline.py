@@ -1,0 +1,281 @@
+"""Whole analyses of whole videos: the sample, whose truth is known, and real ones where they are at hand."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from services.analyzer.faults import BadInput, ModelFault
+from services.analyzer.pipeline import Analysis, Order
+from services.analyzer.probe import probe
+from services.analyzer.report import About
+from services.analyzer.results import MOST_ROW_BYTES, row_copy
+from services.analyzer.settings import Accelerator, Limits, Settings
+from tests.unit.analyzer.clips import even, write_clip
+from tests.unit.analyzer.videos import BATTER, ROOT, corpus, needs_model, truly, truth
+
+pytestmark = needs_model
+FILES = {"results.json", "report.html", "frames.parquet", "overlay.mp4"}
+SUMMARY = {
+    "total_frames", "sampled_frames", "frames_with_pose", "detection_rate_percent", "video_fps", "model", "width",
+    "height", "rotation_degrees", "duration_seconds", "damaged", "people_in_view", "front_leg", "throwing_arm",
+    "reliability", "events",
+}  # fmt: skip
+METRICS = {
+    "head_stability_score", "balance_drift_score", "front_knee_brace_score", "hip_shoulder_separation_timing",
+    "elbow_drop_score",
+}  # fmt: skip
+METRIC = {"value", "unit", "score", "confidence", "plane", "frames_used", "evidence", "absent_reason"}
+
+
+@dataclass
+class Done:
+    """One finished stage: what it returned, what it left, and what progress it told."""
+
+    results: dict[str, Any]
+    folder: Path
+    told: list[float]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return dict(self.results["pose"]["pose_summary"])
+
+    @property
+    def events(self) -> dict[str, float]:
+        return {event["name"]: event["time_seconds"] for event in self.summary["events"]}
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        return {name: metric["value"] for name, metric in self.results["metrics"].items()}
+
+
+def analysis(video: Path, discipline: str = "batting", sample_fps: int = 10, include_frames: bool = False) -> Analysis:
+    order = Order(discipline, sample_fps, include_frames)
+    return Analysis(video, order, Settings(accelerator=Accelerator.cpu), About())
+
+
+def deep(video: Path, folder: Path, discipline: str = "bowling", sample_fps: int = 10) -> Done:
+    told: list[float] = []
+    return Done(analysis(video, discipline, sample_fps).deep(folder, told.append), folder, told)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Done]:
+    """Quick and then deep of the sample, as a pod does them."""
+    work = analysis(BATTER, include_frames=True)
+    done = []
+    for stage in (work.quick, work.deep):
+        told: list[float] = []
+        folder = tmp_path_factory.mktemp(stage.__name__)
+        done.append(Done(stage(folder, told.append), folder, told))
+    return done[0], done[1]
+
+
+def test_each_stage_leaves_its_four_files_in_the_contract_s_shape(both: tuple[Done, Done]) -> None:
+    """Every listed field is there, and results.json is what was returned."""
+    for stage in both:
+        assert {file.name for file in stage.folder.iterdir()} == FILES
+        assert set(stage.results) == {"pose", "metrics", "findings", "report"}
+        assert set(stage.summary) >= SUMMARY
+        assert set(stage.results["metrics"]) == METRICS
+        assert all(set(metric) == METRIC for metric in stage.results["metrics"].values())
+        text = (stage.folder / "results.json").read_text()
+        assert json.loads(text) == stage.results
+        assert "NaN" not in text
+
+
+def test_a_number_or_its_reason_but_never_both(both: tuple[Done, Done]) -> None:
+    """Value and score are null exactly where absent_reason is set."""
+    for stage in both:
+        for metric in stage.results["metrics"].values():
+            absent = metric["absent_reason"] is not None
+            assert (metric["value"] is None) == (metric["score"] is None) == absent
+
+
+def test_the_row_s_copy_has_no_frames_and_is_small(both: tuple[Done, Done]) -> None:
+    """The file lists every sampled frame, the row none, in under 64 KB."""
+    row = row_copy(both[1].results)
+    assert len(both[1].results["pose"]["frames"]) == 35
+    assert "frames" not in row["pose"]
+    assert len(json.dumps(row).encode()) < MOST_ROW_BYTES
+
+
+def test_progress_grows_from_nothing_to_all(both: tuple[Done, Done]) -> None:
+    """It moves with every frame and never goes back."""
+    for stage in both:
+        assert stage.told == sorted(stage.told)
+        assert len(stage.told) > 30
+        assert 0 <= stage.told[0] < 0.85
+        assert stage.told[-1] > 0.95
+
+
+def test_the_deep_stage_does_not_pose_again_what_the_quick_one_did(both: tuple[Done, Done]) -> None:
+    """For a short clip at 10 fps the first pass is the same, so only the close-up is added."""
+    assert both[0].summary["run"]["provisional"]
+    assert "pose" not in both[1].summary["run"]["seconds"]
+    tables = [pyarrow.parquet.read_table(stage.folder / "frames.parquet") for stage in both]
+    assert tables[0].equals(tables[1])
+
+
+def test_what_the_sample_is_and_what_read_it_are_said(both: tuple[Done, Done]) -> None:
+    """Frames, rate and size as rendered; model, accelerator with its reason, versions, seconds and memory beside."""
+    summary = both[1].summary
+    known = {
+        "total_frames": 105,
+        "sampled_frames": 35,
+        "width": 960,
+        "height": 540,
+        "damaged": False,
+        "people_in_view": 1,
+    }
+    assert {key: summary[key] for key in known} == known
+    assert summary["video_fps"] == pytest.approx(30)
+    assert summary["duration_seconds"] == pytest.approx(3.5, abs=0.01)
+    assert summary["run"]["accelerator"] == "cpu"
+    assert summary["run"]["versions"]["mediapipe"]
+    assert summary["run"]["peak_memory_bytes"] > 2**20
+
+
+def test_the_batter_s_true_moments_and_angles_are_found(both: tuple[Done, Done]) -> None:
+    """Contact within 0.05 s; front knee within 3.5 degrees on average; left is the front leg of a right-hander."""
+    stage = both[1]
+    contact = truth()["events"]["front_foot_contact_time_s"]
+    assert stage.events["front_foot_contact"] == pytest.approx(contact, abs=0.05)
+    assert stage.summary["front_leg"] == truth()["front_leg"] == "left"
+    table = pyarrow.parquet.read_table(stage.folder / "frames.parquet")
+    at = np.round(table["time_seconds"].to_numpy() * 30).astype(int)
+    off = np.abs(table["left_knee_deg"].to_numpy() - truly("left_knee_angle_image_deg")[at])
+    assert off.mean() < 3.5
+
+
+def test_the_overlay_shows_every_frame(both: tuple[Done, Done]) -> None:
+    """Deep: all 105 at their true times. Quick: those that were looked at."""
+    quick, full = (probe(stage.folder / "overlay.mp4", Limits()) for stage in both)
+    assert len(quick.pts) == 35
+    assert full.times == pytest.approx(np.arange(105) / 30, abs=1e-3)
+
+
+def test_the_report_carries_its_pictures_and_needs_nothing_else(both: tuple[Done, Done]) -> None:
+    """One file: key frames inside it, no address to fetch from."""
+    page = (both[1].folder / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") >= 2
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+
+
+def test_the_sampling_rate_does_not_change_the_numbers(both: tuple[Done, Done], tmp_path: Path) -> None:
+    """Metrics come from the close-up at every frame: 25 asked for gives what 10 gave, within 5 %."""
+    other = deep(BATTER, tmp_path, "batting", sample_fps=25)
+    assert other.summary["sampled_frames"] == pytest.approx(87, abs=1)
+    for name, value in both[1].values.items():
+        assert (value is None) == (other.values[name] is None)
+        if value is not None:
+            assert other.values[name] == pytest.approx(value, rel=0.05)
+
+
+def test_the_same_video_gives_the_same_landmarks_again(both: tuple[Done, Done], tmp_path: Path) -> None:
+    """A second analysis agrees in every digit of every frame."""
+    analysis(BATTER).quick(tmp_path, lambda _: None)
+    again, before = (pyarrow.parquet.read_table(at / "frames.parquet") for at in (tmp_path, both[0].folder))
+    assert again.equals(before)
+
+
+def test_quick_looks_at_the_first_thirty_seconds_only(tmp_path: Path) -> None:
+    """Of a slow 40 s film the first 31 frames, the one at 30.0 s included, are posed."""
+    video = write_clip(tmp_path / "long.mp4", even(1, 40))
+    told: list[float] = []
+    done = Done(analysis(video).quick(tmp_path, told.append), tmp_path, told)
+    assert done.summary["total_frames"] == 40
+    assert done.summary["sampled_frames"] == 31
+
+
+def test_nobody_in_view_is_said_and_measured_as_nothing(tmp_path: Path) -> None:
+    """No number at all, a finding about visibility, and the level is not high."""
+    done = deep(write_clip(tmp_path / "field.mp4", even(30, 30)), tmp_path)
+    assert done.summary["frames_with_pose"] == 0
+    assert set(done.values.values()) == {None}
+    assert [f["code"] for f in done.results["findings"]["findings"]] == ["INSUFFICIENT_POSE_VISIBILITY"]
+    assert done.results["findings"]["overall_level"] != "high"
+
+
+def test_a_video_of_one_frame_is_analysed(tmp_path: Path) -> None:
+    """The shortest film there is ends in files like any other."""
+    done = deep(write_clip(tmp_path / "one.mp4", [0.0]), tmp_path)
+    assert done.summary["total_frames"] == 1
+
+
+def test_without_a_model_nothing_begins(tmp_path: Path) -> None:
+    """The fault is the image's, not the video's."""
+    settings = Settings(mediapipe_pose_model_path=tmp_path / "none")
+    with pytest.raises(ModelFault):
+        Analysis(BATTER, Order(), settings, About())
+
+
+def test_a_turned_video_gives_the_answers_of_the_upright_one(tmp_path: Path) -> None:
+    """Stored sideways with a tag: same person, same release."""
+    upright = deep(corpus("bowling/bowl_01_540p.mp4"), tmp_path)
+    turned = deep(corpus("hard/rot90_tag.mp4"), tmp_path)
+    assert (turned.summary["width"], turned.summary["height"]) == (960, 540)
+    assert turned.summary["rotation_degrees"] == 90
+    assert turned.summary["detection_rate_percent"] == 100
+    assert turned.events["release"] == pytest.approx(upright.events["release"], abs=0.034)
+
+
+@pytest.mark.parametrize("name", ["hard/vfr_dropped.mp4", "hard/mirrored_left_arm.mp4"])
+def test_the_release_is_found_at_its_time_in_every_copy(name: str, tmp_path: Path) -> None:
+    """Frame 25 of 29.97 a second, read by eye within one frame; here with two for what the copies lost."""
+    done = deep(corpus(name), tmp_path)
+    assert done.events["release"] == pytest.approx(25 * 1.001 / 30, abs=2.5 / 30)
+    assert done.summary["throwing_arm"] == ("left" if "mirrored" in name else "right")
+
+
+def test_a_truncated_file_is_refused_or_called_damaged(tmp_path: Path) -> None:
+    """Never a short result as if it were all."""
+    with pytest.raises(BadInput, match="truncated_file"):
+        deep(corpus("hard/truncated_file.mp4"), tmp_path)
+
+
+def test_a_walker_in_vp9_has_gaps_and_not_zeros(tmp_path: Path) -> None:
+    """She enters late and leaves early: rows without her are NaN."""
+    results = analysis(corpus("walk/walk_vp9.mp4"), "fielding").quick(tmp_path, lambda _: None)
+    table = pyarrow.parquet.read_table(tmp_path / "frames.parquet")
+    seen = table["detected"].to_numpy(zero_copy_only=False)
+    assert 0 < seen.sum() < len(seen)
+    assert np.isnan(table["nose_x"].to_numpy()[~seen]).all()
+    assert results["pose"]["pose_summary"]["codec"] == "vp9"
+
+
+def test_alone_bad_input_is_one_sentence_and_exit_status_65(tmp_path: Path) -> None:
+    """No traceback on a person's screen."""
+    path = tmp_path / "notes.mp4"
+    path.write_text("not a video at all " * 100)
+    ran = _alone("--video", str(path), "--out", str(tmp_path / "out"))
+    assert ran.returncode == 65
+    assert ran.stderr.strip() == "notes.mp4 is not a video that can be read"
+
+
+def test_alone_the_sample_ends_in_four_files_and_silence(tmp_path: Path) -> None:
+    """The command of the contract, with nothing on the screen but faults."""
+    ran = _alone("--video", str(BATTER), "--out", str(tmp_path / "out"), "--quick")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert {file.name for file in (tmp_path / "out").iterdir()} == FILES
+
+
+def test_asking_for_help_does_not_wake_the_model() -> None:
+    """--help is answered before anything heavy is imported."""
+    ran = _alone("--help", flags=("-X", "importtime"))
+    assert ran.returncode == 0
+    assert not [line for line in ran.stderr.splitlines() if line.endswith(("| mediapipe", "| numpy", "| grpc"))]
+
+
+def _alone(*arguments: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *flags, "-m", "services.analyzer", *arguments]
+    environment = os.environ | {"CREASE_ACCELERATOR": "cpu"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=100)

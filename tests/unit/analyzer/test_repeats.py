@@ -1,0 +1,46 @@
+"""Frames that show the picture before once more."""
+
+import numpy as np
+
+from services.analyzer.decode import RGB, Picture
+from services.analyzer.repeats import Stillness
+
+
+def repeats(frames: list[RGB]) -> list[int]:
+    stillness = Stillness()
+    passed = list(stillness.noting(Picture(k, k / 30, rgb) for k, rgb in enumerate(frames)))
+    assert [p.index for p in passed] == list(range(len(frames)))
+    return np.flatnonzero(stillness.repeats()).tolist()
+
+
+def ball(x: int) -> RGB:
+    """A bright square at x on grass."""
+    rgb = np.full((128, 256, 3), 90, dtype=np.uint8)
+    rgb[40:80, x : x + 40] = 220
+    return rgb
+
+
+def noisy(rgb: RGB, seed: int) -> RGB:
+    noise = np.random.default_rng(seed).integers(-1, 2, rgb.shape)
+    return (rgb.astype(int) + noise).astype(np.uint8)
+
+
+def test_a_repeat_among_moving_frames_is_found_in_spite_of_coding_noise() -> None:
+    """The third picture is the second one coded again."""
+    frames = [ball(0), ball(20), noisy(ball(20), 1), ball(60), ball(80)]
+    assert repeats(frames) == [2]
+
+
+def test_a_still_athlete_is_no_repeat() -> None:
+    """Where nothing moves for a while, all frames are kept."""
+    assert repeats([noisy(ball(50), k) for k in range(8)]) == []
+
+
+def test_the_first_frame_is_never_a_repeat_and_the_second_may_be() -> None:
+    """Converted clips often begin with one picture twice."""
+    assert repeats([ball(0), ball(0), ball(20), ball(40)]) == [1]
+
+
+def test_no_frames_have_no_repeats() -> None:
+    """An empty run is no error."""
+    assert repeats([]) == []

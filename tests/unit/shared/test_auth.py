@@ -1,0 +1,156 @@
+"""Tokens: who is believed, and who is not."""
+
+import asyncio
+import base64
+import hmac
+import json
+import time
+from pathlib import Path
+
+import jwt
+import pytest
+
+from services import auth, errors, issuer
+from services.settings import Issuer
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    issuer.create(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def verifier(folder: Path) -> auth.Verifier:
+    return auth.Verifier([Issuer.model_validate(entry) for entry in issuer.issuers(folder)], "crease")
+
+
+async def test_a_persons_token_says_who_they_are(folder: Path, verifier: auth.Verifier) -> None:
+    """Subject, role, organisation and features come from the claims."""
+    token = issuer.person(folder, "coach-1", role="org_pro", organisation_id="o-1")
+    caller = await verifier.caller({"authorization": f"Bearer {token}"})
+    assert caller == auth.Person("coach-1", "org_pro", "o-1", frozenset({"video_upload_enabled"}))
+
+
+async def test_a_pods_token_says_which_pod_it_is(folder: Path, verifier: auth.Verifier) -> None:
+    """The claims are those of a projected ServiceAccount token."""
+    caller = await verifier.verify(issuer.pod(folder, "analysis-x-1-abcde", uid="u-1"))
+    assert caller == auth.Pod("analysis-x-1-abcde", "u-1", "laptop")
+
+
+async def test_programs_are_told_from_people_by_their_issuer(folder: Path, verifier: auth.Verifier) -> None:
+    """A person named like a ServiceAccount stays a person."""
+    assert await verifier.verify(issuer.program(folder, "upload")) == auth.Service("upload")
+    person = await verifier.verify(issuer.person(folder, "system:serviceaccount:laptop:upload"))
+    assert isinstance(person, auth.Person)
+
+
+async def test_a_lease_is_a_caller_of_its_own_and_hides_in_logs(verifier: auth.Verifier) -> None:
+    """Its secret never shows in a repr."""
+    caller = await verifier.caller({"authorization": "Lease s3cret"})
+    assert caller == auth.Lease("s3cret")
+    assert "s3cret" not in repr(caller)
+
+
+async def test_nobody_is_nobody(verifier: auth.Verifier) -> None:
+    """No header is no caller, and no error yet: rights decide."""
+    assert await verifier.caller({}) is None
+
+
+def _forged(header: dict[str, str], claims: dict[str, object], key: bytes = b"") -> str:
+    """A token put together by hand: libraries refuse to help."""
+
+    def encode(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+    body = ".".join(encode(json.dumps(part).encode()) for part in (header | {"kid": "laptop"}, claims))
+    return f"{body}.{encode(hmac.digest(key, body.encode(), 'sha256')) if key else ''}"
+
+
+async def test_forged_tokens_are_refused(folder: Path, verifier: auth.Verifier) -> None:
+    """`none`, HMAC with the public key, other keys, issuers and audiences, expired, cut, absurd."""
+    claims = jwt.decode(issuer.person(folder, "coach-1"), options={"verify_signature": False})
+    good = issuer.person(folder, "coach-1")
+    public = (folder / "jwks.json").read_text()
+    stranger = folder / "stranger"
+    issuer.create(stranger)
+    private = (folder / "key.pem").read_text()
+
+    def signed(**other: object) -> str:
+        return jwt.encode(claims | other, private, algorithm="ES256", headers={"kid": "laptop"})
+
+    forged = [
+        _forged({"alg": "none"}, claims),
+        _forged({"alg": "HS256"}, claims, public.encode()),
+        issuer.person(stranger, "coach-1"),
+        signed(iss="https://elsewhere"),
+        signed(aud="other"),
+        signed(exp=int(time.time()) - 3600),
+        jwt.encode(claims, private, algorithm="ES256", headers={"kid": "unknown"}),
+        good[:-4],
+        "x" * 100_000,
+        "",
+    ]
+    for token in forged:
+        with pytest.raises(errors.Unauthenticated):
+            await verifier.verify(token)
+
+
+async def test_a_rotated_key_is_found_without_a_restart(
+    folder: Path, verifier: auth.Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unknown key id makes the verifier read its issuer's keys again."""
+    await verifier.verify(issuer.person(folder, "coach-1"))
+    for name in ("key.pem", "jwks.json"):
+        (folder / name).unlink()
+    monkeypatch.setattr(issuer, "KEY_ID", "next")
+    monkeypatch.setattr(auth, "REFRESH_SECONDS", 0.0)
+    issuer.create(folder)
+    assert isinstance(await verifier.verify(issuer.person(folder, "coach-1")), auth.Person)
+
+
+async def test_calls_that_meet_while_the_keys_are_fetched_are_all_believed(
+    folder: Path, verifier: auth.Verifier
+) -> None:
+    """The first call of a server's life is often two."""
+    token = issuer.person(folder, "coach-1")
+    callers = await asyncio.gather(*(verifier.verify(token) for _ in range(20)))
+    assert {type(caller) for caller in callers} == {auth.Person}
+
+
+async def test_an_issuer_that_was_away_is_asked_again_at_once(folder: Path, verifier: auth.Verifier) -> None:
+    """A failed fetch costs the call that made it, not the next ones."""
+    keys = (folder / "jwks.json").rename(folder / "away.json")
+    token = issuer.person(folder, "coach-1")
+    with pytest.raises(errors.Away, match="could not be read"):
+        await verifier.verify(token)
+    keys.rename(folder / "jwks.json")
+    assert isinstance(await verifier.verify(token), auth.Person)
+
+
+async def test_a_token_is_checked_once_and_then_believed_for_a_while(
+    folder: Path, verifier: auth.Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signature costs more than the call; but no token is believed past its own end."""
+    token = issuer.person(folder, "coach-1")
+    first = await verifier.verify(token)
+    assert await verifier.verify(token) is first
+    brief = issuer.person(folder, "coach-1", seconds=5)
+    await verifier.verify(brief)
+    ends = jwt.decode(brief, options={"verify_signature": False})["exp"]
+    assert verifier._believed[brief].until <= ends
+
+
+async def test_a_withdrawn_key_proves_nothing_any_more(
+    folder: Path, verifier: auth.Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys and tokens are looked at again; here at once."""
+    monkeypatch.setattr(auth, "KEYS_SECONDS", -1.0)
+    monkeypatch.setattr(auth, "BELIEVED_SECONDS", -1.0)
+    token = issuer.person(folder, "coach-1")
+    await verifier.verify(token)
+    keys = (folder / "jwks.json").rename(folder / "away.json")
+    await verifier.verify(token)
+    keys.with_name("jwks.json").write_text('{"keys": []}')
+    with pytest.raises(errors.Fault):
+        await verifier.verify(token)

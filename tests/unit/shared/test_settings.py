@@ -1,0 +1,40 @@
+"""Settings that are missing or wrong."""
+
+import pytest
+
+from services.jobs.settings import JobsSettings
+
+ENOUGH = {"CREASE_DATABASE_URL": "postgresql://u:p@h/d", "CREASE_ISSUERS": "[]"}
+
+
+@pytest.mark.parametrize(
+    ("env", "culprit"),
+    [
+        ({"CREASE_DATABASE_URL": None}, "CREASE_DATABASE_URL"),
+        ({"CREASE_ISSUERS": None}, "CREASE_ISSUERS"),
+        ({"CREASE_LEASE_SECONDS": "soon"}, "CREASE_LEASE_SECONDS"),
+        ({"COACH_PLUS_DEEP_ANALYSIS_ENABLED": "maybe"}, "COACH_PLUS_DEEP_ANALYSIS_ENABLED"),
+        ({"CREASE_ISSUERS": '[{"kind": "people"}]'}, "CREASE_ISSUERS"),
+        ({"CREASE_ISSUERS": "[{"}, "CREASE_ISSUERS"),
+    ],
+)
+def test_a_wrong_setting_stops_the_program_and_names_itself(
+    env: dict[str, str | None], culprit: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 78, a line for the culprit, no traceback."""
+    for name, value in (ENOUGH | env).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as stopped:
+        JobsSettings.load()
+    assert stopped.value.code == 78
+    assert capsys.readouterr().err.startswith(culprit + ":")
+
+
+def test_secrets_hide_in_the_settings_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log of the settings shows no password."""
+    for name, value in ENOUGH.items():
+        monkeypatch.setenv(name, value)
+    assert "u:p@h" not in repr(JobsSettings.load())
