@@ -24,6 +24,9 @@ test: setup ## the tests, in under 5 minutes
 prove: setup ## the longer proofs
 	$(PYTHON) -m pytest -m prove
 
+bench: setup ## speed and memory: all figures, or one program's with NAME=jobs
+	$(PYTHON) -m bench $(NAME)
+
 lint: setup ## style, types, walls, protos, generated code
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check --quiet
@@ -78,4 +81,4 @@ system:
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(PACKAGES) >/dev/null; whole; } || \
 	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
 
-.PHONY: help demo test prove lint protos lock setup system
+.PHONY: help demo test prove bench lint protos lock setup system
