@@ -16,7 +16,7 @@ from services import logs
 from services.auth import Verifier
 from services.jobs import rights, sweep
 from services.jobs.bell import Bell
-from services.jobs.database import Database, open_engine, translate, url
+from services.jobs.database import Database, translate, url
 from services.jobs.event_service import EventService
 from services.jobs.intake_service import IntakeService
 from services.jobs.job_service import JobService
@@ -47,7 +47,7 @@ def migrate(database_url: str, revision: str = "head") -> None:
 async def run(settings: JobsSettings) -> None:
     """Serves until told to stop, and sweeps meanwhile; if one breaks, both end."""
     log = logs.configure("jobs", settings.log_level)
-    database = Database(open_engine(settings.database_url.get_secret_value(), settings.pool_size))
+    database = Database(settings.database_url.get_secret_value(), settings.pool_size)
     verifier = Verifier(settings.issuers, settings.audience)
     bell = Bell(settings.poll_seconds)
 

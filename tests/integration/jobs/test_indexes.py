@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from services.auth import Person
 from services.jobs import events, jobs, launches, sweep
-from services.jobs.database import Database, open_engine
+from services.jobs.database import Database
 from services.jobs.turns import Limits
 
 # Of a thousand owners; one job in a thousand waits, runs, or awaits its upload too long.
