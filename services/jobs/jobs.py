@@ -65,7 +65,8 @@ def not_found() -> errors.NotFound:
 async def move(connection: Connection, job: Row, to: str, *, last: bool = False, **values: Any) -> Row:
     """Moves a job to a state that the table allows from where it is. Raises Refused where no row moved.
 
-    last: nothing else is written in this transaction, so that it is committed with this.
+    last: the transaction is committed with it. Either nothing else is written, or the row is held in a state from
+    which it moves for certain.
     """
     results_stage = values.get("results_stage", job["results_stage"])
     values |= {"status": to, "stage": states.stage(to, results_stage)}
@@ -75,8 +76,12 @@ async def move(connection: Connection, job: Row, to: str, *, last: bool = False,
     columns, sent = assignments(values)
     row = await connection.row(_MOVE.format(columns), last=last, id=job["id"], sources=_SOURCES[to], **sent)
     if row is None:
-        raise errors.Refused(f"A job in status {job['status']} cannot become {to}", reason="WRONG_STATE")
+        raise cannot_become(job, to)
     return row
+
+
+def cannot_become(job: Row, to: str) -> errors.Refused:
+    return errors.Refused(f"A job in status {job['status']} cannot become {to}", reason="WRONG_STATE")
 
 
 _SOURCES = {to: sorted(sources) for to, sources in states.SOURCES.items()}

@@ -85,8 +85,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         async with self._database.transaction() as connection:
             job, launch = await launches.lock(connection, request.job_id, request.launch_no)
             job, secret = await launches.start(connection, job, launch, caller_as(Pod), lease_seconds)
-            session = await sessions.get(connection, job["session_id"])
-            shown = await sessions.statuses(connection, [session["id"]], last=True)
+            session, shown = await sessions.shown(connection, job["session_id"], last=True)
         self._bell.ring()
         duration = duration_pb2.Duration()
         duration.FromTimedelta(timedelta(seconds=lease_seconds))
@@ -95,7 +94,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
             lease_duration=duration,
             stage=job_pb2.STAGE_DEEP if job["results_stage"] == "quick" else job_pb2.STAGE_QUICK,
             job=messages.job(job),
-            session=messages.session(session, shown[session["id"]]),
+            session=messages.session(session, shown),
         )
 
     async def Heartbeat(self, request: launch_pb2.HeartbeatRequest, context: Context) -> launch_pb2.HeartbeatResponse:
@@ -177,16 +176,16 @@ async def _publish(
     result: dict[str, Any] = {"results": results, "results_stage": stage, "artifacts": Jsonb(artifacts)}
     finished: dict[str, Any] = {"completed_at": Now(), "failure_code": "", "error_message": ""}
     if stage == "quick":
-        job = await jobs.move(connection, job, states.QUICK_DONE, **result)
+        job = await jobs.move(connection, job, states.QUICK_DONE, last=job["deep_enabled"], **result)
         if job["deep_enabled"]:
             return job
-        job = await jobs.move(connection, job, states.DONE, **finished)
-    else:
-        if job["status"] == states.QUICK_DONE:
-            job = await jobs.move(connection, job, states.DEEP_RUNNING)
-        job = await jobs.move(connection, job, states.DONE, **result, **finished)
-    await launches.end(connection, job, launch, "succeeded", "")
-    return job
+        result = {}
+    elif job["status"] == states.QUICK_DONE:
+        job = await jobs.move(connection, job, states.DEEP_RUNNING)
+    elif job["status"] != states.DEEP_RUNNING:
+        raise jobs.cannot_become(job, states.DONE)
+    launches.succeed(connection, launch)
+    return await jobs.move(connection, job, states.DONE, last=True, **result, **finished)
 
 
 def _results(request: launch_pb2.SubmitResultRequest) -> dict[str, Any]:

@@ -202,6 +202,17 @@ async def renew(connection: Connection, launch: Row, lease_seconds: float) -> Ro
     return row
 
 
+def succeed(connection: Connection, launch: Row) -> None:
+    """Ends a launch that is held and open, whose job is done with the next statement."""
+    connection.later(_SUCCEED, job_id=launch["job_id"], launch_no=launch["launch_no"])
+
+
+_SUCCEED = """
+    UPDATE launches SET ending = 'succeeded', ended_at = clock_timestamp()
+    WHERE job_id = %(job_id)s AND launch_no = %(launch_no)s AND ended_at IS NULL
+"""
+
+
 async def end(
     connection: Connection, job: Row, launch: Row, ending: str, message: str, failure_code: str = ""
 ) -> tuple[Row, Row]:

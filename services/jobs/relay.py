@@ -22,8 +22,8 @@ from services.jobs.database import (
     Connection,
     Row,
     Session,
+    begin,
     connect,
-    transaction,
     translate,
 )
 from services.jobs.settings import RelaySettings
@@ -91,8 +91,9 @@ async def _turn(session: Session) -> None:
 async def _relay(session: Session, queue: Queue, poll_seconds: float, log: Logger) -> None:
     backoff = poll_seconds
     while True:
-        async with transaction(session) as connection:
-            rows = await events.read(connection, await _position(connection))
+        connection = begin(session)
+        rows = await events.read(connection, await _position(connection))
+        await connection.commit()
         try:
             await _send(session, queue, rows)
         except QueueAway as away:
@@ -123,10 +124,11 @@ async def _send(session: Session, queue: Queue, rows: Sequence[Row]) -> None:
 
 async def _record(session: Session, last: Row, sent: dict[object, str]) -> None:
     """Writes each job's message id beside it, which is no transition, and where the relay stands now."""
-    async with transaction(session) as connection:
-        for job in sorted(sent, key=str):
-            connection.later(_SENT, job=job, message=sent[job])
-        await events.move(connection, NAME, events.Position(last["xid"], last["id"]))
+    connection = begin(session)
+    for job in sorted(sent, key=str):
+        connection.later(_SENT, job=job, message=sent[job])
+    await events.move(connection, NAME, events.Position(last["xid"], last["id"]))
+    await connection.commit()
 
 
 _SENT = "UPDATE video_analysis_jobs SET sqs_message_id = %(message)s WHERE id = %(job)s"

@@ -28,6 +28,10 @@ _SHOWS = {
 }
 
 
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(f"'{word}'" for word in sorted(words))
+
+
 async def create(connection: Connection, person: Person, values: dict[str, Any]) -> Row:
     """Adds a session; an `org_pro`'s belongs to their organisation."""
     org = person.role == "org_pro" and person.organisation_id != ""
@@ -41,6 +45,14 @@ async def create(connection: Connection, person: Person, values: dict[str, Any])
 _INSERT = "INSERT INTO video_sessions ({}) VALUES ({}) RETURNING *"
 _LIVING = "id = %(id)s AND deleted_at IS NULL"
 _GET = f"SELECT * FROM video_sessions WHERE {_LIVING}"
+# The status of the job that decides what its session shows: the newest live one, else the newest done, else the newest
+# failed.
+_DECIDING = f"""(
+    SELECT status FROM video_analysis_jobs WHERE session_id = video_sessions.id AND status IN ({_listed(_SHOWS)})
+    ORDER BY CASE WHEN status IN ({_listed(states.LAUNCHED)}) THEN 0 WHEN status = '{states.DONE}' THEN 1 ELSE 2 END,
+        created_at DESC LIMIT 1) AS deciding"""
+_SHOWN = f"SELECT *, {_DECIDING} FROM video_sessions WHERE {_LIVING}"
+_STATUSES = f"SELECT id, {_DECIDING} FROM video_sessions WHERE id = ANY (%(ids)s)"
 
 
 async def get(connection: Connection, session_id: str | UUID) -> Row:
@@ -116,23 +128,16 @@ async def delete(connection: Connection, session: Row) -> None:
 _LOCK_JOBS = "SELECT * FROM video_analysis_jobs WHERE session_id = %(id)s ORDER BY id FOR UPDATE"
 
 
-async def status(connection: Connection, session_id: UUID) -> str:
-    """What one session shows."""
-    return (await statuses(connection, [session_id]))[session_id]
+async def shown(connection: Connection, session_id: UUID, *, last: bool = False) -> tuple[Row, str]:
+    """One session and its status. Raises NotFound."""
+    row = _found(await connection.row(_SHOWN, id=session_id, last=last))
+    return row, _status(row)
 
 
-async def statuses(connection: Connection, session_ids: Iterable[UUID], *, last: bool = False) -> dict[UUID, str]:
-    """What sessions show: the newest live job decides, else the newest done, else the newest failed; else pending."""
-    ids = list(session_ids)
-    rows = await connection.rows(_DECIDING, last=last, ids=ids, live=sorted(states.LAUNCHED), shown=list(_SHOWS))
-    return dict.fromkeys(ids, "pending") | {row["session_id"]: _SHOWS[row["status"]] for row in rows}
+async def statuses(connection: Connection, session_ids: Iterable[UUID]) -> dict[UUID, str]:
+    """What sessions show."""
+    return {row["id"]: _status(row) for row in await connection.rows(_STATUSES, ids=list(session_ids))}
 
 
-_STATUSES = "video_analysis_job_status[]"
-_DECIDING = f"""
-    SELECT DISTINCT ON (session_id) session_id, status FROM video_analysis_jobs
-    WHERE session_id = ANY (%(ids)s::uuid[]) AND status = ANY (%(shown)s::{_STATUSES})
-    ORDER BY session_id,
-        CASE WHEN status = ANY (%(live)s::{_STATUSES}) THEN 0 WHEN status = '{states.DONE}' THEN 1 ELSE 2 END,
-        created_at DESC
-"""
+def _status(row: Row) -> str:
+    return _SHOWS.get(row["deciding"], "pending")
