@@ -16,6 +16,8 @@ from services.jobs.database import Connection
 BATCH = 500
 PURGE_BATCH = 1000
 PURGED = "purged"
+# Where the relay to SQS stands.
+RELAY = "sqs"
 _SETTLED = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 # Who holds this row may purge.
 _PURGING = f"SELECT name FROM event_positions WHERE name = '{PURGED}'"
@@ -45,26 +47,32 @@ async def now(connection: Connection) -> Position:
     return Position(await connection.value(f"SELECT {_SETTLED}"), 0)
 
 
-async def read(connection: Connection, after: Position) -> list[DictRow]:
+async def read(connection: Connection, after: Position, *, last: bool = False) -> list[DictRow]:
     """The next events after a position, oldest first, at most BATCH. Raises OutOfRange where some are purged."""
-    rows = await connection.rows(_READ, xid=after.xid, id=after.id)
-    if rows:
-        # After reading: what was purged in between is missing from the rows.
-        await check_kept(connection, after)
+    rows = await connection.rows(_READ, last=last, xid=after.xid, id=after.id)
+    if rows and after < (purged := Position(rows[0]["purged_xid"], rows[0]["purged_id"])):
+        raise _purged(after, purged)
     return rows
 
 
 _READ = f"""
-    SELECT * FROM events WHERE (xid, id) > (%(xid)s, %(id)s) AND xid < {_SETTLED} ORDER BY xid, id LIMIT {BATCH}
+    SELECT events.*, purged.xid AS purged_xid, purged.id AS purged_id
+    FROM events JOIN event_positions AS purged ON purged.name = '{PURGED}'
+    WHERE (events.xid, events.id) > (%(xid)s, %(id)s) AND events.xid < {_SETTLED}
+    ORDER BY events.xid, events.id LIMIT {BATCH}
 """
+
+
+def _purged(after: Position, purged: Position) -> errors.OutOfRange:
+    message = f"Events after {after} are no longer kept; those after {purged} are"
+    return errors.OutOfRange(message, reason="EVENTS_PURGED")
 
 
 async def check_kept(connection: Connection, after: Position) -> None:
     """Raises OutOfRange where events after a position are purged."""
     purged = await position(connection, PURGED)
     if purged and after < purged:
-        message = f"Events after {after} are no longer kept; those after {purged} are"
-        raise errors.OutOfRange(message, reason="EVENTS_PURGED")
+        raise _purged(after, purged)
 
 
 async def position(connection: Connection, name: str) -> Position | None:
@@ -115,4 +123,18 @@ _PURGEABLE = f"""
         ORDER BY xid, id LIMIT {PURGE_BATCH})
     SELECT xid, id FROM first WHERE created_at < clock_timestamp() - %(ttl_seconds)s * interval '1 second'
     ORDER BY xid DESC, id DESC LIMIT 1
+"""
+
+
+async def behind_seconds(connection: Connection, name: str) -> float:
+    """For how long the first event that the one of that name has not passed has waited; 0 where there is none, or never
+    was one of that name."""
+    return float(await connection.value(_BEHIND, name=name) or 0)
+
+
+_BEHIND = f"""
+    SELECT extract(epoch FROM clock_timestamp() - first.created_at) FROM event_positions AS who, LATERAL (
+        SELECT created_at FROM events WHERE (xid, id) > (who.xid, who.id) AND xid < {_SETTLED}
+        ORDER BY xid, id LIMIT 1) AS first
+    WHERE who.name = %(name)s
 """

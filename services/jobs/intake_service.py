@@ -44,7 +44,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             if moved:
                 job = await jobs.move(connection, job, states.QUEUED, last=True, **_pinned(job, request))
         if moved:
-            self._bell.ring()
+            self._bell.ring(job["id"])
         return job_pb2.ConfirmUploadResponse(job=messages.job(job), moved=moved)
 
     async def FailUpload(self, request: job_pb2.FailUploadRequest, context: Context) -> job_pb2.Job:
@@ -54,7 +54,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
                 raise _wrong_state(job)
             why = {"failure_code": request.failure_code, "error_message": request.error_message}
             job = await jobs.move(connection, job, states.FAILED, last=True, **why)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         return messages.job(job)
 
     async def AuthorizeLaunch(

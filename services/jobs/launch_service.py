@@ -75,7 +75,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         async with self._database.transaction() as connection:
             job, launch = await launches.lock(connection, request.job_id, request.launch_no)
             _, launch = await launches.end(connection, job, launch, ending, request.message)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         return messages.launch(launch)
 
     async def StartLaunch(
@@ -86,7 +86,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
             job, launch = await launches.lock(connection, request.job_id, request.launch_no)
             job, secret = await launches.start(connection, job, launch, caller_as(Pod), lease_seconds)
             session, shown = await sessions.shown(connection, job["session_id"], last=True)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         duration = duration_pb2.Duration()
         duration.FromTimedelta(timedelta(seconds=lease_seconds))
         return launch_pb2.StartLaunchResponse(
@@ -104,7 +104,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
                 job = await jobs.move(connection, job, states.DEEP_RUNNING)
             _report_progress(connection, job, request)
             launch = await launches.renew(connection, launch, self._settings.lease_seconds)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         return launch_pb2.HeartbeatResponse(lease_expires_at=messages.timestamp(launch["lease_expires_at"]))
 
     async def SubmitResult(
@@ -120,7 +120,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
                 self._check_held(job, launch)
                 artifacts = _artifacts(request, jobs.artifact_prefix(job, request.launch_no), stage)
                 job = await _publish(connection, job, launch, stage, results, artifacts)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         return launch_pb2.SubmitResultResponse(job=messages.job(job))
 
     async def FailLaunch(
@@ -130,7 +130,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         async with self._database.transaction() as connection:
             job, launch = await self._held(connection, request)
             job, _ = await launches.end(connection, job, launch, ending, request.error_message, request.failure_code)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         return launch_pb2.FailLaunchResponse(job=messages.job(job))
 
     async def _held(self, connection: Connection, request: Any) -> tuple[Row, Row]:

@@ -30,7 +30,6 @@ from services.jobs.settings import RelaySettings
 from services.jobs.sqs import MAX_MESSAGES, Message, Queue, QueueAway
 from services.logs import Logger
 
-NAME = "sqs"
 # Any number that nobody else uses.
 LOCK = 0x637265617371
 IDLE_SECONDS = 7
@@ -108,7 +107,7 @@ async def _relay(session: Session, queue: Queue, poll_seconds: float, log: Logge
 
 async def _position(connection: Connection) -> events.Position:
     """Where the last relay stopped; at first, before all that is kept, so that a job from before it is sent too."""
-    return await events.position(connection, NAME) or await events.hold(connection, NAME)
+    return await events.position(connection, events.RELAY) or await events.hold(connection, events.RELAY)
 
 
 async def _send(session: Session, queue: Queue, rows: Sequence[Row]) -> None:
@@ -127,7 +126,7 @@ async def _record(session: Session, last: Row, sent: dict[object, str]) -> None:
     connection = begin(session)
     for job in sorted(sent, key=str):
         connection.later(_SENT, job=job, message=sent[job])
-    await events.move(connection, NAME, events.Position(last["xid"], last["id"]))
+    await events.move(connection, events.RELAY, events.Position(last["xid"], last["id"]))
     await connection.commit()
 
 

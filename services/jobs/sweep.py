@@ -4,6 +4,7 @@ Safe on many replicas: each row is taken by whoever locks it first, and checked 
 """
 
 import asyncio
+import time
 
 from services.jobs import events, jobs, launches, states
 from services.jobs.bell import Bell
@@ -12,15 +13,20 @@ from services.jobs.settings import JobsSettings
 from services.logs import Logger
 
 BATCH = 100
+# A relay further behind than this is told of, this often.
+BEHIND_SECONDS = 60.0
+TELL_SECONDS = 60.0
 
 
 async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logger) -> None:
     """Sweeps for ever. A database that is away is tried again at the next tick."""
+    told = float("-inf")
     while True:
         try:
             expired = await expire_uploads(database, settings.upload_ttl_seconds)
             lost = await end_lost_leases(database)
             purged = await purge_events(database, settings.event_ttl_seconds)
+            behind = await relay_behind_seconds(database)
         except Exception as error:
             if translate(error) is None:
                 raise
@@ -28,10 +34,26 @@ async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logge
         else:
             if expired or lost:
                 log.info("swept", uploads_expired=expired, leases_lost=lost)
-                bell.ring()
             if purged:
                 log.info("purged", events=purged)
+            told = _tell_of_relay(log, behind, told)
+            # Also where nothing was found: while it looked, its transactions held events back from their readers.
+            bell.ring()
         await asyncio.sleep(settings.sweep_seconds)
+
+
+def _tell_of_relay(log: Logger, behind_seconds: float, told: float) -> float:
+    """Warns now and then of a relay that is behind: none runs, or SQS is away. Returns when it was told of last."""
+    if behind_seconds < BEHIND_SECONDS or time.monotonic() - told < TELL_SECONDS:
+        return told
+    log.warning("the SQS relay is behind, and events are kept for it", relay_behind_seconds=round(behind_seconds))
+    return time.monotonic()
+
+
+async def relay_behind_seconds(database: Database) -> float:
+    """How long the oldest event that the relay has not passed has waited; 0 where there never was a relay."""
+    async with database.transaction() as connection:
+        return await events.behind_seconds(connection, events.RELAY)
 
 
 async def purge_events(database: Database, ttl_seconds: float) -> int:
