@@ -81,9 +81,9 @@ class Watchers:
             try:
                 if time.monotonic() - polled_at >= self._bell.poll_seconds:
                     polled_at = time.monotonic()
-                    await self._read(self._news)
+                    await self.read(self._news)
                 else:
-                    await self._read(changed)
+                    await self.read(changed)
             except Exception as error:
                 if translate(error) is None:
                     raise
@@ -91,7 +91,8 @@ class Watchers:
                 await asyncio.sleep(self._bell.poll_seconds)
             await self._bell.wait(rings)
 
-    async def _read(self, job_ids: Iterable[UUID]) -> None:
+    async def read(self, job_ids: Iterable[UUID]) -> None:
+        """Gives what is new of these jobs, which are watched."""
         ids = list(job_ids)
         if not ids:
             return
