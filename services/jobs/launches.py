@@ -231,7 +231,7 @@ async def end(
     ended = await _update(connection, launch, _OPEN, ending=ending, ending_message=message, ended_at=Now())
     if ended is None:
         return job, await get(connection, job["id"], launch["launch_no"])
-    if cancelling:
+    if cancelling and job["status"] != states.CANCELLED:
         job = await jobs.move(connection, job, states.CANCELLED)
     elif job["status"] in states.LAUNCHED and ending in endings.RULES:
         job = await _follow(connection, job, ending, message, failure_code)
