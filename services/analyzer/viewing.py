@@ -3,7 +3,7 @@
     whole clip, one person ──a crowd is seen──▶ whole clip again, everybody ─▶ the athlete
          └──────────────── nobody else ────────────────▶ the athlete ─▶ windows ─▶ close-ups
 
-Each run has a landmarker of its own, and decodes ahead in another thread.
+Each run has a landmarker of its own, and decodes ahead in another process.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from services.analyzer.athlete import Box, Preference, boxed, follow, known, largest
-from services.analyzer.decode import Losses, Picture, ahead, pictures
+from services.analyzer.decode import Losses, Picture, lent_pictures
 from services.analyzer.pose import Choose, Glance, Lookout, Posing, first, watch
 from services.analyzer.probe import Video
 from services.analyzer.repeats import Stillness
@@ -89,7 +89,7 @@ class Viewer:
         choose: Choose = first,
         passing: Passing = iter,
     ) -> Poses:
-        source = ahead(pictures(self.video, wanted, self._limits, losses))
+        source = lent_pictures(self.video, wanted, self._limits, losses)
         told = _telling(source, self.video.times[wanted], progress)
         with self._posing.fresh(most_people) as landmarker:
             return watch(landmarker, passing(told), self.video.width, self.video.height, choose)
@@ -123,4 +123,4 @@ def _telling(
             yield picture
             progress(min((picture.time_seconds - float(times[0])) / span, 1.0))
     finally:
-        source.close()  # ends the decoder's thread where the caller has seen enough
+        source.close()  # ends the decoder where the caller has seen enough
