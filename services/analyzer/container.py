@@ -26,6 +26,8 @@ from services.analyzer.faults import BadInput
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 # How light is stored in high dynamic range: ITU-T H.273, TransferCharacteristics 16 and 18.
 HDR = {16: "pq", 18: "hlg"}
+# MPEG-TS, M2TS of cameras, TS with error correction.
+TS_PACKET_BYTES = (188, 192, 204)
 # Which stored picture stands upright as: axes swapped, then left and right, then top and bottom.
 Orientation = tuple[bool, bool, bool]
 
@@ -37,7 +39,8 @@ def inspect(asked: dict[str, Any], bounds: Bounds, still: Callable[[], None]) ->
     with opened(path, bounds) as (container, stream):
         _check_pixels(path, stream.width, stream.height, bounds)
         declared = _declared_seconds(container, stream)
-        stamps = _stamps(path, container, stream, bounds, still)
+        stamps, complaint = _stamps(path, container, stream, bounds, still)
+        complaint = complaint or _broken_off(path, container.format.name)
     with opened(path, bounds) as (container, stream):
         first = _first_picture(path, container, stream, still)
         _check_pixels(path, first.width, first.height, bounds)
@@ -56,6 +59,7 @@ def inspect(asked: dict[str, Any], bounds: Bounds, still: Callable[[], None]) ->
             "declared_frames": stream.frames,
             "time_base": (tick.numerator, tick.denominator),
             "pts": stamps,
+            "complaint": complaint,
         }
 
 
@@ -72,12 +76,14 @@ def opened(path: Path, bounds: Bounds) -> Iterator[tuple[InputContainer, VideoSt
         moving = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
         if not moving:
             raise BadInput("NO_VIDEO_STREAM", f"{path.name} holds no video, only other streams")
+        if moving[0].codec_context is None:
+            raise BadInput("NOT_DECODABLE", f"{path.name} holds a kind of video that cannot be decoded")
         yield container, moving[0]
 
 
 def check_memory(error: Exception) -> None:
-    """Raise MemoryError for what FFmpeg says of memory: it is not a fault of one packet."""
-    if isinstance(error, MemoryError):
+    """Raise MemoryError for what FFmpeg says of memory, or of threads for want of it: no packet's fault."""
+    if isinstance(error, MemoryError | BlockingIOError):
         raise MemoryError from error
 
 
@@ -124,13 +130,19 @@ def _declared_seconds(container: InputContainer, stream: VideoStream) -> float |
 
 def _stamps(
     path: Path, container: InputContainer, stream: VideoStream, bounds: Bounds, still: Callable[[], None]
-) -> list[int]:
-    """Presentation stamps of all frames, without decoding them; what an edit list cuts away is not among them."""
+) -> tuple[list[int], str | None]:
+    """Presentation stamps of all frames, without decoding them, and what is wrong with the packets.
+
+    What an edit list cuts away is not among them.
+    """
     stamps: list[int] = []
+    complaint = None
     give_up_at = time.monotonic() + bounds.max_decode_seconds
     try:
         for packet in container.demux(stream):
             still()
+            if packet.is_corrupt:
+                complaint = complaint or "packets are incomplete"
             if packet.size and packet.pts is not None and not packet.is_discard:
                 stamps.append(packet.pts)
             if len(stamps) > bounds.max_video_frames:
@@ -139,10 +151,37 @@ def _stamps(
             if time.monotonic() > give_up_at:
                 raise BadInput("TOO_SLOW", f"{path.name} could not be read within {bounds.max_decode_seconds:.0f} s")
     except av.FFmpegError as error:
-        check_memory(error)  # Else what was read counts; that it is short of what is declared is found later and said.
+        check_memory(error)
+        complaint = complaint or error.strerror  # what was read counts
     if not stamps:
         raise BadInput("NOT_DECODABLE", f"{path.name} holds no pictures with time stamps")
-    return [int(stamp) for stamp in np.unique(np.array(stamps, dtype=np.int64))]
+    return [int(stamp) for stamp in np.unique(np.array(stamps, dtype=np.int64))], complaint
+
+
+def _broken_off(path: Path, container: str) -> str | None:
+    """Whether a file whose container declares no length ends in the middle of something."""
+    size = path.stat().st_size
+    if container == "mpegts" and all(size % packet for packet in TS_PACKET_BYTES):
+        return "it ends in the middle of a packet"
+    if "mp4" in container and _box_past_end(path, size):
+        return "it ends in the middle of a box"
+    return None
+
+
+def _box_past_end(path: Path, size: int) -> bool:
+    """Walks the outermost boxes of an MP4: ISO/IEC 14496-12, 4.2."""
+    at = 0
+    with path.open("rb") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            length, _, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
+            if length == 0:  # to the end of the file
+                return False
+            length = large if length == 1 else length
+            if length < 8:  # no box: something else follows, which FFmpeg does without
+                return False
+            at += length
+    return at > size
 
 
 def _first_picture(

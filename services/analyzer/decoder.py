@@ -58,15 +58,25 @@ def decode(
         for frame in _frames(container, stream, waiting, bounds, losses, still):
             place = waiting.pop(frame.pts, -1) if frame.pts is not None else -1
             # An AVI with B-frames numbers its frames in the wrong order: those that go back in time are lost.
-            if place > last:
+            if place > last and (rgb := _converted(frame, asked, losses)) is not None:
                 last = place
-                losses.note("a picture is incomplete" if frame.is_corrupt else None)
-                yield {"place": place}, upright(frame, asked["size"], asked["orientation"])
+                yield {"place": place}, rgb
             elif place >= 0:
                 losses.missing += 1
             if not waiting:
                 break
     return {"missing": losses.missing + len(waiting), "complaint": losses.complaint}
+
+
+def _converted(frame: VideoFrame, asked: dict[str, Any], losses: _Losses) -> Pixels | None:
+    """The picture, or None with a note of why there is none."""
+    losses.note("a picture is incomplete" if frame.is_corrupt else None)
+    try:
+        return upright(frame, asked["size"], asked["orientation"])
+    except av.FFmpegError as error:
+        check_memory(error)
+        losses.note(error.strerror)
+        return None
 
 
 def upright(frame: VideoFrame, size: tuple[int, int], orientation: Orientation) -> Pixels:

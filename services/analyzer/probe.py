@@ -16,8 +16,8 @@ from services.analyzer.sandbox import apart
 from services.analyzer.series import Floats
 from services.analyzer.settings import Limits
 
-# A stream may end a little before its container says; more than this is a file that broke off.
-SLACK_SECONDS = 0.25
+# A stream may end this much before its container says, or two frames; more is a file that broke off.
+SLACK_SECONDS, SLACK_FRAMES = 0.1, 2
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Video:
     width, height: pixels of the upright picture, square ones. orientation: which stored picture stands upright as:
     axes swapped, left and right changed, top and bottom changed. hdr: "pq", "hlg" or None. pts: (n,) presentation
     stamps of all frames in the file, increasing, in units of time_base. declared_*: what the file says of itself,
-    None where it doesn't.
+    None where it doesn't. complaint: what was wrong with the packets, None where all is well.
     """
 
     path: Path
@@ -44,6 +44,7 @@ class Video:
     declared_frames: int
     time_base: Fraction
     pts: NDArray[np.int64]
+    complaint: str | None = None
 
     @cached_property
     def times(self) -> Floats:
@@ -77,11 +78,12 @@ class Video:
     @property
     def damage(self) -> str | None:
         """What is missing from the file by its own account, None where it is whole."""
-        if self.declared_seconds and self.duration_seconds < self.declared_seconds - SLACK_SECONDS:
+        slack = max(SLACK_SECONDS, SLACK_FRAMES / self.fps)
+        if self.declared_seconds and self.duration_seconds < self.declared_seconds - slack:
             return f"the video ends at {self.duration_seconds:.1f} s of the {self.declared_seconds:.1f} s it declares"
         if len(self.pts) < 0.98 * self.declared_frames:
             return f"the file holds {len(self.pts)} of the {self.declared_frames} frames it declares"
-        return None
+        return f"the file is broken: {self.complaint}" if self.complaint else None
 
 
 def probe(path: Path, limits: Limits) -> Video:
