@@ -28,6 +28,7 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 HDR = {16: "pq", 18: "hlg"}
 # MPEG-TS, M2TS of cameras, TS with error correction.
 TS_PACKET_BYTES = (188, 192, 204)
+SEGMENT = bytes.fromhex("18538067")
 # Which stored picture stands upright as: axes swapped, then left and right, then top and bottom.
 Orientation = tuple[bool, bool, bool]
 
@@ -39,7 +40,7 @@ def inspect(asked: dict[str, Any], bounds: Bounds, still: Callable[[], None]) ->
     with opened(path, bounds) as (container, stream):
         _check_pixels(path, stream.width, stream.height, bounds)
         declared = _declared_seconds(container, stream)
-        stamps, complaint = _stamps(path, container, stream, bounds, still)
+        stamps, end, complaint = _stamps(path, container, stream, bounds, still)
         complaint = complaint or _broken_off(path, container.format.name)
     with opened(path, bounds) as (container, stream):
         first = _first_picture(path, container, stream, still)
@@ -59,6 +60,7 @@ def inspect(asked: dict[str, Any], bounds: Bounds, still: Callable[[], None]) ->
             "declared_frames": stream.frames,
             "time_base": (tick.numerator, tick.denominator),
             "pts": stamps,
+            "end": end,
             "complaint": complaint,
         }
 
@@ -117,26 +119,27 @@ def _check_pixels(path: Path, width: int, height: int, bounds: Bounds) -> None:
 
 
 def _declared_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    """What the file says; of the stream if it says so (a sound track may be longer), else of the whole."""
+    """What the file says of the stream; of the whole only where there is nothing else in it, as sound may be longer."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     tag = stream.metadata.get("DURATION", "")  # Matroska: 00:00:03.500000000
     try:
         hours, minutes, seconds = (float(part) for part in tag.split(":"))
     except ValueError:
-        return container.duration / av.time_base if container.duration else None
+        alone = len(container.streams) == 1 and container.duration
+        return container.duration / av.time_base if alone else None
     return 3600 * hours + 60 * minutes + seconds
 
 
 def _stamps(
     path: Path, container: InputContainer, stream: VideoStream, bounds: Bounds, still: Callable[[], None]
-) -> tuple[list[int], str | None]:
-    """Presentation stamps of all frames, without decoding them, and what is wrong with the packets.
+) -> tuple[list[int], int, str | None]:
+    """Presentation stamps of all frames, without decoding them; the end of the last; what is wrong with the packets.
 
     What an edit list cuts away is not among them.
     """
     stamps: list[int] = []
-    complaint = None
+    end, complaint = -(1 << 63), None
     give_up_at = time.monotonic() + bounds.max_decode_seconds
     try:
         for packet in container.demux(stream):
@@ -145,6 +148,7 @@ def _stamps(
                 complaint = complaint or "packets are incomplete"
             if packet.size and packet.pts is not None and not packet.is_discard:
                 stamps.append(packet.pts)
+                end = max(end, packet.pts + (packet.duration or 0))
             if len(stamps) > bounds.max_video_frames:
                 sentence = f"{path.name} has over {bounds.max_video_frames} frames; no more can be analysed"
                 raise BadInput("TOO_MANY_FRAMES", sentence)
@@ -155,7 +159,7 @@ def _stamps(
         complaint = complaint or error.strerror  # what was read counts
     if not stamps:
         raise BadInput("NOT_DECODABLE", f"{path.name} holds no pictures with time stamps")
-    return [int(stamp) for stamp in np.unique(np.array(stamps, dtype=np.int64))], complaint
+    return [int(stamp) for stamp in np.unique(np.array(stamps, dtype=np.int64))], end, complaint
 
 
 def _broken_off(path: Path, container: str) -> str | None:
@@ -165,7 +169,22 @@ def _broken_off(path: Path, container: str) -> str | None:
         return "it ends in the middle of a packet"
     if "mp4" in container and _box_past_end(path, size):
         return "it ends in the middle of a box"
+    if "matroska" in container and _segment_past_end(path, size):
+        return "it ends in the middle of a segment"
     return None
+
+
+def _segment_past_end(path: Path, size: int) -> bool:
+    """Whether a Matroska segment of known size is longer than the file: RFC 8794, 4 and 6."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    at = head.find(SEGMENT) + len(SEGMENT)
+    if at < len(SEGMENT) or at + 8 > len(head) or not head[at]:
+        return False
+    width = 9 - head[at].bit_length()
+    length = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
+    unknown = (1 << 7 * width) - 1
+    return length != unknown and at + width + length > size
 
 
 def _box_past_end(path: Path, size: int) -> bool:

@@ -16,8 +16,10 @@ from services.analyzer.sandbox import apart
 from services.analyzer.series import Floats
 from services.analyzer.settings import Limits
 
-# A stream may end this much before its container says, or two frames; more is a file that broke off.
-SLACK_SECONDS, SLACK_FRAMES = 0.1, 2
+# A stream may end this much before its container says, of rounding; more is a file that broke off.
+SLACK_SECONDS, SLACK_FRAMES = 0.01, 0.5
+# Frames that are missing from a file leave a hole in its times this many times as long as a frame.
+HOLE_FRAMES = 2.5
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Video:
 
     width, height: pixels of the upright picture, square ones. orientation: which stored picture stands upright as:
     axes swapped, left and right changed, top and bottom changed. hdr: "pq", "hlg" or None. pts: (n,) presentation
-    stamps of all frames in the file, increasing, in units of time_base. declared_*: what the file says of itself,
-    None where it doesn't. complaint: what was wrong with the packets, None where all is well.
+    stamps of all frames in the file, increasing, in units of time_base; end: that of the last frame's end. declared_*:
+    what the file says of itself, None where it doesn't. complaint: what was wrong with the packets, else None.
     """
 
     path: Path
@@ -44,7 +46,8 @@ class Video:
     declared_frames: int
     time_base: Fraction
     pts: NDArray[np.int64]
-    complaint: str | None = None
+    end: int
+    complaint: str | None
 
     @cached_property
     def times(self) -> Floats:
@@ -63,6 +66,16 @@ class Video:
         return float(self.times[-1]) + 1 / self.fps
 
     @property
+    def _step(self) -> float:
+        """Seconds from one frame to the next, as it is most of the time."""
+        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
+
+    @property
+    def longest_gap_seconds(self) -> float:
+        """The longest time that one frame stands for, the last one apart."""
+        return float(np.diff(self.times).max(initial=0.0))
+
+    @property
     def mirrored(self) -> bool:
         """Whether the stored picture is a mirror image of what is to be seen."""
         return sum(self.orientation) % 2 == 1
@@ -78,10 +91,11 @@ class Video:
     @property
     def damage(self) -> str | None:
         """What is missing from the file by its own account, None where it is whole."""
-        slack = max(SLACK_SECONDS, SLACK_FRAMES / self.fps)
-        if self.declared_seconds and self.duration_seconds < self.declared_seconds - slack:
-            return f"the video ends at {self.duration_seconds:.1f} s of the {self.declared_seconds:.1f} s it declares"
-        if len(self.pts) < 0.98 * self.declared_frames:
+        ends = max(self.duration_seconds, float((self.end - self.pts[0]) * self.time_base))
+        if self.declared_seconds and ends + SLACK_SECONDS + SLACK_FRAMES / self.fps < self.declared_seconds:
+            return f"the video ends at {ends:.2f} s of the {self.declared_seconds:.2f} s it declares"
+        # An edit list takes frames away as well, but only from the ends.
+        if len(self.pts) < self.declared_frames and self.longest_gap_seconds > HOLE_FRAMES * self._step:
             return f"the file holds {len(self.pts)} of the {self.declared_frames} frames it declares"
         return f"the file is broken: {self.complaint}" if self.complaint else None
 
