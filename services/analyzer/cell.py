@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -111,7 +112,7 @@ def _work(request: list[Any], line: "Connection[Any, Any]", memory: int) -> NoRe
 
 def _confine(bounds: Bounds) -> None:
     """From here on the file decides what happens, within these limits."""
-    _, *_, data, _ = (int(pages) for pages in open("/proc/self/statm").read().split())
+    _, *_, data, _ = (int(pages) for pages in Path("/proc/self/statm").read_text().split())
     most = data * resource.getpagesize() + bounds.max_decode_bytes
     # Both of the decoder's threads may work all the time that is allowed.
     seconds = int(2 * bounds.max_decode_seconds) + 1

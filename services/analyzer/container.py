@@ -94,7 +94,7 @@ def orientation(frame: VideoFrame) -> Orientation:
 
     The matrix sends stored (p, q) to (a p + c q, b p + d q): ISO/IEC 14496-12, 8.2.2.
     """
-    matrices = [bytes(data) for data in frame.side_data if data.type == Type.DISPLAYMATRIX]  # type: ignore[attr-defined]
+    matrices: list[bytes] = [bytes(data) for data in frame.side_data if data.type == Type.DISPLAYMATRIX]  # type: ignore[arg-type, attr-defined]
     if not matrices:
         return False, False, False
     a, b, _, c, d, *_ = struct.unpack("<9i", matrices[0])
@@ -126,8 +126,9 @@ def _declared_seconds(container: InputContainer, stream: VideoStream) -> float |
     try:
         hours, minutes, seconds = (float(part) for part in tag.split(":"))
     except ValueError:
-        alone = len(container.streams) == 1 and container.duration
-        return container.duration / av.time_base if alone else None
+        if not container.duration or len(container.streams) > 1:
+            return None
+        return container.duration / av.time_base
     return 3600 * hours + 60 * minutes + seconds
 
 
@@ -203,9 +204,7 @@ def _box_past_end(path: Path, size: int) -> bool:
     return at > size
 
 
-def _first_picture(
-    path: Path, container: InputContainer, stream: VideoStream, still: Callable[[], None]
-) -> VideoFrame:
+def _first_picture(path: Path, container: InputContainer, stream: VideoStream, still: Callable[[], None]) -> VideoFrame:
     """The first picture that decodes; one broken packet does not condemn the rest."""
     reason = "no picture in it can be decoded"
     try:

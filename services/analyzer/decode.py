@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from services.analyzer.probe import Video
 from services.analyzer.sampling import Indices
-from services.analyzer.sandbox import apart
+from services.analyzer.sandbox import Message, apart
 from services.analyzer.settings import Limits
 
 RGB = NDArray[np.uint8]
@@ -76,8 +76,8 @@ def lent_pictures(
 
 
 def _pictures(
-    asked: dict[str, object], video: Video, wanted: Indices, limits: Limits, picture_bytes: int
-) -> Generator[Picture, None, dict[str, object]]:
+    asked: Message, video: Video, wanted: Indices, limits: Limits, picture_bytes: int
+) -> Generator[Picture, None, Message]:
     decoding = apart("decode", asked, limits.bounds, picture_bytes)
     try:
         while True:
@@ -85,7 +85,8 @@ def _pictures(
             index = int(wanted[item["place"]])
             yield Picture(index, float(video.times[index]), rgb)
     except StopIteration as end:
-        return end.value
+        lost: Message = end.value
+        return lost
     finally:
         decoding.close()
 

@@ -1,6 +1,6 @@
 """Looks a file over before a single picture is kept: what it is, how long, how large, whether it is whole.
 
-    path ─▶ size ─▶ container, time stamps, first picture (`container.py`, in the sandbox) ─▶ Video
+path ─▶ size ─▶ container, time stamps, first picture (`container.py`, in the sandbox) ─▶ Video
 """
 
 from dataclasses import dataclass

@@ -11,6 +11,7 @@ A worker that crashes, hangs or eats memory is BadInput with a sentence. What co
 pickles: a worker that was taken over cannot make its caller run anything. `cell.py` is the other side.
 """
 
+import contextlib
 import fcntl
 import json
 import mmap
@@ -43,7 +44,7 @@ OUR_FAULT = 70
 
 def apart(
     task: str, asked: Message, bounds: Bounds, picture_bytes: int = 0
-) -> Generator[tuple[Message, Pixels | None], None, Message]:
+) -> Generator[tuple[Message, Pixels], None, Message]:
     """Run one of `cell.TASKS` in a process of its own: yields its items, each with its picture, returns its result.
 
     A picture, at most `picture_bytes` large, is lent: the next item overwrites it. Raises what the task raises, and
@@ -63,13 +64,12 @@ def apart(
 
 def _items(
     line: "Connection[Any, Any]", bounds: Bounds, pixels: mmap.mmap | None, picture_bytes: int
-) -> Generator[tuple[Message, Pixels | None], None, Message]:
+) -> Generator[tuple[Message, Pixels], None, Message]:
     while True:
         message = _next(line, bounds)
         if "item" in message:
             yield message["item"], _picture(message, pixels, picture_bytes)
-            if "slot" in message:
-                _give_back(line, message["slot"])
+            _give_back(line, message["slot"])
         elif "result" in message:
             result: Message = message["result"]
             return result
@@ -92,10 +92,8 @@ def _next(line: "Connection[Any, Any]", bounds: Bounds) -> Message:
     return message
 
 
-def _picture(message: Message, pixels: mmap.mmap | None, picture_bytes: int) -> Pixels | None:
+def _picture(message: Message, pixels: mmap.mmap | None, picture_bytes: int) -> Pixels:
     """What lies in the slot that the message names; a worker that names what is not there is not believed."""
-    if "slot" not in message:
-        return None
     slot, (height, width) = int(message["slot"]), message["size"]
     if pixels is None or not 0 <= slot < SLOTS or not 0 < height * width * 3 <= picture_bytes:
         raise Fault("UNEXPECTED", "Processing failed: the decoder sent what is no picture")
@@ -104,10 +102,8 @@ def _picture(message: Message, pixels: mmap.mmap | None, picture_bytes: int) -> 
 
 
 def _give_back(line: "Connection[Any, Any]", slot: int) -> None:
-    try:
+    with contextlib.suppress(ConnectionError):  # the worker is done; what it said before is still to be read
         line.send_bytes(bytes([slot]))
-    except ConnectionError:
-        pass  # the worker is done; what it said before is still to be read
 
 
 def _verdict(status: int, bounds: Bounds) -> Fault:
