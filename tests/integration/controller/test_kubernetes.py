@@ -21,11 +21,11 @@ from services.controller.crash import ON_THIS_MACHINE, CrashPoint
 from tests.kubernetes import Cluster, Namespace
 from tests.programs import Laptop, Program, lease, running
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
-def wait_for(holds: Callable[[], object], *, seconds: float = 60) -> None:
+def wait_for(holds: Callable[[], object], *, seconds: float = 150) -> None:
     """Something that has to come true; the limit is only for what never does."""
     give_up = time.monotonic() + seconds
     while not holds():
@@ -292,8 +292,8 @@ def test_killed_at_any_point_it_loses_nothing_and_creates_nothing_twice(idle: Sc
         idle.started(f"analysis-{again}-2")
         idle.namespace.finish(f"analysis-{again}-2", 65)
         finals = {bad: "failed", unwanted: "cancelled", again: "failed"}
-        wait_for(lambda: {job_id: idle.status(job_id) for job_id in finals} == finals, seconds=100)
-        wait_for(lambda: deaths, seconds=100)
+        wait_for(lambda: {job_id: idle.status(job_id) for job_id in finals} == finals)
+        wait_for(lambda: deaths)
     assert deaths == [-9]
     names = [f"analysis-{bad}-1", f"analysis-{unwanted}-1", f"analysis-{again}-1", f"analysis-{again}-2"]
     assert sorted(idle.namespace.control.starts) == sorted(names)
@@ -324,9 +324,11 @@ def test_the_next_replica_takes_over_when_the_leader_is_killed(idle: Scene, tmp_
     assert idle.namespace.control.starts == [f"analysis-{first}-1", f"analysis-{after}-1"]
 
 
-@pytest.mark.timeout(240)
 def test_the_api_server_is_away_for_a_minute_and_etcd_dies(scene: Scene) -> None:
-    """What ran runs on; what was queued meanwhile is launched once, as soon as both are back."""
+    """What ran runs on; what was queued meanwhile is launched once, as soon as both are back.
+
+    Kubernetes' own controllers take up to a minute more to look again.
+    """
     before = scene.queue()
     scene.started(f"analysis-{before}-1")
     cluster = scene.namespace.cluster
@@ -345,7 +347,6 @@ def test_the_api_server_is_away_for_a_minute_and_etcd_dies(scene: Scene) -> None
     assert sorted(scene.namespace.control.starts) == sorted(f"analysis-{one}-1" for one in [before, *meanwhile, after])
 
 
-@pytest.mark.timeout(240)
 def test_jobs_is_away_for_a_minute(scene: Scene) -> None:
     """Nothing is deleted for want of an answer; what ended meanwhile is told afterwards; nothing is launched again."""
     ends, stays = scene.queue(), scene.queue()
