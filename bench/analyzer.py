@@ -17,10 +17,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 
 from bench.figures import Figure
 
@@ -136,7 +138,7 @@ def enlarged(path: Path, size: tuple[int, int], copies: int) -> Path:
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for k in range(copies * len(frames)):
             frame = frames[k % len(frames)]
-            frame.pts, frame.time_base, frame.pict_type = k, None, 0
+            frame.pts, frame.time_base, frame.pict_type = k, Fraction(1, 30), PictureType.NONE
             target.mux(stream.encode(frame))
         target.mux(stream.encode())
     return path
