@@ -16,8 +16,8 @@ from tests.composites import HEIGHT, WIDTH, Other, batter_frames, write_composit
 from tests.unit.analyzer.videos import needs_model
 
 pytestmark = [needs_model, pytest.mark.prove]
-# Pixels of the trunk's middle: within so many it is the right one; within so many somebody in front hides him.
-RIGHT, HIDDEN = 40, 110
+# Within so many pixels of the true trunk it is the right one. A body is so wide to either side, arms included.
+RIGHT, HALF_BODY = 40, 72
 ACROSS = ((0.0, -330.0), (3.5, 450.0))
 
 FILMS = {
@@ -31,19 +31,20 @@ FILMS = {
 }
 
 
-def kept(poses: Poses, mine: np.ndarray, theirs: np.ndarray, in_front: bool) -> float:
-    """The share of frames with the athlete in sight in which the landmarks are his."""
+def kept(poses: Poses, mine: np.ndarray, theirs: np.ndarray, scale: float) -> tuple[float, float]:
+    """The share of frames with landmarks in which they are the athlete's; and, of those where the two bodies do not
+    overlap, the share in which his were found."""
     frames = np.round(poses.times * 30).astype(int)
     trunks = poses.image[:, TRUNK].mean(axis=1)
     off, off_other = (np.linalg.norm(trunks - true[frames], axis=1) for true in (mine, theirs))
-    hidden = in_front & (np.linalg.norm(mine - theirs, axis=1)[frames] < HIDDEN)
+    apart = np.abs(mine - theirs)[frames, 0] > HALF_BODY * (1 + scale)
     right = (off < RIGHT) | (off < off_other)
-    return float(right[~hidden].mean())
+    return float(right[poses.detected].mean()), float(right[apart].mean())
 
 
 @pytest.mark.parametrize("name", FILMS)
 def test_the_athlete_is_kept_whoever_passes(name: str, tmp_path: Path) -> None:
-    """In 95 % of the frames in which he is to be seen, in the whole clip and close up."""
+    """In 95 % of the frames, in the whole clip and close up; where two bodies overlap the model may see neither."""
     path, other = tmp_path / "film.mp4", FILMS[name]
     mine, theirs = write_composite(path, batter_frames(), other)
     x, y = mine[0]
@@ -51,8 +52,8 @@ def test_the_athlete_is_kept_whoever_passes(name: str, tmp_path: Path) -> None:
     analysis = Analysis(path, Order(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
     seen = analysis.viewer.look(on_grid(analysis.video.times, 10), lambda _: None)
     near = analysis.viewer.look_closer(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
-    assert kept(seen.whole, mine, theirs, other.in_front) >= 0.95
-    assert kept(near, mine, theirs, other.in_front) >= 0.95
+    for poses in (seen.whole, near):
+        assert min(kept(poses, mine, theirs, other.scale)) >= 0.95
 
 
 def test_the_smaller_one_is_followed_where_the_box_says_so(tmp_path: Path) -> None:
@@ -66,4 +67,4 @@ def test_the_smaller_one_is_followed_where_the_box_says_so(tmp_path: Path) -> No
     near = analysis.viewer.look_closer(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
     assert (seen.people, seen.chosen_by) == (2, "box")
     assert seen.certainty > 0.5
-    assert min(kept(poses, theirs, mine, in_front=False) for poses in (seen.whole, near)) >= 0.95
+    assert min(min(kept(poses, theirs, mine, 1.0)) for poses in (seen.whole, near)) >= 0.95
