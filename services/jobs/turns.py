@@ -67,6 +67,14 @@ _OPENED = """
     FROM video_analysis_jobs WHERE launched
 """
 
+# What a controller is told of a launch beside its own columns; where no GPU took an earlier one, the next is told why.
+TOLD_OF_JOB = """
+    job.session_id, job.accelerator, job.cancel_requested_at, job.owner, job.status AS job_status,
+    (SELECT earlier.ending_message FROM launches AS earlier
+     WHERE earlier.job_id = job.id AND earlier.launch_no > job.retries_from_launch AND earlier.ending = 'unschedulable'
+     ORDER BY earlier.launch_no DESC LIMIT 1) AS unscheduled_reason
+"""
+
 # `own_rank` counts from 1. Where as many owners wait as are looked at, no place beyond the last of their heads is
 # needed, and nobody's queue is read beyond it. The last WHERE is asked again of a row that another has just let go of.
 _WAITS = "status = 'queued' AND NOT launched AND (not_before IS NULL OR not_before <= statement_timestamp())"
@@ -100,6 +108,5 @@ _OPEN_NEXT = f"""
     opened AS (
         INSERT INTO launches (job_id, launch_no, cluster, memory_factor)
         SELECT id, launch_count, %(cluster)s, memory_factor FROM counted RETURNING *)
-    SELECT opened.*, counted.session_id, counted.accelerator, counted.cancel_requested_at
-    FROM opened JOIN counted ON counted.id = opened.job_id
+    SELECT opened.*, {TOLD_OF_JOB} FROM opened JOIN counted AS job ON job.id = opened.job_id
 """
