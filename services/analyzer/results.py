@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from services.analyzer.measure import Measurements
 from services.analyzer.model import NAME
 from services.analyzer.probe import Video
 from services.analyzer.series import Poses
@@ -89,18 +88,6 @@ def summary(video: Video, whole: Poses, people: int, damage: str | None) -> dict
         "damaged": damage is not None,
         "damage": damage,
         "people_in_view": people,
-    }
-
-
-def found(measured: Measurements) -> dict[str, Any]:
-    """The part of pose_summary that was measured."""
-    return {
-        "front_leg": measured.front_leg,
-        "throwing_arm": measured.throwing_arm,
-        "reliability": measured.reliability,
-        "actions": measured.actions,
-        "notes": list(measured.notes),
-        "events": [event.as_dict() for event in measured.events],
     }
 
 

@@ -3,17 +3,19 @@
     whole clip, one person ──a crowd is seen──▶ whole clip again, everybody ─▶ the athlete
          └──────────────── nobody else ────────────────▶ the athlete ─▶ windows ─▶ close-ups
 
-Each run has a landmarker of its own, and decodes ahead in another thread.
+Each run has a landmarker of its own, and decodes ahead in another thread. A close-up has two: one sees it in a mirror.
 """
 
 from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from services.analyzer.athlete import Box, Preference, boxed, follow, known, largest
 from services.analyzer.decode import Losses, Picture, ahead, pictures
-from services.analyzer.pose import Choose, Glance, Lookout, Posing, first, watch
+from services.analyzer.mirror import BothWays
+from services.analyzer.pose import Choose, Glance, Lookout, PoseEstimator, Posing, first, watch
 from services.analyzer.probe import Video
 from services.analyzer.repeats import Stillness
 from services.analyzer.sampling import Indices, every
@@ -73,7 +75,8 @@ class Viewer:
         for i, (start, end) in enumerate(windows):
             part = share(progress, i / len(windows), (i + 1) / len(windows))
             stillness = Stillness()
-            poses = self._pose(every(self.video.times, start, end), losses, part, most, choose, stillness.noting)
+            close = every(self.video.times, start, end)
+            poses = self._pose(close, losses, part, most, choose, stillness.noting, both_ways=True)
             closeups.append(rows(poses, ~stillness.repeats()))
         return replace(seen, closeups=closeups, lost=seen.lost or losses.sentence)
 
@@ -88,10 +91,14 @@ class Viewer:
         most_people: int = 1,
         choose: Choose = first,
         passing: Passing = iter,
+        both_ways: bool = False,
     ) -> Poses:
         source = ahead(pictures(self.video, wanted, self._limits, losses))
         told = _telling(source, self.video.times[wanted], progress)
-        with self._posing.fresh(most_people) as landmarker:
+        with ExitStack() as open_:
+            landmarker: PoseEstimator = open_.enter_context(self._posing.fresh(most_people))
+            if both_ways:
+                landmarker = BothWays(landmarker, open_.enter_context(self._posing.fresh(most_people)))
             return watch(landmarker, passing(told), self.video.width, self.video.height, choose)
 
 

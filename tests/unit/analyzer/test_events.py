@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from services.analyzer.events import action_windows, find_actions
-from services.analyzer.landing import Landing, Missing, find_landing, front_knee
+from services.analyzer.landing import TOO_FEW, Landing, Missing, find_landing, front_knee
 from services.analyzer.smooth import rows
 from tests import motions
 
@@ -43,7 +43,7 @@ def test_a_swing_of_the_arm_by_the_side_is_no_release() -> None:
 def test_under_10_frames_a_second_no_event_is_claimed() -> None:
     """At 5 a landing and a release are guesses."""
     poses = motions.delivery(5)
-    assert find_actions(poses, "bowling") == Missing("under 10 frames a second around the action")
+    assert find_actions(poses, "bowling") == Missing(TOO_FEW)
     assert isinstance(find_landing(poses, 1.4), Missing)
 
 
