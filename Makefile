@@ -27,6 +27,9 @@ prove: setup ## the longer proofs
 bench: setup ## speed and memory: all figures, or one program's with NAME=jobs
 	$(PYTHON) -m bench $(NAME)
 
+accuracy: setup ## how right the numbers are; writes the table of docs/metrics.md
+	$(PYTHON) -m tests.accuracy
+
 lint: setup ## style, types, walls, protos, generated code
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check --quiet
@@ -81,4 +84,4 @@ system:
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(PACKAGES) >/dev/null; whole; } || \
 	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
 
-.PHONY: help demo test prove bench lint protos lock setup system
+.PHONY: help demo test prove bench accuracy lint protos lock setup system

@@ -37,6 +37,7 @@ SHORTEST_ARM, LEAST_ELBOW_VISIBILITY = 0.7, 0.9
 SURE_ARM, SURE_ELBOW_VISIBILITY = 0.85, 0.98
 ARM_SURE_DEG, ARM_UNSURE_DEG = 20.0, 35.0
 ARM_RAISE_SECONDS = 0.3
+LOWEST_ELBOW_RATE_FPS = 19.5  # the arm is up a tenth of a second after it was level
 NO_DELIVERY = Missing("no delivery")
 
 # Typical errors, as docs/metrics.md measured them: statures, 1/s, degrees.
@@ -82,7 +83,7 @@ def run_up_speed_trend(look: Look) -> Reading | Missing:
     speed = (x[-1] - x[0]) / (times[-1] - times[0])
     if abs(speed) < SLOWEST_RUN_UP_STATURES_PER_SECOND:
         return Missing("no run-up seen")
-    return _reading(look, float(200 * bend / speed), end, ["left_hip", "right_hip"], TREND_ERROR)
+    return _reading(look, float(2 * bend / speed), end, ["left_hip", "right_hip"], TREND_ERROR)
 
 
 def release_height(look: Look) -> Reading | Missing:
@@ -140,6 +141,8 @@ def elbow_extension(look: Look) -> Reading | Missing:
     if isinstance(look.action, Missing) or arm is None:
         return NO_DELIVERY
     poses, release = look.poses, look.action.time_seconds
+    if frame_rate(poses) < LOWEST_ELBOW_RATE_FPS:
+        return Missing("too few frames: under 20 a second around the action")
     level = _arm_level(poses, arm, release)
     if level is None:
         return Missing("arm not seen level before release")

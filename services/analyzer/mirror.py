@@ -44,16 +44,18 @@ def turned_over(person: Person) -> Person:
 
 
 def middle(one: Person, two: Person) -> Person:
-    """Half-way between both, after left and right of the second are called as in the first, limb by limb."""
-    order = np.arange(len(LANDMARKS))
+    """Half-way between both. Where they call left what the other calls right, limb by limb, the surer one is believed."""
+    first, second = np.arange(len(LANDMARKS)), np.arange(len(LANDMARKS))
     for parts in LIMBS:
         left, right = ([INDEX[f"{side}_{part}"] for part in parts] for side in ("left", "right"))
-        if _apart(one, two, left + right, right + left) < _apart(one, two, left + right, left + right):
-            order[left + right] = right + left
+        here, there = left + right, right + left
+        if _apart(one, two, here, there) < _apart(one, two, here, here):
+            doubted = second if one.visibility[here].sum() >= two.visibility[here].sum() else first
+            doubted[here] = there
     return Person(
-        (one.image + two.image[order]) / 2,
-        (one.world + two.world[order]) / 2,
-        (one.visibility + two.visibility[order]) / 2,
+        (one.image[first] + two.image[second]) / 2,
+        (one.world[first] + two.world[second]) / 2,
+        (one.visibility[first] + two.visibility[second]) / 2,
     )
 
 
