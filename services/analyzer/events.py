@@ -173,10 +173,10 @@ def _hand_action(poses: Poses, discipline: str, at: float, side: str, strength: 
         around = np.abs(poses.times - at) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
         rise = (poses.point(f"{side}_shoulder") - poses.point(f"{side}_wrist"))[around, 1]
         held = (apart[after] < HANDS_ON_BALL_TORSOS).sum() / frame_rate(poses)
-        if held >= HELD_SECONDS:
-            return Action("take", at, side, strength, TAKE_OR_THROW_CONFIDENCE * confidence)
         if np.nanmax(rise, initial=0) > 0 and np.nanmedian(apart[around]) > HANDS_ON_BAT_TORSOS:
             return Action("throw", at, side, strength, TAKE_OR_THROW_CONFIDENCE * confidence)
+        if held >= HELD_SECONDS:
+            return Action("take", at, side, strength, TAKE_OR_THROW_CONFIDENCE * confidence)
     return Action("fastest_hands", at, side, strength, confidence)
 
 

@@ -31,7 +31,7 @@ from services.analyzer.smooth import LONGEST_BRIDGE_SECONDS, rows
 # What is read at a moment is the mean over this long about it, or the nearest sample.
 MOMENT_SECONDS = 0.05
 RUN_UP_SECONDS, SLOWEST_RUN_UP_STATURES_PER_SECOND = 0.5, 0.5
-CAMERA_DRIFT_TORSOS = 0.3
+CAMERA_DRIFT_TORSOS, STANDS_AFTER_RELEASE_SECONDS = 0.2, 0.1
 # Under these an elbow in the picture is off by 80 degrees, or by 30 to 36.
 SHORTEST_ARM, LEAST_ELBOW_VISIBILITY = 0.7, 0.9
 SURE_ARM, SURE_ELBOW_VISIBILITY = 0.85, 0.98
@@ -70,7 +70,7 @@ def run_up_speed_trend(look: Look) -> Reading | Missing:
         return look.landing
     if look.end_on:
         return NOT_SIDE_ON
-    if _camera_moves(look, look.landing, look.action.time_seconds):
+    if _camera_moves(look, look.landing, look.action.time_seconds + STANDS_AFTER_RELEASE_SECONDS):
         return Missing("the camera moves")
     end = look.landing.time_seconds
     poses = look.poses

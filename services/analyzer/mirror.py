@@ -44,7 +44,7 @@ def turned_over(person: Person) -> Person:
 
 
 def middle(one: Person, two: Person) -> Person:
-    """Half-way between both. Where they call left what the other calls right, limb by limb, the surer one is believed."""
+    """Half-way between both. Where one calls left what the other calls right, the surer is believed, limb by limb."""
     first, second = np.arange(len(LANDMARKS)), np.arange(len(LANDMARKS))
     for parts in LIMBS:
         left, right = ([INDEX[f"{side}_{part}"] for part in parts] for side in ("left", "right"))
