@@ -273,6 +273,8 @@ def on_the_batter() -> Iterator[Claim]:
         (ELBOW, 0.02, "bodies"),
     ):
         yield Claim(f"batter against its rig: {name}", worst([number(seen, name) - number(exact, name)]), bound, unit)
+    for name in ("front_knee_at_contact", "front_knee_at_release", "front_knee_change"):
+        yield Claim(f"batter against its rig: {name}", worst([number(seen, name) - number(exact, name)]), 6, "deg")
     stride = percent_off(measured(Take(BATTER, "batting")), exact, "stride_length")
     yield Claim("batter against its rig: stride_length", worst([stride]), 10, "%")
     yield Claim(
@@ -421,6 +423,9 @@ def on_hard_copies() -> Iterator[Claim]:
     )
     arms = [hard(c).throwing_arm == ("left" if "left" in c else "right") for c in copies]
     yield Claim("the same: wrong arms", wrong(arms), 0, "of 4")
+    left, right = hard("mirrored_left_arm"), bowling("bowl_01_540p")
+    off = [percent_off(left, right, name) for name in ACTION_METRICS]
+    yield Claim("bowl_01 mirrored and coded again against plain: every value", worst(off), 3, "%")
     empty = [hard(c, d) for c in ("dark_undetectable", "no_person", "tiny_person_360p") for d in ("batting", "bowling")]
     absent = [metric.value is None for m in empty for metric in (m.metrics | m.measures).values()]
     yield Claim("nobody in view: numbers given", wrong(absent), 0, f"of {len(absent)}")

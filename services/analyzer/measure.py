@@ -57,7 +57,7 @@ class Metric:
     """One number for the coach. `value` (in `unit`) is None exactly when `absent_reason` is set; so is `score` (0..1,
     1 is best), which a measure never has. `evidence` is (seconds of the video, value then), worst first.
 
-    error: by how much the value is typically off, in its unit; None without a value.
+    error: by how much the value scatters from film to film of one movement, in its unit; None without a value.
     """
 
     value: float | None

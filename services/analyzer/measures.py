@@ -119,17 +119,17 @@ def trunk_lateral_flexion(look: Look) -> Reading | Missing:
 
 def front_knee_at_contact(look: Look) -> Reading | Missing:
     """Angle of the front knee as the foot lands: the mean of the first 0.05 s, in degrees."""
-    return _knee(look, lambda start, _: start, KNEE_ERROR_DEG)
+    return _knee(look, lambda start, _: start, KNEE_ERROR_DEG, at=0)
 
 
 def front_knee_at_release(look: Look) -> Reading | Missing:
     """Angle of the front knee at release (batting: 0.3 s after contact), in degrees."""
-    return _knee(look, lambda _, end: end, KNEE_ERROR_DEG)
+    return _knee(look, lambda _, end: end, KNEE_ERROR_DEG, at=-1)
 
 
 def front_knee_change(look: Look) -> Reading | Missing:
     """How far the front knee opened from contact to release, in degrees; under 0 it gave way."""
-    return _knee(look, lambda start, end: end - start, KNEE_CHANGE_ERROR_DEG)
+    return _knee(look, lambda start, end: end - start, KNEE_CHANGE_ERROR_DEG, at=-1)
 
 
 def elbow_extension(look: Look) -> Reading | Missing:
@@ -160,8 +160,8 @@ def elbow_extension(look: Look) -> Reading | Missing:
     return _reading(look, value, release, joints, ARM_SURE_DEG if sure else ARM_UNSURE_DEG)
 
 
-def _knee(look: Look, of: Callable[[float, float], float], error: float) -> Reading | Missing:
-    """A number from the knee at contact and at the end, each the mean of 0.05 s."""
+def _knee(look: Look, of: Callable[[float, float], float], error: float, at: int) -> Reading | Missing:
+    """A number from the knee at contact and at the end, each the mean of 0.05 s; shown at the first or last sample."""
     series = standing_knee(look)
     if isinstance(series, Missing):
         return series
@@ -170,7 +170,7 @@ def _knee(look: Look, of: Callable[[float, float], float], error: float) -> Read
     start = float(degrees[times <= times[0] + width].mean())
     end = float(degrees[times >= times[-1] - width].mean())
     value = of(start, end)
-    return Reading(value, [(float(times[0]), value)], len(times), confidence, error * look.coarseness)
+    return Reading(value, [(float(times[at]), value)], len(times), confidence, error * look.coarseness)
 
 
 def _reading(look: Look, value: float, at: float, joints: list[str], error: float) -> Reading | Missing:

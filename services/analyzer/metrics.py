@@ -30,7 +30,7 @@ NOT_SIDE_ON = Missing("view not side-on")
 class Reading:
     """One metric in one action: `moments` are (seconds, value), worst first; frames seen in the window.
 
-    error: by how much the value is typically off, in its unit; two of three values are nearer to the truth.
+    error: by how much the value scatters from film to film of one movement, in its unit; two of three are nearer.
     """
 
     value: float
