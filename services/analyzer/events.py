@@ -9,7 +9,6 @@ Each search ends in the moment or in `Missing`, a sentence that says why not; no
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import find_peaks
 
 from services.analyzer.kinematics import SIDES, frame_rate, hand_speeds, torso_length, travel
 from services.analyzer.landing import LOWEST_RATE_FPS, TOO_FEW, Missing, find_landing
@@ -139,6 +138,8 @@ def _fast_hands(poses: Poses, discipline: str) -> list[Action] | Missing:
     grid, speed = hand_speeds(poses)
     fastest = speed.max(axis=1, initial=0)
     top = float(fastest.max(initial=0))
+    from scipy.signal import find_peaks  # it brings all of SciPy: a second that the first pose need not wait for
+
     peaks, _ = find_peaks(
         fastest,
         distance=round(APART_SECONDS * GRID_HZ),

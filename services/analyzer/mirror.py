@@ -4,7 +4,7 @@ The pose model is not its own mirror image: turned over, one bowler's front knee
 middle of both is the same whichever way a player faces, and nearer to the truth at the legs that the body hides.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,9 @@ class BothWays:
 def turned_over(person: Person) -> Person:
     """The same person in a mirror: x turned over, left called right."""
     image, world = person.image[TURNED], person.world[TURNED]
-    return Person(image * (-1, 1) + (1, 0), world * (-1, 1, 1), person.visibility[TURNED])
+    return replace(
+        person, image=image * (-1, 1) + (1, 0), world=world * (-1, 1, 1), visibility=person.visibility[TURNED]
+    )
 
 
 def middle(one: Person, two: Person) -> Person:
@@ -52,10 +54,11 @@ def middle(one: Person, two: Person) -> Person:
         if _apart(one, two, here, there) < _apart(one, two, here, here):
             doubted = second if one.visibility[here].sum() >= two.visibility[here].sum() else first
             doubted[here] = there
-    return Person(
-        (one.image[first] + two.image[second]) / 2,
-        (one.world[first] + two.world[second]) / 2,
-        (one.visibility[first] + two.visibility[second]) / 2,
+    return replace(
+        one,
+        image=(one.image[first] + two.image[second]) / 2,
+        world=(one.world[first] + two.world[second]) / 2,
+        visibility=(one.visibility[first] + two.visibility[second]) / 2,
     )
 
 

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import sqlalchemy as sa
-
 from crease.jobs.v1 import job_pb2
+from services.jobs.database import Row
 
-Row = sa.RowMapping
 NOT_MEASURED = "not measured by this analysis"
 NO_ERROR = "the error of this number was not recorded"
 # Minimal detectable change with 95 % confidence: 1.96 standard errors of a difference. Weir, Journal of Strength and
