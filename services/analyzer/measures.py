@@ -9,7 +9,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 
 from services.analyzer.kinematics import (
     BODY_PER_STATURE,
@@ -194,6 +193,8 @@ def _at(poses: Poses, values: Floats, at: float) -> float:
     near = np.isfinite(values) & (np.abs(poses.times - at) <= LONGEST_BRIDGE_SECONDS)
     if near.sum() < 2 or not poses.times[near][0] <= at <= poses.times[near][-1]:
         return float("nan")
+    from scipy.interpolate import PchipInterpolator  # SciPy takes a second to import, and the first pose need not wait
+
     return float(PchipInterpolator(poses.times[near], values[near])(at))
 
 

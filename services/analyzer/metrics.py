@@ -22,7 +22,8 @@ HIPS_FOR_FEET_CONFIDENCE = 0.5
 GUESSED_ARM_CONFIDENCE = 0.5
 MOMENTS_APART_SECONDS, MOST_MOMENTS = 0.3, 3
 # Typical errors, as docs/metrics.md measured them: of the value; body lengths; degrees.
-SWAY_ERROR_SHARE, LEAST_SWAY_ERROR, ELBOW_ERROR, KNEE_ERROR_DEG = 0.05, 0.002, 0.015, 3.0
+HEAD_ERROR_SHARE, BALANCE_ERROR_SHARE, LEAST_SWAY_ERROR = 0.05, 0.10, 0.002
+ELBOW_ERROR, KNEE_ERROR_DEG = 0.015, 3.0
 NOT_SIDE_ON = Missing("view not side-on")
 
 
@@ -44,7 +45,7 @@ def head_stability(look: Look) -> Reading | Missing:
     """RMS distance of the head from its mean place over the feet, in bodies."""
     base, joints, trust = _ground(look)
     offset = (head(look.poses) - base) / look.body
-    return _spread(look, offset, [*HEAD, *joints], trust, "head")
+    return _spread(look, offset, [*HEAD, *joints], trust, "head", HEAD_ERROR_SHARE)
 
 
 def balance_drift(look: Look) -> Reading | Missing:
@@ -54,9 +55,8 @@ def balance_drift(look: Look) -> Reading | Missing:
     base, joints, trust = _ground(look)
     trunk = (middle(look.poses, "hip") + middle(look.poses, "shoulder")) / 2
     offset = (trunk - base)[:, :1] / look.body
-    return _spread(
-        look, offset, [f"{side}_{part}" for side in SIDES for part in ("hip", "shoulder")] + joints, trust, "trunk"
-    )
+    joints = [f"{side}_{part}" for side in SIDES for part in ("hip", "shoulder")] + joints
+    return _spread(look, offset, joints, trust, "trunk", BALANCE_ERROR_SHARE)
 
 
 def _ground(look: Look) -> tuple[Floats, list[str], float]:
@@ -127,8 +127,8 @@ def standing_knee(look: Look) -> tuple[Floats, Floats, float] | Missing:
     return times, degrees, look.trust * visibility(look, knee)
 
 
-def _spread(look: Look, offset: Floats, joints: list[str], trust: float, what: str) -> Reading | Missing:
-    """Weighted RMS about the weighted mean of an (n, k) path."""
+def _spread(look: Look, offset: Floats, joints: list[str], trust: float, what: str, share: float) -> Reading | Missing:
+    """Weighted RMS about the weighted mean of an (n, k) path; share: its error, of the value."""
     if look.too_coarse:
         return look.too_coarse
     series = _series(look, offset, joints, what)
@@ -137,7 +137,7 @@ def _spread(look: Look, offset: Floats, joints: list[str], trust: float, what: s
     times, path, weights, confidence = series
     away = np.linalg.norm(path - np.average(path, axis=0, weights=weights), axis=1)
     value = float(np.sqrt(np.average(away**2, weights=weights)))
-    error = max(SWAY_ERROR_SHARE * value, LEAST_SWAY_ERROR) * look.coarseness
+    error = max(share * value, LEAST_SWAY_ERROR) * look.coarseness
     return Reading(value, worst(times, away, weights), _frames(look), trust * confidence, error)
 
 
