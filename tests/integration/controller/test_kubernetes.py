@@ -18,7 +18,7 @@ from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services import issuer
 from services.controller.crash import ON_THIS_MACHINE, CrashPoint
-from tests.kubernetes import Cluster, Namespace
+from tests.kubernetes import Cluster, Namespace, namespace
 from tests.programs import Laptop, Program, lease, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -363,18 +363,20 @@ def test_jobs_is_away_for_a_minute(scene: Scene) -> None:
     assert len(scene.namespace.control.starts) == 2
 
 
-def test_a_silent_cluster_loses_its_launches_after_their_leases_and_another_takes_them(idle: Scene) -> None:
+def test_a_silent_cluster_loses_its_launches_after_their_leases_and_another_takes_them(
+    idle: Scene, tmp_path: Path
+) -> None:
     """Never before: a launch belongs to one cluster, and the lease of its pod is what `jobs` goes by."""
     with running(idle.controller):
         job_id = idle.queue()
         begun = idle.start(job_id)
-    elsewhere = {"CREASE_CLUSTER": "elsewhere", "CREASE_LEADER_LEASE": "elsewhere"}
-    idle.controller.env = {**idle.controller.env, **elsewhere}
-    with running(idle.controller):
-        heartbeat = wire.HeartbeatRequest(job_id=job_id, launch_no=1, stage=job_pb2.STAGE_QUICK, progress=0.1)
-        held_until = time.monotonic() + 2
-        while time.monotonic() < held_until:
-            idle.launches.Heartbeat(heartbeat, metadata=lease(begun.lease))
-            time.sleep(0.2)
-        assert f"analysis-{job_id}-2" not in idle.namespace.control.starts
-        idle.started(f"analysis-{job_id}-2")
+    with namespace(idle.namespace.cluster, tmp_path) as other:
+        elsewhere = {**idle.controller.env, **other.env, "CREASE_CLUSTER": "elsewhere"}
+        with running(Program("controller", elsewhere, tmp_path / "elsewhere.log")):
+            heartbeat = wire.HeartbeatRequest(job_id=job_id, launch_no=1, stage=job_pb2.STAGE_QUICK, progress=0.1)
+            held_until = time.monotonic() + 2
+            while time.monotonic() < held_until:
+                idle.launches.Heartbeat(heartbeat, metadata=lease(begun.lease))
+                time.sleep(0.2)
+            assert other.control.starts == []
+            wait_for(lambda: other.control.starts == [f"analysis-{job_id}-2"])
