@@ -11,18 +11,18 @@ from services.clients import CHANNEL_OPTIONS
 from services.controller.jobs import Jobs
 from services.controller.local import LocalLauncher
 from services.controller.reconcile import Reconciler
-from services.controller.settings import Settings
+from services.controller.settings import KubernetesSettings, LocalSettings, load
 from services.errors import Denied
 from services.serving import Edge, serve
 
 
 def main() -> None:
     """Exit code 0 after SIGTERM or SIGINT; the analyses keep running."""
-    settings = Settings.load()
+    settings = load()
     asyncio.run(run(settings, logs.configure("controller", settings.log_level)))
 
 
-async def run(settings: Settings, log: logs.Logger) -> None:
+async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) -> None:
     """Serves health and reconciles side by side; if one breaks, both end."""
     edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
     async with (
@@ -36,7 +36,9 @@ async def run(settings: Settings, log: logs.Logger) -> None:
         reconciler.stop()
 
 
-def _launcher(settings: Settings) -> LocalLauncher:
+def _launcher(settings: LocalSettings | KubernetesSettings) -> LocalLauncher:
+    if isinstance(settings, KubernetesSettings):
+        raise SystemExit("CREASE_LAUNCHER: only local can be run yet")
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",

@@ -15,8 +15,16 @@ from typing import Protocol
 from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import Accelerator
 
-JOB_LABEL = "crease.dev/job-id"
-LAUNCH_LABEL = "crease.dev/launch-no"
+JOB_LABEL = "crease.dev/job"
+LAUNCH_LABEL = "crease.dev/launch"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a launch is to run on, and why; for people."""
+
+    on: Accelerator.ValueType
+    reason: str
 
 
 class Phase(StrEnum):

@@ -27,12 +27,31 @@ from services.jobs.schema import launches
 Row = sa.RowMapping
 _now = sa.func.clock_timestamp()
 _open = launches.c.ended_at.is_(None)
+
+
+def _unscheduled(job: sa.FromClause) -> sa.ScalarSelect[str]:
+    """How the last launch ended that no node took, or NULL."""
+    earlier = launches.alias("earlier")
+    return (
+        sa.select(earlier.c.ending_message)
+        .where(earlier.c.job_id == job.c.id, earlier.c.launch_no > job.c.retries_from_launch)
+        .where(earlier.c.ending == "unschedulable")
+        .order_by(earlier.c.launch_no.desc())
+        .limit(1)
+        .correlate(job)
+        .scalar_subquery()
+    )
+
+
 # What a controller is told of a launch comes partly from its job; whether its lease lives, the database's clock says.
 _columns = (
     *launches.c,
     job_table.c.session_id,
     job_table.c.accelerator,
     job_table.c.cancel_requested_at,
+    job_table.c.owner,
+    job_table.c.status.label("job_status"),
+    _unscheduled(job_table).label("unscheduled_reason"),
     (launches.c.lease_expires_at > _now).label("is_leased"),
 )
 
@@ -86,7 +105,14 @@ async def _open_new(connection: AsyncConnection, cluster: str, job_ids: list[UUI
     names = ["job_id", "launch_no", "cluster", "memory_factor"]
     source = sa.select(counted.c.id, counted.c.launch_count, sa.literal(cluster), counted.c.memory_factor)
     opened = sa.insert(launches).from_select(names, source).returning(*launches.c).cte("opened")
-    told = (counted.c.session_id, counted.c.accelerator, counted.c.cancel_requested_at)
+    told = (
+        counted.c.session_id,
+        counted.c.accelerator,
+        counted.c.cancel_requested_at,
+        counted.c.owner,
+        counted.c.status.label("job_status"),
+        _unscheduled(counted).label("unscheduled_reason"),
+    )
     statement = sa.select(opened, *told).join(counted, counted.c.id == opened.c.job_id)
     return list((await connection.execute(statement)).mappings())
 

@@ -14,7 +14,7 @@ from crease.analysis.v1 import launch_pb2 as wire
 from services.controller.jobs import Jobs
 from services.controller.launcher import Unknown, labels_of, name_of
 from services.controller.reconcile import Reconciler
-from services.controller.settings import Settings
+from services.controller.settings import LocalSettings
 from tests.controller_fakes import FakeJobs, FakeLauncher, launch, serving, until
 from tests.programs import free_port
 
@@ -47,7 +47,7 @@ async def controlling(
     """A running controller; with `serve` false, its `jobs` is away."""
     scene = Scene(FakeJobs(), FakeLauncher(), [], free_port())
     (folder / "token").write_text("a token")
-    settings = Settings(
+    settings = LocalSettings(
         jobs_endpoint="-", upload_endpoint="-", token_file=folder / "token", state_folder=folder, issuer_folder=folder,
         capacity=capacity, tick_seconds=tick, linger_seconds=linger,
     )  # fmt: skip
