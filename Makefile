@@ -47,6 +47,7 @@ lock: setup ## pin the dependency groups of pyproject.toml by hash
 	$(LOCK) --group dev -o locks/dev.txt
 	for group in upload jobs relay controller analyzer cli; do $(LOCK) --group $$group -c locks/dev.txt -o locks/$$group.txt; done
 	$(LOCK) --group ministack -o locks/ministack.txt
+	$(LOCK) --group trial -c locks/ministack.txt -o locks/trial.txt
 	$(LOCK) --no-deps --group model -o locks/model.txt
 
 setup: system $(VENV)/.done .venv-ministack/.done $(MODEL)

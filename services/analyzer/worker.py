@@ -30,7 +30,7 @@ from services.analyzer.launch import Launch, Pulse
 from services.analyzer.results import row_copy
 from services.analyzer.settings import Accelerator, WorkerSettings
 from services.analyzer.transfer import Transfer
-from services.clients import CHANNEL_OPTIONS
+from services.clients import open_channel
 from services.logs import Logger, configure
 
 if TYPE_CHECKING:
@@ -174,8 +174,8 @@ def _give_up(launch: Launch, fault: Fault, log: Logger) -> int:
 @contextmanager
 def _launch(job_id: str, number: int, settings: WorkerSettings) -> Iterator[Launch]:
     with (
-        grpc.insecure_channel(settings.jobs_endpoint, options=CHANNEL_OPTIONS) as jobs,
-        grpc.insecure_channel(settings.upload_endpoint, options=CHANNEL_OPTIONS) as upload,
+        open_channel(settings.jobs_endpoint) as jobs,
+        open_channel(settings.upload_endpoint) as upload,
     ):
         yield Launch(
             job_id,

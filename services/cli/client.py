@@ -13,7 +13,7 @@ from crease.jobs.v1 import job_pb2_grpc, session_pb2_grpc
 from crease.upload.v1 import upload_pb2_grpc
 from services import auth, clients
 from services.cli import laptop
-from services.cli.channels import open_channel
+from services.clients import open_channel
 from services.cli.laptop import Client, Laptop
 from services.cli.trouble import AWAY, USAGE, Trouble
 

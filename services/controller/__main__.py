@@ -7,7 +7,7 @@ import grpc.aio
 
 from services import logs
 from services.auth import Caller, Verifier
-from services.clients import CHANNEL_OPTIONS
+from services.clients import open_aio_channel
 from services.controller.jobs import Jobs
 from services.controller.local import LocalLauncher
 from services.controller.reconcile import Reconciler
@@ -26,7 +26,7 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
     """Serves health and reconciles side by side; if one breaks, both end."""
     edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
     async with (
-        grpc.aio.insecure_channel(settings.jobs_endpoint, options=CHANNEL_OPTIONS) as channel,
+        open_aio_channel(settings.jobs_endpoint) as channel,
         asyncio.TaskGroup() as group,
     ):
         jobs = Jobs(channel, settings.token_file, settings.cluster)
