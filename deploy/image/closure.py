@@ -45,7 +45,9 @@ def copy(source: Path, root: Path, base: Path) -> None:
         copy(place.parent / os.readlink(place), root, base)
     else:
         for library in libraries(place, root):
-            copy(library, root, base)
+            # What a wheel brings itself lies in the root already.
+            if not library.resolve().is_relative_to(root):
+                copy(library, root, base)
 
 
 def libraries(path: Path, root: Path) -> list[Path]:

@@ -14,7 +14,21 @@ from services.controller.settings import KubernetesSettings
 from services.jobs.settings import JobsSettings, RelaySettings
 from services.settings import Settings
 from services.upload.settings import UploadSettings
-from tests.chart.chart import CHART, GOLDEN, NAMESPACE, RELEASE, ROOT, SIZES, Manifest, helm, manifests, of_kind, pods, text, values
+from tests.chart.chart import (
+    CHART,
+    GOLDEN,
+    NAMESPACE,
+    RELEASE,
+    ROOT,
+    SIZES,
+    Manifest,
+    helm,
+    manifests,
+    of_kind,
+    pods,
+    text,
+    values,
+)
 
 SETTINGS: dict[str, type[Settings]] = {
     "jobs": JobsSettings,
@@ -111,7 +125,12 @@ def test_every_pod_is_as_restricted_as_pod_security_asks(size: str) -> None:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
-        assert {next(iter(volume.keys() - {"name"})) for volume in pod["volumes"]} <= {"emptyDir", "projected", "secret", "configMap"}
+        assert {next(iter(volume.keys() - {"name"})) for volume in pod["volumes"]} <= {
+            "emptyDir",
+            "projected",
+            "secret",
+            "configMap",
+        }
         for container in [*pod.get("initContainers", []), *pod["containers"]]:
             security = container["securityContext"]
             assert security["allowPrivilegeEscalation"] is False
@@ -159,7 +178,10 @@ def test_every_pod_of_the_product_is_walled_in(size: str) -> None:
 def test_an_analysis_reaches_jobs_upload_and_s3_and_nothing_else() -> None:
     """And nobody reaches it."""
     spec = of_kind("laptop", "NetworkPolicy")["analyzer"]["spec"]
-    assert spec["podSelector"]["matchLabels"] == {"app.kubernetes.io/component": "analyzer", "crease.dev/cluster": "nets-crease"}
+    assert spec["podSelector"]["matchLabels"] == {
+        "app.kubernetes.io/component": "analyzer",
+        "crease.dev/cluster": "nets-crease",
+    }
     assert spec["ingress"] == []
     reached = {(component(rule), port["port"]) for rule in spec["egress"] for port in rule["ports"]}
     assert reached == {("anything", 53), ("jobs", 50051), ("upload", 50052), ("s3", 4566)}
@@ -170,7 +192,9 @@ def test_s3_elsewhere_is_reached_at_its_port_only() -> None:
     outside = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
     assert {"to": outside, "ports": [{"port": 9000}]} in of_kind("large", "NetworkPolicy")["analyzer"]["spec"]["egress"]
     everywhere = [{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}}]
-    assert {"to": everywhere, "ports": [{"port": 443}]} in of_kind("small", "NetworkPolicy")["analyzer"]["spec"]["egress"]
+    assert {"to": everywhere, "ports": [{"port": 443}]} in of_kind("small", "NetworkPolicy")["analyzer"]["spec"][
+        "egress"
+    ]
 
 
 @pytest.mark.parametrize(
