@@ -43,7 +43,7 @@ FROM build AS analyzer-packages
 RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
       libegl1 libgles2 libgl1 libglib2.0-0 >/dev/null
 COPY locks/analyzer.txt ./
-RUN UNUSED=cv2/qt ./packages analyzer.txt /usr/lib/*-linux-gnu/libEGL.so.1 /usr/lib/*-linux-gnu/libGLESv2.so.2
+RUN UNUSED="cv2/qt opencv_contrib_python.libs/libQt5XcbQpa-*" ./packages analyzer.txt /usr/lib/*-linux-gnu/libEGL.so.1 /usr/lib/*-linux-gnu/libGLESv2.so.2
 COPY locks/model.txt ./
 COPY scripts/build_model.py ./scripts/
 COPY services/__init__.py ./services/

@@ -19,10 +19,14 @@ demo: setup ## analyse the sample video through every real part; the report is d
 	$(VENV)/bin/crease demo samples/batter.mp4 --out demo
 
 test: setup ## the tests, in under 5 minutes
-	$(PYTHON) -m pytest -m "not prove"
+	$(PYTHON) -m pytest -m "not prove and not cluster"
 
 prove: setup ## the longer proofs
 	$(PYTHON) -m pytest -m prove
+
+cluster: setup ## the proofs on a real Kubernetes, as root; the first time it builds one, which takes minutes
+	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then tests/cluster/install; fi
+	$(PYTHON) -m pytest -m cluster
 
 bench: setup ## speed and memory: all figures, or one program's with NAME=jobs
 	$(PYTHON) -m bench $(NAME)
@@ -82,4 +86,4 @@ system:
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(PACKAGES) >/dev/null; whole; } || \
 	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
 
-.PHONY: help demo test prove bench lint protos lock setup system
+.PHONY: help demo test prove cluster bench lint protos lock setup system

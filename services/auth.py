@@ -104,10 +104,12 @@ class _Keys:
 
 
 def _fetch(issuer: Issuer) -> dict[str, jwt.PyJWK]:
-    headers = dict([bearer(issuer.token_file)]) if issuer.token_file else {}
-    request = urllib.request.Request(issuer.jwks_url, headers=headers)  # noqa: S310 (the operator's own setting)
-    trusted = ssl.create_default_context(cafile=issuer.ca_file)
-    with urllib.request.urlopen(request, timeout=5, context=trusted) as reply:  # noqa: S310 (as above)
+    request = urllib.request.Request(issuer.jwks_url)  # noqa: S310 (the operator's own setting)
+    if issuer.jwks_token_file:
+        # Read each time, since the cluster renews it; left out where a server redirects.
+        request.add_unredirected_header(*bearer(issuer.jwks_token_file))
+    context = ssl.create_default_context(cafile=issuer.jwks_ca_file) if issuer.jwks_ca_file else None
+    with urllib.request.urlopen(request, timeout=5, context=context) as reply:  # noqa: S310 (as above)
         return {key.key_id or "": key for key in jwt.PyJWKSet.from_dict(json.load(reply)).keys}
 
 

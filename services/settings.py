@@ -42,10 +42,9 @@ class Issuer(BaseModel):
     issuer: str
     # http(s)://… or file:///…
     jwks_url: str
-    # PEM: who must have signed the server's certificate; unset: whom the system trusts.
-    ca_file: Path | None = None
-    # A bearer token to show there, as an API server asks for; read at each call.
-    token_file: Path | None = None
+    # An API server has an authority of its own and tells its keys only to who proves an identity of its own.
+    jwks_ca_file: Path | None = None
+    jwks_token_file: Path | None = None
     subjects: dict[str, Literal["upload", "controller", "analyzer"]] = {}
 
 

@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc.aio
 
 from services import logs
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel
+from services.controller.cluster import kubernetes
 from services.controller.jobs import Jobs
 from services.controller.local import LocalLauncher
 from services.controller.reconcile import Reconciler
@@ -27,18 +30,27 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
     edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
     async with (
         open_aio_channel(settings.jobs_endpoint) as channel,
+        _reconciler(settings, Jobs(channel, settings.token_file, settings.cluster), log) as reconciler,
         asyncio.TaskGroup() as group,
     ):
-        jobs = Jobs(channel, settings.token_file, settings.cluster)
-        reconciler = Reconciler(settings, _launcher(settings), jobs, log)
         group.create_task(reconciler.run())
         await serve(settings, edge, lambda _: None, (), log)
         reconciler.stop()
 
 
-def _launcher(settings: LocalSettings | KubernetesSettings) -> LocalLauncher:
-    if isinstance(settings, KubernetesSettings):
-        raise SystemExit("CREASE_LAUNCHER: only local can be run yet")
+@asynccontextmanager
+async def _reconciler(
+    settings: LocalSettings | KubernetesSettings, jobs: Jobs, log: logs.Logger
+) -> AsyncIterator[Reconciler]:
+    if isinstance(settings, LocalSettings):
+        yield Reconciler(settings, _local(settings), jobs, log)
+        return
+    woken = asyncio.Event()
+    async with kubernetes(settings, woken.set, log) as (launcher, leader):
+        yield Reconciler(settings, launcher, jobs, log, woken=woken, leads=lambda: leader.leads)
+
+
+def _local(settings: LocalSettings) -> LocalLauncher:
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",

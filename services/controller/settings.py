@@ -98,6 +98,8 @@ class Settings(Which, ServerSettings):
     start_patience_seconds: NonNegativeFloat = 30.0
     # How long a launch on `auto` may wait for the GPU it was placed on, before it is launched on the CPU instead.
     gpu_wait_seconds: PositiveFloat = 120.0
+    # What cannot be proved gone, since its node is dead, is deleted by force after this long. 0: never.
+    force_after_seconds: NonNegativeFloat = 0.0
     # How many requests to whatever runs analyses may be under way at once.
     parallel: PositiveInt = 16
     # What is started for a launch; `--job-id` and `--launch` follow. Empty: the analyzer of this installation, or
@@ -111,6 +113,10 @@ class Settings(Which, ServerSettings):
             capacity=self.capacity,
             deadline=timedelta(seconds=self.deadline_seconds),
             linger=timedelta(seconds=self.linger_seconds),
+            orphan_grace=timedelta(seconds=self.orphan_grace_seconds) if self.delete_orphans else None,
+            start_patience=timedelta(seconds=self.start_patience_seconds),
+            gpu_wait=timedelta(seconds=self.gpu_wait_seconds),
+            force_after=timedelta(seconds=self.force_after_seconds) if self.force_after_seconds else None,
         )
 
 
@@ -139,8 +145,8 @@ class KubernetesSettings(Settings):
     stale_seconds: PositiveFloat = 60.0
     # How often everything is listed again, whatever the watch has said.
     relist_seconds: PositiveFloat = 300.0
-    # A pod that cannot be proved gone, since its node is dead, is deleted by force after this long. 0: never.
-    force_after_seconds: NonNegativeFloat = 0.0
+    # Whether nodes may be read: it tells free GPUs, and dead nodes from slow ones. The one right beyond the namespace.
+    watch_nodes: bool = True
 
     # What follows is what a Kubernetes Job for a launch looks like.
     analyzer_image: Annotated[str, AfterValidator(_image)]

@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 
 from services.controller.launcher import Launcher, Phase, Reason, Rejected, Seen, Unknown, labels_of, name_of
-from tests.controller_fakes import FakeLauncher, StandIn, launch, until
+from tests.controller_fakes import HERE, FakeLauncher, StandIn, launch, until
 
 ONE = launch("one")
 NAME = name_of(ONE)
@@ -83,7 +83,7 @@ async def ended(launcher: Launcher, name: str = NAME) -> Seen:
 
 async def started(rig: Rig, launcher: Launcher) -> Seen:
     """The launch's thing, once it is at work."""
-    seen = await launcher.create(ONE)
+    seen = await launcher.create(ONE, HERE)
     await until(lambda: NAME in rig.starts())
     return seen
 
@@ -91,7 +91,7 @@ async def started(rig: Rig, launcher: Launcher) -> Seen:
 async def test_what_is_created_runs_under_the_launchs_name_and_labels(rig: Rig) -> None:
     """The name and the labels say which launch it is, and that it is ours."""
     launcher = rig.launcher()
-    created = await launcher.create(ONE)
+    created = await launcher.create(ONE, HERE)
     (listed,) = await launcher.list()
     assert (listed.name, listed.uid) == (NAME, created.uid)
     assert listed.is_live
@@ -102,14 +102,14 @@ async def test_creating_again_finds_the_first(rig: Rig) -> None:
     """Already exists is success: the same uid, and one start."""
     launcher = rig.launcher()
     first = await started(rig, launcher)
-    assert (await launcher.create(ONE)).uid == first.uid
+    assert (await launcher.create(ONE, HERE)).uid == first.uid
     assert rig.starts() == [NAME]
 
 
 async def test_creating_at_once_starts_one(rig: Rig) -> None:
     """Two controllers that don't know of each other get the same uid."""
     launchers = [rig.launcher() for _ in range(4)]
-    seen = await asyncio.gather(*(launcher.create(ONE) for launcher in launchers))
+    seen = await asyncio.gather(*(launcher.create(ONE, HERE) for launcher in launchers))
     assert len({one.uid for one in seen}) == 1
     rig.finish(NAME, 0)
     await ended(launchers[0])
@@ -118,7 +118,7 @@ async def test_creating_at_once_starts_one(rig: Rig) -> None:
 
 async def test_a_launcher_that_forgot_everything_finds_what_runs(rig: Rig) -> None:
     """The cluster is the memory."""
-    created = await rig.launcher().create(ONE)
+    created = await rig.launcher().create(ONE, HERE)
     (found,) = await rig.launcher().list()
     assert (found.uid, found.is_live) == (created.uid, True)
 
@@ -138,7 +138,7 @@ async def test_an_ended_name_is_never_run_again(rig: Rig) -> None:
     first = await started(rig, launcher)
     rig.finish(NAME, 70)
     await ended(launcher)
-    again = await rig.launcher().create(ONE)
+    again = await rig.launcher().create(ONE, HERE)
     assert (again.uid, again.phase, again.exit_code) == (first.uid, Phase.FAILED, 70)
     assert rig.starts() == [NAME]
 
@@ -146,15 +146,15 @@ async def test_an_ended_name_is_never_run_again(rig: Rig) -> None:
 async def test_another_launch_of_the_job_runs_beside(rig: Rig) -> None:
     """The number is part of the name."""
     launcher = rig.launcher()
-    await launcher.create(ONE)
-    await launcher.create(launch("one", 2))
+    await launcher.create(ONE, HERE)
+    await launcher.create(launch("one", 2), HERE)
     assert {one.name for one in await launcher.list()} == {"analysis-one-1", "analysis-one-2"}
 
 
 async def test_a_list_that_fails_is_unknown(rig: Rig) -> None:
     """Never empty: from empty follows that everything is lost."""
     launcher = rig.launcher()
-    await launcher.create(ONE)
+    await launcher.create(ONE, HERE)
     rig.cut()
     with pytest.raises(Unknown):
         await launcher.list()
@@ -165,24 +165,24 @@ async def test_a_create_that_fails_is_unknown(rig: Rig) -> None:
     launcher = rig.launcher()
     rig.cut()
     with pytest.raises(Unknown):
-        await launcher.create(ONE)
+        await launcher.create(ONE, HERE)
 
 
 async def test_deletion_ends_it_and_keeps_the_name_used(rig: Rig) -> None:
     """It is seen as deleted, and creating it again starts nothing."""
     launcher = rig.launcher()
     seen = await started(rig, launcher)
-    await launcher.delete(NAME, seen.uid)
+    await launcher.delete(seen)
     assert (await ended(launcher)).reason == Reason.DELETED
-    assert not (await rig.launcher().create(ONE)).is_live
+    assert not (await rig.launcher().create(ONE, HERE)).is_live
     assert rig.starts() == [NAME]
 
 
 async def test_deletion_of_another_uid_touches_nothing(rig: Rig) -> None:
     """Who deletes says exactly what."""
     launcher = rig.launcher()
-    await started(rig, launcher)
-    await launcher.delete(NAME, "another")
+    running = await started(rig, launcher)
+    await launcher.delete(replace(running, uid="another"))
     (seen,) = await launcher.list()
     assert seen.is_live
 
@@ -190,25 +190,25 @@ async def test_deletion_of_another_uid_touches_nothing(rig: Rig) -> None:
 async def test_deletion_of_what_is_gone_is_success(rig: Rig) -> None:
     """And what has ended stays as it ended."""
     launcher = rig.launcher()
-    await launcher.delete("analysis-nobody-1", "uid")
     seen = await started(rig, launcher)
+    await launcher.delete(replace(seen, name="analysis-nobody-1"))
     rig.finish(NAME, 65)
     await ended(launcher)
-    await launcher.delete(NAME, seen.uid)
+    await launcher.delete(seen)
     (seen,) = await rig.launcher().list()
-    assert (seen.exit_code, seen.reason) == (65, "")
+    assert (seen.exit_code, seen.reason) == (65, None)
 
 
 async def test_a_name_taken_by_something_else_is_rejected(rig: Rig) -> None:
     """Other labels under our name are an alarm, not success."""
-    await rig.launcher().create(ONE)
+    await rig.launcher().create(ONE, HERE)
     rig.squat(NAME)
     with pytest.raises(Rejected, match=f"The name {NAME} is taken by something else"):
-        await rig.launcher().create(ONE)
+        await rig.launcher().create(ONE, HERE)
 
 
 async def test_what_is_not_ours_is_not_listed(rig: Rig) -> None:
     """What is not listed is never deleted."""
-    await rig.launcher().create(ONE)
+    await rig.launcher().create(ONE, HERE)
     rig.squat(NAME)
     assert list(await rig.launcher().list()) == []

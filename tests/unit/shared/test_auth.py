@@ -136,7 +136,7 @@ async def test_an_api_server_s_keys_are_read_with_a_token_and_its_own_authority(
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         people = issuer.issuers(folder)[0] | {"jwks_url": f"https://localhost:{server.server_port}/keys"}
-        trusted = {"ca_file": certificate, "token_file": folder / "pod-token"}
+        trusted = {"jwks_ca_file": certificate, "jwks_token_file": folder / "pod-token"}
         token = issuer.person(folder, "coach-1")
         try:
             with pytest.raises(errors.Away, match="certificate"):

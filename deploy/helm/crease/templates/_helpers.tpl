@@ -58,8 +58,8 @@ helm.sh/chart: {{ $.Chart.Name }}-{{ $.Chart.Version }}
 {{- range list "upload" "controller" "analyzer" }}{{ $_ := set $subjects (printf "system:serviceaccount:%s:%s-%s" $.Release.Namespace (include "crease.name" $) .) . }}{{ end -}}
 {{- $cluster := dict "kind" "cluster" "issuer" .Values.clusterIssuer.issuer "jwks_url" .Values.clusterIssuer.jwksUrl "subjects" $subjects -}}
 {{- if .Values.clusterIssuer.isApiServer -}}
-{{- $_ := set $cluster "ca_file" "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt" -}}
-{{- $_ := set $cluster "token_file" "/var/run/secrets/kubernetes.io/serviceaccount/token" -}}
+{{- $_ := set $cluster "jwks_ca_file" "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt" -}}
+{{- $_ := set $cluster "jwks_token_file" "/var/run/secrets/kubernetes.io/serviceaccount/token" -}}
 {{- end -}}
 {{- append $issuers $cluster | toJson -}}
 {{- end -}}

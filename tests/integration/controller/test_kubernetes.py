@@ -1,0 +1,193 @@
+"""The controller's program on a real Kubernetes, with the program `jobs` on a real PostgreSQL."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from crease.analysis.v1 import launch_pb2 as wire
+from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
+from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
+from services import issuer
+from tests.kubernetes import Namespace
+from tests.programs import Laptop, Program, lease, running
+
+pytestmark = pytest.mark.cluster
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+
+
+def wait_for(holds: Callable[[], object], *, seconds: float = 60) -> None:
+    """Something that has to come true; the limit is only for what never does."""
+    give_up = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+@dataclass
+class Scene:
+    """Both programs, the namespace, and a coach with `upload` on his behalf."""
+
+    namespace: Namespace
+    jobs: Program
+    controller: Program
+    laptop: Laptop
+
+    def __post_init__(self) -> None:
+        channel = grpc.insecure_channel(self.jobs.endpoint)
+        self._sessions = session_pb2_grpc.SessionServiceStub(channel)
+        self._intake = job_pb2_grpc.IntakeServiceStub(channel)
+        self._jobs = job_pb2_grpc.JobServiceStub(channel)
+        self.launches = LaunchServiceStub(channel)
+        self._coach = self.laptop.person()
+        self._upload = self.laptop.program("upload", behind="coach-1")
+
+    def queue(self, **fields: object) -> str:
+        session = self._sessions.CreateSession(session_pb2.CreateSessionRequest(title="Nets"), metadata=self._coach)
+        request = job_pb2.CreateJobRequest(
+            session_id=session.session_id, s3_bucket="videos", content_type="video/mp4", content_length=10, **fields
+        )
+        job_id = str(self._intake.CreateJob(request, metadata=self._upload).job_id)
+        verified = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
+        self._intake.ConfirmUpload(verified, metadata=self._upload)
+        return job_id
+
+    def status(self, job_id: str) -> str:
+        job = self._jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id), metadata=self._coach)
+        return job_pb2.JobStatus.Name(job.status).removeprefix("JOB_STATUS_").lower()
+
+    def failure(self, job_id: str) -> tuple[str, str]:
+        job = self._jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id), metadata=self._coach)
+        return job.failure_code, job.error_message
+
+    def cancel(self, job_id: str) -> None:
+        self._jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=self._coach)
+
+    def explain(self, job_id: str) -> Any:
+        return self._jobs.ExplainJob(job_pb2.ExplainJobRequest(job_id=job_id), metadata=self._coach)
+
+    def started(self, name: str) -> str:
+        """The token of the pod that runs under a name, once it does."""
+        wait_for(lambda: name in self.namespace.control.starts)
+        return self.namespace.control.tokens[name]
+
+    def start(self, job_id: str, number: int = 1) -> wire.StartLaunchResponse:
+        """StartLaunch as the pod says it."""
+        token = self.started(f"analysis-{job_id}-{number}")
+        request = wire.StartLaunchRequest(job_id=job_id, launch_no=number)
+        reply: wire.StartLaunchResponse = self.launches.StartLaunch(
+            request, metadata=(("authorization", f"Bearer {token}"),)
+        )
+        return reply
+
+
+def issuers(namespace: Namespace, laptop: Laptop, folder: Path) -> str:
+    """The laptop's for people and programs; the cluster's own for pods, read as a program in the cluster reads it."""
+    cluster = namespace.cluster
+    token = folder / "reader.jwt"
+    binding = ["--clusterrole=system:service-account-issuer-discovery", f"--serviceaccount={namespace.name}:default"]
+    cluster.kubectl("create", "clusterrolebinding", f"reader-{namespace.name}", *binding)
+    token.write_text(cluster.kubectl("create", "token", "default", "-n", namespace.name))
+    pods = {
+        "kind": "cluster",
+        "issuer": ISSUER,
+        "jwks_url": f"{cluster.server}/openid/v1/jwks",
+        "jwks_ca_file": str(cluster.run / "pki" / "ca.crt"),
+        "jwks_token_file": str(token),
+        "subjects": {f"system:serviceaccount:{namespace.name}:crease-analyzer": "analyzer"},
+    }
+    return json.dumps([*issuer.issuers(laptop.folder), pods])
+
+
+@pytest.fixture
+def scene(
+    kubernetes_namespace: Namespace, jobs_env: dict[str, str], laptop: Laptop, tmp_path: Path
+) -> Iterator[Scene]:
+    env = jobs_env | {"CREASE_ISSUERS": issuers(kubernetes_namespace, laptop, tmp_path)}
+    jobs = Program("jobs", env, tmp_path / "jobs.log")
+    controller_env = kubernetes_namespace.env | {
+        "CREASE_JOBS_ENDPOINT": jobs.endpoint,
+        "CREASE_UPLOAD_ENDPOINT": "127.0.0.1:1",
+        "CREASE_TOKEN_FILE": str(laptop.token_file("controller")),
+    }
+    controller = Program("controller", controller_env, tmp_path / "controller.log")
+    with running(jobs), running(controller):
+        yield Scene(kubernetes_namespace, jobs, controller, laptop)
+
+
+def test_a_queued_job_becomes_one_kubernetes_job_whose_pod_proves_itself_and_reports(scene: Scene) -> None:
+    """From the row to the pod and back: by its projected token, which the API server itself refuses."""
+    job_id = scene.queue()
+    name = f"analysis-{job_id}-1"
+    begun = scene.start(job_id)
+    wait_for(lambda: scene.namespace.jobs()[0]["metadata"]["labels"]["crease.dev/status"] == "quick_running")
+    token = scene.namespace.control.tokens[name]
+    refused = subprocess.run(
+        ["curl", "-sk", "-H", f"Authorization: Bearer {token}", f"{scene.namespace.cluster.server}/api"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(refused.stdout)["code"] == 401
+    fail = wire.FailLaunchRequest(
+        job_id=job_id, launch_no=1, ending=wire.ENDING_BAD_INPUT, failure_code="NOT_A_VIDEO", error_message="No video"
+    )
+    scene.launches.FailLaunch(fail, metadata=lease(begun.lease))
+    scene.namespace.finish(name, 65)
+    wait_for(lambda: scene.namespace.jobs()[0]["metadata"]["labels"]["crease.dev/status"] == "failed")
+    assert scene.failure(job_id) == ("NOT_A_VIDEO", "No video")
+    assert len(scene.namespace.jobs()) == 1
+    assert scene.namespace.control.starts == [name]
+
+
+def test_the_class_of_an_exit_code_decides(scene: Scene) -> None:
+    """65 fails the job at once; 70 launches it again, under the next number."""
+    bad, broken = scene.queue(), scene.queue()
+    scene.started(f"analysis-{bad}-1")
+    scene.started(f"analysis-{broken}-1")
+    scene.namespace.finish(f"analysis-{bad}-1", 65)
+    scene.namespace.finish(f"analysis-{broken}-1", 70)
+    wait_for(lambda: scene.status(bad) == "failed")
+    assert scene.failure(bad) == ("BAD_INPUT", "The video cannot be analysed (exit code 65)")
+    scene.started(f"analysis-{broken}-2")
+
+
+def test_cancelled_is_said_when_no_pod_is_left(scene: Scene) -> None:
+    """Until then the job is not cancelled, and Explain says what is waited for."""
+    job_id = scene.queue()
+    scene.started(f"analysis-{job_id}-1")
+    scene.cancel(job_id)
+    wait_for(lambda: scene.status(job_id) == "cancelled")
+    assert scene.namespace.pods() == []
+    assert scene.namespace.jobs() == []
+
+
+def test_what_was_done_is_told_on_the_job(scene: Scene) -> None:
+    """`kubectl describe` reads why."""
+    job_id = scene.queue()
+    wait_for(lambda: [one for one in scene.namespace.events() if one["reason"] == "Created"])
+    [event] = [one for one in scene.namespace.events() if one["reason"] == "Created"]
+    assert event["involvedObject"]["name"] == f"analysis-{job_id}-1"
+    assert event["message"].startswith("Its job is queued and nothing runs for it. The CPU: this cluster has no GPUs")
+
+
+def test_a_job_with_our_labels_that_nobody_ever_launched_is_reported_and_deleted(scene: Scene) -> None:
+    """An orphan, as after a database was put back to yesterday's."""
+    job_id = scene.queue()
+    scene.started(f"analysis-{job_id}-1")
+    [job] = scene.namespace.jobs()
+    labels = {**job["metadata"]["labels"], "crease.dev/launch": "7"}
+    pod = job["spec"]["template"]["spec"]
+    scene.namespace.cluster.apply({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": f"analysis-{job_id}-7", "namespace": scene.namespace.name, "labels": labels},
+        "spec": {"template": {"metadata": {"labels": {"crease.dev/launch": "7"}}, "spec": pod}},
+    })  # fmt: skip
+    scene.started(f"analysis-{job_id}-7")
+    wait_for(lambda: [one["metadata"]["name"] for one in scene.namespace.jobs()] == [f"analysis-{job_id}-1"])
+    assert '"event": "orphan"' in scene.controller.log.read_text()
+    assert scene.status(job_id) == "queued"
