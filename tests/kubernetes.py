@@ -3,6 +3,7 @@
 In its pods runs a stand-in for the analyzer, which asks this machine how to end.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -187,6 +188,65 @@ class Namespace:
 
     def finish(self, name: str, exit_code: int) -> None:
         self.control.endings[name] = exit_code
+
+
+class Line:
+    """Between a controller and the API server: passes on, until it is cut."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._is_cut = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._server is not None
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    def kubeconfig(self, namespace: "Namespace") -> Path:
+        """The namespace's, by this line."""
+        assert self._server is not None
+        config = yaml.safe_load(namespace.kubeconfig.read_text())
+        port = self._server.sockets[0].getsockname()[1]
+        # The name that its certificate carries.
+        config["clusters"][0]["cluster"] |= {"server": f"https://127.0.0.1:{port}", "tls-server-name": "kubernetes"}
+        path = namespace.folder / "line.kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        self._is_cut = False
+
+    async def close(self) -> None:
+        self.cut()
+        if self._server:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+            return
+        host, port = self._cluster.server.removeprefix("https://").split(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        self._writers |= {writer, far_writer}
+        await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
+        self._writers -= {writer, far_writer}
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
 
 
 def cannot() -> str:

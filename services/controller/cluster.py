@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -121,7 +122,7 @@ class KubernetesLauncher:
         dead = self._dead_nodes()
         refusals = await self._why_podless(pods)
         seen = [
-            seen_of(job, (*pods[uid], *last_words[uid]), dead, refusals.get(uid, ""))
+            _left(seen_of(job, (*pods[uid], *last_words[uid]), dead, refusals.get(uid, "")), pods[uid])
             for uid, job in self._jobs.items.items()
         ]
         left = [seen_of(None, pods[uid], dead) for uid in pods if uid not in self._jobs.items]
@@ -141,8 +142,8 @@ class KubernetesLauncher:
             found = (await self._api.get(self._pods_path, **query)).get("items") or ()
         pods = [parse_pod(pod) for pod in found]
         mine = [pod for pod in pods if job is None or pod.job_uid == job.uid]
-        seen = seen_of(job, mine, self._dead_nodes())
-        return seen if seen and seen.is_live else None
+        seen = _left(seen_of(job, mine, self._dead_nodes()), mine)
+        return seen if seen and (seen.is_live or seen.is_left) else None
 
     def gpus(self) -> Gpus | None:
         """As the seam says; of nodes that are not seen nothing is free."""
@@ -253,6 +254,11 @@ class KubernetesLauncher:
         with _answered():
             found = await self._api.get(path, fieldSelector="involvedObject.kind=Job,reason=FailedCreate", limit=500)
         return {one["involvedObject"]["uid"]: one.get("message", "") for one in found.get("items") or ()}
+
+
+def _left(seen: Seen | None, pods: Sequence[Pod]) -> Seen | None:
+    """With a word on whether pods are left of what has ended."""
+    return replace(seen, is_left=bool(pods)) if seen and not seen.is_live else seen
 
 
 def _by_job(pods: Mapping[str, Pod]) -> defaultdict[str, list[Pod]]:

@@ -20,9 +20,9 @@
 |                   | waits for a GPU of our choice      | past our patience, end: unschedulable; delete            |
 |                   | live past the deadline             | end: deadline; delete                                    |
 |                   | waiting past the deadline          | end: unschedulable; delete                               |
-| being cancelled   | live, whatever its uid             | delete, at once                                          |
+| being cancelled   | live or left, whatever its uid     | delete, at once                                          |
 |                   | live, on a node that is dead       | delete by force, after some time and if told to          |
-|                   | nothing, or ended                  | end: cancelled, which is now proved                      |
+|                   | nothing, or a record of its end    | end: cancelled, which is now proved                      |
 
 Deletions come first, since they make room. Who ends a launch because of what still lives deletes that afterwards, never
 before. Pure: the same look gives the same actions, and a look that failed gives none: there is none to decide from.
@@ -208,9 +208,8 @@ class _Look:
             yield Create(launch, self._placing.place(launch), why)
 
     def _cancelled(self, launch: Launch, seen: Seen | None) -> Iterator[Action]:
-        if seen is None or not seen.is_live:
-            why = "It was cancelled, and nothing runs for it"
-            yield End(launch, ENDING_CANCELLED, why, if_gone="" if seen is None else None)
+        if seen is None or not (seen.is_live or seen.is_left):
+            yield End(launch, ENDING_CANCELLED, "It was cancelled, and nothing is left of it", if_gone="")
             return
         asked_at = launch.cancel_requested_at.ToDatetime(self._now.tzinfo)
         yield from self._deleted(seen, asked_at, "Its job is being cancelled")

@@ -99,6 +99,8 @@ class Seen:
     is_deleting: bool = False
     # The node it sits on, where that does not answer: nobody can say whether it runs.
     dead_node: str = ""
+    # It has ended, and something of it is still there to be deleted; a record is not.
+    is_left: bool = False
     # What people read of it in the cluster; None where nobody looks.
     status: str | None = None
 
@@ -156,7 +158,7 @@ class Launcher(Protocol):
         an answer, but what was created just now may be missing: `look` tells."""
 
     async def look(self, name: str) -> Seen | None:
-        """What is there under a name at this moment. None: nothing of it lives."""
+        """What lives under a name at this moment, or has ended and is left. None: nothing of it is there."""
 
     def gpus(self) -> Gpus | None:
         """The GPUs to place launches on; None where placing is not ours."""

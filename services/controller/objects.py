@@ -233,7 +233,13 @@ def _held(job: KubernetesJob, living: Sequence[Pod], refused: str) -> Hold | Non
 
 def _ended(job: KubernetesJob, pods: Sequence[Pod]) -> Seen:
     if job.finished == "Complete":
-        return Seen(**_known(job), phase=Phase.SUCCEEDED, placement_reason=job.placement_reason, exit_code=0)
+        return Seen(
+            **_known(job),
+            phase=Phase.SUCCEEDED,
+            placement_reason=job.placement_reason,
+            exit_code=0,
+            is_deleting=job.is_deleting,
+        )
     # The newest; there is one, unless somebody has written into the Job.
     pod = max(pods, key=lambda one: one.created_at, default=None)
     reason, message = _why(job, pod)
@@ -246,6 +252,7 @@ def _ended(job: KubernetesJob, pods: Sequence[Pod]) -> Seen:
         exit_code=exit_code,
         reason=reason,
         message=message,
+        is_deleting=job.is_deleting,
     )
 
 

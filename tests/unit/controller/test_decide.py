@@ -111,7 +111,8 @@ def test_an_older_launch_of_a_job_is_not_the_newer_one() -> None:
 
 def test_every_action_says_why() -> None:
     """Each reason is a sentence a person can read."""
-    actions = told([OPEN, launch("gone", kubernetes_uid="x")], [replace(RUNNING, name="analysis-stray-1", labels=labels_of(launch("stray")))], capacity=2)
+    stray = replace(RUNNING, name="analysis-stray-1", labels=labels_of(launch("stray")))
+    actions = told([OPEN, launch("gone", kubernetes_uid="x")], [stray], capacity=2)
     assert len(actions) == 3
     assert all(action.why[0].isupper() and len(action.why) > 10 for action in actions)
 
