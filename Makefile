@@ -19,7 +19,7 @@ demo: setup ## analyse the sample video through every real part; the report is d
 	$(VENV)/bin/crease demo samples/batter.mp4 --out demo
 
 test: setup ## the tests, in under 5 minutes
-	$(PYTHON) -m pytest -m "not prove and not cluster"
+	$(PYTHON) -m pytest -m "not prove and not cluster and not e2e"
 
 prove: setup ## the longer proofs
 	$(PYTHON) -m pytest -m prove
