@@ -34,13 +34,14 @@ def run_postgres() -> None:
         password.write_text(os.environ["CREASE_TRIAL_PASSWORD"])
         subprocess.run(
             [binaries / "initdb", "-D", data, "-U", postgres.SUPERUSER, "--pwfile", password, "--auth=scram-sha-256",
-             "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"],
+             "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"],
             check=True,
         )  # fmt: skip
         password.unlink()
         with (data / "pg_hba.conf").open("a") as rules:
             rules.write("host all all all scram-sha-256\n")
-    os.execv(binaries / "postgres", ["postgres", "-D", str(data), "-h", "*", "-p", str(POSTGRES_PORT), "-k", "/tmp"])  # noqa: S108
+    program = str(binaries / "postgres")
+    os.execv(program, [program, "-D", str(data), "-h", "*", "-p", str(POSTGRES_PORT), "-k", "/tmp"])  # noqa: S108
 
 
 def run_s3() -> None:
