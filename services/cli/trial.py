@@ -3,18 +3,21 @@
 postgres   PostgreSQL out of its wheel, on 5432, with the password of CREASE_TRIAL_PASSWORD
 s3         the S3 server of the laptop, on 4566, with the keys of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
 issuer     on 8080: GET /jwks.json, and GET /token?subject=NAME, a coach's token for whoever asks
-token URL FILE   fetches a token from there, waiting until it answers
+token URL FILE     fetches a token from there, waiting until it answers
+reach HOST PORT    waits until somebody listens there
 
 None of it is for production: no backup, one copy, and an issuer that believes anybody.
 """
 
 import http.server
 import os
+import socket
 import subprocess
 import sys
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from services import issuer
@@ -84,16 +87,29 @@ def run_issuer() -> None:
 
 def fetch_token(url: str, file: str) -> None:
     """Writes a token of the trial's issuer."""
+
+    def fetch() -> None:
+        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 (the chart's own address)
+            Path(file).write_bytes(reply.read())
+
+    persist(fetch, url)
+
+
+def reach(host: str, port: str) -> None:
+    """Returns once a connection was made."""
+    persist(lambda: socket.create_connection((host, int(port)), timeout=5).close(), f"{host}:{port}")
+
+
+def persist(attempt: Callable[[], None], what: str) -> None:
+    """Tries until it succeeds, or exits when patience ends."""
     give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 (the chart's own address)
-                Path(file).write_bytes(reply.read())
-            return
+            return attempt()
         except OSError as error:
             if time.monotonic() > give_up:
-                raise SystemExit(f"{url} does not answer: {error}") from None
-            time.sleep(0.5)
+                raise SystemExit(f"{what} does not answer: {error}") from None
+            time.sleep(0.2)
 
 
 def main() -> None:
@@ -106,8 +122,12 @@ def main() -> None:
             run_issuer()
         case ["token", url, file]:
             fetch_token(url, file)
+        case ["reach", host, port]:
+            reach(host, port)
         case _:
-            raise SystemExit("usage: python -m services.cli.trial postgres | s3 | issuer | token URL FILE")
+            raise SystemExit(
+                "usage: python -m services.cli.trial postgres | s3 | issuer | token URL FILE | reach HOST PORT"
+            )
 
 
 if __name__ == "__main__":

@@ -206,7 +206,14 @@ spec:
       {{- end }}
       {{- if and (eq $program "jobs") $.Values.dev.embedded }}
       initContainers:
-        -{{ include "crease.migration" $ | nindent 10 | trim | printf " %s" }}
+        - name: reach
+          image: {{ include "crease.image" (list $ "trial") }}
+          imagePullPolicy: {{ $.Values.image.pullPolicy }}
+          args: [reach, {{ include "crease.name" $ }}-postgres, "5432"]
+          resources: {requests: {cpu: 20m, memory: 48Mi}, limits: {memory: 128Mi}}
+          securityContext:
+            {{- include "crease.containerSecurity" $ | nindent 12 }}
+        - {{ include "crease.migration" $ | nindent 10 | trim }}
       {{- end }}
       containers:
         - name: {{ $program }}
