@@ -35,16 +35,15 @@ def run_postgres() -> None:
     if not (data / "PG_VERSION").exists():
         password = DATA / "password"
         password.write_text(os.environ["CREASE_TRIAL_PASSWORD"])
-        subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", postgres.SUPERUSER, "--pwfile", password, "--auth=scram-sha-256",
-             "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"],
-            check=True,
-        )  # fmt: skip
+        rules = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
+                 "--builtin-locale=C.UTF-8", "--no-instructions")  # fmt: skip
+        command = (binaries / "initdb", "-D", data, "-U", postgres.SUPERUSER, "--pwfile", password, *rules)
+        subprocess.run(command, check=True)
         password.unlink()
-        with (data / "pg_hba.conf").open("a") as rules:
-            rules.write("host all all all scram-sha-256\n")
+        with (data / "pg_hba.conf").open("a") as hosts:
+            hosts.write("host all all all scram-sha-256\n")
     program = str(binaries / "postgres")
-    os.execv(program, [program, "-D", str(data), "-h", "*", "-p", str(POSTGRES_PORT), "-k", "/tmp"])  # noqa: S108
+    os.execv(program, [program, "-D", str(data), "-h", "*", "-p", str(POSTGRES_PORT), "-k", "/tmp"])  # noqa: S108, S606
 
 
 def run_s3() -> None:
@@ -53,7 +52,7 @@ def run_s3() -> None:
     s3.make_bucket(folder, os.environ["S3_COACH_VIDEOS_BUCKET"])
     keys = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH")}
     environment = s3.environment(folder, S3_PORT, "") | keys | {"BIND_HOST": "0.0.0.0"}  # noqa: S104
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "ministack"], environment)
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "ministack"], environment)  # noqa: S606
 
 
 class _Issuer(http.server.BaseHTTPRequestHandler):
