@@ -1,7 +1,7 @@
 """How our programs call each other: one channel a peer, and the reading of what a refusal says.
 
-A peer is `host:port` in the clear, or `https://host:port` by TLS; whose certificates are believed is gRPC's own setting,
-GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
+A peer is `host:port` in the clear, or `https://host:port` by TLS; whose certificates are believed is gRPC's own
+setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
 """
 
 from typing import Any

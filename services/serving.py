@@ -33,7 +33,7 @@ OPTIONS = [
     ("grpc.so_reuseport", 0),
     # Our clients ask every 20 s whether an idle stream still lives; gRPC's servers hang up on that unless told.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    # Clients connect anew now and then, or a replica that is added would never be asked. Running calls stay where they are.
+    # Clients connect anew now and then, or a replica that is added would never be asked. Running calls stay.
     ("grpc.max_connection_age_ms", 300_000),
 ]
 OPEN_TO_ALL = ("/grpc.health.v1.Health/", "/grpc.reflection.")

@@ -5,8 +5,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import grpc.aio
-
 from services import logs
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel

@@ -2,8 +2,6 @@
 
 import asyncio
 
-import grpc.aio
-
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import logs
 from services.auth import Verifier

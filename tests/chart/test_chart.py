@@ -141,7 +141,7 @@ def test_every_pod_is_as_restricted_as_pod_security_asks(size: str) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_power_is_held_by_one_program(size: str) -> None:
-    """Only `jobs` and what works on its database know the database, only `upload` S3; and see who knows the API server."""
+    """The database: `jobs` and what works for it. S3: `upload`. The API server's tokens: who needs them."""
     told = {name: set(environment(pod["containers"][0])) for name, pod in pods(size).items()}
     assert holders(told, "CREASE_DATABASE_URL") <= {"jobs", "relay", "migrate"}
     assert holders(told, "S3_COACH_VIDEOS_BUCKET") <= {"upload", "s3"}
@@ -151,7 +151,10 @@ def test_each_power_is_held_by_one_program(size: str) -> None:
     assert with_api_token <= {"controller", "jobs", "upload"}
     bound = [one for one in manifests(size) if one["kind"] in ("RoleBinding", "ClusterRoleBinding")]
     # The other one lives for some seconds after `helm uninstall`.
-    assert {subject["name"] for one in bound for subject in one["subjects"]} == {f"{RELEASE}-controller", f"{RELEASE}-forget"}
+    assert {subject["name"] for one in bound for subject in one["subjects"]} == {
+        f"{RELEASE}-controller",
+        f"{RELEASE}-forget",
+    }
 
 
 def test_a_cluster_with_public_keys_gives_nobody_but_the_controller_a_token() -> None:

@@ -8,8 +8,7 @@ import urllib.request
 from pathlib import Path
 
 token = Path("/var/run/secrets/crease.dev/token").read_text()
-server = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}/api" if "KUBERNETES_SERVICE_HOST" in os.environ else "https://kubernetes.default.svc/api"
-request = urllib.request.Request(server, headers={"authorization": f"Bearer {token}"})
+request = urllib.request.Request("https://kubernetes.default.svc/api", headers={"authorization": f"Bearer {token}"})
 try:
     with urllib.request.urlopen(request, context=ssl._create_unverified_context(), timeout=10) as reply:
         answer = reply.status

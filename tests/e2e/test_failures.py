@@ -1,16 +1,11 @@
 """Each way in which an analysis can end early, provoked for real; the table in docs/operating.md says what was seen."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.cluster import Answer, Release, node_is_ours, run, sv, until
-
-# Long enough to be caught at work on any machine.
-SLOW = {"CREASE_START_PATIENCE_SECONDS": "60"}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +74,11 @@ def test_a_drained_node_is_a_disruption(release: Release, running: str) -> None:
     """Eviction by the API, as `kubectl drain` does it, of this pod alone."""
     (pod,) = release.get("pods", "--selector", f"crease.dev/job={running}")
     name = pod["metadata"]["name"]
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": release.namespace}}
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": release.namespace},
+    }
     path = f"/api/v1/namespaces/{release.namespace}/pods/{name}/eviction"
     run("kubectl", "create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction).encode())
     done(release, running)
@@ -117,7 +116,10 @@ def test_out_of_memory_gets_half_as_much_again_once(release: Release) -> None:
     with changed(release, "CREASE_ANALYZER_MEMORY=96Mi"):
         (job_id,) = release.submit()
         (job,) = release.wait(job_id)
-        limits = [one["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"] for one in release.launches(job_id)]
+        limits = [
+            one["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+            for one in release.launches(job_id)
+        ]
     assert (job["status"], job["failure_code"]) == ("JOB_STATUS_FAILED", "OUT_OF_MEMORY"), job
     assert sorted(limits) == ["144Mi", "96Mi"]
 
@@ -134,7 +136,10 @@ def test_a_quota_delays_and_is_named(release: Release) -> None:
     release.kubectl("create", "quota", "full", "--hard=count/jobs.batch=0")
     try:
         (job_id,) = release.submit()
-        until(lambda: "quota" in json.dumps(release.explain(job_id)).lower() or "exceeded" in logs(release), "word of the quota")
+        until(
+            lambda: "quota" in json.dumps(release.explain(job_id)).lower() or "exceeded" in logs(release),
+            "word of the quota",
+        )
         assert release.job(job_id)["status"] == "JOB_STATUS_QUEUED"
     finally:
         release.kubectl("delete", "quota", "full")
@@ -143,7 +148,9 @@ def test_a_quota_delays_and_is_named(release: Release) -> None:
 
 def test_without_a_free_gpu_the_cpu_does_it(release: Release) -> None:
     """A GPU pool that never comes: superseded after the wait, then launched on the CPU, at no cost of a try."""
-    with changed(release, "CREASE_GPU_RESOURCE=nvidia.com/gpu", "CREASE_GPU_SCALES_UP=true", "CREASE_GPU_WAIT_SECONDS=5"):
+    with changed(
+        release, "CREASE_GPU_RESOURCE=nvidia.com/gpu", "CREASE_GPU_SCALES_UP=true", "CREASE_GPU_WAIT_SECONDS=5"
+    ):
         (job_id,) = release.submit()
         done(release, job_id)
     launches = release.explain(job_id)["launches"]
@@ -180,9 +187,12 @@ def logs(release: Release) -> str:
 
 
 def give_gpus(count: int) -> None:
-    patch = {"status": {"capacity": {"nvidia.com/gpu": str(count)}, "allocatable": {"nvidia.com/gpu": str(count)}}}
+    """Tells the cluster that each node has so many."""
+    amount = {"nvidia.com/gpu": str(count)}
+    patch = json.dumps({"status": {"capacity": amount, "allocatable": amount}})
     for node in json.loads(run("kubectl", "get", "nodes", "--output", "json"))["items"]:
-        run("kubectl", "patch", "node", node["metadata"]["name"], "--subresource=status", "--type=merge", "--patch", json.dumps(patch))
+        name = node["metadata"]["name"]
+        run("kubectl", "patch", "node", name, "--subresource=status", "--type=merge", "--patch", patch)
 
 
 class changed:

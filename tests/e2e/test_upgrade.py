@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.cluster import Release, run, until
+from tests.e2e.cluster import Answer, Release, run, until
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +19,20 @@ def release() -> Iterator[Release]:
         made.remove()
 
 
+PROGRAMS = ("jobs", "upload", "controller")
+KINDS = (
+    "deployments,pods,services,secrets,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets,"
+    "jobs.batch,leases"
+)
+
+
 def test_twenty_analyses_run_through_an_upgrade_and_a_rollback(release: Release) -> None:
     """Every program is replaced twice under them: each is done after one launch."""
     jobs = release.submit(count=20)
-    until(lambda: len(release.get("pods", "--field-selector", "status.phase=Running", "--selector", "app.kubernetes.io/component=analyzer")) >= 5, "five analyses at work")
-    before = {pod["metadata"]["uid"] for program in ("jobs", "upload", "controller") for pod in release.pods(program)}
-    release.upgrade(**{f"{program}.podAnnotations.season": "spring" for program in ("jobs", "upload", "controller")})
-    after = {pod["metadata"]["uid"] for program in ("jobs", "upload", "controller") for pod in release.pods(program) if "deletionTimestamp" not in pod["metadata"]}
-    assert not before & after
+    until(lambda: len(at_work(release)) >= 5, "five analyses at work")
+    before = uids(release)
+    release.upgrade(**{f"{program}.podAnnotations.season": "spring" for program in PROGRAMS})
+    assert not before & uids(release)
     release.helm("rollback", release.name, "1", "--wait", "--timeout", "5m")
     done = release.wait(*jobs, seconds=600)
     assert [job["status"] for job in done] == ["JOB_STATUS_DONE"] * 20
@@ -34,14 +40,27 @@ def test_twenty_analyses_run_through_an_upgrade_and_a_rollback(release: Release)
 
 
 def test_uninstall_leaves_nothing(release: Release) -> None:
-    """No program, Secret, account, lease, Kubernetes Job of the chart or object with a finalizer stays; CRDs there are none."""
+    """Of the chart's objects, the analyses, running or ended, and the Lease, none stays; CRDs there are none."""
+    release.submit(count=2)
+    until(lambda: at_work(release), "analysis at work")
     release.helm("uninstall", release.name, "--wait", "--timeout", "3m")
-    kinds = "deployments,pods,services,secrets,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets,jobs.batch,leases"
-    until(lambda: not _left(release, kinds), "end of the last object", seconds=60)
-    assert "crease" not in run("kubectl", "get", "clusterroles,clusterrolebindings,crds", "--output", "name", "--selector", f"app.kubernetes.io/instance={release.name}")
+    until(lambda: not left(release), "end of the last object", seconds=60)
+    selector = f"app.kubernetes.io/instance={release.name}"
+    beyond = run("kubectl", "get", "clusterroles,clusterrolebindings,crds", "--output", "name", "--selector", selector)
+    assert f"/{release.namespace}-" not in beyond
 
 
-def _left(release: Release, kinds: str) -> list[str]:
-    """What is there beside what every namespace has; analyses that have ended go with their TTL."""
-    names = [f"{one['kind']}/{one['metadata']['name']}" for one in release.get(kinds)]
-    return [name for name in names if not name.startswith("ServiceAccount/default")]
+def uids(release: Release) -> set[str]:
+    """The pods of all programs that are not ending."""
+    pods = (pod["metadata"] for program in PROGRAMS for pod in release.pods(program))
+    return {pod["uid"] for pod in pods if "deletionTimestamp" not in pod}
+
+
+def at_work(release: Release) -> list[Answer]:
+    return [pod for pod in release.pods("analyzer") if pod["status"]["phase"] == "Running"]
+
+
+def left(release: Release) -> list[str]:
+    """What is there beside what every namespace has."""
+    names = [f"{one['kind']}/{one['metadata']['name']}" for one in release.get(KINDS)]
+    return [name for name in names if name != "ServiceAccount/default"]
