@@ -106,7 +106,7 @@ class KubernetesLauncher:
         except Refusal as error:
             if error.reason == "AlreadyExists":
                 return await self._found(name)
-            raise _rejection(error) from error
+            raise rejection(error) from error
         crash.here(CrashPoint.CREATED)
         job = parse_job(made)
         self._jobs.add(job)
@@ -277,7 +277,7 @@ def _answered() -> Iterator[None]:
         raise Unknown(str(error)) from error
 
 
-def _rejection(error: Refusal) -> Exception:
+def rejection(error: Refusal) -> Exception:
     """What a refused creation means: the cluster's rules forbid this very Job, or it has no room or no rights now."""
     denied = "admission webhook" in str(error) and "denied the request" in str(error)
     if denied or error.code in (400, 422):

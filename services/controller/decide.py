@@ -43,7 +43,7 @@ from crease.analysis.v1.launch_pb2 import (
 )
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, ACCELERATOR_GPU, ACCELERATOR_UNSPECIFIED, JobStatus
 from services.controller.judge import GONE, Verdict, judge
-from services.controller.launcher import Gpus, Hold, Holding, Phase, Placement, Seen, name_of
+from services.controller.launcher import Gpus, Hold, Holding, Phase, Placement, Seen, name_of, previous_name
 from services.controller.placing import Placing
 
 ENDED_AS = {Phase.SUCCEEDED: "done", Phase.FAILED: "failed"}
@@ -70,6 +70,8 @@ class Create:
     launch: Launch
     placement: Placement
     why: str
+    # The name of the launch before, which must not live: one job, one at a time.
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ class _Look:
         self._room -= 1
         if self._room >= 0:
             why = "Its job is queued and nothing runs for it"
-            yield Create(launch, self._placing.place(launch), why)
+            yield Create(launch, self._placing.place(launch), why, after=previous_name(launch))
 
     def _cancelled(self, launch: Launch, seen: Seen | None) -> Iterator[Action]:
         if seen is None or not (seen.is_live or seen.is_left):

@@ -38,7 +38,8 @@ BY_REASON = {
     Reason.INIT_FAILED: Verdict(ENDING_UNKNOWN, "What must run before it failed"),
 }
 
-# The analyzer's own codes are in the design; 78 is a setting that is missing or wrong, 126 and 127 are the shell's.
+# The analyzer's own codes are in the design; 78 is a setting that is missing or wrong, 126 and 127 are the shell's, 128
+# the container runtime's.
 BY_EXIT_CODE = {
     0: Verdict(ENDING_UNKNOWN, "It ended well (exit code 0), but its result was never submitted"),
     65: Verdict(ENDING_BAD_INPUT, "The video cannot be analysed (exit code 65)"),
@@ -48,6 +49,7 @@ BY_EXIT_CODE = {
     78: Verdict(ENDING_IMAGE, "A setting of the analyzer is missing or wrong (exit code 78)"),
     126: Verdict(ENDING_IMAGE, "The analyzer cannot be executed (exit code 126)"),
     127: Verdict(ENDING_IMAGE, "The analyzer was not found (exit code 127)"),
+    128: Verdict(ENDING_IMAGE, "What the image holds cannot be started (exit code 128)"),
     137: Verdict(ENDING_OUT_OF_MEMORY, "It was killed, as happens when memory runs out (exit code 137)"),
 }
 

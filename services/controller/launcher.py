@@ -179,6 +179,11 @@ def name_of(launch: Launch) -> str:
     return _name(launch.job_id, str(launch.launch_no))
 
 
+def previous_name(launch: Launch) -> str:
+    """The name that the launch before ran under; empty for the first one."""
+    return _name(launch.job_id, str(launch.launch_no - 1)) if launch.launch_no > 1 else ""
+
+
 def labels_of(launch: Launch) -> dict[str, str]:
     """The labels that prove that something runs for this launch and is ours."""
     return {JOB_LABEL: launch.job_id, LAUNCH_LABEL: str(launch.launch_no)}

@@ -172,7 +172,7 @@ def seen_of(
     return Seen(
         **_known(job),
         phase=Phase.RUNNING if any(pod.phase == "Running" for pod in living) else Phase.PENDING,
-        placement_reason="; ".join(filter(None, (job.placement_reason, hold.words if hold else ""))),
+        placement_reason="; ".join(filter(None, (job.placement_reason, hold.words if hold else "", _silence(dead)))),
         hold=hold,
         is_deleting=job.is_deleting,
         dead_node=dead,
@@ -220,6 +220,10 @@ def _of_pod(pod: Pod, dead_nodes: Collection[str]) -> Seen:
         is_deleting=pod.is_deleting,
         dead_node=pod.node if pod.node in dead_nodes else "",
     )
+
+
+def _silence(dead_node: str) -> str:
+    return f"its node {dead_node} does not answer: nobody can say whether it runs" if dead_node else ""
 
 
 def _held(job: KubernetesJob, living: Sequence[Pod], refused: str) -> Hold | None:

@@ -196,8 +196,9 @@ class Reconciler:
 
     async def _perform(self, action: Action) -> None:
         match action:
-            case Create(launch, placement, why):
-                await self._create(launch, placement, why)
+            case Create(launch, placement, why, after):
+                if not await self._lives(after):
+                    await self._create(launch, placement, why)
             case Confirm(launch, seen):
                 await self._confirm(launch, seen)
             case End():
@@ -207,6 +208,11 @@ class Reconciler:
                 self._launcher.tell(seen, "DeletedByForce" if force else "Deleted", why)
             case Mark(seen, status):
                 await self._launcher.mark(seen, status)
+
+    async def _lives(self, name: str) -> bool:
+        """Whether something is at work under a name at this moment; what a dead node holds is not waited for."""
+        found = await self._launcher.look(name) if name else None
+        return found is not None and found.is_live and not found.dead_node
 
     async def _create(self, launch: Launch, placement: Placement, why: str) -> None:
         try:

@@ -1,7 +1,9 @@
 """The controller's program on a real Kubernetes, with the program `jobs` on a real PostgreSQL."""
 
+import contextlib
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ from crease.analysis.v1 import launch_pb2 as wire
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services import issuer
-from tests.kubernetes import Namespace
+from services.controller.crash import ON_THIS_MACHINE, CrashPoint
+from tests.kubernetes import Cluster, Namespace
 from tests.programs import Laptop, Program, lease, running
 
 pytestmark = pytest.mark.cluster
@@ -187,3 +190,176 @@ def test_a_job_with_our_labels_that_nobody_ever_launched_is_reported_and_deleted
     wait_for(lambda: '"event": "orphan"' in scene.controller.log.read_text())
     wait_for(lambda: [one["metadata"]["name"] for one in scene.namespace.jobs()] == [f"analysis-{job_id}-1"])
     assert scene.status(job_id) == "queued"
+
+
+# --- GPUs
+
+
+def have_gpus(cluster: Cluster, count: int) -> None:
+    """What a device plugin says of the node."""
+    patch = json.dumps({"status": {"capacity": {"nvidia.com/gpu": str(count)}}})
+    cluster.kubectl("patch", "node", "node", "--subresource=status", "--type=merge", "-p", patch)
+
+
+def accelerators(scene: Scene) -> list[str]:
+    return sorted(one["metadata"]["labels"]["crease.dev/accelerator"] for one in scene.namespace.jobs())
+
+
+def test_the_first_takes_the_gpu_and_the_second_the_cpu(idle: Scene) -> None:
+    """One is free, so one is taken; both run."""
+    have_gpus(idle.namespace.cluster, 1)
+    idle.controller.env = {**idle.controller.env, "CREASE_GPU_RESOURCE": "nvidia.com/gpu"}
+    with running(idle.controller):
+        first = idle.queue()
+        idle.started(f"analysis-{first}-1")
+        second = idle.queue()
+        idle.started(f"analysis-{second}-1")
+        assert accelerators(idle) == ["cpu", "gpu"]
+    have_gpus(idle.namespace.cluster, 0)
+
+
+def test_a_gpu_that_does_not_come_is_superseded_by_the_cpu_and_costs_no_try(idle: Scene) -> None:
+    """The launch for the GPU ends first and is deleted; the next runs on the CPU, and Explain says why."""
+    more = {"CREASE_GPU_RESOURCE": "nvidia.com/gpu", "CREASE_GPU_SCALES_UP": "true", "CREASE_GPU_WAIT_SECONDS": "2"}
+    idle.controller.env = {**idle.controller.env, **more}
+    with running(idle.controller):
+        job_id = idle.queue()
+        wait_for(lambda: accelerators(idle) == ["gpu"])
+        idle.started(f"analysis-{job_id}-2")
+        assert accelerators(idle) == ["cpu"]
+        explained = idle.explain(job_id)
+        assert "Insufficient nvidia.com/gpu" in explained.launches[0].ending_message
+        assert "since a GPU was waited for in vain" in explained.launches[1].placement_reason
+    assert idle.namespace.control.starts == [f"analysis-{job_id}-2"]
+
+
+# --- Deaths and outages
+
+
+def keep(program: Program, deaths: list[int], over: threading.Event) -> None:
+    """Starts the program again whenever it dies, without the crash, as Kubernetes does."""
+    while not over.wait(0.05):
+        died = program.process
+        if died is None or died.poll() is not None:
+            deaths.append(died.returncode if died else -9)
+            program.env = {**program.env, "CREASE_CRASH_AT": ""}
+            program.start()
+
+
+@contextlib.contextmanager
+def kept(program: Program, point: CrashPoint) -> Iterator[list[int]]:
+    """The program, which dies at the point once; its deaths."""
+    program.env = {**program.env, "CREASE_CRASH_AT": point.name}
+    deaths, over = list[int](), threading.Event()
+    with contextlib.suppress(AssertionError):
+        # It may die before it serves.
+        program.start()
+    keeper = threading.Thread(target=keep, args=(program, deaths, over))
+    keeper.start()
+    try:
+        yield deaths
+    finally:
+        over.set()
+        keeper.join()
+        program.kill()
+
+
+@pytest.mark.parametrize("point", sorted(set(CrashPoint) - ON_THIS_MACHINE), ids=lambda point: point.name)
+def test_killed_at_any_point_it_loses_nothing_and_creates_nothing_twice(idle: Scene, point: CrashPoint) -> None:
+    """Through a life that passes every point: one job reports and fails, one is cancelled, one is launched again."""
+    bad, unwanted, again = idle.queue(), idle.queue(), idle.queue()
+    with kept(idle.controller, point) as deaths:
+        idle.start(bad)
+        idle.started(f"analysis-{unwanted}-1")
+        idle.started(f"analysis-{again}-1")
+        idle.cancel(unwanted)
+        idle.namespace.finish(f"analysis-{bad}-1", 65)
+        idle.namespace.finish(f"analysis-{again}-1", 70)
+        idle.started(f"analysis-{again}-2")
+        idle.namespace.finish(f"analysis-{again}-2", 65)
+        finals = {bad: "failed", unwanted: "cancelled", again: "failed"}
+        wait_for(lambda: {job_id: idle.status(job_id) for job_id in finals} == finals, seconds=100)
+        wait_for(lambda: deaths, seconds=100)
+    assert deaths == [-9]
+    names = [f"analysis-{bad}-1", f"analysis-{unwanted}-1", f"analysis-{again}-1", f"analysis-{again}-2"]
+    assert sorted(idle.namespace.control.starts) == sorted(names)
+
+
+def test_two_leaders_at_once_create_one_kubernetes_job_for_each_launch(idle: Scene, tmp_path: Path) -> None:
+    """Safety does not rest on the Lease."""
+    idle.controller.env = {**idle.controller.env, "CREASE_LEADER_LEASE": ""}
+    other = Program("controller", idle.controller.env, tmp_path / "other.log")
+    with running(idle.controller), running(other):
+        names = [f"analysis-{idle.queue()}-1" for _ in range(8)]
+        wait_for(lambda: len(idle.namespace.control.starts) == 8)
+    assert sorted(idle.namespace.control.starts) == sorted(names)
+    assert len(idle.namespace.jobs()) == 8
+
+
+def test_the_next_replica_takes_over_when_the_leader_is_killed(idle: Scene, tmp_path: Path) -> None:
+    """After the Lease has run out; what the leader did stays."""
+    second = Program("controller", {**idle.controller.env, "CREASE_IDENTITY": "second"}, tmp_path / "second.log")
+    with running(idle.controller), running(second):
+        wait_for(lambda: '"event": "leads"' in idle.controller.log.read_text() + second.log.read_text())
+        leader = idle.controller if '"event": "leads"' in idle.controller.log.read_text() else second
+        first = idle.queue()
+        idle.started(f"analysis-{first}-1")
+        leader.kill()
+        after = idle.queue()
+        idle.started(f"analysis-{after}-1")
+    assert idle.namespace.control.starts == [f"analysis-{first}-1", f"analysis-{after}-1"]
+
+
+@pytest.mark.timeout(240)
+def test_the_api_server_is_away_for_a_minute_and_etcd_dies(scene: Scene) -> None:
+    """What ran runs on; what was queued meanwhile is launched once, as soon as both are back."""
+    before = scene.queue()
+    scene.started(f"analysis-{before}-1")
+    cluster = scene.namespace.cluster
+    cluster.sv("down", "kube-apiserver")
+    cluster.sv("kill", "kube-apiserver")
+    meanwhile = [scene.queue() for _ in range(3)]
+    time.sleep(60)
+    cluster.sv("up", "kube-apiserver")
+    for job_id in meanwhile:
+        scene.started(f"analysis-{job_id}-1")
+    cluster.sv("kill", "etcd")
+    after = scene.queue()
+    scene.started(f"analysis-{after}-1")
+    scene.namespace.finish(f"analysis-{before}-1", 65)
+    wait_for(lambda: scene.status(before) == "failed")
+    assert sorted(scene.namespace.control.starts) == sorted(f"analysis-{one}-1" for one in [before, *meanwhile, after])
+
+
+@pytest.mark.timeout(240)
+def test_jobs_is_away_for_a_minute(scene: Scene) -> None:
+    """Nothing is deleted for want of an answer; what ended meanwhile is told afterwards; nothing is launched again."""
+    ends, stays = scene.queue(), scene.queue()
+    for job_id in (ends, stays):
+        scene.started(f"analysis-{job_id}-1")
+    scene.jobs.kill()
+    scene.namespace.finish(f"analysis-{ends}-1", 65)
+    time.sleep(60)
+    scene.jobs.start()
+    wait_for(lambda: scene.status(ends) == "failed")
+    assert scene.failure(ends)[0] == "BAD_INPUT"
+    assert scene.status(stays) == "queued"
+    assert len(scene.namespace.pods()) == 2
+    assert len(scene.namespace.control.starts) == 2
+
+
+def test_a_silent_cluster_loses_its_launches_after_their_leases_and_another_takes_them(idle: Scene) -> None:
+    """Never before: a launch belongs to one cluster, and the lease of its pod is what `jobs` goes by."""
+    with running(idle.controller):
+        job_id = idle.queue()
+        begun = idle.start(job_id)
+    elsewhere = {"CREASE_CLUSTER": "elsewhere", "CREASE_LEADER_LEASE": "elsewhere"}
+    idle.controller.env = {**idle.controller.env, **elsewhere}
+    with running(idle.controller):
+        heartbeat = wire.HeartbeatRequest(job_id=job_id, launch_no=1, stage=job_pb2.STAGE_QUICK, progress=0.1)
+        held_until = time.monotonic() + 2
+        while time.monotonic() < held_until:
+            idle.launches.Heartbeat(heartbeat, metadata=lease(begun.lease))
+            time.sleep(0.2)
+        assert f"analysis-{job_id}-2" not in idle.namespace.control.starts
+        idle.started(f"analysis-{job_id}-2")
