@@ -253,14 +253,14 @@ def cannot() -> str:
     """Why there can be no cluster on this machine; empty where there can."""
     if os.geteuid() != 0:
         return "a cluster needs root: its node has namespaces and control groups of its own"
-    if not (_home() / "built").exists():
+    if not (home() / "built").exists():
         return "no cluster is installed: `make cluster` does that, with Go, in some minutes"
     if shutil.which("sv") is None:
         return "a cluster needs runit; tests/cluster/install brings it"
     return ""
 
 
-def _home() -> Path:
+def home() -> Path:
     return Path(os.environ.get("CREASE_CLUSTER_HOME", Path.home() / ".cache" / "crease-cluster"))
 
 
@@ -269,7 +269,7 @@ def cluster() -> Iterator[Cluster]:
     """Runs for as long as the block; the test is skipped, with the reason, where it cannot."""
     if reason := cannot():
         pytest.skip(reason)
-    made = Cluster(int(os.environ.get("CREASE_CLUSTER", "0")), _home())
+    made = Cluster(int(os.environ.get("CREASE_CLUSTER", "0")), home())
     subprocess.run([SCRIPTS / "down"], check=True)
     subprocess.run([SCRIPTS / "up"], check=True, capture_output=True)
     try:

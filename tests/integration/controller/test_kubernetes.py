@@ -109,17 +109,23 @@ def issuers(namespace: Namespace, laptop: Laptop, folder: Path) -> str:
 
 
 @pytest.fixture
-def scene(kubernetes_namespace: Namespace, jobs_env: dict[str, str], laptop: Laptop, tmp_path: Path) -> Iterator[Scene]:
-    env = jobs_env | {"CREASE_ISSUERS": issuers(kubernetes_namespace, laptop, tmp_path)}
-    jobs = Program("jobs", env, tmp_path / "jobs.log")
+def idle(kubernetes_namespace: Namespace, jobs_env: dict[str, str], laptop: Laptop, tmp_path: Path) -> Iterator[Scene]:
+    """Its controller is not started yet."""
+    more = {"CREASE_ISSUERS": issuers(kubernetes_namespace, laptop, tmp_path), "CREASE_CONFIRM_SECONDS": "1"}
+    jobs = Program("jobs", jobs_env | more | {"CREASE_LEASE_SECONDS": "20"}, tmp_path / "jobs.log")
     controller_env = kubernetes_namespace.env | {
         "CREASE_JOBS_ENDPOINT": jobs.endpoint,
         "CREASE_UPLOAD_ENDPOINT": "127.0.0.1:1",
         "CREASE_TOKEN_FILE": str(laptop.token_file("controller")),
     }
-    controller = Program("controller", controller_env, tmp_path / "controller.log")
-    with running(jobs), running(controller):
-        yield Scene(kubernetes_namespace, jobs, controller, laptop)
+    with running(jobs):
+        yield Scene(kubernetes_namespace, jobs, Program("controller", controller_env, tmp_path / "c.log"), laptop)
+
+
+@pytest.fixture
+def scene(idle: Scene) -> Iterator[Scene]:
+    with running(idle.controller):
+        yield idle
 
 
 def test_a_queued_job_becomes_one_kubernetes_job_whose_pod_proves_itself_and_reports(scene: Scene) -> None:

@@ -113,9 +113,8 @@ class World:
     # --- What happens to the world.
 
     def queue(self, n: int, _: int) -> None:
-        job_id = f"j{len(self.rows.launches) + len(self.rows.queued)}"
         if len(self.rows.queued) < 3:
-            self.rows.queued.append(job_id)
+            self.rows.queued.append(f"j{next(self.uids)}")
 
     def sync(self, n: int, _: int) -> None:
         one = self._controller(n)
@@ -144,6 +143,14 @@ class World:
             if m % 4 != 3:
                 self._perform(one, action, is_answered=m % 4 != 2)
 
+    def round(self, n: int, m: int) -> None:
+        """It gets through, whatever it knows."""
+        if m % 2:
+            self.sync(n, m)
+        self.look(n, m)
+        while self._controller(n).pending:
+            self.act(n, 0)
+
     def forget(self, n: int, _: int) -> None:
         """It is killed and starts again."""
         self.controllers[n % len(self.controllers)] = Controller(copy=list(self.things.values()))
@@ -162,7 +169,7 @@ class World:
             if code == 0:
                 self.rows.submit(seen)
             phase = Phase.FAILED if code else Phase.SUCCEEDED
-            self.things[seen.name] = replace(seen, phase=phase, exit_code=code, hold=None)
+            self.things[seen.name] = replace(seen, phase=phase, exit_code=code, hold=None, is_left=True)
 
     def vanish(self, n: int, _: int) -> None:
         """What is being deleted, or was deleted by hand, or is over, is gone."""
@@ -270,9 +277,11 @@ class World:
         raise AssertionError(f"not over: {self.rows} {self.things}")
 
 
-OPS = ("queue", "sync", "sync", "miss", "look", "look", "act", "act", "act", "act", "forget", "begin", "begin",
+OPS = ("queue", "sync", "miss", "look", "look", "act", "act", "act", "round", "round", "forget", "begin", "begin",
        "finish", "vanish", "lose_lease", "cancel", "gpu", "wait")  # fmt: skip
-HISTORIES = st.lists(st.tuples(st.sampled_from(OPS), st.integers(0, 5), st.integers(0, 11)), max_size=80)
+HISTORIES = st.lists(
+    st.tuples(st.sampled_from(OPS), st.integers(0, 5), st.integers(0, 11)), min_size=20, max_size=100
+)
 
 
 def lived(history: list[tuple[str, int, int]], controllers: int) -> None:
