@@ -106,7 +106,7 @@ class Release:
     def submit(self, video: str = "/samples/batter.mp4", count: int = 1, *more: str) -> list[str]:
         return [answer["job_id"] for answer in self.ask("submit", video, str(count), *more)]
 
-    def wait(self, *jobs: str, seconds: float = 240) -> list[Answer]:
+    def wait(self, *jobs: str, seconds: float = 600) -> list[Answer]:
         return self.ask("wait", str(seconds), *jobs, seconds=seconds)
 
     def job(self, job_id: str) -> Answer:

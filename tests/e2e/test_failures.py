@@ -21,7 +21,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy = target.add_stream_from_template(stream)
         packets = [packet for packet in source.demux(stream) if packet.dts is not None]
         length = (packets[-1].dts or 0) - (packets[0].dts or 0) + packets[0].duration
-        for turn in range(8):
+        for turn in range(3):
             source.seek(0)
             for packet in source.demux(stream):
                 if packet.dts is None or packet.pts is None:
