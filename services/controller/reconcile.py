@@ -80,6 +80,8 @@ class Reconciler:
         # Forgotten by a crash, which costs no more than waiting again.
         self._unwanted_since: dict[str, datetime] = {}
         self._orphans: dict[str, bool] = {}
+        # In this round. They run by now; that `jobs` knows it can wait until all of them do.
+        self._created: list[Confirm] = []
         self._woken = woken or asyncio.Event()
         self._under_way = asyncio.Semaphore(settings.parallel)
         self._stopped = False
@@ -131,9 +133,11 @@ class Reconciler:
     async def _round(self) -> None:
         try:
             actions = decide(await self._look(), self._settings.limits, self._launcher.now())
+            self._created = []
             answered = True
             for kind in ORDER:
-                answered &= await self._all(action for action in actions if isinstance(action, kind))
+                mine = [action for action in actions if isinstance(action, kind)]
+                answered &= await self._all([*mine, *self._created] if kind is Confirm else mine)
         except (grpc.RpcError, OSError, Unknown) as error:
             self._outage.goes_on(error)
         else:
@@ -223,7 +227,7 @@ class Reconciler:
         self._launcher.tell(seen, "Created", f"{why}. {seen.placement_reason}")
         # What has ended already is judged at the next look.
         if seen.is_live:
-            await self._confirm(launch, seen)
+            self._created.append(Confirm(launch, seen, "It was created"))
 
     async def _confirm(self, launch: Launch, seen: Seen) -> None:
         await self._jobs.confirm(launch, seen)

@@ -202,9 +202,10 @@ def test_a_job_with_our_labels_that_nobody_ever_launched_is_reported_and_deleted
 
 
 def have_gpus(cluster: Cluster, count: int) -> None:
-    """What a device plugin says of the node."""
+    """What a device plugin says of the node; it counts once the kubelet has taken it over."""
     patch = json.dumps({"status": {"capacity": {"nvidia.com/gpu": str(count)}}})
     cluster.kubectl("patch", "node", "node", "--subresource=status", "--type=merge", "-p", patch)
+    wait_for(lambda: cluster.get("node", "node")["status"]["allocatable"].get("nvidia.com/gpu") == str(count))
 
 
 def accelerators(scene: Scene) -> list[str]:
