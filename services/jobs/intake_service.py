@@ -3,12 +3,14 @@
 from typing import Any
 from uuid import uuid4
 
+from psycopg.types.json import Jsonb
+
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
 from services.auth import Person, Verifier
 from services.jobs import jobs, launches, messages, orders, rights, sessions, states
 from services.jobs.bell import Bell
-from services.jobs.database import Database
+from services.jobs.database import Connection, Database, Row
 from services.serving import Context, call
 
 # Only from these can an upload be completed; what comes later has it already.
@@ -40,9 +42,9 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
                 raise _wrong_state(job)
             moved = job["status"] in _OPEN
             if moved:
-                job = await jobs.move(connection, job, states.QUEUED, **_pinned(job, request))
+                job = await jobs.move(connection, job, states.QUEUED, last=True, **_pinned(job, request))
         if moved:
-            self._bell.ring()
+            self._bell.ring(job["id"])
         return job_pb2.ConfirmUploadResponse(job=messages.job(job), moved=moved)
 
     async def FailUpload(self, request: job_pb2.FailUploadRequest, context: Context) -> job_pb2.Job:
@@ -51,8 +53,8 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             if job["status"] not in _OPEN:
                 raise _wrong_state(job)
             why = {"failure_code": request.failure_code, "error_message": request.error_message}
-            job = await jobs.move(connection, job, states.FAILED, **why)
-        self._bell.ring()
+            job = await jobs.move(connection, job, states.FAILED, last=True, **why)
+        self._bell.ring(job["id"])
         return messages.job(job)
 
     async def AuthorizeLaunch(
@@ -70,12 +72,12 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             raise errors.Denied("crease-user must be a person's token", reason="CALLER_NOT_ALLOWED")
         return behind
 
-    async def _owned(self, connection: Any, job_id: str) -> jobs.Row:
+    async def _owned(self, connection: Connection, job_id: str) -> Row:
         """The job, locked, of the person behind the call."""
-        return await sessions.hold_job(connection, job_id, await self._person())
+        return await jobs.hold_for(connection, job_id, await self._person())
 
 
-def _wrong_state(job: jobs.Row) -> errors.Refused:
+def _wrong_state(job: Row) -> errors.Refused:
     return errors.Refused(f"Cannot complete upload for job in status: {job['status']}", reason="WRONG_STATE")
 
 
@@ -97,7 +99,7 @@ def _values(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any]
     }
 
 
-def _pinned(job: jobs.Row, request: job_pb2.ConfirmUploadRequest) -> dict[str, Any]:
+def _pinned(job: Row, request: job_pb2.ConfirmUploadRequest) -> dict[str, Any]:
     """The snapshot that every later read is held to. Results of another object don't outlive it."""
     values: dict[str, Any] = {
         "etag": request.etag,
@@ -106,5 +108,5 @@ def _pinned(job: jobs.Row, request: job_pb2.ConfirmUploadRequest) -> dict[str, A
         **jobs.afresh(job),
     }
     if request.etag != job["etag"]:
-        values |= {"results": None, "results_stage": None, "artifacts": []}
+        values |= {"results": None, "results_stage": None, "artifacts": Jsonb([])}
     return values

@@ -201,20 +201,28 @@ def test_a_job_with_our_labels_that_nobody_ever_launched_is_reported_and_deleted
 # --- GPUs
 
 
-def have_gpus(cluster: Cluster, count: int) -> None:
-    """What a device plugin says of the node; it counts once the kubelet has taken it over."""
+def set_gpus(cluster: Cluster, count: int) -> None:
     patch = json.dumps({"status": {"capacity": {"nvidia.com/gpu": str(count)}}})
     cluster.kubectl("patch", "node", "node", "--subresource=status", "--type=merge", "-p", patch)
+    # As after a device plugin's word: it counts once the kubelet has taken it over.
     wait_for(lambda: cluster.get("node", "node")["status"]["allocatable"].get("nvidia.com/gpu") == str(count))
+
+
+@pytest.fixture
+def gpu(kubernetes_cluster: Cluster) -> Iterator[None]:
+    """The node has one."""
+    set_gpus(kubernetes_cluster, 1)
+    yield
+    set_gpus(kubernetes_cluster, 0)
 
 
 def accelerators(scene: Scene) -> list[str]:
     return sorted(one["metadata"]["labels"]["crease.dev/accelerator"] for one in scene.namespace.jobs())
 
 
+@pytest.mark.usefixtures("gpu")
 def test_the_first_takes_the_gpu_and_the_second_the_cpu(idle: Scene) -> None:
     """One is free, so one is taken; both run."""
-    have_gpus(idle.namespace.cluster, 1)
     idle.controller.env = {**idle.controller.env, "CREASE_GPU_RESOURCE": "nvidia.com/gpu"}
     with running(idle.controller):
         first = idle.queue()
@@ -222,7 +230,6 @@ def test_the_first_takes_the_gpu_and_the_second_the_cpu(idle: Scene) -> None:
         second = idle.queue()
         idle.started(f"analysis-{second}-1")
         assert accelerators(idle) == ["cpu", "gpu"]
-    have_gpus(idle.namespace.cluster, 0)
 
 
 def test_a_gpu_that_does_not_come_is_superseded_by_the_cpu_and_costs_no_try(idle: Scene) -> None:
