@@ -16,6 +16,7 @@ import numpy as np
 from services.analyzer.measure import Measurements
 from services.analyzer.model import NAME
 from services.analyzer.probe import Video
+from services.analyzer.spent import by_stage
 from services.analyzer.viewing import Seen
 
 Results = dict[str, Any]
@@ -50,6 +51,7 @@ class Run:
             "accelerator": self.accelerator,
             "accelerator_reason": self.accelerator_reason,
             "seconds": {step: round(seconds, 3) for step, seconds in self.seconds.items()},
+            "cpu_seconds": {stage: round(seconds, 3) for stage, seconds in by_stage().items()},
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "versions": versions(),
         }

@@ -31,7 +31,9 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         async with self._database.transaction() as connection:
             session = await sessions.hold_for(connection, request.session_id, person)
             values |= {"id": uuid4(), "s3_key": jobs.video_key(session, uuid4())}
-            return messages.job(await jobs.create(connection, session, values))
+            job = await jobs.create(connection, session, values)
+        self._bell.ring(job["id"])
+        return messages.job(job)
 
     async def ConfirmUpload(
         self, request: job_pb2.ConfirmUploadRequest, context: Context

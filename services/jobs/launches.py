@@ -42,12 +42,25 @@ def lease_lost() -> errors.Denied:
 
 
 async def offer(
-    connection: Connection, cluster: str, capacity: int, confirm_seconds: float, limits: turns.Limits
+    connection: Connection,
+    cluster: str,
+    capacity: int,
+    confirm_seconds: float,
+    limits: turns.Limits,
+    *,
+    last: bool = False,
 ) -> list[Row]:
-    """Up to `capacity` launches to run: first those never confirmed, under the same number, then new ones."""
+    """Up to `capacity` launches to run: first those never confirmed, under the same number, then new ones.
+
+    last: the transaction may be committed with the last of them.
+    """
     again = await connection.rows(_OFFER_AGAIN, cluster=cluster, limit=capacity, confirm_seconds=confirm_seconds)
     offered: list[Row] = [*again]
-    while opened := await turns.open_next(connection, cluster, capacity - len(offered), limits):
+    while wanted := capacity - len(offered):
+        # Of one it is known beforehand that no more are looked for after it.
+        opened = await turns.open_next(connection, cluster, wanted, limits, last=last and wanted == 1)
+        if not opened:
+            break
         offered += opened
     return offered
 

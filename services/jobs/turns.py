@@ -38,7 +38,9 @@ class Open:
     of_owner: int
 
 
-async def open_next(connection: Connection, cluster: str, most: int, limits: Limits) -> list[DictRow]:
+async def open_next(
+    connection: Connection, cluster: str, most: int, limits: Limits, *, last: bool = False
+) -> list[DictRow]:
     """Opens launches for up to `most`, at most ROUND, of the queued jobs that have none, whose turn it is.
 
     Fewer does not mean that no more wait. None: there is nothing to open now.
@@ -51,7 +53,7 @@ async def open_next(connection: Connection, cluster: str, most: int, limits: Lim
         return []
     take = min(most, ROUND)
     limit = limits.of_owner or 2**31 - 1
-    return await connection.rows(_OPEN_NEXT, cluster=cluster, take=take, look=take + SPARE, limit=limit)
+    return await connection.rows(_OPEN_NEXT, last=last, cluster=cluster, take=take, look=take + SPARE, limit=limit)
 
 
 async def opened(connection: Connection, owner: str) -> Open:
