@@ -10,7 +10,7 @@ from tests.e2e.cluster import Answer, Release, run, until
 @pytest.fixture(scope="module")
 def release() -> Iterator[Release]:
     """A release of this file's own: it is upgraded, rolled back and uninstalled."""
-    made = Release("tour", values={"analyzer.capacity": "20"})
+    made = Release("tour", values={"analyzer.capacity": "20", "analyzer.cpu": "20m"})
     made.create_namespace()
     try:
         made.install()
