@@ -13,13 +13,13 @@ PIP := -q --disable-pip-version-check --require-hashes
 export MEDIAPIPE_POSE_MODEL_PATH ?= $(CURDIR)/$(MODEL)
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: setup ## analyse the sample video through every real part; the report is demo/report.html
 	$(VENV)/bin/crease demo samples/batter.mp4 --out demo
 
 test: setup ## the tests, in under 5 minutes
-	$(PYTHON) -m pytest -m "not prove and not cluster"
+	$(PYTHON) -m pytest -m "not prove and not cluster and not e2e"
 
 prove: setup proof-tools ## the longer proofs
 	$(PYTHON) -m pytest -m prove
@@ -27,6 +27,17 @@ prove: setup proof-tools ## the longer proofs
 cluster: setup ## the proofs on a real Kubernetes, as root; the first time it builds one, which takes minutes
 	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then tests/cluster/install; fi
 	$(PYTHON) -m pytest -m cluster
+
+images: ## build the images with docker, podman or buildah, and say how large they are
+	scripts/images $(NAME)
+
+chart: setup ## lint and package the chart (build/chart), and write what its tests expect
+	$(PYTHON) -m tests.chart.chart
+	$(VENV)/bin/helm lint deploy/helm/crease --values deploy/helm/crease/ci/laptop-values.yaml --quiet
+	$(VENV)/bin/helm package deploy/helm/crease --destination build/chart
+
+e2e: setup ## the whole product on a real Kubernetes: images, chart, videos, faults; logs of what failed are in build/e2e
+	tests/e2e/run
 
 bench: setup ## speed and memory: all figures, or one program's with NAME=jobs
 	$(PYTHON) -m bench $(NAME)
@@ -54,6 +65,7 @@ lock: setup ## pin the dependency groups of pyproject.toml by hash
 	$(LOCK) --group dev -o locks/dev.txt
 	for group in upload jobs relay controller analyzer cli; do $(LOCK) --group $$group -c locks/dev.txt -o locks/$$group.txt; done
 	$(LOCK) --group ministack -o locks/ministack.txt
+	$(LOCK) --group trial -c locks/ministack.txt -o locks/trial.txt
 	$(LOCK) --no-deps --group model -o locks/model.txt
 
 setup: system $(VENV)/.done .venv-ministack/.done $(MODEL)

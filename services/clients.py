@@ -1,8 +1,13 @@
-"""How our programs call each other: one channel a peer, and the reading of what a refusal says."""
+"""How our programs call each other: one channel a peer, and the reading of what a refusal says.
+
+A peer is `host:port` in the clear, or `https://host:port` by TLS; whose certificates are believed is gRPC's own
+setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
+"""
 
 from typing import Any
 
 import grpc
+import grpc.aio
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
@@ -14,6 +19,31 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_time_ms", 20000),
     ("grpc.keepalive_timeout_ms", 10000),
 ]
+
+
+def open_channel(endpoint: str) -> grpc.Channel:
+    """A channel for threads."""
+    target, is_tls, options = _parse(endpoint)
+    if is_tls:
+        return grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
+    return grpc.insecure_channel(target, options)
+
+
+def open_aio_channel(endpoint: str) -> grpc.aio.Channel:
+    """A channel for asyncio."""
+    target, is_tls, options = _parse(endpoint)
+    if is_tls:
+        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options)
+    return grpc.aio.insecure_channel(target, options)
+
+
+def _parse(endpoint: str) -> tuple[str, bool, list[tuple[str, Any]]]:
+    target = endpoint.removeprefix("https://").removeprefix("http://")
+    options = list(CHANNEL_OPTIONS)
+    # No proxy of the environment gets between us and a peer on this machine.
+    if target.startswith(("127.0.0.1:", "localhost:")):
+        options.append(("grpc.enable_http_proxy", 0))
+    return target, endpoint.startswith("https://"), options
 
 
 def reason(error: grpc.RpcError) -> str:

@@ -19,8 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import grpc
-
 from crease.analysis.v1.launch_pb2 import Ending, StartLaunchResponse
 from crease.jobs.v1.job_pb2 import Accelerator as Wanted
 from crease.jobs.v1.job_pb2 import Artifact, Job, Stage
@@ -31,7 +29,7 @@ from services.analyzer.results import row_copy
 from services.analyzer.settings import Accelerator, WorkerSettings
 from services.analyzer.spent import spending
 from services.analyzer.transfer import Transfer
-from services.clients import CHANNEL_OPTIONS
+from services.clients import open_channel
 from services.logs import Logger, configure
 
 if TYPE_CHECKING:
@@ -176,8 +174,8 @@ def _give_up(launch: Launch, fault: Fault, log: Logger) -> int:
 @contextmanager
 def _launch(job_id: str, number: int, settings: WorkerSettings) -> Iterator[Launch]:
     with (
-        grpc.insecure_channel(settings.jobs_endpoint, options=CHANNEL_OPTIONS) as jobs,
-        grpc.insecure_channel(settings.upload_endpoint, options=CHANNEL_OPTIONS) as upload,
+        open_channel(settings.jobs_endpoint) as jobs,
+        open_channel(settings.upload_endpoint) as upload,
     ):
         yield Launch(
             job_id,

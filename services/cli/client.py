@@ -13,9 +13,9 @@ from crease.jobs.v1 import job_pb2_grpc, session_pb2_grpc
 from crease.upload.v1 import upload_pb2_grpc
 from services import auth, clients
 from services.cli import laptop
-from services.cli.channels import open_channel
 from services.cli.laptop import Client, Laptop
 from services.cli.trouble import AWAY, USAGE, Trouble
+from services.clients import open_channel
 
 CALL_SECONDS = 20.0
 # How long a service may stay away, its restart included, before we give up.

@@ -15,10 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services import issuer
 from services.cli import laptop, needs, postgres, s3
-from services.cli.channels import open_channel
 from services.cli.laptop import Client, Laptop
 from services.cli.tree import Program, Tree
 from services.cli.trouble import USAGE, Trouble
+from services.clients import open_channel
 
 BUCKET = "crease-videos"
 # On a laptop nobody waits for the last calls of others.

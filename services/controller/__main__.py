@@ -5,11 +5,9 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import grpc.aio
-
 from services import logs
 from services.auth import Caller, Verifier
-from services.clients import CHANNEL_OPTIONS
+from services.clients import open_aio_channel
 from services.controller.cluster import kubernetes
 from services.controller.jobs import Jobs
 from services.controller.local import LocalLauncher
@@ -29,7 +27,7 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
     """Serves health and reconciles side by side; if one breaks, both end."""
     edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
     async with (
-        grpc.aio.insecure_channel(settings.jobs_endpoint, options=CHANNEL_OPTIONS) as channel,
+        open_aio_channel(settings.jobs_endpoint) as channel,
         _reconciler(settings, Jobs(channel, settings.token_file, settings.cluster), log) as reconciler,
         asyncio.TaskGroup() as group,
     ):

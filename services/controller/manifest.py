@@ -27,6 +27,7 @@ MANAGER = "crease-controller"
 
 CONTAINER = "analyzer"
 TOKEN_FOLDER = "/var/run/secrets/crease.dev"  # noqa: S105 (a folder)
+CA_FOLDER = "/var/run/secrets/ca"
 SCRATCH = "/tmp"  # noqa: S108 (the pod's own)
 
 Manifest = dict[str, Any]
@@ -122,6 +123,7 @@ def _pod(launch: Launch, placement: Placement, settings: KubernetesSettings) -> 
         "priorityClassName": settings.priority_class,
         "runtimeClassName": settings.runtime_class,
     }
+    authority = settings.analyzer_ca_config_map
     return {
         "restartPolicy": "Never",
         "serviceAccountName": settings.analyzer_service_account,
@@ -140,6 +142,7 @@ def _pod(launch: Launch, placement: Placement, settings: KubernetesSettings) -> 
         "volumes": [
             {"name": "scratch", "emptyDir": {"sizeLimit": settings.analyzer_scratch}},
             {"name": "token", "projected": {"defaultMode": 0o440, "sources": [_token(settings)]}},
+            *([{"name": "ca", "configMap": {"name": authority}}] if authority else []),
         ],
         **{key: value for key, value in chosen.items() if value},
     }
@@ -172,6 +175,7 @@ def _container(launch: Launch, placement: Placement, settings: KubernetesSetting
         "volumeMounts": [
             {"name": "scratch", "mountPath": SCRATCH},
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
+            *([{"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}] if settings.analyzer_ca_config_map else []),
         ],
         # What it said last, where it left no word of its own: `kubectl describe` shows it.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -181,14 +185,19 @@ def _container(launch: Launch, placement: Placement, settings: KubernetesSetting
 def _environment(placement: Placement, settings: KubernetesSettings) -> dict[str, str]:
     # On a GPU's node the analyzer tries the GPU and falls back by itself; elsewhere it need not try.
     accelerator = "auto" if placement.on == ACCELERATOR_GPU else "cpu"
-    return settings.analyzer_environment | {
-        "CREASE_JOBS_ENDPOINT": settings.jobs_endpoint,
-        "CREASE_UPLOAD_ENDPOINT": settings.upload_endpoint,
-        "CREASE_TOKEN_FILE": f"{TOKEN_FOLDER}/token",
-        "CREASE_ACCELERATOR": accelerator,
-        "HOME": SCRATCH,
-        "TMPDIR": SCRATCH,
-    }
+    authority = {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": f"{CA_FOLDER}/ca.crt"} if settings.analyzer_ca_config_map else {}
+    return (
+        settings.analyzer_environment
+        | authority
+        | {
+            "CREASE_JOBS_ENDPOINT": settings.jobs_endpoint,
+            "CREASE_UPLOAD_ENDPOINT": settings.upload_endpoint,
+            "CREASE_TOKEN_FILE": f"{TOKEN_FOLDER}/token",
+            "CREASE_ACCELERATOR": accelerator,
+            "HOME": SCRATCH,
+            "TMPDIR": SCRATCH,
+        }
+    )
 
 
 def _resources(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:

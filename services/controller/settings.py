@@ -156,6 +156,8 @@ class KubernetesSettings(Settings):
     analyzer_service_account: LabelValue = "crease-analyzer"
     # Of the token by which a pod proves itself to `jobs`. It is read once, at the start, and renewed meanwhile.
     analyzer_token_seconds: Annotated[int, Field(ge=600, le=86400)] = 3600
+    # A ConfigMap with ca.crt, the authority that the analyzer believes at https://… endpoints. Empty: public ones.
+    analyzer_ca_config_map: str = ""
     # Given to the analyzer as they are; nothing secret belongs here.
     analyzer_environment: Map = Field(default_factory=dict)
     # The user and the group; not root.

@@ -2,12 +2,10 @@
 
 import asyncio
 
-import grpc.aio
-
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import logs
 from services.auth import Verifier
-from services.clients import CHANNEL_OPTIONS
+from services.clients import open_aio_channel
 from services.rights import Rights
 from services.serving import Edge, serve
 from services.upload import rights
@@ -24,7 +22,7 @@ async def run(settings: UploadSettings) -> None:
     log = logs.configure("upload", settings.log_level)
     edge = Edge(Verifier(settings.issuers, settings.audience), Rights(rights.TABLE, [SERVICE]), translate, log)
     storage = Storage(settings)
-    async with grpc.aio.insecure_channel(settings.jobs_endpoint, options=CHANNEL_OPTIONS) as channel:
+    async with open_aio_channel(settings.jobs_endpoint) as channel:
         jobs = Jobs(channel, settings.token_file, settings.jobs_timeout_seconds)
         service = UploadService(jobs, storage, settings, log)
         try:

@@ -30,6 +30,7 @@ PLAIN: dict[str, Any] = {
 EVERYTHING = PLAIN | {
     "image_pull_policy": "Always", "image_pull_secrets": '["registry"]', "analyzer_service_account": "analyzer",
     "analyzer_command": ("python", "-m", "services.analyzer"), "analyzer_environment": '{"LANG": "C.UTF-8"}',
+    "analyzer_ca_config_map": "company-ca",
     "analyzer_user": 10001, "analyzer_cpu": "500m", "analyzer_cpu_limit": "2", "analyzer_memory": "1.5Gi",
     "analyzer_scratch": "6Gi", "priority_class": "batch", "runtime_class": "nvidia", "queue_name": "analyses",
     "pod_annotations": '{"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}',

