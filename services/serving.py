@@ -174,15 +174,20 @@ def _name(caller: Caller | None) -> str:
 
 
 async def serve(
-    settings: ServerSettings, edge: Edge, add: Callable[[grpc.aio.Server], None], services: tuple[str, ...], log: Logger
+    settings: ServerSettings,
+    edge: Edge,
+    add: Callable[[grpc.aio.Server], None],
+    services: tuple[str, ...],
+    log: Logger,
+    checks: health.aio.HealthServicer | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT; then says NOT_SERVING, lets running calls finish and returns.
 
-    `add` registers the servicers; `services` are their full names.
+    `add` registers the servicers; `services` are their full names; `checks` is for who has more to say of their health.
     """
     server = grpc.aio.server(interceptors=[edge], options=OPTIONS)
     add(server)
-    checks = health.aio.HealthServicer()
+    checks = checks or health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     port = _bind(server, settings)

@@ -6,7 +6,7 @@ from uuid import uuid4
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
 from services.auth import Person, Verifier
-from services.jobs import jobs, launches, messages, orders, rights, sessions, states
+from services.jobs import cancelling, jobs, launches, messages, orders, quotas, rights, sessions, states
 from services.jobs.bell import Bell
 from services.jobs.database import Database
 from services.serving import Context, call
@@ -16,20 +16,25 @@ _OPEN = (states.AWAITING_UPLOAD, states.FAILED)
 
 
 class IntakeService(job_pb2_grpc.IntakeServiceServicer):
-    def __init__(self, database: Database, verifier: Verifier, bell: Bell, *, deep_enabled: bool) -> None:
+    def __init__(
+        self, database: Database, verifier: Verifier, bell: Bell, allowed: quotas.Quotas, *, deep_enabled: bool
+    ) -> None:
         self._database = database
         self._verifier = verifier
         self._bell = bell
+        self._quotas = allowed
         self._deep_enabled = deep_enabled
 
     async def CreateJob(self, request: job_pb2.CreateJobRequest, context: Context) -> job_pb2.Job:
-        person = await self._person()
+        person = await person_behind(self._verifier)
         rights.check_uploader(person)
         values = _values(request, person) | {"deep_enabled": self._deep_enabled}
         async with self._database.transaction() as connection:
             session = await sessions.hold_for(connection, request.session_id, person)
             values |= {"id": uuid4(), "s3_key": jobs.video_key(session, uuid4())}
-            return messages.job(await jobs.create(connection, session, values))
+            job = await jobs.create(connection, session, values)
+            await quotas.check(connection, job, self._quotas)
+        return messages.job(job)
 
     async def ConfirmUpload(
         self, request: job_pb2.ConfirmUploadRequest, context: Context
@@ -40,6 +45,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
                 raise _wrong_state(job)
             moved = job["status"] in _OPEN
             if moved:
+                jobs.check_open(job)
                 job = await jobs.move(connection, job, states.QUEUED, **_pinned(job, request))
         if moved:
             self._bell.ring()
@@ -55,6 +61,25 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         self._bell.ring()
         return messages.job(job)
 
+    async def RecordMultipart(self, request: job_pb2.RecordMultipartRequest, context: Context) -> job_pb2.Job:
+        async with self._database.transaction() as connection:
+            job = await self._owned(connection, request.job_id)
+            jobs.check_open(job)
+            if job["etag"]:
+                raise _wrong_state(job)
+            if job["upload_id"] == request.instead_of:
+                job = await jobs.record_multipart(connection, job, request.upload_id)
+        return messages.job(job)
+
+    async def AbandonUpload(self, request: job_pb2.AbandonUploadRequest, context: Context) -> job_pb2.Job:
+        async with self._database.transaction() as connection:
+            job = await self._owned(connection, request.job_id)
+            if job["etag"] or job["status"] not in (*_OPEN, states.CANCELLED):
+                raise errors.Refused(f"Cannot abort upload for job in status: {job['status']}", reason="WRONG_STATE")
+            job = await cancelling.cancel(connection, job)
+        self._bell.ring()
+        return messages.job(job)
+
     async def AuthorizeLaunch(
         self, request: job_pb2.AuthorizeLaunchRequest, context: Context
     ) -> job_pb2.AuthorizeLaunchResponse:
@@ -63,16 +88,17 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         prefix = jobs.artifact_prefix(job, launch["launch_no"])
         return job_pb2.AuthorizeLaunchResponse(video=messages.video(job), artifact_prefix=prefix)
 
-    async def _person(self) -> Person:
-        """The person for whom `upload` calls: it shows their own token, so that it can't invent one."""
-        behind = await self._verifier.verify(call.get().metadata.get("crease-user", ""))
-        if not isinstance(behind, Person):
-            raise errors.Denied("crease-user must be a person's token", reason="CALLER_NOT_ALLOWED")
-        return behind
-
     async def _owned(self, connection: Any, job_id: str) -> jobs.Row:
         """The job, locked, of the person behind the call."""
-        return await sessions.hold_job(connection, job_id, await self._person())
+        return await sessions.hold_job(connection, job_id, await person_behind(self._verifier))
+
+
+async def person_behind(verifier: Verifier) -> Person:
+    """The person for whom `upload` calls: it shows their own token, so that it can't invent one."""
+    behind = await verifier.verify(call.get().metadata.get("crease-user", ""))
+    if not isinstance(behind, Person):
+        raise errors.Denied("crease-user must be a person's token", reason="CALLER_NOT_ALLOWED")
+    return behind
 
 
 def _wrong_state(job: jobs.Row) -> errors.Refused:
@@ -92,6 +118,7 @@ def _values(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any]
         "content_type": request.content_type,
         "content_length": request.content_length,
         "sha256": request.sha256,
+        "part_bytes": request.part_bytes,
         "created_by": person.subject,
         "request_id": orders.request_id(request.request_id),
     }
@@ -103,6 +130,9 @@ def _pinned(job: jobs.Row, request: job_pb2.ConfirmUploadRequest) -> dict[str, A
         "etag": request.etag,
         "version_id": request.version_id,
         "content_length": request.content_length,
+        "parts_sha256": request.parts_sha256,
+        "upload_id": "",
+        "sweep_at": None,
         **jobs.afresh(job),
     }
     if request.etag != job["etag"]:

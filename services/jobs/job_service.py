@@ -5,12 +5,25 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
+from google.protobuf import empty_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
 from services.auth import Person
-from services.jobs import cancelling, comparison, jobs, launches, messages, orders, rights, sessions, states, turns
+from services.jobs import (
+    cancelling,
+    comparison,
+    jobs,
+    launches,
+    messages,
+    orders,
+    rights,
+    rubbish,
+    sessions,
+    states,
+    turns,
+)
 from services.jobs.bell import Bell
 from services.jobs.database import Database, parse_id
 from services.jobs.explain import Room, explain
@@ -84,6 +97,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             job = await jobs.create_again(connection, session, source, asked)
         self._bell.ring()
         return messages.job(job)
+
+    async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> empty_pb2.Empty:
+        async with self._database.transaction() as connection:
+            await rubbish.delete(connection, await sessions.hold_job(connection, request.job_id, caller_as(Person)))
+        self._bell.ring()
+        return empty_pb2.Empty()
 
     async def CompareJobs(self, request: job_pb2.CompareJobsRequest, context: Context) -> job_pb2.CompareJobsResponse:
         _check_compared(request.job_ids)

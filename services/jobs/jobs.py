@@ -33,7 +33,7 @@ async def get(connection: AsyncConnection, job_id: str | UUID, *, lock: bool = F
 async def get_for(connection: AsyncConnection, job_id: str, person: Person) -> Row:
     """One job that a person may see. Raises NotFound, Denied."""
     owner = (sessions.c.owner_type, sessions.c.owner_id)
-    living = sessions.c.deleted_at.is_(None)
+    living = sessions.c.deleted_at.is_(None) & jobs.c.deleted_at.is_(None)
     statement = sa.select(jobs, *owner).join(sessions).where(jobs.c.id == parse_id(job_id), living)
     row = (await connection.execute(statement)).mappings().one_or_none()
     if row is None:
@@ -75,6 +75,15 @@ def check_verified(job: Row) -> None:
         raise errors.Refused(message, reason="UPLOAD_NOT_VERIFIED")
 
 
+def check_open(job: Row) -> None:
+    """Raises Refused for a job that waits for no video."""
+    if job["status"] not in (states.AWAITING_UPLOAD, states.FAILED):
+        raise errors.Refused(f"Cannot complete upload for job in status: {job['status']}", reason="WRONG_STATE")
+    if job["cleared_at"] is not None:
+        message = "The upload was given up and what came of it was cleared away: initiate another"
+        raise errors.Refused(message, reason="UPLOAD_CLEARED")
+
+
 _UPLOAD = ("sample_fps", "include_frames", "accelerator", "athlete_box", "content_type", "content_length", "sha256")
 _REANALYSIS = ("sample_fps", "include_frames", "accelerator")
 
@@ -90,7 +99,9 @@ async def create(connection: AsyncConnection, session: Row, values: dict[str, An
 async def create_again(connection: AsyncConnection, session: Row, source: Row, values: dict[str, Any]) -> Row:
     """Adds a queued job on the pinned video of another, or finds the one made with the same request_id, as `create`."""
     pinned = ("s3_bucket", "s3_key", "content_type", "content_length", "etag", "version_id", "sha256")
-    copied = {name: source[name] for name in (*pinned, "athlete_box", *_REANALYSIS)} | {"source_job_id": source["id"]}
+    in_parts = ("part_bytes", "parts_sha256")
+    names = (*pinned, *in_parts, "athlete_box", *_REANALYSIS)
+    copied = {name: source[name] for name in names} | {"source_job_id": source["id"]}
     return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS)
 
 
@@ -110,7 +121,16 @@ async def _create(
     row = (await connection.execute(sa.select(jobs).where(again))).mappings().one()
     if row["session_id"] != session["id"] or any(row[name] != values[name] for name in ("source_job_id", *same)):
         raise errors.Exists("request_id was used for another job", reason="REQUEST_ID_REUSED")
+    if row["deleted_at"] is not None or row["cleared_at"] is not None:
+        message = "The job of this request_id was given up or deleted: use another request_id"
+        raise errors.Refused(message, reason="UPLOAD_CLEARED")
     return row
+
+
+async def record_multipart(connection: AsyncConnection, job: Row, upload_id: str) -> Row:
+    """Notes which upload in parts brings the video of a job whose row is held."""
+    statement = sa.update(jobs).where(jobs.c.id == job["id"]).values(upload_id=upload_id).returning(*jobs.c)
+    return (await connection.execute(statement)).mappings().one()
 
 
 def video_key(session: Row, video_id: UUID) -> str:
@@ -134,7 +154,7 @@ async def list_for(
     Raises Invalid for a page size or a token that is none of this filter.
     """
     columns = [column for column in jobs.c if column.name != "results"]
-    statement = sa.select(*columns).join(sessions).where(rights.sees(person))
+    statement = sa.select(*columns).join(sessions).where(rights.sees(person), jobs.c.deleted_at.is_(None))
     if session_id:
         statement = statement.where(jobs.c.session_id == parse_id(session_id))
     if status:

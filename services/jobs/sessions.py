@@ -107,7 +107,8 @@ async def update(connection: AsyncConnection, session: Row, values: dict[str, An
 
 async def delete(connection: AsyncConnection, session: Row) -> None:
     """Deletes a session that is locked, with its jobs. Raises Refused while one of them is queued or runs."""
-    owned = sa.select(jobs).where(jobs.c.session_id == session["id"]).order_by(jobs.c.id).with_for_update()
+    owned_by = jobs.c.session_id == session["id"]
+    owned = sa.select(jobs).where(owned_by).order_by(jobs.c.id).with_for_update()
     rows = list((await connection.execute(owned)).mappings())
     if any(row["status"] in states.LAUNCHED for row in rows):
         message = "The session has an analysis that is queued or running: cancel it first, or wait"
@@ -115,6 +116,7 @@ async def delete(connection: AsyncConnection, session: Row) -> None:
     for row in rows:
         if row["status"] == states.AWAITING_UPLOAD:
             await job_rows.move(connection, row, states.CANCELLED)
+    await connection.execute(sa.update(jobs).where(owned_by, jobs.c.deleted_at.is_(None)).values(deleted_at=_now))
     await connection.execute(sa.update(sessions).where(sessions.c.id == session["id"]).values(deleted_at=_now))
 
 
@@ -125,7 +127,10 @@ async def hold_job(connection: AsyncConnection, job_id: str, person: Person) -> 
         await hold(connection, job["session_id"])
     except errors.NotFound:
         raise errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND") from None
-    return await job_rows.get(connection, job["id"], lock=True)
+    job = await job_rows.get(connection, job["id"], lock=True)
+    if job["deleted_at"] is not None:
+        raise errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND")
+    return job
 
 
 async def status(connection: AsyncConnection, session_id: UUID) -> str:
@@ -140,7 +145,7 @@ async def statuses(connection: AsyncConnection, session_ids: Iterable[UUID]) -> 
     statement = (
         sa.select(jobs.c.session_id, jobs.c.status)
         .distinct(jobs.c.session_id)
-        .where(jobs.c.session_id.in_(ids), jobs.c.status.in_(_SHOWS))
+        .where(jobs.c.session_id.in_(ids), jobs.c.status.in_(_SHOWS), jobs.c.deleted_at.is_(None))
         .order_by(jobs.c.session_id, rank, jobs.c.created_at.desc())
     )
     rows = (await connection.execute(statement)).all()
