@@ -48,6 +48,14 @@ class Item:
     content_length: int = 0
 
 
+@dataclass(frozen=True)
+class Page:
+    """Some of a list; `last` is None where it ends."""
+
+    items: list[Item]
+    last: Item | None
+
+
 class Storage:
     """Methods raise Away where S3 is away or slow, and Broken where it refuses us."""
 
@@ -161,7 +169,9 @@ class Storage:
 
         Done when S3 lists none. What was deleted stays deleted where it breaks off: call again.
         """
-        uploads = await self._empty(lambda: self._uploads(bucket, prefix), lambda items: self._abort(bucket, items))
+        uploads = await self._empty(
+            lambda: self._uploads(bucket, prefix, Item("")).items, lambda items: self._abort(bucket, items)
+        )
         return uploads + await self._empty(
             lambda: self._versions(bucket, prefix), lambda items: self._delete(bucket, items)
         )
@@ -172,19 +182,19 @@ class Storage:
 
     async def objects(self, bucket: str, prefix: str) -> AsyncIterator[Item]:
         """All objects under a prefix, in the order of the keys' bytes."""
-        after = ""
-        while page := await self._ask(functools.partial(self._objects, bucket, prefix, after)):
-            for item in page:
+        page = Page([], Item(""))
+        while page.last is not None:
+            page = await self._ask(functools.partial(self._objects, bucket, prefix, page.last))
+            for item in page.items:
                 yield item
-            after = page[-1].key
 
     async def uploads(self, bucket: str, prefix: str) -> AsyncIterator[Item]:
         """All unfinished uploads in parts under a prefix, in the order of the keys' bytes."""
-        after = None
-        while page := await self._ask(functools.partial(self._uploads, bucket, prefix, after)):
-            for item in page:
+        page = Page([], Item(""))
+        while page.last is not None:
+            page = await self._ask(functools.partial(self._uploads, bucket, prefix, page.last))
+            for item in page.items:
                 yield item
-            after = page[-1]
 
     async def is_there(self) -> bool:
         """Whether S3 answers at all; what it answers is nobody's health but its operator's."""
@@ -200,14 +210,16 @@ class Storage:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._signing.shutdown(wait=False, cancel_futures=True)
 
-    def _objects(self, bucket: str, prefix: str, after: str) -> list[Item]:
-        reply = self._client.list_objects_v2(Bucket=bucket, Prefix=prefix, StartAfter=after, **self._owner)
-        return [Item(found["Key"], content_length=found["Size"]) for found in reply.get("Contents", [])]
+    def _objects(self, bucket: str, prefix: str, after: Item) -> Page:
+        reply = self._client.list_objects_v2(Bucket=bucket, Prefix=prefix, StartAfter=after.key, **self._owner)
+        items = [Item(found["Key"], content_length=found["Size"]) for found in reply.get("Contents", [])]
+        return Page(items, items[-1] if items and reply["IsTruncated"] else None)
 
-    def _uploads(self, bucket: str, prefix: str, after: Item | None = None) -> list[Item]:
-        marker: Params = {"KeyMarker": after.key, "UploadIdMarker": after.name} if after else {}
+    def _uploads(self, bucket: str, prefix: str, after: Item) -> Page:
+        marker: Params = {"KeyMarker": after.key, "UploadIdMarker": after.name} if after.key else {}
         reply = self._client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, **marker, **self._owner)
-        return [Item(found["Key"], found["UploadId"]) for found in reply.get("Uploads", [])]
+        items = [Item(found["Key"], found["UploadId"]) for found in reply.get("Uploads", [])]
+        return Page(items, items[-1] if items and reply["IsTruncated"] else None)
 
     def _versions(self, bucket: str, prefix: str) -> list[Item]:
         reply = self._client.list_object_versions(Bucket=bucket, Prefix=prefix, **self._owner)
