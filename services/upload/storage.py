@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
@@ -31,8 +32,8 @@ Result = TypeVar("Result")
 Params = dict[str, Any]
 Operation = Literal["put_object", "get_object", "upload_part"]
 
-# All that a call to S3 can end in, beside its answer; OSError is a line that broke while a body was read.
-TROUBLES = (BotoCoreError, ClientError, TimeoutError, OSError)
+# All that a call to S3 can end in, beside its answer; the last two are a line that broke while a body was read.
+TROUBLES = (BotoCoreError, ClientError, TimeoutError, OSError, HTTPError)
 # They come with a status that would be definite otherwise.
 PASSING_CODES = frozenset({"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "Throttling", "OperationAborted"})
 PASSING_STATUSES = frozenset({408, 409, 412, 425, 429})
@@ -116,7 +117,10 @@ class Storage:
             reply = self._client.get_object(Range=f"bytes=0-{HEAD_BYTES - 1}", **params)
             # A server that ignores the range sends everything.
             with reply["Body"] as body:
-                return seen.with_head(body.read(HEAD_BYTES))
+                head = body.read(HEAD_BYTES)
+            if len(head) < min(HEAD_BYTES, seen.content_length):
+                raise TimeoutError("the answer was cut short")
+            return seen.with_head(head)
 
         return await self._look(read)
 

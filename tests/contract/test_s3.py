@@ -26,6 +26,7 @@ VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(5000)
 MOST = 10**9
 SERVERS = {"ministack": s3.ministack, "versitygw": s3.versitygw, "moto": s3.moto}
 SIGNATURES = "moto checks no signature"
+CHECKSUMS = "moto compares no checksum with the bytes, and keeps none of parts"
 # (check, server): why it can't be asked of it.
 UNABLE = {
     **{
@@ -36,6 +37,14 @@ UNABLE = {
             "a_put_without_its_condition_is_refused", "a_part_of_another_length_is_refused", "a_stranger_sees_nothing",
         )
     },
+    **{
+        (check, "moto"): CHECKSUMS
+        for check in (
+            "other_bytes_than_the_checksum_are_refused", "other_bytes_than_a_parts_checksum_are_refused",
+            "parts_arrive_in_any_order_and_are_listed", "parts_become_the_video_with_their_checksum",
+        )
+    },
+    ("an_aborted_upload_takes_no_part_and_is_unknown", "moto"): "moto answers 500 to a part of an unknown upload",
 }  # fmt: skip
 
 
