@@ -59,12 +59,19 @@ class Services:
     # Tells these services, for this user, from others.
     whose: str = ""
 
-    def call(self, method: Callable[..., Reply], request: Any) -> Reply:
+    def call(
+        self,
+        method: Callable[..., Reply],
+        request: Any,
+        *,
+        seconds: float = CALL_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> Reply:
         """One call, made again while the service is away. Raises Trouble."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + patience_seconds
         while True:
             try:
-                return method(request, timeout=CALL_SECONDS, metadata=self._metadata())
+                return method(request, timeout=seconds, metadata=self._metadata())
             except grpc.RpcError as error:
                 if not clients.is_passing(error) or time.monotonic() > deadline:
                     raise meaning(error) from error

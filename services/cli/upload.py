@@ -33,6 +33,8 @@ PARALLEL = 4
 # Parts that are hashed and signed in one go; while they are sent the next page is hashed.
 PAGE = 16
 HASH_BYTES = 2**20
+# S3 may need so long to put parts together.
+ASSEMBLY_SECONDS = 150.0
 # How often a URL that has expired, or an upload that S3 has lost, is begun anew before we give up.
 FRESH_STARTS = 3
 NOT_FOUND = 404
@@ -58,7 +60,9 @@ def send(
         sent = _send_parts(services, path, begun, asked.content_length, progress, say)
     else:
         _send_whole(services, path, asked, begun, progress, say)
-    return services.call(services.uploads.CompleteUpload, CompleteUploadRequest(job_id=begun.job_id, parts=sent))
+    complete = CompleteUploadRequest(job_id=begun.job_id, parts=sent)
+    patience = {"seconds": ASSEMBLY_SECONDS, "patience_seconds": ASSEMBLY_SECONDS} if sent else {}
+    return services.call(services.uploads.CompleteUpload, complete, **patience)
 
 
 def _send_whole(

@@ -29,6 +29,13 @@ COMPLETED = (
     job_pb2.JOB_STATUS_DEEP_RUNNING,
     job_pb2.JOB_STATUS_DONE,
 )
+NOT_FOUND = 404
+# S3 may take minutes, and knows neither the parts nor the video meanwhile. ListParts finds out where they are lost.
+NOT_ASSEMBLED = Finding(
+    "VIDEO_NOT_ASSEMBLED",
+    is_definite=False,
+    message="Upload verification failed: S3 is still putting the parts together, or has lost them",
+)
 Answer = upload_pb2.CompleteUploadResponse
 
 
@@ -57,6 +64,8 @@ class Completion:
             return Seen(0), finding
         seen = await self._storage.head(video.s3_bucket, video.s3_key)
         finding = preflight.judge(seen, video, self._most_bytes)
+        if seen.status == NOT_FOUND and video.upload_id:
+            return seen, NOT_ASSEMBLED
         if finding is None:
             seen = await self._storage.read_head(video.s3_bucket, video.s3_key, seen)
             finding = preflight.judge(seen, video, self._most_bytes)

@@ -30,6 +30,8 @@ class StorageSettings(Settings):
     # Calls to S3 at one time, and how long one may take with its second try.
     s3_threads: PositiveInt = 16
     s3_timeout_seconds: PositiveFloat = 10.0
+    # How long S3 may take to put the parts of a video together.
+    s3_assembly_seconds: PositiveFloat = 120.0
 
     @property
     def addressing_style(self) -> Literal["path", "virtual"]:

@@ -61,7 +61,9 @@ class Storage:
     """Methods raise Away where S3 is away or slow, and Broken where it refuses us."""
 
     def __init__(self, settings: StorageSettings) -> None:
-        self._client = _open(settings)
+        self._client = _open(settings, settings.s3_timeout_seconds)
+        # Putting parts together takes S3 minutes; a second try would find the parts gone and nothing made of them yet.
+        self._patient = _open(settings, settings.s3_assembly_seconds, tries=1)
         self._settings = settings
         self._threads = ThreadPoolExecutor(settings.s3_threads, thread_name_prefix="s3")
         self._signing = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sign")
@@ -156,12 +158,12 @@ class Storage:
 
         def complete() -> None:
             try:
-                self._client.complete_multipart_upload(**_place(video), **params, **self._owner)
+                self._patient.complete_multipart_upload(**_place(video), **params, **self._owner)
             except ClientError as error:
                 if _code(error) not in ("NoSuchUpload", "PreconditionFailed"):
                     raise
 
-        await self._ask(complete)
+        await self._ask(complete, self._settings.s3_assembly_seconds)
 
     async def delete(self, bucket: str, key: str, *, etag: str, version_id: str) -> None:
         """Deletes this one object, and no other that came under its key."""
@@ -276,28 +278,30 @@ class Storage:
         except TROUBLES as error:
             return Seen(0, trouble=type(error).__name__)
 
-    async def _ask(self, work: Callable[[], Result]) -> Result:
+    async def _ask(self, work: Callable[[], Result], seconds: float = 0.0) -> Result:
         try:
-            return await self._call(work)
+            return await self._call(work, seconds=seconds)
         except TROUBLES as error:
             raise _fault(error) from error
 
-    async def _call(self, work: Callable[[], Result], threads: ThreadPoolExecutor | None = None) -> Result:
+    async def _call(
+        self, work: Callable[[], Result], threads: ThreadPoolExecutor | None = None, seconds: float = 0.0
+    ) -> Result:
         """In a thread of ours. Raises TimeoutError, also where no thread came free in time."""
-        async with asyncio.timeout(self._settings.s3_timeout_seconds):
+        async with asyncio.timeout(seconds or self._settings.s3_timeout_seconds):
             return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
 
 
-def _open(settings: StorageSettings) -> "S3Client":
-    # Half for each of two tries, so that the time-out above seldom abandons a thread that still waits.
-    half = settings.s3_timeout_seconds / 2
+def _open(settings: StorageSettings, seconds: float, tries: int = 2) -> "S3Client":
+    # An equal share for each try, so that the time-out above seldom abandons a thread that still waits.
+    share = seconds / tries
     config = Config(
         # Without it some regions sign with v2, which binds no header.
         signature_version="s3v4",
         s3={"addressing_style": settings.addressing_style},
-        connect_timeout=min(2.0, half),
-        read_timeout=half,
-        retries={"total_max_attempts": 2, "mode": "standard"},
+        connect_timeout=min(2.0, share),
+        read_timeout=share,
+        retries={"total_max_attempts": tries, "mode": "standard"},
         max_pool_connections=settings.s3_threads,
         # We bind SHA-256 ourselves, and a part of an object has no checksum to compare.
         request_checksum_calculation="when_required",

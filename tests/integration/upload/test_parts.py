@@ -303,3 +303,15 @@ def test_an_expired_url_is_asked_for_anew(
     done = sender.send(services, video, order(client), say=said.append)
     assert done.status == job_pb2.JOB_STATUS_QUEUED
     assert ["expired" in sentence for sentence in said] == [True]
+
+
+def test_what_s3_is_still_putting_together_is_not_missing(client: Client) -> None:
+    """Neither parts nor video are to be seen meanwhile: the client is told to call again, and nothing has failed."""
+    begun = client.initiate(LONG)
+    send(client, begun.job_id, 1)
+    video = client.jobs.jobs[begun.job_id].video
+    client.s3.client().abort_multipart_upload(Bucket="plain", Key=video.s3_key, UploadId=video.upload_id)
+    with pytest.raises(grpc.RpcError) as caught:
+        client.complete(begun.job_id)
+    assert (caught.value.code(), reason(caught)) == (grpc.StatusCode.UNAVAILABLE, "VIDEO_NOT_ASSEMBLED")
+    assert client.jobs.jobs[begun.job_id].status == job_pb2.JOB_STATUS_AWAITING_UPLOAD

@@ -5,7 +5,7 @@
 
 from alembic import op
 
-revision = "0010"
+revision = "0011"
 down_revision = "0009"
 
 INDEXES = {
