@@ -1,7 +1,7 @@
 """S3, which nobody but `upload` may touch: signing, asking, assembling, deleting. Bounded in threads and in time.
 
-Signing needs no answer from S3; what a signature binds, S3 enforces for whoever holds the URL. It has threads of its
-own, so that an S3 that hangs stops nobody from being signed for.
+Signing needs no answer from S3; what a signature binds, S3 enforces for whoever holds the URL. Where credentials must
+be fetched first it has threads of its own, so that an S3 that hangs stops nobody from being signed for.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import boto3
 from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
@@ -61,9 +62,11 @@ class Storage:
     """Methods raise Away where S3 is away or slow, and Broken where it refuses us."""
 
     def __init__(self, settings: StorageSettings) -> None:
-        self._client = _open(settings, settings.s3_timeout_seconds)
+        session = boto3.Session(region_name=settings.aws_region)
+        self._credentials = session.get_credentials()
+        self._client = _open(session, settings, settings.s3_timeout_seconds)
         # Putting parts together takes S3 minutes; a second try would find the parts gone and nothing made of them yet.
-        self._patient = _open(settings, settings.s3_assembly_seconds, tries=1)
+        self._patient = _open(session, settings, settings.s3_assembly_seconds, tries=1)
         self._settings = settings
         self._threads = ThreadPoolExecutor(settings.s3_threads, thread_name_prefix="s3")
         self._signing = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sign")
@@ -262,11 +265,15 @@ class Storage:
             self._client.generate_presigned_url, operation, Params={**params, **self._owner}, ExpiresIn=seconds
         )
         try:
-            url = await self._call(sign, self._signing)
+            url = await self._call(sign, self._signing) if self._must_fetch_credentials() else sign()
         except TROUBLES as error:
             kind = "upload" if method == "PUT" else "download"
             raise Broken(f"Failed to generate {kind} URL: {_why(error)}", reason="SIGNING_FAILED") from error
         return SignedRequest(method=method, url=url, headers=_headers({**params, **self._owner}))
+
+    def _must_fetch_credentials(self) -> bool:
+        """Whether signing may wait for an answer of STS; else it is a third of a millisecond of arithmetic."""
+        return isinstance(self._credentials, RefreshableCredentials) and self._credentials.refresh_needed()
 
     async def _look(self, work: Callable[[], Seen]) -> Seen:
         """What S3 says, its refusals included."""
@@ -292,7 +299,7 @@ class Storage:
             return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
 
 
-def _open(settings: StorageSettings, seconds: float, tries: int = 2) -> "S3Client":
+def _open(session: boto3.Session, settings: StorageSettings, seconds: float, tries: int = 2) -> "S3Client":
     # An equal share for each try, so that the time-out above seldom abandons a thread that still waits.
     share = seconds / tries
     config = Config(
@@ -307,9 +314,8 @@ def _open(settings: StorageSettings, seconds: float, tries: int = 2) -> "S3Clien
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return boto3.client(
+    return session.client(
         "s3",
-        region_name=settings.aws_region,
         endpoint_url=settings.s3_endpoint or None,
         verify=str(settings.s3_ca_file) if settings.s3_ca_file else None,
         config=config,

@@ -228,8 +228,6 @@ async def a_missing_video_is_missing(store: Store) -> None:
 async def a_stranger_sees_nothing(store: Store) -> None:
     key = await store.stored()
     with pytest.MonkeyPatch.context() as patch:
-        # What boto3 found before is found again otherwise.
-        patch.setattr("boto3.DEFAULT_SESSION", None)
         patch.setenv("AWS_ACCESS_KEY_ID", "a-key-nobody-knows")
         settings = StorageSettings(
             aws_region=store.endpoint.region, bucket=store.bucket, s3_endpoint=store.endpoint.url

@@ -1,168 +1,17 @@
 """Nothing is left behind: what S3 holds of deleted jobs and given-up uploads goes; what living jobs need stays."""
 
-import hashlib
 import random
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import grpc
-import psycopg
 import pytest
 
-from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, session_pb2
-from crease.upload.v1 import upload_pb2, upload_pb2_grpc
+from crease.upload.v1 import upload_pb2
 from services import clients
+from services.cli.client import Services
+from services.cli.inventory import show_orphans
 from services.upload.inventory import folder_of
-from tests.integration.jobs.test_lifecycle import RESULTS, Road
-from tests.integration.upload.client import VIDEO, put
-from tests.programs import Laptop, Program, lease, running
-from tests.s3 import Endpoint
-
-WAIT_SECONDS = 60
-
-
-@dataclass
-class Whole:
-    """`jobs` and `upload` on real PostgreSQL and S3, and a coach."""
-
-    road: Road
-    upload: Any
-    s3: Endpoint
-    bucket: str
-    database_url: str
-    laptop: Laptop
-
-    def initiated(self, *, session_id: str = "", in_parts: bool = False) -> Any:
-        session_id = session_id or self.session()
-        # The setting below: from 2,000 bytes in parts.
-        body = VIDEO.ljust(3000, b"\0") if in_parts else VIDEO
-        request = upload_pb2.InitiateUploadRequest(
-            session_id=session_id, content_type="video/mp4", content_length=len(body)
-        )
-        return self.upload.InitiateUpload(request, metadata=self.road.coach)
-
-    def session(self) -> str:
-        request = session_pb2.CreateSessionRequest(title="Nets")
-        return self.road.sessions.CreateSession(request, metadata=self.road.coach).session_id
-
-    def sent(self, begun: Any) -> None:
-        if not begun.parts.part_count:
-            assert put(begun.presigned_url, VIDEO, begun.required_headers) == 200
-            return
-        body = VIDEO.ljust(3000, b"\0")
-        part = upload_pb2.Part(part_number=1, sha256=hashlib.sha256(body).hexdigest())
-        request = upload_pb2.SignPartsRequest(job_id=begun.job_id, parts=[part])
-        [signed] = self.upload.SignParts(request, metadata=self.road.coach).puts
-        assert put(signed.url, body, signed.headers) == 200
-
-    def completed(self, **how: Any) -> str:
-        begun = self.initiated(**how)
-        self.sent(begun)
-        self.upload.CompleteUpload(
-            upload_pb2.CompleteUploadRequest(job_id=begun.job_id), metadata=self.road.coach, timeout=30
-        )
-        return begun.job_id
-
-    def analysed(self) -> None:
-        """Every queued job, with a report each."""
-        for launch in self.road.open(50):
-            self.road.confirm(launch)
-            secret = self.road.start(launch).lease
-            report = job_pb2.Artifact(
-                name="report.html", stage=job_pb2.STAGE_QUICK, content_type="text/html", content_length=6
-            )
-            named = {"job_id": launch.job_id, "launch_no": launch.launch_no, "artifacts": [report]}
-            signed = self.upload.SignLaunch(upload_pb2.SignLaunchRequest(**named), metadata=lease(secret))
-            assert put(signed.artifacts[0].url, b"report", signed.artifacts[0].headers) == 200
-            result = launch_pb2.SubmitResultRequest(**named, stage=job_pb2.STAGE_QUICK, results=RESULTS)
-            self.road.launches.SubmitResult(result, metadata=lease(secret))
-
-    def again(self, job_id: str) -> str:
-        return self.road.jobs.ReanalyzeJob(job_pb2.ReanalyzeJobRequest(job_id=job_id), metadata=self.road.coach).job_id
-
-    def cancel(self, job_id: str) -> None:
-        self.road.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=self.road.coach)
-
-    def delete(self, job_id: str) -> None:
-        self.road.jobs.DeleteJob(job_pb2.DeleteJobRequest(job_id=job_id), metadata=self.road.coach)
-
-    def abort(self, job_id: str) -> None:
-        self.upload.AbortUpload(upload_pb2.AbortUploadRequest(job_id=job_id), metadata=self.road.coach)
-
-    def delete_session(self, session_id: str) -> None:
-        request = session_pb2.DeleteSessionRequest(session_id=session_id)
-        self.road.sessions.DeleteSession(request, metadata=self.road.coach)
-
-    def key(self, job_id: str) -> str:
-        return self.rows("SELECT s3_key FROM video_analysis_jobs WHERE id = %s", job_id)[0][0]
-
-    def rows(self, statement: str, *values: Any) -> list[Any]:
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            cursor = connection.execute(statement, values)  # type: ignore[arg-type]
-            return cursor.fetchall() if cursor.description else []
-
-    def swept(self) -> None:
-        """Waits until nothing is due."""
-        give_up = time.monotonic() + WAIT_SECONDS
-        # What was handed out and is not settled is due within five minutes; what is looked at again, much later.
-        due = "SELECT count(*) FROM video_analysis_jobs WHERE sweep_at < now() + interval '10 minutes'"
-        while self.rows(due)[0][0]:
-            assert time.monotonic() < give_up, "not swept"
-            time.sleep(0.1)
-
-    def stored(self) -> set[str]:
-        pages = self.s3.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
-        return {found["Key"] for page in pages for found in page.get("Contents", [])}
-
-    def unfinished(self) -> set[str]:
-        listed = self.s3.client().list_multipart_uploads(Bucket=self.bucket)
-        return {found["Key"] for found in listed.get("Uploads", [])}
-
-    def orphans(self, role: str = "superuser") -> set[tuple[str, str]]:
-        metadata = self.laptop.person("root", role=role)
-        stream = self.upload.ListOrphans(upload_pb2.ListOrphansRequest(), metadata=metadata, timeout=60)
-        return {(upload_pb2.Orphan.Kind.Name(one.kind), one.s3_key) for one in stream}
-
-
-@pytest.fixture(scope="module")
-def shared(
-    shared_jobs_env: dict[str, str],
-    shared_database_url: str,
-    laptop: Laptop,
-    s3_server: Endpoint,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Whole]:
-    folder, bucket = tmp_path_factory.mktemp("sweep"), s3_server.make_bucket("swept", versioned=True)
-    with ExitStack() as stack:
-        env = shared_jobs_env | {"COACH_PLUS_DEEP_ANALYSIS_ENABLED": "false"}
-        jobs = stack.enter_context(running(Program("jobs", env, Path(folder, "jobs.log"))))
-        env = laptop.env | s3_server.env | {
-            "S3_COACH_VIDEOS_BUCKET": bucket,
-            "CREASE_JOBS_ENDPOINT": jobs.endpoint,
-            "CREASE_TOKEN_FILE": str(laptop.token_file("upload")),
-            "CREASE_SWEEP_SECONDS": "0.2",
-            "CREASE_MULTIPART_FROM_BYTES": "2000",
-        }  # fmt: skip
-        upload = stack.enter_context(running(Program("upload", env, Path(folder, "upload.log"))))
-        channel = stack.enter_context(grpc.insecure_channel(upload.endpoint))
-        road = Road(jobs.endpoint, laptop)
-        yield Whole(road, upload_pb2_grpc.UploadServiceStub(channel), s3_server, bucket, shared_database_url, laptop)
-
-
-@pytest.fixture
-def whole(shared: Whole, empty: str) -> Whole:
-    client = shared.s3.client()
-    for page in client.get_paginator("list_object_versions").paginate(Bucket=shared.bucket):
-        for found in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
-            client.delete_object(Bucket=shared.bucket, Key=found["Key"], VersionId=found["VersionId"])
-    for found in client.list_multipart_uploads(Bucket=shared.bucket).get("Uploads", []):
-        client.abort_multipart_upload(Bucket=shared.bucket, Key=found["Key"], UploadId=found["UploadId"])
-    return shared
+from tests.integration.upload.whole import WAIT_SECONDS, Whole
 
 
 def test_a_deleted_job_takes_its_video_and_its_artifacts_along(whole: Whole) -> None:
@@ -236,7 +85,7 @@ def test_what_was_cleared_away_is_not_completed_any_more(whole: Whole) -> None:
         time.sleep(0.1)
 
 
-def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole) -> None:
+def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, capsys: pytest.CaptureFixture[str]) -> None:
     """An object and parts without a row, a video and an artifact that are gone; nothing else."""
     job_id, kept = whole.completed(), whole.completed(in_parts=True)
     whole.analysed()
@@ -250,6 +99,11 @@ def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole) -> N
     assert {kind for kind, _ in listed} == {"KIND_OBJECT", "KIND_PARTS", "KIND_VIDEO_MISSING", "KIND_ARTIFACT_MISSING"}
     assert len(listed) == 4
     assert not any(key.startswith(folder_of(whole.key(kept))) for _, key in listed)
+    services = Services(None, None, whole.upload, whole.admin_token())  # type: ignore[arg-type]
+    assert show_orphans(services) == 4
+    out = capsys.readouterr().out.splitlines()
+    assert out[-1] == "4 orphans. What is uploaded or deleted just now may be among them."
+    assert sum(line.startswith(("object of no job", "unfinished parts")) for line in out) == 2
     with pytest.raises(grpc.RpcError) as caught:
         whole.orphans(role="coach_pro_plus")
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
