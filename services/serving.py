@@ -33,6 +33,9 @@ OPTIONS = [
     ("grpc.so_reuseport", 0),
     # Our clients ask every 20 s whether an idle stream still lives; gRPC's servers hang up on that unless told.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # gRPC cancels calls at random from 1,000 that wait for us: fewer than come back at once after a restart.
+    ("grpc.server.max_pending_requests", 5_000),
+    ("grpc.server.max_pending_requests_hard_limit", 10_000),
 ]
 OPEN_TO_ALL = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 

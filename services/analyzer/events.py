@@ -9,7 +9,6 @@ Each search ends in the moment or in `Missing`, a sentence that says why not; no
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import find_peaks
 
 from services.analyzer.kinematics import SIDES, frame_rate, hand_speeds, travel
 from services.analyzer.landing import LOWEST_RATE_FPS, Missing, find_landing
@@ -134,6 +133,8 @@ def _fast_hands(poses: Poses) -> list[Action] | Missing:
     top = float(fastest.max(initial=0))
     if top < SLOWEST_ACTION_TORSOS_PER_SECOND:
         return Missing("no action found: the hands never move fast")
+    from scipy.signal import find_peaks  # it brings all of SciPy: a second that the first pose need not wait for
+
     peaks, _ = find_peaks(
         fastest,
         distance=round(APART_SECONDS * 60),

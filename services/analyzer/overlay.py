@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
-from services.analyzer.decode import RGB, Losses, Picture, ahead, pictures
+from services.analyzer.decode import RGB, Losses, Picture, lent_pictures
 from services.analyzer.drawing import skeleton, skeleton_at
 from services.analyzer.probe import Video
 from services.analyzer.sampling import Indices
@@ -26,7 +26,7 @@ ENCODER = {"preset": "veryfast", "crf": "25"}
 
 def write_overlay(video: Video, poses: Poses, chosen: Indices, limits: Limits, out: Path, progress: Progress) -> None:
     """The chosen frames of `video` as H.264 (yuv420p, index first) in `out`; `chosen` are indices into video.pts."""
-    source = ahead(pictures(video, chosen, limits, Losses(), LONG_SIDE))
+    source = lent_pictures(video, chosen, limits, Losses(), LONG_SIDE)
     with av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(video.fps).limit_denominator(1001), options=ENCODER)
         stream.pix_fmt, stream.codec_context.time_base, stream.codec_context.thread_count = "yuv420p", CLOCK, 2

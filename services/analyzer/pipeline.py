@@ -17,8 +17,6 @@ from services.analyzer.athlete import Box
 from services.analyzer.events import action_windows
 from services.analyzer.find import find
 from services.analyzer.measure import measure
-from services.analyzer.moments import key_frames
-from services.analyzer.overlay import blend, write_overlay
 from services.analyzer.pose import Posing
 from services.analyzer.probe import probe
 from services.analyzer.report import About, compose, render
@@ -27,7 +25,7 @@ from services.analyzer.sampling import Indices, every, on_grid
 from services.analyzer.series import Poses
 from services.analyzer.settings import Settings
 from services.analyzer.tables import records, write_frames
-from services.analyzer.viewing import Progress, Seen, Viewer, growing, share
+from services.analyzer.viewing import Progress, Seen, Viewer, growing, share, uncut
 
 LEAST_FPS = 10
 QUICK_SECONDS = 30.0
@@ -76,7 +74,7 @@ class Analysis:
             with run.timing("pose"):
                 seen = self.viewer.look(wanted, share(progress, 0.0, 0.5))
         with run.timing("close_up"):
-            windows = action_windows(seen.whole, self.order.discipline)
+            windows = uncut(action_windows(seen.whole, self.order.discipline), seen.steadiness.cuts)
             seen = self.viewer.look_closer(seen, windows, share(progress, 0.5, 0.75))
         drawn = every(self.video.times, 0.0, float(self.video.times[-1]), OVERLAY_FPS)
         return self._conclude(seen, drawn, run, out, share(progress, 0.75, 1.0))
@@ -86,6 +84,9 @@ class Analysis:
 
     def _conclude(self, seen: Seen, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
         """Landmarks in, files out; returns the results as filed. `drawn` are the frames of the overlay video."""
+        from services.analyzer.moments import key_frames  # what draws and encodes is not needed for the first pose
+        from services.analyzer.overlay import blend, write_overlay
+
         with run.timing("measure"):
             measured = measure(seen.whole, seen.closeups, self.order.discipline)
             findings = find(measured, self.order.discipline)
@@ -94,7 +95,7 @@ class Analysis:
         with run.timing("overlay"):
             write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress)
         damage = self.video.damage or seen.lost
-        pose_summary = {**summary(self.video, seen.whole, seen.people, damage), **found(measured), "run": run.as_dict()}
+        pose_summary = {**summary(self.video, seen, damage), **found(measured), "run": run.as_dict()}
         results: Results = plain(
             {
                 "pose": {"pose_summary": pose_summary},

@@ -4,23 +4,26 @@ MediaPipe's PoseLandmarker in VIDEO mode follows a box from frame to frame: one 
 shared between two, times strictly increasing. On a GPU where one is wanted and works, else on the CPU; why is kept.
 """
 
-from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import mediapipe as mp
 import numpy as np
-from mediapipe.tasks.python.core.base_options import BaseOptions
-from mediapipe.tasks.python.vision import PoseLandmarker, PoseLandmarkerOptions
-from mediapipe.tasks.python.vision.core.vision_task_running_mode import VisionTaskRunningMode
 
 from services.analyzer.decode import RGB, Picture
 from services.analyzer.faults import ModelFault
+from services.analyzer.lean import without_extras
 from services.analyzer.model import verified
 from services.analyzer.series import LANDMARKS, Floats, Poses
 from services.analyzer.settings import Accelerator
+
+with without_extras():
+    import mediapipe as mp
+    from mediapipe.tasks.python.core.base_options import BaseOptions
+    from mediapipe.tasks.python.vision import PoseLandmarker, PoseLandmarkerOptions
+    from mediapipe.tasks.python.vision.core.vision_task_running_mode import VisionTaskRunningMode
 
 # Where Linux shows a GPU to a container.
 GPU_NODES = (Path("/dev/nvidia0"), Path("/dev/dri/renderD128"))
@@ -28,11 +31,15 @@ GPU_NODES = (Path("/dev/nvidia0"), Path("/dev/dri/renderD128"))
 
 @dataclass(frozen=True)
 class Person:
-    """One person in a picture. image: (33, 2) shares of its width and height; world: (33, 3) m; visibility: (33,)."""
+    """One person in a picture. image: (33, 2) shares of its width and height; world: (33, 3) m; visibility: (33,).
+
+    shirt: (3,) mean RGB of the trunk, NaN where nobody looked.
+    """
 
     image: Floats
     world: Floats
     visibility: Floats
+    shirt: Floats = field(default_factory=lambda: np.full(3, np.nan))
 
 
 # Of the people in each picture, at these seconds, the athlete or nobody.
@@ -86,26 +93,6 @@ class Glance(Landmarker):
     def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
         """Whom it sees, in no promised order."""
         return _people(self._landmarker.detect(_image(rgb)))
-
-
-class Lookout:
-    """Looks up every few seconds to see whether the athlete is alone, which a model that follows one cannot tell."""
-
-    def __init__(self, estimator: PoseEstimator, every_seconds: float) -> None:
-        self._estimator = estimator
-        self._every_seconds = every_seconds
-        self.most_people = 0
-
-    def noting(self, pictures: Iterable[Picture]) -> Generator[Picture, None, None]:
-        """The same pictures, up to the first on which there is a crowd."""
-        next_look = 0.0
-        for picture in pictures:
-            if picture.time_seconds >= next_look:
-                next_look = picture.time_seconds + self._every_seconds
-                self.most_people = max(self.most_people, len(self._estimator.estimate(picture.rgb, next_look)))
-                if self.most_people > 1:
-                    return
-            yield picture
 
 
 class Posing:

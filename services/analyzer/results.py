@@ -16,7 +16,7 @@ import numpy as np
 from services.analyzer.measure import Measurements
 from services.analyzer.model import NAME
 from services.analyzer.probe import Video
-from services.analyzer.series import Poses
+from services.analyzer.viewing import Seen
 
 Results = dict[str, Any]
 # The row in the database holds less than this; per-frame data are files.
@@ -66,11 +66,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def summary(video: Video, whole: Poses, people: int, damage: str | None) -> dict[str, Any]:
-    """What pictures and landmarks alone decide of pose_summary.
-
-    people: the most seen at once. damage: a sentence, None where nothing is broken.
-    """
+def summary(video: Video, sight: Seen, damage: str | None) -> dict[str, Any]:
+    """What pictures and landmarks alone decide of pose_summary. damage: a sentence, None where nothing is broken."""
+    whole = sight.whole
     seen = int(whole.detected.sum())
     return {
         "total_frames": len(video.pts),
@@ -86,9 +84,18 @@ def summary(video: Video, whole: Poses, people: int, damage: str | None) -> dict
         "duration_seconds": round(video.duration_seconds, 3),
         "container": video.container,
         "codec": video.codec,
+        "pixel_format": video.pixel_format,
+        "hdr": video.hdr,
+        "mirrored": video.mirrored,
+        "longest_gap_seconds": round(video.longest_gap_seconds, 3),
         "damaged": damage is not None,
         "damage": damage,
-        "people_in_view": people,
+        "people_in_view": sight.people,
+        "athlete": {"chosen_by": sight.chosen_by, "certainty": round(sight.certainty, 2)},
+        "camera": {
+            "cuts": [round(cut, 3) for cut in sight.steadiness.cuts],
+            "pans": [{"from_seconds": start, "to_seconds": end} for start, end in sight.steadiness.pans],
+        },
     }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from services.analyzer.bounds import Bounds
 from services.settings import Settings as Shared
 
 BUILT_MODEL = Path(__file__).parents[2] / "build" / "model" / "pose_landmarker_full.task"
@@ -26,6 +27,15 @@ class Limits(Shared):
     max_video_seconds: PositiveFloat = 1800.0
     max_video_frames: PositiveInt = 432_000
     max_decode_seconds: PositiveFloat = 3600.0
+    # Of the decoder's own memory: 4K in ten bits with sixteen pictures kept for reference takes two thirds of it.
+    max_decode_bytes: PositiveInt = 1024**3
+    # How long a decoder may show no sign of life.
+    max_stall_seconds: PositiveFloat = 60.0
+
+    @property
+    def bounds(self) -> Bounds:
+        """The same for the other side of the sandbox."""
+        return Bounds(**self.model_dump(include=set(Limits.model_fields)))
 
 
 class Settings(Limits):

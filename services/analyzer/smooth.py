@@ -9,8 +9,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
-from scipy.signal import butter, sosfiltfilt
 
 from services.analyzer.series import Floats, Poses
 
@@ -51,6 +49,8 @@ def resample(times: Floats, values: Floats, hz: float = GRID_HZ) -> tuple[Floats
     times: (n,) seconds; values: (n, ...), NaN where unknown. Returns (m,) seconds and (m, ...) values, NaN inside gaps
     too long to bridge; both are empty with fewer than two known samples.
     """
+    from scipy.interpolate import PchipInterpolator  # SciPy takes a second to import, and the first pose need not wait
+
     known = _known(values)
     if known.sum() < 2:
         return np.empty(0), np.empty((0, *values.shape[1:]))
@@ -69,6 +69,8 @@ def lowpass(values: Floats, cut_off_hz: float, hz: float = GRID_HZ) -> Floats:
 
     `cut_off_hz` is where both passes together are down 3 dB; one near half the rate leaves the values as they are.
     """
+    from scipy.signal import butter, sosfiltfilt
+
     if cut_off_hz >= 0.4 * hz:
         return values
     sections = butter(2, min(cut_off_hz / WINTER_ORDER_2 / (hz / 2), 0.99), output="sos")

@@ -1,19 +1,23 @@
 """Watches a video twice: the whole clip at an even rate, then each action at every frame.
 
-    whole clip, one person ──a crowd is seen──▶ whole clip again, everybody ─▶ the athlete
+    whole clip, one person ──others are seen──▶ whole clip again, everybody ─▶ the athlete
          └──────────────── nobody else ────────────────▶ the athlete ─▶ windows ─▶ close-ups
 
-Each run has a landmarker of its own, and decodes ahead in another thread.
+Each run has a landmarker of its own, and decodes ahead in another process.
 """
 
 from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
-from services.analyzer.athlete import Box, Preference, boxed, follow, known, largest
-from services.analyzer.decode import Losses, Picture, ahead, pictures
-from services.analyzer.pose import Choose, Glance, Lookout, Posing, first, watch
+from services.analyzer.athlete import Box, Follow, boxed, expecting, expecting_in, known, largest, one_person
+from services.analyzer.camera import Camera, Steadiness
+from services.analyzer.crowd import Crowd, Expected, Lookout, Spot
+from services.analyzer.decode import LONG_SIDE, Losses, Picture, fitted, lent_pictures
+from services.analyzer.pose import Choose, Glance, PoseEstimator, Posing, first, watch
 from services.analyzer.probe import Video
 from services.analyzer.repeats import Stillness
 from services.analyzer.sampling import Indices, every
@@ -26,6 +30,8 @@ MOST_PEOPLE = 4
 # A look for others costs two frames' time; a video gets about this many, at most one every so often.
 LOOKS, LOOK_SECONDS = 15, 3.0
 
+# Of a window that a cut splits, parts shorter than this hold no action; a first pass has a step of at most so much.
+SHORTEST_WINDOW_SECONDS, CUT_STEP_SECONDS = 0.5, 0.1
 # Told how far something is, 0 to 1, ever growing.
 Progress = Callable[[float], None]
 # Sees all pictures on their way to the pose model.
@@ -34,11 +40,18 @@ Passing = Callable[[Iterable[Picture]], Iterable[Picture]]
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen in a video: the sampled clip, every action close up, the most people at once, what was lost."""
+    """What was seen in a video: the sampled clip, every action close up, and what is to be known of both.
+
+    people: the most at once. chosen_by: how the athlete was told from the others, `alone`, `size` or `box`;
+    certainty: how clear that was, 0 to 1. lost: what did not decode, None where all did.
+    """
 
     wanted: Indices
     whole: Poses
     people: int
+    steadiness: Steadiness
+    chosen_by: str = "alone"
+    certainty: float = 1.0
     closeups: list[Poses] = field(default_factory=list)
     lost: str | None = None
 
@@ -51,48 +64,92 @@ class Viewer:
         self._posing = posing
         self._limits = limits
         self._size = np.array([video.width, video.height], dtype=float)
-        self._preferred: Preference = boxed(box, self._size) if box else largest
+        self._box = box
 
     def look(self, wanted: Indices, progress: Progress) -> Seen:
         """The wanted frames of the whole clip."""
-        losses = Losses()
-        pause = max(LOOK_SECONDS, self.video.duration_seconds / LOOKS)
-        with self._posing.fresh(MOST_PEOPLE, Glance) as anybody:
-            lookout = Lookout(anybody, pause)
-            whole = self._pose(wanted, losses, progress, passing=lookout.noting)
-        people = lookout.most_people
-        if people > 1:
-            whole = self._pose(wanted, losses, progress, MOST_PEOPLE, self._choosing(self._preferred))
-            people = max(people, int(whole.people.max(initial=0)))
-        return Seen(wanted, whole, people, lost=losses.sentence)
+        losses, camera, people = Losses(), Camera(), 2
+        if self._box is None:
+            pause = max(LOOK_SECONDS, self.video.duration_seconds / LOOKS)
+            with self._posing.fresh(MOST_PEOPLE, Glance) as anybody:
+                lookout = Lookout(anybody, pause)
+                whole = self._pose(wanted, losses, progress, first, lambda shown: camera.noting(lookout.noting(shown)))
+            people = max(lookout.most_people, int(whole.people.max(initial=0)))
+            if people <= 1 and one_person(whole):
+                return Seen(wanted, whole, people, camera.steadiness(), lost=losses.sentence)
+        choose = Follow(self._size, boxed(self._box, self._size) if self._box else largest)
+        expected = expecting_in(self._box, self._size) if self._box else _nowhere
+        losses, camera = Losses(), Camera()
+        whole = self._pose(wanted, losses, progress, choose, camera.noting, expected)
+        return Seen(
+            wanted,
+            whole,
+            max(people, int(whole.people.max(initial=0))),
+            camera.steadiness(),
+            "box" if self._box else "size",
+            choose.certainty,
+            lost=losses.sentence,
+        )
 
     def look_closer(self, seen: Seen, windows: list[tuple[float, float]], progress: Progress) -> Seen:
         """Every frame of each (start, end) in seconds, less those that show the picture before once more."""
         losses, closeups = Losses(), []
-        most, choose = (MOST_PEOPLE, self._choosing(known(seen.whole))) if seen.people > 1 else (1, first)
+        alone = seen.chosen_by == "alone"
         for i, (start, end) in enumerate(windows):
             part = share(progress, i / len(windows), (i + 1) / len(windows))
-            stillness = Stillness()
-            poses = self._pose(every(self.video.times, start, end), losses, part, most, choose, stillness.noting)
+            stillness, wanted = Stillness(), every(self.video.times, start, end)
+            if alone:
+                poses = self._pose(wanted, losses, part, first, stillness.noting)
+            else:
+                choose = Follow(self._size, known(seen.whole))
+                poses = self._pose(wanted, losses, part, choose, stillness.noting, expecting(seen.whole))
             closeups.append(rows(poses, ~stillness.repeats()))
         return replace(seen, closeups=closeups, lost=seen.lost or losses.sentence)
-
-    def _choosing(self, prefer: Preference) -> Choose:
-        return lambda crowd, times: follow(crowd, times, self._size, prefer)
 
     def _pose(
         self,
         wanted: Indices,
         losses: Losses,
         progress: Progress,
-        most_people: int = 1,
-        choose: Choose = first,
-        passing: Passing = iter,
+        choose: Choose,
+        passing: Passing,
+        expected: Expected | None = None,
     ) -> Poses:
-        source = ahead(pictures(self.video, wanted, self._limits, losses))
+        """expected: where the athlete should be, where others are in view; None where there is nobody else."""
+        source = lent_pictures(self.video, wanted, self._limits, losses)
         told = _telling(source, self.video.times[wanted], progress)
-        with self._posing.fresh(most_people) as landmarker:
-            return watch(landmarker, passing(told), self.video.width, self.video.height, choose)
+        with ExitStack() as stack:
+            estimator: PoseEstimator = stack.enter_context(self._posing.fresh(1 if expected is None else MOST_PEOPLE))
+            if expected is not None:
+                anybody = stack.enter_context(self._posing.fresh(MOST_PEOPLE, Glance))
+                estimator = Crowd(estimator, anybody, self._as_shown(expected))
+            return watch(estimator, passing(told), self.video.width, self.video.height, choose)
+
+    def _as_shown(self, expected: Expected) -> Expected:
+        """The same in pixels of the pictures that the model is shown."""
+        scale = fitted(self.video, LONG_SIDE)[0] / self.video.width
+
+        def shown(time: float) -> Spot | None:
+            spot = expected(time)
+            return spot and Spot(spot.place * scale, spot.height * scale)
+
+        return shown
+
+
+def _nowhere(time: float) -> Spot | None:
+    """Nobody knows where the athlete is."""
+    return None
+
+
+def uncut(windows: list[tuple[float, float]], cuts: tuple[float, ...]) -> list[tuple[float, float]]:
+    """The windows, each within one shot: at a cut the athlete leaps, which looks like the fastest of strokes."""
+    parts = []
+    for start, end in windows:
+        edges = [start, *(cut for cut in cuts if start < cut < end), end]
+        # The last picture before a cut may lie anywhere in the sample's last step: leave that out.
+        spans = [(a, b - CUT_STEP_SECONDS if b != end else b) for a, b in pairwise(edges)]
+        parts += [(a, b) for a, b in spans if b - a >= SHORTEST_WINDOW_SECONDS]
+    return parts
 
 
 def share(progress: Progress, start: float, end: float) -> Progress:
@@ -123,4 +180,4 @@ def _telling(
             yield picture
             progress(min((picture.time_seconds - float(times[0])) / span, 1.0))
     finally:
-        source.close()  # ends the decoder's thread where the caller has seen enough
+        source.close()  # ends the decoder where the caller has seen enough

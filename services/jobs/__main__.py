@@ -16,7 +16,7 @@ from services import logs
 from services.auth import Verifier
 from services.jobs import rights, sweep
 from services.jobs.bell import Bell
-from services.jobs.database import Database, open_engine, translate, url
+from services.jobs.database import Database, translate, url
 from services.jobs.event_service import EventService
 from services.jobs.intake_service import IntakeService
 from services.jobs.job_service import JobService
@@ -24,6 +24,7 @@ from services.jobs.launch_service import LaunchService
 from services.jobs.session_service import SessionService
 from services.jobs.settings import DatabaseSettings, JobsSettings
 from services.jobs.sweep_service import SweepService
+from services.jobs.watching import Watchers
 from services.rights import Rights
 from services.serving import Edge, serve
 
@@ -46,15 +47,16 @@ def migrate(database_url: str, revision: str = "head") -> None:
 
 
 async def run(settings: JobsSettings) -> None:
-    """Serves until told to stop, and sweeps meanwhile; if one breaks, both end."""
+    """Serves until told to stop, sweeps and reads for watchers meanwhile; if one breaks, all end."""
     log = logs.configure("jobs", settings.log_level)
-    database = Database(open_engine(settings.database_url.get_secret_value(), settings.pool_size))
+    database = Database(settings.database_url.get_secret_value(), settings.pool_size)
     verifier = Verifier(settings.issuers, settings.audience)
     bell = Bell(settings.poll_seconds)
+    watchers = Watchers(database, bell)
 
     def add(server: grpc.aio.Server) -> None:
         session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database), server)
-        people = JobService(database, bell, settings.limits, deep_enabled=settings.deep_enabled)
+        people = JobService(database, bell, watchers, settings.limits, deep_enabled=settings.deep_enabled)
         job_pb2_grpc.add_JobServiceServicer_to_server(people, server)
         intake = IntakeService(database, verifier, bell, settings.quotas, deep_enabled=settings.deep_enabled)
         job_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
@@ -66,9 +68,13 @@ async def run(settings: JobsSettings) -> None:
     edge = Edge(verifier, table, translate, log, write_seconds=settings.write_seconds)
     try:
         async with asyncio.TaskGroup() as group:
-            sweeping = group.create_task(sweep.run(database, settings, bell, log))
+            beside = [
+                group.create_task(sweep.run(database, settings, bell, log)),
+                group.create_task(watchers.run(log)),
+            ]
             await serve(settings, edge, add, tuple(service.full_name for service in SERVICES), log)
-            sweeping.cancel()
+            for task in beside:
+                task.cancel()
     finally:
         await database.close()
 

@@ -6,26 +6,20 @@
 From the moment it is asked for, the launch can't be started and its lease writes nothing more.
 """
 
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services import errors
 from services.jobs import jobs, states
-from services.jobs.schema import jobs as job_table
-
-Row = sa.RowMapping
+from services.jobs.database import Connection, Now, Row
 
 
-async def cancel(connection: AsyncConnection, job: Row) -> Row:
+async def cancel(connection: Connection, job: Row) -> Row:
     """Cancels a job whose row is held, or records that it shall be. Raises Refused where it is done."""
     if job["status"] == states.CANCELLED:
         return job
     if job["status"] == states.DONE:
         raise errors.Refused(f"Cannot cancel a job in status: {job['status']}", reason="WRONG_STATE")
-    asked_at = sa.func.coalesce(job_table.c.cancel_requested_at, sa.func.clock_timestamp())
+    asked_at = job["cancel_requested_at"] or Now()
     if not job["launched"]:
         return await jobs.move(connection, job, states.CANCELLED, cancel_requested_at=asked_at)
     if job["cancel_requested_at"] is not None:
         return job
-    statement = sa.update(job_table).where(job_table.c.id == job["id"]).values(cancel_requested_at=asked_at)
-    return (await connection.execute(statement.returning(*job_table.c))).mappings().one()
+    return await jobs.write(connection, job, cancel_requested_at=asked_at)

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import sqlalchemy as sa
-
 from crease.jobs.v1 import job_pb2
+from services.jobs.database import Row
 
-Row = sa.RowMapping
 NOT_MEASURED = "not measured by this analysis"
 
 

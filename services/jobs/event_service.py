@@ -23,10 +23,11 @@ class EventService(event_pb2_grpc.EventServiceServicer):
                 position = await events.now(connection)
             await events.check_kept(connection, position)
         while True:
+            rings = self._bell.rings
             async with self._database.transaction() as connection:
-                rows = await events.read(connection, position)
+                rows = await events.read(connection, position, last=True)
             for row in rows:
                 position = events.Position(row["xid"], row["id"])
                 yield messages.event(row)
             if len(rows) < events.BATCH:
-                await self._bell.wait()
+                await self._bell.wait(rings)

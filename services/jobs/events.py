@@ -7,23 +7,20 @@ one that it follows: where its transaction is the older one, it takes the other'
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
 
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from psycopg.rows import DictRow
 
 from services import errors
-from services.jobs.schema import event_positions, events
+from services.jobs.database import Connection
 
-Row = sa.RowMapping
 BATCH = 500
 PURGE_BATCH = 1000
 PURGED = "purged"
-_settled: sa.ColumnElement[int] = sa.literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-_place = sa.tuple_(events.c.xid, events.c.id)
+# Where the relay to SQS stands.
+RELAY = "sqs"
+_SETTLED = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 # Who holds this row may purge.
-_purging = sa.select(event_positions.c.name).where(event_positions.c.name == PURGED)
+_PURGING = f"SELECT name FROM event_positions WHERE name = '{PURGED}'"
 
 
 @dataclass(frozen=True, order=True)
@@ -45,83 +42,99 @@ def parse(text: str) -> Position:
     return Position(min(int(xid), 2**63 - 1), min(int(number), 2**63 - 1))
 
 
-async def now(connection: AsyncConnection) -> Position:
+async def now(connection: Connection) -> Position:
     """The position after which only later events come."""
-    return Position(int(await connection.scalar(sa.select(_settled)) or 0), 0)
+    return Position(await connection.value(f"SELECT {_SETTLED}"), 0)
 
 
-async def read(connection: AsyncConnection, after: Position) -> list[Row]:
+async def read(connection: Connection, after: Position, *, last: bool = False) -> list[DictRow]:
     """The next events after a position, oldest first, at most BATCH. Raises OutOfRange where some are purged."""
-    statement = (
-        sa.select(events)
-        .where(_place > sa.tuple_(after.xid, after.id), events.c.xid < _settled)
-        .order_by(events.c.xid, events.c.id)
-        .limit(BATCH)
-    )
-    rows = list((await connection.execute(statement)).mappings())
-    if rows:
-        # After reading: what was purged in between is missing from the rows.
-        await check_kept(connection, after)
+    rows = await connection.rows(_READ, last=last, xid=after.xid, id=after.id)
+    if rows and after < (purged := Position(rows[0]["purged_xid"], rows[0]["purged_id"])):
+        raise _purged(after, purged)
     return rows
 
 
-async def check_kept(connection: AsyncConnection, after: Position) -> None:
+_READ = f"""
+    SELECT events.*, purged.xid AS purged_xid, purged.id AS purged_id
+    FROM events JOIN event_positions AS purged ON purged.name = '{PURGED}'
+    WHERE (events.xid, events.id) > (%(xid)s, %(id)s) AND events.xid < {_SETTLED}
+    ORDER BY events.xid, events.id LIMIT {BATCH}
+"""
+
+
+def _purged(after: Position, purged: Position) -> errors.OutOfRange:
+    message = f"Events after {after} are no longer kept; those after {purged} are"
+    return errors.OutOfRange(message, reason="EVENTS_PURGED")
+
+
+async def check_kept(connection: Connection, after: Position) -> None:
     """Raises OutOfRange where events after a position are purged."""
     purged = await position(connection, PURGED)
     if purged and after < purged:
-        message = f"Events after {after} are no longer kept; those after {purged} are"
-        raise errors.OutOfRange(message, reason="EVENTS_PURGED")
+        raise _purged(after, purged)
 
 
-async def position(connection: AsyncConnection, name: str) -> Position | None:
+async def position(connection: Connection, name: str) -> Position | None:
     """Where the one of that name stands, or None."""
-    columns = sa.select(event_positions.c.xid, event_positions.c.id).where(event_positions.c.name == name)
-    row = (await connection.execute(columns)).one_or_none()
-    return Position(*row) if row else None
+    row = await connection.row("SELECT xid, id FROM event_positions WHERE name = %(name)s", name=name)
+    return Position(row["xid"], row["id"]) if row else None
 
 
-async def move(connection: AsyncConnection, name: str, to: Position) -> None:
+async def move(connection: Connection, name: str, to: Position) -> None:
     """Records where the one of that name stands."""
-    moved = {"xid": to.xid, "id": to.id, "moved_at": sa.func.clock_timestamp()}
-    statement = insert(event_positions).values(name=name, **moved)
-    await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=moved))
+    await connection.run(_STAND, name=name, xid=to.xid, id=to.id)
 
 
-async def hold(connection: AsyncConnection, name: str) -> Position:
+_STAND = """
+    INSERT INTO event_positions (name, xid, id, moved_at) VALUES (%(name)s, %(xid)s, %(id)s, clock_timestamp())
+    ON CONFLICT (name) DO UPDATE SET xid = excluded.xid, id = excluded.id, moved_at = excluded.moved_at
+"""
+
+
+async def hold(connection: Connection, name: str) -> Position:
     """Puts a new one before the first event that is kept: from now on none is purged that it has not passed."""
-    await connection.execute(_purging.with_for_update())
+    await connection.run(f"{_PURGING} FOR UPDATE")
     kept = await position(connection, PURGED) or Position(0, 0)
     await move(connection, name, kept)
     return kept
 
 
-async def purge(connection: AsyncConnection, ttl_seconds: float) -> int:
+async def purge(connection: Connection, ttl_seconds: float) -> int:
     """Deletes old events, at most PURGE_BATCH, none that somebody who must send them has not. Returns how many.
 
     One replica at a time purges; the others have nothing to do meanwhile.
     """
-    if await connection.scalar(_purging.with_for_update(skip_locked=True)) is None:
+    if await connection.value(f"{_PURGING} FOR UPDATE SKIP LOCKED") is None:
         return 0
-    upto = await _purgeable(connection, ttl_seconds)
-    if upto is None:
+    row = await connection.row(_PURGEABLE, ttl_seconds=ttl_seconds)
+    if row is None:
         return 0
-    await move(connection, PURGED, upto)
-    return (await connection.execute(sa.delete(events).where(_place <= sa.tuple_(upto.xid, upto.id)))).rowcount
+    await move(connection, PURGED, Position(row["xid"], row["id"]))
+    return await connection.run("DELETE FROM events WHERE (xid, id) <= (%(xid)s, %(id)s)", **row)
 
 
-async def _purgeable(connection: AsyncConnection, ttl_seconds: float) -> Position | None:
-    """The last old event among the first ones. One that it overtook may be younger by what its transaction took."""
-    unsent = sa.exists().where(
-        event_positions.c.name != PURGED, sa.tuple_(event_positions.c.xid, event_positions.c.id) < _place
-    )
-    first = (
-        sa.select(events.c.xid, events.c.id, events.c.created_at)
-        .where(events.c.xid < _settled, ~unsent)
-        .order_by(events.c.xid, events.c.id)
-        .limit(PURGE_BATCH)
-        .cte("first")
-    )
-    old = first.c.created_at < sa.func.clock_timestamp() - timedelta(seconds=ttl_seconds)
-    last = sa.select(first.c.xid, first.c.id).where(old).order_by(first.c.xid.desc(), first.c.id.desc()).limit(1)
-    row = (await connection.execute(last)).one_or_none()
-    return Position(*row) if row else None
+# The last old event among the first ones. One that it overtook may be younger by what its transaction took.
+_PURGEABLE = f"""
+    WITH first AS (
+        SELECT xid, id, created_at FROM events WHERE xid < {_SETTLED} AND NOT EXISTS (
+            SELECT 1 FROM event_positions AS who
+            WHERE who.name <> '{PURGED}' AND (who.xid, who.id) < (events.xid, events.id))
+        ORDER BY xid, id LIMIT {PURGE_BATCH})
+    SELECT xid, id FROM first WHERE created_at < clock_timestamp() - %(ttl_seconds)s * interval '1 second'
+    ORDER BY xid DESC, id DESC LIMIT 1
+"""
+
+
+async def behind_seconds(connection: Connection, name: str) -> float:
+    """For how long the first event that the one of that name has not passed has waited; 0 where there is none, or never
+    was one of that name."""
+    return float(await connection.value(_BEHIND, name=name) or 0)
+
+
+_BEHIND = f"""
+    SELECT extract(epoch FROM clock_timestamp() - first.created_at) FROM event_positions AS who, LATERAL (
+        SELECT created_at FROM events WHERE (xid, id) > (who.xid, who.id) AND xid < {_SETTLED}
+        ORDER BY xid, id LIMIT 1) AS first
+    WHERE who.name = %(name)s
+"""

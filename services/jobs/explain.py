@@ -8,16 +8,12 @@
 Pure: the same rows at the same time give the same words.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-import sqlalchemy as sa
 
 from services.jobs import states
-
-Row = sa.RowMapping | Mapping[str, Any]
+from services.jobs.database import Row
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from typing import Any
 from uuid import uuid4
 
+from psycopg.types.json import Jsonb
+
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
 from services.auth import Person, Verifier
 from services.jobs import cancelling, jobs, launches, messages, orders, quotas, rights, sessions, states
 from services.jobs.bell import Bell
-from services.jobs.database import Database
+from services.jobs.database import Connection, Database, Row
 from services.serving import Context, call
 
 # Only from these can an upload be completed; what comes later has it already.
@@ -32,7 +34,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         async with self._database.transaction() as connection:
             session = await sessions.hold_for(connection, request.session_id, person)
             values |= {"id": uuid4(), "s3_key": jobs.video_key(session, uuid4())}
-            job = await jobs.create(connection, session, values)
+            job = await jobs.create(connection, session, values, last=not self._quotas.any)
             await quotas.check(connection, job, self._quotas)
         return messages.job(job)
 
@@ -46,9 +48,9 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             moved = job["status"] in _OPEN
             if moved:
                 jobs.check_open(job)
-                job = await jobs.move(connection, job, states.QUEUED, **_pinned(job, request))
+                job = await jobs.move(connection, job, states.QUEUED, last=True, **_pinned(job, request))
         if moved:
-            self._bell.ring()
+            self._bell.ring(job["id"])
         return job_pb2.ConfirmUploadResponse(job=messages.job(job), moved=moved)
 
     async def FailUpload(self, request: job_pb2.FailUploadRequest, context: Context) -> job_pb2.Job:
@@ -57,8 +59,8 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             if job["status"] not in _OPEN:
                 raise _wrong_state(job)
             why = {"failure_code": request.failure_code, "error_message": request.error_message}
-            job = await jobs.move(connection, job, states.FAILED, **why)
-        self._bell.ring()
+            job = await jobs.move(connection, job, states.FAILED, last=True, **why)
+        self._bell.ring(job["id"])
         return messages.job(job)
 
     async def RecordMultipart(self, request: job_pb2.RecordMultipartRequest, context: Context) -> job_pb2.Job:
@@ -68,7 +70,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             if job["etag"]:
                 raise _wrong_state(job)
             if job["upload_id"] == request.instead_of:
-                job = await jobs.record_multipart(connection, job, request.upload_id)
+                job = await jobs.write(connection, job, upload_id=request.upload_id)
         return messages.job(job)
 
     async def AbandonUpload(self, request: job_pb2.AbandonUploadRequest, context: Context) -> job_pb2.Job:
@@ -77,7 +79,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             if job["etag"] or job["status"] not in (*_OPEN, states.CANCELLED):
                 raise errors.Refused(f"Cannot abort upload for job in status: {job['status']}", reason="WRONG_STATE")
             job = await cancelling.cancel(connection, job)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         return messages.job(job)
 
     async def AuthorizeLaunch(
@@ -88,9 +90,9 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         prefix = jobs.artifact_prefix(job, launch["launch_no"])
         return job_pb2.AuthorizeLaunchResponse(video=messages.video(job), artifact_prefix=prefix)
 
-    async def _owned(self, connection: Any, job_id: str) -> jobs.Row:
+    async def _owned(self, connection: Connection, job_id: str) -> Row:
         """The job, locked, of the person behind the call."""
-        return await sessions.hold_job(connection, job_id, await person_behind(self._verifier))
+        return await jobs.hold_for(connection, job_id, await person_behind(self._verifier))
 
 
 async def person_behind(verifier: Verifier) -> Person:
@@ -101,7 +103,7 @@ async def person_behind(verifier: Verifier) -> Person:
     return behind
 
 
-def _wrong_state(job: jobs.Row) -> errors.Refused:
+def _wrong_state(job: Row) -> errors.Refused:
     return errors.Refused(f"Cannot complete upload for job in status: {job['status']}", reason="WRONG_STATE")
 
 
@@ -124,7 +126,7 @@ def _values(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any]
     }
 
 
-def _pinned(job: jobs.Row, request: job_pb2.ConfirmUploadRequest) -> dict[str, Any]:
+def _pinned(job: Row, request: job_pb2.ConfirmUploadRequest) -> dict[str, Any]:
     """The snapshot that every later read is held to. Results of another object don't outlive it."""
     values: dict[str, Any] = {
         "etag": request.etag,
@@ -136,5 +138,5 @@ def _pinned(job: jobs.Row, request: job_pb2.ConfirmUploadRequest) -> dict[str, A
         **jobs.afresh(job),
     }
     if request.etag != job["etag"]:
-        values |= {"results": None, "results_stage": None, "artifacts": []}
+        values |= {"results": None, "results_stage": None, "artifacts": Jsonb([])}
     return values

@@ -2,11 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-import sqlalchemy as sa
 from google.protobuf import empty_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
@@ -25,20 +23,26 @@ from services.jobs import (
     turns,
 )
 from services.jobs.bell import Bell
-from services.jobs.database import Database, parse_id
+from services.jobs.database import Connection, Database, Row, parse_id
 from services.jobs.explain import Room, explain
+from services.jobs.watching import Watchers
 from services.rights import caller_as
 from services.serving import Context
 
 # After these nothing changes unless somebody asks for it.
 _RESTING = (*states.FINAL, states.FAILED)
 MAX_COMPARED = 20
+# The id of no job.
+NOTHING = UUID(int=0)
 
 
 class JobService(job_pb2_grpc.JobServiceServicer):
-    def __init__(self, database: Database, bell: Bell, limits: turns.Limits, *, deep_enabled: bool) -> None:
+    def __init__(
+        self, database: Database, bell: Bell, watchers: Watchers, limits: turns.Limits, *, deep_enabled: bool
+    ) -> None:
         self._database = database
         self._bell = bell
+        self._watchers = watchers
         self._limits = limits
         self._deep_enabled = deep_enabled
 
@@ -58,32 +62,29 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         return job_pb2.ListJobsResponse(jobs=[messages.job(row) for row in rows], next_page_token=token)
 
     async def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.Job]:
-        version = None
-        while True:
-            row = await self._row(request.job_id)
-            if row["version"] != version:
-                version = row["version"]
+        with self._watchers.watch(parse_id(request.job_id) or NOTHING) as news:
+            self._watchers.give(await self._row(request.job_id))
+            while True:
+                row = await news.next()
                 yield messages.job(row)
-            if row["status"] in _RESTING:
-                return
-            await self._bell.wait()
+                if row["status"] in _RESTING:
+                    return
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
-            await jobs.get_for(connection, request.job_id, caller_as(Person))
-            job = await jobs.get(connection, request.job_id, lock=True)
+            job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
             job = await cancelling.cancel(connection, job)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         return messages.job(job)
 
     async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
-            job = await sessions.hold_job(connection, request.job_id, caller_as(Person))
+            job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
             if job["status"] != states.FAILED:
                 raise errors.Refused(f"Cannot retry a job in status: {job['status']}", reason="WRONG_STATE")
             jobs.check_verified(job)
-            job = await jobs.move(connection, job, states.QUEUED, **jobs.afresh(job))
-        self._bell.ring()
+            job = await jobs.move(connection, job, states.QUEUED, last=True, **jobs.afresh(job))
+        self._bell.ring(job["id"])
         return messages.job(job)
 
     async def ReanalyzeJob(self, request: job_pb2.ReanalyzeJobRequest, context: Context) -> job_pb2.Job:
@@ -91,17 +92,18 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         rights.check_uploader(person)
         asked = _asked(request) | {"created_by": person.subject, "deep_enabled": self._deep_enabled}
         async with self._database.transaction() as connection:
-            source = await sessions.hold_job(connection, request.job_id, person)
+            source = await jobs.hold_for(connection, request.job_id, person)
             jobs.check_verified(source)
             session = await sessions.get(connection, source["session_id"])
             job = await jobs.create_again(connection, session, source, asked)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         return messages.job(job)
 
     async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
-            await rubbish.delete(connection, await sessions.hold_job(connection, request.job_id, caller_as(Person)))
-        self._bell.ring()
+            job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
+            await rubbish.delete(connection, job)
+        self._bell.ring(job["id"])
         return empty_pb2.Empty()
 
     async def CompareJobs(self, request: job_pb2.CompareJobsRequest, context: Context) -> job_pb2.CompareJobsResponse:
@@ -115,7 +117,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             player_ids=players, metrics=comparison.compare(analyses), caveats=comparison.caveats(analyses)
         )
 
-    async def _analysis(self, connection: AsyncConnection, job_id: str) -> comparison.Analysis:
+    async def _analysis(self, connection: Connection, job_id: str) -> comparison.Analysis:
         job = await jobs.get_for(connection, job_id, caller_as(Person))
         if job["status"] != states.DONE:
             raise errors.Refused(f"Cannot compare job {job['id']} in status: {job['status']}", reason="JOB_NOT_DONE")
@@ -126,11 +128,11 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             job = await jobs.get_for(connection, request.job_id, caller_as(Person))
             past = await launches.list_of(connection, job["id"])
             opened = await turns.opened(connection, job["owner"])
-            now = (await connection.execute(sa.select(sa.func.clock_timestamp()))).scalar_one()
+            now = await connection.value("SELECT clock_timestamp()")
         room = Room(opened.all, self._limits.all, opened.of_owner, self._limits.of_owner)
         return messages.explanation(job, explain(job, past, now, room), past)
 
-    async def _row(self, job_id: str) -> jobs.Row:
+    async def _row(self, job_id: str) -> Row:
         async with self._database.transaction() as connection:
             return await jobs.get_for(connection, job_id, caller_as(Person))
 

@@ -6,60 +6,99 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services import errors
 from services.auth import Person
 from services.jobs import pages, rights, states
-from services.jobs.database import parse_id
+from services.jobs.database import Connection, Row, assignments, parse_id
 from services.jobs.schema import jobs, sessions
 
-Row = sa.RowMapping
 
-
-async def get(connection: AsyncConnection, job_id: str | UUID, *, lock: bool = False) -> Row:
+async def get(connection: Connection, job_id: str | UUID, *, lock: bool = False) -> Row:
     """One job. `lock` holds its row until the transaction ends: whoever changes a job or its launches holds it first.
 
     Raises NotFound.
     """
     key = job_id if isinstance(job_id, UUID) else parse_id(job_id)
-    statement = sa.select(jobs).where(jobs.c.id == key)
-    row = (await connection.execute(statement.with_for_update() if lock else statement)).mappings().one_or_none()
+    row = await connection.row(_LOCK if lock else _GET, id=key)
     if row is None:
-        raise errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND")
+        raise not_found()
     return row
 
 
-async def get_for(connection: AsyncConnection, job_id: str, person: Person) -> Row:
+_GET = "SELECT * FROM video_analysis_jobs WHERE id = %(id)s"
+_LOCK = f"{_GET} FOR UPDATE"
+
+
+async def get_for(connection: Connection, job_id: str, person: Person) -> Row:
     """One job that a person may see. Raises NotFound, Denied."""
-    owner = (sessions.c.owner_type, sessions.c.owner_id)
-    living = sessions.c.deleted_at.is_(None) & jobs.c.deleted_at.is_(None)
-    statement = sa.select(jobs, *owner).join(sessions).where(jobs.c.id == parse_id(job_id), living)
-    row = (await connection.execute(statement)).mappings().one_or_none()
+    return check_seen(await connection.row(_GET_OWNED, id=parse_id(job_id)), person)
+
+
+async def hold_for(connection: Connection, job_id: str, person: Person) -> Row:
+    """One job that a person may change, locked, in a session that is held. Raises NotFound, Denied."""
+    return check_seen(await connection.row(_HOLD_OWNED, id=parse_id(job_id)), person)
+
+
+_GET_OWNED = """
+    SELECT job.*, session.owner_type, session.owner_id FROM video_analysis_jobs AS job
+    JOIN video_sessions AS session ON session.id = job.session_id
+    WHERE job.id = %(id)s AND session.deleted_at IS NULL AND job.deleted_at IS NULL
+"""
+# In this order: whoever deletes a session holds it before its jobs.
+_HOLD_OWNED = f"{_GET_OWNED} FOR KEY SHARE OF session FOR UPDATE OF job"
+
+
+def check_seen(row: Row | None, person: Person) -> Row:
+    """A row of a job with its owner, if it is one and the person may see it. Raises NotFound, Denied."""
     if row is None:
-        raise errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND")
+        raise not_found()
     if not rights.may_see(person, row["owner_type"], row["owner_id"]):
         raise errors.Denied("You don't have access to this job", reason="JOB_ACCESS_DENIED")
     return row
 
 
-async def move(connection: AsyncConnection, job: Row, to: str, **values: Any) -> Row:
-    """Moves a job to a state that the table allows from where it is. Raises Refused where no row moved."""
+def not_found() -> errors.NotFound:
+    return errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND")
+
+
+async def move(connection: Connection, job: Row, to: str, *, last: bool = False, **values: Any) -> Row:
+    """Moves a job to a state that the table allows from where it is. Raises Refused where no row moved.
+
+    last: the transaction is committed with it. Either nothing else is written, or the row is held in a state from
+    which it moves for certain.
+    """
     results_stage = values.get("results_stage", job["results_stage"])
-    values["stage"] = states.stage(to, results_stage)
+    values |= {"status": to, "stage": states.stage(to, results_stage)}
     progress = states.progress(to, results_stage)
     if progress is not None:
         values["progress_pct"] = progress
-    statement = (
-        sa.update(jobs)
-        .where(jobs.c.id == job["id"], jobs.c.status.in_(states.SOURCES[to]))
-        .values(status=to, **values)
-        .returning(*jobs.c)
-    )
-    row = (await connection.execute(statement)).mappings().one_or_none()
+    columns, sent = assignments(values)
+    row = await connection.row(_MOVE.format(columns), last=last, id=job["id"], sources=_SOURCES[to], **sent)
     if row is None:
-        raise errors.Refused(f"A job in status {job['status']} cannot become {to}", reason="WRONG_STATE")
+        raise cannot_become(job, to)
     return row
+
+
+def cannot_become(job: Row, to: str) -> errors.Refused:
+    return errors.Refused(f"A job in status {job['status']} cannot become {to}", reason="WRONG_STATE")
+
+
+_SOURCES = {to: sorted(sources) for to, sources in states.SOURCES.items()}
+_MOVE = """
+    UPDATE video_analysis_jobs SET {}
+    WHERE id = %(id)s AND status = ANY (%(sources)s::video_analysis_job_status[]) RETURNING *
+"""
+
+
+async def write(connection: Connection, job: Row, **values: Any) -> Row:
+    """Writes columns of a job that is held, which moves it nowhere."""
+    columns, sent = assignments(values)
+    [row] = await connection.rows(_WRITE.format(columns), id=job["id"], **sent)
+    return row
+
+
+_WRITE = "UPDATE video_analysis_jobs SET {} WHERE id = %(id)s RETURNING *"
 
 
 def afresh(job: Row) -> dict[str, Any]:
@@ -88,37 +127,33 @@ _UPLOAD = ("sample_fps", "include_frames", "accelerator", "athlete_box", "conten
 _REANALYSIS = ("sample_fps", "include_frames", "accelerator")
 
 
-async def create(connection: AsyncConnection, session: Row, values: dict[str, Any]) -> Row:
+async def create(connection: Connection, session: Row, values: dict[str, Any], *, last: bool = True) -> Row:
     """Adds a job that awaits its upload, or finds the one that the same person made with the same request_id.
 
-    Raises Exists where that one has other content.
+    last: the transaction is committed with it. Raises Exists where that one has other content, Refused where it
+    is gone.
     """
-    return await _create(connection, session, states.AWAITING_UPLOAD, values | {"source_job_id": None}, _UPLOAD)
+    values = values | {"source_job_id": None}
+    return await _create(connection, session, states.AWAITING_UPLOAD, values, _UPLOAD, last=last)
 
 
-async def create_again(connection: AsyncConnection, session: Row, source: Row, values: dict[str, Any]) -> Row:
+async def create_again(connection: Connection, session: Row, source: Row, values: dict[str, Any]) -> Row:
     """Adds a queued job on the pinned video of another, or finds the one made with the same request_id, as `create`."""
     pinned = ("s3_bucket", "s3_key", "content_type", "content_length", "etag", "version_id", "sha256")
-    in_parts = ("part_bytes", "parts_sha256")
-    names = (*pinned, *in_parts, "athlete_box", *_REANALYSIS)
+    names = (*pinned, "part_bytes", "parts_sha256", "athlete_box", *_REANALYSIS)
     copied = {name: source[name] for name in names} | {"source_job_id": source["id"]}
     return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS)
 
 
 async def _create(
-    connection: AsyncConnection, session: Row, status: str, values: dict[str, Any], same: tuple[str, ...]
+    connection: Connection, session: Row, status: str, values: dict[str, Any], same: tuple[str, ...], last: bool = True
 ) -> Row:
-    statement = (
-        sa.dialects.postgresql.insert(jobs)
-        .values(session_id=session["id"], status=status, stage=states.STAGES[status], **values)
-        .on_conflict_do_nothing(index_elements=["created_by", "request_id"], index_where=jobs.c.request_id.is_not(None))
-        .returning(*jobs.c)
-    )
-    row = (await connection.execute(statement)).mappings().one_or_none()
+    values |= {"session_id": session["id"], "status": status, "stage": states.STAGES[status]}
+    columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
+    row = await connection.row(_INSERT.format(*columns), last=last, **values)
     if row is not None:
         return row
-    again = (jobs.c.created_by == values["created_by"]) & (jobs.c.request_id == values["request_id"])
-    row = (await connection.execute(sa.select(jobs).where(again))).mappings().one()
+    [row] = await connection.rows(_SAME_REQUEST, **values)
     if row["session_id"] != session["id"] or any(row[name] != values[name] for name in ("source_job_id", *same)):
         raise errors.Exists("request_id was used for another job", reason="REQUEST_ID_REUSED")
     if row["deleted_at"] is not None or row["cleared_at"] is not None:
@@ -127,10 +162,11 @@ async def _create(
     return row
 
 
-async def record_multipart(connection: AsyncConnection, job: Row, upload_id: str) -> Row:
-    """Notes which upload in parts brings the video of a job whose row is held."""
-    statement = sa.update(jobs).where(jobs.c.id == job["id"]).values(upload_id=upload_id).returning(*jobs.c)
-    return (await connection.execute(statement)).mappings().one()
+_INSERT = """
+    INSERT INTO video_analysis_jobs ({}) VALUES ({})
+    ON CONFLICT (created_by, request_id) WHERE request_id IS NOT NULL DO NOTHING RETURNING *
+"""
+_SAME_REQUEST = "SELECT * FROM video_analysis_jobs WHERE created_by = %(created_by)s AND request_id = %(request_id)s"
 
 
 def video_key(session: Row, video_id: UUID) -> str:
@@ -147,7 +183,7 @@ def artifact_prefix(job: Row, launch_no: int) -> str:
 
 
 async def list_for(
-    connection: AsyncConnection, person: Person, *, session_id: str, status: str, size: int, page_token: str
+    connection: Connection, person: Person, *, session_id: str, status: str, size: int, page_token: str
 ) -> tuple[list[Row], str]:
     """A page of the jobs that a person may see, newest first, and the next page's token (empty at the end).
 

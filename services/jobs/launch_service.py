@@ -5,9 +5,8 @@ import re
 from datetime import timedelta
 from typing import Any
 
-import sqlalchemy as sa
 from google.protobuf import duration_pb2, json_format
-from sqlalchemy.ext.asyncio import AsyncConnection
+from psycopg.types.json import Jsonb
 
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.jobs.v1 import job_pb2
@@ -15,8 +14,7 @@ from services import errors
 from services.auth import Lease, Pod
 from services.jobs import endings, jobs, launches, messages, pages, sessions, states
 from services.jobs.bell import Bell
-from services.jobs.database import Database, parse_id
-from services.jobs.schema import jobs as job_table
+from services.jobs.database import Connection, Database, Now, Row, parse_id
 from services.jobs.settings import JobsSettings
 from services.rights import caller_as
 from services.serving import Context
@@ -62,19 +60,22 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
             raise errors.Invalid("kubernetes_uid", "must not be empty")
         placed_on = messages.word(job_pb2.Accelerator, request.placed_on)
         async with self._database.transaction() as connection:
-            launch = await launches.get(connection, request.job_id, request.launch_no)
             row = await launches.confirm(
-                connection, launch, request.kubernetes_uid, placed_on, request.placement_reason
+                connection,
+                request.job_id,
+                request.launch_no,
+                request.kubernetes_uid,
+                placed_on,
+                request.placement_reason,
             )
         return messages.launch(row)
 
     async def EndLaunch(self, request: launch_pb2.EndLaunchRequest, context: Context) -> launch_pb2.Launch:
         ending = _ending(request.ending, states.CANCELLED)
         async with self._database.transaction() as connection:
-            job = await jobs.get(connection, request.job_id, lock=True)
-            launch = await launches.get(connection, request.job_id, request.launch_no)
+            job, launch = await launches.lock(connection, request.job_id, request.launch_no)
             _, launch = await launches.end(connection, job, launch, ending, request.message)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         return messages.launch(launch)
 
     async def StartLaunch(
@@ -82,12 +83,10 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
     ) -> launch_pb2.StartLaunchResponse:
         lease_seconds = self._settings.lease_seconds
         async with self._database.transaction() as connection:
-            job = await jobs.get(connection, request.job_id, lock=True)
-            launch = await launches.get(connection, request.job_id, request.launch_no)
+            job, launch = await launches.lock(connection, request.job_id, request.launch_no)
             job, secret = await launches.start(connection, job, launch, caller_as(Pod), lease_seconds)
-            session = await sessions.get(connection, job["session_id"])
-            session_status = await sessions.status(connection, job["session_id"])
-        self._bell.ring()
+            session, shown = await sessions.shown(connection, job["session_id"], last=True)
+        self._bell.ring(job["id"])
         duration = duration_pb2.Duration()
         duration.FromTimedelta(timedelta(seconds=lease_seconds))
         return launch_pb2.StartLaunchResponse(
@@ -95,17 +94,17 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
             lease_duration=duration,
             stage=job_pb2.STAGE_DEEP if job["results_stage"] == "quick" else job_pb2.STAGE_QUICK,
             job=messages.job(job),
-            session=messages.session(session, session_status),
+            session=messages.session(session, shown),
         )
 
     async def Heartbeat(self, request: launch_pb2.HeartbeatRequest, context: Context) -> launch_pb2.HeartbeatResponse:
         async with self._database.transaction() as connection:
             job, launch = await self._held(connection, request)
-            launch = await launches.renew(connection, launch, self._settings.lease_seconds)
             if request.stage == job_pb2.STAGE_DEEP and job["status"] == states.QUICK_DONE:
                 job = await jobs.move(connection, job, states.DEEP_RUNNING)
-            await _report_progress(connection, job, request)
-        self._bell.ring()
+            _report_progress(connection, job, request)
+            launch = await launches.renew(connection, launch, self._settings.lease_seconds)
+        self._bell.ring(job["id"])
         return launch_pb2.HeartbeatResponse(lease_expires_at=messages.timestamp(launch["lease_expires_at"]))
 
     async def SubmitResult(
@@ -116,12 +115,12 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
             raise errors.Invalid("stage", "must be STAGE_QUICK or STAGE_DEEP")
         results = _results(request)
         async with self._database.transaction() as connection:
-            job = await self._submitted(connection, request, stage)
-            if job is None:
-                job, launch = await self._held(connection, request)
+            job, launch = await self._lock(connection, request)
+            if not _is_submitted(job, launch, stage):
+                self._check_held(job, launch)
                 artifacts = _artifacts(request, jobs.artifact_prefix(job, request.launch_no), stage)
                 job = await _publish(connection, job, launch, stage, results, artifacts)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         return launch_pb2.SubmitResultResponse(job=messages.job(job))
 
     async def FailLaunch(
@@ -131,55 +130,62 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         async with self._database.transaction() as connection:
             job, launch = await self._held(connection, request)
             job, _ = await launches.end(connection, job, launch, ending, request.error_message, request.failure_code)
-        self._bell.ring()
+        self._bell.ring(job["id"])
         return launch_pb2.FailLaunchResponse(job=messages.job(job))
 
-    async def _held(self, connection: AsyncConnection, request: Any) -> tuple[jobs.Row, launches.Row]:
-        """The job and launch whose living lease the caller holds, while the job is still being run."""
-        job, launch = await launches.hold(connection, request.job_id, request.launch_no, caller_as(Lease).secret)
-        if job["status"] not in states.LAUNCHED - {states.QUEUED}:
-            raise launches.lease_lost()
+    async def _held(self, connection: Connection, request: Any) -> tuple[Row, Row]:
+        """The job and launch, locked, whose living lease the caller holds, while the job is still being run."""
+        job, launch = await self._lock(connection, request)
+        self._check_held(job, launch)
         return job, launch
 
-    async def _submitted(
-        self, connection: AsyncConnection, request: launch_pb2.SubmitResultRequest, stage: str
-    ) -> jobs.Row | None:
-        """The job, if this very lease has submitted this very stage before: a reply got lost, nothing else."""
+    async def _lock(self, connection: Connection, request: Any) -> tuple[Row, Row]:
         try:
-            job = await jobs.get(connection, request.job_id, lock=True)
-            launch = await launches.get(connection, request.job_id, request.launch_no)
+            return await launches.lock(connection, request.job_id, request.launch_no)
         except errors.NotFound:
             raise launches.lease_lost() from None
-        same_lease = launches.is_lease_of(launch, caller_as(Lease).secret) and job["cancel_requested_at"] is None
-        alive = launch["ending"] in ("", "succeeded") and launch["launch_no"] == job["launch_count"]
-        return job if same_lease and alive and job["results_stage"] == stage else None
+
+    def _check_held(self, job: Row, launch: Row) -> None:
+        launches.check_lease(job, launch, caller_as(Lease).secret)
+        if job["status"] not in states.LAUNCHED - {states.QUEUED}:
+            raise launches.lease_lost()
 
 
-async def _report_progress(connection: AsyncConnection, job: jobs.Row, request: launch_pb2.HeartbeatRequest) -> None:
+def _is_submitted(job: Row, launch: Row, stage: str) -> bool:
+    """Whether this very lease has submitted this very stage before: a reply got lost, nothing else."""
+    same_lease = launches.is_lease_of(launch, caller_as(Lease).secret) and job["cancel_requested_at"] is None
+    alive = launch["ending"] in ("", "succeeded") and launch["launch_no"] == job["launch_count"]
+    return same_lease and alive and job["results_stage"] == stage
+
+
+def _report_progress(connection: Connection, job: Row, request: launch_pb2.HeartbeatRequest) -> None:
     if RUNNING_STATUS.get(messages.word(job_pb2.Stage, request.stage)) != job["status"]:
         return
     reached = states.running_progress(job["status"], request.progress)
-    statement = sa.update(job_table).where(job_table.c.id == job["id"], job_table.c.progress_pct < reached)
-    await connection.execute(statement.values(progress_pct=reached))
+    if reached > job["progress_pct"]:
+        connection.later(_PROGRESS, id=job["id"], reached=reached)
+
+
+_PROGRESS = "UPDATE video_analysis_jobs SET progress_pct = %(reached)s WHERE id = %(id)s"
 
 
 async def _publish(
-    connection: AsyncConnection, job: jobs.Row, launch: launches.Row, stage: str, results: Any, artifacts: list[Any]
-) -> jobs.Row:
+    connection: Connection, job: Row, launch: Row, stage: str, results: Any, artifacts: list[Any]
+) -> Row:
     """Moves the job by the result of a stage; the last stage ends the launch."""
-    result = {"results": results, "results_stage": stage, "artifacts": artifacts}
-    finished = {"completed_at": sa.func.clock_timestamp(), "failure_code": "", "error_message": ""}
+    result: dict[str, Any] = {"results": results, "results_stage": stage, "artifacts": Jsonb(artifacts)}
+    finished: dict[str, Any] = {"completed_at": Now(), "failure_code": "", "error_message": ""}
     if stage == "quick":
-        job = await jobs.move(connection, job, states.QUICK_DONE, **result)
+        job = await jobs.move(connection, job, states.QUICK_DONE, last=job["deep_enabled"], **result)
         if job["deep_enabled"]:
             return job
-        job = await jobs.move(connection, job, states.DONE, **finished)
-    else:
-        if job["status"] == states.QUICK_DONE:
-            job = await jobs.move(connection, job, states.DEEP_RUNNING)
-        job = await jobs.move(connection, job, states.DONE, **result, **finished)
-    await launches.end(connection, job, launch, "succeeded", "")
-    return job
+        result = {}
+    elif job["status"] == states.QUICK_DONE:
+        job = await jobs.move(connection, job, states.DEEP_RUNNING)
+    elif job["status"] != states.DEEP_RUNNING:
+        raise jobs.cannot_become(job, states.DONE)
+    launches.succeed(connection, launch)
+    return await jobs.move(connection, job, states.DONE, last=True, **result, **finished)
 
 
 def _results(request: launch_pb2.SubmitResultRequest) -> dict[str, Any]:

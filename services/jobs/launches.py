@@ -10,31 +10,30 @@ exception: offering and confirming touch launches alone.
 import hashlib
 import hmac
 import secrets
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
-
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services import errors
 from services.auth import Pod
 from services.jobs import endings, jobs, states, turns
-from services.jobs.database import parse_id
-from services.jobs.schema import jobs as job_table
-from services.jobs.schema import launches
+from services.jobs.database import Connection, Now, Row, assignments, parse_id
+from services.jobs.schema import launches as table
 
-Row = sa.RowMapping
-_now = sa.func.clock_timestamp()
-_open = launches.c.ended_at.is_(None)
 # What a controller is told of a launch comes partly from its job; whether its lease lives, the database's clock says.
-_columns = (
-    *launches.c,
-    job_table.c.session_id,
-    job_table.c.accelerator,
-    job_table.c.cancel_requested_at,
-    (launches.c.lease_expires_at > _now).label("is_leased"),
-)
+_TOLD = """
+    launches.*, job.session_id, job.accelerator, job.cancel_requested_at,
+    launches.lease_expires_at > clock_timestamp() AS is_leased
+"""
+_GET = f"""
+    SELECT {_TOLD} FROM launches JOIN video_analysis_jobs AS job ON job.id = launches.job_id
+    WHERE launches.job_id = %(job_id)s AND launches.launch_no = %(launch_no)s
+"""
+_UPDATE = f"""
+    UPDATE launches SET {{}} FROM video_analysis_jobs AS job
+    WHERE launches.job_id = %(job_id)s AND launches.launch_no = %(launch_no)s AND job.id = launches.job_id {{}}
+    RETURNING {_TOLD}
+"""
+_OPEN = "AND launches.ended_at IS NULL"
 
 
 def lease_lost() -> errors.Denied:
@@ -43,105 +42,108 @@ def lease_lost() -> errors.Denied:
 
 
 async def offer(
-    connection: AsyncConnection, cluster: str, capacity: int, confirm_seconds: float, limits: turns.Limits
+    connection: Connection, cluster: str, capacity: int, confirm_seconds: float, limits: turns.Limits
 ) -> list[Row]:
     """Up to `capacity` launches to run: first those never confirmed, under the same number, then new ones."""
-    offered = await _offer_again(connection, cluster, capacity, confirm_seconds)
-    while job_ids := await turns.next_jobs(connection, capacity - len(offered), limits):
-        offered += await _open_new(connection, cluster, job_ids)
+    again = await connection.rows(_OFFER_AGAIN, cluster=cluster, limit=capacity, confirm_seconds=confirm_seconds)
+    offered: list[Row] = [*again]
+    while opened := await turns.open_next(connection, cluster, capacity - len(offered), limits):
+        offered += opened
     return offered
 
 
-async def _offer_again(connection: AsyncConnection, cluster: str, limit: int, confirm_seconds: float) -> list[Row]:
-    overdue = (
-        sa.select(launches.c.job_id, launches.c.launch_no)
-        .join(job_table)
-        .where(_open, launches.c.cluster == cluster, launches.c.confirmed_at.is_(None))
-        .where(job_table.c.cancel_requested_at.is_(None))
-        .where(launches.c.offered_at < _now - timedelta(seconds=confirm_seconds))
-        .order_by(launches.c.offered_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True, of=launches)
-        .cte("overdue")
-    )
-    statement = (
-        sa.update(launches)
-        .where(launches.c.job_id == overdue.c.job_id, launches.c.launch_no == overdue.c.launch_no)
-        .where(job_table.c.id == launches.c.job_id)
-        .values(offered_at=_now)
-        .returning(*_columns)
-    )
-    return list((await connection.execute(statement)).mappings())
+_OFFER_AGAIN = f"""
+    WITH overdue AS (
+        SELECT launches.job_id, launches.launch_no FROM launches
+        JOIN video_analysis_jobs AS job ON job.id = launches.job_id
+        WHERE launches.ended_at IS NULL AND launches.cluster = %(cluster)s AND launches.confirmed_at IS NULL
+          AND job.cancel_requested_at IS NULL
+          AND launches.offered_at < clock_timestamp() - %(confirm_seconds)s * interval '1 second'
+        ORDER BY launches.offered_at LIMIT %(limit)s FOR UPDATE OF launches SKIP LOCKED)
+    UPDATE launches SET offered_at = clock_timestamp() FROM overdue, video_analysis_jobs AS job
+    WHERE launches.job_id = overdue.job_id AND launches.launch_no = overdue.launch_no AND job.id = launches.job_id
+    RETURNING {_TOLD}
+"""
 
 
-async def _open_new(connection: AsyncConnection, cluster: str, job_ids: list[UUID]) -> list[Row]:
-    """Opens a launch for each of these jobs, whose rows are held."""
-    counted = (
-        sa.update(job_table)
-        .where(job_table.c.id.in_(job_ids))
-        .values(launch_count=job_table.c.launch_count + 1, launched=True)
-        .returning(*job_table.c)
-        .cte("counted")
-    )
-    names = ["job_id", "launch_no", "cluster", "memory_factor"]
-    source = sa.select(counted.c.id, counted.c.launch_count, sa.literal(cluster), counted.c.memory_factor)
-    opened = sa.insert(launches).from_select(names, source).returning(*launches.c).cte("opened")
-    told = (counted.c.session_id, counted.c.accelerator, counted.c.cancel_requested_at)
-    statement = sa.select(opened, *told).join(counted, counted.c.id == opened.c.job_id)
-    return list((await connection.execute(statement)).mappings())
-
-
-async def list_open(connection: AsyncConnection, cluster: str, size: int, after: tuple[UUID, int] | None) -> list[Row]:
+async def list_open(connection: Connection, cluster: str, size: int, after: tuple[UUID, int] | None) -> list[Row]:
     """A page of a cluster's open launches, by job and number."""
-    statement = sa.select(*_columns).join(job_table).where(_open, launches.c.cluster == cluster)
-    if after:
-        statement = statement.where(sa.tuple_(launches.c.job_id, launches.c.launch_no) > sa.tuple_(*after))
-    statement = statement.order_by(launches.c.job_id, launches.c.launch_no).limit(size)
-    return list((await connection.execute(statement)).mappings())
+    job_id, launch_no = after or (UUID(int=0), 0)
+    return [*await connection.rows(_LIST_OPEN, cluster=cluster, size=size, job_id=job_id, launch_no=launch_no)]
 
 
-async def list_of(connection: AsyncConnection, job_id: UUID) -> list[Row]:
+_LIST_OPEN = f"""
+    SELECT {_TOLD} FROM launches JOIN video_analysis_jobs AS job ON job.id = launches.job_id
+    WHERE launches.ended_at IS NULL AND launches.cluster = %(cluster)s
+      AND (launches.job_id, launches.launch_no) > (%(job_id)s, %(launch_no)s)
+    ORDER BY launches.job_id, launches.launch_no LIMIT %(size)s
+"""
+
+
+async def list_of(connection: Connection, job_id: UUID) -> list[Row]:
     """All launches of a job, the first one first."""
-    statement = sa.select(launches).where(launches.c.job_id == job_id).order_by(launches.c.launch_no)
-    return list((await connection.execute(statement)).mappings())
+    return [
+        *await connection.rows("SELECT * FROM launches WHERE job_id = %(job_id)s ORDER BY launch_no", job_id=job_id)
+    ]
 
 
-async def get(connection: AsyncConnection, job_id: str | UUID, launch_no: int) -> Row:
+async def get(connection: Connection, job_id: str | UUID, launch_no: int) -> Row:
     """One launch. Raises NotFound."""
     key = job_id if isinstance(job_id, UUID) else parse_id(job_id)
-    statement = sa.select(*_columns).join(job_table).where(launches.c.job_id == key, launches.c.launch_no == launch_no)
-    row = (await connection.execute(statement)).mappings().one_or_none()
+    row = await connection.row(_GET, job_id=key, launch_no=launch_no)
     if row is None:
         raise errors.NotFound("Launch not found", reason="LAUNCH_NOT_FOUND")
     return row
 
 
-async def _update(
-    connection: AsyncConnection, launch: Row, *where: sa.ColumnElement[bool], **values: Any
-) -> Row | None:
-    statement = (
-        sa.update(launches)
-        .where(launches.c.job_id == launch["job_id"], launches.c.launch_no == launch["launch_no"], *where)
-        .where(job_table.c.id == launches.c.job_id)
-        .values(**values)
-        .returning(*_columns)
-    )
-    return (await connection.execute(statement)).mappings().one_or_none()
-
-
-async def confirm(connection: AsyncConnection, launch: Row, uid: str, placed_on: str, reason: str) -> Row:
-    """Records what runs for an open launch. The same UID again is success. Raises Refused."""
-    mine = sa.or_(launches.c.kubernetes_uid == "", launches.c.kubernetes_uid == uid)
-    confirmed_at = sa.func.coalesce(launches.c.confirmed_at, _now)
-    values = {"kubernetes_uid": uid, "placed_on": placed_on, "placement_reason": reason, "confirmed_at": confirmed_at}
-    row = await _update(connection, launch, _open, mine, **values)
+async def lock(connection: Connection, job_id: str, launch_no: int) -> tuple[Row, Row]:
+    """A job and one of its launches, both held and as they are now. Raises NotFound."""
+    row = await connection.row(_LOCK, job_id=parse_id(job_id), launch_no=launch_no)
     if row is None:
+        job = await jobs.get(connection, job_id)
+        return job, await get(connection, job["id"], launch_no)
+    return row, {name: row[alias] for name, alias in _ALIASES.items()}
+
+
+# Of both in one: a row says what holds when its lock is had, also where that was waited for.
+_ALIASES = {column.name: f"launch_{column.name}" for column in table.c} | {
+    name: name for name in ("session_id", "accelerator", "cancel_requested_at", "is_leased")
+}
+_LOCK = f"""
+    SELECT job.*, {", ".join(f"launch.{column.name} AS {_ALIASES[column.name]}" for column in table.c)},
+        launch.lease_expires_at > clock_timestamp() AS is_leased
+    FROM video_analysis_jobs AS job JOIN launches AS launch ON launch.job_id = job.id
+    WHERE job.id = %(job_id)s AND launch.launch_no = %(launch_no)s FOR UPDATE OF job, launch
+"""
+
+
+async def _update(
+    connection: Connection, launch: Row, where: str = "", *, last: bool = False, **values: Any
+) -> Row | None:
+    columns, sent = assignments(values)
+    key = {"job_id": launch["job_id"], "launch_no": launch["launch_no"]}
+    return await connection.row(_UPDATE.format(columns, where), last=last, **key, **sent)
+
+
+async def confirm(connection: Connection, job_id: str, launch_no: int, uid: str, placed_on: str, reason: str) -> Row:
+    """Records what runs for an open launch. The same UID again is success. Raises NotFound, Refused."""
+    values = {"kubernetes_uid": uid, "placed_on": placed_on, "placement_reason": reason}
+    row = await connection.row(_CONFIRM, last=True, job_id=parse_id(job_id), launch_no=launch_no, **values)
+    if row is None:
+        await get(connection, job_id, launch_no)
         raise errors.Refused("The launch has ended or was confirmed for another UID", reason="WRONG_STATE")
     return row
 
 
-async def start(connection: AsyncConnection, job: Row, launch: Row, pod: Pod, lease_seconds: float) -> tuple[Row, str]:
-    """Binds an open launch to the first pod that asks; returns the job, moved, and a fresh lease.
+_CONFIRM = _UPDATE.format(
+    """kubernetes_uid = %(kubernetes_uid)s, placed_on = %(placed_on)s, placement_reason = %(placement_reason)s,
+    confirmed_at = coalesce(launches.confirmed_at, clock_timestamp())""",
+    f"{_OPEN} AND launches.kubernetes_uid IN ('', %(kubernetes_uid)s)",
+)
+
+
+async def start(connection: Connection, job: Row, launch: Row, pod: Pod, lease_seconds: float) -> tuple[Row, str]:
+    """Binds an open launch, held with its job, to the first pod that asks; returns the job, moved, and a fresh lease.
 
     Raises Denied for a pod of another launch or a second pod, Refused where the launch or its job is over or shall end.
     """
@@ -154,26 +156,37 @@ async def start(connection: AsyncConnection, job: Row, launch: Row, pod: Pod, le
     if launch["pod_uid"] not in ("", pod.uid):
         raise errors.Denied(f"The launch belongs to pod {launch['pod_name']}", reason="OTHER_POD")
     secret = secrets.token_urlsafe(32)
-    lease = {"lease_hash": _hash(secret), "lease_expires_at": _now + timedelta(seconds=lease_seconds)}
-    started_at = sa.func.coalesce(launches.c.started_at, _now)
-    await _update(connection, launch, _open, pod_name=pod.name, pod_uid=pod.uid, started_at=started_at, **lease)
+    bound = {"pod_name": pod.name, "pod_uid": pod.uid, "lease_hash": _hash(secret), "lease_seconds": lease_seconds}
+    connection.later(_START, job_id=job["id"], launch_no=launch["launch_no"], **bound)
     if job["status"] == states.QUEUED:
         to = states.DEEP_RUNNING if job["results_stage"] == "quick" else states.QUICK_RUNNING
-        job = await jobs.move(connection, job, to, started_at=_now)
+        job = await jobs.move(connection, job, to, started_at=Now())
     return job, secret
 
 
-async def hold(connection: AsyncConnection, job_id: str, launch_no: int, secret: str) -> tuple[Row, Row]:
-    """The job, locked, and the launch that a living lease proves. Raises Denied where it proves none."""
+_START = """
+    UPDATE launches SET pod_name = %(pod_name)s, pod_uid = %(pod_uid)s, lease_hash = %(lease_hash)s,
+        lease_expires_at = clock_timestamp() + %(lease_seconds)s * interval '1 second',
+        started_at = coalesce(started_at, clock_timestamp())
+    WHERE job_id = %(job_id)s AND launch_no = %(launch_no)s AND ended_at IS NULL
+"""
+
+
+async def hold(connection: Connection, job_id: str, launch_no: int, secret: str) -> tuple[Row, Row]:
+    """The job and the launch, locked, that a living lease proves. Raises Denied where it proves none."""
     try:
-        job = await jobs.get(connection, job_id, lock=True)
-        launch = await get(connection, job["id"], launch_no)
+        job, launch = await lock(connection, job_id, launch_no)
     except errors.NotFound:
         raise lease_lost() from None
+    check_lease(job, launch, secret)
+    return job, launch
+
+
+def check_lease(job: Row, launch: Row, secret: str) -> None:
+    """Raises Denied where a secret is not the living lease of a launch that shall go on."""
     wanted = launch["ended_at"] is None and job["cancel_requested_at"] is None
     if not (launch["is_leased"] and wanted and is_lease_of(launch, secret)):
         raise lease_lost()
-    return job, launch
 
 
 def is_lease_of(launch: Row, secret: str) -> bool:
@@ -181,18 +194,29 @@ def is_lease_of(launch: Row, secret: str) -> bool:
     return hmac.compare_digest(launch["lease_hash"] or b"", _hash(secret))
 
 
-async def renew(connection: AsyncConnection, launch: Row, lease_seconds: float) -> Row:
-    """Extends the lease from now, by the database's clock."""
-    row = await _update(connection, launch, lease_expires_at=_now + timedelta(seconds=lease_seconds))
+async def renew(connection: Connection, launch: Row, lease_seconds: float) -> Row:
+    """Extends the lease of a launch that is held, from now, by the database's clock; with it the transaction ends."""
+    row = await _update(connection, launch, _OPEN, last=True, lease_expires_at=Now(lease_seconds))
     if row is None:
         raise lease_lost()
     return row
 
 
+def succeed(connection: Connection, launch: Row) -> None:
+    """Ends a launch that is held and open, whose job is done with the next statement."""
+    connection.later(_SUCCEED, job_id=launch["job_id"], launch_no=launch["launch_no"])
+
+
+_SUCCEED = """
+    UPDATE launches SET ending = 'succeeded', ended_at = clock_timestamp()
+    WHERE job_id = %(job_id)s AND launch_no = %(launch_no)s AND ended_at IS NULL
+"""
+
+
 async def end(
-    connection: AsyncConnection, job: Row, launch: Row, ending: str, message: str, failure_code: str = ""
+    connection: Connection, job: Row, launch: Row, ending: str, message: str, failure_code: str = ""
 ) -> tuple[Row, Row]:
-    """Ends an open launch and does with its job, whose row is held, what the table of endings says.
+    """Ends an open launch and does with its job, both of which are held, what the table of endings says.
 
     An ended launch stays as it ended. Returns the job and the launch. Raises Refused for `cancelled` where nobody asked
     for it, and for any other ending where somebody did: it does not prove that nothing runs.
@@ -204,32 +228,35 @@ async def end(
         raise errors.Refused("The job is being cancelled", reason="JOB_CANCELLING")
     if ending == states.CANCELLED and not cancelling:
         raise errors.Refused("Nobody asked to cancel this job", reason="CANCEL_NOT_REQUESTED")
-    ended = await _update(connection, launch, _open, ending=ending, ending_message=message, ended_at=_now)
+    ended = await _update(connection, launch, _OPEN, ending=ending, ending_message=message, ended_at=Now())
     if ended is None:
         return job, await get(connection, job["id"], launch["launch_no"])
-    if cancelling:
+    if cancelling and job["status"] != states.CANCELLED:
         job = await jobs.move(connection, job, states.CANCELLED)
     elif job["status"] in states.LAUNCHED and ending in endings.RULES:
         job = await _follow(connection, job, ending, message, failure_code)
     return job, ended
 
 
-async def _follow(connection: AsyncConnection, job: Row, ending: str, message: str, failure_code: str) -> Row:
-    counted = launches.c.launch_no > job["retries_from_launch"]
-    same = sa.select(sa.func.count()).where(launches.c.job_id == job["id"], launches.c.ending == ending, counted)
-    before = (await connection.scalar(same) or 0) - 1
+async def _follow(connection: Connection, job: Row, ending: str, message: str, failure_code: str) -> Row:
+    since = job["retries_from_launch"]
+    before = await connection.value(_SAME_ENDING, job_id=job["id"], ending=ending, since=since) - 1
     follows = endings.following(ending, before)
     if not follows.again:
         code = failure_code or follows.failure_code
         return await jobs.move(connection, job, states.FAILED, failure_code=code, error_message=message)
     values = {
-        "not_before": _now + timedelta(seconds=follows.delay_seconds),
+        "not_before": Now(follows.delay_seconds),
         "memory_factor": job["memory_factor"] * follows.memory_factor,
     }
     if job["status"] != states.QUEUED:
         return await jobs.move(connection, job, states.QUEUED, **values)
-    statement = sa.update(job_table).where(job_table.c.id == job["id"]).values(**values).returning(*job_table.c)
-    return (await connection.execute(statement)).mappings().one()
+    return await jobs.write(connection, job, **values)
+
+
+_SAME_ENDING = """
+    SELECT count(*) FROM launches WHERE job_id = %(job_id)s AND ending = %(ending)s AND launch_no > %(since)s
+"""
 
 
 def _hash(secret: str) -> bytes:

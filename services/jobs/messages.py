@@ -3,17 +3,15 @@
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from crease.analysis.v1 import launch_pb2
 from crease.events.v1 import event_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
 from services.jobs import states
+from services.jobs.database import Row
 from services.jobs.events import Position
 from services.jobs.explain import Explanation
-
-Row = sa.RowMapping
 
 
 def timestamp(moment: datetime | None) -> timestamp_pb2.Timestamp | None:

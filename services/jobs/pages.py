@@ -8,11 +8,9 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services import errors
-
-Row = sa.RowMapping
+from services.jobs.database import Connection, Row
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
@@ -27,7 +25,7 @@ def page_size(asked: int) -> int:
 
 
 async def read(
-    connection: AsyncConnection, statement: sa.Select[Any], table: sa.Table, *, size: int, token: str, filtered: str
+    connection: Connection, statement: sa.Select[Any], table: sa.Table, *, size: int, token: str, filtered: str
 ) -> tuple[list[Row], str]:
     """The rows of a query on `table` that a token asks for, newest first, and the next page's token (empty at the end).
 
@@ -37,7 +35,7 @@ async def read(
     if token:
         statement = statement.where(sa.tuple_(table.c.created_at, table.c.id) < sa.tuple_(*_open(token, filtered)))
     statement = statement.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(size + 1)
-    rows = list((await connection.execute(statement)).mappings())
+    rows: list[Row] = [*await connection.rows(statement)]
     return rows[:size], _token(rows[size - 1], filtered) if len(rows) > size else ""
 
 

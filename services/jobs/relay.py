@@ -10,23 +10,26 @@ for IDLE_SECONDS, and one whose host is gone as soon; another relay then goes on
 """
 
 import asyncio
-import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from collections.abc import Sequence
 
 from services import logs
 from services.jobs import events, messages, states
-from services.jobs.database import LOCK_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_SECONDS, translate, url
-from services.jobs.schema import jobs
+from services.jobs.database import (
+    LOCK_TIMEOUT_SECONDS,
+    STATEMENT_TIMEOUT_SECONDS,
+    Connection,
+    Row,
+    Session,
+    begin,
+    connect,
+    translate,
+)
 from services.jobs.settings import RelaySettings
 from services.jobs.sqs import MAX_MESSAGES, Message, Queue, QueueAway
 from services.logs import Logger
 
-NAME = "sqs"
 # Any number that nobody else uses.
 LOCK = 0x637265617371
 IDLE_SECONDS = 7
@@ -58,12 +61,12 @@ def main() -> None:
 
 async def run(settings: RelaySettings, queue: Queue, log: Logger) -> None:
     """Relays for ever. A database that is away is tried again."""
-    engine = _open_engine(settings)
     while True:
         try:
-            async with _turn(engine) as connection:
+            async with await _open(settings) as session:
+                await _turn(session)
                 log.info("active")
-                await _relay(connection, queue, settings.poll_seconds, log)
+                await _relay(session, queue, settings.poll_seconds, log)
         except Exception as error:
             if translate(error) is None:
                 raise
@@ -71,31 +74,27 @@ async def run(settings: RelaySettings, queue: Queue, log: Logger) -> None:
         await asyncio.sleep(STANDBY_SECONDS)
 
 
-def _open_engine(settings: RelaySettings) -> AsyncEngine:
+async def _open(settings: RelaySettings) -> Session:
     options = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
-    arguments = {"options": options, "connect_timeout": 5, "application_name": "crease-relay"}
-    target = url(settings.database_url.get_secret_value())
-    return create_async_engine(target, poolclass=sa.NullPool, connect_args=arguments)
+    return await connect(settings.database_url.get_secret_value(), options=options, application_name="crease-relay")
 
 
-@contextlib.asynccontextmanager
-async def _turn(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """The session that holds the lock, once no other does; the lock goes with it."""
-    async with engine.connect() as connection:
-        while not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK))):
-            await connection.commit()
-            await asyncio.sleep(STANDBY_SECONDS)
-        await connection.commit()
-        yield connection
+async def _turn(session: Session) -> None:
+    """Waits until no other session holds the lock, and this one does: the lock goes with it."""
+    while True:
+        if await Connection(session).value(f"SELECT pg_try_advisory_lock({LOCK})"):
+            return
+        await asyncio.sleep(STANDBY_SECONDS)
 
 
-async def _relay(connection: AsyncConnection, queue: Queue, poll_seconds: float, log: Logger) -> None:
+async def _relay(session: Session, queue: Queue, poll_seconds: float, log: Logger) -> None:
     backoff = poll_seconds
     while True:
-        async with connection.begin():
-            rows = await events.read(connection, await _position(connection))
+        connection = begin(session)
+        rows = await events.read(connection, await _position(connection))
+        await connection.commit()
         try:
-            await _send(connection, queue, rows)
+            await _send(session, queue, rows)
         except QueueAway as away:
             log.warning("SQS is away", error=str(away), again_seconds=round(backoff, 1))
             await asyncio.sleep(backoff)
@@ -106,32 +105,35 @@ async def _relay(connection: AsyncConnection, queue: Queue, poll_seconds: float,
             await asyncio.sleep(poll_seconds)
 
 
-async def _position(connection: AsyncConnection) -> events.Position:
+async def _position(connection: Connection) -> events.Position:
     """Where the last relay stopped; at first, before all that is kept, so that a job from before it is sent too."""
-    return await events.position(connection, NAME) or await events.hold(connection, NAME)
+    return await events.position(connection, events.RELAY) or await events.hold(connection, events.RELAY)
 
 
-async def _send(connection: AsyncConnection, queue: Queue, rows: Sequence[events.Row]) -> None:
+async def _send(session: Session, queue: Queue, rows: Sequence[Row]) -> None:
     """Sends what of these events is for SQS, and records after each batch. Raises QueueAway."""
     waiting = [row for row in rows if row["to_status"] == states.QUEUED]
     while waiting:
         ids = await asyncio.to_thread(queue.send, [message(row) for row in waiting[:MAX_MESSAGES]])
         sent, waiting = waiting[: len(ids)], waiting[len(ids) :]
-        await _record(connection, sent[-1], dict(zip((row["job_id"] for row in sent), ids, strict=True)))
+        await _record(session, sent[-1], dict(zip((row["job_id"] for row in sent), ids, strict=True)))
     if rows and rows[-1]["to_status"] != states.QUEUED:
-        await _record(connection, rows[-1], {})
+        await _record(session, rows[-1], {})
 
 
-async def _record(connection: AsyncConnection, last: events.Row, sent: dict[object, str]) -> None:
+async def _record(session: Session, last: Row, sent: dict[object, str]) -> None:
     """Writes each job's message id beside it, which is no transition, and where the relay stands now."""
-    found = sa.update(jobs).where(jobs.c.id == sa.bindparam("job")).values(sqs_message_id=sa.bindparam("message"))
-    async with connection.begin():
-        if sent:
-            await connection.execute(found, [{"job": job, "message": sent[job]} for job in sorted(sent, key=str)])
-        await events.move(connection, NAME, events.Position(last["xid"], last["id"]))
+    connection = begin(session)
+    for job in sorted(sent, key=str):
+        connection.later(_SENT, job=job, message=sent[job])
+    await events.move(connection, events.RELAY, events.Position(last["xid"], last["id"]))
+    await connection.commit()
 
 
-def message(row: events.Row) -> Message:
+_SENT = "UPDATE video_analysis_jobs SET sqs_message_id = %(message)s WHERE id = %(job)s"
+
+
+def message(row: Row) -> Message:
     """The body as consumers know it, and the CloudEvents envelope as attributes; `ce-id` says the order."""
     event = messages.event(row)
     body = {

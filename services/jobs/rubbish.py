@@ -6,71 +6,53 @@ A trigger sets when a row is due. Rows stay as tombstones. From the moment one i
 video, so that what is being removed can't be queued. A failed upload that was repaired meanwhile is due no more.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
-
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
+from uuid import UUID
 
 from services import errors
-from services.jobs import jobs as job_rows
-from services.jobs import states
-from services.jobs.schema import jobs
+from services.jobs import jobs, states
+from services.jobs.database import Connection, Now, Row
 
-Row = sa.RowMapping
 MAX_TAKEN = 100
 # What was handed out and not settled in this time is handed out again.
 SETTLE_SECONDS = 300.0
-_now = sa.func.clock_timestamp()
-# No video was ever verified for it, and none is waited for.
-_given_up = (jobs.c.etag == "") & jobs.c.status.in_((states.FAILED, states.CANCELLED))
 
 
-async def delete(connection: AsyncConnection, job: Row) -> None:
+async def delete(connection: Connection, job: Row) -> None:
     """Deletes a job whose row is held. Raises Refused while it is queued or runs."""
     if job["status"] in states.LAUNCHED:
         message = f"Cannot delete a job in status: {job['status']}: cancel it first, or wait"
         raise errors.Refused(message, reason="WRONG_STATE")
     if job["status"] == states.AWAITING_UPLOAD:
-        await job_rows.move(connection, job, states.CANCELLED)
-    await connection.execute(sa.update(jobs).where(jobs.c.id == job["id"]).values(deleted_at=_now))
+        await jobs.move(connection, job, states.CANCELLED)
+    await jobs.write(connection, job, deleted_at=Now())
 
 
-async def take(connection: AsyncConnection, limit: int) -> list[Row]:
-    """What is due, with the `prefix` that is to go and its `age`. Raises Invalid."""
+async def take(connection: Connection, limit: int) -> Sequence[Row]:
+    """What is due, with its `age` and whether its video `is_shared`. Raises Invalid."""
     if not 1 <= limit <= MAX_TAKEN:
         raise errors.Invalid("limit", f"must be 1 to {MAX_TAKEN}")
-    due = (
-        sa.select(jobs.c.id)
-        .where(jobs.c.sweep_at <= _now, jobs.c.deleted_at.is_not(None) | _given_up)
-        .order_by(jobs.c.sweep_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-    )
-    taken = (
-        sa.update(jobs)
-        .where(jobs.c.id.in_(sa.select(due.c.id)))
-        .values(
-            cleared_at=sa.func.coalesce(jobs.c.cleared_at, _now),
-            sweep_at=_now + timedelta(seconds=SETTLE_SECONDS),
-            # A tombstone holds no result: they are about a person who was to be forgotten.
-            results=sa.case((jobs.c.deleted_at.is_(None), jobs.c.results)),
-        )
-        .returning(*jobs.c, (_now - jobs.c.cleared_at).label("age"), _is_shared.label("is_shared"))
-    )
-    return list((await connection.execute(taken)).mappings())
+    return await connection.rows(_TAKE, last=True, limit=limit, settle=timedelta(seconds=SETTLE_SECONDS))
 
 
-_other = jobs.alias("other")
-# A job made by ReanalyzeJob reads the same video, in the same session.
-_is_shared = sa.exists().where(
-    _other.c.session_id == jobs.c.session_id,
-    _other.c.s3_key == jobs.c.s3_key,
-    _other.c.id != jobs.c.id,
-    _other.c.deleted_at.is_(None),
-    _other.c.cleared_at.is_(None),
-)
+# A job made by ReanalyzeJob reads the same video, in the same session. A tombstone holds no results: they are about a
+# person who was to be forgotten.
+_TAKE = """
+    WITH due AS (
+        SELECT id FROM video_analysis_jobs
+        WHERE sweep_at <= clock_timestamp()
+          AND (deleted_at IS NOT NULL OR etag = '' AND status IN ('failed', 'cancelled'))
+        ORDER BY sweep_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    UPDATE video_analysis_jobs AS job
+    SET cleared_at = coalesce(job.cleared_at, clock_timestamp()), sweep_at = clock_timestamp() + %(settle)s,
+        results = CASE WHEN job.deleted_at IS NULL THEN job.results END
+    FROM due WHERE job.id = due.id
+    RETURNING job.id, job.s3_bucket, job.s3_key, clock_timestamp() - job.cleared_at AS age, EXISTS (
+        SELECT FROM video_analysis_jobs AS other
+        WHERE other.session_id = job.session_id AND other.s3_key = job.s3_key AND other.id <> job.id
+          AND other.deleted_at IS NULL AND other.cleared_at IS NULL) AS is_shared
+"""
 
 
 def prefix(row: Row) -> str:
@@ -79,19 +61,22 @@ def prefix(row: Row) -> str:
     return f"{folder}/analysis/{row['id']}/" if row["is_shared"] else f"{folder}/"
 
 
-async def settle(connection: AsyncConnection, job_id: str, again_in: timedelta | None) -> None:
+async def settle(connection: Connection, job_id: str, again_in: timedelta | None) -> None:
     """S3 holds nothing of what was handed out; `again_in`: something may still come until then. Raises NotFound."""
-    job = await job_rows.get(connection, job_id, lock=True)
-    due = None if again_in is None else _now + again_in
-    taken = (jobs.c.id == job["id"]) & jobs.c.cleared_at.is_not(None)
-    await connection.execute(sa.update(jobs).where(taken).values(sweep_at=due, upload_id=""))
+    job = await jobs.get(connection, job_id, lock=True)
+    if job["cleared_at"] is not None:
+        due = None if again_in is None else Now(again_in.total_seconds())
+        await jobs.write(connection, job, sweep_at=due, upload_id="")
 
 
-async def kept(connection: AsyncConnection, bucket: str, after: tuple[str, Any] | None, size: int) -> list[Row]:
+async def kept(connection: Connection, bucket: str, after: tuple[str, UUID] | None, size: int) -> Sequence[Row]:
     """Jobs of which S3 may hold something, in the order of their keys' bytes, then of their ids."""
-    key = jobs.c.s3_key.collate("C")
-    columns = (jobs.c.id, jobs.c.s3_key, jobs.c.artifacts, jobs.c.deleted_at, jobs.c.etag)
-    statement = sa.select(*columns).where(jobs.c.s3_bucket == bucket, jobs.c.cleared_at.is_(None))
-    if after is not None:
-        statement = statement.where(sa.tuple_(key, jobs.c.id) > sa.tuple_(*after))
-    return list((await connection.execute(statement.order_by(key, jobs.c.id).limit(size))).mappings())
+    key, job_id = after or ("", UUID(int=0))
+    return await connection.rows(_KEPT, bucket=bucket, key=key, id=job_id, size=size)
+
+
+_KEPT = """
+    SELECT id, s3_key, artifacts, deleted_at, etag FROM video_analysis_jobs
+    WHERE s3_bucket = %(bucket)s AND cleared_at IS NULL AND (s3_key COLLATE "C", id) > (%(key)s, %(id)s)
+    ORDER BY s3_key COLLATE "C", id LIMIT %(size)s
+"""

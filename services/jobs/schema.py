@@ -126,30 +126,3 @@ launches = sa.Table(
     sa.Column("started_at", _time),
     sa.Column("ended_at", _time),
 )
-
-# The outbox, filled by a trigger on video_analysis_jobs.
-events = sa.Table(
-    "events",
-    metadata,
-    # Of the transaction that wrote it: the order in which readers may trust what they see.
-    sa.Column("xid", sa.BigInteger, primary_key=True),
-    sa.Column("id", sa.BigInteger, primary_key=True),
-    sa.Column("job_id", _uuid),
-    sa.Column("session_id", _uuid),
-    sa.Column("from_status", sa.Text),
-    sa.Column("to_status", sa.Text),
-    sa.Column("failure_code", sa.Text),
-    sa.Column("sample_fps", sa.Integer),
-    sa.Column("include_frames", sa.Boolean),
-    sa.Column("created_at", _time),
-)
-
-# Who stands where in the outbox: `purged`, up to where it is emptied, and everyone before whom it must not be.
-event_positions = sa.Table(
-    "event_positions",
-    metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("xid", sa.BigInteger),
-    sa.Column("id", sa.BigInteger),
-    sa.Column("moved_at", _time),
-)

@@ -36,7 +36,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
     async def GetSession(self, request: session_pb2.GetSessionRequest, context: Context) -> session_pb2.Session:
         async with self._database.transaction() as connection:
             row = await sessions.get_for(connection, request.session_id, caller_as(Person))
-            return messages.session(row, await sessions.status(connection, row["id"]))
+            return messages.session(*await sessions.shown(connection, row["id"], last=True))
 
     async def ListSessions(
         self, request: session_pb2.ListSessionsRequest, context: Context
@@ -54,8 +54,8 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
             row = await sessions.get_for(connection, request.session.session_id, caller_as(Person))
             values = _values(request.session, _masked(request), "session.")
             if values:
-                row = await sessions.update(connection, row, values)
-            return messages.session(row, await sessions.status(connection, row["id"]))
+                await sessions.update(connection, row, values)
+            return messages.session(*await sessions.shown(connection, row["id"], last=True))
 
     async def DeleteSession(self, request: session_pb2.DeleteSessionRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:

@@ -4,29 +4,29 @@ Safe on many replicas: each row is taken by whoever locks it first, and checked 
 """
 
 import asyncio
-from datetime import timedelta
-
-import sqlalchemy as sa
+import time
 
 from services.jobs import events, jobs, launches, states
 from services.jobs.bell import Bell
-from services.jobs.database import Database, translate
-from services.jobs.schema import jobs as job_table
-from services.jobs.schema import launches as launch_table
+from services.jobs.database import Database, Row, translate
 from services.jobs.settings import JobsSettings
 from services.logs import Logger
 
 BATCH = 100
-_now = sa.func.clock_timestamp()
+# A relay further behind than this is told of, this often.
+BEHIND_SECONDS = 60.0
+TELL_SECONDS = 60.0
 
 
 async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logger) -> None:
     """Sweeps for ever. A database that is away is tried again at the next tick."""
+    told = float("-inf")
     while True:
         try:
             expired = await expire_uploads(database, settings.upload_ttl_seconds)
             lost = await end_lost_leases(database)
             purged = await purge_events(database, settings.event_ttl_seconds)
+            behind = await relay_behind_seconds(database)
         except Exception as error:
             if translate(error) is None:
                 raise
@@ -34,10 +34,26 @@ async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logge
         else:
             if expired or lost:
                 log.info("swept", uploads_expired=expired, leases_lost=lost)
-                bell.ring()
             if purged:
                 log.info("purged", events=purged)
+            told = _tell_of_relay(log, behind, told)
+            # Also where nothing was found: while it looked, its transactions held events back from their readers.
+            bell.ring()
         await asyncio.sleep(settings.sweep_seconds)
+
+
+def _tell_of_relay(log: Logger, behind_seconds: float, told: float) -> float:
+    """Warns now and then of a relay that is behind: none runs, or SQS is away. Returns when it was told of last."""
+    if behind_seconds < BEHIND_SECONDS or time.monotonic() - told < TELL_SECONDS:
+        return told
+    log.warning("the SQS relay is behind, and events are kept for it", relay_behind_seconds=round(behind_seconds))
+    return time.monotonic()
+
+
+async def relay_behind_seconds(database: Database) -> float:
+    """How long the oldest event that the relay has not passed has waited; 0 where there never was a relay."""
+    async with database.transaction() as connection:
+        return await events.behind_seconds(connection, events.RELAY)
 
 
 async def purge_events(database: Database, ttl_seconds: float) -> int:
@@ -49,34 +65,38 @@ async def purge_events(database: Database, ttl_seconds: float) -> int:
 async def expire_uploads(database: Database, ttl_seconds: float) -> int:
     """Fails jobs that have awaited their upload for too long. Returns how many."""
     async with database.transaction() as connection:
-        old = (
-            sa.select(job_table)
-            .where(job_table.c.status == states.AWAITING_UPLOAD)
-            .where(job_table.c.created_at < _now - timedelta(seconds=ttl_seconds))
-            .limit(BATCH)
-            .with_for_update(skip_locked=True)
-        )
-        rows = list((await connection.execute(old)).mappings())
+        rows = await connection.rows(_LOCK_EXPIRED, ttl_seconds=ttl_seconds)
         for job in rows:
             message = "Upload verification failed: no video was uploaded in time"
             await jobs.move(connection, job, states.FAILED, failure_code="UPLOAD_EXPIRED", error_message=message)
         return len(rows)
 
 
+_LOCK_EXPIRED = f"""
+    SELECT * FROM video_analysis_jobs
+    WHERE status = '{states.AWAITING_UPLOAD}' AND created_at < clock_timestamp() - %(ttl_seconds)s * interval '1 second'
+    LIMIT {BATCH} FOR UPDATE SKIP LOCKED
+"""
+
+
 async def end_lost_leases(database: Database) -> int:
     """Ends launches whose pod has not renewed its lease in time, unless they are being cancelled. Returns how many."""
-    overdue = launch_table.c.ended_at.is_(None) & (launch_table.c.lease_expires_at < _now)
     async with database.transaction() as connection:
-        wanted = job_table.c.cancel_requested_at.is_(None)
-        found = sa.select(launch_table.c.job_id, launch_table.c.launch_no).join(job_table).where(overdue, wanted)
-        rows = list((await connection.execute(found.limit(BATCH))).mappings())
+        rows = await connection.rows(_OVERDUE)
     return sum([await _end_if_lost(database, row) for row in rows])
 
 
-async def _end_if_lost(database: Database, key: sa.RowMapping) -> bool:
+_OVERDUE = f"""
+    SELECT launches.job_id, launches.launch_no FROM launches
+    JOIN video_analysis_jobs AS job ON job.id = launches.job_id
+    WHERE launches.ended_at IS NULL AND launches.lease_expires_at < clock_timestamp()
+      AND job.cancel_requested_at IS NULL LIMIT {BATCH}
+"""
+
+
+async def _end_if_lost(database: Database, key: Row) -> bool:
     async with database.transaction() as connection:
-        job = await jobs.get(connection, key["job_id"], lock=True)
-        launch = await launches.get(connection, key["job_id"], key["launch_no"])
+        job, launch = await launches.lock(connection, str(key["job_id"]), key["launch_no"])
         # Of what is being cancelled the controller must prove that it is gone; silence proves nothing.
         if launch["is_leased"] or launch["ended_at"] is not None or job["cancel_requested_at"] is not None:
             return False

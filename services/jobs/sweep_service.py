@@ -8,7 +8,7 @@ from crease.jobs.v1 import sweep_pb2, sweep_pb2_grpc
 from services import errors
 from services.auth import Verifier
 from services.jobs import pages, rights, rubbish
-from services.jobs.database import Database, parse_id
+from services.jobs.database import Database, Row, parse_id
 from services.jobs.intake_service import person_behind
 from services.serving import Context
 
@@ -38,21 +38,22 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
 
     async def ListVideos(self, request: sweep_pb2.ListVideosRequest, context: Context) -> sweep_pb2.ListVideosResponse:
         rights.check_superuser(await person_behind(self._verifier))
-        after = (request.after_key, parse_id(request.after_job_id)) if request.after_key else None
-        if after is not None and after[1] is None:
+        job_id = parse_id(request.after_job_id)
+        if request.after_key and job_id is None:
             raise errors.Invalid("after_job_id", "must be a UUID")
+        after = (request.after_key, job_id) if job_id else None
         async with self._database.transaction() as connection:
             rows = await rubbish.kept(connection, request.s3_bucket, after, pages.page_size(request.page_size))
         return sweep_pb2.ListVideosResponse(videos=[_kept(row) for row in rows])
 
 
-def _rubbish(row: rubbish.Row) -> sweep_pb2.Rubbish:
+def _rubbish(row: Row) -> sweep_pb2.Rubbish:
     made = sweep_pb2.Rubbish(job_id=str(row["id"]), s3_bucket=row["s3_bucket"], prefix=rubbish.prefix(row))
     made.age.FromTimedelta(row["age"])
     return made
 
 
-def _kept(row: rubbish.Row) -> sweep_pb2.KeptVideo:
+def _kept(row: Row) -> sweep_pb2.KeptVideo:
     expected = row["deleted_at"] is None
     artifacts = [artifact["s3_key"] for artifact in row["artifacts"]]
     return sweep_pb2.KeptVideo(

@@ -9,10 +9,10 @@ No transaction waits for another here, unless there are limits: those are counte
 """
 
 from dataclasses import dataclass
-from uuid import UUID
 
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
+from psycopg.rows import DictRow
+
+from services.jobs.database import Connection
 
 # How many are looked for at once; more cost more than their share.
 ROUND = 64
@@ -38,57 +38,66 @@ class Open:
     of_owner: int
 
 
-async def next_jobs(connection: AsyncConnection, most: int, limits: Limits) -> list[UUID]:
-    """Up to `most`, at most ROUND, of the queued jobs without an open launch whose turn it is; their rows are held.
+async def open_next(connection: Connection, cluster: str, most: int, limits: Limits) -> list[DictRow]:
+    """Opens launches for up to `most`, at most ROUND, of the queued jobs that have none, whose turn it is.
 
     Fewer does not mean that no more wait. None: there is nothing to open now.
     """
     if limits.all or limits.of_owner:
-        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ALONE)))
+        await connection.run("SELECT pg_advisory_xact_lock(%(alone)s)", alone=_ALONE)
     if limits.all:
         most = min(most, limits.all - (await opened(connection, "")).all)
     if most <= 0:
         return []
     take = min(most, ROUND)
-    values = {"take": take, "look": take + SPARE, "limit": limits.of_owner or 2**31 - 1}
-    return list((await connection.execute(_NEXT, values)).scalars())
+    limit = limits.of_owner or 2**31 - 1
+    return await connection.rows(_OPEN_NEXT, cluster=cluster, take=take, look=take + SPARE, limit=limit)
 
 
-async def opened(connection: AsyncConnection, owner: str) -> Open:
+async def opened(connection: Connection, owner: str) -> Open:
     """How many launches are open now."""
-    row = (await connection.execute(_OPENED, {"owner": owner})).one()
-    return Open(row.all_owners, row.of_owner)
+    [row] = await connection.rows(_OPENED, owner=owner)
+    return Open(row["all_owners"], row["of_owner"])
 
 
-_OPENED = sa.text("""
-    SELECT count(*) AS all_owners, count(*) FILTER (WHERE owner = :owner) AS of_owner
+_OPENED = """
+    SELECT count(*) AS all_owners, count(*) FILTER (WHERE owner = %(owner)s) AS of_owner
     FROM video_analysis_jobs WHERE launched
-""")
+"""
 
 # `own_rank` counts from 1. Where as many owners wait as are looked at, no place beyond the last of their heads is
 # needed, and nobody's queue is read beyond it. The last WHERE is asked again of a row that another has just let go of.
 _WAITS = "status = 'queued' AND NOT launched AND (not_before IS NULL OR not_before <= statement_timestamp())"
-_NEXT = sa.text(f"""
+_OPEN_NEXT = f"""
     WITH RECURSIVE heads AS (
         (SELECT owner, queued_at, id FROM video_analysis_jobs WHERE {_WAITS} ORDER BY owner, queued_at, id LIMIT 1)
         UNION ALL
-        SELECT next.* FROM heads, LATERAL (
+        SELECT later.* FROM heads, LATERAL (
             SELECT owner, queued_at, id FROM video_analysis_jobs WHERE {_WAITS} AND owner > heads.owner
-            ORDER BY owner, queued_at, id LIMIT 1) AS next),
+            ORDER BY owner, queued_at, id LIMIT 1) AS later),
     busy AS (SELECT owner, count(*) AS open FROM video_analysis_jobs WHERE launched GROUP BY owner),
     first AS (
         SELECT owner, coalesce(open, 0) AS open FROM heads LEFT JOIN busy USING (owner)
-        WHERE coalesce(open, 0) < :limit ORDER BY open, queued_at, id LIMIT :look),
+        WHERE coalesce(open, 0) < %(limit)s ORDER BY open, queued_at, id LIMIT %(look)s),
     reaching AS (
-        SELECT owner, open, least(:limit - open, CASE
-            WHEN count(*) OVER () = :look THEN max(open) OVER () + 1 - open ELSE :look END) AS reach FROM first),
+        SELECT owner, open, least(%(limit)s - open, CASE
+            WHEN count(*) OVER () = %(look)s THEN max(open) OVER () + 1 - open ELSE %(look)s END) AS reach FROM first),
     candidates AS (
         SELECT own.id, own.queued_at, reaching.open + own.own_rank AS place FROM reaching, LATERAL (
             SELECT id, queued_at, row_number() OVER (ORDER BY queued_at, id) AS own_rank FROM video_analysis_jobs
             WHERE {_WAITS} AND owner = reaching.owner ORDER BY queued_at, id LIMIT reaching.reach) AS own
-        ORDER BY place, queued_at, id LIMIT :look)
-    SELECT job.id FROM candidates JOIN video_analysis_jobs AS job USING (id)
-    WHERE job.status = 'queued' AND NOT job.launched
-    ORDER BY candidates.place, candidates.queued_at, job.id LIMIT :take
-    FOR UPDATE OF job SKIP LOCKED
-""")  # noqa: S608 (put together from constants)
+        ORDER BY place, queued_at, id LIMIT %(look)s),
+    next AS (
+        SELECT job.id FROM candidates JOIN video_analysis_jobs AS job USING (id)
+        WHERE job.status = 'queued' AND NOT job.launched
+        ORDER BY candidates.place, candidates.queued_at, job.id LIMIT %(take)s
+        FOR UPDATE OF job SKIP LOCKED),
+    counted AS (
+        UPDATE video_analysis_jobs AS job SET launch_count = job.launch_count + 1, launched = true
+        FROM next WHERE job.id = next.id RETURNING job.*),
+    opened AS (
+        INSERT INTO launches (job_id, launch_no, cluster, memory_factor)
+        SELECT id, launch_count, %(cluster)s, memory_factor FROM counted RETURNING *)
+    SELECT opened.*, counted.session_id, counted.accelerator, counted.cancel_requested_at
+    FROM opened JOIN counted ON counted.id = opened.job_id
+"""

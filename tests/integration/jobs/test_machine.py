@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from psycopg.rows import dict_row
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2
+from crease.jobs.v1 import job_pb2, session_pb2
 from services.jobs import states
 from tests.conftest import IMPATIENT
 from tests.integration.jobs.test_lifecycle import Road
@@ -37,7 +37,7 @@ from tests.programs import Laptop, Program, lease, running
 MAX_JOBS = 3
 RUNNING = ("quick_running", "quick_done", "deep_running")
 LIVE = ("queued", *RUNNING)
-FP, PD = "FAILED_PRECONDITION", "PERMISSION_DENIED"
+FP, PD, NF = "FAILED_PRECONDITION", "PERMISSION_DENIED", "NOT_FOUND"
 STAGES = {"quick": job_pb2.STAGE_QUICK, "deep": job_pb2.STAGE_DEEP}
 # How often each cause is tried again; None: always.
 TRIES = {
@@ -87,6 +87,7 @@ class Job:
     """As the model has it; `trail` is every transition so far."""
 
     id: str
+    session_id: str
     status: str = "awaiting_upload"
     result: str = ""
     etag: str = ""
@@ -98,6 +99,10 @@ class Job:
     by_hand: bool = False
     # Queued again after a while, of which the model can't tell how long it is.
     later: bool = False
+    # Somebody asked for its end, and its launch is still open.
+    cancelling: bool = False
+    # Its session is.
+    deleted: bool = False
 
     @property
     def launch(self) -> Launch | None:
@@ -163,7 +168,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.jobs) < MAX_JOBS)
     @rule(deep=st.booleans())
     def create(self, deep: bool) -> None:
-        job = Job(self.road.created(), deep=deep)
+        job_id = self.road.created()
+        job = Job(job_id, self.road.job(job_id).session_id, deep=deep)
         self.sql("UPDATE video_analysis_jobs SET deep_enabled = %(deep)s WHERE id = %(id)s", id=job.id, deep=deep)
         self.jobs.append(job)
 
@@ -173,10 +179,11 @@ class Machine(RuleBasedStateMachine):
         job = self.pick(number)
         request = job_pb2.ConfirmUploadRequest(job_id=job.id, etag=etag, content_length=10)
         code = self.code(self.road.intake.ConfirmUpload, request, self.road.upload)
-        assert code == (FP if job.status == "cancelled" else "OK")
-        if job.status in ("awaiting_upload", "failed"):
+        assert code == (NF if job.deleted else FP if job.status == "cancelled" else "OK")
+        if job.status in ("awaiting_upload", "failed") and not job.deleted:
             job.result = job.result if etag == job.etag else ""
             job.etag, job.later = etag, False
+            job.causes.clear()
             job.go("queued")
 
     @precondition(has_jobs)
@@ -184,14 +191,17 @@ class Machine(RuleBasedStateMachine):
     def fail_upload(self, number: int) -> None:
         job = self.pick(number)
         request = job_pb2.FailUploadRequest(job_id=job.id, failure_code="EMPTY", error_message="Nothing there")
-        allowed = job.status in ("awaiting_upload", "failed")
-        assert self.code(self.road.intake.FailUpload, request, self.road.upload) == ("OK" if allowed else FP)
+        allowed = not job.deleted and job.status in ("awaiting_upload", "failed")
+        expected = "OK" if allowed else NF if job.deleted else FP
+        assert self.code(self.road.intake.FailUpload, request, self.road.upload) == expected
         if allowed:
             job.go("failed")
 
     @rule(capacity=st.integers(1, 3))
     def open(self, capacity: int) -> None:
-        overdue = {job.id for job in self.jobs if job.is_open and job.launch and job.launch.overdue}
+        overdue = {
+            job.id for job in self.jobs if job.is_open and job.launch and job.launch.overdue and not job.cancelling
+        }
         ready = {job.id for job in self.jobs if job.status == "queued" and not job.is_open}
         surely = {job.id for job in self.jobs if job.id in ready and not job.later}
         offered = {launch.job_id: launch.launch_no for launch in self.road.open(capacity)}
@@ -231,7 +241,8 @@ class Machine(RuleBasedStateMachine):
         job, launch = self.pick_launch(number, older=False)
         name = f"analysis-{job.id}-{launch.number if right else launch.number + 1}-aaaaa"
         request = launch_pb2.StartLaunchRequest(job_id=job.id, launch_no=launch.number)
-        expected = PD if not right else FP if launch.ending or job.status not in LIVE else "OK"
+        over = launch.ending or job.status not in LIVE or job.cancelling
+        expected = PD if not right else FP if over else "OK"
         if expected == "OK" and launch.pod not in ("", pod):
             expected = PD
         metadata = self.road.laptop.pod(name, pod)
@@ -265,7 +276,7 @@ class Machine(RuleBasedStateMachine):
         for part in ("pose", "metrics", "findings", "report"):
             request.results[part] = {}
         current = self.secret(launch, stale) == launch.lease != ""
-        newest = launch is job.launch and launch.ending in ("", "succeeded")
+        newest = launch is job.launch and launch.ending in ("", "succeeded") and not job.cancelling
         again = current and newest and job.result == stage
         held = self.holds(job, launch, stale)
         skips = held and not again and stage == "deep" and job.status == "quick_running"
@@ -313,19 +324,76 @@ class Machine(RuleBasedStateMachine):
     def end_launch(self, number: int, ending: str, older: bool) -> None:
         job, launch = self.pick_launch(number, older)
         request = launch_pb2.EndLaunchRequest(job_id=job.id, launch_no=launch.number, ending=ending_of(ending))
-        assert self.code(self.road.launches.EndLaunch, request, self.road.controller) == "OK"
-        if not launch.ending:
+        refused = job.cancelling and not launch.ending
+        assert self.code(self.road.launches.EndLaunch, request, self.road.controller) == (FP if refused else "OK")
+        if not launch.ending and not refused:
             self.ended(job, launch, ending)
+
+    @precondition(has_jobs)
+    @rule(number=picks)
+    def cancel(self, number: int) -> None:
+        """The coach has changed their mind."""
+        job = self.pick(number)
+        expected = NF if job.deleted else FP if job.status == "done" else "OK"
+        request = job_pb2.CancelJobRequest(job_id=job.id)
+        assert self.code(self.road.jobs.CancelJob, request, self.road.coach) == expected
+        if expected == "OK" and job.status != "cancelled":
+            job.cancelling = job.is_open
+            if not job.is_open:
+                job.go("cancelled")
+
+    @precondition(has_launches)
+    @rule(number=picks, older=rarely)
+    def prove_gone(self, number: int, older: bool) -> None:
+        """The controller has deleted what ran, and seen that it is gone."""
+        job, launch = self.pick_launch(number, older)
+        request = launch_pb2.EndLaunchRequest(
+            job_id=job.id, launch_no=launch.number, ending=launch_pb2.ENDING_CANCELLED
+        )
+        allowed = bool(launch.ending) or job.cancelling
+        assert self.code(self.road.launches.EndLaunch, request, self.road.controller) == ("OK" if allowed else FP)
+        if not launch.ending and job.cancelling:
+            launch.ending, job.cancelling = "cancelled", False
+            job.go("cancelled")
+
+    @precondition(has_jobs)
+    @rule(number=picks)
+    def retry(self, number: int) -> None:
+        """The coach wants it tried afresh."""
+        job = self.pick(number)
+        allowed = not job.deleted and job.status == "failed" and job.etag != ""
+        expected = "OK" if allowed else NF if job.deleted else FP
+        request = job_pb2.RetryJobRequest(job_id=job.id)
+        assert self.code(self.road.jobs.RetryJob, request, self.road.coach) == expected
+        if allowed:
+            job.causes.clear()
+            job.later = False
+            job.go("queued")
+
+    @precondition(has_jobs)
+    @rule(number=picks, really=rarely)
+    def delete(self, number: int, really: bool) -> None:
+        """The coach deletes a session; not often, since nothing comes of it afterwards."""
+        job = self.pick(number)
+        if not really:
+            return
+        expected = NF if job.deleted else FP if job.status in LIVE else "OK"
+        request = session_pb2.DeleteSessionRequest(session_id=job.session_id)
+        assert self.code(self.road.sessions.DeleteSession, request, self.road.coach) == expected
+        if expected == "OK":
+            job.deleted = True
+            if job.status == "awaiting_upload":
+                job.go("cancelled")
 
     def ended(self, job: Job, launch: Launch, ending: str) -> None:
         job.end(launch, ending)
         job.causes[ending] += 1
 
-    @precondition(lambda self: any(job.is_open and job.launch.lease for job in self.jobs))
+    @precondition(lambda self: any(job.is_open and job.launch.lease and not job.cancelling for job in self.jobs))
     @rule(number=picks)
     def lose_lease(self, number: int) -> None:
         """The pod is not heard of for too long."""
-        leased = [job for job in self.jobs if job.is_open and job.launch and job.launch.lease]
+        leased = [job for job in self.jobs if job.is_open and job.launch and job.launch.lease and not job.cancelling]
         job = leased[number % len(leased)]
         assert job.launch is not None
         expired = "UPDATE launches SET lease_expires_at = now() - interval '1 second' WHERE job_id = %(id)s"
@@ -350,7 +418,7 @@ class Machine(RuleBasedStateMachine):
     def operate(self, number: int, to: str) -> None:
         """An operator knows better."""
         job = self.pick(number)
-        if job.status in ("done", "cancelled"):
+        if job.status in ("done", "cancelled") or job.deleted:
             return
         update = (
             "UPDATE video_analysis_jobs SET status = %(to)s, stage = %(stage)s, not_before = NULL WHERE id = %(id)s"
@@ -395,7 +463,7 @@ class Machine(RuleBasedStateMachine):
 
     def holds(self, job: Job, launch: Launch, stale: bool) -> bool:
         current = self.secret(launch, stale) == launch.lease != ""
-        return current and not launch.ending and job.status in RUNNING
+        return current and not launch.ending and not job.cancelling and job.status in RUNNING
 
     def secret(self, launch: Launch, stale: bool) -> str:
         return launch.stale[-1] if stale and launch.stale else launch.lease

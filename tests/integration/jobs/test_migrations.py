@@ -1,23 +1,38 @@
-"""A database from before two-phase uploads, brought up to date."""
+"""A database from before two-phase uploads, brought up to date; and what goes on meanwhile."""
 
+import threading
+import time
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from crease.jobs.v1 import job_pb2
 from services.jobs.__main__ import migrate
+from tests.conftest import IMPATIENT
+from tests.integration.jobs.test_lifecycle import Road
 from tests.postgres import Server
+from tests.programs import Laptop, Program, running
 
 OLD = ("queued", "quick_running", "quick_done", "deep_running", "done", "processing", "completed", "failed")
+
+
+def database_at(server: Server, revision: str) -> str:
+    """A new one, empty; its URL."""
+    name = f"test_{uuid.uuid4().hex}"
+    server.run(f"CREATE DATABASE {name}")
+    migrate(server.url(name), revision)
+    return server.url(name)
 
 
 @pytest.fixture
 def old_database(postgres_server: Server) -> str:
     """At 0001, with a row in every status."""
-    name = f"test_{uuid.uuid4().hex}"
-    postgres_server.run(f"CREATE DATABASE {name}")
-    url = postgres_server.url(name)
-    migrate(url, "0001")
+    url = database_at(postgres_server, "0001")
     with psycopg.connect(url, autocommit=True) as connection:
         row = connection.execute(
             "INSERT INTO video_sessions (owner_type, owner_id, created_by) VALUES ('coach', 'c', 'c') RETURNING id"
@@ -78,3 +93,180 @@ def test_the_database_refuses_a_second_open_launch(old_database: str) -> None:
         connection.execute(insert, [1])
         with pytest.raises(psycopg.errors.UniqueViolation):
             connection.execute(insert, [2])
+
+
+@contextmanager
+def watching_locks(url: str) -> Iterator[Callable[[], float]]:
+    """For how many seconds in all somebody held ACCESS EXCLUSIVE on one of the tables, so far."""
+    over, held = threading.Event(), [0.0]
+    exclusive = """
+        SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation IN (
+            SELECT oid FROM pg_class WHERE relname IN ('video_sessions', 'video_analysis_jobs', 'launches', 'events'))
+    """
+
+    def watch() -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            before = time.monotonic()
+            while not over.is_set():
+                is_held = connection.execute(exclusive).fetchone() is not None
+                now = time.monotonic()
+                held[0] += is_held * (now - before)
+                before = now
+                time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield lambda: held[0]
+    finally:
+        over.set()
+        watcher.join()
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(600)
+def test_a_million_jobs_are_migrated_without_locking_anyone_out_for_long(postgres_server: Server) -> None:
+    """ACCESS EXCLUSIVE, for which every reader waits, is held for at most two seconds of all it takes."""
+    url = database_at(postgres_server, "0001")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("INSERT INTO video_sessions (owner_type, owner_id, created_by) VALUES ('coach', 'c', 'c')")
+        connection.execute("""
+            INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key)
+            SELECT id, CASE n % 20 WHEN 0 THEN 'queued' WHEN 1 THEN 'processing' WHEN 2 THEN 'completed'
+                       ELSE 'failed' END::video_analysis_job_status, 'videos', 'k'
+            FROM video_sessions, generate_series(1, 1000000) AS n
+        """)
+        with watching_locks(url) as held:
+            connection.execute("BEGIN; LOCK video_analysis_jobs; SELECT pg_sleep(0.2); COMMIT")
+            seen = held()
+            assert seen > 0.1, "the watcher sees no lock"
+            migrate(url)
+        assert held() - seen < 2
+        rows = connection.execute("SELECT status::text, count(*) FROM video_analysis_jobs GROUP BY 1").fetchall()
+    assert dict(rows) == {"queued": 100_000, "failed": 850_000, "done": 50_000}
+
+
+class OldProgram:
+    """What a `jobs` of schema 0007 says to the database, statement by statement, in transactions as it has them."""
+
+    PINNED = "etag = 'abc', content_length = 10"
+
+    def __init__(self, url: str) -> None:
+        self._sql = psycopg.connect(url, prepare_threshold=None)
+        with self._sql.transaction():
+            self._session = self._sql.execute(
+                "INSERT INTO video_sessions (owner_type, owner_id, created_by) VALUES ('coach', 'old', '') RETURNING id"
+            ).fetchone()
+
+    def close(self) -> None:
+        self._sql.close()
+
+    def create(self) -> Any:
+        with self._sql.transaction():
+            row = self._sql.execute(
+                "INSERT INTO video_analysis_jobs (session_id, status, stage, s3_bucket, s3_key)"
+                " VALUES (%s, 'awaiting_upload', 'AWAITING_UPLOAD', 'videos', 'k') RETURNING id",
+                self._session,
+            ).fetchone()
+        assert row is not None
+        return row[0]
+
+    def move(self, job_id: Any, source: str, to: str, more: str = "progress_pct = 0") -> None:
+        with self._sql.transaction():
+            self._sql.execute("SELECT * FROM video_analysis_jobs WHERE id = %s FOR UPDATE", [job_id])
+            moved = self._sql.execute(
+                f"UPDATE video_analysis_jobs SET status = %s, {more} WHERE id = %s AND status = %s",  # noqa: S608
+                [to, job_id, source],
+            )
+            assert moved.rowcount == 1
+
+    def open(self) -> list[Any]:
+        """Launches for what waits, its own or not."""
+        with self._sql.transaction():
+            rows = self._sql.execute("""
+                SELECT id FROM video_analysis_jobs AS job WHERE status = 'queued' AND NOT EXISTS (
+                    SELECT 1 FROM launches WHERE job_id = job.id AND ended_at IS NULL)
+                ORDER BY queued_at LIMIT 2 FOR UPDATE SKIP LOCKED
+            """).fetchall()
+            for job_id in rows:
+                self._sql.execute(
+                    "WITH counted AS (UPDATE video_analysis_jobs SET launch_count = launch_count + 1 WHERE id = %s"
+                    " RETURNING id, launch_count)"
+                    " INSERT INTO launches (job_id, launch_no, cluster) SELECT id, launch_count, 'c1' FROM counted",
+                    job_id,
+                )
+        return [job_id for (job_id,) in rows]
+
+    def finish(self, job_id: Any) -> None:
+        self.move(job_id, "queued", "quick_running", "started_at = clock_timestamp()")
+        self.move(job_id, "quick_running", "quick_done", "progress_pct = 50")
+        self.move(job_id, "quick_done", "deep_running", "progress_pct = 51")
+        with self._sql.transaction():
+            self._sql.execute("SELECT * FROM video_analysis_jobs WHERE id = %s FOR UPDATE", [job_id])
+            self._sql.execute(
+                "UPDATE video_analysis_jobs SET status = 'done', progress_pct = 100, completed_at = clock_timestamp()"
+                " WHERE id = %s AND status = 'deep_running'",
+                [job_id],
+            )
+            ended = "UPDATE launches SET ended_at = clock_timestamp(), ending = 'succeeded' WHERE job_id = %s"
+            self._sql.execute(ended, [job_id])
+
+    def live(self) -> None:
+        job_id = self.create()
+        self.move(job_id, "awaiting_upload", "queued", self.PINNED)
+        for opened in self.open():
+            self.finish(opened)
+
+
+LIFE = ["awaiting_upload", "queued", "quick_running", "quick_done", "deep_running", "done"]
+
+
+@pytest.mark.prove
+def test_an_old_and_a_new_jobs_share_the_database_while_it_is_upgraded(
+    postgres_server: Server, laptop: Laptop, tmp_path: Path
+) -> None:
+    """Neither is refused anything, no job is opened twice, and all are done, one event a transition."""
+    url = database_at(postgres_server, "0007")
+    over, faults = threading.Event(), []
+    old = OldProgram(url)
+
+    def live_on() -> None:
+        try:
+            while not over.is_set():
+                old.live()
+        except Exception as fault:  # whatever it is, it is the finding
+            faults.append(fault)
+
+    living = threading.Thread(target=live_on)
+    living.start()
+    try:
+        migrate(url)
+        with running(Program("jobs", laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": url}, tmp_path / "log")) as new:
+            road = Road(new.endpoint, laptop)
+            for _ in range(30):
+                road.queued()
+                for launch in road.open(2):
+                    secret = road.start(road.confirm(launch, launch.job_id)).lease
+                    for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
+                        road.submit(launch, secret, stage)
+            over.set()
+            living.join()
+            while opened := old.open():
+                for job_id in opened:
+                    old.finish(job_id)
+    finally:
+        over.set()
+        living.join()
+        old.close()
+    assert faults == []
+    with psycopg.connect(url, autocommit=True) as connection:
+        trails = connection.execute(
+            "SELECT array_agg(to_status ORDER BY xid, id) FROM events GROUP BY job_id"
+        ).fetchall()
+        jobs = "SELECT owner, launched, launch_count, count(*) FROM video_analysis_jobs GROUP BY 1, 2, 3"
+        rows = connection.execute(jobs).fetchall()
+    assert all(trail == LIFE for (trail,) in trails)
+    assert {row[1:3] for row in rows} == {(False, 1)}
+    # Those that were done before owners took turns have none.
+    assert {row[0] for row in rows} | {""} == {"", "coach/old", "coach/coach-1"}
+    assert sum(row[3] for row in rows) == len(trails) > 60

@@ -155,6 +155,17 @@ def test_nothing_is_purged_that_the_relay_has_not_sent(road: Road, empty: str) -
     wait_until(lambda: sql(empty, "SELECT count(*) FROM events") == [(0,)])
 
 
+def test_a_relay_that_stays_behind_is_told_of(road: Road, empty: str, shared_jobs: Program) -> None:
+    """Nothing is purged meanwhile, so somebody must hear of it: none runs, or SQS is away."""
+    road.created()
+    try:
+        sql(empty, "INSERT INTO event_positions (name, xid, id) VALUES ('sqs', 0, 0)")
+        sql(empty, "UPDATE events SET created_at = now() - interval '2 minutes'")
+        wait_until(lambda: '"event": "the SQS relay is behind' in shared_jobs.log.read_text())
+    finally:
+        sql(empty, "DELETE FROM event_positions WHERE name = 'sqs'")
+
+
 def test_a_reader_that_stops_reading_is_dropped_and_costs_no_memory(
     road: Road, empty: str, shared_jobs: Program
 ) -> None:

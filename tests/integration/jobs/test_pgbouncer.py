@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from crease.jobs.v1 import job_pb2
-from services.jobs.database import Database, open_engine
+from services.jobs.database import Database
 from tests.conftest import IMPATIENT
 from tests.integration.jobs.test_lifecycle import Road
 from tests.programs import Laptop, Program, free_port, running
@@ -88,10 +88,10 @@ def test_the_whole_life_of_a_job_passes_through_pgbouncer(bouncer_url: str, lapt
 async def test_no_statement_runs_without_its_limits(bouncer_url: str, database_url: str) -> None:
     """In each transaction both time-outs are set, behind PgBouncer and without."""
     for url in (bouncer_url, database_url):
-        database = Database(open_engine(url, 3))
+        database = Database(url, 3)
         for _ in range(3):
             async with database.transaction() as connection:
-                shown = [(await connection.exec_driver_sql(f"SHOW {name}_timeout")).scalar() for name in LIMITS]
+                shown = [await connection.value(f"SHOW {name}_timeout") for name in LIMITS]
             assert shown == ["10s", "5s"]
         await database.close()
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -166,13 +165,29 @@ def test_a_result_and_the_end_of_its_launch_are_one_after_the_other(
             connection.execute("UPDATE video_analysis_jobs SET status = 'cancelled' WHERE status = 'queued'")
 
 
+@pytest.fixture(scope="module")
+def second(shared_jobs_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    with running(Program("jobs", shared_jobs_env, tmp_path_factory.mktemp("second") / "log")) as program:
+        yield program
+
+
 @pytest.fixture
-def replicas(
-    shared_jobs: Program, shared_jobs_env: dict[str, str], laptop: Laptop, empty: str, tmp_path: Path
-) -> Iterator[list[Road]]:
+def replicas(shared_jobs: Program, second: Program, laptop: Laptop, empty: str) -> list[Road]:
     """Two `jobs` on one database."""
-    with running(Program("jobs", shared_jobs_env, tmp_path / "second")) as second:
-        yield [Road(program.endpoint, laptop) for program in (shared_jobs, second)]
+    return [Road(program.endpoint, laptop) for program in (shared_jobs, second)]
+
+
+def test_who_watches_at_one_replica_sees_what_another_changes(replicas: list[Road]) -> None:
+    """The state now, then each change, found by polling; the stream ends with the job's end."""
+    job_id = replicas[0].created()
+    watch = replicas[1].jobs.WatchJob(
+        job_pb2.WatchJobRequest(job_id=job_id), metadata=replicas[1].coach, timeout=WAIT_SECONDS
+    )
+    assert next(watch).status == job_pb2.JOB_STATUS_AWAITING_UPLOAD
+    confirm(replicas[0], job_id)()
+    assert next(watch).status == job_pb2.JOB_STATUS_QUEUED
+    replicas[0].jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=replicas[0].coach)
+    assert [job.status for job in watch] == [job_pb2.JOB_STATUS_CANCELLED]
 
 
 def test_launches_opened_on_two_replicas_at_once_are_opened_once(

@@ -134,6 +134,7 @@ def test_a_queued_job_is_sent_with_its_envelope_and_its_message_id_is_kept(
     assert sql(empty, "SELECT to_status FROM events ORDER BY xid, id") == [("awaiting_upload",), ("queued",)]
 
 
+@pytest.mark.prove
 def test_of_two_relays_one_sends_and_the_other_takes_over_when_it_dies(
     road: Road, empty: str, env: dict[str, str], sqs: Sqs, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from services.jobs import launches
-from services.jobs.database import Database, open_engine
+from services.jobs.database import Database
 from services.jobs.turns import ROUND, Limits
 
 FREE = Limits()
@@ -19,7 +19,7 @@ class Queue:
     """Jobs that wait, each named after its owner and its rank in the owner's queue: `a1`, `a2`, `b1`."""
 
     def __init__(self, url: str) -> None:
-        self.database = Database(open_engine(url, 4))
+        self.database = Database(url, 4)
         self.sql = psycopg.connect(url, autocommit=True)
 
     def add(self, owner: str, count: int) -> None:

@@ -1,5 +1,6 @@
 """Whom an analysis is about where several people are in view."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -7,14 +8,16 @@ import cv2
 import numpy as np
 import pytest
 
-from services.analyzer.athlete import Box, boxed, chain, follow, largest
+from services.analyzer.athlete import Box, Follow, boxed, chain, largest, one_person
+from services.analyzer.crowd import Crowd, Lookout, Spot, shirt
 from services.analyzer.decode import Losses, Picture, pictures
 from services.analyzer.pipeline import Analysis, Order
-from services.analyzer.pose import Lookout, Person
+from services.analyzer.pose import Person, watch
 from services.analyzer.probe import probe
 from services.analyzer.report import About
 from services.analyzer.series import INDEX
 from services.analyzer.settings import Accelerator, Limits, Settings
+from tests.unit.analyzer.test_pose import Scripted
 from tests.unit.analyzer.videos import BATTER, needs_model
 
 SIZE = np.array([1000.0, 500.0])
@@ -43,33 +46,116 @@ def test_the_largest_over_the_clip_is_the_athlete() -> None:
     """Someone larger who only walks through is not."""
     crowd = [[person(0.2, 0.4), person(0.8, 0.3)], [person(0.8, 0.3), person(0.2, 0.4)], [person(0.5, 0.9)]]
     crowd += [[person(0.2, 0.4)]]
-    assert places(follow(crowd, [0.0, 0.1, 0.2, 0.3], SIZE, largest)) == [0.2, 0.2, None, 0.2]
+    assert places(Follow(SIZE, largest)(crowd, [0.0, 0.1, 0.2, 0.3])) == [0.2, 0.2, None, 0.2]
 
 
 def test_a_box_chooses_the_smaller_one() -> None:
     """Whoever is nearest to the box's middle in the beginning is followed to the end."""
     crowd = [[person(0.2, 0.8), person(0.8, 0.2)], [person(0.78, 0.2), person(0.2, 0.8)]]
     around = boxed(Box(left=0.7, top=0.3, width=0.2, height=0.4), SIZE)
-    assert places(follow(crowd, [0.0, 0.1], SIZE, around)) == [0.8, 0.78]
+    assert places(Follow(SIZE, around)(crowd, [0.0, 0.1])) == [0.8, 0.78]
 
 
 def test_nobody_is_followed_through_empty_pictures() -> None:
     """No people, no athlete, no error."""
-    assert follow([[], []], [0.0, 0.1], SIZE, largest) == [None, None]
+    assert Follow(SIZE, largest)([[], []], [0.0, 0.1]) == [None, None]
 
 
-class _Two:
+class Columns:
+    """Sees a person, 20 pixels tall, wherever a column of the picture is white."""
+
     def estimate(self, rgb: np.ndarray, time_seconds: float) -> list[Person]:
-        return [person(0.2), person(0.8)] if rgb.any() else [person(0.2)]
+        height = 20 / rgb.shape[0]
+        return [person((x + 0.5) / rgb.shape[1], height) for x in np.flatnonzero(rgb[0, :, 0])]
+
+
+def standing(*places: int) -> np.ndarray:
+    """A picture, 100 by 40, with people at these columns."""
+    rgb = np.zeros((40, 100, 3), dtype=np.uint8)
+    rgb[:, list(places)] = 255
+    return rgb
 
 
 def test_the_lookout_stops_at_the_first_crowd_it_sees() -> None:
     """It looks every two seconds, so the crowd that is there from the start of the third second is seen at its end."""
-    empty, crowded = np.zeros((4, 4, 3), dtype=np.uint8), np.ones((4, 4, 3), dtype=np.uint8)
-    film = [Picture(k, k / 2, crowded if k >= 5 else empty) for k in range(20)]
-    lookout = Lookout(_Two(), 2.0)
+    film = [Picture(k, k / 2, standing(20, 80) if k >= 5 else standing(20)) for k in range(20)]
+    lookout = Lookout(Columns(), 2.0)
     assert [p.index for p in lookout.noting(film)] == list(range(8))
     assert lookout.most_people == 2
+
+
+class Shortsighted(Columns):
+    """Sees the leftmost person of a picture only, as a model that loses the others."""
+
+    def estimate(self, rgb: np.ndarray, time_seconds: float) -> list[Person]:
+        return super().estimate(rgb, time_seconds)[:1]
+
+
+def columns(people: list[Person]) -> list[int]:
+    return sorted(int(one.image[0, 0] * 100) for one in people)
+
+
+def test_whoever_was_seen_is_looked_for_where_they_were() -> None:
+    """The follower loses the one on the right; a look at the square around their last place finds them again."""
+    crowd = Crowd(Shortsighted(), Columns())
+    for k in range(12):
+        assert columns(crowd.estimate(standing(20, 70 + k), k / 5)) == [20, 70 + k]
+
+
+def test_the_athlete_is_looked_for_where_they_are_expected() -> None:
+    """Nobody has seen them there yet."""
+    expected = Spot(np.array([60.5, 20.0]), 10.0)
+    crowd = Crowd(Shortsighted(), Shortsighted(), lambda _: expected)
+    assert 60 in columns(crowd.estimate(standing(20, 60), 0.0))
+
+
+def test_a_shirt_s_colour_is_read_from_the_trunk() -> None:
+    """Red where the trunk is, whatever surrounds it."""
+    rgb = np.full((100, 100, 3), 255, dtype=np.uint8)
+    rgb[30:61, 40:61] = (200, 0, 0)
+    image = np.zeros((33, 2))
+    corners = {
+        "left_shoulder": (0.6, 0.3),
+        "right_shoulder": (0.4, 0.3),
+        "left_hip": (0.6, 0.6),
+        "right_hip": (0.4, 0.6),
+    }
+    for name, corner in corners.items():
+        image[INDEX[name]] = corner
+    assert shirt(Person(image, np.zeros((33, 3)), np.ones(33)), rgb).tolist() == [200, 0, 0]
+
+
+def test_people_who_cross_keep_their_shirts() -> None:
+    """They meet in the middle and go on; places alone would let them turn round."""
+    crowd = []
+    for k in range(21):
+        red, blue = person(0.2 + 0.03 * k), person(0.8 - 0.03 * k)
+        crowd.append([replace(red, shirt=np.array([200.0, 0, 0])), replace(blue, shirt=np.array([0, 0, 200.0]))])
+    crowd[10] = crowd[10][:1]  # one hides the other
+    for one in chain(crowd, [k / 10 for k in range(21)], SIZE):
+        assert len({tuple(worn) for worn in one.shirts}) == 1
+
+
+def test_how_clear_the_choice_was_is_said() -> None:
+    """Two of a size: not at all. One alone: entirely. A box around one: mostly."""
+    pair = [[person(0.2), person(0.8)]] * 4
+    by_size = Follow(SIZE, largest)
+    by_size(pair, [0.0, 0.1, 0.2, 0.3])
+    assert by_size.certainty == pytest.approx(0.0, abs=0.01)
+    alone = Follow(SIZE, largest)
+    alone([[person(0.2)]] * 4, [0.0, 0.1, 0.2, 0.3])
+    assert alone.certainty == 1.0
+    by_box = Follow(SIZE, boxed(Box(left=0.7, top=0.3, width=0.22, height=0.4), SIZE))
+    by_box(pair, [0.0, 0.1, 0.2, 0.3])
+    assert by_box.certainty > 0.9
+
+
+@pytest.mark.parametrize(("leap", "one"), [(0.0, True), (0.5, False)])
+def test_a_leap_gives_away_that_it_was_not_one_person(leap: float, one: bool) -> None:
+    """A model that follows one person jumps to another when the first is hidden."""
+    people = [person(0.2 + 0.01 * k + (leap if k > 5 else 0.0)) for k in range(12)]
+    whole = watch(Scripted([[each] for each in people]), [Picture(k, k / 10, standing()) for k in range(12)], 1000, 500)
+    assert one_person(whole) == one
 
 
 LARGE, SMALL = 500, 400

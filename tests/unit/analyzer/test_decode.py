@@ -1,14 +1,12 @@
 """Pictures and their times, exactly."""
 
-import threading
-from collections.abc import Generator
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from services.analyzer.decode import Losses, Picture, ahead, pictures
+from services.analyzer.decode import Losses, Picture, pictures
 from services.analyzer.faults import BadInput
 from services.analyzer.probe import Video, probe
 from services.analyzer.sampling import on_grid
@@ -102,48 +100,3 @@ def test_decoding_that_takes_too_long_is_stopped(video: Video) -> None:
     with pytest.raises(BadInput, match="within") as caught:
         list(pictures(video, np.arange(90), Limits(max_decode_seconds=1e-9), Losses()))
     assert caught.value.code == "TOO_SLOW"
-
-
-def test_the_thread_ahead_gives_all_items_in_order_and_ends() -> None:
-    """Nothing is lost, doubled or left running."""
-    before = threading.active_count()
-    assert list(ahead((k for k in range(100)), depth=3)) == list(range(100))
-    assert threading.active_count() == before
-
-
-def test_the_thread_ahead_stays_at_most_so_far_ahead() -> None:
-    """Memory is bounded: the source is never asked for more than the queue holds and one in hand."""
-    made: list[int] = []
-
-    def source() -> Generator[int, None, None]:
-        for k in range(50):
-            made.append(k)
-            yield k
-
-    items = ahead(source(), depth=2)
-    for taken in range(10):
-        next(items)
-        assert len(made) <= taken + 1 + 2 + 1
-    items.close()
-
-
-def test_what_breaks_in_the_thread_breaks_the_caller() -> None:
-    """An error of the source is raised where the items are used."""
-
-    def source() -> Generator[int, None, None]:
-        yield 1
-        raise BadInput("NOT_DECODABLE", "broken")
-
-    items = ahead(source())
-    assert next(items) == 1
-    with pytest.raises(BadInput, match="broken"):
-        next(items)
-
-
-def test_a_caller_who_stops_listening_ends_the_thread() -> None:
-    """Closing the stream early leaves no thread behind."""
-    before = threading.active_count()
-    items = ahead((k for k in range(10**9)), depth=2)
-    next(items)
-    items.close()
-    assert threading.active_count() == before

@@ -120,7 +120,7 @@ def test_a_file_cut_off_in_the_middle_is_called_damaged(tmp_path: Path) -> None:
     video = probe(cut, Limits())
     assert len(video.pts) < 90
     assert video.damage
-    assert "3.0 s" in video.damage
+    assert "of the 3.00 s" in video.damage
 
 
 def test_a_file_without_its_index_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
 from alembic import op
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 
 INDEXES = {
     "jobs_rubbish": "(sweep_at) WHERE sweep_at IS NOT NULL",

@@ -1,0 +1,475 @@
+"""`jobs` beside the same SQL by bare psycopg and beside Procrastinate, all on one PostgreSQL in one run.
+
+CPU is that of the `jobs` process alone, authentication, rights and logs included; PostgreSQL has its own. Times of day
+are one machine's: a moment that the database wrote is compared with this process's clock.
+"""
+
+import asyncio
+import re
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import procrastinate
+import psutil
+import psycopg
+from google.protobuf import json_format, struct_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from bench.figures import Figure, percentile
+from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
+from crease.events.v1 import event_pb2, event_pb2_grpc
+from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
+from services import issuer
+from tests.postgres import Server, postgres
+from tests.programs import Laptop, Program, lease, running
+
+LIVES = 400
+# Calls under way at once.
+WIDTH = 8
+ROUNDS = 3
+RESULTS = json_format.ParseDict(
+    {"pose": {"pose_summary": {"total_frames": 105}}, "metrics": {}, "findings": {}, "report": {}}, struct_pb2.Struct()
+)
+WAKES = 300
+STREAMS = 2000
+OWNERS = 1000
+OPENINGS = 100
+
+
+def run() -> Iterator[Figure]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crease-bench-")))
+        server = stack.enter_context(postgres(folder / "data"))
+        issuer.create(folder / "issuer")
+        bench = Bench(server, Laptop(folder / "issuer"), folder)
+        yield from bench.lives()
+        yield from bench.wakes()
+        yield from bench.streams()
+        yield from bench.turns()
+
+
+@dataclass
+class Bench:
+    server: Server
+    laptop: Laptop
+    folder: Path
+
+    def program(self, database_url: str, **settings: str) -> Program:
+        """A `jobs` as in production, settings included, but for where it is."""
+        env = self.laptop.env | {"CREASE_DATABASE_URL": database_url} | settings
+        return Program("jobs", env, self.folder / f"{uuid.uuid4().hex}.log")
+
+    def lives(self) -> Iterator[Figure]:
+        """CPU by RPC, and the rate of whole lives beside that of their SQL alone."""
+        spent: dict[str, list[Phase]] = {}
+        empty, rates, bare, theirs = [], [], [], []
+        said = self._said()
+        with running(self.program(self.server.clone())) as program:
+            asyncio.run(self.live(program, 40))
+            for _ in range(ROUNDS):
+                round_ = asyncio.run(self.live(program, LIVES))
+                empty.append(asyncio.run(self.ask_nothing(program)))
+                for rpc, phase in round_.items():
+                    spent.setdefault(rpc, []).append(phase)
+                rates.append(LIVES / sum(phase.wall for phase in round_.values()))
+                bare.append(LIVES / asyncio.run(replay(said, self.server.clone())))
+                theirs.append(asyncio.run(procrastinated(self.server.clone("template1"))))
+        cpu = {rpc: min(phase.cpu for phase in phases) / LIVES * 1000 for rpc, phases in spent.items()}
+        each = sum(cpu.values()) / len(cpu)
+        on = f"best of {ROUNDS} rounds of {LIVES} lives, {WIDTH} calls at once"
+        for rpc, milliseconds in cpu.items():
+            yield Figure(f"jobs_cpu_{rpc}", milliseconds, "ms", how=f"CPU of `jobs` per call; {on}")
+        yield Figure("jobs_cpu_empty_rpc", min(empty), "ms", how=f"health check, the least a call costs; {on}")
+        yield Figure("jobs_cpu_per_transition_rpc", each, "ms", 0.8, how=f"mean of the {len(cpu)} calls above; {on}")
+        yield Figure("jobs_transitions_per_core", 1000 / each, "1/s", 1000, most=False, how=f"per CPU second; {on}")
+        yield Figure(
+            "procrastinate_cpu_per_transition", min(theirs), "ms", how=f"{LIVES} no-op jobs, 2 transitions each"
+        )
+        ratio = each / min(theirs)
+        yield Figure("jobs_cpu_against_procrastinate", ratio, "x", 3, how="both the best of their rounds")
+        yield Figure("jobs_lives", max(rates), "1/s", how=f"whole lives through gRPC; {on}")
+        yield Figure("psycopg_lives", max(bare), "1/s", how=f"the same SQL in as many round trips; {on}")
+        share = max(rates) / max(bare)
+        yield Figure(
+            "jobs_lives_against_bare_psycopg", share, "x", 0.35, most=False, how="best rounds of both; gRPC client here"
+        )
+
+    async def live(self, program: Program, count: int) -> "dict[str, Phase]":
+        """Takes jobs from their creation to done, all of them through one call after another."""
+        async with callers(program.endpoint, self.laptop) as who:
+            return await who.live(count, Meter(program))
+
+    async def ask_nothing(self, program: Program) -> float:
+        """CPU of a call that does nothing, in ms."""
+        async with grpc.aio.insecure_channel(program.endpoint) as channel:
+            stub, meter = health_pb2_grpc.HealthStub(channel), Meter(program)
+            before = meter.read()
+            await spread([lambda: stub.Check(health_pb2.HealthCheckRequest())] * LIVES)
+            return (meter.read().cpu - before.cpu) / LIVES * 1000
+
+    def _said(self) -> "list[Said]":
+        """What a `jobs` says to PostgreSQL in one life, call by call, as PostgreSQL logs it."""
+        database_url = self.server.clone()
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET log_statement = 'all'")  # type: ignore[arg-type]
+        log = self.folder / "data" / "log"
+        with running(self.program(database_url, CREASE_SWEEP_SECONDS="3600")) as program:
+            time.sleep(1)
+            return asyncio.run(self._listen(program, log))
+
+    async def _listen(self, program: Program, log: Path) -> "list[Said]":
+        async with callers(program.endpoint, self.laptop) as who:
+            session_id = await who.session()
+            said: list[Said] = []
+            start = log.stat().st_size  # noqa: ASYNC240
+
+            async def hear(call: Awaitable[Any]) -> Any:
+                nonlocal start
+                answer = await call
+                text = log.read_bytes()[start:].decode()  # noqa: ASYNC240 (nothing else is going on)
+                start += len(text.encode())
+                statements = re.findall(r"LOG:  statement: (.*?)\n(?=\d{4}-|\Z)", text, re.DOTALL)
+                said.append(Said(job.job_id if said else "", session_id, statements))
+                return answer
+
+            job = await hear(who.create(session_id))
+            said[0].job_id = job.job_id
+            await hear(who.confirm_upload(job))
+            [launch] = await hear(who.open())
+            await hear(who.confirm(launch))
+            pod = self.laptop.pod(f"analysis-{launch.job_id}-{launch.launch_no}-aaaaa")
+            secret = await hear(who.start(launch, pod))
+            await hear(who.beat(launch, secret))
+            for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
+                await hear(who.submit(launch, secret, stage))
+            return said
+
+    def wakes(self) -> Iterator[Figure]:
+        """How soon a transition is heard of: as an event, here and at another replica, and as a launch in hand."""
+        database_url = self.server.clone()
+        with running(self.program(database_url)) as here, running(self.program(database_url)) as there:
+            heard = asyncio.run(self._hear(here, there))
+        for where, goals in (("same_replica", (5, 25)), ("other_replica", (None, 250)), ("launch_in_hand", (5, 15))):
+            for share, goal in zip((0.5, 0.99), goals, strict=True):
+                name = f"jobs_{where}_p{round(share * 100)}"
+                how = f"from the commit's moment, {len(heard[where])} jobs queued 20 ms apart or more"
+                yield Figure(name, percentile(heard[where], share) * 1000, "ms", goal, how=how)
+
+    async def _hear(self, here: Program, there: Program) -> dict[str, list[float]]:
+        heard: dict[str, list[float]] = {"same_replica": [], "other_replica": [], "launch_in_hand": []}
+        async with callers(here.endpoint, self.laptop) as near, callers(there.endpoint, self.laptop) as far:
+            session_id = await near.session()
+
+            async def listen(who: Callers, where: str) -> None:
+                async for event in who.events.WatchEvents(event_pb2.WatchEventsRequest(), metadata=who.controller):
+                    heard[where].append(time.time() - event.time.ToNanoseconds() / 1e9)
+                    if where == "same_replica" and event.type == "JobQueued":
+                        await who.open()
+                        heard["launch_in_hand"].append(time.time() - event.time.ToNanoseconds() / 1e9)
+
+            listening = [
+                asyncio.create_task(listen(near, "same_replica")),
+                asyncio.create_task(listen(far, "other_replica")),
+            ]
+            await asyncio.sleep(1)
+            for _ in range(WAKES):
+                job = await near.create(session_id)
+                await asyncio.sleep(0.02)
+                await near.confirm_upload(job)
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(1)
+            for task in listening:
+                task.cancel()
+            await asyncio.gather(*listening, return_exceptions=True)
+        return heard
+
+    def streams(self) -> Iterator[Figure]:
+        """What two thousand people who watch their jobs cost."""
+        with running(self.program(self.server.clone())) as program:
+            held, alone, idle = asyncio.run(self._watch(program))
+        how = f"{STREAMS} WatchJob streams of {STREAMS} jobs; {alone:.0f} MB before the first"
+        yield Figure("jobs_watched_memory", held, "MB", 250, how=how)
+        yield Figure("jobs_watched_idle_cpu", idle, "%", how="of a core, while nothing happens; a poll every 250 ms")
+
+    async def _watch(self, program: Program) -> tuple[float, float, float]:
+        async with callers(program.endpoint, self.laptop) as who:
+            meter = Meter(program)
+            session_id = await who.session()
+            jobs = await spread([lambda: who.create(session_id)] * STREAMS)
+            alone = meter.megabytes()
+            streams = await spread([lambda job=job: who.watch(job) for job in jobs])
+            before = meter.read()
+            await asyncio.sleep(5)
+            after = meter.read()
+            held = meter.megabytes()
+            for stream in streams:
+                stream.cancel()
+            return held, alone, (after.cpu - before.cpu) / (after.wall - before.wall) * 100
+
+    def turns(self) -> Iterator[Figure]:
+        """What it costs to find whose turn it is, while many wait."""
+        database_url = self.server.clone()
+        medians: dict[tuple[int, int], float] = {}
+        with running(self.program(database_url)) as program:
+            for rows in (100_000, 1_000_000):
+                queue(database_url, rows // OWNERS)
+                for capacity in (1, 10, 50):
+                    took = asyncio.run(self._open(program, capacity))
+                    medians[rows, capacity] = percentile(took, 0.5)
+                    p50 = f"p50 {medians[rows, capacity] * 1000:.1f} ms"
+                    how = f"{rows} jobs of {OWNERS} owners queued; {len(took)} calls, {p50}"
+                    name = f"jobs_open_{capacity}_of_{rows}_p99"
+                    yield Figure(name, percentile(took, 0.99) * 1000, "ms", 15 if rows == 100_000 else None, how=how)
+                    settle(database_url)
+        for capacity in (1, 10, 50):
+            growth = medians[1_000_000, capacity] / medians[100_000, capacity]
+            yield Figure(
+                f"jobs_open_{capacity}_growth", growth, "x", 1.2, how="p50 of ten times the rows; 6/5 is logarithmic"
+            )
+
+    async def _open(self, program: Program, capacity: int) -> list[float]:
+        took = []
+        async with callers(program.endpoint, self.laptop) as who:
+            for _ in range(OPENINGS):
+                started = time.monotonic()
+                launches = await who.open(capacity)
+                took.append(time.monotonic() - started)
+                if len(launches) != capacity:
+                    raise RuntimeError(f"{len(launches)} launches came for a capacity of {capacity}")
+        return took
+
+
+@dataclass
+class Said:
+    """The statements of one call, and what in them is one life's own."""
+
+    job_id: str
+    session_id: str
+    statements: list[str]
+
+    def of(self, job_id: str, session_id: str) -> list[bytes]:
+        """The same of another life."""
+        # psycopg writes a UUID without its dashes, a string with one as it is.
+        pairs = [(self.job_id, job_id), (self.session_id, session_id)]
+        pairs += [(mine.replace("-", ""), other.replace("-", "")) for mine, other in pairs]
+        swapped = self.statements
+        for mine, other in pairs:
+            swapped = [text.replace(mine, other) for text in swapped]
+        return [text.encode() for text in swapped]
+
+
+def settle(database_url: str) -> None:
+    """Ends what runs, so that no more is open than one measurement opens."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE launches SET ending = 'succeeded', ended_at = now() WHERE ended_at IS NULL")
+        connection.execute(
+            "UPDATE video_analysis_jobs SET status = 'failed' WHERE status = 'queued' AND launch_count > 0"
+        )
+        connection.execute("VACUUM video_analysis_jobs")
+
+
+async def replay(said: Sequence[Said], database_url: str) -> float:
+    """The wall time in seconds of LIVES lives by bare psycopg, call by call, WIDTH sessions at once."""
+    session_id = str(uuid.uuid4())
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        insert = "INSERT INTO video_sessions (id, owner_type, owner_id, created_by) VALUES (%s, 'coach', 'coach-1', '')"
+        connection.execute(insert, [session_id])
+    job_ids = [str(uuid.uuid4()) for _ in range(LIVES)]
+    sessions = [await psycopg.AsyncConnection.connect(database_url, autocommit=True) for _ in range(WIDTH)]
+    wall = 0.0
+    for call in said:
+        waiting = iter([call.of(job_id, session_id) for job_id in job_ids])
+
+        async def work(session: "psycopg.AsyncConnection[Any]", waiting: Iterator[list[bytes]] = waiting) -> None:
+            for statements in waiting:
+                for statement in statements:
+                    await session.execute(statement)
+
+        started = time.monotonic()
+        await asyncio.gather(*[work(session) for session in sessions])
+        wall += time.monotonic() - started
+    [done] = await (
+        await sessions[0].execute("SELECT count(*) FROM video_analysis_jobs WHERE status = 'done'")
+    ).fetchall()
+    assert done == (LIVES,)
+    for session in sessions:
+        await session.close()
+    return wall
+
+
+async def procrastinated(database_url: str) -> float:
+    """CPU in ms of one transition of a no-op job in a worker of Procrastinate, which has two: begun and done."""
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=database_url, max_size=WIDTH + 2))
+
+    @app.task
+    async def nothing() -> None:
+        pass
+
+    async with app.open_async():
+        await app.schema_manager.apply_schema_async()
+        await nothing.batch_defer_async(*[{} for _ in range(LIVES)])
+        before = psutil.Process().cpu_times()
+        await app.run_worker_async(wait=False, concurrency=WIDTH, install_signal_handlers=False)
+        after = psutil.Process().cpu_times()
+    return (after.user + after.system - before.user - before.system) / LIVES / 2 * 1000
+
+
+def queue(database_url: str, of_each: int) -> None:
+    """Empties the database, and lets each of OWNERS owners have so many jobs queued, in turn."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        # What triggers would write is written here.
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("TRUNCATE video_sessions, video_analysis_jobs, launches, events")
+        connection.execute(
+            "INSERT INTO video_sessions (owner_type, owner_id, created_by)"
+            " SELECT 'coach', n, '' FROM generate_series(1, %s) AS n",
+            [OWNERS],
+        )
+        connection.execute(
+            "INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key, owner, queued_at)"
+            " SELECT id, 'queued', 'videos', 'k', 'coach/' || owner_id, now() - n * interval '1 s'"
+            " FROM video_sessions, generate_series(1, %s) AS n",
+            [of_each],
+        )
+        connection.execute("VACUUM ANALYZE")
+
+
+@dataclass
+class Phase:
+    """What one kind of call cost, in seconds."""
+
+    cpu: float
+    wall: float
+
+
+class Meter:
+    """Reads the clocks of a program."""
+
+    def __init__(self, program: Program) -> None:
+        assert program.process is not None
+        self._process = psutil.Process(program.process.pid)
+
+    def read(self) -> Phase:
+        times = self._process.cpu_times()
+        return Phase(times.user + times.system, time.monotonic())
+
+    def megabytes(self) -> float:
+        """What it holds of memory."""
+        return float(self._process.memory_info().rss / 2**20)
+
+
+async def spread(calls: Iterable[Callable[[], Awaitable[Any]]]) -> list[Any]:
+    """Makes calls, WIDTH at once; their answers in order."""
+    waiting = iter(enumerate(calls))
+    answers: dict[int, Any] = {}
+
+    async def work() -> None:
+        for number, call in waiting:
+            answers[number] = await call()
+
+    await asyncio.gather(*[work() for _ in range(WIDTH)])
+    return [answers[number] for number in sorted(answers)]
+
+
+@asynccontextmanager
+async def callers(endpoint: str, laptop: Laptop) -> "AsyncIterator[Callers]":
+    async with grpc.aio.insecure_channel(endpoint) as channel:
+        yield Callers(channel, laptop)
+
+
+class Callers:
+    """Every caller of `jobs`, with a token each."""
+
+    def __init__(self, channel: grpc.aio.Channel, laptop: Laptop) -> None:
+        self.sessions = session_pb2_grpc.SessionServiceStub(channel)
+        self.jobs = job_pb2_grpc.JobServiceStub(channel)
+        self.intake = job_pb2_grpc.IntakeServiceStub(channel)
+        self.launches = launch_pb2_grpc.LaunchServiceStub(channel)
+        self.events = event_pb2_grpc.EventServiceStub(channel)
+        self.laptop = laptop
+        self.coach = laptop.person("coach-1")
+        self.upload = laptop.program("upload", behind="coach-1")
+        self.controller = laptop.program("controller")
+
+    async def session(self) -> str:
+        made = await self.sessions.CreateSession(session_pb2.CreateSessionRequest(title="Nets"), metadata=self.coach)
+        return str(made.session_id)
+
+    async def create(self, session_id: str) -> job_pb2.Job:
+        request = job_pb2.CreateJobRequest(
+            session_id=session_id, s3_bucket="videos", content_type="video/mp4", content_length=10
+        )
+        return await self.intake.CreateJob(request, metadata=self.upload)
+
+    async def watch(self, job: job_pb2.Job) -> Any:
+        """A stream, of which the state now is read."""
+        stream = self.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job.job_id), metadata=self.coach)
+        await stream.read()
+        return stream
+
+    async def confirm_upload(self, job: job_pb2.Job) -> None:
+        request = job_pb2.ConfirmUploadRequest(job_id=job.job_id, etag="abc", content_length=10)
+        await self.intake.ConfirmUpload(request, metadata=self.upload)
+
+    async def open(self, capacity: int = 1) -> list[launch_pb2.Launch]:
+        request = launch_pb2.OpenLaunchesRequest(cluster="c1", capacity=capacity)
+        return list((await self.launches.OpenLaunches(request, metadata=self.controller)).launches)
+
+    async def open_one(self) -> launch_pb2.Launch:
+        """Asks again where others took all that it had looked at."""
+        while True:
+            for launch in await self.open():
+                return launch
+
+    async def confirm(self, launch: launch_pb2.Launch) -> None:
+        request = launch_pb2.ConfirmLaunchRequest(
+            job_id=launch.job_id, launch_no=launch.launch_no, kubernetes_uid=f"uid-{launch.job_id}"
+        )
+        await self.launches.ConfirmLaunch(request, metadata=self.controller)
+
+    async def start(self, launch: launch_pb2.Launch, pod: Any) -> str:
+        request = launch_pb2.StartLaunchRequest(job_id=launch.job_id, launch_no=launch.launch_no)
+        return str((await self.launches.StartLaunch(request, metadata=pod)).lease)
+
+    async def beat(self, launch: launch_pb2.Launch, secret: str) -> None:
+        request = launch_pb2.HeartbeatRequest(
+            job_id=launch.job_id, launch_no=launch.launch_no, stage=job_pb2.STAGE_QUICK, progress=0.5
+        )
+        await self.launches.Heartbeat(request, metadata=lease(secret))
+
+    async def submit(self, launch: launch_pb2.Launch, secret: str, stage: Any) -> None:
+        request = launch_pb2.SubmitResultRequest(
+            job_id=launch.job_id, launch_no=launch.launch_no, stage=stage, results=RESULTS
+        )
+        await self.launches.SubmitResult(request, metadata=lease(secret))
+
+    async def live(self, count: int, meter: Meter) -> dict[str, Phase]:
+        """Whole lives, call by call."""
+        spent: dict[str, Phase] = {}
+        session_id = await self.session()
+
+        async def phase(name: str, calls: Iterable[Callable[[], Awaitable[Any]]]) -> list[Any]:
+            before = meter.read()
+            answers = await spread(calls)
+            after = meter.read()
+            spent[name] = Phase(after.cpu - before.cpu, after.wall - before.wall)
+            return answers
+
+        jobs = await phase("create_job", [lambda: self.create(session_id)] * count)
+        await phase("confirm_upload", [lambda job=job: self.confirm_upload(job) for job in jobs])
+        launches = await phase("open_launches", [self.open_one] * count)
+        await phase("confirm_launch", [lambda launch=launch: self.confirm(launch) for launch in launches])
+        pods = [self.laptop.pod(f"analysis-{launch.job_id}-{launch.launch_no}-aaaaa") for launch in launches]
+        starts = [lambda one=one: self.start(*one) for one in zip(launches, pods, strict=True)]
+        held = list(zip(launches, await phase("start_launch", starts), strict=True))
+        await phase("heartbeat", [lambda one=one: self.beat(*one) for one in held])
+        for name, stage in (("submit_quick", job_pb2.STAGE_QUICK), ("submit_deep", job_pb2.STAGE_DEEP)):
+            await phase(name, [lambda one=one, stage=stage: self.submit(*one, stage) for one in held])
+        return spent
