@@ -196,7 +196,7 @@ class Bench:
             held, alone, idle = asyncio.run(self._watch(program))
         how = f"{STREAMS} WatchJob streams of {STREAMS} jobs; {alone:.0f} MB before the first"
         yield Figure("jobs_watched_memory", held, "MB", 250, how=how)
-        yield Figure("jobs_watched_idle_cpu", idle, "%", how="of a core, while nothing happens; a poll every 250 ms")
+        yield Figure("jobs_watched_idle_cpu", idle, "%", how="of a core, while nothing happens: the polls")
 
     async def _watch(self, program: Program) -> tuple[float, float, float]:
         async with callers(program.endpoint, self.laptop) as who:

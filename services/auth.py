@@ -7,6 +7,7 @@ crease-user: <JWT>             the person for whom a program of ours asks
 
 import asyncio
 import json
+import ssl
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -72,8 +73,8 @@ class _Keys:
     """One issuer's public keys: fetched again for an unknown key id, so that a rotation needs no restart, and now and
     then, so that a key that was withdrawn proves nothing for long."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, issuer: Issuer) -> None:
+        self._issuer = issuer
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
         # Who meets an unknown key id while the keys are being fetched waits for them.
@@ -94,7 +95,7 @@ class _Keys:
 
     async def _refresh(self, key_id: str) -> None:
         try:
-            self._keys = await asyncio.to_thread(_fetch, self._url)
+            self._keys = await asyncio.to_thread(_fetch, self._issuer)
         except (OSError, ValueError) as error:
             # An issuer that is away does not unmake the keys it gave.
             if key_id not in self._keys:
@@ -102,8 +103,13 @@ class _Keys:
         self._fetched_at = time.monotonic()
 
 
-def _fetch(url: str) -> dict[str, jwt.PyJWK]:
-    with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 (the operator's own setting)
+def _fetch(issuer: Issuer) -> dict[str, jwt.PyJWK]:
+    request = urllib.request.Request(issuer.jwks_url)  # noqa: S310 (the operator's own setting)
+    if issuer.jwks_token_file:
+        # Read each time, since the cluster renews it; left out where a server redirects.
+        request.add_unredirected_header(*bearer(issuer.jwks_token_file))
+    context = ssl.create_default_context(cafile=issuer.jwks_ca_file) if issuer.jwks_ca_file else None
+    with urllib.request.urlopen(request, timeout=5, context=context) as reply:  # noqa: S310 (as above)
         return {key.key_id or "": key for key in jwt.PyJWKSet.from_dict(json.load(reply)).keys}
 
 
@@ -119,7 +125,7 @@ class Verifier:
 
     def __init__(self, issuers: Sequence[Issuer], audience: str) -> None:
         self._issuers = {i.issuer: i for i in issuers}
-        self._keys = {i.issuer: _Keys(i.jwks_url) for i in issuers}
+        self._keys = {i.issuer: _Keys(i) for i in issuers}
         self._audience = audience
         self._believed: dict[str, _Believed] = {}
 

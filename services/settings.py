@@ -42,6 +42,9 @@ class Issuer(BaseModel):
     issuer: str
     # http(s)://… or file:///…
     jwks_url: str
+    # An API server has an authority of its own and tells its keys only to who proves an identity of its own.
+    jwks_ca_file: Path | None = None
+    jwks_token_file: Path | None = None
     subjects: dict[str, Literal["upload", "controller", "analyzer"]] = {}
 
 

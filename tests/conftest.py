@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from services import issuer
+from tests.kubernetes import Cluster, Namespace, cluster, namespace
 from tests.postgres import Server, clear, postgres
 from tests.product import BUCKET
 from tests.programs import Laptop, Program, running
@@ -76,3 +77,16 @@ def empty(shared_database_url: str) -> str:
     with psycopg.connect(shared_database_url) as connection:
         clear(connection)
     return shared_database_url
+
+
+@pytest.fixture(scope="session")
+def kubernetes_cluster() -> Iterator[Cluster]:
+    """A real one, with one node; skipped, with the reason, where there can be none."""
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture
+def kubernetes_namespace(kubernetes_cluster: Cluster, tmp_path: Path) -> Iterator[Namespace]:
+    with namespace(kubernetes_cluster, tmp_path) as made:
+        yield made

@@ -18,13 +18,17 @@ from crease.analysis.v1 import launch_pb2 as wire
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceServicer, add_LaunchServiceServicer_to_server
 from crease.events.v1.event_pb2 import Event
 from crease.events.v1.event_pb2_grpc import EventServiceServicer, add_EventServiceServicer_to_server
+from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO
 from services import issuer
-from services.controller.launcher import Phase, Reason, Seen, Unknown, check_ours, labels_of, name_of
+from services.controller.launcher import Phase, Placement, Reason, Seen, Unknown, check_ours, labels_of, name_of
 from services.controller.local import LocalLauncher
 from services.controller.record import Record
 
 # After these `jobs` launches again.
 RETRIED = (wire.ENDING_DISRUPTION, wire.ENDING_UNKNOWN, wire.ENDING_LEASE_LOST, wire.ENDING_OUT_OF_MEMORY)
+
+
+HERE = Placement(ACCELERATOR_AUTO, "There is nothing else")
 
 
 async def until(holds: Callable[[], object], *, seconds: float = 30.0) -> None:
@@ -103,11 +107,13 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
         return wire.ListLaunchesResponse(launches=found[start:end], next_page_token=str(end) if found[end:] else "")
 
     async def ConfirmLaunch(self, request, context):
-        one = self.launches[name_of(request)]
+        one = self.launches.get(name_of(request))
+        if one is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "Launch not found")
         if one.ending or one.kubernetes_uid not in ("", request.kubernetes_uid):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "The launch has ended or another UID is confirmed")
         one.kubernetes_uid = request.kubernetes_uid
-        one.placed_on = request.placed_on
+        one.placed_on, one.placement_reason = request.placed_on, request.placement_reason
         return one
 
     async def EndLaunch(self, request, context):
@@ -153,7 +159,10 @@ class FakeLauncher:
     starts: list[str] = field(default_factory=list)
     is_cut: bool = False
 
-    async def create(self, launch: wire.Launch) -> Seen:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def create(self, launch: wire.Launch, placement: Placement) -> Seen:
         self._answer()
         name = name_of(launch)
         if name in self.things:
@@ -165,8 +174,8 @@ class FakeLauncher:
             phase=Phase.RUNNING,
             labels=labels_of(launch),
             created_at=datetime.now(UTC),
-            placed_on=launch.accelerator,
-            placement_reason="There is nothing else",
+            placed_on=placement.on,
+            placement_reason=placement.reason,
         )
         return self.things[name]
 
@@ -174,11 +183,20 @@ class FakeLauncher:
         self._answer()
         return [seen for seen in self.things.values() if seen.is_ours]
 
-    async def delete(self, name: str, uid: str) -> None:
+    async def look(self, name: str) -> Seen | None:
+        return next((seen for seen in await self.list() if seen.name == name and seen.is_live), None)
+
+    def gpus(self) -> None: ...
+
+    async def delete(self, seen: Seen, *, force: bool = False) -> None:
         self._answer()
-        seen = self.things.get(name)
-        if seen and seen.is_live and seen.uid == uid:
-            self.things[name] = replace(seen, phase=Phase.FAILED, exit_code=143, reason=Reason.DELETED)
+        found = self.things.get(seen.name)
+        if found and found.is_live and found.uid == seen.uid:
+            self.things[seen.name] = replace(found, phase=Phase.FAILED, exit_code=143, reason=Reason.DELETED)
+
+    async def mark(self, seen: Seen, status: str) -> None: ...
+
+    def tell(self, seen: Seen, what: str, why: str) -> None: ...
 
     def finish(self, name: str, exit_code: int) -> None:
         phase = Phase.FAILED if exit_code else Phase.SUCCEEDED

@@ -4,6 +4,7 @@
 decoding does not need: each fork has all of it.
 """
 
+import contextlib
 import json
 import mmap
 import os
@@ -37,9 +38,9 @@ MOST_OPEN_FILES = 32
 def serve(control: socket.socket) -> None:
     """Fork for every request until there is nobody left to ask."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards tell their caller how it went; nobody waits for them
     while True:
         size, fds, _, _ = socket.recv_fds(control, 8, 2)
+        _bury(block=not size)
         if not size:
             return
         request = _exactly(control, int.from_bytes(size, "big"))
@@ -51,6 +52,13 @@ def serve(control: socket.socket) -> None:
                 os._exit(OUR_FAULT)
         for fd in fds:
             os.close(fd)
+
+
+def _bury(block: bool) -> None:
+    """Wait for guards that are done, so that what they took counts; they told their caller how it went."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0 if block else os.WNOHANG)[0]:
+            pass
 
 
 def _exactly(control: socket.socket, size: int) -> bytes:
@@ -66,7 +74,6 @@ def _exactly(control: socket.socket, size: int) -> bytes:
 
 def _guard(request: list[Any], line: int, memory: int) -> None:
     """Start the worker, end it when nobody listens any more, say how it ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
         _work(request, Connection(line), memory)

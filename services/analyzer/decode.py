@@ -15,6 +15,7 @@ from services.analyzer.probe import Video
 from services.analyzer.sampling import Indices
 from services.analyzer.sandbox import Message, apart
 from services.analyzer.settings import Limits
+from services.analyzer.spent import SPENT
 
 RGB = NDArray[np.uint8]
 # Pictures larger than this are made smaller on the way: it costs less than it saves only above 1080p.
@@ -71,6 +72,8 @@ def lent_pictures(
         "orientation": video.orientation,
     }
     lost = yield from _pictures(asked, video, wanted, limits, 3 * width * height)
+    for stage, seconds in lost["spent"].items():
+        SPENT[stage] += seconds
     losses.missing += lost["missing"]
     losses.complaint = losses.complaint or lost["complaint"]
 

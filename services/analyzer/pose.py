@@ -18,6 +18,7 @@ from services.analyzer.lean import without_extras
 from services.analyzer.model import verified
 from services.analyzer.series import LANDMARKS, Floats, Poses
 from services.analyzer.settings import Accelerator
+from services.analyzer.spent import spending
 
 with without_extras():
     import mediapipe as mp
@@ -141,7 +142,8 @@ def watch(
     times: list[float] = []
     crowd: list[list[Person]] = []
     for picture in pictures:
-        crowd.append(estimator.estimate(picture.rgb, picture.time_seconds))
+        with spending("pose"):
+            crowd.append(estimator.estimate(picture.rgb, picture.time_seconds))
         times.append(picture.time_seconds)
     rows = [person or nobody for person in choose(crowd, times)]
     shape = (len(rows), len(LANDMARKS))

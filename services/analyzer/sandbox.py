@@ -11,6 +11,7 @@ A worker that crashes, hangs or eats memory is BadInput with a sentence. What co
 pickles: a worker that was taken over cannot make its caller run anything. `cell.py` is the other side.
 """
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -40,6 +41,7 @@ Message = dict[str, Any]
 Pixels = NDArray[np.uint8]
 # The worker's own mistakes end with this, so that they are not taken for the file's.
 OUR_FAULT = 70
+FAREWELL_SECONDS = 0.5
 
 
 def apart(
@@ -153,6 +155,13 @@ class _Server:
             )
         return ours
 
+    def stop(self) -> None:
+        """Let it go, and see it off for as long as that is quick: what it took counts as ours then."""
+        if self._socket and self._process:
+            self._socket.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(FAREWELL_SECONDS)
+
 
 def _shared(size: int) -> int:
     """Anonymous memory for pictures, of a size that nobody can change under its reader."""
@@ -163,3 +172,4 @@ def _shared(size: int) -> int:
 
 
 _server = _Server()
+atexit.register(_server.stop)

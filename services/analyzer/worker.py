@@ -29,6 +29,7 @@ from services.analyzer.faults import DONE, BadInput, Fault, LeaseLost, ModelFaul
 from services.analyzer.launch import Launch, Pulse
 from services.analyzer.results import row_copy
 from services.analyzer.settings import Accelerator, WorkerSettings
+from services.analyzer.spent import spending
 from services.analyzer.transfer import Transfer
 from services.clients import CHANNEL_OPTIONS
 from services.logs import Logger, configure
@@ -77,7 +78,8 @@ def _stages(launch: Launch, started: StartLaunchResponse, settings: WorkerSettin
         transfer = Transfer(lambda: pulse.progress(0.0), settings.transfer_patience_seconds)
         # Sentences about a bad file begin with its name, and its user knows it by another than its key's.
         video = Path(folder, "The video")
-        transfer.fetch(lambda: launch.sign([]).video, video, started.job.video, settings.max_video_bytes)
+        with spending("fetch"):
+            transfer.fetch(lambda: launch.sign([]).video, video, started.job.video, settings.max_video_bytes)
         analysis = begin(video, started, settings)
         if started.stage != Stage.STAGE_DEEP:
             _stage(Stage.STAGE_QUICK, analysis, launch, pulse, transfer, Path(folder, "quick"))

@@ -2,41 +2,55 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc.aio
 
 from services import logs
 from services.auth import Caller, Verifier
 from services.clients import CHANNEL_OPTIONS
+from services.controller.cluster import kubernetes
 from services.controller.jobs import Jobs
 from services.controller.local import LocalLauncher
 from services.controller.reconcile import Reconciler
-from services.controller.settings import Settings
+from services.controller.settings import KubernetesSettings, LocalSettings, load
 from services.errors import Denied
 from services.serving import Edge, serve
 
 
 def main() -> None:
     """Exit code 0 after SIGTERM or SIGINT; the analyses keep running."""
-    settings = Settings.load()
+    settings = load()
     asyncio.run(run(settings, logs.configure("controller", settings.log_level)))
 
 
-async def run(settings: Settings, log: logs.Logger) -> None:
+async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) -> None:
     """Serves health and reconciles side by side; if one breaks, both end."""
     edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
     async with (
         grpc.aio.insecure_channel(settings.jobs_endpoint, options=CHANNEL_OPTIONS) as channel,
+        _reconciler(settings, Jobs(channel, settings.token_file, settings.cluster), log) as reconciler,
         asyncio.TaskGroup() as group,
     ):
-        jobs = Jobs(channel, settings.token_file, settings.cluster)
-        reconciler = Reconciler(settings, _launcher(settings), jobs, log)
         group.create_task(reconciler.run())
         await serve(settings, edge, lambda _: None, (), log)
         reconciler.stop()
 
 
-def _launcher(settings: Settings) -> LocalLauncher:
+@asynccontextmanager
+async def _reconciler(
+    settings: LocalSettings | KubernetesSettings, jobs: Jobs, log: logs.Logger
+) -> AsyncIterator[Reconciler]:
+    if isinstance(settings, LocalSettings):
+        yield Reconciler(settings, _local(settings), jobs, log)
+        return
+    woken = asyncio.Event()
+    async with kubernetes(settings, woken.set, log) as (launcher, leader):
+        yield Reconciler(settings, launcher, jobs, log, woken=woken, leads=lambda: leader.leads)
+
+
+def _local(settings: LocalSettings) -> LocalLauncher:
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",

@@ -1,8 +1,10 @@
 """Every place where a crash can fall between two writes, numbered; a test kills the process at each.
 
-jobs: launch opened ─1─ record written ─2─ record has its name ─3─ process started ─4─ jobs: launch confirmed ─5─
-process ended and judged ─6─ jobs: launch ended ─7─
-record marked as deleted ─8─ process told to end ─9─
+in both           jobs: launch opened ─1─ … ─ jobs: launch confirmed ─5─
+                  process or pod ended and judged ─6─ jobs: launch ended ─7─
+                  … ─ asked to end ─9─
+on this machine   ─1─ record written ─2─ record has its name ─3─ process started ─4─      record marked as deleted ─8─
+in Kubernetes     ─ Lease taken ─10─      ─1─ Job created ─11─      label with the status written ─12─
 """
 
 import os
@@ -22,6 +24,13 @@ class CrashPoint(IntEnum):
     ENDED = 7
     MARKED = 8
     TOLD = 9
+    LED = 10
+    CREATED = 11
+    LABELLED = 12
+
+
+ON_THIS_MACHINE = frozenset({CrashPoint.WRITTEN, CrashPoint.NAMED, CrashPoint.STARTED, CrashPoint.MARKED})
+IN_KUBERNETES = frozenset({CrashPoint.LED, CrashPoint.CREATED, CrashPoint.LABELLED})
 
 
 def here(point: CrashPoint) -> None:

@@ -17,7 +17,7 @@ from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.events.v1.event_pb2 import Event, WatchEventsRequest
 from crease.events.v1.event_pb2_grpc import EventServiceStub
 from services import auth
-from services.controller.launcher import Seen
+from services.controller.launcher import Seen, job_of
 
 CALL_SECONDS = 5.0
 PAGE = 200
@@ -53,14 +53,19 @@ class Jobs:
 
     async def confirm(self, launch: Launch, seen: Seen) -> None:
         """Says what runs for the launch."""
-        request = ConfirmLaunchRequest(
-            job_id=launch.job_id,
-            launch_no=launch.launch_no,
-            kubernetes_uid=seen.uid,
-            placed_on=seen.placed_on,
-            placement_reason=seen.placement_reason,
-        )
-        await self._launches.ConfirmLaunch(request, timeout=CALL_SECONDS, metadata=self._proof())
+        await self._confirm(launch.job_id, launch.launch_no, seen)
+
+    async def knows(self, seen: Seen) -> bool:
+        """Whether there was ever a launch that something runs for. Confirming tells it, since no launch is unlisted but
+        one that has ended, or one that never was."""
+        try:
+            await self._confirm(*job_of(seen), seen)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT):
+                return False
+            if error.code() != grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+        return True
 
     async def end(self, launch: Launch, ending: Ending.ValueType, message: str) -> None:
         """Says how the launch ended."""
@@ -71,6 +76,16 @@ class Jobs:
         """Every event after that one, then new ones, without end."""
         async for event in self._events.WatchEvents(WatchEventsRequest(after=after), metadata=self._proof()):
             yield event
+
+    async def _confirm(self, job_id: str, launch_no: int, seen: Seen) -> None:
+        request = ConfirmLaunchRequest(
+            job_id=job_id,
+            launch_no=launch_no,
+            kubernetes_uid=seen.uid,
+            placed_on=seen.placed_on,
+            placement_reason=seen.placement_reason,
+        )
+        await self._launches.ConfirmLaunch(request, timeout=CALL_SECONDS, metadata=self._proof())
 
     def _proof(self) -> tuple[tuple[str, str]]:
         return (auth.bearer(self._token_file),)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from crease.analysis.v1.launch_pb2 import (
     ENDING_BAD_INPUT,
+    ENDING_DEADLINE,
     ENDING_DISRUPTION,
     ENDING_IMAGE,
     ENDING_LEASE_LOST,
@@ -29,9 +30,16 @@ BY_REASON = {
     Reason.DELETED: Verdict(ENDING_DISRUPTION, "It was deleted while it was at work"),
     Reason.KILLED: Verdict(ENDING_DISRUPTION, "It is gone and left no exit code: it was killed from outside"),
     Reason.NEVER_STARTED: Verdict(ENDING_DISRUPTION, "It was never started: whoever created it died first"),
+    Reason.DISRUPTED: Verdict(ENDING_DISRUPTION, "Its node could not keep it"),
+    Reason.EVICTED: Verdict(ENDING_DISRUPTION, "Its node threw it out"),
+    Reason.OUT_OF_MEMORY: Verdict(ENDING_OUT_OF_MEMORY, "It took more memory than it may, and was killed"),
+    Reason.DEADLINE: Verdict(ENDING_DEADLINE, "It ran longer than it may"),
+    Reason.CANNOT_START: Verdict(ENDING_IMAGE, "What the image holds cannot be started"),
+    Reason.INIT_FAILED: Verdict(ENDING_UNKNOWN, "What must run before it failed"),
 }
 
-# The analyzer's own codes are in the design; 78 is a setting that is missing or wrong, 126 and 127 are the shell's.
+# The analyzer's own codes are in the design; 78 is a setting that is missing or wrong, 126 and 127 are the shell's, 128
+# the container runtime's.
 BY_EXIT_CODE = {
     0: Verdict(ENDING_UNKNOWN, "It ended well (exit code 0), but its result was never submitted"),
     65: Verdict(ENDING_BAD_INPUT, "The video cannot be analysed (exit code 65)"),
@@ -41,6 +49,7 @@ BY_EXIT_CODE = {
     78: Verdict(ENDING_IMAGE, "A setting of the analyzer is missing or wrong (exit code 78)"),
     126: Verdict(ENDING_IMAGE, "The analyzer cannot be executed (exit code 126)"),
     127: Verdict(ENDING_IMAGE, "The analyzer was not found (exit code 127)"),
+    128: Verdict(ENDING_IMAGE, "What the image holds cannot be started (exit code 128)"),
     137: Verdict(ENDING_OUT_OF_MEMORY, "It was killed, as happens when memory runs out (exit code 137)"),
 }
 
@@ -49,11 +58,15 @@ GONE = Verdict(ENDING_DISRUPTION, "What ran for it is gone, and nothing tells ho
 
 def judge(seen: Seen) -> Verdict:
     """The verdict on something that has ended while its launch was still open."""
-    if seen.reason in BY_REASON:
-        return BY_REASON[Reason(seen.reason)]
+    if seen.reason is not None:
+        return _with(BY_REASON[seen.reason], seen.message)
     if seen.exit_code is None:
-        return GONE
-    return BY_EXIT_CODE.get(seen.exit_code) or _of_code(seen.exit_code)
+        return _with(GONE, seen.message)
+    return _with(BY_EXIT_CODE.get(seen.exit_code) or _of_code(seen.exit_code), seen.message)
+
+
+def _with(verdict: Verdict, words: str) -> Verdict:
+    return Verdict(verdict.ending, f"{verdict.sentence}: {words}") if words else verdict
 
 
 def _of_code(exit_code: int) -> Verdict:

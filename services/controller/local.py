@@ -12,14 +12,15 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from crease.analysis.v1.launch_pb2 import Launch
-from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, Accelerator
+from crease.jobs.v1.job_pb2 import Accelerator
 from services import issuer
 from services.controller import crash, record
 from services.controller.crash import CrashPoint
-from services.controller.launcher import Rejected, Seen, Unknown, check_ours, labels_of, name_of
+from services.controller.launcher import Placement, Rejected, Seen, Unknown, check_ours, labels_of, name_of
 from services.controller.record import Record
 
 # As in Kubernetes; here it also keeps a name from being a path.
@@ -44,28 +45,46 @@ class LocalLauncher:
         self._ended: dict[str, Seen] = {}
         record.sweep(self._folder)
 
-    async def create(self, launch: Launch) -> Seen:
+    def now(self) -> datetime:
+        """As the seam says."""
+        return datetime.now(UTC)
+
+    async def create(self, launch: Launch, placement: Placement) -> Seen:
         """As the seam says. The record takes the name and holds its own lock before anything starts."""
         if not NAME.fullmatch(name_of(launch)):
             raise Rejected(f"{name_of(launch)} is no valid name")
         with _answering():
-            return await asyncio.to_thread(self._create, launch)
+            return await asyncio.to_thread(self._create, launch, placement)
 
     async def list(self) -> Sequence[Seen]:
         """As the seam says. One record that cannot be read makes the whole list unknown."""
         with _answering():
             return await asyncio.to_thread(self._list)
 
-    async def delete(self, name: str, uid: str) -> None:
-        """As the seam says. SIGTERM first; asked again after GRACE_SECONDS, SIGKILL."""
-        with _answering():
-            await asyncio.to_thread(self._delete, name, uid)
+    async def look(self, name: str) -> Seen | None:
+        """As the seam says."""
+        return next((seen for seen in await self.list() if seen.name == name and seen.is_live), None)
 
-    def _create(self, launch: Launch) -> Seen:
+    def gpus(self) -> None:
+        """As the seam says: a process finds out by itself."""
+
+    async def delete(self, seen: Seen, *, force: bool = False) -> None:
+        """As the seam says. SIGTERM first; asked again after GRACE_SECONDS, SIGKILL. A process can be proved gone
+        always, so there is nothing to force."""
+        with _answering():
+            await asyncio.to_thread(self._delete, seen.name, seen.uid)
+
+    async def mark(self, seen: Seen, status: str) -> None:
+        """As the seam says: nobody looks at processes."""
+
+    def tell(self, seen: Seen, what: str, why: str) -> None:
+        """As the seam says: the log tells it."""
+
+    def _create(self, launch: Launch, placement: Placement) -> Seen:
         made = record.draft(
             self._folder,
             labels=labels_of(launch),
-            placed_on=launch.accelerator or ACCELERATOR_AUTO,
+            placement=placement,
             token=issuer.pod(self._issuer, f"{name_of(launch)}-{secrets.token_hex(3)[:5]}"),
         )
         with made.lock() as lock:
@@ -75,12 +94,12 @@ class LocalLauncher:
                 return check_ours(self._look(name_of(launch)))
             crash.here(CrashPoint.NAMED)
             command = [*self._command, "--job-id", launch.job_id, "--launch", str(launch.launch_no)]
-            self._children.append(named.start(command, self._environment_of(named, launch), lock))
+            self._children.append(named.start(command, self._environment_of(named, placement), lock))
         crash.here(CrashPoint.STARTED)
         return named.seen()
 
-    def _environment_of(self, named: Record, launch: Launch) -> dict[str, str]:
-        accelerator = Accelerator.Name(launch.accelerator or ACCELERATOR_AUTO)
+    def _environment_of(self, named: Record, placement: Placement) -> dict[str, str]:
+        accelerator = Accelerator.Name(placement.on)
         return {
             **self._environment,
             "CREASE_TOKEN_FILE": str(named.folder / "token"),

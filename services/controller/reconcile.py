@@ -1,7 +1,8 @@
 """Makes what runs agree with what `jobs` lists: woken by an event or a tick, it looks, decides and acts.
 
-event ─┐
-tick ──┴▶ look: what runs, the open launches, new ones if there is room, what runs ─▶ decide ─▶ act
+event of jobs ─────┐
+change in cluster ─┼▶ look: what runs, the open launches, new ones if there is room, what runs ─▶ decide ─▶ act
+tick ──────────────┘
 
 A look that fails decides nothing; an action that fails is decided again at the next look. So nothing here has to be
 remembered for safety, and `jobs` or the cluster may stay away for as long as they like.
@@ -9,24 +10,26 @@ remembered for safety, and `jobs` or the cluster may stay away for as long as th
 
 import asyncio
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 
 import grpc.aio
 
-from crease.analysis.v1.launch_pb2 import ENDING_UNKNOWN, Launch
+from crease.analysis.v1.launch_pb2 import Launch
 from services.clients import is_passing
 from services.controller import crash
 from services.controller.crash import CrashPoint
-from services.controller.decide import Action, Confirm, Create, Delete, End, View, decide, unwanted
+from services.controller.decide import ORDER, Action, Confirm, Create, Delete, End, Mark, View, decide, unwanted
 from services.controller.jobs import Jobs
-from services.controller.launcher import JOB_LABEL, Launcher, Rejected, Seen, Unknown, name_of
+from services.controller.launcher import Launcher, Placement, Rejected, Seen, Unknown, name_of
 from services.controller.settings import Settings
 from services.logs import Logger
 
 # After these there may be something to start or to stop. Missing one costs a tick, no more.
-WAKING = frozenset({"JobQueued", "JobFailed", "JobCancelled"})
+WAKING = frozenset({"JobQueued", "JobFailed", "JobCancelled", "JobDone"})
 LISTEN_AGAIN_SECONDS = 1.0
+# What looking may take of a core where nothing wakes it, and where something does without end.
+IDLE_SHARE, BUSY_SHARE = 0.05, 0.5
 
 
 class Outage:
@@ -55,16 +58,32 @@ class Outage:
 
 
 class Reconciler:
-    def __init__(self, settings: Settings, launcher: Launcher, jobs: Jobs, log: Logger) -> None:
+    """`leads` says whether this replica is the one that works."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        launcher: Launcher,
+        jobs: Jobs,
+        log: Logger,
+        *,
+        woken: asyncio.Event | None = None,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._settings = settings
         self._launcher = launcher
         self._jobs = jobs
         self._log = log
+        self._leads = leads
         self._outage = Outage(log, "jobs or the cluster")
         self._silence = Outage(log, "events")
         # Forgotten by a crash, which costs no more than waiting again.
         self._unwanted_since: dict[str, datetime] = {}
-        self._woken = asyncio.Event()
+        self._orphans: dict[str, bool] = {}
+        # In this round. They run by now; that `jobs` knows it can wait until all of them do.
+        self._created: list[Confirm] = []
+        self._woken = woken or asyncio.Event()
+        self._under_way = asyncio.Semaphore(settings.parallel)
         self._stopped = False
 
     async def run(self) -> None:
@@ -73,8 +92,10 @@ class Reconciler:
             listening = group.create_task(self._listen())
             while not self._stopped:
                 self._woken.clear()
-                await self._round()
-                await self._wait()
+                began = time.process_time()
+                if self._leads():
+                    await self._round()
+                await self._wait(time.process_time() - began)
             listening.cancel()
 
     def stop(self) -> None:
@@ -82,9 +103,14 @@ class Reconciler:
         self._stopped = True
         self._woken.set()
 
-    async def _wait(self) -> None:
+    async def _wait(self, cost_seconds: float) -> None:
+        """Until woken or the tick; a look that was costly, since much runs, is taken less often."""
+        at_least = min(cost_seconds * (1 / BUSY_SHARE - 1), self._settings.tick_seconds)
+        at_most = max(cost_seconds * (1 / IDLE_SHARE - 1), self._settings.tick_seconds)
+        if not self._stopped:
+            await asyncio.sleep(at_least)
         try:
-            async with asyncio.timeout(self._settings.tick_seconds):
+            async with asyncio.timeout(at_most):
                 await self._woken.wait()
         except TimeoutError:
             pass
@@ -106,12 +132,16 @@ class Reconciler:
 
     async def _round(self) -> None:
         try:
-            actions = decide(await self._look(), self._settings.limits, datetime.now(UTC))
-            answers = [await self._act(action) for action in actions]
+            actions = decide(await self._look(), self._settings.limits, self._launcher.now())
+            self._created = []
+            answered = True
+            for kind in ORDER:
+                mine = [action for action in actions if isinstance(action, kind)]
+                answered &= await self._all([*mine, *self._created] if kind is Confirm else mine)
         except (grpc.RpcError, OSError, Unknown) as error:
             self._outage.goes_on(error)
         else:
-            if all(answers):
+            if answered:
                 self._outage.is_over()
 
     async def _look(self) -> View:
@@ -123,53 +153,97 @@ class Reconciler:
             if offered:
                 crash.here(CrashPoint.OPENED)
             launches = list({name_of(launch): launch for launch in (*launches, *offered)}.values())
-        now = datetime.now(UTC)
-        self._unwanted_since = {uid: self._unwanted_since.get(uid, now) for uid in unwanted(launches, earlier)}
-        return View(launches, await self._launcher.list(), self._unwanted_since)
+        await self._note_unwanted(unwanted(launches, earlier))
+        orphans = frozenset(uid for uid, is_orphan in self._orphans.items() if is_orphan)
+        seen = await self._launcher.list()
+        return View(launches, seen, self._unwanted_since, orphans, self._launcher.gpus())
+
+    async def _note_unwanted(self, found: dict[str, Seen]) -> None:
+        """Since when each is unwanted, and whether `jobs` has ever heard of it, which is asked once."""
+        now = self._launcher.now()
+        self._unwanted_since = {uid: self._unwanted_since.get(uid, now) for uid in found}
+        orphans = {uid: self._orphans[uid] for uid in found if uid in self._orphans}
+        for uid, seen in found.items():
+            if uid not in orphans:
+                orphans[uid] = not await self._jobs.knows(seen)
+                if orphans[uid]:
+                    self._log.error("orphan", name=seen.name, uid=uid)
+        self._orphans = orphans
+
+    async def _all(self, actions: Iterable[Action]) -> bool:
+        """Performs them side by side; whether there was an answer to each."""
+        tasks = [asyncio.create_task(self._act(action)) for action in actions]
+        if not tasks:
+            return True
+        done, _ = await asyncio.wait(tasks)
+        # One that `jobs` does not answer ends the round; the others were heard.
+        answers = [task.result() for task in done]
+        return all(answers)
 
     async def _act(self, action: Action) -> bool:
         """Whether there was an answer. One launch that the cluster cannot answer for stops no other."""
-        self._log.info(type(action).__name__.lower(), **_labels(action), why=action.why)
-        try:
-            await self._perform(action)
-        except Unknown as error:
-            self._outage.goes_on(error)
-            return False
-        except Rejected as error:
-            self._log.error("rejected", **_labels(action), error=str(error))
-        except grpc.RpcError as error:
-            if is_passing(error):
-                raise
-            # `jobs` knows better than the last look; the next one will show what.
-            self._log.warning("refused", **_labels(action), error=_words(error))
+        async with self._under_way:
+            self._log.info(type(action).__name__.lower(), **_labels(action), why=action.why)
+            try:
+                await self._perform(action)
+            except Unknown as error:
+                self._outage.goes_on(error)
+                return False
+            except Rejected as error:
+                self._log.error("rejected", **_labels(action), error=str(error))
+            except grpc.RpcError as error:
+                if is_passing(error):
+                    raise
+                # `jobs` knows better than the last look; the next one will show what.
+                self._log.warning("refused", **_labels(action), error=_words(error))
         return True
 
     async def _perform(self, action: Action) -> None:
         match action:
-            case Create(launch):
-                await self._create(launch)
+            case Create(launch, placement, why, after):
+                if not await self._lives(after):
+                    await self._create(launch, placement, why)
             case Confirm(launch, seen):
                 await self._confirm(launch, seen)
-            case End(launch, ending, why):
-                crash.here(CrashPoint.JUDGED)
-                await self._jobs.end(launch, ending, why)
-                crash.here(CrashPoint.ENDED)
-            case Delete(seen):
-                await self._launcher.delete(seen.name, seen.uid)
+            case End():
+                await self._end(action)
+            case Delete(seen, why, force):
+                await self._launcher.delete(seen, force=force)
+                self._launcher.tell(seen, "DeletedByForce" if force else "Deleted", why)
+            case Mark(seen, status):
+                await self._launcher.mark(seen, status)
 
-    async def _create(self, launch: Launch) -> None:
+    async def _lives(self, name: str) -> bool:
+        """Whether something is at work under a name at this moment; what a dead node holds is not waited for."""
+        found = await self._launcher.look(name) if name else None
+        return found is not None and found.is_live and not found.dead_node
+
+    async def _create(self, launch: Launch, placement: Placement, why: str) -> None:
         try:
-            seen = await self._launcher.create(launch)
+            seen = await self._launcher.create(launch, placement)
         except Rejected as error:
-            await self._jobs.end(launch, ENDING_UNKNOWN, str(error))
+            await self._jobs.end(launch, error.ending, str(error))
             raise
+        self._launcher.tell(seen, "Created", f"{why}. {seen.placement_reason}")
         # What has ended already is judged at the next look.
         if seen.is_live:
-            await self._confirm(launch, seen)
+            self._created.append(Confirm(launch, seen, "It was created"))
 
     async def _confirm(self, launch: Launch, seen: Seen) -> None:
         await self._jobs.confirm(launch, seen)
         crash.here(CrashPoint.CONFIRMED)
+
+    async def _end(self, end: End) -> None:
+        if end.if_gone is not None:
+            found = await self._launcher.look(name_of(end.launch))
+            if found and end.if_gone in ("", found.uid):
+                return
+        crash.here(CrashPoint.JUDGED)
+        await self._jobs.end(end.launch, end.ending, end.why)
+        crash.here(CrashPoint.ENDED)
+        if end.then_delete:
+            await self._launcher.delete(end.then_delete)
+            self._launcher.tell(end.then_delete, "Ended", end.why)
 
 
 def _busy(launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
@@ -178,8 +252,8 @@ def _busy(launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
 
 
 def _labels(action: Action) -> dict[str, object]:
-    if isinstance(action, Delete):
-        return {"name": action.seen.name, "job_id": action.seen.labels.get(JOB_LABEL)}
+    if isinstance(action, Delete | Mark):
+        return {"name": action.seen.name, "job_id": action.seen.job_id}
     return {"job_id": action.launch.job_id, "launch_no": action.launch.launch_no}
 
 

@@ -25,10 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from crease.jobs.v1.job_pb2 import Accelerator
-from services.controller.launcher import Phase, Reason, Seen
+from services.controller.launcher import Phase, Placement, Reason, Seen
 
 DRAFT = ".draft-"
-PLACEMENT_REASON = "A process on this machine, which finds out by itself whether there is a GPU to use"
 
 # The traps keep the shell alive to see the program end; the program itself gets the signals' usual meaning.
 SHELL = """
@@ -102,9 +101,9 @@ class Record:
             labels=known["labels"],
             created_at=datetime.fromisoformat(known["created_at"]),
             placed_on=Accelerator.Value(known["placed_on"]),
-            placement_reason=PLACEMENT_REASON,
+            placement_reason=known["placement_reason"],
             exit_code=None if held else exit_code,
-            reason="" if held else self._reason(exit_code),
+            reason=None if held else self._reason(exit_code),
         )
 
     def _phase(self, held: bool, exit_code: int | None) -> Phase:
@@ -112,11 +111,11 @@ class Record:
             return Phase.RUNNING if (self.folder / "pid").exists() else Phase.PENDING
         return Phase.SUCCEEDED if exit_code == 0 else Phase.FAILED
 
-    def _reason(self, exit_code: int | None) -> str:
+    def _reason(self, exit_code: int | None) -> Reason | None:
         if (self.folder / "deleted").exists():
             return Reason.DELETED
         if exit_code is not None:
-            return ""
+            return None
         return Reason.KILLED if (self.folder / "pid").exists() else Reason.NEVER_STARTED
 
     def mark_deleted(self) -> float:
@@ -145,7 +144,7 @@ class Record:
             return None
 
 
-def draft(root: Path, *, labels: Mapping[str, str], placed_on: Accelerator.ValueType, token: str) -> Record:
+def draft(root: Path, *, labels: Mapping[str, str], placement: Placement, token: str) -> Record:
     """A new record that has no name yet."""
     folder = root / f"{DRAFT}{uuid.uuid4()}"
     # No parents: where the root has vanished, a new and empty one would say that nothing runs.
@@ -157,7 +156,8 @@ def draft(root: Path, *, labels: Mapping[str, str], placed_on: Accelerator.Value
         "uid": str(uuid.uuid4()),
         "labels": dict(labels),
         "created_at": datetime.now(UTC).isoformat(),
-        "placed_on": Accelerator.Name(placed_on),
+        "placed_on": Accelerator.Name(placement.on),
+        "placement_reason": placement.reason,
     }
     with (folder / "record.json").open("w") as file:
         file.write(json.dumps(known))

@@ -55,7 +55,7 @@ async def run(settings: JobsSettings) -> None:
     watchers = Watchers(database, bell)
 
     def add(server: grpc.aio.Server) -> None:
-        session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database), server)
+        session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, bell), server)
         people = JobService(database, bell, watchers, settings.limits, deep_enabled=settings.deep_enabled)
         job_pb2_grpc.add_JobServiceServicer_to_server(people, server)
         intake = IntakeService(database, verifier, bell, settings.quotas, deep_enabled=settings.deep_enabled)

@@ -63,7 +63,7 @@ async def connect(database_url: str, **how: Any) -> Session:
 
 
 def _named(cursor: psycopg.AsyncCursor[Any]) -> RowMaker[DictRow]:
-    """psycopg's `dict_row`, which describes each column anew for each result, at a third of its cost."""
+    """As psycopg's `dict_row`, which besides makes a description of each column, anew for each result."""
     result = cursor.pgresult
     names = [(result.fname(n) or b"").decode() for n in range(result.nfields)] if result else []
     return lambda values: dict(zip(names, values, strict=True))

@@ -69,7 +69,8 @@ def _ended(job: Row, launches: Sequence[Row]) -> str:
 def _launched(job: Row, launch: Row, now: datetime) -> Explanation:
     name = f"Launch {launch['launch_no']} in {launch['cluster']}"
     if job["cancel_requested_at"] is not None:
-        sentence = f"It is being cancelled: {name} is deleted, and not yet proved gone"
+        where = f" ({launch['placement_reason']})" if launch["placement_reason"] else ""
+        sentence = f"It is being cancelled: {name} is deleted, and not yet proved gone{where}"
         return Explanation(sentence, "lease", job["cancel_requested_at"])
     if launch["started_at"] is None:
         return _starting(name, launch)

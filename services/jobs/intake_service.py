@@ -36,6 +36,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             values |= {"id": uuid4(), "s3_key": jobs.video_key(session, uuid4())}
             job = await jobs.create(connection, session, values, last=not self._quotas.any)
             await quotas.check(connection, job, self._quotas)
+        self._bell.ring(job["id"])
         return messages.job(job)
 
     async def ConfirmUpload(

@@ -40,7 +40,12 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
             raise errors.Invalid("capacity", f"must be 1 to {MAX_CAPACITY}")
         async with self._database.transaction() as connection:
             rows = await launches.offer(
-                connection, request.cluster, request.capacity, self._settings.confirm_seconds, self._settings.limits
+                connection,
+                request.cluster,
+                request.capacity,
+                self._settings.confirm_seconds,
+                self._settings.limits,
+                last=True,
             )
         return launch_pb2.OpenLaunchesResponse(launches=[messages.launch(row) for row in rows])
 

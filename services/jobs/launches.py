@@ -20,8 +20,8 @@ from services.jobs.database import Connection, Now, Row, assignments, parse_id
 from services.jobs.schema import launches as table
 
 # What a controller is told of a launch comes partly from its job; whether its lease lives, the database's clock says.
-_TOLD = """
-    launches.*, job.session_id, job.accelerator, job.cancel_requested_at,
+_TOLD = f"""
+    launches.*, {turns.TOLD_OF_JOB},
     launches.lease_expires_at > clock_timestamp() AS is_leased
 """
 _GET = f"""
@@ -42,12 +42,25 @@ def lease_lost() -> errors.Denied:
 
 
 async def offer(
-    connection: Connection, cluster: str, capacity: int, confirm_seconds: float, limits: turns.Limits
+    connection: Connection,
+    cluster: str,
+    capacity: int,
+    confirm_seconds: float,
+    limits: turns.Limits,
+    *,
+    last: bool = False,
 ) -> list[Row]:
-    """Up to `capacity` launches to run: first those never confirmed, under the same number, then new ones."""
+    """Up to `capacity` launches to run: first those never confirmed, under the same number, then new ones.
+
+    last: the transaction may be committed with the last of them.
+    """
     again = await connection.rows(_OFFER_AGAIN, cluster=cluster, limit=capacity, confirm_seconds=confirm_seconds)
     offered: list[Row] = [*again]
-    while opened := await turns.open_next(connection, cluster, capacity - len(offered), limits):
+    while wanted := capacity - len(offered):
+        # Of one it is known beforehand that no more are looked for after it.
+        opened = await turns.open_next(connection, cluster, wanted, limits, last=last and wanted == 1)
+        if not opened:
+            break
         offered += opened
     return offered
 
@@ -107,11 +120,20 @@ async def lock(connection: Connection, job_id: str, launch_no: int) -> tuple[Row
 
 # Of both in one: a row says what holds when its lock is had, also where that was waited for.
 _ALIASES = {column.name: f"launch_{column.name}" for column in table.c} | {
-    name: name for name in ("session_id", "accelerator", "cancel_requested_at", "is_leased")
+    name: name
+    for name in (
+        "session_id",
+        "accelerator",
+        "cancel_requested_at",
+        "owner",
+        "job_status",
+        "unscheduled_reason",
+        "is_leased",
+    )
 }
 _LOCK = f"""
     SELECT job.*, {", ".join(f"launch.{column.name} AS {_ALIASES[column.name]}" for column in table.c)},
-        launch.lease_expires_at > clock_timestamp() AS is_leased
+        launch.lease_expires_at > clock_timestamp() AS is_leased, {turns.TOLD_OF_JOB}
     FROM video_analysis_jobs AS job JOIN launches AS launch ON launch.job_id = job.id
     WHERE job.id = %(job_id)s AND launch.launch_no = %(launch_no)s FOR UPDATE OF job, launch
 """

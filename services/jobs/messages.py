@@ -1,5 +1,6 @@
 """Rows as messages, and the names of enums as columns hold them."""
 
+import hashlib
 from datetime import datetime
 from typing import Any
 
@@ -95,6 +96,9 @@ def launch(row: Row) -> launch_pb2.Launch:
         placed_on=number(job_pb2.Accelerator, row["placed_on"]),
         ending=number(launch_pb2.Ending, row["ending"]),
         ending_message=row["ending_message"],
+        owner_hash=hashlib.sha256(row["owner"].encode()).hexdigest()[:16],
+        job_status=number(job_pb2.JobStatus, row["job_status"]),
+        unscheduled_reason=row["unscheduled_reason"] or "",
         **_fields(row, names, times),
     )
 

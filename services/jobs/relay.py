@@ -4,6 +4,10 @@ standby ──(nobody else holds the lock)──▶ active: read ─▶ send ─
    ▲                                        │
    └──────────(its session is lost)─────────┘
 
+Jobs run without it: `WatchEvents` wakes the controller, and a queued row is found at its tick. So whoever has no queue
+starts none, as on a laptop. One that was there and no longer runs holds events back from being purged; the sweep of
+`jobs` says so.
+
 One relay is active: the one whose session holds an advisory lock, and it reads and records through that session. So it
 needs a connection of its own to PostgreSQL, not one that a pooler shares. The server ends a session that says nothing
 for IDLE_SECONDS, and one whose host is gone as soon; another relay then goes on from what was recorded last.

@@ -9,6 +9,7 @@ from crease.jobs.v1 import session_pb2, session_pb2_grpc
 from services import errors
 from services.auth import Person
 from services.jobs import messages, rights, sessions
+from services.jobs.bell import Bell
 from services.jobs.database import Database
 from services.rights import caller_as
 from services.serving import Context
@@ -22,8 +23,9 @@ SETTABLE = ("title", "player_ids", "notes", "discipline", "camera_view")
 
 
 class SessionService(session_pb2_grpc.SessionServiceServicer):
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, bell: Bell) -> None:
         self._database = database
+        self._bell = bell
 
     async def CreateSession(self, request: session_pb2.CreateSessionRequest, context: Context) -> session_pb2.Session:
         person = caller_as(Person)
@@ -61,6 +63,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         async with self._database.transaction() as connection:
             row = await sessions.get_for(connection, request.session_id, caller_as(Person))
             await sessions.delete(connection, await sessions.lock(connection, row["id"]))
+        self._bell.ring()
         return empty_pb2.Empty()
 
 

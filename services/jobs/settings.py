@@ -54,8 +54,8 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     event_ttl_seconds: PositiveFloat = 604800.0
     # A stream whose client makes no room for the next message in this time is dropped.
     write_seconds: PositiveFloat = 30.0
-    # How often watchers look for what other replicas changed.
-    poll_seconds: PositiveFloat = 0.25
+    # How often watchers look for what other replicas changed: so that they hear of it within 250 ms.
+    poll_seconds: PositiveFloat = 0.2
 
     @property
     def quotas(self) -> Quotas:

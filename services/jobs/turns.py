@@ -38,7 +38,9 @@ class Open:
     of_owner: int
 
 
-async def open_next(connection: Connection, cluster: str, most: int, limits: Limits) -> list[DictRow]:
+async def open_next(
+    connection: Connection, cluster: str, most: int, limits: Limits, *, last: bool = False
+) -> list[DictRow]:
     """Opens launches for up to `most`, at most ROUND, of the queued jobs that have none, whose turn it is.
 
     Fewer does not mean that no more wait. None: there is nothing to open now.
@@ -51,7 +53,7 @@ async def open_next(connection: Connection, cluster: str, most: int, limits: Lim
         return []
     take = min(most, ROUND)
     limit = limits.of_owner or 2**31 - 1
-    return await connection.rows(_OPEN_NEXT, cluster=cluster, take=take, look=take + SPARE, limit=limit)
+    return await connection.rows(_OPEN_NEXT, last=last, cluster=cluster, take=take, look=take + SPARE, limit=limit)
 
 
 async def opened(connection: Connection, owner: str) -> Open:
@@ -63,6 +65,14 @@ async def opened(connection: Connection, owner: str) -> Open:
 _OPENED = """
     SELECT count(*) AS all_owners, count(*) FILTER (WHERE owner = %(owner)s) AS of_owner
     FROM video_analysis_jobs WHERE launched
+"""
+
+# What a controller is told of a launch beside its own columns; where no GPU took an earlier one, the next is told why.
+TOLD_OF_JOB = """
+    job.session_id, job.accelerator, job.cancel_requested_at, job.owner, job.status AS job_status,
+    (SELECT earlier.ending_message FROM launches AS earlier
+     WHERE earlier.job_id = job.id AND earlier.launch_no > job.retries_from_launch AND earlier.ending = 'unschedulable'
+     ORDER BY earlier.launch_no DESC LIMIT 1) AS unscheduled_reason
 """
 
 # `own_rank` counts from 1. Where as many owners wait as are looked at, no place beyond the last of their heads is
@@ -98,6 +108,5 @@ _OPEN_NEXT = f"""
     opened AS (
         INSERT INTO launches (job_id, launch_no, cluster, memory_factor)
         SELECT id, launch_count, %(cluster)s, memory_factor FROM counted RETURNING *)
-    SELECT opened.*, counted.session_id, counted.accelerator, counted.cancel_requested_at
-    FROM opened JOIN counted ON counted.id = opened.job_id
+    SELECT opened.*, {TOLD_OF_JOB} FROM opened JOIN counted AS job ON job.id = opened.job_id
 """

@@ -1,15 +1,22 @@
-"""What every launcher promises, proved on each: in memory, and processes of this machine."""
+"""What every launcher promises, proved on each: in memory, processes of this machine, Kubernetes Jobs on an API server
+in memory and, marked `cluster`, on a real one."""
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from services.controller.api import connected
+from services.controller.cluster import KubernetesLauncher
 from services.controller.launcher import Launcher, Phase, Reason, Rejected, Seen, Unknown, labels_of, name_of
-from tests.controller_fakes import FakeLauncher, StandIn, launch, until
+from services.controller.settings import KubernetesSettings
+from tests.api_server import ApiServer, Client
+from tests.controller_fakes import HERE, FakeLauncher, StandIn, launch, until
+from tests.kubernetes import Line, Namespace
 
 ONE = launch("one")
 NAME = name_of(ONE)
@@ -18,7 +25,7 @@ NAME = name_of(ONE)
 class Rig(Protocol):
     """One kind of cluster, and what a test may do to it behind the launcher's back."""
 
-    def launcher(self) -> Launcher:
+    async def launcher(self) -> Launcher:
         """A launcher that remembers nothing, as after a crash of the controller."""
 
     def finish(self, name: str, exit_code: int) -> None: ...
@@ -31,7 +38,7 @@ class InMemory:
     def __init__(self) -> None:
         self._cluster = FakeLauncher()
 
-    def launcher(self) -> Launcher:
+    async def launcher(self) -> Launcher:
         return self._cluster
 
     def finish(self, name: str, exit_code: int) -> None:
@@ -47,28 +54,124 @@ class InMemory:
         self._cluster.things[name] = replace(self._cluster.things[name], labels={"app": "other"})
 
 
-class Local(StandIn):
+class Local:
+    def __init__(self, tmp_path: Path) -> None:
+        self._stand_in = StandIn(tmp_path)
+        self._folder = self._stand_in.state / "launches"
+
+    async def launcher(self) -> Launcher:
+        return self._stand_in.launcher()
+
+    def finish(self, name: str, exit_code: int) -> None:
+        self._stand_in.finish(name, exit_code)
+
+    def starts(self) -> list[str]:
+        return self._stand_in.starts()
+
     def cut(self) -> None:
-        (self.state / "launches").rename(self.state / "away")
+        self._folder.rename(self._folder.with_name("away"))
 
     def squat(self, name: str) -> None:
-        record = self.record(name).folder / "record.json"
+        record = self._stand_in.record(name).folder / "record.json"
         record.write_text(record.read_text().replace("crease.dev/", "other/"))
 
     def end_all(self) -> None:
-        if (self.state / "away").exists():
-            (self.state / "away").rename(self.state / "launches")
-        super().end_all()
+        if (away := self._folder.with_name("away")).exists():
+            away.rename(self._folder)
+        self._stand_in.end_all()
 
 
-@pytest.fixture(params=["in memory", "local"])
-def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    if request.param == "in memory":
-        yield InMemory()
-        return
-    local = Local(tmp_path)
-    yield local
-    local.end_all()
+class Kubernetes:
+    """On an API server in memory. Each launcher has copies of its own."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.server = ApiServer()
+        self._tmp_path = tmp_path
+        self._running: list[asyncio.Task[None]] = []
+
+    async def launcher(self) -> Launcher:
+        values = {"jobs_endpoint": "-", "upload_endpoint": "-", "token_file": self._tmp_path, "namespace": "x"}
+        settings = KubernetesSettings(**values, cluster="nets", analyzer_image="analyzer:1", stale_seconds=1)
+        return await self._kept(KubernetesLauncher(Client(self.server), settings, lambda: None))
+
+    async def _kept(self, launcher: KubernetesLauncher) -> Launcher:
+        self._running.append(asyncio.create_task(launcher.run()))
+        await until(lambda: max(launcher.ages.values()) < 1000)
+        return launcher
+
+    def finish(self, name: str, exit_code: int) -> None:
+        self.server.finish(name, exit_code)
+
+    def starts(self) -> list[str]:
+        return self.server.starts
+
+    def cut(self) -> None:
+        self.server.is_cut = True
+
+    def squat(self, name: str) -> None:
+        job = self.server.objects["jobs"][name]
+        labels = job["metadata"]["labels"] | {"crease.dev/job": "other"}
+        self.server.put("jobs", job | {"metadata": job["metadata"] | {"labels": labels}})
+
+    async def end_all(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+
+class RealKubernetes(Kubernetes):
+    """On a real API server, through a line that can be cut."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._line = Line(namespace.cluster)
+        self._stack = contextlib.AsyncExitStack()
+        self._running = []
+
+    async def launcher(self) -> Launcher:
+        if not self._line.is_open:
+            await self._line.open()
+        settings = self._namespace.settings(kubeconfig=self._line.kubeconfig(self._namespace), stale_seconds=5)
+        api = await self._stack.enter_async_context(connected(settings.kubeconfig, 8))
+        return await self._kept(KubernetesLauncher(api, settings, lambda: None))
+
+    def finish(self, name: str, exit_code: int) -> None:
+        self._namespace.finish(name, exit_code)
+
+    def starts(self) -> list[str]:
+        return self._namespace.control.starts
+
+    def cut(self) -> None:
+        self._line.cut()
+
+    def squat(self, name: str) -> None:
+        self._namespace.cluster.kubectl(
+            "label", "job", name, "-n", self._namespace.name, "--overwrite", "crease.dev/job=other"
+        )
+
+    async def end_all(self) -> None:
+        await super().end_all()
+        await self._stack.aclose()
+        await self._line.close()
+
+
+@pytest.fixture(params=["in memory", "local", "Kubernetes", pytest.param("real Kubernetes", marks=pytest.mark.cluster)])
+async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
+    match request.param:
+        case "in memory":
+            yield InMemory()
+        case "local":
+            local = Local(tmp_path)
+            yield local
+            await asyncio.to_thread(local.end_all)
+        case "Kubernetes":
+            kubernetes = Kubernetes(tmp_path)
+            yield kubernetes
+            await kubernetes.end_all()
+        case _:
+            real = RealKubernetes(request.getfixturevalue("kubernetes_namespace"))
+            yield real
+            await real.end_all()
 
 
 async def ended(launcher: Launcher, name: str = NAME) -> Seen:
@@ -81,17 +184,25 @@ async def ended(launcher: Launcher, name: str = NAME) -> Seen:
             await asyncio.sleep(0.02)
 
 
+async def listed_for_ever(launcher: Launcher) -> None:
+    """Lists again and again: a copy is believed for a while. Not empty, as long as there is an answer."""
+    async with asyncio.timeout(30):
+        while await launcher.list():  # noqa: ASYNC110 (it is the list that is waited for)
+            await asyncio.sleep(0.02)
+    pytest.fail("The list was empty")
+
+
 async def started(rig: Rig, launcher: Launcher) -> Seen:
     """The launch's thing, once it is at work."""
-    seen = await launcher.create(ONE)
+    seen = await launcher.create(ONE, HERE)
     await until(lambda: NAME in rig.starts())
     return seen
 
 
 async def test_what_is_created_runs_under_the_launchs_name_and_labels(rig: Rig) -> None:
     """The name and the labels say which launch it is, and that it is ours."""
-    launcher = rig.launcher()
-    created = await launcher.create(ONE)
+    launcher = await rig.launcher()
+    created = await launcher.create(ONE, HERE)
     (listed,) = await launcher.list()
     assert (listed.name, listed.uid) == (NAME, created.uid)
     assert listed.is_live
@@ -100,16 +211,16 @@ async def test_what_is_created_runs_under_the_launchs_name_and_labels(rig: Rig) 
 
 async def test_creating_again_finds_the_first(rig: Rig) -> None:
     """Already exists is success: the same uid, and one start."""
-    launcher = rig.launcher()
+    launcher = await rig.launcher()
     first = await started(rig, launcher)
-    assert (await launcher.create(ONE)).uid == first.uid
+    assert (await launcher.create(ONE, HERE)).uid == first.uid
     assert rig.starts() == [NAME]
 
 
 async def test_creating_at_once_starts_one(rig: Rig) -> None:
     """Two controllers that don't know of each other get the same uid."""
-    launchers = [rig.launcher() for _ in range(4)]
-    seen = await asyncio.gather(*(launcher.create(ONE) for launcher in launchers))
+    launchers = [await rig.launcher() for _ in range(4)]
+    seen = await asyncio.gather(*(launcher.create(ONE, HERE) for launcher in launchers))
     assert len({one.uid for one in seen}) == 1
     rig.finish(NAME, 0)
     await ended(launchers[0])
@@ -118,97 +229,111 @@ async def test_creating_at_once_starts_one(rig: Rig) -> None:
 
 async def test_a_launcher_that_forgot_everything_finds_what_runs(rig: Rig) -> None:
     """The cluster is the memory."""
-    created = await rig.launcher().create(ONE)
-    (found,) = await rig.launcher().list()
+    created = await (await rig.launcher()).create(ONE, HERE)
+    (found,) = await (await rig.launcher()).list()
     assert (found.uid, found.is_live) == (created.uid, True)
 
 
 @pytest.mark.parametrize(("exit_code", "phase"), [(0, Phase.SUCCEEDED), (65, Phase.FAILED), (75, Phase.FAILED)])
 async def test_the_exit_code_can_be_read(rig: Rig, exit_code: int, phase: Phase) -> None:
     """Also by a launcher that did not start it."""
-    await started(rig, rig.launcher())
+    await started(rig, (await rig.launcher()))
     rig.finish(NAME, exit_code)
-    seen = await ended(rig.launcher())
+    seen = await ended(await rig.launcher())
     assert (seen.phase, seen.exit_code) == (phase, exit_code)
 
 
 async def test_an_ended_name_is_never_run_again(rig: Rig) -> None:
     """Creating it gives what became of it, and starts nothing."""
-    launcher = rig.launcher()
+    launcher = await rig.launcher()
     first = await started(rig, launcher)
     rig.finish(NAME, 70)
     await ended(launcher)
-    again = await rig.launcher().create(ONE)
+    again = await (await rig.launcher()).create(ONE, HERE)
     assert (again.uid, again.phase, again.exit_code) == (first.uid, Phase.FAILED, 70)
     assert rig.starts() == [NAME]
 
 
 async def test_another_launch_of_the_job_runs_beside(rig: Rig) -> None:
     """The number is part of the name."""
-    launcher = rig.launcher()
-    await launcher.create(ONE)
-    await launcher.create(launch("one", 2))
+    launcher = await rig.launcher()
+    await launcher.create(ONE, HERE)
+    await launcher.create(launch("one", 2), HERE)
     assert {one.name for one in await launcher.list()} == {"analysis-one-1", "analysis-one-2"}
 
 
 async def test_a_list_that_fails_is_unknown(rig: Rig) -> None:
     """Never empty: from empty follows that everything is lost."""
-    launcher = rig.launcher()
-    await launcher.create(ONE)
+    launcher = await rig.launcher()
+    await launcher.create(ONE, HERE)
     rig.cut()
     with pytest.raises(Unknown):
-        await launcher.list()
+        await listed_for_ever(launcher)
 
 
 async def test_a_create_that_fails_is_unknown(rig: Rig) -> None:
     """It may have worked or not; the same call again tells."""
-    launcher = rig.launcher()
+    launcher = await rig.launcher()
     rig.cut()
     with pytest.raises(Unknown):
-        await launcher.create(ONE)
+        await launcher.create(ONE, HERE)
 
 
 async def test_deletion_ends_it_and_keeps_the_name_used(rig: Rig) -> None:
-    """It is seen as deleted, and creating it again starts nothing."""
-    launcher = rig.launcher()
+    """It is seen as deleted, and who saw that creates it no more."""
+    launcher = await rig.launcher()
     seen = await started(rig, launcher)
-    await launcher.delete(NAME, seen.uid)
+    await launcher.delete(seen)
     assert (await ended(launcher)).reason == Reason.DELETED
-    assert not (await rig.launcher().create(ONE)).is_live
+    assert not (await launcher.create(ONE, HERE)).is_live
     assert rig.starts() == [NAME]
+
+
+async def test_a_look_tells_what_lives_at_this_moment(rig: Rig) -> None:
+    """Also to who was told of nothing yet."""
+    launcher = await rig.launcher()
+    seen = await started(rig, launcher)
+    found = await (await rig.launcher()).look(NAME)
+    assert found is not None
+    assert (found.uid, found.is_live) == (seen.uid, True)
+    rig.finish(NAME, 0)
+    await ended(launcher)
+    left = await launcher.look(NAME)
+    assert left is None or not left.is_live
 
 
 async def test_deletion_of_another_uid_touches_nothing(rig: Rig) -> None:
     """Who deletes says exactly what."""
-    launcher = rig.launcher()
-    await started(rig, launcher)
-    await launcher.delete(NAME, "another")
-    (seen,) = await launcher.list()
-    assert seen.is_live
+    launcher = await rig.launcher()
+    running = await started(rig, launcher)
+    await launcher.delete(replace(running, uid="another"))
+    found = await launcher.look(NAME)
+    assert found is not None
+    assert not found.is_deleting
 
 
 async def test_deletion_of_what_is_gone_is_success(rig: Rig) -> None:
     """And what has ended stays as it ended."""
-    launcher = rig.launcher()
-    await launcher.delete("analysis-nobody-1", "uid")
+    launcher = await rig.launcher()
     seen = await started(rig, launcher)
+    await launcher.delete(replace(seen, name="analysis-nobody-1", uid="nobody's"))
     rig.finish(NAME, 65)
     await ended(launcher)
-    await launcher.delete(NAME, seen.uid)
-    (seen,) = await rig.launcher().list()
-    assert (seen.exit_code, seen.reason) == (65, "")
+    await launcher.delete(seen)
+    (seen,) = await launcher.list()
+    assert (seen.exit_code, seen.reason) == (65, None)
 
 
 async def test_a_name_taken_by_something_else_is_rejected(rig: Rig) -> None:
     """Other labels under our name are an alarm, not success."""
-    await rig.launcher().create(ONE)
+    await (await rig.launcher()).create(ONE, HERE)
     rig.squat(NAME)
     with pytest.raises(Rejected, match=f"The name {NAME} is taken by something else"):
-        await rig.launcher().create(ONE)
+        await (await rig.launcher()).create(ONE, HERE)
 
 
 async def test_what_is_not_ours_is_not_listed(rig: Rig) -> None:
     """What is not listed is never deleted."""
-    await rig.launcher().create(ONE)
+    await (await rig.launcher()).create(ONE, HERE)
     rig.squat(NAME)
-    assert list(await rig.launcher().list()) == []
+    assert list(await (await rig.launcher()).list()) == []

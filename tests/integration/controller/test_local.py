@@ -10,10 +10,10 @@ import jwt
 import pytest
 
 from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU
-from services.controller.launcher import Phase, Reason, Rejected, Seen, Unknown, name_of
+from services.controller.launcher import Phase, Placement, Reason, Rejected, Seen, Unknown, name_of
 from services.controller.local import GRACE_SECONDS, LocalLauncher
 from services.controller.record import DRAFT, Record
-from tests.controller_fakes import StandIn, launch, until
+from tests.controller_fakes import HERE, StandIn, launch, until
 
 ONE = launch("one")
 NAME = name_of(ONE)
@@ -42,7 +42,7 @@ async def test_a_process_gets_what_a_container_would_and_nothing_else(
     """The controller's own secrets and settings stay with it."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("CREASE_CRASH_AT", "NONE")
-    await stand_in.launcher().create(launch("one", accelerator=ACCELERATOR_CPU))
+    await stand_in.launcher().create(ONE, Placement(ACCELERATOR_CPU, "Asked for"))
     await until(lambda: stand_in.starts())
     given = environment(stand_in, NAME)
     # The shell adds PWD and its like.
@@ -58,7 +58,7 @@ async def test_its_token_says_which_pod_it_is_and_only_its_owner_reads_it(stand_
     launcher = stand_in.launcher()
     names = []
     for one in (ONE, launch("two")):
-        await launcher.create(one)
+        await launcher.create(one, HERE)
         token = stand_in.record(name_of(one)).folder / "token"
         assert token.stat().st_mode & 0o777 == 0o600
         claims = jwt.decode(token.read_text(), options={"verify_signature": False})
@@ -70,7 +70,7 @@ async def test_its_token_says_which_pod_it_is_and_only_its_owner_reads_it(stand_
 async def test_what_ended_keeps_no_secret_and_no_scratch(stand_in: StandIn) -> None:
     """The record and the log stay."""
     launcher = stand_in.launcher()
-    await launcher.create(ONE)
+    await launcher.create(ONE, HERE)
     stand_in.finish(NAME, 70)
     await until(lambda: stand_in.starts() and not stand_in.live())
     await launcher.list()
@@ -82,13 +82,13 @@ async def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(stand_in
     """Asked again once the grace is over, deletion doesn't ask any more."""
     launcher = stand_in.launcher()
     stubborn = launch("stubborn")
-    seen = await launcher.create(stubborn)
+    seen = await launcher.create(stubborn, HERE)
     await until(lambda: stand_in.starts())
-    await launcher.delete(seen.name, seen.uid)
+    await launcher.delete(seen)
     assert (await only(launcher)).is_live
     mark = stand_in.record(seen.name).folder / "deleted"
     os.utime(mark, (time.time(), time.time() - GRACE_SECONDS))
-    await launcher.delete(seen.name, seen.uid)
+    await launcher.delete(seen)
     await until(lambda: not stand_in.live())
     assert (await only(launcher)).reason == Reason.DELETED
 
@@ -96,7 +96,7 @@ async def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(stand_in
 async def test_a_killed_process_is_seen_as_killed(stand_in: StandIn) -> None:
     """Nobody was left to write its exit code."""
     launcher = stand_in.launcher()
-    await launcher.create(ONE)
+    await launcher.create(ONE, HERE)
     await until(lambda: stand_in.starts())
     stand_in.record(NAME).signal(signal.SIGKILL)
     await until(lambda: not stand_in.live())
@@ -107,29 +107,29 @@ async def test_a_killed_process_is_seen_as_killed(stand_in: StandIn) -> None:
 async def test_an_analyzer_that_lost_its_shell_still_lives_and_can_be_deleted(stand_in: StandIn) -> None:
     """Life is the lock that both inherited, not the first process."""
     launcher = stand_in.launcher()
-    seen = await launcher.create(ONE)
+    seen = await launcher.create(ONE, HERE)
     await until(lambda: stand_in.starts())
     os.kill(int((stand_in.record(NAME).folder / "pid").read_text()), signal.SIGKILL)
     assert (await only(launcher)).is_live
-    await launcher.delete(NAME, seen.uid)
+    await launcher.delete(seen)
     await until(lambda: not stand_in.live())
 
 
 async def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(stand_in: StandIn) -> None:
     """A record whose lock is free is over, whoever has its number."""
     launcher = stand_in.launcher()
-    seen = await launcher.create(ONE)
+    seen = await launcher.create(ONE, HERE)
     stand_in.finish(NAME, 0)
     await until(lambda: stand_in.starts() and not stand_in.live())
     (stand_in.record(NAME).folder / "pid").write_text(str(os.getpid()))
-    await launcher.delete(NAME, seen.uid)
+    await launcher.delete(seen)
     assert (await only(launcher)).phase == Phase.SUCCEEDED
 
 
 async def test_a_record_that_nothing_was_started_for_has_failed(stand_in: StandIn) -> None:
     """Who creates it holds the lock; when it dies before the start, the lock is free and there is no pid."""
     launcher = stand_in.launcher()
-    await launcher.create(ONE)
+    await launcher.create(ONE, HERE)
     stand_in.finish(NAME, 0)
     await until(lambda: stand_in.starts() and not stand_in.live())
     for file in ("pid", "exit_code"):
@@ -140,7 +140,7 @@ async def test_a_record_that_nothing_was_started_for_has_failed(stand_in: StandI
 
 async def test_a_torn_record_makes_the_list_unknown(stand_in: StandIn) -> None:
     """It is not for the launcher to guess what it said."""
-    await stand_in.launcher().create(ONE)
+    await stand_in.launcher().create(ONE, HERE)
     (stand_in.record(NAME).folder / "record.json").write_text("{")
     with pytest.raises(Unknown):
         await stand_in.launcher().list()
@@ -159,5 +159,5 @@ async def test_drafts_of_the_dead_are_swept(stand_in: StandIn) -> None:
 async def test_a_job_id_is_never_a_path(stand_in: StandIn, tmp_path: Path) -> None:
     """Names follow the cluster's rule, so that a `jobs` that was broken into writes nowhere else."""
     with pytest.raises(Rejected, match="is no valid name"):
-        await stand_in.launcher().create(launch("x/../../../out"))
+        await stand_in.launcher().create(launch("x/../../../out"), HERE)
     assert "out" not in os.listdir(tmp_path)

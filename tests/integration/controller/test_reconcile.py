@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import structlog
 
 from crease.analysis.v1 import launch_pb2 as wire
 from services.controller.jobs import Jobs
-from services.controller.launcher import Unknown, labels_of, name_of
+from services.controller.launcher import Placement, Unknown, labels_of, name_of
 from services.controller.reconcile import Reconciler
-from services.controller.settings import Settings
-from tests.controller_fakes import FakeJobs, FakeLauncher, launch, serving, until
+from services.controller.settings import LocalSettings
+from tests.controller_fakes import HERE, FakeJobs, FakeLauncher, launch, serving, until
 from tests.programs import free_port
 
 NEVER_SECONDS = 3600.0
@@ -47,9 +47,9 @@ async def controlling(
     """A running controller; with `serve` false, its `jobs` is away."""
     scene = Scene(FakeJobs(), FakeLauncher(), [], free_port())
     (folder / "token").write_text("a token")
-    settings = Settings(
+    settings = LocalSettings(
         jobs_endpoint="-", upload_endpoint="-", token_file=folder / "token", state_folder=folder, issuer_folder=folder,
-        capacity=capacity, tick_seconds=tick, linger_seconds=linger,
+        capacity=capacity, tick_seconds=tick, linger_seconds=linger, orphan_grace_seconds=linger,
     )  # fmt: skip
     capture = structlog.testing.LogCapture()
     scene.log = capture.entries
@@ -140,10 +140,10 @@ async def test_a_launch_that_the_cluster_cannot_answer_for_stops_no_other(tmp_pa
     """The others start, and it is tried again under the same name."""
     async with controlling(tmp_path) as scene:
 
-        async def create(asked: wire.Launch) -> Any:
+        async def create(asked: wire.Launch, placement: Placement) -> Any:
             if asked.job_id == "one" and not scene.said("away"):
                 raise Unknown("No answer in time")
-            return await FakeLauncher.create(scene.cluster, asked)
+            return await FakeLauncher.create(scene.cluster, asked, placement)
 
         scene.cluster.create = create  # type: ignore[method-assign]
         scene.jobs.queue("one")
@@ -192,7 +192,7 @@ async def test_what_vanished_is_launched_again_under_the_next_number(tmp_path: P
 async def test_what_runs_without_an_open_launch_is_deleted(tmp_path: Path) -> None:
     """A cancelled job's analysis, and one that nobody ever opened."""
     async with controlling(tmp_path) as scene:
-        await scene.cluster.create(launch("stray"))
+        await scene.cluster.create(launch("stray"), HERE)
         scene.jobs.queue("one")
         await scene.confirmed("analysis-one-1")
         scene.jobs.cancel("one")
@@ -213,8 +213,8 @@ async def test_who_has_submitted_the_result_may_end_by_itself(tmp_path: Path) ->
 async def test_a_taken_name_is_an_alarm_and_ends_the_launch(tmp_path: Path) -> None:
     """The next number has a name of its own."""
     async with controlling(tmp_path) as scene:
-        other = await scene.cluster.create(launch("one"))
-        scene.cluster.things["analysis-one-1"] = type(other)(**{**vars(other), "labels": labels_of(launch("two"))})
+        other = await scene.cluster.create(launch("one"), HERE)
+        scene.cluster.things["analysis-one-1"] = replace(other, labels=labels_of(launch("two")))
         scene.jobs.queue("one")
         await scene.confirmed("analysis-one-2")
 
@@ -235,9 +235,9 @@ async def test_a_refused_confirmation_is_left_to_the_next_look(tmp_path: Path) -
     """A launch that was cancelled while it was started: what runs for it is deleted."""
     async with controlling(tmp_path) as scene:
 
-        async def create(asked: wire.Launch) -> Any:
+        async def create(asked: wire.Launch, placement: Placement) -> Any:
             scene.jobs.cancel(asked.job_id)
-            return await FakeLauncher.create(scene.cluster, asked)
+            return await FakeLauncher.create(scene.cluster, asked, placement)
 
         scene.cluster.create = create  # type: ignore[method-assign]
         scene.jobs.queue("one")

@@ -2,17 +2,19 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
+import grpc.aio
 import psycopg
 import pytest
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2
+from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from tests.integration.jobs.test_lifecycle import Road
 from tests.programs import Laptop, Program, running
 
@@ -212,3 +214,15 @@ def test_launches_opened_on_two_replicas_at_once_are_opened_once(
         taken += replicas[0].open(100)
         assert len(taken) == len({launch.job_id for launch in taken}) == 50
         assert all(launch.launch_no == 1 for launch in taken)
+
+
+@pytest.mark.prove
+async def test_a_herd_that_comes_back_at_once_is_answered(road: Road, shared_jobs: Program) -> None:
+    """No call is cancelled because many wait: the worst that one hears is that the database was too busy."""
+    request = job_pb2.GetJobRequest(job_id=road.created())
+    async with grpc.aio.insecure_channel(shared_jobs.endpoint) as channel:
+        stub = job_pb2_grpc.JobServiceStub(channel)
+        calls = [stub.GetJob(request, metadata=road.coach, timeout=WAIT_SECONDS) for _ in range(2000)]
+        codes = Counter([(await call.code()).name for call in calls])
+    assert codes.keys() <= {"OK", "UNAVAILABLE"}
+    assert codes["OK"] > 200

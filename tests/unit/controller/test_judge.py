@@ -9,35 +9,34 @@ from services.controller.judge import judge
 from services.controller.launcher import Phase, Reason, Seen
 
 
-def ended(exit_code: int | None, reason: str = "") -> Seen:
+def ended(exit_code: int | None, reason: Reason | None = None) -> Seen:
     return Seen("analysis-job-1", "uid", Phase.FAILED, {}, datetime.now(UTC), 1, "", exit_code, reason)
 
 
 @pytest.mark.parametrize(
     ("exit_code", "reason", "ending"),
     [
-        (0, "", wire.ENDING_UNKNOWN),
-        (65, "", wire.ENDING_BAD_INPUT),
-        (69, "", wire.ENDING_UNKNOWN),
-        (70, "", wire.ENDING_UNKNOWN),
-        (75, "", wire.ENDING_LEASE_LOST),
-        (78, "", wire.ENDING_IMAGE),
-        (126, "", wire.ENDING_IMAGE),
-        (127, "", wire.ENDING_IMAGE),
-        (137, "", wire.ENDING_OUT_OF_MEMORY),
-        (143, "", wire.ENDING_DISRUPTION),
-        (129, "", wire.ENDING_DISRUPTION),
-        (139, "", wire.ENDING_DISRUPTION),
-        (1, "", wire.ENDING_UNKNOWN),
-        (255, "", wire.ENDING_UNKNOWN),
+        (0, None, wire.ENDING_UNKNOWN),
+        (65, None, wire.ENDING_BAD_INPUT),
+        (69, None, wire.ENDING_UNKNOWN),
+        (70, None, wire.ENDING_UNKNOWN),
+        (75, None, wire.ENDING_LEASE_LOST),
+        (78, None, wire.ENDING_IMAGE),
+        (126, None, wire.ENDING_IMAGE),
+        (127, None, wire.ENDING_IMAGE),
+        (137, None, wire.ENDING_OUT_OF_MEMORY),
+        (143, None, wire.ENDING_DISRUPTION),
+        (129, None, wire.ENDING_DISRUPTION),
+        (139, None, wire.ENDING_DISRUPTION),
+        (1, None, wire.ENDING_UNKNOWN),
+        (255, None, wire.ENDING_UNKNOWN),
         (None, Reason.KILLED, wire.ENDING_DISRUPTION),
         (None, Reason.NEVER_STARTED, wire.ENDING_DISRUPTION),
-        (None, "", wire.ENDING_DISRUPTION),
+        (None, None, wire.ENDING_DISRUPTION),
         (137, Reason.DELETED, wire.ENDING_DISRUPTION),
-        (65, "SomethingNew", wire.ENDING_BAD_INPUT),
     ],
 )
-def test_each_way_to_end_has_its_class(exit_code: int | None, reason: str, ending: int) -> None:
+def test_each_way_to_end_has_its_class(exit_code: int | None, reason: Reason | None, ending: int) -> None:
     """The class is the design's, and the sentence names the exit code where it decided."""
     verdict = judge(ended(exit_code, reason))
     assert verdict.ending == ending

@@ -52,7 +52,7 @@ FAILED = {"status": "failed", "failure_code": "IMAGE", "error_message": "No such
         (RUNNING, [STARTED | {"lease_expires_at": ago(5)}], "lease", ago(5),
          "Launch 1 in c1 has fallen silent: the lease of p ran out 5 seconds ago"),
         (RUNNING | {"cancel_requested_at": ago(3)}, [STARTED], "lease", ago(3),
-         "It is being cancelled: Launch 1 in c1 is deleted, and not yet proved gone"),
+         "It is being cancelled: Launch 1 in c1 is deleted, and not yet proved gone (node n1 has a free one)"),
         (RUNNING, [LOST], "nothing", ago(10),
          "Its status is quick_running, but no launch is open for it: somebody wrote into the database"),
         (DONE, [LOST, STARTED | {"ended_at": NOW}], "nothing", NOW,

@@ -102,6 +102,9 @@ class Launch(_message.Message):
     LEASE_EXPIRES_AT_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_AT_FIELD_NUMBER: _builtins.int
+    OWNER_HASH_FIELD_NUMBER: _builtins.int
+    JOB_STATUS_FIELD_NUMBER: _builtins.int
+    UNSCHEDULED_REASON_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     launch_no: _builtins.int
     """From 1. A number is never used again."""
@@ -122,6 +125,12 @@ class Launch(_message.Message):
     ending: Global___Ending.ValueType
     """Unspecified while it is open."""
     ending_message: _builtins.str
+    owner_hash: _builtins.str
+    """Tells owners apart without naming them: 16 hexadecimal digits of a SHA-256."""
+    job_status: _job_pb2.JobStatus.ValueType
+    """Where the job stands."""
+    unscheduled_reason: _builtins.str
+    """How the job's last launch ended that no GPU took, since it was last queued afresh. Set: `auto` means the CPU now."""
     @_builtins.property
     def opened_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -157,10 +166,13 @@ class Launch(_message.Message):
         lease_expires_at: _timestamp_pb2.Timestamp | None = ...,
         ended_at: _timestamp_pb2.Timestamp | None = ...,
         cancel_requested_at: _timestamp_pb2.Timestamp | None = ...,
+        owner_hash: _builtins.str = ...,
+        job_status: _job_pb2.JobStatus.ValueType = ...,
+        unscheduled_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_requested_at", b"cancel_requested_at", "confirmed_at", b"confirmed_at", "ended_at", b"ended_at", "lease_expires_at", b"lease_expires_at", "opened_at", b"opened_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "cancel_requested_at", b"cancel_requested_at", "cluster", b"cluster", "confirmed_at", b"confirmed_at", "ended_at", b"ended_at", "ending", b"ending", "ending_message", b"ending_message", "job_id", b"job_id", "kubernetes_uid", b"kubernetes_uid", "launch_no", b"launch_no", "lease_expires_at", b"lease_expires_at", "memory_factor", b"memory_factor", "opened_at", b"opened_at", "placed_on", b"placed_on", "placement_reason", b"placement_reason", "pod_name", b"pod_name", "session_id", b"session_id", "started_at", b"started_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "cancel_requested_at", b"cancel_requested_at", "cluster", b"cluster", "confirmed_at", b"confirmed_at", "ended_at", b"ended_at", "ending", b"ending", "ending_message", b"ending_message", "job_id", b"job_id", "job_status", b"job_status", "kubernetes_uid", b"kubernetes_uid", "launch_no", b"launch_no", "lease_expires_at", b"lease_expires_at", "memory_factor", b"memory_factor", "opened_at", b"opened_at", "owner_hash", b"owner_hash", "placed_on", b"placed_on", "placement_reason", b"placement_reason", "pod_name", b"pod_name", "session_id", b"session_id", "started_at", b"started_at", "unscheduled_reason", b"unscheduled_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

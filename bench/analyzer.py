@@ -1,0 +1,218 @@
+"""The analyzer against what the machine must do at least: the bare model on pictures in memory, and bare decoding.
+
+    bound = max(bare pose wall, (bare pose CPU + bare decode CPU) / cores), over the frames of both passes
+
+Everything is measured in one run on one 1080p film made from the shipped sample. The pose passes are held against the
+bound; the whole analysis, with the overlay video that shows every frame, is printed beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.frame import PictureType
+
+from bench.figures import Figure
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "samples" / "batter.mp4"
+COPIES, FULL_HD, FOUR_K = 3, (1920, 1080), (3840, 2160)
+GOAL = 1.10
+ON = "10 fps sampled from 30, and every frame of the actions"
+
+
+@dataclass
+class Cost:
+    """Seconds of wall and CPU, of this process and of those it started and waited for."""
+
+    wall: float
+    cpu: float
+
+
+def run() -> Iterator[Figure]:
+    """All figures of the analyzer."""
+    with tempfile.TemporaryDirectory(prefix="crease-bench-") as name:
+        folder = Path(name)
+        film = enlarged(folder / "1080p.mp4", FULL_HD, COPIES)
+        yield from against_the_bound(film)
+        yield from whole(film, folder)
+        yield start_to_first_pose()
+        yield from memory(film, folder)
+
+
+def against_the_bound(film: Path) -> Iterator[Figure]:
+    """The two pose passes, sandbox and choosing of the athlete included."""
+    from services.analyzer.events import action_windows
+    from services.analyzer.pose import Posing
+    from services.analyzer.probe import probe
+    from services.analyzer.sampling import every, on_grid
+    from services.analyzer.settings import Accelerator, Settings
+    from services.analyzer.viewing import Viewer, uncut
+
+    settings = Settings(accelerator=Accelerator.cpu)
+    posing = Posing(settings.mediapipe_pose_model_path, settings.accelerator)
+    video = probe(film, settings)
+    wanted = on_grid(video.times, 10)
+    windows: list[tuple[float, float]] = []
+
+    def passes() -> None:
+        viewer = Viewer(video, posing, settings, None)
+        seen = viewer.look(wanted, lambda _: None)
+        windows[:] = uncut(action_windows(seen.whole, "batting"), seen.steadiness.cuts)
+        viewer.look_closer(seen, windows, lambda _: None)
+
+    passes()  # what is needed once is warm
+    ours = measured(passes)
+    runs = [wanted, *(every(video.times, start, end) for start, end in windows)]
+    shown = [bare_pictures(film, set(chosen.tolist())) for chosen in runs]
+    decode = Cost(*(sum(getattr(cost, part) for _, cost in shown) for part in ("wall", "cpu")))
+    pose = measured(lambda: [bare_pose(posing, pictures) for pictures, _ in shown])
+    cores = len(os.sched_getaffinity(0))
+    bound = max(pose.wall, (pose.cpu + decode.cpu) / cores)
+    frames = sum(len(chosen) for chosen in runs)
+    how = f"{frames} frames of 1080p, {ON}; bound {bound:.2f} s on {cores} cores"
+    yield Figure("analyzer.passes_wall_to_bound", ours.wall / bound, "ratio", GOAL, how=how)
+    yield Figure("analyzer.passes_cpu_to_bare", ours.cpu / (pose.cpu + decode.cpu), "ratio", how="without the wait")
+    yield Figure("analyzer.bare_pose_cpu", 1000 * pose.cpu / frames, "ms/frame")
+    yield Figure("analyzer.bare_decode_cpu", 1000 * decode.cpu / frames, "ms/frame", how="those in between included")
+
+
+def whole(film: Path, folder: Path) -> Iterator[Figure]:
+    """One deep analysis as a person starts it: CPU of every process, by what the result says of its stages."""
+    spent = _alone(film, folder / "out")
+    said = json.loads((folder / "out" / "results.json").read_text())["pose"]["pose_summary"]
+    seconds = said["duration_seconds"]
+    how = f"the program from start to end on {seconds:.1f} s of 1080p, overlay video and report included"
+    yield Figure("analyzer.whole_cpu", spent.cpu / seconds, "s/s", how=how)
+    yield Figure("analyzer.whole_wall", spent.wall / seconds, "s/s", how=how)
+    for stage, cpu in said["run"]["cpu_seconds"].items():
+        yield Figure(f"analyzer.stage_{stage}_cpu", cpu / seconds, "s/s", how="of one second of video")
+
+
+def start_to_first_pose() -> Figure:
+    """CPU of all processes from the interpreter's start to the first landmarks of the sample."""
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from services.analyzer.pipeline import Analysis, Order\n"
+        "from services.analyzer.report import About\n"
+        "from services.analyzer.settings import Settings\n"
+        "import numpy as np\n"
+        "analysis = Analysis(Path(sys.argv[1]), Order(), Settings(accelerator='cpu'), About())\n"
+        "assert analysis.viewer.look(np.array([0]), lambda _: None).whole.detected.all()\n"
+    )
+    cost = measured(lambda: subprocess.run([sys.executable, "-c", program, str(SAMPLE)], cwd=ROOT, check=True))
+    return Figure(
+        "analyzer.start_to_first_pose_cpu", cost.cpu, "s", 1.0, how="imports, model, probe, one pose and looks"
+    )
+
+
+def memory(long: Path, folder: Path) -> Iterator[Figure]:
+    """The most that an analysis and its decoder hold, pages they share counted once."""
+    short = enlarged(folder / "short.mp4", FULL_HD, 1)
+    large = enlarged(folder / "4k.mp4", FOUR_K, 1)
+    peaks = {name: _peak(film, folder) for name, film in (("short", short), ("long", long), ("4k", large))}
+    mb = 1 << 20
+    yield Figure("analyzer.peak_memory_1080p", peaks["long"] / mb, "MB", 450, how="10.5 s, all processes, PSS")
+    yield Figure("analyzer.peak_memory_4k", peaks["4k"] / mb, "MB", 900, how="3.5 s, all processes, PSS")
+    yield Figure("analyzer.memory_growth", peaks["long"] / peaks["short"], "ratio", 1.1, how="10.5 s against 3.5 s")
+
+
+def enlarged(path: Path, size: tuple[int, int], copies: int) -> Path:
+    """The sample, so many times one after the other, as a phone would film it: H.264 with B-frames."""
+    with av.open(str(SAMPLE)) as source:
+        frames = [frame.reformat(*size, format="yuv420p") for frame in source.decode(video=0)]
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream("libx264", rate=30, options={"preset": "veryfast", "bf": "2", "g": "60"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for k in range(copies * len(frames)):
+            frame = frames[k % len(frames)]
+            frame.pts, frame.time_base, frame.pict_type = k, Fraction(1, 30), PictureType.NONE
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode())
+    return path
+
+
+def bare_pictures(film: Path, wanted: set[int]) -> tuple[list[tuple[float, np.ndarray]], Cost]:
+    """The wanted frames in memory, and what only decoding them cost; what no other frame needs is not decoded."""
+    kept: list[av.VideoFrame] = []
+
+    def decode() -> None:
+        with av.open(str(film)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "NONE"
+            step = 1 / (stream.average_rate * stream.time_base)
+            stamps = {round(k * step) for k in wanted}
+            if min(wanted):
+                container.seek(min(stamps), stream=stream)
+            for packet in container.demux(stream):
+                if packet.pts is not None:
+                    stream.codec_context.skip_frame = "DEFAULT" if packet.pts in stamps else "NONREF"
+                kept.extend(frame for frame in packet.decode() if frame.pts in stamps)
+                if len(kept) == len(wanted):
+                    return
+
+    cost = measured(decode)
+    return [(float(frame.time), np.ascontiguousarray(frame.to_ndarray(format="rgb24"))) for frame in kept], cost
+
+
+def bare_pose(posing: object, pictures: list[tuple[float, np.ndarray]]) -> None:
+    """The same model, in the same mode, over pictures that are there already."""
+    with posing.fresh() as landmarker:  # type: ignore[attr-defined]
+        for seconds, rgb in pictures:
+            landmarker.estimate(rgb, seconds)
+
+
+def measured(work: Callable[[], object]) -> Cost:
+    """What the work took; a decoder's CPU is counted through its server's children."""
+    wall, cpu = time.perf_counter(), _cpu()
+    work()
+    return Cost(time.perf_counter() - wall, _cpu() - cpu)
+
+
+def _cpu() -> float:
+    """Seconds of this process, of those it waited for, and of its decoder's server with what the decoders told."""
+    import psutil
+
+    from services.analyzer.spent import SPENT
+
+    spent = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    for child in psutil.Process().children():
+        times = child.cpu_times()
+        spent += times.user + times.system
+    return spent + SPENT["decode"] + SPENT["convert"]
+
+
+def _alone(film: Path, out: Path) -> Cost:
+    command = [sys.executable, "-m", "services.analyzer", "--video", str(film), "--out", str(out)]
+    environment = os.environ | {"CREASE_ACCELERATOR": "cpu"}
+    return measured(lambda: subprocess.run(command, cwd=ROOT, env=environment, check=True))
+
+
+def _peak(film: Path, folder: Path) -> int:
+    """Bytes, by looking at the whole process tree every 50 ms."""
+    import psutil
+
+    command = [sys.executable, "-m", "services.analyzer", "--video", str(film), "--out", str(folder / "peak")]
+    peak = 0
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"CREASE_ACCELERATOR": "cpu"}) as analyzer:
+        tree = psutil.Process(analyzer.pid)
+        while analyzer.poll() is None:
+            try:
+                held = sum(one.memory_full_info().pss for one in (tree, *tree.children(recursive=True)))
+            except psutil.Error:
+                continue  # one of them has just gone
+            peak = max(peak, held)
+            time.sleep(0.05)
+    return peak

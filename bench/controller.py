@@ -1,0 +1,431 @@
+"""The controller: how soon a queued job is a Kubernetes Job, how fast a burst is created, what many running ones cost.
+
+On a real API server without a node (tests/cluster), so that nothing is measured but creation; as root.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import psutil
+import psycopg
+import structlog
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import load_kube_config
+
+from bench.figures import Figure, percentile
+from crease.analysis.v1.launch_pb2 import ListLaunchesResponse
+from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
+from services import issuer
+from services.controller.api import Api, Object, connected
+from services.controller.cluster import KubernetesLauncher
+from services.controller.manifest import manifest
+from services.controller.reconcile import Reconciler
+from services.controller.settings import KubernetesSettings
+from tests.controller_fakes import HERE, launch
+from tests.kubernetes import SCRIPTS, Cluster, Control, Namespace, cannot, home
+from tests.postgres import postgres
+from tests.programs import Laptop, Program, running
+
+BURST, IN_FLIGHT = 1000, 16
+PER_SECOND, SECONDS = 10, 20
+MANY_REAL, MANY_FAKE, IDLE_SECONDS = 2000, 10_000, 60
+
+
+def run() -> Iterator[Figure]:
+    """Every figure; on a machine where no cluster can be, only what needs none."""
+    yield from idle_fake()
+    if reason := cannot():
+        print(f"# the rest is left out: {reason}", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory(prefix="crease-bench-") as folder, _control_plane() as cluster:
+        os.chmod(folder, 0o755)  # noqa: S103 (PostgreSQL runs as another user)
+        with postgres(Path(folder, "data")) as server:
+            scene = Scene(cluster, Path(folder), server.clone)
+            yield from latency(scene)
+            yield from burst(scene)
+            yield from idle_real(scene)
+
+
+@contextlib.contextmanager
+def _control_plane() -> Iterator[Cluster]:
+    cluster = Cluster(int(os.environ.get("CREASE_CLUSTER", "0")), home())
+    subprocess.run([SCRIPTS / "down"], check=True)
+    subprocess.run([SCRIPTS / "up", "--control-plane"], check=True, capture_output=True)
+    try:
+        yield cluster
+    finally:
+        subprocess.run([SCRIPTS / "down"], check=True)
+
+
+@dataclass
+class Scene:
+    """A cluster, and a way to databases."""
+
+    cluster: Cluster
+    folder: Path
+    database: Callable[[], str]
+
+    @contextlib.contextmanager
+    def namespace(self) -> Iterator[Namespace]:
+        control = Control("127.0.0.1")
+        made = Namespace(self.cluster, control, self.folder)
+        made.make()
+        yield made
+        self.cluster.kubectl("delete", "namespace", made.name, "--wait=false")
+        control.close()
+
+    @contextlib.contextmanager
+    def jobs(self) -> Iterator[Jobs]:
+        """The program `jobs`, on a database of its own."""
+        issuer_folder = Path(tempfile.mkdtemp(dir=self.folder))
+        issuer.create(issuer_folder)
+        laptop, url = Laptop(issuer_folder), self.database()
+        env = laptop.env | {"CREASE_DATABASE_URL": url, "CREASE_LEASE_SECONDS": "3600", "CREASE_LOG_LEVEL": "warning"}
+        with running(Program("jobs", env, self.folder / "jobs.log")) as program:
+            yield Jobs(program, laptop, url)
+
+    def controller(self, jobs: Jobs, namespace: Namespace, **env: str) -> Program:
+        settings = namespace.env | {
+            "CREASE_JOBS_ENDPOINT": jobs.program.endpoint,
+            "CREASE_UPLOAD_ENDPOINT": "127.0.0.1:1",
+            "CREASE_TOKEN_FILE": str(jobs.laptop.token_file("controller")),
+            "CREASE_CAPACITY": "100000",
+            "CREASE_TICK_SECONDS": "1",
+            # Nothing but the Job itself is measured: no pod is created for it.
+            "CREASE_QUEUE_NAME": "nobody",
+            "CREASE_LOG_LEVEL": "warning",
+        }
+        return Program("controller", settings | env, self.folder / "controller.log")
+
+
+@dataclass
+class Jobs:
+    program: Program
+    laptop: Laptop
+    url: str
+
+    def __post_init__(self) -> None:
+        channel = grpc.insecure_channel(self.program.endpoint)
+        self._intake = job_pb2_grpc.IntakeServiceStub(channel)
+        self._upload = self.laptop.program("upload", behind="coach-1")
+        sessions = session_pb2_grpc.SessionServiceStub(channel)
+        session = session_pb2.CreateSessionRequest(title="Nets")
+        self._session = sessions.CreateSession(session, metadata=self.laptop.person(), wait_for_ready=True).session_id
+
+    def create(self) -> str:
+        request = job_pb2.CreateJobRequest(
+            session_id=self._session, s3_bucket="b", content_type="video/mp4", content_length=10
+        )
+        return str(self._intake.CreateJob(request, metadata=self._upload).job_id)
+
+    def queue(self, job_id: str) -> None:
+        request = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="e", content_length=10)
+        self._intake.ConfirmUpload(request, metadata=self._upload)
+
+    def fill(self, count: int) -> None:
+        """Queues many at once, as an operator's SQL would."""
+        first = self.create()
+        self.queue(first)
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            columns = [
+                row[0]
+                for row in connection.execute(
+                    "SELECT column_name FROM information_schema.columns WHERE table_name = 'video_analysis_jobs'"
+                    " AND is_generated = 'NEVER'"
+                ).fetchall()
+            ]
+            given = ", ".join("gen_random_uuid()" if name == "id" else name for name in columns)
+            connection.execute(
+                f"INSERT INTO video_analysis_jobs ({', '.join(columns)}) SELECT {given} FROM video_analysis_jobs,"  # noqa: S608
+                f" generate_series(2, {count}) WHERE id = '{first}'"
+            )
+
+
+class Watch:
+    """When each Job was seen to be there, by the bench's own watch."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self._cluster, self._namespace = cluster, namespace
+        self.at: dict[str, float] = {}
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[Watch]:
+        async with connected(self._cluster.admin, 4) as api:
+            path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs"
+            version = (await api.get(path))["metadata"]["resourceVersion"]
+            task = asyncio.create_task(self._run(api, path, version))
+            yield self
+            task.cancel()
+
+    async def _run(self, api: Api, path: str, version: str) -> None:
+        async for event in api.watch(path, 600, resourceVersion=version):
+            if event["type"] == "ADDED":
+                self.at[event["object"]["metadata"]["name"]] = time.monotonic()
+
+    async def wait(self, count: int) -> None:
+        async with asyncio.timeout(300):
+            while len(self.at) < count:  # noqa: ASYNC110 (it is the cluster that is waited for)
+                await asyncio.sleep(0.02)
+
+    @property
+    def rate(self) -> float:
+        """Jobs a second, from the first to the last."""
+        return (len(self.at) - 1) / (max(self.at.values()) - min(self.at.values()))
+
+
+def latency(scene: Scene) -> Iterator[Figure]:
+    """From the call that queues a job to its Kubernetes Job, at a steady rate."""
+    with scene.jobs() as jobs, scene.namespace() as namespace, running(scene.controller(jobs, namespace)):
+        took = asyncio.run(_latencies(scene, jobs, namespace))
+    how = f"from ConfirmUpload's call to the watch's word, {PER_SECOND}/s for {SECONDS} s"
+    yield Figure("controller.queued_to_job_p50", percentile(took, 0.5) * 1000, "ms", 30, how=how)
+    yield Figure("controller.queued_to_job_p99", percentile(took, 0.99) * 1000, "ms", 150, how=how)
+
+
+async def _latencies(scene: Scene, jobs: Jobs, namespace: Namespace) -> list[float]:
+    queued: dict[str, float] = {}
+    ready = [await asyncio.to_thread(jobs.create) for _ in range(PER_SECOND * SECONDS)]
+    async with Watch(scene.cluster, namespace.name).kept() as watch:
+        first = await asyncio.to_thread(jobs.create)
+        await asyncio.to_thread(jobs.queue, first)
+        await watch.wait(1)
+        began = time.monotonic()
+        for number, job_id in enumerate(ready):
+            await asyncio.sleep(began + number / PER_SECOND - time.monotonic())
+            queued[f"analysis-{job_id}-1"] = time.monotonic()
+            await asyncio.to_thread(jobs.queue, job_id)
+        await watch.wait(1 + len(ready))
+    return [watch.at[name] - at for name, at in queued.items()]
+
+
+def burst(scene: Scene) -> Iterator[Figure]:
+    """Many rows at once, against a loop that does nothing but create, and against the fastest client."""
+    with scene.jobs() as jobs, scene.namespace() as namespace:
+        jobs.fill(BURST)
+        ours, count = asyncio.run(_burst(scene, jobs, namespace))
+    with scene.namespace() as namespace:
+        bare = asyncio.run(_bare(scene, namespace, _by_client))
+    with scene.namespace() as namespace:
+        raw = asyncio.run(_bare(scene, namespace, _by_aiohttp))
+    how = (
+        f"{BURST} queued rows; ours {ours:.0f}/s, the loop {bare:.0f}/s, raw aiohttp {raw:.0f}/s; {IN_FLIGHT} in flight"
+    )
+    yield Figure("controller.burst_to_bare_loop", ours / bare, "ratio", 0.9, most=False, how=how)
+    yield Figure("controller.burst_to_raw_aiohttp", ours / raw, "ratio", 0.5, most=False, how=how)
+    yield Figure("controller.jobs_for_burst", count, "jobs", BURST, how="Kubernetes Jobs for as many rows")
+
+
+async def _burst(scene: Scene, jobs: Jobs, namespace: Namespace) -> tuple[float, int]:
+    async with Watch(scene.cluster, namespace.name).kept() as watch:
+        controller = scene.controller(jobs, namespace)
+        await asyncio.to_thread(controller.start)
+        try:
+            await watch.wait(BURST)
+        finally:
+            controller.kill()
+        return watch.rate, len(await asyncio.to_thread(namespace.jobs))
+
+
+Creating = Callable[[KubernetesSettings, "asyncio.Queue[Object]"], Any]
+
+
+async def _bare(scene: Scene, namespace: Namespace, create: Creating) -> float:
+    settings = namespace.settings(queue_name="nobody")
+    waiting: asyncio.Queue[Object] = asyncio.Queue()
+    for _ in range(BURST):
+        waiting.put_nowait(manifest(launch(str(uuid.uuid4()), 1), HERE, settings))
+    async with Watch(scene.cluster, namespace.name).kept() as watch:
+        await create(settings, waiting)
+        await watch.wait(BURST)
+        return watch.rate
+
+
+async def _by_client(settings: KubernetesSettings, waiting: asyncio.Queue[Object]) -> None:
+    async with connected(settings.kubeconfig, IN_FLIGHT) as api:
+
+        async def work() -> None:
+            while not waiting.empty():
+                await api.post(f"/apis/batch/v1/namespaces/{settings.namespace}/jobs", waiting.get_nowait())
+
+        await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+
+
+async def _by_aiohttp(settings: KubernetesSettings, waiting: asyncio.Queue[Object]) -> None:
+    configuration = Configuration()
+    await load_kube_config(config_file=str(settings.kubeconfig), client_configuration=configuration)
+    context = ApiClient(configuration).rest_client.ssl_context
+    headers = {"Authorization": configuration.api_key["BearerToken"], "Content-Type": "application/json"}
+    url = f"{configuration.host}/apis/batch/v1/namespaces/{settings.namespace}/jobs"
+    connector = aiohttp.TCPConnector(ssl=context, limit=IN_FLIGHT)
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+
+        async def work() -> None:
+            while not waiting.empty():
+                async with session.post(url, data=json.dumps(waiting.get_nowait())) as reply:
+                    reply.raise_for_status()
+                    await reply.read()
+
+        await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+
+
+def idle_real(scene: Scene) -> Iterator[Figure]:
+    """What many launches cost when nothing changes; two numbers of them, so that calls can be compared."""
+    calls: dict[int, float] = {}
+    for count in (MANY_REAL // 10, MANY_REAL):
+        with scene.jobs() as jobs, scene.namespace() as namespace:
+            jobs.fill(count)
+            controller = scene.controller(jobs, namespace)
+            with running(controller):
+                asyncio.run(_created(scene, namespace, count))
+                time.sleep(30)
+                process = psutil.Process(controller.process.pid)  # type: ignore[union-attr]
+                before, began, asked = _cpu(process), time.monotonic(), _asked(scene.cluster)
+                time.sleep(IDLE_SECONDS)
+                share = (_cpu(process) - before) / (time.monotonic() - began) * 100
+                calls[count] = (_asked(scene.cluster) - asked) * 60 / (time.monotonic() - began)
+                memory = process.memory_info().rss / 2**20
+    how = f"{MANY_REAL} launches on a real API server, {IDLE_SECONDS} s"
+    yield Figure("controller.idle_cpu", share, "% of a core", 10, how=how)
+    yield Figure("controller.memory", memory, "MiB", 300, how=how)
+    few = calls[MANY_REAL // 10]
+    how = f"requests a minute to the API server by all, {few:.0f} with {MANY_REAL // 10} launches"
+    yield Figure("controller.idle_calls", calls[MANY_REAL], "a minute", few * 1.2 + 5, how=how)
+
+
+async def _created(scene: Scene, namespace: Namespace, count: int) -> None:
+    async with asyncio.timeout(300):
+        while len(await asyncio.to_thread(namespace.jobs)) < count:  # noqa: ASYNC110 (as above)
+            await asyncio.sleep(2)
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _asked(cluster: Cluster) -> float:
+    """Requests to what the controller reads and writes, so far."""
+    resources = [f'resource="{name}"' for name in ("jobs", "pods", "nodes", "events", "leases")]
+    lines = cluster.kubectl("get", "--raw", "/metrics").splitlines()
+    mine = (one for one in lines if one.startswith("apiserver_request_total{") and any(r in one for r in resources))
+    return sum(float(line.rpartition(" ")[2]) for line in mine)
+
+
+def idle_fake() -> Iterator[Figure]:
+    """The same for more than fit here: an API server that makes up its answers, in a process that does nothing else."""
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_idle_child, args=(theirs,))
+    process.start()
+    share, memory = ours.recv()
+    process.join()
+    how = f"{MANY_FAKE} launches with a pod each, made up; RPCs to `jobs` parsed, not sent; {IDLE_SECONDS} s"
+    yield Figure("controller.idle_cpu_10000", share, "% of a core", 10, how=how)
+    yield Figure("controller.memory_10000", memory, "MiB", 300, how=how)
+
+
+def _idle_child(answer: Connection) -> None:
+    answer.send(asyncio.run(_idle()))
+
+
+async def _idle() -> tuple[float, float]:
+    values = {"jobs_endpoint": "-", "upload_endpoint": "-", "token_file": "/token", "namespace": "x", "cluster": "nets"}
+    settings = KubernetesSettings(**values, analyzer_image="a", capacity=MANY_FAKE, stale_seconds=1e6)  # type: ignore[arg-type]
+    woken = asyncio.Event()
+    launcher = KubernetesLauncher(Invented(settings), settings, woken.set)  # type: ignore[arg-type]
+    log = structlog.wrap_logger(None, processors=[], wrapper_class=structlog.make_filtering_bound_logger("critical"))
+    reconciler = Reconciler(settings, launcher, InventedJobs(), log, woken=woken)  # type: ignore[arg-type]
+    running = [asyncio.create_task(one.run()) for one in (launcher, reconciler)]
+    process = psutil.Process()
+    while max(launcher.ages.values()) > 1e6:  # noqa: ASYNC110 (the first list is waited for)
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(20)
+    before, began = _cpu(process), time.monotonic()
+    await asyncio.sleep(IDLE_SECONDS)
+    share = (_cpu(process) - before) / (time.monotonic() - began) * 100
+    for task in running:
+        task.cancel()
+    return share, process.memory_info().rss / 2**20
+
+
+class Invented:
+    """An API server's answers, each made when it is asked for."""
+
+    def __init__(self, settings: KubernetesSettings) -> None:
+        body = manifest(_numbered(0), HERE, settings)
+        self._job = json.dumps(body | {"status": {"startTime": "2026-11-01T00:00:00Z", "active": 1}})
+        template = body["spec"]["template"]
+        self._pod = json.dumps(template | {"status": {"phase": "Running", "startTime": "2026-11-01T00:00:00Z"}})
+
+    @property
+    def now(self) -> datetime:
+        return datetime(2026, 11, 1, 1, tzinfo=UTC)
+
+    async def get(self, path: str, **query: Any) -> Object:
+        if path.endswith("nodes"):
+            return {"metadata": {"resourceVersion": "1"}, "items": []}
+        start = int(query["continue"] or 0)
+        make = self._a_job if path.endswith("jobs") else self._a_pod
+        end = min(start + query["limit"], MANY_FAKE)
+        more = {"continue": str(end)} if end < MANY_FAKE else {}
+        return {"metadata": {"resourceVersion": "1", **more}, "items": [make(number) for number in range(start, end)]}
+
+    async def watch(self, path: str, seconds: float, **query: Any) -> AsyncGenerator[Object, None]:
+        await asyncio.sleep(seconds)
+        yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "1"}}}
+
+    async def post(self, path: str, body: Object) -> Object:
+        raise AssertionError("nothing is to be created")
+
+    def _a_job(self, number: int) -> Object:
+        one: Object = json.loads(self._job.replace(_numbered(0).job_id, _numbered(number).job_id))
+        one["metadata"] |= {"uid": f"job-{number}", "creationTimestamp": "2026-11-01T00:00:00Z"}
+        one["metadata"]["labels"]["crease.dev/status"] = "quick_running"
+        return one
+
+    def _a_pod(self, number: int) -> Object:
+        one: Object = json.loads(self._pod.replace(_numbered(0).job_id, _numbered(number).job_id))
+        owner = {"controller": True, "uid": f"job-{number}"}
+        one["metadata"] |= {"name": f"p{number}", "uid": f"pod-{number}", "ownerReferences": [owner],
+                            "creationTimestamp": "2026-11-01T00:00:00Z"}  # fmt: skip
+        return one
+
+
+def _numbered(number: int) -> Any:
+    return launch(str(uuid.UUID(int=number)), 1, kubernetes_uid=f"job-{number}", placement_reason=HERE.reason,
+                  job_status=job_pb2.JOB_STATUS_QUICK_RUNNING)  # fmt: skip
+
+
+class InventedJobs:
+    """`jobs`, with as many launches, in the bytes that it would send."""
+
+    def __init__(self) -> None:
+        pages = (range(start, start + 200) for start in range(0, MANY_FAKE, 200))
+        self._pages = [ListLaunchesResponse(launches=map(_numbered, page)).SerializeToString() for page in pages]
+
+    async def list_launches(self) -> list[Any]:
+        return [one for page in self._pages for one in ListLaunchesResponse.FromString(page).launches]
+
+    async def open_launches(self, capacity: int) -> list[Any]:
+        return []
+
+    async def events(self, after: str) -> AsyncGenerator[Any, None]:
+        await asyncio.sleep(1e6)
+        yield None

@@ -1,0 +1,250 @@
+"""Takes down how each way to end looks on a real Kubernetes: `python -m scripts.record_endings`, as root.
+
+For each, tests/unit/controller/endings/ gets a file with the Job, its pods and the events about it, as the API server
+gave them last, or with its refusal. `judge` is tested on them; on a newer Kubernetes, take them down again.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.controller.api import Api, Refusal, connected
+from services.controller.launcher import Placement, name_of
+from services.controller.manifest import Manifest, manifest
+from services.controller.reflector import Reflector
+from tests.controller_fakes import HERE, launch
+from tests.kubernetes import Cluster, Namespace, cannot, cluster, namespace
+
+FOLDER = Path(__file__).parents[1] / "tests" / "unit" / "controller" / "endings"
+Body = dict[str, Any]
+PATIENCE_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Raw:
+    """An object as it came."""
+
+    body: Body
+
+    @property
+    def uid(self) -> str:
+        return str(self.body["metadata"]["uid"])
+
+
+@dataclass
+class Stage:
+    """The namespace, and copies of what is in it."""
+
+    namespace: Namespace
+    api: Api
+    jobs: Reflector[Raw]
+    pods: Reflector[Raw]
+
+    def job(self, name: str) -> Body:
+        return next(one.body for one in self._all(self.jobs) if one.body["metadata"]["name"] == name)
+
+    def pods_of(self, name: str) -> list[Body]:
+        label = "batch.kubernetes.io/job-name"
+        return [one.body for one in self._all(self.pods) if one.body["metadata"]["labels"].get(label) == name]
+
+    def is_running(self, name: str) -> bool:
+        return name in self.namespace.control.starts
+
+    def has_failed(self, name: str) -> bool:
+        conditions = self.job(name).get("status", {}).get("conditions", ())
+        return any(one["type"] == "Failed" and one["status"] == "True" for one in conditions)
+
+    def is_gone(self, name: str) -> bool:
+        return not any(one.body["metadata"]["name"] == name for one in self.jobs.items.values())
+
+    def waits(self, name: str, reason: str) -> bool:
+        return any(reason in json.dumps(pod.get("status", {})) for pod in self.pods_of(name))
+
+    @staticmethod
+    def _all(reflector: Reflector[Raw]) -> list[Raw]:
+        return [*reflector.items.values(), *reflector.gone.values()]
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not holds():  # noqa: ASYNC110 (it is the cluster that is waited for)
+            await asyncio.sleep(0.1)
+
+
+def clean(body: Any) -> Any:
+    """Without what says nothing about the ending."""
+    if isinstance(body, dict):
+        return {key: clean(value) for key, value in body.items() if key not in ("managedFields", "env", "command")}
+    return [clean(one) for one in body] if isinstance(body, list) else body
+
+
+def write(name: str, body: Body) -> None:
+    (FOLDER / f"{name}.json").write_text(json.dumps(clean(body), indent=1, sort_keys=True) + "\n")
+    print(name, flush=True)
+
+
+Change = Callable[[Manifest], None]
+
+
+class Recorder:
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._namespace = stage.namespace
+
+    async def create(self, *, job: str = "", change: Change | None = None, **settings: Any) -> str:
+        """Creates what the controller would, after a change; returns its name."""
+        one = launch(job or str(uuid.uuid4()), 1)
+        body = manifest(one, Placement(settings.pop("on", HERE.on), "Recorded"), self._namespace.settings(**settings))
+        (change or (lambda _: None))(body)
+        await self._stage.api.post(f"/apis/batch/v1/namespaces/{self._namespace.name}/jobs", body)
+        await until(
+            lambda: any(raw.body["metadata"]["name"] == name_of(one) for raw in self._stage.jobs.items.values())
+        )
+        return name_of(one)
+
+    async def take(self, ending: str, name: str) -> None:
+        """Writes down what is known of it now."""
+        job = self._stage.job(name)
+        path = f"/api/v1/namespaces/{self._namespace.name}/events"
+        found = await self._stage.api.get(path, fieldSelector=f"involvedObject.uid={job['metadata']['uid']}")
+        is_gone = self._stage.is_gone(name)
+        write(ending, {"job": job, "gone": is_gone, "pods": self._stage.pods_of(name), "events": found["items"]})
+
+    async def exit_code(self, code: int) -> None:
+        name = await self.create()
+        await until(lambda: self._stage.is_running(name))
+        self._namespace.finish(name, code)
+        await until(lambda: self._stage.has_failed(name))
+        await self.take(f"exit_{code}", name)
+
+    async def failed(self, ending: str, **how: Any) -> None:
+        name = await self.create(**how)
+        await until(lambda: self._stage.has_failed(name))
+        await self.take(ending, name)
+
+    async def waiting(self, ending: str, reason: str, **how: Any) -> None:
+        name = await self.create(**how)
+        await until(lambda: self._stage.waits(name, reason))
+        await self.take(ending, name)
+
+    async def after(self, ending: str, act: Callable[[str], object], over: Callable[[str], bool], **how: Any) -> None:
+        name = await self.create(**how)
+        await until(lambda: self._stage.is_running(name))
+        await asyncio.to_thread(act, name)
+        await until(lambda: over(name))
+        await self.take(ending, name)
+
+    async def refused(self, ending: str) -> None:
+        try:
+            await self.create()
+        except Refusal as error:
+            write(ending, {"code": error.code, "reason": error.reason, "message": str(error)})
+        else:
+            sys.exit(f"{ending}: it was not refused")
+
+
+def command(*words: str) -> Change:
+    def change(body: Manifest) -> None:
+        body["spec"]["template"]["spec"]["containers"][0]["command"] = [*words]
+
+    return change
+
+
+def no_such_config(body: Manifest) -> None:
+    body["spec"]["template"]["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "nobody-made-it"}}]
+
+
+def broken_init(body: Manifest) -> None:
+    pod = body["spec"]["template"]["spec"]
+    pod["initContainers"] = [{**pod["containers"][0], "name": "before", "command": ["sh", "-c", "exit 3"]}]
+
+
+async def record(recorder: Recorder, stage: Stage, made: Cluster) -> None:
+    """All of them; those that take the node away at the end, one by one."""
+    space = ["-n", stage.namespace.name]
+    job = lambda name: made.kubectl("delete", "job", name, *space)  # noqa: E731
+    pods = lambda name: made.kubectl("delete", "pod", "-l", f"job-name={name}", *space)  # noqa: E731
+    nothing = ("analyzer_image", "localhost/nobody-made-it:1")
+    async with asyncio.TaskGroup() as group:
+        for told in (
+            *(recorder.exit_code(code) for code in (65, 69, 70, 75)),
+            recorder.failed("out_of_memory", change=command("sh", "-c", "x=x; while :; do x=$x$x; done")),
+            recorder.failed(
+                "evicted", change=command("sh", "-c", "dd if=/dev/zero of=/tmp/x bs=1M count=64; sleep 600")
+            ),
+            recorder.failed("deadline", deadline_seconds=4),
+            recorder.failed("not_executable", change=command("/nobody/made/it")),
+            recorder.failed("init_failed", change=broken_init),
+            recorder.waiting("image_pull_backoff", "ImagePullBackOff", **dict([nothing])),
+            recorder.waiting("err_image_never_pull", "ErrImageNeverPull", image_pull_policy="Never", **dict([nothing])),
+            recorder.waiting("invalid_image_name", "InvalidImageName", analyzer_image="NO:SUCH:NAME"),
+            recorder.waiting("create_container_config_error", "CreateContainerConfigError", change=no_such_config),
+            recorder.waiting("pending_cpu", "Unschedulable", analyzer_cpu="900"),
+            recorder.waiting("pending_memory", "Unschedulable", analyzer_memory="9Ti"),
+            recorder.waiting("pending_gpu", "Unschedulable", on=2, gpu_resource="nvidia.com/gpu"),
+            recorder.after("job_deleted_by_hand", job, stage.is_gone),
+            recorder.after("pod_deleted_by_hand", pods, stage.has_failed),
+            recorder.after("killed_at_grace_end", pods, stage.has_failed, job="stubborn"),
+        ):
+            group.create_task(told)
+    await recorder.after("drained", lambda _: drain(made), stage.has_failed)
+    await asyncio.to_thread(made.kubectl, "uncordon", "node")
+    await recorder.after("node_gone", lambda _: lose_node(made), stage.has_failed)
+    await asyncio.to_thread(made.sv, "up", "kubelet")
+    await asyncio.to_thread(made.kubectl, "create", "quota", "pods", "--hard=pods=0", *space)
+    name = await recorder.create()
+    await until(lambda: any("exceeded quota" in one.get("message", "") for one in stage.namespace.events()))
+    await recorder.take("quota_on_pods", name)
+    await asyncio.to_thread(made.kubectl, "create", "quota", "jobs", "--hard=count/jobs.batch=0", *space)
+    await asyncio.sleep(2)
+    await recorder.refused("quota_on_jobs")
+    await asyncio.to_thread(made.kubectl, "delete", "quota", "jobs", *space)
+    deny(made, stage.namespace.name)
+    await asyncio.sleep(5)
+    await recorder.refused("admission_denied")
+
+
+def drain(made: Cluster) -> None:
+    made.kubectl("drain", "node", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=60s")
+
+
+def lose_node(made: Cluster) -> None:
+    made.sv("down", "kubelet")
+    made.kubectl("delete", "node", "node")
+
+
+def deny(made: Cluster, namespace: str) -> None:
+    """An admission policy that takes no Job, as a webhook would."""
+    api = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": "no-jobs"}}
+    rule = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
+    spec: Body = {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false"}]}
+    made.apply({**api, "kind": "ValidatingAdmissionPolicy", "spec": spec})
+    match = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    bound = {"policyName": "no-jobs", "validationActions": ["Deny"], "matchResources": match}
+    made.apply({**api, "kind": "ValidatingAdmissionPolicyBinding", "spec": bound})
+
+
+async def main(made: Cluster, space: Namespace) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    async with connected(made.admin, 32) as api:
+        base, nothing = f"/namespaces/{space.name}", lambda: None
+        jobs: Reflector[Raw] = Reflector(api, f"/apis/batch/v1{base}/jobs", Raw, nothing)
+        pods: Reflector[Raw] = Reflector(api, f"/api/v1{base}/pods", Raw, nothing)
+        stage = Stage(space, api, jobs, pods)
+        keeping = [asyncio.create_task(one.run()) for one in (jobs, pods)]
+        await record(Recorder(stage), stage, made)
+        for task in keeping:
+            task.cancel()
+
+
+if __name__ == "__main__":
+    if reason := cannot():
+        sys.exit(reason)
+    with tempfile.TemporaryDirectory() as folder, cluster() as made, namespace(made, Path(folder)) as space:
+        asyncio.run(main(made, space))

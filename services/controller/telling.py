@@ -1,0 +1,63 @@
+"""Kubernetes Events on the Jobs: what the controller did and why, for `kubectl describe` and `kubectl events`.
+
+They are told on the side: nothing waits for them, and what cannot be told in time is dropped.
+"""
+
+import asyncio
+import collections
+import contextlib
+import uuid
+
+from services.controller.api import Api, Refusal
+from services.controller.launcher import Seen, Unknown
+from services.controller.settings import KubernetesSettings
+
+MOST_WAITING = 1000
+# After a burst of work, so that telling takes nothing from it.
+PAUSE_SECONDS = 0.02
+# The API's own limit.
+MOST_CHARACTERS = 1024
+
+
+class Teller:
+    def __init__(self, api: Api, settings: KubernetesSettings) -> None:
+        self._api = api
+        self._settings = settings
+        self._waiting: collections.deque[dict[str, object]] = collections.deque(maxlen=MOST_WAITING)
+        self._any = asyncio.Event()
+
+    def tell(self, seen: Seen, what: str, why: str) -> None:
+        """Notes it; the oldest goes where too many wait."""
+        self._waiting.append(self._event(seen, what, why))
+        self._any.set()
+
+    async def run(self) -> None:
+        """Tells, for ever."""
+        path = f"/api/v1/namespaces/{self._settings.namespace}/events"
+        while True:
+            await self._any.wait()
+            while self._waiting:
+                with contextlib.suppress(Refusal, Unknown):
+                    await self._api.post(path, self._waiting.popleft())
+                await asyncio.sleep(PAUSE_SECONDS)
+            self._any.clear()
+
+    def _event(self, seen: Seen, what: str, why: str) -> dict[str, object]:
+        now = self._api.now.isoformat(timespec="seconds").replace("+00:00", "Z")
+        about = {"apiVersion": "batch/v1", "kind": "Job", "namespace": self._settings.namespace,
+                 "name": seen.name, "uid": seen.uid}  # fmt: skip
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{seen.name}.{uuid.uuid4().hex[:16]}", "namespace": self._settings.namespace},
+            "involvedObject": about,
+            "type": "Normal",
+            "reason": what,
+            "message": why[:MOST_CHARACTERS],
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+            "source": {"component": "crease-controller"},
+            "reportingComponent": "crease.dev/controller",
+            "reportingInstance": self._settings.identity,
+        }
