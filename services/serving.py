@@ -190,15 +190,16 @@ async def serve(
     log: Logger,
     *,
     is_ready: Callable[[], bool] = lambda: True,
+    checks: health.aio.HealthServicer | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT; then says NOT_SERVING, lets running calls finish and returns.
 
     `add` registers the servicers; `services` are their full names. Health answers for them, and under `ready` whether
-    the program can do its work now, which is no reason to start it again.
+    the program can do its work now, which is no reason to start it again; `checks` is for who has more to say.
     """
     server = grpc.aio.server(interceptors=[edge], options=OPTIONS)
     add(server)
-    checks = health.aio.HealthServicer()
+    checks = checks or health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     port = _bind(server, settings)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import grpc
 from grpc_status import rpc_status
 
-from crease.jobs.v1 import job_pb2, job_pb2_grpc
+from crease.jobs.v1 import job_pb2, job_pb2_grpc, sweep_pb2, sweep_pb2_grpc
 from services import errors
 from services.auth import Person, Service, Verifier
 from services.serving import status
@@ -21,7 +21,9 @@ OPEN = (job_pb2.JOB_STATUS_AWAITING_UPLOAD, job_pb2.JOB_STATUS_FAILED)
 
 
 @dataclass
-class FakeJobs(job_pb2_grpc.JobServiceServicer, job_pb2_grpc.IntakeServiceServicer):
+class FakeJobs(
+    job_pb2_grpc.JobServiceServicer, job_pb2_grpc.IntakeServiceServicer, sweep_pb2_grpc.SweepServiceServicer
+):
     """`jobs` as `upload` sees it: who may, which status, what was pinned."""
 
     verifier: Verifier
@@ -67,6 +69,7 @@ class FakeJobs(job_pb2_grpc.JobServiceServicer, job_pb2_grpc.IntakeServiceServic
                 job.failure_code = job.error_message = ""
                 job.video.etag, job.video.version_id = request.etag, request.version_id
                 job.video.content_length = request.content_length
+                job.video.parts_sha256 = request.parts_sha256
             return job_pb2.ConfirmUploadResponse(job=job, moved=moved)
 
     def FailUpload(self, request: job_pb2.FailUploadRequest, context: Any) -> job_pb2.Job:
@@ -78,6 +81,24 @@ class FakeJobs(job_pb2_grpc.JobServiceServicer, job_pb2_grpc.IntakeServiceServic
             job.status = job_pb2.JOB_STATUS_FAILED
             job.failure_code, job.error_message = request.failure_code, request.error_message
             return job
+
+    def RecordMultipart(self, request: job_pb2.RecordMultipartRequest, context: Any) -> job_pb2.Job:
+        with self._for_person(context) as person:
+            job = self._owned(request.job_id, person)
+            if job.video.upload_id == request.instead_of:
+                job.video.upload_id = request.upload_id
+            return job
+
+    def AbandonUpload(self, request: job_pb2.AbandonUploadRequest, context: Any) -> job_pb2.Job:
+        with self._for_person(context) as person:
+            job = self._owned(request.job_id, person)
+            if job.status not in (*OPEN, job_pb2.JOB_STATUS_CANCELLED) or job.video.etag:
+                raise errors.Refused("Cannot abort upload for job in status: other", reason="WRONG_STATE")
+            job.status = job_pb2.JOB_STATUS_CANCELLED
+            return job
+
+    def TakeRubbish(self, request: sweep_pb2.TakeRubbishRequest, context: Any) -> sweep_pb2.TakeRubbishResponse:
+        return sweep_pb2.TakeRubbishResponse()
 
     def AuthorizeLaunch(self, request: job_pb2.AuthorizeLaunchRequest, context: Any) -> job_pb2.AuthorizeLaunchResponse:
         with self._answering(context, "authorization", Service):
@@ -101,6 +122,7 @@ class FakeJobs(job_pb2_grpc.JobServiceServicer, job_pb2_grpc.IntakeServiceServic
                 content_type=request.content_type,
                 content_length=request.content_length,
                 sha256=request.sha256,
+                part_bytes=request.part_bytes,
             ),
         )
         self.jobs[job.job_id] = job
@@ -145,6 +167,7 @@ def serving_jobs(fake: FakeJobs) -> Iterator[FakeJobs]:
     server = grpc.server(ThreadPoolExecutor(8))
     job_pb2_grpc.add_JobServiceServicer_to_server(fake, server)
     job_pb2_grpc.add_IntakeServiceServicer_to_server(fake, server)
+    sweep_pb2_grpc.add_SweepServiceServicer_to_server(fake, server)
     fake.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

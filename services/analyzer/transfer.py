@@ -13,6 +13,7 @@ from pathlib import Path
 
 import urllib3
 
+from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
 from services.analyzer.faults import BadInput, ServiceAway
 
@@ -27,6 +28,39 @@ class _Passing(Exception):
     """Worth another try."""
 
 
+class Digest:
+    """Holds what is read against the SHA-256 of a video, or, where it came in parts, against that of their SHA-256s."""
+
+    def __init__(self, video: VideoObject) -> None:
+        self._video = video
+        self._whole = hashlib.sha256()
+        self._parts = hashlib.sha256()
+        self._part = hashlib.sha256()
+        self._left = video.part_bytes
+
+    def update(self, chunk: bytes) -> None:
+        if self._video.sha256:
+            self._whole.update(chunk)
+        while self._video.parts_sha256 and chunk:
+            piece, chunk = chunk[: self._left], chunk[self._left :]
+            self._part.update(piece)
+            self._left -= len(piece)
+            if not self._left:
+                self._end_part()
+
+    def _end_part(self) -> None:
+        self._parts.update(self._part.digest())
+        self._part, self._left = hashlib.sha256(), self._video.part_bytes
+
+    def is_right(self) -> bool:
+        """Whether all that was read is what was sent; what nobody gave a checksum of is."""
+        if self._left < self._video.part_bytes:
+            self._end_part()
+        video = self._video
+        whole = not video.sha256 or self._whole.hexdigest() == video.sha256.lower()
+        return whole and (not video.parts_sha256 or self._parts.hexdigest() == video.parts_sha256.lower())
+
+
 class Transfer:
     """Moves files between S3 and a folder. told() is called all along and may raise to stop."""
 
@@ -35,22 +69,24 @@ class Transfer:
         self._patience_seconds = patience_seconds
         self._http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=30), retries=False)
 
-    def fetch(self, sign: Sign, to: Path, expected_bytes: int, sha256: str, most_bytes: int) -> None:
+    def fetch(self, sign: Sign, to: Path, video: VideoObject, most_bytes: int) -> None:
         """Stream the video into a file. Raises BadInput where it is not there, is another or is too large."""
-        if expected_bytes > most_bytes:
-            raise BadInput("FILE_TOO_LARGE", f"The video has {expected_bytes} bytes; at most {most_bytes} are taken")
-        self._persist(lambda: self._fetch(sign(), to, expected_bytes or None, sha256, most_bytes), "downloaded")
+        expected = video.content_length
+        if expected > most_bytes:
+            raise BadInput("FILE_TOO_LARGE", f"The video has {expected} bytes; at most {most_bytes} are taken")
+        self._persist(lambda: self._fetch(sign(), to, video, most_bytes), "downloaded")
 
     def put(self, sign: Sign, file: Path) -> None:
         """Store one file under its signed request."""
         self._persist(lambda: self._put(sign(), file), "stored")
 
-    def _fetch(self, signed: SignedRequest, to: Path, expected: int | None, sha256: str, most: int) -> None:
+    def _fetch(self, signed: SignedRequest, to: Path, video: VideoObject, most: int) -> None:
+        expected = video.content_length or None
         response = self._open(signed)
         try:
             if response.status != HTTPStatus.OK:
                 raise _refusal(response.status, "Failed to download video from S3")
-            digest, size = hashlib.sha256(), 0
+            digest, size = Digest(video), 0
             with to.open("wb") as file:
                 for chunk in response.stream(CHUNK_BYTES):
                     size += len(chunk)
@@ -63,7 +99,7 @@ class Transfer:
             response.release_conn()
         if expected is not None and size != expected:
             raise _Passing(f"{size} of {expected} bytes came")
-        if sha256 and digest.hexdigest() != sha256.lower():
+        if not digest.is_right():
             raise BadInput("DOWNLOAD_FAILED", "Failed to download video from S3: its SHA-256 is not the promised one")
 
     def _put(self, signed: SignedRequest, file: Path) -> None:

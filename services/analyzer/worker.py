@@ -77,13 +77,7 @@ def _stages(launch: Launch, started: StartLaunchResponse, settings: WorkerSettin
         # Sentences about a bad file begin with its name, and its user knows it by another than its key's.
         video = Path(folder, "The video")
         with spending("fetch"):
-            transfer.fetch(
-                lambda: launch.sign([]).video,
-                video,
-                started.job.video.content_length,
-                started.job.video.sha256,
-                settings.max_video_bytes,
-            )
+            transfer.fetch(lambda: launch.sign([]).video, video, started.job.video, settings.max_video_bytes)
         analysis = begin(video, started, settings)
         if started.stage != Stage.STAGE_DEEP:
             _stage(Stage.STAGE_QUICK, analysis, launch, pulse, transfer, Path(folder, "quick"))

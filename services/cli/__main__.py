@@ -5,8 +5,9 @@ crease analyze VIDEO      sends a video, follows its analysis, shows the finding
 crease report JOB         shows and fetches the report of an earlier job
 crease jobs               lists the jobs
 crease demo VIDEO         all of it once, in a state folder of its own
+crease admin orphans      lists what only S3 or only the database has; for superusers
 
-Exit codes: 0 done, 2 usage, 65 bad video, 69 services away, 70 anything else.
+Exit codes: 0 done, 1 orphans were found, 2 usage, 65 bad video, 69 services away, 70 anything else.
 """
 
 import argparse
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from crease.jobs.v1.job_pb2 import GetJobRequest, ListJobsRequest
-from services.cli import analyze, client, demo, laptop, reports, show, videos
+from services.cli import analyze, client, demo, inventory, laptop, reports, show, videos
 from services.cli.analyze import Order
+from services.cli.notes import Notes
 from services.cli.trouble import FAILED, Trouble
 
 Arguments = argparse.Namespace
@@ -27,6 +29,7 @@ Run = Callable[[Arguments], int]
 DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")
 CAMERAS = ("side", "front", "behind")
 INTERRUPTED = 130
+ORPHANS_FOUND = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show.trouble(trouble.sentence)
         return trouble.exit_code
     except KeyboardInterrupt:
-        show.trouble("Interrupted. What was queued goes on: see `crease jobs`.")
+        show.trouble("Interrupted. What was queued goes on (`crease jobs`); the same command goes on with an upload.")
         return INTERRUPTED
     except BrokenPipeError:
         # Who reads us has seen enough. What is still buffered must not complain at the very end.
@@ -59,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("job", metavar="JOB")
     report.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (./crease-report-JOB)")
     _add(commands, "jobs", _jobs, "list the newest jobs")
+    admin = commands.add_parser("admin", help="for operators").add_subparsers(required=True, metavar="COMMAND")
+    _add(admin, "orphans", _orphans, "list what only S3 or only the database has")
     demonstration = _add(commands, "demo", _demo, "analyse one video from nothing to the report", with_state=False)
     demonstration.add_argument("video", type=Path, metavar="VIDEO")
     demonstration.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="./demo")
@@ -115,7 +120,8 @@ def _analyze(asked: Arguments) -> int:
     videos.look(asked.video)
     found = client.find(os.environ, asked.state)
     with client.connect(found) as services:
-        job = analyze.analyze(services, asked.video, order, largest_bytes=found.largest_video_bytes)
+        notes = Notes(asked.state.expanduser() / "uploads")
+        job = analyze.analyze(services, asked.video, order, notes=notes, largest_bytes=found.largest_video_bytes)
         show.results(job)
         reports.deliver(services, job, asked.out)
     return 0
@@ -134,6 +140,11 @@ def _jobs(asked: Arguments) -> int:
     with client.connect(client.find(os.environ, asked.state)) as services:
         show.jobs(services.call(services.jobs.ListJobs, ListJobsRequest()).jobs)
     return 0
+
+
+def _orphans(asked: Arguments) -> int:
+    with client.connect(client.as_admin(client.find(os.environ, asked.state))) as services:
+        return ORPHANS_FOUND if inventory.show_orphans(services) else 0
 
 
 def _demo(asked: Arguments) -> int:

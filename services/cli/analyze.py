@@ -1,10 +1,9 @@
 """`crease analyze`: a session, a job, the video sent, every stage followed, the report fetched.
 
-CreateSession ─▶ InitiateUpload ─▶ PUT to S3 ─▶ CompleteUpload ─▶ WatchJob … final ─▶ SignDownload ─▶ GET from S3
+CreateSession ─▶ upload.py: the video into S3 ─▶ WatchJob … final ─▶ SignDownload ─▶ GET from S3
 """
 
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ import grpc
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_DONE, JOB_STATUS_FAILED, Job, WatchJobRequest
 from crease.jobs.v1.session_pb2 import CameraView, CreateSessionRequest, Discipline
-from crease.upload.v1.upload_pb2 import CompleteUploadRequest, InitiateUploadRequest
+from crease.upload.v1.upload_pb2 import CompleteUploadResponse, InitiateUploadRequest
 from services import clients
-from services.cli import client, show, transfer, videos
+from services.cli import client, show, upload, videos
 from services.cli.client import Services
+from services.cli.notes import Note, Notes
 from services.cli.trouble import AWAY, BAD_VIDEO, FAILED, Trouble
 from services.cli.videos import Video
 
@@ -42,40 +42,52 @@ class Order:
     include_frames: bool = False
 
 
-def analyze(services: Services, path: Path, order: Order, *, largest_bytes: int) -> Job:
-    """The finished job. Raises Trouble, with the job's own sentence where the job failed."""
+def analyze(services: Services, path: Path, order: Order, *, notes: Notes, largest_bytes: int) -> Job:
+    """The finished job. Raises Trouble, with the job's own sentence where the job failed.
+
+    Broken off while it sends, the same call again goes on with the same job.
+    """
     with show.bar("Reading") as progress:
         video = videos.read(path, largest_bytes=largest_bytes, progress=progress)
-    job_id = _upload(services, video, order)
-    job = follow(services, job_id)
+    job = follow(services, _upload(services, video, order, notes))
     if job.status != JOB_STATUS_DONE:
         raise ended_badly(job)
     return job
 
 
-def _upload(services: Services, video: Video, order: Order) -> str:
-    session = services.call(services.sessions.CreateSession, _session(video, order))
-    # One id for every try of this upload, or a lost answer would leave a second job behind.
+def _upload(services: Services, video: Video, order: Order, notes: Notes) -> str:
+    meant = (services.whose, order)
+
+    def begin() -> str:
+        return services.call(services.sessions.CreateSession, _session(video, order)).session_id
+
+    note, is_old = notes.take(video.path, *meant, begin=begin)
+    try:
+        reply = _send(services, video, order, note)
+    except Trouble as trouble:
+        if not (is_old and trouble.is_refusal):
+            raise
+        # What was begun then can't be gone on with: it has expired, or somebody has deleted it.
+        notes.drop(video.path, *meant)
+        note, _ = notes.take(video.path, *meant, begin=begin)
+        reply = _send(services, video, order, note)
+    notes.drop(video.path, *meant)
+    show.line(f"{reply.message} (job {reply.job_id}).")
+    return reply.job_id
+
+
+def _send(services: Services, video: Video, order: Order, note: Note) -> CompleteUploadResponse:
     asked = InitiateUploadRequest(
-        session_id=session.session_id,
+        session_id=note.session_id,
         sample_fps=order.sample_fps,
         include_frames=order.include_frames,
         content_type=video.content_type,
         content_length=video.content_length,
         sha256=video.sha256,
-        request_id=str(uuid.uuid4()),
+        request_id=note.request_id,
     )
-    ticket = services.call(services.uploads.InitiateUpload, asked)
     with show.bar("Uploading") as progress:
-        transfer.put(
-            ticket.presigned_url,
-            ticket.required_headers,
-            video.path,
-            lambda done: progress(done, video.content_length),
-        )
-    reply = services.call(services.uploads.CompleteUpload, CompleteUploadRequest(job_id=ticket.job_id))
-    show.line(f"{reply.message} (job {ticket.job_id}).")
-    return ticket.job_id
+        return upload.send(services, video.path, asked, progress, show.line)
 
 
 def _session(video: Video, order: Order) -> CreateSessionRequest:

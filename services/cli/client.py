@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,13 @@ def find(environment: Mapping[str, str], folder: Path) -> Client:
     return Client(named["jobs_endpoint"], named["upload_endpoint"], named["token_file"])
 
 
+def as_admin(found: Client) -> Client:
+    """On a laptop with the superuser's token; to a cluster the user's own must be one."""
+    if not found.state_folder:
+        return found
+    return replace(found, token_file=str(Laptop(Path(found.state_folder)).token_file("admin")))
+
+
 @dataclass(frozen=True)
 class Services:
     """One stub a service; every call goes through `call` or `stream`."""
@@ -49,13 +56,22 @@ class Services:
     token_file: Path
     # Empty where they are a cluster's.
     state_folder: str = ""
+    # Tells these services, for this user, from others.
+    whose: str = ""
 
-    def call(self, method: Callable[..., Reply], request: Any) -> Reply:
+    def call(
+        self,
+        method: Callable[..., Reply],
+        request: Any,
+        *,
+        seconds: float = CALL_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> Reply:
         """One call, made again while the service is away. Raises Trouble."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + patience_seconds
         while True:
             try:
-                return method(request, timeout=CALL_SECONDS, metadata=self._metadata())
+                return method(request, timeout=seconds, metadata=self._metadata())
             except grpc.RpcError as error:
                 if not clients.is_passing(error) or time.monotonic() > deadline:
                     raise meaning(error) from error
@@ -88,6 +104,7 @@ def connect(client: Client) -> Iterator[Services]:
             uploads=upload_pb2_grpc.UploadServiceStub(upload),
             token_file=Path(client.token_file),
             state_folder=client.state_folder,
+            whose=client.state_folder or f"{client.jobs_endpoint} {client.token_file}",
         )
 
 
@@ -100,6 +117,8 @@ def meaning(error: grpc.RpcError) -> Trouble:
             said = f" ({sentence})" if clients.reason(error) else ""
             advice = "Does `crease up` still run or, for a cluster, are its endpoints right?"
             return Trouble(f"The services do not answer{said}. {advice}", AWAY)
+        case grpc.StatusCode.NOT_FOUND | grpc.StatusCode.FAILED_PRECONDITION | grpc.StatusCode.ALREADY_EXISTS:
+            return Trouble(f"{sentence}.", is_refusal=True)
         case grpc.StatusCode.UNAUTHENTICATED:
             return Trouble(f"Your token was not accepted: {sentence}.")
         case grpc.StatusCode.INVALID_ARGUMENT:

@@ -11,6 +11,7 @@ from pathlib import Path
 from services.cli import analyze, client, laptop, reports, show, videos
 from services.cli.analyze import Order
 from services.cli.laptop import Laptop
+from services.cli.notes import Notes
 from services.cli.trouble import FAILED, USAGE, Trouble
 
 STATE = Path("build") / "demo-state"
@@ -30,7 +31,8 @@ def demo(video: Path, out: Path, state: Path) -> int:
         show.line(f"$ crease analyze {video}", "bold")
         found = laptop.find(here)
         with client.connect(found) as services:
-            job = analyze.analyze(services, video, Order(), largest_bytes=found.largest_video_bytes)
+            notes = Notes(state / "uploads")
+            job = analyze.analyze(services, video, Order(), notes=notes, largest_bytes=found.largest_video_bytes)
             show.results(job)
             show.report(reports.fetch(services, job, out))
     finally:

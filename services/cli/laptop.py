@@ -4,7 +4,8 @@ STATE/
 ├── lock           held while `crease up` runs on this folder; says its process id
 ├── client.json    where the services answer; there while they do
 ├── issuer/        the laptop's own key pair
-├── tokens/        coach, upload, controller
+├── tokens/        coach, admin, upload, controller
+├── uploads/       notes on uploads that are not complete
 ├── postgres/  s3/  controller/
 └── logs/          one file a program
 """
@@ -129,6 +130,7 @@ def mint_tokens(laptop: Laptop) -> None:
     issuer.create(laptop.issuer)
     (laptop.folder / "tokens").mkdir(exist_ok=True, mode=0o700)
     _write(laptop.token_file("coach"), issuer.person(laptop.issuer, COACH))
+    _write(laptop.token_file("admin"), issuer.person(laptop.issuer, "admin@laptop", role="superuser"))
     for program in ("upload", "controller"):
         _write(laptop.token_file(program), issuer.program(laptop.issuer, program))
 

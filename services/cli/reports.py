@@ -7,8 +7,9 @@ from pathlib import Path
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_FAILED, Job
 from crease.upload.v1.upload_pb2 import SignDownloadRequest
-from services.cli import analyze, show, transfer
+from services.cli import analyze, show
 from services.cli.client import Services
+from services.cli.transfer import Line
 from services.cli.trouble import USAGE, Trouble
 
 REPORT = "report.html"
@@ -40,7 +41,8 @@ def fetch(services: Services, job: Job, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Trouble(f"{folder} cannot be used: {error.strerror}.", USAGE) from None
+    line = Line()
     for name in filter(there.__contains__, WANTED):
         signed = services.call(services.uploads.SignDownload, SignDownloadRequest(job_id=job.job_id, name=name)).get
-        transfer.fetch(signed.method, signed.url, signed.headers, folder / name)
+        line.fetch(signed.method, signed.url, signed.headers, folder / name)
     return folder / REPORT

@@ -15,7 +15,15 @@ from typing import Any
 from google.protobuf import json_format
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -89,7 +97,8 @@ def ready(folder: Path) -> None:
 @contextlib.contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar of bytes, which disappears when it is full; nothing in a pipe. The block calls it with done and all."""
-    columns = (TextColumn(f"{what:<10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    left = TimeRemainingColumn(compact=True)
+    columns = (TextColumn(f"{what:<10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), left)
     with Progress(*columns, console=OUT, transient=True, disable=not OUT.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, all: progress.update(task, completed=done, total=all)

@@ -10,7 +10,9 @@ FAILED = 70
 class Trouble(Exception):
     """`sentence` says what is wrong and, where the user can do something about it, what."""
 
-    def __init__(self, sentence: str, exit_code: int = FAILED) -> None:
+    def __init__(self, sentence: str, exit_code: int = FAILED, *, is_refusal: bool = False) -> None:
+        """`is_refusal`: a service answered that what was asked for cannot be, now or later."""
         super().__init__(sentence)
         self.sentence = sentence
         self.exit_code = exit_code
+        self.is_refusal = is_refusal

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from services import containers
 from services.cli.trouble import BAD_VIDEO, USAGE, Trouble
 
 CONTENT_TYPES = {
@@ -19,6 +20,8 @@ CONTENT_TYPES = {
     ".mpeg": "video/mpeg",
 }
 CHUNK_BYTES = 2**20
+# From here the services want a video in parts.
+IN_PARTS_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,18 @@ class Video:
     content_type: str
     # Bytes.
     content_length: int
+    # Empty for a video in parts.
     sha256: str
 
 
 def read(path: Path, *, largest_bytes: int = 0, progress: Callable[[int, int], None] = lambda done, all: None) -> Video:
-    """Looks at a file and reads it for its SHA-256; `progress` hears bytes read and bytes in all. Raises Trouble."""
+    """Looks at a file and reads it for its SHA-256, unless it is so long that it comes in parts, which have one each.
+
+    `progress` hears bytes read and bytes in all. Raises Trouble.
+    """
     content_type, length = look(path, largest_bytes=largest_bytes)
+    if length >= IN_PARTS_BYTES:
+        return Video(path, content_type, length, "")
     digest, done = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
@@ -66,4 +75,15 @@ def look(path: Path, *, largest_bytes: int = 0) -> tuple[str, int]:
             f"{largest_bytes / 1e9:.0f} GB: run `crease up --s3-endpoint URL` with another one.",
             BAD_VIDEO,
         )
+    head = _head(path)
+    if not containers.is_video(head):
+        raise Trouble(f"{path.name} is no video: it is {containers.describe(head)}.", BAD_VIDEO)
     return content_type, length
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(containers.HEAD_BYTES)
+    except OSError as error:
+        raise Trouble(f"{path} cannot be read: {error.strerror}.", USAGE) from None

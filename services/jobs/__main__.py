@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
+from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc, sweep_pb2, sweep_pb2_grpc
 from services import logs
 from services.auth import Verifier
 from services.jobs import rights, sweep
@@ -23,13 +23,14 @@ from services.jobs.job_service import JobService
 from services.jobs.launch_service import LaunchService
 from services.jobs.session_service import SessionService
 from services.jobs.settings import DatabaseSettings, JobsSettings
+from services.jobs.sweep_service import SweepService
 from services.jobs.watching import Watchers
 from services.rights import Rights
 from services.serving import Edge, serve
 
 SERVICES = [
     service
-    for file in (session_pb2, job_pb2, launch_pb2, event_pb2)
+    for file in (session_pb2, job_pb2, sweep_pb2, launch_pb2, event_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
 
@@ -57,8 +58,9 @@ async def run(settings: JobsSettings) -> None:
         session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, bell), server)
         people = JobService(database, bell, watchers, settings.limits, deep_enabled=settings.deep_enabled)
         job_pb2_grpc.add_JobServiceServicer_to_server(people, server)
-        intake = IntakeService(database, verifier, bell, deep_enabled=settings.deep_enabled)
+        intake = IntakeService(database, verifier, bell, settings.quotas, deep_enabled=settings.deep_enabled)
         job_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
+        sweep_pb2_grpc.add_SweepServiceServicer_to_server(SweepService(database, verifier), server)
         launch_pb2_grpc.add_LaunchServiceServicer_to_server(LaunchService(database, settings, bell), server)
         event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, bell), server)
 

@@ -8,7 +8,7 @@ from psycopg.types.json import Jsonb
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
 from services.auth import Person, Verifier
-from services.jobs import jobs, launches, messages, orders, rights, sessions, states
+from services.jobs import cancelling, jobs, launches, messages, orders, quotas, rights, sessions, states
 from services.jobs.bell import Bell
 from services.jobs.database import Connection, Database, Row
 from services.serving import Context, call
@@ -18,20 +18,24 @@ _OPEN = (states.AWAITING_UPLOAD, states.FAILED)
 
 
 class IntakeService(job_pb2_grpc.IntakeServiceServicer):
-    def __init__(self, database: Database, verifier: Verifier, bell: Bell, *, deep_enabled: bool) -> None:
+    def __init__(
+        self, database: Database, verifier: Verifier, bell: Bell, allowed: quotas.Quotas, *, deep_enabled: bool
+    ) -> None:
         self._database = database
         self._verifier = verifier
         self._bell = bell
+        self._quotas = allowed
         self._deep_enabled = deep_enabled
 
     async def CreateJob(self, request: job_pb2.CreateJobRequest, context: Context) -> job_pb2.Job:
-        person = await self._person()
+        person = await person_behind(self._verifier)
         rights.check_uploader(person)
         values = _values(request, person) | {"deep_enabled": self._deep_enabled}
         async with self._database.transaction() as connection:
             session = await sessions.hold_for(connection, request.session_id, person)
             values |= {"id": uuid4(), "s3_key": jobs.video_key(session, uuid4())}
-            job = await jobs.create(connection, session, values)
+            job = await jobs.create(connection, session, values, last=not self._quotas.any)
+            await quotas.check(connection, job, self._quotas)
         self._bell.ring(job["id"])
         return messages.job(job)
 
@@ -44,6 +48,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
                 raise _wrong_state(job)
             moved = job["status"] in _OPEN
             if moved:
+                jobs.check_open(job)
                 job = await jobs.move(connection, job, states.QUEUED, last=True, **_pinned(job, request))
         if moved:
             self._bell.ring(job["id"])
@@ -59,6 +64,25 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         self._bell.ring(job["id"])
         return messages.job(job)
 
+    async def RecordMultipart(self, request: job_pb2.RecordMultipartRequest, context: Context) -> job_pb2.Job:
+        async with self._database.transaction() as connection:
+            job = await self._owned(connection, request.job_id)
+            jobs.check_open(job)
+            if job["etag"]:
+                raise _wrong_state(job)
+            if job["upload_id"] == request.instead_of:
+                job = await jobs.write(connection, job, upload_id=request.upload_id)
+        return messages.job(job)
+
+    async def AbandonUpload(self, request: job_pb2.AbandonUploadRequest, context: Context) -> job_pb2.Job:
+        async with self._database.transaction() as connection:
+            job = await self._owned(connection, request.job_id)
+            if job["etag"] or job["status"] not in (*_OPEN, states.CANCELLED):
+                raise errors.Refused(f"Cannot abort upload for job in status: {job['status']}", reason="WRONG_STATE")
+            job = await cancelling.cancel(connection, job)
+        self._bell.ring(job["id"])
+        return messages.job(job)
+
     async def AuthorizeLaunch(
         self, request: job_pb2.AuthorizeLaunchRequest, context: Context
     ) -> job_pb2.AuthorizeLaunchResponse:
@@ -67,16 +91,17 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         prefix = jobs.artifact_prefix(job, launch["launch_no"])
         return job_pb2.AuthorizeLaunchResponse(video=messages.video(job), artifact_prefix=prefix)
 
-    async def _person(self) -> Person:
-        """The person for whom `upload` calls: it shows their own token, so that it can't invent one."""
-        behind = await self._verifier.verify(call.get().metadata.get("crease-user", ""))
-        if not isinstance(behind, Person):
-            raise errors.Denied("crease-user must be a person's token", reason="CALLER_NOT_ALLOWED")
-        return behind
-
     async def _owned(self, connection: Connection, job_id: str) -> Row:
         """The job, locked, of the person behind the call."""
-        return await jobs.hold_for(connection, job_id, await self._person())
+        return await jobs.hold_for(connection, job_id, await person_behind(self._verifier))
+
+
+async def person_behind(verifier: Verifier) -> Person:
+    """The person for whom `upload` calls: it shows their own token, so that it can't invent one."""
+    behind = await verifier.verify(call.get().metadata.get("crease-user", ""))
+    if not isinstance(behind, Person):
+        raise errors.Denied("crease-user must be a person's token", reason="CALLER_NOT_ALLOWED")
+    return behind
 
 
 def _wrong_state(job: Row) -> errors.Refused:
@@ -96,6 +121,7 @@ def _values(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any]
         "content_type": request.content_type,
         "content_length": request.content_length,
         "sha256": request.sha256,
+        "part_bytes": request.part_bytes,
         "created_by": person.subject,
         "request_id": orders.request_id(request.request_id),
     }
@@ -107,6 +133,9 @@ def _pinned(job: Row, request: job_pb2.ConfirmUploadRequest) -> dict[str, Any]:
         "etag": request.etag,
         "version_id": request.version_id,
         "content_length": request.content_length,
+        "parts_sha256": request.parts_sha256,
+        "upload_id": "",
+        "sweep_at": None,
         **jobs.afresh(job),
     }
     if request.etag != job["etag"]:

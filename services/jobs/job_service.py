@@ -4,10 +4,24 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+from google.protobuf import empty_pb2
+
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
 from services.auth import Person
-from services.jobs import cancelling, comparison, jobs, launches, messages, orders, rights, sessions, states, turns
+from services.jobs import (
+    cancelling,
+    comparison,
+    jobs,
+    launches,
+    messages,
+    orders,
+    rights,
+    rubbish,
+    sessions,
+    states,
+    turns,
+)
 from services.jobs.bell import Bell
 from services.jobs.database import Connection, Database, Row, parse_id
 from services.jobs.explain import Room, explain
@@ -84,6 +98,13 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             job = await jobs.create_again(connection, session, source, asked)
         self._bell.ring(job["id"])
         return messages.job(job)
+
+    async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> empty_pb2.Empty:
+        async with self._database.transaction() as connection:
+            job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
+            await rubbish.delete(connection, job)
+        self._bell.ring(job["id"])
+        return empty_pb2.Empty()
 
     async def CompareJobs(self, request: job_pb2.CompareJobsRequest, context: Context) -> job_pb2.CompareJobsResponse:
         _check_compared(request.job_ids)

@@ -43,7 +43,7 @@ async def hold_for(connection: Connection, job_id: str, person: Person) -> Row:
 _GET_OWNED = """
     SELECT job.*, session.owner_type, session.owner_id FROM video_analysis_jobs AS job
     JOIN video_sessions AS session ON session.id = job.session_id
-    WHERE job.id = %(id)s AND session.deleted_at IS NULL
+    WHERE job.id = %(id)s AND session.deleted_at IS NULL AND job.deleted_at IS NULL
 """
 # In this order: whoever deletes a session holds it before its jobs.
 _HOLD_OWNED = f"{_GET_OWNED} FOR KEY SHARE OF session FOR UPDATE OF job"
@@ -114,36 +114,51 @@ def check_verified(job: Row) -> None:
         raise errors.Refused(message, reason="UPLOAD_NOT_VERIFIED")
 
 
+def check_open(job: Row) -> None:
+    """Raises Refused for a job that waits for no video."""
+    if job["status"] not in (states.AWAITING_UPLOAD, states.FAILED):
+        raise errors.Refused(f"Cannot complete upload for job in status: {job['status']}", reason="WRONG_STATE")
+    if job["cleared_at"] is not None:
+        message = "The upload was given up and what came of it was cleared away: initiate another"
+        raise errors.Refused(message, reason="UPLOAD_CLEARED")
+
+
 _UPLOAD = ("sample_fps", "include_frames", "accelerator", "athlete_box", "content_type", "content_length", "sha256")
 _REANALYSIS = ("sample_fps", "include_frames", "accelerator")
 
 
-async def create(connection: Connection, session: Row, values: dict[str, Any]) -> Row:
+async def create(connection: Connection, session: Row, values: dict[str, Any], *, last: bool = True) -> Row:
     """Adds a job that awaits its upload, or finds the one that the same person made with the same request_id.
 
-    Raises Exists where that one has other content.
+    last: the transaction is committed with it. Raises Exists where that one has other content, Refused where it
+    is gone.
     """
-    return await _create(connection, session, states.AWAITING_UPLOAD, values | {"source_job_id": None}, _UPLOAD)
+    values = values | {"source_job_id": None}
+    return await _create(connection, session, states.AWAITING_UPLOAD, values, _UPLOAD, last=last)
 
 
 async def create_again(connection: Connection, session: Row, source: Row, values: dict[str, Any]) -> Row:
     """Adds a queued job on the pinned video of another, or finds the one made with the same request_id, as `create`."""
     pinned = ("s3_bucket", "s3_key", "content_type", "content_length", "etag", "version_id", "sha256")
-    copied = {name: source[name] for name in (*pinned, "athlete_box", *_REANALYSIS)} | {"source_job_id": source["id"]}
+    names = (*pinned, "part_bytes", "parts_sha256", "athlete_box", *_REANALYSIS)
+    copied = {name: source[name] for name in names} | {"source_job_id": source["id"]}
     return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS)
 
 
 async def _create(
-    connection: Connection, session: Row, status: str, values: dict[str, Any], same: tuple[str, ...]
+    connection: Connection, session: Row, status: str, values: dict[str, Any], same: tuple[str, ...], last: bool = True
 ) -> Row:
     values |= {"session_id": session["id"], "status": status, "stage": states.STAGES[status]}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
-    row = await connection.row(_INSERT.format(*columns), last=True, **values)
+    row = await connection.row(_INSERT.format(*columns), last=last, **values)
     if row is not None:
         return row
     [row] = await connection.rows(_SAME_REQUEST, **values)
     if row["session_id"] != session["id"] or any(row[name] != values[name] for name in ("source_job_id", *same)):
         raise errors.Exists("request_id was used for another job", reason="REQUEST_ID_REUSED")
+    if row["deleted_at"] is not None or row["cleared_at"] is not None:
+        message = "The job of this request_id was given up or deleted: use another request_id"
+        raise errors.Refused(message, reason="UPLOAD_CLEARED")
     return row
 
 
@@ -175,7 +190,7 @@ async def list_for(
     Raises Invalid for a page size or a token that is none of this filter.
     """
     columns = [column for column in jobs.c if column.name != "results"]
-    statement = sa.select(*columns).join(sessions).where(rights.sees(person))
+    statement = sa.select(*columns).join(sessions).where(rights.sees(person), jobs.c.deleted_at.is_(None))
     if session_id:
         statement = statement.where(jobs.c.session_id == parse_id(session_id))
     if status:

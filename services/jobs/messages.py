@@ -60,7 +60,8 @@ def session(row: Row, status: str) -> session_pb2.Session:
 
 def video(row: Row) -> job_pb2.VideoObject:
     names = ("s3_bucket", "s3_key", "content_type", "content_length", "etag", "version_id", "sha256")
-    return job_pb2.VideoObject(**{name: row[name] for name in names})
+    in_parts = ("part_bytes", "upload_id", "parts_sha256")
+    return job_pb2.VideoObject(**{name: row[name] for name in (*names, *in_parts)})
 
 
 def job(row: Row) -> job_pb2.Job:

@@ -30,11 +30,17 @@ TABLE: Table = {
     "/crease.jobs.v1.JobService/ExplainJob": frozenset({"person"}),
     "/crease.jobs.v1.JobService/RetryJob": frozenset({"person"}),
     "/crease.jobs.v1.JobService/ReanalyzeJob": frozenset({"person"}),
+    "/crease.jobs.v1.JobService/DeleteJob": frozenset({"person"}),
     "/crease.jobs.v1.JobService/CompareJobs": frozenset({"person"}),
     "/crease.jobs.v1.IntakeService/CreateJob": frozenset({"upload"}),
     "/crease.jobs.v1.IntakeService/ConfirmUpload": frozenset({"upload"}),
     "/crease.jobs.v1.IntakeService/FailUpload": frozenset({"upload"}),
+    "/crease.jobs.v1.IntakeService/RecordMultipart": frozenset({"upload"}),
+    "/crease.jobs.v1.IntakeService/AbandonUpload": frozenset({"upload"}),
     "/crease.jobs.v1.IntakeService/AuthorizeLaunch": frozenset({"upload"}),
+    "/crease.jobs.v1.SweepService/TakeRubbish": frozenset({"upload"}),
+    "/crease.jobs.v1.SweepService/SettleRubbish": frozenset({"upload"}),
+    "/crease.jobs.v1.SweepService/ListVideos": frozenset({"upload"}),
     "/crease.analysis.v1.LaunchService/OpenLaunches": frozenset({"controller"}),
     "/crease.analysis.v1.LaunchService/ListLaunches": frozenset({"controller"}),
     "/crease.analysis.v1.LaunchService/ConfirmLaunch": frozenset({"controller"}),
@@ -79,3 +85,9 @@ def check_uploader(person: Person) -> None:
         raise errors.Denied("Only Coach Pro Plus users can upload videos", reason="ROLE_NOT_ALLOWED")
     if UPLOAD_FEATURE not in person.features:
         raise errors.Denied(f"Insufficient feature access: {UPLOAD_FEATURE}", reason="FEATURE_NOT_ENABLED")
+
+
+def check_superuser(person: Person) -> None:
+    """Raises Denied for everybody else."""
+    if person.role != "superuser":
+        raise errors.Denied("Only superusers may ask this", reason="ROLE_NOT_ALLOWED")

@@ -63,6 +63,10 @@ jobs = sa.Table(
     sa.Column("etag", sa.Text),
     sa.Column("version_id", sa.Text),
     sa.Column("sha256", sa.Text),
+    # Of a video in parts: the length of each but the last, S3's name of the upload, the SHA-256 over their SHA-256s.
+    sa.Column("part_bytes", sa.BigInteger),
+    sa.Column("upload_id", sa.Text),
+    sa.Column("parts_sha256", sa.Text),
     sa.Column("sqs_message_id", sa.Text),
     sa.Column("created_by", sa.Text),
     sa.Column("request_id", _uuid),
@@ -82,6 +86,12 @@ jobs = sa.Table(
     sa.Column("launched", sa.Boolean),
     # With an open launch: it is being cancelled.
     sa.Column("cancel_requested_at", _time),
+    # A deleted job is kept, and reads as if it were not there.
+    sa.Column("deleted_at", _time),
+    # When to look what S3 still holds of a job that needs it no more; set by a trigger.
+    sa.Column("sweep_at", _time),
+    # Since then nothing is accepted as its video.
+    sa.Column("cleared_at", _time),
     # Counted up by the database at each update: what watchers compare.
     sa.Column("version", sa.BigInteger),
     sa.Column("created_at", _time),

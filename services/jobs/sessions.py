@@ -48,7 +48,8 @@ _GET = f"SELECT * FROM video_sessions WHERE {_LIVING}"
 # The status of the job that decides what its session shows: the newest live one, else the newest done, else the newest
 # failed.
 _DECIDING = f"""(
-    SELECT status FROM video_analysis_jobs WHERE session_id = video_sessions.id AND status IN ({_listed(_SHOWS)})
+    SELECT status FROM video_analysis_jobs
+    WHERE session_id = video_sessions.id AND video_analysis_jobs.deleted_at IS NULL AND status IN ({_listed(_SHOWS)})
     ORDER BY CASE WHEN status IN ({_listed(states.LAUNCHED)}) THEN 0 WHEN status = '{states.DONE}' THEN 1 ELSE 2 END,
         created_at DESC LIMIT 1) AS deciding"""
 _SHOWN = f"SELECT *, {_DECIDING} FROM video_sessions WHERE {_LIVING}"
@@ -122,9 +123,13 @@ async def delete(connection: Connection, session: Row) -> None:
     for row in rows:
         if row["status"] == states.AWAITING_UPLOAD:
             await job_rows.move(connection, row, states.CANCELLED)
+    await connection.run(_DELETE_JOBS, id=session["id"])
     await connection.run("UPDATE video_sessions SET deleted_at = clock_timestamp() WHERE id = %(id)s", id=session["id"])
 
 
+_DELETE_JOBS = """
+    UPDATE video_analysis_jobs SET deleted_at = clock_timestamp() WHERE session_id = %(id)s AND deleted_at IS NULL
+"""
 _LOCK_JOBS = "SELECT * FROM video_analysis_jobs WHERE session_id = %(id)s ORDER BY id FOR UPDATE"
 
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
 
+from services.jobs.quotas import Quotas
 from services.jobs.turns import Limits
 from services.settings import ServerSettings, Settings
 
@@ -42,6 +43,9 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     # How many launches may be open at once, of all owners together and of one; 0: any number.
     max_open_launches: NonNegativeInt = 0
     max_open_launches_per_owner: NonNegativeInt = 0
+    # What one owner may have: bytes of videos, and jobs that are neither done, failed nor cancelled; 0: any number.
+    owner_bytes: NonNegativeInt = 0
+    owner_jobs_in_flight: NonNegativeInt = 0
     # Uploads never completed fail after this long.
     upload_ttl_seconds: PositiveFloat = 86400.0
     # How often expired uploads and lost leases are looked for.
@@ -52,6 +56,11 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     write_seconds: PositiveFloat = 30.0
     # How often watchers look for what other replicas changed: so that they hear of it within 250 ms.
     poll_seconds: PositiveFloat = 0.2
+
+    @property
+    def quotas(self) -> Quotas:
+        """What one owner may have."""
+        return Quotas(self.owner_bytes, self.owner_jobs_in_flight)
 
     @property
     def limits(self) -> Limits:

@@ -1,40 +1,64 @@
-"""`python -m services.upload` serves."""
+"""`python -m services.upload` serves, and sweeps away what S3 need not hold any more."""
 
 import asyncio
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2
 
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import logs
 from services.auth import Verifier
 from services.clients import open_aio_channel
+from services.logs import Logger
 from services.rights import Rights
 from services.serving import Edge, serve
-from services.upload import rights
+from services.upload import rights, sweep
 from services.upload.jobs import Jobs, translate
 from services.upload.service import UploadService
 from services.upload.settings import UploadSettings
 from services.upload.storage import Storage
 
 SERVICE = upload_pb2.DESCRIPTOR.services_by_name["UploadService"]
+# The name by which grpc.health.v1 tells of S3. The server itself serves on without it: signing needs no S3.
+S3_HEALTH = "s3"
 
 
 async def run(settings: UploadSettings) -> None:
     """Serves until told to stop."""
     log = logs.configure("upload", settings.log_level)
     edge = Edge(Verifier(settings.issuers, settings.audience), Rights(rights.TABLE, [SERVICE]), translate, log)
-    storage = Storage(settings)
+    storage, checks = Storage(settings), health.aio.HealthServicer()
     async with open_aio_channel(settings.jobs_endpoint) as channel:
         jobs = Jobs(channel, settings.token_file, settings.jobs_timeout_seconds)
         service = UploadService(jobs, storage, settings, log)
+
+        def add(server: grpc.aio.Server) -> None:
+            upload_pb2_grpc.add_UploadServiceServicer_to_server(service, server)
+
         try:
-            await serve(
-                settings,
-                edge,
-                lambda server: upload_pb2_grpc.add_UploadServiceServicer_to_server(service, server),
-                (SERVICE.full_name,),
-                log,
-            )
+            async with asyncio.TaskGroup() as group:
+                beside = [
+                    group.create_task(sweep.run(jobs, storage, settings, log)),
+                    group.create_task(watch_s3(storage, checks, settings.s3_check_seconds, log)),
+                ]
+                await serve(settings, edge, add, (SERVICE.full_name,), log, checks=checks)
+                for task in beside:
+                    task.cancel()
         finally:
             storage.close()
+
+
+async def watch_s3(storage: Storage, checks: health.aio.HealthServicer, every_seconds: float, log: Logger) -> None:
+    """Lets health say whether S3 answers."""
+    was = None
+    while True:
+        is_there = await storage.is_there()
+        if is_there != was:
+            status = health_pb2.HealthCheckResponse
+            await checks.set(S3_HEALTH, status.SERVING if is_there else status.NOT_SERVING)
+            log.info("s3", answers=is_there)
+            was = is_there
+        await asyncio.sleep(every_seconds)
 
 
 def main() -> None:

@@ -1,11 +1,14 @@
 """What `upload` asks of `jobs`. It has no rights over jobs of its own: the person's token goes along and decides.
 
 GetJob                                 authorization: the person's
-CreateJob, ConfirmUpload, FailUpload   authorization: upload's, crease-user: the person's
+CreateJob, ConfirmUpload, FailUpload,  authorization: upload's, crease-user: the person's
+RecordMultipart, AbandonUpload, ListVideos
 AuthorizeLaunch                        authorization: upload's; the lease is in the request and decides
+TakeRubbish, SettleRubbish             authorization: upload's; nobody stands behind them
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,12 @@ import grpc.aio
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from crease.jobs.v1 import job_pb2, job_pb2_grpc
+from crease.jobs.v1 import job_pb2, job_pb2_grpc, sweep_pb2, sweep_pb2_grpc
 from services import clients, errors
 from services.auth import bearer
 from services.serving import call
+
+PAGE = 200
 
 # A refusal by `jobs` is told to the client as it is.
 RELAYED: dict[grpc.StatusCode, Callable[..., errors.Fault]] = {
@@ -35,6 +40,7 @@ class Jobs:
     def __init__(self, channel: grpc.aio.Channel, token_file: Path, timeout_seconds: float) -> None:
         self._jobs = job_pb2_grpc.JobServiceStub(channel)
         self._intake = job_pb2_grpc.IntakeServiceStub(channel)
+        self._sweep = sweep_pb2_grpc.SweepServiceStub(channel)
         self._token_file = token_file
         self._timeout = timeout_seconds
 
@@ -50,6 +56,36 @@ class Jobs:
 
     async def fail(self, request: job_pb2.FailUploadRequest) -> job_pb2.Job:
         return await self._intake.FailUpload(request, metadata=self._for_person(), timeout=self._timeout)
+
+    async def record_multipart(self, job_id: str, upload_id: str, *, instead_of: str) -> job_pb2.Job:
+        request = job_pb2.RecordMultipartRequest(job_id=job_id, upload_id=upload_id, instead_of=instead_of)
+        return await self._intake.RecordMultipart(request, metadata=self._for_person(), timeout=self._timeout)
+
+    async def abandon(self, job_id: str) -> job_pb2.Job:
+        request = job_pb2.AbandonUploadRequest(job_id=job_id)
+        return await self._intake.AbandonUpload(request, metadata=self._for_person(), timeout=self._timeout)
+
+    async def kept(self, bucket: str) -> AsyncIterator[sweep_pb2.KeptVideo]:
+        """All of which S3 may hold something, in the order of the keys' bytes."""
+        asked = sweep_pb2.ListVideosRequest(s3_bucket=bucket, page_size=PAGE)
+        while True:
+            page = await self._sweep.ListVideos(asked, metadata=self._for_person(), timeout=self._timeout)
+            for video in page.videos:
+                yield video
+            if not page.videos:
+                return
+            asked.after_key, asked.after_job_id = page.videos[-1].s3_key, page.videos[-1].job_id
+
+    async def take_rubbish(self, limit: int) -> list[sweep_pb2.Rubbish]:
+        metadata = (bearer(self._token_file),)
+        request = sweep_pb2.TakeRubbishRequest(limit=limit)
+        return list((await self._sweep.TakeRubbish(request, metadata=metadata, timeout=self._timeout)).rubbish)
+
+    async def settle_rubbish(self, job_id: str, again_in: timedelta | None) -> None:
+        request = sweep_pb2.SettleRubbishRequest(job_id=job_id)
+        if again_in is not None:
+            request.again_in.FromTimedelta(again_in)
+        await self._sweep.SettleRubbish(request, metadata=(bearer(self._token_file),), timeout=self._timeout)
 
     async def authorize(self, request: job_pb2.AuthorizeLaunchRequest) -> job_pb2.AuthorizeLaunchResponse:
         metadata = (bearer(self._token_file),)

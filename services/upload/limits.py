@@ -20,6 +20,9 @@ VIDEO_TYPES = (
 MAX_SAMPLE_FPS = 30
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
+# One page of SignParts.
+MAX_PARTS = 100
+
 # One launch's artifacts in one call, and the largest of them: an overlay of the longest video stays far below.
 MAX_ARTIFACTS = 32
 MAX_ARTIFACT_BYTES = 5_000_000_000
@@ -45,6 +48,25 @@ def check_upload(request: upload_pb2.InitiateUploadRequest, max_content_length: 
         raise Invalid("accelerator", "must be AUTO, GPU or CPU")
     if request.HasField("athlete_box") and not _is_in_picture(request.athlete_box):
         raise Invalid("athlete_box", "must lie in the picture: fractions from 0 to 1, width and height above 0")
+
+
+def check_parts(asked: Sequence[upload_pb2.Part], count: int) -> None:
+    """`count`: how many parts the video has. Raises Invalid."""
+    if not 1 <= len(asked) <= MAX_PARTS:
+        raise Invalid("parts", f"must be 1 to {MAX_PARTS}")
+    for index, part in enumerate(asked):
+        if not 1 <= part.part_number <= count:
+            raise Invalid(f"parts[{index}].part_number", f"must be 1 to {count}")
+        if not SHA256.fullmatch(part.sha256):
+            raise Invalid(f"parts[{index}].sha256", "must be 64 hex digits")
+
+
+def check_claims(claimed: Sequence[upload_pb2.Part], count: int) -> None:
+    """The parts that a client says it has sent: none, or some of `count`. Raises Invalid."""
+    if len(claimed) > count:
+        raise Invalid("parts", f"must be at most {count}")
+    for first in range(0, len(claimed), MAX_PARTS):
+        check_parts(claimed[first : first + MAX_PARTS], count)
 
 
 def check_artifacts(artifacts: Sequence[job_pb2.Artifact]) -> None:

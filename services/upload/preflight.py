@@ -1,15 +1,17 @@
-"""Whether the object in S3 is the promised video: a pure judgement of what a HEAD said.
+"""Whether the object in S3 is the promised video: a pure judgement of what S3 said of it and of its first bytes.
 
 A definite fault is the object's: asking again changes nothing, so the job fails. A passing fault is S3's or ours:
 nothing is known of the object, so nothing changes and the client calls again.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from crease.jobs.v1.job_pb2 import VideoObject
+from services import containers
 
-# What clients and servers say that don't know better; the analyzer will find out.
+# What clients and servers say that don't know better; the first bytes tell.
 GENERIC_TYPES = ("", "application/octet-stream", "binary/octet-stream")
 
 
@@ -27,6 +29,13 @@ class Seen:
     version_id: str = ""
     # Lower-case hex; empty where S3 has none on record.
     sha256: str = ""
+    # The same over the SHA-256s of the parts that it came in.
+    parts_sha256: str = ""
+    # The first bytes; None before they were read.
+    head: bytes | None = None
+
+    def with_head(self, head: bytes) -> Self:
+        return replace(self, head=head)
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,20 @@ TABLE: tuple[tuple[str, bool, Rule, str], ...] = (
         lambda seen, promised, most: bool(seen.sha256 and promised.sha256) and seen.sha256 != promised.sha256.lower(),
         "the video's SHA-256 is {seen.sha256}, {promised.sha256} was promised",
     ),
+    (
+        "VIDEO_CHECKSUM_DIFFERS",
+        True,
+        lambda seen, promised, most: (
+            bool(seen.parts_sha256 and promised.parts_sha256) and seen.parts_sha256 != promised.parts_sha256
+        ),
+        "the parts' SHA-256s are not those of the parts that were sent",
+    ),
+    (
+        "NOT_A_VIDEO",
+        True,
+        lambda seen, promised, most: seen.head is not None and not containers.is_video(seen.head),
+        "the file is no video but {inside}",
+    ),
 )
 
 
@@ -79,7 +102,8 @@ def judge(seen: Seen, promised: VideoObject, most: int) -> Finding | None:
     """What is wrong, or None for the promised video. `most`: bytes."""
     for code, is_definite, holds, sentence in TABLE:
         if holds(seen, promised, most):
-            detail = sentence.format(seen=seen, promised=promised, most=most)
+            inside = containers.describe(seen.head or b"")
+            detail = sentence.format(seen=seen, promised=promised, most=most, inside=inside)
             return Finding(code, is_definite, f"Upload verification failed: {detail}")
     return None
 

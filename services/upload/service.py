@@ -1,40 +1,31 @@
 """UploadService: a video's way into S3 and an analysis's way out of it, by signed URLs.
 
-InitiateUpload ─▶ jobs: CreateJob ─▶ sign PUT
-CompleteUpload ─▶ jobs: GetJob ─▶ HEAD ─▶ judge ─┬─▶ jobs: ConfirmUpload                      queued
-                                                 ├─ definite ─▶ jobs: FailUpload, delete      failed
-                                                 └─ passing ─▶ UNAVAILABLE                    as it was
+InitiateUpload ─▶ jobs: CreateJob ─▶ sign PUT, or a plan of parts for SignParts
+CompleteUpload ─▶ jobs: GetJob ─▶ completion.py
+AbortUpload    ─▶ jobs: AbandonUpload ─▶ delete what came
+SignLaunch     ─▶ jobs: AuthorizeLaunch ─▶ sign the pinned GET, and PUTs under the launch's prefix
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 
-import grpc
-import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 from structlog.contextvars import bind_contextvars
 
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import errors
-from services.auth import Lease
+from services.auth import Lease, Person
 from services.logs import Logger
 from services.rights import caller_as
 from services.serving import Context
-from services.upload import limits, preflight
+from services.upload import inventory, limits, parts
+from services.upload.completion import OPEN, Completion, word
 from services.upload.jobs import Jobs
+from services.upload.multipart import Multipart
 from services.upload.settings import UploadSettings
 from services.upload.storage import Storage
 
-# Only from these can an upload be completed; what comes later has it already.
-OPEN = (job_pb2.JOB_STATUS_AWAITING_UPLOAD, job_pb2.JOB_STATUS_FAILED)
-COMPLETED = (
-    job_pb2.JOB_STATUS_QUEUED,
-    job_pb2.JOB_STATUS_QUICK_RUNNING,
-    job_pb2.JOB_STATUS_QUICK_DONE,
-    job_pb2.JOB_STATUS_DEEP_RUNNING,
-    job_pb2.JOB_STATUS_DONE,
-)
 FOLDERS = {job_pb2.STAGE_QUICK: "quick", job_pb2.STAGE_DEEP: "deep"}
 
 
@@ -44,14 +35,28 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         self._storage = storage
         self._settings = settings
         self._log = log
+        self._multipart = Multipart(jobs, storage, log)
+        self._completion = Completion(jobs, storage, self._multipart, settings.max_content_length, log)
 
     async def InitiateUpload(
         self, request: upload_pb2.InitiateUploadRequest, context: Context
     ) -> upload_pb2.InitiateUploadResponse:
         limits.check_upload(request, self._settings.max_content_length)
-        job = await self._jobs.create(_order(request, self._settings.bucket))
+        job = await self._jobs.create(_order(request, self._settings))
         bind_contextvars(job_id=job.job_id)
+        if job.status == job_pb2.JOB_STATUS_CANCELLED:
+            raise errors.Refused(f"Cannot upload for job in status: {word(job)}", reason="WRONG_STATE")
         video = job.video
+        begun = upload_pb2.InitiateUploadResponse(
+            job_id=job.job_id,
+            session_id=job.session_id,
+            expires_in=self._settings.upload_url_seconds,
+            s3_bucket=video.s3_bucket,
+            s3_key=video.s3_key,
+        )
+        if count := parts.count(video):
+            begun.parts.CopyFrom(upload_pb2.PartPlan(part_bytes=video.part_bytes, part_count=count))
+            return begun
         put = await self._storage.sign_put(
             video.s3_bucket,
             video.s3_key,
@@ -60,30 +65,42 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
             sha256=video.sha256,
             once=True,
         )
-        return upload_pb2.InitiateUploadResponse(
-            job_id=job.job_id,
-            session_id=job.session_id,
-            presigned_url=put.url,
-            expires_in=self._settings.upload_url_seconds,
-            s3_bucket=video.s3_bucket,
-            s3_key=video.s3_key,
-            required_headers=put.headers,
-        )
+        begun.presigned_url = put.url
+        begun.required_headers.update(put.headers)
+        return begun
+
+    async def SignParts(self, request: upload_pb2.SignPartsRequest, context: Context) -> upload_pb2.SignPartsResponse:
+        job = await self._in_parts(request.job_id)
+        puts = await self._multipart.sign(job, request.parts)
+        return upload_pb2.SignPartsResponse(puts=puts, expires_in=Duration(seconds=self._settings.upload_url_seconds))
+
+    async def ListParts(self, request: upload_pb2.ListPartsRequest, context: Context) -> upload_pb2.ListPartsResponse:
+        arrived = await self._multipart.list(await self._in_parts(request.job_id))
+        listed = [
+            upload_pb2.Part(part_number=part.number, sha256=part.sha256, content_length=part.content_length)
+            for part in arrived
+        ]
+        return upload_pb2.ListPartsResponse(parts=listed)
 
     async def CompleteUpload(
         self, request: upload_pb2.CompleteUploadRequest, context: Context
     ) -> upload_pb2.CompleteUploadResponse:
         bind_contextvars(job_id=request.job_id)
         job = await self._jobs.get(request.job_id)
-        if job.status not in OPEN:
-            return _completed_before(job)
-        seen = await self._storage.head(job.video.s3_bucket, job.video.s3_key)
-        finding = preflight.judge(seen, job.video, self._settings.max_content_length)
-        if finding is None:
-            return await self._confirm(job, seen)
-        if finding.is_definite:
-            return await self._reject(job, seen, finding)
-        raise errors.Away(finding.message, reason=finding.code)
+        limits.check_claims(request.parts, parts.count(job.video))
+        return await self._completion.complete(job, request.parts)
+
+    async def AbortUpload(
+        self, request: upload_pb2.AbortUploadRequest, context: Context
+    ) -> upload_pb2.AbortUploadResponse:
+        bind_contextvars(job_id=request.job_id)
+        job = await self._jobs.abandon(request.job_id)
+        try:
+            await self._storage.delete_all(job.video.s3_bucket, inventory.folder_of(job.video.s3_key))
+        except errors.Fault as fault:
+            # The job is cancelled, so that the sweep finds it.
+            self._log.warning("left to the sweep", why=fault.message)
+        return upload_pb2.AbortUploadResponse(job_id=job.job_id, status=job.status)
 
     async def SignDownload(
         self, request: upload_pb2.SignDownloadRequest, context: Context
@@ -113,6 +130,27 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         signed = await asyncio.gather(get, *(self._put(allowed, artifact) for artifact in request.artifacts))
         return upload_pb2.SignLaunchResponse(video=signed[0], artifacts=signed[1:])
 
+    async def ListOrphans(
+        self, request: upload_pb2.ListOrphansRequest, context: Context
+    ) -> AsyncIterator[upload_pb2.Orphan]:
+        if caller_as(Person).role != "superuser":
+            raise errors.Denied("Only superusers may ask this", reason="ROLE_NOT_ALLOWED")
+        bucket = self._settings.bucket
+        objects = self._storage.objects(bucket, inventory.ROOT)
+        uploads = self._storage.uploads(bucket, inventory.ROOT)
+        async for orphan in inventory.compare(objects, uploads, self._jobs.kept(bucket)):
+            yield orphan
+
+    async def _in_parts(self, job_id: str) -> job_pb2.Job:
+        """A job of the caller whose parts may be put. Raises Refused."""
+        bind_contextvars(job_id=job_id)
+        job = await self._jobs.get(job_id)
+        if not parts.count(job.video):
+            raise errors.Refused("The video comes in one PUT: see InitiateUpload", reason="NOT_IN_PARTS")
+        if job.status not in OPEN or job.video.etag:
+            raise errors.Refused(f"Cannot upload for job in status: {word(job)}", reason="WRONG_STATE")
+        return job
+
     def _put(
         self, allowed: job_pb2.AuthorizeLaunchResponse, artifact: job_pb2.Artifact
     ) -> Awaitable[upload_pb2.SignedRequest]:
@@ -124,68 +162,19 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
             content_type=artifact.content_type,
         )
 
-    async def _confirm(self, job: job_pb2.Job, seen: preflight.Seen) -> upload_pb2.CompleteUploadResponse:
-        reply = await self._jobs.confirm(
-            job_pb2.ConfirmUploadRequest(
-                job_id=job.job_id,
-                etag=seen.etag,
-                version_id=seen.version_id,
-                content_length=seen.content_length,
-            )
-        )
-        if not reply.moved:
-            return _completed_before(reply.job)
-        return _completed(reply.job, "Video uploaded and queued for analysis")
 
-    async def _reject(
-        self, job: job_pb2.Job, seen: preflight.Seen, finding: preflight.Finding
-    ) -> upload_pb2.CompleteUploadResponse:
-        """Fails the job. Where another call completed it since it was read, that one is right."""
-        try:
-            await self._jobs.fail(
-                job_pb2.FailUploadRequest(job_id=job.job_id, failure_code=finding.code, error_message=finding.message)
-            )
-        except grpc.aio.AioRpcError as error:
-            if error.code() != grpc.StatusCode.FAILED_PRECONDITION:
-                raise
-            return _completed_before(await self._jobs.get(job.job_id))
-        await self._make_room(job, seen)
-        raise errors.Refused(finding.message, reason=finding.code)
-
-    async def _make_room(self, job: job_pb2.Job, seen: preflight.Seen) -> None:
-        """Deletes an object that was never accepted: no PUT replaces one, and the client is to upload again."""
-        if not seen.etag or job.video.etag:
-            return
-        video = job.video
-        try:
-            await self._storage.delete(video.s3_bucket, video.s3_key, etag=seen.etag, version_id=seen.version_id)
-        except errors.Broken as fault:
-            self._log.warning("not deleted", s3_key=video.s3_key, why=fault.message)
-
-
-def _order(request: upload_pb2.InitiateUploadRequest, bucket: str) -> job_pb2.CreateJobRequest:
+def _order(request: upload_pb2.InitiateUploadRequest, settings: UploadSettings) -> job_pb2.CreateJobRequest:
+    length = request.content_length
     return job_pb2.CreateJobRequest(
         session_id=request.session_id,
         sample_fps=request.sample_fps,
         include_frames=request.include_frames,
-        s3_bucket=bucket,
+        s3_bucket=settings.bucket,
         content_type=request.content_type,
-        content_length=request.content_length,
+        content_length=length,
         sha256=request.sha256.lower(),
         request_id=request.request_id,
         accelerator=request.accelerator,
         athlete_box=request.athlete_box if request.HasField("athlete_box") else None,
-    )
-
-
-def _completed_before(job: job_pb2.Job) -> upload_pb2.CompleteUploadResponse:
-    if job.status not in COMPLETED:
-        word = job_pb2.JobStatus.Name(job.status).removeprefix("JOB_STATUS_").lower()
-        raise errors.Refused(f"Cannot complete upload for job in status: {word}", reason="WRONG_STATE")
-    return _completed(job, "Job already processed - no action taken")
-
-
-def _completed(job: job_pb2.Job, message: str) -> upload_pb2.CompleteUploadResponse:
-    return upload_pb2.CompleteUploadResponse(
-        job_id=job.job_id, status=job.status, sqs_message_id=job.sqs_message_id, message=message
+        part_bytes=parts.part_bytes(length) if length >= settings.multipart_from_bytes else 0,
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from services.settings import ServerSettings, Settings
+from services.upload.parts import LARGEST_PART_BYTES, MOST_PARTS
 
 # Signature v4 signs nothing for longer than a week.
 UrlSeconds = Annotated[int, Field(gt=0, le=7 * 86400)]
@@ -20,9 +21,17 @@ class StorageSettings(Settings):
     s3_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
     # host/bucket/key instead of bucket.host/key. Unset: no on AWS, yes for another s3_endpoint.
     s3_path_style: bool | None = None
+    # The KMS key that objects are encrypted with; empty: as the bucket says.
+    s3_kms_key: str = Field("", pattern=r"^[A-Za-z0-9:/_-]*$")
+    # The account that must own the bucket; empty: any.
+    s3_bucket_owner: str = Field("", pattern=r"^(\d{12})?$")
+    # PEM file of the authority that signed the endpoint's certificate; unset: those of the system.
+    s3_ca_file: Path | None = None
     # Calls to S3 at one time, and how long one may take with its second try.
     s3_threads: PositiveInt = 16
     s3_timeout_seconds: PositiveFloat = 10.0
+    # How long S3 may take to put the parts of a video together.
+    s3_assembly_seconds: PositiveFloat = 120.0
 
     @property
     def addressing_style(self) -> Literal["path", "virtual"]:
@@ -38,5 +47,11 @@ class UploadSettings(StorageSettings, ServerSettings):
     jobs_timeout_seconds: PositiveFloat = 10.0
     # How `upload` proves itself to `jobs`.
     token_file: Path
-    # The largest video taken. S3 takes no more than 5 GB in one PUT.
-    max_content_length: int = Field(5_000_000_000, gt=0, le=5 * 2**30)
+    # The largest video taken; the bound is what S3's 10,000 parts hold.
+    max_content_length: int = Field(5_000_000_000, gt=0, le=LARGEST_PART_BYTES * MOST_PARTS)
+    # From here a video comes in parts. S3 takes no more than 5 GiB in one PUT.
+    multipart_from_bytes: int = Field(100_000_000, gt=0, le=5 * 2**30)
+    # How often health asks whether S3 answers.
+    s3_check_seconds: PositiveFloat = 10.0
+    # How often what S3 need not hold any more is looked for.
+    sweep_seconds: PositiveFloat = 30.0

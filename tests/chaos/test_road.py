@@ -115,7 +115,7 @@ def test_a_job_cancelled_while_its_analyzer_runs_leaves_no_process_and_no_result
 @pytest.mark.timeout(180)
 def test_what_is_no_video_fails_with_a_sentence_and_is_not_tried_again(road: Product, database_url: str) -> None:
     """Bad input is final: one launch, a code, words for a person."""
-    job_id = road.uploaded(b"<html>not a video</html>" * 50)
+    job_id = road.uploaded(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"<html>not a video</html>" * 50)
     until(road, job_id, job_pb2.JOB_STATUS_FAILED)
     job = road.job(job_id)
     assert launches(database_url, job_id) == ["bad_input"]

@@ -21,14 +21,14 @@ from tests.programs import Laptop, Program, lease
 UNAUTHENTICATED = {"anonymous", "expired"}
 PEOPLE = {"coach", "other coach", "org_pro", "other org_pro", "superuser"}
 # `upload` must show a person's own token wherever a person's rights decide.
-UPLOADS = {"upload", "upload for the owner", "upload for another"}
+UPLOADS = {"upload", "upload for the owner", "upload for another", "upload for a superuser"}
 CALLERS = sorted(UNAUTHENTICATED | PEOPLE | UPLOADS | {"controller", "pod", "other pod", "lease", "other lease"})
 
 # The owner stands for `coach` where a coach owns the session, for `org_pro` where an organisation does.
 WHOSE = {"a coach's": {"owner": "coach"}, "an organisation's": {"owner": "org_pro"}}
 ANY_PERSON = frozenset(PEOPLE)
 SEES = frozenset({"owner", "superuser"})
-BEHIND = frozenset({"upload for the owner"})
+BEHIND = frozenset({"upload for the owner", "upload for a superuser"})
 CONTROLLER = frozenset({"controller"})
 LEASE = frozenset({"lease"})
 
@@ -45,10 +45,16 @@ ALLOWED: dict[str, frozenset[str]] = {
     "JobService/ExplainJob": SEES,
     "JobService/RetryJob": SEES,
     "JobService/ReanalyzeJob": SEES,
+    "JobService/DeleteJob": SEES,
     "JobService/CompareJobs": SEES,
     "IntakeService/CreateJob": BEHIND,
     "IntakeService/ConfirmUpload": BEHIND,
     "IntakeService/FailUpload": BEHIND,
+    "IntakeService/RecordMultipart": BEHIND,
+    "IntakeService/AbandonUpload": BEHIND,
+    "SweepService/TakeRubbish": frozenset(UPLOADS),
+    "SweepService/SettleRubbish": frozenset(UPLOADS),
+    "SweepService/ListVideos": frozenset({"upload for a superuser"}),
     # The lease in the request decides.
     "IntakeService/AuthorizeLaunch": frozenset(UPLOADS),
     "LaunchService/OpenLaunches": CONTROLLER,
@@ -64,7 +70,7 @@ ALLOWED: dict[str, frozenset[str]] = {
 # What no caller reads who may call; the last three would be faults of ours.
 NOT_ALLOWED = {"UNAUTHENTICATED", "PERMISSION_DENIED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED"}
 # Without a person's token `upload` proves who it is and not for whom it asks.
-NEEDS_A_PERSON = {rpc for rpc, allowed in ALLOWED.items() if allowed == BEHIND}
+NEEDS_A_PERSON = {rpc for rpc, allowed in ALLOWED.items() if allowed <= BEHIND}
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ class Stage:
             "superuser": _bearer(self._token("root", "superuser")),
             "upload": self._laptop.program("upload"),
             "upload for the owner": self._upload(owner),
+            "upload for a superuser": self._upload(self._token("root", "superuser")),
             "upload for another": self._upload(self._token("rival", "org_pro", "o-2")),
             "controller": self._laptop.program("controller"),
             "pod": self._laptop.pod(pod, "pod-1"),

@@ -52,7 +52,10 @@ EndLaunch:disruption     -        ~             ~             queued        queu
 EndLaunch:cancelled      FP       FP            FP            FP            FP            FP            FP    FP     FP
 CancelJob                ~        ~             ~             ~             ~             ~             FP    ~      -
 RetryJob                 FP       FP            FP            FP            FP            FP            FP    queued FP
-DeleteSession            cancelled FP           FP            FP            FP            FP            -     -      -
+DeleteSession            cancelled FP           FP            FP            FP            FP            ~     ~      ~
+DeleteJob                cancelled FP           FP            FP            FP            FP            ~     ~      ~
+RecordMultipart          FP       FP            FP            FP            FP            FP            FP    FP     FP
+AbandonUpload            FP       FP            FP            FP            FP            FP            FP    FP     FP
 OpenLaunches             -        ~             ~             -             -             -             -     -      -
 """  # noqa: E501
 SERVICE = {
@@ -61,6 +64,9 @@ SERVICE = {
     "CancelJob": "JobService",
     "RetryJob": "JobService",
     "DeleteSession": "SessionService",
+    "DeleteJob": "JobService",
+    "RecordMultipart": "IntakeService",
+    "AbandonUpload": "IntakeService",
 }
 # What a call says beside its name.
 SAYS: dict[str, dict[str, Any]] = {
@@ -90,6 +96,8 @@ READING = {
 }
 # It reads done jobs alone.
 COMPARING = {"JobService/CompareJobs"}
+# It looks after S3, for nobody's job in particular.
+SWEEPING = {"SweepService/TakeRubbish", "SweepService/SettleRubbish", "SweepService/ListVideos"}
 # Streams, which outlast a test.
 WATCHING = {"JobService/WatchJob", "EventService/WatchEvents"}
 # Kept by the database at each write.
@@ -180,7 +188,7 @@ def without_bookkeeping(row: dict[str, Any]) -> dict[str, Any]:
 def test_every_rpc_is_known_to_move_jobs_or_not_to() -> None:
     """Who adds an RPC says here what it does to a job in each status."""
     moving = {rpc_of(name) for name, _, _ in cells()}
-    assert filled.RPCS.keys() <= moving | READING | COMPARING | WATCHING
+    assert filled.RPCS.keys() <= moving | READING | COMPARING | SWEEPING | WATCHING
     assert not moving & READING
 
 

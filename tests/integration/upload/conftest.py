@@ -7,11 +7,14 @@ from pathlib import Path
 import grpc
 import pytest
 
+from crease.upload.v1 import upload_pb2_grpc
 from services import issuer
 from services.auth import Verifier
 from services.settings import Issuer
 from tests.fakes import FakeJobs, serving_jobs
+from tests.integration.jobs.test_lifecycle import Road
 from tests.integration.upload.client import Client
+from tests.integration.upload.whole import Whole
 from tests.programs import Laptop, Program, running
 from tests.s3 import Endpoint
 
@@ -68,3 +71,39 @@ def client(start: Start) -> Client:
 @pytest.fixture(scope="session")
 def versioned(start: Start) -> Client:
     return start(S3_COACH_VIDEOS_BUCKET="versioned")
+
+
+@pytest.fixture(scope="session")
+def shared_whole(
+    shared_jobs_env: dict[str, str],
+    shared_database_url: str,
+    laptop: Laptop,
+    s3_server: Endpoint,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Whole]:
+    folder, bucket = tmp_path_factory.mktemp("sweep"), s3_server.make_bucket("swept", versioned=True)
+    with ExitStack() as stack:
+        env = shared_jobs_env | {"COACH_PLUS_DEEP_ANALYSIS_ENABLED": "false"}
+        jobs = stack.enter_context(running(Program("jobs", env, Path(folder, "jobs.log"))))
+        env = laptop.env | s3_server.env | {
+            "S3_COACH_VIDEOS_BUCKET": bucket,
+            "CREASE_JOBS_ENDPOINT": jobs.endpoint,
+            "CREASE_TOKEN_FILE": str(laptop.token_file("upload")),
+            "CREASE_SWEEP_SECONDS": "0.2",
+            "CREASE_MULTIPART_FROM_BYTES": "2000",
+        }  # fmt: skip
+        upload = stack.enter_context(running(Program("upload", env, Path(folder, "upload.log"))))
+        channel = stack.enter_context(grpc.insecure_channel(upload.endpoint))
+        road = Road(jobs.endpoint, laptop)
+        yield Whole(road, upload_pb2_grpc.UploadServiceStub(channel), s3_server, bucket, shared_database_url, laptop)
+
+
+@pytest.fixture
+def whole(shared_whole: Whole, empty: str) -> Whole:
+    client = shared_whole.s3.client()
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=shared_whole.bucket):
+        for found in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+            client.delete_object(Bucket=shared_whole.bucket, Key=found["Key"], VersionId=found["VersionId"])
+    for found in client.list_multipart_uploads(Bucket=shared_whole.bucket).get("Uploads", []):
+        client.abort_multipart_upload(Bucket=shared_whole.bucket, Key=found["Key"], UploadId=found["UploadId"])
+    return shared_whole

@@ -19,7 +19,7 @@ def test_every_content_type_is_one_that_the_service_takes() -> None:
 
 def test_a_video_is_read_once_for_its_checksum_and_length(tmp_path: Path) -> None:
     """SHA-256, length and type are those of the file; the progress ends at its length."""
-    content = bytes(range(256)) * 10_000
+    content = b"\0\0\0\x14ftypqt  " + bytes(range(256)) * 10_000
     (tmp_path / "Clip.MOV").write_bytes(content)
     heard: list[tuple[int, int]] = []
     video = read(tmp_path / "Clip.MOV", progress=lambda done, whole: heard.append((done, whole)))
@@ -37,6 +37,7 @@ def test_a_video_is_read_once_for_its_checksum_and_length(tmp_path: Path) -> Non
         ("video", b"x", "is not a video by its name", BAD_VIDEO),
         ("empty.mp4", b"", "is empty", BAD_VIDEO),
         ("large.mp4", b"x" * 11, "--s3-endpoint", BAD_VIDEO),
+        ("page.mp4", b"<html>", "is no video: it is an HTML page", BAD_VIDEO),
     ],
 )
 def test_what_cannot_be_sent_is_named(

@@ -72,7 +72,7 @@ def test_a_missing_setting_stops_the_program_and_names_itself(
         ("S3_UPLOAD_URL_EXPIRES_SECONDS", "0"),
         ("S3_UPLOAD_URL_EXPIRES_SECONDS", "604801"),
         ("CREASE_S3_ENDPOINT", "minio:9000"),
-        ("CREASE_MAX_CONTENT_LENGTH", "6000000000"),
+        ("CREASE_MAX_CONTENT_LENGTH", "680000000000"),
     ],
 )
 def test_a_wrong_setting_names_itself(

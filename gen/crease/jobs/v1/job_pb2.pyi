@@ -190,6 +190,9 @@ class VideoObject(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     VERSION_ID_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    PART_BYTES_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    PARTS_SHA256_FIELD_NUMBER: _builtins.int
     s3_bucket: _builtins.str
     s3_key: _builtins.str
     content_type: _builtins.str
@@ -200,6 +203,12 @@ class VideoObject(_message.Message):
     """Empty where the bucket has no versions."""
     sha256: _builtins.str
     """64 lower-case hex digits; empty where the client gave none."""
+    part_bytes: _builtins.int
+    """The length of every part but the last, where the video comes in parts; 0: it comes in one PUT."""
+    upload_id: _builtins.str
+    """S3's name of the upload in parts; empty before the first part was signed."""
+    parts_sha256: _builtins.str
+    """Of a verified video in parts: the SHA-256 over its parts' SHA-256s, 64 lower-case hex digits; empty where S3 keeps none."""
     def __init__(
         self,
         *,
@@ -210,10 +219,13 @@ class VideoObject(_message.Message):
         etag: _builtins.str = ...,
         version_id: _builtins.str = ...,
         sha256: _builtins.str = ...,
+        part_bytes: _builtins.int = ...,
+        upload_id: _builtins.str = ...,
+        parts_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_length", b"content_length", "content_type", b"content_type", "etag", b"etag", "s3_bucket", b"s3_bucket", "s3_key", b"s3_key", "sha256", b"sha256", "version_id", b"version_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_length", b"content_length", "content_type", b"content_type", "etag", b"etag", "part_bytes", b"part_bytes", "parts_sha256", b"parts_sha256", "s3_bucket", b"s3_bucket", "s3_key", b"s3_key", "sha256", b"sha256", "upload_id", b"upload_id", "version_id", b"version_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -665,6 +677,25 @@ class ReanalyzeJobRequest(_message.Message):
 Global___ReanalyzeJobRequest: _TypeAlias = ReanalyzeJobRequest  # noqa: Y015
 
 @_typing.final
+class DeleteJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteJobRequest: _TypeAlias = DeleteJobRequest  # noqa: Y015
+
+@_typing.final
 class CompareJobsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -783,7 +814,7 @@ class MetricReading(_message.Message):
     """`image` or `space`."""
     absent_reason: _builtins.str
     error: _builtins.float
-    """By how much the value is typically off, in its unit; unset where that was not recorded."""
+    """By how much the value scatters from film to film of one movement, in its unit; unset where that was not recorded."""
     def __init__(
         self,
         *,
@@ -892,6 +923,7 @@ class CreateJobRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ACCELERATOR_FIELD_NUMBER: _builtins.int
     ATHLETE_BOX_FIELD_NUMBER: _builtins.int
+    PART_BYTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     sample_fps: _builtins.int
     """1 to 30; 0 means 10."""
@@ -903,6 +935,8 @@ class CreateJobRequest(_message.Message):
     request_id: _builtins.str
     """A UUID of the client's choice, so that a repeated call is the same call."""
     accelerator: Global___Accelerator.ValueType
+    part_bytes: _builtins.int
+    """As in VideoObject."""
     @_builtins.property
     def athlete_box(self) -> Global___AthleteBox: ...
     def __init__(
@@ -918,10 +952,11 @@ class CreateJobRequest(_message.Message):
         request_id: _builtins.str = ...,
         accelerator: Global___Accelerator.ValueType = ...,
         athlete_box: Global___AthleteBox | None = ...,
+        part_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["athlete_box", b"athlete_box"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "athlete_box", b"athlete_box", "content_length", b"content_length", "content_type", b"content_type", "include_frames", b"include_frames", "request_id", b"request_id", "s3_bucket", b"s3_bucket", "sample_fps", b"sample_fps", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "athlete_box", b"athlete_box", "content_length", b"content_length", "content_type", b"content_type", "include_frames", b"include_frames", "part_bytes", b"part_bytes", "request_id", b"request_id", "s3_bucket", b"s3_bucket", "sample_fps", b"sample_fps", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -935,10 +970,13 @@ class ConfirmUploadRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     VERSION_ID_FIELD_NUMBER: _builtins.int
     CONTENT_LENGTH_FIELD_NUMBER: _builtins.int
+    PARTS_SHA256_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     etag: _builtins.str
     version_id: _builtins.str
     content_length: _builtins.int
+    parts_sha256: _builtins.str
+    """As in VideoObject."""
     def __init__(
         self,
         *,
@@ -946,10 +984,11 @@ class ConfirmUploadRequest(_message.Message):
         etag: _builtins.str = ...,
         version_id: _builtins.str = ...,
         content_length: _builtins.int = ...,
+        parts_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_length", b"content_length", "etag", b"etag", "job_id", b"job_id", "version_id", b"version_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_length", b"content_length", "etag", b"etag", "job_id", b"job_id", "parts_sha256", b"parts_sha256", "version_id", b"version_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1003,6 +1042,51 @@ class FailUploadRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FailUploadRequest: _TypeAlias = FailUploadRequest  # noqa: Y015
+
+@_typing.final
+class RecordMultipartRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    INSTEAD_OF_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    upload_id: _builtins.str
+    """Empty: the recorded one is lost, and none has begun."""
+    instead_of: _builtins.str
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+        instead_of: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instead_of", b"instead_of", "job_id", b"job_id", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordMultipartRequest: _TypeAlias = RecordMultipartRequest  # noqa: Y015
+
+@_typing.final
+class AbandonUploadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbandonUploadRequest: _TypeAlias = AbandonUploadRequest  # noqa: Y015
 
 @_typing.final
 class AuthorizeLaunchRequest(_message.Message):

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from crease.jobs.v1 import job_pb2 as crease_dot_jobs_dot_v1_dot_job__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -69,6 +70,11 @@ class JobServiceStub:
                 '/crease.jobs.v1.JobService/ReanalyzeJob',
                 request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.ReanalyzeJobRequest.SerializeToString,
                 response_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
+        self.DeleteJob = channel.unary_unary(
+                '/crease.jobs.v1.JobService/DeleteJob',
+                request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.DeleteJobRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
         self.CompareJobs = channel.unary_unary(
                 '/crease.jobs.v1.JobService/CompareJobs',
@@ -141,6 +147,15 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteJob(self, request, context):
+        """Deletes a job: from then on it reads NOT_FOUND, and what S3 holds of it is removed soon; its video too, unless another job
+        analyses the same one. A job that awaited its upload is cancelled. Precondition: it is not queued and nothing of it runs, else
+        FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob. Retry at will: NOT_FOUND then says that it is gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompareJobs(self, request, context):
         """Compares the metrics of one player's jobs in the order asked: from the first to the last, and from each to the next.
         What one of two jobs could not measure is said absent, never subtracted. Precondition: all are done, else
@@ -188,6 +203,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ReanalyzeJob,
                     request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.ReanalyzeJobRequest.FromString,
                     response_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.Job.SerializeToString,
+            ),
+            'DeleteJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteJob,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.DeleteJobRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'CompareJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.CompareJobs,
@@ -396,6 +416,33 @@ class JobService:
             _registered_method=True)
 
     @staticmethod
+    def DeleteJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.JobService/DeleteJob',
+            crease_dot_jobs_dot_v1_dot_job__pb2.DeleteJobRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CompareJobs(request,
             target,
             options=(),
@@ -449,6 +496,16 @@ class IntakeServiceStub:
                 request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.FailUploadRequest.SerializeToString,
                 response_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.Job.FromString,
                 _registered_method=True)
+        self.RecordMultipart = channel.unary_unary(
+                '/crease.jobs.v1.IntakeService/RecordMultipart',
+                request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.RecordMultipartRequest.SerializeToString,
+                response_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
+        self.AbandonUpload = channel.unary_unary(
+                '/crease.jobs.v1.IntakeService/AbandonUpload',
+                request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.AbandonUploadRequest.SerializeToString,
+                response_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
         self.AuthorizeLaunch = channel.unary_unary(
                 '/crease.jobs.v1.IntakeService/AuthorizeLaunch',
                 request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.AuthorizeLaunchRequest.SerializeToString,
@@ -463,7 +520,8 @@ class IntakeServiceServicer:
 
     def CreateJob(self, request, context):
         """Creates a job that awaits its upload, and names the S3 key. Precondition: the person may upload to the session.
-        Fails with NOT_FOUND or PERMISSION_DENIED (session), INVALID_ARGUMENT naming the field.
+        Fails with NOT_FOUND or PERMISSION_DENIED (session), INVALID_ARGUMENT naming the field: also where the owner has used up their
+        bytes (content_length) or their jobs in flight (session_id).
         Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -472,7 +530,8 @@ class IntakeServiceServicer:
 
     def ConfirmUpload(self, request, context):
         """The object is there as promised: pins it and queues the job. From awaiting_upload or failed; once queued or later it
-        changes nothing and answers with the job. Fails with FAILED_PRECONDITION when cancelled. Retry at will.
+        changes nothing and answers with the job. Fails with FAILED_PRECONDITION when cancelled, or when the upload was given up and
+        what S3 held of it was cleared away (UPLOAD_CLEARED). Retry at will.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -481,6 +540,22 @@ class IntakeServiceServicer:
     def FailUpload(self, request, context):
         """The object is definitely not what was promised: fails the job with a code and a sentence. From awaiting_upload or
         failed; any other state is FAILED_PRECONDITION. Retry at will.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordMultipart(self, request, context):
+        """Records which upload in parts brings the video, if the recorded one is still `instead_of`; the answer has the one that counts.
+        Precondition: awaiting_upload or failed, without a verified video, else FAILED_PRECONDITION. Retry at will.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbandonUpload(self, request, context):
+        """Cancels a job whose video was never verified. Cancelled already: nothing changes. Any other job is FAILED_PRECONDITION.
+        Retry at will.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -510,6 +585,16 @@ def add_IntakeServiceServicer_to_server(servicer, server):
             'FailUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.FailUpload,
                     request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.FailUploadRequest.FromString,
+                    response_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.Job.SerializeToString,
+            ),
+            'RecordMultipart': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordMultipart,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.RecordMultipartRequest.FromString,
+                    response_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.Job.SerializeToString,
+            ),
+            'AbandonUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbandonUpload,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.AbandonUploadRequest.FromString,
                     response_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.Job.SerializeToString,
             ),
             'AuthorizeLaunch': grpc.unary_unary_rpc_method_handler(
@@ -600,6 +685,60 @@ class IntakeService:
             target,
             '/crease.jobs.v1.IntakeService/FailUpload',
             crease_dot_jobs_dot_v1_dot_job__pb2.FailUploadRequest.SerializeToString,
+            crease_dot_jobs_dot_v1_dot_job__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordMultipart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.IntakeService/RecordMultipart',
+            crease_dot_jobs_dot_v1_dot_job__pb2.RecordMultipartRequest.SerializeToString,
+            crease_dot_jobs_dot_v1_dot_job__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbandonUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.IntakeService/AbandonUpload',
+            crease_dot_jobs_dot_v1_dot_job__pb2.AbandonUploadRequest.SerializeToString,
             crease_dot_jobs_dot_v1_dot_job__pb2.Job.FromString,
             options,
             channel_credentials,

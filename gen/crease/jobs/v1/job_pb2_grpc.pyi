@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from crease.jobs.v1 import job_pb2 as _job_pb2
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -64,6 +65,11 @@ class JobServiceStub:
     upload, INVALID_ARGUMENT naming the field, FAILED_PRECONDITION without a video (UPLOAD_NOT_VERIFIED).
     Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
     """
+    DeleteJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.DeleteJobRequest, _empty_pb2.Empty]
+    """Deletes a job: from then on it reads NOT_FOUND, and what S3 holds of it is removed soon; its video too, unless another job
+    analyses the same one. A job that awaited its upload is cancelled. Precondition: it is not queued and nothing of it runs, else
+    FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob. Retry at will: NOT_FOUND then says that it is gone.
+    """
     CompareJobs: _grpc.UnaryUnaryMultiCallable[_job_pb2.CompareJobsRequest, _job_pb2.CompareJobsResponse]
     """Compares the metrics of one player's jobs in the order asked: from the first to the last, and from each to the next.
     What one of two jobs could not measure is said absent, never subtracted. Precondition: all are done, else
@@ -106,6 +112,11 @@ class JobServiceAsyncStub(JobServiceStub):
     video was verified, and the caller may upload. Fails as GetJob, with PERMISSION_DENIED for a role or features that may not
     upload, INVALID_ARGUMENT naming the field, FAILED_PRECONDITION without a video (UPLOAD_NOT_VERIFIED).
     Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
+    """
+    DeleteJob: _aio.UnaryUnaryMultiCallable[_job_pb2.DeleteJobRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a job: from then on it reads NOT_FOUND, and what S3 holds of it is removed soon; its video too, unless another job
+    analyses the same one. A job that awaited its upload is cancelled. Precondition: it is not queued and nothing of it runs, else
+    FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob. Retry at will: NOT_FOUND then says that it is gone.
     """
     CompareJobs: _aio.UnaryUnaryMultiCallable[_job_pb2.CompareJobsRequest, _job_pb2.CompareJobsResponse]  # type: ignore[assignment]
     """Compares the metrics of one player's jobs in the order asked: from the first to the last, and from each to the next.
@@ -191,6 +202,17 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def DeleteJob(
+        self,
+        request: _job_pb2.DeleteJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a job: from then on it reads NOT_FOUND, and what S3 holds of it is removed soon; its video too, unless another job
+        analyses the same one. A job that awaited its upload is cancelled. Precondition: it is not queued and nothing of it runs, else
+        FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob. Retry at will: NOT_FOUND then says that it is gone.
+        """
+
+    @_abc_1.abstractmethod
     def CompareJobs(
         self,
         request: _job_pb2.CompareJobsRequest,
@@ -215,16 +237,26 @@ class IntakeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> IntakeServiceAsyncStub: ...
     CreateJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.CreateJobRequest, _job_pb2.Job]
     """Creates a job that awaits its upload, and names the S3 key. Precondition: the person may upload to the session.
-    Fails with NOT_FOUND or PERMISSION_DENIED (session), INVALID_ARGUMENT naming the field.
+    Fails with NOT_FOUND or PERMISSION_DENIED (session), INVALID_ARGUMENT naming the field: also where the owner has used up their
+    bytes (content_length) or their jobs in flight (session_id).
     Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
     """
     ConfirmUpload: _grpc.UnaryUnaryMultiCallable[_job_pb2.ConfirmUploadRequest, _job_pb2.ConfirmUploadResponse]
     """The object is there as promised: pins it and queues the job. From awaiting_upload or failed; once queued or later it
-    changes nothing and answers with the job. Fails with FAILED_PRECONDITION when cancelled. Retry at will.
+    changes nothing and answers with the job. Fails with FAILED_PRECONDITION when cancelled, or when the upload was given up and
+    what S3 held of it was cleared away (UPLOAD_CLEARED). Retry at will.
     """
     FailUpload: _grpc.UnaryUnaryMultiCallable[_job_pb2.FailUploadRequest, _job_pb2.Job]
     """The object is definitely not what was promised: fails the job with a code and a sentence. From awaiting_upload or
     failed; any other state is FAILED_PRECONDITION. Retry at will.
+    """
+    RecordMultipart: _grpc.UnaryUnaryMultiCallable[_job_pb2.RecordMultipartRequest, _job_pb2.Job]
+    """Records which upload in parts brings the video, if the recorded one is still `instead_of`; the answer has the one that counts.
+    Precondition: awaiting_upload or failed, without a verified video, else FAILED_PRECONDITION. Retry at will.
+    """
+    AbandonUpload: _grpc.UnaryUnaryMultiCallable[_job_pb2.AbandonUploadRequest, _job_pb2.Job]
+    """Cancels a job whose video was never verified. Cancelled already: nothing changes. Any other job is FAILED_PRECONDITION.
+    Retry at will.
     """
     AuthorizeLaunch: _grpc.UnaryUnaryMultiCallable[_job_pb2.AuthorizeLaunchRequest, _job_pb2.AuthorizeLaunchResponse]
     """Whose launch a lease proves, and what may be signed for it: the pinned video to read, the prefix to write under.
@@ -240,16 +272,26 @@ class IntakeServiceAsyncStub(IntakeServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateJob: _aio.UnaryUnaryMultiCallable[_job_pb2.CreateJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Creates a job that awaits its upload, and names the S3 key. Precondition: the person may upload to the session.
-    Fails with NOT_FOUND or PERMISSION_DENIED (session), INVALID_ARGUMENT naming the field.
+    Fails with NOT_FOUND or PERMISSION_DENIED (session), INVALID_ARGUMENT naming the field: also where the owner has used up their
+    bytes (content_length) or their jobs in flight (session_id).
     Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
     """
     ConfirmUpload: _aio.UnaryUnaryMultiCallable[_job_pb2.ConfirmUploadRequest, _job_pb2.ConfirmUploadResponse]  # type: ignore[assignment]
     """The object is there as promised: pins it and queues the job. From awaiting_upload or failed; once queued or later it
-    changes nothing and answers with the job. Fails with FAILED_PRECONDITION when cancelled. Retry at will.
+    changes nothing and answers with the job. Fails with FAILED_PRECONDITION when cancelled, or when the upload was given up and
+    what S3 held of it was cleared away (UPLOAD_CLEARED). Retry at will.
     """
     FailUpload: _aio.UnaryUnaryMultiCallable[_job_pb2.FailUploadRequest, _job_pb2.Job]  # type: ignore[assignment]
     """The object is definitely not what was promised: fails the job with a code and a sentence. From awaiting_upload or
     failed; any other state is FAILED_PRECONDITION. Retry at will.
+    """
+    RecordMultipart: _aio.UnaryUnaryMultiCallable[_job_pb2.RecordMultipartRequest, _job_pb2.Job]  # type: ignore[assignment]
+    """Records which upload in parts brings the video, if the recorded one is still `instead_of`; the answer has the one that counts.
+    Precondition: awaiting_upload or failed, without a verified video, else FAILED_PRECONDITION. Retry at will.
+    """
+    AbandonUpload: _aio.UnaryUnaryMultiCallable[_job_pb2.AbandonUploadRequest, _job_pb2.Job]  # type: ignore[assignment]
+    """Cancels a job whose video was never verified. Cancelled already: nothing changes. Any other job is FAILED_PRECONDITION.
+    Retry at will.
     """
     AuthorizeLaunch: _aio.UnaryUnaryMultiCallable[_job_pb2.AuthorizeLaunchRequest, _job_pb2.AuthorizeLaunchResponse]  # type: ignore[assignment]
     """Whose launch a lease proves, and what may be signed for it: the pinned video to read, the prefix to write under.
@@ -268,7 +310,8 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
         """Creates a job that awaits its upload, and names the S3 key. Precondition: the person may upload to the session.
-        Fails with NOT_FOUND or PERMISSION_DENIED (session), INVALID_ARGUMENT naming the field.
+        Fails with NOT_FOUND or PERMISSION_DENIED (session), INVALID_ARGUMENT naming the field: also where the owner has used up their
+        bytes (content_length) or their jobs in flight (session_id).
         Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
         """
 
@@ -279,7 +322,8 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ConfirmUploadResponse, _abc.Awaitable[_job_pb2.ConfirmUploadResponse]]:
         """The object is there as promised: pins it and queues the job. From awaiting_upload or failed; once queued or later it
-        changes nothing and answers with the job. Fails with FAILED_PRECONDITION when cancelled. Retry at will.
+        changes nothing and answers with the job. Fails with FAILED_PRECONDITION when cancelled, or when the upload was given up and
+        what S3 held of it was cleared away (UPLOAD_CLEARED). Retry at will.
         """
 
     @_abc_1.abstractmethod
@@ -290,6 +334,26 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
         """The object is definitely not what was promised: fails the job with a code and a sentence. From awaiting_upload or
         failed; any other state is FAILED_PRECONDITION. Retry at will.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordMultipart(
+        self,
+        request: _job_pb2.RecordMultipartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
+        """Records which upload in parts brings the video, if the recorded one is still `instead_of`; the answer has the one that counts.
+        Precondition: awaiting_upload or failed, without a verified video, else FAILED_PRECONDITION. Retry at will.
+        """
+
+    @_abc_1.abstractmethod
+    def AbandonUpload(
+        self,
+        request: _job_pb2.AbandonUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
+        """Cancels a job whose video was never verified. Cancelled already: nothing changes. Any other job is FAILED_PRECONDITION.
+        Retry at will.
         """
 
     @_abc_1.abstractmethod

@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -149,10 +150,11 @@ class InitiateUploadResponse(_message.Message):
     S3_BUCKET_FIELD_NUMBER: _builtins.int
     S3_KEY_FIELD_NUMBER: _builtins.int
     REQUIRED_HEADERS_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     session_id: _builtins.str
     presigned_url: _builtins.str
-    """PUT the video here."""
+    """PUT the video here; empty where there is a plan of parts."""
     expires_in: _builtins.int
     """Seconds until the URL expires."""
     s3_bucket: _builtins.str
@@ -160,6 +162,10 @@ class InitiateUploadResponse(_message.Message):
     @_builtins.property
     def required_headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Headers to send with the PUT, to the letter."""
+
+    @_builtins.property
+    def parts(self) -> Global___PartPlan:
+        """How to send a long video; unset: in one PUT."""
 
     def __init__(
         self,
@@ -171,17 +177,123 @@ class InitiateUploadResponse(_message.Message):
         s3_bucket: _builtins.str = ...,
         s3_key: _builtins.str = ...,
         required_headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        parts: Global___PartPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "job_id", b"job_id", "presigned_url", b"presigned_url", "required_headers", b"required_headers", "s3_bucket", b"s3_bucket", "s3_key", b"s3_key", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "job_id", b"job_id", "parts", b"parts", "presigned_url", b"presigned_url", "required_headers", b"required_headers", "s3_bucket", b"s3_bucket", "s3_key", b"s3_key", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InitiateUploadResponse: _TypeAlias = InitiateUploadResponse  # noqa: Y015
 
 @_typing.final
-class CompleteUploadRequest(_message.Message):
+class PartPlan(_message.Message):
+    """The video in parts 1 to part_count, each of part_bytes but the last, which is the rest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_BYTES_FIELD_NUMBER: _builtins.int
+    PART_COUNT_FIELD_NUMBER: _builtins.int
+    part_bytes: _builtins.int
+    part_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        part_bytes: _builtins.int = ...,
+        part_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part_bytes", b"part_bytes", "part_count", b"part_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartPlan: _TypeAlias = PartPlan  # noqa: Y015
+
+@_typing.final
+class Part(_message.Message):
+    """One part of a video."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_NUMBER_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    CONTENT_LENGTH_FIELD_NUMBER: _builtins.int
+    part_number: _builtins.int
+    """From 1."""
+    sha256: _builtins.str
+    """64 hex digits."""
+    content_length: _builtins.int
+    """Set by the service."""
+    def __init__(
+        self,
+        *,
+        part_number: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+        content_length: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_length", b"content_length", "part_number", b"part_number", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Part: _TypeAlias = Part  # noqa: Y015
+
+@_typing.final
+class SignPartsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
+        """1 to 100, each with its sha256."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        parts: _abc.Iterable[Global___Part] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignPartsRequest: _TypeAlias = SignPartsRequest  # noqa: Y015
+
+@_typing.final
+class SignPartsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUTS_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def puts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignedRequest]:
+        """One for each part asked for, in that order."""
+
+    @_builtins.property
+    def expires_in(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        puts: _abc.Iterable[Global___SignedRequest] | None = ...,
+        expires_in: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "puts", b"puts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignPartsResponse: _TypeAlias = SignPartsResponse  # noqa: Y015
+
+@_typing.final
+class ListPartsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
@@ -197,7 +309,95 @@ class CompleteUploadRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+Global___ListPartsRequest: _TypeAlias = ListPartsRequest  # noqa: Y015
+
+@_typing.final
+class ListPartsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
+        """By number, at most 10,000."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___Part] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPartsResponse: _TypeAlias = ListPartsResponse  # noqa: Y015
+
+@_typing.final
+class CompleteUploadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
+        """What the client has sent, where it sent parts: a difference from what S3 has is a fault. Empty: not compared."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        parts: _abc.Iterable[Global___Part] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
 Global___CompleteUploadRequest: _TypeAlias = CompleteUploadRequest  # noqa: Y015
+
+@_typing.final
+class AbortUploadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbortUploadRequest: _TypeAlias = AbortUploadRequest  # noqa: Y015
+
+@_typing.final
+class AbortUploadResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    status: _job_pb2.JobStatus.ValueType
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        status: _job_pb2.JobStatus.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbortUploadResponse: _TypeAlias = AbortUploadResponse  # noqa: Y015
 
 @_typing.final
 class CompleteUploadResponse(_message.Message):
@@ -328,3 +528,79 @@ class SignLaunchResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SignLaunchResponse: _TypeAlias = SignLaunchResponse  # noqa: Y015
+
+@_typing.final
+class ListOrphansRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOrphansRequest: _TypeAlias = ListOrphansRequest  # noqa: Y015
+
+@_typing.final
+class Orphan(_message.Message):
+    """What only one side has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Orphan._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Orphan._Kind.ValueType  # 0
+        KIND_OBJECT: Orphan._Kind.ValueType  # 1
+        """An object that belongs to no job."""
+        KIND_PARTS: Orphan._Kind.ValueType  # 2
+        """Parts of an upload that no job waits for."""
+        KIND_VIDEO_MISSING: Orphan._Kind.ValueType  # 3
+        """A job whose video is not there."""
+        KIND_ARTIFACT_MISSING: Orphan._Kind.ValueType  # 4
+        """A job one of whose artifacts is not there."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What is out of place."""
+
+    KIND_UNSPECIFIED: Orphan.Kind.ValueType  # 0
+    KIND_OBJECT: Orphan.Kind.ValueType  # 1
+    """An object that belongs to no job."""
+    KIND_PARTS: Orphan.Kind.ValueType  # 2
+    """Parts of an upload that no job waits for."""
+    KIND_VIDEO_MISSING: Orphan.Kind.ValueType  # 3
+    """A job whose video is not there."""
+    KIND_ARTIFACT_MISSING: Orphan.Kind.ValueType  # 4
+    """A job one of whose artifacts is not there."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    S3_KEY_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    CONTENT_LENGTH_FIELD_NUMBER: _builtins.int
+    kind: Global___Orphan.Kind.ValueType
+    s3_key: _builtins.str
+    job_id: _builtins.str
+    """Empty where there is no job."""
+    content_length: _builtins.int
+    """Of the object, where there is one."""
+    def __init__(
+        self,
+        *,
+        kind: Global___Orphan.Kind.ValueType = ...,
+        s3_key: _builtins.str = ...,
+        job_id: _builtins.str = ...,
+        content_length: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_length", b"content_length", "job_id", b"job_id", "kind", b"kind", "s3_key", b"s3_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Orphan: _TypeAlias = Orphan  # noqa: Y015

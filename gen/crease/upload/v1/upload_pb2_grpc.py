@@ -40,10 +40,25 @@ class UploadServiceStub:
                 request_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.InitiateUploadRequest.SerializeToString,
                 response_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.InitiateUploadResponse.FromString,
                 _registered_method=True)
+        self.SignParts = channel.unary_unary(
+                '/crease.upload.v1.UploadService/SignParts',
+                request_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.SignPartsRequest.SerializeToString,
+                response_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.SignPartsResponse.FromString,
+                _registered_method=True)
+        self.ListParts = channel.unary_unary(
+                '/crease.upload.v1.UploadService/ListParts',
+                request_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.ListPartsRequest.SerializeToString,
+                response_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.ListPartsResponse.FromString,
+                _registered_method=True)
         self.CompleteUpload = channel.unary_unary(
                 '/crease.upload.v1.UploadService/CompleteUpload',
                 request_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.CompleteUploadRequest.SerializeToString,
                 response_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.CompleteUploadResponse.FromString,
+                _registered_method=True)
+        self.AbortUpload = channel.unary_unary(
+                '/crease.upload.v1.UploadService/AbortUpload',
+                request_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.AbortUploadRequest.SerializeToString,
+                response_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.AbortUploadResponse.FromString,
                 _registered_method=True)
         self.SignDownload = channel.unary_unary(
                 '/crease.upload.v1.UploadService/SignDownload',
@@ -55,6 +70,11 @@ class UploadServiceStub:
                 request_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.SignLaunchRequest.SerializeToString,
                 response_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.SignLaunchResponse.FromString,
                 _registered_method=True)
+        self.ListOrphans = channel.unary_stream(
+                '/crease.upload.v1.UploadService/ListOrphans',
+                request_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.ListOrphansRequest.SerializeToString,
+                response_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.Orphan.FromString,
+                _registered_method=True)
 
 
 class UploadServiceServicer:
@@ -62,9 +82,28 @@ class UploadServiceServicer:
     """
 
     def InitiateUpload(self, request, context):
-        """Creates a job that awaits its video, and signs the PUT that brings it. Precondition: the caller may upload to the session.
-        Fails with INVALID_ARGUMENT naming the field, NOT_FOUND or PERMISSION_DENIED (session, role, feature), INTERNAL when signing fails.
-        Retry with the same request_id: the same job, a fresh URL. Without: another job.
+        """Creates a job that awaits its video, and signs the PUT that brings it; a long video gets a plan of parts instead, for SignParts.
+        Precondition: the caller may upload to the session. Fails with INVALID_ARGUMENT naming the field (also where the owner has used up
+        their bytes or their jobs in flight), NOT_FOUND or PERMISSION_DENIED (session, role, feature), INTERNAL when signing fails,
+        FAILED_PRECONDITION where request_id is that of an upload that was given up.
+        Retry with the same request_id: the same job, a fresh URL or the same plan. Without: another job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignParts(self, request, context):
+        """Signs PUTs of parts, each bound to its length by the plan and to its SHA-256. Parts may be put in any order, at once, and again.
+        Precondition: a job with a plan, awaiting its upload or failed without a verified video, else FAILED_PRECONDITION. Fails with
+        INVALID_ARGUMENT naming the field, UNAVAILABLE when S3 is away. Retry at will.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListParts(self, request, context):
+        """What has arrived, so that an upload goes on where it stood after client or server died. Parts that S3 has lost are not listed: sign
+        and put them anew. Precondition and failures as SignParts. Retry at will.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,8 +111,17 @@ class UploadServiceServicer:
 
     def CompleteUpload(self, request, context):
         """Says that the video is in S3. Verifies it there, pins it and queues the job; the job already queued or further: success, nothing changes.
-        A definite fault (missing, forbidden, empty, other length, checksum differs) fails the job: FAILED_PRECONDITION; upload again and call again. A
-        passing one (S3 slow or away) is UNAVAILABLE and changes nothing. A cancelled job is FAILED_PRECONDITION. Retry at will.
+        A definite fault (missing, forbidden, empty, other length, checksum differs, no video inside, parts missing) fails the job:
+        FAILED_PRECONDITION; upload again, or the parts that are missing, and call again. A passing one (S3 slow or away) is UNAVAILABLE and
+        changes nothing. A cancelled job is FAILED_PRECONDITION. Retry at will.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbortUpload(self, request, context):
+        """Gives an upload up: cancels its job and frees what S3 holds of it. Precondition: the video was not verified, else
+        FAILED_PRECONDITION (WRONG_STATE): cancel or delete the job instead. Cancelled already: success. Retry at will.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +143,14 @@ class UploadServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOrphans(self, request, context):
+        """For superusers: compares what S3 holds with what the rows say, and sends what only one of them has. What is uploaded or deleted
+        meanwhile may be among it: ask again before believing it. Changes nothing. Fails with PERMISSION_DENIED. Retry at will.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UploadServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -103,10 +159,25 @@ def add_UploadServiceServicer_to_server(servicer, server):
                     request_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.InitiateUploadRequest.FromString,
                     response_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.InitiateUploadResponse.SerializeToString,
             ),
+            'SignParts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignParts,
+                    request_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.SignPartsRequest.FromString,
+                    response_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.SignPartsResponse.SerializeToString,
+            ),
+            'ListParts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListParts,
+                    request_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.ListPartsRequest.FromString,
+                    response_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.ListPartsResponse.SerializeToString,
+            ),
             'CompleteUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteUpload,
                     request_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.CompleteUploadRequest.FromString,
                     response_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.CompleteUploadResponse.SerializeToString,
+            ),
+            'AbortUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbortUpload,
+                    request_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.AbortUploadRequest.FromString,
+                    response_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.AbortUploadResponse.SerializeToString,
             ),
             'SignDownload': grpc.unary_unary_rpc_method_handler(
                     servicer.SignDownload,
@@ -117,6 +188,11 @@ def add_UploadServiceServicer_to_server(servicer, server):
                     servicer.SignLaunch,
                     request_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.SignLaunchRequest.FromString,
                     response_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.SignLaunchResponse.SerializeToString,
+            ),
+            'ListOrphans': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListOrphans,
+                    request_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.ListOrphansRequest.FromString,
+                    response_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.Orphan.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -158,6 +234,60 @@ class UploadService:
             _registered_method=True)
 
     @staticmethod
+    def SignParts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.upload.v1.UploadService/SignParts',
+            crease_dot_upload_dot_v1_dot_upload__pb2.SignPartsRequest.SerializeToString,
+            crease_dot_upload_dot_v1_dot_upload__pb2.SignPartsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListParts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.upload.v1.UploadService/ListParts',
+            crease_dot_upload_dot_v1_dot_upload__pb2.ListPartsRequest.SerializeToString,
+            crease_dot_upload_dot_v1_dot_upload__pb2.ListPartsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CompleteUpload(request,
             target,
             options=(),
@@ -174,6 +304,33 @@ class UploadService:
             '/crease.upload.v1.UploadService/CompleteUpload',
             crease_dot_upload_dot_v1_dot_upload__pb2.CompleteUploadRequest.SerializeToString,
             crease_dot_upload_dot_v1_dot_upload__pb2.CompleteUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbortUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.upload.v1.UploadService/AbortUpload',
+            crease_dot_upload_dot_v1_dot_upload__pb2.AbortUploadRequest.SerializeToString,
+            crease_dot_upload_dot_v1_dot_upload__pb2.AbortUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -228,6 +385,33 @@ class UploadService:
             '/crease.upload.v1.UploadService/SignLaunch',
             crease_dot_upload_dot_v1_dot_upload__pb2.SignLaunchRequest.SerializeToString,
             crease_dot_upload_dot_v1_dot_upload__pb2.SignLaunchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOrphans(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/crease.upload.v1.UploadService/ListOrphans',
+            crease_dot_upload_dot_v1_dot_upload__pb2.ListOrphansRequest.SerializeToString,
+            crease_dot_upload_dot_v1_dot_upload__pb2.Orphan.FromString,
             options,
             channel_credentials,
             insecure,

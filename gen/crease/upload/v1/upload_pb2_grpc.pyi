@@ -34,14 +34,30 @@ class UploadServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> UploadServiceAsyncStub: ...
     InitiateUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.InitiateUploadRequest, _upload_pb2.InitiateUploadResponse]
-    """Creates a job that awaits its video, and signs the PUT that brings it. Precondition: the caller may upload to the session.
-    Fails with INVALID_ARGUMENT naming the field, NOT_FOUND or PERMISSION_DENIED (session, role, feature), INTERNAL when signing fails.
-    Retry with the same request_id: the same job, a fresh URL. Without: another job.
+    """Creates a job that awaits its video, and signs the PUT that brings it; a long video gets a plan of parts instead, for SignParts.
+    Precondition: the caller may upload to the session. Fails with INVALID_ARGUMENT naming the field (also where the owner has used up
+    their bytes or their jobs in flight), NOT_FOUND or PERMISSION_DENIED (session, role, feature), INTERNAL when signing fails,
+    FAILED_PRECONDITION where request_id is that of an upload that was given up.
+    Retry with the same request_id: the same job, a fresh URL or the same plan. Without: another job.
+    """
+    SignParts: _grpc.UnaryUnaryMultiCallable[_upload_pb2.SignPartsRequest, _upload_pb2.SignPartsResponse]
+    """Signs PUTs of parts, each bound to its length by the plan and to its SHA-256. Parts may be put in any order, at once, and again.
+    Precondition: a job with a plan, awaiting its upload or failed without a verified video, else FAILED_PRECONDITION. Fails with
+    INVALID_ARGUMENT naming the field, UNAVAILABLE when S3 is away. Retry at will.
+    """
+    ListParts: _grpc.UnaryUnaryMultiCallable[_upload_pb2.ListPartsRequest, _upload_pb2.ListPartsResponse]
+    """What has arrived, so that an upload goes on where it stood after client or server died. Parts that S3 has lost are not listed: sign
+    and put them anew. Precondition and failures as SignParts. Retry at will.
     """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.CompleteUploadRequest, _upload_pb2.CompleteUploadResponse]
     """Says that the video is in S3. Verifies it there, pins it and queues the job; the job already queued or further: success, nothing changes.
-    A definite fault (missing, forbidden, empty, other length, checksum differs) fails the job: FAILED_PRECONDITION; upload again and call again. A
-    passing one (S3 slow or away) is UNAVAILABLE and changes nothing. A cancelled job is FAILED_PRECONDITION. Retry at will.
+    A definite fault (missing, forbidden, empty, other length, checksum differs, no video inside, parts missing) fails the job:
+    FAILED_PRECONDITION; upload again, or the parts that are missing, and call again. A passing one (S3 slow or away) is UNAVAILABLE and
+    changes nothing. A cancelled job is FAILED_PRECONDITION. Retry at will.
+    """
+    AbortUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.AbortUploadRequest, _upload_pb2.AbortUploadResponse]
+    """Gives an upload up: cancels its job and frees what S3 holds of it. Precondition: the video was not verified, else
+    FAILED_PRECONDITION (WRONG_STATE): cancel or delete the job instead. Cancelled already: success. Retry at will.
     """
     SignDownload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.SignDownloadRequest, _upload_pb2.SignDownloadResponse]
     """Signs the GET of an artifact of a job the caller may see. Fails with NOT_FOUND for an unknown job or artifact,
@@ -51,6 +67,10 @@ class UploadServiceStub:
     """By lease (metadata `authorization: Lease …`): signs the GET of the pinned video and the PUTs of artifacts under the launch's prefix.
     As often as asked while the lease lives; then PERMISSION_DENIED. Retry at will.
     """
+    ListOrphans: _grpc.UnaryStreamMultiCallable[_upload_pb2.ListOrphansRequest, _upload_pb2.Orphan]
+    """For superusers: compares what S3 holds with what the rows say, and sends what only one of them has. What is uploaded or deleted
+    meanwhile may be among it: ask again before believing it. Changes nothing. Fails with PERMISSION_DENIED. Retry at will.
+    """
 
 @_typing.type_check_only
 class UploadServiceAsyncStub(UploadServiceStub):
@@ -58,14 +78,30 @@ class UploadServiceAsyncStub(UploadServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     InitiateUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.InitiateUploadRequest, _upload_pb2.InitiateUploadResponse]  # type: ignore[assignment]
-    """Creates a job that awaits its video, and signs the PUT that brings it. Precondition: the caller may upload to the session.
-    Fails with INVALID_ARGUMENT naming the field, NOT_FOUND or PERMISSION_DENIED (session, role, feature), INTERNAL when signing fails.
-    Retry with the same request_id: the same job, a fresh URL. Without: another job.
+    """Creates a job that awaits its video, and signs the PUT that brings it; a long video gets a plan of parts instead, for SignParts.
+    Precondition: the caller may upload to the session. Fails with INVALID_ARGUMENT naming the field (also where the owner has used up
+    their bytes or their jobs in flight), NOT_FOUND or PERMISSION_DENIED (session, role, feature), INTERNAL when signing fails,
+    FAILED_PRECONDITION where request_id is that of an upload that was given up.
+    Retry with the same request_id: the same job, a fresh URL or the same plan. Without: another job.
+    """
+    SignParts: _aio.UnaryUnaryMultiCallable[_upload_pb2.SignPartsRequest, _upload_pb2.SignPartsResponse]  # type: ignore[assignment]
+    """Signs PUTs of parts, each bound to its length by the plan and to its SHA-256. Parts may be put in any order, at once, and again.
+    Precondition: a job with a plan, awaiting its upload or failed without a verified video, else FAILED_PRECONDITION. Fails with
+    INVALID_ARGUMENT naming the field, UNAVAILABLE when S3 is away. Retry at will.
+    """
+    ListParts: _aio.UnaryUnaryMultiCallable[_upload_pb2.ListPartsRequest, _upload_pb2.ListPartsResponse]  # type: ignore[assignment]
+    """What has arrived, so that an upload goes on where it stood after client or server died. Parts that S3 has lost are not listed: sign
+    and put them anew. Precondition and failures as SignParts. Retry at will.
     """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.CompleteUploadRequest, _upload_pb2.CompleteUploadResponse]  # type: ignore[assignment]
     """Says that the video is in S3. Verifies it there, pins it and queues the job; the job already queued or further: success, nothing changes.
-    A definite fault (missing, forbidden, empty, other length, checksum differs) fails the job: FAILED_PRECONDITION; upload again and call again. A
-    passing one (S3 slow or away) is UNAVAILABLE and changes nothing. A cancelled job is FAILED_PRECONDITION. Retry at will.
+    A definite fault (missing, forbidden, empty, other length, checksum differs, no video inside, parts missing) fails the job:
+    FAILED_PRECONDITION; upload again, or the parts that are missing, and call again. A passing one (S3 slow or away) is UNAVAILABLE and
+    changes nothing. A cancelled job is FAILED_PRECONDITION. Retry at will.
+    """
+    AbortUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.AbortUploadRequest, _upload_pb2.AbortUploadResponse]  # type: ignore[assignment]
+    """Gives an upload up: cancels its job and frees what S3 holds of it. Precondition: the video was not verified, else
+    FAILED_PRECONDITION (WRONG_STATE): cancel or delete the job instead. Cancelled already: success. Retry at will.
     """
     SignDownload: _aio.UnaryUnaryMultiCallable[_upload_pb2.SignDownloadRequest, _upload_pb2.SignDownloadResponse]  # type: ignore[assignment]
     """Signs the GET of an artifact of a job the caller may see. Fails with NOT_FOUND for an unknown job or artifact,
@@ -74,6 +110,10 @@ class UploadServiceAsyncStub(UploadServiceStub):
     SignLaunch: _aio.UnaryUnaryMultiCallable[_upload_pb2.SignLaunchRequest, _upload_pb2.SignLaunchResponse]  # type: ignore[assignment]
     """By lease (metadata `authorization: Lease …`): signs the GET of the pinned video and the PUTs of artifacts under the launch's prefix.
     As often as asked while the lease lives; then PERMISSION_DENIED. Retry at will.
+    """
+    ListOrphans: _aio.UnaryStreamMultiCallable[_upload_pb2.ListOrphansRequest, _upload_pb2.Orphan]  # type: ignore[assignment]
+    """For superusers: compares what S3 holds with what the rows say, and sends what only one of them has. What is uploaded or deleted
+    meanwhile may be among it: ask again before believing it. Changes nothing. Fails with PERMISSION_DENIED. Retry at will.
     """
 
 class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -85,9 +125,32 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_pb2.InitiateUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_pb2.InitiateUploadResponse, _abc.Awaitable[_upload_pb2.InitiateUploadResponse]]:
-        """Creates a job that awaits its video, and signs the PUT that brings it. Precondition: the caller may upload to the session.
-        Fails with INVALID_ARGUMENT naming the field, NOT_FOUND or PERMISSION_DENIED (session, role, feature), INTERNAL when signing fails.
-        Retry with the same request_id: the same job, a fresh URL. Without: another job.
+        """Creates a job that awaits its video, and signs the PUT that brings it; a long video gets a plan of parts instead, for SignParts.
+        Precondition: the caller may upload to the session. Fails with INVALID_ARGUMENT naming the field (also where the owner has used up
+        their bytes or their jobs in flight), NOT_FOUND or PERMISSION_DENIED (session, role, feature), INTERNAL when signing fails,
+        FAILED_PRECONDITION where request_id is that of an upload that was given up.
+        Retry with the same request_id: the same job, a fresh URL or the same plan. Without: another job.
+        """
+
+    @_abc_1.abstractmethod
+    def SignParts(
+        self,
+        request: _upload_pb2.SignPartsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_upload_pb2.SignPartsResponse, _abc.Awaitable[_upload_pb2.SignPartsResponse]]:
+        """Signs PUTs of parts, each bound to its length by the plan and to its SHA-256. Parts may be put in any order, at once, and again.
+        Precondition: a job with a plan, awaiting its upload or failed without a verified video, else FAILED_PRECONDITION. Fails with
+        INVALID_ARGUMENT naming the field, UNAVAILABLE when S3 is away. Retry at will.
+        """
+
+    @_abc_1.abstractmethod
+    def ListParts(
+        self,
+        request: _upload_pb2.ListPartsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_upload_pb2.ListPartsResponse, _abc.Awaitable[_upload_pb2.ListPartsResponse]]:
+        """What has arrived, so that an upload goes on where it stood after client or server died. Parts that S3 has lost are not listed: sign
+        and put them anew. Precondition and failures as SignParts. Retry at will.
         """
 
     @_abc_1.abstractmethod
@@ -97,8 +160,19 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_upload_pb2.CompleteUploadResponse, _abc.Awaitable[_upload_pb2.CompleteUploadResponse]]:
         """Says that the video is in S3. Verifies it there, pins it and queues the job; the job already queued or further: success, nothing changes.
-        A definite fault (missing, forbidden, empty, other length, checksum differs) fails the job: FAILED_PRECONDITION; upload again and call again. A
-        passing one (S3 slow or away) is UNAVAILABLE and changes nothing. A cancelled job is FAILED_PRECONDITION. Retry at will.
+        A definite fault (missing, forbidden, empty, other length, checksum differs, no video inside, parts missing) fails the job:
+        FAILED_PRECONDITION; upload again, or the parts that are missing, and call again. A passing one (S3 slow or away) is UNAVAILABLE and
+        changes nothing. A cancelled job is FAILED_PRECONDITION. Retry at will.
+        """
+
+    @_abc_1.abstractmethod
+    def AbortUpload(
+        self,
+        request: _upload_pb2.AbortUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_upload_pb2.AbortUploadResponse, _abc.Awaitable[_upload_pb2.AbortUploadResponse]]:
+        """Gives an upload up: cancels its job and frees what S3 holds of it. Precondition: the video was not verified, else
+        FAILED_PRECONDITION (WRONG_STATE): cancel or delete the job instead. Cancelled already: success. Retry at will.
         """
 
     @_abc_1.abstractmethod
@@ -119,6 +193,16 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_upload_pb2.SignLaunchResponse, _abc.Awaitable[_upload_pb2.SignLaunchResponse]]:
         """By lease (metadata `authorization: Lease …`): signs the GET of the pinned video and the PUTs of artifacts under the launch's prefix.
         As often as asked while the lease lives; then PERMISSION_DENIED. Retry at will.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOrphans(
+        self,
+        request: _upload_pb2.ListOrphansRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_upload_pb2.Orphan], _abc.AsyncIterator[_upload_pb2.Orphan]]:
+        """For superusers: compares what S3 holds with what the rows say, and sends what only one of them has. What is uploaded or deleted
+        meanwhile may be among it: ask again before believing it. Changes nothing. Fails with PERMISSION_DENIED. Retry at will.
         """
 
 def add_UploadServiceServicer_to_server(servicer: UploadServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

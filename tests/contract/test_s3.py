@@ -1,0 +1,377 @@
+"""What `upload` relies on, asked of several S3 servers: what its signatures bind, what its pins hold, what resumes.
+
+A check that a server can't pass is skipped there by name, with the reason; no check is skipped on all of them.
+"""
+
+import asyncio
+import hashlib
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import urllib3
+
+from crease.jobs.v1.job_pb2 import VideoObject
+from crease.upload.v1.upload_pb2 import SignedRequest
+from services.upload import parts, preflight
+from services.upload.settings import StorageSettings
+from services.upload.storage import Storage
+from tests import s3
+
+VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(5000)
+MOST = 10**9
+SERVERS = {"ministack": s3.ministack, "versitygw": s3.versitygw, "moto": s3.moto}
+SIGNATURES = "moto checks no signature"
+CHECKSUMS = "moto compares no checksum with the bytes, and keeps none of parts"
+# (check, server): why it can't be asked of it.
+UNABLE = {
+    **{
+        (check, "moto"): SIGNATURES
+        for check in (
+            "a_tampered_signature_is_refused", "a_signature_is_for_one_key", "a_signature_is_for_one_method",
+            "an_expired_url_is_refused", "another_length_is_refused", "another_type_is_refused",
+            "a_put_without_its_condition_is_refused", "a_part_of_another_length_is_refused", "a_stranger_sees_nothing",
+        )
+    },
+    **{
+        (check, "moto"): CHECKSUMS
+        for check in (
+            "other_bytes_than_the_checksum_are_refused", "other_bytes_than_a_parts_checksum_are_refused",
+            "parts_arrive_in_any_order_and_are_listed", "parts_become_the_video_with_their_checksum",
+        )
+    },
+    ("an_aborted_upload_takes_no_part_and_is_unknown", "moto"): "moto answers 500 to a part of an unknown upload",
+}  # fmt: skip
+
+
+@dataclass
+class Store:
+    """A bucket of one server, with `upload`'s own way to it."""
+
+    endpoint: s3.Endpoint
+    storage: Storage
+    bucket: str
+
+    def key(self) -> str:
+        return f"coach_plus/coach/c/{uuid.uuid4()}/{uuid.uuid4()}/original.mp4"
+
+    async def sign_put(self, key: str, body: bytes = VIDEO, *, checked: bool = True) -> SignedRequest:
+        sha256 = hashlib.sha256(body).hexdigest() if checked else ""
+        return await self.storage.sign_put(
+            self.bucket, key, content_length=len(body), content_type="video/mp4", sha256=sha256, once=True
+        )
+
+    async def stored(self, body: bytes = VIDEO) -> str:
+        key = self.key()
+        assert send(await self.sign_put(key, body), body) == 200
+        return key
+
+    async def verdict(self, key: str, promised: bytes = VIDEO) -> str:
+        """What CompleteUpload would say: a code, or empty for the promised video."""
+        video = VideoObject(content_length=len(promised), sha256=hashlib.sha256(promised).hexdigest())
+        seen = await self.storage.head(self.bucket, key)
+        finding = preflight.judge(seen, video, MOST)
+        if finding is None:
+            finding = preflight.judge(await self.storage.read_head(self.bucket, key, seen), video, MOST)
+        return finding.code if finding else ""
+
+    async def begun(self, count: int = 2) -> tuple[VideoObject, bytes]:
+        """A video in parts, and what it is to hold."""
+        body = VIDEO + os.urandom(parts.SMALLEST_PART_BYTES * (count - 1))
+        video = VideoObject(
+            s3_bucket=self.bucket,
+            s3_key=self.key(),
+            content_type="video/mp4",
+            content_length=len(body),
+            part_bytes=parts.SMALLEST_PART_BYTES,
+        )
+        video.upload_id = await self.storage.begin_parts(video)
+        return video, body
+
+    async def put_part(self, video: VideoObject, body: bytes, number: int) -> int:
+        piece = body[(number - 1) * video.part_bytes :][: video.part_bytes]
+        return send(await self.storage.sign_part(video, number, hashlib.sha256(piece).hexdigest()), piece)
+
+
+def send(signed: SignedRequest, body: bytes = b"", **changed: str) -> int:
+    headers = {name: value for name, value in (dict(signed.headers) | changed).items() if value != "-"}
+    return answer(signed.method, signed.url, body, headers).status
+
+
+def answer(method: str, url: str, body: bytes, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+    return urllib3.request(method, url, body=body, headers=headers, retries=False, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Callable[..., Store]]:
+    """Starts each server once, when it is first asked for."""
+    running: dict[str, Store] = {}
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+
+        def one(server: str) -> Store:
+            if server not in running:
+                if server == "ministack":
+                    endpoint = request.getfixturevalue("s3_server")
+                else:
+                    endpoint = stack.enter_context(SERVERS[server](tmp_path_factory.mktemp(server)))
+                for name, value in endpoint.env.items():
+                    patch.setenv(name, value)
+                bucket = endpoint.make_bucket("contract")
+                settings = StorageSettings(aws_region=endpoint.region, bucket=bucket, s3_endpoint=endpoint.url)
+                running[server] = Store(endpoint, Storage(settings), bucket)
+            return running[server]
+
+        yield one
+
+
+async def what_is_put_as_signed_is_the_promised_video(store: Store) -> None:
+    key = await store.stored()
+    assert await store.verdict(key) == ""
+
+
+async def a_tampered_signature_is_refused(store: Store) -> None:
+    signed = await store.sign_put(store.key())
+    signed.url = signed.url[:-4] + ("0000" if not signed.url.endswith("0000") else "1111")
+    assert send(signed, VIDEO) == 403
+
+
+async def a_signature_is_for_one_key(store: Store) -> None:
+    key, other = store.key(), store.key()
+    signed = await store.sign_put(key)
+    signed.url = signed.url.replace(key, other)
+    assert send(signed, VIDEO) == 403
+
+
+async def a_signature_is_for_one_method(store: Store) -> None:
+    key = await store.stored()
+    signed = await store.storage.sign_get(store.bucket, key)
+    for method in ("PUT", "DELETE"):
+        assert answer(method, signed.url, b"", {}).status == 403
+
+
+async def an_expired_url_is_refused(store: Store) -> None:
+    settings = StorageSettings(
+        aws_region=store.endpoint.region, bucket=store.bucket, s3_endpoint=store.endpoint.url,
+        upload_url_seconds=1, download_url_seconds=1,
+    )  # fmt: skip
+    signed = await Store(store.endpoint, Storage(settings), store.bucket).sign_put(store.key())
+    await asyncio.sleep(2.1)
+    assert send(signed, VIDEO) == 403
+
+
+async def another_length_is_refused(store: Store) -> None:
+    for body in (VIDEO + b"x", VIDEO[:-1]):
+        assert send(await store.sign_put(store.key(), checked=False), body, **{"Content-Length": str(len(body))}) == 403
+
+
+async def another_type_is_refused(store: Store) -> None:
+    assert send(await store.sign_put(store.key()), VIDEO, **{"Content-Type": "text/html"}) == 403
+
+
+async def other_bytes_than_the_checksum_are_refused(store: Store) -> None:
+    key = store.key()
+    assert send(await store.sign_put(key), VIDEO[::-1]) == 400
+    assert await store.verdict(key) == "VIDEO_MISSING"
+
+
+async def a_put_without_its_condition_is_refused(store: Store) -> None:
+    assert send(await store.sign_put(store.key()), VIDEO, **{"If-None-Match": "-"}) == 403
+
+
+async def a_second_put_is_refused(store: Store) -> None:
+    key = store.key()
+    signed = await store.sign_put(key)
+    assert [send(signed, VIDEO) for _ in range(2)] == [200, 412]
+
+
+async def a_swapped_video_is_not_read_by_its_pin(store: Store) -> None:
+    key = await store.stored()
+    seen = await store.storage.head(store.bucket, key)
+    pinned = await store.storage.sign_get(store.bucket, key, etag=seen.etag)
+    assert send(pinned) == 200
+    store.endpoint.client().put_object(Bucket=store.bucket, Key=key, Body=VIDEO[::-1])
+    assert send(pinned) == 412
+    assert (await store.storage.read_head(store.bucket, key, seen)).status == 412
+
+
+async def a_pinned_version_outlives_a_swap(store: Store) -> None:
+    client, bucket, key = store.endpoint.client(), f"versions-{uuid.uuid4()}", store.key()
+    store.endpoint.make_bucket(bucket, versioned=True)
+    client.put_object(Bucket=bucket, Key=key, Body=VIDEO)
+    seen = await store.storage.head(bucket, key)
+    client.put_object(Bucket=bucket, Key=key, Body=VIDEO[::-1])
+    pinned = await store.storage.sign_get(bucket, key, etag=seen.etag, version_id=seen.version_id)
+    reply = answer("GET", pinned.url, b"", dict(pinned.headers))
+    assert (reply.status, reply.data) == (200, VIDEO)
+
+
+async def every_version_is_deleted(store: Store) -> None:
+    client, bucket, key = store.endpoint.client(), f"deleted-{uuid.uuid4()}", store.key()
+    store.endpoint.make_bucket(bucket, versioned=True)
+    for body in (VIDEO, VIDEO[::-1]):
+        client.put_object(Bucket=bucket, Key=key, Body=body)
+    client.delete_object(Bucket=bucket, Key=key)
+    assert await store.storage.delete_all(bucket, key.rpartition("/")[0] + "/") == 3
+    left = client.list_object_versions(Bucket=bucket)
+    assert not left.get("Versions")
+    assert not left.get("DeleteMarkers")
+
+
+async def a_missing_video_is_missing(store: Store) -> None:
+    assert await store.verdict(store.key()) == "VIDEO_MISSING"
+
+
+async def a_stranger_sees_nothing(store: Store) -> None:
+    key = await store.stored()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "a-key-nobody-knows")
+        settings = StorageSettings(
+            aws_region=store.endpoint.region, bucket=store.bucket, s3_endpoint=store.endpoint.url
+        )
+        assert await Store(store.endpoint, Storage(settings), store.bucket).verdict(key) == "VIDEO_FORBIDDEN"
+
+
+async def an_empty_object_is_empty(store: Store) -> None:
+    key = store.key()
+    store.endpoint.client().put_object(Bucket=store.bucket, Key=key, Body=b"")
+    assert await store.verdict(key) == "VIDEO_EMPTY"
+
+
+async def a_truncated_video_is_of_another_length(store: Store) -> None:
+    key = store.key()
+    store.endpoint.client().put_object(Bucket=store.bucket, Key=key, Body=VIDEO[:-10])
+    assert await store.verdict(key) == "VIDEO_LENGTH_DIFFERS"
+
+
+async def what_is_no_video_inside_is_found_out(store: Store) -> None:
+    page = b"<!doctype html>" + bytes(len(VIDEO))
+    assert await store.verdict(await store.stored(page), page) == "NOT_A_VIDEO"
+
+
+async def parts_arrive_in_any_order_and_are_listed(store: Store) -> None:
+    video, body = await store.begun()
+    assert await store.storage.list_parts(video) == []
+    assert await store.put_part(video, body, 2) == 200
+    [arrived] = await store.storage.list_parts(video) or []
+    last = hashlib.sha256(body[video.part_bytes :]).hexdigest()
+    assert (arrived.number, arrived.content_length, arrived.sha256) == (2, len(body) - video.part_bytes, last)
+    assert parts.missing(video, [arrived]) == [1]
+
+
+async def parts_become_the_video_with_their_checksum(store: Store) -> None:
+    video, body = await store.begun()
+    for number in (2, 1):
+        assert await store.put_part(video, body, number) == 200
+    arrived = await store.storage.list_parts(video) or []
+    await store.storage.assemble(video, arrived)
+    seen = await store.storage.head(video.s3_bucket, video.s3_key)
+    assert (seen.content_length, seen.content_type) == (len(body), "video/mp4")
+    assert seen.parts_sha256 == parts.sha256_of([part.sha256 for part in arrived]) != ""
+    signed = await store.storage.sign_get(video.s3_bucket, video.s3_key, etag=seen.etag)
+    assert answer("GET", signed.url, b"", dict(signed.headers)).data == body
+
+
+async def assembling_again_is_success(store: Store) -> None:
+    video, body = await store.begun()
+    for number in (1, 2):
+        await store.put_part(video, body, number)
+    arrived = await store.storage.list_parts(video) or []
+    await store.storage.assemble(video, arrived)
+    before = await store.storage.head(video.s3_bucket, video.s3_key)
+    await store.storage.assemble(video, arrived)
+    assert await store.storage.list_parts(video) is None
+    assert await store.storage.head(video.s3_bucket, video.s3_key) == before
+
+
+async def an_assembled_video_replaces_none(store: Store) -> None:
+    video, body = await store.begun()
+    for number in (1, 2):
+        await store.put_part(video, body, number)
+    store.endpoint.client().put_object(Bucket=video.s3_bucket, Key=video.s3_key, Body=VIDEO)
+    await store.storage.assemble(video, await store.storage.list_parts(video) or [])
+    assert (await store.storage.head(video.s3_bucket, video.s3_key)).content_length == len(VIDEO)
+
+
+async def other_bytes_than_a_parts_checksum_are_refused(store: Store) -> None:
+    video, body = await store.begun()
+    piece = body[video.part_bytes :]
+    signed = await store.storage.sign_part(video, 2, hashlib.sha256(piece).hexdigest())
+    assert send(signed, piece[::-1]) == 400
+    assert await store.storage.list_parts(video) == []
+
+
+async def a_part_of_another_length_is_refused(store: Store) -> None:
+    video, body = await store.begun()
+    piece = body[video.part_bytes :]
+    signed = await store.storage.sign_part(video, 2, hashlib.sha256(piece).hexdigest())
+    assert send(signed, piece[:-1], **{"Content-Length": str(len(piece) - 1)}) == 403
+
+
+async def an_aborted_upload_takes_no_part_and_is_unknown(store: Store) -> None:
+    video, body = await store.begun()
+    await store.put_part(video, body, 2)
+    await store.storage.abort(video)
+    await store.storage.abort(video)
+    assert await store.storage.list_parts(video) is None
+    assert await store.put_part(video, body, 2) == 404
+
+
+async def unfinished_parts_are_found_and_deleted(store: Store) -> None:
+    video, body = await store.begun()
+    await store.put_part(video, body, 2)
+    folder = video.s3_key.rpartition("/")[0] + "/"
+    assert [item.key async for item in store.storage.uploads(store.bucket, folder)] == [video.s3_key]
+    assert await store.storage.delete_all(store.bucket, folder) == 1
+    assert [item async for item in store.storage.uploads(store.bucket, folder)] == []
+
+
+async def a_folder_is_deleted_and_its_neighbour_is_not(store: Store) -> None:
+    client, folder, other = store.endpoint.client(), store.key().rpartition("/")[0], await store.stored()
+    for name in ("original.mp4", "analysis/j/1/quick/report.html", "analysis/j/1/deep/report.html"):
+        client.put_object(Bucket=store.bucket, Key=f"{folder}/{name}", Body=b"x")
+    assert await store.storage.delete_all(store.bucket, f"{folder}/") == 3
+    assert [item async for item in store.storage.objects(store.bucket, f"{folder}/")] == []
+    assert await store.verdict(other) == ""
+
+
+async def objects_are_listed_in_the_order_of_their_bytes(store: Store) -> None:
+    client, root = store.endpoint.client(), f"order/{uuid.uuid4()}/"
+    names = ["B/x", "a-b/x", "a/x", "a/y", "aa/x", "b/x"]
+    for name in reversed(names):
+        client.put_object(Bucket=store.bucket, Key=root + name, Body=b"x")
+    listed = [item.key.removeprefix(root) async for item in store.storage.objects(store.bucket, root)]
+    assert listed == sorted(names, key=str.encode)
+
+
+CHECKS: dict[str, Callable[[Store], Awaitable[Any]]] = {
+    name: check
+    for name, check in list(globals().items())
+    if asyncio.iscoroutinefunction(check) and check.__module__ == __name__
+}
+
+
+def cases() -> Iterator[Any]:
+    for server in SERVERS:
+        for check in CHECKS:
+            # Each of the others takes longer to be had than all its checks.
+            yield pytest.param(server, check, marks=() if server == "ministack" else pytest.mark.prove)
+
+
+@pytest.mark.parametrize(("server", "check"), list(cases()))
+@pytest.mark.timeout(900)
+async def test_s3(server: str, check: str, stores: Callable[[str], Store]) -> None:
+    """What the check is called holds on the server."""
+    if reason := UNABLE.get((check, server)):
+        pytest.skip(reason)
+    await CHECKS[check](stores(server))
+
+
+def test_no_check_is_skipped_on_every_server() -> None:
+    """What nobody can do is proved nowhere; and every name in the table is one of a check."""
+    assert {check for check, _ in UNABLE} <= CHECKS.keys()
+    for check in CHECKS:
+        assert any((check, server) not in UNABLE for server in SERVERS), check

@@ -1,0 +1,31 @@
+"""`python -m tests.integration.upload.sender ENDPOINT TOKEN_FILE VIDEO SESSION`: sends; prints job and peak memory."""
+
+import resource
+import sys
+import uuid
+from pathlib import Path
+
+import grpc
+
+from crease.upload.v1 import upload_pb2, upload_pb2_grpc
+from services.cli import upload
+from services.cli.client import Services
+
+
+def main(endpoint: str, token_file: str, video: str, session_id: str) -> None:
+    path = Path(video)
+    asked = upload_pb2.InitiateUploadRequest(
+        session_id=session_id,
+        content_type="video/mp4",
+        content_length=path.stat().st_size,
+        request_id=str(uuid.uuid4()),
+    )
+    with grpc.insecure_channel(endpoint) as channel:
+        services = Services(None, None, upload_pb2_grpc.UploadServiceStub(channel), Path(token_file))  # type: ignore[arg-type]
+        done = upload.send(services, path, asked)
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(done.job_id, done.message, peak_mib, sep="\t")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

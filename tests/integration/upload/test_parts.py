@@ -1,0 +1,317 @@
+"""A long video in parts: signed, listed, resumed, completed, given up; and the client that sends it."""
+
+import hashlib
+import os
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from crease.jobs.v1 import job_pb2
+from crease.upload.v1 import upload_pb2
+from services import clients
+from services.cli import upload as sender
+from services.cli.client import Services
+from services.cli.transfer import Line, Refused
+from services.upload.parts import SMALLEST_PART_BYTES, sha256_of
+from tests.integration.upload.client import VIDEO, Client, put
+
+LONG = VIDEO + os.urandom(2 * SMALLEST_PART_BYTES)
+FROM_BYTES = {"CREASE_MULTIPART_FROM_BYTES": "1000000"}
+
+
+@pytest.fixture(scope="module")
+def client(start: Any) -> Client:
+    return start(**FROM_BYTES)
+
+
+def pieces(body: bytes = LONG) -> list[bytes]:
+    return [body[at : at + SMALLEST_PART_BYTES] for at in range(0, len(body), SMALLEST_PART_BYTES)]
+
+
+def part(number: int, body: bytes = LONG) -> upload_pb2.Part:
+    return upload_pb2.Part(part_number=number, sha256=hashlib.sha256(pieces(body)[number - 1]).hexdigest())
+
+
+def call(client: Client, rpc: str, job_id: str, subject: str = "coach-1", **fields: Any) -> Any:
+    request = getattr(upload_pb2, f"{rpc}Request")(job_id=job_id, **fields)
+    return getattr(client.stub, rpc)(request, metadata=client.laptop.person(subject), timeout=60)
+
+
+def send(client: Client, job_id: str, *numbers: int, body: bytes = LONG) -> None:
+    signed = call(client, "SignParts", job_id, parts=[part(number, body) for number in numbers]).puts
+    for number, one in zip(numbers, signed, strict=True):
+        assert put(one.url, pieces(body)[number - 1], one.headers) == 200
+
+
+def arrived(client: Client, job_id: str) -> list[int]:
+    return [part.part_number for part in call(client, "ListParts", job_id).parts]
+
+
+def reason(caught: pytest.ExceptionInfo[grpc.RpcError]) -> str:
+    return clients.reason(caught.value)
+
+
+def left(client: Client, job_id: str) -> tuple[int, int]:
+    """Objects and unfinished uploads under a job's key."""
+    key, s3 = client.jobs.jobs[job_id].video.s3_key, client.s3.client()
+    objects = s3.list_objects_v2(Bucket="plain", Prefix=key).get("Contents", [])
+    return len(objects), len(s3.list_multipart_uploads(Bucket="plain", Prefix=key).get("Uploads", []))
+
+
+def test_a_long_video_comes_in_parts_and_goes_on_after_upload_was_killed(client: Client) -> None:
+    """The plan says how many; what had arrived is still there; the job is pinned to the whole."""
+    begun = client.initiate(LONG)
+    assert (begun.presigned_url, begun.parts.part_count, begun.parts.part_bytes) == ("", 3, SMALLEST_PART_BYTES)
+    assert arrived(client, begun.job_id) == []
+    send(client, begun.job_id, 3, 1)
+    client.program.kill()
+    client.program.start()
+    assert arrived(client, begun.job_id) == [1, 3]
+    send(client, begun.job_id, 2)
+    done = call(client, "CompleteUpload", begun.job_id, parts=[part(number) for number in (1, 2, 3)])
+    assert done.message == "Video uploaded and queued for analysis"
+    video = client.jobs.jobs[begun.job_id].video
+    assert video.etag.endswith("-3")
+    assert video.parts_sha256 == sha256_of([part(number).sha256 for number in (1, 2, 3)])
+    assert client.s3.client().get_object(Bucket="plain", Key=video.s3_key)["Body"].read() == LONG
+    assert left(client, begun.job_id) == (1, 0)
+    with pytest.raises(grpc.RpcError) as caught:
+        send(client, begun.job_id, 1)
+    assert reason(caught) == "WRONG_STATE"
+
+
+def test_missing_parts_fail_the_job_and_sending_them_repairs_it(client: Client) -> None:
+    """The sentence names them, and what has arrived stays."""
+    begun = client.initiate(LONG)
+    send(client, begun.job_id, 1)
+    with pytest.raises(grpc.RpcError) as caught:
+        client.complete(begun.job_id)
+    assert reason(caught) == "VIDEO_INCOMPLETE"
+    assert caught.value.details() == "Upload verification failed: 2 of 3 parts are missing (2, 3)"
+    assert client.jobs.jobs[begun.job_id].status == job_pb2.JOB_STATUS_FAILED
+    send(client, begun.job_id, 2, 3)
+    assert client.complete(begun.job_id).status == job_pb2.JOB_STATUS_QUEUED
+
+
+def test_completing_what_was_never_begun_fails_as_missing(client: Client) -> None:
+    """No part was signed."""
+    with pytest.raises(grpc.RpcError) as caught:
+        client.complete(client.initiate(LONG).job_id)
+    assert reason(caught) == "VIDEO_MISSING"
+
+
+@pytest.mark.prove
+def test_other_parts_than_the_client_sent_are_found_out(client: Client) -> None:
+    """The claims of CompleteUpload are held against what S3 has; the right ones are taken."""
+    begun = client.initiate(LONG)
+    other = LONG[:-5] + b"other"
+    send(client, begun.job_id, 1, 2)
+    send(client, begun.job_id, 3, body=other)
+    claims = [part(number) for number in (1, 2, 3)]
+    with pytest.raises(grpc.RpcError) as caught:
+        call(client, "CompleteUpload", begun.job_id, parts=claims)
+    assert reason(caught) == "VIDEO_CHECKSUM_DIFFERS"
+    send(client, begun.job_id, 3)
+    assert call(client, "CompleteUpload", begun.job_id, parts=claims).status == job_pb2.JOB_STATUS_QUEUED
+
+
+@pytest.mark.prove
+def test_an_answer_that_was_lost_after_assembling_is_given_again(client: Client) -> None:
+    """S3 made the object and nobody recorded it: CompleteUpload finds it, with its checksum."""
+    begun = client.initiate(LONG)
+    send(client, begun.job_id, 1, 2, 3)
+    video = client.jobs.jobs[begun.job_id].video
+    s3, place = client.s3.client(), {"Bucket": "plain", "Key": video.s3_key, "UploadId": video.upload_id}
+    listed = s3.list_parts(**place)["Parts"]
+    named = [{name: one[name] for name in ("PartNumber", "ETag", "ChecksumSHA256")} for one in listed]
+    s3.complete_multipart_upload(**place, MultipartUpload={"Parts": named})
+    assert client.complete(begun.job_id).status == job_pb2.JOB_STATUS_QUEUED
+    assert video.parts_sha256 == sha256_of([part(number).sha256 for number in (1, 2, 3)])
+
+
+@pytest.mark.prove
+def test_first_parts_signed_at_once_belong_to_one_upload(client: Client) -> None:
+    """Whoever began one too many ended it."""
+    begun = client.initiate(LONG)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda number: send(client, begun.job_id, number), (1, 2, 3)))
+    assert left(client, begun.job_id) == (0, 1)
+    assert client.complete(begun.job_id).status == job_pb2.JOB_STATUS_QUEUED
+
+
+@pytest.mark.prove
+def test_an_upload_that_s3_lost_is_begun_anew(client: Client) -> None:
+    """ListParts says that nothing is there, and the next parts go into another upload."""
+    begun = client.initiate(LONG)
+    send(client, begun.job_id, 1)
+    video = client.jobs.jobs[begun.job_id].video
+    client.s3.client().abort_multipart_upload(Bucket="plain", Key=video.s3_key, UploadId=video.upload_id)
+    assert arrived(client, begun.job_id) == []
+    send(client, begun.job_id, 1, 2, 3)
+    assert client.complete(begun.job_id).status == job_pb2.JOB_STATUS_QUEUED
+
+
+def test_an_aborted_upload_leaves_nothing_and_is_cancelled(client: Client) -> None:
+    """Twice is as once; a verified video is not given up but deleted."""
+    begun = client.initiate(LONG)
+    send(client, begun.job_id, 1)
+    assert left(client, begun.job_id) == (0, 1)
+    for _ in range(2):
+        assert call(client, "AbortUpload", begun.job_id).status == job_pb2.JOB_STATUS_CANCELLED
+    assert left(client, begun.job_id) == (0, 0)
+    with pytest.raises(grpc.RpcError) as caught:
+        call(client, "AbortUpload", client.upload().job_id)
+    assert reason(caught) == "WRONG_STATE"
+
+
+@pytest.mark.parametrize("rpc", ["SignParts", "ListParts", "CompleteUpload", "AbortUpload"])
+def test_nobody_touches_the_parts_of_anothers_upload(client: Client, rpc: str) -> None:
+    """Whose job it is, `jobs` decides by the caller's own token."""
+    begun = client.initiate(LONG)
+    fields = {"parts": [part(1)]} if rpc == "SignParts" else {}
+    with pytest.raises(grpc.RpcError) as caught:
+        call(client, rpc, begun.job_id, subject="coach-2", **fields)
+    assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize(
+    ("field", "parts"),
+    [
+        ("parts", []),
+        ("parts", [part(1)] * 101),
+        ("parts[0].part_number", [upload_pb2.Part(part_number=0, sha256="ab" * 32)]),
+        ("parts[0].part_number", [upload_pb2.Part(part_number=4, sha256="ab" * 32)]),
+        ("parts[1].sha256", [part(1), upload_pb2.Part(part_number=2, sha256="a\r\nx-amz-acl: public")]),
+    ],
+)
+def test_a_wrong_part_is_named(client: Client, field: str, parts: list[upload_pb2.Part]) -> None:
+    """The culprit with its place; nothing is begun in S3."""
+    begun = client.initiate(LONG)
+    with pytest.raises(grpc.RpcError) as caught:
+        call(client, "SignParts", begun.job_id, parts=parts)
+    assert caught.value.details().startswith(f"{field}: ")
+    assert left(client, begun.job_id) == (0, 0)
+
+
+HOSTILE = ["../../../etc/passwd", "a\r\nx-amz-acl: public", "ü🏏\u202e", "x" * 1000, "a\0b", "%2e%2e/", "//", "?x=1&y"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("field", ["session_id", "content_type", "sha256", "request_id"])
+def test_no_text_of_a_client_becomes_part_of_a_key_or_a_header(client: Client, field: str, text: str) -> None:
+    """Refused by name, or unknown; no job is made of it."""
+    before = len(client.jobs.jobs)
+    with pytest.raises(grpc.RpcError) as caught:
+        client.initiate(**{field: text})
+    assert caught.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+    assert len(client.jobs.jobs) == before
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_names_of_jobs_and_artifacts_are_unknown(client: Client, text: str) -> None:
+    """Not found, whatever they spell."""
+    job = client.upload()
+    for rpc, fields in (("CompleteUpload", {}), ("SignDownload", {"name": "report.html"}), ("AbortUpload", {})):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(client, rpc, text, **fields)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    with pytest.raises(grpc.RpcError) as caught:
+        call(client, "SignDownload", job.job_id, name=text)
+    assert reason(caught) == "ARTIFACT_NOT_FOUND"
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "long.mp4"
+    path.write_bytes(LONG)
+    return path
+
+
+@pytest.fixture
+def services(client: Client, tmp_path: Path) -> Services:
+    token = tmp_path / "token"
+    token.write_text(client.laptop.person("coach-1")[0][1].removeprefix("Bearer "))
+    return Services(None, None, client.stub, token)  # type: ignore[arg-type]
+
+
+def order(client: Client) -> upload_pb2.InitiateUploadRequest:
+    return upload_pb2.InitiateUploadRequest(
+        session_id=client.jobs.add_session(),
+        content_type="video/mp4",
+        content_length=len(LONG),
+        request_id=str(uuid.uuid4()),
+    )
+
+
+class BrokenOff(BaseException):
+    """As Ctrl-C."""
+
+
+def test_the_same_command_after_ctrl_c_sends_only_what_is_missing(
+    client: Client, services: Services, video: Path
+) -> None:
+    """What arrived before is not sent again; the progress ends at the whole length."""
+    asked, heard = order(client), list[int]()
+
+    def stop_at_the_second_part(done: int, whole: int) -> None:
+        if done > SMALLEST_PART_BYTES:
+            raise BrokenOff
+
+    with pytest.raises(BrokenOff):
+        sender.send(services, video, asked, stop_at_the_second_part)
+    begun = services.call(client.stub.InitiateUpload, asked)
+    send(client, begun.job_id, 2)
+    said: list[str] = []
+    done = sender.send(services, video, asked, lambda done, whole: heard.append(done), said.append)
+    assert (done.job_id, done.message) == (begun.job_id, "Video uploaded and queued for analysis")
+    assert heard[-1] == max(heard) == len(LONG)
+    assert any("have arrived before" in sentence for sentence in said)
+
+
+@pytest.mark.prove
+def test_a_file_that_changed_since_is_sent_as_it_is_now(client: Client, services: Services, video: Path) -> None:
+    """A part that arrived before and is not what the file holds is sent again."""
+    asked = order(client)
+    begun = services.call(client.stub.InitiateUpload, asked)
+    send(client, begun.job_id, 1, 2, 3)
+    changed = LONG[:-5] + b"other"
+    video.write_bytes(changed)
+    done = sender.send(services, video, asked)
+    key = client.jobs.jobs[done.job_id].video.s3_key
+    assert client.s3.client().get_object(Bucket="plain", Key=key)["Body"].read() == changed
+
+
+@pytest.mark.prove
+def test_an_expired_url_is_asked_for_anew(
+    client: Client, services: Services, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 refuses it, the user reads a sentence, and the part arrives by another."""
+    once = [b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"]
+    sent = Line.put
+
+    def put_late(self: Line, *args: Any, **more: Any) -> None:
+        if once:
+            raise Refused("part", 403, once.pop())
+        sent(self, *args, **more)
+
+    monkeypatch.setattr(Line, "put", put_late)
+    said: list[str] = []
+    done = sender.send(services, video, order(client), say=said.append)
+    assert done.status == job_pb2.JOB_STATUS_QUEUED
+    assert ["expired" in sentence for sentence in said] == [True]
+
+
+def test_what_s3_is_still_putting_together_is_not_missing(client: Client) -> None:
+    """Neither parts nor video are to be seen meanwhile: the client is told to call again, and nothing has failed."""
+    begun = client.initiate(LONG)
+    send(client, begun.job_id, 1)
+    video = client.jobs.jobs[begun.job_id].video
+    client.s3.client().abort_multipart_upload(Bucket="plain", Key=video.s3_key, UploadId=video.upload_id)
+    with pytest.raises(grpc.RpcError) as caught:
+        client.complete(begun.job_id)
+    assert (caught.value.code(), reason(caught)) == (grpc.StatusCode.UNAVAILABLE, "VIDEO_NOT_ASSEMBLED")
+    assert client.jobs.jobs[begun.job_id].status == job_pb2.JOB_STATUS_AWAITING_UPLOAD

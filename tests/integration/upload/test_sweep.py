@@ -1,0 +1,166 @@
+"""Nothing is left behind: what S3 holds of deleted jobs and given-up uploads goes; what living jobs need stays."""
+
+import random
+import time
+
+import grpc
+import pytest
+
+from crease.upload.v1 import upload_pb2
+from services import clients
+from services.cli.client import Services
+from services.cli.inventory import show_orphans
+from services.upload.inventory import folder_of
+from tests.integration.upload.whole import WAIT_SECONDS, Whole
+
+
+def test_a_deleted_job_takes_its_video_and_its_artifacts_along(whole: Whole) -> None:
+    """In every version; the row stays as a tombstone and reads as if it were not there."""
+    job_id = whole.completed()
+    whole.analysed()
+    assert len(whole.stored()) == 2
+    whole.s3.client().put_object(Bucket=whole.bucket, Key=whole.key(job_id), Body=b"another version")
+    whole.delete(job_id)
+    whole.swept()
+    listed = whole.s3.client().list_object_versions(Bucket=whole.bucket)
+    assert (listed.get("Versions", []), listed.get("DeleteMarkers", [])) == ([], [])
+    with pytest.raises(grpc.RpcError) as caught:
+        whole.road.job(job_id)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    [(deleted_at, results)] = whole.rows("SELECT deleted_at, results FROM video_analysis_jobs WHERE id = %s", job_id)
+    assert deleted_at is not None
+    assert results is None
+
+
+@pytest.mark.prove
+def test_a_video_stays_while_another_job_analyses_it(whole: Whole) -> None:
+    """Only the artifacts of the deleted one go; with the last job the video goes."""
+    first = whole.completed()
+    second = whole.again(first)
+    whole.analysed()
+    video = whole.key(first)
+    whole.delete(first)
+    whole.swept()
+    assert whole.stored() == {video, *(key for key in whole.stored() if f"/analysis/{second}/" in key)}
+    assert len(whole.stored()) == 2
+    whole.delete(second)
+    whole.swept()
+    assert whole.stored() == set()
+
+
+@pytest.mark.parametrize("status", ["queued", "quick_running"])
+def test_a_job_that_is_queued_or_runs_is_not_deleted(whole: Whole, status: str) -> None:
+    """It is cancelled first, or waited for."""
+    job_id = whole.completed()
+    if status == "quick_running":
+        [launch] = whole.road.open()
+        whole.road.confirm(launch)
+        whole.road.start(launch)
+    with pytest.raises(grpc.RpcError) as caught:
+        whole.delete(job_id)
+    assert clients.reason(caught.value) == "WRONG_STATE"
+
+
+@pytest.mark.prove
+def test_what_was_cleared_away_is_not_completed_any_more(whole: Whole) -> None:
+    """An upload that expired and came after all is refused, with a sentence, and swept the second time round."""
+    begun = whole.initiated()
+    whole.rows("UPDATE video_analysis_jobs SET created_at = now() - interval '25 hours'")
+    give_up = time.monotonic() + WAIT_SECONDS
+    while not whole.rows("SELECT 1 FROM video_analysis_jobs WHERE cleared_at IS NOT NULL"):
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+    whole.swept()
+    whole.sent(begun)
+    with pytest.raises(grpc.RpcError) as caught:
+        whole.upload.CompleteUpload(
+            upload_pb2.CompleteUploadRequest(job_id=begun.job_id), metadata=whole.road.coach, timeout=30
+        )
+    assert clients.reason(caught.value) == "UPLOAD_CLEARED"
+    assert whole.orphans() == {("KIND_OBJECT", begun.s3_key)}
+    whole.rows("UPDATE video_analysis_jobs SET sweep_at = now(), cleared_at = now() - interval '2 hours'")
+    give_up = time.monotonic() + WAIT_SECONDS
+    while whole.stored():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+
+
+def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, capsys: pytest.CaptureFixture[str]) -> None:
+    """An object and parts without a row, a video and an artifact that are gone; nothing else."""
+    job_id, kept = whole.completed(), whole.completed(in_parts=True)
+    whole.analysed()
+    assert whole.orphans() == set()
+    client, stray = whole.s3.client(), "coach_plus/coach/nobody/none/none/original.mp4"
+    client.put_object(Bucket=whole.bucket, Key=stray, Body=b"x")
+    client.create_multipart_upload(Bucket=whole.bucket, Key=stray.replace("nobody", "nobody-else"))
+    for key in [key for key in whole.stored() if key.startswith(folder_of(whole.key(job_id)))]:
+        client.delete_object(Bucket=whole.bucket, Key=key)
+    listed = whole.orphans()
+    assert {kind for kind, _ in listed} == {"KIND_OBJECT", "KIND_PARTS", "KIND_VIDEO_MISSING", "KIND_ARTIFACT_MISSING"}
+    assert len(listed) == 4
+    assert not any(key.startswith(folder_of(whole.key(kept))) for _, key in listed)
+    services = Services(None, None, whole.upload, whole.admin_token())  # type: ignore[arg-type]
+    assert show_orphans(services) == 4
+    out = capsys.readouterr().out.splitlines()
+    assert out[-1] == "4 orphans. What is uploaded or deleted just now may be among them."
+    assert sum(line.startswith(("object of no job", "unfinished parts")) for line in out) == 2
+    with pytest.raises(grpc.RpcError) as caught:
+        whole.orphans(role="coach_pro_plus")
+    assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(400)
+def test_after_two_hundred_random_lifecycles_there_are_no_orphans(whole: Whole) -> None:
+    """Every job ends in one of ten ways; S3 holds what the living ones need, and not a byte more."""
+    dice = random.Random(1)
+    living: set[str] = set()
+    waiting: set[str] = set()
+    ways = [
+        "kept",
+        "never sent",
+        "sent",
+        "aborted",
+        "cancelled",
+        "deleted",
+        "again",
+        "again deleted",
+        "session",
+        "gone",
+    ]
+    for number in range(200):
+        way, how = ways[number % len(ways)], {"in_parts": dice.random() < 0.5}
+        session_id = whole.session()
+        if way in ("never sent", "sent", "aborted", "cancelled", "gone"):
+            begun = whole.initiated(session_id=session_id, **how)
+            if way != "never sent" and dice.random() < 0.7:
+                whole.sent(begun)
+            match way:
+                case "never sent" | "sent":
+                    waiting.add(begun.s3_key)
+                case "aborted":
+                    whole.abort(begun.job_id)
+                case "cancelled":
+                    whole.cancel(begun.job_id)
+                case _:
+                    whole.delete_session(session_id)
+            continue
+        job_id = whole.completed(session_id=session_id, **how)
+        second = whole.again(job_id) if way.startswith("again") else ""
+        if dice.random() < 0.3:
+            whole.cancel(job_id)
+        whole.analysed()
+        if way in ("deleted", "again deleted"):
+            whole.delete(job_id)
+        if way == "session":
+            whole.delete_session(session_id)
+        if way in ("kept", "again"):
+            living.add(job_id)
+        if second:
+            living.add(second)
+    whole.swept()
+    videos = {whole.key(job_id) for job_id in living}
+    assert {key for key in whole.stored() if key.endswith("original.mp4")} - waiting == videos
+    assert {key.split("/analysis/")[1].split("/")[0] for key in whole.stored() if "/analysis/" in key} <= living
+    assert whole.unfinished() <= waiting
+    assert whole.orphans() == set()

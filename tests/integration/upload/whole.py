@@ -1,0 +1,128 @@
+"""`jobs` and `upload` together, on a real PostgreSQL and a real S3 whose bucket keeps versions."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import job_pb2, session_pb2
+from crease.upload.v1 import upload_pb2
+from services import issuer
+from tests.integration.jobs.test_lifecycle import RESULTS, Road
+from tests.integration.upload.client import VIDEO, put
+from tests.programs import Laptop, lease
+from tests.s3 import Endpoint
+
+WAIT_SECONDS = 60
+
+
+@dataclass
+class Whole:
+    """`jobs` and `upload` on real PostgreSQL and S3, and a coach."""
+
+    road: Road
+    upload: Any
+    s3: Endpoint
+    bucket: str
+    database_url: str
+    laptop: Laptop
+
+    def initiated(self, *, session_id: str = "", in_parts: bool = False) -> Any:
+        session_id = session_id or self.session()
+        # The setting below: from 2,000 bytes in parts.
+        body = VIDEO.ljust(3000, b"\0") if in_parts else VIDEO
+        request = upload_pb2.InitiateUploadRequest(
+            session_id=session_id, content_type="video/mp4", content_length=len(body)
+        )
+        return self.upload.InitiateUpload(request, metadata=self.road.coach)
+
+    def session(self) -> str:
+        request = session_pb2.CreateSessionRequest(title="Nets")
+        return self.road.sessions.CreateSession(request, metadata=self.road.coach).session_id
+
+    def sent(self, begun: Any) -> None:
+        if not begun.parts.part_count:
+            assert put(begun.presigned_url, VIDEO, begun.required_headers) == 200
+            return
+        body = VIDEO.ljust(3000, b"\0")
+        part = upload_pb2.Part(part_number=1, sha256=hashlib.sha256(body).hexdigest())
+        request = upload_pb2.SignPartsRequest(job_id=begun.job_id, parts=[part])
+        [signed] = self.upload.SignParts(request, metadata=self.road.coach).puts
+        assert put(signed.url, body, signed.headers) == 200
+
+    def completed(self, **how: Any) -> str:
+        begun = self.initiated(**how)
+        self.sent(begun)
+        self.upload.CompleteUpload(
+            upload_pb2.CompleteUploadRequest(job_id=begun.job_id), metadata=self.road.coach, timeout=30
+        )
+        return begun.job_id
+
+    def analysed(self) -> None:
+        """Every queued job, with a report each."""
+        for launch in self.road.open(50):
+            self.road.confirm(launch)
+            secret = self.road.start(launch).lease
+            report = job_pb2.Artifact(
+                name="report.html", stage=job_pb2.STAGE_QUICK, content_type="text/html", content_length=6
+            )
+            named = {"job_id": launch.job_id, "launch_no": launch.launch_no, "artifacts": [report]}
+            signed = self.upload.SignLaunch(upload_pb2.SignLaunchRequest(**named), metadata=lease(secret))
+            assert put(signed.artifacts[0].url, b"report", signed.artifacts[0].headers) == 200
+            result = launch_pb2.SubmitResultRequest(**named, stage=job_pb2.STAGE_QUICK, results=RESULTS)
+            self.road.launches.SubmitResult(result, metadata=lease(secret))
+
+    def again(self, job_id: str) -> str:
+        return self.road.jobs.ReanalyzeJob(job_pb2.ReanalyzeJobRequest(job_id=job_id), metadata=self.road.coach).job_id
+
+    def cancel(self, job_id: str) -> None:
+        self.road.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=self.road.coach)
+
+    def delete(self, job_id: str) -> None:
+        self.road.jobs.DeleteJob(job_pb2.DeleteJobRequest(job_id=job_id), metadata=self.road.coach)
+
+    def abort(self, job_id: str) -> None:
+        self.upload.AbortUpload(upload_pb2.AbortUploadRequest(job_id=job_id), metadata=self.road.coach)
+
+    def delete_session(self, session_id: str) -> None:
+        request = session_pb2.DeleteSessionRequest(session_id=session_id)
+        self.road.sessions.DeleteSession(request, metadata=self.road.coach)
+
+    def key(self, job_id: str) -> str:
+        return self.rows("SELECT s3_key FROM video_analysis_jobs WHERE id = %s", job_id)[0][0]
+
+    def rows(self, statement: str, *values: Any) -> list[Any]:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            cursor = connection.execute(statement, values)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    def swept(self) -> None:
+        """Waits until nothing is due."""
+        give_up = time.monotonic() + WAIT_SECONDS
+        # What was handed out and is not settled is due within five minutes; what is looked at again, much later.
+        due = "SELECT count(*) FROM video_analysis_jobs WHERE sweep_at < now() + interval '10 minutes'"
+        while self.rows(due)[0][0]:
+            assert time.monotonic() < give_up, "not swept"
+            time.sleep(0.1)
+
+    def stored(self) -> set[str]:
+        pages = self.s3.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        return {found["Key"] for page in pages for found in page.get("Contents", [])}
+
+    def unfinished(self) -> set[str]:
+        listed = self.s3.client().list_multipart_uploads(Bucket=self.bucket)
+        return {found["Key"] for found in listed.get("Uploads", [])}
+
+    def orphans(self, role: str = "superuser") -> set[tuple[str, str]]:
+        metadata = self.laptop.person("root", role=role)
+        stream = self.upload.ListOrphans(upload_pb2.ListOrphansRequest(), metadata=metadata, timeout=60)
+        return {(upload_pb2.Orphan.Kind.Name(one.kind), one.s3_key) for one in stream}
+
+    def admin_token(self) -> Path:
+        path = self.laptop.folder / "admin.jwt"
+        path.write_text(issuer.person(self.laptop.folder, "root", role="superuser"))
+        return path

@@ -1,0 +1,114 @@
+"""A TCP proxy that spoils what passes through it, on purpose, for tests of what lies before a bad line."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+CHUNK_BYTES = 65536
+THROTTLED = (
+    b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: 79\r\nConnection: close\r\n\r\n"
+    b"<Error><Code>SlowDown</Code><Message>Please reduce your rate</Message></Error>\n"
+)
+BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@dataclass
+class Proxy:
+    """`fault`: what happens to each connection from now on; `only`: to requests of this method alone.
+
+    none        passes everything
+    throttled   answers 503 SlowDown
+    broken      answers 500
+    cut         passes half of the first answer, then resets
+    half_open   takes the request and never says a word, nor closes
+    short       passes the answer with a smaller Content-Length than its body
+    """
+
+    host: str
+    port: int
+    listener: socket.socket
+    fault: str = "none"
+    only: bytes = b""
+    _open: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                self._open.append(client)
+                threading.Thread(target=self._handle, args=(client,), daemon=True).start()
+
+    def _handle(self, client: socket.socket) -> None:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((self.host, self.port)) as server,
+        ):
+            self._open.append(server)
+            while request := _read(client):
+                fault = self.fault if request.startswith(self.only) else "none"
+                if fault == "half_open":
+                    # Held, so that it is not closed by being forgotten.
+                    client.recv(1)
+                    return
+                if fault in ("throttled", "broken"):
+                    client.sendall(THROTTLED if fault == "throttled" else BROKEN)
+                    break
+                server.sendall(request)
+                reply = _read(server, request.startswith(b"HEAD"))
+                client.sendall(_spoilt(reply, fault))
+                if fault != "none":
+                    break
+            if self.fault == "cut":
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            client.close()
+
+    def close(self) -> None:
+        for one in (self.listener, *self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+def _spoilt(reply: bytes, fault: str) -> bytes:
+    match fault:
+        case "cut":
+            return reply[: len(reply) // 2]
+        case "short":
+            head, _, body = reply.partition(b"\r\n\r\n")
+            lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length")]
+            return b"\r\n".join([*lines, b"Content-Length: %d" % (len(body) // 2)]) + b"\r\n\r\n" + body
+        case _:
+            return reply
+
+
+def _read(source: socket.socket, is_head: bool = False) -> bytes:
+    """One message of HTTP with its body, as it is; empty at the end."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = source.recv(CHUNK_BYTES)
+        if not chunk:
+            return b""
+        data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    while not is_head and lengths and len(body) < lengths[0]:
+        body += source.recv(CHUNK_BYTES)
+    return head + b"\r\n\r\n" + body
+
+
+@contextlib.contextmanager
+def proxy(url: str) -> Iterator[Proxy]:
+    """Before a server, for as long as the block runs."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    spoiling = Proxy(host, int(port), socket.create_server(("127.0.0.1", 0)))
+    threading.Thread(target=spoiling.serve, daemon=True).start()
+    try:
+        yield spoiling
+    finally:
+        spoiling.close()
