@@ -21,7 +21,7 @@ demo: setup ## analyse the sample video through every real part; the report is d
 test: setup ## the tests, in under 5 minutes
 	$(PYTHON) -m pytest -m "not prove and not cluster and not e2e"
 
-prove: setup pgbouncer ## the longer proofs
+prove: setup proof-tools ## the longer proofs
 	$(PYTHON) -m pytest -m prove
 
 cluster: setup ## the proofs on a real Kubernetes, as root; the first time it builds one, which takes minutes
@@ -41,6 +41,9 @@ e2e: setup ## the whole product on a real Kubernetes: images, chart, videos, fau
 
 bench: setup ## speed and memory: all figures, or one program's with NAME=jobs
 	$(PYTHON) -m bench $(NAME)
+
+accuracy: setup ## how right the numbers are; writes the table of docs/metrics.md
+	$(PYTHON) -m tests.accuracy
 
 lint: setup ## style, types, walls, protos, generated code
 	$(VENV)/bin/ruff check
@@ -87,20 +90,21 @@ $(MODEL): locks/model.txt scripts/build_model.py | $(VENV)/.done
 	$(PYTHON) scripts/build_model.py build/model/mediapipe-*.whl $@
 
 # What pip cannot bring. apt brings it where we may; else one line says what to install.
-PACKAGES := python3-venv libegl1 libgles2 libgl1 libglib2.0-0 spin gcc libc6-dev
+APT := [ $$(id -u) = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
+	DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends
+PACKAGES := python3-venv libegl1 libgles2 libgl1 libglib2.0-0
 system:
 	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON3=python3.11"; exit 1; }
 	@whole() { $(PYTHON3) -c 'import ensurepip, venv, ctypes; [ctypes.CDLL(f"lib{name}") for name in \
 	  ("EGL.so.1", "GLESv2.so.2", "GL.so.1", "glib-2.0.so.0", "gthread-2.0.so.0")]' 2>/dev/null; }; \
-	{ whole && command -v spin >/dev/null && command -v cc >/dev/null; } || { [ $$(id -u) = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
-	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(PACKAGES) >/dev/null; whole; } || \
+	whole || { $(APT) $(PACKAGES) >/dev/null; whole; } || \
 	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
 
-# One proof runs behind it; where we may not install it, that one is skipped and says so.
-pgbouncer:
-	@command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || { [ $$(id -u) = 0 ] && command -v apt-get >/dev/null && \
-	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends pgbouncer >/dev/null; } || \
-	  echo "as root: apt-get install pgbouncer"
+# Proofs run beside these; where we may not install them, those proofs are skipped and say so.
+PROOF_PACKAGES := spin gcc libc6-dev pgbouncer
+proof-tools:
+	@export PATH="$$PATH:/usr/sbin"; { command -v spin && command -v cc && command -v pgbouncer; } >/dev/null || \
+	  { $(APT) $(PROOF_PACKAGES) >/dev/null; } || echo "as root: apt-get install $(PROOF_PACKAGES)"
 
-.PHONY: help demo test prove cluster bench lint protos lock setup system pgbouncer
+.PHONY: help demo test prove cluster bench accuracy lint protos lock setup system proof-tools

@@ -178,12 +178,23 @@ def _name(caller: Caller | None) -> str:
             return type(caller).__name__.lower() + ":" + str(getattr(caller, "subject", getattr(caller, "name", "")))
 
 
+READY = "ready"
+READY_SECONDS = 1.0
+
+
 async def serve(
-    settings: ServerSettings, edge: Edge, add: Callable[[grpc.aio.Server], None], services: tuple[str, ...], log: Logger
+    settings: ServerSettings,
+    edge: Edge,
+    add: Callable[[grpc.aio.Server], None],
+    services: tuple[str, ...],
+    log: Logger,
+    *,
+    is_ready: Callable[[], bool] = lambda: True,
 ) -> None:
     """Serves until SIGTERM or SIGINT; then says NOT_SERVING, lets running calls finish and returns.
 
-    `add` registers the servicers; `services` are their full names.
+    `add` registers the servicers; `services` are their full names. Health answers for them, and under `ready` whether
+    the program can do its work now, which is no reason to start it again.
     """
     server = grpc.aio.server(interceptors=[edge], options=OPTIONS)
     add(server)
@@ -199,11 +210,20 @@ async def serve(
         for name in ("", *services):
             await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
         log.info("serving", listen=settings.listen, port=port)
+        readiness = asyncio.create_task(_tell_readiness(checks, is_ready))
         await stop.wait()
+        readiness.cancel()
     finally:
         await checks.enter_graceful_shutdown()
         await server.stop(settings.drain_seconds)
     log.info("stopped")
+
+
+async def _tell_readiness(checks: health.aio.HealthServicer, is_ready: Callable[[], bool]) -> None:
+    status = health_pb2.HealthCheckResponse
+    while True:
+        await checks.set(READY, status.SERVING if is_ready() else status.NOT_SERVING)
+        await asyncio.sleep(READY_SECONDS)
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:

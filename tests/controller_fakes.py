@@ -162,6 +162,9 @@ class FakeLauncher:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    def is_ready(self) -> bool:
+        return not self.is_cut
+
     async def create(self, launch: wire.Launch, placement: Placement) -> Seen:
         self._answer()
         name = name_of(launch)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.analyzer.kinematics import SIDES, frame_rate, hand_speeds, travel
-from services.analyzer.landing import LOWEST_RATE_FPS, Missing, find_landing
-from services.analyzer.series import Poses
-from services.analyzer.smooth import tidy
+from services.analyzer.kinematics import SIDES, frame_rate, hand_speeds, torso_length, travel
+from services.analyzer.landing import LOWEST_RATE_FPS, TOO_FEW, Missing, find_landing
+from services.analyzer.series import Floats, Poses
+from services.analyzer.smooth import GRID_HZ, tidy
 
 MOST_ACTIONS = 8  # bounds the second pass: about 12 s of video
 
@@ -21,6 +21,11 @@ MOST_ACTIONS = 8  # bounds the second pass: about 12 s of video
 SLOWEST_ACTION_TORSOS_PER_SECOND = 2.5
 SHARE_OF_FASTEST = 0.5
 APART_SECONDS = 1.5  # nearer peaks are a backlift and its stroke
+# A bat holds both hands together: 0.3 torso apart in a drive, where a walker's or a balancing man's are 0.9 and more.
+HANDS_ON_BAT_TORSOS, AROUND_PEAK_SECONDS = 0.8, 0.1
+# A ball taken brings the hands together and keeps them so; who throws has them apart, one over its shoulder.
+HANDS_ON_BALL_TORSOS, TAKEN_WITHIN_SECONDS, HELD_SECONDS = 0.4, 0.3, 0.1
+TAKE_OR_THROW_CONFIDENCE = 0.3  # no film with a known one was at hand
 
 # Deliveries: an arm that passes over the top. Real ones sweep 290-370 degrees in 0.3 s, run-up swings under 140.
 HALF_SWEEP_SECONDS = 0.15
@@ -57,8 +62,8 @@ class Event:
 class Action:
     """One delivery, stroke, throw or take.
 
-    name: `release` or `fastest_hands`. side: the arm that bowled, or whose hand was fastest. strength: orders actions
-    of one clip, nothing else.
+    name: `release`, or of fast hands `throw` and `take`, and `fastest_hands` where no more can be told. side: the arm
+    that bowled, or whose hand was fastest. strength: orders actions of one clip, nothing else.
     """
 
     name: str
@@ -71,7 +76,7 @@ class Action:
 def find_actions(poses: Poses, discipline: str) -> list[Action] | Missing:
     """Every action of a tidied clip in order of time, or why there is none that can be trusted."""
     if frame_rate(poses) < LOWEST_RATE_FPS:
-        return Missing("under 10 frames a second around the action")
+        return Missing(TOO_FEW)
     found = _likely_actions(poses, discipline)
     if isinstance(found, Missing) or discipline != "bowling":
         return found
@@ -84,12 +89,13 @@ def action_windows(whole: Poses, discipline: str) -> list[tuple[float, float]]:
     """Where the second pass should look: (from, to) in seconds of the video, in order, apart; empty without an action.
 
     A delivery with a rival is looked at too, and so are a bowler's fastest hands where no arm was caught at the top:
-    at every frame it may become clear.
+    at every frame it may become clear. Whole tenths of a second, so that what the first pass saw a little differently
+    is looked at again in the same frames.
     """
     poses = tidy(whole)
     actions = _likely_actions(poses, discipline)
     if isinstance(actions, Missing) and discipline == "bowling":
-        actions = _strongest(_fast_hands(poses))
+        actions = _strongest(_fast_hands(poses, discipline))
     if isinstance(actions, Missing):
         return []
     windows: list[tuple[float, float]] = []
@@ -97,7 +103,8 @@ def action_windows(whole: Poses, discipline: str) -> list[tuple[float, float]]:
         start, end = _window(poses, action, discipline)
         if windows and start <= windows[-1][1]:
             start = windows.pop()[0]
-        windows.append((max(start, 0.0), min(end, float(poses.times[-1]) + 1e-3)))
+        start, end = np.floor(10 * start) / 10, np.ceil(10 * end) / 10
+        windows.append((max(float(start), 0.0), min(float(end), float(poses.times[-1]) + 1e-3)))
     return windows
 
 
@@ -105,7 +112,7 @@ def _likely_actions(poses: Poses, discipline: str) -> list[Action] | Missing:
     """The strongest candidates, in order of time; good enough to look there again."""
     if poses.detected.sum() < 4:
         return Missing("too few frames with the athlete in view")
-    return _strongest(_deliveries(poses) if discipline == "bowling" else _fast_hands(poses))
+    return _strongest(_deliveries(poses) if discipline == "bowling" else _fast_hands(poses, discipline))
 
 
 def _strongest(found: list[Action] | Missing) -> list[Action] | Missing:
@@ -127,27 +134,57 @@ def _window(poses: Poses, action: Action, discipline: str) -> tuple[float, float
     return moment - before, moment + after
 
 
-def _fast_hands(poses: Poses) -> list[Action] | Missing:
+def _fast_hands(poses: Poses, discipline: str) -> list[Action] | Missing:
     grid, speed = hand_speeds(poses)
     fastest = speed.max(axis=1, initial=0)
     top = float(fastest.max(initial=0))
-    if top < SLOWEST_ACTION_TORSOS_PER_SECOND:
-        return Missing("no action found: the hands never move fast")
     from scipy.signal import find_peaks  # it brings all of SciPy: a second that the first pose need not wait for
 
     peaks, _ = find_peaks(
         fastest,
-        distance=round(APART_SECONDS * 60),
+        distance=round(APART_SECONDS * GRID_HZ),
         height=max(SLOWEST_ACTION_TORSOS_PER_SECOND, SHARE_OF_FASTEST * top),
         prominence=0.5 * SHARE_OF_FASTEST * top,
     )
     if not len(peaks):
         return Missing("no action found: the hands never move fast")
-    confidence = rate_confidence(poses)
+    sides = [SIDES[int(np.argmax(speed[k]))] for k in peaks]
+    if discipline == "batting":
+        kept = [k for k in range(len(peaks)) if _on_a_bat(poses, float(grid[peaks[k]]))]
+        if not kept:
+            return Missing("no action found: the hands move fast, but not together")
+        peaks, sides = peaks[kept], [sides[k] for k in kept]
     return [
-        Action("fastest_hands", float(grid[k]), SIDES[int(np.argmax(speed[k]))], float(fastest[k]), confidence)
-        for k in peaks
+        _hand_action(poses, discipline, float(grid[k]), side, float(fastest[k]))
+        for k, side in zip(peaks, sides, strict=True)
     ]
+
+
+def _on_a_bat(poses: Poses, at: float) -> bool:
+    near = np.abs(poses.times - at) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
+    return bool(np.nanmedian(_hands_apart(poses)[near]) < HANDS_ON_BAT_TORSOS)
+
+
+def _hand_action(poses: Poses, discipline: str, at: float, side: str, strength: float) -> Action:
+    """What fast hands did: a throw or a take of a fielder, where it can be told."""
+    confidence = rate_confidence(poses)
+    if discipline in ("fielding", "wicketkeeping"):
+        apart = _hands_apart(poses)
+        after = (poses.times >= at) & (poses.times <= at + TAKEN_WITHIN_SECONDS)
+        around = np.abs(poses.times - at) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
+        rise = (poses.point(f"{side}_shoulder") - poses.point(f"{side}_wrist"))[around, 1]
+        held = (apart[after] < HANDS_ON_BALL_TORSOS).sum() / frame_rate(poses)
+        if np.nanmax(rise, initial=0) > 0 and np.nanmedian(apart[around]) > HANDS_ON_BAT_TORSOS:
+            return Action("throw", at, side, strength, TAKE_OR_THROW_CONFIDENCE * confidence)
+        if held >= HELD_SECONDS:
+            return Action("take", at, side, strength, TAKE_OR_THROW_CONFIDENCE * confidence)
+    return Action("fastest_hands", at, side, strength, confidence)
+
+
+def _hands_apart(poses: Poses) -> Floats:
+    """(n,) torsos between the wrists."""
+    apart = np.linalg.norm(poses.point("left_wrist") - poses.point("right_wrist"), axis=1)
+    return np.asarray(apart / torso_length(poses))
 
 
 def _deliveries(poses: Poses) -> list[Action] | Missing:

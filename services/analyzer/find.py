@@ -19,9 +19,8 @@ def find(measurements: Measurements, discipline: str) -> dict[str, Any]:
 
     Raises GuidanceError for an unknown discipline.
     """
-    found = _faults(measurements, guidance(discipline))
-    if (unseen := _unseen(measurements)) is not None:
-        found.append(unseen)
+    unseen = _unseen(measurements)
+    found = _faults(measurements, guidance(discipline)) if unseen is None else [unseen]
     found.sort(key=lambda finding: WORST_FIRST.index(finding["severity"]))
     return {"overall_level": _level(found, measurements), "findings": found}
 
@@ -53,7 +52,10 @@ def _finding(code: str, fault: Fault, metric: Metric, shortfall: float) -> dict[
 
 
 def _unseen(measurements: Measurements) -> dict[str, Any] | None:
-    """The finding about the film itself, where the athlete was seen too little; None where enough was seen."""
+    """The finding about the film itself, where the athlete was seen too little; None where enough was seen.
+
+    It stands alone: what was hardly seen is nothing to be told about.
+    """
     least = shared().reliable_from_detection_rate_percent
     blind = not _measured(measurements)
     if not blind and measurements.detection_rate_percent >= least:
@@ -88,13 +90,13 @@ def _words(advice: Advice, sure: bool) -> dict[str, Any]:
 def _level(found: list[dict[str, Any]], measurements: Measurements) -> str:
     """high where nothing worse than a small fault was found, low with a severe one.
 
-    A film in which nothing could be measured is low too: it shows too little, and its only finding says so.
+    A film that shows too little is never high: its only finding says so.
     """
     severities = {finding["severity"] for finding in found}
     if "high" in severities:
         return "low"
     sure = [m for m in _measured(measurements) if m.confidence >= shared().sure_from_confidence]
-    enough = len(sure) >= FEWEST_FOR_HIGH
+    enough = len(sure) >= FEWEST_FOR_HIGH and not any(finding["metric"] is None for finding in found)
     return "high" if "medium" not in severities and enough else "medium"
 
 

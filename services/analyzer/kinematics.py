@@ -14,9 +14,11 @@ SIDES = ("left", "right")
 HEAD = ("nose", "left_ear", "right_ear")
 FOOT = ("ankle", "heel", "foot_index")
 HAND_CUT_OFF_HZ = 4.0
+CLEARLY_APART_METRES = 0.4
 # Trunk, thigh and shank over trunk, where legs are out of the picture: 0.288, 0.245 and 0.246 of stature.
 # Drillis and Contini 1966, as tabled by Winter (2009), figure 4.1.
-BODY_PER_TORSO = (0.288 + 0.245 + 0.246) / 0.288
+BODY_PER_STATURE = 0.288 + 0.245 + 0.246
+BODY_PER_TORSO = BODY_PER_STATURE / 0.288
 
 
 def other(side: str) -> str:
@@ -88,6 +90,20 @@ def in_view(poses: Poses, names: list[str]) -> bool:
     points = np.median(poses.image[there][:, at], axis=0)
     inside = (points >= 0).all() and (points <= (poses.width, poses.height)).all()
     return bool(inside and (np.median(poses.visibility[there][:, at], axis=0) >= 0.5).all())
+
+
+def stance_turn(poses: Poses) -> float:
+    """Degrees, 0 to 90, by which the line between the feet turns away from the picture's plane, in the median.
+
+    From MediaPipe's space, for want of another; NaN where the feet are under 0.4 m apart, too near to have a line.
+    """
+    apart = np.mean(
+        [poses.world[:, INDEX[f"left_{part}"]] - poses.world[:, INDEX[f"right_{part}"]] for part in FOOT], axis=0
+    )
+    apart = apart[np.hypot(apart[:, 0], apart[:, 2]) >= CLEARLY_APART_METRES]
+    if not len(apart):
+        return float("nan")
+    return float(np.median(np.degrees(np.arctan2(np.abs(apart[:, 2]), np.abs(apart[:, 0])))))
 
 
 def joint_angle(a: Floats, b: Floats, c: Floats) -> Floats:

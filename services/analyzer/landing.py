@@ -8,17 +8,21 @@ foot, which is 1.5 to 3 frames (at 30 a second) later than the heel's touch.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.analyzer.kinematics import SIDES, foot, frame_rate, in_view, knee_angle, torso_length
 from services.analyzer.series import Floats, Poses
 from services.analyzer.smooth import despike, rows
 
 LOWEST_RATE_FPS = 9.5  # "10 frames a second", as real time stamps make it
+TOO_FEW = "too few frames: under 10 a second around the action"
 
 # Landing, in torsos.
+STANDING_TORSOS = 0.3
 HOLD_TORSOS, HOLD_DRIFT_PER_SECOND, ARRIVED_TORSOS = 0.12, 0.1, 0.07
 SPIKE_TORSOS, SHORTEST_STEP_TORSOS, SHARE_OF_OTHER_STEP = 0.3, 0.5, 0.5
 GAP_SECONDS, LOOK_BACK_SECONDS, STEP_SECONDS, SETTLED_SECONDS = 0.07, 0.8, 0.6, 0.1
+SEED_SECONDS, SHORTEST_STAND_SECONDS, SAME_PLACE_TORSOS = 0.15, 0.06, 0.35
 
 
 @dataclass(frozen=True)
@@ -43,49 +47,79 @@ def find_landing(poses: Poses, before_seconds: float) -> Landing | Missing:
     A place is held while *either* foot is on it.
     """
     if frame_rate(poses) < LOWEST_RATE_FPS:
-        return Missing("under 10 frames a second around the action")
+        return Missing(TOO_FEW)
     if not _feet_seen(poses, before_seconds):
         return Missing("feet not visible")
     stand = _Stand.of(poses, before_seconds)
-    arrivals = [arrival for side in range(2) if (arrival := stand.arrival(side)) is not None]
+    arrivals = stand.arrivals()
     longest = max((arrival.step_torsos for arrival in arrivals), default=0.0)
     if longest <= SHORTEST_STEP_TORSOS:
         return Missing("no step of the front foot seen")
     # A dragged rear foot arrives late too, but hardly moves.
     real = [a for a in arrivals if a.step_torsos > max(SHORTEST_STEP_TORSOS, SHARE_OF_OTHER_STEP * longest)]
-    return max(real, key=lambda arrival: arrival.time_seconds)
+    latest = max(real, key=lambda arrival: arrival.time_seconds)
+    # Many seeds lie on one place; each tells a little earlier or later.
+    there = [a for a in real if np.linalg.norm(np.subtract(a.place, latest.place)) < SAME_PLACE_TORSOS]
+    middle = sorted(there, key=lambda arrival: arrival.time_seconds)[len(there) // 2]
+    return Landing(middle.time_seconds, middle.side, middle.step_torsos)
 
 
-def front_knee(poses: Poses, landing: Landing, until_seconds: float) -> tuple[Floats, Floats]:
-    """(n,) seconds and (n,) degrees of the front knee in the picture from landing to a moment, sample by sample.
+@dataclass(frozen=True)
+class FrontLeg:
+    """The leg at the landing place: (n,) seconds, samples, labels as indices of SIDES; (n, 2) pixels of its foot."""
 
-    Each sample is taken from the leg whose foot is within 0.3 torso of the landing place, so that swapped legs don't
-    matter; samples in which neither is are left out.
+    times: Floats
+    samples: NDArray[np.intp]
+    labels: NDArray[np.intp]
+    place: Floats
+
+
+def front_leg(poses: Poses, landing: Landing, until_seconds: float) -> FrontLeg:
+    """Each sample from landing to a moment in which a foot is within 0.3 torso of the landing place.
+
+    By place, so that swapped legs don't matter; samples in which neither foot is there are left out.
     """
     torso = torso_length(poses)
-    paths = np.stack([foot(poses, side) / torso for side in SIDES])
-    angles = np.stack([knee_angle(poses, side) for side in SIDES])
+    paths = np.stack([foot(poses, side) for side in SIDES])
     half_step = 0.5 / frame_rate(poses)
     inside = (poses.times >= landing.time_seconds - half_step) & (poses.times <= until_seconds + half_step)
     seen = np.flatnonzero(inside & poses.detected)
-    if not len(seen):
-        return np.empty(0), np.empty(0)
-    settled = seen[poses.times[seen] <= poses.times[seen[0]] + SETTLED_SECONDS + half_step]
-    place = np.median(paths[SIDES.index(landing.side), settled], axis=0)
-    times, degrees = [], []
-    for k in seen:
-        off = np.linalg.norm(paths[:, k] - place, axis=1)
-        nearest = int(np.argmin(off))
-        if off[nearest] < 0.3 and np.isfinite(angles[nearest, k]):
-            times.append(poses.times[k])
-            degrees.append(angles[nearest, k])
-            place = 0.8 * place + 0.2 * paths[nearest, k]  # follows a panning camera
-    return np.array(times), np.array(degrees)
+    samples, labels = [], []
+    if len(seen):
+        settled = seen[poses.times[seen] <= poses.times[seen[0]] + SETTLED_SECONDS + half_step]
+        place = np.median(paths[SIDES.index(landing.side), settled], axis=0)
+        for k in seen:
+            off = np.linalg.norm(paths[:, k] - place, axis=1)
+            nearest = int(np.argmin(off))
+            if off[nearest] < STANDING_TORSOS * torso:
+                samples.append(k)
+                labels.append(nearest)
+                place = 0.8 * place + 0.2 * paths[nearest, k]  # follows a panning camera
+    at, who = np.array(samples, dtype=np.intp), np.array(labels, dtype=np.intp)
+    return FrontLeg(poses.times[at], at, who, paths[who, at])
+
+
+def front_knee(poses: Poses, landing: Landing, until_seconds: float) -> tuple[Floats, Floats]:
+    """(n,) seconds and (n,) degrees of the front knee in the picture from landing to a moment, sample by sample."""
+    leg = front_leg(poses, landing, until_seconds)
+    degrees = np.stack([knee_angle(poses, side) for side in SIDES])[leg.labels, leg.samples]
+    known = np.isfinite(degrees)
+    return leg.times[known], degrees[known]
 
 
 def _feet_seen(poses: Poses, before_seconds: float) -> bool:
     near = (poses.times >= before_seconds - LOOK_BACK_SECONDS) & (poses.times <= before_seconds)
     return any(in_view(rows(poses, near), [f"{side}_ankle", f"{side}_foot_index"]) for side in SIDES)
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """A place taken by a foot: when, by which label, after how long a step, and where (torsos)."""
+
+    time_seconds: float
+    side: str
+    step_torsos: float
+    place: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -104,32 +138,45 @@ class _Stand:
         paths = np.stack([despike(foot(poses, side)[seen] / torso, SPIKE_TORSOS) for side in SIDES])
         return cls(poses.times[seen], paths, moment, 1 / frame_rate(poses))
 
-    def arrival(self, side: int) -> Landing | None:
-        """When the place where this foot stands just before the moment was taken; None if it always was, or never."""
-        held = self._held(side)
-        if not held or held[-1][0] == 0:
-            return None
-        labels = [label for _, label in held]
-        who = max((0, 1), key=labels.count)
-        away = np.linalg.norm(self.paths[who] - self._settled(held), axis=1)
-        return self._first_near(away, held[-1][0], held[0][0], who)
+    def arrivals(self) -> list[_Arrival]:
+        """Every place on which a foot stands just before the moment, from when it was taken.
 
-    def _held(self, side: int) -> list[tuple[int, int]]:
+        Each foot of each sample near the moment is a seed: half-way through a swap both labels are off their foot, so
+        that no single one can be trusted.
+        """
+        near = (self.times >= self.moment - max(SEED_SECONDS, 1.01 * self.step)) & (
+            self.times <= self.moment + max(0.03, 0.5 * self.step)
+        )
+        seeds = self.paths[:, near].reshape(-1, 2)
+        last = int(np.flatnonzero(near)[-1]) if near.any() else -1
+        found = [self._arrival(seed, last) for seed in seeds]
+        return [arrival for arrival in found if arrival is not None]
+
+    def _arrival(self, seed: Floats, last: int) -> _Arrival | None:
+        """When this place was taken; None if a foot always was there, or only passes by."""
+        held = self._held(seed, last)
+        if len(held) < 2 or held[-1][0] == 0:
+            return None
+        first = held[-1][0]
+        if self.moment - self.times[first] < min(SHORTEST_STAND_SECONDS, 0.99 * self.step):
+            return None
+        who = max((0, 1), key=[label for _, label in held].count)
+        place = self._settled(held)
+        away = np.linalg.norm(self.paths[who] - place, axis=1)
+        return self._first_near(away, first, held[0][0], who, place)
+
+    def _held(self, place: Floats, last: int) -> list[tuple[int, int]]:
         """(sample, foot on the place) from the moment back to the place's first taking, short gaps forgiven."""
-        width = max(0.1, 1.01 * self.step)
-        just_before = (self.times >= self.moment - width) & (self.times <= self.moment + max(0.03, 0.5 * self.step))
-        if not just_before.any():
-            return []
-        place = np.median(self.paths[side, just_before], axis=0)
+        off = np.linalg.norm(self.paths[:, : last + 1] - place, axis=2)
         held: list[tuple[int, int]] = []
-        last = self.moment
-        for k in range(int(np.flatnonzero(just_before)[-1]), -1, -1):
+        since = self.moment
+        for k in range(last, -1, -1):
             ago = self.moment - self.times[k]
-            off = np.linalg.norm(self.paths[:, k] - place, axis=1)
-            if off.min() < HOLD_TORSOS + HOLD_DRIFT_PER_SECOND * max(0.0, ago):
-                held.append((k, int(np.argmin(off))))
-                last = self.times[k]
-            elif last - self.times[k] > GAP_SECONDS + self.step or ago > LOOK_BACK_SECONDS:
+            who = int(np.argmin(off[:, k]))
+            if off[who, k] < HOLD_TORSOS + HOLD_DRIFT_PER_SECOND * max(0.0, ago):
+                held.append((k, who))
+                since = self.times[k]
+            elif since - self.times[k] > GAP_SECONDS + self.step or ago > LOOK_BACK_SECONDS:
                 break
         return held
 
@@ -140,7 +187,7 @@ class _Stand:
         still = early[:-1] if len(early) > 2 else early  # the first sample there is often still arriving
         return np.asarray(np.median(still, axis=0))
 
-    def _first_near(self, away: Floats, first: int, last: int, who: int) -> Landing | None:
+    def _first_near(self, away: Floats, first: int, last: int, who: int, place: Floats) -> _Arrival | None:
         near = away < ARRIVED_TORSOS
         inside = np.flatnonzero(near[first : last + 1])
         if not len(inside):
@@ -153,4 +200,4 @@ class _Stand:
         part = (away[k - 1] - ARRIVED_TORSOS) / (away[k - 1] - away[k])
         at = self.times[k - 1] + part * (self.times[k] - self.times[k - 1])
         lately = (self.times < self.times[k]) & (self.times > self.times[k - 1] - STEP_SECONDS)
-        return Landing(float(at), SIDES[who], float(away[lately].max()))
+        return _Arrival(float(at), SIDES[who], float(away[lately].max()), (float(place[0]), float(place[1])))

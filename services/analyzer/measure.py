@@ -8,59 +8,56 @@ Lengths are in bodies, angles in degrees of the picture, windows in seconds, so 
 in a number; horizontal signs never matter, so that a mirrored clip measures the same.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, field
+from statistics import median, stdev
 
-import numpy as np
-
-from services.analyzer.events import Action, Event, find_actions, rate_confidence
-from services.analyzer.guidance import guidance, shared
-from services.analyzer.kinematics import body_length, feet_in_view
-from services.analyzer.landing import Landing, Missing, find_landing
-from services.analyzer.metrics import (
-    Look,
-    Reading,
-    balance_drift,
-    elbow_drop,
-    front_knee_brace,
-    head_stability,
-)
+from services.analyzer import measures, metrics
+from services.analyzer.events import Action, Event, rate_confidence
+from services.analyzer.guidance import Scale, guidance, shared
+from services.analyzer.kinematics import feet_in_view
+from services.analyzer.landing import Landing, Missing
+from services.analyzer.looks import Look, looks
+from services.analyzer.metrics import Reading
 from services.analyzer.series import Poses
 from services.analyzer.smooth import tidy
 
 NOBODY = "nobody in view"
 TIMING_REASON = "hip and shoulder rotation cannot be separated to 0.03 s from one camera with this pose model"
-UNITS = {
-    "head_stability_score": "body lengths",
-    "balance_drift_score": "body lengths",
-    "front_knee_brace_score": "deg",
-    "hip_shoulder_separation_timing": "s",
-    "elbow_drop_score": "body lengths",
+Read = Callable[[Look], Reading | Missing]
+# Name, unit, how it is read off an action. The five have a score; the measures are numbers for the coach to judge.
+METRICS: dict[str, tuple[str, Read]] = {
+    "head_stability_score": ("body lengths", metrics.head_stability),
+    "balance_drift_score": ("body lengths", metrics.balance_drift),
+    "front_knee_brace_score": ("deg", metrics.front_knee_brace),
+    "hip_shoulder_separation_timing": ("s", lambda _: Missing(TIMING_REASON)),
+    "elbow_drop_score": ("body lengths", metrics.elbow_drop),
 }
-
-READERS: dict[str, Callable[[Look], Reading | Missing]] = {
-    "head_stability_score": head_stability,
-    "balance_drift_score": balance_drift,
-    "front_knee_brace_score": front_knee_brace,
-    "hip_shoulder_separation_timing": lambda _: Missing(TIMING_REASON),
-    "elbow_drop_score": elbow_drop,
+MEASURES: dict[str, tuple[str, Read]] = {
+    "stride_length": ("body heights", measures.stride_length),
+    "run_up_speed_trend": ("1/s", measures.run_up_speed_trend),
+    "release_height": ("body heights", measures.release_height),
+    "trunk_lateral_flexion_at_release": ("deg", measures.trunk_lateral_flexion),
+    "front_knee_at_contact": ("deg", measures.front_knee_at_contact),
+    "front_knee_at_release": ("deg", measures.front_knee_at_release),
+    "front_knee_change": ("deg", measures.front_knee_change),
+    "bowling_elbow_extension": ("deg", measures.elbow_extension),
 }
+UNITS = {name: unit for name, (unit, _) in METRICS.items()}
 
-# What each metric is measured in, about the moment: contact (batting and the rest), release (bowling).
-AROUND_CONTACT = (0.3, 0.4)
-AROUND_RELEASE = (0.3, 0.1)
-# A stroke whose contact was not found: the hands are fastest about 0.25 s after the foot is down.
-AROUND_HANDS = (0.55, 0.15)
-CLIP_MARGIN_SECONDS = 0.3
+# A median of n is less sure than a mean by this, where they scatter evenly.
+MEDIAN_PER_MEAN_ERROR = 1.2533
 FEWEST_FRAMES = 5
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number for the coach. `value` (in `unit`) and `score` (0..1, 1 is best) are None exactly when
-    `absent_reason` is set. `evidence` is (seconds of the video, value then), worst first.
+    """One number for the coach. `value` (in `unit`) is None exactly when `absent_reason` is set; so is `score` (0..1,
+    1 is best), which a measure never has. `evidence` is (seconds of the video, value then), worst first.
+
+    error: by how much the value scatters from film to film of one movement, in its unit; None without a value.
     """
 
     value: float | None
@@ -71,6 +68,7 @@ class Metric:
     evidence: tuple[tuple[float, float], ...] = ()
     absent_reason: str | None = None
     plane: str = "image"
+    error: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -84,13 +82,39 @@ class Metric:
             "absent_reason": self.absent_reason,
         }
 
+    def as_measure(self) -> dict[str, object]:
+        """The same without a score, with its error."""
+        shape = {**self.as_dict(), "error": self.error}
+        del shape["score"]
+        return shape
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """One action of several: its moment, the sides, and each value by name, None where it has none."""
+
+    name: str
+    time_seconds: float
+    contact_seconds: float | None
+    front_leg: str | None
+    values: dict[str, float | None]
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "time_seconds": round(self.time_seconds, 3),
+            "contact_seconds": None if self.contact_seconds is None else round(self.contact_seconds, 3),
+            "front_leg": self.front_leg,
+            "values": self.values,
+        }
+
 
 @dataclass(frozen=True)
 class Measurements:
     """All that was measured in one video.
 
-    actions: how many were counted. reliability: `high`, `medium` or `low`, of the whole. notes: sentences that a reader
-    of the numbers must know.
+    reliability: `high`, `medium` or `low`, of the whole. notes: sentences that a reader of the numbers must know.
+    repetitions: every action that was counted, in order of time.
     """
 
     metrics: dict[str, Metric]
@@ -101,6 +125,8 @@ class Measurements:
     reliability: str
     actions: int
     notes: tuple[str, ...] = ()
+    measures: dict[str, Metric] = field(default_factory=dict)
+    repetitions: tuple[Repetition, ...] = ()
 
     def summary(self) -> dict[str, object]:
         """What pose_summary says of the athlete."""
@@ -111,6 +137,9 @@ class Measurements:
             "actions": self.actions,
             "notes": list(self.notes),
             "events": [event.as_dict() for event in self.events],
+            "repetitions": [repetition.as_dict() for repetition in self.repetitions],
+            "measures": {name: measure.as_measure() for name, measure in self.measures.items()},
+            "errors": {name: metric.error for name, metric in self.metrics.items()},
         }
 
 
@@ -123,97 +152,76 @@ def measure(whole: Poses, closeups: list[Poses], discipline: str) -> Measurement
     rate = 100.0 * float(whole.detected.mean()) if len(whole) else 0.0
     if clip.detected.sum() < FEWEST_FRAMES:
         return _nothing(discipline, rate)
-    looks = _looks(clip, [tidy(closeup) for closeup in closeups], discipline)
-    metrics = {name: _combine(name, [read(look) for look in looks], discipline) for name, read in READERS.items()}
-    acted = [look for look in looks if isinstance(look.action, Action)]
+    seen = looks(clip, [tidy(closeup) for closeup in closeups], discipline)
+    readings = {name: [read(look) for look in seen] for name, (_, read) in (METRICS | MEASURES).items()}
+    scales = guidance(discipline).scales
+    acted = [look for look in seen if isinstance(look.action, Action)]
     return Measurements(
-        metrics=metrics,
+        metrics={name: _combine(readings[name], unit, scales.get(name)) for name, unit in UNITS.items()},  # type: ignore[call-overload]
         events=_events(acted),
         front_leg=_commonest([look.front_leg for look in acted]),
         throwing_arm=_commonest([look.bowling_arm for look in acted]),
         detection_rate_percent=round(rate, 1),
         reliability=_reliability(100.0 * float(clip.detected.mean()), bool(acted and closeups)),
         actions=len(acted),
-        notes=_notes(looks),
+        notes=_notes(seen),
+        measures={name: _combine(readings[name], unit, None) for name, (unit, _) in MEASURES.items()},
+        repetitions=tuple(_repetition(look, i, readings) for i, look in enumerate(acted)),
     )
 
 
 def _nothing(discipline: str, rate: float) -> Measurements:
     guidance(discipline)
-    metrics = {name: _absent(name, TIMING_REASON if unit == "s" else NOBODY) for name, unit in UNITS.items()}
-    return Measurements(metrics, [], None, None, round(rate, 1), "low", 0)
+    found = {name: _absent(unit, TIMING_REASON if unit == "s" else NOBODY) for name, unit in UNITS.items()}
+    others = {name: _absent(unit, NOBODY) for name, (unit, _) in MEASURES.items()}
+    return Measurements(found, [], None, None, round(rate, 1), "low", 0, measures=others)
 
 
-def _looks(clip: Poses, closeups: list[Poses], discipline: str) -> list[Look]:
-    """One look an action, from the close-ups if there are any: what they deny, the coarser pass cannot claim.
-
-    Without an action, one look at the whole clip.
-    """
-    body = _body(clip, closeups)
-    why = Missing("no action found")
-    looks = []
-    for source in closeups or [clip]:
-        actions = find_actions(source, discipline)
-        if isinstance(actions, Missing):
-            why = actions
-        else:
-            looks += [_look(source, action, discipline, body) for action in actions]
-    if looks:
-        return looks
-    times = clip.times[clip.detected]
-    start, end = float(times[0]) + CLIP_MARGIN_SECONDS, float(times[-1]) - CLIP_MARGIN_SECONDS
-    return [Look(clip, start, end, discipline, body, why, why)]
-
-
-def _body(clip: Poses, closeups: list[Poses]) -> float:
-    """Pixels of a body: the mean of what the whole clip and the close-ups say, by equal weight.
-
-    The first pass alone let one bowler's length drift by 6 % with its rate, where a far figure comes into view; a
-    close-up alone sees a batter bent all the time, 5 % short. Together they stay within 3 %.
-    """
-    near = [length for closeup in closeups if np.isfinite(length := body_length(closeup))]
-    return (body_length(clip) + median(near)) / 2 if near else body_length(clip)
-
-
-def _look(poses: Poses, action: Action, discipline: str, body: float) -> Look:
-    landing = find_landing(poses, action.time_seconds)
-    if action.name == "release":
-        moment, (before, after) = action.time_seconds, AROUND_RELEASE
-    elif isinstance(landing, Landing):
-        moment, (before, after) = landing.time_seconds, AROUND_CONTACT
-    else:
-        moment, (before, after) = action.time_seconds, AROUND_HANDS
-    return Look(poses, moment - before, moment + after, discipline, body, action, landing)
-
-
-def _combine(name: str, readings: list[Reading | Missing], discipline: str) -> Metric:
+def _combine(readings: list[Reading | Missing], unit: str, scale: Scale | None) -> Metric:
     """The median over actions. With several, the evidence lists every action: its worst moment and its value."""
     found = [reading for reading in readings if isinstance(reading, Reading)]
     if not found:
-        return _absent(name, next(r.reason for r in readings if isinstance(r, Missing)))
-    value = median(reading.value for reading in found)
+        return _absent(unit, next(r.reason for r in readings if isinstance(r, Missing)))
+    values = [reading.value for reading in found]
+    value, error = median(values), median(reading.error for reading in found)
     if len(found) == 1:
         evidence = found[0].moments
     else:
         evidence = [(reading.moments[0][0], reading.value) for reading in found if reading.moments]
+        # Their own scatter is in the median too.
+        error = math.hypot(error, MEDIAN_PER_MEAN_ERROR * stdev(values) / math.sqrt(len(values)))
     return Metric(
         value=round(value, 4),
-        unit=UNITS[name],
-        score=round(guidance(discipline).scales[name].score(value), 3),  # type: ignore[index]
+        unit=unit,
+        score=round(scale.score(value), 3) if scale else None,
         confidence=round(median(reading.confidence for reading in found), 2),
         frames_used=sum(reading.frames for reading in found),
         evidence=tuple((round(t, 3), round(v, 4)) for t, v in evidence),
+        error=round(error, 4),
     )
 
 
-def _absent(name: str, reason: str) -> Metric:
-    return Metric(None, UNITS[name], None, 0.0, 0, absent_reason=reason)
+def _repetition(look: Look, i: int, readings: dict[str, list[Reading | Missing]]) -> Repetition:
+    """The i-th action."""
+    assert isinstance(look.action, Action)  # noqa: S101 - only looks at actions are counted
+    of_it = {name: each[i] for name, each in readings.items()}
+    return Repetition(
+        look.action.name,
+        look.action.time_seconds,
+        look.landing.time_seconds if isinstance(look.landing, Landing) else None,
+        look.front_leg,
+        {name: round(r.value, 4) if isinstance(r, Reading) else None for name, r in of_it.items()},
+    )
 
 
-def _events(looks: list[Look]) -> list[Event]:
+def _absent(unit: str, reason: str) -> Metric:
+    return Metric(None, unit, None, 0.0, 0, absent_reason=reason)
+
+
+def _events(acted: list[Look]) -> list[Event]:
     """Every contact, release and fastest hand, in order of time."""
     events = []
-    for look in looks:
+    for look in acted:
         if isinstance(look.landing, Landing):
             events.append(Event("front_foot_contact", look.landing.time_seconds, 0.9 * rate_confidence(look.poses)))
         if isinstance(look.action, Action):
@@ -232,12 +240,12 @@ def _reliability(usable_percent: float, seen_closely: bool) -> str:
     return "high" if usable_percent >= 80 and seen_closely else "medium"
 
 
-def _notes(looks: list[Look]) -> tuple[str, ...]:
+def _notes(seen: list[Look]) -> tuple[str, ...]:
     notes = []
-    if isinstance(reason := looks[0].action, Missing):
+    if isinstance(reason := seen[0].action, Missing):
         notes.append(f"Measured over the whole clip, because of this: {reason.reason}.")
-    elif len(looks) > 1:
-        notes.append(f"{len(looks)} actions were counted; each number is the median over them.")
-    if not feet_in_view(looks[0].inside()):
+    elif len(seen) > 1:
+        notes.append(f"{len(seen)} actions were counted; each number is the median over them.")
+    if not feet_in_view(seen[0].inside):
         notes.append("The feet are out of the picture: movement is measured against the hips and understated.")
     return tuple(notes)

@@ -8,95 +8,60 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from services.analyzer.events import Action, rate_confidence
 from services.analyzer.kinematics import FOOT, HEAD, SIDES, feet, feet_in_view, frame_rate, head, middle, other
-from services.analyzer.landing import LOWEST_RATE_FPS, Landing, Missing, front_knee
-from services.analyzer.series import INDEX, Floats, Poses
-from services.analyzer.smooth import GRID_HZ, lowpass, resample, rows
+from services.analyzer.landing import Missing, front_knee
+from services.analyzer.looks import Look
+from services.analyzer.series import INDEX, Floats
+from services.analyzer.smooth import GRID_HZ, lowpass, resample
 
-RAMP_SECONDS = 0.1  # a window edge off by a frame must move little
 KNEE_AFTER_CONTACT_SECONDS = 0.3
 
 SWAY_CUT_OFF_HZ, ANGLE_CUT_OFF_HZ = 3.0, 6.0
 LEAST_SEEN, LEAST_VISIBILITY = 0.6, 0.5
-LOWEST_KNEE_RATE_FPS = {"bowling": 14.5}
-WHOLE_CLIP_CONFIDENCE = 0.5
 HIPS_FOR_FEET_CONFIDENCE = 0.5
 GUESSED_ARM_CONFIDENCE = 0.5
 MOMENTS_APART_SECONDS, MOST_MOMENTS = 0.3, 3
+# Typical errors, as docs/metrics.md measured them: of the value; body lengths; degrees.
+HEAD_ERROR_SHARE, BALANCE_ERROR_SHARE, LEAST_SWAY_ERROR = 0.05, 0.10, 0.002
+ELBOW_ERROR, KNEE_ERROR_DEG = 0.015, 3.0
+NOT_SIDE_ON = Missing("view not side-on")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One metric in one action: `moments` are (seconds, value), worst first; frames seen in the window."""
+    """One metric in one action: `moments` are (seconds, value), worst first; frames seen in the window.
+
+    error: by how much the value scatters from film to film of one movement, in its unit; two of three are nearer.
+    """
 
     value: float
     moments: list[tuple[float, float]]
     frames: int
     confidence: float
-
-
-@dataclass(frozen=True)
-class Look:
-    """One action in the series that shows it best, with the window to measure in; without an action, the whole clip.
-
-    front_leg: the leg that landed. A bowler's is the one opposite to the arm: MediaPipe often swaps legs there.
-    """
-
-    poses: Poses
-    start: float
-    end: float
-    discipline: str
-    body: float
-    action: Action | Missing
-    landing: Landing | Missing
-
-    def weights(self, times: Floats) -> Floats:
-        """1 inside the window, falling to 0 over the ramp outside it."""
-        outside = np.maximum(self.start - times, times - self.end)
-        return np.asarray(np.clip(1 - outside / RAMP_SECONDS, 0, 1))
-
-    def inside(self) -> Poses:
-        return rows(self.poses, (self.poses.times >= self.start) & (self.poses.times <= self.end))
-
-    @property
-    def bowling_arm(self) -> str | None:
-        if isinstance(self.action, Missing) or self.action.name != "release":
-            return None
-        return self.action.side
-
-    @property
-    def front_leg(self) -> str | None:
-        if isinstance(self.landing, Missing):
-            return None
-        return other(self.bowling_arm) if self.bowling_arm else self.landing.side
-
-    @property
-    def trust(self) -> float:
-        """0..1 of the moment that the window hangs on."""
-        return WHOLE_CLIP_CONFIDENCE if isinstance(self.action, Missing) else rate_confidence(self.poses)
+    error: float
 
 
 def head_stability(look: Look) -> Reading | Missing:
     """RMS distance of the head from its mean place over the feet, in bodies."""
     base, joints, trust = _ground(look)
     offset = (head(look.poses) - base) / look.body
-    return _spread(look, offset, [*HEAD, *joints], trust, "head")
+    return _spread(look, offset, [*HEAD, *joints], trust, "head", HEAD_ERROR_SHARE)
 
 
 def balance_drift(look: Look) -> Reading | Missing:
     """RMS of the trunk's sideways distance from its mean place over the feet, in bodies."""
+    if look.end_on:
+        return NOT_SIDE_ON
     base, joints, trust = _ground(look)
     trunk = (middle(look.poses, "hip") + middle(look.poses, "shoulder")) / 2
     offset = (trunk - base)[:, :1] / look.body
-    return _spread(
-        look, offset, [f"{side}_{part}" for side in SIDES for part in ("hip", "shoulder")] + joints, trust, "trunk"
-    )
+    joints = [f"{side}_{part}" for side in SIDES for part in ("hip", "shoulder")] + joints
+    return _spread(look, offset, joints, trust, "trunk", BALANCE_ERROR_SHARE)
 
 
 def _ground(look: Look) -> tuple[Floats, list[str], float]:
     """What sway is measured against: the feet; where they are out of the picture the hips, and then trusted less."""
-    if feet_in_view(look.inside()):
+    if feet_in_view(look.inside):
         return feet(look.poses), [f"{side}_{part}" for side in SIDES for part in FOOT], 1.0
     return middle(look.poses, "hip"), [], HIPS_FOR_FEET_CONFIDENCE
 
@@ -130,44 +95,56 @@ def _elbow_of(look: Look, side: str) -> Reading | Missing:
         return series
     times, values, weights, confidence = series
     value = float(np.average(values[:, 0], weights=weights))
-    return Reading(value, _worst(times, values[:, 0], weights), _frames(look), confidence)
+    return Reading(value, worst(times, values[:, 0], weights), _frames(look), confidence, ELBOW_ERROR * look.coarseness)
 
 
 def front_knee_brace(look: Look) -> Reading | Missing:
     """Smallest angle of the front knee between front-foot contact and release (batting: 0.3 s later), in degrees."""
+    series = standing_knee(look)
+    if isinstance(series, Missing):
+        return series
+    times, degrees, confidence = series
+    grid, angle = resample(times, degrees)
+    angle = lowpass(angle, min(ANGLE_CUT_OFF_HZ, 0.4 * frame_rate(look.poses)))
+    moments = worst(grid, -angle, np.ones(len(grid)), -1)
+    return Reading(float(np.nanmin(angle)), moments, len(times), confidence, KNEE_ERROR_DEG * look.coarseness)
+
+
+def standing_knee(look: Look) -> tuple[Floats, Floats, float] | Missing:
+    """The front knee from contact to release (batting: 0.3 s on): (n,) seconds, (n,) degrees, confidence."""
     if isinstance(look.action, Missing):
         return look.action
     if isinstance(look.landing, Missing):
         return look.landing
-    if frame_rate(look.poses) < LOWEST_KNEE_RATE_FPS.get(look.discipline, LOWEST_RATE_FPS):
-        return Missing("under 15 frames a second around the action")
+    if look.end_on:
+        return NOT_SIDE_ON
     until = look.action.time_seconds if look.bowling_arm else look.landing.time_seconds + KNEE_AFTER_CONTACT_SECONDS
     times, degrees = front_knee(look.poses, look.landing, until)
     expected = (until - look.landing.time_seconds) * frame_rate(look.poses)
     if len(times) < max(3, LEAST_SEEN * expected):
         return Missing("front knee not seen between contact and release")
-    grid, angle = resample(times, degrees)
-    angle = lowpass(angle, min(ANGLE_CUT_OFF_HZ, 0.4 * frame_rate(look.poses)))
     knee = [f"{look.landing.side}_{part}" for part in ("hip", "knee", "ankle")]
-    confidence = look.trust * _visibility(look, knee)
-    return Reading(float(np.nanmin(angle)), _worst(grid, -angle, np.ones(len(grid)), -1), len(times), confidence)
+    return times, degrees, look.trust * visibility(look, knee)
 
 
-def _spread(look: Look, offset: Floats, joints: list[str], trust: float, what: str) -> Reading | Missing:
-    """Weighted RMS about the weighted mean of an (n, k) path."""
+def _spread(look: Look, offset: Floats, joints: list[str], trust: float, what: str, share: float) -> Reading | Missing:
+    """Weighted RMS about the weighted mean of an (n, k) path; share: its error, of the value."""
+    if look.too_coarse:
+        return look.too_coarse
     series = _series(look, offset, joints, what)
     if isinstance(series, Missing):
         return series
     times, path, weights, confidence = series
     away = np.linalg.norm(path - np.average(path, axis=0, weights=weights), axis=1)
     value = float(np.sqrt(np.average(away**2, weights=weights)))
-    return Reading(value, _worst(times, away, weights), _frames(look), trust * confidence)
+    error = max(share * value, LEAST_SWAY_ERROR) * look.coarseness
+    return Reading(value, worst(times, away, weights), _frames(look), trust * confidence, error)
 
 
 def _series(look: Look, path: Floats, joints: list[str], what: str) -> tuple[Floats, Floats, Floats, float] | Missing:
     """The path on the grid where it has weight: seconds, values, weights, confidence; Missing if too little is seen."""
-    visibility = _visibility(look, joints)
-    if visibility < LEAST_VISIBILITY:
+    likely = visibility(look, joints)
+    if likely < LEAST_VISIBILITY:
         return Missing(f"{what} not visible")
     times, values = resample(look.poses.times, path)
     values = lowpass(values, SWAY_CUT_OFF_HZ)
@@ -177,20 +154,20 @@ def _series(look: Look, path: Floats, joints: list[str], what: str) -> tuple[Flo
     seen = float(weights[use & (weights == 1)].sum() / wanted) if wanted > 0 else 0.0
     if seen < LEAST_SEEN:
         return Missing("too few frames with the athlete in view")
-    return times[use], values[use], weights[use], look.trust * visibility * min(1.0, seen)
+    return times[use], values[use], weights[use], look.trust * likely * min(1.0, seen)
 
 
-def _visibility(look: Look, joints: list[str]) -> float:
+def visibility(look: Look, joints: list[str]) -> float:
     """Median over joints and frames of the window; 0 where nobody is in it."""
-    values = look.inside().visibility[:, [INDEX[joint] for joint in joints]]
+    values = look.inside.visibility[:, [INDEX[joint] for joint in joints]]
     return float(np.nanmedian(values)) if np.isfinite(values).any() else 0.0
 
 
 def _frames(look: Look) -> int:
-    return int(look.inside().detected.sum())
+    return int(look.inside.detected.sum())
 
 
-def _worst(times: Floats, badness: Floats, weights: Floats, sign: int = 1) -> list[tuple[float, float]]:
+def worst(times: Floats, badness: Floats, weights: Floats, sign: int = 1) -> list[tuple[float, float]]:
     """The worst moments, at least 0.3 s apart: (seconds, badness * sign), inside the window proper."""
     moments: list[tuple[float, float]] = []
     for k in np.argsort(-np.where(weights == 1, badness, -np.inf)):

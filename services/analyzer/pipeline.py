@@ -20,7 +20,7 @@ from services.analyzer.measure import measure
 from services.analyzer.pose import Posing
 from services.analyzer.probe import probe
 from services.analyzer.report import About, compose, render
-from services.analyzer.results import Results, Run, found, plain, summary
+from services.analyzer.results import Results, Run, plain, summary
 from services.analyzer.sampling import Indices, every, on_grid
 from services.analyzer.series import Poses
 from services.analyzer.settings import Settings
@@ -95,7 +95,7 @@ class Analysis:
         with run.timing("overlay"):
             write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress)
         damage = self.video.damage or seen.lost
-        pose_summary = {**summary(self.video, seen, damage), **found(measured), "run": run.as_dict()}
+        pose_summary = {**summary(self.video, seen, damage), **measured.summary(), "run": run.as_dict()}
         results: Results = plain(
             {
                 "pose": {"pose_summary": pose_summary},

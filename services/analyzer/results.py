@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from services.analyzer.measure import Measurements
 from services.analyzer.model import NAME
 from services.analyzer.probe import Video
 from services.analyzer.spent import by_stage
@@ -98,18 +97,6 @@ def summary(video: Video, sight: Seen, damage: str | None) -> dict[str, Any]:
             "cuts": [round(cut, 3) for cut in sight.steadiness.cuts],
             "pans": [{"from_seconds": start, "to_seconds": end} for start, end in sight.steadiness.pans],
         },
-    }
-
-
-def found(measured: Measurements) -> dict[str, Any]:
-    """The part of pose_summary that was measured."""
-    return {
-        "front_leg": measured.front_leg,
-        "throwing_arm": measured.throwing_arm,
-        "reliability": measured.reliability,
-        "actions": measured.actions,
-        "notes": list(measured.notes),
-        "events": [event.as_dict() for event in measured.events],
     }
 
 

@@ -3,7 +3,8 @@
     whole clip, one person ──others are seen──▶ whole clip again, everybody ─▶ the athlete
          └──────────────── nobody else ────────────────▶ the athlete ─▶ windows ─▶ close-ups
 
-Each run has a landmarker of its own, and decodes ahead in another process.
+Each run has a landmarker of its own, and decodes ahead in another process. A close-up of an athlete who is alone has
+two: one sees it in a mirror.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -17,6 +18,7 @@ from services.analyzer.athlete import Box, Follow, boxed, expecting, expecting_i
 from services.analyzer.camera import Camera, Steadiness
 from services.analyzer.crowd import Crowd, Expected, Lookout, Spot
 from services.analyzer.decode import LONG_SIDE, Losses, Picture, fitted, lent_pictures
+from services.analyzer.mirror import BothWays
 from services.analyzer.pose import Choose, Glance, PoseEstimator, Posing, first, watch
 from services.analyzer.probe import Video
 from services.analyzer.repeats import Stillness
@@ -99,7 +101,7 @@ class Viewer:
             part = share(progress, i / len(windows), (i + 1) / len(windows))
             stillness, wanted = Stillness(), every(self.video.times, start, end)
             if alone:
-                poses = self._pose(wanted, losses, part, first, stillness.noting)
+                poses = self._pose(wanted, losses, part, first, stillness.noting, both_ways=True)
             else:
                 choose = Follow(self._size, known(seen.whole))
                 poses = self._pose(wanted, losses, part, choose, stillness.noting, expecting(seen.whole))
@@ -114,6 +116,7 @@ class Viewer:
         choose: Choose,
         passing: Passing,
         expected: Expected | None = None,
+        both_ways: bool = False,
     ) -> Poses:
         """expected: where the athlete should be, where others are in view; None where there is nobody else."""
         source = lent_pictures(self.video, wanted, self._limits, losses)
@@ -123,6 +126,8 @@ class Viewer:
             if expected is not None:
                 anybody = stack.enter_context(self._posing.fresh(MOST_PEOPLE, Glance))
                 estimator = Crowd(estimator, anybody, self._as_shown(expected))
+            elif both_ways:
+                estimator = BothWays(estimator, stack.enter_context(self._posing.fresh()))
             return watch(estimator, passing(told), self.video.width, self.video.height, choose)
 
     def _as_shown(self, expected: Expected) -> Expected:

@@ -32,7 +32,7 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
         asyncio.TaskGroup() as group,
     ):
         group.create_task(reconciler.run())
-        await serve(settings, edge, lambda _: None, (), log)
+        await serve(settings, edge, lambda _: None, (), log, is_ready=reconciler.is_ready)
         reconciler.stop()
 
 

@@ -96,6 +96,10 @@ class KubernetesLauncher:
         """As the seam says: the API server's clock."""
         return self._api.now
 
+    def is_ready(self) -> bool:
+        """As the seam says: both copies that decisions rest on are fresh enough."""
+        return max(self._jobs.age_seconds, self._pods.age_seconds) <= self._settings.stale_seconds
+
     async def create(self, launch: Launch, placement: Placement) -> Seen:
         """As the seam says. What this process saw being deleted stays so, even where its name is free again."""
         name = name_of(launch)

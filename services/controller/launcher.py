@@ -149,6 +149,9 @@ class Launcher(Protocol):
     def now(self) -> datetime:
         """The time by the clock that `list` speaks of."""
 
+    def is_ready(self) -> bool:
+        """Whether `list` has an answer now, as far as can be told without asking."""
+
     async def create(self, launch: Launch, placement: Placement) -> Seen:
         """Runs the launch, unless it was run before: then what became of that. Raises Rejected for a name that is
         taken by something else, and for what the cluster will never run."""

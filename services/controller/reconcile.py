@@ -98,6 +98,10 @@ class Reconciler:
                 await self._wait(time.process_time() - began)
             listening.cancel()
 
+    def is_ready(self) -> bool:
+        """Whether it could decide now; one that stands by could too."""
+        return self._launcher.is_ready()
+
     def stop(self) -> None:
         """Ends `run` after the round it is in."""
         self._stopped = True

@@ -271,6 +271,13 @@ async def test_a_list_that_fails_is_unknown(rig: Rig) -> None:
         await listed_for_ever(launcher)
 
 
+async def test_a_launcher_that_answers_is_ready(rig: Rig) -> None:
+    """From the first list on."""
+    launcher = await rig.launcher()
+    await launcher.list()
+    assert launcher.is_ready()
+
+
 async def test_a_create_that_fails_is_unknown(rig: Rig) -> None:
     """It may have worked or not; the same call again tells."""
     launcher = await rig.launcher()

@@ -18,14 +18,14 @@ from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services import issuer
 from services.controller.crash import ON_THIS_MACHINE, CrashPoint
-from tests.kubernetes import Cluster, Namespace
+from tests.kubernetes import Cluster, Namespace, namespace
 from tests.programs import Laptop, Program, lease, running
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
-def wait_for(holds: Callable[[], object], *, seconds: float = 60) -> None:
+def wait_for(holds: Callable[[], object], *, seconds: float = 150) -> None:
     """Something that has to come true; the limit is only for what never does."""
     give_up = time.monotonic() + seconds
     while not holds():
@@ -292,8 +292,8 @@ def test_killed_at_any_point_it_loses_nothing_and_creates_nothing_twice(idle: Sc
         idle.started(f"analysis-{again}-2")
         idle.namespace.finish(f"analysis-{again}-2", 65)
         finals = {bad: "failed", unwanted: "cancelled", again: "failed"}
-        wait_for(lambda: {job_id: idle.status(job_id) for job_id in finals} == finals, seconds=100)
-        wait_for(lambda: deaths, seconds=100)
+        wait_for(lambda: {job_id: idle.status(job_id) for job_id in finals} == finals)
+        wait_for(lambda: deaths)
     assert deaths == [-9]
     names = [f"analysis-{bad}-1", f"analysis-{unwanted}-1", f"analysis-{again}-1", f"analysis-{again}-2"]
     assert sorted(idle.namespace.control.starts) == sorted(names)
@@ -324,9 +324,11 @@ def test_the_next_replica_takes_over_when_the_leader_is_killed(idle: Scene, tmp_
     assert idle.namespace.control.starts == [f"analysis-{first}-1", f"analysis-{after}-1"]
 
 
-@pytest.mark.timeout(240)
 def test_the_api_server_is_away_for_a_minute_and_etcd_dies(scene: Scene) -> None:
-    """What ran runs on; what was queued meanwhile is launched once, as soon as both are back."""
+    """What ran runs on; what was queued meanwhile is launched once, as soon as both are back.
+
+    Kubernetes' own controllers take up to a minute more to look again.
+    """
     before = scene.queue()
     scene.started(f"analysis-{before}-1")
     cluster = scene.namespace.cluster
@@ -345,7 +347,6 @@ def test_the_api_server_is_away_for_a_minute_and_etcd_dies(scene: Scene) -> None
     assert sorted(scene.namespace.control.starts) == sorted(f"analysis-{one}-1" for one in [before, *meanwhile, after])
 
 
-@pytest.mark.timeout(240)
 def test_jobs_is_away_for_a_minute(scene: Scene) -> None:
     """Nothing is deleted for want of an answer; what ended meanwhile is told afterwards; nothing is launched again."""
     ends, stays = scene.queue(), scene.queue()
@@ -362,18 +363,20 @@ def test_jobs_is_away_for_a_minute(scene: Scene) -> None:
     assert len(scene.namespace.control.starts) == 2
 
 
-def test_a_silent_cluster_loses_its_launches_after_their_leases_and_another_takes_them(idle: Scene) -> None:
+def test_a_silent_cluster_loses_its_launches_after_their_leases_and_another_takes_them(
+    idle: Scene, tmp_path: Path
+) -> None:
     """Never before: a launch belongs to one cluster, and the lease of its pod is what `jobs` goes by."""
     with running(idle.controller):
         job_id = idle.queue()
         begun = idle.start(job_id)
-    elsewhere = {"CREASE_CLUSTER": "elsewhere", "CREASE_LEADER_LEASE": "elsewhere"}
-    idle.controller.env = {**idle.controller.env, **elsewhere}
-    with running(idle.controller):
-        heartbeat = wire.HeartbeatRequest(job_id=job_id, launch_no=1, stage=job_pb2.STAGE_QUICK, progress=0.1)
-        held_until = time.monotonic() + 2
-        while time.monotonic() < held_until:
-            idle.launches.Heartbeat(heartbeat, metadata=lease(begun.lease))
-            time.sleep(0.2)
-        assert f"analysis-{job_id}-2" not in idle.namespace.control.starts
-        idle.started(f"analysis-{job_id}-2")
+    with namespace(idle.namespace.cluster, tmp_path) as other:
+        elsewhere = {**idle.controller.env, **other.env, "CREASE_CLUSTER": "elsewhere"}
+        with running(Program("controller", elsewhere, tmp_path / "elsewhere.log")):
+            heartbeat = wire.HeartbeatRequest(job_id=job_id, launch_no=1, stage=job_pb2.STAGE_QUICK, progress=0.1)
+            held_until = time.monotonic() + 2
+            while time.monotonic() < held_until:
+                idle.launches.Heartbeat(heartbeat, metadata=lease(begun.lease))
+                time.sleep(0.2)
+            assert other.control.starts == []
+            wait_for(lambda: other.control.starts == [f"analysis-{job_id}-2"])

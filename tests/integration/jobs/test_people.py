@@ -66,12 +66,13 @@ class People(Road):
         self.end(launch, launch_pb2.ENDING_BAD_INPUT, "The file is not a video")
         return launch.job_id
 
-    def finish(self, metrics: dict[str, Any], artifact: str = "") -> str:
-        """Runs the one queued job to its end, with these metrics; its id."""
+    def finish(self, metrics: dict[str, Any], artifact: str = "", summary: dict[str, Any] | None = None) -> str:
+        """Runs the one queued job to its end, with these metrics, each off by 0.05 unless its summary says; its id."""
         [launch] = self.open()
         self.confirm(launch)
         secret = self.start(launch).lease
-        parts = {"pose": {"pose_summary": {}}, "metrics": metrics, "findings": {}, "report": {}}
+        pose_summary = {"errors": dict.fromkeys(metrics, 0.05), **(summary or {})}
+        parts = {"pose": {"pose_summary": pose_summary}, "metrics": metrics, "findings": {}, "report": {}}
         for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
             request = launch_pb2.SubmitResultRequest(
                 job_id=launch.job_id,
@@ -83,11 +84,11 @@ class People(Road):
             self.launches.SubmitResult(request, metadata=lease(secret))
         return launch.job_id
 
-    def analysed(self, metrics: dict[str, Any], **session: Any) -> str:
+    def analysed(self, metrics: dict[str, Any], summary: dict[str, Any] | None = None, **session: Any) -> str:
         """A done job in a session of its own."""
         values = {"player_ids": ["p-1"]} | session
         self.queued(session_id=self.session(**values).session_id)
-        return self.finish(metrics)
+        return self.finish(metrics, summary=summary)
 
 
 @pytest.fixture
@@ -524,6 +525,52 @@ def test_numbers_of_different_kinds_are_not_subtracted(people: People, more: dic
     jobs = [people.analysed({"elbow_drop_score": metric(0.5, **kind)}) for kind in ({}, more)]
     [compared] = people.compare(*jobs).metrics
     assert (compared.overall.HasField("value"), compared.overall.absent_reason) == (False, why)
+
+
+def test_a_change_is_clear_only_beyond_what_the_errors_allow(people: People) -> None:
+    """1.96 standard errors of a difference: 0.14 where both are off by 0.05."""
+    jobs = [people.analysed({"elbow_drop_score": metric(value)}) for value in (0.5, 0.6, 0.75)]
+    [compared] = people.compare(*jobs).metrics
+    assert [step.detectable for step in compared.steps] == pytest.approx([0.1386, 0.1386], abs=1e-4)
+    assert [step.clear for step in (*compared.steps, compared.overall)] == [False, True, True]
+
+
+def test_a_change_of_numbers_without_errors_is_not_shown(people: People) -> None:
+    """Results from before errors were recorded."""
+    jobs = [people.analysed({"elbow_drop_score": metric(0.5)}, summary=known) for known in (None, {"errors": {}})]
+    [compared] = people.compare(*jobs).metrics
+    assert not compared.overall.HasField("value")
+    assert compared.overall.absent_reason == f"job {jobs[1]}: the error of this number was not recorded"
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"camera_view": "CAMERA_VIEW_SIDE"}, "different camera views: not said and side"),
+        ({"discipline": "DISCIPLINE_BOWLING"}, "different disciplines: batting and bowling"),
+        ({"summary": {"video_fps": 120.0}}, "different frame rates: 30 a second and 60 a second"),
+        ({"summary": {"video_fps": 30.0, "actions": 0}}, "different extents: actions and a whole clip"),
+    ],
+)
+def test_what_was_filmed_otherwise_is_said_and_not_subtracted(people: People, more: dict[str, Any], why: str) -> None:
+    """View, discipline, rate, and a whole clip against an action; also as a caveat."""
+    alike: dict[str, Any] = {"summary": {"video_fps": 29.97}, "discipline": "DISCIPLINE_BATTING"}
+    jobs = [people.analysed({"elbow_drop_score": metric(0.5)}, **(alike | kind)) for kind in ({}, more)]
+    reply = people.compare(*jobs)
+    assert (reply.metrics[0].overall.HasField("value"), reply.metrics[0].overall.absent_reason) == (False, why)
+    assert len(reply.caveats) == 1
+
+
+def test_measures_are_compared_like_metrics(people: People) -> None:
+    """They have no score, and their own errors beside them."""
+    jobs = []
+    for value in (0.6, 0.7):
+        stride = {k: v for k, v in metric(value).items() if k != "score"} | {"error": 0.02}
+        jobs.append(people.analysed({}, summary={"measures": {"stride_length": stride}}))
+    [compared] = people.compare(*jobs).metrics
+    assert (compared.name, compared.overall.clear) == ("stride_length", True)
+    assert compared.overall.value == pytest.approx(0.1)
+    assert not compared.overall.HasField("score")
 
 
 def test_results_of_any_shape_can_be_compared(people: People, database_url: str) -> None:

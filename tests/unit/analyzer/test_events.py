@@ -1,10 +1,12 @@
 """Contact, release and actions of movements that were made to have them at known times."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from services.analyzer.events import action_windows, find_actions
-from services.analyzer.landing import Landing, Missing, find_landing, front_knee
+from services.analyzer.landing import TOO_FEW, Landing, Missing, find_landing, front_knee
 from services.analyzer.smooth import rows
 from tests import motions
 
@@ -43,7 +45,7 @@ def test_a_swing_of_the_arm_by_the_side_is_no_release() -> None:
 def test_under_10_frames_a_second_no_event_is_claimed() -> None:
     """At 5 a landing and a release are guesses."""
     poses = motions.delivery(5)
-    assert find_actions(poses, "bowling") == Missing("under 10 frames a second around the action")
+    assert find_actions(poses, "bowling") == Missing(TOO_FEW)
     assert isinstance(find_landing(poses, 1.4), Missing)
 
 
@@ -148,3 +150,38 @@ def test_a_gap_in_the_clip_raises_nothing() -> None:
     assert isinstance(find_actions(poses, "bowling"), Missing)
     find_landing(poses, 1.43)
     action_windows(rows(poses, poses.times < 1.3), "bowling")
+
+
+def test_hands_apart_play_no_stroke() -> None:
+    """A walker's arms swing fast enough, against each other; a bat holds both hands."""
+    poses = motions.stroke(30)
+    turn = np.radians(60 - 120 / (1 + np.exp(-(poses.times - 1.65) / 0.04)))
+    motions.point_arm(poses, "right", np.pi + turn)
+    motions.point_arm(poses, "left", np.pi - turn - 1.5)
+    assert find_actions(poses, "batting") == Missing("no action found: the hands move fast, but not together")
+
+
+@pytest.mark.parametrize("discipline", ["fielding", "wicketkeeping"])
+def test_a_throw_has_one_hand_over_its_shoulder(discipline: str) -> None:
+    """The other arm hangs; little confidence, for no real one was tried."""
+    [throw] = find_actions(motions.delivery(30), discipline)
+    assert (throw.name, throw.side) == ("throw", "right")
+    assert throw.confidence < 0.3
+
+
+def test_a_take_brings_the_hands_together() -> None:
+    """And keeps them so."""
+    [take] = find_actions(motions.stroke(30), "wicketkeeping")
+    assert take.name == "take"
+
+
+def test_an_over_of_six_balls_is_six_deliveries() -> None:
+    """Four seconds apart, each with its release to 3 ms, and close looks that hold them all."""
+    balls = [motions.delivery(30, upright=1.4, landing=1.25, seconds=3.9) for _ in range(6)]
+    times = np.concatenate([ball.times + 4 * k for k, ball in enumerate(balls)])
+    image = np.concatenate([ball.image for ball in balls])
+    over = motions.still(30, seconds=(len(times) - 1) / 30)
+    over = replace(over, times=times, image=image)
+    found = find_actions(over, "bowling")
+    assert [action.time_seconds for action in found] == pytest.approx([1.43 + 4 * k for k in range(6)], abs=0.003)  # type: ignore[union-attr]
+    assert len(action_windows(over, "bowling")) == 6

@@ -9,8 +9,9 @@ import pytest
 
 from services.analyzer.events import action_windows
 from services.analyzer.kinematics import body_length
+from services.analyzer.looks import TOO_FEW_FOR_A_DELIVERY
 from services.analyzer.measure import NOBODY, TIMING_REASON, UNITS, Measurements, measure
-from services.analyzer.series import Poses
+from services.analyzer.series import INDEX, Poses
 from tests import motions
 
 DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")
@@ -137,7 +138,7 @@ def test_separation_timing_is_absent_with_its_reason() -> None:
 def test_a_quick_look_at_a_bowler_gives_no_knee() -> None:
     """10 frames a second are too few between landing and release."""
     metric = measure(motions.delivery(10), [], "bowling").metrics["front_knee_brace_score"]
-    assert metric.absent_reason == "under 15 frames a second around the action"
+    assert metric.absent_reason == TOO_FEW_FOR_A_DELIVERY
 
 
 def test_what_the_close_up_denies_the_first_pass_cannot_claim() -> None:
@@ -169,3 +170,66 @@ def test_every_metric_has_the_contract_s_shape(discipline: str, hole: float) -> 
 
 def shifted(poses: Poses, seconds: float) -> Poses:
     return replace(poses, times=poses.times + seconds)
+
+
+def test_each_repetition_has_its_numbers() -> None:
+    """Three strokes, their moments, and what the median is made of; their scatter is in its error."""
+    closeups = [shifted(motions.stroke(30, knee_deg=deg), 10.0 * k) for k, deg in enumerate((120, 140, 150))]
+    measured = measure(motions.stroke(10), closeups, "batting")
+    one = measure(motions.stroke(10), closeups[:1], "batting")
+    knees = [repetition.values["front_knee_brace_score"] for repetition in measured.repetitions]
+    assert knees == pytest.approx([120, 140, 150], abs=1)
+    assert [r.contact_seconds for r in measured.repetitions] == pytest.approx([1.4, 11.4, 21.4], abs=0.04)
+    errors = [m.metrics["front_knee_brace_score"].error for m in (one, measured)]
+    assert errors[0] == pytest.approx(3)
+    assert errors[1] == pytest.approx(np.hypot(3, 1.2533 * np.std([120, 140, 150], ddof=1) / np.sqrt(3)), rel=0.05)
+
+
+def test_under_10_frames_a_second_nothing_is_measured() -> None:
+    """An action would go unseen, and the whole clip be measured as if there were none."""
+    for poses, discipline in ((motions.stroke(5), "batting"), (motions.delivery(5), "bowling")):
+        measured = measure(poses, [], discipline)
+        assert values(measured) == {}
+        assert all(
+            m.absent_reason and "too few frames" in m.absent_reason for m in measured.metrics.values() if m.unit != "s"
+        )
+
+
+def test_along_the_pitch_only_what_means_something_there_is_measured() -> None:
+    """From behind: the trunk's lateral lean, but no knee, stride or drift along a picture that lies across."""
+    measured = measure(motions.from_behind(motions.delivery(30), 20), [], "bowling")
+    for name in ("balance_drift_score", "front_knee_brace_score"):
+        assert measured.metrics[name].absent_reason == "view not side-on"
+    for name in ("stride_length", "run_up_speed_trend", "front_knee_change"):
+        assert measured.measures[name].absent_reason == "view not side-on"
+    assert measured.measures["trunk_lateral_flexion_at_release"].value == pytest.approx(20, abs=0.5)
+    side_on = measure(motions.delivery(30), [], "bowling").measures["trunk_lateral_flexion_at_release"]
+    assert side_on.absent_reason == "view not from the front or behind"
+
+
+def test_a_moving_camera_has_no_run_up_speed() -> None:
+    """A standing foot that drifts through the picture is the picture drifting."""
+    poses = motions.bowler(30)
+    assert measure(poses, [], "bowling").measures["run_up_speed_trend"].value == pytest.approx(1, rel=0.1)
+    pan = 150 * np.clip(poses.times - 8.2, 0, None)
+    panned = replace(poses, image=poses.image - np.stack([pan, 0 * pan], axis=1)[:, None])
+    assert measure(panned, [], "bowling").measures["run_up_speed_trend"].absent_reason == "the camera moves"
+
+
+@pytest.mark.parametrize(("visible", "reason"), [(0.85, "elbow not visible"), (0.95, None), (0.99, None)])
+def test_an_elbow_is_as_sure_as_it_is_seen(visible: float, reason: str | None) -> None:
+    """20 degrees at best, 35 where it is half hidden, nothing under 0.9; and no score, for it is no verdict."""
+    poses = motions.bowler(30, elbow_deg=(150, 170))
+    poses.visibility[:, INDEX["right_elbow"]] = visible
+    measured = measure(poses, [], "bowling").measures["bowling_elbow_extension"]
+    assert measured.absent_reason == reason
+    assert measured.score is None
+    assert measured.error == {0.85: None, 0.95: 35, 0.99: 20}[visible]
+
+
+def test_nothing_but_a_delivery_has_a_release_height() -> None:
+    """A stroke is not bowled."""
+    measured = measure(motions.stroke(30), [], "batting").measures
+    for name in ("release_height", "run_up_speed_trend", "trunk_lateral_flexion_at_release", "bowling_elbow_extension"):
+        assert measured[name].absent_reason == "no delivery"
+    assert measured["stride_length"].value is not None

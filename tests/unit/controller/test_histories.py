@@ -290,14 +290,14 @@ def lived(history: list[tuple[str, int, int]], controllers: int) -> None:
     world.settle()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(HISTORIES)
 def test_one_controller_never_does_wrong_and_comes_to_an_end(history: list[tuple[str, int, int]]) -> None:
     """It also never creates for a launch that is over."""
     lived(history, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(HISTORIES)
 def test_two_controllers_at_once_never_do_wrong_and_come_to_an_end(history: list[tuple[str, int, int]]) -> None:
     """Safety does not rest on who leads."""

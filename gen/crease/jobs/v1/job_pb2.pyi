@@ -770,6 +770,7 @@ class MetricReading(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     PLANE_FIELD_NUMBER: _builtins.int
     ABSENT_REASON_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     value: _builtins.float
     """Unset exactly when absent_reason is set."""
@@ -781,6 +782,8 @@ class MetricReading(_message.Message):
     plane: _builtins.str
     """`image` or `space`."""
     absent_reason: _builtins.str
+    error: _builtins.float
+    """By how much the value is typically off, in its unit; unset where that was not recorded."""
     def __init__(
         self,
         *,
@@ -791,15 +794,20 @@ class MetricReading(_message.Message):
         confidence: _builtins.float = ...,
         plane: _builtins.str = ...,
         absent_reason: _builtins.str = ...,
+        error: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "_value", b"_value", "score", b"score", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_score", b"_score", "_value", b"_value", "error", b"error", "score", b"score", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "_value", b"_value", "absent_reason", b"absent_reason", "confidence", b"confidence", "job_id", b"job_id", "plane", b"plane", "score", b"score", "unit", b"unit", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_score", b"_score", "_value", b"_value", "absent_reason", b"absent_reason", "confidence", b"confidence", "error", b"error", "job_id", b"job_id", "plane", b"plane", "score", b"score", "unit", b"unit", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
+    _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
     @_typing.overload
@@ -820,16 +828,24 @@ class MetricChange(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     ABSENT_REASON_FIELD_NUMBER: _builtins.int
+    DETECTABLE_FIELD_NUMBER: _builtins.int
+    CLEAR_FIELD_NUMBER: _builtins.int
     from_job_id: _builtins.str
     to_job_id: _builtins.str
     value: _builtins.float
-    """Unset exactly when absent_reason is set."""
+    """Unset exactly when absent_reason is set: one of them is missing, its error is not known, or they are not of one
+    kind (unit, plane, discipline, camera view, frame rate, a whole clip against an action).
+    """
     unit: _builtins.str
     score: _builtins.float
     """The change of the score; above 0 is better."""
     confidence: _builtins.float
     """The smaller of both."""
     absent_reason: _builtins.str
+    detectable: _builtins.float
+    """The minimal detectable change: without any true one, 95 of 100 changes are smaller than this."""
+    clear: _builtins.bool
+    """Whether the change is larger than that; a smaller one is no news."""
     def __init__(
         self,
         *,
@@ -840,15 +856,21 @@ class MetricChange(_message.Message):
         score: _builtins.float | None = ...,
         confidence: _builtins.float = ...,
         absent_reason: _builtins.str = ...,
+        detectable: _builtins.float | None = ...,
+        clear: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "_value", b"_value", "score", b"score", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_detectable", b"_detectable", "_score", b"_score", "_value", b"_value", "detectable", b"detectable", "score", b"score", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "_value", b"_value", "absent_reason", b"absent_reason", "confidence", b"confidence", "from_job_id", b"from_job_id", "score", b"score", "to_job_id", b"to_job_id", "unit", b"unit", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_detectable", b"_detectable", "_score", b"_score", "_value", b"_value", "absent_reason", b"absent_reason", "clear", b"clear", "confidence", b"confidence", "detectable", b"detectable", "from_job_id", b"from_job_id", "score", b"score", "to_job_id", b"to_job_id", "unit", b"unit", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__detectable: _TypeAlias = _typing.Literal["detectable"]  # noqa: Y015
+    _WhichOneofArgType__detectable: _TypeAlias = _typing.Literal["_detectable", b"_detectable"]  # noqa: Y015
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__detectable) -> _WhichOneofReturnType__detectable | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
     @_typing.overload
