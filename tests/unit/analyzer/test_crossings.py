@@ -32,14 +32,15 @@ FILMS = {
 
 
 def kept(poses: Poses, mine: np.ndarray, theirs: np.ndarray, scale: float) -> tuple[float, float]:
-    """The share of frames with landmarks in which they are the athlete's; and, of those where the two bodies do not
-    overlap, the share in which his were found."""
+    """The share of frames with landmarks in which they are not the other's; and, of all frames in which the two
+    bodies do not overlap, the share in which the athlete's were found."""
     frames = np.round(poses.times * 30).astype(int)
     trunks = poses.image[:, TRUNK].mean(axis=1)
     off, off_other = (np.linalg.norm(trunks - true[frames], axis=1) for true in (mine, theirs))
     apart = np.abs(mine - theirs)[frames, 0] > HALF_BODY * (1 + scale)
     right = (off < RIGHT) | (off < off_other)
-    return float(right[poses.detected].mean()), float(right[apart].mean())
+    not_theirs = (off < RIGHT) | (off_other > RIGHT)
+    return float(not_theirs[poses.detected].mean()), float(right[apart].mean())
 
 
 @pytest.mark.parametrize("name", FILMS)
