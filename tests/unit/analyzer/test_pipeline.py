@@ -170,6 +170,7 @@ def test_the_report_carries_its_pictures_and_needs_nothing_else(both: tuple[Done
     assert 'href="http' not in page
 
 
+@pytest.mark.prove
 def test_the_sampling_rate_does_not_change_the_numbers(both: tuple[Done, Done], tmp_path: Path) -> None:
     """Metrics come from the close-up at every frame: 25 asked for gives what 10 gave, within 5 %."""
     other = deep(BATTER, tmp_path, "batting", sample_fps=25)
@@ -218,6 +219,7 @@ def test_without_a_model_nothing_begins(tmp_path: Path) -> None:
         Analysis(BATTER, Order(), settings, About())
 
 
+@pytest.mark.prove
 def test_a_turned_video_gives_the_answers_of_the_upright_one(tmp_path: Path) -> None:
     """Stored sideways with a tag: same person, same release."""
     upright = deep(corpus("bowling/bowl_01_540p.mp4"), tmp_path)
@@ -242,6 +244,7 @@ def test_a_truncated_file_is_refused_or_called_damaged(tmp_path: Path) -> None:
         deep(corpus("hard/truncated_file.mp4"), tmp_path)
 
 
+@pytest.mark.prove
 def test_a_walker_in_vp9_has_gaps_and_not_zeros(tmp_path: Path) -> None:
     """She enters late and leaves early: rows without her are NaN."""
     results = analysis(corpus("walk/walk_vp9.mp4"), "fielding").quick(tmp_path, lambda _: None)
