@@ -80,11 +80,18 @@ _OFFER_AGAIN = f"""
 
 
 async def list_open(connection: Connection, cluster: str, size: int, after: tuple[UUID, int] | None) -> list[Row]:
-    """A page of a cluster's open launches, by job and number."""
+    """A page of a cluster's open launches, by job and number; who asks for it is heard of."""
+    connection.later(_HEARD, cluster=cluster)
     job_id, launch_no = after or (UUID(int=0), 0)
     return [*await connection.rows(_LIST_OPEN, cluster=cluster, size=size, job_id=job_id, launch_no=launch_no)]
 
 
+# Often enough for a silence of minutes, and seldom enough to cost nothing.
+_HEARD = """
+    INSERT INTO clusters (name, seen_at) VALUES (%(cluster)s, clock_timestamp())
+    ON CONFLICT (name) DO UPDATE SET seen_at = clock_timestamp()
+    WHERE clusters.seen_at < clock_timestamp() - interval '5 seconds'
+"""
 _LIST_OPEN = f"""
     SELECT {_TOLD} FROM launches JOIN video_analysis_jobs AS job ON job.id = launches.job_id
     WHERE launches.ended_at IS NULL AND launches.cluster = %(cluster)s

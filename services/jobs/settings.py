@@ -40,6 +40,8 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     confirm_seconds: PositiveFloat = 30.0
     # A lease that was not renewed for this long is lost.
     lease_seconds: PositiveFloat = 30.0
+    # Launches that no pod has started are lost with a cluster whose controller was silent for this long.
+    cluster_silence_seconds: PositiveFloat = 300.0
     # How many launches may be open at once, of all owners together and of one; 0: any number.
     max_open_launches: NonNegativeInt = 0
     max_open_launches_per_owner: NonNegativeInt = 0

@@ -1,4 +1,5 @@
-"""What time does to jobs, by the database's clock: uploads that never came expire, leases not renewed are lost.
+"""What time does to jobs, by the database's clock: uploads that never came expire, leases not renewed are lost, and so
+are launches that wait in a cluster nobody hears of.
 
 Safe on many replicas: each row is taken by whoever locks it first, and checked again under the lock.
 """
@@ -24,7 +25,7 @@ async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logge
     while True:
         try:
             expired = await expire_uploads(database, settings.upload_ttl_seconds)
-            lost = await end_lost_leases(database)
+            lost = await end_lost_leases(database) + await end_stranded(database, settings.cluster_silence_seconds)
             purged = await purge_events(database, settings.event_ttl_seconds)
             behind = await relay_behind_seconds(database)
         except Exception as error:
@@ -33,7 +34,7 @@ async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logge
             log.warning("sweep put off", error=str(error).splitlines()[0])
         else:
             if expired or lost:
-                log.info("swept", uploads_expired=expired, leases_lost=lost)
+                log.info("swept", uploads_expired=expired, launches_lost=lost)
             if purged:
                 log.info("purged", events=purged)
             told = _tell_of_relay(log, behind, told)
@@ -83,7 +84,7 @@ async def end_lost_leases(database: Database) -> int:
     """Ends launches whose pod has not renewed its lease in time, unless they are being cancelled. Returns how many."""
     async with database.transaction() as connection:
         rows = await connection.rows(_OVERDUE)
-    return sum([await _end_if_lost(database, row) for row in rows])
+    return sum([await _end_if_lost(database, row, "The analyzer {pod_name} was not heard of in time") for row in rows])
 
 
 _OVERDUE = f"""
@@ -94,12 +95,30 @@ _OVERDUE = f"""
 """
 
 
-async def _end_if_lost(database: Database, key: Row) -> bool:
+async def end_stranded(database: Database, silence_seconds: float) -> int:
+    """Ends launches that no pod has started, in clusters that were silent for so long. Returns how many.
+
+    A pod that comes to life there after all is refused: its launch is over.
+    """
+    async with database.transaction() as connection:
+        rows = await connection.rows(_STRANDED, silence_seconds=silence_seconds)
+    return sum([await _end_if_lost(database, row, "The cluster {cluster} was not heard of in time") for row in rows])
+
+
+_STRANDED = f"""
+    SELECT launches.job_id, launches.launch_no FROM clusters
+    JOIN launches ON launches.cluster = clusters.name JOIN video_analysis_jobs AS job ON job.id = launches.job_id
+    WHERE clusters.seen_at < clock_timestamp() - %(silence_seconds)s * interval '1 second'
+      AND launches.ended_at IS NULL AND launches.lease_expires_at IS NULL AND job.cancel_requested_at IS NULL
+    LIMIT {BATCH}
+"""
+
+
+async def _end_if_lost(database: Database, key: Row, message: str) -> bool:
     async with database.transaction() as connection:
         job, launch = await launches.lock(connection, str(key["job_id"]), key["launch_no"])
         # Of what is being cancelled the controller must prove that it is gone; silence proves nothing.
         if launch["is_leased"] or launch["ended_at"] is not None or job["cancel_requested_at"] is not None:
             return False
-        message = f"The analyzer {launch['pod_name']} was not heard of in time"
-        await launches.end(connection, job, launch, "lease_lost", message)
+        await launches.end(connection, job, launch, "lease_lost", message.format_map(launch))
         return True

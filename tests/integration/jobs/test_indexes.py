@@ -64,6 +64,7 @@ async def send_all(database: Database, url: str) -> None:
         await watchers.read([job[0]])
     await sweep.expire_uploads(database, 86400.0)
     await sweep.end_lost_leases(database)
+    await sweep.end_stranded(database, 300.0)
 
 
 @pytest.mark.prove

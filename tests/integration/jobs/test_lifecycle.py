@@ -1,5 +1,6 @@
 """The life of a job through a real `jobs` on a real PostgreSQL."""
 
+import time
 import uuid
 
 import grpc
@@ -254,6 +255,27 @@ def test_a_lease_that_is_not_renewed_is_lost_and_the_job_queued_again(road: Road
     with pytest.raises(grpc.RpcError) as lost:
         road.beat(launch, secret, job_pb2.STAGE_QUICK)
     assert code_of(lost) == ("PERMISSION_DENIED", "LEASE_LOST")
+
+
+def test_a_silent_cluster_loses_what_no_pod_of_it_has_started(road: Road, database_url: str) -> None:
+    """Offered or confirmed there, for ever otherwise. Started launches have their leases; a late pod is refused."""
+    road.queued()
+    [launch] = road.open()
+    road.confirm(launch)
+    road.launches.ListLaunches(launch_pb2.ListLaunchesRequest(cluster=launch.cluster), metadata=road.controller)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE clusters SET seen_at = now() - interval '1 hour'")
+        for _ in range(600):
+            [(ending,)] = connection.execute("SELECT ending FROM launches").fetchall()
+            if ending:
+                break
+            time.sleep(0.05)
+        assert ending == "lease_lost"
+    with pytest.raises(grpc.RpcError) as late:
+        road.start(launch)
+    assert code_of(late) == ("FAILED_PRECONDITION", "LAUNCH_ENDED")
+    [again] = road.open()
+    assert again.launch_no == launch.launch_no + 1
 
 
 def test_an_operators_update_is_launched_like_any_other(road: Road, database_url: str) -> None:
