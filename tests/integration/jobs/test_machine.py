@@ -137,9 +137,9 @@ class Machine(RuleBasedStateMachine):
     database: psycopg.Connection[dict[str, Any]]
     arrows: set[tuple[str | None, str]]
 
-    @initialize(running=st.booleans())
-    def begin(self, running: bool) -> None:
-        """Half of the time with a job that is being run: few orders of calls drawn at random get one so far."""
+    @initialize(running=st.booleans(), stages=st.integers(0, 2))
+    def begin(self, running: bool, stages: int) -> None:
+        """Half of the time with a job that is being run, some stages far: few orders of random calls get one there."""
         clear(self.database)
         self.jobs: list[Job] = []
         if running:
@@ -147,6 +147,8 @@ class Machine(RuleBasedStateMachine):
             self.confirm_upload(number=0, etag="a")
             self.open(capacity=1)
             self.start(number=0, pod="p", right=True)
+            for _ in range(stages):
+                self.carry_on(number=0)
 
     def pick(self, number: int) -> Job:
         return self.jobs[number % len(self.jobs)]

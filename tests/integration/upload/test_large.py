@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import subprocess
 import sys
 import time
@@ -12,7 +11,8 @@ from typing import Any
 import pytest
 
 from services.upload.parts import SMALLEST_PART_BYTES, sha256_of
-from tests.integration.upload.client import VIDEO, Client
+from tests.integration.upload.client import VIDEO
+from tests.integration.upload.sender import peak_mib
 from tests.programs import ROOT
 from tests.s3 import versitygw
 
@@ -28,13 +28,6 @@ def arrived(s3: Any) -> int:
         return 0
     place = {"Bucket": "large", "Key": uploads[0]["Key"], "UploadId": uploads[0]["UploadId"]}
     return len(s3.list_parts(**place).get("Parts", []))
-
-
-def peak_mib(client: Client) -> int:
-    """The most memory that `upload` has ever held, by the kernel."""
-    assert client.program.process is not None
-    status = Path(f"/proc/{client.program.process.pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) // 1024  # type: ignore[index]
 
 
 @pytest.mark.prove
@@ -58,7 +51,7 @@ def test_two_gigabytes_arrive_whole_though_upload_is_killed_twice(start: Any, tm
                 while arrived(s3) < enough:
                     assert sending.poll() is None, "sent before it was to be killed"
                     time.sleep(0.05)
-                peaks.append(peak_mib(client))
+                peaks.append(peak_mib(client.program.process.pid))
                 client.program.kill()
                 client.program.start()
             out, _ = sending.communicate()
@@ -66,7 +59,7 @@ def test_two_gigabytes_arrive_whole_though_upload_is_killed_twice(start: Any, tm
             sending.kill()
         assert sending.returncode == 0
         job_id, message, client_peak = out.strip().split("\t")
-        peaks.append(peak_mib(client))
+        peaks.append(peak_mib(client.program.process.pid))
         assert message == "Video uploaded and queued for analysis"
         stored = client.jobs.jobs[job_id].video
         body, digests = s3.get_object(Bucket="large", Key=stored.s3_key)["Body"], []
