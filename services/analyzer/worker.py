@@ -47,6 +47,7 @@ CONTENT_TYPES = {
 FETCHED = 0.05
 # SIGTERM leaves time for tidying up, but not for waiting on anything.
 GRACE_SECONDS, TERMINATED = 1.5, 128 + signal.SIGTERM
+_stopping = threading.Event()
 
 
 def work(job_id: str, number: int, settings: WorkerSettings, begin: Begin | None = None) -> int:
@@ -152,6 +153,8 @@ def _artifact(file: Path, stage: "Stage.ValueType") -> Artifact:
 
 def _give_up(launch: Launch, fault: Fault, log: Logger) -> int:
     """Tell `jobs` why this launch failed. The exit status says it again, in case `jobs` cannot be told."""
+    if _stopping.is_set():  # a library that is interrupted in its import makes an ImportError of SystemExit
+        return TERMINATED
     ending = Ending.ENDING_UNKNOWN
     if isinstance(fault, BadInput):
         ending = Ending.ENDING_BAD_INPUT
@@ -183,6 +186,7 @@ def _launch(job_id: str, number: int, settings: WorkerSettings) -> Iterator[Laun
 
 def _stop(*_: object) -> NoReturn:
     """SIGTERM: unwind, so that the folder goes; whatever still runs by then is cut off."""
+    _stopping.set()
     watchdog = threading.Timer(GRACE_SECONDS, _cut_off)
     watchdog.daemon = True
     watchdog.start()

@@ -7,6 +7,7 @@ Safe on many replicas: each row is taken by whoever locks it first, and checked 
 import asyncio
 import time
 
+from services import errors
 from services.jobs import events, jobs, launches, states
 from services.jobs.bell import Bell
 from services.jobs.database import Database, Row, translate
@@ -116,7 +117,10 @@ _STRANDED = f"""
 
 async def _end_if_lost(database: Database, key: Row, message: str) -> bool:
     async with database.transaction() as connection:
-        job, launch = await launches.lock(connection, str(key["job_id"]), key["launch_no"])
+        try:
+            job, launch = await launches.lock(connection, str(key["job_id"]), key["launch_no"])
+        except errors.NotFound:
+            return False  # deleted since it was seen
         # Of what is being cancelled the controller must prove that it is gone; silence proves nothing.
         if launch["is_leased"] or launch["ended_at"] is not None or job["cancel_requested_at"] is not None:
             return False

@@ -145,6 +145,27 @@ def test_a_result_that_waited_while_its_lease_was_lost_is_refused(
     assert "quick_done" not in history(empty, launch.job_id)
 
 
+def test_the_sweep_outlives_a_job_that_is_deleted_before_it_is_held(road: Road, empty: str) -> None:
+    """It saw a lease that ran out and waits for the job's row, which then is gone; the next lease is swept all the same."""
+    launch, _ = road.started()
+    with holding(empty, LOCK, launch.job_id) as holder:
+        _expire(empty, launch.job_id)
+        wait_until_waiting(empty, 1)
+        for deletion in ("DELETE FROM launches WHERE job_id = %s", "DELETE FROM video_analysis_jobs WHERE id = %s"):
+            holder.execute(deletion, [launch.job_id])
+    launch, _ = road.started()
+    _expire(empty, launch.job_id)
+    give_up = time.monotonic() + WAIT_SECONDS
+    while road.status(launch.job_id) != "queued":
+        assert time.monotonic() < give_up, "the lease that ran out was not swept"
+        time.sleep(0.05)
+
+
+def _expire(database_url: str, job_id: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(LOST["the lease ran out"], [job_id])
+
+
 def test_a_result_and_the_end_of_its_launch_are_one_after_the_other(
     road: Road, pool: ThreadPoolExecutor, empty: str
 ) -> None:

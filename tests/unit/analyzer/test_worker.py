@@ -16,6 +16,7 @@ import pytest
 
 from crease.analysis.v1.launch_pb2 import Ending, StartLaunchResponse
 from crease.jobs.v1.job_pb2 import Stage
+from services.analyzer import worker
 from services.analyzer.faults import BadInput, ModelFault
 from services.analyzer.settings import WorkerSettings
 from services.analyzer.worker import work
@@ -238,6 +239,22 @@ def test_every_failure_has_its_class_code_and_exit_status(
     (asked,) = services.called("FailLaunch")
     assert (asked.ending, asked.failure_code) == (ending, code)
     assert asked.error_message
+
+
+def test_a_fault_that_sigterm_caused_is_no_failure(token_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries written in C make an ImportError of the exit that interrupts their import."""
+
+    class Interrupted(Scripted):
+        def _stage(self, name: str, out: Path, progress: Any) -> dict[str, Any]:
+            with pytest.raises(SystemExit):
+                signal.raise_signal(signal.SIGTERM)
+            raise ImportError("numpy.core.multiarray failed to import")
+
+    monkeypatch.setattr(worker, "_stopping", threading.Event())
+    monkeypatch.setattr(worker, "_cut_off", lambda: None)
+    services = Services()
+    assert run(services, token_file, Interrupted()) == 143
+    assert services.called("FailLaunch") == []
 
 
 @needs_model
