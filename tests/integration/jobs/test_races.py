@@ -146,7 +146,7 @@ def test_a_result_that_waited_while_its_lease_was_lost_is_refused(
 
 
 def test_the_sweep_outlives_a_job_that_is_deleted_before_it_is_held(road: Road, empty: str) -> None:
-    """It saw a lease that ran out and waits for the job's row, which then is gone; the next lease is swept all the same."""
+    """It saw a lease that ran out and waits for the row of the job, which is gone then; the next one is swept."""
     launch, _ = road.started()
     with holding(empty, LOCK, launch.job_id) as holder:
         _expire(empty, launch.job_id)
