@@ -102,6 +102,7 @@ ROWS: dict[str, tuple[Chart, ...]] = {
             60,
         ),
         Chart("Age of each view", (("{{kind}}", f"max by (kind) ({here('crease_view_age_seconds')})"),), "s", 60),
+        Chart("Clock skew", (("", f"max(abs({here('crease_clock_skew_seconds')}))"),), "s", 30),
         Chart("Database sessions", (("{{state}}", f"sum by (state) ({here('crease_pool_sessions')})"),)),
     ),
     "What it costs": (

@@ -5,9 +5,10 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services import logs
+from services import logs, metrics
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel
+from services.controller import counts
 from services.controller.cluster import kubernetes
 from services.controller.jobs import Jobs
 from services.controller.local import DRAINED, LocalLauncher
@@ -25,6 +26,7 @@ def main() -> None:
 
 async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) -> None:
     """Serves health and reconciles side by side; if one breaks, both end."""
+    metrics.start(settings.metrics_listen, log)
     edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
     async with (
         open_aio_channel(settings.jobs_endpoint) as channel,
@@ -46,6 +48,7 @@ async def _reconciler(
         return
     woken = asyncio.Event()
     async with kubernetes(settings, woken.set, log) as (launcher, leader):
+        counts.watch_ages(lambda: launcher.ages)
         yield Reconciler(
             settings,
             launcher,

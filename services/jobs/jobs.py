@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 
 from services import errors
 from services.auth import Person
-from services.jobs import pages, rights, states
+from services.jobs import counts, pages, rights, states
 from services.jobs.database import Connection, Row, assignments, parse_id
 from services.jobs.schema import jobs, sessions
 
@@ -77,6 +78,7 @@ async def move(connection: Connection, job: Row, to: str, *, last: bool = False,
     row = await connection.row(_MOVE.format(columns), last=last, id=job["id"], sources=_SOURCES[to], **sent)
     if row is None:
         raise cannot_become(job, to)
+    connection.afterwards(partial(counts.moved, job, row))
     return row
 
 

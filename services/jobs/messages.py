@@ -88,7 +88,8 @@ def job(row: Row) -> job_pb2.Job:
 
 def launch(row: Row) -> launch_pb2.Launch:
     names = ("launch_no", "cluster", "memory_factor", "kubernetes_uid", "placement_reason", "pod_name")
-    times = ("opened_at", "confirmed_at", "started_at", "lease_expires_at", "ended_at", "cancel_requested_at")
+    times = ("opened_at", "confirmed_at", "started_at", "lease_expires_at", "ended_at")
+    of_job = ("cancel_requested_at", "job_queued_at")
     return launch_pb2.Launch(
         job_id=str(row["job_id"]),
         session_id=str(row["session_id"]),
@@ -99,7 +100,7 @@ def launch(row: Row) -> launch_pb2.Launch:
         owner_hash=hashlib.sha256(row["owner"].encode()).hexdigest()[:16],
         job_status=number(job_pb2.JobStatus, row["job_status"]),
         unscheduled_reason=row["unscheduled_reason"] or "",
-        **_fields(row, names, times),
+        **_fields(row, names, (*times, *of_job)),
     )
 
 

@@ -46,7 +46,7 @@ def queued(fires: int, silent: int, summary: str) -> Case:
 
 
 def calls(ok: str, failed: str) -> Series:
-    series = 'crease_rpc_seconds_count{namespace="nets",method="GetJob",code="%s"}'
+    series = 'crease_rpc_seconds_count{namespace="nets",method="JobService/GetJob",code="%s"}'
     return {series % "OK": ok, series % "UNAVAILABLE": failed}
 
 
@@ -140,14 +140,24 @@ CASES = {
         calls("0+90x20", "0+10x20"), "10% of all calls fail for a fault of ours", calls("0+97x20", "0+3x20")
     ),
     "CreaseCallsSlow": Case(
-        latency("GetJob", "0+90x20"),
-        "One call of GetJob in a hundred takes over a second",
-        latency("GetJob", "0+100x20") | latency("WatchJob", "0x20"),
+        latency("JobService/GetJob", "0+90x20"),
+        "One call of JobService/GetJob in a hundred takes over a second",
+        latency("JobService/GetJob", "0+100x20") | latency("JobService/WatchJob", "0x20"),
         minute=15,
-        labels=(("method", "GetJob"),),
+        labels=(("method", "JobService/GetJob"),),
     ),
     "CreaseS3Fails": Case(
-        s3("unavailable", "0+25x20"), "20% of the requests to S3 fail", s3("unavailable", "0+10x20")
+        s3("away", "0+25x20"), "20% of the requests to S3 fail", s3("away", "0+10x20") | s3("refused", "0+900x20")
+    ),
+    "CreasePoolFull": Case(
+        gauge("pool_sessions", 3, ',state="waited_for"'),
+        "Calls wait for a session with PostgreSQL: 3",
+        gauge("pool_sessions", 10, ',state="busy"') | gauge("pool_sessions", 0, ',state="waited_for"'),
+    ),
+    "CreaseClockSkew": Case(
+        {'crease_clock_skew_seconds{namespace="nets"}': "-31x20"},
+        "The clocks of the controller and of the API server differ by 31s",
+        {'crease_clock_skew_seconds{namespace="nets"}': "30x20"},
     ),
     "CreaseOutboxLags": Case(
         gauge("outbox_lag_seconds", 61),
