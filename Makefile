@@ -31,6 +31,9 @@ cluster: setup ## the proofs on a real Kubernetes, as root; the first time it bu
 alerts: setup proof-tools ## the alerts, each with series that fire it and series that don't, and the dashboard, by promtool
 	$(PYTHON) -m pytest tests/alerts -m "prove or not prove"
 
+gameday: setup proof-tools ## break eleven things, one after another: which alert fires, and does its page repair it
+	$(PYTHON) -m tests.gameday
+
 images: ## build the images with docker, podman or buildah, and say how large they are
 	scripts/images $(NAME)
 
@@ -110,4 +113,4 @@ proof-tools:
 	@export PATH="$$PATH:/usr/sbin"; { command -v spin && command -v cc && command -v pgbouncer && command -v promtool; } >/dev/null || \
 	  { $(APT) $(PROOF_PACKAGES) >/dev/null; } || echo "as root: apt-get install $(PROOF_PACKAGES)"
 
-.PHONY: help demo test prove alerts cluster bench accuracy lint protos lock setup system proof-tools
+.PHONY: help demo test prove alerts gameday cluster bench accuracy lint protos lock setup system proof-tools

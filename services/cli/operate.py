@@ -58,6 +58,7 @@ def status(services: Services, place: Place) -> None:
     _line("Jobs", _jobs(numbers))
     _line("Waiting", _waiting(numbers))
     _line("Failing", _failing(services, numbers))
+    _line("Events", _events(numbers))
     _line("GPUs", "nobody counts them" if (free := numbers.get("crease_gpus_free")) is None else f"{free:.0f} free")
     _line("Controller", _controller(place, numbers))
     _line("It sees", _views(numbers))
@@ -198,6 +199,12 @@ def _failing(services: Services, numbers: Numbers) -> str:
         return trouble.sentence
     listed = "; newest: " + ", ".join(f"{job.job_id} {job.failure_code}" for job in newest) if newest else ""
     return f"{numbers.get('crease_failures_last_hour') or 0:.0f} within an hour{listed}"
+
+
+def _events(numbers: Numbers) -> str:
+    held, unsent = (numbers.get(f"crease_{name}_lag_seconds") or 0 for name in ("outbox", "relay"))
+    words = f"events held back for {held:.0f} s by a transaction that stays open" if held >= 1 else "none held back"
+    return f"{words}; SQS {unsent:.0f} s behind"
 
 
 def _controller(place: Place, numbers: Numbers) -> str:
