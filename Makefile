@@ -31,7 +31,7 @@ cluster: setup ## the proofs on a real Kubernetes, as root; the first time it bu
 alerts: setup proof-tools ## the alerts, each with series that fire it and series that don't, and the dashboard, by promtool
 	$(PYTHON) -m pytest tests/alerts -m "prove or not prove"
 
-gameday: setup proof-tools ## break eleven things, one after another: which alert fires, and does its page repair it
+gameday: setup proof-tools ## break twelve things, one after another: which alert fires, and does its page repair it
 	$(PYTHON) -m tests.gameday
 
 images: ## build the images with docker, podman or buildah, and say how large they are

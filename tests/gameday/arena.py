@@ -6,20 +6,24 @@ works on it; a real Prometheus on the real rules (prometheus.py). Only the analy
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import psycopg
 
 from services import issuer
 from services.cli import laptop
 from services.cli.laptop import Client
 from tests.gameday.prometheus import Prometheus, prometheus
+from tests.integration.jobs.test_relay import relay
 from tests.integration.jobs.test_restart import Switch
 from tests.postgres import Server, postgres
 from tests.product import BUCKET, Product
@@ -33,14 +37,17 @@ LEASE_SECONDS = 2
 
 @dataclass
 class Arena:
-    """`here` is the state folder; `line` leads to S3."""
+    """`here` is the state folder; `line` leads to S3, `queue_line` to SQS."""
 
     here: laptop.Laptop
     product: Product
     database_url: str
     database: Switch
     line: Proxy
+    queue_line: Proxy
     prometheus: Prometheus
+    # The port of each program's metrics.
+    metrics: dict[str, int]
 
     def mode(self, mode: str) -> None:
         """How analyzers behave from now on."""
@@ -73,6 +80,14 @@ class Arena:
             time.sleep(0.1)
         return time.monotonic() - began
 
+    def exposed(self) -> set[str]:
+        """The metrics of ours that any program has, whether or not they have a value yet."""
+        found = set()
+        for port in self.metrics.values():
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+                found |= set(re.findall(r"^# TYPE (crease_\w+) ", reply.read().decode(), re.MULTILINE))
+        return {name for name in found if not name.endswith("_created")}
+
     def all_done(self) -> bool:
         """Whether nothing waits and nothing runs."""
         rows = self.sql("SELECT count(*) FROM video_analysis_jobs WHERE status NOT IN ('done', 'failed', 'cancelled')")
@@ -88,25 +103,48 @@ def arena(folder: Path) -> Iterator[Arena]:
     here = laptop.create(folder / "state")
     lock = laptop.claim(here)
     laptop.mint_tokens(here)
-    metrics = {name: free_port() for name in ("jobs", "upload", "controller")}
+    metrics = {name: free_port() for name in ("jobs", "upload", "controller", "relay")}
     with ExitStack() as stack:
         stack.callback(os.close, lock)
         server = stack.enter_context(postgres(folder / "postgres"))
         store = stack.enter_context(ministack(folder / "s3"))
         store.make_bucket(BUCKET)
-        line = stack.enter_context(proxy(store.url))
+        line, queue_line = (stack.enter_context(proxy(store.url)) for _ in range(2))
         programs = _programs(here, server, store, line, metrics)
         (here.folder / "mode").write_text("work")
         for program in programs:
             stack.enter_context(running(program))
         jobs, upload, controller = programs
+        queue = _relay_env(store, queue_line, metrics["relay"])
+        url = {"CREASE_DATABASE_URL": jobs.env["CREASE_DATABASE_URL"]}
+        stack.enter_context(relay(queue | url, here.folder / "relay.log"))
         endpoints = {name: f"127.0.0.1:{port}" for name, port in metrics.items()}
         client = Client(jobs.endpoint, upload.endpoint, str(here.token_file("coach")), 0, str(here.folder), endpoints)
         laptop.announce(here, client)
         watching = stack.enter_context(prometheus(folder / "prometheus", metrics))
         product = Product(jobs, upload, controller, Laptop(here.issuer), here.folder)
         database = Switch(folder / "postgres", folder / "postgres" / "restart.log")
-        yield Arena(here, product, str(jobs.env["CREASE_DATABASE_URL"]), database, line, watching)
+        yield Arena(here, product, str(jobs.env["CREASE_DATABASE_URL"]), database, line, queue_line, watching, metrics)
+
+
+def _relay_env(store: Endpoint, line: Proxy, metrics: int) -> dict[str, str]:
+    """Settings of a relay to a queue of its own, beside the database."""
+    client = boto3.client(
+        "sqs",
+        endpoint_url=store.url,
+        region_name=store.region,
+        aws_access_key_id=store.access_key,
+        aws_secret_access_key=store.secret_key,
+    )
+    return {
+        "SQS_VIDEO_ANALYSIS_QUEUE_URL": client.create_queue(QueueName="gameday")["QueueUrl"],
+        "CREASE_SQS_ENDPOINT": line.url,
+        "CREASE_METRICS_LISTEN": f"127.0.0.1:{metrics}",
+        "AWS_REGION": store.region,
+        "AWS_ACCESS_KEY_ID": store.access_key,
+        "AWS_SECRET_ACCESS_KEY": store.secret_key,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
 
 
 def _programs(

@@ -136,6 +136,13 @@ def s3_is_gone(arena: Arena) -> Steps:
     yield Repair("S3 comes back; the client calls CompleteUpload again", repair)
 
 
+def sqs_is_gone(arena: Arena) -> Steps:
+    """SQS answers 500 to everything."""
+    arena.queue_line.fault = "broken"
+    arena.queued()
+    yield Repair("SQS comes back; the relay goes on by itself", lambda: setattr(arena.queue_line, "fault", "none"))
+
+
 def analyses_fall_silent(arena: Arena) -> Steps:
     """A node freezes, with all that runs on it."""
     arena.mode("hold")
@@ -215,6 +222,7 @@ FAULTS = (
     Fault("The controller is gone", "CreaseNoLeader", the_controller_is_gone, "status", "nobody works"),
     Fault("PostgreSQL is gone", "CreaseNoNumbers", the_database_is_gone, "doctor", "The database is away"),
     Fault("S3 is gone", "CreaseS3Fails", s3_is_gone, "doctor", "S3 could not be asked"),
+    Fault("SQS is gone", "CreaseRelayLags", sqs_is_gone, "doctor", "the oldest message has been waiting"),
     Fault("Analyses fall silent", "CreaseLeasesLost", analyses_fall_silent, "why", "lease_lost"),
     Fault("Rows are written by hand", "CreaseInvariantBroken", rows_are_written_by_hand, "why",
           "somebody wrote into the database"),
