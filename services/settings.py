@@ -56,7 +56,16 @@ class WatchedSettings(Settings):
     metrics_listen: str = Field("", pattern=r"^(\S+:\d+)?$")
 
 
-class ServerSettings(WatchedSettings):
+class TracedSettings(Settings):
+    """Whether and where traces are sent."""
+
+    # http(s)://host:port of an OTLP collector, by gRPC; empty: nothing is traced.
+    otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    # Of the traces that begin here, how many are sent.
+    trace_share: float = Field(0.1, ge=0, le=1)
+
+
+class ServerSettings(WatchedSettings, TracedSettings):
     """What every gRPC server needs."""
 
     # host:port
