@@ -56,16 +56,7 @@ class WatchedSettings(Settings):
     metrics_listen: str = Field("", pattern=r"^(\S+:\d+)?$")
 
 
-class TracedSettings(Settings):
-    """Whether and where traces are sent."""
-
-    # http(s)://host:port of an OTLP collector, by gRPC; empty: nothing is traced.
-    otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
-    # Of the traces that begin here, how many are sent.
-    trace_share: float = Field(0.1, ge=0, le=1)
-
-
-class ServerSettings(WatchedSettings, TracedSettings):
+class ServerSettings(WatchedSettings):
     """What every gRPC server needs."""
 
     # host:port
@@ -79,3 +70,7 @@ class ServerSettings(WatchedSettings, TracedSettings):
     tls_client_ca: Path | None = None
     # Seconds that running calls get to finish when the server is told to stop.
     drain_seconds: float = 10.0
+    # http(s)://host:port of an OTLP collector, by gRPC; empty: nothing is traced.
+    otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    # Of the traces that begin here, what share is sent, 0 to 1.
+    trace_share: float = Field(0.1, ge=0, le=1)

@@ -21,12 +21,14 @@ from services import VERSION
 # The header of W3C's Trace Context, and its form.
 HEADER = "traceparent"
 _FORM = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+SAMPLED = 1
 # What ends while the collector is away does not wait for it longer.
 LAST_SECONDS = 2.0
 
-# Set by `start`: an OpenTelemetry tracer, and what sends.
+# Set by `start`: an OpenTelemetry tracer, what sends, and a traceparent that is only handed on.
 _tracer: Any = None
 _provider: Any = None
+_through = ""
 
 
 def start(program: str, endpoint: str, share: float = 1.0) -> None:
@@ -45,6 +47,15 @@ def start(program: str, endpoint: str, share: float = 1.0) -> None:
     exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"))
     _provider.add_span_processor(BatchSpanProcessor(exporter))
     _tracer = _provider.get_tracer("crease")
+
+
+def start_within(program: str, endpoint: str, parent: str) -> None:
+    """The same for a process that is one part of one trace; one that is not sampled is handed on, and costs nothing."""
+    global _through
+    if parent and int(parent[-2:], 16) & SAMPLED:
+        start(program, endpoint)
+    else:
+        _through = parent
 
 
 def stop() -> None:
@@ -91,7 +102,7 @@ def record(name: str, parent: str, began: datetime, ended: datetime, **attribute
 def header() -> str:
     """The traceparent by which another program goes on; empty where nothing is traced."""
     if _tracer is None:
-        return ""
+        return _through
     from opentelemetry import trace
 
     found = trace.get_current_span().get_span_context()

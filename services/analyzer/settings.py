@@ -7,7 +7,6 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from services.analyzer.bounds import Bounds
 from services.settings import Settings as Shared
-from services.settings import TracedSettings
 
 BUILT_MODEL = Path(__file__).parents[2] / "build" / "model" / "pose_landmarker_full.task"
 
@@ -46,7 +45,7 @@ class Settings(Limits):
     accelerator: Accelerator = Accelerator.auto
 
 
-class WorkerSettings(Settings, TracedSettings):
+class WorkerSettings(Settings):
     """And what a pod needs to know beside that: whom to report to, and by which token it is told from other pods.
 
     Endpoints are host:port.
@@ -55,6 +54,8 @@ class WorkerSettings(Settings, TracedSettings):
     jobs_endpoint: str
     upload_endpoint: str
     token_file: Path
+    # http(s)://host:port of an OTLP collector, by gRPC; empty: nothing is traced.
+    otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
     # Where the trace of its job goes on: W3C's traceparent. Empty: it is not traced.
     trace_parent: str = Field("", pattern=r"^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$")
     # How long to wait for `jobs` before there is a lease, and for S3 at each file.

@@ -55,8 +55,7 @@ def work(job_id: str, number: int, settings: WorkerSettings, begin: Begin | None
     """Do one launch, analysing with what `begin` makes of the video; returns the process's exit status."""
     log = configure("analyzer", job_id=job_id, launch_no=number)
     signal.signal(signal.SIGTERM, _stop)
-    if settings.trace_parent:
-        traces.start("analyzer", settings.otlp_endpoint)
+    traces.start_within("analyzer", settings.otlp_endpoint, settings.trace_parent)
     try:
         with (
             _launch(job_id, number, settings) as launch,

@@ -230,6 +230,10 @@ spec:
             - {name: CREASE_ISSUERS, value: {{ include "crease.issuers" $ | quote }}}
             {{- end }}
             {{- end }}
+            {{- if and $port $.Values.tracing.endpoint }}
+            - {name: CREASE_OTLP_ENDPOINT, value: {{ $.Values.tracing.endpoint | quote }}}
+            - {name: CREASE_TRACE_SHARE, value: {{ $.Values.tracing.share | quote }}}
+            {{- end }}
             - {name: CREASE_METRICS_LISTEN, value: "[::]:{{ include "crease.metricsPort" . }}"}
             {{- if .creaseToken }}
             - {name: CREASE_TOKEN_FILE, value: /var/run/secrets/crease.dev/token}
