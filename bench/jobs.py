@@ -27,13 +27,16 @@ from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services import issuer
+from tests.metrics import scrape
+from tests.otlp import collecting
 from tests.postgres import Server, postgres
-from tests.programs import Laptop, Program, lease, running
+from tests.programs import Laptop, Program, free_port, lease, running
 
 LIVES = 400
 # Calls under way at once.
 WIDTH = 8
 ROUNDS = 3
+WATCHED_ROUNDS = 6
 RESULTS = json_format.ParseDict(
     {"pose": {"pose_summary": {"total_frames": 105}}, "metrics": {}, "findings": {}, "report": {}}, struct_pb2.Struct()
 )
@@ -52,6 +55,7 @@ def run() -> Iterator[Figure]:
         yield from bench.lives()
         yield from bench.wakes()
         yield from bench.streams()
+        yield from bench.watched()
         yield from bench.turns()
 
 
@@ -150,6 +154,35 @@ class Bench:
             for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
                 await hear(who.submit(launch, secret, stage))
             return said
+
+    def watched(self) -> Iterator[Figure]:
+        """What it costs `jobs` to be watched: CPU of the same lives with nothing said, with logs and metrics, and with
+        traces of every tenth besides."""
+        port, spent = free_port(), dict[str, list[float]]()
+        with ExitStack() as stack:
+            collector = stack.enter_context(collecting())
+            logged = {"CREASE_METRICS_LISTEN": f"127.0.0.1:{port}"}
+            traced = {"CREASE_METRICS_LISTEN": f"127.0.0.1:{free_port()}", "CREASE_OTLP_ENDPOINT": collector.endpoint}
+            told = {"unwatched": {"CREASE_LOG_LEVEL": "error"}, "watched": logged, "traced": traced}
+            programs = {
+                name: stack.enter_context(running(self.program(self.server.clone(), **settings)))
+                for name, settings in told.items()
+            }
+            for program in programs.values():
+                asyncio.run(self.live(program, 100))
+            for _ in range(WATCHED_ROUNDS):
+                for name, program in programs.items():
+                    round_ = asyncio.run(self.live(program, LIVES))
+                    spent.setdefault(name, []).append(sum(phase.cpu for phase in round_.values()) / LIVES * 1000)
+                scrape(port)
+            sent = len(collector.spans)
+        assert sent > 0
+        least = {name: min(rounds) for name, rounds in spent.items()}
+        how = ", ".join(f"{name} {cpu:.3f} ms" for name, cpu in least.items())
+        how += f" CPU a life, each the best of {WATCHED_ROUNDS} rounds of {LIVES} lives, in turn; {sent} spans sent"
+        for name, of, goal in (("watched", "unwatched", 8), ("traced", "watched", 5)):
+            more = (least[name] / least[of] - 1) * 100
+            yield Figure(f"jobs_{name}_overhead", more, "%", goal, how=f"against {of}: {how}")
 
     def wakes(self) -> Iterator[Figure]:
         """How soon a transition is heard of: as an event, here and at another replica, and as a launch in hand."""

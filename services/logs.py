@@ -25,12 +25,15 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _spent: contextvars.ContextVar[dict[str, float]] = contextvars.ContextVar("spent")
 
 
-def configure(program: str, level: str = "info") -> Logger:
-    """Sets logging up for this process and returns its logger. Libraries' warnings come out the same way."""
+def configure(program: str, level: str = "info", **always: str | int) -> Logger:
+    """Sets logging up for this process and returns its logger. Libraries' warnings come out the same way. `always` is
+    said in every line, whichever thread it comes from."""
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     )
+    in_each = {"program": program, **always}
     shared: list[structlog.typing.Processor] = [
+        lambda _, __, said: in_each | dict(said),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -50,7 +53,6 @@ def configure(program: str, level: str = "info") -> Logger:
     ]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    structlog.contextvars.bind_contextvars(program=program)
     logger: Logger = structlog.get_logger()
     return logger
 

@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from services import errors, logs, metrics
+from services import errors, logs, metrics, traces
 from services.auth import Caller, Verifier
 from services.logs import Logger
 from services.settings import ServerSettings
@@ -146,9 +146,12 @@ class Edge(grpc.aio.ServerInterceptor):
     async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
         started, fault, code = time.monotonic(), None, "OK"
         caller: Caller | None = None
-        with logs.spending() as spent:
+        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        with (
+            logs.spending() as spent,
+            traces.span(_short(method), traces.parent_in(metadata), served=True) as span,
+        ):
             try:
-                metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
                 caller = await self._verifier.caller(metadata)
                 self._rights(method, caller)
                 call.set(Call(method, caller, metadata))
@@ -167,7 +170,9 @@ class Edge(grpc.aio.ServerInterceptor):
                 seconds = time.monotonic() - started
                 if fault is not None:
                     code = code_pb2.Code.Name(CODES[type(fault)])
-                metrics.rpc(method, code, seconds)
+                    span.failed(fault.reason)
+                span.add(outcome=code, **spent)
+                metrics.rpc(_short(method), code, seconds)
                 said = {"method": method, "caller": _name(caller), "outcome": code, "ms": round(seconds * 1000, 1)}
                 self._log.info("rpc", **said, **spent, **({"fault": fault.reason} if fault else {}))
         if fault is not None:
@@ -180,6 +185,11 @@ def _read(handler: Any, body: bytes) -> Any:
         return handler.request_deserializer(body)
     except DecodeError:
         raise errors.Invalid("request", "is not a message of this call") from None
+
+
+def _short(method: str) -> str:
+    """`/crease.jobs.v1.JobService/GetJob` as JobService/GetJob."""
+    return method.rpartition(".")[2]
 
 
 def _note(message: Any) -> None:
@@ -236,6 +246,7 @@ async def serve(
     finally:
         await checks.enter_graceful_shutdown()
         await server.stop(settings.drain_seconds)
+        await asyncio.to_thread(traces.stop)
     log.info("stopped")
 
 

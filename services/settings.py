@@ -70,3 +70,7 @@ class ServerSettings(WatchedSettings):
     tls_client_ca: Path | None = None
     # Seconds that running calls get to finish when the server is told to stop.
     drain_seconds: float = 10.0
+    # http(s)://host:port of an OTLP collector, by gRPC; empty: nothing is traced.
+    otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    # Of the traces that begin here, what share is sent, 0 to 1.
+    trace_share: float = Field(0.1, ge=0, le=1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from services import traces
 from services.analyzer.model import NAME
 from services.analyzer.probe import Video
 from services.analyzer.spent import by_stage
@@ -38,7 +39,8 @@ class Run:
         """Add the wall time of the block to a step."""
         started = time.perf_counter()
         try:
-            yield
+            with traces.span(step):
+                yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services import logs, metrics
+from services import logs, metrics, traces
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel
 from services.controller import counts
@@ -27,6 +27,7 @@ def main() -> None:
 async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) -> None:
     """Serves health and reconciles side by side; if one breaks, both end."""
     metrics.start(settings.metrics_listen, log)
+    traces.start("controller", settings.otlp_endpoint, settings.trace_share)
     edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
     async with (
         open_aio_channel(settings.jobs_endpoint) as channel,
@@ -67,6 +68,8 @@ def _local(settings: LocalSettings) -> LocalLauncher:
         "CREASE_JOBS_ENDPOINT": settings.jobs_endpoint,
         "CREASE_UPLOAD_ENDPOINT": settings.upload_endpoint,
     }
+    if settings.otlp_endpoint:
+        environment["CREASE_OTLP_ENDPOINT"] = settings.otlp_endpoint
     if settings.mediapipe_pose_model_path:
         environment["MEDIAPIPE_POSE_MODEL_PATH"] = str(settings.mediapipe_pose_model_path.resolve())
     return LocalLauncher(

@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from crease.analysis.v1.launch_pb2 import Launch
+from services import metrics
 from services.controller.decide import View, open_ones
 from services.controller.launcher import Gpus, name_of
 
@@ -80,4 +81,5 @@ class _Ages(Collector):
 
 def watch_ages(ages: Callable[[], Mapping[str, float]]) -> None:
     """Has the ages of copies read whenever somebody asks for them."""
-    REGISTRY.register(_Ages(ages))
+    if metrics.is_on():
+        REGISTRY.register(_Ages(ages))

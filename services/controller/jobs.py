@@ -18,7 +18,7 @@ from crease.analysis.v1.launch_pb2 import (
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.events.v1.event_pb2 import Event, WatchEventsRequest
 from crease.events.v1.event_pb2_grpc import EventServiceStub
-from services import auth, logs
+from services import auth, logs, traces
 from services.controller.launcher import Seen, job_of
 
 CALL_SECONDS = 5.0
@@ -93,7 +93,7 @@ class Jobs:
     async def _ask(self, call: Callable[..., Awaitable[Reply]], request: object) -> Reply:
         began = time.monotonic()
         try:
-            return await call(request, timeout=CALL_SECONDS, metadata=self._proof())
+            return await call(request, timeout=CALL_SECONDS, metadata=self._proof() + traces.metadata())
         finally:
             logs.spent("jobs_ms", time.monotonic() - began)
 

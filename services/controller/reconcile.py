@@ -16,7 +16,8 @@ from datetime import datetime
 import grpc.aio
 
 from crease.analysis.v1.launch_pb2 import Launch
-from services import logs, metrics
+from crease.jobs.v1.job_pb2 import Accelerator
+from services import logs, metrics, traces
 from services.clients import is_passing
 from services.controller import counts, crash
 from services.controller.crash import CrashPoint
@@ -260,11 +261,17 @@ class Reconciler:
         return found is not None and found.is_live and not found.dead_node
 
     async def _create(self, launch: Launch, placement: Placement, why: str) -> None:
-        try:
-            seen = await self._launcher.create(launch, placement)
-        except Rejected as error:
-            await self._jobs.end(launch, error.ending, str(error))
-            raise
+        job_id, launch_no = launch.job_id, launch.launch_no
+        with traces.span("launch", launch.trace_parent, job_id=job_id, launch_no=launch_no, why=why) as span:
+            if launch.trace_parent and traces.is_on():
+                launch.trace_parent = traces.header()
+            try:
+                seen = await self._launcher.create(launch, placement)
+            except Rejected as error:
+                span.failed(str(error))
+                await self._jobs.end(launch, error.ending, str(error))
+                raise
+            span.add(uid=seen.uid, placed_on=Accelerator.Name(seen.placed_on), placement_reason=seen.placement_reason)
         self._launcher.tell(seen, "Created", f"{why}. {seen.placement_reason}")
         if placement.is_fallback:
             metrics.FALLBACKS.labels("none_free").inc()

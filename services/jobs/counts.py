@@ -4,11 +4,12 @@ Numbers that an analyzer sent are taken as far as they make sense: its results c
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import Counter, Histogram
 
-from services import metrics
+from services import metrics, traces
 from services.jobs import states
 from services.jobs.database import Row
 
@@ -37,6 +38,14 @@ def moved(before: Row, after: Row) -> None:
     if metrics.is_on() and before["status"] not in states.FINAL:
         seconds = (after["status_since"] - before["status_since"]).total_seconds()
         STAGE_SECONDS.labels(before["status"]).observe(max(seconds, 0.0))
+
+
+def opened(launches: Iterable[Row]) -> None:
+    """Jobs left the queue."""
+    if traces.is_on():
+        for launch in launches:
+            about = {"job_id": str(launch["job_id"]), "launch_no": launch["launch_no"]}
+            traces.record("queue", launch["trace_parent"], launch["job_queued_at"], launch["opened_at"], **about)
 
 
 def ended(launch: Row, ending: str) -> None:

@@ -77,7 +77,7 @@ def told(by_status: dict[str, Row], of_all: Row) -> Iterator[Metric]:
     """The gauges: of each status, of some of them, and of all that is open."""
     jobs = {status: _count(by_status, status, "jobs") for status in states.STATUSES}
     yield _labelled("crease_jobs", "Jobs", jobs)
-    ages = {status: float(row["age_seconds"]) for status, row in by_status.items() if status not in _RESTING}
+    ages = {status: _age(by_status, status) for status in states.STATUSES if status not in _RESTING}
     yield _labelled("crease_oldest_job_age_seconds", "How long the oldest job is in its status", ages)
     waiting = [_count(by_status, status, "unlaunched") for status in (states.AWAITING_UPLOAD, states.QUEUED)]
     for name, value, words in (
@@ -94,6 +94,10 @@ def told(by_status: dict[str, Row], of_all: Row) -> Iterator[Metric]:
 
 def _count(by_status: dict[str, Row], status: str, column: str) -> int:
     return int(by_status[status][column]) if status in by_status else 0
+
+
+def _age(by_status: dict[str, Row], status: str) -> float:
+    return float(by_status[status]["age_seconds"]) if status in by_status else 0.0
 
 
 def _labelled(name: str, words: str, values: dict[str, float] | dict[str, int]) -> Metric:

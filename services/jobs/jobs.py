@@ -8,7 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from services import errors
+from services import errors, traces
 from services.auth import Person
 from services.jobs import counts, pages, rights, states
 from services.jobs.database import Connection, Row, assignments, parse_id
@@ -151,6 +151,7 @@ async def _create(
     connection: Connection, session: Row, status: str, values: dict[str, Any], same: tuple[str, ...], last: bool = True
 ) -> Row:
     values |= {"session_id": session["id"], "status": status, "stage": states.STAGES[status]}
+    values |= {"trace_parent": traces.header()}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
     row = await connection.row(_INSERT.format(*columns), last=last, **values)
     if row is not None:

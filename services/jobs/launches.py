@@ -63,6 +63,7 @@ async def offer(
         if not opened:
             break
         offered += opened
+        connection.afterwards(partial(counts.opened, opened))
     return offered
 
 
@@ -137,6 +138,7 @@ _ALIASES = {column.name: f"launch_{column.name}" for column in table.c} | {
         "owner",
         "job_status",
         "job_queued_at",
+        "trace_parent",
         "unscheduled_reason",
         "is_leased",
     )

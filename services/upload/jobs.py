@@ -19,7 +19,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, sweep_pb2, sweep_pb2_grpc
-from services import clients, errors, logs
+from services import clients, errors, logs, traces
 from services.auth import bearer
 from services.serving import call
 
@@ -96,7 +96,7 @@ class Jobs:
     async def _ask(self, call: Callable[..., Awaitable[Reply]], request: Any, metadata: tuple[Any, ...]) -> Reply:
         began = time.monotonic()
         try:
-            return await call(request, metadata=metadata, timeout=self._timeout)
+            return await call(request, metadata=metadata + traces.metadata(), timeout=self._timeout)
         finally:
             logs.spent("jobs_ms", time.monotonic() - began)
 

@@ -14,7 +14,7 @@ from structlog.contextvars import bind_contextvars
 
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from services import errors
+from services import errors, traces
 from services.auth import Lease, Person
 from services.logs import Logger
 from services.rights import caller_as
@@ -88,7 +88,8 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         bind_contextvars(job_id=request.job_id)
         job = await self._jobs.get(request.job_id)
         limits.check_claims(request.parts, parts.count(job.video))
-        return await self._completion.complete(job, request.parts)
+        with traces.span("complete", job.trace_parent, linked=True, job_id=job.job_id):
+            return await self._completion.complete(job, request.parts)
 
     async def AbortUpload(
         self, request: upload_pb2.AbortUploadRequest, context: Context

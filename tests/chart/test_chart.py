@@ -222,6 +222,23 @@ def test_the_dashboard_reaches_grafana_unchanged() -> None:
     assert json.loads(dashboard["data"]["crease.json"]) == json.loads((CHART / "files/dashboard.json").read_text())
 
 
+def test_metrics_are_reached_where_the_programs_tell_them() -> None:
+    """A PodMonitor, once asked for, names the port of every program; the walls let Prometheus in there, and only there
+    into the controller and the relay."""
+    asked = helm("template", RELEASE, str(CHART), "--values", values("large"), "--set", "metrics.podMonitor=true")
+    [monitor] = [one for one in yaml.safe_load_all(asked.stdout) if one and one["kind"] == "PodMonitor"]
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    for program, deployment in of_kind("large", "Deployment").items():
+        template = deployment["spec"]["template"]
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        ports = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
+        assert environment(template["spec"]["containers"][0])["CREASE_METRICS_LISTEN"] == f"[::]:{ports['metrics']}"
+        ingress = of_kind("large", "NetworkPolicy")[program]["spec"]["ingress"]
+        reached = {port["port"] for rule in ingress for port in rule["ports"]}
+        assert reached == set(ports.values()) - ({50053} if program == "controller" else set())
+        assert endpoint["port"] == "metrics"
+
+
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
