@@ -5,27 +5,26 @@ import subprocess
 from typing import Any
 
 from services.cli.cluster import Kubectl
+from services.cli.trouble import Trouble
 from tests.api_server import ApiServer
 
 Object = dict[str, Any]
 
 
 class FakeKubectl(Kubectl):
-    """`others` are objects of kinds that the server does not hold; `denied`, what the controller may not; `raw`, what
-    paths answer."""
+    """`others` are objects of kinds that the server does not hold; `denied`, what the controller may not;
+    `exposed`, the metrics of pods by name."""
 
     def __init__(self, server: ApiServer) -> None:
         super().__init__()
         self.server = server
         self.others: dict[str, list[Object]] = {"deployments": [], "services": []}
         self.denied: set[tuple[str, str]] = set()
-        self.raw: dict[str, str] = {}
+        self.exposed: dict[str, str] = {}
         self.shown: list[tuple[str, ...]] = []
 
     def run(self, *arguments: str, told: Object | None = None) -> subprocess.CompletedProcess[str]:
         match arguments:
-            case ("get", "--raw", path):
-                return _said(self.raw[path]) if path in self.raw else _refused(f"{path} is not there")
             case ("get", kind, *rest):
                 chosen = [one for one in self._held(kind, rest) if _selected(one, rest)]
                 return _said(json.dumps({"items": chosen}))
@@ -39,6 +38,11 @@ class FakeKubectl(Kubectl):
                 assert told is not None
                 return _said(json.dumps({**told, "metadata": {"creationTimestamp": self.server.now}}))
         raise AssertionError(f"unknown to this kubectl: {arguments}")
+
+    def fetch(self, target: str, port: int) -> str:
+        if target not in self.exposed:
+            raise Trouble(f"No metrics at {target}:{port}")
+        return self.exposed[target]
 
     def show(self, *arguments: str) -> int:
         self.shown.append(arguments)
@@ -64,10 +68,6 @@ class FakeKubectl(Kubectl):
 
 def _said(text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess((), 0, text, "")
-
-
-def _refused(words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.CompletedProcess((), 1, "", words)
 
 
 def _selected(body: Object, rest: list[str]) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from services.cli.numbers import read_metrics
 from services.cli.places import Check, Run, Told
 from services.cli.trouble import AWAY, FAILED, USAGE, Trouble
 
@@ -62,6 +63,25 @@ class Kubectl:
     def items(self, kind: str, *arguments: str) -> list[Object]:
         """A list of objects."""
         return list(json.loads(self("get", kind, *arguments, "-o", "json"))["items"])
+
+    @contextlib.contextmanager
+    def forward(self, target: str, port: int) -> Iterator[str]:
+        """Where a port of a pod or a Service answers on this machine, for as long as the block runs; NOWHERE where it
+        cannot be reached. NetworkPolicies do not stand in its way."""
+        command = (*self.command, "port-forward", target, f":{port}")
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            # It says where it listens, or ends.
+            found = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline() if process.stdout else "")
+            yield found[0] if found else NOWHERE
+        finally:
+            process.terminate()
+            process.communicate()
+
+    def fetch(self, target: str, port: int) -> str:
+        """What a program exposes there. Raises Trouble."""
+        with self.forward(target, port) as endpoint:
+            return read_metrics(endpoint)
 
     def show(self, *arguments: str) -> int:
         """Runs it on our own screen; returns its exit code."""
@@ -120,15 +140,13 @@ class ClusterPlace:
         self._kubectl("annotate", "--overwrite", name, f"{DRAINED}={why}" if why else f"{DRAINED}-")
 
     def metrics(self) -> Mapping[str, str]:
-        """As `Place` says: from the pods, through the API server."""
+        """As `Place` says: from the pods."""
         found = {}
         for pod in self._kubectl.items("pods", "-l", f"{OURS},{COMPONENT}!=analyzer"):
-            metadata, port = _metadata(pod), _metrics_port(pod)
-            if port is None:
-                continue
-            path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}:{port}/proxy/metrics"
-            with contextlib.suppress(Trouble):
-                found[str(metadata["name"])] = self._kubectl("get", "--raw", path)
+            if (port := _metrics_port(pod)) is not None:
+                with contextlib.suppress(Trouble):
+                    name = str(_metadata(pod)["name"])
+                    found[name] = self._kubectl.fetch(f"pod/{name}", port)
         return found
 
     def checks(self) -> Iterator[Check]:
@@ -223,26 +241,15 @@ def forwarded(kubectl: Kubectl) -> Iterator[Mapping[str, str]]:
 
     Where one cannot be reached, it leads nowhere: `doctor` has more to say than that.
     """
-    processes: list[subprocess.Popen[str]] = []
-    try:
-        yield {f"CREASE_{name.upper()}_ENDPOINT": _forward(kubectl, name, processes) for name in ("jobs", "upload")}
-    finally:
-        for process in processes:
-            process.terminate()
-            process.communicate()
-
-
-def _forward(kubectl: Kubectl, program: str, processes: list[subprocess.Popen[str]]) -> str:
-    services = kubectl.items("services", "-l", f"{OURS},{COMPONENT}={program}")
-    if not services:
-        raise Trouble(f"No Service of Crease's {program} is here: name its namespace with -n.", USAGE)
-    port = services[0]["spec"]["ports"][0]["port"]
-    command = (*kubectl.command, "port-forward", f"service/{_metadata(services[0])['name']}", f":{port}")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    processes.append(process)
-    # It says where it listens, or ends.
-    found = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline() if process.stdout else "")
-    return found[0] if found else NOWHERE
+    with contextlib.ExitStack() as stack:
+        told = {}
+        for program in ("jobs", "upload"):
+            services = kubectl.items("services", "-l", f"{OURS},{COMPONENT}={program}")
+            if not services:
+                raise Trouble(f"No Service of Crease's {program} is here: name its namespace with -n.", USAGE)
+            target, port = f"service/{_metadata(services[0])['name']}", services[0]["spec"]["ports"][0]["port"]
+            told[f"CREASE_{program.upper()}_ENDPOINT"] = stack.enter_context(kubectl.forward(target, port))
+        yield told
 
 
 def _metadata(body: Object) -> Object:

@@ -1,5 +1,6 @@
 """This machine as a place where analyses run: what `crease up` keeps in its state folder."""
 
+import contextlib
 import json
 import shutil
 import time
@@ -7,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import urllib3
-
 from services.cli import needs
+from services.cli.numbers import read_metrics
 from services.cli.places import Check, Run, Told
 from services.cli.trouble import Trouble
 
@@ -17,7 +17,6 @@ from services.cli.trouble import Trouble
 DRAINED = "drained"
 # A video, its artifacts and the scratch files of its analysis.
 LEAST_FREE_BYTES = 2 * 10**9
-METRICS_SECONDS = 5.0
 FOLLOW_SECONDS = 0.2
 
 
@@ -79,12 +78,8 @@ class Machine:
         """As `Place` says."""
         found = {}
         for program, endpoint in self._endpoints.items():
-            try:
-                reply = urllib3.request("GET", f"http://{endpoint}/metrics", timeout=METRICS_SECONDS, retries=False)
-            except urllib3.exceptions.HTTPError:
-                continue
-            if reply.status == 200:
-                found[program] = reply.data.decode()
+            with contextlib.suppress(Trouble):
+                found[program] = read_metrics(endpoint)
         return found
 
     def checks(self) -> Iterator[Check]:

@@ -4,6 +4,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import urllib3
+
+from services.cli.trouble import AWAY, Trouble
+
+METRICS_SECONDS = 5.0
 LINE = re.compile(r"^(crease_\w+)(?:\{(.*)\})? (\S+)")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -15,6 +20,17 @@ class Sample:
     value: float
     # Which program said so.
     of: str
+
+
+def read_metrics(endpoint: str) -> str:
+    """What a program exposes at host:port. Raises Trouble."""
+    try:
+        reply = urllib3.request("GET", f"http://{endpoint}/metrics", timeout=METRICS_SECONDS, retries=False)
+    except urllib3.exceptions.HTTPError as error:
+        raise Trouble(f"No metrics at {endpoint}: {error}", AWAY) from None
+    if reply.status != 200:
+        raise Trouble(f"No metrics at {endpoint}: HTTP {reply.status}", AWAY)
+    return reply.data.decode()
 
 
 class Numbers:

@@ -27,8 +27,6 @@ from tests.kubectl import FakeKubectl
 from tests.kubernetes import ROLE
 from tests.programs import Laptop, Program
 
-PODS = "/api/v1/namespaces/nets/pods"
-
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
@@ -132,7 +130,7 @@ def test_launches_and_retry_tell_how_it_ended_and_begin_anew(
 def test_status_is_one_screen_from_what_the_programs_expose(
     road: Road, services: Services, kubectl: FakeKubectl, screen: io.StringIO
 ) -> None:
-    """Read through the API server from the pods that have a port for it; one that does not answer is left out."""
+    """Read from the pods that have a port for it; one that does not answer is left out."""
     for name, text in (
         ("jobs-a", 'crease_jobs{status="queued"} 7.0\ncrease_oldest_job_age_seconds{status="queued"} 42.5\n'),
         ("controller-a", 'crease_leader 1.0\ncrease_gpus_free 2.0\ncrease_view_age_seconds{kind="pods"} 1.25\n'),
@@ -146,7 +144,7 @@ def test_status_is_one_screen_from_what_the_programs_expose(
         }
         kubectl.server.make("pods", body)
         if text:
-            kubectl.raw[f"{PODS}/{name}:9000/proxy/metrics"] = text
+            kubectl.exposed[f"pod/{name}"] = text
     place = ClusterPlace(kubectl)
     place.drain("by somebody at noon")
     operate.status(services, place)
