@@ -184,8 +184,8 @@ def _jobs(numbers: Numbers) -> str:
 
 
 def _waiting(numbers: Numbers) -> str:
-    ages = numbers.by("status", "crease_oldest_job_age_seconds")
-    oldest = ", ".join(f"{name} {ages[name]:.0f} s" for name in STATUSES if name in ages)
+    ages, jobs = numbers.by("status", "crease_oldest_job_age_seconds"), numbers.by("status", "crease_jobs")
+    oldest = ", ".join(f"{name} {ages[name]:.0f} s" for name in STATUSES if name in ages and jobs.get(name))
     overdue = numbers.get("crease_awaiting_upload_overdue") or 0
     late = f"; {overdue:.0f} uploads over 5 min" if overdue else ""
     return f"oldest: {oldest}{late}" if oldest else "nothing"
