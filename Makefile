@@ -28,6 +28,12 @@ cluster: setup ## the proofs on a real Kubernetes, as root; the first time it bu
 	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then tests/cluster/install; fi
 	$(PYTHON) -m pytest -m cluster
 
+alerts: setup proof-tools ## the alerts, each with series that fire it and series that don't, and the dashboard, by promtool
+	$(PYTHON) -m pytest tests/alerts -m "prove or not prove"
+
+gameday: setup proof-tools ## break twelve things, one after another: which alert fires, and does its page repair it
+	$(PYTHON) -m tests.gameday
+
 images: ## build the images with docker, podman or buildah, and say how large they are
 	scripts/images $(NAME)
 
@@ -102,9 +108,9 @@ system:
 	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
 
 # Proofs run beside these; where we may not install them, those proofs are skipped and say so.
-PROOF_PACKAGES := spin gcc libc6-dev pgbouncer
+PROOF_PACKAGES := spin gcc libc6-dev pgbouncer prometheus
 proof-tools:
-	@export PATH="$$PATH:/usr/sbin"; { command -v spin && command -v cc && command -v pgbouncer; } >/dev/null || \
+	@export PATH="$$PATH:/usr/sbin"; { command -v spin && command -v cc && command -v pgbouncer && command -v promtool; } >/dev/null || \
 	  { $(APT) $(PROOF_PACKAGES) >/dev/null; } || echo "as root: apt-get install $(PROOF_PACKAGES)"
 
-.PHONY: help demo test prove cluster bench accuracy lint protos lock setup system proof-tools
+.PHONY: help demo test prove alerts gameday cluster bench accuracy lint protos lock setup system proof-tools
