@@ -1,8 +1,8 @@
 """Draws a number into the picture it was read off: an angle as an arc with its degrees, a distance as a line,
 how far something is off its mean place as a ring around it.
 
-Everything is in the picture's pixels and hangs on the landmarks that are drawn there, so that what is marked is what was
-measured; the number beside it is the measured one.
+Everything is in the picture's pixels and hangs on the landmarks that are drawn there, so that what is marked is what
+was measured; the number beside it is the measured one.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def draw(metric: str, value: float, points: Floats, side: str | None) -> Drawn |
         return _arc(metric, value, *(points[INDEX[f"{side}_{joint}"]] for joint in ("hip", "knee", "ankle")))
     shoulder, hip = (_middle(points, part) for part in ("shoulder", "hip"))
     if metric == "trunk_lateral_flexion_at_release":
-        return _arc(metric, value, shoulder, hip, hip - (0, np.linalg.norm(shoulder - hip)))
+        return _arc(metric, value, shoulder, hip, hip - np.array([0.0, np.linalg.norm(shoulder - hip)]))
     if metric == "stride_length":
         feet = [points[[INDEX[f"{s}_{part}"] for part in ("ankle", "heel", "foot_index")]] for s in ("left", "right")]
         (xa, _), (xb, _) = (foot.mean(axis=0) for foot in feet)
@@ -87,9 +87,8 @@ def _ring(metric: str, value: float, at: Floats, points: Floats) -> Drawn | None
         return None
     r = RING_SHARE * torso
     path = f"M{at[0] - r:.1f} {at[1]:.1f}a{r:.1f} {r:.1f} 0 1 1 {2 * r:.1f} 0a{r:.1f} {r:.1f} 0 1 1 {-2 * r:.1f} 0z"
-    return Drawn(
-        metric, value, "body lengths", path, f"{value:.2f}", (round(float(at[0]), 1), round(float(at[1] - 1.6 * r), 1))
-    )
+    above = (round(float(at[0]), 1), round(float(at[1] - 1.6 * r), 1))
+    return Drawn(metric, value, "body lengths", path, f"{value:.2f}", above)
 
 
 def _middle(points: Floats, part: str) -> Floats:

@@ -1,7 +1,7 @@
 """Writes one self-contained HTML file from a template: its style and script inside, by hash, and nothing from outside.
 
-The policy in the page allows its own style sheet and script, pictures inside it, and a film that lies beside it on disk;
-it names no host. Every value goes through autoescape: titles and names come from strangers.
+The policy in the page allows its own style sheet and script, pictures inside it, and a film that lies beside it on
+disk; it names no host. Every value goes through autoescape: titles and names come from strangers.
 """
 
 import base64

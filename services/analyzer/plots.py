@@ -83,7 +83,7 @@ def action_plots(
     marks: dict[str, Mark | None],
     worst: dict[str, list[tuple[float, float]]],
 ) -> list[Plot]:
-    """A plot for each number that has a curve in this action. worst: (seconds, value) of each number's worst moments."""
+    """A plot for each number that has a curve in this action. worst: (seconds, value) of its worst moments."""
     drawn = {name: course.curves[name] for name in CURVES if len(course.curves.get(name, ((), ()))[0]) >= FEWEST_POINTS}
     if not drawn:
         return []
@@ -137,7 +137,7 @@ def _plot(
         x_ticks=tuple(Tick(axis.across(t), f"{t:g}") for t in _round_values(axis.first, axis.last, 4)),
         y_ticks=tuple(Tick(down(v), f"{v:g}") for v in _round_values(low, high, 4)),
         events=tuple(_sign(axis.across(e.time_seconds), e.name, row % 2) for row, e in enumerate(events)),
-        mark=mark and Tick(down(mark.value), f"mark {mark.value:.3g}"),
+        mark=Tick(down(mark.value), f"mark {mark.value:.3g}") if mark else None,
         readout=tuple((round(float(t), 3), round(float(v), 3)) for t, v in zip(times, values, strict=True))[::step],
     )
 

@@ -75,7 +75,7 @@ def render(
     key_frames: Sequence[KeyFrame] = (),
     about: About | None = None,
 ) -> str:
-    """`report.html` of a results dict. courses: what its plots draw; posed: every frame that the player steps through."""
+    """`report.html` of a results dict. courses: what its plots draw; posed: every frame that is stepped through."""
     about = about or About()
     summary = results["pose"]["pose_summary"]
     marks = _asked(about.discipline)

@@ -76,7 +76,8 @@ def level(results: dict[str, Any]) -> str:
     findings = results["findings"]
     found = findings["findings"]
     if [finding["code"] for finding in found] == [UNSEEN]:
-        return "Not assessed: the player could not be followed in this film"
+        seen, least = found[0]["value"], found[0]["threshold"]
+        return f"Not assessed: the player was seen in {seen:.0f} % of the frames, and {least:.0f} % are needed"
     measured = [metric for metric in results["metrics"].values() if metric["value"] is not None]
     if not found and findings["overall_level"] != "high":
         sure = sum(metric["confidence"] >= shared().sure_from_confidence for metric in measured)
@@ -127,10 +128,12 @@ def _summary(measurements: Measurements, found: list[dict[str, Any]], discipline
     if faults:
         sentences += [_advice(LEADS[i], faults[i], measurements, discipline) for i in range(min(len(faults), 3))]
     elif nearest := _nearest(measurements, discipline):
-        sentences.append(f"Nearest to its mark is this: {_against(nearest, measured[nearest], discipline)}.")
+        part = _lower(METRIC_WORDS[nearest][0])
+        sentences.append(f"Nearest to its mark is the {part}: {_number(nearest, measured[nearest], discipline)}.")
     missing = len(measurements.metrics) - len(measured)
     if missing:
-        sentences.append(f"{count(missing).capitalize()} of {count(len(measurements.metrics))} could not be measured.")
+        of = count(len(measurements.metrics))
+        sentences.append(f"{count(missing).capitalize()} of {of} numbers could not be measured.")
     return " ".join(sentences)
 
 
@@ -164,6 +167,8 @@ def _reached(numbers: int) -> str:
 
 
 def _missed(missed: int, numbers: int) -> str:
+    if missed == numbers > 1:
+        return f"{'both' if numbers == 2 else f'all {count(numbers)}'} numbers miss their mark"
     if missed == 1:
         return f"one of {count(numbers)} numbers misses its mark"
     return f"{count(missed)} of {count(numbers)} numbers miss their mark"
@@ -171,22 +176,19 @@ def _missed(missed: int, numbers: int) -> str:
 
 def _advice(lead: str, finding: dict[str, Any], measurements: Measurements, discipline: str) -> str:
     title, hedge = finding["title"], f"{shared().hedge}: "
-    sure = not title.startswith(hedge)
-    lead = lead if sure else f"{lead}, perhaps"
+    lead = f"{lead}, perhaps" if title.startswith(hedge) else lead
     metric = measurements.metrics[finding["metric"]]
-    at = "" if finding["time_seconds"] is None else f", worst at {finding['time_seconds']:.2f} s"
-    return f"{lead}: {_lower(title.removeprefix(hedge))} ({_number(finding['metric'], metric, discipline)}{at})."
+    number = _number(finding["metric"], metric, discipline, finding["time_seconds"])
+    return f"{lead}: {_lower(title.removeprefix(hedge))} ({number})."
 
 
-def _number(name: str, metric: Metric, discipline: str) -> str:
+def _number(name: str, metric: Metric, discipline: str, worst_at: float | None = None) -> str:
+    """Value, error, where it was worst, and what is asked."""
     mark = guidance(discipline).mark(name)
     assert metric.value is not None  # noqa: S101 - what was found, or is nearest to its mark, was measured
+    at = "" if worst_at is None else f", worst at {worst_at:.2f} s"
     asked = f"; the mark is {mark_words(mark, metric.unit)}" if mark else ""
-    return f"{shown(metric.value, metric.unit, metric.error)}{asked}"
-
-
-def _against(name: str, metric: Metric, discipline: str) -> str:
-    return f"{_lower(METRIC_WORDS[name][0])} {_number(name, metric, discipline)}"
+    return f"{shown(metric.value, metric.unit, metric.error)}{at}{asked}"
 
 
 def _nearest(measurements: Measurements, discipline: str) -> str | None:
@@ -220,7 +222,7 @@ def _week(
 ) -> list[dict[str, Any]]:
     """Seven days {day, focus, cue, drills}; issues and their cues take turns. A film of nobody needs another film."""
     if issues and all(issue["code"] == UNSEEN for issue in issues):
-        return [{"day": 1, "focus": f"{FILM_WORDS}, and this time:", "cue": issues[0]["cues"][0], "drills": drills}]
+        return [{"day": 1, "focus": "Film again, with this in mind", "cue": issues[0]["cues"][0], "drills": drills}]
     faults = [issue for issue in issues if issue["code"] != UNSEEN]
     works = iter(_keep_up(drills) if not faults else _works(faults))
     cues = [cue for issue in faults for cue in issue["cues"]]
@@ -259,7 +261,8 @@ def _film(measurements: Measurements, faults: list[dict[str, Any]], discipline: 
     name = faults[0]["metric"] if faults else _nearest(measurements, discipline)
     if name is None:
         return f"{FILM_WORDS} and compare"
-    return f"{FILM_WORDS} and compare: {_against(name, measurements.metrics[name], discipline)}"
+    part = _lower(METRIC_WORDS[name][0])
+    return f"{FILM_WORDS} and compare: {part} {_number(name, measurements.metrics[name], discipline)}"
 
 
 def _warning(measurements: Measurements) -> str | None:

@@ -129,6 +129,7 @@
   const opener = find("open-film");
   opener.hidden = location.protocol !== "file:";
   opener.addEventListener("click", () => {
+    film.preload = "auto";
     film.src = "overlay.mp4";
     film.hidden = false;
     opener.hidden = true;

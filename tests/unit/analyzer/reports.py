@@ -19,7 +19,8 @@ from tests import motions
 
 HOSTILE = (
     "<script>alert(1)</script></style></title>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}"
-    "\u202e\u2066 right to left \u0634\u0639\u064a\u0628 \U0001f3cf\U0001f468\u200d\U0001f469\u200d\U0001f467 ]]> --> \\u003c/script>\u2028"
+    "\u202e\u2066 right to left \u0634\u0639\u064a\u0628 \U0001f3cf\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    " ]]> --> \\u003c/script>\u2028"
 )
 LONG_HOSTILE = (HOSTILE * 50)[:5000]
 STROKES, SECONDS_EACH = 8, 3.75

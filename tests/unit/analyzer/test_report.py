@@ -199,7 +199,7 @@ def test_a_plot_shows_the_number_and_its_mark() -> None:
     assert "mark 120" in html
     worst = {name: list(metric.evidence) for name, metric in measured.metrics.items()}
     plots = action_plots(measured.courses[0], measured.events, {}, worst)
-    assert [plot.metric for plot in plots][0] == "front_knee_brace_score"
+    assert plots[0].metric == "front_knee_brace_score"
     assert min(value for _, value in plots[0].readout) == pytest.approx(knee.value, abs=0.1)
     assert len({plot.span for plot in plots}) == 1
     assert "polyline" not in page(motions.nobody(30))
