@@ -60,7 +60,7 @@ class Plot:
     """A curve ready to be drawn: `pieces` are the SVG `points` of unbroken stretches, `worst` the moments shown.
 
     span: seconds at the plot's left and right edge. window: left and right of what was measured. mark: the height of
-    the threshold, with its words. readout: (seconds, value) for a cursor.
+    the threshold, with its words, which stand at the end where the curve is farther away. readout: (seconds, value) for a cursor.
     """
 
     metric: str
@@ -74,6 +74,7 @@ class Plot:
     y_ticks: tuple[Tick, ...]
     events: tuple[Sign, ...]
     mark: Tick | None
+    mark_at_left: bool
     readout: tuple[tuple[float, float], ...]
 
 
@@ -138,6 +139,8 @@ def _plot(
         y_ticks=tuple(Tick(down(v), f"{v:g}") for v in _round_values(low, high, 4)),
         events=tuple(_sign(axis.across(e.time_seconds), e.name, row % 2) for row, e in enumerate(events)),
         mark=Tick(down(mark.value), f"mark {mark.value:.3g}") if mark else None,
+        mark_at_left=mark is not None
+        and bool(abs(values[known][0] - mark.value) > abs(values[known][-1] - mark.value)),
         readout=tuple((round(float(t), 3), round(float(v), 3)) for t, v in zip(times, values, strict=True))[::step],
     )
 

@@ -28,8 +28,8 @@ NOTES_SHOWN = 280
 BAR_WIDTH = 100
 # What a moment shows of a number that is of a whole stretch.
 HERE_WORDS = {
-    "head_stability_score": "head {} off its mean place",
-    "balance_drift_score": "trunk {} off its mean place",
+    "head_stability_score": "head {} from its mean place",
+    "balance_drift_score": "trunk {} from its mean place",
     "elbow_drop_score": "elbow {} under the shoulder",
 }
 LEVEL_SIGNS = {"high": "●●●", "medium": "●●○", "low": "●○○"}
