@@ -93,12 +93,12 @@ $(MODEL): locks/model.txt scripts/build_model.py | $(VENV)/.done
 # What pip cannot bring. apt brings it where we may; else one line says what to install.
 APT := [ $$(id -u) = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
 	DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends
-PACKAGES := python3-venv libegl1 libgles2 libgl1 libglib2.0-0
+PACKAGES := python3-venv libegl1 libgles2
 system:
 	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON3=python3.11"; exit 1; }
 	@whole() { $(PYTHON3) -c 'import ensurepip, venv, ctypes; [ctypes.CDLL(f"lib{name}") for name in \
-	  ("EGL.so.1", "GLESv2.so.2", "GL.so.1", "glib-2.0.so.0", "gthread-2.0.so.0")]' 2>/dev/null; }; \
+	  ("EGL.so.1", "GLESv2.so.2")]' 2>/dev/null; }; \
 	whole || { $(APT) $(PACKAGES) >/dev/null; whole; } || \
 	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
 

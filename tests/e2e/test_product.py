@@ -12,7 +12,7 @@ INTRUDER = ROOT / "tests" / "e2e" / "intruder.py"
 
 def test_the_sample_goes_through_a_kubernetes_job_to_a_report(release: Release) -> None:
     """`helm test` sends it as a user does, through every program, and gets its report."""
-    said = release.helm("test", release.name, "--timeout", "5m", seconds=330)
+    said = release.helm("test", release.name, "--timeout", "10m", seconds=660)
     assert "Phase:          Succeeded" in said
 
 
