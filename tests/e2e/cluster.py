@@ -46,6 +46,16 @@ def until(condition: Callable[[], T], what: str, seconds: float = 120) -> T:
     return answer
 
 
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """How long it took goes into build/e2e/times."""
+    began = time.monotonic()
+    yield
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / "times").open("a") as times:
+        times.write(f"{time.monotonic() - began:7.1f}s  {what}\n")
+
+
 @dataclass
 class Release:
     """One `helm install` of the chart in a namespace that enforces the level `restricted`."""
@@ -79,7 +89,8 @@ class Release:
     def _roll_out(self, command: str, *arguments: str) -> None:
         """Until all is ready; what kept it from that is under build/e2e/."""
         try:
-            self.helm(command, self.name, *arguments, "--wait", "--timeout", "10m", seconds=660)
+            with timed(f"helm {command}, until all is ready"):
+                self.helm(command, self.name, *arguments, "--wait", "--timeout", "10m", seconds=660)
         except AssertionError:
             self.keep_logs(f"{command}-{self.namespace}")
             raise
@@ -104,8 +115,16 @@ class Release:
         return self.get("pods", "--selector", f"app.kubernetes.io/component={component}")
 
     def launches(self, job_id: str) -> list[Answer]:
-        """The Kubernetes Jobs of a job."""
-        return self.get("jobs.batch", "--selector", f"crease.dev/job={job_id}")
+        """The Kubernetes Jobs of a job, the latest last."""
+        found = self.get("jobs.batch", "--selector", f"crease.dev/job={job_id}")
+        return sorted(found, key=lambda one: int(one["metadata"]["name"].rpartition("-")[2]))
+
+    def status(self, job_id: str, launch_no: int) -> str:
+        """Where a launch stands, by the label of its Kubernetes Job; empty where there is none."""
+        made = {
+            one["metadata"]["name"]: one["metadata"]["labels"]["crease.dev/status"] for one in self.launches(job_id)
+        }
+        return str(made.get(f"analysis-{job_id}-{launch_no}", ""))
 
     # --- as a coach
     def give(self, video: Path) -> str:
@@ -129,6 +148,13 @@ class Release:
     def wait(self, *jobs: str, seconds: float = 600) -> list[Answer]:
         return self.ask("wait", str(seconds), *jobs, seconds=seconds)
 
+    def asks(self, *arguments: str) -> bool:
+        """Whether there is an answer now."""
+        try:
+            return bool(self.ask(*arguments))
+        except AssertionError:
+            return False
+
     def job(self, job_id: str) -> Answer:
         return self.ask("get", job_id)[0]
 
@@ -144,8 +170,8 @@ class Release:
 
     # --- afterwards
     def remove(self) -> None:
-        self.helm("uninstall", self.name, "--wait", "--timeout", "3m", check=False)
-        run("kubectl", "delete", "namespace", self.namespace, "--wait=true", "--timeout=120s", check=False)
+        self.helm("uninstall", self.name, "--wait", "--timeout", "4m", check=False)
+        run("kubectl", "delete", "namespace", self.namespace, "--wait=true", "--timeout=240s", check=False)
 
     def keep_logs(self, test: str) -> Path:
         """Everything that helps to see what went wrong, under build/e2e/."""

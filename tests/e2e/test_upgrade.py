@@ -10,7 +10,9 @@ from tests.e2e.cluster import Answer, Release, in_a_namespace, run, until
 @pytest.fixture(scope="module")
 def release() -> Iterator[Release]:
     """A release of this file's own: it is upgraded, rolled back and uninstalled."""
-    with in_a_namespace("tour", **{"analyzer.capacity": "20", "analyzer.cpu": "20m"}) as made:
+    # Held to little CPU each, so that they last longer than an upgrade and leave the machine room for one.
+    values = {"analyzer.capacity": "20", "analyzer.cpu": "20m", "analyzer.cpuLimit": "60m"}
+    with in_a_namespace("tour", **values) as made:
         made.install()
         yield made
 
@@ -26,10 +28,11 @@ KINDS = (
 def test_twenty_analyses_run_through_an_upgrade_and_a_rollback(release: Release) -> None:
     """Every program is replaced twice under them: each is done after one launch."""
     jobs = release.submit(count=20)
-    until(lambda: len(at_work(release)) >= 5, "five analyses at work")
+    until(lambda: len(at_work(release)) == 20, "twenty analyses at work", seconds=300)
     before = uids(release)
     release.upgrade(**{f"{program}.podAnnotations.season": "spring" for program in PROGRAMS})
     assert not before & uids(release)
+    assert at_work(release), "all were done before the upgrade was"
     release.rollback(1)
     done = release.wait(*jobs, seconds=900)
     assert [job["status"] for job in done] == ["JOB_STATUS_DONE"] * 20
@@ -40,8 +43,8 @@ def test_uninstall_leaves_nothing(release: Release) -> None:
     """Of the chart's objects, the analyses, running or ended, and the Lease, none stays; CRDs there are none."""
     release.submit(count=2)
     until(lambda: at_work(release), "analysis at work")
-    release.helm("uninstall", release.name, "--wait", "--timeout", "3m")
-    until(lambda: not left(release), "end of the last object", seconds=60)
+    release.helm("uninstall", release.name, "--wait", "--timeout", "5m", seconds=330)
+    until(lambda: not left(release), "end of the last object", seconds=180)
     selector = f"app.kubernetes.io/instance={release.name}"
     beyond = run("kubectl", "get", "clusterroles,clusterrolebindings,crds", "--output", "name", "--selector", selector)
     assert f"/{release.namespace}-" not in beyond
