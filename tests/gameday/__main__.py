@@ -84,7 +84,8 @@ def write(rows: list[str]) -> None:
     how = (
         f"Played on {datetime.now(UTC):%d %B %Y}, on real programs, PostgreSQL, S3 and Prometheus of one machine; "
         f"analyses are stand-ins. Every duration and age in the rules is divided by {FASTER}: a second here is a "
-        "minute there; the grace of 30 s before a ghost counts as one is not. *After* counts from the first step of the fault, or of the repair.\n\n"
+        "minute there; the grace of 30 s before a ghost counts as one is not. "
+        "*After* counts from the first step of the fault, or of the repair.\n\n"
     )
     PAGE.write_text(f"{before}{BEGIN}\n\n{how}{HEAD}{''.join(rows)}\n{END}{after}")
 
