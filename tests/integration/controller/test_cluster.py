@@ -160,7 +160,8 @@ async def test_a_refused_creation_is_tried_again_under_the_same_name(tmp_path: P
 
 async def test_nothing_is_decided_from_a_copy_that_is_too_old(tmp_path: Path) -> None:
     """A watch that tells nothing any more stops the controller, until a list is answered again."""
-    async with controlling(tmp_path, stale_seconds=0.3) as scene:
+    # It still leads when its copy is too old: a Lease that it could not renew would stop it before.
+    async with controlling(tmp_path, stale_seconds=0.3, leader_seconds=60) as scene:
         scene.jobs.queue("one")
         await scene.confirmed("analysis-one-1")
         scene.server.is_cut = True
