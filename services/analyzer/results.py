@@ -22,7 +22,7 @@ from services.analyzer.viewing import Seen
 Results = dict[str, Any]
 # The row in the database holds less than this; per-frame data are files.
 MOST_ROW_BYTES = 64 * 1024
-PACKAGES = ("mediapipe", "av", "numpy", "scipy", "opencv-contrib-python")
+PACKAGES = ("mediapipe", "av", "numpy", "scipy", "opencv-python-headless")
 
 
 @dataclass

@@ -11,7 +11,7 @@ from services.clients import open_aio_channel
 from services.controller import counts
 from services.controller.cluster import kubernetes
 from services.controller.jobs import Jobs
-from services.controller.local import LocalLauncher
+from services.controller.local import DRAINED, LocalLauncher
 from services.controller.reconcile import Reconciler
 from services.controller.settings import KubernetesSettings, LocalSettings, load
 from services.errors import Denied
@@ -44,12 +44,21 @@ async def _reconciler(
     settings: LocalSettings | KubernetesSettings, jobs: Jobs, log: logs.Logger
 ) -> AsyncIterator[Reconciler]:
     if isinstance(settings, LocalSettings):
-        yield Reconciler(settings, _local(settings), jobs, log)
+        drained = (settings.state_folder / DRAINED).exists
+        yield Reconciler(settings, _local(settings), jobs, log, drained=drained)
         return
     woken = asyncio.Event()
     async with kubernetes(settings, woken.set, log) as (launcher, leader):
         counts.watch_ages(lambda: launcher.ages)
-        yield Reconciler(settings, launcher, jobs, log, woken=woken, leads=lambda: leader.leads)
+        yield Reconciler(
+            settings,
+            launcher,
+            jobs,
+            log,
+            woken=woken,
+            leads=lambda: leader.leads,
+            drained=lambda: leader.drained,
+        )
 
 
 def _local(settings: LocalSettings) -> LocalLauncher:

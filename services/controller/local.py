@@ -26,6 +26,8 @@ from services.controller.record import Record
 # As in Kubernetes; here it also keeps a name from being a path.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 GRACE_SECONDS = 5.0
+# While this file lies in the state folder, nothing new is launched.
+DRAINED = "drained"
 
 
 class LocalLauncher:

@@ -60,7 +60,7 @@ class Outage:
 
 
 class Reconciler:
-    """`leads` says whether this replica is the one that works."""
+    """`leads` says whether this replica is the one that works; `drained`, whether nothing new is to be launched."""
 
     def __init__(
         self,
@@ -71,12 +71,15 @@ class Reconciler:
         *,
         woken: asyncio.Event | None = None,
         leads: Callable[[], bool] = lambda: True,
+        drained: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._launcher = launcher
         self._jobs = jobs
         self._log = log
         self._leads = leads
+        self._drained = drained
+        self._was_drained = False
         self._outage = Outage(log, "jobs or the cluster")
         self._silence = Outage(log, "events")
         # Forgotten by a crash, which costs no more than waiting again.
@@ -169,7 +172,7 @@ class Reconciler:
     async def _look(self) -> View:
         earlier = await self._launcher.list()
         launches = await self._jobs.list_launches()
-        room = self._settings.capacity - _busy(launches, earlier)
+        room = self._room(launches, earlier)
         if room > 0 and not self._stopped:
             offered = await self._jobs.open_launches(room)
             if offered:
@@ -182,6 +185,14 @@ class Reconciler:
         has_room = sum(one.is_live for one in seen) < self._settings.capacity
         self._balance.note(view, self._launcher.now(), has_room=has_room)
         return view
+
+    def _room(self, launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
+        """For how many more launches; none while drained. What is open goes on."""
+        drained = self._drained()
+        if drained != self._was_drained:
+            self._was_drained = drained
+            self._log.info("drained" if drained else "launches again")
+        return 0 if drained else self._settings.capacity - _busy(launches, seen)
 
     async def _note_unwanted(self, found: dict[str, Seen]) -> None:
         """Since when each is unwanted, and whether `jobs` has ever heard of it, which is asked once."""

@@ -310,7 +310,7 @@ spec:
   selector:
     {{- include "crease.selector" (list $ $program) | nindent 4 }}
   ports:
-    - {name: grpc, port: {{ $port }}, targetPort: grpc, appProtocol: kubernetes.io/h2c}
+    - {name: grpc, port: {{ $port }}, targetPort: grpc, appProtocol: {{ ternary "https" "kubernetes.io/h2c" (ne $.Values.tls.secret "") }}}
 {{- end }}
 ---
 apiVersion: policy/v1
