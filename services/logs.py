@@ -5,6 +5,7 @@ and how much of that was spent waiting for whom. While something is done for a j
 """
 
 import contextvars
+import json
 import logging
 import re
 import sys
@@ -22,6 +23,9 @@ _SIGNED = re.compile(r"\?[^\s\"'\\<>]*X-Amz-[^\s\"'\\<>]*")
 _TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+|(?<=Lease )[\w-]{20,}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+# Made once: json.dumps makes one for each line that may hold what JSON has not.
+_ENCODER = json.JSONEncoder(default=repr)
+
 _spent: contextvars.ContextVar[dict[str, float]] = contextvars.ContextVar("spent")
 
 
@@ -29,7 +33,7 @@ def configure(program: str, level: str = "info", **always: str | int) -> Logger:
     """Sets logging up for this process and returns its logger. Libraries' warnings come out the same way. `always` is
     said in every line, whichever thread it comes from."""
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(_in_json)
     )
     in_each = {"program": program, **always}
     shared: list[structlog.typing.Processor] = [
@@ -53,8 +57,13 @@ def configure(program: str, level: str = "info", **always: str | int) -> Logger:
     ]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logger: Logger = structlog.get_logger()
+    # Bound once: the logger that structlog gives would be put together anew for each line.
+    logger: Logger = structlog.get_logger().bind()
     return logger
+
+
+def _in_json(said: Any, **_: Any) -> str:
+    return _ENCODER.encode(said)
 
 
 def hush(_: object, __: str, rendered: Any) -> str:

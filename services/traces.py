@@ -8,9 +8,11 @@ Off, nothing of OpenTelemetry is imported: it costs a comparison a call. A trace
 anywhere on its way.
 """
 
+import random
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -25,25 +27,26 @@ SAMPLED = 1
 # What ends while the collector is away does not wait for it longer.
 LAST_SECONDS = 2.0
 
-# Set by `start`: an OpenTelemetry tracer, what sends, and a traceparent that is only handed on.
+# Set by `start`: an OpenTelemetry tracer, what sends, and how many of the traces that begin here are sampled.
 _tracer: Any = None
 _provider: Any = None
-_through = ""
+_share = 1.0
+# The traceparent of what is under way, where that is not sampled; it is only handed on.
+_unsampled: ContextVar[str] = ContextVar("unsampled", default="")
 
 
 def start(program: str, endpoint: str, share: float = 1.0) -> None:
-    """Sends this process's spans to an OTLP endpoint, http(s)://host:port; of traces that begin here, a share."""
-    global _tracer, _provider
+    """Sends this process's spans to an OTLP endpoint, http(s)://host:port by gRPC; a share of what begins here."""
+    global _tracer, _provider, _share
     if not endpoint:
         return
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
     resource = Resource.create({"service.name": f"crease-{program}", "service.version": VERSION})
-    _provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(share)), resource=resource)
+    _provider, _share = TracerProvider(resource=resource), share
     exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"))
     _provider.add_span_processor(BatchSpanProcessor(exporter))
     _tracer = _provider.get_tracer("crease")
@@ -51,11 +54,10 @@ def start(program: str, endpoint: str, share: float = 1.0) -> None:
 
 def start_within(program: str, endpoint: str, parent: str) -> None:
     """The same for a process that is one part of one trace; one that is not sampled is handed on, and costs nothing."""
-    global _through
-    if parent and int(parent[-2:], 16) & SAMPLED:
+    if _is_sampled(parent):
         start(program, endpoint)
     else:
-        _through = parent
+        _unsampled.set(parent)
 
 
 def stop() -> None:
@@ -73,36 +75,68 @@ def is_on() -> bool:
 def span(
     name: str, parent: str = "", *, served: bool = False, linked: bool = False, **attributes: Any
 ) -> Iterator["Span"]:
-    """A span around the block: under `parent`, a traceparent, else under the one that is under way.
+    """A span around the block: under `parent`, a traceparent, else under the one that is under way, if any.
 
-    served: of a call that came from elsewhere. linked: with a link to the span that is under way, which is of another
-    trace. What it yields takes more attributes.
+    served: of a call, with which a trace may begin. linked: with a link to the span that is under way, which is of
+    another trace. What it yields takes more attributes.
     """
     if _tracer is None:
         yield _NOTHING
         return
+    if served and not parent and random.random() >= _share:  # noqa: S311 (nothing is guarded by it)
+        parent = f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
+    if parent and not _is_sampled(parent):
+        with _handing_on(parent):
+            yield _NOTHING
+    elif parent or served or _is_under_way():
+        with _handing_on(""), _begun(name, parent, served, linked, attributes) as begun:
+            yield begun
+    else:
+        yield _NOTHING
+
+
+@contextmanager
+def _handing_on(parent: str) -> Iterator[None]:
+    if parent:
+        bind_contextvars(trace_id=parent[3:35])
+    token = _unsampled.set(parent)
+    try:
+        yield
+    finally:
+        _unsampled.reset(token)
+
+
+@contextmanager
+def _begun(name: str, parent: str, served: bool, linked: bool, attributes: Mapping[str, Any]) -> Iterator["Span"]:
     from opentelemetry import trace
 
-    context = _context(parent) if parent else None
-    links = [trace.Link(trace.get_current_span().get_span_context())] if linked else []
+    under_way = trace.get_current_span().get_span_context()
+    links = [trace.Link(under_way)] if linked and under_way.is_valid else []
     kind = trace.SpanKind.SERVER if served else trace.SpanKind.INTERNAL
+    context = _context(parent) if parent else None
     with _tracer.start_as_current_span(name, context, kind, attributes, links) as begun:
         if served or parent:
             bind_contextvars(trace_id=f"{begun.get_span_context().trace_id:032x}")
         yield Span(begun)
 
 
+def _is_under_way() -> bool:
+    from opentelemetry import trace
+
+    return not _unsampled.get() and trace.get_current_span().get_span_context().is_valid
+
+
 def record(name: str, parent: str, began: datetime, ended: datetime, **attributes: Any) -> None:
     """A span that is over already."""
-    if _tracer is not None and parent:
+    if _tracer is not None and _is_sampled(parent):
         past = _tracer.start_span(name, _context(parent), attributes=attributes, start_time=_nanoseconds(began))
         past.end(_nanoseconds(ended))
 
 
 def header() -> str:
     """The traceparent by which another program goes on; empty where nothing is traced."""
-    if _tracer is None:
-        return _through
+    if _tracer is None or _unsampled.get():
+        return _unsampled.get()
     from opentelemetry import trace
 
     found = trace.get_current_span().get_span_context()
@@ -143,6 +177,10 @@ class Span:
 
 
 _NOTHING = Span(None)
+
+
+def _is_sampled(parent: str) -> bool:
+    return bool(parent) and bool(int(parent[-2:], 16) & SAMPLED)
 
 
 def _context(parent: str) -> Any:

@@ -81,7 +81,7 @@ class Product:
                 yield from self.job_stub.WatchJob(request, metadata=self.coach, wait_for_ready=True, timeout=100)
                 return
             except grpc.RpcError as error:
-                if error.code() != grpc.StatusCode.UNAVAILABLE:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                     raise
 
     def download(self, job_id: str, name: str) -> bytes:

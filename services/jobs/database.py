@@ -9,8 +9,8 @@ took more than half of a call's CPU time, so whatever can be written out is.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -109,8 +109,9 @@ class Connection:
     async def commit(self) -> None:
         """Makes an end, unless the last statement did."""
         if not self.is_over:
-            with _timing():
-                await self._session.execute(self._unsent + "COMMIT")
+            started = time.monotonic()
+            await self._session.execute(self._unsent + "COMMIT")
+            logs.spent("db_ms", time.monotonic() - started)
             self.is_over = True
         for note in self._afterwards:
             note()
@@ -123,18 +124,12 @@ class Connection:
             statement, values = _written_out(statement)
         text = self._unsent + cursor.mogrify(statement, values) + ("; COMMIT" if last else "")
         self._unsent, self.is_over = "", last
-        with _timing():
+        started = time.monotonic()
+        try:
             await cursor.execute(text)
+        finally:
+            logs.spent("db_ms", time.monotonic() - started)
         return await cursor.set_result(-2 if last else -1)
-
-
-@contextmanager
-def _timing() -> Iterator[None]:
-    started = time.monotonic()
-    try:
-        yield
-    finally:
-        logs.spent("db_ms", time.monotonic() - started)
 
 
 def begin(session: Session) -> Connection:

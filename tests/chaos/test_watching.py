@@ -18,7 +18,7 @@ from tests.product import PLAYERS, SAMPLE, Product, product, put
 from tests.programs import ROOT, Laptop
 from tests.s3 import Endpoint
 
-pytestmark = [pytest.mark.prove, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(600)]
 
 
 @dataclass
