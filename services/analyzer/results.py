@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from services import traces
 from services.analyzer.model import NAME
 from services.analyzer.probe import Video
 from services.analyzer.spent import by_stage
@@ -21,7 +22,7 @@ from services.analyzer.viewing import Seen
 Results = dict[str, Any]
 # The row in the database holds less than this; per-frame data are files.
 MOST_ROW_BYTES = 64 * 1024
-PACKAGES = ("mediapipe", "av", "numpy", "scipy", "opencv-contrib-python")
+PACKAGES = ("mediapipe", "av", "numpy", "scipy", "opencv-python-headless")
 
 
 @dataclass
@@ -38,7 +39,8 @@ class Run:
         """Add the wall time of the block to a step."""
         started = time.perf_counter()
         try:
-            yield
+            with traces.span(step):
+                yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
 
