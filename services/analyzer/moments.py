@@ -15,14 +15,19 @@ from services.analyzer.drawing import skeleton_at
 from services.analyzer.kinematics import other
 from services.analyzer.marks import Drawn, draw
 from services.analyzer.measure import Course
+from services.analyzer.player import Still
 from services.analyzer.probe import Video
 from services.analyzer.report import MOST_KEY_FRAMES, KeyFrame
 from services.analyzer.results import Results
+from services.analyzer.sampling import Indices, every
 from services.analyzer.series import Floats, Poses
 from services.analyzer.settings import Limits
 
 LONG_SIDE = 720
 JPEG_QUALITY = 82
+# The film in the player: a second or so of one action, cut out about the athlete. Over the bytes, every other frame.
+FILM_LONG_SIDE, FILM_QUALITY, MOST_FILM_BYTES = 960, 66, 1_000_000
+FILM_ROOM_SECONDS, LONGEST_FILM_SECONDS, FILM_ROOM = 0.2, 3.0, 0.15
 # Two moments nearer than this are one picture with both captions.
 APART_SECONDS = 0.05
 CAPTIONS = {
@@ -57,9 +62,53 @@ def key_frames(
     """The report's pictures with landmarks and numbers, in order of time."""
     chosen = moments(results)
     nearest = {int(np.argmin(np.abs(video.times - moment.time_seconds))): moment for moment in chosen}
-    source = pictures(video, np.array(sorted(nearest), dtype=np.intp), limits, Losses(), LONG_SIDE)
     sides = _Sides(results["pose"]["pose_summary"], courses)
-    return [_key_frame(picture, poses, nearest[picture.index], sides) for picture in source]
+    shots = _shots(video, np.array(sorted(nearest), dtype=np.intp), limits, LONG_SIDE)
+    return [_key_frame(picture, poses, nearest[picture.index], sides) for picture in shots]
+
+
+def stills(video: Video, poses: Poses, results: Results, courses: Sequence[Course], limits: Limits) -> list[Still]:
+    """The film under the player's skeleton: the action of the first finding, about the athlete; none of a long one."""
+    about = next(iter(_faults(results)), (0.0, ""))[0]
+    course = min(courses, key=lambda course: max(course.start - about, about - course.end, 0.0), default=None)
+    if course is None or course.end - course.start > LONGEST_FILM_SECONDS:
+        return []
+    start, end = course.start - FILM_ROOM_SECONDS, course.end + FILM_ROOM_SECONDS
+    box = _about(poses, start, end)
+    if box is None:
+        return []
+    shots = _shots(video, every(video.times, start, end), limits, FILM_LONG_SIDE)
+    film = [Still(picture.time_seconds, _jpeg(_cut(picture.rgb, box), FILM_QUALITY), box) for picture in shots]
+    while sum(len(still.jpeg) for still in film) > MOST_FILM_BYTES:
+        film = film[::2]
+    return film
+
+
+def _shots(video: Video, wanted: Indices, limits: Limits, long_side: int) -> Iterator[Picture]:
+    """Every picture that leaves this module comes through here."""
+    return pictures(video, wanted, limits, Losses(), long_side)
+
+
+def _about(poses: Poses, start: float, end: float) -> tuple[float, float, float, float] | None:
+    """(x, y, width, height), as shares of the picture, of all that the athlete is in meanwhile; None if not seen."""
+    there = poses.image[(poses.times >= start) & (poses.times <= end)].reshape(-1, 2)
+    there = there[np.isfinite(there).all(axis=1)] / (poses.width, poses.height)
+    if not len(there):
+        return None
+    low, high = there.min(axis=0), there.max(axis=0)
+    room = FILM_ROOM * (high - low).max()
+    (left, top), (right, bottom) = np.clip(low - room, 0, 1), np.clip(high + room, 0, 1)
+    return (
+        (float(left), float(top), float(right - left), float(bottom - top)) if right > left and bottom > top else None
+    )
+
+
+def _cut(rgb: RGB, box: tuple[float, float, float, float]) -> RGB:
+    height, width = rgb.shape[:2]
+    x, y, across, down = box
+    return np.ascontiguousarray(
+        rgb[int(y * height) : max(int((y + down) * height), 1), int(x * width) : max(int((x + across) * width), 1)]
+    )
 
 
 def moments(results: Results) -> list[Moment]:
@@ -131,7 +180,7 @@ def _key_frame(picture: Picture, poses: Poses, moment: Moment, sides: _Sides) ->
     points = points * (width / poses.width, height / poses.height)
     return KeyFrame(
         time_seconds=picture.time_seconds,
-        jpeg=_jpeg(picture.rgb),
+        jpeg=_jpeg(picture.rgb, JPEG_QUALITY),
         width=width,
         height=height,
         points=points,
@@ -153,6 +202,6 @@ def _marks(moment: Moment, points: Floats, sides: _Sides) -> Iterator[Drawn]:
             yield drawn
 
 
-def _jpeg(rgb: RGB) -> bytes:
-    _, jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+def _jpeg(rgb: RGB, quality: int) -> bytes:
+    _, jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return jpeg.tobytes()

@@ -85,7 +85,10 @@ class Analysis:
 
     def _conclude(self, seen: Seen, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
         """Landmarks in, files out; returns the results as filed. `drawn` are the frames of the overlay video."""
-        from services.analyzer.moments import key_frames  # what draws and encodes is not needed for the first pose
+        from services.analyzer.moments import (
+            key_frames,
+            stills,
+        )  # what draws and encodes is not needed for the first pose
         from services.analyzer.overlay import blend, write_overlay
 
         with run.timing("measure"):
@@ -106,7 +109,8 @@ class Analysis:
             }
         )
         pictures_of_it = key_frames(self.video, posed, results, measured.courses, self.settings)
-        page = render(results, measured.courses, posed, pictures_of_it, self.about)
+        film = stills(self.video, posed, results, measured.courses, self.settings)
+        page = render(results, measured.courses, posed, pictures_of_it, self.about, film)
         (out / "report.html").write_text(page, encoding="utf-8", errors="replace")  # a file's name may be no UTF-8
         write_frames(seen.whole, out / "frames.parquet")
         return self._file(results, seen.whole, out)

@@ -1,16 +1,18 @@
-"""Packs what the page's player draws: the skeleton in every posed frame, and what each plot's cursor reads.
+"""Packs what the page's player draws: the skeleton in every posed frame, the film under it, what each cursor reads.
 
 Whole pixels and names left out: half a minute with its actions takes about 200 KB. A long video is thinned where there
 is no action, so that the page stays small enough to be mailed.
 """
 
+import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.analyzer.drawing import BONES, LONGEST_BRIDGE_SECONDS, side_of
+from services.analyzer.drawing import BONES, side_of
 from services.analyzer.plots import Plot
 from services.analyzer.series import INDEX, Floats, Poses
 
@@ -21,7 +23,16 @@ UNITS = 1000
 Span = tuple[float, float]
 
 
-def player(posed: Poses, spans: Sequence[Span], plots: Sequence[Plot]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Still:
+    """A frame of the film. jpeg: its bytes; box: (x, y, width, height) of it, as shares of the whole picture."""
+
+    time_seconds: float
+    jpeg: bytes
+    box: tuple[float, float, float, float]
+
+
+def player(posed: Poses, spans: Sequence[Span], plots: Sequence[Plot], stills: Sequence[Still] = ()) -> dict[str, Any]:
     """Plain JSON for `report.js`. spans: seconds of each action, which is shown close up."""
     names = sorted({name for bone in BONES for name in bone}, key=lambda name: INDEX[name])
     keep = _thinned(posed, spans)
@@ -37,7 +48,7 @@ def player(posed: Poses, spans: Sequence[Span], plots: Sequence[Plot]) -> dict[s
         "faint": [np.flatnonzero(row).tolist() if np.isfinite(points[k]).all() else [] for k, row in enumerate(faint)],
         "boxes": [{"span": span, "box": box} for span in spans if (box := _box(times, points, span))],
         "plots": [{"span": plot.span, "readout": plot.readout} for plot in plots],
-        "bridge": LONGEST_BRIDGE_SECONDS,
+        "stills": [_still(still, posed.width * scale, posed.height * scale) for still in stills],
     }
 
 
@@ -50,6 +61,12 @@ def _thinned(posed: Poses, spans: Sequence[Span]) -> NDArray[np.intp]:
     room = max(MOST_FRAMES - int(inside.sum()), 1)
     others = others[:: max(1, -(-len(others) // room))]
     return np.sort(np.concatenate([np.flatnonzero(inside), others]))
+
+
+def _still(still: Still, width: float, height: float) -> dict[str, Any]:
+    x, y, across, down = still.box
+    place = [round(x * width, 1), round(y * height, 1), round(across * width, 1), round(down * height, 1)]
+    return {"time": round(still.time_seconds, 3), "box": place, "jpeg": base64.b64encode(still.jpeg).decode()}
 
 
 def _flat(frame: Floats) -> list[int] | None:

@@ -60,7 +60,8 @@ class Plot:
     """A curve ready to be drawn: `pieces` are the SVG `points` of unbroken stretches, `worst` the moments shown.
 
     span: seconds at the plot's left and right edge. window: left and right of what was measured. mark: the height of
-    the threshold, with its words, which stand at the end where the curve is farther away. readout: (seconds, value) for a cursor.
+    the threshold, with its words; they stand at the end where the curve is farther away. readout: (seconds, value) for
+    a cursor.
     """
 
     metric: str

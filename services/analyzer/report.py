@@ -16,7 +16,7 @@ from services.analyzer.guidance import DISCIPLINES, Mark, guidance
 from services.analyzer.marks import Drawn
 from services.analyzer.measure import Course
 from services.analyzer.pages import data_block, write_page
-from services.analyzer.player import player
+from services.analyzer.player import Still, player
 from services.analyzer.plots import BOTTOM, EVENT_WORDS, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Plot, action_plots
 from services.analyzer.series import INDEX, Floats, Poses
 from services.analyzer.words import ACTION_WORDS, METRIC_WORDS, MOST_ISSUES, level, mark_words, shown, trust
@@ -74,14 +74,15 @@ def render(
     posed: Poses,
     key_frames: Sequence[KeyFrame] = (),
     about: About | None = None,
+    stills: Sequence[Still] = (),
 ) -> str:
-    """`report.html` of a results dict. courses: what its plots draw; posed: every frame that is stepped through."""
+    """`report.html` of a results dict. courses: what its plots draw; posed, stills: what is stepped through."""
     about = about or About()
     summary = results["pose"]["pose_summary"]
     marks = _asked(about.discipline)
     groups = _groups(results, courses, marks, about.discipline)
     box = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM}
-    stepped = player(posed, [group["span"] for group in groups], _plots(groups))
+    stepped = player(posed, [group["span"] for group in groups], _plots(groups), stills)
     scored = [_row(name, metric, summary, marks) for name, metric in results["metrics"].items()]
     frames = [_picture(frame, k) for k, frame in enumerate(key_frames[:MOST_KEY_FRAMES])]
     return write_page(

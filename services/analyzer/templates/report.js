@@ -11,6 +11,7 @@
   };
   const SLOW = 0.25, { width: WIDTH, left: LEFT, right: RIGHT } = data.box;
 
+  const picture = svg("image", figure);
   const bones = data.bones.map(([, , side]) => {
     const bone = svg("line", figure);
     bone.setAttribute("class", `bone ${side}`);
@@ -49,6 +50,14 @@
     }
     head.style.display = frame ? "" : "none";
     if (frame) draw(head, { cx: frame[0], cy: frame[1], r: 2 * thick });
+    const still = data.stills.length ? data.stills[nearest(data.stills.map(({ time }) => time), t)] : null;
+    const shows = still && Math.abs(still.time - t) < 0.02;
+    picture.style.display = shows ? "" : "none";
+    figure.classList.toggle("on-film", Boolean(shows));
+    if (shows) {
+      const [x, y, width, height] = still.box;
+      draw(picture, { x, y, width, height, preserveAspectRatio: "none", href: `data:image/jpeg;base64,${still.jpeg}` });
+    }
     find("unseen").textContent = frame ? "" : "the player is not seen here";
   }
 

@@ -232,6 +232,26 @@ def test_the_angle_in_the_picture_is_the_tables_and_the_truth(
 
 
 @needs_model
+def test_the_player_has_the_film_under_the_skeleton(browser: Browser, batter: tuple[dict[str, Any], Path]) -> None:
+    """Each frame of the stroke has its own picture, in place; before and after it the skeleton stands alone."""
+    results, folder = batter
+    contact = results["pose"]["pose_summary"]["events"][0]["time_seconds"]
+    with browser.page(folder / "report.html") as page:
+        shown = page.evaluate(f"""JSON.parse(document.getElementById('data').textContent).times.map((time, k) => {{
+            const slider = document.getElementById('slider'), picture = document.querySelector('#figure image');
+            slider.value = k;
+            slider.dispatchEvent(new Event('input'));
+            return [time, picture.style.display === 'none' ? null : picture.getAttribute('href')];
+        }}).filter(([time]) => Math.abs(time - {contact}) < 0.3 || time > 3)""")
+        assert page.complaints == []
+    during = [href for time, href in shown if time <= 3]
+    assert all(href and href.startswith("data:image/jpeg;base64,") for href in during)
+    assert len(set(during)) == len(during) >= 15
+    assert not any(href for time, href in shown if time > 3)
+    assert (folder / "report.html").stat().st_size < 3_000_000
+
+
+@needs_model
 def test_the_film_beside_it_is_in_step(browser: Browser, batter: tuple[dict[str, Any], Path]) -> None:
     """The overlay decodes in the browser and goes to the slider's moment, under the page's own policy."""
     _, folder = batter
