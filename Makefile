@@ -7,6 +7,9 @@ SHELL := bash
 PYTHON3 ?= python3
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+AXE := build/axe/axe.min.js
+AXE_VERSION := 4.14.1
+AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
 MODEL := build/model/pose_landmarker_full.task
 PROTOS := $(sort $(shell find protos -name '*.proto'))
 # Locks are whole: what is not in them is not wanted, whatever a package says.
@@ -28,6 +31,12 @@ prove: setup proof-tools ## the longer proofs
 cluster: setup ## the proofs on a real Kubernetes, as root; the first time it builds one, which takes minutes
 	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then tests/cluster/install; fi
 	$(PYTHON) -m pytest -m cluster
+
+alerts: setup proof-tools ## the alerts, each with series that fire it and series that don't, and the dashboard, by promtool
+	$(PYTHON) -m pytest tests/alerts -m "prove or not prove"
+
+gameday: setup proof-tools ## break twelve things, one after another: which alert fires, and does its page repair it
+	$(PYTHON) -m tests.gameday
 
 images: ## build the images with docker, podman or buildah, and say how large they are
 	scripts/images $(NAME)
@@ -103,9 +112,16 @@ system:
 	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
 
 # Proofs run beside these; where we may not install them, those proofs are skipped and say so.
-PROOF_PACKAGES := spin gcc libc6-dev pgbouncer
-proof-tools:
-	@export PATH="$$PATH:/usr/sbin"; { command -v spin && command -v cc && command -v pgbouncer; } >/dev/null || \
+PROOF_PACKAGES := spin gcc libc6-dev pgbouncer prometheus chromium
+proof-tools: $(AXE)
+	@export PATH="$$PATH:/usr/sbin"; ( for tool in spin cc pgbouncer promtool chromium; do command -v $$tool || exit 1; done ) >/dev/null || \
 	  { $(APT) $(PROOF_PACKAGES) >/dev/null; } || echo "as root: apt-get install $(PROOF_PACKAGES)"
 
-.PHONY: help demo test prove cluster bench accuracy lint protos lock setup system proof-tools
+# What judges a page's accessibility, as its authors publish it; it only runs in the browser of a proof.
+$(AXE):
+	@mkdir -p $(@D) && cd $(@D) && { npm pack --silent axe-core@$(AXE_VERSION) >/dev/null && \
+	  echo "$(AXE_SHA256)  axe-core-$(AXE_VERSION).tgz" | sha256sum --check --quiet && \
+	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
+	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
+
+.PHONY: help demo test prove alerts gameday cluster bench accuracy lint protos lock setup system proof-tools

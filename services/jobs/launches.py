@@ -10,12 +10,13 @@ exception: offering and confirming touch launches alone.
 import hashlib
 import hmac
 import secrets
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from services import errors
 from services.auth import Pod
-from services.jobs import endings, jobs, states, turns
+from services.jobs import counts, endings, jobs, states, turns
 from services.jobs.database import Connection, Now, Row, assignments, parse_id
 from services.jobs.schema import launches as table
 
@@ -62,6 +63,7 @@ async def offer(
         if not opened:
             break
         offered += opened
+        connection.afterwards(partial(counts.opened, opened))
     return offered
 
 
@@ -135,6 +137,8 @@ _ALIASES = {column.name: f"launch_{column.name}" for column in table.c} | {
         "cancel_requested_at",
         "owner",
         "job_status",
+        "job_queued_at",
+        "trace_parent",
         "unscheduled_reason",
         "is_leased",
     )
@@ -235,6 +239,7 @@ async def renew(connection: Connection, launch: Row, lease_seconds: float) -> Ro
 def succeed(connection: Connection, launch: Row) -> None:
     """Ends a launch that is held and open, whose job is done with the next statement."""
     connection.later(_SUCCEED, job_id=launch["job_id"], launch_no=launch["launch_no"])
+    connection.afterwards(partial(counts.ended, launch, "succeeded"))
 
 
 _SUCCEED = """
@@ -249,7 +254,8 @@ async def end(
     """Ends an open launch and does with its job, both of which are held, what the table of endings says.
 
     An ended launch stays as it ended. Returns the job and the launch. Raises Refused for `cancelled` where nobody asked
-    for it, and for any other ending where somebody did: it does not prove that nothing runs.
+    for it, for any other ending where somebody did (it does not prove that nothing runs), and for `unschedulable` where
+    a pod has started.
     """
     if launch["ended_at"] is not None:
         return job, launch
@@ -258,9 +264,12 @@ async def end(
         raise errors.Refused("The job is being cancelled", reason="JOB_CANCELLING")
     if ending == states.CANCELLED and not cancelling:
         raise errors.Refused("Nobody asked to cancel this job", reason="CANCEL_NOT_REQUESTED")
+    if ending == "unschedulable" and launch["started_at"] is not None:
+        raise errors.Refused("A pod of this launch has started: it was scheduled", reason="LAUNCH_STARTED")
     ended = await _update(connection, launch, _OPEN, ending=ending, ending_message=message, ended_at=Now())
     if ended is None:
         return job, await get(connection, job["id"], launch["launch_no"])
+    connection.afterwards(partial(counts.ended, launch, ending))
     if cancelling and job["status"] != states.CANCELLED:
         job = await jobs.move(connection, job, states.CANCELLED)
     elif job["status"] in states.LAUNCHED and ending in endings.RULES:
