@@ -23,6 +23,8 @@ VALUES = {
     "analyzer.memory": "1Gi",
     "analyzer.scratch": "512Mi",
 }
+# A program that is killed is back within a lease, however slow the machine.
+LEASE = 'jobs.extraEnv=[{"name": "CREASE_LEASE_SECONDS", "value": "120"}]'
 Answer = dict[str, Any]
 T = TypeVar("T")
 
@@ -104,7 +106,7 @@ class Release:
         # Where the images are, in a cluster that pulls them.
         registry = {"image.registry": os.environ["REGISTRY"]} if os.environ.get("REGISTRY") else {}
         given = VALUES | registry | self.values
-        return [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
+        return ["--set-json", LEASE, *(part for key, value in given.items() for part in ("--set", f"{key}={value}"))]
 
     def get(self, kind: str, *arguments: str) -> list[Answer]:
         """All of a kind, as the API gives them."""
