@@ -1,9 +1,7 @@
-"""Draws a skeleton into a picture: the athlete's left in one colour, right in another, the middle in a third."""
+"""What a skeleton is made of, and where it is at a moment: the athlete's left in one colour, right in another."""
 
-import cv2
 import numpy as np
 
-from services.analyzer.decode import RGB
 from services.analyzer.series import INDEX, Floats, Poses
 
 BONES = (
@@ -16,23 +14,10 @@ BONES = (
     ("left_ear", "nose"), ("right_ear", "nose"),
 )  # fmt: skip
 # RGB. Apart in lightness too, for those who do not tell orange from blue.
-LEFT, RIGHT, MIDDLE = (255, 176, 32), (40, 120, 255), (240, 240, 240)
+COLOURS = {"left": (255, 176, 32), "right": (40, 120, 255), "middle": (240, 240, 240)}
 # What moves faster than a blink is not guessed across: a longer gap between two posed frames stays without a skeleton.
 LONGEST_BRIDGE_SECONDS = 0.25
 FAINT = 0.5
-
-
-def skeleton(rgb: RGB, points: Floats, visibility: Floats) -> RGB:
-    """A copy of the picture with the skeleton in it. points: (33, 2) pixels of this picture; all NaN draws nothing."""
-    drawn = rgb.copy()
-    if not np.isfinite(points).all():
-        return drawn
-    thick = max(1, round(max(rgb.shape) / 320))
-    for start, end in BONES:
-        clear = min(visibility[INDEX[start]], visibility[INDEX[end]]) >= FAINT
-        a, b = (np.round(points[INDEX[name]]).clip(-9999, 9999).astype(int).tolist() for name in (start, end))
-        cv2.line(drawn, a, b, _colour(start, end), thick if clear else 1, cv2.LINE_AA)
-    return drawn
 
 
 def skeleton_at(poses: Poses, time_seconds: float) -> tuple[Floats, Floats]:
@@ -55,7 +40,7 @@ def skeleton_at(poses: Poses, time_seconds: float) -> tuple[Floats, Floats]:
     return image, poses.visibility[far if mix > FAINT else near]
 
 
-def _colour(start: str, end: str) -> tuple[int, int, int]:
-    if start.startswith("left") and end.startswith("left"):
-        return LEFT
-    return RIGHT if start.startswith("right") and end.startswith("right") else MIDDLE
+def side_of(start: str, end: str) -> str:
+    """Whose a bone is: `left`, `right`, or `middle` where it joins both sides."""
+    sides = {name.split("_")[0] for name in (start, end)} & {"left", "right"}
+    return sides.pop() if len(sides) == 1 else "middle"

@@ -24,6 +24,7 @@ from services.analyzer.results import Results, Run, plain, summary
 from services.analyzer.sampling import Indices, every, on_grid
 from services.analyzer.series import Poses
 from services.analyzer.settings import Settings
+from services.analyzer.spent import spending
 from services.analyzer.tables import records, write_frames
 from services.analyzer.viewing import Progress, Seen, Viewer, growing, share, uncut
 
@@ -84,16 +85,19 @@ class Analysis:
 
     def _conclude(self, seen: Seen, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
         """Landmarks in, files out; returns the results as filed. `drawn` are the frames of the overlay video."""
-        from services.analyzer.moments import key_frames  # what draws and encodes is not needed for the first pose
-        from services.analyzer.overlay import blend, write_overlay
+        from services.analyzer.moments import CAPTIONS, key_frames  # what draws is not needed for the first pose
+        from services.analyzer.overlay import Label, blend, write_overlay
 
         with run.timing("measure"):
             measured = measure(seen.whole, seen.closeups, self.order.discipline)
             findings = find(measured, self.order.discipline)
             report = compose(measured, findings, self.order.discipline)
         posed = blend(seen.whole, seen.closeups)
-        with run.timing("overlay"):
-            write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress)
+        labels = [
+            Label(event.time_seconds, CAPTIONS[event.name]) for event in measured.events if event.name in CAPTIONS
+        ]
+        with run.timing("overlay"), spending("overlay"):
+            write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress, labels)
         damage = self.video.damage or seen.lost
         pose_summary = {**summary(self.video, seen, damage), **measured.summary(), "run": run.as_dict()}
         results: Results = plain(
