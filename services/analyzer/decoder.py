@@ -52,7 +52,8 @@ def decode(
     """The frames with the stamps asked["pts"], increasing, each with its place among them; then what was lost.
 
     asked: path; pts; seek, whether its container's seeking can be trusted; size, (width, height) of the upright
-    picture to make; orientation; layout, one of LAYOUTS; hasty, whether HASTY will do. Raises BadInput when decoding takes too long.
+    picture to make; orientation; layout, one of LAYOUTS; hasty, whether HASTY will do. Raises BadInput when decoding
+    takes longer than is allowed.
     """
     waiting = {stamp: place for place, stamp in enumerate(asked["pts"])}
     losses, last = _Losses(), -1

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from services.analyzer.series import INDEX, Floats, Poses
+from services.analyzer.series import Floats, Poses
 
 BONES = (
     ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"), ("left_wrist", "left_index"),

@@ -52,9 +52,9 @@ class Ink:
         (wide, _), _ = cv2.getTextSize(text, FONT, size, 1)
         left = min(max(left, pad), max(self.width - wide - pad, pad))
         baseline = min(max(baseline, height + pad), self.height - pad)
+        sides = np.array([baseline - height - pad, baseline + pad, left - pad, left + wide + pad])
         for plane, scale in self._planes:
-            top, bottom, start, end = (max(round(side * scale), 0) for side in
-                                       (baseline - height - pad, baseline + pad, left - pad, left + wide + pad))  # fmt: skip
+            top, bottom, start, end = np.round(sides * scale).clip(0).astype(int)
             plate, black = plane[top:bottom, start:end], 16 if plane is self._luma else 128
             plate[:] = black + DIMMED * (plate.astype(np.float32) - black)
         thick = max(1, round(height / 9))

@@ -12,6 +12,7 @@ from services.analyzer.report import MOST_KEY_FRAMES, KeyFrame
 from services.analyzer.results import Results
 from services.analyzer.series import Poses
 from services.analyzer.settings import Limits
+from services.analyzer.veil import Veil, veiled
 
 LONG_SIDE = 720
 JPEG_QUALITY = 82
@@ -24,12 +25,14 @@ CAPTIONS = {
 }
 
 
-def key_frames(video: Video, poses: Poses, results: Results, limits: Limits) -> list[KeyFrame]:
+def key_frames(
+    video: Video, poses: Poses, results: Results, limits: Limits, veil: Veil | None = None
+) -> list[KeyFrame]:
     """The report's pictures with landmarks, in order of time."""
     captions = _moments(results)
     nearest = {int(np.argmin(np.abs(video.times - moment))): caption for moment, caption in captions.items()}
     source = pictures(video, np.array(sorted(nearest), dtype=np.intp), limits, Losses(), LONG_SIDE)
-    return [_key_frame(picture, poses, nearest[picture.index]) for picture in source]
+    return [_key_frame(veiled(picture, veil), poses, nearest[picture.index]) for picture in source]
 
 
 def _moments(results: Results) -> dict[float, str]:

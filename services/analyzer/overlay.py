@@ -23,6 +23,7 @@ from services.analyzer.probe import Video
 from services.analyzer.sampling import Indices
 from services.analyzer.series import INDEX, Floats, Poses
 from services.analyzer.settings import Limits
+from services.analyzer.veil import Veil
 
 LONG_SIDE = 960
 # Told how far the work is, 0 to 1.
@@ -57,6 +58,7 @@ def write_overlay(
     out: Path,
     progress: Progress,
     labels: Sequence[Label] = (),
+    veil: Veil | None = None,
 ) -> None:
     """The chosen frames of `video` as H.264 (yuv420p, index first) in `out`; `chosen` are indices into video.pts.
 
@@ -71,6 +73,8 @@ def write_overlay(
         stream: VideoStream | None = None
         for picture in source:
             stream = stream or _stream(container, video, picture)
+            if veil:
+                veil.hide(picture.planes, picture.time_seconds)
             _draw(picture, poses, labels)
             frame = av.VideoFrame.from_ndarray(picture.flat.reshape(-1, picture.width), format="yuv420p")
             frame.pts, frame.time_base = starts[picture.index], CLOCK
@@ -112,7 +116,7 @@ def _skeleton(ink: Ink, points: Floats, visibility: Floats) -> None:
     thick, clear = max(ink.width, ink.height) / 320, visibility[BONE_ENDS].min(axis=1) >= FAINT
     for side, colour in COLOURS.items():
         for shown, width in ((clear, thick), (~clear, 1.0)):
-            chosen = BONE_ENDS[shown & (BONE_SIDES == side)]
+            chosen = BONE_ENDS[shown & (side == BONE_SIDES)]
             if len(chosen):
                 ink.lines(points[chosen], colour, width)
 

@@ -26,6 +26,7 @@ from services.analyzer.series import Poses
 from services.analyzer.settings import Settings
 from services.analyzer.spent import spending
 from services.analyzer.tables import records, write_frames
+from services.analyzer.veil import Veil
 from services.analyzer.viewing import Progress, Seen, Viewer, growing, share, uncut
 
 LEAST_FPS = 10
@@ -41,6 +42,8 @@ class Order:
     sample_fps: int = LEAST_FPS
     include_frames: bool = False
     athlete_box: Box | None = None
+    # Whether the files show no faces.
+    anonymous: bool = False
 
 
 class Analysis:
@@ -93,11 +96,12 @@ class Analysis:
             findings = find(measured, self.order.discipline)
             report = compose(measured, findings, self.order.discipline)
         posed = blend(seen.whole, seen.closeups)
+        veil = Veil(posed, alone=seen.people <= 1) if self.order.anonymous else None
         labels = [
             Label(event.time_seconds, CAPTIONS[event.name]) for event in measured.events if event.name in CAPTIONS
         ]
         with run.timing("overlay"), spending("overlay"):
-            write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress, labels)
+            write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress, labels, veil)
         damage = self.video.damage or seen.lost
         pose_summary = {**summary(self.video, seen, damage), **measured.summary(), "run": run.as_dict()}
         results: Results = plain(
@@ -108,7 +112,7 @@ class Analysis:
                 "report": report,
             }
         )
-        pictures_of_it = key_frames(self.video, posed, results, self.settings)
+        pictures_of_it = key_frames(self.video, posed, results, self.settings, veil)
         page = render(results, seen.whole, seen.closeups, pictures_of_it, self.about)
         (out / "report.html").write_text(page, encoding="utf-8")
         write_frames(seen.whole, out / "frames.parquet")

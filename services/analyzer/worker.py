@@ -110,14 +110,16 @@ def _analysis(video: Path, started: StartLaunchResponse, settings: WorkerSetting
         sample_fps=started.job.sample_fps or Order.sample_fps,
         include_frames=started.job.include_frames,
         athlete_box=_box(started.job),
+        anonymous=started.job.anonymous,
     )
+    named = not order.anonymous
     about = About(
-        title=started.session.title,
-        players=tuple(started.session.player_ids),
+        title=started.session.title if named else "",
+        players=tuple(started.session.player_ids) if named else (),
         discipline=order.discipline,
         camera_view=_word(CameraView.Name(started.session.camera_view), "CAMERA_VIEW_"),
         analysed_at=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
-        notes=started.session.notes,
+        notes=started.session.notes if named else "",
     )
     chosen = settings.model_copy(update={"accelerator": _accelerator(started.job, settings)})
     return Analysis(video, order, chosen, about)

@@ -21,7 +21,7 @@ from crease.jobs.v1.job_pb2 import GetJobRequest, ListJobsRequest
 from services.cli import analyze, client, demo, inventory, laptop, reports, show, videos
 from services.cli.analyze import Order
 from services.cli.notes import Notes
-from services.cli.trouble import FAILED, Trouble
+from services.cli.trouble import FAILED, USAGE, Trouble
 
 Arguments = argparse.Namespace
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -98,6 +98,7 @@ def _add_analyze(commands: Commands) -> None:
     command.add_argument("--title", default="", help="the file's name unless given")
     command.add_argument("--sample-fps", type=_sample_fps, default=0, metavar="N", help="frames a second, 1 to 30 (10)")
     command.add_argument("--include-frames", action="store_true", help="list every frame in results.json")
+    command.add_argument("--anonymous", action="store_true", help="send no names, show no faces")
     command.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (./crease-report-JOB)")
 
 
@@ -115,8 +116,10 @@ def _up(asked: Arguments) -> int:
 
 
 def _analyze(asked: Arguments) -> int:
+    if asked.anonymous and (asked.player or asked.title):
+        raise Trouble("--anonymous sends no names: leave --player and --title out.", USAGE)
     order = Order(asked.discipline, asked.camera, asked.title, tuple(asked.player), asked.sample_fps,
-                  asked.include_frames)  # fmt: skip
+                  asked.include_frames, asked.anonymous)  # fmt: skip
     videos.look(asked.video)
     found = client.find(os.environ, asked.state)
     with client.connect(found) as services:
