@@ -48,8 +48,7 @@ class Ink:
 
     def words(self, text: str, left: float, baseline: float, height: float) -> None:
         """White text on a dark plate, moved into the picture where it would stick out. height: of a capital letter."""
-        size, pad = height / FONT_HEIGHT, height * 0.4
-        (wide, _), _ = cv2.getTextSize(text, FONT, size, 1)
+        size, thick, pad, wide = height / FONT_HEIGHT, _stroke(height), height * 0.4, text_width(text, height)
         left = min(max(left, pad), max(self.width - wide - pad, pad))
         baseline = min(max(baseline, height + pad), self.height - pad)
         sides = np.array([baseline - height - pad, baseline + pad, left - pad, left + wide + pad])
@@ -57,14 +56,17 @@ class Ink:
             top, bottom, start, end = np.round(sides * scale).clip(0).astype(int)
             plate, black = plane[top:bottom, start:end], 16 if plane is self._luma else 128
             plate[:] = black + DIMMED * (plate.astype(np.float32) - black)
-        thick = max(1, round(height / 9))
         cv2.putText(self._luma, text, (round(left), round(baseline)), FONT, size, _stored(WHITE)[0], thick, cv2.LINE_AA)
 
 
 def text_width(text: str, height: float) -> float:
     """Pixels that a text takes."""
-    (width, _), _ = cv2.getTextSize(text, FONT, height / FONT_HEIGHT, 1)
+    (width, _), _ = cv2.getTextSize(text, FONT, height / FONT_HEIGHT, _stroke(height))
     return float(width)
+
+
+def _stroke(height: float) -> int:
+    return max(1, round(height / 9))
 
 
 def _stored(colour: Colour) -> tuple[int, int, int]:

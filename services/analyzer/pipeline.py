@@ -95,7 +95,7 @@ class Analysis:
             measured = measure(seen.whole, seen.closeups, self.order.discipline)
             findings = find(measured, self.order.discipline)
             report = compose(measured, findings, self.order.discipline)
-        posed = blend(seen.whole, seen.closeups)
+        posed = blend(seen.whole, seen.shown)
         veil = Veil(posed, alone=seen.people <= 1) if self.order.anonymous else None
         labels = [
             Label(event.time_seconds, CAPTIONS[event.name]) for event in measured.events if event.name in CAPTIONS

@@ -25,6 +25,9 @@ LIMBS = [[INDEX[f"{side}_{part}"] for part in ends] for side in SIDES
 FACE_RADIUS_PER_LIMB, AROUND_PER_LIMB = 0.38, 0.5
 # How many averages a side stay of a patch, and of a picture.
 PATCH, PICTURE = 3, 12
+# A frame may show what was a moment before: films repeat frames, and between two looks a head is where it should be by
+# then.
+SLACK_SECONDS, SLACK_STEPS = 0.05, (0.0, -1.0, -0.5, 0.5, 1.0)
 
 
 class Veil:
@@ -36,17 +39,19 @@ class Veil:
 
     def hide(self, planes: Sequence[RGB], time_seconds: float) -> None:
         """Hide them in the picture of a moment, in place. planes: of any size, (height, width) or with colours."""
-        points, _ = skeleton_at(self._poses, time_seconds)
-        size = (self._poses.width, self._poses.height)
-        for plane in planes:
-            places = points * (np.array(plane.shape[1::-1]) / size)
-            if not np.isfinite(places).all():
+        now, *near = (skeleton_at(self._poses, time_seconds + step * SLACK_SECONDS)[0] for step in SLACK_STEPS)
+        if not np.isfinite(now).all():
+            for plane in planes:
                 plane[:] = _averages(plane, PICTURE)
-                continue
-            limb = float(np.linalg.norm(np.diff(places[LIMBS], axis=1), axis=2).max())
+            return
+        limb = float(np.linalg.norm(np.diff(now[LIMBS], axis=1), axis=2).max())
+        faces = [points[FACE] for points in (now, *near) if np.isfinite(points).all()]
+        for plane in planes:
+            scale = plane.shape[1] / self._poses.width
             if not self._alone:
-                _hide_around(plane, places, AROUND_PER_LIMB * limb)
-            _hide_face(plane, places[FACE], FACE_RADIUS_PER_LIMB * limb)
+                _hide_around(plane, now * scale, AROUND_PER_LIMB * limb * scale)
+            for face in faces:
+                _hide_face(plane, face * scale, FACE_RADIUS_PER_LIMB * limb * scale)
 
 
 def veiled(picture: Picture, veil: Veil | None) -> Picture:
