@@ -1,6 +1,7 @@
 """The files that an analysis leaves behind, read back by other programs."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from services.analyzer.probe import probe
 from services.analyzer.results import MOST_ROW_BYTES, plain, row_copy
 from services.analyzer.series import INDEX, LANDMARKS, Poses
 from services.analyzer.settings import Limits
-from services.analyzer.tables import records, write_frames
+from services.analyzer.tables import columns, records, write_frames
 from tests.unit.analyzer.clips import even, tag_matrix, write_clip
-from tests.unit.analyzer.videos import corpus
+from tests.unit.analyzer.videos import ROOT, corpus
 
 ANGLES = [f"{side}_{joint}_deg" for joint in ("knee", "hip", "elbow") for side in ("left", "right")]
 
@@ -66,6 +67,15 @@ def test_records_say_null_for_the_unseen() -> None:
     json.dumps(rows, allow_nan=False)
 
 
+def test_every_column_of_the_table_is_documented() -> None:
+    """docs/files.md names each column and no other."""
+    said = (ROOT / "docs" / "files.md").read_text().partition("## frames.parquet")[2]
+    named = set(re.findall(r"`(\w+)`", said))
+    landmarks = {f"{name}_{part}" for name in LANDMARKS for part in ("x", "y", "visibility")}
+    assert named - set(LANDMARKS) | landmarks == set(columns(series([0.0])))
+    assert set(LANDMARKS) <= named
+
+
 def test_what_json_cannot_hold_becomes_null() -> None:
     """NaN and the infinities, of Python and NumPy, however deep."""
     value = {"a": [float("nan"), np.float64("inf"), np.int64(3)], "b": (np.bool_(True), np.array([1.5, np.nan]))}
@@ -108,6 +118,19 @@ def overlaid(source: Path, out: Path, labels: tuple[Label, ...] = ()) -> list[fl
     poses = replace(series(film.times.tolist()), width=film.width, height=film.height)
     write_overlay(film, poses, np.arange(len(film.times)), Limits(), out, told.append, labels)
     return told
+
+
+def test_a_long_session_fits_the_row_and_says_what_was_left_out() -> None:
+    """Two hundred balls, each with its values: lists are shortened, and how far is said."""
+    balls = [{"time_seconds": 8.0 * k, "values": {f"measure_{n}": k / 7 for n in range(13)}} for k in range(200)]
+    measures = {"stride": {"value": 0.3, "evidence": [{"time_seconds": k / 3, "value": k / 7} for k in range(3000)]}}
+    summary = {"total_frames": 9, "repetitions": balls, "measures": measures}
+    row = row_copy({"pose": {"pose_summary": summary}, "metrics": {}, "findings": {}, "report": {}})
+    assert len(json.dumps(row).encode()) < MOST_ROW_BYTES
+    kept = row["pose"]["pose_summary"]
+    assert len(kept["repetitions"]) == kept["shortened_to"] > 0
+    assert len(balls) == 200
+    assert "shortened_to" not in summary
 
 
 @pytest.mark.parametrize("turn", range(4))
