@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from crease.jobs.v1.job_pb2 import GetJobRequest, ListJobsRequest
+from crease.jobs.v1.job_pb2 import GetJobRequest, Job, ListJobsRequest
 from services.cli import analyze, client, demo, inventory, laptop, reports, show, videos
 from services.cli.analyze import Order
+from services.cli.client import Services
 from services.cli.notes import Notes
 from services.cli.trouble import FAILED, USAGE, Trouble
 
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     report = _add(commands, "report", _report, "show and fetch the report of a job")
     report.add_argument("job", metavar="JOB")
     report.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (./crease-report-JOB)")
+    report.add_argument("--json", action="store_true", help="print one JSON object instead of words")
     _add(commands, "jobs", _jobs, "list the newest jobs")
     admin = commands.add_parser("admin", help="for operators").add_subparsers(required=True, metavar="COMMAND")
     _add(admin, "orphans", _orphans, "list what only S3 or only the database has")
@@ -98,6 +100,7 @@ def _add_analyze(commands: Commands) -> None:
     command.add_argument("--title", default="", help="the file's name unless given")
     command.add_argument("--sample-fps", type=_sample_fps, default=0, metavar="N", help="frames a second, 1 to 30 (10)")
     command.add_argument("--include-frames", action="store_true", help="list every frame in results.json")
+    command.add_argument("--json", action="store_true", help="print one JSON object instead of words")
     command.add_argument("--anonymous", action="store_true", help="send no names, show no faces")
     command.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (./crease-report-JOB)")
 
@@ -122,20 +125,26 @@ def _analyze(asked: Arguments) -> int:
                   asked.include_frames, asked.anonymous)  # fmt: skip
     videos.look(asked.video)
     found = client.find(os.environ, asked.state)
-    with client.connect(found) as services:
+    with show.only_json(asked.json), client.connect(found) as services:
         notes = Notes(asked.state.expanduser() / "uploads")
         job = analyze.analyze(services, asked.video, order, notes=notes, largest_bytes=found.largest_video_bytes)
+        _show(services, job, asked)
+    return 0
+
+
+def _show(services: Services, job: Job, asked: Arguments) -> None:
+    if asked.json:
+        reports.deliver_json(services, job, asked.out)
+    else:
         show.results(job)
         reports.deliver(services, job, asked.out)
-    return 0
 
 
 def _report(asked: Arguments) -> int:
     with client.connect(client.find(os.environ, asked.state)) as services:
         job = services.call(services.jobs.GetJob, GetJobRequest(job_id=asked.job))
         reports.check(job)
-        show.results(job)
-        reports.deliver(services, job, asked.out)
+        _show(services, job, asked)
     return 0
 
 

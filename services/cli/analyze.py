@@ -74,7 +74,7 @@ def _upload(services: Services, video: Video, order: Order, notes: Notes) -> str
         note, _ = notes.take(video.path, *meant, begin=begin)
         reply = _send(services, video, order, note)
     notes.drop(video.path, *meant)
-    show.line(f"{reply.message} (job {reply.job_id}).")
+    show.aside(f"{reply.message} (job {reply.job_id}).")
     return reply.job_id
 
 
