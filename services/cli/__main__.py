@@ -3,6 +3,7 @@
 crease up                 runs all services here, until Ctrl-C
 crease analyze VIDEO      sends a video, follows its analysis, shows the findings and fetches the report
 crease report JOB         shows and fetches the report of an earlier job
+crease compare JOB JOB…   shows what changed between analyses of one player, as one page
 crease jobs               lists the jobs
 crease demo VIDEO         all of it once, in a state folder of its own
 crease admin orphans      lists what only S3 or only the database has; for superusers
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
+
+from google.protobuf import json_format
 
 from crease.jobs.v1.job_pb2 import GetJobRequest, Job, ListJobsRequest
 from services.cli import analyze, client, demo, inventory, laptop, reports, show, videos
@@ -63,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("job", metavar="JOB")
     report.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (./crease-report-JOB)")
     report.add_argument("--json", action="store_true", help="print one JSON object instead of words")
+    compare = _add(commands, "compare", _compare, "show what changed between analyses of one player, as one page")
+    compare.add_argument("job", metavar="JOB", nargs="+")
+    compare.add_argument("--out", type=Path, default=Path("crease-compare.html"), metavar="FILE", help="%(default)s")
+    compare.add_argument("--json", action="store_true", help="print one JSON object instead of words")
     _add(commands, "jobs", _jobs, "list the newest jobs")
     admin = commands.add_parser("admin", help="for operators").add_subparsers(required=True, metavar="COMMAND")
     _add(admin, "orphans", _orphans, "list what only S3 or only the database has")
@@ -145,6 +152,21 @@ def _report(asked: Arguments) -> int:
         job = services.call(services.jobs.GetJob, GetJobRequest(job_id=asked.job))
         reports.check(job)
         _show(services, job, asked)
+    return 0
+
+
+def _compare(asked: Arguments) -> int:
+    # Not imported by the other commands: it brings a template engine.
+    from services.cli import compare, compare_page
+
+    with client.connect(client.find(os.environ, asked.state)) as services:
+        compared = compare.compare(services, asked.job, asked.out)
+    if asked.json:
+        show.as_json({"page": str(asked.out), **json_format.MessageToDict(compared)})
+        return 0
+    show.changes(compared, compare_page.change_words)
+    show.report(asked.out)
+    reports.open_page(asked.out)
     return 0
 
 

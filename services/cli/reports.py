@@ -54,8 +54,12 @@ def fetch(services: Services, job: Job, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Trouble(f"{folder} cannot be used: {error.strerror}.", USAGE) from None
-    line = Line()
     for name in filter(there.__contains__, WANTED):
-        signed = services.call(services.uploads.SignDownload, SignDownloadRequest(job_id=job.job_id, name=name)).get
-        line.fetch(signed.method, signed.url, signed.headers, folder / name)
+        fetch_one(services, job, name, folder / name)
     return folder / REPORT
+
+
+def fetch_one(services: Services, job: Job, name: str, file: Path) -> None:
+    """Fetches one file of the analysis. Raises Trouble."""
+    signed = services.call(services.uploads.SignDownload, SignDownloadRequest(job_id=job.job_id, name=name)).get
+    Line().fetch(signed.method, signed.url, signed.headers, file)

@@ -29,7 +29,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, STAGE_QUICK, Job
+from crease.jobs.v1.job_pb2 import (
+    JOB_STATUS_DONE,
+    JOB_STATUS_FAILED,
+    STAGE_QUICK,
+    CompareJobsResponse,
+    Job,
+    MetricChange,
+)
 
 # A pipe has no width; rich would take 80 and break lines in the middle.
 PIPE_WIDTH = 1000
@@ -216,14 +223,15 @@ def _numbers(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str, floa
             column.justify = "right"
         for name, metric in measured.items():
             value = quantity(metric, errors.get(name))
-            table.add_row(clean(_metric(name)), value, f"{metric['score']:.2f}", f"{metric['confidence']:.2f}")
+            table.add_row(clean(metric_words(name)), value, f"{metric['score']:.2f}", f"{metric['confidence']:.2f}")
         OUT.print(table)
     for name in names:
         if name not in measured:
-            line(Text(f"Not measured: {_metric(name).lower()}: {metrics[name]['absent_reason']}.", "dim"))
+            line(Text(f"Not measured: {metric_words(name).lower()}: {metrics[name]['absent_reason']}.", "dim"))
 
 
-def _metric(name: str) -> str:
+def metric_words(name: str) -> str:
+    """A metric's name for people."""
     return METRICS.get(name, name.replace("_", " ").capitalize())
 
 
@@ -262,3 +270,14 @@ def report(path: Path) -> None:
     """Where the report is."""
     line()
     line(Text.assemble("Report  ", (str(path), "bold")), whole=True)
+
+
+def changes(compared: CompareJobsResponse, words: Callable[[MetricChange], tuple[str, str]]) -> None:
+    """A line for each number that can be compared, the clear changes marked; then what to mind."""
+    for metric in compared.metrics:
+        kind, sentence = words(metric.overall)
+        if kind != "unknown":
+            style = "bold" if kind == "clear" else "dim"
+            line(Text.assemble((f"{metric_words(metric.name):<28}", "bold"), (sentence, style)))
+    for caveat in compared.caveats:
+        line(f"Mind: {caveat}.", "yellow")
