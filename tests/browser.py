@@ -1,0 +1,224 @@
+"""A real browser for pages that people open: headless Chromium, told what to do over a pipe, in its own protocol.
+
+    with chromium() as browser, browser.page(path) as page:
+        page.evaluate("document.title")
+
+Messages are JSON with a zero byte behind each (Chrome DevTools Protocol, `--remote-debugging-pipe`), so that neither a
+port nor a driver that must match the browser's version is needed.
+"""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from select import select
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"),
+    reason="chromium is not installed (Debian: apt-get install chromium)",
+)
+# A page has this long for anything; only a browser that hangs takes it.
+PATIENCE_SECONDS = 60
+FLAGS = (
+    "--headless=new --remote-debugging-pipe --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars "
+    "--no-first-run --disable-extensions --disable-background-networking --disable-component-update --mute-audio"
+).split()
+
+
+class Pipe:
+    """Commands out, replies and events in."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._reading, self._writing = reading, writing
+        self._rest, self._last = b"", 0
+        self.events: deque[dict[str, Any]] = deque()
+
+    def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
+        """The reply's result; what happens meanwhile goes to `events`. Raises RuntimeError for an error."""
+        self._last += 1
+        message: dict[str, Any] = {"id": self._last, "method": method, "params": params}
+        if session:
+            message["sessionId"] = session
+        os.write(self._writing, json.dumps(message).encode() + b"\0")
+        while True:
+            reply = self._next()
+            if reply.get("id") != self._last:
+                self.events.append(reply)
+            elif "error" in reply:
+                raise RuntimeError(f"{method}: {reply['error']['message']}")
+            else:
+                return dict(reply["result"])
+
+    def _next(self) -> dict[str, Any]:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while b"\0" not in self._rest:
+            ready, _, _ = select([self._reading], [], [], max(0.0, until - time.monotonic()))
+            piece = os.read(self._reading, 1 << 20) if ready else b""
+            if not piece:
+                raise RuntimeError("the browser " + ("is gone" if ready else "does not answer"))
+            self._rest += piece
+        message, self._rest = self._rest.split(b"\0", 1)
+        return dict(json.loads(message))
+
+
+class Page:
+    """One tab. `complaints`: what the console said, exceptions and violations included; `requests`: every address."""
+
+    def __init__(self, pipe: Pipe, session: str) -> None:
+        self._pipe, self._session = pipe, session
+        self._complaints: list[str] = []
+        self._requests: list[str] = []
+        for domain in ("Page", "Runtime", "Log", "Network", "Audits"):
+            self._call(f"{domain}.enable")
+
+    def open(self, path: Path) -> None:
+        """Load a file and wait until all that it asks for is there."""
+        self._call("Page.navigate", url=path.absolute().as_uri())
+        self.wait("document.readyState === 'complete'")
+
+    def evaluate(self, script: str) -> Any:
+        """The value of an expression, as JSON has it; a promise is waited for. Raises RuntimeError where it throws."""
+        reply = self._call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
+        )
+        if "exceptionDetails" in reply:
+            details = reply["exceptionDetails"]
+            raise RuntimeError(details.get("exception", {}).get("description", details["text"]))
+        return reply["result"].get("value")
+
+    def wait(self, condition: str) -> None:
+        """Until an expression is true."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not self.evaluate(condition):
+            if time.monotonic() > until:
+                raise RuntimeError(f"never came true: {condition}")
+            time.sleep(0.02)
+
+    def press(self, key: str) -> None:
+        """A key that a person strikes, by its name: `ArrowRight`, `Enter`, ` `."""
+        code = {"Enter": 13, " ": 32, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9}[key]
+        text = {"Enter": "\r", " ": " "}.get(key, "")
+        for kind in ("keyDown", "keyUp"):
+            self._call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code="Space" if key == " " else key,
+                windowsVirtualKeyCode=code,
+                text=text,
+            )
+
+    def resize(self, width: int, height: int, scale: float = 1) -> None:
+        """CSS pixels, and how many of the screen's each is wide."""
+        self._call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=width < 600
+        )
+
+    def prefer(self, scheme: str, media: str = "") -> None:
+        """`light` or `dark`; media `print` shows the page as it is printed."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._call("Emulation.setEmulatedMedia", media=media, features=features)
+
+    def screenshot(self, out: Path, whole: bool = True) -> None:
+        """A PNG of the page, to its end or as much as the window shows."""
+        shot = self._call("Page.captureScreenshot", captureBeyondViewport=whole)
+        out.write_bytes(base64.b64decode(shot["data"]))
+
+    def printed(self) -> bytes:
+        """A PDF on A4."""
+        reply = self._call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)
+        return base64.b64decode(reply["data"])
+
+    @property
+    def complaints(self) -> list[str]:
+        self._sort()
+        return self._complaints
+
+    @property
+    def requests(self) -> list[str]:
+        self._sort()
+        return self._requests
+
+    def _call(self, method: str, **params: Any) -> dict[str, Any]:
+        return self._pipe.call(method, self._session, **params)
+
+    def _sort(self) -> None:
+        self._call("Runtime.evaluate", expression="0")  # whatever came before it is in by now
+        while self._pipe.events:
+            event = self._pipe.events.popleft()
+            method, params = event["method"], event.get("params", {})
+            if method == "Network.requestWillBeSent":
+                self._requests.append(params["request"]["url"])
+            elif method == "Runtime.consoleAPICalled":
+                self._complaints.append(" ".join(str(a.get("value", a.get("description"))) for a in params["args"]))
+            elif method == "Runtime.exceptionThrown":
+                self._complaints.append(json.dumps(params["exceptionDetails"]))
+            elif method == "Log.entryAdded":
+                self._complaints.append(params["entry"]["text"])
+            elif method == "Audits.issueAdded":
+                self._complaints.append(json.dumps(params["issue"]))
+
+
+class Browser:
+    """One running Chromium."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+
+    @contextmanager
+    def page(self, path: Path, width: int = 1280, height: int = 900) -> Iterator[Page]:
+        """A new tab with a file in it."""
+        target = self._pipe.call("Target.createTarget", url="about:blank")["targetId"]
+        session = self._pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        page = Page(self._pipe, session)
+        page.resize(width, height)
+        page.open(path)
+        try:
+            yield page
+        finally:
+            self._pipe.call("Target.closeTarget", targetId=target)
+            self._pipe.events.clear()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Chromium with a profile of its own, ended with the block."""
+    assert CHROMIUM, "chromium is not installed"
+    to_it, ours = os.pipe()
+    mine, from_it = os.pipe()
+    with tempfile.TemporaryDirectory(prefix="crease-browser-", ignore_cleanup_errors=True) as profile:
+        # It reads descriptor 3 and writes 4.
+        command = ["bash", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "bash", CHROMIUM, *FLAGS]
+        process = subprocess.Popen(
+            [*command, f"--user-data-dir={profile}", "about:blank"],
+            pass_fds=(to_it, from_it),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_it)
+        os.close(from_it)
+        pipe = Pipe(mine, ours)
+        try:
+            yield Browser(pipe)
+        finally:
+            with suppress(RuntimeError, OSError):
+                pipe.call("Browser.close")
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            os.close(ours)
+            os.close(mine)
