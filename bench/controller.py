@@ -295,7 +295,7 @@ def idle_real(scene: Scene) -> Iterator[Figure]:
             controller = scene.controller(jobs, namespace)
             with running(controller):
                 asyncio.run(_created(scene, namespace, count))
-                time.sleep(30)
+                _settle(scene.cluster)
                 process = psutil.Process(controller.process.pid)  # type: ignore[union-attr]
                 before, began, asked = _cpu(process), time.monotonic(), _asked(scene.cluster)
                 time.sleep(IDLE_SECONDS)
@@ -314,6 +314,13 @@ async def _created(scene: Scene, namespace: Namespace, count: int) -> None:
     async with asyncio.timeout(300):
         while len(await asyncio.to_thread(namespace.jobs)) < count:  # noqa: ASYNC110 (as above)
             await asyncio.sleep(2)
+
+
+def _settle(cluster: Cluster) -> None:
+    """Until nothing is told any more of what was created, by the controller or by Kubernetes itself."""
+    told = -1
+    while told != (told := len(cluster.kubectl("get", "events", "-A", "-o", "name").splitlines())):
+        time.sleep(15)
 
 
 def _cpu(process: psutil.Process) -> float:

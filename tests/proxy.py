@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,13 +30,16 @@ class Proxy:
     host: str
     port: int
     listener: socket.socket
+    # It speaks TLS to its clients, as `localhost`.
+    tls: ssl.SSLContext | None = None
     fault: str = "none"
     only: bytes = b""
     _open: list[socket.socket] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        port = self.listener.getsockname()[1]
+        return f"https://localhost:{port}" if self.tls else f"http://127.0.0.1:{port}"
 
     def serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -50,6 +54,8 @@ class Proxy:
             socket.create_connection((self.host, self.port)) as server,
         ):
             self._open.append(server)
+            if self.tls:
+                client = self.tls.wrap_socket(client, server_side=True)
             while request := _read(client):
                 fault = self.fault if request.startswith(self.only) else "none"
                 if fault == "half_open":
@@ -103,10 +109,10 @@ def _read(source: socket.socket, is_head: bool = False) -> bytes:
 
 
 @contextlib.contextmanager
-def proxy(url: str) -> Iterator[Proxy]:
+def proxy(url: str, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
     """Before a server, for as long as the block runs."""
     host, _, port = url.removeprefix("http://").partition(":")
-    spoiling = Proxy(host, int(port), socket.create_server(("127.0.0.1", 0)))
+    spoiling = Proxy(host, int(port), socket.create_server(("127.0.0.1", 0)), tls)
     threading.Thread(target=spoiling.serve, daemon=True).start()
     try:
         yield spoiling

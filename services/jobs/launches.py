@@ -249,7 +249,8 @@ async def end(
     """Ends an open launch and does with its job, both of which are held, what the table of endings says.
 
     An ended launch stays as it ended. Returns the job and the launch. Raises Refused for `cancelled` where nobody asked
-    for it, and for any other ending where somebody did: it does not prove that nothing runs.
+    for it, for any other ending where somebody did (it does not prove that nothing runs), and for `unschedulable` where
+    a pod has started.
     """
     if launch["ended_at"] is not None:
         return job, launch
@@ -258,6 +259,8 @@ async def end(
         raise errors.Refused("The job is being cancelled", reason="JOB_CANCELLING")
     if ending == states.CANCELLED and not cancelling:
         raise errors.Refused("Nobody asked to cancel this job", reason="CANCEL_NOT_REQUESTED")
+    if ending == "unschedulable" and launch["started_at"] is not None:
+        raise errors.Refused("A pod of this launch has started: it was scheduled", reason="LAUNCH_STARTED")
     ended = await _update(connection, launch, _OPEN, ending=ending, ending_message=message, ended_at=Now())
     if ended is None:
         return job, await get(connection, job["id"], launch["launch_no"])

@@ -1,9 +1,10 @@
 """Whose turn it is: owners take turns, so that one who queues ten thousand jobs does not delay another's first.
 
 A waiting job's place is the number of its owner's open launches plus its rank in its owner's queue, oldest first; at
-the same place the oldest comes first. The queue is never sorted: an index (owner, queued_at, id) is probed once for
-each owner who waits, and read on only for the owners who come first. Nobody after the first n owners can hold one of
-the first n places.
+the same place the oldest comes first. The queue is never sorted. Mostly its oldest jobs are of enough owners who have
+nothing open: theirs are the first places, whoever else waits. Where they are not, an index (owner, queued_at, id) is
+probed once for each owner who waits, and read on only for the owners who come first. Nobody after the first n owners
+can hold one of the first n places.
 
 No transaction waits for another here, unless there are limits: those are counted, so whoever counts goes alone.
 """
@@ -79,15 +80,23 @@ TOLD_OF_JOB = """
 # needed, and nobody's queue is read beyond it. The last WHERE is asked again of a row that another has just let go of.
 _WAITS = "status = 'queued' AND NOT launched AND (not_before IS NULL OR not_before <= statement_timestamp())"
 _OPEN_NEXT = f"""
-    WITH RECURSIVE heads AS (
-        (SELECT owner, queued_at, id FROM video_analysis_jobs WHERE {_WAITS} ORDER BY owner, queued_at, id LIMIT 1)
+    WITH RECURSIVE busy AS (SELECT owner, count(*) AS open FROM video_analysis_jobs WHERE launched GROUP BY owner),
+    oldest AS (
+        SELECT owner, queued_at, id FROM video_analysis_jobs WHERE {_WAITS} ORDER BY queued_at, id LIMIT 4 * %(look)s),
+    idle AS (
+        SELECT DISTINCT ON (owner) oldest.* FROM oldest LEFT JOIN busy USING (owner) WHERE open IS NULL
+        ORDER BY owner, queued_at, id),
+    heads AS (
+        (SELECT owner, queued_at, id FROM video_analysis_jobs
+         WHERE {_WAITS} AND (SELECT count(*) FROM idle) < %(look)s ORDER BY owner, queued_at, id LIMIT 1)
         UNION ALL
         SELECT later.* FROM heads, LATERAL (
             SELECT owner, queued_at, id FROM video_analysis_jobs WHERE {_WAITS} AND owner > heads.owner
             ORDER BY owner, queued_at, id LIMIT 1) AS later),
-    busy AS (SELECT owner, count(*) AS open FROM video_analysis_jobs WHERE launched GROUP BY owner),
     first AS (
-        SELECT owner, coalesce(open, 0) AS open FROM heads LEFT JOIN busy USING (owner)
+        SELECT owner, coalesce(open, 0) AS open
+        FROM (SELECT * FROM heads UNION ALL SELECT * FROM idle WHERE (SELECT count(*) FROM idle) >= %(look)s) AS heads
+        LEFT JOIN busy USING (owner)
         WHERE coalesce(open, 0) < %(limit)s ORDER BY open, queued_at, id LIMIT %(look)s),
     reaching AS (
         SELECT owner, open, least(%(limit)s - open, CASE

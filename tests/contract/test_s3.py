@@ -6,10 +6,13 @@ A check that a server can't pass is skipped there by name, with the reason; no c
 import asyncio
 import hashlib
 import os
+import ssl
+import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +23,8 @@ from crease.upload.v1.upload_pb2 import SignedRequest
 from services.upload import parts, preflight
 from services.upload.settings import StorageSettings
 from services.upload.storage import Storage
-from tests import s3
+from tests import certificates, s3
+from tests.proxy import proxy
 
 VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(5000)
 MOST = 10**9
@@ -35,6 +39,7 @@ UNABLE = {
             "a_tampered_signature_is_refused", "a_signature_is_for_one_key", "a_signature_is_for_one_method",
             "an_expired_url_is_refused", "another_length_is_refused", "another_type_is_refused",
             "a_put_without_its_condition_is_refused", "a_part_of_another_length_is_refused", "a_stranger_sees_nothing",
+            "the_key_that_encrypts_is_bound",
         )
     },
     **{
@@ -43,6 +48,10 @@ UNABLE = {
             "other_bytes_than_the_checksum_are_refused", "other_bytes_than_a_parts_checksum_are_refused",
             "parts_arrive_in_any_order_and_are_listed", "parts_become_the_video_with_their_checksum",
         )
+    },
+    **{
+        ("a_bucket_of_another_account_gives_nothing", server): f"{server} does not ask whose a bucket should be"
+        for server in ("ministack", "moto")
     },
     ("an_aborted_upload_takes_no_part_and_is_unknown", "moto"): "moto answers 500 to a part of an unknown upload",
 }  # fmt: skip
@@ -55,6 +64,11 @@ class Store:
     endpoint: s3.Endpoint
     storage: Storage
     bucket: str
+
+    def told(self, **settings: Any) -> "Store":
+        """The same bucket, reached by other settings."""
+        given = {"aws_region": self.endpoint.region, "bucket": self.bucket, "s3_endpoint": self.endpoint.url} | settings
+        return Store(self.endpoint, Storage(StorageSettings(**given)), self.bucket)
 
     def key(self) -> str:
         return f"coach_plus/coach/c/{uuid.uuid4()}/{uuid.uuid4()}/original.mp4"
@@ -154,11 +168,7 @@ async def a_signature_is_for_one_method(store: Store) -> None:
 
 
 async def an_expired_url_is_refused(store: Store) -> None:
-    settings = StorageSettings(
-        aws_region=store.endpoint.region, bucket=store.bucket, s3_endpoint=store.endpoint.url,
-        upload_url_seconds=1, download_url_seconds=1,
-    )  # fmt: skip
-    signed = await Store(store.endpoint, Storage(settings), store.bucket).sign_put(store.key())
+    signed = await store.told(upload_url_seconds=1, download_url_seconds=1).sign_put(store.key())
     await asyncio.sleep(2.1)
     assert send(signed, VIDEO) == 403
 
@@ -229,10 +239,33 @@ async def a_stranger_sees_nothing(store: Store) -> None:
     key = await store.stored()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "a-key-nobody-knows")
-        settings = StorageSettings(
-            aws_region=store.endpoint.region, bucket=store.bucket, s3_endpoint=store.endpoint.url
-        )
-        assert await Store(store.endpoint, Storage(settings), store.bucket).verdict(key) == "VIDEO_FORBIDDEN"
+        assert await store.told().verdict(key) == "VIDEO_FORBIDDEN"
+
+
+async def the_key_that_encrypts_is_bound(store: Store) -> None:
+    told = store.told(s3_kms_key="alias/crease")
+    header = "x-amz-server-side-encryption-aws-kms-key-id"
+    signed = await told.sign_put(told.key())
+    assert signed.headers[header] == "alias/crease"
+    assert [send(signed, VIDEO, **{header: other}) for other in ("alias/theirs", "-")] == [403, 403]
+    assert await told.verdict(await told.stored()) == ""
+
+
+async def a_bucket_of_another_account_gives_nothing(store: Store) -> None:
+    key = await store.stored()
+    assert await store.told(s3_bucket_owner="999999999999").verdict(key) == "VIDEO_FORBIDDEN"
+
+
+async def an_authority_of_its_own_is_believed_where_it_is_named(store: Store) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, key_file = certificates.make(Path(folder))
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate, key_file)
+        key = await store.stored()
+        with proxy(store.endpoint.url, tls) as line:
+            assert await store.told(s3_endpoint=line.url, s3_ca_file=certificate).verdict(key) == ""
+            unnamed = await store.told(s3_endpoint=line.url).storage.head(store.bucket, key)
+            assert unnamed.trouble == "SSLError"
 
 
 async def an_empty_object_is_empty(store: Store) -> None:

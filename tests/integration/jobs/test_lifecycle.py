@@ -208,6 +208,15 @@ def test_a_lost_launch_is_followed_by_another_that_resumes_at_deep(road: Road) -
     assert road.submit(again, started.lease, job_pb2.STAGE_DEEP).status == job_pb2.JOB_STATUS_DONE
 
 
+def test_a_launch_that_has_started_found_its_node(road: Road) -> None:
+    """A controller whose view is older than the pod's first word takes nothing from it."""
+    launch, secret = road.started()
+    with pytest.raises(grpc.RpcError) as late:
+        road.end(launch, launch_pb2.ENDING_UNSCHEDULABLE)
+    assert code_of(late) == ("FAILED_PRECONDITION", "LAUNCH_STARTED")
+    road.beat(launch, secret, job_pb2.STAGE_QUICK)
+
+
 def test_a_result_submitted_again_by_its_own_lease_changes_nothing(road: Road) -> None:
     """A lost reply is answered again, also after the launch has ended well."""
     launch, secret = road.started()

@@ -317,8 +317,9 @@ class Machine(RuleBasedStateMachine):
         job, launch = self.pick_launch(number, older)
         request = launch_pb2.FailLaunchRequest(job_id=job.id, launch_no=launch.number, ending=ending_of(ending))
         held = self.holds(job, launch, stale)
-        assert self.by_lease(self.road.launches.FailLaunch, request, launch, stale) == ("OK" if held else PD)
-        if held:
+        expected = PD if not held else FP if ending == "unschedulable" else "OK"
+        assert self.by_lease(self.road.launches.FailLaunch, request, launch, stale) == expected
+        if expected == "OK":
             self.ended(job, launch, ending)
 
     @precondition(has_launches)
@@ -326,7 +327,8 @@ class Machine(RuleBasedStateMachine):
     def end_launch(self, number: int, ending: str, older: bool) -> None:
         job, launch = self.pick_launch(number, older)
         request = launch_pb2.EndLaunchRequest(job_id=job.id, launch_no=launch.number, ending=ending_of(ending))
-        refused = job.cancelling and not launch.ending
+        was_scheduled = ending == "unschedulable" and launch.lease
+        refused = not launch.ending and (job.cancelling or was_scheduled)
         assert self.code(self.road.launches.EndLaunch, request, self.road.controller) == (FP if refused else "OK")
         if not launch.ending and not refused:
             self.ended(job, launch, ending)

@@ -113,7 +113,8 @@ class LaunchServiceServicer:
         """What ran for the launch is gone, and how it ended. Ends an open launch and queues or fails its job by the table of
         endings; on an ended one nothing changes and the answer says how it ended. ENDING_CANCELLED says besides that nothing lives
         under the launch's name. Fails with FAILED_PRECONDITION for it where nobody asked to cancel (CANCEL_NOT_REQUESTED), and for
-        any other ending where somebody did (JOB_CANCELLING): look again. Retry at will.
+        any other ending where somebody did (JOB_CANCELLING), or for ENDING_UNSCHEDULABLE where a pod has started
+        (LAUNCH_STARTED): look again. Retry at will.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -53,7 +53,8 @@ class LaunchServiceStub:
     """What ran for the launch is gone, and how it ended. Ends an open launch and queues or fails its job by the table of
     endings; on an ended one nothing changes and the answer says how it ended. ENDING_CANCELLED says besides that nothing lives
     under the launch's name. Fails with FAILED_PRECONDITION for it where nobody asked to cancel (CANCEL_NOT_REQUESTED), and for
-    any other ending where somebody did (JOB_CANCELLING): look again. Retry at will.
+    any other ending where somebody did (JOB_CANCELLING), or for ENDING_UNSCHEDULABLE where a pod has started
+    (LAUNCH_STARTED): look again. Retry at will.
     """
     StartLaunch: _grpc.UnaryUnaryMultiCallable[_launch_pb2.StartLaunchRequest, _launch_pb2.StartLaunchResponse]
     """A pod begins. Precondition: the caller's token names a pod of this launch. Binds the launch to that pod, moves the
@@ -98,7 +99,8 @@ class LaunchServiceAsyncStub(LaunchServiceStub):
     """What ran for the launch is gone, and how it ended. Ends an open launch and queues or fails its job by the table of
     endings; on an ended one nothing changes and the answer says how it ended. ENDING_CANCELLED says besides that nothing lives
     under the launch's name. Fails with FAILED_PRECONDITION for it where nobody asked to cancel (CANCEL_NOT_REQUESTED), and for
-    any other ending where somebody did (JOB_CANCELLING): look again. Retry at will.
+    any other ending where somebody did (JOB_CANCELLING), or for ENDING_UNSCHEDULABLE where a pod has started
+    (LAUNCH_STARTED): look again. Retry at will.
     """
     StartLaunch: _aio.UnaryUnaryMultiCallable[_launch_pb2.StartLaunchRequest, _launch_pb2.StartLaunchResponse]  # type: ignore[assignment]
     """A pod begins. Precondition: the caller's token names a pod of this launch. Binds the launch to that pod, moves the
@@ -164,7 +166,8 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         """What ran for the launch is gone, and how it ended. Ends an open launch and queues or fails its job by the table of
         endings; on an ended one nothing changes and the answer says how it ended. ENDING_CANCELLED says besides that nothing lives
         under the launch's name. Fails with FAILED_PRECONDITION for it where nobody asked to cancel (CANCEL_NOT_REQUESTED), and for
-        any other ending where somebody did (JOB_CANCELLING): look again. Retry at will.
+        any other ending where somebody did (JOB_CANCELLING), or for ENDING_UNSCHEDULABLE where a pod has started
+        (LAUNCH_STARTED): look again. Retry at will.
         """
 
     @_abc_1.abstractmethod
