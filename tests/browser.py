@@ -122,7 +122,11 @@ class Page:
     def resize(self, width: int, height: int, scale: float = 1) -> None:
         """CSS pixels, and how many of the screen's each is wide."""
         self._call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=width < 600
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 600,
         )
 
     def prefer(self, scheme: str, media: str = "") -> None:

@@ -47,7 +47,7 @@ def page(analyses: Sequence[Compared], compared: CompareJobsResponse) -> str:
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("compare.css", "compare.js"))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     named = {name for analysis in analyses for name in analysis.events}
-    dates = [f"{place}: {analysis.date.split(',')[0]}" for place, analysis in enumerate(analyses, start=1)]
+    dates = [f"{place}: {' '.join(analysis.date.split()[:2])}" for place, analysis in enumerate(analyses, start=1)]
     return environment.get_template("compare.html").render(
         title=f"{', '.join(compared.player_ids) or 'One player'}: what changed",
         style=Markup(style),  # noqa: S704 - our own files, and the policy holds their hashes
@@ -57,7 +57,7 @@ def page(analyses: Sequence[Compared], compared: CompareJobsResponse) -> str:
         caveats=compared.caveats,
         jobs=[_film(analysis) for analysis in analyses],
         events=[(_attribute(name), words) for name, words in EVENTS.items() if name in named],
-        metrics=[_metric(metric, dates) for metric in compared.metrics if _has_numbers(metric)],
+        metrics=[_metric(metric, dates) for metric in sorted(compared.metrics, key=_order) if _has_numbers(metric)],
         width=WIDTH,
         height=HEIGHT,
     )
@@ -91,6 +91,13 @@ def _film(analysis: Compared) -> dict[str, Any]:
     return {**known, "film": film, "events": events}
 
 
+def _order(metric: MetricComparison) -> tuple[bool, int, str]:
+    """What can be compared before what can't, the scored metrics before the rest."""
+    known = list(show.METRICS)
+    place = known.index(metric.name) if metric.name in known else len(known)
+    return bool(metric.overall.absent_reason), place, metric.name
+
+
 def _has_numbers(metric: MetricComparison) -> bool:
     return any(reading.HasField("value") for reading in metric.readings)
 
@@ -98,17 +105,22 @@ def _has_numbers(metric: MetricComparison) -> bool:
 def _metric(metric: MetricComparison, dates: Sequence[str]) -> dict[str, Any]:
     kind, words = change_words(metric.overall)
     readings = list(metric.readings)
-    missing = [f"{place}: {reading.absent_reason}." for place, reading in enumerate(readings, 1) if _absent(reading)]
-    if kind == "unknown" and not missing:
-        missing = [f"{metric.overall.absent_reason}."]
+    measured = sum(not _absent(reading) for reading in readings)
+    notes = [
+        f"{place}: {reading.absent_reason if _absent(reading) else _said(reading)}."
+        for place, reading in enumerate(readings, 1)
+        if _absent(reading) or measured == 1
+    ]
+    if kind == "unknown" and not notes:
+        notes = [f"{metric.overall.absent_reason}."]
     spoken = [f"{date}, {_said(reading)}" for date, reading in zip(dates, readings, strict=True)]
     return {
         "name": show.metric_words(metric.name),
         "kind": kind,
         "words": words,
-        "plot": _plot(readings, dates),
+        "plot": _plot(readings, dates) if measured > 1 else None,
         "spoken": "; ".join(spoken),
-        "absent": missing,
+        "notes": notes,
     }
 
 
@@ -152,5 +164,9 @@ def _plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> dict[str, 
     pieces.append(piece)
     # Of many dates the first and the last are written.
     chosen = range(len(dates)) if len(dates) <= 4 else (0, len(dates) - 1)
-    labels = [{"x": x(place), "words": dates[place]} for place in chosen]
+    anchors = {0: ("start", 4), len(dates) - 1: ("end", WIDTH - 4)}
+    labels = []
+    for place in chosen:
+        anchor, at = anchors.get(place, ("middle", x(place)))
+        labels.append({"x": at, "anchor": anchor, "words": dates[place]})
     return {"points": points, "pieces": [" ".join(part) for part in pieces if len(part) > 1], "labels": labels}

@@ -2,12 +2,15 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from crease.jobs.v1 import job_pb2
 from services.cli import compare_page
 from services.cli.compare_page import Compared, page
+from tests.browser import chromium, needs_chromium
+from tests.unit.analyzer.clips import even, write_clip
 
 HOSTILE = (
     "</title></style><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\U0001f3cf'\" {{ 7 * 7 }}" + "w" * 5000
@@ -123,7 +126,7 @@ def test_a_missing_number_is_a_gap_with_its_reason() -> None:
     assert "140°" in text
     assert "155°" in text
     [spoken] = [a["aria-label"] for t, a in tags.found if t == "svg"]
-    assert spoken == "1: 1 May 2026, 140 ± 3 deg; 2: 2 May 2026, not measured; 3: 3 May 2026, 155 ± 3 deg"
+    assert spoken == "1: 1 May, 140 ± 3 deg; 2: 2 May, not measured; 3: 3 May, 155 ± 3 deg"
 
 
 @pytest.mark.parametrize("values", [(5.0, 5.0), (0.0, 0.0), (-1e9, 1e9), (1e-12, 2e-12)])
@@ -136,3 +139,27 @@ def test_every_number_lies_in_its_drawing(values: tuple[float, float]) -> None:
     places = [(float(a["cx"] or -1), float(a["cy"] or -1)) for tag, a in tags.found if tag == "circle"]
     assert len(places) == 2
     assert all(0 < x < compare_page.WIDTH and 0 < y < compare_page.HEIGHT for x, y in places)
+
+
+@pytest.mark.prove
+@needs_chromium
+def test_in_a_browser_films_stand_at_the_same_event_and_nothing_leaves_the_page(tmp_path: Path) -> None:
+    """Hostile words at a phone's width: no script of theirs, no complaint, no request, no sideways scroll."""
+    film = write_clip(tmp_path / "film.mp4", even(30, 60), size=(320, 240)).read_bytes()
+    told = {"title": HOSTILE, "film": film, "events": {"release": 1.25}}
+    made = [Compared("Nets 1", "1 May 2026, 10:00", "high", film=film, events={"release": 0.5}), *analyses(**told)[1:]]
+    out = tmp_path / "compare.html"
+    out.write_text(page(made, response(player_ids=[HOSTILE], caveats=[HOSTILE])), encoding="utf-8")
+    with chromium() as browser, browser.page(out, width=360, height=740) as tab:
+        tab.wait("[...document.querySelectorAll('video')].every(v => v.readyState >= 2 && !v.seeking)")
+        at = tab.evaluate("[...document.querySelectorAll('video')].map(v => v.currentTime)")
+        assert at == pytest.approx([0.501, 1.251], abs=1e-3)
+        captions = tab.evaluate("[...document.querySelectorAll('.at')].map(e => e.textContent)")
+        assert captions == [" · Ball release at 0.50 s", " · not found in this film", " · Ball release at 1.25 s"]
+        tab.evaluate("document.getElementById('play').click()")
+        tab.wait("document.querySelector('video').currentTime > 0.6")
+        assert tab.evaluate("document.getElementById('play').textContent") == "Pause"
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert tab.evaluate("document.images.length") == 0
+        assert tab.complaints == []
+        assert [url for url in tab.requests if not url.startswith(("data:", out.as_uri()))] == []
