@@ -7,6 +7,9 @@ SHELL := bash
 PYTHON3 ?= python3
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+AXE := build/axe/axe.min.js
+AXE_VERSION := 4.14.1
+AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
 MODEL := build/model/pose_landmarker_full.task
 PROTOS := $(sort $(shell find protos -name '*.proto'))
 PIP := -q --disable-pip-version-check --require-hashes
@@ -102,9 +105,16 @@ system:
 	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
 
 # Proofs run beside these; where we may not install them, those proofs are skipped and say so.
-PROOF_PACKAGES := spin gcc libc6-dev pgbouncer
-proof-tools:
-	@export PATH="$$PATH:/usr/sbin"; { command -v spin && command -v cc && command -v pgbouncer; } >/dev/null || \
+PROOF_PACKAGES := spin gcc libc6-dev pgbouncer chromium
+proof-tools: $(AXE)
+	@export PATH="$$PATH:/usr/sbin"; { command -v spin && command -v cc && command -v pgbouncer && command -v chromium; } >/dev/null || \
 	  { $(APT) $(PROOF_PACKAGES) >/dev/null; } || echo "as root: apt-get install $(PROOF_PACKAGES)"
+
+# What judges a page's accessibility, as its authors publish it; it only runs in the browser of a proof.
+$(AXE):
+	@mkdir -p $(@D) && cd $(@D) && { npm pack --silent axe-core@$(AXE_VERSION) >/dev/null && \
+	  echo "$(AXE_SHA256)  axe-core-$(AXE_VERSION).tgz" | sha256sum --check --quiet && \
+	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
+	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
 .PHONY: help demo test prove cluster bench accuracy lint protos lock setup system proof-tools

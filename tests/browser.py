@@ -30,10 +30,11 @@ needs_chromium = pytest.mark.skipif(
 )
 # A page has this long for anything; only a browser that hangs takes it.
 PATIENCE_SECONDS = 60
-FLAGS = (
-    "--headless=new --remote-debugging-pipe --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars "
-    "--no-first-run --disable-extensions --disable-background-networking --disable-component-update --mute-audio"
-).split()
+FLAGS = [
+    "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+    "--hide-scrollbars", "--no-first-run", "--disable-extensions", "--disable-background-networking",
+    "--disable-component-update", "--mute-audio",
+]  # fmt: skip
 
 
 class Pipe:

@@ -4,6 +4,7 @@ One file a discipline, and `shared.yaml` for what is the same in all. A wrong fi
 file, the place in it and the fault.
 """
 
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -86,6 +87,26 @@ class Scale(_Strict):
                 return y0 + (y1 - y0) * max(0.0, value - x0) / (x1 - x0)
         return self.points[-1][1]
 
+    def value(self, score: float) -> float:
+        """The value at which the score is just this; the scale's nearer end where it never is."""
+        rising = self.points if self.points[0][1] <= self.points[-1][1] else self.points[::-1]
+        for (x0, y0), (x1, y1) in pairwise(rising):
+            if score <= y1:
+                return x0 + (x1 - x0) * max(0.0, score - y0) / (y1 - y0) if y1 > y0 else x1
+        return rising[-1][0]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a metric should reach, in its own unit: `value` or more where `at_least`, else `value` or less.
+
+    threshold: the same as a score, for what is compared by its score; None for what is compared by its value.
+    """
+
+    value: float
+    at_least: bool
+    threshold: float | None
+
 
 class Guidance(_Strict):
     """All that is particular to one discipline."""
@@ -101,6 +122,17 @@ class Guidance(_Strict):
             if fault.compare == "score" and fault.metric not in self.scales:
                 raise ValueError(f"{code} compares the score of {fault.metric}, which has no scale")
         return self
+
+    def mark(self, metric: str) -> Mark | None:
+        """What is asked of a metric; None where no fault is read off it."""
+        fault = next((fault for fault in self.faults.values() if fault.metric == metric), None)
+        if fault is None:
+            return None
+        if fault.compare == "value":
+            return Mark(fault.threshold, at_least=True, threshold=None)
+        scale = self.scales[fault.metric]
+        rising = scale.points[0][1] < scale.points[-1][1]
+        return Mark(scale.value(fault.threshold), at_least=rising, threshold=fault.threshold)
 
 
 class Band(_Strict):

@@ -7,8 +7,9 @@ import math
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from services.analyzer.decode import RGB, Planar
+from services.analyzer.decode import Planar
 from services.analyzer.series import Floats
 
 Colour = tuple[int, int, int]
@@ -76,6 +77,6 @@ def _stored(colour: Colour) -> tuple[int, int, int]:
     return round(16 + 219 * y), round(128 + 224 * (b - y) / 1.8556), round(128 + 224 * (r - y) / 1.5748)
 
 
-def _fixed(places: Floats, scale: float) -> RGB:
+def _fixed(places: Floats, scale: float) -> NDArray[np.int32]:
     fixed = np.round(np.clip(places * scale, -FARTHEST, FARTHEST) * 2**SHIFT)
-    return fixed.astype(np.int32)
+    return np.asarray(fixed, dtype=np.int32)

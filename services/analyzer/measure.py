@@ -17,11 +17,11 @@ from statistics import median, stdev
 from services.analyzer import measures, metrics
 from services.analyzer.events import Action, Event, rate_confidence
 from services.analyzer.guidance import Scale, guidance, shared
-from services.analyzer.kinematics import feet_in_view
-from services.analyzer.landing import Landing, Missing
+from services.analyzer.kinematics import SIDES, feet_in_view
+from services.analyzer.landing import Landing, Missing, front_leg
 from services.analyzer.looks import Look, looks
 from services.analyzer.metrics import Reading
-from services.analyzer.series import Poses
+from services.analyzer.series import Floats, Poses
 from services.analyzer.smooth import tidy
 
 NOBODY = "nobody in view"
@@ -110,11 +110,25 @@ class Repetition:
 
 
 @dataclass(frozen=True)
+class Course:
+    """How one action, or the whole clip, went: what a page draws of it.
+
+    start, end: the window in seconds that spreads were measured in. curves: by metric, (n,) seconds and (n,) values.
+    standing: (seconds, `left` or `right`), the label of the leg that stands where the front foot landed.
+    """
+
+    start: float
+    end: float
+    curves: dict[str, tuple[Floats, Floats]]
+    standing: tuple[tuple[float, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Measurements:
     """All that was measured in one video.
 
     reliability: `high`, `medium` or `low`, of the whole. notes: sentences that a reader of the numbers must know.
-    repetitions: every action that was counted, in order of time.
+    repetitions: every action that was counted, in order of time. courses: the same actions, or the whole clip.
     """
 
     metrics: dict[str, Metric]
@@ -127,6 +141,7 @@ class Measurements:
     notes: tuple[str, ...] = ()
     measures: dict[str, Metric] = field(default_factory=dict)
     repetitions: tuple[Repetition, ...] = ()
+    courses: tuple[Course, ...] = ()
 
     def summary(self) -> dict[str, object]:
         """What pose_summary says of the athlete."""
@@ -167,6 +182,7 @@ def measure(whole: Poses, closeups: list[Poses], discipline: str) -> Measurement
         notes=_notes(seen),
         measures={name: _combine(readings[name], unit, None) for name, (unit, _) in MEASURES.items()},
         repetitions=tuple(_repetition(look, i, readings) for i, look in enumerate(acted)),
+        courses=tuple(_course(look, i, readings) for i, look in enumerate(seen)),
     )
 
 
@@ -188,6 +204,8 @@ def _combine(readings: list[Reading | Missing], unit: str, scale: Scale | None) 
         evidence = found[0].moments
     else:
         evidence = [(reading.moments[0][0], reading.value) for reading in found if reading.moments]
+        if scale:
+            evidence.sort(key=lambda moment: scale.score(moment[1]))
         # Their own scatter is in the median too.
         error = math.hypot(error, MEDIAN_PER_MEAN_ERROR * stdev(values) / math.sqrt(len(values)))
     return Metric(
@@ -212,6 +230,17 @@ def _repetition(look: Look, i: int, readings: dict[str, list[Reading | Missing]]
         look.front_leg,
         {name: round(r.value, 4) if isinstance(r, Reading) else None for name, r in of_it.items()},
     )
+
+
+def _course(look: Look, i: int, readings: dict[str, list[Reading | Missing]]) -> Course:
+    """Of the i-th look."""
+    of_it = {name: each[i] for name, each in readings.items()}
+    curves = {name: r.curve for name, r in of_it.items() if isinstance(r, Reading) and r.curve is not None}
+    if isinstance(look.landing, Missing):
+        return Course(look.start, look.end, curves)
+    leg = front_leg(look.poses, look.landing, float(look.poses.times[-1]))
+    standing = zip(leg.times.tolist(), [SIDES[label] for label in leg.labels], strict=True)
+    return Course(look.start, look.end, curves, tuple(standing))
 
 
 def _absent(unit: str, reason: str) -> Metric:

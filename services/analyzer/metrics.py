@@ -32,6 +32,7 @@ class Reading:
     """One metric in one action: `moments` are (seconds, value), worst first; frames seen in the window.
 
     error: by how much the value scatters from film to film of one movement, in its unit; two of three are nearer.
+    curve: (n,) seconds and (n,) values over time that the number was read off; None for one of a single moment.
     """
 
     value: float
@@ -39,6 +40,7 @@ class Reading:
     frames: int
     confidence: float
     error: float
+    curve: tuple[Floats, Floats] | None = None
 
 
 def head_stability(look: Look) -> Reading | Missing:
@@ -95,7 +97,8 @@ def _elbow_of(look: Look, side: str) -> Reading | Missing:
         return series
     times, values, weights, confidence = series
     value = float(np.average(values[:, 0], weights=weights))
-    return Reading(value, worst(times, values[:, 0], weights), _frames(look), confidence, ELBOW_ERROR * look.coarseness)
+    drops, error = values[:, 0], ELBOW_ERROR * look.coarseness
+    return Reading(value, worst(times, drops, weights), _frames(look), confidence, error, (times, drops))
 
 
 def front_knee_brace(look: Look) -> Reading | Missing:
@@ -107,7 +110,8 @@ def front_knee_brace(look: Look) -> Reading | Missing:
     grid, angle = resample(times, degrees)
     angle = lowpass(angle, min(ANGLE_CUT_OFF_HZ, 0.4 * frame_rate(look.poses)))
     moments = worst(grid, -angle, np.ones(len(grid)), -1)
-    return Reading(float(np.nanmin(angle)), moments, len(times), confidence, KNEE_ERROR_DEG * look.coarseness)
+    error = KNEE_ERROR_DEG * look.coarseness
+    return Reading(float(np.nanmin(angle)), moments, len(times), confidence, error, (grid, angle))
 
 
 def standing_knee(look: Look) -> tuple[Floats, Floats, float] | Missing:
@@ -138,7 +142,7 @@ def _spread(look: Look, offset: Floats, joints: list[str], trust: float, what: s
     away = np.linalg.norm(path - np.average(path, axis=0, weights=weights), axis=1)
     value = float(np.sqrt(np.average(away**2, weights=weights)))
     error = max(share * value, LEAST_SWAY_ERROR) * look.coarseness
-    return Reading(value, worst(times, away, weights), _frames(look), trust * confidence, error)
+    return Reading(value, worst(times, away, weights), _frames(look), trust * confidence, error, (times, away))
 
 
 def _series(look: Look, path: Floats, joints: list[str], what: str) -> tuple[Floats, Floats, Floats, float] | Missing:

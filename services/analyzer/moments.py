@@ -1,16 +1,24 @@
-"""Picks the moments that a report shows and fetches their pictures: events first, then where each finding is worst."""
+"""Picks the moments that a report shows and fetches their pictures: where each finding is worst first, then the events.
 
+A picture carries the numbers that were read at its moment, drawn on the joints they were read off.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 
 import cv2
 import numpy as np
 
-from services.analyzer.decode import Losses, Picture, pictures
+from services.analyzer.decode import RGB, Losses, Picture, pictures
 from services.analyzer.drawing import skeleton_at
+from services.analyzer.kinematics import other
+from services.analyzer.marks import Drawn, draw
+from services.analyzer.measure import Course
 from services.analyzer.probe import Video
 from services.analyzer.report import MOST_KEY_FRAMES, KeyFrame
 from services.analyzer.results import Results
-from services.analyzer.series import Poses
+from services.analyzer.series import Floats, Poses
 from services.analyzer.settings import Limits
 from services.analyzer.veil import Veil, veiled
 
@@ -22,38 +30,130 @@ CAPTIONS = {
     "front_foot_contact": "Front-foot contact",
     "release": "Ball release",
     "fastest_hands": "Hands at their fastest",
+    "throw": "Throw",
+    "take": "Take",
 }
+WORST_CAPTIONS = {
+    "front_knee_brace_score": "Front knee at its smallest",
+    "elbow_drop_score": "Elbow at its lowest",
+    "head_stability_score": "Head farthest off",
+    "balance_drift_score": "Trunk farthest off",
+}
+# Read at one moment; the others are of a stretch, and a moment shows them only where it is the one stretch's worst.
+MOMENTARY = ("front_knee", "stride_length", "trunk_lateral_flexion")
+
+
+@dataclass
+class Moment:
+    """Something to show: `captions` say what happens there, `numbers` are (metric, value) read there."""
+
+    time_seconds: float
+    captions: list[str]
+    numbers: list[tuple[str, float]] = field(default_factory=list)
 
 
 def key_frames(
-    video: Video, poses: Poses, results: Results, limits: Limits, veil: Veil | None = None
+    video: Video, poses: Poses, results: Results, courses: Sequence[Course], limits: Limits, veil: Veil | None = None
 ) -> list[KeyFrame]:
-    """The report's pictures with landmarks, in order of time."""
-    captions = _moments(results)
-    nearest = {int(np.argmin(np.abs(video.times - moment))): caption for moment, caption in captions.items()}
+    """The report's pictures with landmarks and numbers, in order of time."""
+    chosen = moments(results)
+    nearest = {int(np.argmin(np.abs(video.times - moment.time_seconds))): moment for moment in chosen}
     source = pictures(video, np.array(sorted(nearest), dtype=np.intp), limits, Losses(), LONG_SIDE)
-    return [_key_frame(veiled(picture, veil), poses, nearest[picture.index]) for picture in source]
+    sides = _Sides(results["pose"]["pose_summary"], courses)
+    return [_key_frame(veiled(picture, veil), poses, nearest[picture.index], sides) for picture in source]
 
 
-def _moments(results: Results) -> dict[float, str]:
-    """Seconds to caption, at most as many as a report holds."""
-    events = [
-        (e["time_seconds"], CAPTIONS.get(e["name"], e["name"])) for e in results["pose"]["pose_summary"]["events"]
-    ]
-    faults = [(f["time_seconds"], f["title"]) for f in results["findings"]["findings"] if f["time_seconds"] is not None]
-    chosen: dict[float, str] = {}
-    for moment, caption in chain(events, faults):
-        same = next((known for known in chosen if abs(known - moment) < APART_SECONDS), None)
+def moments(results: Results) -> list[Moment]:
+    """At most as many as a report holds, the most telling first; what is near another is told with it."""
+    chosen: list[Moment] = []
+    for time_seconds, caption in chain(_faults(results), _worst(results), _events(results)):
+        same = next((known for known in chosen if abs(known.time_seconds - time_seconds) < APART_SECONDS), None)
         if same is not None:
-            chosen[same] = f"{chosen[same]}; {caption}"
+            same.captions += [caption] if caption not in same.captions else []
         elif len(chosen) < MOST_KEY_FRAMES:
-            chosen[moment] = caption
+            chosen.append(Moment(time_seconds, [caption]))
+    for moment in chosen:
+        moment.numbers = list(_numbers(results, moment.time_seconds))
     return chosen
 
 
-def _key_frame(picture: Picture, poses: Poses, caption: str) -> KeyFrame:
+def _faults(results: Results) -> list[tuple[float, str]]:
+    found = results["findings"]["findings"]
+    return [(finding["time_seconds"], finding["title"]) for finding in found if finding["time_seconds"] is not None]
+
+
+def _worst(results: Results) -> Iterator[tuple[float, str]]:
+    for name, caption in WORST_CAPTIONS.items():
+        if evidence := results["metrics"].get(name, {}).get("evidence"):
+            yield evidence[0]["time_seconds"], caption
+
+
+def _events(results: Results) -> list[tuple[float, str]]:
+    """Those of the action nearest to the first finding, then the rest."""
+    events = results["pose"]["pose_summary"]["events"]
+    about = next(iter(_faults(results)), (0.0, ""))[0]
+    events = sorted(events, key=lambda event: abs(event["time_seconds"] - about))
+    return [(event["time_seconds"], CAPTIONS.get(event["name"], event["name"])) for event in events]
+
+
+def _numbers(results: Results, at: float) -> Iterator[tuple[str, float]]:
+    """Every (metric, value) that was read about this moment, those with a score first."""
+    summary = results["pose"]["pose_summary"]
+    for name, metric in chain(results["metrics"].items(), summary.get("measures", {}).items()):
+        evidence = metric["evidence"]
+        if not name.startswith(MOMENTARY):
+            evidence = evidence[:1] if summary["actions"] <= 1 else []
+        near = [(abs(e["time_seconds"] - at), e["value"]) for e in evidence]
+        if near and min(near)[0] < APART_SECONDS:
+            yield name, min(near)[1]
+
+
+class _Sides:
+    """Which leg or arm a number is of, by its label in the picture, which is not always the true one."""
+
+    def __init__(self, summary: Results, courses: Sequence[Course]) -> None:
+        self._standing = sorted(standing for course in courses for standing in course.standing)
+        arm = summary["throwing_arm"]
+        self._front_arm = other(arm) if arm else summary["front_leg"]
+
+    def of(self, metric: str, at: float) -> str | None:
+        """`left` or `right`; None where it was not seen."""
+        if metric.startswith("elbow"):
+            return self._front_arm
+        if not self._standing:
+            return None
+        time, side = min(self._standing, key=lambda standing: abs(standing[0] - at))
+        return side if abs(time - at) <= 2 * APART_SECONDS else None
+
+
+def _key_frame(picture: Picture, poses: Poses, moment: Moment, sides: _Sides) -> KeyFrame:
     height, width = picture.rgb.shape[:2]
     points, visibility = skeleton_at(poses, picture.time_seconds)
-    _, jpeg = cv2.imencode(".jpg", picture.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    scale = (width / poses.width, height / poses.height)
-    return KeyFrame(picture.time_seconds, jpeg.tobytes(), width, height, points * scale, visibility, caption)
+    points = points * (width / poses.width, height / poses.height)
+    return KeyFrame(
+        time_seconds=picture.time_seconds,
+        jpeg=_jpeg(picture.rgb),
+        width=width,
+        height=height,
+        points=points,
+        visibility=visibility,
+        caption="; ".join(moment.captions),
+        moment_seconds=moment.time_seconds,
+        marks=tuple(_marks(moment, points, sides)),
+    )
+
+
+def _marks(moment: Moment, points: Floats, sides: _Sides) -> Iterator[Drawn]:
+    """The moment's numbers, one a joint: the first that was read there."""
+    taken: list[list[str]] = []
+    for metric, value in moment.numbers:
+        part = metric.split("_")[:2]  # the front knee has several numbers, and one place
+        drawn = draw(metric, value, points, sides.of(metric, moment.time_seconds))
+        if drawn and part not in taken:
+            taken.append(part)
+            yield drawn
+
+
+def _jpeg(rgb: RGB) -> bytes:
+    _, jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return jpeg.tobytes()

@@ -19,7 +19,7 @@ from services.analyzer.find import find
 from services.analyzer.measure import measure
 from services.analyzer.pose import Posing
 from services.analyzer.probe import probe
-from services.analyzer.report import About, compose, render
+from services.analyzer.report import About, render
 from services.analyzer.results import Results, Run, plain, summary
 from services.analyzer.sampling import Indices, every, on_grid
 from services.analyzer.series import Poses
@@ -28,6 +28,7 @@ from services.analyzer.spent import spending
 from services.analyzer.tables import records, write_frames
 from services.analyzer.veil import Veil
 from services.analyzer.viewing import Progress, Seen, Viewer, growing, share, uncut
+from services.analyzer.words import compose
 
 LEAST_FPS = 10
 QUICK_SECONDS = 30.0
@@ -112,9 +113,9 @@ class Analysis:
                 "report": report,
             }
         )
-        pictures_of_it = key_frames(self.video, posed, results, self.settings, veil)
-        page = render(results, seen.whole, seen.closeups, pictures_of_it, self.about)
-        (out / "report.html").write_text(page, encoding="utf-8")
+        pictures_of_it = key_frames(self.video, posed, results, measured.courses, self.settings, veil)
+        page = render(results, measured.courses, posed, pictures_of_it, self.about)
+        (out / "report.html").write_text(page, encoding="utf-8", errors="replace")  # a file's name may be no UTF-8
         write_frames(seen.whole, out / "frames.parquet")
         return self._file(results, seen.whole, out)
 

@@ -1,4 +1,8 @@
-"""Draws one curve over time as inline SVG: points in, shapes for a template out; no library, no script, no network."""
+"""Draws each number's curve over time as inline SVG: points in, shapes for a template out; no library, no network.
+
+What is drawn is what was measured: the curves come with the measurements, and the mark is the threshold in the number's
+own unit. All plots of one action share their stretch of time, so that one cursor goes through them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,19 +10,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.analyzer.events import Event
-from services.analyzer.kinematics import body_length, feet, feet_in_view, head, middle
-from services.analyzer.landing import Landing, find_landing, front_knee
-from services.analyzer.series import Floats, Poses
-from services.analyzer.smooth import lowpass, resample, tidy
+from services.analyzer.guidance import Mark
+from services.analyzer.measure import Course
+from services.analyzer.series import Floats
+from services.analyzer.smooth import GRID_HZ
 
-WIDTH, HEIGHT = 640, 280
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 60, 40
+WIDTH, HEIGHT = 340, 190
+LEFT, RIGHT, TOP, BOTTOM = 40, 8, 38, 24
 FEWEST_POINTS = 4
-KNEE_SECONDS_AFTER = 0.4
+ROOM_SECONDS = 0.1
+# A cursor reads the curve at this rate; the page's data stay small.
+READOUT_HZ = 30.0
 EVENT_WORDS = {
     "front_foot_contact": "front foot down",
     "release": "release",
     "fastest_hands": "fastest hands",
+    "throw": "throw",
+    "take": "take",
+}
+# What is drawn, and over what height noise should look like noise.
+CURVES = {
+    "front_knee_brace_score": ("Front knee", "degrees; 180 is straight", 30.0),
+    "head_stability_score": ("Head off its mean place over the feet", "body lengths", 0.1),
+    "balance_drift_score": ("Trunk off its mean place over the feet", "body lengths", 0.1),
+    "elbow_drop_score": ("Elbow below the shoulder", "body lengths", 0.1),
 }
 
 
@@ -31,92 +46,108 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Sign:
     """An event: a vertical line with its name, on one of two rows so that neighbours don't overprint."""
 
     at: float
     label: str
     row: int
+    anchor: str
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A curve ready to be drawn: `pieces` are the SVG `points` of unbroken stretches, `dots` the samples."""
+    """A curve ready to be drawn: `pieces` are the SVG `points` of unbroken stretches, `worst` the moments shown.
 
+    span: seconds at the plot's left and right edge. window: left and right of what was measured. mark: the height of
+    the threshold, with its words, which stand at the end where the curve is farther away. readout: (seconds, value) for a cursor.
+    """
+
+    metric: str
     title: str
     unit: str
+    span: tuple[float, float]
     pieces: tuple[str, ...]
-    dots: tuple[tuple[float, float], ...]
+    worst: tuple[tuple[float, float], ...]
+    window: tuple[float, float]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
-    marks: tuple[Mark, ...]
+    events: tuple[Sign, ...]
+    mark: Tick | None
+    mark_at_left: bool
+    readout: tuple[tuple[float, float], ...]
 
 
-def action_plot(whole: Poses, closeups: Sequence[Poses], events: Sequence[Event]) -> Plot | None:
-    """The front knee from contact on where there is one, else the head's sideways way; None with too little to draw.
-
-    The first action is shown, from its close-up if there is one.
-    """
-    source = tidy(_showing(whole, closeups, events))
-    if (knee := _knee(source, events)) is not None:
-        return _plot("Front knee in the picture", "degrees, 180 is straight", *knee, 20.0, events)
-    if (sway := _head(source, body_length(tidy(whole)))) is not None:
-        return _plot("Head over the feet, along the picture", "body lengths", *sway, 0.1, events)
-    return None
-
-
-def _showing(whole: Poses, closeups: Sequence[Poses], events: Sequence[Event]) -> Poses:
-    first = events[0].time_seconds if events else 0.0
-    return next((c for c in closeups if len(c) and c.times[0] <= first <= c.times[-1]), whole)
-
-
-def _knee(poses: Poses, events: Sequence[Event]) -> tuple[Floats, Floats] | None:
-    contact = next((event for event in events if event.name == "front_foot_contact"), None)
-    action = next((event for event in events if event.name in ("release", "fastest_hands")), None)
-    if contact is None or action is None:
-        return None
-    landing = find_landing(poses, action.time_seconds)
-    if not isinstance(landing, Landing):
-        return None
-    times, degrees = front_knee(poses, landing, landing.time_seconds + KNEE_SECONDS_AFTER)
-    return (times, degrees) if len(times) >= FEWEST_POINTS else None
+def action_plots(
+    course: Course,
+    events: Sequence[Event],
+    marks: dict[str, Mark | None],
+    worst: dict[str, list[tuple[float, float]]],
+) -> list[Plot]:
+    """A plot for each number that has a curve in this action. worst: (seconds, value) of its worst moments."""
+    drawn = {name: course.curves[name] for name in CURVES if len(course.curves.get(name, ((), ()))[0]) >= FEWEST_POINTS}
+    if not drawn:
+        return []
+    first = min(float(times[0]) for times, _ in drawn.values()) - ROOM_SECONDS
+    last = max(float(times[-1]) for times, _ in drawn.values()) + ROOM_SECONDS
+    inside = [event for event in events if first <= event.time_seconds <= last]
+    axis = _Axis(first, last)
+    return [_plot(name, axis, course, drawn[name], inside, marks.get(name), worst[name]) for name in drawn]
 
 
-def _head(poses: Poses, body: float) -> tuple[Floats, Floats] | None:
-    base = feet(poses) if feet_in_view(poses) else middle(poses, "hip")
-    times, across = resample(poses.times, (head(poses) - base)[:, 0] / body)
-    if len(times) < FEWEST_POINTS:
-        return None
-    smooth = lowpass(across, 3.0)
-    return times, smooth - float(np.nanmean(smooth))
+@dataclass(frozen=True)
+class _Axis:
+    """From seconds to the picture's x."""
+
+    first: float
+    last: float
+
+    def across(self, t: float) -> float:
+        part = float(np.clip((t - self.first) / (self.last - self.first), 0, 1))
+        return round(LEFT + part * (WIDTH - LEFT - RIGHT), 1)
 
 
-def _plot(title: str, unit: str, times: Floats, values: Floats, least_height: float, events: Sequence[Event]) -> Plot:
+def _plot(
+    name: str,
+    axis: _Axis,
+    course: Course,
+    curve: tuple[Floats, Floats],
+    events: Sequence[Event],
+    mark: Mark | None,
+    worst: Sequence[tuple[float, float]],
+) -> Plot:
+    title, unit, least_height = CURVES[name]
+    times, values = curve
     known = np.isfinite(values)
-    span = (float(times[known][0]) - 0.05, float(times[known][-1]) + 0.05)
-    low, high = _room(values[known], least_height)
-
-    def across(t: float) -> float:
-        return round(LEFT + (t - span[0]) / (span[1] - span[0]) * (WIDTH - LEFT - RIGHT), 1)
+    reach = values[known] if mark is None else np.append(values[known], mark.value)
+    low, high = _room(reach, least_height)
 
     def down(v: float) -> float:
         return round(HEIGHT - BOTTOM - (v - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 
-    spots = [(across(t), down(v)) if ok else None for t, v, ok in zip(times, values, known, strict=True)]
-    shown = [event for event in events if span[0] <= event.time_seconds <= span[1]]
-    sparse = len(times) <= 40
+    inside = [(t, v) for t, v in worst if times[0] - 0.02 <= t <= times[-1] + 0.02]
+    step = max(1, round(GRID_HZ / READOUT_HZ))
     return Plot(
+        metric=name,
         title=title,
         unit=unit,
-        pieces=_pieces(spots),
-        dots=tuple(spot for spot in spots if spot is not None) if sparse else (),
-        x_ticks=tuple(Tick(across(t), f"{t:.1f} s") for t in _round_values(*span)),
-        y_ticks=tuple(Tick(down(v), f"{v:g}") for v in _round_values(low, high)),
-        marks=tuple(
-            Mark(across(event.time_seconds), EVENT_WORDS.get(event.name, event.name), row % 2)
-            for row, event in enumerate(shown)
-        ),
+        span=(axis.first, axis.last),
+        pieces=_pieces(times, [(axis.across(t), down(v)) for t, v in zip(times, values, strict=True)], known),
+        worst=tuple((axis.across(t), down(float(np.interp(t, times[known], values[known])))) for t, _ in inside),
+        window=(axis.across(course.start), axis.across(course.end)),
+        x_ticks=tuple(Tick(axis.across(t), f"{t:g}") for t in _round_values(axis.first, axis.last, 4)),
+        y_ticks=tuple(Tick(down(v), f"{v:g}") for v in _round_values(low, high, 4)),
+        events=tuple(_sign(axis.across(e.time_seconds), e.name, row % 2) for row, e in enumerate(events)),
+        mark=Tick(down(mark.value), f"mark {mark.value:.3g}") if mark else None,
+        mark_at_left=mark is not None
+        and bool(abs(values[known][0] - mark.value) > abs(values[known][-1] - mark.value)),
+        readout=tuple((round(float(t), 3), round(float(v), 3)) for t, v in zip(times, values, strict=True))[::step],
     )
+
+
+def _sign(at: float, name: str, row: int) -> Sign:
+    anchor = "start" if at < LEFT + 45 else "end" if at > WIDTH - RIGHT - 45 else "middle"
+    return Sign(at, EVENT_WORDS.get(name, name.replace("_", " ")), row, anchor)
 
 
 def _room(values: Floats, least: float) -> tuple[float, float]:
@@ -126,19 +157,20 @@ def _room(values: Floats, least: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _round_values(low: float, high: float) -> list[float]:
-    """Three to seven round numbers between two."""
-    rough = (high - low) / 5
+def _round_values(low: float, high: float, about: int) -> list[float]:
+    """Round numbers between two, `about` so many."""
+    rough = (high - low) / about
     size = 10 ** np.floor(np.log10(rough))
     step = float(size * min(k for k in (1, 2, 5, 10) if k * size >= rough))
-    return [round(float(v), 6) for v in np.arange(np.ceil(low / step) * step, high + 1e-9, step)]
+    return [round(float(v), 6) + 0.0 for v in np.arange(np.ceil(low / step) * step, high + 1e-9, step)]
 
 
-def _pieces(spots: Sequence[tuple[float, float] | None]) -> tuple[str, ...]:
+def _pieces(times: Floats, spots: Sequence[tuple[float, float]], known: np.ndarray) -> tuple[str, ...]:
+    """The spots as SVG points, broken where values are unknown or time leaps."""
     pieces: list[list[str]] = [[]]
-    for spot in spots:
-        if spot is None:
+    for k, (x, y) in enumerate(spots):
+        if not known[k] or (k and times[k] - times[k - 1] > 2.5 / GRID_HZ):
             pieces.append([])
-        else:
-            pieces[-1].append(f"{spot[0]},{spot[1]}")
+        if known[k]:
+            pieces[-1].append(f"{x},{y}")
     return tuple(" ".join(piece) for piece in pieces if len(piece) > 1)

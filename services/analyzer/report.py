@@ -1,66 +1,46 @@
-"""Writes the report: the plain words and the week's plan, and one self-contained HTML file for phone and paper.
+"""Writes `report.html`, the page a coach opens: one file for phone, projector and paper, offline.
 
-The file asks nothing of a network and runs no script: its content policy allows its own style sheet, by hash, and
-pictures inside it. Every text goes through autoescape; titles and names come from strangers.
+results, courses, poses, key frames ─▶ what the template shows ─▶ page.html + report.html + page.css + report.js
 """
 
 import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
-from services.analyzer.drawing import BONES
+from services.analyzer.drawing import BONES, side_of
 from services.analyzer.events import Event
-from services.analyzer.guidance import guidance, shared
-from services.analyzer.measure import Measurements
-from services.analyzer.plots import HEIGHT, TOP, WIDTH, action_plot
+from services.analyzer.guidance import DISCIPLINES, Mark, guidance
+from services.analyzer.marks import Drawn
+from services.analyzer.measure import Course
+from services.analyzer.pages import data_block, write_page
+from services.analyzer.player import player
+from services.analyzer.plots import BOTTOM, EVENT_WORDS, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Plot, action_plots
 from services.analyzer.series import INDEX, Floats, Poses
+from services.analyzer.words import ACTION_WORDS, METRIC_WORDS, MOST_ISSUES, level, mark_words, shown, trust
 
-TEMPLATES = Path(__file__).parent / "templates"
-MOST_ISSUES, MOST_KEY_FRAMES = 3, 6
+MOST_KEY_FRAMES = 6
 LEAST_VISIBILITY = 0.5
-UNSEEN = "INSUFFICIENT_POSE_VISIBILITY"
-
-METRIC_WORDS = {
-    "head_stability_score": ("Head stability", "how far the head moves over the feet"),
-    "balance_drift_score": ("Balance", "how far the trunk moves off the feet, along the picture"),
-    "front_knee_brace_score": ("Front knee", "its smallest angle after the front foot is down; 180 is straight"),
-    "hip_shoulder_separation_timing": ("Hip-shoulder timing", "how long the shoulders turn after the hips"),
-    "elbow_drop_score": ("Elbow height", "how far the elbow is below the shoulder"),
+# More of a coach's notes than this is folded.
+NOTES_SHOWN = 280
+BAR_WIDTH = 100
+# What a moment shows of a number that is of a whole stretch.
+HERE_WORDS = {
+    "head_stability_score": "head {} from its mean place",
+    "balance_drift_score": "trunk {} from its mean place",
+    "elbow_drop_score": "elbow {} under the shoulder",
 }
-LEVEL_WORDS = {
-    "high": "Strong: nothing seen that needs urgent work",
-    "medium": "Sound, with something to work on",
-    "low": "Work to do: start with the first point below",
-}
-UNSURE_WORDS = "Nothing stood out, but too little was seen to be sure"
-UNSEEN_WORDS = "Not assessed: the player could not be followed in this film"
-# Two days to learn, a rest, two days to repeat, a game, and a film to see what changed.
-WEEK = ("learn", "learn", "repeat", "rest", "repeat", "game", "film")
-WEEK_WORDS = {
-    "learn": "Learn it slowly",
-    "repeat": "Repeat it at match pace",
-    "rest": "Rest, or light catching and running",
-    "game": "Take it into a net or a game: one cue only",
-    "film": "Film again from the same place and compare",
-}
-KEEP_UP_WORDS = {
-    "learn": "Keep it sharp",
-    "repeat": "Keep it sharp at match pace",
-    "game": "Take it into a net or a game",
-}
+LEVEL_SIGNS = {"high": "●●●", "medium": "●●○", "low": "●○○"}
+SEVERITY_SIGNS = {"high": "▲▲▲", "medium": "▲▲", "low": "▲"}
 
 
 @dataclass(frozen=True)
 class KeyFrame:
     """One picture for the report. jpeg: its bytes; points: (33, 2) pixels of that JPEG, NaN where nobody was seen;
-    visibility: (33,) 0..1; caption: what happens there.
+    visibility: (33,) 0..1; caption: what happens there; moment_seconds: the moment it stands for, to which
+    `time_seconds` is the nearest frame; marks: the numbers drawn in it.
     """
 
     time_seconds: float
@@ -70,6 +50,8 @@ class KeyFrame:
     points: Floats
     visibility: Floats
     caption: str = ""
+    moment_seconds: float | None = None
+    marks: tuple[Drawn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,151 +68,198 @@ class About:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def compose(measurements: Measurements, findings: dict[str, Any], discipline: str) -> dict[str, Any]:
-    """`report` of the results: {summary, top_issues, drills, one_week_plan, reliability_warning}, plain JSON types."""
-    top = findings["findings"][:MOST_ISSUES]
-    drills = _drills(top) or [drill.model_dump() for drill in guidance(discipline).maintenance]
-    return {
-        "summary": _summary(measurements, findings, discipline),
-        "top_issues": [
-            {key: issue[key] for key in ("code", "severity", "title", "metric", "time_seconds")} for issue in top
-        ],
-        "drills": drills,
-        "one_week_plan": _week(top, drills),
-        "reliability_warning": _warning(measurements),
-    }
-
-
 def render(
     results: dict[str, Any],
-    whole: Poses,
-    closeups: Sequence[Poses],
+    courses: Sequence[Course],
+    posed: Poses,
     key_frames: Sequence[KeyFrame] = (),
     about: About | None = None,
 ) -> str:
-    """`report.html` of a results dict, with one plot from its landmarks and the key frames with their skeletons."""
+    """`report.html` of a results dict. courses: what its plots draw; posed: every frame that is stepped through."""
     about = about or About()
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     summary = results["pose"]["pose_summary"]
-    events = [Event(e["name"], e["time_seconds"], e["confidence"]) for e in summary.get("events", [])]
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            about=about,
-            style=Markup(style),  # noqa: S704 - our own file, and the policy holds its hash
-            style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-            level=_level_words(results["findings"]),
-            metrics=[_metric_row(name, metric) for name, metric in results["metrics"].items()],
-            plot=action_plot(whole, closeups, events),
-            plot_size=(WIDTH, HEIGHT, TOP),
-            key_frames=[_picture(frame) for frame in key_frames[:MOST_KEY_FRAMES]],
-            findings=results["findings"],
-            report=results["report"],
-            summary=summary,
-            facts=_facts(summary, about),
-        )
+    marks = _asked(about.discipline)
+    groups = _groups(results, courses, marks, about.discipline)
+    box = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM}
+    stepped = player(posed, [group["span"] for group in groups], _plots(groups))
+    scored = [_row(name, metric, summary, marks) for name, metric in results["metrics"].items()]
+    frames = [_picture(frame, k) for k, frame in enumerate(key_frames[:MOST_KEY_FRAMES])]
+    return write_page(
+        "report.html",
+        script="report.js",
+        about=about,
+        title=about.title or f"{about.discipline or 'video'} analysis".capitalize(),
+        who=[", ".join(about.players), about.discipline.capitalize(), _view(about.camera_view), about.analysed_at],
+        notes=(about.notes[:NOTES_SHOWN], about.notes[NOTES_SHOWN:]),
+        level=level(results),
+        level_name="" if results["report"]["reliability_warning"] else results["findings"]["overall_level"],
+        level_sign=LEVEL_SIGNS[results["findings"]["overall_level"]],
+        hero=_hero(results, frames),
+        frames=sorted(frames, key=lambda frame: frame["moment"]),
+        issues=[_finding(finding, summary, marks) for finding in results["findings"]["findings"]],
+        severity_signs=SEVERITY_SIGNS,
+        groups=groups,
+        plot_box=box,
+        event_words=EVENT_WORDS,
+        stepped=bool(posed.detected.any()),
+        events=summary.get("events", []),
+        data=data_block({**stepped, "box": box}),
+        scored=scored,
+        nearest=_nearest(scored),
+        measures=[_row(name, metric, summary, {}) for name, metric in summary.get("measures", {}).items()],
+        repetitions=_repetitions(results, about.discipline),
+        unmeasured=_unmeasured(results),
+        report=results["report"],
+        summary=summary,
+        facts=_facts(summary, about),
     )
 
 
-def _summary(measurements: Measurements, findings: dict[str, Any], discipline: str) -> str:
-    found = findings["findings"]
-    measured = [name for name, metric in measurements.metrics.items() if metric.value is not None]
-    if not measured:
-        return "The player could not be followed in this film, so nothing was measured. Film again and have another go."
-    counted = f"{measurements.actions} action{'s' if measurements.actions != 1 else ''}"
-    where = f"{counted} measured" if measurements.actions else "No clear action found, so the whole clip was measured"
-    faults = [finding for finding in found if finding["code"] != UNSEEN]
-    if faults:
-        what = f"First thing to work on: {_lower(faults[0]['title'])}."
-        if len(faults) > 1:
-            what += f" Then: {'; '.join(_lower(finding['title']) for finding in faults[1:MOST_ISSUES])}."
-    else:
-        what = "Nothing stood out that needs work."
-    missing = len(measurements.metrics) - len(measured)
-    rest = f" {missing} of {len(measurements.metrics)} numbers could not be measured." if missing else ""
-    return f"{discipline.capitalize()}: {where[0].lower()}{where[1:]}. {what}{rest}"
+def _view(camera_view: str) -> str:
+    return f"filmed from {camera_view}" if camera_view else ""
 
 
-def _lower(title: str) -> str:
-    return title[0].lower() + title[1:]
+def _asked(discipline: str) -> dict[str, Mark | None]:
+    """The mark of each metric that has one."""
+    guide = guidance(discipline) if discipline in DISCIPLINES else None
+    return {name: guide.mark(name) for name in METRIC_WORDS} if guide else {}
 
 
-def _drills(issues: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The issues' drills, the first of each issue first, none twice."""
-    most = max((len(issue["drills"]) for issue in issues), default=0)
-    rounds = [issue["drills"][k] for k in range(most) for issue in issues if k < len(issue["drills"])]
-    return list({drill["name"]: drill for drill in rounds}.values())
+def _finding(finding: dict[str, Any], summary: dict[str, Any], marks: dict[str, Mark | None]) -> dict[str, Any]:
+    """A finding with its number and its mark in words."""
+    error = summary.get("errors", {}).get(finding["metric"])
+    mark = marks.get(finding["metric"])
+    return {
+        **finding,
+        "number": shown(finding["value"], finding["unit"], error),
+        "mark": mark_words(mark, finding["unit"]) if mark else None,
+        "part": METRIC_WORDS[finding["metric"]][0] if finding["metric"] else "Player in view",
+    }
 
 
-def _week(issues: list[dict[str, Any]], drills: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Seven days {day, focus, cue, drills}; the drills go round. A film of nobody needs only another film."""
-    if issues and all(issue["code"] == UNSEEN for issue in issues):
-        return [{"day": 1, "focus": WEEK_WORDS["film"], "cue": issues[0]["cues"][0], "drills": drills}]
-    cues = [issue["cues"][0] for issue in issues if issue["code"] != UNSEEN] or [None]
-    words = WEEK_WORDS if issues else {**WEEK_WORDS, **KEEP_UP_WORDS}
-    days, turn = [], 0
-    for day, kind in enumerate(WEEK, start=1):
-        works = kind in ("learn", "repeat")
-        todays = [drills[(turn + k) % len(drills)] for k in range(min(2, len(drills)))] if works else []
-        cue = cues[turn % len(cues)] if works or kind == "game" else None
-        turn += works
-        days.append({"day": day, "focus": words[kind], "cue": cue, "drills": todays})
-    return days
-
-
-def _warning(measurements: Measurements) -> str | None:
-    least = shared().reliable_from_detection_rate_percent
-    if measurements.detection_rate_percent >= least:
-        return None
-    seen = f"The player was seen in {measurements.detection_rate_percent:.0f} % of the frames looked at"
-    if all(metric.value is None for metric in measurements.metrics.values()):
-        return f"{seen}. Nothing could be measured."
-    return f"{seen}, under the {least:.0f} % that these numbers need. Take them as a hint, and film again if you can."
-
-
-def _environment() -> Environment:
-    loader = FileSystemLoader(TEMPLATES)
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-
-
-def _level_words(findings: dict[str, Any]) -> str:
-    codes = [finding["code"] for finding in findings["findings"]]
-    if codes == [UNSEEN]:
-        return UNSEEN_WORDS
-    return LEVEL_WORDS[findings["overall_level"]] if codes or findings["overall_level"] == "high" else UNSURE_WORDS
-
-
-def _metric_row(name: str, metric: dict[str, Any]) -> dict[str, Any]:
+def _row(name: str, metric: dict[str, Any], summary: dict[str, Any], marks: dict[str, Mark | None]) -> dict[str, Any]:
+    """A number for the tables; `bar` and `tick` are widths of its score and its threshold."""
     label, meaning = METRIC_WORDS.get(name, (name, ""))
-    value = None if metric["value"] is None else f"{metric['value']:.{0 if metric['unit'] == 'deg' else 3}f}"
-    return {**metric, "label": label, "meaning": meaning, "shown": value, "trust": _trust(metric["confidence"])}
+    error = metric.get("error", summary.get("errors", {}).get(name))
+    mark, score = marks.get(name), metric.get("score")
+    return {
+        **metric,
+        "name": name,
+        "label": label,
+        "meaning": meaning,
+        "shown": None if metric["value"] is None else shown(metric["value"], metric["unit"], error),
+        "trust": trust(metric["confidence"]),
+        "mark": mark_words(mark, metric["unit"]) if mark else None,
+        "threshold": mark.threshold if mark else None,
+        "bar": None if score is None else round(BAR_WIDTH * score),
+    }
 
 
-def _trust(confidence: float) -> str:
-    return "high" if confidence >= 0.75 else "medium" if confidence >= shared().sure_from_confidence else "low"
+def _nearest(scored: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The three numbers least over their marks."""
+    judged = [row for row in scored if row["score"] is not None and row["threshold"] is not None]
+    return sorted(judged, key=lambda row: float(row["score"] - row["threshold"]))[:MOST_ISSUES]
 
 
-def _picture(frame: KeyFrame) -> dict[str, Any]:
+def _groups(
+    results: dict[str, Any], courses: Sequence[Course], marks: dict[str, Mark | None], discipline: str
+) -> list[dict[str, Any]]:
+    """The plots, an action a group; open is the one in which the first finding is worst."""
+    events = [Event(e["name"], e["time_seconds"], e["confidence"]) for e in results["pose"]["pose_summary"]["events"]]
+    worst = {
+        name: [(moment["time_seconds"], moment["value"]) for moment in metric["evidence"]]
+        for name, metric in results["metrics"].items()
+    }
+    plots = [drawn for course in courses if (drawn := action_plots(course, events, marks, worst))]
+    times = [f["time_seconds"] for f in results["findings"]["findings"] if f["time_seconds"] is not None]
+    shows = next((k for k, (plot, *_) in enumerate(plots) if times and plot.span[0] <= times[0] <= plot.span[1]), 0)
+    noun = ACTION_WORDS.get(discipline, ("action",))[0].capitalize()
+    return [
+        {"name": f"{noun} {k + 1} of {len(plots)}", "span": group[0].span, "plots": group, "open": k == shows}
+        for k, group in enumerate(plots)
+    ]
+
+
+def _plots(groups: list[dict[str, Any]]) -> list[Plot]:
+    return [plot for group in groups for plot in group["plots"]]
+
+
+def _repetitions(results: dict[str, Any], discipline: str) -> dict[str, Any] | None:
+    """Each action's values, a row an action; None where there are not several."""
+    listed = results["pose"]["pose_summary"].get("repetitions", [])
+    if len(listed) < 2:
+        return None
+    everything = {**results["metrics"], **results["pose"]["pose_summary"].get("measures", {})}
+    names = [name for name in METRIC_WORDS if any(each["values"].get(name) is not None for each in listed)]
+    rows = [
+        {
+            "time_seconds": each["time_seconds"],
+            "cells": [
+                {"name": name, "shown": _cell(each["values"].get(name), everything[name]["unit"])} for name in names
+            ],
+        }
+        for each in listed
+    ]
+    noun = ACTION_WORDS.get(discipline, ("action",))[0].capitalize()
+    columns = [{"label": METRIC_WORDS[name][0], "unit": everything[name]["unit"]} for name in names]
+    return {"noun": noun, "columns": columns, "rows": rows}
+
+
+def _cell(value: float | None, unit: str) -> str | None:
+    return None if value is None else shown(value, unit).split(" ")[0]
+
+
+def _unmeasured(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """(reason, numbers): each reason once, with all that it holds for."""
+    everything = {**results["metrics"], **results["pose"]["pose_summary"].get("measures", {})}
+    reasons: dict[str, list[str]] = {}
+    for name, metric in everything.items():
+        if metric["absent_reason"]:
+            reasons.setdefault(metric["absent_reason"], []).append(METRIC_WORDS.get(name, (name,))[0])
+    return [(reason, ", ".join(names)) for reason, names in reasons.items()]
+
+
+def _picture(frame: KeyFrame, number: int) -> dict[str, Any]:
     """A key frame for the template: the JPEG as a data address, the bones as lines with the side they belong to."""
     bones = []
     for start, end in BONES:
         a, b = INDEX[start], INDEX[end]
         drawable = np.isfinite(frame.points[[a, b]]).all() and frame.visibility[[a, b]].min() >= LEAST_VISIBILITY
         if drawable:
-            sides = {name.split("_")[0] for name in (start, end)} & {"left", "right"}
             ends = [round(float(v), 1) for v in (*frame.points[a], *frame.points[b])]
-            bones.append((sides.pop() if len(sides) == 1 else "middle", ends))
+            bones.append((side_of(start, end), ends))
     box = _crop(frame)
+    moment = frame.time_seconds if frame.moment_seconds is None else frame.moment_seconds
     return {
+        "id": f"frame-{number}",
+        "moment": moment,
         "time_seconds": frame.time_seconds,
         "caption": frame.caption,
         "size": (frame.width, frame.height),
         "box": " ".join(f"{side:.0f}" for side in box),
         "thick": box[2] / 120,
         "bones": bones,
+        "marks": frame.marks,
+        "numbers": _numbers(frame),
+        "alt": ", ".join(filter(None, [frame.caption or "Key moment", _numbers(frame)])),
         "href": "data:image/jpeg;base64," + base64.b64encode(frame.jpeg).decode(),
     }
+
+
+def _numbers(frame: KeyFrame) -> str:
+    """What is drawn there, in words."""
+    words = (HERE_WORDS.get(mark.metric, METRIC_WORDS[mark.metric][0].lower() + " {}") for mark in frame.marks)
+    return ", ".join(word.format(shown(mark.value, mark.unit)) for word, mark in zip(words, frame.marks, strict=True))
+
+
+def _hero(results: dict[str, Any], frames: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The picture at the top: of the first finding, else the one that shows an angle and most numbers."""
+    times = [f["time_seconds"] for f in results["findings"]["findings"] if f["time_seconds"] is not None]
+    if not frames:
+        return None
+    if times:
+        return min(frames, key=lambda frame: abs(frame["moment"] - times[0]))
+    return max(frames, key=lambda frame: (any(mark.degrees for mark in frame["marks"]), len(frame["marks"])))
 
 
 def _crop(frame: KeyFrame) -> tuple[float, float, float, float]:

@@ -148,12 +148,12 @@ def _plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> dict[str, 
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / span, 1)
 
     points, pieces, piece = [], [], list[str]()
-    for place, reading in enumerate(readings):
+    for k, reading in enumerate(readings):
         if _absent(reading):
             pieces.append(piece)
             piece = []
             continue
-        at = (x(place), y(reading.value))
+        at = (x(k), y(reading.value))
         piece.append(f"{at[0]},{at[1]}")
         bar = (y(reading.value - reading.error), y(reading.value + reading.error)) if reading.error else None
         top = min(bar) if bar else at[1]
@@ -164,9 +164,9 @@ def _plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> dict[str, 
     pieces.append(piece)
     # Of many dates the first and the last are written.
     chosen = range(len(dates)) if len(dates) <= 4 else (0, len(dates) - 1)
-    anchors = {0: ("start", 4), len(dates) - 1: ("end", WIDTH - 4)}
+    anchors: dict[int, tuple[str, float]] = {0: ("start", 4), len(dates) - 1: ("end", WIDTH - 4)}
     labels = []
     for place in chosen:
-        anchor, at = anchors.get(place, ("middle", x(place)))
-        labels.append({"x": at, "anchor": anchor, "words": dates[place]})
+        anchor, along = anchors.get(place, ("middle", x(place)))
+        labels.append({"x": along, "anchor": anchor, "words": dates[place]})
     return {"points": points, "pieces": [" ".join(part) for part in pieces if len(part) > 1], "labels": labels}

@@ -1,0 +1,146 @@
+// Steps through the film's skeletons, frame by frame, and keeps the slider, the plots' cursors and the film together.
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const find = (id) => document.getElementById(id);
+  if (!find("play")) return;
+  const [figure, film, slider, go] = ["figure", "film", "slider", "go"].map(find);
+  const svg = (name, parent) => parent.appendChild(document.createElementNS("http://www.w3.org/2000/svg", name));
+  const draw = (element, attributes) => {
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  };
+  const SLOW = 0.25, { width: WIDTH, left: LEFT, right: RIGHT } = data.box;
+
+  const bones = data.bones.map(([, , side]) => {
+    const bone = svg("line", figure);
+    bone.setAttribute("class", `bone ${side}`);
+    return bone;
+  });
+  const head = svg("circle", figure);
+  head.setAttribute("class", "head");
+  const plots = [...document.querySelectorAll("figure.plot")].map((element, k) => ({
+    ...data.plots[k], element, cursor: element.querySelector(".cursor"), at: element.querySelector("output"),
+    unit: element.dataset.metric.includes("knee") ? "°" : "", group: element.closest("details"),
+  }));
+  let now = 0, timer = null;
+
+  const nearest = (times, t) => {
+    let low = 0, high = times.length - 1;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (times[middle] < t) low = middle + 1; else high = middle;
+    }
+    return low && t - times[low - 1] <= times[low] - t ? low - 1 : low;
+  };
+
+  function skeleton(k) {
+    const frame = data.frames[k], faint = new Set(data.faint[k]);
+    const t = data.times[k];
+    const inside = data.boxes.find(({ span }) => t >= span[0] && t <= span[1]);
+    const box = inside ? inside.box : [0, 0, ...data.size];
+    const thick = Math.max(box[2], box[3]) / 110;
+    draw(figure, { viewBox: box.join(" ") });
+    for (const [i, bone] of bones.entries()) {
+      const [a, b] = data.bones[i];
+      bone.style.display = frame ? "" : "none";
+      if (!frame) continue;
+      draw(bone, { x1: frame[2 * a], y1: frame[2 * a + 1], x2: frame[2 * b], y2: frame[2 * b + 1] });
+      draw(bone, { "stroke-width": faint.has(a) || faint.has(b) ? thick / 3 : thick });
+    }
+    head.style.display = frame ? "" : "none";
+    if (frame) draw(head, { cx: frame[0], cy: frame[1], r: 2 * thick });
+    find("unseen").textContent = frame ? "" : "the player is not seen here";
+  }
+
+  function cursors(t) {
+    for (const { element, cursor, at, span, readout, unit } of plots) {
+      const part = (t - span[0]) / (span[1] - span[0]);
+      const inside = part >= 0 && part <= 1;
+      cursor.style.display = inside ? "" : "none";
+      const x = LEFT + part * (WIDTH - LEFT - RIGHT);
+      if (inside) draw(cursor, { x1: x, x2: x });
+      const times = readout.map(([time]) => time), k = nearest(times, t);
+      const read = inside && Math.abs(times[k] - t) < 0.06;
+      at.textContent = read ? readout[k][1].toFixed(unit ? 0 : 3) + unit : "";
+      element.dataset.at = inside ? t.toFixed(3) : "";
+    }
+  }
+
+  // t: the moment asked for, which may lie between two frames.
+  function show(k, t = data.times[k]) {
+    now = Math.max(0, Math.min(k, data.times.length - 1));
+    skeleton(now);
+    cursors(t);
+    slider.value = now;
+    const words = `${t.toFixed(2)} s`;
+    slider.setAttribute("aria-valuetext", words);
+    find("clock").textContent = words;
+    if (!film.hidden && film.readyState && film.paused) film.currentTime = t;
+  }
+
+  function stop() {
+    cancelAnimationFrame(timer);
+    timer = null;
+    go.setAttribute("aria-pressed", "false");
+    go.textContent = "Play slowly";
+  }
+
+  function play() {
+    if (now === data.times.length - 1) now = 0;
+    const from = data.times[now], started = performance.now();
+    go.setAttribute("aria-pressed", "true");
+    go.textContent = "Stop";
+    const tick = (clock) => {
+      const t = from + SLOW * (clock - started) / 1000;
+      show(nearest(data.times, t));
+      if (t >= data.times[data.times.length - 1]) stop();
+      else timer = requestAnimationFrame(tick);
+    };
+    timer = requestAnimationFrame(tick);
+  }
+
+  function jump(t) {
+    stop();
+    const group = plots.find(({ span, group }) => group && t >= span[0] && t <= span[1]);
+    if (group) for (const details of document.querySelectorAll("details.group")) details.open = details === group.group;
+    show(nearest(data.times, t), t);
+    find("play").scrollIntoView({ block: "start" });
+    slider.focus({ preventScroll: true });
+  }
+
+  document.querySelector(".screen").hidden = false;
+  document.documentElement.classList.add("live");
+  slider.max = data.times.length - 1;
+  slider.addEventListener("input", () => { stop(); show(Number(slider.value)); });
+  go.addEventListener("click", () => (timer ? stop() : play()));
+  find("back").addEventListener("click", () => { stop(); show(now - 1); });
+  find("on").addEventListener("click", () => { stop(); show(now + 1); });
+  for (const button of document.querySelectorAll("button.jump"))
+    button.addEventListener("click", () => jump(Number(button.dataset.time)));
+  for (const { element, span } of plots)
+    element.querySelector("svg").addEventListener("click", (event) => {
+      const { left, width } = event.currentTarget.getBoundingClientRect();
+      const part = ((event.clientX - left) / width * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT);
+      stop();
+      show(nearest(data.times, span[0] + Math.min(1, Math.max(0, part)) * (span[1] - span[0])));
+    });
+
+  // The film lies beside this page where the page was saved with it; asked for only when somebody wants to see it.
+  const opener = find("open-film");
+  opener.hidden = location.protocol !== "file:";
+  opener.addEventListener("click", () => {
+    film.preload = "auto";
+    film.src = "overlay.mp4";
+    film.hidden = false;
+    opener.hidden = true;
+    film.addEventListener("loadeddata", () => show(now), { once: true });
+    film.addEventListener("error", () => {
+      film.hidden = true;
+      find("unseen").textContent = "overlay.mp4 is not in the folder of this page";
+    }, { once: true });
+  });
+
+  const first = document.querySelector(".first .jump, .strip .jump, .events .jump");
+  const start = first ? Number(first.dataset.time) : data.times[0];
+  show(nearest(data.times, start), start);
+})();
