@@ -41,12 +41,12 @@ COPY locks/cli.txt ./
 RUN ./packages cli.txt
 
 FROM build AS analyzer-packages
-# MediaPipe and OpenCV load these even where there is no screen and no GPU; the drivers behind them stay out.
+# MediaPipe loads these even where there is no screen and no GPU; the drivers behind them stay out.
 RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-      binutils libegl1 libgles2 libgl1 libglib2.0-0 >/dev/null
+      binutils libegl1 libgles2 >/dev/null
 COPY locks/analyzer.txt ./
 # MediaPipe imports matplotlib for a drawing function that nobody calls here: an empty one saves 100 MB and 0.3 s of CPU.
-RUN UNUSED="cv2/qt opencv_contrib_python.libs/libQt5XcbQpa-* matplotlib mpl_toolkits fontTools PIL pillow.libs kiwisolver \
+RUN UNUSED="matplotlib mpl_toolkits fontTools PIL pillow.libs kiwisolver \
       contourpy pyparsing sounddevice.py scipy/io scipy/cluster scipy/odr scipy/datasets" \
     ./packages analyzer.txt /usr/lib/*-linux-gnu/libEGL.so.1 /usr/lib/*-linux-gnu/libGLESv2.so.2 \
  && mkdir /out/packages/matplotlib && touch /out/packages/matplotlib/__init__.py /out/packages/matplotlib/pyplot.py \

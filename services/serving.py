@@ -1,6 +1,6 @@
 """How every gRPC server of ours is run: one edge around each call, health, reflection, a graceful end.
 
-call ─▶ who calls (auth) ─▶ may they call this (rights) ─▶ the handler ─▶ faults become a status ─▶ one log line
+call ─▶ who calls (auth) ─▶ may they call this (rights) ─▶ the handler ─▶ faults become a status ─▶ counted, one line
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from services import errors
+from services import errors, logs, metrics, traces
 from services.auth import Caller, Verifier
 from services.logs import Logger
 from services.settings import ServerSettings
@@ -115,18 +115,22 @@ class Edge(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, handler: Any) -> Callable[..., Awaitable[Any]]:
         async def wrapped(body: bytes, context: Context) -> Any:
             async with self._around(method, context):
-                return await handler.unary_unary(_read(handler, body), context)
+                request = _read(handler, body)
+                _note(request)
+                reply = await handler.unary_unary(request, context)
+                _note(reply)
+                return reply
 
         return wrapped
 
     def _stream(self, method: str, handler: Any) -> Callable[..., Awaitable[None]]:
         async def wrapped(body: bytes, context: Context) -> None:
-            async with (
-                self._around(method, context),
-                contextlib.aclosing(handler.unary_stream(_read(handler, body), context)) as replies,
-            ):
-                async for reply in replies:
-                    await self._write(context, reply)
+            async with self._around(method, context):
+                request = _read(handler, body)
+                _note(request)
+                async with contextlib.aclosing(handler.unary_stream(request, context)) as replies:
+                    async for reply in replies:
+                        await self._write(context, reply)
 
         return wrapped
 
@@ -140,24 +144,37 @@ class Edge(grpc.aio.ServerInterceptor):
 
     @contextlib.asynccontextmanager
     async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
-        started, fault = time.monotonic(), None
+        started, fault, code = time.monotonic(), None, "OK"
         caller: Caller | None = None
-        try:
-            metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
-            caller = await self._verifier.caller(metadata)
-            self._rights(method, caller)
-            call.set(Call(method, caller, metadata))
-            yield
-        except errors.Fault as raised:
-            fault = raised
-        except Exception as error:
-            fault = self._translate(error)
-            if fault is None:
-                self._log.exception("broken", method=method)
-                fault = errors.Broken("Internal error", reason="INTERNAL")
-        finally:
-            milliseconds = round((time.monotonic() - started) * 1000, 1)
-            self._log.info("rpc", method=method, caller=_name(caller), ms=milliseconds, fault=fault and fault.reason)
+        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        with (
+            logs.spending() as spent,
+            traces.span(_short(method), traces.parent_in(metadata), served=True) as span,
+        ):
+            try:
+                caller = await self._verifier.caller(metadata)
+                self._rights(method, caller)
+                call.set(Call(method, caller, metadata))
+                yield
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except errors.Fault as raised:
+                fault = raised
+            except Exception as error:
+                fault = self._translate(error)
+                if fault is None:
+                    self._log.exception("broken", method=method)
+                    fault = errors.Broken("Internal error", reason="INTERNAL")
+            finally:
+                seconds = time.monotonic() - started
+                if fault is not None:
+                    code = code_pb2.Code.Name(CODES[type(fault)])
+                    span.failed(fault.reason)
+                span.add(outcome=code, **spent)
+                metrics.rpc(_short(method), code, seconds)
+                said = {"method": method, "caller": _name(caller), "outcome": code, "ms": round(seconds * 1000, 1)}
+                self._log.info("rpc", **said, **spent, **({"fault": fault.reason} if fault else {}))
         if fault is not None:
             await context.abort_with_status(rpc_status.to_status(status(fault)))
 
@@ -168,6 +185,18 @@ def _read(handler: Any, body: bytes) -> Any:
         return handler.request_deserializer(body)
     except DecodeError:
         raise errors.Invalid("request", "is not a message of this call") from None
+
+
+def _short(method: str) -> str:
+    """`/crease.jobs.v1.JobService/GetJob` as JobService/GetJob."""
+    return method.rpartition(".")[2]
+
+
+def _note(message: Any) -> None:
+    """Lets the lines of this call say which job it is about, where the request or the reply names one."""
+    job_id = getattr(message, "job_id", "")
+    if job_id:
+        logs.about(job_id, getattr(message, "launch_no", 0))
 
 
 def _name(caller: Caller | None) -> str:
@@ -217,6 +246,7 @@ async def serve(
     finally:
         await checks.enter_graceful_shutdown()
         await server.stop(settings.drain_seconds)
+        await asyncio.to_thread(traces.stop)
     log.info("stopped")
 
 

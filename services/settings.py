@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Json, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -48,12 +48,19 @@ class Issuer(BaseModel):
     subjects: dict[str, Literal["upload", "controller", "analyzer"]] = {}
 
 
-class ServerSettings(Settings):
+class WatchedSettings(Settings):
+    """How a program is watched."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # host:port where Prometheus reads metrics; empty: nowhere.
+    metrics_listen: str = Field("", pattern=r"^(\S+:\d+)?$")
+
+
+class ServerSettings(WatchedSettings):
     """What every gRPC server needs."""
 
     # host:port
     listen: str = "127.0.0.1:50051"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
     audience: str = "crease"
     # A JSON list of issuers.
     issuers: Annotated[Json[tuple[Issuer, ...]], NoDecode]
@@ -63,3 +70,7 @@ class ServerSettings(Settings):
     tls_client_ca: Path | None = None
     # Seconds that running calls get to finish when the server is told to stop.
     drain_seconds: float = 10.0
+    # http(s)://host:port of an OTLP collector, by gRPC; empty: nothing is traced.
+    otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    # Of the traces that begin here, what share is sent, 0 to 1.
+    trace_share: float = Field(0.1, ge=0, le=1)

@@ -1,4 +1,4 @@
-"""A self-signed certificate for localhost."""
+"""A self-signed certificate, which is its own authority."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,16 +8,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def make(folder: Path) -> tuple[Path, Path]:
-    """The files of the certificate and of its key, in PEM."""
+def make(folder: Path, *hosts: str) -> tuple[Path, Path]:
+    """The files of the certificate for these hosts, or localhost, and of its key, in PEM."""
+    hosts = hosts or ("localhost",)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0][:64])])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .not_valid_after(now + timedelta(hours=2))
+        .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, hosts)), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -16,6 +16,8 @@ from tests.programs import ROOT, Laptop, Program, free_port, running
 from tests.s3 import Endpoint
 
 BUCKET = "crease-videos"
+# Names, which belong in no log.
+PLAYERS, NOTES = ("Bartholomew Quillfeather",), "Quillfeather's hands were late again"
 SAMPLE = ROOT / "samples" / "batter.mp4"
 
 
@@ -36,11 +38,14 @@ class Product:
         self.launch_stub = launch_pb2_grpc.LaunchServiceStub(to_jobs)
         self.upload_stub = upload_pb2_grpc.UploadServiceStub(to_upload)
         self.coach = self.laptop.person("coach-1")
+        self._metrics = {program.name: free_port() for program in (self.jobs, self.upload, self.controller)}
+
+    def metrics_port(self, program: str) -> int:
+        return self._metrics[program]
 
     def initiate(self, content_length: int, **fields: object) -> upload_pb2.InitiateUploadResponse:
-        session = self.session_stub.CreateSession(
-            session_pb2.CreateSessionRequest(title="Nets"), metadata=self.coach, wait_for_ready=True, timeout=60
-        )
+        asked = session_pb2.CreateSessionRequest(title="Nets", player_ids=PLAYERS, notes=NOTES)
+        session = self.session_stub.CreateSession(asked, metadata=self.coach, wait_for_ready=True, timeout=60)
         values = {"session_id": session.session_id, "content_type": "video/mp4"} | fields
         request = upload_pb2.InitiateUploadRequest(content_length=content_length, **values)  # type: ignore[arg-type]
         return self.upload_stub.InitiateUpload(request, metadata=self.coach, wait_for_ready=True, timeout=60)
@@ -115,9 +120,16 @@ def put(begun: upload_pb2.InitiateUploadResponse, body: bytes) -> None:
 
 @contextmanager
 def product(
-    folder: Path, jobs_env: dict[str, str], laptop: Laptop, s3: Endpoint, *, controlled: bool = True
+    folder: Path,
+    jobs_env: dict[str, str],
+    laptop: Laptop,
+    s3: Endpoint,
+    *,
+    controlled: bool = True,
+    traced: str = "",
 ) -> Iterator[Product]:
-    """Runs for as long as the block. `controlled` False leaves the controller out: nothing is launched."""
+    """Runs for as long as the block. `controlled` False leaves the controller out: nothing is launched. `traced`: an
+    OTLP endpoint."""
     ports = [free_port() for _ in range(2)]
     jobs = Program("jobs", jobs_env, folder / "jobs.log", ports[0])
     upload_env = laptop.env | s3.env | {
@@ -137,9 +149,13 @@ def product(
         "MEDIAPIPE_POSE_MODEL_PATH": str(ROOT / "build" / "model" / "pose_landmarker_full.task"),
     }
     controller = Program("controller", controller_env, folder / "controller.log")
+    made = Product(jobs, upload, controller, laptop, folder)
+    for program in (jobs, upload, controller):
+        watched = {"CREASE_METRICS_LISTEN": f"127.0.0.1:{made.metrics_port(program.name)}"}
+        traces = {"CREASE_OTLP_ENDPOINT": traced, "CREASE_TRACE_SHARE": "1"} if traced else {}
+        program.env = {**program.env, **watched, **traces}
     with ExitStack() as stack:
         for program in (jobs, upload, controller)[: 3 if controlled else 2]:
             stack.enter_context(running(program))
-        made = Product(jobs, upload, controller, laptop, folder)
         stack.callback(lambda: [one.kill() for one in made.analyzers()])
         yield made

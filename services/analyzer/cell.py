@@ -101,6 +101,7 @@ def _work(request: list[Any], line: "Connection[Any, Any]", memory: int) -> NoRe
         _confine(bounds)
         sender = _Sender(line, pixels, picture_bytes)
         try:
+            _tell(line, {"still": True})  # from here on, what takes time is the file's doing
             sender.send_all(TASKS[task](asked, bounds, sender.still))
         except BadInput as refusal:
             _tell(line, {"refused": [refusal.code, refusal.sentence]})

@@ -21,6 +21,7 @@ from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.jobs.v1.job_pb2 import Artifact, Stage
 from crease.upload.v1.upload_pb2 import SignLaunchRequest, SignLaunchResponse
 from crease.upload.v1.upload_pb2_grpc import UploadServiceStub
+from services import traces
 from services.analyzer.faults import Fault, LeaseLost, ServiceAway
 from services.analyzer.results import Results
 
@@ -67,7 +68,7 @@ class Launch:
     def start(self) -> wire.StartLaunchResponse:
         """Bind the launch to this pod and take its lease."""
         token = self._token_file.read_text(encoding="utf-8").strip()
-        bearer = (("authorization", f"Bearer {token}"),)
+        bearer = (("authorization", f"Bearer {token}"), *traces.metadata())
         began = time.monotonic()
         started = self._persist(
             lambda: self._jobs.StartLaunch(wire.StartLaunchRequest(**self._name), metadata=bearer, timeout=CALL_SECONDS)
@@ -105,7 +106,8 @@ class Launch:
         self._ends_at = max(began, time.monotonic() - CALL_SECONDS) + self._lease_seconds
 
     def _say(self, call: Callable[..., Reply], asked: Any) -> Reply:
-        return call(asked, metadata=(("authorization", f"Lease {self._lease}"),), timeout=CALL_SECONDS)
+        metadata = (("authorization", f"Lease {self._lease}"), *traces.metadata())
+        return call(asked, metadata=metadata, timeout=CALL_SECONDS)
 
     def _persist(self, call: Callable[[], Reply]) -> Reply:
         """Call until it is answered, refused, or the lease would be over."""

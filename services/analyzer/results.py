@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from services import traces
 from services.analyzer.model import NAME
 from services.analyzer.probe import Video
 from services.analyzer.spent import by_stage
@@ -25,7 +26,7 @@ VERSION = 1
 MOST_ROW_BYTES = 64 * 1024
 # What grows with the length of a film.
 LISTS = frozenset({"evidence", "repetitions", "events", "cuts", "pans"})
-PACKAGES = ("mediapipe", "av", "numpy", "scipy", "opencv-contrib-python")
+PACKAGES = ("mediapipe", "av", "numpy", "scipy", "opencv-python-headless")
 
 
 @dataclass
@@ -42,7 +43,8 @@ class Run:
         """Add the wall time of the block to a step."""
         started = time.perf_counter()
         try:
-            yield
+            with traces.span(step):
+                yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
 

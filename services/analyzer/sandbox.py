@@ -68,6 +68,9 @@ def apart(
 def _items(
     line: "Connection[Any, Any]", bounds: Bounds, pixels: mmap.mmap | None, picture_bytes: int
 ) -> Generator[tuple[Message, Pixels], None, Message]:
+    # Before its first word the worker has not touched the file: a wait for that is the machine's doing.
+    if not line.poll(bounds.max_decode_seconds):
+        raise Fault("UNEXPECTED", "Processing failed: no process for decoding could be started")
     while True:
         message = _next(line, bounds)
         if "item" in message:

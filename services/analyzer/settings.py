@@ -54,6 +54,10 @@ class WorkerSettings(Settings):
     jobs_endpoint: str
     upload_endpoint: str
     token_file: Path
+    # http(s)://host:port of an OTLP collector, by gRPC; empty: nothing is traced.
+    otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    # Where the trace of its job goes on: W3C's traceparent. Empty: it is not traced.
+    trace_parent: str = Field("", pattern=r"^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$")
     # How long to wait for `jobs` before there is a lease, and for S3 at each file.
     start_patience_seconds: PositiveFloat = 60.0
     transfer_patience_seconds: PositiveFloat = 300.0

@@ -23,6 +23,7 @@ from crease.analysis.v1.launch_pb2 import Ending, StartLaunchResponse
 from crease.jobs.v1.job_pb2 import Accelerator as Wanted
 from crease.jobs.v1.job_pb2 import Artifact, Job, Stage
 from crease.jobs.v1.session_pb2 import CameraView, Discipline
+from services import traces
 from services.analyzer.faults import DONE, BadInput, Fault, LeaseLost, ModelFault, ServiceAway
 from services.analyzer.launch import Launch, Pulse
 from services.analyzer.results import row_copy
@@ -53,21 +54,34 @@ _stopping = threading.Event()
 
 def work(job_id: str, number: int, settings: WorkerSettings, begin: Begin | None = None) -> int:
     """Do one launch, analysing with what `begin` makes of the video; returns the process's exit status."""
-    log = configure("analyzer").bind(job_id=job_id, launch_no=number)
+    log = configure("analyzer", job_id=job_id, launch_no=number)
     signal.signal(signal.SIGTERM, _stop)
-    with _launch(job_id, number, settings) as launch:
-        try:
-            started = launch.start()
-            log.info("started", stage=Stage.Name(started.stage), session_id=started.job.session_id)
-            _stages(launch, started, settings, begin or _analysis)
-        except (LeaseLost, ServiceAway) as fault:
-            log.warning("stopped", code=fault.code, reason=fault.sentence)
-            return fault.exit_status
-        except Fault as fault:
-            return _give_up(launch, fault, log)
-        except Exception as error:
-            log.exception("failed")
-            return _give_up(launch, Fault("UNEXPECTED", f"Processing failed: {type(error).__name__}: {error}"), log)
+    traces.start_within("analyzer", settings.otlp_endpoint, settings.trace_parent)
+    try:
+        with (
+            _launch(job_id, number, settings) as launch,
+            traces.span("analysis", settings.trace_parent, job_id=job_id, launch_no=number) as span,
+        ):
+            status = _work(launch, settings, begin or _analysis, log)
+            span.add(exit_status=status)
+            return status
+    finally:
+        traces.stop()
+
+
+def _work(launch: Launch, settings: WorkerSettings, begin: Begin, log: Logger) -> int:
+    try:
+        started = launch.start()
+        log.info("started", stage=Stage.Name(started.stage), session_id=started.job.session_id)
+        _stages(launch, started, settings, begin)
+    except (LeaseLost, ServiceAway) as fault:
+        log.warning("stopped", code=fault.code, reason=fault.sentence)
+        return fault.exit_status
+    except Fault as fault:
+        return _give_up(launch, fault, log)
+    except Exception as error:
+        log.exception("failed")
+        return _give_up(launch, Fault("UNEXPECTED", f"Processing failed: {type(error).__name__}: {error}"), log)
     log.info("done")
     return DONE
 
@@ -78,7 +92,7 @@ def _stages(launch: Launch, started: StartLaunchResponse, settings: WorkerSettin
         transfer = Transfer(lambda: pulse.progress(0.0), settings.transfer_patience_seconds)
         # Sentences about a bad file begin with its name, and its user knows it by another than its key's.
         video = Path(folder, "The video")
-        with spending("fetch"):
+        with spending("fetch"), traces.span("fetch"):
             transfer.fetch(lambda: launch.sign([]).video, video, started.job.video, settings.max_video_bytes)
         analysis = begin(video, started, settings)
         if started.stage != Stage.STAGE_DEEP:
@@ -94,12 +108,14 @@ def _stage(
     """Analyse, store the files, then publish."""
     out.mkdir()
     run = analysis.quick if stage == Stage.STAGE_QUICK else analysis.deep
-    results = run(out, lambda fraction: pulse.progress(FETCHED + (0.95 - FETCHED) * fraction))
-    artifacts = [_artifact(file, stage) for file in sorted(out.iterdir())]
-    for artifact in artifacts:
-        transfer.put(lambda artifact=artifact: launch.sign([artifact]).artifacts[0], out / artifact.name)  # type: ignore[misc]
-    pulse.progress(0.99)
-    launch.submit(stage, row_copy(results), artifacts)
+    with traces.span("quick" if stage == Stage.STAGE_QUICK else "deep"):
+        results = run(out, lambda fraction: pulse.progress(FETCHED + (0.95 - FETCHED) * fraction))
+        artifacts = [_artifact(file, stage) for file in sorted(out.iterdir())]
+        with traces.span("publish"):
+            for artifact in artifacts:
+                transfer.put(lambda artifact=artifact: launch.sign([artifact]).artifacts[0], out / artifact.name)  # type: ignore[misc]
+            pulse.progress(0.99)
+            launch.submit(stage, row_copy(results), artifacts)
 
 
 def _analysis(video: Path, started: StartLaunchResponse, settings: WorkerSettings) -> "Analysis":

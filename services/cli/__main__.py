@@ -8,7 +8,18 @@ crease jobs               lists the jobs
 crease demo VIDEO         all of it once, in a state folder of its own
 crease admin orphans      lists what only S3 or only the database has; for superusers
 
-Exit codes: 0 done, 1 orphans were found, 2 usage, 65 bad video, 69 services away, 70 anything else.
+For operators, also as `kubectl crease …`, which finds the services in a namespace of the cluster by itself:
+
+crease status             counts, the oldest, what fails, GPUs, what the controller sees
+crease why JOB            why it is not done yet, what runs for it, what was done and why
+crease launches JOB       every launch, and how it ended
+crease logs JOB           what its newest run has said
+crease cancel JOB         ends it
+crease retry JOB…         queues failed jobs again; --code IMAGE: all that failed so
+crease drain              launches nothing new and lets run what runs; --undo
+crease doctor             looks at database, S3, SQS, rights, clocks, image, GPUs, and says what to do
+
+Exit codes: 0 done, 1 orphans were found or not all is well, 2 usage, 65 bad video, 69 services away, 70 anything else.
 """
 
 import argparse
@@ -21,10 +32,11 @@ from typing import TypeAlias
 from google.protobuf import json_format
 
 from crease.jobs.v1.job_pb2 import GetJobRequest, Job, ListJobsRequest
-from services.cli import analyze, client, demo, inventory, laptop, reports, show, videos
+from services.cli import analyze, client, cluster, demo, inventory, laptop, operate, reports, show, videos
 from services.cli.analyze import Order
 from services.cli.client import Services
 from services.cli.notes import Notes
+from services.cli.places import Place
 from services.cli.trouble import FAILED, USAGE, Trouble
 
 Arguments = argparse.Namespace
@@ -36,12 +48,22 @@ INTERRUPTED = 130
 ORPHANS_FOUND = 1
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def kubectl() -> int:
+    """`kubectl crease`: the same commands, for the services of a namespace."""
+    return main(prog="kubectl crease")
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "crease") -> int:
     """Runs one command; returns the exit code. No traceback ever reaches the screen unasked."""
     try:
-        asked = _parser().parse_args(arguments)
+        asked = _parser(prog).parse_args(arguments)
         run: Run = asked.run
-        return run(asked)
+        asked.in_cluster = prog != "crease"
+        if not asked.in_cluster or run in (_logs, _drain) or client.is_told(os.environ):
+            return run(asked)
+        with cluster.forwarded(cluster.Kubectl(*_kubectl(asked))) as endpoints:
+            os.environ.update(endpoints)
+            return run(asked)
     except Trouble as trouble:
         show.trouble(trouble.sentence)
         return trouble.exit_code
@@ -57,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
-    whole = argparse.ArgumentParser(prog="crease", description="Turns a video of a cricketer into a report.")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(prog=prog, description="Turns a video of a cricketer into a report.")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     _add_up(commands)
     _add_analyze(commands)
@@ -73,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "jobs", _jobs, "list the newest jobs")
     admin = commands.add_parser("admin", help="for operators").add_subparsers(required=True, metavar="COMMAND")
     _add(admin, "orphans", _orphans, "list what only S3 or only the database has")
+    _add_operating(commands)
     demonstration = _add(commands, "demo", _demo, "analyse one video from nothing to the report", with_state=False)
     demonstration.add_argument("video", type=Path, metavar="VIDEO")
     demonstration.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="./demo")
@@ -86,7 +109,30 @@ def _add(commands: Commands, name: str, run: Run, what: str, *, with_state: bool
     if with_state:
         folder = laptop.default_folder()
         command.add_argument("--state", type=Path, default=folder, metavar="DIR", help="state folder (%(default)s)")
+        command.add_argument("-n", "--namespace", default="", metavar="NAME", help="of the cluster; the context's")
+        command.add_argument("--context", default="", metavar="NAME", help="of the kubeconfig; the current one")
     return command
+
+
+def _add_operating(commands: Commands) -> None:
+    _add(commands, "status", _status, "say how all of it is, on one screen")
+    for name, run, what in (
+        ("why", _why, "say why a job is not done yet"),
+        ("launches", _launches, "list the launches of a job"),
+        ("logs", _logs, "show what the newest run of a job has said"),
+        ("cancel", _cancel, "end a job"),
+    ):
+        command = _add(commands, name, run, what)
+        command.add_argument("job", metavar="JOB")
+        if name == "logs":
+            command.add_argument("-f", "--follow", action="store_true", help="go on as it goes on")
+    retry = _add(commands, "retry", _retry, "queue failed jobs again")
+    which = retry.add_mutually_exclusive_group(required=True)
+    which.add_argument("job", metavar="JOB", nargs="*", default=[])
+    which.add_argument("--code", default="", metavar="CODE", help="all that failed with it: IMAGE, DEADLINE, …")
+    drain = _add(commands, "drain", _drain, "launch nothing new, and let run what runs")
+    drain.add_argument("--undo", action="store_true", help="launch again")
+    _add(commands, "doctor", _doctor, "look at everything that must be well")
 
 
 def _add_up(commands: Commands) -> None:
@@ -179,6 +225,61 @@ def _jobs(asked: Arguments) -> int:
 def _orphans(asked: Arguments) -> int:
     with client.connect(client.as_admin(client.find(os.environ, asked.state))) as services:
         return ORPHANS_FOUND if inventory.show_orphans(services) else 0
+
+
+def _kubectl(asked: Arguments) -> list[str]:
+    chosen = {"--namespace": asked.namespace, "--context": asked.context}
+    return [f"{name}={value}" for name, value in chosen.items() if value]
+
+
+def _place(asked: Arguments) -> Place:
+    chosen = _kubectl(asked)
+    return operate.find_place(asked.state, chosen if asked.in_cluster or chosen else None)
+
+
+def _status(asked: Arguments) -> int:
+    with operate.as_operator(asked.state) as services:
+        operate.status(services, _place(asked))
+    return 0
+
+
+def _why(asked: Arguments) -> int:
+    with operate.as_operator(asked.state) as services:
+        operate.why(services, _place(asked), asked.job)
+    return 0
+
+
+def _launches(asked: Arguments) -> int:
+    with operate.as_operator(asked.state) as services:
+        operate.launches(services, asked.job)
+    return 0
+
+
+def _logs(asked: Arguments) -> int:
+    _place(asked).show_logs(asked.job, follow=asked.follow)
+    return 0
+
+
+def _cancel(asked: Arguments) -> int:
+    with operate.as_operator(asked.state) as services:
+        operate.cancel(services, asked.job)
+    return 0
+
+
+def _retry(asked: Arguments) -> int:
+    with operate.as_operator(asked.state) as services:
+        operate.retry(services, asked.job, asked.code)
+    return 0
+
+
+def _drain(asked: Arguments) -> int:
+    operate.drain(_place(asked), undo=asked.undo)
+    return 0
+
+
+def _doctor(asked: Arguments) -> int:
+    with operate.as_operator(asked.state) as services:
+        return operate.UNWELL if operate.doctor(services, _place(asked)) else 0
 
 
 def _demo(asked: Arguments) -> int:

@@ -39,6 +39,11 @@ def find(environment: Mapping[str, str], folder: Path) -> Client:
     return Client(named["jobs_endpoint"], named["upload_endpoint"], named["token_file"])
 
 
+def is_told(environment: Mapping[str, str]) -> bool:
+    """Whether the environment says where the services are."""
+    return any(environment.get(name) for name in NAMES if name != "CREASE_TOKEN_FILE")
+
+
 def as_admin(found: Client) -> Client:
     """On a laptop with the superuser's token; to a cluster the user's own must be one."""
     if not found.state_folder:
@@ -71,7 +76,7 @@ class Services:
         deadline = time.monotonic() + patience_seconds
         while True:
             try:
-                return method(request, timeout=seconds, metadata=self._metadata())
+                return method(request, timeout=seconds, metadata=self.proof())
             except grpc.RpcError as error:
                 if not clients.is_passing(error) or time.monotonic() > deadline:
                     raise meaning(error) from error
@@ -80,14 +85,15 @@ class Services:
 
     def stream(self, method: Callable[..., Iterator[Reply]], request: Any) -> Iterator[Reply]:
         """A stream until it ends or breaks; raises grpc.RpcError, for the caller to judge."""
-        return method(request, metadata=self._metadata())
+        return method(request, metadata=self.proof())
 
     def check_up(self) -> None:
         """Raises Trouble when it is of no use to wait: the `crease up` behind the services has ended."""
         if self.state_folder and not laptop.is_up(Laptop(Path(self.state_folder))):
             raise Trouble("`crease up` has ended; what was queued goes on when it runs again.", AWAY)
 
-    def _metadata(self) -> tuple[tuple[str, str]]:
+    def proof(self) -> tuple[tuple[str, str]]:
+        """The metadata by which a call shows whose it is. Raises Trouble."""
         try:
             return (auth.bearer(self.token_file),)
         except OSError as error:

@@ -14,7 +14,8 @@ import fcntl
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from services import issuer
@@ -34,6 +35,8 @@ class Client:
     largest_video_bytes: int = 0
     # The folder of the `crease up` behind them; empty where they are a cluster's.
     state_folder: str = ""
+    # Where each program on it exposes its metrics, by its name.
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

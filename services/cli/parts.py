@@ -21,6 +21,8 @@ from services.cli.trouble import USAGE, Trouble
 from services.clients import open_channel
 
 BUCKET = "crease-videos"
+# In the order in which they are started.
+PROGRAMS = ("jobs", "upload", "controller")
 # On a laptop nobody waits for the last calls of others.
 DRAIN_SECONDS = "2"
 
@@ -44,7 +46,7 @@ def start(tree: Tree, here: Laptop, s3_endpoint: str | None) -> Client:
     store = theirs or start_s3(tree, here)
     database = {**base_environment(os.environ), "CREASE_DATABASE_URL": database_url}
     tree.run("migrate", (sys.executable, "-m", "services.jobs", "migrate"), database)
-    ports = free_ports(3)
+    ports = free_ports(6)
     for program in programs(here, database_url, store, ports):
         tree.start(program)
     return Client(
@@ -53,11 +55,12 @@ def start(tree: Tree, here: Laptop, s3_endpoint: str | None) -> Client:
         token_file=str(here.token_file("coach")),
         largest_video_bytes=store.largest_video_bytes,
         state_folder=str(here.folder),
+        metrics={name: f"127.0.0.1:{port}" for name, port in zip(PROGRAMS, ports[3:], strict=True)},
     )
 
 
 def programs(here: Laptop, database_url: str, store: Store, ports: list[int]) -> list[Program]:
-    """`jobs`, `upload` and `controller`, each with its own power and none of the others'."""
+    """Each with its own power and none of the others'; the ports they serve at, then those of their metrics."""
     jobs, upload = (f"127.0.0.1:{port}" for port in ports[:2])
     powers: dict[str, dict[str, str]] = {
         "jobs": {"CREASE_DATABASE_URL": database_url},
@@ -78,13 +81,15 @@ def programs(here: Laptop, database_url: str, store: Store, ports: list[int]) ->
             "MEDIAPIPE_POSE_MODEL_PATH": str(needs.find_model()),
         },
     }
-    return [_program(here, name, port, powers[name]) for name, port in zip(powers, ports, strict=True)]
+    watched = zip(PROGRAMS, ports[:3], ports[3:], strict=True)
+    return [_program(here, name, port, metrics, powers[name]) for name, port, metrics in watched]
 
 
-def _program(here: Laptop, name: str, port: int, power: Mapping[str, str]) -> Program:
+def _program(here: Laptop, name: str, port: int, metrics: int, power: Mapping[str, str]) -> Program:
     environment = {
         **base_environment(os.environ),
         "CREASE_LISTEN": f"127.0.0.1:{port}",
+        "CREASE_METRICS_LISTEN": f"127.0.0.1:{metrics}",
         "CREASE_ISSUERS": json.dumps(issuer.issuers(here.issuer)),
         "CREASE_DRAIN_SECONDS": DRAIN_SECONDS,
         **power,

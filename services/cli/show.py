@@ -126,6 +126,16 @@ def part(name: str, sentence: str) -> None:
     line(Text.assemble((f"{name:<12}", "bold"), (sentence, style)))
 
 
+def check(what: str, words: str, *, well: bool, advice: str) -> None:
+    """What `doctor` found, and what to do about it."""
+    line(
+        Text.assemble((f"{what:<24}", "bold"), ("ok    ", "green") if well else ("FAULT ", "bold red"), words),
+        whole=True,
+    )
+    if not well and advice:
+        line(f"{'':<30}{advice}", whole=True)
+
+
 def ready(folder: Path) -> None:
     """Everything answers."""
     line()

@@ -5,12 +5,13 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services import logs
+from services import logs, metrics, traces
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel
+from services.controller import counts
 from services.controller.cluster import kubernetes
 from services.controller.jobs import Jobs
-from services.controller.local import LocalLauncher
+from services.controller.local import DRAINED, LocalLauncher
 from services.controller.reconcile import Reconciler
 from services.controller.settings import KubernetesSettings, LocalSettings, load
 from services.errors import Denied
@@ -25,6 +26,8 @@ def main() -> None:
 
 async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) -> None:
     """Serves health and reconciles side by side; if one breaks, both end."""
+    metrics.start(settings.metrics_listen, log)
+    traces.start("controller", settings.otlp_endpoint, settings.trace_share)
     edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
     async with (
         open_aio_channel(settings.jobs_endpoint) as channel,
@@ -41,11 +44,21 @@ async def _reconciler(
     settings: LocalSettings | KubernetesSettings, jobs: Jobs, log: logs.Logger
 ) -> AsyncIterator[Reconciler]:
     if isinstance(settings, LocalSettings):
-        yield Reconciler(settings, _local(settings), jobs, log)
+        drained = (settings.state_folder / DRAINED).exists
+        yield Reconciler(settings, _local(settings), jobs, log, drained=drained)
         return
     woken = asyncio.Event()
     async with kubernetes(settings, woken.set, log) as (launcher, leader):
-        yield Reconciler(settings, launcher, jobs, log, woken=woken, leads=lambda: leader.leads)
+        counts.watch_ages(lambda: launcher.ages)
+        yield Reconciler(
+            settings,
+            launcher,
+            jobs,
+            log,
+            woken=woken,
+            leads=lambda: leader.leads,
+            drained=lambda: leader.drained,
+        )
 
 
 def _local(settings: LocalSettings) -> LocalLauncher:
@@ -55,6 +68,8 @@ def _local(settings: LocalSettings) -> LocalLauncher:
         "CREASE_JOBS_ENDPOINT": settings.jobs_endpoint,
         "CREASE_UPLOAD_ENDPOINT": settings.upload_endpoint,
     }
+    if settings.otlp_endpoint:
+        environment["CREASE_OTLP_ENDPOINT"] = settings.otlp_endpoint
     if settings.mediapipe_pose_model_path:
         environment["MEDIAPIPE_POSE_MODEL_PATH"] = str(settings.mediapipe_pose_model_path.resolve())
     return LocalLauncher(

@@ -9,6 +9,7 @@ was away, too slow or broke, and what was asked for may have happened.
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,8 @@ import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
+from services import logs
+from services.controller import counts
 from services.controller.launcher import Unknown
 
 Object = dict[str, Any]
@@ -127,16 +130,22 @@ class Api:
     ) -> aiohttp.ClientResponse:
         headers = {"Content-Type": content_type, "User-Agent": "crease-controller"}
         client = self._client
+        verb, began = "WATCH" if "watch" in query else method, time.monotonic()
         try:
             await client.update_params_for_auth(headers, None, ["BearerToken"], path, method, None)
             given = {name: value for name, value in query.items() if value != ""}
             url = f"{client.configuration.host}{path}" + (f"?{urlencode(given)}" if given else "")
             answer = await client.rest_client.request(method, url, headers=headers, body=body, _request_timeout=limits)
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
+            counts.KUBE_REQUESTS.labels(verb, "0").inc()
             raise Unknown(f"No answer to {method} {path}: {_words(error)}") from error
+        finally:
+            logs.spent("kube_ms", time.monotonic() - began)
         response: aiohttp.ClientResponse = answer.response
+        counts.KUBE_REQUESTS.labels(verb, str(response.status)).inc()
         if date := response.headers.get("Date"):
             self._ahead = parsedate_to_datetime(date) - datetime.now(UTC)
+            counts.CLOCK_SKEW.set(self._ahead.total_seconds())
         return response
 
     async def _wait(self) -> None:

@@ -1,7 +1,9 @@
 """What the controller asks of `jobs`, each call with a time limit and the controller's own token."""
 
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import grpc.aio
 
@@ -16,12 +18,13 @@ from crease.analysis.v1.launch_pb2 import (
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.events.v1.event_pb2 import Event, WatchEventsRequest
 from crease.events.v1.event_pb2_grpc import EventServiceStub
-from services import auth
+from services import auth, logs, traces
 from services.controller.launcher import Seen, job_of
 
 CALL_SECONDS = 5.0
 PAGE = 200
 MOST_AT_ONCE = 1000
+Reply = TypeVar("Reply")
 
 
 class Jobs:
@@ -36,7 +39,7 @@ class Jobs:
     async def open_launches(self, capacity: int) -> Sequence[Launch]:
         """Launches to run now, at most `capacity`."""
         request = OpenLaunchesRequest(cluster=self._cluster, capacity=min(capacity, MOST_AT_ONCE))
-        reply = await self._launches.OpenLaunches(request, timeout=CALL_SECONDS, metadata=self._proof())
+        reply = await self._ask(self._launches.OpenLaunches, request)
         return reply.launches
 
     async def list_launches(self) -> Sequence[Launch]:
@@ -45,7 +48,7 @@ class Jobs:
         token = ""
         while True:
             request = ListLaunchesRequest(cluster=self._cluster, page_size=PAGE, page_token=token)
-            page = await self._launches.ListLaunches(request, timeout=CALL_SECONDS, metadata=self._proof())
+            page = await self._ask(self._launches.ListLaunches, request)
             launches += page.launches
             token = page.next_page_token
             if not token:
@@ -70,7 +73,7 @@ class Jobs:
     async def end(self, launch: Launch, ending: Ending.ValueType, message: str) -> None:
         """Says how the launch ended."""
         request = EndLaunchRequest(job_id=launch.job_id, launch_no=launch.launch_no, ending=ending, message=message)
-        await self._launches.EndLaunch(request, timeout=CALL_SECONDS, metadata=self._proof())
+        await self._ask(self._launches.EndLaunch, request)
 
     async def events(self, after: str) -> AsyncIterator[Event]:
         """Every event after that one, then new ones, without end."""
@@ -85,7 +88,14 @@ class Jobs:
             placed_on=seen.placed_on,
             placement_reason=seen.placement_reason,
         )
-        await self._launches.ConfirmLaunch(request, timeout=CALL_SECONDS, metadata=self._proof())
+        await self._ask(self._launches.ConfirmLaunch, request)
+
+    async def _ask(self, call: Callable[..., Awaitable[Reply]], request: object) -> Reply:
+        began = time.monotonic()
+        try:
+            return await call(request, timeout=CALL_SECONDS, metadata=self._proof() + traces.metadata())
+        finally:
+            logs.spent("jobs_ms", time.monotonic() - began)
 
     def _proof(self) -> tuple[tuple[str, str]]:
         return (auth.bearer(self._token_file),)

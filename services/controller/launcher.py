@@ -25,6 +25,8 @@ class Placement:
 
     on: Accelerator.ValueType
     reason: str
+    # It could have had a GPU, had one been free.
+    is_fallback: bool = False
 
 
 class Phase(StrEnum):

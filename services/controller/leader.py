@@ -18,6 +18,8 @@ from services.controller.settings import KubernetesSettings
 from services.logs import Logger
 
 Lease = dict[str, Any]
+# On the Lease, since it outlives every replica: there, nothing new is launched. Its value is for people.
+DRAINED = "crease.dev/drained"
 
 
 class Leader:
@@ -35,6 +37,12 @@ class Leader:
         self._read: tuple[object, ...] = ()
         self._read_at = float("-inf")
         self._led = False
+        self._drained = False
+
+    @property
+    def drained(self) -> bool:
+        """Whether somebody asked that nothing new be launched, as the Lease said when it was last read."""
+        return self._drained
 
     @property
     def leads(self) -> bool:
@@ -66,8 +74,10 @@ class Leader:
         except Refusal as error:
             if error.code != 404:
                 raise
+            self._drained = False
             await self._api.post(self._path, self._lease({"metadata": {"name": self._name}, "spec": {}}))
         else:
+            self._drained = DRAINED in lease["metadata"].get("annotations", {})
             if not self._may_take(lease["spec"]):
                 self._until = float("-inf")
                 return

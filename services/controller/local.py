@@ -26,6 +26,8 @@ from services.controller.record import Record
 # As in Kubernetes; here it also keeps a name from being a path.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 GRACE_SECONDS = 5.0
+# While this file lies in the state folder, nothing new is launched.
+DRAINED = "drained"
 
 
 class LocalLauncher:
@@ -98,11 +100,11 @@ class LocalLauncher:
                 return check_ours(self._look(name_of(launch)))
             crash.here(CrashPoint.NAMED)
             command = [*self._command, "--job-id", launch.job_id, "--launch", str(launch.launch_no)]
-            self._children.append(named.start(command, self._environment_of(named, placement), lock))
+            self._children.append(named.start(command, self._environment_of(named, launch, placement), lock))
         crash.here(CrashPoint.STARTED)
         return named.seen()
 
-    def _environment_of(self, named: Record, placement: Placement) -> dict[str, str]:
+    def _environment_of(self, named: Record, launch: Launch, placement: Placement) -> dict[str, str]:
         accelerator = Accelerator.Name(placement.on)
         return {
             **self._environment,
@@ -110,6 +112,7 @@ class LocalLauncher:
             "CREASE_ACCELERATOR": accelerator.removeprefix("ACCELERATOR_").lower(),
             "HOME": str(named.folder / "tmp"),
             "TMPDIR": str(named.folder / "tmp"),
+            **({"CREASE_TRACE_PARENT": launch.trace_parent} if launch.trace_parent else {}),
         }
 
     def _list(self) -> Sequence[Seen]:

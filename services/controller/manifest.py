@@ -165,7 +165,7 @@ def _container(launch: Launch, placement: Placement, settings: KubernetesSetting
         "imagePullPolicy": settings.image_pull_policy,
         **({"command": [*settings.analyzer_command]} if settings.analyzer_command else {}),
         "args": ["--job-id", launch.job_id, "--launch", str(launch.launch_no)],
-        "env": [{"name": name, "value": value} for name, value in _environment(placement, settings).items()],
+        "env": [{"name": name, "value": value} for name, value in _environment(launch, placement, settings).items()],
         "resources": _resources(launch, placement, settings),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -182,13 +182,16 @@ def _container(launch: Launch, placement: Placement, settings: KubernetesSetting
     }
 
 
-def _environment(placement: Placement, settings: KubernetesSettings) -> dict[str, str]:
+def _environment(launch: Launch, placement: Placement, settings: KubernetesSettings) -> dict[str, str]:
     # On a GPU's node the analyzer tries the GPU and falls back by itself; elsewhere it need not try.
     accelerator = "auto" if placement.on == ACCELERATOR_GPU else "cpu"
     authority = {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": f"{CA_FOLDER}/ca.crt"} if settings.analyzer_ca_config_map else {}
+    # A tried-again create finds the first: one launch, one pod, one place in the trace.
+    traced = {"CREASE_OTLP_ENDPOINT": settings.otlp_endpoint, "CREASE_TRACE_PARENT": launch.trace_parent}
     return (
         settings.analyzer_environment
         | authority
+        | (traced if settings.otlp_endpoint and launch.trace_parent else {})
         | {
             "CREASE_JOBS_ENDPOINT": settings.jobs_endpoint,
             "CREASE_UPLOAD_ENDPOINT": settings.upload_endpoint,

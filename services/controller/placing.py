@@ -46,7 +46,7 @@ class Placing:
             return Placement(ACCELERATOR_GPU, f"A GPU: {self._where(resource)}")
         if self._gpus.scales_up:
             return Placement(ACCELERATOR_GPU, f"A GPU: no {resource} is free, and their pool grows")
-        return Placement(ACCELERATOR_CPU, f"The CPU: no node has a free {resource}")
+        return Placement(ACCELERATOR_CPU, f"The CPU: no node has a free {resource}", is_fallback=True)
 
     def _where(self, resource: str) -> str:
         assert self._gpus is not None  # noqa: S101 (place has asked)

@@ -16,8 +16,10 @@ from datetime import datetime
 import grpc.aio
 
 from crease.analysis.v1.launch_pb2 import Launch
+from crease.jobs.v1.job_pb2 import Accelerator
+from services import logs, metrics, traces
 from services.clients import is_passing
-from services.controller import crash
+from services.controller import counts, crash
 from services.controller.crash import CrashPoint
 from services.controller.decide import ORDER, Action, Confirm, Create, Delete, End, Mark, View, decide, unwanted
 from services.controller.jobs import Jobs
@@ -58,7 +60,7 @@ class Outage:
 
 
 class Reconciler:
-    """`leads` says whether this replica is the one that works."""
+    """`leads` says whether this replica is the one that works; `drained`, whether nothing new is to be launched."""
 
     def __init__(
         self,
@@ -69,12 +71,15 @@ class Reconciler:
         *,
         woken: asyncio.Event | None = None,
         leads: Callable[[], bool] = lambda: True,
+        drained: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._launcher = launcher
         self._jobs = jobs
         self._log = log
         self._leads = leads
+        self._drained = drained
+        self._was_drained = False
         self._outage = Outage(log, "jobs or the cluster")
         self._silence = Outage(log, "events")
         # Forgotten by a crash, which costs no more than waiting again.
@@ -82,6 +87,7 @@ class Reconciler:
         self._orphans: dict[str, bool] = {}
         # In this round. They run by now; that `jobs` knows it can wait until all of them do.
         self._created: list[Confirm] = []
+        self._balance = counts.Balance(settings.limits.linger)
         self._woken = woken or asyncio.Event()
         self._under_way = asyncio.Semaphore(settings.parallel)
         self._stopped = False
@@ -93,8 +99,12 @@ class Reconciler:
             while not self._stopped:
                 self._woken.clear()
                 began = time.process_time()
-                if self._leads():
+                leads = self._leads()
+                counts.LEADER.set(leads)
+                if leads:
                     await self._round()
+                else:
+                    self._balance.forget()
                 await self._wait(time.process_time() - began)
             listening.cancel()
 
@@ -135,23 +145,34 @@ class Reconciler:
             await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
     async def _round(self) -> None:
-        try:
-            actions = decide(await self._look(), self._settings.limits, self._launcher.now())
-            self._created = []
-            answered = True
-            for kind in ORDER:
-                mine = [action for action in actions if isinstance(action, kind)]
-                answered &= await self._all([*mine, *self._created] if kind is Confirm else mine)
-        except (grpc.RpcError, OSError, Unknown) as error:
-            self._outage.goes_on(error)
-        else:
-            if answered:
+        """Ends in one line, where something was done or could not be."""
+        began, actions, outcome = time.monotonic(), list[Action](), "ok"
+        with logs.spending() as spent:
+            try:
+                view = await self._look()
+                actions = decide(view, self._settings.limits, self._launcher.now())
+                outcome = "ok" if await self._take(actions) else "unanswered"
+            except (grpc.RpcError, OSError, Unknown) as error:
+                outcome = "away"
+                self._outage.goes_on(error)
+            if outcome == "ok":
                 self._outage.is_over()
+            say = self._log.info if actions else self._log.debug
+            say("reconcile", outcome=outcome, actions=len(actions), ms=_since(began), **spent)
+
+    async def _take(self, actions: Sequence[Action]) -> bool:
+        """Takes the actions in their order; whether there was an answer to each."""
+        self._created = []
+        answered = True
+        for kind in ORDER:
+            mine = [action for action in actions if isinstance(action, kind)]
+            answered &= await self._all([*mine, *self._created] if kind is Confirm else mine)
+        return answered
 
     async def _look(self) -> View:
         earlier = await self._launcher.list()
         launches = await self._jobs.list_launches()
-        room = self._settings.capacity - _busy(launches, earlier)
+        room = self._room(launches, earlier)
         if room > 0 and not self._stopped:
             offered = await self._jobs.open_launches(room)
             if offered:
@@ -160,7 +181,18 @@ class Reconciler:
         await self._note_unwanted(unwanted(launches, earlier))
         orphans = frozenset(uid for uid, is_orphan in self._orphans.items() if is_orphan)
         seen = await self._launcher.list()
-        return View(launches, seen, self._unwanted_since, orphans, self._launcher.gpus())
+        view = View(launches, seen, self._unwanted_since, orphans, self._launcher.gpus())
+        has_room = sum(one.is_live for one in seen) < self._settings.capacity
+        self._balance.note(view, self._launcher.now(), has_room=has_room)
+        return view
+
+    def _room(self, launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
+        """For how many more launches; none while drained. What is open goes on."""
+        drained = self._drained()
+        if drained != self._was_drained:
+            self._was_drained = drained
+            self._log.info("drained" if drained else "launches again")
+        return 0 if drained else self._settings.capacity - _busy(launches, seen)
 
     async def _note_unwanted(self, found: dict[str, Seen]) -> None:
         """Since when each is unwanted, and whether `jobs` has ever heard of it, which is asked once."""
@@ -185,22 +217,28 @@ class Reconciler:
         return all(answers)
 
     async def _act(self, action: Action) -> bool:
-        """Whether there was an answer. One launch that the cluster cannot answer for stops no other."""
+        """Whether there was an answer. One launch that the cluster cannot answer for stops no other. One line each."""
         async with self._under_way:
-            self._log.info(type(action).__name__.lower(), **_labels(action), why=action.why)
-            try:
-                await self._perform(action)
-            except Unknown as error:
-                self._outage.goes_on(error)
-                return False
-            except Rejected as error:
-                self._log.error("rejected", **_labels(action), error=str(error))
-            except grpc.RpcError as error:
-                if is_passing(error):
-                    raise
-                # `jobs` knows better than the last look; the next one will show what.
-                self._log.warning("refused", **_labels(action), error=_words(error))
-        return True
+            began, outcome, said = time.monotonic(), "ok", dict[str, object]()
+            with logs.spending() as spent:
+                try:
+                    await self._perform(action)
+                except Unknown as error:
+                    outcome, said = "unknown", {"error": str(error)}
+                    self._outage.goes_on(error)
+                except Rejected as error:
+                    outcome, said = "rejected", {"error": str(error)}
+                except grpc.RpcError as error:
+                    outcome, said = "refused", {"error": _words(error)}
+                    if is_passing(error):
+                        outcome = "away"
+                        raise
+                    # `jobs` knows better than the last look; the next one will show what.
+                finally:
+                    say = self._log.info if outcome == "ok" else self._log.warning
+                    did = type(action).__name__.lower()
+                    say(did, **_labels(action), why=action.why, outcome=outcome, ms=_since(began), **spent, **said)
+        return outcome != "unknown"
 
     async def _perform(self, action: Action) -> None:
         match action:
@@ -223,12 +261,22 @@ class Reconciler:
         return found is not None and found.is_live and not found.dead_node
 
     async def _create(self, launch: Launch, placement: Placement, why: str) -> None:
-        try:
-            seen = await self._launcher.create(launch, placement)
-        except Rejected as error:
-            await self._jobs.end(launch, error.ending, str(error))
-            raise
+        job_id, launch_no = launch.job_id, launch.launch_no
+        with traces.span("launch", launch.trace_parent, job_id=job_id, launch_no=launch_no, why=why) as span:
+            if launch.trace_parent and traces.is_on():
+                launch.trace_parent = traces.header()
+            try:
+                seen = await self._launcher.create(launch, placement)
+            except Rejected as error:
+                span.failed(str(error))
+                await self._jobs.end(launch, error.ending, str(error))
+                raise
+            span.add(uid=seen.uid, placed_on=Accelerator.Name(seen.placed_on), placement_reason=seen.placement_reason)
         self._launcher.tell(seen, "Created", f"{why}. {seen.placement_reason}")
+        if placement.is_fallback:
+            metrics.FALLBACKS.labels("none_free").inc()
+        if launch.HasField("job_queued_at"):
+            counts.QUEUE_TO_JOB.observe(max(time.time() - launch.job_queued_at.ToNanoseconds() / 1e9, 0.0))
         # What has ended already is judged at the next look.
         if seen.is_live:
             self._created.append(Confirm(launch, seen, "It was created"))
@@ -259,6 +307,11 @@ def _labels(action: Action) -> dict[str, object]:
     if isinstance(action, Delete | Mark):
         return {"name": action.seen.name, "job_id": action.seen.job_id}
     return {"job_id": action.launch.job_id, "launch_no": action.launch.launch_no}
+
+
+def _since(began: float) -> float:
+    """In milliseconds."""
+    return round((time.monotonic() - began) * 1000, 1)
 
 
 def _code(error: Exception) -> grpc.StatusCode | None:

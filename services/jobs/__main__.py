@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc, sweep_pb2, sweep_pb2_grpc
-from services import logs
+from services import logs, metrics, traces
 from services.auth import Verifier
-from services.jobs import rights, sweep
+from services.jobs import gauges, rights, sweep
 from services.jobs.bell import Bell
 from services.jobs.database import Database, translate, url
 from services.jobs.event_service import EventService
@@ -49,6 +49,8 @@ def migrate(database_url: str, revision: str = "head") -> None:
 async def run(settings: JobsSettings) -> None:
     """Serves until told to stop, sweeps and reads for watchers meanwhile; if one breaks, all end."""
     log = logs.configure("jobs", settings.log_level)
+    metrics.start(settings.metrics_listen, log)
+    traces.start("jobs", settings.otlp_endpoint, settings.trace_share)
     database = Database(settings.database_url.get_secret_value(), settings.pool_size)
     verifier = Verifier(settings.issuers, settings.audience)
     bell = Bell(settings.poll_seconds)
@@ -71,6 +73,7 @@ async def run(settings: JobsSettings) -> None:
             beside = [
                 group.create_task(sweep.run(database, settings, bell, log)),
                 group.create_task(watchers.run(log)),
+                group.create_task(gauges.run(database, settings.gauge_seconds, log)),
             ]
             await serve(settings, edge, add, tuple(service.full_name for service in SERVICES), log)
             for task in beside:

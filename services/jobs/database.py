@@ -8,8 +8,9 @@ took more than half of a call's CPU time, so whatever can be written out is.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from psycopg.rows import DictRow, RowMaker
 from psycopg.types.json import JsonbDumper
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from services import errors
+from services import errors, logs
 
 Row = Mapping[str, Any]
 Statement = str | sa.Executable
@@ -75,6 +76,7 @@ class Connection:
     def __init__(self, session: Session, begin: str = "") -> None:
         self._session = session
         self._unsent = begin
+        self._afterwards: list[Callable[[], None]] = []
         self.is_over = False
 
     async def rows(self, statement: Statement, *, last: bool = False, **values: Any) -> list[DictRow]:
@@ -100,11 +102,18 @@ class Connection:
         certain."""
         self._unsent += psycopg.AsyncClientCursor(self._session).mogrify(statement, values) + "; "
 
+    def afterwards(self, note: Callable[[], None]) -> None:
+        """Has something noted once it is committed, and not where it is not."""
+        self._afterwards.append(note)
+
     async def commit(self) -> None:
         """Makes an end, unless the last statement did."""
         if not self.is_over:
-            await self._session.execute(self._unsent + "COMMIT")
+            with _timing():
+                await self._session.execute(self._unsent + "COMMIT")
             self.is_over = True
+        for note in self._afterwards:
+            note()
 
     async def _send(
         self, statement: Statement, values: Mapping[str, Any], *, last: bool
@@ -114,8 +123,18 @@ class Connection:
             statement, values = _written_out(statement)
         text = self._unsent + cursor.mogrify(statement, values) + ("; COMMIT" if last else "")
         self._unsent, self.is_over = "", last
-        await cursor.execute(text)
+        with _timing():
+            await cursor.execute(text)
         return await cursor.set_result(-2 if last else -1)
+
+
+@contextmanager
+def _timing() -> Iterator[None]:
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        logs.spent("db_ms", time.monotonic() - started)
 
 
 def begin(session: Session) -> Connection:
@@ -138,12 +157,16 @@ class Database:
         self._url = database_url
         self._idle: list[Session] = []
         self._room = asyncio.Semaphore(pool_size)
+        self._waiting = self._busy = 0
+
+    def sessions(self) -> dict[str, int]:
+        """How many are at work, how many rest, and how many calls wait for one."""
+        return {"busy": self._busy, "idle": len(self._idle), "waited_for": self._waiting}
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Commits at the end of the block; rolls back where it raises."""
-        async with asyncio.timeout(POOL_TIMEOUT_SECONDS):
-            await self._room.acquire()
+        await self._wait()
         try:
             session = self._idle.pop() if self._idle else await connect(self._url)
             try:
@@ -161,7 +184,17 @@ class Database:
                 if not session.closed:
                     self._idle.append(session)
         finally:
+            self._busy -= 1
             self._room.release()
+
+    async def _wait(self) -> None:
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(POOL_TIMEOUT_SECONDS):
+                await self._room.acquire()
+        finally:
+            self._waiting -= 1
+        self._busy += 1
 
     async def _roll_back(self, session: Session) -> None:
         try:

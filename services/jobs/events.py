@@ -18,7 +18,7 @@ PURGE_BATCH = 1000
 PURGED = "purged"
 # Where the relay to SQS stands.
 RELAY = "sqs"
-_SETTLED = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+SETTLED = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 # Who holds this row may purge.
 _PURGING = f"SELECT name FROM event_positions WHERE name = '{PURGED}'"
 
@@ -44,7 +44,7 @@ def parse(text: str) -> Position:
 
 async def now(connection: Connection) -> Position:
     """The position after which only later events come."""
-    return Position(await connection.value(f"SELECT {_SETTLED}"), 0)
+    return Position(await connection.value(f"SELECT {SETTLED}"), 0)
 
 
 async def read(connection: Connection, after: Position, *, last: bool = False) -> list[DictRow]:
@@ -58,7 +58,7 @@ async def read(connection: Connection, after: Position, *, last: bool = False) -
 _READ = f"""
     SELECT events.*, purged.xid AS purged_xid, purged.id AS purged_id
     FROM events JOIN event_positions AS purged ON purged.name = '{PURGED}'
-    WHERE (events.xid, events.id) > (%(xid)s, %(id)s) AND events.xid < {_SETTLED}
+    WHERE (events.xid, events.id) > (%(xid)s, %(id)s) AND events.xid < {SETTLED}
     ORDER BY events.xid, events.id LIMIT {BATCH}
 """
 
@@ -117,7 +117,7 @@ async def purge(connection: Connection, ttl_seconds: float) -> int:
 # The last old event among the first ones. One that it overtook may be younger by what its transaction took.
 _PURGEABLE = f"""
     WITH first AS (
-        SELECT xid, id, created_at FROM events WHERE xid < {_SETTLED} AND NOT EXISTS (
+        SELECT xid, id, created_at FROM events WHERE xid < {SETTLED} AND NOT EXISTS (
             SELECT 1 FROM event_positions AS who
             WHERE who.name <> '{PURGED}' AND (who.xid, who.id) < (events.xid, events.id))
         ORDER BY xid, id LIMIT {PURGE_BATCH})
@@ -134,7 +134,7 @@ async def behind_seconds(connection: Connection, name: str) -> float:
 
 _BEHIND = f"""
     SELECT extract(epoch FROM clock_timestamp() - first.created_at) FROM event_positions AS who, LATERAL (
-        SELECT created_at FROM events WHERE (xid, id) > (who.xid, who.id) AND xid < {_SETTLED}
+        SELECT created_at FROM events WHERE (xid, id) > (who.xid, who.id) AND xid < {SETTLED}
         ORDER BY xid, id LIMIT 1) AS first
     WHERE who.name = %(name)s
 """

@@ -2,14 +2,15 @@
 
 import hashlib
 import re
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from services import errors
+from services import errors, traces
 from services.auth import Person
-from services.jobs import pages, rights, states
+from services.jobs import counts, pages, rights, states
 from services.jobs.database import Connection, Row, assignments, parse_id
 from services.jobs.schema import jobs, sessions
 
@@ -77,6 +78,7 @@ async def move(connection: Connection, job: Row, to: str, *, last: bool = False,
     row = await connection.row(_MOVE.format(columns), last=last, id=job["id"], sources=_SOURCES[to], **sent)
     if row is None:
         raise cannot_become(job, to)
+    connection.afterwards(partial(counts.moved, job, row))
     return row
 
 
@@ -149,6 +151,7 @@ async def _create(
     connection: Connection, session: Row, status: str, values: dict[str, Any], same: tuple[str, ...], last: bool = True
 ) -> Row:
     values |= {"session_id": session["id"], "status": status, "stage": states.STAGES[status]}
+    values |= {"trace_parent": traces.header()}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
     row = await connection.row(_INSERT.format(*columns), last=last, **values)
     if row is not None:

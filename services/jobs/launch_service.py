@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from google.protobuf import duration_pb2, json_format
@@ -12,7 +13,7 @@ from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.jobs.v1 import job_pb2
 from services import errors
 from services.auth import Lease, Pod
-from services.jobs import endings, jobs, launches, messages, pages, sessions, states
+from services.jobs import counts, endings, jobs, launches, messages, pages, sessions, states
 from services.jobs.bell import Bell
 from services.jobs.database import Connection, Database, Now, Row, parse_id
 from services.jobs.settings import JobsSettings
@@ -190,6 +191,7 @@ async def _publish(
     elif job["status"] != states.DEEP_RUNNING:
         raise jobs.cannot_become(job, states.DONE)
     launches.succeed(connection, launch)
+    connection.afterwards(partial(counts.analysed, launch, results))
     return await jobs.move(connection, job, states.DONE, last=True, **result, **finished)
 
 

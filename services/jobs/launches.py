@@ -10,12 +10,13 @@ exception: offering and confirming touch launches alone.
 import hashlib
 import hmac
 import secrets
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from services import errors
 from services.auth import Pod
-from services.jobs import endings, jobs, states, turns
+from services.jobs import counts, endings, jobs, states, turns
 from services.jobs.database import Connection, Now, Row, assignments, parse_id
 from services.jobs.schema import launches as table
 
@@ -62,6 +63,7 @@ async def offer(
         if not opened:
             break
         offered += opened
+        connection.afterwards(partial(counts.opened, opened))
     return offered
 
 
@@ -135,6 +137,8 @@ _ALIASES = {column.name: f"launch_{column.name}" for column in table.c} | {
         "cancel_requested_at",
         "owner",
         "job_status",
+        "job_queued_at",
+        "trace_parent",
         "unscheduled_reason",
         "is_leased",
     )
@@ -235,6 +239,7 @@ async def renew(connection: Connection, launch: Row, lease_seconds: float) -> Ro
 def succeed(connection: Connection, launch: Row) -> None:
     """Ends a launch that is held and open, whose job is done with the next statement."""
     connection.later(_SUCCEED, job_id=launch["job_id"], launch_no=launch["launch_no"])
+    connection.afterwards(partial(counts.ended, launch, "succeeded"))
 
 
 _SUCCEED = """
@@ -264,6 +269,7 @@ async def end(
     ended = await _update(connection, launch, _OPEN, ending=ending, ending_message=message, ended_at=Now())
     if ended is None:
         return job, await get(connection, job["id"], launch["launch_no"])
+    connection.afterwards(partial(counts.ended, launch, ending))
     if cancelling and job["status"] != states.CANCELLED:
         job = await jobs.move(connection, job, states.CANCELLED)
     elif job["status"] in states.LAUNCHED and ending in endings.RULES:

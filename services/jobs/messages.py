@@ -91,13 +91,15 @@ def job(row: Row) -> job_pb2.Job:
         artifacts=[json_format.ParseDict(artifact, job_pb2.Artifact()) for artifact in row["artifacts"]],
         launch_count=row["launch_count"],
         source_job_id=str(row["source_job_id"] or ""),
+        trace_parent=row["trace_parent"],
         **_fields(row, names, times),
     )
 
 
 def launch(row: Row) -> launch_pb2.Launch:
-    names = ("launch_no", "cluster", "memory_factor", "kubernetes_uid", "placement_reason", "pod_name")
-    times = ("opened_at", "confirmed_at", "started_at", "lease_expires_at", "ended_at", "cancel_requested_at")
+    names = ("launch_no", "cluster", "memory_factor", "kubernetes_uid", "placement_reason", "pod_name", "trace_parent")
+    times = ("opened_at", "confirmed_at", "started_at", "lease_expires_at", "ended_at")
+    of_job = ("cancel_requested_at", "job_queued_at")
     return launch_pb2.Launch(
         job_id=str(row["job_id"]),
         session_id=str(row["session_id"]),
@@ -108,7 +110,7 @@ def launch(row: Row) -> launch_pb2.Launch:
         owner_hash=hashlib.sha256(row["owner"].encode()).hexdigest()[:16],
         job_status=number(job_pb2.JobStatus, row["job_status"]),
         unscheduled_reason=row["unscheduled_reason"] or "",
-        **_fields(row, names, times),
+        **_fields(row, names, (*times, *of_job)),
     )
 
 

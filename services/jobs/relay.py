@@ -18,7 +18,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from services import logs
+from prometheus_client import Counter
+
+from services import logs, metrics
 from services.jobs import events, messages, states
 from services.jobs.database import (
     LOCK_TIMEOUT_SECONDS,
@@ -33,6 +35,10 @@ from services.jobs.database import (
 from services.jobs.settings import RelaySettings
 from services.jobs.sqs import MAX_MESSAGES, Message, Queue, QueueAway
 from services.logs import Logger
+
+MESSAGES = Counter(
+    "crease_sqs_messages_total", "Messages that SQS took, and batches of which it took none", ["outcome"]
+)
 
 # Any number that nobody else uses.
 LOCK = 0x637265617371
@@ -58,6 +64,7 @@ def main() -> None:
     if not settings.queue_url:
         log.info("there is no queue: SQS_VIDEO_ANALYSIS_QUEUE_URL is empty")
         return
+    metrics.start(settings.metrics_listen, log)
     # Whenever it ends, the next one goes on: there is nothing to finish.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     asyncio.run(run(settings, Queue(settings), log))
@@ -100,6 +107,7 @@ async def _relay(session: Session, queue: Queue, poll_seconds: float, log: Logge
         try:
             await _send(session, queue, rows)
         except QueueAway as away:
+            MESSAGES.labels("refused").inc()
             log.warning("SQS is away", error=str(away), again_seconds=round(backoff, 1))
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
@@ -119,6 +127,7 @@ async def _send(session: Session, queue: Queue, rows: Sequence[Row]) -> None:
     waiting = [row for row in rows if row["to_status"] == states.QUEUED]
     while waiting:
         ids = await asyncio.to_thread(queue.send, [message(row) for row in waiting[:MAX_MESSAGES]])
+        MESSAGES.labels("sent").inc(len(ids))
         sent, waiting = waiting[: len(ids)], waiting[len(ids) :]
         await _record(session, sent[-1], dict(zip((row["job_id"] for row in sent), ids, strict=True)))
     if rows and rows[-1]["to_status"] != states.QUEUED:

@@ -95,6 +95,10 @@ jobs = sa.Table(
     sa.Column("cleared_at", _time),
     # Counted up by the database at each update: what watchers compare.
     sa.Column("version", sa.BigInteger),
+    # W3C's traceparent of the call that made it; empty where that was not traced.
+    sa.Column("trace_parent", sa.Text),
+    # Since when it is in its status; kept by a trigger.
+    sa.Column("status_since", _time),
     sa.Column("created_at", _time),
     sa.Column("queued_at", _time),
     sa.Column("started_at", _time),

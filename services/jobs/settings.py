@@ -1,12 +1,10 @@
 """What `jobs` must be told."""
 
-from typing import Literal
-
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
 
 from services.jobs.quotas import Quotas
 from services.jobs.turns import Limits
-from services.settings import ServerSettings, Settings
+from services.settings import ServerSettings, Settings, WatchedSettings
 
 
 class DatabaseSettings(Settings):
@@ -14,13 +12,12 @@ class DatabaseSettings(Settings):
     database_url: SecretStr
 
 
-class RelaySettings(DatabaseSettings):
+class RelaySettings(DatabaseSettings, WatchedSettings):
     # Empty: nothing is sent to SQS.
     queue_url: str = Field("", validation_alias="SQS_VIDEO_ANALYSIS_QUEUE_URL")
     region: str = Field("", validation_alias="AWS_REGION", validate_default=True)
     # Another server than AWS's.
     sqs_endpoint: str = ""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
     # How often new events are looked for.
     poll_seconds: PositiveFloat = 0.25
 
@@ -54,6 +51,8 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     sweep_seconds: PositiveFloat = 1.0
     # Events are kept for this long, and until the relay has sent them.
     event_ttl_seconds: PositiveFloat = 604800.0
+    # How often the gauges of all jobs are read, by one replica, if metrics are on.
+    gauge_seconds: PositiveFloat = 10.0
     # A stream whose client makes no room for the next message in this time is dropped.
     write_seconds: PositiveFloat = 30.0
     # How often watchers look for what other replicas changed: so that they hear of it within 250 ms.

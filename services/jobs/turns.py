@@ -71,6 +71,7 @@ _OPENED = """
 # What a controller is told of a launch beside its own columns; where no GPU took an earlier one, the next is told why.
 TOLD_OF_JOB = """
     job.session_id, job.accelerator, job.cancel_requested_at, job.owner, job.status AS job_status,
+    greatest(job.queued_at, job.not_before) AS job_queued_at, job.trace_parent,
     (SELECT earlier.ending_message FROM launches AS earlier
      WHERE earlier.job_id = job.id AND earlier.launch_no > job.retries_from_launch AND earlier.ending = 'unschedulable'
      ORDER BY earlier.launch_no DESC LIMIT 1) AS unscheduled_reason

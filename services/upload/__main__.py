@@ -6,7 +6,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2
 
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from services import logs
+from services import logs, metrics, traces
 from services.auth import Verifier
 from services.clients import open_aio_channel
 from services.logs import Logger
@@ -26,6 +26,8 @@ S3_HEALTH = "s3"
 async def run(settings: UploadSettings) -> None:
     """Serves until told to stop."""
     log = logs.configure("upload", settings.log_level)
+    metrics.start(settings.metrics_listen, log)
+    traces.start("upload", settings.otlp_endpoint, settings.trace_share)
     edge = Edge(Verifier(settings.issuers, settings.audience), Rights(rights.TABLE, [SERVICE]), translate, log)
     storage, checks = Storage(settings), health.aio.HealthServicer()
     async with open_aio_channel(settings.jobs_endpoint) as channel:

@@ -7,10 +7,11 @@ AuthorizeLaunch                        authorization: upload's; the lease is in 
 TakeRubbish, SettleRubbish             authorization: upload's; nobody stands behind them
 """
 
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -18,11 +19,12 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, sweep_pb2, sweep_pb2_grpc
-from services import clients, errors
+from services import clients, errors, logs, traces
 from services.auth import bearer
 from services.serving import call
 
 PAGE = 200
+Reply = TypeVar("Reply")
 
 # A refusal by `jobs` is told to the client as it is.
 RELAYED: dict[grpc.StatusCode, Callable[..., errors.Fault]] = {
@@ -46,30 +48,30 @@ class Jobs:
 
     async def get(self, job_id: str) -> job_pb2.Job:
         metadata = (("authorization", _authorization()),)
-        return await self._jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id), metadata=metadata, timeout=self._timeout)
+        return await self._ask(self._jobs.GetJob, job_pb2.GetJobRequest(job_id=job_id), metadata)
 
     async def create(self, request: job_pb2.CreateJobRequest) -> job_pb2.Job:
-        return await self._intake.CreateJob(request, metadata=self._for_person(), timeout=self._timeout)
+        return await self._ask(self._intake.CreateJob, request, self._for_person())
 
     async def confirm(self, request: job_pb2.ConfirmUploadRequest) -> job_pb2.ConfirmUploadResponse:
-        return await self._intake.ConfirmUpload(request, metadata=self._for_person(), timeout=self._timeout)
+        return await self._ask(self._intake.ConfirmUpload, request, self._for_person())
 
     async def fail(self, request: job_pb2.FailUploadRequest) -> job_pb2.Job:
-        return await self._intake.FailUpload(request, metadata=self._for_person(), timeout=self._timeout)
+        return await self._ask(self._intake.FailUpload, request, self._for_person())
 
     async def record_multipart(self, job_id: str, upload_id: str, *, instead_of: str) -> job_pb2.Job:
         request = job_pb2.RecordMultipartRequest(job_id=job_id, upload_id=upload_id, instead_of=instead_of)
-        return await self._intake.RecordMultipart(request, metadata=self._for_person(), timeout=self._timeout)
+        return await self._ask(self._intake.RecordMultipart, request, self._for_person())
 
     async def abandon(self, job_id: str) -> job_pb2.Job:
         request = job_pb2.AbandonUploadRequest(job_id=job_id)
-        return await self._intake.AbandonUpload(request, metadata=self._for_person(), timeout=self._timeout)
+        return await self._ask(self._intake.AbandonUpload, request, self._for_person())
 
     async def kept(self, bucket: str) -> AsyncIterator[sweep_pb2.KeptVideo]:
         """All of which S3 may hold something, in the order of the keys' bytes."""
         asked = sweep_pb2.ListVideosRequest(s3_bucket=bucket, page_size=PAGE)
         while True:
-            page = await self._sweep.ListVideos(asked, metadata=self._for_person(), timeout=self._timeout)
+            page = await self._ask(self._sweep.ListVideos, asked, self._for_person())
             for video in page.videos:
                 yield video
             if not page.videos:
@@ -79,17 +81,24 @@ class Jobs:
     async def take_rubbish(self, limit: int) -> list[sweep_pb2.Rubbish]:
         metadata = (bearer(self._token_file),)
         request = sweep_pb2.TakeRubbishRequest(limit=limit)
-        return list((await self._sweep.TakeRubbish(request, metadata=metadata, timeout=self._timeout)).rubbish)
+        return list((await self._ask(self._sweep.TakeRubbish, request, metadata)).rubbish)
 
     async def settle_rubbish(self, job_id: str, again_in: timedelta | None) -> None:
         request = sweep_pb2.SettleRubbishRequest(job_id=job_id)
         if again_in is not None:
             request.again_in.FromTimedelta(again_in)
-        await self._sweep.SettleRubbish(request, metadata=(bearer(self._token_file),), timeout=self._timeout)
+        await self._ask(self._sweep.SettleRubbish, request, (bearer(self._token_file),))
 
     async def authorize(self, request: job_pb2.AuthorizeLaunchRequest) -> job_pb2.AuthorizeLaunchResponse:
         metadata = (bearer(self._token_file),)
-        return await self._intake.AuthorizeLaunch(request, metadata=metadata, timeout=self._timeout)
+        return await self._ask(self._intake.AuthorizeLaunch, request, metadata)
+
+    async def _ask(self, call: Callable[..., Awaitable[Reply]], request: Any, metadata: tuple[Any, ...]) -> Reply:
+        began = time.monotonic()
+        try:
+            return await call(request, metadata=metadata + traces.metadata(), timeout=self._timeout)
+        finally:
+            logs.spent("jobs_ms", time.monotonic() - began)
 
     def _for_person(self) -> tuple[tuple[str, str], ...]:
         token = _authorization().partition(" ")[2]

@@ -14,7 +14,7 @@ from structlog.contextvars import bind_contextvars
 
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from services import errors
+from services import errors, traces
 from services.auth import Lease, Person
 from services.logs import Logger
 from services.rights import caller_as
@@ -85,15 +85,14 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     async def CompleteUpload(
         self, request: upload_pb2.CompleteUploadRequest, context: Context
     ) -> upload_pb2.CompleteUploadResponse:
-        bind_contextvars(job_id=request.job_id)
         job = await self._jobs.get(request.job_id)
         limits.check_claims(request.parts, parts.count(job.video))
-        return await self._completion.complete(job, request.parts)
+        with traces.span("complete", job.trace_parent, linked=True, job_id=job.job_id):
+            return await self._completion.complete(job, request.parts)
 
     async def AbortUpload(
         self, request: upload_pb2.AbortUploadRequest, context: Context
     ) -> upload_pb2.AbortUploadResponse:
-        bind_contextvars(job_id=request.job_id)
         job = await self._jobs.abandon(request.job_id)
         try:
             await self._storage.delete_all(job.video.s3_bucket, inventory.folder_of(job.video.s3_key))
@@ -105,7 +104,6 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     async def SignDownload(
         self, request: upload_pb2.SignDownloadRequest, context: Context
     ) -> upload_pb2.SignDownloadResponse:
-        bind_contextvars(job_id=request.job_id)
         job = await self._jobs.get(request.job_id)
         named = [artifact for artifact in job.artifacts if artifact.name == request.name]
         if not named:
@@ -118,7 +116,6 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     async def SignLaunch(
         self, request: upload_pb2.SignLaunchRequest, context: Context
     ) -> upload_pb2.SignLaunchResponse:
-        bind_contextvars(job_id=request.job_id)
         limits.check_artifacts(request.artifacts)
         allowed = await self._jobs.authorize(
             job_pb2.AuthorizeLaunchRequest(
@@ -143,7 +140,6 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
 
     async def _in_parts(self, job_id: str) -> job_pb2.Job:
         """A job of the caller whose parts may be put. Raises Refused."""
-        bind_contextvars(job_id=job_id)
         job = await self._jobs.get(job_id)
         if not parts.count(job.video):
             raise errors.Refused("The video comes in one PUT: see InitiateUpload", reason="NOT_IN_PARTS")

@@ -6,6 +6,7 @@ be fetched first it has threads of its own, so that an S3 that hangs stops nobod
 
 import asyncio
 import functools
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ import boto3
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
+from prometheus_client import Counter
 from urllib3.exceptions import HTTPError
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
+from services import logs
 from services.containers import HEAD_BYTES
 from services.errors import Away, Broken, Fault
 from services.upload import parts
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Params = dict[str, Any]
 Operation = Literal["put_object", "get_object", "upload_part"]
+
+REQUESTS = Counter("crease_s3_requests_total", "Calls to S3 by how they ended", ["operation", "outcome"])
 
 # All that a call to S3 can end in, beside its answer; the last two are a line that broke while a body was read.
 TROUBLES = (BotoCoreError, ClientError, TimeoutError, OSError, HTTPError)
@@ -295,8 +300,12 @@ class Storage:
         self, work: Callable[[], Result], threads: ThreadPoolExecutor | None = None, seconds: float = 0.0
     ) -> Result:
         """In a thread of ours. Raises TimeoutError, also where no thread came free in time."""
-        async with asyncio.timeout(seconds or self._settings.s3_timeout_seconds):
-            return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(seconds or self._settings.s3_timeout_seconds):
+                return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
+        finally:
+            logs.spent("s3_ms", time.monotonic() - began)
 
 
 def _open(session: boto3.Session, settings: StorageSettings, seconds: float, tries: int = 2) -> "S3Client":
@@ -314,12 +323,26 @@ def _open(session: boto3.Session, settings: StorageSettings, seconds: float, tri
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return session.client(
+    client = session.client(
         "s3",
         endpoint_url=settings.s3_endpoint or None,
         verify=str(settings.s3_ca_file) if settings.s3_ca_file else None,
         config=config,
     )
+    client.meta.events.register("after-call.s3", _answered)
+    client.meta.events.register("after-call-error.s3", _unanswered)
+    return client
+
+
+def _answered(model: Any, http_response: Any, **_: Any) -> None:
+    """What S3 said at last: retries count as one."""
+    status = http_response.status_code
+    outcome = "ok" if status < 400 else "away" if status >= 500 or status in PASSING_STATUSES else "refused"
+    REQUESTS.labels(model.name, outcome).inc()
+
+
+def _unanswered(event_name: str, **_: Any) -> None:
+    REQUESTS.labels(event_name.rpartition(".")[2], "away").inc()
 
 
 # What a signature binds beside method, host and path, and so must be sent: boto's parameter, the header.

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +46,16 @@ def until(condition: Callable[[], T], what: str, seconds: float = 120) -> T:
     return answer
 
 
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """How long it took goes into build/e2e/times."""
+    began = time.monotonic()
+    yield
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / "times").open("a") as times:
+        times.write(f"{time.monotonic() - began:7.1f}s  {what}\n")
+
+
 @dataclass
 class Release:
     """One `helm install` of the chart in a namespace that enforces the level `restricted`."""
@@ -65,15 +76,35 @@ class Release:
             "pod-security.kubernetes.io/enforce-version=latest")  # fmt: skip
 
     def install(self) -> None:
-        self.helm("install", self.name, str(CHART), "--wait", "--timeout", "5m", *self._values())
+        self._roll_out("install", str(CHART), *self._values())
 
     def upgrade(self, **changed: str) -> None:
         """Its values changed, and every program restarted by it."""
         self.values |= changed
-        self.helm("upgrade", self.name, str(CHART), "--wait", "--timeout", "5m", *self._values())
+        self._roll_out("upgrade", str(CHART), *self._values())
+
+    def rollback(self, revision: int) -> None:
+        self._roll_out("rollback", str(revision))
+
+    def _roll_out(self, command: str, *arguments: str) -> None:
+        """Until all is ready; what kept it from that is under build/e2e/."""
+        try:
+            with timed(f"helm {command}, until all is ready"):
+                self.helm(command, self.name, *arguments, "--wait", "--timeout", "10m", seconds=660)
+        except AssertionError:
+            self.keep_logs(f"{command}-{self.namespace}")
+            raise
+
+    def await_programs(self) -> None:
+        """Until the node and every program are ready again."""
+        run("kubectl", "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=300s", seconds=330)
+        self.kubectl("wait", "--for=condition=Available", "deployments", "--all", "--timeout=300s", seconds=330)
 
     def _values(self) -> list[str]:
-        return [part for key, value in (VALUES | self.values).items() for part in ("--set", f"{key}={value}")]
+        # Where the images are, in a cluster that pulls them.
+        registry = {"image.registry": os.environ["REGISTRY"]} if os.environ.get("REGISTRY") else {}
+        given = VALUES | registry | self.values
+        return [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
 
     def get(self, kind: str, *arguments: str) -> list[Answer]:
         """All of a kind, as the API gives them."""
@@ -84,8 +115,16 @@ class Release:
         return self.get("pods", "--selector", f"app.kubernetes.io/component={component}")
 
     def launches(self, job_id: str) -> list[Answer]:
-        """The Kubernetes Jobs of a job."""
-        return self.get("jobs.batch", "--selector", f"crease.dev/job={job_id}")
+        """The Kubernetes Jobs of a job, the latest last."""
+        found = self.get("jobs.batch", "--selector", f"crease.dev/job={job_id}")
+        return sorted(found, key=lambda one: int(one["metadata"]["name"].rpartition("-")[2]))
+
+    def status(self, job_id: str, launch_no: int) -> str:
+        """Where a launch stands, by the label of its Kubernetes Job; empty where there is none."""
+        made = {
+            one["metadata"]["name"]: one["metadata"]["labels"]["crease.dev/status"] for one in self.launches(job_id)
+        }
+        return str(made.get(f"analysis-{job_id}-{launch_no}", ""))
 
     # --- as a coach
     def give(self, video: Path) -> str:
@@ -109,6 +148,13 @@ class Release:
     def wait(self, *jobs: str, seconds: float = 600) -> list[Answer]:
         return self.ask("wait", str(seconds), *jobs, seconds=seconds)
 
+    def asks(self, *arguments: str) -> bool:
+        """Whether there is an answer now."""
+        try:
+            return bool(self.ask(*arguments))
+        except AssertionError:
+            return False
+
     def job(self, job_id: str) -> Answer:
         return self.ask("get", job_id)[0]
 
@@ -124,8 +170,8 @@ class Release:
 
     # --- afterwards
     def remove(self) -> None:
-        self.helm("uninstall", self.name, "--wait", "--timeout", "3m", check=False)
-        run("kubectl", "delete", "namespace", self.namespace, "--wait=true", "--timeout=120s", check=False)
+        self.helm("uninstall", self.name, "--wait", "--timeout", "4m", check=False)
+        run("kubectl", "delete", "namespace", self.namespace, "--wait=true", "--timeout=240s", check=False)
 
     def keep_logs(self, test: str) -> Path:
         """Everything that helps to see what went wrong, under build/e2e/."""
@@ -145,6 +191,17 @@ class Release:
             name = pod["metadata"]["name"]
             yield f"{name}.log", ("logs", name, "--all-containers", "--prefix")
             yield f"{name}.previous.log", ("logs", name, "--all-containers", "--previous")
+
+
+@contextmanager
+def in_a_namespace(name: str, **values: str) -> Iterator[Release]:
+    """A release to be installed, in a namespace of its own; afterwards neither is there."""
+    made = Release(name, values=values)
+    made.create_namespace()
+    try:
+        yield made
+    finally:
+        made.remove()
 
 
 def node_is_ours() -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import Release
+from tests.e2e.cluster import Release, in_a_namespace
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -14,7 +14,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker("e2e")
-            item.add_marker(pytest.mark.timeout(900))
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,27 +25,16 @@ def _cluster() -> None:
 @pytest.fixture(scope="session")
 def release() -> Iterator[Release]:
     """One release for the tests that leave it whole."""
-    made = Release("nets", values=_image())
-    made.create_namespace()
-    try:
+    with in_a_namespace("nets") as made:
         made.install()
         yield made
-    finally:
-        made.remove()
 
 
 @pytest.fixture
 def other() -> Iterator[Release]:
-    """A release of a test's own, in a namespace of its own, not yet installed."""
-    made = Release("pavilion", values=_image())
-    made.create_namespace()
-    yield made
-    made.remove()
-
-
-def _image() -> dict[str, str]:
-    """Where the images are, in a cluster that pulls them."""
-    return {"image.registry": os.environ["REGISTRY"]} if os.environ.get("REGISTRY") else {}
+    """A release of a test's own, not yet installed."""
+    with in_a_namespace("pavilion") as made:
+        yield made
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import Answer, Release, node_is_ours, run, sv, until
+from tests.e2e.cluster import Answer, Release, node_is_ours, run, sv, timed, until
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +58,23 @@ def done(release: Release, job_id: str) -> Answer:
     return job
 
 
+def goes_on(release: Release, job_id: str) -> None:
+    """Its second launch is at work."""
+    until(lambda: release.status(job_id, 2) not in ("", "queued"), "second launch at work", seconds=300)
+
+
 def test_a_deleted_pod_is_followed_by_a_new_launch(release: Release, running: str) -> None:
-    release.kubectl("delete", "pod", "--selector", f"crease.dev/job={running}", "--wait=false")
+    with timed("pod deleted, until the analysis goes on"):
+        release.kubectl("delete", "pod", "--selector", f"crease.dev/job={running}", "--wait=false")
+        goes_on(release, running)
     done(release, running)
     assert len(endings(release, running)) == 2
 
 
 def test_a_deleted_kubernetes_job_is_followed_by_a_new_launch(release: Release, running: str) -> None:
-    release.kubectl("delete", "jobs.batch", "--selector", f"crease.dev/job={running}", "--wait=false")
+    with timed("Kubernetes Job deleted, until the analysis goes on"):
+        release.kubectl("delete", "jobs.batch", "--selector", f"crease.dev/job={running}", "--wait=false")
+        goes_on(release, running)
     done(release, running)
     assert len(endings(release, running)) == 2
 
@@ -80,7 +89,9 @@ def test_a_drained_node_is_a_disruption(release: Release, running: str) -> None:
         "metadata": {"name": name, "namespace": release.namespace},
     }
     path = f"/api/v1/namespaces/{release.namespace}/pods/{name}/eviction"
-    run("kubectl", "create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction).encode())
+    with timed("pod evicted, until the analysis goes on"):
+        run("kubectl", "create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction).encode())
+        goes_on(release, running)
     done(release, running)
     assert "disruption" in endings(release, running)[0].lower()
 
@@ -88,8 +99,9 @@ def test_a_drained_node_is_a_disruption(release: Release, running: str) -> None:
 @pytest.mark.parametrize("program", ["jobs", "upload", "controller"])
 def test_a_program_that_is_killed_loses_nothing(release: Release, running: str, program: str) -> None:
     """All replicas at once, without a word: the analysis goes on, in the same launch."""
-    release.kill(program)
-    release.kubectl("rollout", "status", f"deploy/{release.name}-{program}", "--timeout=120s")
+    with timed(f"{program} killed, until all its replicas are ready"):
+        release.kill(program)
+        release.kubectl("rollout", "status", f"deploy/{release.name}-{program}", "--timeout=280s")
     done(release, running)
     assert len(release.launches(running)) == 1
 
@@ -98,8 +110,10 @@ def test_postgresql_that_is_killed_loses_nothing(release: Release, running: str)
     """SIGKILL to all of its processes; it recovers from its log."""
     (pod,) = release.pods("postgres")
     kill = "import os, signal; os.kill(1, signal.SIGQUIT)"
-    release.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", kill, check=False)
-    until(lambda: release.pods("postgres")[0]["status"]["containerStatuses"][0]["restartCount"] == 1, "restart")
+    with timed("PostgreSQL killed, until the job can be read again"):
+        release.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", kill, check=False)
+        until(lambda: release.pods("postgres")[0]["status"]["containerStatuses"][0]["restartCount"] == 1, "restart")
+        until(lambda: release.asks("get", running), "answer", seconds=300)
     done(release, running)
     assert len(release.launches(running)) == 1
 
@@ -107,7 +121,8 @@ def test_postgresql_that_is_killed_loses_nothing(release: Release, running: str)
 def test_an_image_that_is_missing_fails_the_job_and_says_so(release: Release) -> None:
     with changed(release, "CREASE_ANALYZER_IMAGE=localhost/crease/analyzer:missing", "CREASE_START_PATIENCE_SECONDS=5"):
         (job_id,) = release.submit()
-        (job,) = release.wait(job_id)
+        with timed("image missing, patience 5 s, until the job has failed"):
+            (job,) = release.wait(job_id)
     assert (job["status"], job["failure_code"]) == ("JOB_STATUS_FAILED", "IMAGE"), job
     assert "localhost/crease/analyzer:missing" in job["error_message"]
 
@@ -143,6 +158,8 @@ def test_a_quota_delays_and_is_named(release: Release) -> None:
         assert release.job(job_id)["status"] == "JOB_STATUS_QUEUED"
     finally:
         release.kubectl("delete", "quota", "full")
+    with timed("quota gone, until there is a Kubernetes Job"):
+        until(lambda: release.launches(job_id), "Kubernetes Job", seconds=300)
     done(release, job_id)
 
 
@@ -152,6 +169,8 @@ def test_without_a_free_gpu_the_cpu_does_it(release: Release) -> None:
         release, "CREASE_GPU_RESOURCE=nvidia.com/gpu", "CREASE_GPU_SCALES_UP=true", "CREASE_GPU_WAIT_SECONDS=5"
     ):
         (job_id,) = release.submit()
+        with timed("GPU that never comes, wait 5 s, until the CPU is at it"):
+            goes_on(release, job_id)
         done(release, job_id)
     launches = release.explain(job_id)["launches"]
     assert [launch["placedOn"] for launch in launches] == ["ACCELERATOR_GPU", "ACCELERATOR_CPU"]
@@ -171,14 +190,17 @@ def test_one_gpu_serves_one_of_two(release: Release, at_hand: str) -> None:
 
 
 def test_a_kubelet_that_stops_loses_no_job(release: Release, running: str) -> None:
-    """Paused for 20 s in the middle: its pod goes on, and so does the job."""
+    """Paused in the middle: its pod goes on, and so does the job."""
     if not node_is_ours():
         pytest.skip("stopping a kubelet needs the cluster of tests/cluster")
+    before = release.status(running, 1)
     sv("pause", "kubelet")
     try:
-        until(lambda: release.job(running)["progress_pct"] > 0, "progress without a kubelet")
+        until(lambda: release.status(running, 1) != before, "progress without a kubelet", seconds=300)
     finally:
         sv("cont", "kubelet")
+        with timed("kubelet back, until node and programs are ready"):
+            release.await_programs()
     done(release, running)
 
 
@@ -214,5 +236,5 @@ class changed:
         self._roll()
 
     def _roll(self) -> None:
-        self._release.kubectl("rollout", "status", self._deployment, "--timeout=120s")
-        until(lambda: len(self._release.pods("controller")) == 2, "end of the old controllers", seconds=60)
+        self._release.kubectl("rollout", "status", self._deployment, "--timeout=280s")
+        until(lambda: len(self._release.pods("controller")) == 2, "end of the old controllers", seconds=180)

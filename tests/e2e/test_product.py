@@ -12,7 +12,7 @@ INTRUDER = ROOT / "tests" / "e2e" / "intruder.py"
 
 def test_the_sample_goes_through_a_kubernetes_job_to_a_report(release: Release) -> None:
     """`helm test` sends it as a user does, through every program, and gets its report."""
-    said = release.helm("test", release.name, "--timeout", "5m", seconds=330)
+    said = release.helm("test", release.name, "--timeout", "10m", seconds=660)
     assert "Phase:          Succeeded" in said
 
 
@@ -69,7 +69,7 @@ def test_a_cancelled_job_s_pod_is_gone(release: Release) -> None:
 
 def test_two_controllers_at_once_launch_each_job_once(release: Release) -> None:
     """Both replicas run; one holds the Lease; every job has one Kubernetes Job."""
-    release.kubectl("wait", "--for=condition=Available", f"deploy/{release.name}-controller", "--timeout=60s")
+    release.kubectl("wait", "--for=condition=Available", f"deploy/{release.name}-controller", "--timeout=280s")
     assert len(release.pods("controller")) == 2
     jobs = release.submit(count=4)
     assert {job["status"] for job in release.wait(*jobs)} == {"JOB_STATUS_DONE"}
@@ -104,7 +104,7 @@ def test_an_analyzer_s_pod_has_no_power_of_its_own(release: Release) -> None:
     }
     release.kubectl("apply", "--filename", "-", stdin=json.dumps(intruder).encode())
     try:
-        release.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/intruder", "--timeout=60s")
+        release.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/intruder", "--timeout=280s")
         found = json.loads(release.kubectl("logs", "intruder"))
     finally:
         release.kubectl("delete", "pod", "intruder", "--wait=false")

@@ -16,15 +16,17 @@ import yaml
 
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, ACCELERATOR_CPU, ACCELERATOR_GPU, JOB_STATUS_QUICK_RUNNING
+from services.cli.cluster import ClusterPlace
 from services.controller import reflector
 from services.controller.cluster import KubernetesLauncher
 from services.controller.jobs import Jobs
 from services.controller.launcher import name_of
-from services.controller.leader import Leader
+from services.controller.leader import DRAINED, Leader
 from services.controller.reconcile import Reconciler
 from services.controller.settings import KubernetesSettings
 from tests.api_server import ApiServer, Client, Fault
 from tests.controller_fakes import FakeJobs, launch, serving, until
+from tests.kubectl import FakeKubectl
 from tests.kubernetes import ROLE
 
 NEVER_SECONDS = 3600.0
@@ -71,9 +73,13 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def controlling(folder: Path, *, replicas: int = 1, **fields: Any) -> AsyncIterator[Scene]:
-    """Running controllers, each with copies of its own, on one `jobs` and one API server."""
+async def controlling(
+    folder: Path, *, replicas: int = 1, lease: dict[str, Any] | None = None, **fields: Any
+) -> AsyncIterator[Scene]:
+    """Running controllers, each with copies of its own, on one `jobs` and one API server, which may hold a Lease."""
     scene = Scene(FakeJobs(), ApiServer(), [])
+    if lease:
+        scene.server.make("leases", lease)
     (folder / "token").write_text("a token")
     values = {
         "jobs_endpoint": "-", "upload_endpoint": "-", "token_file": folder / "token", "namespace": "x",
@@ -91,7 +97,8 @@ async def controlling(folder: Path, *, replicas: int = 1, **fields: Any) -> Asyn
             launcher, leader = KubernetesLauncher(api, settings, woken.set), Leader(api, settings, log)
             jobs = Jobs(channel, settings.token_file, settings.cluster)
             leads = lambda leader=leader: leader.leads  # noqa: E731
-            reconcilers.append(Reconciler(settings, launcher, jobs, log, woken=woken, leads=leads))
+            drained = lambda leader=leader: leader.drained  # noqa: E731
+            reconcilers.append(Reconciler(settings, launcher, jobs, log, woken=woken, leads=leads, drained=drained))
             running += [asyncio.create_task(one.run()) for one in (launcher, leader, reconcilers[-1])]
         try:
             yield scene
@@ -353,3 +360,30 @@ async def test_a_clock_that_is_minutes_off_ends_nothing_early(tmp_path: Path) ->
             await until(lambda looks=scene.jobs.lists, scene=scene: scene.jobs.lists > looks + 5)
             assert scene.jobs.open_launches()
             assert len(scene.jobs.of("one")) == 1
+
+
+async def test_drained_it_launches_nothing_new_and_lets_run_what_runs(tmp_path: Path) -> None:
+    """The annotation on the Lease outlives the controller that read it first, and its renewals; undone, all goes on."""
+    async with controlling(tmp_path) as scene:
+        scene.jobs.queue("one")
+        await scene.confirmed("analysis-one-1")
+        place = ClusterPlace(FakeKubectl(scene.server))
+        place.drain("by somebody")
+        await until(lambda: any(line["event"] == "drained" for line in scene.log))
+        scene.jobs.queue("two")
+        renewals = scene.server.used["coordination.k8s.io", "leases", "update"]
+        await until(lambda: scene.server.used["coordination.k8s.io", "leases", "update"] > renewals + 1)
+        assert place.drained() == "by somebody"
+        assert list(scene.server.objects["jobs"]) == ["analysis-one-1"]
+        assert scene.server.live() == ["analysis-one-1"]
+        place.drain("")
+        await scene.confirmed("analysis-two-1")
+
+
+async def test_a_controller_that_starts_where_it_is_drained_launches_nothing(tmp_path: Path) -> None:
+    """It leads only once it has read the Lease, and with it the wish."""
+    lease = {"metadata": {"name": "crease-controller", "annotations": {DRAINED: "by somebody"}}, "spec": {}}
+    async with controlling(tmp_path, lease=lease) as scene:
+        scene.jobs.queue("one")
+        await until(lambda: any(line["event"] == "drained" for line in scene.log))
+        assert scene.jobs.queued == ["one"]

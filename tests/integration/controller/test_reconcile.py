@@ -241,7 +241,7 @@ async def test_a_refused_confirmation_is_left_to_the_next_look(tmp_path: Path) -
 
         scene.cluster.create = create  # type: ignore[method-assign]
         scene.jobs.queue("one")
-        await until(lambda: scene.said("refused"))
+        await until(lambda: any(line.get("outcome") == "refused" for line in scene.log))
         await until(lambda: scene.cluster.starts and not scene.cluster.live())
 
 

@@ -19,7 +19,8 @@ import pytest
 from services.jobs.settings import RelaySettings
 from tests.integration.jobs.test_lifecycle import Road
 from tests.integration.jobs.test_outbox import sql, wait_until, watch
-from tests.programs import ROOT, Laptop, Program
+from tests.metrics import labels_of, listening, scrape
+from tests.programs import ROOT, Laptop, Program, free_port
 from tests.s3 import Endpoint
 
 
@@ -116,9 +117,11 @@ def test_a_queued_job_is_sent_with_its_envelope_and_its_message_id_is_kept(
     """Body and attributes to the letter; what was queued before there was a relay is sent too."""
     job_id = road.queued(sample_fps=15, include_frames=True)
     [_, event] = [event for _, event in zip(range(2), watch(road), strict=False)]
-    with relay(env, tmp_path / "log"):
+    port = free_port()
+    with relay(env | dict(listening(port)), tmp_path / "log"):
         [sent] = sqs.receive(1)
         wait_until(lambda: message_id(road, job_id))
+        assert labels_of(scrape(port), "crease_sqs_messages_total", "outcome") == {"sent": 1}
     session_id = road.job(job_id).session_id
     expected = f'{{"job_id": "{job_id}", "session_id": "{session_id}", "sample_fps": 15, "include_frames": true}}'
     assert sent["Body"] == expected

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -64,6 +65,19 @@ def test_a_decoder_that_hangs_is_ended(video: Video) -> None:
         list(source)
     assert caught.value.code == "TOO_SLOW"
     assert _gone(worker)
+
+
+@pytest.mark.prove
+def test_a_decoder_that_starts_slowly_is_not_the_video_s_fault(video: Video) -> None:
+    """A machine with no time for it, for longer than a decoder may stand still: the video is read all the same."""
+    (server,) = psutil.Process().children()
+    server.suspend()
+    later = threading.Timer(12, server.resume)
+    later.start()
+    try:
+        assert len(list(reading(video, Limits(max_stall_seconds=10)))) == 60
+    finally:
+        later.join()
 
 
 def test_a_decoder_that_was_killed_is_not_the_video_s_fault(video: Video) -> None:

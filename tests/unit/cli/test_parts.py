@@ -20,7 +20,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("PGPASSWORD", "db-secret")
     monkeypatch.setenv("CREASE_JOBS_ENDPOINT", "production:443")
     store = Store("http://127.0.0.1:9", "bucket", ACCESS)
-    made = parts.programs(Laptop(tmp_path), "postgresql://db-secret", store, [1, 2, 3])
+    made = parts.programs(Laptop(tmp_path), "postgresql://db-secret", store, [1, 2, 3, 4, 5, 6])
     return {program.name: str(dict(program.environment)) for program in made}
 
 

@@ -11,7 +11,9 @@ import pytest
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from prometheus_client import REGISTRY
 
+from services import logs
 from services.controller import api as module
 from services.controller.api import Api, Refusal, connected
 from services.controller.launcher import Unknown
@@ -54,6 +56,12 @@ async def half(request: web.Request) -> web.StreamResponse:
     assert request.transport
     request.transport.abort()
     return response
+
+
+async def hangs_up(request: web.Request) -> web.StreamResponse:
+    assert request.transport
+    request.transport.abort()
+    return web.Response()
 
 
 async def one_event(request: web.Request) -> web.StreamResponse:
@@ -148,3 +156,26 @@ async def test_the_time_is_the_servers(api: Api, server: Server, minutes: int) -
     server.answers = [says(200, Date=format_datetime(theirs, usegmt=True))]
     await api.get(PATH)
     assert abs(api.now - theirs) < timedelta(seconds=60)
+    assert REGISTRY.get_sample_value("crease_clock_skew_seconds") == pytest.approx(minutes * 60, abs=60)
+
+
+async def test_every_request_is_counted_by_what_came_of_it(api: Api, server: Server) -> None:
+    """One that is sent again counts twice; what got no answer is 0; a watch is told from a list."""
+    kinds = [("POST", "201"), ("GET", "429"), ("GET", "200"), ("DELETE", "403"), ("POST", "0"), ("WATCH", "410")]
+
+    def counted(verb: str, code: str) -> float:
+        return REGISTRY.get_sample_value("crease_kube_requests_total", {"verb": verb, "code": code}) or 0.0
+
+    before = {kind: counted(*kind) for kind in kinds}
+    server.answers = [says(201), says(429, Retry_After="0.05"), says(200), says(403), hangs_up, says(410)]
+    with logs.spending() as spent:
+        await api.post(PATH, {})
+        await api.get(PATH)
+        with pytest.raises(Refusal):
+            await api.delete(PATH, {})
+        with pytest.raises(Unknown):
+            await api.post(PATH, {})
+        with pytest.raises(Refusal):
+            await anext(api.watch(PATH, 1))
+    assert {kind: counted(*kind) - before[kind] for kind in kinds} == dict.fromkeys(kinds, 1)
+    assert spent["kube_ms"] > 0

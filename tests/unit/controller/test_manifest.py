@@ -21,6 +21,7 @@ MANIFESTS = Path(__file__).with_name("manifests")
 LAUNCH = launch(
     "0d5e0bd6-6c5c-4a44-bd3f-6a8f3b7a1c11", 2,
     session_id="6f3b1c1e-93a4-4a37-9f5e-57d5c0d2a9a0", owner_hash="8f434346648f6b96", memory_factor=1.5,
+    trace_parent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )  # fmt: skip
 PLAIN: dict[str, Any] = {
     "jobs_endpoint": "jobs.crease.svc:50051", "upload_endpoint": "upload.crease.svc:50052",
@@ -30,7 +31,7 @@ PLAIN: dict[str, Any] = {
 EVERYTHING = PLAIN | {
     "image_pull_policy": "Always", "image_pull_secrets": '["registry"]', "analyzer_service_account": "analyzer",
     "analyzer_command": ("python", "-m", "services.analyzer"), "analyzer_environment": '{"LANG": "C.UTF-8"}',
-    "analyzer_ca_config_map": "company-ca",
+    "analyzer_ca_config_map": "company-ca", "otlp_endpoint": "http://collector.monitoring:4317",
     "analyzer_user": 10001, "analyzer_cpu": "500m", "analyzer_cpu_limit": "2", "analyzer_memory": "1.5Gi",
     "analyzer_scratch": "6Gi", "priority_class": "batch", "runtime_class": "nvidia", "queue_name": "analyses",
     "pod_annotations": '{"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}',

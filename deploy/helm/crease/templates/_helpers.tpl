@@ -43,6 +43,8 @@ helm.sh/chart: {{ $.Chart.Name }}-{{ $.Chart.Version }}
 {{- get (dict "jobs" "50051" "upload" "50052" "controller" "50053") . -}}
 {{- end -}}
 
+{{- define "crease.metricsPort" -}}9090{{- end -}}
+
 {{- define "crease.s3Endpoint" -}}
 {{- if .Values.dev.embedded }}http://{{ include "crease.name" . }}-s3.{{ .Release.Namespace }}.svc:4566{{ else }}{{ .Values.s3.endpoint }}{{ end -}}
 {{- end -}}
@@ -228,6 +230,11 @@ spec:
             - {name: CREASE_ISSUERS, value: {{ include "crease.issuers" $ | quote }}}
             {{- end }}
             {{- end }}
+            {{- if and $port $.Values.tracing.endpoint }}
+            - {name: CREASE_OTLP_ENDPOINT, value: {{ $.Values.tracing.endpoint | quote }}}
+            - {name: CREASE_TRACE_SHARE, value: {{ $.Values.tracing.share | quote }}}
+            {{- end }}
+            - {name: CREASE_METRICS_LISTEN, value: "[::]:{{ include "crease.metricsPort" . }}"}
             {{- if .creaseToken }}
             - {name: CREASE_TOKEN_FILE, value: /var/run/secrets/crease.dev/token}
             {{- end }}
@@ -242,9 +249,12 @@ spec:
             {{- with $values.extraEnv }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
-          {{- if $port }}
           ports:
+            {{- if $port }}
             - {name: grpc, containerPort: {{ $port }}}
+            {{- end }}
+            - {name: metrics, containerPort: {{ include "crease.metricsPort" . }}}
+          {{- if $port }}
           # Kubernetes' own probe speaks no TLS.
           startupProbe:
             {{ ternary "tcpSocket" "grpc" (ne $.Values.tls.secret "") }}: {port: {{ $port }}}
@@ -300,7 +310,7 @@ spec:
   selector:
     {{- include "crease.selector" (list $ $program) | nindent 4 }}
   ports:
-    - {name: grpc, port: {{ $port }}, targetPort: grpc, appProtocol: kubernetes.io/h2c}
+    - {name: grpc, port: {{ $port }}, targetPort: grpc, appProtocol: {{ ternary "https" "kubernetes.io/h2c" (ne $.Values.tls.secret "") }}}
 {{- end }}
 ---
 apiVersion: policy/v1

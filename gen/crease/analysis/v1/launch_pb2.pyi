@@ -105,6 +105,8 @@ class Launch(_message.Message):
     OWNER_HASH_FIELD_NUMBER: _builtins.int
     JOB_STATUS_FIELD_NUMBER: _builtins.int
     UNSCHEDULED_REASON_FIELD_NUMBER: _builtins.int
+    JOB_QUEUED_AT_FIELD_NUMBER: _builtins.int
+    TRACE_PARENT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     launch_no: _builtins.int
     """From 1. A number is never used again."""
@@ -131,6 +133,8 @@ class Launch(_message.Message):
     """Where the job stands."""
     unscheduled_reason: _builtins.str
     """How the job's last launch ended that no GPU took, since it was last queued afresh. Set: `auto` means the CPU now."""
+    trace_parent: _builtins.str
+    """Where the job's trace goes on: W3C's traceparent. Empty: it is not traced."""
     @_builtins.property
     def opened_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -144,6 +148,10 @@ class Launch(_message.Message):
     @_builtins.property
     def cancel_requested_at(self) -> _timestamp_pb2.Timestamp:
         """Set: what runs for it is to be deleted, nothing is to be created, and only ENDING_CANCELLED ends it."""
+
+    @_builtins.property
+    def job_queued_at(self) -> _timestamp_pb2.Timestamp:
+        """Since when a launch of the job could have been opened: when it was queued, or when its delay was over."""
 
     def __init__(
         self,
@@ -169,10 +177,12 @@ class Launch(_message.Message):
         owner_hash: _builtins.str = ...,
         job_status: _job_pb2.JobStatus.ValueType = ...,
         unscheduled_reason: _builtins.str = ...,
+        job_queued_at: _timestamp_pb2.Timestamp | None = ...,
+        trace_parent: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_requested_at", b"cancel_requested_at", "confirmed_at", b"confirmed_at", "ended_at", b"ended_at", "lease_expires_at", b"lease_expires_at", "opened_at", b"opened_at", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_requested_at", b"cancel_requested_at", "confirmed_at", b"confirmed_at", "ended_at", b"ended_at", "job_queued_at", b"job_queued_at", "lease_expires_at", b"lease_expires_at", "opened_at", b"opened_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "cancel_requested_at", b"cancel_requested_at", "cluster", b"cluster", "confirmed_at", b"confirmed_at", "ended_at", b"ended_at", "ending", b"ending", "ending_message", b"ending_message", "job_id", b"job_id", "job_status", b"job_status", "kubernetes_uid", b"kubernetes_uid", "launch_no", b"launch_no", "lease_expires_at", b"lease_expires_at", "memory_factor", b"memory_factor", "opened_at", b"opened_at", "owner_hash", b"owner_hash", "placed_on", b"placed_on", "placement_reason", b"placement_reason", "pod_name", b"pod_name", "session_id", b"session_id", "started_at", b"started_at", "unscheduled_reason", b"unscheduled_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "cancel_requested_at", b"cancel_requested_at", "cluster", b"cluster", "confirmed_at", b"confirmed_at", "ended_at", b"ended_at", "ending", b"ending", "ending_message", b"ending_message", "job_id", b"job_id", "job_queued_at", b"job_queued_at", "job_status", b"job_status", "kubernetes_uid", b"kubernetes_uid", "launch_no", b"launch_no", "lease_expires_at", b"lease_expires_at", "memory_factor", b"memory_factor", "opened_at", b"opened_at", "owner_hash", b"owner_hash", "placed_on", b"placed_on", "placement_reason", b"placement_reason", "pod_name", b"pod_name", "session_id", b"session_id", "started_at", b"started_at", "trace_parent", b"trace_parent", "unscheduled_reason", b"unscheduled_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

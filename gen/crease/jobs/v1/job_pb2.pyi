@@ -296,6 +296,7 @@ class Job(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     SOURCE_JOB_ID_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_AT_FIELD_NUMBER: _builtins.int
+    TRACE_PARENT_FIELD_NUMBER: _builtins.int
     ANONYMOUS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     session_id: _builtins.str
@@ -321,6 +322,8 @@ class Job(_message.Message):
     """How many launches were opened."""
     source_job_id: _builtins.str
     """The job whose video this one analyses again; empty where it has an upload of its own."""
+    trace_parent: _builtins.str
+    """Where its trace goes on: W3C's traceparent. Empty: it is not traced."""
     anonymous: _builtins.bool
     """Whether its files leave out what the session says of people, and show no faces."""
     @_builtins.property
@@ -377,11 +380,12 @@ class Job(_message.Message):
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         source_job_id: _builtins.str = ...,
         cancel_requested_at: _timestamp_pb2.Timestamp | None = ...,
+        trace_parent: _builtins.str = ...,
         anonymous: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["athlete_box", b"athlete_box", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "queued_at", b"queued_at", "results", b"results", "started_at", b"started_at", "updated_at", b"updated_at", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "artifacts", b"artifacts", "athlete_box", b"athlete_box", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "deep_enabled", b"deep_enabled", "error_message", b"error_message", "failure_code", b"failure_code", "include_frames", b"include_frames", "job_id", b"job_id", "launch_count", b"launch_count", "progress_pct", b"progress_pct", "queued_at", b"queued_at", "results", b"results", "results_stage", b"results_stage", "sample_fps", b"sample_fps", "session_id", b"session_id", "source_job_id", b"source_job_id", "sqs_message_id", b"sqs_message_id", "stage", b"stage", "started_at", b"started_at", "status", b"status", "updated_at", b"updated_at", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "artifacts", b"artifacts", "athlete_box", b"athlete_box", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "deep_enabled", b"deep_enabled", "error_message", b"error_message", "failure_code", b"failure_code", "include_frames", b"include_frames", "job_id", b"job_id", "launch_count", b"launch_count", "progress_pct", b"progress_pct", "queued_at", b"queued_at", "results", b"results", "results_stage", b"results_stage", "sample_fps", b"sample_fps", "session_id", b"session_id", "source_job_id", b"source_job_id", "sqs_message_id", b"sqs_message_id", "stage", b"stage", "started_at", b"started_at", "status", b"status", "trace_parent", b"trace_parent", "updated_at", b"updated_at", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

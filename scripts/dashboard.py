@@ -1,0 +1,191 @@
+"""Writes Grafana's dashboard `Video processing`: `python -m scripts.dashboard`. A test holds the file against this.
+
+From top to bottom it answers: is it well, where do jobs wait, how do launches end, who fails, what does it cost.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).parents[1] / "deploy" / "helm" / "crease" / "files" / "dashboard.json"
+TITLE = "Video processing"
+HERE = '{namespace=~"$namespace"%s}'
+WIDTH = 24
+
+Panel = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One panel. `queries` are legend and expression; `worse_than` is where an alert would begin."""
+
+    title: str
+    queries: tuple[tuple[str, str], ...]
+    unit: str = "short"
+    worse_than: float | None = None
+    kind: str = "timeseries"
+
+
+def here(metric: str, labels: str = "") -> str:
+    """A metric of the chosen namespaces."""
+    return metric + HERE % (f",{labels}" if labels else "")
+
+
+def stat(title: str, expression: str, worse_than: float, unit: str = "short") -> Chart:
+    return Chart(title, (("", expression),), unit, worse_than, "stat")
+
+
+def quantiles(title: str, metric: str, by: str, labels: str = "") -> Chart:
+    """The median and what one in a hundred exceeds, by a label where there is one."""
+    grouped = ", ".join(filter(None, ("le", by)))
+    legend = f" {{{{{by}}}}}" if by else ""
+    rate = f"sum by ({grouped}) (rate({here(f'{metric}_bucket', labels)}[5m]))"
+    return Chart(title, tuple((f"p{q}{legend}", f"histogram_quantile(0.{q}, {rate})") for q in (50, 99)), "s")
+
+
+def rates(title: str, metric: str, by: str) -> Chart:
+    legend = " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
+    return Chart(title, ((legend, f"sum by ({by}) (rate({here(metric)}[5m]))"),), "ops")
+
+
+QUEUED = here("crease_jobs", 'status="queued"')
+OLDEST = here("crease_oldest_job_age_seconds", 'status="queued"')
+STREAMS = 'method!~".*(Watch|ListOrphans|ListVideos|ServerReflection).*"'
+
+ROWS: dict[str, tuple[Chart, ...]] = {
+    "Is it well?": (
+        stat("Queued", f"max({QUEUED})", 10),
+        stat("Oldest queued", f"max({OLDEST})", 600, "s"),
+        stat("Failed within an hour", f"max({here('crease_failures_last_hour')})", 10),
+        stat("Uploads not completed", f"max({here('crease_awaiting_upload_overdue')})", 5),
+        stat("Leaders missing", f"1 - clamp_max(sum({here('crease_leader')}), 1) or vector(1)", 0),
+        stat("Age of what the controller sees", f"max({here('crease_view_age_seconds')})", 60, "s"),
+        stat("Ghosts", f"max({here('crease_ghosts')})", 0),
+        stat("Orphans", f"max({here('crease_orphans')})", 0),
+    ),
+    "Where jobs are": (
+        Chart("Jobs by status", (("{{status}}", f"max by (status) ({here('crease_jobs')})"),)),
+        Chart("Oldest by status", (("{{status}}", f"max by (status) ({here('crease_oldest_job_age_seconds')})"),), "s"),
+        quantiles("Time in each stage", "crease_stage_seconds", "stage"),
+        quantiles("From queued to Kubernetes Job", "crease_queue_to_job_seconds", ""),
+        Chart(
+            "Conservation: all jobs, and their parts",
+            (
+                ("all", f"sum({here('crease_jobs')})"),
+                ("open launches", f"sum({here('crease_launches_open')})"),
+                ("waiting", f"sum({here('crease_jobs_waiting')})"),
+                ("final", f"sum({here('crease_jobs_final')})"),
+            ),
+        ),
+    ),
+    "How launches end": (
+        rates("Launches ended", "crease_launches_ended_total", "ending, accelerator"),
+        rates("Fallbacks from the GPU", "crease_fallbacks_total", "reason"),
+        Chart("Leases lost", (("", f"sum(rate({here('crease_leases_lost_total')}[5m]))"),), "ops"),
+        Chart("Free GPUs", (("", f"max({here('crease_gpus_free')})"),)),
+    ),
+    "Who fails": (
+        rates("Calls", "crease_rpc_seconds_count", "code"),
+        quantiles("Time of calls", "crease_rpc_seconds", "method", STREAMS),
+        rates("S3", "crease_s3_requests_total", "operation, outcome"),
+        rates("Kubernetes API", "crease_kube_requests_total", "verb, code"),
+        rates("SQS", "crease_sqs_messages_total", "outcome"),
+        Chart(
+            "Events and messages held back",
+            (
+                ("events", f"max({here('crease_outbox_lag_seconds')})"),
+                ("SQS", f"max({here('crease_relay_lag_seconds')})"),
+            ),
+            "s",
+            60,
+        ),
+        Chart("Age of each view", (("{{kind}}", f"max by (kind) ({here('crease_view_age_seconds')})"),), "s", 60),
+        Chart("Clock skew", (("", f"max(abs({here('crease_clock_skew_seconds')}))"),), "s", 30),
+        Chart("Database sessions", (("{{state}}", f"sum by (state) ({here('crease_pool_sessions')})"),)),
+    ),
+    "What it costs": (
+        quantiles("CPU seconds a second of video", "crease_analyzer_cpu_per_video_second", "stage"),
+        Chart("Versions", (("{{version}}", f"count by (version) ({here('crease_build_info')})"),)),
+    ),
+}
+
+
+def dashboard() -> dict[str, Any]:
+    """As Grafana imports it."""
+    return {
+        "title": TITLE,
+        "uid": "crease-video-processing",
+        "schemaVersion": 39,
+        "tags": ["crease"],
+        "time": {"from": "now-6h", "to": "now"},
+        "refresh": "30s",
+        "templating": {
+            "list": [
+                {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"},
+                {
+                    "name": "namespace",
+                    "type": "query",
+                    "datasource": {"type": "prometheus", "uid": "$datasource"},
+                    "query": "label_values(crease_build_info, namespace)",
+                    "refresh": 2,
+                    "includeAll": True,
+                    "allValue": ".*",
+                    "multi": True,
+                    "current": {"text": "All", "value": "$__all"},
+                },
+            ]
+        },
+        "panels": list(_panels()),
+    }
+
+
+def _panels() -> Iterator[Panel]:
+    top, number = 0, 1
+    for title, charts in ROWS.items():
+        yield {"id": number, "type": "row", "title": title, "gridPos": {"h": 1, "w": WIDTH, "x": 0, "y": top}}
+        top, number = top + 1, number + 1
+        width, height = (3, 4) if charts[0].kind == "stat" else (8, 8)
+        across = WIDTH // width
+        for place, chart in enumerate(charts):
+            row, column = divmod(place, across)
+            at = {"h": height, "w": width, "x": column * width, "y": top + row * height}
+            yield {"id": number, "gridPos": at, **_panel(chart)}
+            number += 1
+        top += height * -(-len(charts) // across)
+
+
+def _panel(chart: Chart) -> Panel:
+    source = {"type": "prometheus", "uid": "$datasource"}
+    steps: list[Panel] = [{"color": "green", "value": None}]
+    if chart.worse_than is not None:
+        steps.append({"color": "red", "value": chart.worse_than})
+    targets = [
+        {"refId": chr(ord("A") + place), "datasource": source, "expr": expression, "legendFormat": legend}
+        for place, (legend, expression) in enumerate(chart.queries)
+    ]
+    return {
+        "type": chart.kind,
+        "title": chart.title,
+        "datasource": source,
+        "fieldConfig": {
+            "defaults": {"unit": chart.unit, "thresholds": {"mode": "absolute", "steps": steps}},
+            "overrides": [],
+        },
+        "targets": targets,
+    }
+
+
+def queries() -> list[str]:
+    """Every query of the dashboard."""
+    return [expression for charts in ROWS.values() for chart in charts for _, expression in chart.queries]
+
+
+def text() -> str:
+    """The file."""
+    return json.dumps(dashboard(), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())

@@ -1,0 +1,135 @@
+"""What all jobs together are at, read from the database by one replica at a time.
+
+    nobody tells, or not for TURN intervals ──▶ we tell: read, each interval ──▶ another tells, once we are silent
+
+The replica that tells is written down in a row: a lock of a session would not outlive a pooler. One that can't read for
+that long tells nothing any more, since another may.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterator
+
+from prometheus_client import REGISTRY
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from services import metrics
+from services.jobs import states
+from services.jobs.database import Database, Row, translate
+from services.jobs.events import RELAY, SETTLED
+from services.logs import Logger
+
+TURN = 3
+OVERDUE_SECONDS = 300
+
+# In these a job stays.
+_RESTING = (states.DONE, states.FAILED, states.CANCELLED)
+_READ = f"""
+    WITH turn AS (
+        INSERT INTO tellers AS teller (what, who, until)
+        VALUES ('jobs', %(me)s, clock_timestamp() + %(turn_seconds)s * interval '1 second')
+        ON CONFLICT (what) DO UPDATE SET who = excluded.who, until = excluded.until
+        WHERE teller.who = excluded.who OR teller.until < clock_timestamp() RETURNING what),
+    counted AS (
+        SELECT status::text AS status, count(*) AS jobs, min(status_since) AS since,
+            count(*) FILTER (WHERE NOT launched) AS unlaunched,
+            count(*) FILTER (WHERE status_since < clock_timestamp() - interval '{OVERDUE_SECONDS} seconds') AS overdue,
+            count(*) FILTER (WHERE status_since > clock_timestamp() - interval '1 hour') AS of_last_hour
+        FROM video_analysis_jobs GROUP BY status)
+    SELECT counted.*, extract(epoch FROM clock_timestamp() - since) AS age_seconds,
+        (SELECT count(*) FROM launches WHERE ended_at IS NULL) AS launches_open,
+        (SELECT extract(epoch FROM clock_timestamp() - min(created_at)) FROM events WHERE xid >= {SETTLED})
+            AS outbox_seconds,
+        (SELECT extract(epoch FROM clock_timestamp() - first.created_at) FROM event_positions AS relay, LATERAL (
+            SELECT created_at FROM events WHERE (xid, id) > (relay.xid, relay.id) ORDER BY xid, id LIMIT 1) AS first
+            WHERE relay.name = '{RELAY}') AS relay_seconds
+    FROM turn LEFT JOIN counted ON true
+"""
+
+
+class Gauges(Collector):
+    """What was read last, for as long as it is ours to tell."""
+
+    def __init__(self, database: Database, every_seconds: float) -> None:
+        self._database = database
+        self._every_seconds = every_seconds
+        self._me = uuid.uuid4()
+        self._read: list[Row] = []
+        self._until = float("-inf")
+
+    async def read(self) -> None:
+        """Takes or keeps the turn, and reads; without it, tells nothing."""
+        asked_at, turn_seconds = time.monotonic(), TURN * self._every_seconds
+        async with self._database.transaction() as connection:
+            self._read = list(await connection.rows(_READ, last=True, me=self._me, turn_seconds=turn_seconds))
+        self._until = asked_at + turn_seconds
+
+    def collect(self) -> Iterator[Metric]:
+        """For Prometheus, in a thread of its own."""
+        rows = self._read
+        if rows and time.monotonic() < self._until:
+            yield from told({row["status"]: row for row in rows if row["status"]}, rows[0])
+
+
+def told(by_status: dict[str, Row], of_all: Row) -> Iterator[Metric]:
+    """The gauges: of each status, of some of them, and of all that is open."""
+    jobs = {status: _count(by_status, status, "jobs") for status in states.STATUSES}
+    yield _labelled("crease_jobs", "Jobs", jobs)
+    ages = {status: _age(by_status, status) for status in states.STATUSES if status not in _RESTING}
+    yield _labelled("crease_oldest_job_age_seconds", "How long the oldest job is in its status", ages)
+    waiting = [_count(by_status, status, "unlaunched") for status in (states.AWAITING_UPLOAD, states.QUEUED)]
+    for name, value, words in (
+        ("awaiting_upload_overdue", _count(by_status, states.AWAITING_UPLOAD, "overdue"), "Uploads awaited over 5 min"),
+        ("failures_last_hour", _count(by_status, states.FAILED, "of_last_hour"), "Jobs that failed within an hour"),
+        ("launches_open", of_all["launches_open"], "Launches that have not ended"),
+        ("jobs_waiting", sum(waiting), "Jobs that await their upload, or are queued and have no open launch"),
+        ("jobs_final", sum(jobs[status] for status in _RESTING), "Jobs that are done, failed or cancelled"),
+        ("outbox_lag_seconds", of_all["outbox_seconds"], "How long the oldest event waits that readers must not see"),
+        ("relay_lag_seconds", of_all["relay_seconds"], "How long the oldest event waits for the relay to SQS"),
+    ):
+        yield GaugeMetricFamily(f"crease_{name}", words, value=float(value or 0))
+
+
+def _count(by_status: dict[str, Row], status: str, column: str) -> int:
+    return int(by_status[status][column]) if status in by_status else 0
+
+
+def _age(by_status: dict[str, Row], status: str) -> float:
+    return float(by_status[status]["age_seconds"]) if status in by_status else 0.0
+
+
+def _labelled(name: str, words: str, values: dict[str, float] | dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, words, labels=["status"])
+    for status, value in values.items():
+        family.add_metric([status], value)
+    return family
+
+
+class _Pool(Collector):
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily("crease_pool_sessions", "Sessions with PostgreSQL, and who waits", labels=["state"])
+        for state, value in self._database.sessions().items():
+            family.add_metric([state], value)
+        yield family
+
+
+async def run(database: Database, every_seconds: float, log: Logger) -> None:
+    """Reads for ever, if anybody may hear of it. A database that is away is asked again at the next interval."""
+    if not metrics.is_on():
+        return
+    gauges = Gauges(database, every_seconds)
+    for collector in (gauges, _Pool(database)):
+        REGISTRY.register(collector)
+    while True:
+        try:
+            await gauges.read()
+        except Exception as error:
+            if translate(error) is None:
+                raise
+            log.warning("gauges not read", error=str(error).partition("\n")[0])
+        await asyncio.sleep(every_seconds)

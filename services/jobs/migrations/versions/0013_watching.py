@@ -1,0 +1,33 @@
+"""What metrics are read from: since when each job is in its status, and which replica tells of all of them."""
+
+from alembic import op
+
+revision = "0013"
+down_revision = "0012"
+
+
+def upgrade() -> None:
+    # Of a job that is there already: since now, which is written into no row.
+    op.execute("ALTER TABLE video_analysis_jobs ADD COLUMN status_since timestamptz NOT NULL DEFAULT now()")
+    op.execute("""
+        CREATE FUNCTION video_analysis_job_entered() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            NEW.status_since := clock_timestamp();
+            RETURN NEW;
+        END $$
+    """)
+    op.execute("""
+        CREATE TRIGGER entered BEFORE UPDATE OF status ON video_analysis_jobs
+        FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION video_analysis_job_entered()
+    """)
+    op.execute("""
+        CREATE TABLE tellers (
+            what text PRIMARY KEY, who uuid NOT NULL, until timestamptz NOT NULL
+        )
+    """)
+    with op.get_context().autocommit_block():
+        # Counted through, it is read without the rows.
+        op.execute("""
+            CREATE INDEX CONCURRENTLY IF NOT EXISTS jobs_by_status
+            ON video_analysis_jobs (status, status_since, launched)
+        """)

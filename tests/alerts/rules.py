@@ -1,0 +1,206 @@
+"""The chart's alerts, and the series by which each is proved: one that fires it, and the nearest one that is well.
+
+A series is written as promtool reads it: `0+1x10` counts to 10, a value a minute; `5x10` stays at 5; `_` is a gap.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import yaml
+
+from tests.chart.chart import CHART
+
+RULES = CHART / "files" / "alerts.yaml"
+METRIC = re.compile(r"\bcrease_[a-z_0-9]+")
+
+Series = dict[str, str]
+
+
+@cache
+def rules() -> dict[str, dict[str, Any]]:
+    """Every alert's rule, by name."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+
+
+@dataclass(frozen=True)
+class Case:
+    """`minute` is when it is looked at; `labels` are those that tell which of several it is."""
+
+    fires: Series
+    summary: str
+    silent: Series
+    minute: int = 10
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def gauge(name: str, value: int, labels: str = "") -> Series:
+    return {f'crease_{name}{{namespace="nets"{labels}}}': f"{value}x20"}
+
+
+def queued(fires: int, silent: int, summary: str) -> Case:
+    status = ',status="queued"'
+    return Case(gauge("jobs", fires, status), summary, gauge("jobs", silent, status))
+
+
+def calls(ok: str, failed: str) -> Series:
+    series = 'crease_rpc_seconds_count{namespace="nets",method="JobService/GetJob",code="%s"}'
+    return {series % "OK": ok, series % "UNAVAILABLE": failed}
+
+
+def latency(method: str, within_a_second: str) -> Series:
+    series = 'crease_rpc_seconds_bucket{namespace="nets",method="%s",le="%s"}'
+    return {series % (method, "1"): within_a_second, series % (method, "2.5"): "0+100x20",
+            series % (method, "+Inf"): "0+100x20"}  # fmt: skip
+
+
+def s3(outcome: str, failed: str) -> Series:
+    series = 'crease_s3_requests_total{namespace="nets",operation="HeadObject",outcome="%s"}'
+    return {series % "ok": "0+100x20", series % outcome: failed}
+
+
+def ended(ending: str, values: str) -> Series:
+    return {f'crease_launches_ended_total{{namespace="nets",ending="{ending}",accelerator="cpu"}}': values}
+
+
+def rows(jobs: int, launches: int, waiting: int, final: int) -> Series:
+    named = {"launches_open": launches, "jobs_waiting": waiting, "jobs_final": final}
+    return gauge("jobs", jobs, ',status="done"') | {key: value for name, number in named.items()
+                                                    for key, value in gauge(name, number).items()}  # fmt: skip
+
+
+CASES = {
+    "CreaseUploadsStuck": Case(
+        gauge("awaiting_upload_overdue", 6),
+        "6 uploads were begun over 5 minutes ago and not completed",
+        gauge("awaiting_upload_overdue", 5),
+    ),
+    "CreaseFailures": Case(
+        gauge("failures_last_hour", 11), "11 jobs of the last hour failed", gauge("failures_last_hour", 10)
+    ),
+    "CreaseBacklog": queued(11, 10, "11 jobs are queued"),
+    "CreaseBacklogLarge": queued(51, 50, "51 jobs are queued: far more than are being launched"),
+    "CreaseOldestQueued": Case(
+        gauge("oldest_job_age_seconds", 601, ',status="queued"'),
+        "A job has been queued for 10m 1s",
+        gauge("oldest_job_age_seconds", 600, ',status="queued"')
+        | gauge("oldest_job_age_seconds", 9000, ',status="deep_running"'),
+    ),
+    "CreaseLeasesLost": Case(
+        {'crease_leases_lost_total{namespace="nets"}': "0+1x20"},
+        "About 10 analyses fell silent within 15 minutes",
+        {'crease_leases_lost_total{namespace="nets"}': "7x5 8x15"},
+    ),
+    "CreaseImageBroken": Case(
+        ended("image", "_x8 1x12"),
+        "Launches end because the analyzer cannot be started: its image, its model or its configuration",
+        # Old ones; and what is the video's fault.
+        ended("image", "4x20") | ended("bad_input", "0+1x20"),
+        minute=20,
+    ),
+    "CreaseInvariantBroken": Case(
+        rows(10, 2, 3, 4),
+        "The rows do not add up: open launches, waiting and final jobs are not all jobs",
+        rows(10, 2, 3, 5),
+    ),
+    "CreaseGhosts": Case(gauge("ghosts", 1), "Analyses run that no launch knows: 1",
+                         {'crease_ghosts{namespace="nets"}': "1x4 0x16"}),
+    "CreaseOrphans": Case(gauge("orphans", 2), "Open launches that nothing runs for: 2",
+                          {'crease_orphans{namespace="nets"}': "2x4 0x16"}),
+    "CreaseViewStale": Case(
+        gauge("view_age_seconds", 61, ',kind="pods"'),
+        "The controller has not heard of pods for 1m 1s, and decides nothing",
+        gauge("view_age_seconds", 60, ',kind="pods"'),
+        labels=(("kind", "pods"),),
+    ),
+    "CreaseNoLeader": Case(
+        {'crease_leader{namespace="nets"}': "1x4 _x16", 'crease_leader{namespace="other"}': "1x20"},
+        "No controller works: nothing is launched, cancelled or ended",
+        # One of two replicas leads; a leader that stood down was followed.
+        {
+            'crease_leader{namespace="nets",pod="a"}': "1x4 0x16",
+            'crease_leader{namespace="nets",pod="b"}': "0x4 1x16",
+        },
+        minute=15,
+    ),
+    "CreaseNoNumbers": Case(
+        {'crease_jobs{namespace="nets",status="done"}': "5x4 _x16",
+         'crease_jobs{namespace="other",status="done"}': "5x20"},
+        "Nobody counts the jobs: jobs or its database is away",
+        # Another replica counts now.
+        {
+            'crease_jobs{namespace="nets",status="done",pod="a"}': "5x4 _x16",
+            'crease_jobs{namespace="nets",status="done",pod="b"}': "_x4 5x16",
+        },
+        minute=15,
+    ),
+    "CreaseCallsFail": Case(
+        calls("0+90x20", "0+10x20"), "10% of all calls fail for a fault of ours", calls("0+97x20", "0+3x20")
+    ),
+    "CreaseCallsSlow": Case(
+        latency("JobService/GetJob", "0+90x20"),
+        "One call of JobService/GetJob in a hundred takes over a second",
+        latency("JobService/GetJob", "0+100x20") | latency("JobService/WatchJob", "0x20"),
+        minute=15,
+        labels=(("method", "JobService/GetJob"),),
+    ),
+    "CreaseS3Fails": Case(
+        s3("away", "0+25x20"), "20% of the requests to S3 fail", s3("away", "0+10x20") | s3("refused", "0+900x20")
+    ),
+    "CreasePoolFull": Case(
+        gauge("pool_sessions", 3, ',state="waited_for"'),
+        "Calls wait for a session with PostgreSQL: 3",
+        gauge("pool_sessions", 10, ',state="busy"') | gauge("pool_sessions", 0, ',state="waited_for"'),
+    ),
+    "CreaseClockSkew": Case(
+        {'crease_clock_skew_seconds{namespace="nets"}': "-31x20"},
+        "The clocks of the controller and of the API server differ by 31s",
+        {'crease_clock_skew_seconds{namespace="nets"}': "30x20"},
+    ),
+    "CreaseOutboxLags": Case(
+        gauge("outbox_lag_seconds", 61),
+        "Events have been held back for 1m 1s: a transaction stays open",
+        gauge("outbox_lag_seconds", 60),
+    ),
+    "CreaseRelayLags": Case(
+        gauge("relay_lag_seconds", 3600),
+        "Messages for SQS have been waiting for 1h 0m 0s",
+        gauge("relay_lag_seconds", 60),
+    ),
+    "CreaseClusterRefuses": Case(
+        {'crease_kube_requests_total{namespace="nets",verb="create",code="403"}': "0+1x20"},
+        "The API server answers 403 to the controller's create",
+        {'crease_kube_requests_total{namespace="nets",verb="create",code="409"}': "0+1x20"},
+        labels=(("verb", "create"), ("code", "403")),
+    ),
+    "CreaseGpuFallbacks": Case(
+        {'crease_fallbacks_total{namespace="nets",reason="unschedulable"}': "0+1x20"},
+        "About 20 analyses meant for a GPU ran on the CPU within an hour",
+        {'crease_fallbacks_total{namespace="nets",reason="unschedulable"}': "0x15 3x5"},
+        minute=20,
+    ),
+}  # fmt: skip
+
+
+def promtool_test(alert: str) -> dict[str, Any]:
+    """Both series of an alert, as a file of promtool's unit tests."""
+    case, rule = CASES[alert], rules()[alert]
+    fired = {
+        "exp_labels": {"namespace": "nets", "severity": rule["labels"]["severity"], **dict(case.labels)},
+        "exp_annotations": {"summary": case.summary, "runbook_url": rule["annotations"]["runbook_url"]},
+    }
+    return {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "name": name,
+                "interval": "1m",
+                "input_series": [{"series": key, "values": value} for key, value in series.items()],
+                "alert_rule_test": [{"eval_time": f"{case.minute}m", "alertname": alert, "exp_alerts": expected}],
+            }
+            for name, series, expected in (("fires", case.fires, [fired]), ("silent", case.silent, []))
+        ],
+    }

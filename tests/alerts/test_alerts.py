@@ -1,0 +1,69 @@
+"""The alerts: each fires when it should and not before, and leads to a page."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.alerts.rules import CASES, RULES, promtool_test, rules
+from tests.programs import ROOT
+
+
+def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is missing; as root: apt-get install prometheus")
+    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("alert", rules())
+def test_an_alert_fires_when_it_should_and_not_before(alert: str, tmp_path: Path) -> None:
+    """One series fires it, with its sentence; the nearest one that is well does not."""
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump(promtool_test(alert)))
+    ended = promtool("test", "rules", str(file))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.prove
+def test_a_wrong_expectation_would_be_noticed(tmp_path: Path) -> None:
+    """The check above can fail."""
+    asked = promtool_test("CreaseBacklog")
+    asked["tests"][0]["alert_rule_test"][0]["exp_alerts"] = []
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(asked))
+    assert promtool("test", "rules", str(tmp_path / "test.yaml")).returncode != 0
+
+
+@pytest.mark.prove
+def test_prometheus_takes_the_rules() -> None:
+    """As `promtool check rules` judges."""
+    assert promtool("check", "rules", str(RULES)).returncode == 0
+
+
+def test_each_alert_has_a_case_a_severity_a_sentence_and_a_page() -> None:
+    """Who is woken finds the page of that very name in docs/operating.md."""
+    assert CASES.keys() == rules().keys()
+    pages = {line.removeprefix("### ").lower() for line in (ROOT / "docs/operating.md").read_text().splitlines()
+             if line.startswith("### ")}  # fmt: skip
+    for name, rule in rules().items():
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["runbook_url"] == f"docs/operating.md#{name.lower()}"
+        assert name.lower() in pages
+
+
+@pytest.mark.parametrize(
+    ("alert", "part"),
+    [
+        ("CreaseUploadsStuck", "overdue) > 5"),
+        ("CreaseFailures", "hour) > 10"),
+        ("CreaseBacklog", "> 10"),
+        ("CreaseBacklogLarge", "> 50"),
+        ("CreaseOldestQueued", "> 600"),
+    ],
+)
+def test_the_thresholds_are_those_that_operators_were_promised(alert: str, part: str) -> None:
+    """Awaiting upload, failures in an hour, backlog, oldest queued."""
+    assert part in rules()[alert]["expr"]

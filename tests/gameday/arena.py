@@ -1,0 +1,200 @@
+"""The whole product on this machine, each part of which can be broken: what game days are played on.
+
+Real PostgreSQL, S3, `jobs`, `upload` and controller, in a state folder such as `crease up` has, so that `crease …`
+works on it; a real Prometheus on the real rules (prometheus.py). Only the analyses are short (analyzer.py).
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import psycopg
+
+from services import issuer
+from services.cli import laptop
+from services.cli.laptop import Client
+from tests.gameday.prometheus import Prometheus, prometheus
+from tests.integration.jobs.test_relay import relay
+from tests.integration.jobs.test_restart import Switch
+from tests.postgres import Server, postgres
+from tests.product import BUCKET, Product
+from tests.programs import ROOT, Laptop, Program, free_port, running
+from tests.proxy import Proxy, proxy
+from tests.s3 import Endpoint, ministack
+
+SETTLE_SECONDS = 120.0
+LEASE_SECONDS = 2
+
+
+@dataclass
+class Arena:
+    """`here` is the state folder; `line` leads to S3, `queue_line` to SQS."""
+
+    here: laptop.Laptop
+    product: Product
+    database_url: str
+    database: Switch
+    line: Proxy
+    queue_line: Proxy
+    prometheus: Prometheus
+    # The port of each program's metrics.
+    metrics: dict[str, int]
+
+    def mode(self, mode: str) -> None:
+        """How analyzers behave from now on."""
+        draft = self.here.folder / "mode.new"
+        draft.write_text(mode)
+        draft.replace(self.here.folder / "mode")
+
+    def crease(self, *arguments: str, ok: bool = True) -> str:
+        """What an operator reads of a command."""
+        command = [sys.executable, "-m", "services.cli", *arguments, "--state", str(self.here.folder)]
+        keep = {name: value for name, value in os.environ.items() if not name.startswith(("CREASE_", "AWS_"))}
+        ended = subprocess.run(command, cwd=ROOT, env=keep, capture_output=True, text=True, check=False)
+        assert not ok or ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout + ended.stderr
+
+    def sql(self, statement: str) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def queued(self, count: int = 1) -> list[str]:
+        """As many jobs whose video is there."""
+        return [self.product.uploaded(VIDEO) for _ in range(count)]
+
+    def until(self, holds: Callable[[], object], what: str, seconds: float = SETTLE_SECONDS) -> float:
+        """Waits for something that has to come true; returns for how long."""
+        began = time.monotonic()
+        while not holds():
+            assert time.monotonic() - began < seconds, f"waited in vain: {what}; firing: {self.prometheus.firing()}"
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+    def exposed(self) -> set[str]:
+        """The metrics of ours that any program has, whether or not they have a value yet."""
+        found = set()
+        for port in self.metrics.values():
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+                found |= set(re.findall(r"^# TYPE (crease_\w+) ", reply.read().decode(), re.MULTILINE))
+        return {name for name in found if not name.endswith("_created")}
+
+    def all_done(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        rows = self.sql("SELECT count(*) FROM video_analysis_jobs WHERE status NOT IN ('done', 'failed', 'cancelled')")
+        return rows == [(0,)]
+
+
+VIDEO = (ROOT / "samples" / "batter.mp4").read_bytes()
+
+
+@contextmanager
+def arena(folder: Path) -> Iterator[Arena]:
+    """For as long as the block runs; `folder` must be one that PostgreSQL's own user can reach."""
+    here = laptop.create(folder / "state")
+    lock = laptop.claim(here)
+    laptop.mint_tokens(here)
+    metrics = {name: free_port() for name in ("jobs", "upload", "controller", "relay")}
+    with ExitStack() as stack:
+        stack.callback(os.close, lock)
+        server = stack.enter_context(postgres(folder / "postgres"))
+        store = stack.enter_context(ministack(folder / "s3"))
+        store.make_bucket(BUCKET)
+        line, queue_line = (stack.enter_context(proxy(store.url)) for _ in range(2))
+        programs = _programs(here, server, store, line, metrics)
+        (here.folder / "mode").write_text("work")
+        for program in programs:
+            stack.enter_context(running(program))
+        jobs, upload, controller = programs
+        queue = _relay_env(store, queue_line, metrics["relay"])
+        url = {"CREASE_DATABASE_URL": jobs.env["CREASE_DATABASE_URL"]}
+        stack.enter_context(relay(queue | url, here.folder / "relay.log"))
+        endpoints = {name: f"127.0.0.1:{port}" for name, port in metrics.items()}
+        client = Client(jobs.endpoint, upload.endpoint, str(here.token_file("coach")), 0, str(here.folder), endpoints)
+        laptop.announce(here, client)
+        watching = stack.enter_context(prometheus(folder / "prometheus", metrics))
+        product = Product(jobs, upload, controller, Laptop(here.issuer), here.folder)
+        database = Switch(folder / "postgres", folder / "postgres" / "restart.log")
+        yield Arena(here, product, str(jobs.env["CREASE_DATABASE_URL"]), database, line, queue_line, watching, metrics)
+
+
+def _relay_env(store: Endpoint, line: Proxy, metrics: int) -> dict[str, str]:
+    """Settings of a relay to a queue of its own, beside the database."""
+    client = boto3.client(
+        "sqs",
+        endpoint_url=store.url,
+        region_name=store.region,
+        aws_access_key_id=store.access_key,
+        aws_secret_access_key=store.secret_key,
+    )
+    return {
+        "SQS_VIDEO_ANALYSIS_QUEUE_URL": client.create_queue(QueueName="gameday")["QueueUrl"],
+        "CREASE_SQS_ENDPOINT": line.url,
+        "CREASE_METRICS_LISTEN": f"127.0.0.1:{metrics}",
+        "AWS_REGION": store.region,
+        "AWS_ACCESS_KEY_ID": store.access_key,
+        "AWS_SECRET_ACCESS_KEY": store.secret_key,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def _programs(
+    here: laptop.Laptop, server: Server, store: Endpoint, line: Proxy, metrics: dict[str, int]
+) -> tuple[Program, Program, Program]:
+    believed = {"CREASE_ISSUERS": json.dumps(issuer.issuers(here.issuer)), "CREASE_DRAIN_SECONDS": "1"}
+    jobs = Program(
+        "jobs",
+        believed
+        | {
+            "CREASE_DATABASE_URL": server.clone(),
+            "CREASE_GAUGE_SECONDS": "0.5",
+            "CREASE_SWEEP_SECONDS": "0.2",
+            "CREASE_LEASE_SECONDS": str(LEASE_SECONDS),
+            "CREASE_METRICS_LISTEN": f"127.0.0.1:{metrics['jobs']}",
+        },
+        here.folder / "jobs.log",
+    )
+    upload = Program(
+        "upload",
+        believed
+        | store.env
+        | {
+            "CREASE_S3_ENDPOINT": line.url,
+            "S3_COACH_VIDEOS_BUCKET": BUCKET,
+            "CREASE_JOBS_ENDPOINT": jobs.endpoint,
+            "CREASE_TOKEN_FILE": str(here.token_file("upload")),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "CREASE_METRICS_LISTEN": f"127.0.0.1:{metrics['upload']}",
+        },
+        here.folder / "upload.log",
+    )
+    command = (sys.executable, "-m", "tests.gameday.analyzer", str(here.folder))
+    here.logs.mkdir()
+    controller = Program(
+        "controller",
+        {
+            "CREASE_JOBS_ENDPOINT": jobs.endpoint,
+            "CREASE_UPLOAD_ENDPOINT": upload.endpoint,
+            "CREASE_TOKEN_FILE": str(here.token_file("controller")),
+            "CREASE_CAPACITY": "4",
+            "CREASE_TICK_SECONDS": "0.2",
+            "CREASE_LINGER_SECONDS": "1",
+            "CREASE_DELETE_ORPHANS": "false",
+            "CREASE_STATE_FOLDER": str(here.folder / "controller"),
+            "CREASE_ISSUER_FOLDER": str(here.issuer),
+            "CREASE_ANALYZER_COMMAND": json.dumps(command),
+            "CREASE_METRICS_LISTEN": f"127.0.0.1:{metrics['controller']}",
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
+        },
+        here.logs / "controller.log",
+    )
+    return jobs, upload, controller

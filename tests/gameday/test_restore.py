@@ -1,0 +1,97 @@
+"""A backup that was taken in the middle of work, restored into another server: what it knew goes on, nothing twice."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from services.cli.postgres import find_binaries
+from tests.gameday.arena import VIDEO, Arena, arena
+from tests.gameday.faults import sql_of
+from tests.postgres import Server, postgres
+from tests.product import put
+from tests.programs import running
+
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def at_work(folder: Path) -> Iterator[Arena]:
+    with arena(folder / "arena") as made:
+        yield made
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="crease-restore-") as folder:
+        Path(folder).chmod(0o711)
+        Path(folder, "arena").mkdir(mode=0o711)
+        yield Path(folder)
+
+
+@pytest.fixture
+def another_server(folder: Path) -> Iterator[Server]:
+    with postgres(folder / "another") as server:
+        yield server
+
+
+def tool(name: str, *arguments: str) -> None:
+    binaries = find_binaries()
+    assert binaries is not None
+    subprocess.run([str(binaries / name), *arguments], check=True, capture_output=True)
+
+
+def running_now(arena: Arena) -> int:
+    return len(arena.sql("SELECT job_id FROM launches WHERE started_at IS NOT NULL AND ended_at IS NULL"))
+
+
+def test_what_a_dump_knew_goes_on_and_what_it_could_not_know_is_not_made_up(
+    at_work: Arena, another_server: Server, folder: Path
+) -> None:
+    """Done stays done; what ran is analysed again, once; what was awaited can be completed again; what came later is
+    not known; and the events of the new server reach their readers."""
+    [done] = at_work.queued()
+    at_work.until(at_work.all_done, "the first job")
+    awaited = at_work.product.initiate(len(VIDEO))
+    put(awaited, VIDEO)
+    at_work.mode("hold")
+    busy = at_work.queued(3)
+    at_work.until(lambda: running_now(at_work) == 3, "three at work")
+    tool("pg_dump", "--format=custom", f"--file={folder / 'dump'}", at_work.database_url)
+
+    at_work.mode("work")
+    at_work.product.complete(awaited.job_id)
+    [later] = at_work.queued()
+    at_work.until(at_work.all_done, "the time that will be lost")
+
+    at_work.crease("drain")
+    at_work.product.jobs.stop()
+    restored = another_server.url("restored")
+    another_server.run("CREATE DATABASE restored")
+    tool("pg_restore", "--no-owner", f"--dbname={restored}", str(folder / "dump"))
+    at_work.database_url = restored
+    for statement in sql_of("After a restore into another server"):
+        at_work.sql(statement)
+    at_work.product.jobs.env = {**at_work.product.jobs.env, "CREASE_DATABASE_URL": restored}
+    with running(at_work.product.jobs):
+        at_work.product.controller.stop()
+        with running(at_work.product.controller):
+            assert at_work.product.status(done) == "done"
+            with pytest.raises(grpc.RpcError) as unknown:
+                at_work.product.job(later)
+            assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+            assert at_work.product.status(awaited.job_id) == "awaiting_upload"
+            at_work.crease("drain", "--undo")
+            at_work.product.complete(awaited.job_id)
+            at_work.until(at_work.all_done, "all of it to be done")
+            assert {at_work.product.status(job_id) for job_id in (*busy, awaited.job_id)} == {"done"}
+            # One launch has published each job; what had run under a number before was found, and counted as its end.
+            succeeded = "SELECT job_id, count(*) FILTER (WHERE ending = 'succeeded') FROM launches GROUP BY job_id"
+            assert set(at_work.sql(succeeded)) == {
+                (row[0], 1) for row in at_work.sql("SELECT id FROM video_analysis_jobs")
+            }
+            seen = "SELECT count(*) FROM events WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+            at_work.until(lambda: at_work.sql(seen) == [(0,)], "events to be readable")

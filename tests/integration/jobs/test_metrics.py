@@ -1,0 +1,108 @@
+"""What `jobs` tells Prometheus, beside what the database holds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import job_pb2
+from tests.integration.jobs.test_lifecycle import Road
+from tests.integration.jobs.test_outbox import wait_until
+from tests.metrics import labels_of, listening, names, scrape, value
+from tests.programs import Laptop, Program, free_port, running
+
+SOON = {"CREASE_GAUGE_SECONDS": "0.1"}
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def jobs(shared_jobs_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Program]:
+    told = {**shared_jobs_env, **SOON, **listening(port)}
+    with running(Program("jobs", told, tmp_path_factory.mktemp("watched") / "log")) as program:
+        yield program
+
+
+def balance(port: int) -> tuple[float | None, ...]:
+    series = scrape(port)
+    rows = sum(labels_of(series, "crease_jobs", "status").values())
+    parts = [value(series, f"crease_{name}") for name in ("launches_open", "jobs_waiting", "jobs_final")]
+    return rows, *parts
+
+
+def test_rows_are_open_launches_waiting_and_final_ones_wherever_jobs_stand(
+    jobs: Program, port: int, laptop: Laptop, empty: str
+) -> None:
+    """Jobs in all places of their life balance; a row that an operator moved without its launch does not."""
+    road = Road(jobs.endpoint, laptop)
+    road.created()
+    launch, secret = road.started()
+    road.submit(launch, secret, job_pb2.STAGE_QUICK)
+    road.submit(launch, secret, job_pb2.STAGE_DEEP)
+    running_one, _ = road.started()
+    road.queued()
+    wait_until(lambda: balance(port) == (4, 1, 2, 1))
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute("UPDATE video_analysis_jobs SET status = 'failed' WHERE id = %s", [running_one.job_id])
+    wait_until(lambda: balance(port) == (4, 1, 2, 2))
+
+
+def test_it_counts_calls_stages_and_ends_and_ages_of_what_waits(
+    jobs: Program, port: int, laptop: Laptop, empty: str
+) -> None:
+    """Of one life, one refused call, one bad file and an upload that is late."""
+    road = Road(jobs.endpoint, laptop)
+    before = scrape(port)
+    launch, secret = road.started()
+    road.submit(launch, secret, job_pb2.STAGE_QUICK)
+    road.submit(launch, secret, job_pb2.STAGE_DEEP)
+    bad, _ = road.started()
+    road.end(bad, launch_pb2.ENDING_BAD_INPUT)
+    late = road.created()
+    with pytest.raises(Exception, match="not found"):
+        road.job("00000000-0000-0000-0000-000000000000")
+    with psycopg.connect(empty, autocommit=True) as connection:
+        statement = "UPDATE video_analysis_jobs SET status_since = now() - interval '301 s' WHERE id = %s"
+        connection.execute(statement, [late])
+    wait_until(lambda: value(scrape(port), "crease_awaiting_upload_overdue") == 1)
+    series = scrape(port)
+
+    def more(name: str, **labels: str) -> float:
+        return (value(series, name, **labels) or 0) - (value(before, name, **labels) or 0)
+
+    assert more("crease_rpc_seconds_count", method="JobService/GetJob", code="NOT_FOUND") == 1
+    assert more("crease_rpc_seconds_count", method="LaunchService/SubmitResult", code="OK") == 2
+    assert more("crease_launches_ended_total", ending="succeeded", accelerator="unknown") == 1
+    assert more("crease_launches_ended_total", ending="bad_input", accelerator="unknown") == 1
+    stages = labels_of(series, "crease_stage_seconds_count", "stage")
+    assert {stage: more("crease_stage_seconds_count", stage=stage) for stage in stages} == {
+        "awaiting_upload": 2,
+        "queued": 2,
+        "quick_running": 2,
+        "quick_done": 1,
+        "deep_running": 1,
+    }
+    assert value(series, "crease_failures_last_hour") == 1
+    assert 301 <= labels_of(series, "crease_oldest_job_age_seconds", "status")["awaiting_upload"] < 600
+    assert value(series, "crease_pool_sessions", state="busy") is not None
+    assert value(series, "crease_build_info", version="0.1.0") == 1
+
+
+@pytest.mark.prove
+def test_one_replica_tells_of_all_jobs_and_another_when_it_is_gone(jobs_env: dict[str, str], tmp_path: Path) -> None:
+    """What all of them would say is said once, so that it may be summed; each tells its own calls."""
+    one, other = free_port(), free_port()
+    with (
+        running(Program("jobs", {**jobs_env, **SOON, **listening(one)}, tmp_path / "one")) as first,
+        running(Program("jobs", {**jobs_env, **SOON, **listening(other)}, tmp_path / "other")),
+    ):
+        wait_until(lambda: "crease_jobs" in names(scrape(one)))
+        assert "crease_jobs" not in names(scrape(other))
+        assert "crease_pool_sessions" in names(scrape(other))
+        first.kill()
+        wait_until(lambda: "crease_jobs" in names(scrape(other)))

@@ -1,0 +1,47 @@
+"""What logs say and what they never say."""
+
+import pytest
+from structlog.contextvars import bound_contextvars, clear_contextvars, get_contextvars
+
+from services import logs
+
+URL = "https://s3.example.com/videos/k.mp4"
+QUERY = "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=5d4f&X-Amz-Expires=60"
+TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjb2FjaC0xIn0.c2lnbmF0dXJl-_x"
+JOB = "0d5e0bd6-6c5c-4a44-bd3f-6a8f3b7a1c11"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f'{{"error": "no answer from {URL}{QUERY}"}}', f'{{"error": "no answer from {URL}?…"}}'),
+        (f"{URL}?versionId=7&{QUERY[1:]} was refused", f"{URL}?… was refused"),
+        (f"authorization: Bearer {TOKEN}", "authorization: Bearer …"),
+        ("authorization: Lease 0123456789abcdefghij-_", "authorization: Lease …"),
+        (f"{URL}?versionId=7 of eyJ and a Lease held", f"{URL}?versionId=7 of eyJ and a Lease held"),
+    ],
+)
+def test_a_signature_or_a_token_in_a_line_is_left_out(line: str, said: str) -> None:
+    """Whatever brought it there; and nothing else is touched."""
+    assert logs.hush(None, "", line) == said
+
+
+def test_only_what_is_a_job_s_id_is_said_to_be_one() -> None:
+    """A caller's text gets into no line by being sent as an id."""
+    clear_contextvars()
+    logs.about("eyJ-somebody's secret")
+    assert get_contextvars() == {}
+    with bound_contextvars():
+        logs.about(JOB, 2)
+        assert get_contextvars() == {"job_id": JOB, "launch_no": 2}
+    clear_contextvars()
+
+
+def test_what_was_waited_for_is_added_up_for_one_line() -> None:
+    """In milliseconds; what is spent where no line is to be written is not kept."""
+    logs.spent("db_ms", 1.0)
+    with logs.spending() as spent:
+        logs.spent("db_ms", 0.002)
+        logs.spent("db_ms", 0.003)
+        logs.spent("s3_ms", 0.1)
+    assert spent == {"db_ms": 5.0, "s3_ms": 100.0}

@@ -1,0 +1,42 @@
+"""Tracing that is off, and what is handed on; tests/chaos/test_watching.py follows one that is on."""
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from services import VERSION, traces
+from tests.programs import ROOT
+
+SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+UNSAMPLED = SAMPLED[:-1] + "0"
+OFF = f"""
+import sys
+import services.serving, services.jobs.__main__, services.upload.__main__, services.controller.__main__
+import services.analyzer.worker
+from services import traces
+traces.start("jobs", "")
+traces.start_within("analyzer", "http://127.0.0.1:1", "{UNSAMPLED}")
+with traces.span("call", served=True) as span:
+    span.add(outcome="OK")
+assert traces.metadata() == (("traceparent", "{UNSAMPLED}"),)
+assert not [name for name in sys.modules if name.startswith("opentelemetry")]
+"""
+
+
+def test_off_or_not_sampled_nothing_of_it_is_even_imported() -> None:
+    """Every program; a trace that is not sampled is handed on as such, so that no part of it is sampled anew."""
+    subprocess.run([sys.executable, "-c", OFF], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("sent", ["", "nonsense", SAMPLED + "-more", SAMPLED.upper()])
+def test_what_is_no_traceparent_is_no_parent(sent: str) -> None:
+    """A caller's text is not parsed for more than it is."""
+    assert traces.parent_in({"traceparent": sent}) == ""
+    assert traces.parent_in({"traceparent": SAMPLED}) == SAMPLED
+
+
+def test_programs_say_the_version_of_the_project() -> None:
+    """One number, in two places."""
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
