@@ -99,6 +99,25 @@ def whole(film: Path, folder: Path) -> Iterator[Figure]:
     yield Figure("analyzer.whole_wall", spent.wall / seconds, "s/s", how=how)
     for stage, cpu in said["run"]["cpu_seconds"].items():
         yield Figure(f"analyzer.stage_{stage}_cpu", cpu / seconds, "s/s", how="of one second of video")
+    overlay = _overlay(film, folder / "overlay.mp4")
+    how = f"CPU of the overlay video, its decoding included, to all the rest of that run, {overlay.cpu:.2f} s of it"
+    yield Figure("analyzer.overlay_cpu_to_rest", overlay.cpu / (spent.cpu - overlay.cpu), "ratio", 0.2, how=how)
+
+
+def _overlay(film: Path, out: Path) -> Cost:
+    """The overlay video of every frame, with the athlete of the first pass in it."""
+    from services.analyzer.overlay import Label, write_overlay
+    from services.analyzer.pose import Posing
+    from services.analyzer.probe import probe
+    from services.analyzer.sampling import every, on_grid
+    from services.analyzer.settings import Accelerator, Settings
+    from services.analyzer.viewing import Viewer
+
+    settings = Settings(accelerator=Accelerator.cpu)
+    video, posing = probe(film, settings), Posing(settings.mediapipe_pose_model_path, settings.accelerator)
+    poses = Viewer(video, posing, settings, None).look(on_grid(video.times, 10), lambda _: None).whole
+    chosen, labels = every(video.times, 0.0, float(video.times[-1]), 30.0), [Label(1.0, "Front-foot contact")]
+    return measured(lambda: write_overlay(video, poses, chosen, settings, out, lambda _: None, labels))
 
 
 def start_to_first_pose() -> Figure:

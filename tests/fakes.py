@@ -116,6 +116,7 @@ class FakeJobs(
             status=job_pb2.JOB_STATUS_AWAITING_UPLOAD,
             sample_fps=request.sample_fps or 10,
             include_frames=request.include_frames,
+            anonymous=request.anonymous,
             video=job_pb2.VideoObject(
                 s3_bucket=request.s3_bucket,
                 s3_key=key,

@@ -1,6 +1,7 @@
 """`python -m services.analyzer`: analyse one file alone, or one launch as its pod.
 
     --video FILE --out DIR [--discipline batting] [--sample-fps 10] [--include-frames] [--quick]
+                             [--anonymous]
     --job-id J --launch N            with CREASE_JOBS_ENDPOINT, CREASE_UPLOAD_ENDPOINT, CREASE_TOKEN_FILE
 
 Exit status: 0 done, 2 wrong arguments, 65 bad input, 69 a service stayed away, 75 lease lost, 78 a wrong setting,
@@ -63,9 +64,10 @@ def _analyze(asked: argparse.Namespace, settings: "Settings") -> None:
     from services.analyzer.pipeline import Analysis, Order  # MediaPipe takes half a second to import
     from services.analyzer.report import About
 
-    order = Order(asked.discipline, asked.sample_fps, asked.include_frames)
+    order = Order(asked.discipline, asked.sample_fps, asked.include_frames, anonymous=asked.anonymous)
     now = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
-    about = About(discipline=asked.discipline, file_name=asked.video.name, analysed_at=now)
+    name = "" if asked.anonymous else asked.video.name
+    about = About(discipline=asked.discipline, file_name=name, analysed_at=now)
     analysis = Analysis(asked.video, order, settings, about)
     run = analysis.quick if asked.quick else analysis.deep
     run(asked.out, lambda _: None)
@@ -90,6 +92,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--discipline", choices=DISCIPLINES, default=DISCIPLINES[0])
     parser.add_argument("--sample-fps", type=int, choices=range(1, 31), metavar="1..30", default=10)
     parser.add_argument("--include-frames", action="store_true", help="list every looked-at frame in results.json")
+    parser.add_argument("--anonymous", action="store_true", help="no file name in the report, no faces in its pictures")
     parser.add_argument("--quick", action="store_true", help="one pass over the first 30 s, provisional")
     return parser
 

@@ -149,10 +149,10 @@ class _Sender:
         """Everything the task yields, then what it returns."""
         while True:
             try:
-                item, rgb = next(items)
+                item, picture = next(items)
             except StopIteration as end:
                 return _tell(self._line, {"result": end.value})
-            self._send(item, rgb)
+            self._send(item, picture)
 
     def still(self) -> None:
         """Not an item, but a sign of life."""
@@ -160,14 +160,14 @@ class _Sender:
             self._said = time.monotonic()
             _tell(self._line, {"still": True})
 
-    def _send(self, item: Message, rgb: Pixels) -> None:
+    def _send(self, item: Message, picture: Pixels) -> None:
         while not self._free or self._line.poll():
             self._free += self._line.recv_bytes()
         slot = self._free.pop()
         start = slot * self._picture_bytes
-        self._pixels[start : start + rgb.size].reshape(rgb.shape)[:] = rgb
+        self._pixels[start : start + picture.size].reshape(picture.shape)[:] = picture
         self._said = time.monotonic()
-        _tell(self._line, {"item": item, "slot": slot, "size": rgb.shape[:2]})
+        _tell(self._line, {"item": item, "slot": slot, "shape": picture.shape})
 
 
 def _tell(line: "Connection[Any, Any]", message: Message) -> None:

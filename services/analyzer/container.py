@@ -52,6 +52,7 @@ def inspect(asked: dict[str, Any], bounds: Bounds, still: Callable[[], None]) ->
             "codec": stream.codec_context.name,
             "pixel_format": first.format.name,
             "hdr": HDR.get(int(first.color_trc)),
+            "colors": (int(first.color_primaries), int(first.color_trc), int(first.colorspace)),
             "width": width,
             "height": height,
             "orientation": orientation(first),

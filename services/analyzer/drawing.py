@@ -1,10 +1,8 @@
-"""Draws a skeleton into a picture: the athlete's left in one colour, right in another, the middle in a third."""
+"""What a skeleton is made of, and where it is at a moment: the athlete's left in one colour, right in another."""
 
-import cv2
 import numpy as np
 
-from services.analyzer.decode import RGB
-from services.analyzer.series import INDEX, Floats, Poses
+from services.analyzer.series import Floats, Poses
 
 BONES = (
     ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"), ("left_wrist", "left_index"),
@@ -20,19 +18,6 @@ COLOURS = {"left": (255, 176, 32), "right": (40, 120, 255), "middle": (240, 240,
 # What moves faster than a blink is not guessed across: a longer gap between two posed frames stays without a skeleton.
 LONGEST_BRIDGE_SECONDS = 0.25
 FAINT = 0.5
-
-
-def skeleton(rgb: RGB, points: Floats, visibility: Floats) -> RGB:
-    """A copy of the picture with the skeleton in it. points: (33, 2) pixels of this picture; all NaN draws nothing."""
-    drawn = rgb.copy()
-    if not np.isfinite(points).all():
-        return drawn
-    thick = max(1, round(max(rgb.shape) / 320))
-    for start, end in BONES:
-        clear = min(visibility[INDEX[start]], visibility[INDEX[end]]) >= FAINT
-        a, b = (np.round(points[INDEX[name]]).clip(-9999, 9999).astype(int).tolist() for name in (start, end))
-        cv2.line(drawn, a, b, COLOURS[side_of(start, end)], thick if clear else 1, cv2.LINE_AA)
-    return drawn
 
 
 def skeleton_at(poses: Poses, time_seconds: float) -> tuple[Floats, Floats]:

@@ -22,6 +22,7 @@ from services.analyzer.results import Results
 from services.analyzer.sampling import Indices, every
 from services.analyzer.series import Floats, Poses
 from services.analyzer.settings import Limits
+from services.analyzer.veil import Veil, veiled
 
 LONG_SIDE = 720
 JPEG_QUALITY = 82
@@ -57,17 +58,19 @@ class Moment:
 
 
 def key_frames(
-    video: Video, poses: Poses, results: Results, courses: Sequence[Course], limits: Limits
+    video: Video, poses: Poses, results: Results, courses: Sequence[Course], limits: Limits, veil: Veil | None = None
 ) -> list[KeyFrame]:
     """The report's pictures with landmarks and numbers, in order of time."""
     chosen = moments(results)
     nearest = {int(np.argmin(np.abs(video.times - moment.time_seconds))): moment for moment in chosen}
     sides = _Sides(results["pose"]["pose_summary"], courses)
-    shots = _shots(video, np.array(sorted(nearest), dtype=np.intp), limits, LONG_SIDE)
+    shots = _shots(video, np.array(sorted(nearest), dtype=np.intp), limits, LONG_SIDE, veil)
     return [_key_frame(picture, poses, nearest[picture.index], sides) for picture in shots]
 
 
-def stills(video: Video, poses: Poses, results: Results, courses: Sequence[Course], limits: Limits) -> list[Still]:
+def stills(
+    video: Video, poses: Poses, results: Results, courses: Sequence[Course], limits: Limits, veil: Veil | None = None
+) -> list[Still]:
     """The film under the player's skeleton: the action of the first finding, about the athlete; none of a long one."""
     about = next(iter(_faults(results)), (0.0, ""))[0]
     course = min(courses, key=lambda course: max(course.start - about, about - course.end, 0.0), default=None)
@@ -77,16 +80,16 @@ def stills(video: Video, poses: Poses, results: Results, courses: Sequence[Cours
     box = _about(poses, start, end)
     if box is None:
         return []
-    shots = _shots(video, every(video.times, start, end), limits, FILM_LONG_SIDE)
+    shots = _shots(video, every(video.times, start, end), limits, FILM_LONG_SIDE, veil)
     film = [Still(picture.time_seconds, _jpeg(_cut(picture.rgb, box), FILM_QUALITY), box) for picture in shots]
     while sum(len(still.jpeg) for still in film) > MOST_FILM_BYTES:
         film = film[::2]
     return film
 
 
-def _shots(video: Video, wanted: Indices, limits: Limits, long_side: int) -> Iterator[Picture]:
-    """Every picture that leaves this module comes through here."""
-    return pictures(video, wanted, limits, Losses(), long_side)
+def _shots(video: Video, wanted: Indices, limits: Limits, long_side: int, veil: Veil | None) -> Iterator[Picture]:
+    """Every picture that leaves this module comes through here, hidden where it must be."""
+    return (veiled(picture, veil) for picture in pictures(video, wanted, limits, Losses(), long_side))
 
 
 def _about(poses: Poses, start: float, end: float) -> tuple[float, float, float, float] | None:

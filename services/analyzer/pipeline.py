@@ -24,7 +24,9 @@ from services.analyzer.results import Results, Run, plain, summary
 from services.analyzer.sampling import Indices, every, on_grid
 from services.analyzer.series import Poses
 from services.analyzer.settings import Settings
+from services.analyzer.spent import spending
 from services.analyzer.tables import records, write_frames
+from services.analyzer.veil import Veil
 from services.analyzer.viewing import Progress, Seen, Viewer, growing, share, uncut
 from services.analyzer.words import compose
 
@@ -41,6 +43,8 @@ class Order:
     sample_fps: int = LEAST_FPS
     include_frames: bool = False
     athlete_box: Box | None = None
+    # Whether the files show no faces.
+    anonymous: bool = False
 
 
 class Analysis:
@@ -85,19 +89,21 @@ class Analysis:
 
     def _conclude(self, seen: Seen, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
         """Landmarks in, files out; returns the results as filed. `drawn` are the frames of the overlay video."""
-        from services.analyzer.moments import (
-            key_frames,
-            stills,
-        )  # what draws and encodes is not needed for the first pose
-        from services.analyzer.overlay import blend, write_overlay
+        # What draws and encodes is not needed for the first pose.
+        from services.analyzer.moments import CAPTIONS, key_frames, stills
+        from services.analyzer.overlay import Label, blend, write_overlay
 
         with run.timing("measure"):
             measured = measure(seen.whole, seen.closeups, self.order.discipline)
             findings = find(measured, self.order.discipline)
             report = compose(measured, findings, self.order.discipline)
-        posed = blend(seen.whole, seen.closeups)
-        with run.timing("overlay"):
-            write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress)
+        posed = blend(seen.whole, seen.shown)
+        veil = Veil(posed, alone=seen.people <= 1) if self.order.anonymous else None
+        labels = [
+            Label(event.time_seconds, CAPTIONS[event.name]) for event in measured.events if event.name in CAPTIONS
+        ]
+        with run.timing("overlay"), spending("overlay"):
+            write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress, labels, veil)
         damage = self.video.damage or seen.lost
         pose_summary = {**summary(self.video, seen, damage), **measured.summary(), "run": run.as_dict()}
         results: Results = plain(
@@ -108,8 +114,8 @@ class Analysis:
                 "report": report,
             }
         )
-        pictures_of_it = key_frames(self.video, posed, results, measured.courses, self.settings)
-        film = stills(self.video, posed, results, measured.courses, self.settings)
+        pictures_of_it = key_frames(self.video, posed, results, measured.courses, self.settings, veil)
+        film = stills(self.video, posed, results, measured.courses, self.settings, veil)
         page = render(results, measured.courses, posed, pictures_of_it, self.about, film)
         (out / "report.html").write_text(page, encoding="utf-8", errors="replace")  # a file's name may be no UTF-8
         write_frames(seen.whole, out / "frames.parquet")

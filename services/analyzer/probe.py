@@ -27,9 +27,10 @@ class Video:
     """One readable video file.
 
     width, height: pixels of the upright picture, square ones. orientation: which stored picture stands upright as:
-    axes swapped, left and right changed, top and bottom changed. hdr: "pq", "hlg" or None. pts: (n,) presentation
-    stamps of all frames in the file, increasing, in units of time_base; end: that of the last frame's end. declared_*:
-    what the file says of itself, None where it doesn't. complaint: what was wrong with the packets, else None.
+    axes swapped, left and right changed, top and bottom changed. hdr: "pq", "hlg" or None. colors: primaries, transfer
+    and matrix by the numbers of ITU-T H.273. pts: (n,) presentation stamps of all frames in the file, increasing, in
+    units of time_base; end: that of the last frame's end. declared_*: what the file says of itself, None where it
+    doesn't. complaint: what was wrong with the packets, else None.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Video:
     codec: str
     pixel_format: str
     hdr: str | None
+    colors: tuple[int, int, int]
     width: int
     height: int
     orientation: tuple[bool, bool, bool]
@@ -64,6 +66,11 @@ class Video:
     def duration_seconds(self) -> float:
         """From the first frame to the end of the last."""
         return float(self.times[-1]) + 1 / self.fps
+
+    @property
+    def end_seconds(self) -> float:
+        """When the last frame ends, as its file has it, since the first frame."""
+        return max(float((self.end - self.pts[0]) * self.time_base), float(self.times[-1]))
 
     @property
     def _step(self) -> float:

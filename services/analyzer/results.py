@@ -20,8 +20,12 @@ from services.analyzer.spent import by_stage
 from services.analyzer.viewing import Seen
 
 Results = dict[str, Any]
+# Of docs/results.schema.json: a key may be added to a version, none is removed or changes its meaning.
+VERSION = 1
 # The row in the database holds less than this; per-frame data are files.
 MOST_ROW_BYTES = 64 * 1024
+# What grows with the length of a film.
+LISTS = frozenset({"evidence", "repetitions", "events", "cuts", "pans"})
 PACKAGES = ("mediapipe", "av", "numpy", "scipy", "opencv-python-headless")
 
 
@@ -81,6 +85,7 @@ def summary(video: Video, sight: Seen, damage: str | None) -> dict[str, Any]:
     whole = sight.whole
     seen = int(whole.detected.sum())
     return {
+        "results_version": VERSION,
         "total_frames": len(video.pts),
         "sampled_frames": len(whole),
         "frames_with_pose": seen,
@@ -123,15 +128,23 @@ def plain(value: Any) -> Any:
 
 
 def row_copy(results: Results) -> Results:
-    """What goes into the database's row: without frames, and with less evidence if that is what makes it too large."""
+    """What goes into the database's row: without frames, and with shorter lists if that is what makes it too large.
+
+    How long they may be is then in its summary, as `shortened_to`.
+    """
     row: Results = {**results, "pose": {"pose_summary": results["pose"]["pose_summary"]}}
-    for most in (20, 5, 1, 0):
+    for most in (200, 50, 20, 5, 1, 0):
         if len(json.dumps(row).encode()) < MOST_ROW_BYTES:
             break
-        metrics = {name: _with_evidence(metric, most) for name, metric in row["metrics"].items()}
-        row = {**row, "metrics": metrics}
+        row = _shortened(row, most)
+        row["pose"]["pose_summary"]["shortened_to"] = most
     return row
 
 
-def _with_evidence(metric: dict[str, Any], most: int) -> dict[str, Any]:
-    return {**metric, "evidence": metric.get("evidence", [])[:most]}
+def _shortened(value: Any, most: int) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _shortened(item[:most] if key in LISTS and isinstance(item, list) else item, most)
+            for key, item in value.items()
+        }
+    return value

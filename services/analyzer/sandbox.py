@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import fcntl
 import json
+import math
 import mmap
 import os
 import signal
@@ -99,11 +100,11 @@ def _next(line: "Connection[Any, Any]", bounds: Bounds) -> Message:
 
 def _picture(message: Message, pixels: mmap.mmap | None, picture_bytes: int) -> Pixels:
     """What lies in the slot that the message names; a worker that names what is not there is not believed."""
-    slot, (height, width) = int(message["slot"]), message["size"]
-    if pixels is None or not 0 <= slot < SLOTS or not 0 < height * width * 3 <= picture_bytes:
+    slot, shape = int(message["slot"]), [int(side) for side in message["shape"]]
+    if pixels is None or not 0 <= slot < SLOTS or min(shape) < 1 or math.prod(shape) > picture_bytes:
         raise Fault("UNEXPECTED", "Processing failed: the decoder sent what is no picture")
-    flat = np.frombuffer(pixels, np.uint8, count=height * width * 3, offset=slot * picture_bytes)
-    return flat.reshape(height, width, 3)
+    flat = np.frombuffer(pixels, np.uint8, count=math.prod(shape), offset=slot * picture_bytes)
+    return flat.reshape(shape)
 
 
 def _give_back(line: "Connection[Any, Any]", slot: int) -> None:

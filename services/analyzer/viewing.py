@@ -45,7 +45,8 @@ class Seen:
     """What was seen in a video: the sampled clip, every action close up, and what is to be known of both.
 
     people: the most at once. chosen_by: how the athlete was told from the others, `alone`, `size` or `box`;
-    certainty: how clear that was, 0 to 1. lost: what did not decode, None where all did.
+    certainty: how clear that was, 0 to 1. closeups: less the frames that only repeat the one before; shown: with them.
+    lost: what did not decode, None where all did.
     """
 
     wanted: Indices
@@ -55,6 +56,7 @@ class Seen:
     chosen_by: str = "alone"
     certainty: float = 1.0
     closeups: list[Poses] = field(default_factory=list)
+    shown: list[Poses] = field(default_factory=list)
     lost: str | None = None
 
 
@@ -95,7 +97,7 @@ class Viewer:
 
     def look_closer(self, seen: Seen, windows: list[tuple[float, float]], progress: Progress) -> Seen:
         """Every frame of each (start, end) in seconds, less those that show the picture before once more."""
-        losses, closeups = Losses(), []
+        losses, closeups, all_shown = Losses(), list[Poses](), list[Poses]()
         alone = seen.chosen_by == "alone"
         for i, (start, end) in enumerate(windows):
             part = share(progress, i / len(windows), (i + 1) / len(windows))
@@ -106,7 +108,8 @@ class Viewer:
                 choose = Follow(self._size, known(seen.whole))
                 poses = self._pose(wanted, losses, part, choose, stillness.noting, expecting(seen.whole))
             closeups.append(rows(poses, ~stillness.repeats()))
-        return replace(seen, closeups=closeups, lost=seen.lost or losses.sentence)
+            all_shown.append(poses)
+        return replace(seen, closeups=closeups, shown=all_shown, lost=seen.lost or losses.sentence)
 
     def _pose(
         self,

@@ -36,6 +36,7 @@ from services.logs import Logger, configure
 if TYPE_CHECKING:
     from services.analyzer.athlete import Box
     from services.analyzer.pipeline import Analysis
+    from services.analyzer.report import About
 
 Begin = Callable[[Path, StartLaunchResponse, WorkerSettings], "Analysis"]
 CONTENT_TYPES = {
@@ -119,24 +120,31 @@ def _stage(
 
 def _analysis(video: Path, started: StartLaunchResponse, settings: WorkerSettings) -> "Analysis":
     from services.analyzer.pipeline import Analysis, Order  # MediaPipe takes half a second to import
-    from services.analyzer.report import About
 
     order = Order(
         discipline=_word(Discipline.Name(started.session.discipline), "DISCIPLINE_") or Order.discipline,
         sample_fps=started.job.sample_fps or Order.sample_fps,
         include_frames=started.job.include_frames,
         athlete_box=_box(started.job),
-    )
-    about = About(
-        title=started.session.title,
-        players=tuple(started.session.player_ids),
-        discipline=order.discipline,
-        camera_view=_word(CameraView.Name(started.session.camera_view), "CAMERA_VIEW_"),
-        analysed_at=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
-        notes=started.session.notes,
+        anonymous=started.job.anonymous,
     )
     chosen = settings.model_copy(update={"accelerator": _accelerator(started.job, settings)})
-    return Analysis(video, order, chosen, about)
+    return Analysis(video, order, chosen, about(started, order.discipline))
+
+
+def about(started: StartLaunchResponse, discipline: str) -> "About":
+    """What the report says of its film; of an anonymous job's nothing that a person wrote, which may name people."""
+    from services.analyzer.report import About
+
+    session, named = started.session, not started.job.anonymous
+    return About(
+        title=session.title if named else "",
+        players=tuple(session.player_ids) if named else (),
+        discipline=discipline,
+        camera_view=_word(CameraView.Name(session.camera_view), "CAMERA_VIEW_"),
+        analysed_at=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
+        notes=session.notes if named else "",
+    )
 
 
 def _word(name: str, prefix: str) -> str:

@@ -3,6 +3,7 @@
 crease up                 runs all services here, until Ctrl-C
 crease analyze VIDEO      sends a video, follows its analysis, shows the findings and fetches the report
 crease report JOB         shows and fetches the report of an earlier job
+crease compare JOB JOB…   shows what changed between analyses of one player, as one page
 crease jobs               lists the jobs
 crease demo VIDEO         all of it once, in a state folder of its own
 crease admin orphans      lists what only S3 or only the database has; for superusers
@@ -28,12 +29,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from crease.jobs.v1.job_pb2 import GetJobRequest, ListJobsRequest
+from google.protobuf import json_format
+
+from crease.jobs.v1.job_pb2 import GetJobRequest, Job, ListJobsRequest
 from services.cli import analyze, client, cluster, demo, inventory, laptop, operate, reports, show, videos
 from services.cli.analyze import Order
+from services.cli.client import Services
 from services.cli.notes import Notes
 from services.cli.places import Place
-from services.cli.trouble import FAILED, Trouble
+from services.cli.trouble import FAILED, USAGE, Trouble
 
 Arguments = argparse.Namespace
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -83,6 +87,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     report = _add(commands, "report", _report, "show and fetch the report of a job")
     report.add_argument("job", metavar="JOB")
     report.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (./crease-report-JOB)")
+    report.add_argument("--json", action="store_true", help="print one JSON object instead of words")
+    compare = _add(commands, "compare", _compare, "show what changed between analyses of one player, as one page")
+    compare.add_argument("job", metavar="JOB", nargs="+")
+    compare.add_argument("--out", type=Path, default=Path("crease-compare.html"), metavar="FILE", help="%(default)s")
+    compare.add_argument("--json", action="store_true", help="print one JSON object instead of words")
     _add(commands, "jobs", _jobs, "list the newest jobs")
     admin = commands.add_parser("admin", help="for operators").add_subparsers(required=True, metavar="COMMAND")
     _add(admin, "orphans", _orphans, "list what only S3 or only the database has")
@@ -144,6 +153,8 @@ def _add_analyze(commands: Commands) -> None:
     command.add_argument("--title", default="", help="the file's name unless given")
     command.add_argument("--sample-fps", type=_sample_fps, default=0, metavar="N", help="frames a second, 1 to 30 (10)")
     command.add_argument("--include-frames", action="store_true", help="list every frame in results.json")
+    command.add_argument("--json", action="store_true", help="print one JSON object instead of words")
+    command.add_argument("--anonymous", action="store_true", help="send no names, show no faces")
     command.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (./crease-report-JOB)")
 
 
@@ -161,24 +172,47 @@ def _up(asked: Arguments) -> int:
 
 
 def _analyze(asked: Arguments) -> int:
+    if asked.anonymous and (asked.player or asked.title):
+        raise Trouble("--anonymous sends no names: leave --player and --title out.", USAGE)
     order = Order(asked.discipline, asked.camera, asked.title, tuple(asked.player), asked.sample_fps,
-                  asked.include_frames)  # fmt: skip
+                  asked.include_frames, asked.anonymous)  # fmt: skip
     videos.look(asked.video)
     found = client.find(os.environ, asked.state)
-    with client.connect(found) as services:
+    with show.only_json(asked.json), client.connect(found) as services:
         notes = Notes(asked.state.expanduser() / "uploads")
         job = analyze.analyze(services, asked.video, order, notes=notes, largest_bytes=found.largest_video_bytes)
+        _show(services, job, asked)
+    return 0
+
+
+def _show(services: Services, job: Job, asked: Arguments) -> None:
+    if asked.json:
+        reports.deliver_json(services, job, asked.out)
+    else:
         show.results(job)
         reports.deliver(services, job, asked.out)
-    return 0
 
 
 def _report(asked: Arguments) -> int:
     with client.connect(client.find(os.environ, asked.state)) as services:
         job = services.call(services.jobs.GetJob, GetJobRequest(job_id=asked.job))
         reports.check(job)
-        show.results(job)
-        reports.deliver(services, job, asked.out)
+        _show(services, job, asked)
+    return 0
+
+
+def _compare(asked: Arguments) -> int:
+    # Not imported by the other commands: it brings a template engine.
+    from services.cli import compare, compare_page
+
+    with client.connect(client.find(os.environ, asked.state)) as services:
+        compared = compare.compare(services, asked.job, asked.out)
+    if asked.json:
+        show.as_json({"page": str(asked.out), **json_format.MessageToDict(compared)})
+        return 0
+    show.changes(compared, compare_page.change_words)
+    show.report(asked.out)
+    reports.open_page(asked.out)
     return 0
 
 

@@ -40,6 +40,8 @@ class Order:
     # Frames a second; 0: the service's own choice.
     sample_fps: int = 0
     include_frames: bool = False
+    # Neither names nor faces.
+    anonymous: bool = False
 
 
 def analyze(services: Services, path: Path, order: Order, *, notes: Notes, largest_bytes: int) -> Job:
@@ -72,7 +74,7 @@ def _upload(services: Services, video: Video, order: Order, notes: Notes) -> str
         note, _ = notes.take(video.path, *meant, begin=begin)
         reply = _send(services, video, order, note)
     notes.drop(video.path, *meant)
-    show.line(f"{reply.message} (job {reply.job_id}).")
+    show.aside(f"{reply.message} (job {reply.job_id}).")
     return reply.job_id
 
 
@@ -81,6 +83,7 @@ def _send(services: Services, video: Video, order: Order, note: Note) -> Complet
         session_id=note.session_id,
         sample_fps=order.sample_fps,
         include_frames=order.include_frames,
+        anonymous=order.anonymous,
         content_type=video.content_type,
         content_length=video.content_length,
         sha256=video.sha256,
@@ -91,8 +94,10 @@ def _send(services: Services, video: Video, order: Order, note: Note) -> Complet
 
 
 def _session(video: Video, order: Order) -> CreateSessionRequest:
+    # A file is often named after who is in it.
+    title = "Anonymous" if order.anonymous else order.title or video.path.stem
     return CreateSessionRequest(
-        title=(order.title or video.path.stem)[:LONGEST_TITLE],
+        title=title[:LONGEST_TITLE],
         player_ids=order.players,
         discipline=Discipline.Value(f"DISCIPLINE_{order.discipline.upper()}"),
         camera_view=CameraView.Value(f"CAMERA_VIEW_{order.camera.upper() or 'UNSPECIFIED'}"),

@@ -5,6 +5,8 @@ import sys
 import webbrowser
 from pathlib import Path
 
+from google.protobuf import json_format
+
 from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_FAILED, Job
 from crease.upload.v1.upload_pb2 import SignDownloadRequest
 from services.cli import analyze, show
@@ -13,15 +15,26 @@ from services.cli.transfer import Line
 from services.cli.trouble import USAGE, Trouble
 
 REPORT = "report.html"
-WANTED = (REPORT, "results.json")
+WANTED = (REPORT, "results.json", "overlay.mp4", "frames.parquet")
 
 
 def deliver(services: Services, job: Job, folder: Path | None) -> None:
     """Fetches what there is, says where it lies, and opens it where there is a screen. Raises Trouble."""
     report = fetch(services, job, folder or Path(f"crease-report-{job.job_id}"))
     show.report(report)
-    if sys.stdout.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        webbrowser.open(report.resolve().as_uri())
+    open_page(report)
+
+
+def deliver_json(services: Services, job: Job, folder: Path | None) -> None:
+    """Fetches what there is, and prints the job's result and where its report lies as one JSON object."""
+    report = fetch(services, job, folder or Path(f"crease-report-{job.job_id}"))
+    show.as_json({"job_id": job.job_id, "report": str(report), **json_format.MessageToDict(job.results)})
+
+
+def open_page(page: Path) -> None:
+    """Where a person looks on at a screen, in their browser."""
+    if sys.stdout.isatty() and any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        webbrowser.open(page.resolve().as_uri())
 
 
 def check(job: Job) -> None:
@@ -33,7 +46,7 @@ def check(job: Job) -> None:
 
 
 def fetch(services: Services, job: Job, folder: Path) -> Path:
-    """Fetches report and results; returns the path of the report. Raises Trouble."""
+    """Fetches all files of the analysis; returns the path of the report. Raises Trouble."""
     there = {artifact.name for artifact in job.artifacts}
     if REPORT not in there:
         raise Trouble(f"Job {job.job_id} has results but no {REPORT}.")
@@ -41,8 +54,12 @@ def fetch(services: Services, job: Job, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Trouble(f"{folder} cannot be used: {error.strerror}.", USAGE) from None
-    line = Line()
     for name in filter(there.__contains__, WANTED):
-        signed = services.call(services.uploads.SignDownload, SignDownloadRequest(job_id=job.job_id, name=name)).get
-        line.fetch(signed.method, signed.url, signed.headers, folder / name)
+        fetch_one(services, job, name, folder / name)
     return folder / REPORT
+
+
+def fetch_one(services: Services, job: Job, name: str, file: Path) -> None:
+    """Fetches one file of the analysis. Raises Trouble."""
+    signed = services.call(services.uploads.SignDownload, SignDownloadRequest(job_id=job.job_id, name=name)).get
+    Line().fetch(signed.method, signed.url, signed.headers, file)

@@ -4,7 +4,9 @@ Results go to standard output, troubles to standard error. Nothing from a servic
 """
 
 import contextlib
+import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -27,7 +29,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, STAGE_QUICK, Job
+from crease.jobs.v1.job_pb2 import (
+    JOB_STATUS_DONE,
+    JOB_STATUS_FAILED,
+    STAGE_QUICK,
+    CompareJobsResponse,
+    Job,
+    MetricChange,
+)
 
 # A pipe has no width; rich would take 80 and break lines in the middle.
 PIPE_WIDTH = 1000
@@ -56,19 +65,51 @@ METRICS = {
 LEVELS = {"high": "bold green", "medium": "bold yellow", "low": "bold red"}
 SEVERITIES = {"high": "red", "medium": "yellow", "low": "cyan"}
 MOST_ISSUES = 3
+# Control characters other than a line's end, and those that change the direction of writing.
+UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def line(text: str | Text = "", style: str = "", *, whole: bool = False) -> None:
     """A sentence, wrapped between words; `whole`: not wrapped, to be copied. A reader that went away stops nothing."""
+    shown = text.copy() if isinstance(text, Text) else Text(text)
+    shown.plain = clean(shown.plain)
     with contextlib.suppress(OSError):
-        OUT.print(text, style=style, soft_wrap=whole)
+        OUT.print(shown, style=style, soft_wrap=whole)
+
+
+def aside(text: str | Text) -> None:
+    """How something goes, for a person who looks on; nothing in a pipe."""
+    if OUT.is_terminal:
+        line(text)
+
+
+def clean(text: str) -> str:
+    """The same text, as long, without what would command a terminal or turn its writing round."""
+    return UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def as_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on standard output, in ASCII, whatever else is shown."""
+    print(json.dumps(value, indent=2, sort_keys=True))  # noqa: T201 - it is read by a program
+
+
+@contextlib.contextmanager
+def only_json(wanted: bool) -> Iterator[None]:
+    """While the block runs all that is for a person goes to standard error, if `wanted`."""
+    global OUT
+    before = OUT
+    OUT = ERR if wanted else OUT
+    try:
+        yield
+    finally:
+        OUT = before
 
 
 def trouble(sentence: str) -> None:
     """What went wrong, on standard error."""
     with contextlib.suppress(OSError):
         for part in sentence.splitlines():
-            ERR.print(Text.assemble(("crease: ", "bold red"), part), soft_wrap=True)
+            ERR.print(Text.assemble(("crease: ", "bold red"), clean(part)), soft_wrap=True)
 
 
 def surprise(error: BaseException) -> None:
@@ -116,7 +157,7 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def stages() -> Iterator[Callable[[Job], None]]:
-    """Shows a job's stages: each once as a line, and how far it is where a person looks on."""
+    """Shows a person a job's stages, each once as a line, and how far it is; nothing in a pipe."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     began, last = time.monotonic(), ""
     with Progress(*columns, console=OUT, transient=True, disable=not OUT.is_terminal) as progress:
@@ -126,7 +167,7 @@ def stages() -> Iterator[Callable[[Job], None]]:
             nonlocal last
             if job.stage != last:
                 last = job.stage
-                line(Text.assemble((f"{time.monotonic() - began:6.1f} s  ", "dim"), stage_words(job)))
+                aside(Text.assemble((f"{time.monotonic() - began:6.1f} s  ", "dim"), stage_words(job)))
             progress.update(task, completed=job.progress_pct, description=stage_words(job).capitalize())
 
         yield shown
@@ -146,7 +187,8 @@ def results(job: Job) -> None:
         line(f"Provisional: only the quick analysis is in ({stage_words(job)}).", "yellow")
     _level(findings, report)
     _issues(findings.get("findings", [])[:MOST_ISSUES])
-    _numbers(found.get("metrics", {}))
+    errors = found.get("pose", {}).get("pose_summary", {}).get("errors", {})
+    _numbers(found.get("metrics", {}), errors)
 
 
 def _level(findings: Mapping[str, Any], report: Mapping[str, Any]) -> None:
@@ -160,16 +202,19 @@ def _level(findings: Mapping[str, Any], report: Mapping[str, Any]) -> None:
 def _issues(issues: Sequence[Mapping[str, Any]]) -> None:
     for number, issue in enumerate(issues, start=1):
         severity = str(issue.get("severity", ""))
-        line()
         title = f"{number}. {issue.get('title') or issue.get('code', '')}"
-        line(Text.assemble((title, "bold"), "  ", (severity, SEVERITIES.get(severity, "")), _moment(issue)))
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column(width=2)
-        grid.add_column()
-        grid.add_row("", Text(str(issue.get("why", "")).strip()))
-        for cue in issue.get("cues", []):
-            grid.add_row("-", Text(str(cue)))
-        OUT.print(grid)
+        line()
+        line(
+            Text.assemble(
+                (title, "bold"), "  ", (severity, SEVERITIES.get(severity, "")), _number(issue), _moment(issue)
+            )
+        )
+        for cue in issue.get("cues", [])[:1]:
+            line(f"   {cue}")
+
+
+def _number(issue: Mapping[str, Any]) -> str:
+    return "" if issue.get("value") is None else f"  {quantity(issue)}"
 
 
 def _moment(issue: Mapping[str, Any]) -> str:
@@ -177,7 +222,7 @@ def _moment(issue: Mapping[str, Any]) -> str:
     return "" if seconds is None else f"  at {seconds:.1f} s"
 
 
-def _numbers(metrics: Mapping[str, Mapping[str, Any]]) -> None:
+def _numbers(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str, float | None]) -> None:
     # A Struct keeps no order.
     names = sorted(metrics, key=lambda name: (list(METRICS).index(name) if name in METRICS else len(METRICS), name))
     measured = {name: metrics[name] for name in names if not metrics[name].get("absent_reason")}
@@ -187,22 +232,25 @@ def _numbers(metrics: Mapping[str, Mapping[str, Any]]) -> None:
         for column in table.columns[1:]:
             column.justify = "right"
         for name, metric in measured.items():
-            table.add_row(_metric(name), quantity(metric), f"{metric['score']:.2f}", f"{metric['confidence']:.2f}")
+            value = quantity(metric, errors.get(name))
+            table.add_row(clean(metric_words(name)), value, f"{metric['score']:.2f}", f"{metric['confidence']:.2f}")
         OUT.print(table)
     for name in names:
         if name not in measured:
-            line(f"\nNot measured: {_metric(name).lower()}: {metrics[name]['absent_reason']}.")
+            line(Text(f"Not measured: {metric_words(name).lower()}: {metrics[name]['absent_reason']}.", "dim"))
 
 
-def _metric(name: str) -> str:
+def metric_words(name: str) -> str:
+    """A metric's name for people."""
     return METRICS.get(name, name.replace("_", " ").capitalize())
 
 
-def quantity(metric: Mapping[str, Any]) -> str:
-    """A value with its unit, in as many digits as it deserves."""
-    value, unit = metric["value"], metric.get("unit", "")
-    digits = {"deg": 0}.get(unit, 2)
-    return f"{value:.{digits}f} {unit}".strip()
+def quantity(metric: Mapping[str, Any], error: float | None = None) -> str:
+    """A value with its unit, and its error where that is known, in as many digits as it deserves."""
+    value, unit = metric["value"], str(metric.get("unit", ""))
+    digits = {"deg": 0, "percent of frames": 0}.get(unit, 2)
+    scatter = f" ± {error:.{digits}f}" if error else ""
+    return clean(f"{value:.{digits}f}{scatter} {unit}").strip()
 
 
 def jobs(listed: Sequence[Job]) -> None:
@@ -215,7 +263,9 @@ def jobs(listed: Sequence[Job]) -> None:
         column.no_wrap = True
     for job in listed:
         created = job.created_at.ToDatetime().astimezone() if job.HasField("created_at") else None
-        table.add_row(job.job_id, f"{created:%d %b %H:%M}" if created else "", stage_words(job), _note(job))
+        table.add_row(
+            job.job_id, f"{created:%d %b %H:%M}" if created else "", clean(stage_words(job)), clean(_note(job))
+        )
     OUT.print(table)
 
 
@@ -230,3 +280,14 @@ def report(path: Path) -> None:
     """Where the report is."""
     line()
     line(Text.assemble("Report  ", (str(path), "bold")), whole=True)
+
+
+def changes(compared: CompareJobsResponse, words: Callable[[MetricChange], tuple[str, str]]) -> None:
+    """A line for each number that can be compared, the clear changes marked; then what to mind."""
+    for metric in compared.metrics:
+        kind, sentence = words(metric.overall)
+        if kind != "unknown":
+            style = "bold" if kind == "clear" else "dim"
+            line(Text.assemble((f"{metric_words(metric.name):<28}", "bold"), (sentence, style)))
+    for caveat in compared.caveats:
+        line(f"Mind: {caveat}.", "yellow")

@@ -113,6 +113,7 @@ def _values(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any]
     return {
         "sample_fps": orders.sample_fps(request.sample_fps),
         "include_frames": request.include_frames,
+        "anonymous": request.anonymous,
         "accelerator": orders.accelerator(request.accelerator),
         "athlete_box": {name.name: value for name, value in box.ListFields()}
         if request.HasField("athlete_box")

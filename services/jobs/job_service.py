@@ -144,6 +144,8 @@ def _asked(request: job_pb2.ReanalyzeJobRequest) -> dict[str, Any]:
         asked["sample_fps"] = orders.sample_fps(request.sample_fps)
     if request.HasField("include_frames"):
         asked["include_frames"] = request.include_frames
+    if request.HasField("anonymous"):
+        asked["anonymous"] = request.anonymous
     if request.HasField("accelerator"):
         asked["accelerator"] = orders.accelerator(request.accelerator)
     return asked

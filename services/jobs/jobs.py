@@ -125,8 +125,8 @@ def check_open(job: Row) -> None:
         raise errors.Refused(message, reason="UPLOAD_CLEARED")
 
 
-_UPLOAD = ("sample_fps", "include_frames", "accelerator", "athlete_box", "content_type", "content_length", "sha256")
-_REANALYSIS = ("sample_fps", "include_frames", "accelerator")
+_REANALYSIS = ("sample_fps", "include_frames", "accelerator", "anonymous")
+_UPLOAD = (*_REANALYSIS, "athlete_box", "content_type", "content_length", "sha256")
 
 
 async def create(connection: Connection, session: Row, values: dict[str, Any], *, last: bool = True) -> Row:

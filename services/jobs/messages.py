@@ -67,7 +67,16 @@ def video(row: Row) -> job_pb2.VideoObject:
 def job(row: Row) -> job_pb2.Job:
     """A job; `results` only where the row holds them."""
     results = row.get("results")
-    names = ("stage", "progress_pct", "failure_code", "error_message", "sample_fps", "include_frames", "deep_enabled")
+    names = (
+        "stage",
+        "progress_pct",
+        "failure_code",
+        "error_message",
+        "sample_fps",
+        "include_frames",
+        "deep_enabled",
+        "anonymous",
+    )
     times = ("created_at", "queued_at", "started_at", "completed_at", "updated_at", "cancel_requested_at")
     return job_pb2.Job(
         job_id=str(row["id"]),

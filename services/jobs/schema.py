@@ -54,6 +54,7 @@ jobs = sa.Table(
     sa.Column("sample_fps", sa.Integer),
     sa.Column("include_frames", sa.Boolean),
     sa.Column("deep_enabled", sa.Boolean),
+    sa.Column("anonymous", sa.Boolean),
     sa.Column("accelerator", sa.Text),
     sa.Column("athlete_box", pg.JSONB),
     sa.Column("s3_bucket", sa.Text),

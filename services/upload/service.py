@@ -165,6 +165,7 @@ def _order(request: upload_pb2.InitiateUploadRequest, settings: UploadSettings) 
         session_id=request.session_id,
         sample_fps=request.sample_fps,
         include_frames=request.include_frames,
+        anonymous=request.anonymous,
         s3_bucket=settings.bucket,
         content_type=request.content_type,
         content_length=length,

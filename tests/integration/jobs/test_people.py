@@ -402,11 +402,12 @@ def test_a_reanalysis_is_a_new_job_on_the_same_pinned_video(people: People) -> N
     """With settings of its own, queued at once; the first job and its results stay."""
     first = people.analysed({})
     before = people.job(first)
-    made = people.reanalyze(first, sample_fps=30, include_frames=True, accelerator="ACCELERATOR_CPU")
+    made = people.reanalyze(first, sample_fps=30, include_frames=True, accelerator="ACCELERATOR_CPU", anonymous=True)
     assert made.job_id != first
     assert (made.source_job_id, made.session_id, made.video) == (first, before.session_id, before.video)
     assert (made.stage, made.progress_pct, made.launch_count) == ("QUEUED", 0, 0)
     assert (made.sample_fps, made.include_frames, made.accelerator) == (30, True, job_pb2.ACCELERATOR_CPU)
+    assert made.anonymous
     assert not made.HasField("results")
     assert people.job(first) == before
     assert people.events_of(made.job_id, 1) == ["JobQueued"]
@@ -415,9 +416,12 @@ def test_a_reanalysis_is_a_new_job_on_the_same_pinned_video(people: People) -> N
 def test_what_a_reanalysis_does_not_ask_for_is_as_the_first_job_has_it(people: People) -> None:
     """Unset is not the default: the box around the athlete comes along too."""
     box = job_pb2.AthleteBox(left=0.1, top=0.2, width=0.3, height=0.4)
-    first = people.queued(sample_fps=20, include_frames=True, accelerator="ACCELERATOR_GPU", athlete_box=box)
+    first = people.queued(
+        sample_fps=20, include_frames=True, accelerator="ACCELERATOR_GPU", athlete_box=box, anonymous=True
+    )
     same = people.reanalyze(first)
     assert (same.sample_fps, same.include_frames, same.accelerator) == (20, True, job_pb2.ACCELERATOR_GPU)
+    assert same.anonymous
     assert same.athlete_box == box
     other = people.reanalyze(first, sample_fps=0, include_frames=False)
     assert (other.sample_fps, other.include_frames, other.accelerator) == (10, False, job_pb2.ACCELERATOR_GPU)

@@ -1,22 +1,24 @@
 """The files that an analysis leaves behind, read back by other programs."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
-import av
 import numpy as np
 import pyarrow.parquet
 import pytest
 
 from services.analyzer.decode import Losses, pictures
-from services.analyzer.drawing import LEFT, RIGHT, skeleton, skeleton_at
-from services.analyzer.overlay import blend, write_overlay
+from services.analyzer.drawing import COLOURS, skeleton_at
+from services.analyzer.overlay import Label, blend, write_overlay
 from services.analyzer.probe import probe
 from services.analyzer.results import MOST_ROW_BYTES, plain, row_copy
 from services.analyzer.series import INDEX, LANDMARKS, Poses
 from services.analyzer.settings import Limits
-from services.analyzer.tables import records, write_frames
-from tests.unit.analyzer.clips import even, tag_rotation, write_clip
+from services.analyzer.tables import columns, records, write_frames
+from tests.unit.analyzer.clips import even, tag_matrix, write_clip
+from tests.unit.analyzer.videos import ROOT, corpus
 
 ANGLES = [f"{side}_{joint}_deg" for joint in ("knee", "hip", "elbow") for side in ("left", "right")]
 
@@ -65,6 +67,15 @@ def test_records_say_null_for_the_unseen() -> None:
     json.dumps(rows, allow_nan=False)
 
 
+def test_every_column_of_the_table_is_documented() -> None:
+    """docs/files.md names each column and no other."""
+    said = (ROOT / "docs" / "files.md").read_text().partition("## frames.parquet")[2]
+    named = set(re.findall(r"`(\w+)`", said))
+    landmarks = {f"{name}_{part}" for name in LANDMARKS for part in ("x", "y", "visibility")}
+    assert named - set(LANDMARKS) | landmarks == set(columns(series([0.0])))
+    assert set(LANDMARKS) <= named
+
+
 def test_what_json_cannot_hold_becomes_null() -> None:
     """NaN and the infinities, of Python and NumPy, however deep."""
     value = {"a": [float("nan"), np.float64("inf"), np.int64(3)], "b": (np.bool_(True), np.array([1.5, np.nan]))}
@@ -88,22 +99,93 @@ def test_the_row_s_copy_stays_small_and_leaves_frames_to_the_file() -> None:
     assert len(results["metrics"]["head_stability_score"]["evidence"]) == 5000  # type: ignore[index]
 
 
-def test_the_overlay_is_upright_h264_at_true_times(tmp_path: Path) -> None:
-    """A phone's clip with a hole in its times keeps the hole, and plays without its tag."""
-    times = [0.0, 0.033, 0.2, 0.233, 0.5]
-    source = tag_rotation(write_clip(tmp_path / "phone.mp4", times))
-    video = probe(source, Limits())
-    told: list[float] = []
-    out = tmp_path / "overlay.mp4"
-    write_overlay(video, series(times), np.arange(5), Limits(), out, told.append)
-    again = probe(out, Limits())
-    assert (again.codec, again.width, again.height, again.rotation_degrees) == ("h264", 64, 160, 0)
-    assert again.times == pytest.approx(times, abs=1e-3)
-    assert told == sorted(told)
-    with av.open(str(out)) as container:
-        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+def assert_same_film(source: Path, out: Path) -> None:
+    """`out` has the moments, the length and the upright shape of `source`, and is what every browser plays."""
+    film, again = probe(source, Limits()), probe(out, Limits())
+    assert (again.codec, again.pixel_format, again.rotation_degrees, again.mirrored) == ("h264", "yuv420p", 0, False)
+    shrink = min(1.0, 960 / max(film.width, film.height))
+    assert (again.width, again.height) == pytest.approx((film.width * shrink, film.height * shrink), abs=2)
+    assert again.colors[1:2] == film.colors[1:2]
+    assert again.times == pytest.approx(film.times, abs=1e-5)
+    assert again.end_seconds == pytest.approx(film.end_seconds, abs=1e-3)
     content = out.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
+
+
+def overlaid(source: Path, out: Path, labels: tuple[Label, ...] = ()) -> list[float]:
+    """Write the overlay of a film of somebody who stands still; returns the progress that was told."""
+    film, told = probe(source, Limits()), list[float]()
+    poses = replace(series(film.times.tolist()), width=film.width, height=film.height)
+    write_overlay(film, poses, np.arange(len(film.times)), Limits(), out, told.append, labels)
+    return told
+
+
+def test_a_long_session_fits_the_row_and_says_what_was_left_out() -> None:
+    """Two hundred balls, each with its values: lists are shortened, and how far is said."""
+    balls = [{"time_seconds": 8.0 * k, "values": {f"measure_{n}": k / 7 for n in range(13)}} for k in range(200)]
+    measures = {"stride": {"value": 0.3, "evidence": [{"time_seconds": k / 3, "value": k / 7} for k in range(3000)]}}
+    summary = {"total_frames": 9, "repetitions": balls, "measures": measures}
+    row = row_copy({"pose": {"pose_summary": summary}, "metrics": {}, "findings": {}, "report": {}})
+    assert len(json.dumps(row).encode()) < MOST_ROW_BYTES
+    kept = row["pose"]["pose_summary"]
+    assert len(kept["repetitions"]) == kept["shortened_to"] > 0
+    assert len(balls) == 200
+    assert "shortened_to" not in summary
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_the_overlay_is_upright_h264_at_true_times(tmp_path: Path, turn: int) -> None:
+    """A phone's clip with a hole in its times and a long last frame keeps both, and plays without its tag."""
+    source = write_clip(tmp_path / "phone.mp4", [0.0, 0.033, 0.2, 0.233, 0.5])
+    tag_matrix(source, [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)][turn])
+    told = overlaid(source, tmp_path / "overlay.mp4")
+    assert_same_film(source, tmp_path / "overlay.mp4")
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "pixels"),
+    [
+        ("libx264", "clip.mov", "yuv422p"),
+        ("libx265", "clip.mkv", "yuv420p10le"),
+        ("libvpx-vp9", "clip.webm", "yuv420p"),
+    ],
+)
+def test_an_overlay_has_the_times_of_every_codec(tmp_path: Path, codec: str, name: str, pixels: str) -> None:
+    """Whatever a container counts in, ten bits or eight."""
+    source = write_clip(tmp_path / name, [0.0, 0.033, 0.067, 0.2, 0.233], codec=codec, pixels=pixels)
+    overlaid(source, tmp_path / "overlay.mp4")
+    assert_same_film(source, tmp_path / "overlay.mp4")
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize(
+    "name",
+    ["bowling/bowl_01_540p.mp4", "bowling/bowl_01_2160p.mp4", "hard/rot90_tag.mp4", "hard/vfr_dropped.mp4",
+     "hard/hevc.mp4", "golf/iphone_golf_rot_vfr.mov", "walk/walk_vp9.mp4", "pose2sim/cam01.mp4"],
+)  # fmt: skip
+def test_an_overlay_has_the_times_and_the_shape_of_a_real_film(tmp_path: Path, name: str) -> None:
+    """Phones, rotation tags, dropped frames, four codecs."""
+    overlaid(corpus(name), tmp_path / "overlay.mp4")
+    assert_same_film(corpus(name), tmp_path / "overlay.mp4")
+
+
+def test_the_skeleton_lies_where_the_landmarks_are_and_leaves_the_rest_alone(tmp_path: Path) -> None:
+    """Left and right in their own colours on the joints; an event's name is in the picture from its moment on."""
+    source = write_clip(tmp_path / "clip.mp4", even(10, 12), size=(640, 480))
+    film = probe(source, Limits())
+    poses = replace(series(film.times.tolist()), width=640, height=480)
+    poses.image[:, [INDEX["left_hip"], INDEX["left_knee"], INDEX["left_ankle"]]] = [(300, 200), (300, 300), (400, 300)]
+    poses.image[:, [INDEX["right_hip"], INDEX["right_knee"]]] = [(500, 200), (500, 300)]
+    out = tmp_path / "overlay.mp4"
+    write_overlay(film, poses, np.arange(12), Limits(), out, lambda _: None, [Label(0.4, "Release")])
+    before, after = ([p.rgb.astype(int) for p in pictures(probe(path, Limits()), np.arange(12), Limits(), Losses())]
+                     for path in (source, out))  # fmt: skip
+    for x, side in ((300, "left"), (500, "right")):
+        assert np.abs(after[2][250, x] - COLOURS[side]).max() < 60
+    assert np.abs(after[2][400:, 100:250] - before[2][400:, 100:250]).max() < 12
+    label = [float(np.abs(shown - after[0])[20:60, 80:160].mean()) for shown in after]
+    assert max(label[:4] + label[10:]) < 5 < 15 < min(label[4:10])
 
 
 def test_an_overlay_of_odd_size_is_written_all_the_same(tmp_path: Path) -> None:
@@ -112,17 +194,6 @@ def test_an_overlay_of_odd_size_is_written_all_the_same(tmp_path: Path) -> None:
     write_overlay(video, series(even(30, 3)), np.arange(3), Limits(), tmp_path / "overlay.mp4", lambda _: None)
     again = probe(tmp_path / "overlay.mp4", Limits())
     assert again.width % 2 == again.height % 2 == 0
-
-
-def test_the_skeleton_lies_where_the_landmarks_are() -> None:
-    """Left and right in their own colours, on the joints; nothing is drawn of nobody."""
-    points = np.full((33, 2), 5.0)
-    points[[INDEX["left_hip"], INDEX["left_knee"]]] = [(30, 20), (30, 80)]
-    points[[INDEX["right_hip"], INDEX["right_knee"]]] = [(60, 20), (60, 80)]
-    drawn = skeleton(np.zeros((100, 100, 3), dtype=np.uint8), points, np.ones(33))
-    for x, colour in ((30, LEFT), (60, RIGHT)):
-        assert np.abs(drawn[50, x].astype(int) - colour).max() < 40  # the line's edge is soft
-    assert not skeleton(np.zeros((100, 100, 3), dtype=np.uint8), points * np.nan, np.ones(33)).any()
 
 
 def test_between_two_posed_frames_the_skeleton_moves_evenly() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -89,6 +90,46 @@ def test_each_stage_leaves_its_four_files_in_the_contract_s_shape(both: tuple[Do
         text = (stage.folder / "results.json").read_text()
         assert json.loads(text) == stage.results
         assert "NaN" not in text
+
+
+SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "results.schema.json").read_text())
+
+
+def undescribed(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:
+    """Keys of a real result that the schema says nothing of."""
+    if "$ref" in schema:
+        schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
+    if "oneOf" in schema:
+        schema = schema["oneOf"][-1]
+    if isinstance(value, list):
+        return [miss for item in value for miss in undescribed(item, schema["items"], f"{path}[]")]
+    if not isinstance(value, dict):
+        return []
+    known, others = schema.get("properties", {}), schema.get("additionalProperties")
+    found = []
+    for key, item in value.items():
+        inner = known.get(key, others)
+        found += [f"{path}.{key}"] if inner is None else undescribed(item, inner, f"{path}.{key}")
+    return found
+
+
+def assert_as_published(results: dict[str, Any]) -> None:
+    """The results are what docs/results.schema.json says, and hold nothing that it leaves out."""
+    jsonschema.Draft202012Validator(SCHEMA).validate(results)
+    assert undescribed(results, SCHEMA) == []
+
+
+def test_results_are_what_the_published_schema_says(both: tuple[Done, Done]) -> None:
+    """Of both stages, file and row's copy; and the schema does refuse what is not."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    for stage in both:
+        assert_as_published(json.loads((stage.folder / "results.json").read_text()))
+        assert_as_published(row_copy(stage.results))
+    broken = json.loads(json.dumps(both[1].results))
+    broken["metrics"]["head_stability_score"]["value"] = None
+    with pytest.raises(jsonschema.ValidationError):
+        assert_as_published(broken)
+    assert undescribed({"pose": {"pose_summary": {"new": 1}}}, SCHEMA) == [".pose.pose_summary.new"]
 
 
 def test_a_number_or_its_reason_but_never_both(both: tuple[Done, Done]) -> None:
@@ -204,6 +245,7 @@ def test_nobody_in_view_is_said_and_measured_as_nothing(tmp_path: Path) -> None:
     assert set(done.values.values()) == {None}
     assert [f["code"] for f in done.results["findings"]["findings"]] == ["INSUFFICIENT_POSE_VISIBILITY"]
     assert done.results["findings"]["overall_level"] != "high"
+    assert_as_published(done.results)
 
 
 def test_a_video_of_one_frame_is_analysed(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import grpc
 import pytest
 
 from crease.analysis.v1.launch_pb2 import Ending, StartLaunchResponse
-from crease.jobs.v1.job_pb2 import Stage
+from crease.jobs.v1.job_pb2 import Job, Stage
+from crease.jobs.v1.session_pb2 import Session
 from services.analyzer import worker
 from services.analyzer.faults import BadInput, ModelFault
 from services.analyzer.settings import WorkerSettings
@@ -328,3 +329,13 @@ def _wait_for(happened: Any) -> None:
             return
         patience.wait(0.05)
     raise AssertionError("it did not happen")
+
+
+def test_the_report_of_an_anonymous_job_is_told_of_nobody() -> None:
+    """What a person wrote may name people: title, players and notes stay away, the rest is said."""
+    session = Session(title="Asha's nets", player_ids=["Asha"], notes="with Ravi", camera_view="CAMERA_VIEW_SIDE")
+    for anonymous in (False, True):
+        told = worker.about(StartLaunchResponse(job=Job(anonymous=anonymous), session=session), "bowling")
+        named = ("", (), "") if anonymous else ("Asha's nets", ("Asha",), "with Ravi")
+        assert (told.title, told.players, told.notes) == named
+        assert (told.discipline, told.camera_view) == ("bowling", "side")

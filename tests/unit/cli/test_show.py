@@ -1,7 +1,10 @@
 """What the user reads of a result."""
 
 import io
+import json
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +34,7 @@ RESULTS: dict[str, Any] = {
                 "severity": "medium",
                 "title": f"Fault number {number}",
                 "why": "It leaks [power].",
-                "cues": ["Push the ground away"],
+                "cues": ["Push the [ground] away"],
                 "time_seconds": 1.38,
             }
             for number in range(1, 5)
@@ -77,7 +80,7 @@ def test_what_was_not_measured_says_why(screen: io.StringIO) -> None:
 def test_words_from_a_service_are_never_markup(screen: io.StringIO) -> None:
     """Brackets in a sentence stay brackets."""
     show.results(job())
-    assert "It leaks [power]." in screen.getvalue()
+    assert "Push the [ground] away" in screen.getvalue()
 
 
 def test_a_quick_result_is_called_provisional(screen: io.StringIO) -> None:
@@ -86,16 +89,56 @@ def test_a_quick_result_is_called_provisional(screen: io.StringIO) -> None:
     assert "Provisional" in screen.getvalue()
 
 
-def test_a_pipe_gets_plain_lines(screen: io.StringIO) -> None:
-    """No bar, no spinner, no escape sequence where a program reads."""
+def test_a_pipe_is_told_nothing_of_the_way(screen: io.StringIO) -> None:
+    """No bar, no stage, no escape sequence where a program reads."""
     with show.bar("Reading") as progress:
         progress(1, 2)
     with show.stages() as shown:
         for stage, percent in (("QUEUED", 0), ("QUICK", 10), ("QUICK", 40), ("DONE", 100)):
             shown(Job(stage=stage, progress_pct=percent))
-    lines = screen.getvalue().splitlines()
-    assert [line.split(" s  ")[1] for line in lines] == ["queued", "quick analysis", "done"]
-    assert "\x1b" not in screen.getvalue()
+    show.aside("Video uploaded and queued for analysis.")
+    assert screen.getvalue() == ""
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m<script>\u202e\u2066RTL \u05e9\u05dc\u05d5\u05dd \U0001f3cf" + "x" * 5000
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_word_from_elsewhere_commands_the_terminal(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    """Escape sequences, bells and turned writing are shown as what they are: nothing; the rest is left as it is."""
+    said, errors = io.StringIO(), io.StringIO()
+    for name, file in (("OUT", said), ("ERR", errors)):
+        console = Console(file=file, highlight=False, markup=False, width=200, force_terminal=terminal)
+        monkeypatch.setattr(show, name, console)
+    results = json.loads(json.dumps(RESULTS))
+    results["metrics"]["elbow_drop_score"]["absent_reason"] = HOSTILE
+    results["metrics"]["front_knee_brace_score"]["unit"] = HOSTILE
+    results["findings"] |= {"overall_level": HOSTILE}
+    results["findings"]["findings"][0] |= {"title": HOSTILE, "severity": HOSTILE, "cues": [HOSTILE]}
+    results["report"] |= {"summary": HOSTILE}
+    made = Job(job_id="j", status=JOB_STATUS_FAILED, stage=HOSTILE, failure_code=HOSTILE)
+    json_format.ParseDict(results, made.results)
+    show.results(made)
+    show.jobs([made])
+    show.report(Path(HOSTILE))
+    show.trouble(HOSTILE)
+    for text in (said.getvalue(), errors.getvalue()):
+        ours = re.sub(r"\x1b\[[0-9;]*m", "", text)
+        assert "\x1b" not in ours
+        assert not show.UNSEEN.search(ours)
+        assert "<script>" in ours
+        assert "\U0001f3cf" in ours
+
+
+def test_json_is_one_object_in_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is for a person goes elsewhere; a program reads the same words that a person would."""
+    with show.only_json(True):
+        show.line("for a person")
+        show.as_json({"title": HOSTILE})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"title": HOSTILE}
+    assert out.isascii()
+    assert "\x1b" not in out
 
 
 def test_a_job_is_one_line_however_long_its_error_is(screen: io.StringIO) -> None:

@@ -297,6 +297,7 @@ class Job(_message.Message):
     SOURCE_JOB_ID_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_AT_FIELD_NUMBER: _builtins.int
     TRACE_PARENT_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     session_id: _builtins.str
     status: Global___JobStatus.ValueType
@@ -323,6 +324,8 @@ class Job(_message.Message):
     """The job whose video this one analyses again; empty where it has an upload of its own."""
     trace_parent: _builtins.str
     """Where its trace goes on: W3C's traceparent. Empty: it is not traced."""
+    anonymous: _builtins.bool
+    """Whether its files leave out what the session says of people, and show no faces."""
     @_builtins.property
     def athlete_box(self) -> Global___AthleteBox: ...
     @_builtins.property
@@ -378,10 +381,11 @@ class Job(_message.Message):
         source_job_id: _builtins.str = ...,
         cancel_requested_at: _timestamp_pb2.Timestamp | None = ...,
         trace_parent: _builtins.str = ...,
+        anonymous: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["athlete_box", b"athlete_box", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "queued_at", b"queued_at", "results", b"results", "started_at", b"started_at", "updated_at", b"updated_at", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "artifacts", b"artifacts", "athlete_box", b"athlete_box", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "deep_enabled", b"deep_enabled", "error_message", b"error_message", "failure_code", b"failure_code", "include_frames", b"include_frames", "job_id", b"job_id", "launch_count", b"launch_count", "progress_pct", b"progress_pct", "queued_at", b"queued_at", "results", b"results", "results_stage", b"results_stage", "sample_fps", b"sample_fps", "session_id", b"session_id", "source_job_id", b"source_job_id", "sqs_message_id", b"sqs_message_id", "stage", b"stage", "started_at", b"started_at", "status", b"status", "trace_parent", b"trace_parent", "updated_at", b"updated_at", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "artifacts", b"artifacts", "athlete_box", b"athlete_box", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "deep_enabled", b"deep_enabled", "error_message", b"error_message", "failure_code", b"failure_code", "include_frames", b"include_frames", "job_id", b"job_id", "launch_count", b"launch_count", "progress_pct", b"progress_pct", "queued_at", b"queued_at", "results", b"results", "results_stage", b"results_stage", "sample_fps", b"sample_fps", "session_id", b"session_id", "source_job_id", b"source_job_id", "sqs_message_id", b"sqs_message_id", "stage", b"stage", "started_at", b"started_at", "status", b"status", "trace_parent", b"trace_parent", "updated_at", b"updated_at", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -644,14 +648,16 @@ class ReanalyzeJobRequest(_message.Message):
     INCLUDE_FRAMES_FIELD_NUMBER: _builtins.int
     ACCELERATOR_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job whose video to analyse again."""
     sample_fps: _builtins.int
-    """1 to 30; 0 means 10. Unset, like the two below: as that job has it."""
+    """1 to 30; 0 means 10. Unset, like the two below and `anonymous`: as that job has it."""
     include_frames: _builtins.bool
     accelerator: Global___Accelerator.ValueType
     request_id: _builtins.str
     """A UUID of the client's choice, so that a repeated call is the same call."""
+    anonymous: _builtins.bool
     def __init__(
         self,
         *,
@@ -660,19 +666,24 @@ class ReanalyzeJobRequest(_message.Message):
         include_frames: _builtins.bool | None = ...,
         accelerator: Global___Accelerator.ValueType | None = ...,
         request_id: _builtins.str = ...,
+        anonymous: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accelerator", b"_accelerator", "_include_frames", b"_include_frames", "_sample_fps", b"_sample_fps", "accelerator", b"accelerator", "include_frames", b"include_frames", "sample_fps", b"sample_fps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accelerator", b"_accelerator", "_anonymous", b"_anonymous", "_include_frames", b"_include_frames", "_sample_fps", b"_sample_fps", "accelerator", b"accelerator", "anonymous", b"anonymous", "include_frames", b"include_frames", "sample_fps", b"sample_fps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accelerator", b"_accelerator", "_include_frames", b"_include_frames", "_sample_fps", b"_sample_fps", "accelerator", b"accelerator", "include_frames", b"include_frames", "job_id", b"job_id", "request_id", b"request_id", "sample_fps", b"sample_fps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accelerator", b"_accelerator", "_anonymous", b"_anonymous", "_include_frames", b"_include_frames", "_sample_fps", b"_sample_fps", "accelerator", b"accelerator", "anonymous", b"anonymous", "include_frames", b"include_frames", "job_id", b"job_id", "request_id", b"request_id", "sample_fps", b"sample_fps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accelerator: _TypeAlias = _typing.Literal["accelerator"]  # noqa: Y015
     _WhichOneofArgType__accelerator: _TypeAlias = _typing.Literal["_accelerator", b"_accelerator"]  # noqa: Y015
+    _WhichOneofReturnType__anonymous: _TypeAlias = _typing.Literal["anonymous"]  # noqa: Y015
+    _WhichOneofArgType__anonymous: _TypeAlias = _typing.Literal["_anonymous", b"_anonymous"]  # noqa: Y015
     _WhichOneofReturnType__include_frames: _TypeAlias = _typing.Literal["include_frames"]  # noqa: Y015
     _WhichOneofArgType__include_frames: _TypeAlias = _typing.Literal["_include_frames", b"_include_frames"]  # noqa: Y015
     _WhichOneofReturnType__sample_fps: _TypeAlias = _typing.Literal["sample_fps"]  # noqa: Y015
     _WhichOneofArgType__sample_fps: _TypeAlias = _typing.Literal["_sample_fps", b"_sample_fps"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accelerator) -> _WhichOneofReturnType__accelerator | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous) -> _WhichOneofReturnType__anonymous | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__include_frames) -> _WhichOneofReturnType__include_frames | None: ...
     @_typing.overload
@@ -928,6 +939,7 @@ class CreateJobRequest(_message.Message):
     ACCELERATOR_FIELD_NUMBER: _builtins.int
     ATHLETE_BOX_FIELD_NUMBER: _builtins.int
     PART_BYTES_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     sample_fps: _builtins.int
     """1 to 30; 0 means 10."""
@@ -941,6 +953,8 @@ class CreateJobRequest(_message.Message):
     accelerator: Global___Accelerator.ValueType
     part_bytes: _builtins.int
     """As in VideoObject."""
+    anonymous: _builtins.bool
+    """As in Job."""
     @_builtins.property
     def athlete_box(self) -> Global___AthleteBox: ...
     def __init__(
@@ -957,10 +971,11 @@ class CreateJobRequest(_message.Message):
         accelerator: Global___Accelerator.ValueType = ...,
         athlete_box: Global___AthleteBox | None = ...,
         part_bytes: _builtins.int = ...,
+        anonymous: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["athlete_box", b"athlete_box"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "athlete_box", b"athlete_box", "content_length", b"content_length", "content_type", b"content_type", "include_frames", b"include_frames", "part_bytes", b"part_bytes", "request_id", b"request_id", "s3_bucket", b"s3_bucket", "sample_fps", b"sample_fps", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "athlete_box", b"athlete_box", "content_length", b"content_length", "content_type", b"content_type", "include_frames", b"include_frames", "part_bytes", b"part_bytes", "request_id", b"request_id", "s3_bucket", b"s3_bucket", "sample_fps", b"sample_fps", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -83,6 +83,7 @@ class InitiateUploadRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ACCELERATOR_FIELD_NUMBER: _builtins.int
     ATHLETE_BOX_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     sample_fps: _builtins.int
     """1 to 30; 0 means 10."""
@@ -96,6 +97,8 @@ class InitiateUploadRequest(_message.Message):
     request_id: _builtins.str
     """A UUID of the client's choice (AIP-155); empty: every call is another upload."""
     accelerator: _job_pb2.Accelerator.ValueType
+    anonymous: _builtins.bool
+    """The report leaves out the session's title, players and notes, and its pictures and the overlay video show no faces."""
     @_builtins.property
     def athlete_box(self) -> _job_pb2.AthleteBox: ...
     def __init__(
@@ -110,10 +113,11 @@ class InitiateUploadRequest(_message.Message):
         request_id: _builtins.str = ...,
         accelerator: _job_pb2.Accelerator.ValueType = ...,
         athlete_box: _job_pb2.AthleteBox | None = ...,
+        anonymous: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["athlete_box", b"athlete_box"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "athlete_box", b"athlete_box", "content_length", b"content_length", "content_type", b"content_type", "include_frames", b"include_frames", "request_id", b"request_id", "sample_fps", b"sample_fps", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "athlete_box", b"athlete_box", "content_length", b"content_length", "content_type", b"content_type", "include_frames", b"include_frames", "request_id", b"request_id", "sample_fps", b"sample_fps", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
