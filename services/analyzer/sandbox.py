@@ -43,6 +43,8 @@ Pixels = NDArray[np.uint8]
 # The worker's own mistakes end with this, so that they are not taken for the file's.
 OUR_FAULT = 70
 FAREWELL_SECONDS = 0.5
+# Until a worker's first word, before which it has not touched the file: a wait for that is the machine's doing.
+START_SECONDS = 300.0
 
 
 def apart(
@@ -68,8 +70,7 @@ def apart(
 def _items(
     line: "Connection[Any, Any]", bounds: Bounds, pixels: mmap.mmap | None, picture_bytes: int
 ) -> Generator[tuple[Message, Pixels], None, Message]:
-    # Before its first word the worker has not touched the file: a wait for that is the machine's doing.
-    if not line.poll(bounds.max_decode_seconds):
+    if not line.poll(START_SECONDS):
         raise Fault("UNEXPECTED", "Processing failed: no process for decoding could be started")
     while True:
         message = _next(line, bounds)

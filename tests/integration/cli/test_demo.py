@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.cli.test_up import living
 from tests.programs import ROOT
 
 
+@pytest.mark.prove
 def test_the_demo_leaves_a_report_and_nothing_that_runs(tmp_path: Path) -> None:
     """From an empty folder to findings on the screen and files on the disk, in lines that a pipe can take."""
     video, state, out = ROOT / "samples" / "batter.mp4", tmp_path / "state", tmp_path / "out"

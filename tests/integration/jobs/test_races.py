@@ -200,6 +200,7 @@ def replicas(shared_jobs: Program, second: Program, laptop: Laptop, empty: str) 
     return [Road(program.endpoint, laptop) for program in (shared_jobs, second)]
 
 
+@pytest.mark.prove
 def test_who_watches_at_one_replica_sees_what_another_changes(replicas: list[Road]) -> None:
     """The state now, then each change, found by polling; the stream ends with the job's end."""
     job_id = replicas[0].created()
@@ -213,6 +214,7 @@ def test_who_watches_at_one_replica_sees_what_another_changes(replicas: list[Roa
     assert [job.status for job in watch] == [job_pb2.JOB_STATUS_CANCELLED]
 
 
+@pytest.mark.prove
 def test_launches_opened_on_two_replicas_at_once_are_opened_once(
     replicas: list[Road], pool: ThreadPoolExecutor, empty: str
 ) -> None:

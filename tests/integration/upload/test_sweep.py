@@ -14,6 +14,7 @@ from services.upload.inventory import folder_of
 from tests.integration.upload.whole import WAIT_SECONDS, Whole
 
 
+@pytest.mark.prove
 def test_a_deleted_job_takes_its_video_and_its_artifacts_along(whole: Whole) -> None:
     """In every version; the row stays as a tombstone and reads as if it were not there."""
     job_id = whole.completed()

@@ -222,6 +222,7 @@ def test_the_sampling_rate_does_not_change_the_numbers(both: tuple[Done, Done], 
             assert other.values[name] == pytest.approx(value, rel=0.05)
 
 
+@pytest.mark.prove
 def test_the_same_video_gives_the_same_landmarks_again(both: tuple[Done, Done], tmp_path: Path) -> None:
     """A second analysis agrees in every digit of every frame."""
     analysis(BATTER).quick(tmp_path, lambda _: None)
@@ -273,6 +274,7 @@ def test_a_turned_video_gives_the_answers_of_the_upright_one(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["hard/vfr_dropped.mp4", "hard/mirrored_left_arm.mp4"])
+@pytest.mark.prove
 def test_the_release_is_found_at_its_time_in_every_copy(name: str, tmp_path: Path) -> None:
     """Frame 25 of 29.97 a second, read by eye within one frame; here with two for what the copies lost."""
     done = deep(corpus(name), tmp_path)
@@ -306,6 +308,7 @@ def test_alone_bad_input_is_one_sentence_and_exit_status_65(tmp_path: Path) -> N
     assert ran.stderr.strip() == "notes.mp4 is not a video that can be read"
 
 
+@pytest.mark.prove
 def test_alone_the_sample_ends_in_four_files_and_silence(tmp_path: Path) -> None:
     """The command of the contract, with nothing on the screen but faults."""
     ran = _alone("--video", str(BATTER), "--out", str(tmp_path / "out"), "--quick")
