@@ -31,6 +31,17 @@ def reading(video: Video, limits: Limits | None = None) -> Generator[Picture, No
     return pictures(video, np.arange(60), limits or Limits(), Losses())
 
 
+def servers() -> list[psutil.Process]:
+    """Of this process, which has other children too where other tests run; dead ones are none."""
+    return [child for child in psutil.Process().children() if _is_server(child)]
+
+
+def _is_server(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.ZombieProcess):
+        return "services.analyzer.cell" in process.cmdline()
+    return False
+
+
 def workers() -> list[psutil.Process]:
     """Of this process: its server's guards' children."""
     return [
@@ -70,7 +81,7 @@ def test_a_decoder_that_hangs_is_ended(video: Video) -> None:
 @pytest.mark.prove
 def test_a_decoder_that_starts_slowly_is_not_the_video_s_fault(video: Video) -> None:
     """A machine with no time for it, for longer than a decoder may stand still: the video is read all the same."""
-    (server,) = psutil.Process().children()
+    (server,) = servers()
     server.suspend()
     later = threading.Timer(12, server.resume)
     later.start()
@@ -110,18 +121,12 @@ def test_who_stops_listening_ends_the_decoder(video: Video) -> None:
 
 def test_a_server_that_was_killed_is_started_anew(video: Video) -> None:
     """The next file is read all the same."""
-    killed = [child for child in psutil.Process().children() if _is_server(child)]
+    killed = servers()
     for server in killed:
         server.kill()
         server.wait()
     assert killed
     assert len(list(reading(video))) == 60
-
-
-def _is_server(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.ZombieProcess):
-        return "services.analyzer.cell" in process.cmdline()
-    return False
 
 
 def test_two_videos_can_be_read_at_once(video: Video, tmp_path: Path) -> None:
