@@ -154,6 +154,8 @@ def test_of_two_relays_one_sends_and_the_other_takes_over_when_it_dies(
         meanwhile = road.queued()
         [sent] = sqs.receive(1)
         assert json.loads(sent["Body"])["job_id"] == meanwhile
+        # What was sent and not yet written down would be sent again.
+        wait_until(lambda: message_id(road, meanwhile))
         assert standby.says("active")
         active.process.kill()
     with relay(env, tmp_path / "three"):
