@@ -6,6 +6,7 @@ decoding does not need: each fork has all of it.
 
 import contextlib
 import json
+import math
 import mmap
 import os
 import resource
@@ -99,7 +100,7 @@ def _work(request: list[Any], line: "Connection[Any, Any]", memory: int) -> NoRe
         pixels = mmap.mmap(memory, SLOTS * picture_bytes) if picture_bytes else None
         os.close(memory)
         _confine(bounds)
-        sender = _Sender(line, pixels, picture_bytes)
+        sender = _Sender(line, pixels, picture_bytes, bounds.max_stall_seconds)
         try:
             _tell(line, {"still": True})  # from here on, what takes time is the file's doing
             sender.send_all(TASKS[task](asked, bounds, sender.still))
@@ -122,28 +123,35 @@ def _confine(bounds: Bounds) -> None:
     """From here on the file decides what happens, within these limits."""
     _, *_, data, _ = (int(pages) for pages in Path("/proc/self/statm").read_text().split())
     most = data * resource.getpagesize() + bounds.max_decode_bytes
-    # Both of the decoder's threads may work all the time that is allowed.
-    seconds = int(2 * bounds.max_decode_seconds) + 1
     for kind, limit in (
         (resource.RLIMIT_DATA, most),
-        (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, MOST_OPEN_FILES),
     ):
-        _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (limit if hard < 0 else min(limit, hard), hard))
+        _limit(kind, limit)
+
+
+def _limit(kind: int, limit: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (limit if hard < 0 else min(limit, hard), hard))
 
 
 class _Sender:
-    """Puts pictures into free slots and says what lies there."""
+    """Puts pictures into free slots and says what lies there.
 
-    def __init__(self, line: "Connection[Any, Any]", pixels: mmap.mmap | None, picture_bytes: int) -> None:
+    Between two signs of life the worker may take so many seconds of CPU time: the kernel ends it after that.
+    """
+
+    def __init__(
+        self, line: "Connection[Any, Any]", pixels: mmap.mmap | None, picture_bytes: int, stall_seconds: float
+    ) -> None:
         self._line = line
+        self._stall_seconds = stall_seconds
         self._picture_bytes = picture_bytes
         self._pixels = np.frombuffer(pixels, np.uint8) if pixels else np.empty(0, np.uint8)
         self._free = list(range(SLOTS))
-        self._said = time.monotonic()
+        self._alive()
 
     def send_all(self, items: Generator[tuple[Message, Pixels], None, Message]) -> None:
         """Everything the task yields, then what it returns."""
@@ -157,8 +165,12 @@ class _Sender:
     def still(self) -> None:
         """Not an item, but a sign of life."""
         if time.monotonic() > self._said + STILL_SECONDS:
-            self._said = time.monotonic()
+            self._alive()
             _tell(self._line, {"still": True})
+
+    def _alive(self) -> None:
+        self._said = time.monotonic()
+        _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + self._stall_seconds))
 
     def _send(self, item: Message, picture: Pixels) -> None:
         while not self._free or self._line.poll():
@@ -166,7 +178,7 @@ class _Sender:
         slot = self._free.pop()
         start = slot * self._picture_bytes
         self._pixels[start : start + picture.size].reshape(picture.shape)[:] = picture
-        self._said = time.monotonic()
+        self._alive()
         _tell(self._line, {"item": item, "slot": slot, "shape": picture.shape})
 
 

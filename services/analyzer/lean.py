@@ -1,28 +1,28 @@
-"""MediaPipe without what it plots and records with: importing those takes twice as long as all the rest.
+"""MediaPipe without the tasks that nobody asks for: importing all of them takes longer than all the rest.
 
-Its vision package imports matplotlib, its audio package sounddevice, at the top of modules that no pose needs. Blank
-modules stand in for both while it is imported, and only then: whoever wants the real ones afterwards gets them.
+Its packages import every task there is, and those import what they plot and record with. Empty packages take their
+places, in which any module is found as before, for good: only what is imported by its full name is there.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
-UNNEEDED = ("matplotlib", "matplotlib.pyplot", "sounddevice")
+PACKAGES = (
+    "mediapipe", "mediapipe.tasks", "mediapipe.tasks.python", "mediapipe.tasks.python.vision",
+    "mediapipe.tasks.python.components", "mediapipe.tasks.python.components.containers",
+)  # fmt: skip
 
 
-@contextmanager
-def without_extras() -> Iterator[None]:
-    """Import MediaPipe inside the block."""
-    blanks = {name: ModuleType(name) for name in UNNEEDED if name not in sys.modules}
-    for name, blank in blanks.items():
-        sys.modules[name] = blank
-        parent, _, child = name.rpartition(".")
-        if parent in blanks:
-            setattr(blanks[parent], child, blank)
-    try:
-        yield
-    finally:
-        for name in blanks:
-            del sys.modules[name]
+def empty_packages() -> None:
+    """Put them there, unless MediaPipe is imported already; to be called before it is."""
+    if "mediapipe" in sys.modules:
+        return
+    spec = find_spec("mediapipe")
+    if not spec or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'mediapipe'", name="mediapipe")
+    for name in PACKAGES:
+        package = ModuleType(name)
+        package.__path__ = [str(Path(spec.submodule_search_locations[0], *name.split(".")[1:]))]
+        sys.modules[name] = package

@@ -10,25 +10,24 @@ every frame around each action, where all events and metrics come from. Only lan
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from services.analyzer.athlete import Box
 from services.analyzer.events import action_windows
-from services.analyzer.find import find
-from services.analyzer.measure import measure
 from services.analyzer.pose import Posing
 from services.analyzer.probe import probe
-from services.analyzer.report import About, render
 from services.analyzer.results import Results, Run, plain, summary
 from services.analyzer.sampling import Indices, every, on_grid
 from services.analyzer.series import Poses
 from services.analyzer.settings import Settings
 from services.analyzer.spent import spending
-from services.analyzer.tables import records, write_frames
 from services.analyzer.veil import Veil
 from services.analyzer.viewing import Progress, Seen, Viewer, growing, share, uncut
-from services.analyzer.words import compose
+
+if TYPE_CHECKING:
+    from services.analyzer.report import About
 
 LEAST_FPS = 10
 QUICK_SECONDS = 30.0
@@ -53,7 +52,7 @@ class Analysis:
     Raises BadInput for a video that cannot be analysed and ModelFault without a model, both when it is made.
     """
 
-    def __init__(self, source: Path, order: Order, settings: Settings, about: About) -> None:
+    def __init__(self, source: Path, order: Order, settings: Settings, about: "About") -> None:
         self.order = order
         self.settings = settings
         self.about = about
@@ -89,9 +88,14 @@ class Analysis:
 
     def _conclude(self, seen: Seen, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
         """Landmarks in, files out; returns the results as filed. `drawn` are the frames of the overlay video."""
-        # What draws and encodes is not needed for the first pose.
+        # What judges, draws, writes and encodes is not needed for the first pose.
+        from services.analyzer.find import find
+        from services.analyzer.measure import measure
         from services.analyzer.moments import CAPTIONS, key_frames, stills
         from services.analyzer.overlay import Label, blend, write_overlay
+        from services.analyzer.report import render
+        from services.analyzer.tables import write_frames
+        from services.analyzer.words import compose
 
         with run.timing("measure"):
             measured = measure(seen.whole, seen.closeups, self.order.discipline)
@@ -124,6 +128,8 @@ class Analysis:
     def _file(self, results: Results, whole: Poses, out: Path) -> Results:
         """Write results.json, with frames where they were asked for."""
         if self.order.include_frames:
+            from services.analyzer.tables import records
+
             results = {**results, "pose": {**results["pose"], "frames": plain(records(whole))}}
         text = json.dumps(results, ensure_ascii=False, allow_nan=False)
         (out / "results.json").write_text(text, encoding="utf-8")

@@ -14,17 +14,17 @@ import numpy as np
 
 from services.analyzer.decode import RGB, Picture
 from services.analyzer.faults import ModelFault
-from services.analyzer.lean import without_extras
+from services.analyzer.lean import empty_packages
 from services.analyzer.model import verified
 from services.analyzer.series import LANDMARKS, Floats, Poses
 from services.analyzer.settings import Accelerator
 from services.analyzer.spent import spending
 
-with without_extras():
-    import mediapipe as mp
-    from mediapipe.tasks.python.core.base_options import BaseOptions
-    from mediapipe.tasks.python.vision import PoseLandmarker, PoseLandmarkerOptions
-    from mediapipe.tasks.python.vision.core.vision_task_running_mode import VisionTaskRunningMode
+empty_packages()
+from mediapipe.tasks.python.core.base_options import BaseOptions  # noqa: E402
+from mediapipe.tasks.python.vision.core.image import Image, ImageFormat  # noqa: E402
+from mediapipe.tasks.python.vision.core.vision_task_running_mode import VisionTaskRunningMode  # noqa: E402
+from mediapipe.tasks.python.vision.pose_landmarker import PoseLandmarker, PoseLandmarkerOptions  # noqa: E402
 
 # Where Linux shows a GPU to a container.
 GPU_NODES = (Path("/dev/nvidia0"), Path("/dev/dri/renderD128"))
@@ -164,8 +164,8 @@ def _warm_up(model: Path, delegate: BaseOptions.Delegate) -> None:
         landmarker.estimate(np.zeros((256, 256, 3), dtype=np.uint8), 0.0)
 
 
-def _image(rgb: RGB) -> mp.Image:
-    return mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)
+def _image(rgb: RGB) -> Image:
+    return Image(image_format=ImageFormat.SRGB, data=rgb)
 
 
 def _people(found: Any) -> list[Person]:

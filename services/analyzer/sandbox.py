@@ -43,6 +43,9 @@ Pixels = NDArray[np.uint8]
 # The worker's own mistakes end with this, so that they are not taken for the file's.
 OUR_FAULT = 70
 FAREWELL_SECONDS = 0.5
+# A worker is left so many times as long by the clock as it may work without a sign of life: a machine that has little
+# time to give is not the file's doing.
+PATIENCE = 10
 # Until a worker's first word, before which it has not touched the file: a wait for that is the machine's doing.
 START_SECONDS = 300.0
 
@@ -90,8 +93,9 @@ def _items(
 
 def _next(line: "Connection[Any, Any]", bounds: Bounds) -> Message:
     """The next message; every one, even that it is still at work, shows that the worker does not stand still."""
-    if not line.poll(bounds.max_stall_seconds):
-        raise BadInput("TOO_SLOW", f"the video could not be decoded: nothing came for {bounds.max_stall_seconds:.0f} s")
+    patience = PATIENCE * bounds.max_stall_seconds
+    if not line.poll(patience):
+        raise BadInput("TOO_SLOW", f"the video could not be decoded: nothing came for {patience:.0f} s")
     try:
         message: Message = json.loads(line.recv_bytes())
     except (EOFError, ConnectionError):
@@ -116,7 +120,8 @@ def _give_back(line: "Connection[Any, Any]", slot: int) -> None:
 def _verdict(status: int, bounds: Bounds) -> Fault:
     """What a worker's end means that said nothing itself. status: as of subprocess, negative for a signal."""
     if -status == signal.SIGXCPU:
-        return BadInput("TOO_SLOW", f"the video could not be decoded within {bounds.max_decode_seconds:.0f} s")
+        stuck = f"it kept the decoder at work for {bounds.max_stall_seconds:.0f} s without a picture"
+        return BadInput("TOO_SLOW", f"the video could not be decoded: {stuck}")
     if -status in (signal.SIGKILL, signal.SIGTERM):
         return Fault("KILLED", "Processing failed: the decoder was killed from outside, by lack of memory most likely")
     if status == OUR_FAULT:

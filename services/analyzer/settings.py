@@ -26,10 +26,11 @@ class Limits(Shared):
     max_video_pixels: PositiveInt = 4096 * 2304
     max_video_seconds: PositiveFloat = 1800.0
     max_video_frames: PositiveInt = 432_000
+    # CPU time of one run through it, so that a machine with little time to give fails no good video.
     max_decode_seconds: PositiveFloat = 3600.0
     # Of the decoder's own memory: 4K in ten bits with sixteen pictures kept for reference takes two thirds of it.
     max_decode_bytes: PositiveInt = 1024**3
-    # How long a decoder may show no sign of life.
+    # CPU time that a decoder may take without a sign of life; by the clock it may take ten times as long.
     max_stall_seconds: PositiveFloat = 60.0
 
     @property

@@ -67,8 +67,8 @@ def test_a_decoder_that_crashes_is_bad_input_and_the_next_file_is_read(video: Vi
 
 
 def test_a_decoder_that_hangs_is_ended(video: Video) -> None:
-    """No sign of life for as long as is allowed: 65, and nothing is left running."""
-    source = reading(video, Limits(max_stall_seconds=0.3))
+    """No sign of life for as long as is allowed by the clock: 65, and nothing is left running."""
+    source = reading(video, Limits(max_stall_seconds=0.1))
     next(source)
     (worker,) = workers()
     worker.suspend()
@@ -76,6 +76,29 @@ def test_a_decoder_that_hangs_is_ended(video: Video) -> None:
         list(source)
     assert caught.value.code == "TOO_SLOW"
     assert _gone(worker)
+
+
+def test_a_decoder_that_is_given_no_time_is_waited_for(video: Video) -> None:
+    """Longer than it may work without a sign of life: it did not work, so the video is read all the same."""
+    source = reading(video, Limits(max_stall_seconds=0.2))
+    next(source)
+    (worker,) = workers()
+    worker.suspend()
+    threading.Timer(0.5, worker.resume).start()
+    assert len(list(source)) == 59
+
+
+def test_a_decoder_that_works_without_a_sign_of_life_is_ended_by_its_cpu_time(video: Video) -> None:
+    """Its limit is always a little ahead of what it took; who reaches it is told from a crash."""
+    source = reading(video, Limits(max_stall_seconds=7))
+    next(source)
+    (worker,) = workers()
+    soft, _ = worker.rlimit(psutil.RLIMIT_CPU)
+    assert 7 <= soft <= sum(worker.cpu_times()[:2]) + 8
+    worker.send_signal(signal.SIGXCPU)
+    with pytest.raises(BadInput, match="7 s without a picture") as caught:
+        list(source)
+    assert caught.value.code == "TOO_SLOW"
 
 
 @pytest.mark.prove
@@ -86,7 +109,7 @@ def test_a_decoder_that_starts_slowly_is_not_the_video_s_fault(video: Video) -> 
     later = threading.Timer(12, server.resume)
     later.start()
     try:
-        assert len(list(reading(video, Limits(max_stall_seconds=10)))) == 60
+        assert len(list(reading(video, Limits(max_stall_seconds=1)))) == 60
     finally:
         later.join()
 
