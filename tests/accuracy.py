@@ -26,7 +26,7 @@ from services.analyzer.pose import Posing, watch
 from services.analyzer.probe import Video, probe
 from services.analyzer.repeats import Stillness
 from services.analyzer.sampling import Indices, every, on_grid
-from services.analyzer.series import INDEX, LANDMARKS, Floats, Poses
+from services.analyzer.series import INDEX, LANDMARKS, PER_FRAME, Floats, Poses
 from services.analyzer.settings import Accelerator, Settings
 from services.analyzer.smooth import rows, tidy
 from tests import motions
@@ -303,7 +303,7 @@ def _as_rigged(true: dict[str, Any]) -> Measurements:
         np.arange(n) / 30,
         image,
         np.zeros((n, 33, 3)),
-        np.full((n, 33), 0.99),
+        *np.full((2, n, 33), 0.99),
         np.ones(n),
         true["width_px"],
         true["height_px"],
@@ -403,10 +403,7 @@ def _joined() -> int:
     over = replace(
         wholes[0],
         times=np.concatenate([whole.times + start for whole, start in zip(wholes, starts, strict=True)]),
-        **{
-            part: np.concatenate([getattr(whole, part) for whole in wholes])
-            for part in ("image", "world", "visibility", "people")
-        },
+        **{part: np.concatenate([getattr(whole, part) for whole in wholes]) for part in PER_FRAME[1:]},
     )
     found = find_actions(tidy(over), "bowling")
     return 0 if isinstance(found, Missing) else len(found)

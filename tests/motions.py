@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.analyzer.series import INDEX, LANDMARKS, Floats, Poses
+from services.analyzer.series import INDEX, LANDMARKS, PER_FRAME, Floats, Poses
 
 TORSO, BODY = 100.0, 260.0
 WIDTH, HEIGHT = 1280, 720
@@ -32,7 +32,7 @@ def still(fps: float, seconds: float = 3.0) -> Poses:
     times = clock(fps, seconds)
     image = np.tile(_figure(), (len(times), 1, 1))
     n = len(times)
-    return Poses(times, image, np.zeros((n, 33, 3)), np.full((n, 33), 0.99), np.ones(n), WIDTH, HEIGHT)
+    return Poses(times, image, np.zeros((n, 33, 3)), *np.full((2, n, 33), 0.99), np.ones(n), WIDTH, HEIGHT)
 
 
 def nobody(fps: float, seconds: float = 3.0) -> Poses:
@@ -210,14 +210,7 @@ def mirrored(poses: Poses) -> Poses:
 def between(poses: Poses, start: float, end: float) -> Poses:
     """The frames of a stretch of time."""
     keep = (poses.times >= start) & (poses.times <= end)
-    return replace(
-        poses,
-        times=poses.times[keep],
-        image=poses.image[keep],
-        world=poses.world[keep],
-        visibility=poses.visibility[keep],
-        people=poses.people[keep],
-    )
+    return replace(poses, **{name: getattr(poses, name)[keep] for name in PER_FRAME})
 
 
 def legs_swapped(poses: Poses, start: float, end: float) -> Poses:

@@ -1,9 +1,11 @@
-"""MediaPipe without the tasks that nobody asks for: importing all of them takes longer than all the rest.
+"""MediaPipe without what no pose needs: the tasks that nobody asks for, and memory that its threads keep for themselves.
 
 Its packages import every task there is, and those import what they plot and record with. Empty packages take their
 places, in which any module is found as before, for good: only what is imported by its full name is there.
 """
 
+import contextlib
+import ctypes
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +15,14 @@ PACKAGES = (
     "mediapipe", "mediapipe.tasks", "mediapipe.tasks.python", "mediapipe.tasks.python.vision",
     "mediapipe.tasks.python.components", "mediapipe.tasks.python.components.containers",
 )  # fmt: skip
+# glibc's malloc.h. Each thread of a landmarker's pool would have a heap of its own, and what is freed stays in it.
+M_ARENA_MAX = -8
+
+
+def one_heap() -> None:
+    """All threads that begin from now on share one heap: an eighth less memory for the same CPU time."""
+    with contextlib.suppress(AttributeError):  # another C library than GNU's
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def empty_packages() -> None:

@@ -41,7 +41,11 @@ def turned_over(person: Person) -> Person:
     """The same person in a mirror: x turned over, left called right."""
     image, world = person.image[TURNED], person.world[TURNED]
     return replace(
-        person, image=image * (-1, 1) + (1, 0), world=world * (-1, 1, 1), visibility=person.visibility[TURNED]
+        person,
+        image=image * (-1, 1) + (1, 0),
+        world=world * (-1, 1, 1),
+        visibility=person.visibility[TURNED],
+        presence=person.presence[TURNED],
     )
 
 
@@ -59,6 +63,7 @@ def middle(one: Person, two: Person) -> Person:
         image=(one.image[first] + two.image[second]) / 2,
         world=(one.world[first] + two.world[second]) / 2,
         visibility=(one.visibility[first] + two.visibility[second]) / 2,
+        presence=(one.presence[first] + two.presence[second]) / 2,
     )
 
 

@@ -21,7 +21,7 @@ from services.analyzer.drawing import BONES, COLOURS, FAINT, side_of, skeleton_a
 from services.analyzer.ink import WHITE, Ink, text_width
 from services.analyzer.probe import Video
 from services.analyzer.sampling import Indices
-from services.analyzer.series import INDEX, Floats, Poses
+from services.analyzer.series import INDEX, PER_FRAME, Floats, Poses
 from services.analyzer.settings import Limits
 from services.analyzer.veil import Veil
 
@@ -158,5 +158,5 @@ def blend(whole: Poses, closeups: list[Poses]) -> Poses:
         values = [getattr(whole, name)[outside], *(getattr(part, name) for part in parts)]
         return np.asarray(np.concatenate(values)[order], dtype=float)
 
-    fields: dict[str, Any] = {name: joined(name) for name in ("times", "image", "world", "visibility", "people")}
+    fields: dict[str, Any] = {name: joined(name) for name in PER_FRAME}
     return replace(whole, **fields)

@@ -14,12 +14,13 @@ import numpy as np
 
 from services.analyzer.decode import RGB, Picture
 from services.analyzer.faults import ModelFault
-from services.analyzer.lean import empty_packages
+from services.analyzer.lean import empty_packages, one_heap
 from services.analyzer.model import verified
 from services.analyzer.series import LANDMARKS, Floats, Poses
 from services.analyzer.settings import Accelerator
 from services.analyzer.spent import spending
 
+one_heap()
 empty_packages()
 from mediapipe.tasks.python.core.base_options import BaseOptions  # noqa: E402
 from mediapipe.tasks.python.vision.core.image import Image, ImageFormat  # noqa: E402
@@ -32,14 +33,16 @@ GPU_NODES = (Path("/dev/nvidia0"), Path("/dev/dri/renderD128"))
 
 @dataclass(frozen=True)
 class Person:
-    """One person in a picture. image: (33, 2) shares of its width and height; world: (33, 3) m; visibility: (33,).
+    """One person in a picture. image: (33, 2) shares of its width and height; world: (33, 3) m.
 
+    visibility, presence: (33,) 0..1, how likely each landmark is not hidden, and is in the picture at all.
     shirt: (3,) mean RGB of the trunk, NaN where nobody looked.
     """
 
     image: Floats
     world: Floats
     visibility: Floats
+    presence: Floats
     shirt: Floats = field(default_factory=lambda: np.full(3, np.nan))
 
 
@@ -138,7 +141,7 @@ def watch(
     estimator: PoseEstimator, pictures: Iterable[Picture], width: int, height: int, choose: Choose = first
 ) -> Poses:
     """Pose all pictures of one run, in order. Landmarks come out in pixels of a picture of width x height."""
-    nobody = Person(np.full((33, 2), np.nan), np.full((33, 3), np.nan), np.full(33, np.nan))
+    nobody = Person(np.full((33, 2), np.nan), np.full((33, 3), np.nan), *np.full((2, 33), np.nan))
     times: list[float] = []
     crowd: list[list[Person]] = []
     for picture in pictures:
@@ -152,6 +155,7 @@ def watch(
         image=np.array([row.image for row in rows], dtype=float).reshape(*shape, 2) * (width, height),
         world=np.array([row.world for row in rows], dtype=float).reshape(*shape, 3),
         visibility=np.array([row.visibility for row in rows], dtype=float).reshape(shape),
+        presence=np.array([row.presence for row in rows], dtype=float).reshape(shape),
         people=np.array([len(people) for people in crowd], dtype=float),
         width=width,
         height=height,
@@ -177,6 +181,7 @@ def _person(image: list[Any], world: list[Any]) -> Person:
         image=np.array([(p.x, p.y) for p in image]),
         world=np.array([(p.x, p.y, p.z) for p in world]),
         visibility=np.array([p.visibility for p in image]),
+        presence=np.array([p.presence for p in image]),
     )
 
 

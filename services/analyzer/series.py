@@ -16,6 +16,8 @@ LANDMARKS = (
     "left_heel", "right_heel", "left_foot_index", "right_foot_index",
 )  # fmt: skip
 INDEX = {name: i for i, name in enumerate(LANDMARKS)}
+# What has a row a frame.
+PER_FRAME = ("times", "image", "world", "visibility", "presence", "people")
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,15 @@ class Poses:
     times: (n,) seconds since the first frame of the video, increasing, true timestamps.
     image: (n, 33, 2) pixels of the upright picture, x right and y down.
     world: (n, 33, 3) metres about the hips' middle, as MediaPipe estimates them.
-    visibility: (n, 33) 0..1. `people`: (n,) how many people the detector saw.
+    visibility, presence: (n, 33) 0..1, how likely each is not hidden, and is in the picture at all.
+    people: (n,) how many people the detector saw.
     """
 
     times: Floats
     image: Floats
     world: Floats
     visibility: Floats
+    presence: Floats
     people: Floats
     width: int
     height: int

@@ -6,41 +6,54 @@ Time stamps go in, never frame numbers. A gap stays a gap: what lies in one is N
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.analyzer.series import Floats, Poses
+from services.analyzer.series import PER_FRAME, Floats, Poses
 
 GRID_HZ = 60.0
 # Runs of detections shorter than this are a tracker grasping at shadows: one such run doubled a head metric.
 SHORTEST_RUN_FRAMES = 3
-# A quarter of a second without the athlete is bridged (an umpire walks by); at low rates, two missed samples are.
-LONGEST_BRIDGE_SECONDS = 0.25
+# From one frame with the athlete to the next; a little more, for sampled frames lie up to half a frame off their tick.
+LONGEST_BRIDGE_SECONDS, OFF_TICK_SECONDS = 0.2, 0.021
+# No trunk comes faster than a sprinter's 12 m/s, of bodies of 1.4 m, and a camera that follows takes from that: what
+# leaps farther and back again is a swap of people, or no person. A body is so many torsos (Drillis and Contini 1966).
+FASTEST_BODIES_PER_SECOND, TORSOS_PER_BODY = 9.0, 2.7
 # Two passes of an order-2 Butterworth reach -3 dB below the designed cut-off, by this factor. Winter, Biomechanics
 # and Motor Control of Human Movement, 4th ed. (2009), section 3.4.4: (2^(1/2) - 1)^(1/4).
 WINTER_ORDER_2 = 0.802
 
 
 def tidy(poses: Poses) -> Poses:
-    """The same series with untrustworthy detections made NaN: lone ones, and people standing on their heads."""
+    """The same series with untrustworthy detections made NaN: lone ones, leaps, and people standing on their heads."""
     keep = poses.detected & ~_head_below_hips(poses)
+    keep[_leaps(poses, np.flatnonzero(keep))] = False
     for run in _runs(keep):
         if run.stop - run.start < min(SHORTEST_RUN_FRAMES, len(poses)):
             keep[run] = False
     return _blank(poses, ~keep)
 
 
+def rejected(poses: Poses) -> NDArray[np.bool_]:
+    """(n,) whether somebody was found who is not believed to be the athlete as they were then: `tidy` drops them."""
+    return np.asarray(poses.detected & ~tidy(poses).detected)
+
+
+def bridged(poses: Poses) -> NDArray[np.bool_]:
+    """(n,) whether a frame without a believed athlete lies in a gap that is short enough to be carried across."""
+    short = np.zeros(len(poses), dtype=bool)
+    known = np.flatnonzero(tidy(poses).detected)
+    for before, after in pairwise(known):
+        short[before + 1 : after] = poses.times[after] - poses.times[before] <= _longest_bridge(poses.times)
+    return short
+
+
 def rows(poses: Poses, keep: NDArray[np.bool_]) -> Poses:
     """The same series with the kept frames only."""
-    return replace(
-        poses,
-        times=poses.times[keep],
-        image=poses.image[keep],
-        world=poses.world[keep],
-        visibility=poses.visibility[keep],
-        people=poses.people[keep],
-    )
+    kept: dict[str, Any] = {name: getattr(poses, name)[keep] for name in PER_FRAME}
+    return replace(poses, **kept)
 
 
 def resample(times: Floats, values: Floats, hz: float = GRID_HZ) -> tuple[Floats, Floats]:
@@ -57,9 +70,9 @@ def resample(times: Floats, values: Floats, hz: float = GRID_HZ) -> tuple[Floats
     t = times[known]
     grid = np.arange(t[0], t[-1] + 1e-9, 1 / hz)
     out: Floats = np.asarray(PchipInterpolator(t, values[known], axis=0)(grid), dtype=float)
-    bridge = max(LONGEST_BRIDGE_SECONDS, 2.5 * float(np.median(np.diff(times))))
+    longest = _longest_bridge(times)
     for start, end in pairwise(t):
-        if end - start > bridge:
+        if end - start > longest:
             out[(grid > start) & (grid < end)] = np.nan
     return grid, out
 
@@ -97,6 +110,33 @@ def despike(path: Floats, size: float) -> Floats:
     return out
 
 
+def _longest_bridge(times: Floats) -> float:
+    """Seconds from one known sample to the next that are carried across; neighbours are no gap. times: (n,), n > 1."""
+    return max(LONGEST_BRIDGE_SECONDS + OFF_TICK_SECONDS, 1.5 * float(np.median(np.diff(times))))
+
+
+def _leaps(poses: Poses, known: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Of the known frames, those to which the trunk leaps, to be back within a bridge; who stays away has moved on."""
+    shoulders, hips = ((poses.point(f"left_{part}") + poses.point(f"right_{part}")) / 2 for part in ("shoulder", "hip"))
+    places, times = ((shoulders + hips) / 2)[known], poses.times[known]
+    torso = float(np.median(np.linalg.norm(shoulders - hips, axis=1)[known])) if len(known) else 0.0
+    fastest = FASTEST_BODIES_PER_SECOND * TORSOS_PER_BODY * torso
+
+    def reached(start: int, end: int) -> bool:
+        return bool(np.linalg.norm(places[end] - places[start]) <= fastest * (times[end] - times[start]))
+
+    leaps: list[int] = []
+    last = 0
+    while last + 1 < len(known):
+        soon = int(np.searchsorted(times, times[last] + LONGEST_BRIDGE_SECONDS + OFF_TICK_SECONDS, "right"))
+        back = last + 1
+        if not reached(last, back):
+            back = next((k for k in range(back + 1, soon) if reached(last, k) and not reached(k - 1, k)), back)
+        leaps += range(last + 1, back)
+        last = back
+    return known[leaps]
+
+
 def _head_below_hips(poses: Poses) -> NDArray[np.bool_]:
     hips = (poses.point("left_hip") + poses.point("right_hip")) / 2
     below: NDArray[np.bool_] = poses.point("nose")[:, 1] > hips[:, 1]  # y grows downwards; NaN compares false
@@ -116,6 +156,8 @@ def _runs(flags: NDArray[np.bool_]) -> Iterator[slice]:
 
 
 def _blank(poses: Poses, gone: NDArray[np.bool_]) -> Poses:
-    image, world, visibility = poses.image.copy(), poses.world.copy(), poses.visibility.copy()
-    image[gone], world[gone], visibility[gone] = np.nan, np.nan, np.nan
-    return replace(poses, image=image, world=world, visibility=visibility)
+    left: dict[str, Any] = {}
+    for name in ("image", "world", "visibility", "presence"):
+        left[name] = getattr(poses, name).copy()
+        left[name][gone] = np.nan
+    return replace(poses, **left)

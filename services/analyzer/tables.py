@@ -9,21 +9,28 @@ from arro3.io import write_parquet
 from numpy.typing import NDArray
 
 from services.analyzer.kinematics import elbow_angle, hip_angle, knee_angle
-from services.analyzer.series import LANDMARKS, Poses
+from services.analyzer.series import INDEX, LANDMARKS, Poses
+from services.analyzer.smooth import bridged, rejected
 
 ANGLES = {"knee": knee_angle, "hip": hip_angle, "elbow": elbow_angle}
 Columns = dict[str, NDArray[np.float64] | NDArray[np.bool_]]
 
 
 def columns(poses: Poses) -> Columns:
-    """Column names to values, (n,) each: seconds, degrees in the picture (180 is straight), pixels, visibility 0..1."""
-    table: Columns = {"time_seconds": poses.times, "detected": poses.detected}
+    """Column names to values, (n,) each: seconds, degrees in the picture (180 is straight), pixels, shares 0..1."""
+    table: Columns = {
+        "time_seconds": poses.times,
+        "detected": poses.detected,
+        "rejected": rejected(poses),
+        "bridged": bridged(poses),
+    }
     for joint, angle in ANGLES.items():
         for side in ("left", "right"):
             table[f"{side}_{joint}_deg"] = angle(poses, side)
     for name in LANDMARKS:
         point = poses.point(name)
         table |= {f"{name}_x": point[:, 0], f"{name}_y": point[:, 1], f"{name}_visibility": poses.seen(name)}
+        table[f"{name}_presence"] = poses.presence[:, INDEX[name]]
     return table
 
 
@@ -38,10 +45,12 @@ def write_frames(poses: Poses, out: Path) -> None:
 def records(poses: Poses) -> list[dict[str, object]]:
     """The same rows for JSON, landmarks by name as {x, y, visibility}; None where not seen."""
     rows: list[dict[str, object]] = []
-    angles = {name: values for name, values in columns(poses).items() if name.endswith("_deg")}
+    table = columns(poses)
+    angles = {name: values for name, values in table.items() if name.endswith("_deg")}
     for i, time in enumerate(poses.times):
         seen = bool(poses.detected[i])
         row: dict[str, object] = {"time_seconds": float(time), "detected": seen}
+        row |= {mark: bool(table[mark][i]) for mark in ("rejected", "bridged")}
         row |= {name: float(values[i]) for name, values in angles.items()}
         row["landmarks"] = _landmarks(poses, i) if seen else None
         rows.append(row)
@@ -55,6 +64,7 @@ def _landmarks(poses: Poses, i: int) -> dict[str, dict[str, float]]:
             "x": round(float(poses.image[i, k, 0]), 1),
             "y": round(float(poses.image[i, k, 1]), 1),
             "visibility": round(float(poses.visibility[i, k]), 3),
+            "presence": round(float(poses.presence[i, k]), 3),
         }
         for k, name in enumerate(LANDMARKS)
     }

@@ -20,6 +20,7 @@ from services.analyzer.tables import columns, records, write_frames
 from tests.unit.analyzer.clips import even, tag_matrix, write_clip
 from tests.unit.analyzer.videos import ROOT, corpus
 
+PARTS = ("x", "y", "visibility", "presence")
 ANGLES = [f"{side}_{joint}_deg" for joint in ("knee", "hip", "elbow") for side in ("left", "right")]
 
 
@@ -30,15 +31,16 @@ def series(times: list[float], x: float = 10.0, gaps: tuple[int, ...] = ()) -> P
     visibility = np.full((n, 33), 0.9)
     image[list(gaps)] = np.nan
     visibility[list(gaps)] = np.nan
-    return Poses(np.array(times), image, np.zeros((n, 33, 3)), visibility, np.ones(n), 160, 64)
+    return Poses(np.array(times), image, np.zeros((n, 33, 3)), visibility, visibility / 2, np.ones(n), 160, 64)
 
 
 def test_the_table_has_the_contract_s_columns_and_a_row_a_sample(tmp_path: Path) -> None:
     """Read by another Parquet library: names, order of time, booleans, and NaN for the unseen."""
     write_frames(series([0.0, 0.1, 0.2], gaps=(1,)), tmp_path / "frames.parquet")
     table = pyarrow.parquet.read_table(tmp_path / "frames.parquet")
-    landmark_columns = [f"{name}_{part}" for name in LANDMARKS for part in ("x", "y", "visibility")]
-    assert set(table.column_names) == {"time_seconds", "detected", *ANGLES, *landmark_columns}
+    landmark_columns = [f"{name}_{part}" for name in LANDMARKS for part in PARTS]
+    marks = {"detected", "rejected", "bridged"}
+    assert set(table.column_names) == {"time_seconds", *marks, *ANGLES, *landmark_columns}
     assert table["time_seconds"].to_pylist() == pytest.approx([0.0, 0.1, 0.2])
     assert table["detected"].to_pylist() == [True, False, True]
     assert table["nose_x"].to_numpy() == pytest.approx([10, np.nan, 10], nan_ok=True)
@@ -61,7 +63,7 @@ def test_a_straight_leg_is_180_degrees_and_a_right_angle_90(tmp_path: Path) -> N
 def test_records_say_null_for_the_unseen() -> None:
     """The frames of results.json have no landmarks where nobody was seen, and are valid JSON."""
     rows = plain(records(series([0.0, 0.1], gaps=(1,))))
-    assert rows[0]["landmarks"]["nose"] == {"x": 10.0, "y": 0.0, "visibility": 0.9}
+    assert rows[0]["landmarks"]["nose"] == {"x": 10.0, "y": 0.0, "visibility": 0.9, "presence": 0.45}
     assert rows[1]["landmarks"] is None
     assert rows[1]["left_knee_deg"] is None
     json.dumps(rows, allow_nan=False)
@@ -71,7 +73,7 @@ def test_every_column_of_the_table_is_documented() -> None:
     """docs/files.md names each column and no other."""
     said = (ROOT / "docs" / "files.md").read_text().partition("## frames.parquet")[2]
     named = set(re.findall(r"`(\w+)`", said))
-    landmarks = {f"{name}_{part}" for name in LANDMARKS for part in ("x", "y", "visibility")}
+    landmarks = {f"{name}_{part}" for name in LANDMARKS for part in PARTS}
     assert named - set(LANDMARKS) | landmarks == set(columns(series([0.0])))
     assert set(LANDMARKS) <= named
 

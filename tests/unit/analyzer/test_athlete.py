@@ -28,7 +28,7 @@ def person(x: float, height: float = 0.5) -> Person:
     image = np.stack([np.full(33, x), np.linspace(0.5 - height / 2, 0.5 + height / 2, 33)], axis=1)
     for name in ("left_shoulder", "right_shoulder", "left_hip", "right_hip"):
         image[INDEX[name]] = (x, 0.5)
-    return Person(image, np.zeros((33, 3)), np.ones(33))
+    return Person(image, np.zeros((33, 3)), *np.ones((2, 33)))
 
 
 def places(chosen: list[Person | None]) -> list[float | None]:
@@ -122,7 +122,7 @@ def test_a_shirt_s_colour_is_read_from_the_trunk() -> None:
     }
     for name, corner in corners.items():
         image[INDEX[name]] = corner
-    assert shirt(Person(image, np.zeros((33, 3)), np.ones(33)), rgb).tolist() == [200, 0, 0]
+    assert shirt(Person(image, np.zeros((33, 3)), *np.ones((2, 33))), rgb).tolist() == [200, 0, 0]
 
 
 def test_people_who_cross_keep_their_shirts() -> None:

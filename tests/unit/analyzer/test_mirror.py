@@ -17,7 +17,7 @@ def person(seed: int = 0, x: float = 0.5) -> Person:
     """Somebody about x, 0.4 of the picture tall."""
     random = np.random.default_rng(seed)
     image = np.stack([x + random.uniform(-0.1, 0.1, 33), random.uniform(0.3, 0.7, 33)], axis=1)
-    return Person(image, random.normal(size=(33, 3)), random.uniform(0.5, 1, 33))
+    return Person(image, random.normal(size=(33, 3)), *random.uniform(0.5, 1, (2, 33)))
 
 
 @dataclass

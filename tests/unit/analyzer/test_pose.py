@@ -23,7 +23,7 @@ class Scripted:
 
 
 def someone(x: float = 0.5) -> Person:
-    return Person(np.full((33, 2), (x, 0.25)), np.full((33, 3), 0.1), np.full(33, 0.9))
+    return Person(np.full((33, 2), (x, 0.25)), np.full((33, 3), 0.1), np.full(33, 0.9), np.full(33, 0.8))
 
 
 def blank(k: int) -> Picture:
@@ -34,6 +34,7 @@ def test_landmarks_become_pixels_of_the_whole_picture() -> None:
     """Half the width and a quarter of the height of 1920x1080, whatever size the model was shown."""
     poses = watch(Scripted([[someone()]]), [blank(0)], 1920, 1080)
     assert poses.image[0, 0].tolist() == [960, 270]
+    assert (poses.visibility[0, 0], poses.presence[0, 0]) == (0.9, 0.8)
     assert (poses.width, poses.height) == (1920, 1080)
 
 

@@ -80,11 +80,11 @@ def test_a_decoder_that_hangs_is_ended(video: Video) -> None:
 
 def test_a_decoder_that_is_given_no_time_is_waited_for(video: Video) -> None:
     """Longer than it may work without a sign of life: it did not work, so the video is read all the same."""
-    source = reading(video, Limits(max_stall_seconds=0.2))
+    source = reading(video, Limits(max_stall_seconds=0.5))
     next(source)
     (worker,) = workers()
     worker.suspend()
-    threading.Timer(0.5, worker.resume).start()
+    threading.Timer(0.7, worker.resume).start()
     assert len(list(source)) == 59
 
 

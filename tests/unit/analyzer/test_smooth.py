@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from services.analyzer.series import INDEX
-from services.analyzer.smooth import despike, lowpass, resample, tidy
+from services.analyzer.smooth import bridged, despike, lowpass, rejected, resample, tidy
 from tests import motions
 
 
@@ -26,13 +26,13 @@ def test_resampling_never_overshoots_a_step() -> None:
 
 
 def test_a_long_gap_stays_a_gap() -> None:
-    """Half a second unseen is not invented; a tenth is bridged."""
+    """A quarter of a second unseen is not invented; a fifth is bridged."""
     times = motions.clock(30, 2.0)
     path = times.copy()
-    path[(times > 0.5) & (times < 1.0)] = np.nan
-    path[(times > 1.5) & (times < 1.6)] = np.nan
+    path[(times > 0.505) & (times < 0.76)] = np.nan
+    path[(times > 1.51) & (times < 1.69)] = np.nan
     grid, values = resample(times, path)
-    assert np.isnan(values[(grid > 0.55) & (grid < 0.95)]).all()
+    assert np.isnan(values[(grid > 0.51) & (grid < 0.76)]).all()
     assert np.isfinite(values[(grid > 1.4) & (grid < 1.9)]).all()
 
 
@@ -85,3 +85,28 @@ def test_lone_detections_and_headstands_are_dropped() -> None:
     assert not clean.detected[[10, 11, 20]].any()
     assert clean.detected[[0, 4, 17, 25]].all()
     assert poses.detected[10], "the given series is left as it was"
+
+
+@pytest.mark.parametrize("fps", [10, 30, 60])
+def test_a_leap_there_and_back_is_rejected(fps: float) -> None:
+    """Somebody two bodies away for a tenth of a second is not the athlete; a sprinter is, and so is who stays there."""
+    poses = motions.still(fps, 3.0)
+    leap = (poses.times > 0.99) & (poses.times < 1.09)
+    poses.image[leap, :, 0] += 2 * motions.BODY
+    poses.image[..., 0] += 8 * motions.BODY * np.maximum(poses.times - 2, 0)[:, None]
+    assert rejected(poses).tolist() == leap.tolist()
+    assert np.isnan(tidy(poses).presence[leap]).all()
+    poses = motions.still(fps, 2.0)
+    poses.image[poses.times > 0.99] += 2 * motions.BODY
+    assert not rejected(poses).any()
+
+
+@pytest.mark.parametrize("fps", [10, 24, 30, 59.94])
+def test_short_gaps_are_marked_and_long_ones_are_not(fps: float) -> None:
+    """Up to 0.2 s from one frame to the next, whatever the rate; what is not in between is no gap."""
+    poses = motions.still(fps, 3.0)
+    short, long = ((poses.times > start) & (poses.times < start + span) for start, span in ((1.01, 0.18), (2.01, 0.28)))
+    poses.image[short | long] = np.nan
+    poses.image[:3] = np.nan
+    assert short.any()
+    assert bridged(poses).tolist() == short.tolist()
