@@ -99,6 +99,16 @@ $(MODEL): locks/model.txt scripts/build_model.py | $(VENV)/.done
 	  --platform manylinux_2_28_x86_64 -r locks/model.txt -d build/model
 	$(PYTHON) scripts/build_model.py build/model/mediapipe-*.whl $@
 
+# The other two networks, as their authors publish them; the wheel brings the rest.
+POSE_VERSION := 0.5.1675469404
+POSE_SHA256 := 8bb349a7b3a3ba699df23be804ddd3b3eab810b50b15406894be257859388a84
+models: setup ## the lite and the heavy pose model too; MEDIAPIPE_POSE_MODEL_PATH says which one is used
+	cd build/model && npm pack --silent @mediapipe/pose@$(POSE_VERSION) >/dev/null && \
+	  echo "$(POSE_SHA256)  mediapipe-pose-$(POSE_VERSION).tgz" | sha256sum --check --quiet && \
+	  tar -xzf mediapipe-pose-$(POSE_VERSION).tgz --strip-components=1 package/pose_landmark_{lite,heavy}.tflite
+	for which in lite heavy; do $(PYTHON) scripts/build_model.py build/model/mediapipe-*.whl \
+	  build/model/pose_landmarker_$$which.task build/model/pose_landmark_$$which.tflite; done
+
 # What pip cannot bring. apt brings it where we may; else one line says what to install.
 APT := [ $$(id -u) = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
 	DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends
@@ -124,4 +134,4 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test prove alerts gameday cluster bench accuracy lint protos lock setup system proof-tools
+.PHONY: help demo test prove alerts gameday cluster bench accuracy models lint protos lock setup system proof-tools

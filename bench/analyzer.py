@@ -273,6 +273,7 @@ def _peak(film: Path, folder: Path) -> Peak:
             for one, memory in held.items():
                 peak.each[parts[one]] = max(peak.each[parts[one]], memory.rss)
             time.sleep(0.05)
+    assert analyzer.returncode == 0, f"the analysis of {film.name} failed"
     return peak
 
 

@@ -1,4 +1,4 @@
-"""MediaPipe without what no pose needs: the tasks that nobody asks for, and memory that its threads keep for themselves.
+"""MediaPipe without what no pose needs: tasks that nobody asks for, and memory that its threads keep to themselves.
 
 Its packages import every task there is, and those import what they plot and record with. Empty packages take their
 places, in which any module is found as before, for good: only what is imported by its full name is there.

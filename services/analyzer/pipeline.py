@@ -109,7 +109,8 @@ class Analysis:
         with run.timing("overlay"), spending("overlay"):
             write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress, labels, veil)
         damage = self.video.damage or seen.lost
-        pose_summary = {**summary(self.video, seen, damage), **measured.summary(), "run": run.as_dict()}
+        said = summary(self.video, seen, damage, self.posing.model)
+        pose_summary = {**said, **measured.summary(), "run": run.as_dict()}
         results: Results = plain(
             {
                 "pose": {"pose_summary": pose_summary},

@@ -59,7 +59,7 @@ class PoseEstimator(Protocol):
 
 
 class Landmarker:
-    """MediaPipe's full pose model, following people through one run of frames. Use it in a `with`."""
+    """MediaPipe's pose model, following people through one run of frames. Use it in a `with`."""
 
     mode = VisionTaskRunningMode.VIDEO
 
@@ -102,12 +102,13 @@ class Glance(Landmarker):
 class Posing:
     """Makes landmarkers, all on the accelerator that a warm-up frame has proved.
 
-    accelerator: "gpu" or "cpu", the one in use; reason: why that one.
+    model: its name. accelerator: "gpu" or "cpu", the one in use; reason: why that one.
     """
 
     def __init__(self, model: Path, wanted: Accelerator) -> None:
-        """Raises ModelFault where the model is missing, is not the pinned one, or does not load."""
-        self._model = verified(model)
+        """Raises ModelFault where the model is missing, is none that is pinned, or does not load."""
+        self.model = verified(model)
+        self._path = model
         self._delegate = BaseOptions.Delegate.CPU
         self.accelerator = "cpu"
         self.reason = self._settle(wanted)
@@ -115,7 +116,7 @@ class Posing:
     def fresh(self, most_people: int = 1, kind: type[Landmarker] = Landmarker) -> Landmarker:
         """A landmarker that has seen nothing yet. Looking for more than one person costs half as much again."""
         try:
-            return kind(self._model, self._delegate, most_people)
+            return kind(self._path, self._delegate, most_people)
         except (RuntimeError, ValueError, OSError) as error:
             raise ModelFault(_first_line(error)) from error
 
@@ -125,7 +126,7 @@ class Posing:
         if wanted is Accelerator.auto and not any(node.exists() for node in GPU_NODES):
             return "this machine shows no GPU"
         try:
-            _warm_up(self._model, BaseOptions.Delegate.GPU)
+            _warm_up(self._path, BaseOptions.Delegate.GPU)
         except (RuntimeError, ValueError, OSError) as error:
             return f"the GPU could not be used: {_first_line(error)}"
         self._delegate, self.accelerator = BaseOptions.Delegate.GPU, "gpu"

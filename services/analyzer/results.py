@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from services import traces
-from services.analyzer.model import NAME
 from services.analyzer.probe import Video
 from services.analyzer.spent import by_stage
 from services.analyzer.viewing import Seen
@@ -80,7 +79,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def summary(video: Video, sight: Seen, damage: str | None) -> dict[str, Any]:
+def summary(video: Video, sight: Seen, damage: str | None, model: str) -> dict[str, Any]:
     """What pictures and landmarks alone decide of pose_summary. damage: a sentence, None where nothing is broken."""
     whole = sight.whole
     seen = int(whole.detected.sum())
@@ -92,7 +91,7 @@ def summary(video: Video, sight: Seen, damage: str | None) -> dict[str, Any]:
         "detection_rate_percent": round(100 * seen / len(whole), 1) if len(whole) else 0.0,
         "video_fps": round(video.fps, 3),
         "declared_fps": video.declared_fps,
-        "model": NAME,
+        "model": model,
         "width": video.width,
         "height": video.height,
         "rotation_degrees": video.rotation_degrees,

@@ -8,7 +8,7 @@ import pytest
 
 from scripts import build_model
 from services.analyzer.faults import ModelFault
-from services.analyzer.model import MODEL_SHA256, verified
+from services.analyzer.model import MODELS, verified
 from services.analyzer.settings import BUILT_MODEL
 from tests.unit.analyzer.videos import needs_model
 
@@ -16,7 +16,7 @@ from tests.unit.analyzer.videos import needs_model
 @needs_model
 def test_the_built_model_is_the_pinned_one() -> None:
     """What the build left behind is what the analyzer takes."""
-    assert verified(BUILT_MODEL) == BUILT_MODEL
+    assert verified(BUILT_MODEL) == BUILT_MODEL.stem == "pose_landmarker_full"
 
 
 @needs_model
@@ -34,15 +34,15 @@ def test_the_model_builds_to_the_same_bytes_again() -> None:
     wheel = next(BUILT_MODEL.parent.glob("mediapipe-*.whl"), None)
     if wheel is None:
         pytest.skip("the wheel that carries the networks is not at hand")
-    assert hashlib.sha256(build_model.bundle(wheel)).hexdigest() == MODEL_SHA256
+    assert hashlib.sha256(build_model.bundle(wheel)).hexdigest() == MODELS[BUILT_MODEL.stem]
 
 
 def test_a_wheel_with_other_networks_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A different result stops the build with both digests in the sentence."""
-    monkeypatch.setattr(build_model, "bundle", lambda _: b"something else")
-    with pytest.raises(SystemExit, match=MODEL_SHA256):
-        build_model.main("some.whl", str(tmp_path / "out.task"))
-    assert not (tmp_path / "out.task").exists()
+    monkeypatch.setattr(build_model, "bundle", lambda *_: b"something else")
+    with pytest.raises(SystemExit, match=MODELS["pose_landmarker_lite"]):
+        build_model.main("some.whl", str(tmp_path / "pose_landmarker_lite.task"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_model_says_so(tmp_path: Path) -> None:

@@ -54,15 +54,22 @@ def test_no_pictures_make_an_empty_series() -> None:
     assert poses.image.shape == (0, 33, 2)
 
 
-@needs_model
-def test_a_photo_has_the_landmarks_that_mediapipe_expects_of_it() -> None:
-    """The full model built here is within 0.02 of the published landmarks in each normalised coordinate."""
-    expected = np.array(json.loads(corpus("pose-image/expected_landmarks.json").read_text())["Full"])[:, :2]
+# The lite one has a leg that is behind the other a tenth of the picture elsewhere.
+@pytest.mark.parametrize(("which", "off"), [("lite", 0.12), ("full", 0.02), ("heavy", 0.02)])
+def test_a_photo_has_the_landmarks_that_mediapipe_expects_of_it(which: str, off: float) -> None:
+    """Each model built here is so near to the published landmarks in each normalised coordinate."""
+    model = BUILT_MODEL.with_name(f"pose_landmarker_{which}.task")
+    if not model.exists():
+        pytest.skip(f"the pose model is not built: {model.name}")
+    expected = np.array(json.loads(corpus("pose-image/expected_landmarks.json").read_text())[which.title()])[:, :2]
     rgb = np.ascontiguousarray(cv2.imread(str(corpus("pose-image/test_image.jpg")))[..., ::-1])
-    with Posing(BUILT_MODEL, Accelerator.cpu).fresh() as landmarker:
+    posing = Posing(model, Accelerator.cpu)
+    with posing.fresh() as landmarker:
         found = landmarker.estimate(rgb, 0.0)
-    assert len(found) == 1
-    assert np.abs(found[0].image - expected).max() < 0.02
+    assert (posing.model, len(found)) == (model.stem, 1)
+    assert np.abs(found[0].image - expected).max() < off
+    assert np.median(np.abs(found[0].image - expected)) < 0.01
+    assert found[0].presence.min() > 0.5
 
 
 @needs_model

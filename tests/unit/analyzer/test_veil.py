@@ -20,9 +20,7 @@ def standing(x: float = 160.0) -> Poses:
         part = name.removeprefix("left_").removeprefix("right_")
         one[k] = (x, 80) if name in FACE else (x + (5 if name.startswith("left") else -5), BODY[part])
     image = np.stack([one, one, one * np.nan])
-    return Poses(
-        np.array([0.0, 0.1, 0.2]), image, np.zeros((3, 33, 3)), np.ones((3, 33)), np.ones((3, 33)), np.ones(3), *SIZE
-    )
+    return Poses(np.array([0.0, 0.1, 0.2]), image, np.zeros((3, 33, 3)), *np.ones((2, 3, 33)), np.ones(3), *SIZE)
 
 
 def noise(*shape: int) -> RGB:
