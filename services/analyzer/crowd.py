@@ -83,14 +83,14 @@ class Lookout:
     def __init__(self, glance: PoseEstimator, every_seconds: float) -> None:
         self._glance = glance
         self._every_seconds = every_seconds
+        self._next_look = 0.0
         self.most_people = 0
 
     def noting(self, pictures: Iterable[Picture]) -> Generator[Picture, None, None]:
         """The same pictures, up to the first on which there is a crowd."""
-        next_look = 0.0
         for picture in pictures:
-            if picture.time_seconds >= next_look:
-                next_look = picture.time_seconds + self._every_seconds
+            if picture.time_seconds >= self._next_look:
+                self._next_look = picture.time_seconds + self._every_seconds
                 self.most_people = max(self.most_people, self._count(picture))
                 if self.most_people > 1:
                     return

@@ -5,6 +5,7 @@
 
 Quick looks at the first 30 s at 10 frames a second, once. Deep looks at all of it, then with a fresh landmarker at
 every frame around each action, where all events and metrics come from. Only landmarks grow with a video's length.
+At 10 frames a second deep's look goes on where quick's stopped; at more, its landmarker must see other frames.
 """
 
 import json
@@ -66,7 +67,8 @@ class Analysis:
         run, progress = self._run("quick"), growing(progress)
         wanted = on_grid(self.video.times, LEAST_FPS, end=QUICK_SECONDS)
         with run.timing("pose"):
-            self._seen = self.viewer.look(wanted, share(progress, 0.0, 0.8))
+            more = float(self.video.times[-1]) > QUICK_SECONDS
+            self._seen = self.viewer.look(wanted, share(progress, 0.0, 0.8), more=more)
         return self._conclude(self._seen, wanted, run, out, share(progress, 0.8, 1.0))
 
     def deep(self, out: Path, progress: Progress) -> Results:

@@ -138,29 +138,45 @@ def first(crowd: list[list[Person]], times: list[float]) -> list[Person | None]:
     return [people[0] if people else None for people in crowd]
 
 
+class Watch:
+    """One run of an estimator over the pictures of a video, in order; it can go on where it stopped."""
+
+    def __init__(self, estimator: PoseEstimator) -> None:
+        self._estimator = estimator
+        self._times: list[float] = []
+        self._crowd: list[list[Person]] = []
+
+    def see(self, pictures: Iterable[Picture]) -> None:
+        """Pose the next pictures."""
+        for picture in pictures:
+            with spending("pose"):
+                self._crowd.append(self._estimator.estimate(picture.rgb, picture.time_seconds))
+            self._times.append(picture.time_seconds)
+
+    def poses(self, width: int, height: int, choose: Choose = first) -> Poses:
+        """The athlete in all pictures so far. Landmarks come out in pixels of a picture of width x height."""
+        nobody = Person(np.full((33, 2), np.nan), np.full((33, 3), np.nan), *np.full((2, 33), np.nan))
+        rows = [person or nobody for person in choose(self._crowd, self._times)]
+        shape = (len(rows), len(LANDMARKS))
+        return Poses(
+            times=np.array(self._times, dtype=float),
+            image=np.array([row.image for row in rows], dtype=float).reshape(*shape, 2) * (width, height),
+            world=np.array([row.world for row in rows], dtype=float).reshape(*shape, 3),
+            visibility=np.array([row.visibility for row in rows], dtype=float).reshape(shape),
+            presence=np.array([row.presence for row in rows], dtype=float).reshape(shape),
+            people=np.array([len(people) for people in self._crowd], dtype=float),
+            width=width,
+            height=height,
+        )
+
+
 def watch(
     estimator: PoseEstimator, pictures: Iterable[Picture], width: int, height: int, choose: Choose = first
 ) -> Poses:
-    """Pose all pictures of one run, in order. Landmarks come out in pixels of a picture of width x height."""
-    nobody = Person(np.full((33, 2), np.nan), np.full((33, 3), np.nan), *np.full((2, 33), np.nan))
-    times: list[float] = []
-    crowd: list[list[Person]] = []
-    for picture in pictures:
-        with spending("pose"):
-            crowd.append(estimator.estimate(picture.rgb, picture.time_seconds))
-        times.append(picture.time_seconds)
-    rows = [person or nobody for person in choose(crowd, times)]
-    shape = (len(rows), len(LANDMARKS))
-    return Poses(
-        times=np.array(times, dtype=float),
-        image=np.array([row.image for row in rows], dtype=float).reshape(*shape, 2) * (width, height),
-        world=np.array([row.world for row in rows], dtype=float).reshape(*shape, 3),
-        visibility=np.array([row.visibility for row in rows], dtype=float).reshape(shape),
-        presence=np.array([row.presence for row in rows], dtype=float).reshape(shape),
-        people=np.array([len(people) for people in crowd], dtype=float),
-        width=width,
-        height=height,
-    )
+    """Pose all pictures of one run."""
+    run = Watch(estimator)
+    run.see(pictures)
+    return run.poses(width, height, choose)
 
 
 def _warm_up(model: Path, delegate: BaseOptions.Delegate) -> None:

@@ -7,6 +7,7 @@ Each run has a landmarker of its own, and decodes ahead in another process. A cl
 two: one sees it in a mirror.
 """
 
+import weakref
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from services.analyzer.camera import Camera, Steadiness
 from services.analyzer.crowd import Crowd, Expected, Lookout, Spot
 from services.analyzer.decode import LONG_SIDE, Losses, Picture, fitted, lent_pictures
 from services.analyzer.mirror import BothWays
-from services.analyzer.pose import Choose, Glance, PoseEstimator, Posing, first, watch
+from services.analyzer.pose import Choose, Glance, PoseEstimator, Posing, Watch, first, watch
 from services.analyzer.probe import Video
 from services.analyzer.repeats import Stillness
 from services.analyzer.sampling import Indices, every
@@ -60,6 +61,21 @@ class Seen:
     lost: str | None = None
 
 
+@dataclass
+class Sweep:
+    """One landmarker's run over the sampled clip, from its beginning; it can go on where it stopped.
+
+    lookout: while the athlete is believed to be alone. people: how many were seen before it began. wanted: so far.
+    """
+
+    watch: Watch
+    lookout: Lookout | None
+    people: int = 0
+    camera: Camera = field(default_factory=Camera)
+    losses: Losses = field(default_factory=Losses)
+    wanted: Indices = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+
+
 class Viewer:
     """Watches one video, for one athlete. box: around them in the first frame, where a client gave one."""
 
@@ -69,31 +85,83 @@ class Viewer:
         self._limits = limits
         self._size = np.array([video.width, video.height], dtype=float)
         self._box = box
+        self._sweep: Sweep | None = None
+        self._landmarkers = ExitStack()
+        weakref.finalize(self, self._landmarkers.close)
 
-    def look(self, wanted: Indices, progress: Progress) -> Seen:
-        """The wanted frames of the whole clip."""
-        losses, camera, people = Losses(), Camera(), 2
-        if self._box is None:
-            pause = max(LOOK_SECONDS, self.video.duration_seconds / LOOKS)
-            with self._posing.fresh(MOST_PEOPLE, Glance) as anybody:
-                lookout = Lookout(anybody, pause)
-                whole = self._pose(wanted, losses, progress, first, lambda shown: camera.noting(lookout.noting(shown)))
-            people = max(lookout.most_people, int(whole.people.max(initial=0)))
-            if people <= 1 and one_person(whole):
-                return Seen(wanted, whole, people, camera.steadiness(), lost=losses.sentence)
+    def look(self, wanted: Indices, progress: Progress, *, more: bool = False) -> Seen:
+        """The wanted frames of the whole clip. more: a later look may want others after these.
+
+        That one decodes and poses the others alone, and sees what it would have seen had it begun anew.
+        """
+        sweep = self._sweep
+        if not sweep or not self._goes_on(sweep, wanted):
+            sweep = self._begin(2) if self._box else self._begin()
+        self._see(sweep, wanted, progress)
+        seen = self._seen(sweep)
+        if sweep.lookout and (seen.people > 1 or not one_person(seen.whole)):
+            sweep = self._begin(max(seen.people, 1))
+            self._see(sweep, wanted, progress)
+            seen = self._seen(sweep)
+        if not more:
+            self._landmarkers.close()
+            self._sweep = None
+        return seen
+
+    def _seen(self, sweep: Sweep) -> Seen:
+        """What a sweep saw so far."""
+        width, height = self.video.width, self.video.height
+        if sweep.lookout:
+            whole = sweep.watch.poses(width, height)
+            people = max(sweep.lookout.most_people, int(whole.people.max(initial=0)))
+            return Seen(sweep.wanted, whole, people, sweep.camera.steadiness(), lost=sweep.losses.sentence)
         choose = Follow(self._size, boxed(self._box, self._size) if self._box else largest)
-        expected = expecting_in(self._box, self._size) if self._box else _nowhere
-        losses, camera = Losses(), Camera()
-        whole = self._pose(wanted, losses, progress, choose, camera.noting, expected)
+        whole = sweep.watch.poses(width, height, choose)
         return Seen(
-            wanted,
+            sweep.wanted,
             whole,
-            max(people, int(whole.people.max(initial=0))),
-            camera.steadiness(),
+            max(sweep.people, int(whole.people.max(initial=0))),
+            sweep.camera.steadiness(),
             "box" if self._box else "size",
             choose.certainty,
-            lost=losses.sentence,
+            lost=sweep.losses.sentence,
         )
+
+    def _begin(self, people: int = 0) -> Sweep:
+        """A sweep for one who is alone; with so many people in view, for everybody."""
+        self._landmarkers.close()
+        if people:
+            expected = expecting_in(self._box, self._size) if self._box else _nowhere
+            sweep = Sweep(Watch(self._crowd(self._landmarkers, expected)), None, people)
+        else:
+            anybody = self._landmarkers.enter_context(self._posing.fresh(MOST_PEOPLE, Glance))
+            lookout = Lookout(anybody, max(LOOK_SECONDS, self.video.duration_seconds / LOOKS))
+            sweep = Sweep(Watch(self._landmarkers.enter_context(self._posing.fresh())), lookout)
+        self._sweep = sweep
+        return sweep
+
+    def _goes_on(self, sweep: Sweep, wanted: Indices) -> bool:
+        """Whether what it saw is the beginning of what is wanted now, and is what a new one would see.
+
+        A damaged file may decode otherwise from the middle; and whether somebody leaps is judged by all of the clip.
+        """
+        whole = not (self.video.damage or sweep.losses.sentence)
+        sure = sweep.lookout is not None or sweep.people > 1
+        return whole and sure and np.array_equal(sweep.wanted, wanted[: len(sweep.wanted)])
+
+    def _see(self, sweep: Sweep, wanted: Indices, progress: Progress) -> None:
+        """Let it see those of the wanted frames that it has not seen."""
+        others = wanted[len(sweep.wanted) :]
+        source = lent_pictures(self.video, others, self._limits, sweep.losses)
+        shown = _telling(source, self.video.times[others], progress)
+        sweep.watch.see(sweep.camera.noting(sweep.lookout.noting(shown) if sweep.lookout else shown))
+        sweep.wanted = wanted
+
+    def _crowd(self, stack: ExitStack, expected: Expected) -> Crowd:
+        """An estimator of everybody, the athlete looked for where they should be."""
+        follower = stack.enter_context(self._posing.fresh(MOST_PEOPLE))
+        anybody = stack.enter_context(self._posing.fresh(MOST_PEOPLE, Glance))
+        return Crowd(follower, anybody, self._as_shown(expected))
 
     def look_closer(self, seen: Seen, windows: list[tuple[float, float]], progress: Progress) -> Seen:
         """Every frame of each (start, end) in seconds, less those that show the picture before once more."""
@@ -102,11 +170,9 @@ class Viewer:
         for i, (start, end) in enumerate(windows):
             part = share(progress, i / len(windows), (i + 1) / len(windows))
             stillness, wanted = Stillness(), every(self.video.times, start, end)
-            if alone:
-                poses = self._pose(wanted, losses, part, first, stillness.noting, both_ways=True)
-            else:
-                choose = Follow(self._size, known(seen.whole))
-                poses = self._pose(wanted, losses, part, choose, stillness.noting, expecting(seen.whole))
+            choose = first if alone else Follow(self._size, known(seen.whole))
+            expected = None if alone else expecting(seen.whole)
+            poses = self._pose(wanted, losses, part, choose, stillness.noting, expected)
             closeups.append(rows(poses, ~stillness.repeats()))
             all_shown.append(poses)
         return replace(seen, closeups=closeups, shown=all_shown, lost=seen.lost or losses.sentence)
@@ -118,19 +184,18 @@ class Viewer:
         progress: Progress,
         choose: Choose,
         passing: Passing,
-        expected: Expected | None = None,
-        both_ways: bool = False,
+        expected: Expected | None,
     ) -> Poses:
         """expected: where the athlete should be, where others are in view; None where there is nobody else."""
         source = lent_pictures(self.video, wanted, self._limits, losses)
         told = _telling(source, self.video.times[wanted], progress)
         with ExitStack() as stack:
-            estimator: PoseEstimator = stack.enter_context(self._posing.fresh(1 if expected is None else MOST_PEOPLE))
-            if expected is not None:
-                anybody = stack.enter_context(self._posing.fresh(MOST_PEOPLE, Glance))
-                estimator = Crowd(estimator, anybody, self._as_shown(expected))
-            elif both_ways:
-                estimator = BothWays(estimator, stack.enter_context(self._posing.fresh()))
+            estimator: PoseEstimator
+            if expected:
+                estimator = self._crowd(stack, expected)
+            else:
+                plain, turned = (stack.enter_context(self._posing.fresh()) for _ in range(2))
+                estimator = BothWays(plain, turned)
             return watch(estimator, passing(told), self.video.width, self.video.height, choose)
 
     def _as_shown(self, expected: Expected) -> Expected:

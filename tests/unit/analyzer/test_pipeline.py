@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from services.analyzer.athlete import Box
 from services.analyzer.faults import BadInput, ModelFault
 from services.analyzer.pipeline import Analysis, Order
 from services.analyzer.probe import probe
 from services.analyzer.report import About
 from services.analyzer.results import MOST_ROW_BYTES, row_copy
+from services.analyzer.sampling import on_grid
+from services.analyzer.series import PER_FRAME
 from services.analyzer.settings import Accelerator, Limits, Settings
 from tests.unit.analyzer.clips import even, write_clip
 from tests.unit.analyzer.videos import BATTER, ROOT, corpus, needs_model, truly, truth
@@ -228,6 +231,25 @@ def test_the_same_video_gives_the_same_landmarks_again(both: tuple[Done, Done], 
     analysis(BATTER).quick(tmp_path, lambda _: None)
     again, before = (pyarrow.parquet.read_table(at / "frames.parquet") for at in (tmp_path, both[0].folder))
     assert again.equals(before)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("box", [None, Box(0.3, 0.2, 0.3, 0.7)])
+def test_a_look_that_goes_on_sees_what_a_look_at_all_of_it_sees(box: Box | None) -> None:
+    """Deep after quick: the same landmarks in every digit, and only the frames after quick's are decoded for them."""
+    order, settings = Order(athlete_box=box), Settings(accelerator=Accelerator.cpu)
+    viewers = [Analysis(BATTER, order, settings, About()).viewer for _ in range(3)]
+    wanted, told = on_grid(viewers[0].video.times, 10)[:20], list[float]()
+    begun = viewers[0].look(wanted[:8], lambda _: None, more=True)
+    gone_on = viewers[0].look(wanted, told.append)
+    assert len(told) == 12
+    for one, other in (
+        (begun, viewers[1].look(wanted[:8], lambda _: None)),
+        (gone_on, viewers[2].look(wanted, lambda _: None)),
+    ):
+        for name in PER_FRAME:
+            np.testing.assert_array_equal(getattr(one.whole, name), getattr(other.whole, name))
+        assert replace(one, whole=other.whole, wanted=other.wanted) == other
 
 
 def test_quick_looks_at_the_first_thirty_seconds_only(tmp_path: Path) -> None:
