@@ -204,7 +204,8 @@ def mirrored(poses: Poses) -> Poses:
     swap = [INDEX[_other(name)] for name in LANDMARKS]
     image = poses.image[:, swap].copy()
     image[..., 0] = poses.width - image[..., 0]
-    return replace(poses, image=image, world=poses.world[:, swap], visibility=poses.visibility[:, swap])
+    others = {name: getattr(poses, name)[:, swap] for name in ("world", "visibility", "presence")}
+    return replace(poses, image=image, **others)
 
 
 def between(poses: Poses, start: float, end: float) -> Poses:

@@ -13,7 +13,7 @@ from services.analyzer.guidance import guidance
 from services.analyzer.marks import draw
 from services.analyzer.measure import MEASURES, UNITS, Measurements, Metric, measure
 from services.analyzer.report import About, KeyFrame, render
-from services.analyzer.series import Poses
+from services.analyzer.series import PER_FRAME, Poses
 from services.analyzer.words import compose
 from tests import motions
 
@@ -98,8 +98,7 @@ def strokes() -> tuple[Poses, list[Poses], Measurements]:
         return replace(poses, times=poses.times + number * SECONDS_EACH)
 
     parts = [one(10, number) for number in range(STROKES)]
-    fields = ("times", "image", "world", "visibility", "people")
-    whole = replace(parts[0], **{name: np.concatenate([getattr(p, name) for p in parts]) for name in fields})
+    whole = replace(parts[0], **{name: np.concatenate([getattr(p, name) for p in parts]) for name in PER_FRAME})
     assert all(b > a for a, b in pairwise(whole.times))
     starts = [number * SECONDS_EACH for number in range(STROKES)]
     closeups = [motions.between(one(60, k), start + 0.7, start + 2.4) for k, start in enumerate(starts)]
