@@ -129,7 +129,7 @@ def start_to_first_pose() -> Figure:
     program = (
         "import sys; from pathlib import Path\n"
         "from services.analyzer.pipeline import Analysis, Order\n"
-        "from services.analyzer.report import About\n"
+        "from services.analyzer.about import About\n"
         "from services.analyzer.settings import Settings\n"
         "import numpy as np\n"
         "analysis = Analysis(Path(sys.argv[1]), Order(), Settings(accelerator='cpu'), About())\n"

@@ -61,8 +61,8 @@ def _alone(asked: argparse.Namespace) -> int:
 
 def _analyze(asked: argparse.Namespace, settings: "Settings") -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
+    from services.analyzer.about import About
     from services.analyzer.pipeline import Analysis, Order  # MediaPipe takes half a second to import
-    from services.analyzer.report import About
 
     order = Order(asked.discipline, asked.sample_fps, asked.include_frames, anonymous=asked.anonymous)
     now = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")

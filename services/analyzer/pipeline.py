@@ -28,7 +28,7 @@ from services.analyzer.veil import Veil
 from services.analyzer.viewing import Progress, Seen, Viewer, growing, share, uncut
 
 if TYPE_CHECKING:
-    from services.analyzer.report import About
+    from services.analyzer.about import About
 
 LEAST_FPS = 10
 QUICK_SECONDS = 30.0

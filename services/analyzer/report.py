@@ -5,11 +5,12 @@ results, courses, poses, key frames ─▶ what the template shows ─▶ page.h
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from services.analyzer.about import About
 from services.analyzer.drawing import BONES, side_of
 from services.analyzer.events import Event
 from services.analyzer.guidance import DISCIPLINES, Mark, guidance
@@ -52,20 +53,6 @@ class KeyFrame:
     caption: str = ""
     moment_seconds: float | None = None
     marks: tuple[Drawn, ...] = ()
-
-
-@dataclass(frozen=True)
-class About:
-    """Who, what and when. Whatever is empty is left out. analysed_at: as it should be read."""
-
-    title: str = ""
-    players: tuple[str, ...] = ()
-    discipline: str = ""
-    camera_view: str = ""
-    file_name: str = ""
-    analysed_at: str = ""
-    notes: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 def render(

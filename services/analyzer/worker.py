@@ -34,9 +34,9 @@ from services.clients import open_channel
 from services.logs import Logger, configure
 
 if TYPE_CHECKING:
+    from services.analyzer.about import About
     from services.analyzer.athlete import Box
     from services.analyzer.pipeline import Analysis
-    from services.analyzer.report import About
 
 Begin = Callable[[Path, StartLaunchResponse, WorkerSettings], "Analysis"]
 CONTENT_TYPES = {
@@ -134,7 +134,7 @@ def _analysis(video: Path, started: StartLaunchResponse, settings: WorkerSetting
 
 def about(started: StartLaunchResponse, discipline: str) -> "About":
     """What the report says of its film; of an anonymous job's nothing that a person wrote, which may name people."""
-    from services.analyzer.report import About
+    from services.analyzer.about import About
 
     session, named = started.session, not started.job.anonymous
     return About(

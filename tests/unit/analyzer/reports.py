@@ -8,11 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from services.analyzer.about import About
 from services.analyzer.find import find
 from services.analyzer.guidance import guidance
 from services.analyzer.marks import draw
 from services.analyzer.measure import MEASURES, UNITS, Measurements, Metric, measure
-from services.analyzer.report import About, KeyFrame, render
+from services.analyzer.report import KeyFrame, render
 from services.analyzer.series import PER_FRAME, Poses
 from services.analyzer.words import compose
 from tests import motions

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from services.analyzer.about import About
 from services.analyzer.athlete import Box, Follow, boxed, chain, largest, one_person
 from services.analyzer.crowd import Crowd, Lookout, Spot, shirt
 from services.analyzer.decode import Losses, Picture, pictures
 from services.analyzer.pipeline import Analysis, Order
 from services.analyzer.pose import Person, watch
 from services.analyzer.probe import probe
-from services.analyzer.report import About
 from services.analyzer.series import INDEX
 from services.analyzer.settings import Accelerator, Limits, Settings
 from tests.unit.analyzer.test_pose import Scripted

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from services.analyzer.about import About
 from services.analyzer.athlete import Box
 from services.analyzer.crowd import TRUNK
 from services.analyzer.pipeline import Analysis, Order
-from services.analyzer.report import About
 from services.analyzer.sampling import on_grid
 from services.analyzer.series import Poses
 from services.analyzer.settings import Accelerator, Settings

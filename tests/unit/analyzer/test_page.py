@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.analyzer.about import About
 from services.analyzer.pipeline import Analysis, Order
-from services.analyzer.report import About
 from services.analyzer.settings import Settings
 from tests import motions
 from tests.browser import Browser, Page, chromium, needs_chromium

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from services.analyzer.about import About
 from services.analyzer.athlete import Box
 from services.analyzer.faults import BadInput, ModelFault
 from services.analyzer.pipeline import Analysis, Order
 from services.analyzer.probe import probe
-from services.analyzer.report import About
 from services.analyzer.results import MOST_ROW_BYTES, row_copy
 from services.analyzer.sampling import on_grid
 from services.analyzer.series import PER_FRAME
