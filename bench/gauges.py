@@ -18,13 +18,17 @@ from tests.postgres import postgres
 
 READS = 20
 EVERY_SECONDS = 10.0
+SESSIONS = """
+    INSERT INTO video_sessions (owner_type, owner_id, created_by)
+        SELECT 'coach', 'coach-' || n, 'coach-' || n FROM generate_series(1, 1000) n
+"""
 FILL = """
     SET session_replication_role = replica;
-    INSERT INTO video_sessions (owner_type, owner_id, created_by)
-        SELECT 'coach', 'coach-' || n, 'coach-' || n FROM generate_series(1, 1000) n;
-    INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key, progress_pct, status_since, completed_at)
+    INSERT INTO video_analysis_jobs
+            (session_id, status, s3_bucket, s3_key, progress_pct, status_since, completed_at)
         SELECT id, CASE WHEN n % 50 = 0 THEN 'failed' ELSE 'done' END::video_analysis_job_status, 'videos', 'k',
-            CASE WHEN n % 50 = 0 THEN 99 ELSE 100 END, now() - n * interval '8 hours', now() FROM video_sessions, generate_series(1, {each}) n;
+            CASE WHEN n % 50 = 0 THEN 99 ELSE 100 END, now() - n * interval '8 hours', now()
+        FROM video_sessions, generate_series(1, {each}) n;
     SET session_replication_role = origin;
     INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key)
         SELECT id, 'queued', 'videos', 'k' FROM video_sessions LIMIT {open};
@@ -37,12 +41,13 @@ def run() -> Iterator[Figure]:
         Path(folder).chmod(0o711)
         with postgres(Path(folder, "data")) as server:
             url, there = server.clone(), 0
+            with psycopg.connect(url, autocommit=True) as connection:
+                # No worker of PostgreSQL helps, so that all it takes is seen.
+                alone = f"ALTER DATABASE {connection.info.dbname} SET max_parallel_workers_per_gather = 0"
+                connection.execute(alone)
+                connection.execute(SESSIONS)
             for rows in (100_000, 1_000_000):
                 with psycopg.connect(url, autocommit=True) as connection:
-                    # A session of its own that no worker of PostgreSQL helps: all that it takes is seen.
-                    connection.execute(
-                        f"ALTER DATABASE {connection.info.dbname} SET max_parallel_workers_per_gather = 0"
-                    )
                     connection.execute(FILL.format(each=(rows - there) // 1000, open=rows // 1000))
                     connection.execute("VACUUM ANALYZE")
                 there = rows

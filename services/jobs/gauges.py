@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from services import metrics
+from services import logs, metrics
 from services.jobs import states
 from services.jobs.database import Database, Row, translate
 from services.jobs.events import RELAY, SETTLED
@@ -41,8 +41,11 @@ _READ = f"""
     counted AS (
         SELECT status::text AS status, count(*) AS jobs, min(status_since) AS since,
             count(*) FILTER (WHERE NOT launched) AS unlaunched,
-            count(*) FILTER (WHERE status_since < clock_timestamp() - interval '{OVERDUE_SECONDS} seconds') AS overdue
-        FROM video_analysis_jobs WHERE status = ANY(%(statuses)s::video_analysis_job_status[]) GROUP BY status)
+            count(*) FILTER (WHERE status_since < now() - interval '{OVERDUE_SECONDS} seconds') AS overdue
+        FROM video_analysis_jobs WHERE status = ANY(%(open)s::video_analysis_job_status[]) GROUP BY status
+        UNION ALL
+        SELECT status::text, count(*), NULL, 0, 0
+        FROM video_analysis_jobs WHERE status = ANY(%(resting)s::video_analysis_job_status[]) GROUP BY status)
     SELECT counted.*, extract(epoch FROM clock_timestamp() - since) AS age_seconds,
         (SELECT count(*) FROM launches WHERE ended_at IS NULL) AS launches_open,
         (SELECT count(*) FROM video_analysis_jobs
@@ -71,15 +74,17 @@ class Gauges(Collector):
     async def read(self) -> None:
         """Takes or keeps the turn, and reads; without it, tells nothing."""
         asked_at, turn_seconds = time.monotonic(), TURN * self._every_seconds
-        whole = asked_at >= self._rests_until
-        statuses = [*states.STATUSES] if whole else [*_OPEN]
+        resting = [*_RESTING] if asked_at >= self._rests_until else []
         async with self._database.transaction() as connection:
-            rows = await connection.rows(_READ, last=True, me=self._me, turn_seconds=turn_seconds, statuses=statuses)
-        if whole:
-            resting = sum(row["jobs"] for row in rows if row["status"] in _RESTING)
-            self._rests_until = asked_at + resting / RESTING_PER_SECOND
-        kept = {status: row for status, row in self._counted.items() if status not in statuses}
-        self._counted = kept | {row["status"]: row for row in rows if row["status"]}
+            values = {"me": self._me, "turn_seconds": turn_seconds, "open": [*_OPEN], "resting": resting}
+            rows = await connection.rows(_READ, last=True, **values)
+        counted = {row["status"]: row for row in rows if row["status"]}
+        if resting:
+            count = sum(row["jobs"] for status, row in counted.items() if status in _RESTING)
+            self._rests_until = asked_at + count / RESTING_PER_SECOND
+        else:
+            counted |= {status: row for status, row in self._counted.items() if status in _RESTING}
+        self._counted = counted
         self._of_all = rows[0] if rows else None
         self._until = asked_at + turn_seconds
 
@@ -148,5 +153,5 @@ async def run(database: Database, every_seconds: float, log: Logger) -> None:
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("gauges not read", error=str(error).partition("\n")[0])
+            log.warning("gauges not read", error=logs.words(error))
         await asyncio.sleep(every_seconds)
