@@ -8,7 +8,6 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.gameday.arena import arena
@@ -23,41 +22,48 @@ HEAD = (
     "| fault | alerts | the last fired after | read, and it fits no other | repaired by | silent again after |\n"
     "|---|---|---|---|---|---|\n"
 )
+HOW = (
+    "Played on real programs, PostgreSQL, S3, SQS and Prometheus of one machine, the last five with a real API server; "
+    "analyses are stand-ins. Every duration in the rules, and every age of a job, an event or a message, is divided by "
+    f"{FASTER}: a second here is a minute there. The grace of 30 s of ghosts and orphans, and the age of what the "
+    "controller sees, are as they are. *After* counts from the first step of the fault, or of the repair.\n\n"
+)
 
 
 def main() -> None:
-    rows = here(_chosen(FAULTS)) + in_a_cluster(_chosen(IN_A_CLUSTER))
-    if len(rows) == len(FAULTS) + len(IN_A_CLUSTER):
-        write(rows)
+    here(_chosen(FAULTS))
+    in_a_cluster(_chosen(IN_A_CLUSTER))
 
 
 def _chosen(faults: Sequence[Fault]) -> Sequence[Fault]:
     return [fault for fault in faults if not sys.argv[1:] or {*fault.alerts} & {*sys.argv[1:]}]
 
 
-def here(faults: Sequence[Fault]) -> list[str]:
+def here(faults: Sequence[Fault]) -> None:
     """On this machine."""
     if not faults:
-        return []
+        return
     with _folder() as folder, arena(folder / "arena") as made:
         read_nothing(made)
-        return [play(made, fault, keep=True) for fault in faults]
+        for fault in faults:
+            write(fault, play(made, fault, keep=True))
 
 
-def in_a_cluster(faults: Sequence[Fault]) -> list[str]:
+def in_a_cluster(faults: Sequence[Fault]) -> None:
     """On a real Kubernetes, where there can be one."""
     if not faults:
-        return []
+        return
     if reason := cannot():
         say(f"Left out: {reason}")
-        return []
+        return
     with (
         _folder() as folder,
         cluster("--control-plane") as made,
         namespace(made, folder) as chosen,
         arena(folder / "arena", chosen) as ready,
     ):
-        return [play(ready, fault, keep=True) for fault in faults]
+        for fault in faults:
+            write(fault, play(ready, fault, keep=True))
 
 
 @contextlib.contextmanager
@@ -69,18 +75,14 @@ def _folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def write(rows: list[str]) -> None:
-    """Puts the table into its place on the page."""
+def write(fault: Fault, row: str) -> None:
+    """Puts its row into the table of the page, in place of an older one."""
     before, rest = PAGE.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    how = (
-        f"Played on {datetime.now(UTC):%d %B %Y}, on real programs, PostgreSQL, S3, SQS and Prometheus of one machine, "
-        f"the last {len(IN_A_CLUSTER)} with a real API server; analyses are stand-ins. Every duration in the rules, "
-        f"and every age of a job, an event or a message, is divided by {FASTER}: a second here is a minute there. The "
-        "grace of 30 s of ghosts and orphans, and the age of what the controller sees, are as they are. *After* counts "
-        "from the first step of the fault, or of the repair.\n\n"
-    )
-    PAGE.write_text(f"{before}{BEGIN}\n\n{how}{HEAD}{''.join(rows)}\n{END}{after}")
+    table, after = rest.split(END)
+    rows = {line.split(" | ")[0].removeprefix("| "): f"{line}\n" for line in table.splitlines() if line[:2] == "| "}
+    rows[fault.what] = row
+    played = "".join(rows[one.what] for one in (*FAULTS, *IN_A_CLUSTER) if one.what in rows)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{HOW}{HEAD}{played}\n{END}{after}")
 
 
 if __name__ == "__main__":
