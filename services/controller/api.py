@@ -135,7 +135,8 @@ class Api:
             await client.update_params_for_auth(headers, None, ["BearerToken"], path, method, None)
             given = {name: value for name, value in query.items() if value != ""}
             url = f"{client.configuration.host}{path}" + (f"?{urlencode(given)}" if given else "")
-            with traces.span(method, called=True, **{"http.request.method": method, "url.path": path}) as span:
+            with traces.span(method, called=True) as span:
+                span.add(**{"http.request.method": method, "url.path": path})
                 answer = await client.rest_client.request(
                     method, url, headers=headers, body=body, _request_timeout=limits
                 )

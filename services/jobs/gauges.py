@@ -78,7 +78,7 @@ class Gauges(Collector):
         async with self._database.transaction() as connection:
             values = {"me": self._me, "turn_seconds": turn_seconds, "open": [*_OPEN], "resting": resting}
             rows = await connection.rows(_READ, last=True, **values)
-        counted = {row["status"]: row for row in rows if row["status"]}
+        counted: dict[str, Row] = {row["status"]: row for row in rows if row["status"]}
         if resting:
             count = sum(row["jobs"] for status, row in counted.items() if status in _RESTING)
             self._rests_until = asked_at + count / RESTING_PER_SECOND
