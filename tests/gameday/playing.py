@@ -51,8 +51,15 @@ def read_nothing(arena: Arena) -> None:
     arena.queued(2)
     running = "SELECT count(*) FROM launches WHERE started_at IS NOT NULL AND ended_at IS NULL"
     arena.until(lambda: arena.sql(running) == [(2,)], "two at work")
-    arena.until(lambda: not named(read(arena)), "all to be well")
-    NOTHING.write_text(read(arena))
+    readings = [""]
+
+    def is_whole() -> bool:
+        readings[0] = read(arena)
+        return "Queued: 0" in readings[0]
+
+    arena.until(is_whole, "every number to be there")
+    assert not named(readings[0]), readings[0]
+    NOTHING.write_text(readings[0])
 
 
 def look(arena: Arena, fault: Fault, *, keep: bool) -> str:

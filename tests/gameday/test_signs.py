@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.alerts.rules import rules
+from tests.gameday.faults import FAULTS, IN_A_CLUSTER
 from tests.gameday.signs import NOTHING, READINGS, file_of, named, rows
 
 
@@ -14,6 +16,13 @@ def test_what_was_read_fits_the_signs_of_its_fault_and_of_no_other(what: str) ->
 def test_nothing_is_named_where_all_is_well() -> None:
     """A system at work has no sign of any fault."""
     assert named(NOTHING.read_text()) == []
+
+
+def test_every_alert_is_fired_by_a_fault_that_can_be_named() -> None:
+    """None by made up series alone."""
+    faults = (*FAULTS, *IN_A_CLUSTER)
+    assert {alert for fault in faults for alert in fault.alerts} == rules().keys()
+    assert [fault.what for fault in faults] == [*rows()]
 
 
 def test_every_reading_has_its_row() -> None:
