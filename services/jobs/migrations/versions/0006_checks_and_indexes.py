@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from services.jobs.migrations import indexes
+
 revision = "0006"
 down_revision = "0005"
 
@@ -24,13 +26,7 @@ def upgrade() -> None:
     with op.get_context().autocommit_block():
         for name in CHECKS:
             op.execute(f"ALTER TABLE video_analysis_jobs VALIDATE CONSTRAINT {name}")
-        for name, columns in INDEXES.items():
-            op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON video_analysis_jobs {columns}")
-        op.execute("""
-            CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS jobs_by_request
-            ON video_analysis_jobs (created_by, request_id) WHERE request_id IS NOT NULL
-        """)
-        op.execute("""
-            CREATE INDEX CONCURRENTLY IF NOT EXISTS sessions_by_owner
-            ON video_sessions (owner_type, owner_id, created_at DESC)
-        """)
+    indexes.build("video_analysis_jobs", INDEXES)
+    by_request = {"jobs_by_request": "(created_by, request_id) WHERE request_id IS NOT NULL"}
+    indexes.build("video_analysis_jobs", by_request, unique=True)
+    indexes.build("video_sessions", {"sessions_by_owner": "(owner_type, owner_id, created_at DESC)"})

@@ -5,6 +5,8 @@ The first two are kept by triggers, so that they are true whoever writes, an old
 
 from alembic import op
 
+from services.jobs.migrations import indexes
+
 revision = "0008"
 down_revision = "0007"
 
@@ -34,8 +36,7 @@ def upgrade() -> None:
             WHERE video_sessions.id = session_id AND owner = ''
               AND status IN ('queued', 'quick_running', 'quick_done', 'deep_running')
         """)
-        for name, columns in INDEXES.items():
-            op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON video_analysis_jobs {columns}")
+    indexes.build("video_analysis_jobs", INDEXES)
 
 
 def _triggers() -> None:

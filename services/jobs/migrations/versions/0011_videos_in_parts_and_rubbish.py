@@ -5,6 +5,8 @@
 
 from alembic import op
 
+from services.jobs.migrations import indexes
+
 revision = "0011"
 down_revision = "0010"
 
@@ -48,5 +50,4 @@ def upgrade() -> None:
             WHERE video_sessions.id = session_id AND video_sessions.deleted_at IS NOT NULL
               AND video_analysis_jobs.deleted_at IS NULL
         """)
-        for name, columns in INDEXES.items():
-            op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON video_analysis_jobs {columns}")
+    indexes.build("video_analysis_jobs", INDEXES)
