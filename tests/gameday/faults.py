@@ -12,6 +12,7 @@ import secrets
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from services.controller.launcher import Placement, labels_of
 from tests.gameday.arena import POOL_SIZE, VIDEO, Arena
 from tests.gameday.signs import PAGE
 from tests.product import put
+
+STAGGER_SECONDS = 0.6
 
 
 def sql_of(heading: str) -> list[str]:
@@ -74,6 +77,8 @@ def calling(*calls: Callable[[], object]) -> Iterator[None]:
 
     threads = [threading.Thread(target=go_on, args=(call,)) for call in calls]
     for thread in threads:
+        # Apart, so that their ends do not all fall together.
+        time.sleep(STAGGER_SECONDS)
         thread.start()
     try:
         yield

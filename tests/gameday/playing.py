@@ -80,7 +80,7 @@ def look(arena: Arena, fault: Fault, *, keep: bool) -> str:
     found = evidence(readings[0], fault.what)
     say("".join(f"   {line}\n" for line in found).rstrip())
     held = (" ".join(line.split())[:MOST_CHARACTERS] for line in found if not line.startswith("no "))
-    return "; ".join(f"`{line}`" for line in held).replace("|", "/")
+    return "; ".join(f"`{line.replace('`', chr(39))}`" for line in held).replace("|", "/")
 
 
 def say(words: str) -> None:
