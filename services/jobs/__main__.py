@@ -47,7 +47,7 @@ def migrate(database_url: str, revision: str = "head") -> None:
     """
     config = alembic.config.Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    engine = sa.create_engine(url(database_url))
+    engine = sa.create_engine(url(database_url), poolclass=sa.NullPool)
     for left in reversed(range(MIGRATION_TRIES)):
         try:
             with engine.connect() as connection:
@@ -58,7 +58,6 @@ def migrate(database_url: str, revision: str = "head") -> None:
             if not isinstance(error.orig, psycopg.errors.LockNotAvailable) or not left:
                 raise
             time.sleep(MIGRATION_PAUSE_SECONDS)
-    engine.dispose()
 
 
 async def run(settings: JobsSettings) -> None:

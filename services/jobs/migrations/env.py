@@ -1,15 +1,24 @@
-"""Runs each migration in a transaction of its own: a new enum label can be used only after its commit."""
+"""Runs each migration in a transaction of its own: a new enum label can be used only after its commit.
+
+What cannot be in a transaction is a migration by itself, which may be cut off anywhere and run again.
+"""
+
+import time
 
 import sqlalchemy as sa
 from alembic import context
 
 # Two migrations at once wait for each other here; the number is any that nobody else uses.
 LOCK = 0x637265617365
+ASK_AGAIN_SECONDS = 0.1
 # For a table. Whoever comes after would wait behind a migration that waits, so it gives up, and is tried again.
 LOCK_TIMEOUT = "2s"
 
 connection = context.config.attributes["connection"]
-connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")
+# Asked for again and again: one who waits in a statement holds a snapshot, for whose end an index waits to be built.
+while not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({LOCK})").scalar():
+    connection.commit()
+    time.sleep(ASK_AGAIN_SECONDS)
 connection.commit()
 
 

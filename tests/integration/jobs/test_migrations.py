@@ -1,10 +1,14 @@
 """A database from before two-phase uploads, brought up to date; and what goes on meanwhile."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -13,6 +17,7 @@ import alembic.op
 import alembic.script
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from crease.jobs.v1 import job_pb2
 from services.jobs.__main__ import migrate
@@ -112,6 +117,57 @@ def test_an_index_that_a_cut_off_build_left_behind_is_built_anew(postgres_server
         ).fetchall()
     assert [valid for valid, _ in found] == [True]
     assert "(status, status_since, launched)" in found[0][1]
+
+
+class CutOffError(Exception):
+    """What ran the migrations is gone."""
+
+
+@pytest.mark.prove
+def test_a_migration_that_is_cut_off_anywhere_is_run_again(postgres_server: Server) -> None:
+    """Before and after each statement that stands outside a transaction; those inside undo themselves."""
+    url = database_at(postgres_server, "0001")
+    reached: set[tuple[str, str]] = set()
+
+    def cut_off(when: str) -> Callable[..., None]:
+        def at(connection: sa.Connection, _: object, statement: str, *__: object) -> None:
+            here = (when, statement)
+            if connection.connection.dbapi_connection.autocommit and here not in reached:  # type: ignore[union-attr]
+                reached.add(here)
+                raise CutOffError
+
+        return at
+
+    cuts = {f"{when}_cursor_execute": cut_off(when) for when in ("before", "after")}
+    for name, cut in cuts.items():
+        sa.event.listen(sa.Engine, name, cut)
+    try:
+        is_over = False
+        while not is_over:
+            with suppress(CutOffError):
+                migrate(url)
+                is_over = True
+    finally:
+        for name, cut in cuts.items():
+            sa.event.remove(sa.Engine, name, cut)
+    assert len(reached) > 30
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchall() == [(0,)]
+
+
+@pytest.mark.prove
+def test_two_migrations_at_once_take_turns(postgres_server: Server) -> None:
+    """Neither stands in the way of an index that the other one builds."""
+    url = database_at(postgres_server, "0001")
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(in_a_process, url) for _ in range(2)]:
+            done.result()
+
+
+def in_a_process(url: str) -> None:
+    """Migrates as a pod does."""
+    command = [sys.executable, "-m", "services.jobs", "migrate"]
+    subprocess.run(command, env=os.environ | {"CREASE_DATABASE_URL": url}, check=True, capture_output=True)
 
 
 def test_every_index_of_a_migration_is_there_under_a_name_of_its_own(database_url: str) -> None:
