@@ -85,7 +85,7 @@ def span(
         yield _NOTHING
         return
     if served and not parent and random.random() >= _share:  # noqa: S311 (nothing is guarded by it)
-        parent = f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
+        parent = _unsampled_parent()
     if parent and not _is_sampled(parent):
         with _handing_on(parent):
             yield _NOTHING
@@ -102,7 +102,7 @@ def span_if_well(name: str, parent: str) -> Iterator["Span"]:
     """Of a served call whose caller is known only when it has gone well: told then, under `parent`; else, and for what
     it calls in turn, nothing is."""
     kept, began = _Kept(), datetime.now(UTC)
-    with _handing_on(parent and f"{parent[:-2]}00"):
+    with _handing_on(f"{parent[:-2]}00" if parent else _unsampled_parent()):
         yield kept
     if not kept.has_failed:
         record(name, parent, began, datetime.now(UTC), kind="SERVER", **kept.attributes)
@@ -210,6 +210,11 @@ class _Kept(Span):
 
 
 _NOTHING = Span(None)
+
+
+def _unsampled_parent() -> str:
+    """A trace that begins here and is not sent."""
+    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"  # noqa: S311 (guards nothing)
 
 
 def _is_sampled(parent: str) -> bool:

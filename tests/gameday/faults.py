@@ -385,6 +385,7 @@ IN_A_CLUSTER = (
     Fault("The controller's clock is wrong", ("CreaseClockSkew",), the_clock_is_wrong),
     Fault("A quota has no room", ("CreaseClusterRefuses",), a_quota_has_no_room),
     Fault("The controller lacks a right", ("CreaseClusterRefuses", "CreaseOrphans"), a_right_is_missing),
-    Fault("The API server is gone", ("CreaseViewStale",), the_api_server_is_gone),
     Fault("No GPU comes", ("CreaseGpuFallbacks",), no_gpu_comes),
+    # The last: the cluster's own controllers take minutes to find it again.
+    Fault("The API server is gone", ("CreaseViewStale",), the_api_server_is_gone),
 )
