@@ -214,7 +214,7 @@ _NOTHING = Span(None)
 
 def _unsampled_parent() -> str:
     """A trace that begins here and is not sent."""
-    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"  # noqa: S311 (guards nothing)
+    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
 
 
 def _is_sampled(parent: str) -> bool:
