@@ -144,7 +144,7 @@ def hand_velocities(poses: Poses) -> tuple[Floats, Floats]:
 
 
 def hand_speeds(poses: Poses) -> tuple[Floats, Floats]:
-    """Speed of each wrist against the hips: (m,) seconds on the even grid and (m, 2) torsos per second, left and right."""
+    """The same as sizes: (m,) seconds on the even grid and (m, 2) torsos per second, left and right."""
     grid, velocity = hand_velocities(poses)
     return grid, np.asarray(np.linalg.norm(velocity, axis=-1))
 

@@ -200,11 +200,14 @@ def _readings(seen: list[Look]) -> dict[str, list[Reading | Missing]]:
 
 
 def _steady(reading: Reading | Missing, copies: list[Reading | Missing]) -> Reading | Missing:
-    """The reading with its whole error; Missing where that is large beside what such a number is worth."""
-    if isinstance(reading, Missing) or not copies:
+    """The reading with its whole error; Missing where that is large beside what such a number is worth.
+
+    copies: the same read off joints that tremble more; none where they don't tremble.
+    """
+    if isinstance(reading, Missing):
         return reading
     values = [copy.value for copy in copies if isinstance(copy, Reading)]
-    error = math.hypot(reading.error, scatter(reading.value, values))
+    error = math.hypot(reading.error, reading.unsure, scatter(reading.value, values))
     if len(values) < LEAST_SHARE_OF_COPIES * len(copies) or error > MOST_TIMES_TYPICAL * reading.error:
         return Missing(UNSTEADY)
     return replace(reading, error=error)

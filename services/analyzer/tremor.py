@@ -2,8 +2,8 @@
 
     joints ─▶ tremor of each: what is left of three differences in time ─▶ shaken copies ─▶ the same number again
 
-Where it goes then is where it came from (simulation extrapolation: Cook and Stefanski 1994): by how much it moves is its
-bias, how it scatters its error. So a number says by itself when a film is too rough for it.
+Where it goes then is where it came from (simulation extrapolation: Cook and Stefanski 1994): by how much it moves is
+its bias, how it scatters its error. So a number says by itself when a film is too rough for it.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from services.analyzer.kinematics import torso_length
-from services.analyzer.series import Floats, Poses
+from services.analyzer.series import OTHER_SIDE, Floats, Poses
 
 # A third difference of independent errors has this many times their variance: 1 + 9 + 9 + 1.
 THIRD_DIFFERENCE_VARIANCE = 20.0
@@ -39,13 +39,18 @@ def tremor(poses: Poses) -> Floats:
 
 
 def shaken(poses: Poses) -> Iterator[Poses]:
-    """Copies whose landmarks tremble twice as much as these do; none where they don't."""
+    """Copies whose landmarks tremble twice as much as these do; none where they don't.
+
+    Every other one trembles as the one before would in a mirror, so that a mirrored clip has the same copies, mirrored.
+    """
     size = DOUBLING * tremor(poses)[:, None]
     if not np.median(size) > DOUBLING * STEADY_TORSOS * torso_length(poses):
         return
-    for seed in range(COPIES):
-        noise = np.random.default_rng(seed).normal(0, 1, poses.image.shape)
-        yield replace(poses, image=poses.image + size * noise)
+    random = np.random.default_rng(0)
+    for _ in range(COPIES // 2):
+        noise = random.normal(0, 1, poses.image.shape)
+        for each in (noise, noise[:, OTHER_SIDE] * (-1, 1)):
+            yield replace(poses, image=poses.image + size * each)
 
 
 def scatter(value: float, shaken_values: list[float]) -> float:
