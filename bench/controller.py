@@ -10,11 +10,13 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -220,42 +222,68 @@ def burst(scene: Scene) -> Iterator[Figure]:
     """Many rows at once, against a loop that does nothing but create, and against the fastest client."""
     with scene.jobs() as jobs, scene.namespace() as namespace:
         jobs.fill(BURST)
-        ours, count = asyncio.run(_burst(scene, jobs, namespace))
+        ours, count, spent = asyncio.run(_burst(scene, jobs, namespace))
     with scene.namespace() as namespace:
-        bare = asyncio.run(_bare(scene, namespace, _by_client))
+        bare, bare_spent = asyncio.run(_bare(scene, namespace, _by_client))
     with scene.namespace() as namespace:
-        raw = asyncio.run(_bare(scene, namespace, _by_aiohttp))
+        raw, _ = asyncio.run(_bare(scene, namespace, _by_aiohttp))
     how = (
         f"{BURST} queued rows; ours {ours:.0f}/s, the loop {bare:.0f}/s, raw aiohttp {raw:.0f}/s; {IN_FLIGHT} in flight"
     )
-    yield Figure("controller.burst_to_bare_loop", ours / bare, "ratio", 0.9, most=False, how=how)
+    cpu = f"; CPU a Job: ours {_split(spent)}; the loop {_split(bare_spent)}"
+    yield Figure("controller.burst_to_bare_loop", ours / bare, "ratio", 0.9, most=False, how=how + cpu)
     yield Figure("controller.burst_to_raw_aiohttp", ours / raw, "ratio", 0.5, most=False, how=how)
     yield Figure("controller.jobs_for_burst", count, "jobs", BURST, how="Kubernetes Jobs for as many rows")
 
 
-async def _burst(scene: Scene, jobs: Jobs, namespace: Namespace) -> tuple[float, int]:
+async def _burst(scene: Scene, jobs: Jobs, namespace: Namespace) -> tuple[float, int, Spent]:
     async with Watch(scene.cluster, namespace.name).kept() as watch:
         controller = scene.controller(jobs, namespace)
         await asyncio.to_thread(controller.start)
         try:
+            await watch.wait(1)
+            before = _spent()
             await watch.wait(BURST)
+            spent = _spent() - before
         finally:
             controller.kill()
-        return watch.rate, len(await asyncio.to_thread(namespace.jobs))
+        return watch.rate, len(await asyncio.to_thread(namespace.jobs)), spent
+
+
+Spent = Counter[str]
+PASSED_THROUGH = ("kube-apiserver", "etcd", "postgres", "services.jobs", "services.controller", "bench")
+
+
+def _spent() -> Spent:
+    """CPU seconds so far, by program, of all that a burst passes through."""
+    spent: Spent = Counter()
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        name = next((name for name in PASSED_THROUGH if re.search(rf"(^|[/ ]){name}\b", words)), None)
+        if name:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                spent[name] += _cpu(process)
+    return spent
+
+
+def _split(spent: Spent) -> str:
+    """What it cost for each Job, by program."""
+    return ", ".join(f"{name} {seconds / BURST * 1000:.1f} ms" for name, seconds in spent.most_common())
 
 
 Creating = Callable[[KubernetesSettings, "asyncio.Queue[Object]"], Any]
 
 
-async def _bare(scene: Scene, namespace: Namespace, create: Creating) -> float:
+async def _bare(scene: Scene, namespace: Namespace, create: Creating) -> tuple[float, Spent]:
     settings = namespace.settings(queue_name="nobody")
     waiting: asyncio.Queue[Object] = asyncio.Queue()
     for _ in range(BURST):
         waiting.put_nowait(manifest(launch(str(uuid.uuid4()), 1), HERE, settings))
     async with Watch(scene.cluster, namespace.name).kept() as watch:
+        before = _spent()
         await create(settings, waiting)
         await watch.wait(BURST)
-        return watch.rate
+        return watch.rate, _spent() - before
 
 
 async def _by_client(settings: KubernetesSettings, waiting: asyncio.Queue[Object]) -> None:

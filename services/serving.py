@@ -118,7 +118,8 @@ class Edge(grpc.aio.ServerInterceptor):
                 request = _read(handler, body)
                 _note(request)
                 reply = await handler.unary_unary(request, context)
-                _note(reply)
+                if _job_id(reply) != _job_id(request):
+                    _note(reply)
                 return reply
 
         return wrapped
@@ -194,9 +195,12 @@ def _short(method: str) -> str:
 
 def _note(message: Any) -> None:
     """Lets the lines of this call say which job it is about, where the request or the reply names one."""
-    job_id = getattr(message, "job_id", "")
-    if job_id:
+    if job_id := _job_id(message):
         logs.about(job_id, getattr(message, "launch_no", 0))
+
+
+def _job_id(message: Any) -> str:
+    return str(getattr(message, "job_id", ""))
 
 
 def _name(caller: Caller | None) -> str:

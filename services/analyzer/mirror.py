@@ -4,6 +4,7 @@ The pose model is not its own mirror image: turned over, one bowler's front knee
 middle of both is the same whichever way a player faces, and nearer to the truth at the legs that the body hides.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from services.analyzer.series import INDEX, LANDMARKS, OTHER_SIDE, Floats
 
 # Left and right of these are mixed up together, if at all.
 LIMBS = (("hip", "knee", "ankle", "heel", "foot_index"), ("shoulder", "elbow", "wrist", "pinky", "index", "thumb"))
+# The model leaves a second core idle.
+_BESIDE = ThreadPoolExecutor(1, "mirror")
 TRUNK = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("hip", "shoulder")]
 
 
@@ -27,9 +30,9 @@ class BothWays:
 
     def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
         """The people whom the plain one sees; each in the middle, where the other one sees them too."""
+        turned = _BESIDE.submit(self.mirrored.estimate, np.ascontiguousarray(rgb[:, ::-1]), time_seconds)
         people = self.plain.estimate(rgb, time_seconds)
-        turned = self.mirrored.estimate(np.ascontiguousarray(rgb[:, ::-1]), time_seconds)
-        others = [turned_over(person) for person in turned]
+        others = [turned_over(person) for person in turned.result()]
         if not people:
             return others
         return [_with_nearest(person, others) for person in people]

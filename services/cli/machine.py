@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.cli import needs
 from services.cli.numbers import read_metrics
 from services.cli.places import Check, Run, Told
 from services.cli.trouble import Trouble
@@ -84,6 +83,9 @@ class Machine:
 
     def checks(self) -> Iterator[Check]:
         """As `Place` says."""
+        # Of a laptop only: where this is a client's image, its packages are not there.
+        from services.cli import needs
+
         model = needs.find_model()
         yield Check("model", model.is_file(), str(model), "Run `make setup`, or set MEDIAPIPE_POSE_MODEL_PATH.")
         free = shutil.disk_usage(self._folder).free

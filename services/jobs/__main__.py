@@ -2,11 +2,13 @@
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 
 import alembic.command
 import alembic.config
 import grpc.aio
+import psycopg
 import sqlalchemy as sa
 
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
@@ -33,17 +35,29 @@ SERVICES = [
     for file in (session_pb2, job_pb2, sweep_pb2, launch_pb2, event_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
+# A table that others hold for two seconds is tried for again: for about five minutes.
+MIGRATION_TRIES = 60
+MIGRATION_PAUSE_SECONDS = 3.0
 
 
 def migrate(database_url: str, revision: str = "head") -> None:
-    """Upgrades the database to a revision. Two at once wait for each other."""
+    """Upgrades the database to a revision. Two at once wait for each other.
+
+    A table that somebody holds is tried for again, since nobody shall wait behind us; in the end that is an error.
+    """
     config = alembic.config.Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    engine = sa.create_engine(url(database_url))
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        alembic.command.upgrade(config, revision)
-    engine.dispose()
+    engine = sa.create_engine(url(database_url), poolclass=sa.NullPool)
+    for left in reversed(range(MIGRATION_TRIES)):
+        try:
+            with engine.connect() as connection:
+                config.attributes["connection"] = connection
+                alembic.command.upgrade(config, revision)
+            break
+        except sa.exc.OperationalError as error:
+            if not isinstance(error.orig, psycopg.errors.LockNotAvailable) or not left:
+                raise
+            time.sleep(MIGRATION_PAUSE_SECONDS)
 
 
 async def run(settings: JobsSettings) -> None:

@@ -11,7 +11,7 @@ from tests.e2e.cluster import Answer, Release, in_a_namespace, run, until
 def release() -> Iterator[Release]:
     """A release of this file's own: it is upgraded, rolled back and uninstalled."""
     # Held to little CPU each, so that they last longer than an upgrade and leave the machine room for one.
-    values = {"analyzer.capacity": "20", "analyzer.cpu": "20m", "analyzer.cpuLimit": "60m"}
+    values = {"analyzer.capacity": "20", "analyzer.cpu": "20m", "analyzer.cpuLimit": "40m"}
     with in_a_namespace("tour", **values) as made:
         made.install()
         yield made
@@ -34,7 +34,7 @@ def test_twenty_analyses_run_through_an_upgrade_and_a_rollback(release: Release)
     assert not before & uids(release)
     assert at_work(release), "all were done before the upgrade was"
     release.rollback(1)
-    done = release.wait(*jobs, seconds=900)
+    done = release.wait(*jobs, seconds=1500)
     assert [job["status"] for job in done] == ["JOB_STATUS_DONE"] * 20
     assert [len(release.launches(job_id)) for job_id in jobs] == [1] * 20
 

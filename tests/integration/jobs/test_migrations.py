@@ -1,23 +1,33 @@
 """A database from before two-phase uploads, brought up to date; and what goes on meanwhile."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import alembic.op
+import alembic.script
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from crease.jobs.v1 import job_pb2
 from services.jobs.__main__ import migrate
+from services.jobs.migrations import indexes
 from tests.conftest import IMPATIENT
 from tests.integration.jobs.test_lifecycle import Road
 from tests.postgres import Server
 from tests.programs import Laptop, Program, running
 
+MIGRATIONS = Path(indexes.__file__).parent
 OLD = ("queued", "quick_running", "quick_done", "deep_running", "done", "processing", "completed", "failed")
 
 
@@ -93,6 +103,109 @@ def test_the_database_refuses_a_second_open_launch(old_database: str) -> None:
         connection.execute(insert, [1])
         with pytest.raises(psycopg.errors.UniqueViolation):
             connection.execute(insert, [2])
+
+
+def test_an_index_that_a_cut_off_build_left_behind_is_built_anew(postgres_server: Server) -> None:
+    """It has the name, and no query may use it."""
+    url = database_at(postgres_server, "0015")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE INDEX jobs_since ON video_analysis_jobs (status)")
+        connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'jobs_since'::regclass")
+        migrate(url)
+        found = connection.execute(
+            "SELECT indisvalid, pg_get_indexdef(indexrelid) FROM pg_index WHERE indexrelid = 'jobs_since'::regclass"
+        ).fetchall()
+    assert [valid for valid, _ in found] == [True]
+    assert "(status, status_since, launched)" in found[0][1]
+
+
+class CutOffError(Exception):
+    """What ran the migrations is gone."""
+
+
+@pytest.mark.prove
+def test_a_migration_that_is_cut_off_anywhere_is_run_again(postgres_server: Server) -> None:
+    """Before and after each statement that stands outside a transaction; those inside undo themselves."""
+    url = database_at(postgres_server, "0001")
+    reached: set[tuple[str, str]] = set()
+
+    def cut_off(when: str) -> Callable[..., None]:
+        def at(connection: sa.Connection, _: object, statement: str, *__: object) -> None:
+            here = (when, statement)
+            if connection.connection.dbapi_connection.autocommit and here not in reached:  # type: ignore[union-attr]
+                reached.add(here)
+                raise CutOffError
+
+        return at
+
+    cuts = {f"{when}_cursor_execute": cut_off(when) for when in ("before", "after")}
+    for name, cut in cuts.items():
+        sa.event.listen(sa.Engine, name, cut)
+    try:
+        is_over = False
+        while not is_over:
+            with suppress(CutOffError):
+                migrate(url)
+                is_over = True
+    finally:
+        for name, cut in cuts.items():
+            sa.event.remove(sa.Engine, name, cut)
+    assert len(reached) > 30
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchall() == [(0,)]
+
+
+@pytest.mark.prove
+def test_two_migrations_at_once_take_turns(postgres_server: Server) -> None:
+    """Neither stands in the way of an index that the other one builds."""
+    url = database_at(postgres_server, "0001")
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(in_a_process, url) for _ in range(2)]:
+            done.result()
+
+
+def in_a_process(url: str) -> None:
+    """Migrates as a pod does."""
+    command = [sys.executable, "-m", "services.jobs", "migrate"]
+    subprocess.run(command, env=os.environ | {"CREASE_DATABASE_URL": url}, check=True, capture_output=True)
+
+
+def test_every_index_of_a_migration_is_there_under_a_name_of_its_own(database_url: str) -> None:
+    """A name that another has already would leave an index unbuilt, and nobody would hear of it."""
+    built: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indexes, "build", lambda _, named, **__: built.extend(named))
+        patch.setattr(alembic.op, "execute", lambda _: None)
+        patch.setattr(alembic.op, "get_context", lambda: Mock(autocommit_block=nullcontext))
+        for revision in alembic.script.ScriptDirectory(str(MIGRATIONS)).walk_revisions():
+            revision.module.upgrade()
+    with psycopg.connect(database_url) as connection:
+        there = {name for (name,) in connection.execute("SELECT indexname FROM pg_indexes").fetchall()}
+    assert sorted(built) == sorted(set(built))
+    assert len(built) > 10
+    assert set(built) <= there
+
+
+def test_a_migration_gives_up_a_table_that_is_held_and_takes_it_later(
+    postgres_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever only reads meanwhile would wait behind it: they do not."""
+    monkeypatch.setattr("services.jobs.__main__.MIGRATION_PAUSE_SECONDS", 0.1)
+    url = database_at(postgres_server, "0013")
+    gave_up = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as watcher:
+        holder.execute("SELECT 1 FROM video_analysis_jobs")
+        migration = threading.Thread(target=migrate, args=[url])
+        migration.start()
+        waited, let_go = False, False
+        while not (waited and let_go):
+            waits = watcher.execute(gave_up).fetchall() != [(0,)]
+            waited, let_go = waited or waits, let_go or (waited and not waits)
+            time.sleep(0.01)
+        watcher.execute("SET statement_timeout = '4s'; SELECT count(*) FROM video_analysis_jobs")
+        holder.rollback()
+        migration.join()
+        assert watcher.execute("SELECT version_num FROM alembic_version").fetchall() > [("0013",)]
 
 
 @contextmanager

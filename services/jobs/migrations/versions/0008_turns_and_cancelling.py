@@ -8,12 +8,6 @@ from alembic import op
 revision = "0008"
 down_revision = "0007"
 
-INDEXES = {
-    # Who waits, owner by owner, and the oldest of each first.
-    "jobs_in_turn": "(owner, queued_at, id) WHERE status = 'queued' AND NOT launched",
-    "jobs_launched": "(owner) WHERE launched",
-}
-
 
 def upgrade() -> None:
     op.execute("""
@@ -28,14 +22,6 @@ def upgrade() -> None:
         UPDATE video_analysis_jobs SET launched = true FROM launches
         WHERE launches.job_id = video_analysis_jobs.id AND launches.ended_at IS NULL
     """)
-    with op.get_context().autocommit_block():
-        op.execute("""
-            UPDATE video_analysis_jobs SET owner = owner_type || '/' || owner_id FROM video_sessions
-            WHERE video_sessions.id = session_id AND owner = ''
-              AND status IN ('queued', 'quick_running', 'quick_done', 'deep_running')
-        """)
-        for name, columns in INDEXES.items():
-            op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON video_analysis_jobs {columns}")
 
 
 def _triggers() -> None:

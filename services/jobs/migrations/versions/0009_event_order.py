@@ -11,7 +11,7 @@ Positions are of this server's transactions: into another server jobs go with `e
 from alembic import op
 
 revision = "0009"
-down_revision = "0008"
+down_revision = "0008b"
 
 
 def upgrade() -> None:

@@ -8,13 +8,6 @@ from alembic import op
 revision = "0011"
 down_revision = "0010"
 
-INDEXES = {
-    "jobs_rubbish": "(sweep_at) WHERE sweep_at IS NOT NULL",
-    # In the order in which S3 lists keys.
-    "jobs_by_key": '(s3_bucket, s3_key COLLATE "C", id)',
-    "jobs_of_owner": "(owner) INCLUDE (content_length) WHERE deleted_at IS NULL",
-}
-
 
 def upgrade() -> None:
     op.execute("""
@@ -42,11 +35,3 @@ def upgrade() -> None:
               OR OLD.status <> NEW.status AND NEW.status IN ('failed', 'cancelled') AND NEW.etag = '')
         EXECUTE FUNCTION video_analysis_job_rubbish()
     """)
-    with op.get_context().autocommit_block():
-        op.execute("""
-            UPDATE video_analysis_jobs SET deleted_at = video_sessions.deleted_at FROM video_sessions
-            WHERE video_sessions.id = session_id AND video_sessions.deleted_at IS NOT NULL
-              AND video_analysis_jobs.deleted_at IS NULL
-        """)
-        for name, columns in INDEXES.items():
-            op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON video_analysis_jobs {columns}")

@@ -25,9 +25,3 @@ def upgrade() -> None:
             what text PRIMARY KEY, who uuid NOT NULL, until timestamptz NOT NULL
         )
     """)
-    with op.get_context().autocommit_block():
-        # Counted through, it is read without the rows.
-        op.execute("""
-            CREATE INDEX CONCURRENTLY IF NOT EXISTS jobs_by_status
-            ON video_analysis_jobs (status, status_since, launched)
-        """)

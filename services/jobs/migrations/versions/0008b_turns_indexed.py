@@ -1,0 +1,24 @@
+"""Whose the jobs are that are not final, and the order of those that wait."""
+
+from alembic import op
+
+from services.jobs.migrations import indexes
+
+revision = "0008b"
+down_revision = "0008"
+
+INDEXES = {
+    # Who waits, owner by owner, and the oldest of each first.
+    "jobs_in_turn": "(owner, queued_at, id) WHERE status = 'queued' AND NOT launched",
+    "jobs_launched": "(owner) WHERE launched",
+}
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.execute("""
+            UPDATE video_analysis_jobs SET owner = owner_type || '/' || owner_id FROM video_sessions
+            WHERE video_sessions.id = session_id AND owner = ''
+              AND status IN ('queued', 'quick_running', 'quick_done', 'deep_running')
+        """)
+    indexes.build("video_analysis_jobs", INDEXES)
