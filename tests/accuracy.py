@@ -232,15 +232,15 @@ def on_motions() -> Iterator[Claim]:
         }
         for name, (answer, bound, bound_in_noise) in answers.items():
             off = [100 * (number(m, name) / answer - 1) for m in bowlers]
-            bound = bound_in_noise if noisy else bound
-            yield Claim(f"motion, {words}: {name}", worst(given(off, noisy)), bound, "%", _absent(off))
+            most = bound_in_noise if noisy else bound
+            yield Claim(f"motion, {words}: {name}", worst(given(off, noisy)), most, "%", _absent(off))
         trend = [100 * (number(m, "run_up_speed_trend") - 1) for m in bowlers]
-        bound = 50 if noisy else 10
-        yield Claim(f"motion, {words}: run_up_speed_trend", worst(given(trend, noisy)), bound, "%", _absent(trend))
+        most = 50 if noisy else 10
+        yield Claim(f"motion, {words}: run_up_speed_trend", worst(given(trend, noisy)), most, "%", _absent(trend))
         if not cosine < 1:
             knees = [number(m, KNEE) - 160 for m in bowlers]
-            bound = 15 if noisy else 3
-            yield Claim(f"motion, {words}: front knee, smallest", worst(given(knees)), bound, "deg", _absent(knees))
+            most = 15 if noisy else 3
+            yield Claim(f"motion, {words}: front knee, smallest", worst(given(knees)), most, "deg", _absent(knees))
         release = [1000 * (moment(m, "release") - 8.63) for m in bowlers]
         yield Claim(f"motion, {words}: release", worst(release), 15 if noisy else 3, "ms")
         contact = [1000 * (moment(m, "front_foot_contact") - 8.45) for m in bowlers]

@@ -20,7 +20,7 @@ THIRD_DIFFERENCE_VARIANCE = 20.0
 MEDIAN_SIZE = 0.6745
 # Noise of so many times the tremor doubles it.
 DOUBLING = 3.0**0.5
-COPIES = 8
+COPIES, SEED = 8, 7919
 LEAST_FRAMES = 8
 # Torsos; a median joint that trembles less moves no number. In films it is 0.01 to 0.03 at 30 frames a second.
 STEADY_TORSOS = 0.002
@@ -46,7 +46,7 @@ def shaken(poses: Poses) -> Iterator[Poses]:
     size = DOUBLING * tremor(poses)[:, None]
     if not np.median(size) > DOUBLING * STEADY_TORSOS * torso_length(poses):
         return
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(SEED)
     for _ in range(COPIES // 2):
         noise = random.normal(0, 1, poses.image.shape)
         for each in (noise, noise[:, OTHER_SIDE] * (-1, 1)):
