@@ -16,6 +16,8 @@ LANDMARKS = (
     "left_heel", "right_heel", "left_foot_index", "right_foot_index",
 )  # fmt: skip
 INDEX = {name: i for i, name in enumerate(LANDMARKS)}
+# Of each landmark, the one of the other side; what lies in the middle is its own. What is left in a mirror was right.
+OTHER_SIDE = [INDEX[n.replace("left", "right") if "left" in n else n.replace("right", "left")] for n in LANDMARKS]
 
 
 @dataclass(frozen=True)
