@@ -35,7 +35,8 @@ cluster: setup ## the proofs on a real Kubernetes, as root; the first time it bu
 alerts: setup proof-tools ## the alerts, each with series that fire it and series that don't, and the dashboard, by promtool
 	$(PYTHON) -m pytest tests/alerts -m "prove or not prove"
 
-gameday: setup proof-tools ## break twelve things, one after another: which alert fires, and does its page repair it
+gameday: setup proof-tools ## break things, one after another: does its alert fire, can it be named, does its page repair it
+	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then tests/cluster/install; fi
 	$(PYTHON) -m tests.gameday
 
 images: ## build the images with docker, podman or buildah, and say how large they are
@@ -122,9 +123,9 @@ system:
 	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
 
 # Proofs run beside these; where we may not install them, those proofs are skipped and say so.
-PROOF_PACKAGES := spin gcc libc6-dev pgbouncer prometheus chromium
+PROOF_PACKAGES := spin gcc libc6-dev pgbouncer prometheus chromium faketime
 proof-tools: $(AXE)
-	@export PATH="$$PATH:/usr/sbin"; ( for tool in spin cc pgbouncer promtool chromium; do command -v $$tool || exit 1; done ) >/dev/null || \
+	@export PATH="$$PATH:/usr/sbin"; ( for tool in spin cc pgbouncer promtool chromium faketime; do command -v $$tool || exit 1; done ) >/dev/null || \
 	  { $(APT) $(PROOF_PACKAGES) >/dev/null; } || echo "as root: apt-get install $(PROOF_PACKAGES)"
 
 # What judges a page's accessibility, as its authors publish it; it only runs in the browser of a proof.

@@ -1,9 +1,11 @@
 """How our programs call each other: one channel a peer, and the reading of what a refusal says.
 
-A peer is `host:port` in the clear, or `https://host:port` by TLS; whose certificates are believed is gRPC's own
-setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
+A peer is `host:port` in the clear, or `https://host:port` by TLS, with `/NAME` behind it where the certificate carries
+that name instead of the host's. Who is believed is gRPC's own setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -25,7 +27,7 @@ def open_channel(endpoint: str) -> grpc.Channel:
     """A channel for threads."""
     target, is_tls, options = _parse(endpoint)
     if is_tls:
-        return grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
+        return grpc.secure_channel(target, _credentials(), options)
     return grpc.insecure_channel(target, options)
 
 
@@ -33,13 +35,21 @@ def open_aio_channel(endpoint: str) -> grpc.aio.Channel:
     """A channel for asyncio."""
     target, is_tls, options = _parse(endpoint)
     if is_tls:
-        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options)
+        return grpc.aio.secure_channel(target, _credentials(), options)
     return grpc.aio.insecure_channel(target, options)
 
 
+def _credentials() -> grpc.ChannelCredentials:
+    # gRPC reads the variable once, at its start; what finds the services may have set it since.
+    roots = os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
+    return grpc.ssl_channel_credentials(Path(roots).read_bytes() if roots else None)
+
+
 def _parse(endpoint: str) -> tuple[str, bool, list[tuple[str, Any]]]:
-    target = endpoint.removeprefix("https://").removeprefix("http://")
+    target, _, name = endpoint.removeprefix("https://").removeprefix("http://").partition("/")
     options = list(CHANNEL_OPTIONS)
+    if name:
+        options.append(("grpc.ssl_target_name_override", name))
     # No proxy of the environment gets between us and a peer on this machine.
     if target.startswith(("127.0.0.1:", "localhost:")):
         options.append(("grpc.enable_http_proxy", 0))

@@ -76,6 +76,11 @@ def hush(_: object, __: str, rendered: Any) -> str:
     return line
 
 
+def words(error: BaseException) -> str:
+    """The first line of what an error says; of one that says nothing, such as a TimeoutError, its kind."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def about(job_id: str, launch_no: int = 0) -> None:
     """Says in every further line of this call which job it is about. What is no job's id is not repeated."""
     if _UUID.fullmatch(job_id):

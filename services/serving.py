@@ -22,7 +22,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from services import errors, logs, metrics, traces
-from services.auth import Caller, Verifier
+from services.auth import Caller, Lease, Pod, Service, Verifier
 from services.logs import Logger
 from services.settings import ServerSettings
 
@@ -146,14 +146,12 @@ class Edge(grpc.aio.ServerInterceptor):
     @contextlib.asynccontextmanager
     async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
         started, fault, code = time.monotonic(), None, "OK"
-        caller: Caller | None = None
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
-        with (
-            logs.spending() as spent,
-            traces.span(_short(method), traces.parent_in(metadata), served=True) as span,
-        ):
+        caller, doubt = await self._who(metadata)
+        with logs.spending() as spent, _traced(method, caller, metadata) as span:
             try:
-                caller = await self._verifier.caller(metadata)
+                if doubt is not None:
+                    raise doubt
                 self._rights(method, caller)
                 call.set(Call(method, caller, metadata))
                 yield
@@ -178,6 +176,24 @@ class Edge(grpc.aio.ServerInterceptor):
                 self._log.info("rpc", **said, **spent, **({"fault": fault.reason} if fault else {}))
         if fault is not None:
             await context.abort_with_status(rpc_status.to_status(status(fault)))
+
+    async def _who(self, metadata: Mapping[str, str]) -> tuple[Caller | None, BaseException | None]:
+        """Who calls, or why that is not known: the call ends with it where it can be traced, counted and logged."""
+        try:
+            return await self._verifier.caller(metadata), None
+        except BaseException as error:
+            return None, error
+
+
+def _traced(
+    method: str, caller: Caller | None, metadata: Mapping[str, str]
+) -> contextlib.AbstractContextManager[traces.Span]:
+    """A trace goes on from a program of ours, which has proved that it is one. Anybody else's traceparent is not heard:
+    they could have each of their calls traced. Whether a lease lives is not known before its call has gone well."""
+    if isinstance(caller, Lease) and traces.is_on():
+        return traces.span_if_well(_short(method), traces.parent_in(metadata))
+    parent = traces.parent_in(metadata) if isinstance(caller, Service | Pod) else ""
+    return traces.span(_short(method), parent, served=True)
 
 
 def _read(handler: Any, body: bytes) -> Any:

@@ -5,7 +5,8 @@
                                  └─▶ launch ─▶ analysis (by the pod's environment) ─▶ fetch, quick, deep ─▶ SubmitResult
 
 Off, nothing of OpenTelemetry is imported: it costs a comparison a call. A trace that is not sampled is not sampled
-anywhere on its way.
+anywhere on its way. Which are, we decide where the first of our programs is called: what a caller from outside says of
+that is not heard (serving.py).
 """
 
 import random
@@ -13,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from structlog.contextvars import bind_contextvars
@@ -73,26 +74,38 @@ def is_on() -> bool:
 
 @contextmanager
 def span(
-    name: str, parent: str = "", *, served: bool = False, linked: bool = False, **attributes: Any
+    name: str, parent: str = "", *, served: bool = False, linked: bool = False, called: bool = False, **attributes: Any
 ) -> Iterator["Span"]:
     """A span around the block: under `parent`, a traceparent, else under the one that is under way, if any.
 
     served: of a call, with which a trace may begin. linked: with a link to the span that is under way, which is of
-    another trace. What it yields takes more attributes.
+    another trace. called: of a call to a server that is not ours. What it yields takes more attributes.
     """
     if _tracer is None:
         yield _NOTHING
         return
     if served and not parent and random.random() >= _share:  # noqa: S311 (nothing is guarded by it)
-        parent = f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
+        parent = _unsampled_parent()
     if parent and not _is_sampled(parent):
         with _handing_on(parent):
             yield _NOTHING
     elif parent or served or _is_under_way():
-        with _handing_on(""), _begun(name, parent, served, linked, attributes) as begun:
+        kind = "SERVER" if served else "CLIENT" if called else "INTERNAL"
+        with _handing_on(""), _begun(name, parent, kind, linked, attributes) as begun:
             yield begun
     else:
         yield _NOTHING
+
+
+@contextmanager
+def span_if_well(name: str, parent: str) -> Iterator["Span"]:
+    """Of a served call whose caller is known only when it has gone well: told then, under `parent`; else, and for what
+    it calls in turn, nothing is."""
+    kept, began = _Kept(), datetime.now(UTC)
+    with _handing_on(f"{parent[:-2]}00" if parent else _unsampled_parent()):
+        yield kept
+    if not kept.has_failed:
+        record(name, parent, began, datetime.now(UTC), kind="SERVER", **kept.attributes)
 
 
 @contextmanager
@@ -107,15 +120,14 @@ def _handing_on(parent: str) -> Iterator[None]:
 
 
 @contextmanager
-def _begun(name: str, parent: str, served: bool, linked: bool, attributes: Mapping[str, Any]) -> Iterator["Span"]:
+def _begun(name: str, parent: str, kind: str, linked: bool, attributes: Mapping[str, Any]) -> Iterator["Span"]:
     from opentelemetry import trace
 
     under_way = trace.get_current_span().get_span_context()
     links = [trace.Link(under_way)] if linked and under_way.is_valid else []
-    kind = trace.SpanKind.SERVER if served else trace.SpanKind.INTERNAL
     context = _context(parent) if parent else None
-    with _tracer.start_as_current_span(name, context, kind, attributes, links) as begun:
-        if served or parent:
+    with _tracer.start_as_current_span(name, context, trace.SpanKind[kind], attributes, links) as begun:
+        if kind == "SERVER" or parent:
             bind_contextvars(trace_id=f"{begun.get_span_context().trace_id:032x}")
         yield Span(begun)
 
@@ -126,10 +138,16 @@ def _is_under_way() -> bool:
     return not _unsampled.get() and trace.get_current_span().get_span_context().is_valid
 
 
-def record(name: str, parent: str, began: datetime, ended: datetime, **attributes: Any) -> None:
+def record(
+    name: str, parent: str, began: datetime, ended: datetime, *, kind: str = "INTERNAL", **attributes: Any
+) -> None:
     """A span that is over already."""
     if _tracer is not None and _is_sampled(parent):
-        past = _tracer.start_span(name, _context(parent), attributes=attributes, start_time=_nanoseconds(began))
+        from opentelemetry import trace
+
+        past = _tracer.start_span(
+            name, _context(parent), trace.SpanKind[kind], attributes, start_time=_nanoseconds(began)
+        )
         past.end(_nanoseconds(ended))
 
 
@@ -176,7 +194,27 @@ class Span:
             self._begun.set_status(Status(StatusCode.ERROR, why))
 
 
+class _Kept(Span):
+    """What is said of it until it is known whether it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.attributes: dict[str, Any] = {}
+        self.has_failed = False
+
+    def add(self, **attributes: Any) -> None:
+        self.attributes |= attributes
+
+    def failed(self, why: str) -> None:
+        self.has_failed = True
+
+
 _NOTHING = Span(None)
+
+
+def _unsampled_parent() -> str:
+    """A trace that begins here and is not sent."""
+    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
 
 
 def _is_sampled(parent: str) -> bool:

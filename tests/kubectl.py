@@ -1,7 +1,9 @@
 """kubectl as `crease` uses it, on the API server in memory (tests/api_server.py). What it does not know, it refuses."""
 
+import contextlib
 import json
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 from services.cli.cluster import Kubectl
@@ -38,6 +40,10 @@ class FakeKubectl(Kubectl):
                 assert told is not None
                 return _said(json.dumps({**told, "metadata": {"creationTimestamp": self.server.now}}))
         raise AssertionError(f"unknown to this kubectl: {arguments}")
+
+    @contextlib.contextmanager
+    def forward(self, target: str, port: int) -> Iterator[str]:
+        yield f"127.0.0.1:{port}"
 
     def fetch(self, target: str, port: int) -> str:
         if target not in self.exposed:

@@ -265,13 +265,14 @@ def home() -> Path:
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Cluster]:
-    """Runs for as long as the block; the test is skipped, with the reason, where it cannot."""
+def cluster(*how: str) -> Iterator[Cluster]:
+    """Runs for as long as the block; the test is skipped, with the reason, where it cannot. `--control-plane`: it has
+    no node."""
     if reason := cannot():
         pytest.skip(reason)
     made = Cluster(int(os.environ.get("CREASE_CLUSTER", "0")), home())
     subprocess.run([SCRIPTS / "down"], check=True)
-    subprocess.run([SCRIPTS / "up"], check=True, capture_output=True)
+    subprocess.run([SCRIPTS / "up", *how], check=True, capture_output=True)
     try:
         yield made
     finally:

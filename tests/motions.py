@@ -163,6 +163,24 @@ def pendulum(fps: float, swing_deg: float = 40, hz: float = 0.8, seconds: float 
     return poses
 
 
+def walker(fps: float, *, strides_hz: float = 0.9, swing_deg: float = 30, seconds: float = 4.0) -> Poses:
+    """Somebody walks or runs across the picture: arms against legs, each foot down for six tenths of its stride."""
+    poses = still(fps, seconds)
+    speed = 270.0  # px/s, a brisk walk
+    poses.image[..., 0] += (speed * (poses.times - seconds / 2))[:, None]
+    for side, ahead in (("left", 0.0), ("right", 0.5)):
+        phase = strides_hz * poses.times + ahead
+        swing = np.radians(swing_deg) * np.sin(2 * np.pi * phase)
+        point_arm(poses, side, np.pi + swing)
+        # In strides: the foot stands, then catches up in the last four tenths; the middle of it is under the hips.
+        swung = np.clip((phase % 1 - 0.6) / 0.4, 0, 1)
+        ahead_of_hips = speed / strides_hz * (np.floor(phase) + swung**2 * (3 - 2 * swung) - phase + 0.3)
+        for part in ("ankle", "heel", "foot_index"):
+            poses.image[:, INDEX[f"{side}_{part}"], 0] += ahead_of_hips
+        _front_knee(poses, side, 165)
+    return poses
+
+
 def turning(fps: float, lag_seconds: float, seconds: float = 3.0) -> Poses:
     """A stroke in whose space hips turn through 80 degrees about 1.5 s, and shoulders the same `lag_seconds` later."""
     poses = stroke(fps, seconds=seconds)

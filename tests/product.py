@@ -114,7 +114,7 @@ def _token_file(process: psutil.Process) -> str:
 def put(begun: upload_pb2.InitiateUploadResponse, body: bytes) -> None:
     """The client's PUT."""
     headers = dict(begun.required_headers)
-    reply = urllib3.request("PUT", begun.presigned_url, body=body, headers=headers, retries=False)
+    reply = urllib3.request("PUT", begun.presigned_url, body=body, headers=headers, retries=False, timeout=60)
     assert reply.status == 200, reply.data
 
 

@@ -49,11 +49,7 @@ class Proxy:
                 threading.Thread(target=self._handle, args=(client,), daemon=True).start()
 
     def _handle(self, client: socket.socket) -> None:
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection((self.host, self.port)) as server,
-        ):
-            self._open.append(server)
+        with contextlib.suppress(OSError):
             if self.tls:
                 client = self.tls.wrap_socket(client, server_side=True)
             while request := _read(client):
@@ -65,14 +61,20 @@ class Proxy:
                 if fault in ("throttled", "broken"):
                     client.sendall(THROTTLED if fault == "throttled" else BROKEN)
                     break
-                server.sendall(request)
-                reply = _read(server, request.startswith(b"HEAD"))
+                reply = self._pass(request)
                 client.sendall(_spoilt(reply, fault))
-                if fault != "none":
+                if fault != "none" or not reply:
                     break
             if self.fault == "cut":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             client.close()
+
+    def _pass(self, request: bytes) -> bytes:
+        """The server's answer, by a connection of its own: one that rests would be closed by the server."""
+        with socket.create_connection((self.host, self.port)) as server:
+            self._open.append(server)
+            server.sendall(request)
+            return _read(server, request.startswith(b"HEAD"))
 
     def close(self) -> None:
         for one in (self.listener, *self._open):
@@ -104,7 +106,10 @@ def _read(source: socket.socket, is_head: bool = False) -> bytes:
     head, _, body = data.partition(b"\r\n\r\n")
     lengths = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     while not is_head and lengths and len(body) < lengths[0]:
-        body += source.recv(CHUNK_BYTES)
+        chunk = source.recv(CHUNK_BYTES)
+        if not chunk:
+            return b""
+        body += chunk
     return head + b"\r\n\r\n" + body
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.analyzer.kinematics import SIDES, frame_rate, hand_speeds, torso_length, travel
+from services.analyzer.kinematics import SIDES, frame_rate, hand_speeds, hand_velocities, torso_length, travel
 from services.analyzer.landing import LOWEST_RATE_FPS, TOO_FEW, Missing, find_landing
 from services.analyzer.series import Floats, Poses
 from services.analyzer.smooth import GRID_HZ, tidy
@@ -21,8 +21,12 @@ MOST_ACTIONS = 8  # bounds the second pass: about 12 s of video
 SLOWEST_ACTION_TORSOS_PER_SECOND = 2.5
 SHARE_OF_FASTEST = 0.5
 APART_SECONDS = 1.5  # nearer peaks are a backlift and its stroke
-# A bat holds both hands together: 0.3 torso apart in a drive, where a walker's or a balancing man's are 0.9 and more.
+# A bat holds both hands together: 0.3 torso apart in a drive, where a balancing man's are 0.9 and more.
 HANDS_ON_BAT_TORSOS, AROUND_PEAK_SECONDS = 0.8, 0.1
+AROUND_PEAK_STEPS = round(AROUND_PEAK_SECONDS * GRID_HZ)
+# And they move as one. A walker's hands pass close by each other just when they are fastest, but opposite ways: they
+# part at twice the speed of either.
+PARTING_ON_BAT = 1.0
 # A ball taken brings the hands together and keeps them so; who throws has them apart, one over its shoulder.
 HANDS_ON_BALL_TORSOS, TAKEN_WITHIN_SECONDS, HELD_SECONDS = 0.4, 0.3, 0.1
 TAKE_OR_THROW_CONFIDENCE = 0.3  # no film with a known one was at hand
@@ -135,7 +139,8 @@ def _window(poses: Poses, action: Action, discipline: str) -> tuple[float, float
 
 
 def _fast_hands(poses: Poses, discipline: str) -> list[Action] | Missing:
-    grid, speed = hand_speeds(poses)
+    grid, velocity = hand_velocities(poses)
+    speed = np.linalg.norm(velocity, axis=-1)
     fastest = speed.max(axis=1, initial=0)
     top = float(fastest.max(initial=0))
     from scipy.signal import find_peaks  # it brings all of SciPy: a second that the first pose need not wait for
@@ -150,7 +155,10 @@ def _fast_hands(poses: Poses, discipline: str) -> list[Action] | Missing:
         return Missing("no action found: the hands never move fast")
     sides = [SIDES[int(np.argmax(speed[k]))] for k in peaks]
     if discipline == "batting":
-        kept = [k for k in range(len(peaks)) if _on_a_bat(poses, float(grid[peaks[k]]))]
+        parting = np.linalg.norm(velocity[:, 0] - velocity[:, 1], axis=-1) / np.maximum(fastest, 1e-9)
+        near = [slice(max(0, k - AROUND_PEAK_STEPS), k + AROUND_PEAK_STEPS + 1) for k in peaks]
+        as_one = [float(np.median(parting[steps])) < PARTING_ON_BAT for steps in near]
+        kept = [k for k in np.flatnonzero(as_one) if _on_a_bat(poses, float(grid[peaks[k]]))]
         if not kept:
             return Missing("no action found: the hands move fast, but not together")
         peaks, sides = peaks[kept], [sides[k] for k in kept]

@@ -129,19 +129,24 @@ def elbow_angle(poses: Poses, side: str) -> Floats:
     return joint_angle(poses.point(f"{side}_shoulder"), poses.point(f"{side}_elbow"), poses.point(f"{side}_wrist"))
 
 
-def hand_speeds(poses: Poses) -> tuple[Floats, Floats]:
-    """Speed of each wrist against the hips: (m,) seconds on the even grid and (m, 2) torsos per second, left and right.
+def hand_velocities(poses: Poses) -> tuple[Floats, Floats]:
+    """Of each wrist against the hips: (m,) seconds on the even grid and (m, 2, 2) torsos per second, left and right.
 
     Differences of raw samples would grow with the frame rate and with noise, so they are taken after the filter.
     """
     wrists = np.stack([poses.point(f"{side}_wrist") for side in SIDES], axis=1) - middle(poses, "hip")[:, None]
     grid, path = resample(poses.times, wrists / torso_length(poses))
     if len(grid) < 3:
-        return grid, np.zeros((len(grid), 2))
-    velocity = np.gradient(lowpass(path, HAND_CUT_OFF_HZ), 1 / GRID_HZ, axis=0)
-    speed = np.nan_to_num(np.linalg.norm(velocity, axis=-1))
-    speed[[0, -1]] = 0  # one-sided differences at the ends are guesses
-    return grid, speed
+        return grid, np.zeros((len(grid), 2, 2))
+    velocity = np.nan_to_num(np.gradient(lowpass(path, HAND_CUT_OFF_HZ), 1 / GRID_HZ, axis=0))
+    velocity[[0, -1]] = 0  # one-sided differences at the ends are guesses
+    return grid, np.asarray(velocity)
+
+
+def hand_speeds(poses: Poses) -> tuple[Floats, Floats]:
+    """The same as sizes: (m,) seconds on the even grid and (m, 2) torsos per second, left and right."""
+    grid, velocity = hand_velocities(poses)
+    return grid, np.asarray(np.linalg.norm(velocity, axis=-1))
 
 
 def travel(poses: Poses) -> int:

@@ -162,8 +162,7 @@ class _Stand:
             return None
         who = max((0, 1), key=[label for _, label in held].count)
         place = self._settled(held)
-        away = np.linalg.norm(self.paths[who] - place, axis=1)
-        return self._first_near(away, first, held[0][0], who, place)
+        return self._first_near(first, held[0][0], who, place)
 
     def _held(self, place: Floats, last: int) -> list[tuple[int, int]]:
         """(sample, foot on the place) from the moment back to the place's first taking, short gaps forgiven."""
@@ -187,8 +186,11 @@ class _Stand:
         still = early[:-1] if len(early) > 2 else early  # the first sample there is often still arriving
         return np.asarray(np.median(still, axis=0))
 
-    def _first_near(self, away: Floats, first: int, last: int, who: int, place: Floats) -> _Arrival | None:
-        near = away < ARRIVED_TORSOS
+    def _first_near(self, first: int, last: int, who: int, place: Floats) -> _Arrival | None:
+        """Between samples, when either foot came near: its label may have been the other one while it landed."""
+        away = np.linalg.norm(self.paths - place, axis=2)
+        nearer = away.min(axis=0)
+        near = nearer < ARRIVED_TORSOS
         inside = np.flatnonzero(near[first : last + 1])
         if not len(inside):
             return None
@@ -197,7 +199,7 @@ class _Stand:
             k -= 1
         if k == 0:
             return None  # the foot was there when the picture began
-        part = (away[k - 1] - ARRIVED_TORSOS) / (away[k - 1] - away[k])
+        part = (nearer[k - 1] - ARRIVED_TORSOS) / (nearer[k - 1] - nearer[k])
         at = self.times[k - 1] + part * (self.times[k] - self.times[k - 1])
         lately = (self.times < self.times[k]) & (self.times > self.times[k - 1] - STEP_SECONDS)
-        return _Arrival(float(at), SIDES[who], float(away[lately].max()), (float(place[0]), float(place[1])))
+        return _Arrival(float(at), SIDES[who], float(away[who, lately].max()), (float(place[0]), float(place[1])))

@@ -3,7 +3,7 @@
 close-ups, or without an action the whole clip ──▶ actions ──▶ one `Look` an action: window, landing, body, view
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 
@@ -116,6 +116,14 @@ def looks(clip: Poses, closeups: list[Poses], discipline: str) -> list[Look]:
     times = clip.times[clip.detected]
     start, end = float(times[0]) + CLIP_MARGIN_SECONDS, float(times[-1]) - CLIP_MARGIN_SECONDS
     return [Look(clip, start, end, discipline, body, why, why)]
+
+
+def again(look: Look, poses: Poses) -> Look:
+    """The same action in another series of the same frames; its landing and its body are looked for anew."""
+    body = look.body * body_length(poses) / body_length(look.poses)
+    if isinstance(look.action, Missing):
+        return replace(look, poses=poses, body=body)
+    return _look(poses, look.action, look.discipline, body)
 
 
 def _body(clip: Poses, closeups: list[Poses]) -> float:

@@ -11,7 +11,7 @@ in a number; horizontal signs never matter, so that a mirrored clip measures the
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median, stdev
 
 from services.analyzer import measures, metrics
@@ -19,10 +19,11 @@ from services.analyzer.events import Action, Event, rate_confidence
 from services.analyzer.guidance import Scale, guidance, shared
 from services.analyzer.kinematics import SIDES, feet_in_view
 from services.analyzer.landing import Landing, Missing, front_leg
-from services.analyzer.looks import Look, looks
+from services.analyzer.looks import Look, again, looks
 from services.analyzer.metrics import Reading
 from services.analyzer.series import Floats, Poses
 from services.analyzer.smooth import tidy
+from services.analyzer.tremor import scatter, shaken
 
 NOBODY = "nobody in view"
 TIMING_REASON = "hip and shoulder rotation cannot be separated to 0.03 s from one camera with this pose model"
@@ -50,6 +51,9 @@ UNITS = {name: unit for name, (unit, _) in METRICS.items()}
 # A median of n is less sure than a mean by this, where they scatter evenly.
 MEDIAN_PER_MEAN_ERROR = 1.2533
 FEWEST_FRAMES = 5
+# An error so many times the typical one leaves nothing to tell a coach; nor does a number that trembling takes away.
+MOST_TIMES_TYPICAL, LEAST_SHARE_OF_COPIES = 2.5, 0.5
+UNSTEADY = "the joints are too unsteady in this film: it could be far off"
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ def measure(whole: Poses, closeups: list[Poses], discipline: str) -> Measurement
     if clip.detected.sum() < FEWEST_FRAMES:
         return _nothing(discipline, rate)
     seen = looks(clip, [tidy(closeup) for closeup in closeups], discipline)
-    readings = {name: [read(look) for look in seen] for name, (_, read) in (METRICS | MEASURES).items()}
+    readings = _readings(seen)
     scales = guidance(discipline).scales
     acted = [look for look in seen if isinstance(look.action, Action)]
     return Measurements(
@@ -184,6 +188,29 @@ def measure(whole: Poses, closeups: list[Poses], discipline: str) -> Measurement
         repetitions=tuple(_repetition(look, i, readings) for i, look in enumerate(acted)),
         courses=tuple(_course(look, i, readings) for i, look in enumerate(seen)),
     )
+
+
+def _readings(seen: list[Look]) -> dict[str, list[Reading | Missing]]:
+    """Each number of each look, its error with what trembling joints add to it."""
+    copies = [[again(look, poses) for poses in shaken(look.poses)] for look in seen]
+    return {
+        name: [_steady(read(look), [read(copy) for copy in of_it]) for look, of_it in zip(seen, copies, strict=True)]
+        for name, (_, read) in (METRICS | MEASURES).items()
+    }
+
+
+def _steady(reading: Reading | Missing, copies: list[Reading | Missing]) -> Reading | Missing:
+    """The reading with its whole error; Missing where that is large beside what such a number is worth.
+
+    copies: the same read off joints that tremble more; none where they don't tremble.
+    """
+    if isinstance(reading, Missing):
+        return reading
+    values = [copy.value for copy in copies if isinstance(copy, Reading)]
+    error = math.hypot(reading.error, reading.unsure, scatter(reading.value, values))
+    if len(values) < LEAST_SHARE_OF_COPIES * len(copies) or error > MOST_TIMES_TYPICAL * reading.error:
+        return Missing(UNSTEADY)
+    return replace(reading, error=error)
 
 
 def _nothing(discipline: str, rate: float) -> Measurements:

@@ -40,7 +40,9 @@ LOWEST_ELBOW_RATE_FPS = 19.5  # the arm is up a tenth of a second after it was l
 NO_DELIVERY = Missing("no delivery")
 
 # Typical errors, as docs/metrics.md measured them: statures, 1/s, degrees.
-STRIDE_ERROR, HEIGHT_ERROR, TREND_ERROR = 0.02, 0.02, 0.15
+# And of moments, seconds: a number that changes fast there is as unsure as they are.
+CONTACT_ERROR_SECONDS, RELEASE_ERROR_SECONDS = 0.033, 0.015
+STRIDE_ERROR, HEIGHT_ERROR, TREND_ERROR = 0.02, 0.035, 0.15
 KNEE_ERROR_DEG, KNEE_CHANGE_ERROR_DEG, LEAN_ERROR_DEG = 4.0, 6.0, 5.0
 
 
@@ -51,10 +53,15 @@ def stride_length(look: Look) -> Reading | Missing:
     if look.end_on:
         return NOT_SIDE_ON
     apart = np.abs(foot(look.poses, "left") - foot(look.poses, "right"))[:, 0]
-    at = look.landing.time_seconds
+    at, times = look.landing.time_seconds, look.poses.times
     width = max(MOMENT_SECONDS, 1.01 / frame_rate(look.poses))
-    value = float(np.nanmean(apart[(look.poses.times >= at) & (look.poses.times <= at + width)])) / _stature(look)
-    return _reading(look, value, at, [f"{side}_{part}" for side in SIDES for part in FOOT], STRIDE_ERROR)
+
+    def stride(at: float) -> float:
+        near = apart[(times >= at) & (times <= at + width)]
+        return float(np.nanmean(near)) / _stature(look) if np.isfinite(near).any() else float("nan")
+
+    joints = [f"{side}_{part}" for side in SIDES for part in FOOT]
+    return _reading(look, stride(at), at, joints, STRIDE_ERROR, _moved(stride, at, CONTACT_ERROR_SECONDS))
 
 
 def run_up_speed_trend(look: Look) -> Reading | Missing:
@@ -76,13 +83,24 @@ def run_up_speed_trend(look: Look) -> Reading | Missing:
     stretch = (poses.times >= end - RUN_UP_SECONDS) & (poses.times <= end) & poses.detected
     if stretch.sum() < LEAST_SEEN * RUN_UP_SECONDS * frame_rate(poses):
         return Missing("too few frames of the run-up")
-    times = poses.times[stretch]
-    x = middle(poses, "hip")[stretch, 0] / _stature(look)
-    bend, _, _ = np.polyfit(times - times.mean(), x, 2)
-    speed = (x[-1] - x[0]) / (times[-1] - times[0])
+    speed, trend = _speed(look, end)
     if abs(speed) < SLOWEST_RUN_UP_STATURES_PER_SECOND:
         return Missing("no run-up seen")
-    return _reading(look, float(2 * bend / speed), end, ["left_hip", "right_hip"], TREND_ERROR)
+    unsure = _moved(lambda at: _speed(look, at)[1], end, CONTACT_ERROR_SECONDS)
+    return _reading(look, trend, end, ["left_hip", "right_hip"], TREND_ERROR, unsure)
+
+
+def _speed(look: Look, end: float) -> tuple[float, float]:
+    """Of the hips over the last half second before a moment: mean, statures a second, and its gain as a share."""
+    poses = look.poses
+    stretch = (poses.times >= end - RUN_UP_SECONDS) & (poses.times <= end) & poses.detected
+    times = poses.times[stretch]
+    if len(times) < 3:
+        return 0.0, float("nan")
+    x = middle(poses, "hip")[stretch, 0] / _stature(look)
+    bend, _, _ = np.polyfit(times - times.mean(), x, 2)
+    speed = float((x[-1] - x[0]) / (times[-1] - times[0]))
+    return speed, float(2 * bend / speed) if speed else float("nan")
 
 
 def release_height(look: Look) -> Reading | Missing:
@@ -96,9 +114,13 @@ def release_height(look: Look) -> Reading | Missing:
         return Missing("feet not visible")
     soles = np.stack([np.max([look.poses.point(f"{side}_{p}")[:, 1] for p in FOOT], axis=0) for side in SIDES])
     ground = float(np.median(soles[leg.labels, leg.samples]))
-    wrist = f"{look.bowling_arm}_wrist"
-    value = (ground - _at(look.poses, look.poses.point(wrist)[:, 1], look.action.time_seconds)) / _stature(look)
-    return _reading(look, value, look.action.time_seconds, [wrist], HEIGHT_ERROR)
+    wrist, release = f"{look.bowling_arm}_wrist", look.action.time_seconds
+
+    def height(at: float) -> float:
+        return (ground - _at(look.poses, look.poses.point(wrist)[:, 1], at)) / _stature(look)
+
+    unsure = _moved(height, release, RELEASE_ERROR_SECONDS)
+    return _reading(look, height(release), release, [wrist], HEIGHT_ERROR, unsure)
 
 
 def trunk_lateral_flexion(look: Look) -> Reading | Missing:
@@ -172,7 +194,14 @@ def _knee(look: Look, of: Callable[[float, float], float], error: float, at: int
     return Reading(value, [(float(times[at]), value)], len(times), confidence, error * look.coarseness)
 
 
-def _reading(look: Look, value: float, at: float, joints: list[str], error: float) -> Reading | Missing:
+def _moved(of: Callable[[float], float], at: float, off: float) -> float:
+    """By how much a number read at a moment changes where the moment is off by so many seconds, either way."""
+    return float(np.nanmax([abs(of(at + way * off) - of(at)) for way in (-1, 1)] + [0.0]))
+
+
+def _reading(
+    look: Look, value: float, at: float, joints: list[str], error: float, unsure: float = 0.0
+) -> Reading | Missing:
     """A number read at one moment; Missing where the joints are not seen there, or the number is none."""
     near = rows(look.poses, np.abs(look.poses.times - at) <= max(MOMENT_SECONDS, 1.01 / frame_rate(look.poses)))
     values = near.visibility[:, [INDEX[joint] for joint in joints]]
@@ -180,7 +209,9 @@ def _reading(look: Look, value: float, at: float, joints: list[str], error: floa
     if likely < LEAST_VISIBILITY or not np.isfinite(value):
         return Missing(f"{joints[0].split('_')[-1]} not visible")
     frames = int(near.detected.sum())
-    return Reading(float(value), [(at, float(value))], frames, look.trust * likely, error * look.coarseness)
+    return Reading(
+        float(value), [(at, float(value))], frames, look.trust * likely, error * look.coarseness, unsure=unsure
+    )
 
 
 def _stature(look: Look) -> float:

@@ -8,11 +8,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from services.analyzer.kinematics import FOOT, HEAD, SIDES, feet, feet_in_view, frame_rate, head, middle, other
+from services.analyzer.kinematics import (
+    BODY_PER_STATURE,
+    FOOT,
+    HEAD,
+    SIDES,
+    feet,
+    feet_in_view,
+    frame_rate,
+    head,
+    middle,
+    other,
+)
 from services.analyzer.landing import Missing, front_knee
 from services.analyzer.looks import Look
 from services.analyzer.series import INDEX, Floats
 from services.analyzer.smooth import GRID_HZ, lowpass, resample
+from services.analyzer.tremor import tremor
 
 KNEE_AFTER_CONTACT_SECONDS = 0.3
 
@@ -20,6 +32,8 @@ SWAY_CUT_OFF_HZ, ANGLE_CUT_OFF_HZ = 3.0, 6.0
 LEAST_SEEN, LEAST_VISIBILITY = 0.6, 0.5
 HIPS_FOR_FEET_CONFIDENCE = 0.5
 GUESSED_ARM_CONFIDENCE = 0.5
+# Thigh or shank, of trunk + thigh + shank (Drillis and Contini 1966).
+BONE_PER_BODY = 0.246 / BODY_PER_STATURE
 MOMENTS_APART_SECONDS, MOST_MOMENTS = 0.3, 3
 # Typical errors, as docs/metrics.md measured them: of the value; body lengths; degrees.
 HEAD_ERROR_SHARE, BALANCE_ERROR_SHARE, LEAST_SWAY_ERROR = 0.05, 0.10, 0.002
@@ -32,6 +46,7 @@ class Reading:
     """One metric in one action: `moments` are (seconds, value), worst first; frames seen in the window.
 
     error: by how much the value scatters from film to film of one movement, in its unit; two of three are nearer.
+    unsure: what its moment, off by as much as moments are, adds to that.
     curve: (n,) seconds and (n,) values over time that the number was read off; None for one of a single moment.
     """
 
@@ -41,6 +56,7 @@ class Reading:
     confidence: float
     error: float
     curve: tuple[Floats, Floats] | None = None
+    unsure: float = 0.0
 
 
 def head_stability(look: Look) -> Reading | Missing:
@@ -110,8 +126,19 @@ def front_knee_brace(look: Look) -> Reading | Missing:
     grid, angle = resample(times, degrees)
     angle = lowpass(angle, min(ANGLE_CUT_OFF_HZ, 0.4 * frame_rate(look.poses)))
     moments = worst(grid, -angle, np.ones(len(grid)), -1)
-    error = KNEE_ERROR_DEG * look.coarseness
-    return Reading(float(np.nanmin(angle)), moments, len(times), confidence, error, (grid, angle))
+    error, unsure = KNEE_ERROR_DEG * look.coarseness, _knee_tremor(look)
+    return Reading(float(np.nanmin(angle)), moments, len(times), confidence, error, (grid, angle), unsure)
+
+
+def _knee_tremor(look: Look) -> float:
+    """Degrees by which the filtered knee trembles: by about that the smallest angle comes out too small.
+
+    A straight leg's knee moves the angle through thigh and shank at once, hip and ankle through one each.
+    """
+    hip, knee, ankle = (tremor(look.poses)[INDEX[f"{look.front_leg}_{part}"]] for part in ("hip", "knee", "ankle"))
+    bone = look.body * BONE_PER_BODY
+    passed = min(1.0, 2 * ANGLE_CUT_OFF_HZ / frame_rate(look.poses))
+    return float(np.degrees(np.sqrt((hip**2 + 4 * knee**2 + ankle**2) * passed) / bone))
 
 
 def standing_knee(look: Look) -> tuple[Floats, Floats, float] | Missing:

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from services.analyzer.decode import RGB
 from services.analyzer.pose import Person, PoseEstimator
-from services.analyzer.series import INDEX, LANDMARKS, Floats
+from services.analyzer.series import INDEX, LANDMARKS, OTHER_SIDE, Floats
 
-# What is left in a mirror was right.
-TURNED = [INDEX[n.replace("left", "right") if "left" in n else n.replace("right", "left")] for n in LANDMARKS]
 # Left and right of these are mixed up together, if at all.
 LIMBS = (("hip", "knee", "ankle", "heel", "foot_index"), ("shoulder", "elbow", "wrist", "pinky", "index", "thumb"))
 # The model leaves a second core idle.
@@ -42,13 +40,13 @@ class BothWays:
 
 def turned_over(person: Person) -> Person:
     """The same person in a mirror: x turned over, left called right."""
-    image, world = person.image[TURNED], person.world[TURNED]
+    image, world = person.image[OTHER_SIDE], person.world[OTHER_SIDE]
     return replace(
         person,
         image=image * (-1, 1) + (1, 0),
         world=world * (-1, 1, 1),
-        visibility=person.visibility[TURNED],
-        presence=person.presence[TURNED],
+        visibility=person.visibility[OTHER_SIDE],
+        presence=person.presence[OTHER_SIDE],
     )
 
 

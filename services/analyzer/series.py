@@ -18,6 +18,8 @@ LANDMARKS = (
 INDEX = {name: i for i, name in enumerate(LANDMARKS)}
 # What has a row a frame.
 PER_FRAME = ("times", "image", "world", "visibility", "presence", "people")
+# Of each landmark, the one of the other side; what lies in the middle is its own. What is left in a mirror was right.
+OTHER_SIDE = [INDEX[n.replace("left", "right") if "left" in n else n.replace("right", "left")] for n in LANDMARKS]
 
 
 @dataclass(frozen=True)

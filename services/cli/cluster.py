@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -160,7 +161,7 @@ class ClusterPlace:
             return
         controller = deployments[0]["spec"]["template"]["spec"]
         yield self._rights(_metadata(deployments[0])["namespace"], controller["serviceAccountName"])
-        told = {one["name"]: one.get("value", "") for one in controller["containers"][0].get("env", ())}
+        told = _told(deployments[0])
         yield self._image(told.get("CREASE_ANALYZER_IMAGE", ""))
         yield self._gpus(told)
 
@@ -237,19 +238,44 @@ class ClusterPlace:
 
 @contextlib.contextmanager
 def forwarded(kubectl: Kubectl) -> Iterator[Mapping[str, str]]:
-    """The variables that lead our commands to the Services of a namespace, for as long as the block runs.
+    """The variables that lead our commands to the Services of a namespace, for as long as the block runs; by TLS where
+    they speak it, believing whom the analyses believe.
 
     Where one cannot be reached, it leads nowhere: `doctor` has more to say than that.
     """
     with contextlib.ExitStack() as stack:
-        told = {}
+        told, speak_tls = {}, False
         for program in ("jobs", "upload"):
             services = kubectl.items("services", "-l", f"{OURS},{COMPONENT}={program}")
             if not services:
                 raise Trouble(f"No Service of Crease's {program} is here: name its namespace with -n.", USAGE)
-            target, port = f"service/{_metadata(services[0])['name']}", services[0]["spec"]["ports"][0]["port"]
-            told[f"CREASE_{program.upper()}_ENDPOINT"] = stack.enter_context(kubectl.forward(target, port))
+            name, namespace = _metadata(services[0])["name"], _metadata(services[0])["namespace"]
+            port = services[0]["spec"]["ports"][0]
+            endpoint = stack.enter_context(kubectl.forward(f"service/{name}", port["port"]))
+            if port.get("appProtocol") == "https":
+                endpoint, speak_tls = f"https://{endpoint}/{name}.{namespace}.svc", True
+            told[f"CREASE_{program.upper()}_ENDPOINT"] = endpoint
+        if speak_tls and (authority := _authority(kubectl)):
+            file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".crt"))
+            file.write(authority)
+            file.flush()
+            told["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = file.name
         yield told
+
+
+def _authority(kubectl: Kubectl) -> str:
+    """Whom the analyses believe, in PEM, as the controller is told; empty where these are public authorities."""
+    for one in kubectl.items("deployments", "-l", f"{OURS},{COMPONENT}=controller"):
+        if name := _told(one).get("CREASE_ANALYZER_CA_CONFIG_MAP"):
+            held = (one for one in kubectl.items("configmaps") if _metadata(one)["name"] == name)
+            return next((str(one["data"]["ca.crt"]) for one in held), "")
+    return ""
+
+
+def _told(deployment: Object) -> Mapping[str, str]:
+    """The variables of its program."""
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    return {one["name"]: one.get("value", "") for one in containers[0].get("env", ())}
 
 
 def _metadata(body: Object) -> Object:

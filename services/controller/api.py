@@ -22,7 +22,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from services import logs
+from services import logs, traces
 from services.controller import counts
 from services.controller.launcher import Unknown
 
@@ -135,7 +135,12 @@ class Api:
             await client.update_params_for_auth(headers, None, ["BearerToken"], path, method, None)
             given = {name: value for name, value in query.items() if value != ""}
             url = f"{client.configuration.host}{path}" + (f"?{urlencode(given)}" if given else "")
-            answer = await client.rest_client.request(method, url, headers=headers, body=body, _request_timeout=limits)
+            with traces.span(method, called=True) as span:
+                span.add(**{"http.request.method": method, "url.path": path})
+                answer = await client.rest_client.request(
+                    method, url, headers=headers, body=body, _request_timeout=limits
+                )
+                span.add(**{"http.response.status_code": answer.response.status})
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
             counts.KUBE_REQUESTS.labels(verb, "0").inc()
             raise Unknown(f"No answer to {method} {path}: {_words(error)}") from error

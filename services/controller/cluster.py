@@ -22,7 +22,7 @@ from crease.analysis.v1.launch_pb2 import ENDING_IMAGE, Launch
 from services.controller import crash
 from services.controller.api import Api, Refusal, connected
 from services.controller.crash import CrashPoint
-from services.controller.launcher import Gpus, Placement, Rejected, Seen, Unknown, check_ours, name_of
+from services.controller.launcher import Gpus, NotNow, Placement, Rejected, Seen, Unknown, check_ours, name_of
 from services.controller.leader import Leader
 from services.controller.manifest import (
     ACCELERATOR_LABEL,
@@ -286,7 +286,7 @@ def rejection(error: Refusal) -> Exception:
     denied = "admission webhook" in str(error) and "denied the request" in str(error)
     if denied or error.code in (400, 422):
         return Rejected(f"The cluster refuses it: {error}", ENDING_IMAGE)
-    return Unknown(f"The cluster does not take it now: {error}")
+    return NotNow(f"The cluster does not take it now: {error}", no_room="exceeded quota" in str(error))
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 these its open launch. What is just being created or is just ending is no imbalance; what stays so for GRACE is.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
@@ -37,10 +37,11 @@ class Balance:
         self._linger = linger
         self._since: dict[str, datetime] = {}
 
-    def note(self, view: View, now: datetime, *, has_room: bool) -> None:
-        """Counts what has been so for longer than it takes to mend by itself."""
+    def note(self, view: View, now: datetime, *, has_room: bool, without_room: Collection[str] = frozenset()) -> None:
+        """Counts what has been so for longer than it takes to mend by itself. `without_room`: the names that a quota
+        has no room for; they wait, like jobs beyond our own capacity."""
         ghosts = sum(since <= now - self._linger - GRACE for since in view.unwanted_since.values())
-        missing = {name_of(launch) for launch in _without_job(view, has_room)}
+        missing = {name_of(launch) for launch in _without_job(view, has_room)} - {*without_room}
         self._since = {name: self._since.get(name, now) for name in missing}
         GHOSTS.set(ghosts)
         ORPHANS.set(sum(since <= now - GRACE for since in self._since.values()))

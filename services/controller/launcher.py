@@ -137,6 +137,15 @@ class Unknown(Exception):
     """The cluster gave no answer. Nothing follows from that: neither that something runs nor that nothing does."""
 
 
+class NotNow(Unknown):
+    """The cluster refused to run it this time; nothing runs, and asked again it may take it. `no_room`: a quota is used
+    up; else we lack a right, or its rules changed."""
+
+    def __init__(self, message: str, *, no_room: bool = False) -> None:
+        super().__init__(message)
+        self.no_room = no_room
+
+
 class Rejected(Exception):
     """The cluster will never run the launch under its name; the message is a sentence for people."""
 

@@ -23,7 +23,17 @@ from services.controller import counts, crash
 from services.controller.crash import CrashPoint
 from services.controller.decide import ORDER, Action, Confirm, Create, Delete, End, Mark, View, decide, unwanted
 from services.controller.jobs import Jobs
-from services.controller.launcher import Launcher, Placement, Rejected, Seen, Unknown, name_of
+from services.controller.launcher import (
+    Launcher,
+    NotNow,
+    Phase,
+    Placement,
+    Rejected,
+    Seen,
+    Unknown,
+    labels_of,
+    name_of,
+)
 from services.controller.settings import Settings
 from services.logs import Logger
 
@@ -85,6 +95,8 @@ class Reconciler:
         # Forgotten by a crash, which costs no more than waiting again.
         self._unwanted_since: dict[str, datetime] = {}
         self._orphans: dict[str, bool] = {}
+        # The open launches that the cluster has refused, by name; whether for want of room.
+        self._refused: dict[str, bool] = {}
         # In this round. They run by now; that `jobs` knows it can wait until all of them do.
         self._created: list[Confirm] = []
         self._balance = counts.Balance(settings.limits.linger)
@@ -180,10 +192,13 @@ class Reconciler:
             launches = list({name_of(launch): launch for launch in (*launches, *offered)}.values())
         await self._note_unwanted(unwanted(launches, earlier))
         orphans = frozenset(uid for uid, is_orphan in self._orphans.items() if is_orphan)
+        open_names = {name_of(launch) for launch in launches}
+        self._refused = {name: why for name, why in self._refused.items() if name in open_names}
         seen = await self._launcher.list()
         view = View(launches, seen, self._unwanted_since, orphans, self._launcher.gpus())
         has_room = sum(one.is_live for one in seen) < self._settings.capacity
-        self._balance.note(view, self._launcher.now(), has_room=has_room)
+        without_room = [name for name, no_room in self._refused.items() if no_room]
+        self._balance.note(view, self._launcher.now(), has_room=has_room, without_room=without_room)
         return view
 
     def _room(self, launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
@@ -271,6 +286,11 @@ class Reconciler:
                 span.failed(str(error))
                 await self._jobs.end(launch, error.ending, str(error))
                 raise
+            except NotNow as error:
+                span.failed(str(error))
+                self._tell_refusal(launch, placement, error)
+                raise
+            self._refused.pop(name_of(launch), None)
             span.add(uid=seen.uid, placed_on=Accelerator.Name(seen.placed_on), placement_reason=seen.placement_reason)
         self._launcher.tell(seen, "Created", f"{why}. {seen.placement_reason}")
         if placement.is_fallback:
@@ -280,6 +300,14 @@ class Reconciler:
         # What has ended already is judged at the next look.
         if seen.is_live:
             self._created.append(Confirm(launch, seen, "It was created"))
+
+    def _tell_refusal(self, launch: Launch, placement: Placement, error: NotNow) -> None:
+        """Once for each launch, under the name of what does not run: there `why` reads what the cluster said."""
+        if name_of(launch) not in self._refused:
+            wanted = Seen(name_of(launch), "", Phase.PENDING, labels_of(launch), self._launcher.now(),
+                          placement.on, placement.reason)  # fmt: skip
+            self._launcher.tell(wanted, "Refused", str(error))
+        self._refused[name_of(launch)] = error.no_room
 
     async def _confirm(self, launch: Launch, seen: Seen) -> None:
         await self._jobs.confirm(launch, seen)

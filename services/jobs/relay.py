@@ -81,7 +81,7 @@ async def run(settings: RelaySettings, queue: Queue, log: Logger) -> None:
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("standing by", error=str(error).splitlines()[0])
+            log.warning("standing by", error=logs.words(error))
         await asyncio.sleep(STANDBY_SECONDS)
 
 

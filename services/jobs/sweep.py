@@ -7,7 +7,7 @@ Safe on many replicas: each row is taken by whoever locks it first, and checked 
 import asyncio
 import time
 
-from services import errors
+from services import errors, logs
 from services.jobs import events, jobs, launches, states
 from services.jobs.bell import Bell
 from services.jobs.database import Database, Row, translate
@@ -32,7 +32,7 @@ async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logge
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("sweep put off", error=str(error).splitlines()[0])
+            log.warning("sweep put off", error=logs.words(error))
         else:
             if expired or lost:
                 log.info("swept", uploads_expired=expired, launches_lost=lost)

@@ -5,11 +5,13 @@ be fetched first it has threads of its own, so that an S3 that hangs stops nobod
 """
 
 import asyncio
+import contextvars
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import boto3
@@ -21,7 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
-from services import logs
+from services import logs, traces
 from services.containers import HEAD_BYTES
 from services.errors import Away, Broken, Fault
 from services.upload import parts
@@ -301,6 +303,8 @@ class Storage:
     ) -> Result:
         """In a thread of ours. Raises TimeoutError, also where no thread came free in time."""
         began = time.monotonic()
+        if traces.is_on():
+            work = functools.partial(contextvars.copy_context().run, work)
         try:
             async with asyncio.timeout(seconds or self._settings.s3_timeout_seconds):
                 return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
@@ -329,20 +333,34 @@ def _open(session: boto3.Session, settings: StorageSettings, seconds: float, tri
         verify=str(settings.s3_ca_file) if settings.s3_ca_file else None,
         config=config,
     )
+    client.meta.events.register("before-call.s3", _asked)
     client.meta.events.register("after-call.s3", _answered)
     client.meta.events.register("after-call-error.s3", _unanswered)
     return client
 
 
-def _answered(model: Any, http_response: Any, **_: Any) -> None:
+def _asked(context: dict[str, Any], **_: Any) -> None:
+    context["asked_at"] = datetime.now(UTC)
+
+
+def _answered(model: Any, http_response: Any, context: Mapping[str, Any], **_: Any) -> None:
     """What S3 said at last: retries count as one."""
     status = http_response.status_code
     outcome = "ok" if status < 400 else "away" if status >= 500 or status in PASSING_STATUSES else "refused"
-    REQUESTS.labels(model.name, outcome).inc()
+    _ended(model.name, outcome, context, {"http.response.status_code": status})
 
 
-def _unanswered(event_name: str, **_: Any) -> None:
-    REQUESTS.labels(event_name.rpartition(".")[2], "away").inc()
+def _unanswered(event_name: str, exception: Exception, context: Mapping[str, Any], **_: Any) -> None:
+    _ended(event_name.rpartition(".")[2], "away", context, {"error.type": type(exception).__name__})
+
+
+def _ended(operation: str, outcome: str, context: Mapping[str, Any], said: Mapping[str, Any]) -> None:
+    """Counted; and a span, by the names that OpenTelemetry gives to calls of AWS."""
+    REQUESTS.labels(operation, outcome).inc()
+    if traces.is_on() and "asked_at" in context:
+        called = {"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": operation, **said}
+        began, ended = context["asked_at"], datetime.now(UTC)
+        traces.record(f"S3.{operation}", traces.header(), began, ended, kind="CLIENT", **called)
 
 
 # What a signature binds beside method, host and path, and so must be sent: boto's parameter, the header.

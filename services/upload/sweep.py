@@ -12,7 +12,7 @@ from datetime import timedelta
 import grpc.aio
 
 from crease.jobs.v1.sweep_pb2 import Rubbish
-from services import errors
+from services import errors, logs
 from services.logs import Logger
 from services.upload.jobs import Jobs
 from services.upload.settings import UploadSettings
@@ -30,7 +30,7 @@ async def run(jobs: Jobs, storage: Storage, settings: UploadSettings, log: Logge
         try:
             taken = await jobs.take_rubbish(BATCH)
         except (grpc.aio.AioRpcError, OSError) as error:
-            log.warning("sweep put off", why=str(error).splitlines()[0])
+            log.warning("sweep put off", why=logs.words(error))
             taken = []
         for rubbish in taken:
             await remove(rubbish, jobs, storage, url_lives, log)

@@ -100,6 +100,8 @@ def test_one_trace_goes_from_the_upload_to_the_report(watched: Watched) -> None:
     assert created.parent == root.id
     assert complete.parent == queue.parent == launch.parent == created.id
     assert by_id[watched.span("jobs", "IntakeService/ConfirmUpload").parent] == complete
+    asked = {span.name for span in watched.trace if span.parent == complete.id and span.program == "upload"}
+    assert {"S3.HeadObject", "S3.GetObject"} <= asked
     assert analysis.parent == launch.id
     assert analysis.attributes["exit_status"] == 0
     assert watched.span("analyzer", "fetch").parent == deep.parent == analysis.id

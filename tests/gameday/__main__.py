@@ -1,97 +1,88 @@
 """`make gameday`: each fault in turn, which alert told of it and how soon, and whether its page's command repaired it.
 
-Writes what happened into docs/operating.md. Fails where another alert fired, or none, or the repair repaired nothing.
+What was to be read meanwhile is kept in readings/; a table of all goes into docs/operating.md. Fails where an alert did
+not fire, what was read fits another fault too, or the repair repaired nothing. With names of alerts: only those.
 """
 
 import contextlib
 import sys
 import tempfile
-import time
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.gameday.arena import Arena, arena
-from tests.gameday.faults import FAULTS, PAGE, Fault
+from tests.gameday.arena import arena
+from tests.gameday.faults import FAULTS, IN_A_CLUSTER, Fault
+from tests.gameday.playing import play, read_nothing, say
 from tests.gameday.prometheus import FASTER
+from tests.gameday.signs import PAGE
+from tests.kubernetes import cannot, cluster, namespace
 
 BEGIN, END = "<!-- written by make gameday -->", "<!-- until here -->"
 HEAD = (
-    "| fault | alert | it fired after | said by | and that says | repaired by | silent again after |\n"
-    "|---|---|---|---|---|---|---|\n"
+    "| fault | alerts | the last fired after | read, and it fits no other | repaired by | silent again after |\n"
+    "|---|---|---|---|---|---|\n"
+)
+HOW = (
+    "Played on real programs, PostgreSQL, S3, SQS and Prometheus of one machine, the last five with a real API server; "
+    "analyses are stand-ins. Every duration in the rules, and every age of a job, an event or a message, is divided by "
+    f"{FASTER}: a second here is a minute there. The grace of 30 s of ghosts and orphans, and the age of what the "
+    "controller sees, are as they are. *After* counts from the first step of the fault, or of the repair.\n\n"
 )
 
 
 def main() -> None:
-    named = sys.argv[1:]
-    faults = [fault for fault in FAULTS if not named or fault.alert in named]
+    here(_chosen(FAULTS))
+    in_a_cluster(_chosen(IN_A_CLUSTER))
+
+
+def _chosen(faults: Sequence[Fault]) -> Sequence[Fault]:
+    return [fault for fault in faults if not sys.argv[1:] or {*fault.alerts} & {*sys.argv[1:]}]
+
+
+def here(faults: Sequence[Fault]) -> None:
+    """On this machine."""
+    if not faults:
+        return
+    with _folder() as folder, arena(folder / "arena") as made:
+        read_nothing(made)
+        for fault in faults:
+            write(fault, play(made, fault, keep=True))
+
+
+def in_a_cluster(faults: Sequence[Fault]) -> None:
+    """On a real Kubernetes, where there can be one."""
+    if not faults:
+        return
+    if reason := cannot():
+        say(f"Left out: {reason}")
+        return
+    with (
+        _folder() as folder,
+        cluster("--control-plane") as made,
+        namespace(made, folder) as chosen,
+        arena(folder / "arena", chosen) as ready,
+    ):
+        for fault in faults:
+            write(fault, play(ready, fault, keep=True))
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """That PostgreSQL's own user can reach."""
     with tempfile.TemporaryDirectory(prefix="crease-gameday-") as folder:
         Path(folder).chmod(0o711)
-        with arena(Path(folder)) as made:
-            rows = [play(made, fault) for fault in faults]
-    if not named:
-        write(rows)
+        Path(folder, "arena").mkdir(mode=0o711)
+        yield Path(folder)
 
 
-def play(arena: Arena, fault: Fault) -> str:
-    """Breaks it, waits for its alert, looks, repairs, waits for silence; a row of the table."""
-    arena.mode("work")
-    arena.until(lambda: arena.prometheus.scraped() and arena.all_done(), "rest")
-    arena.until(lambda: not arena.prometheus.firing(), "silence before it")
-    assert not arena.prometheus.broken(), arena.prometheus.broken()
-    say(f"── {fault.what}")
-    began = time.monotonic()
-    with contextlib.closing(fault.begin(arena)) as steps:
-        repair = next(steps)
-        arena.until(lambda: fault.alert in arena.prometheus.firing(), fault.alert)
-        fired = time.monotonic() - began
-        say(f"   {fault.alert} after {fired:.1f} s: {arena.prometheus.firing()[fault.alert]}")
-        asked, words = look(arena, fault)
-        say(f"   {asked}: {words}")
-        began = time.monotonic()
-        repair.act()
-        next(steps, None)
-    arena.until(lambda: fault.alert not in arena.prometheus.firing(), "the repair")
-    after = time.monotonic() - began
-    arena.until(arena.all_done, "every job to rest")
-    say(f"   repaired: {repair.words}; silent after {after:.1f} s")
-    cells = (fault.what, fault.alert, f"{fired:.0f} s", asked, words.replace("|", "/"), repair.words, f"{after:.0f} s")
-    return f"| {' | '.join(cells)} |\n"
-
-
-def look(arena: Arena, fault: Fault) -> tuple[str, str]:
-    """What an operator who knows nothing reads: the command, and its line that names the fault."""
-    arguments = [fault.command, *([newest(arena)] if fault.command == "why" else [])]
-    lines: list[str] = []
-
-    def said() -> bool:
-        lines[:] = [line for line in arena.crease(*arguments, ok=False).splitlines() if fault.words in line]
-        return bool(lines)
-
-    arena.until(said, f"`crease {fault.command}` to say {fault.words!r}")
-    return f"`crease {fault.command}`", " ".join(lines[0].replace(str(arena.here.folder), "STATE").split())[:200]
-
-
-def newest(arena: Arena) -> str:
-    """The job that was sent last."""
-    rows = arena.sql("SELECT id FROM video_analysis_jobs ORDER BY created_at DESC LIMIT 1")
-    return str(rows[0][0])
-
-
-def write(rows: list[str]) -> None:
-    """Puts the table into its place on the page."""
+def write(fault: Fault, row: str) -> None:
+    """Puts its row into the table of the page, in place of an older one."""
     before, rest = PAGE.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    how = (
-        f"Played on {datetime.now(UTC):%d %B %Y}, on real programs, PostgreSQL, S3 and Prometheus of one machine; "
-        f"analyses are stand-ins. Every duration and age in the rules is divided by {FASTER}: a second here is a "
-        "minute there; the grace of 30 s before a ghost counts as one is not. "
-        "*After* counts from the first step of the fault, or of the repair.\n\n"
-    )
-    PAGE.write_text(f"{before}{BEGIN}\n\n{how}{HEAD}{''.join(rows)}\n{END}{after}")
-
-
-def say(words: str) -> None:
-    print(words, flush=True)  # noqa: T201 (what happens is watched)
+    table, after = rest.split(END)
+    rows = {line.split(" | ")[0].removeprefix("| "): f"{line}\n" for line in table.splitlines() if line[:2] == "| "}
+    rows[fault.what] = row
+    played = "".join(rows[one.what] for one in (*FAULTS, *IN_A_CLUSTER) if one.what in rows)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{HOW}{HEAD}{played}\n{END}{after}")
 
 
 if __name__ == "__main__":

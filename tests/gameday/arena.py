@@ -1,9 +1,11 @@
 """The whole product on this machine, each part of which can be broken: what game days are played on.
 
 Real PostgreSQL, S3, `jobs`, `upload` and controller, in a state folder such as `crease up` has, so that `crease …`
-works on it; a real Prometheus on the real rules (prometheus.py). Only the analyses are short (analyzer.py).
+works on it; a real Prometheus on the real rules (prometheus.py). Only the analyses are short (analyzer.py). Or, with
+a namespace of a real Kubernetes, the controller works there: without a node, so that nothing it creates ever begins.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -11,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +21,17 @@ from pathlib import Path
 import boto3
 import psycopg
 
+from crease.jobs.v1.job_pb2 import CancelJobRequest
 from services import issuer
 from services.cli import laptop
+from services.cli.cluster import ClusterPlace, Kubectl
 from services.cli.laptop import Client
+from services.cli.machine import Machine
+from services.cli.places import Place
 from tests.gameday.prometheus import Prometheus, prometheus
 from tests.integration.jobs.test_relay import relay
 from tests.integration.jobs.test_restart import Switch
+from tests.kubernetes import Namespace
 from tests.postgres import Server, postgres
 from tests.product import BUCKET, Product
 from tests.programs import ROOT, Laptop, Program, free_port, running
@@ -33,6 +40,8 @@ from tests.s3 import Endpoint, ministack
 
 SETTLE_SECONDS = 120.0
 LEASE_SECONDS = 2
+POOL_SIZE = 4
+FINAL = "('done', 'failed', 'cancelled')"
 
 
 @dataclass
@@ -48,6 +57,11 @@ class Arena:
     prometheus: Prometheus
     # The port of each program's metrics.
     metrics: dict[str, int]
+    # Where analyses run, as an operator looks at it.
+    place: Place
+    namespace: Namespace | None = None
+    # As long as the database told.
+    _newest: str = ""
 
     def mode(self, mode: str) -> None:
         """How analyzers behave from now on."""
@@ -62,6 +76,24 @@ class Arena:
         ended = subprocess.run(command, cwd=ROOT, env=keep, capture_output=True, text=True, check=False)
         assert not ok or ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout + ended.stderr
+
+    def newest(self) -> str:
+        """The job that was sent last."""
+        with contextlib.suppress(psycopg.OperationalError):
+            rows = self.sql("SELECT id FROM video_analysis_jobs ORDER BY created_at DESC LIMIT 1")
+            self._newest = str(rows[0][0])
+        return self._newest
+
+    def cancel_open(self) -> None:
+        """Their users give up on all jobs that are not final."""
+        for (job_id,) in self.sql(f"SELECT id FROM video_analysis_jobs WHERE status NOT IN {FINAL}"):  # noqa: S608
+            self.product.job_stub.CancelJob(CancelJobRequest(job_id=str(job_id)), metadata=self.product.coach)
+
+    def restart_controller(self, **env: str) -> None:
+        """With other settings."""
+        self.product.controller.stop()
+        self.product.controller.env = {**self.product.controller.env, **env}
+        self.product.controller.start()
 
     def sql(self, statement: str) -> list[tuple[object, ...]]:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
@@ -90,15 +122,27 @@ class Arena:
 
     def all_done(self) -> bool:
         """Whether nothing waits and nothing runs."""
-        rows = self.sql("SELECT count(*) FROM video_analysis_jobs WHERE status NOT IN ('done', 'failed', 'cancelled')")
-        return rows == [(0,)]
+        return self.sql(f"SELECT count(*) FROM video_analysis_jobs WHERE status NOT IN {FINAL}") == [(0,)]  # noqa: S608
 
 
 VIDEO = (ROOT / "samples" / "batter.mp4").read_bytes()
 
 
+class Beside(ClusterPlace):
+    """A namespace whose controller runs beside the cluster, so that kubectl has no pod to read its metrics from."""
+
+    def __init__(self, namespace: Namespace, machine: Machine) -> None:
+        kubectl = Kubectl(f"--namespace={namespace.name}", f"--kubeconfig={namespace.cluster.admin}")
+        kubectl.command = (str(namespace.cluster.home / "bin" / "kubectl"), *kubectl.command[1:])
+        super().__init__(kubectl)
+        self._machine = machine
+
+    def metrics(self) -> Mapping[str, str]:
+        return self._machine.metrics()
+
+
 @contextmanager
-def arena(folder: Path) -> Iterator[Arena]:
+def arena(folder: Path, namespace: Namespace | None = None) -> Iterator[Arena]:
     """For as long as the block runs; `folder` must be one that PostgreSQL's own user can reach."""
     here = laptop.create(folder / "state")
     lock = laptop.claim(here)
@@ -111,6 +155,9 @@ def arena(folder: Path) -> Iterator[Arena]:
         store.make_bucket(BUCKET)
         line, queue_line = (stack.enter_context(proxy(store.url)) for _ in range(2))
         programs = _programs(here, server, store, line, metrics)
+        if namespace:
+            settings = ("CREASE_JOBS_ENDPOINT", "CREASE_UPLOAD_ENDPOINT", "CREASE_TOKEN_FILE", "CREASE_METRICS_LISTEN")
+            programs[2].env = {name: programs[2].env[name] for name in settings} | namespace.env
         (here.folder / "mode").write_text("work")
         for program in programs:
             stack.enter_context(running(program))
@@ -124,7 +171,10 @@ def arena(folder: Path) -> Iterator[Arena]:
         watching = stack.enter_context(prometheus(folder / "prometheus", metrics))
         product = Product(jobs, upload, controller, Laptop(here.issuer), here.folder)
         database = Switch(folder / "postgres", folder / "postgres" / "restart.log")
-        yield Arena(here, product, str(jobs.env["CREASE_DATABASE_URL"]), database, line, queue_line, watching, metrics)
+        machine = Machine(here.folder, endpoints)
+        place = Beside(namespace, machine) if namespace else machine
+        yield Arena(here, product, url["CREASE_DATABASE_URL"], database, line, queue_line, watching, metrics, place,
+                    namespace)  # fmt: skip
 
 
 def _relay_env(store: Endpoint, line: Proxy, metrics: int) -> dict[str, str]:
@@ -159,6 +209,7 @@ def _programs(
             "CREASE_GAUGE_SECONDS": "0.5",
             "CREASE_SWEEP_SECONDS": "0.2",
             "CREASE_LEASE_SECONDS": str(LEASE_SECONDS),
+            "CREASE_POOL_SIZE": str(POOL_SIZE),
             "CREASE_METRICS_LISTEN": f"127.0.0.1:{metrics['jobs']}",
         },
         here.folder / "jobs.log",

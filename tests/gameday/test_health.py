@@ -1,4 +1,7 @@
-"""A system that is well: what it exposes is all that alerts and dashboard ask for, and no alert fires for an hour."""
+"""A system that is well: what it exposes is all that alerts and dashboard ask for, and no alert fires for an hour.
+
+Then it is broken, in a few ways that take seconds; `make gameday` has them all.
+"""
 
 import tempfile
 import time
@@ -10,6 +13,8 @@ import pytest
 from scripts import dashboard
 from tests.alerts.rules import METRIC, rules
 from tests.gameday.arena import Arena, arena
+from tests.gameday.faults import QUICK, Fault
+from tests.gameday.playing import play
 from tests.gameday.prometheus import FASTER
 
 # Told of a cluster only: tests/cluster has one.
@@ -60,3 +65,9 @@ def test_every_metric_that_is_asked_for_is_exposed(healthy: Arena) -> None:
     families = {name.removesuffix("_bucket").removesuffix("_count") for name in asked}
     assert families - exposed == OF_CLUSTERS
     assert exposed - families == set()
+
+
+@pytest.mark.parametrize("fault", QUICK, ids=lambda fault: fault.what)
+def test_what_breaks_fires_its_alerts_is_named_and_is_repaired_by_its_page(healthy: Arena, fault: Fault) -> None:
+    """By what is read alone, and by nothing that fits another fault."""
+    assert fault.what in play(healthy, fault)

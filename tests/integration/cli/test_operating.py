@@ -237,3 +237,19 @@ def test_what_the_command_knows_of_the_controller_is_so() -> None:
     }  # fmt: skip
     assert documented == RIGHTS
     assert (leader.DRAINED, local.DRAINED) == (cli_cluster.DRAINED, cli_machine.DRAINED)
+
+
+def test_services_that_speak_tls_are_reached_by_it(kubectl: FakeKubectl) -> None:
+    """By the name on their certificates, believing whom the analyses believe."""
+    for name, port in (("jobs", 50051), ("upload", 50052)):
+        labels = {"app.kubernetes.io/name": "crease", "app.kubernetes.io/component": name}
+        spec = {"ports": [{"port": port, "appProtocol": "https"}]}
+        metadata = {"name": f"crease-{name}", "namespace": "nets", "labels": labels}
+        kubectl.others["services"].append({"metadata": metadata, "spec": spec})
+    environment = kubectl.others["deployments"][0]["spec"]["template"]["spec"]["containers"][0]["env"]
+    environment.append({"name": "CREASE_ANALYZER_CA_CONFIG_MAP", "value": "authority"})
+    kubectl.others["configmaps"] = [{"metadata": {"name": "authority"}, "data": {"ca.crt": "PEM"}}]
+    with cli_cluster.forwarded(kubectl) as told:
+        assert told["CREASE_JOBS_ENDPOINT"] == "https://127.0.0.1:50051/crease-jobs.nets.svc"
+        assert told["CREASE_UPLOAD_ENDPOINT"] == "https://127.0.0.1:50052/crease-upload.nets.svc"
+        assert Path(told["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"]).read_text() == "PEM"

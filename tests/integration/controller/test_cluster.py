@@ -158,6 +158,20 @@ async def test_a_refused_creation_is_tried_again_under_the_same_name(tmp_path: P
         assert len(scene.jobs.of("one")) == 1
 
 
+async def test_what_the_cluster_refuses_is_told_once_under_the_name_of_what_does_not_run(tmp_path: Path) -> None:
+    """Who asks why a job is not launched reads the API server's words, however often it was tried."""
+    async with controlling(tmp_path) as scene:
+        scene.server.faults = [Fault("create", "jobs", 403)] * 3
+        scene.jobs.queue("one")
+        await scene.confirmed("analysis-one-1")
+        await until(
+            lambda: [one["reason"] for one in scene.server.objects["events"].values()] == ["Refused", "Created"]
+        )
+        [refused, _] = scene.server.objects["events"].values()
+        assert refused["involvedObject"]["name"] == "analysis-one-1"
+        assert refused["message"] == "The cluster does not take it now: The API server answered 403"
+
+
 async def test_nothing_is_decided_from_a_copy_that_is_too_old(tmp_path: Path) -> None:
     """A watch that tells nothing any more stops the controller, until a list is answered again."""
     # It still leads when its copy is too old: a Lease that it could not renew would stop it before.

@@ -101,6 +101,15 @@ def test_contact_survives_swapped_legs() -> None:
     assert there.time_seconds == pytest.approx(here.time_seconds, abs=1 / 30)
 
 
+def test_a_foot_that_lands_under_the_other_label_has_landed() -> None:
+    """The first frames on its place are called the other foot's: contact is not as late as the label."""
+    poses = motions.stroke(30, landing=1.4)
+    there, here = find_landing(motions.legs_swapped(poses, 1.36, 1.47), 1.65), find_landing(poses, 1.65)
+    assert isinstance(there, Landing)
+    assert isinstance(here, Landing)
+    assert there.time_seconds == pytest.approx(here.time_seconds, abs=1 / 30)
+
+
 def test_who_does_not_step_does_not_land() -> None:
     """Feet that stand have no contact."""
     assert find_landing(motions.still(30), 1.5) == Missing("no step of the front foot seen")
@@ -159,6 +168,15 @@ def test_hands_apart_play_no_stroke() -> None:
     motions.point_arm(poses, "right", np.pi + turn)
     motions.point_arm(poses, "left", np.pi - turn - 1.5)
     assert find_actions(poses, "batting") == Missing("no action found: the hands move fast, but not together")
+
+
+@pytest.mark.parametrize("turn", [0, 30])
+@pytest.mark.parametrize(("strides_hz", "swing_deg"), [(0.8, 25), (1.0, 35), (1.4, 50)])
+def test_who_just_walks_or_runs_plays_no_stroke(strides_hz: float, swing_deg: float, turn: float) -> None:
+    """His hands pass close by each other when they are fastest, but opposite ways."""
+    walk = motions.turned(motions.walker(30, strides_hz=strides_hz, swing_deg=swing_deg), turn)
+    assert isinstance(find_actions(walk, "batting"), Missing)
+    assert isinstance(find_actions(walk, "bowling"), Missing)
 
 
 @pytest.mark.parametrize("discipline", ["fielding", "wicketkeeping"])

@@ -11,9 +11,12 @@ import pytest
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
-from services import logs
+from services import logs, traces
 from services.controller import api as module
 from services.controller.api import Api, Refusal, connected
 from services.controller.launcher import Unknown
@@ -179,3 +182,21 @@ async def test_every_request_is_counted_by_what_came_of_it(api: Api, server: Ser
             await anext(api.watch(PATH, 1))
     assert {kind: counted(*kind) - before[kind] for kind in kinds} == dict.fromkeys(kinds, 1)
     assert spent["kube_ms"] > 0
+
+
+async def test_a_request_is_a_span_of_what_asked_for_it(
+    api: Api, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what was answered, by OpenTelemetry's names; what belongs to no trace is none."""
+    told = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(told))
+    monkeypatch.setattr(traces, "_tracer", provider.get_tracer("test"))
+    server.answers = [says(201)]
+    await api.post(PATH, {})
+    with traces.span("launch", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
+        await api.post(PATH, {})
+    posted, launch = told.get_finished_spans()
+    assert (posted.name, posted.kind.name, launch.name) == ("POST", "CLIENT", "launch")
+    assert posted.parent.span_id == launch.context.span_id
+    assert posted.attributes["http.response.status_code"] == 201

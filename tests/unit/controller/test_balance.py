@@ -48,6 +48,19 @@ def test_an_open_launch_that_nothing_runs_for_is_an_orphan_once_it_stays_so(
     assert told("orphans") == 0
 
 
+def test_a_launch_that_a_quota_has_no_room_for_waits_and_is_no_orphan() -> None:
+    """It becomes one where the cluster takes nothing of it for another reason."""
+    balance, view = Balance(LINGER), View([OPEN], [], {})
+    for now, without_room, orphans in (
+        (NOW, [name_of(OPEN)], 0),
+        (NOW + GRACE, [name_of(OPEN)], 0),
+        (NOW + GRACE, [], 0),
+        (NOW + 2 * GRACE, [], 1),
+    ):
+        balance.note(view, now, has_room=True, without_room=without_room)
+        assert told("orphans") == orphans
+
+
 def test_what_runs_without_an_open_launch_is_a_ghost_once_its_time_to_end_is_over() -> None:
     """An analyzer that has submitted its result gets its linger; another replica's looks make ours worthless."""
     balance = Balance(LINGER)

@@ -12,7 +12,7 @@ from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, ACCELERATOR_GPU
 from services.controller.api import Refusal
 from services.controller.cluster import rejection
 from services.controller.decide import Action, Delete, End, Limits, View, decide
-from services.controller.launcher import Rejected, Seen, Unknown, job_of
+from services.controller.launcher import NotNow, Rejected, Seen, job_of
 from services.controller.objects import KubernetesJob, Pod, deleted, parse_job, parse_pod, seen_of
 from tests.controller_fakes import launch
 
@@ -123,7 +123,8 @@ def test_only_a_gpu_that_we_chose_is_given_up() -> None:
 def test_a_full_quota_is_waited_for_and_an_admission_that_says_no_is_not() -> None:
     """The one passes by itself; the other fails the job with what the cluster said."""
     quota, denied = (rejection(Refusal(**RECORDS[name])) for name in ("quota_on_jobs", "admission_denied"))
-    assert isinstance(quota, Unknown)
+    assert isinstance(quota, NotNow)
+    assert quota.no_room
     assert "exceeded quota" in str(quota)
     assert isinstance(denied, Rejected)
     assert denied.ending == wire.ENDING_IMAGE

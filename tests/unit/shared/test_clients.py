@@ -19,15 +19,15 @@ from services.clients import open_aio_channel, open_channel
 asked = health_pb2.HealthCheckRequest()
 print(health_pb2_grpc.HealthStub(open_channel(sys.argv[1])).Check(asked, timeout=20).status)
 async def main():
-    async with open_aio_channel(sys.argv[1]) as channel:
+    async with open_aio_channel(sys.argv[2]) as channel:
         print((await health_pb2_grpc.HealthStub(channel).Check(asked, timeout=20)).status)
 asyncio.run(main())
 """
 
 
 def test_https_endpoints_are_reached_by_tls(tmp_path: Path) -> None:
-    """By threads and by asyncio, believing the authority that gRPC's own variable names."""
-    certificate, key = certificates.make(tmp_path)
+    """By threads and by asyncio, by the host's name or by another, believing whom gRPC's own variable names."""
+    certificate, key = certificates.make(tmp_path, "localhost", "jobs.nets.svc")
     server = grpc.server(ThreadPoolExecutor(2))
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
     credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
@@ -35,7 +35,7 @@ def test_https_endpoints_are_reached_by_tls(tmp_path: Path) -> None:
     server.start()
     try:
         called = subprocess.run(
-            [sys.executable, "-c", CALL, f"https://localhost:{port}"],
+            [sys.executable, "-c", CALL, f"https://localhost:{port}", f"https://127.0.0.1:{port}/jobs.nets.svc"],
             cwd=ROOT,
             env=os.environ | {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(certificate)},
             capture_output=True,

@@ -45,3 +45,9 @@ def test_what_was_waited_for_is_added_up_for_one_line() -> None:
         logs.spent("db_ms", 0.003)
         logs.spent("s3_ms", 0.1)
     assert spent == {"db_ms": 5.0, "s3_ms": 100.0}
+
+
+def test_an_error_that_says_nothing_is_told_by_its_kind() -> None:
+    """One that has no text ends no loop that only wanted to say what it met."""
+    assert logs.words(TimeoutError()) == "TimeoutError"
+    assert logs.words(OSError("no route\nto the host")) == "no route"

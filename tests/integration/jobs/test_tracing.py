@@ -1,0 +1,48 @@
+"""Who may have a call traced: the programs of ours, who hand a trace on; nobody else has a say."""
+
+import signal
+from pathlib import Path
+
+import grpc
+import pytest
+
+from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import job_pb2
+from tests.integration.jobs.test_lifecycle import Road
+from tests.otlp import collecting
+from tests.programs import Laptop, Program, lease, running
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+ASKED = (("traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),)
+
+
+def beat(road: Road, launch: launch_pb2.Launch, secret: str) -> None:
+    request = launch_pb2.HeartbeatRequest(
+        job_id=launch.job_id, launch_no=launch.launch_no, stage=job_pb2.STAGE_QUICK, progress=0.5
+    )
+    road.launches.Heartbeat(request, metadata=lease(secret) + ASKED)
+
+
+@pytest.mark.prove
+def test_a_trace_goes_on_from_who_has_proved_to_be_ours_and_from_nobody_else(
+    jobs_env: dict[str, str], laptop: Laptop, tmp_path: Path
+) -> None:
+    """A coach who asks for it, and who makes up a lease, are traced as often as all others: here never."""
+    with collecting() as collector:
+        traced = {"CREASE_OTLP_ENDPOINT": collector.endpoint, "CREASE_TRACE_SHARE": "0"}
+        with running(Program("jobs", {**jobs_env, **traced}, tmp_path / "log")) as program:
+            road = Road(program.endpoint, laptop)
+            road.coach += ASKED
+            road.queued()
+            road.controller += ASKED
+            [launch] = road.open()
+            road.controller = road.controller[:1]
+            road.confirm(launch)
+            secret = road.start(launch).lease
+            with pytest.raises(grpc.RpcError):
+                beat(road, launch, "made up")
+            beat(road, launch, secret)
+            program.stop(signal.SIGTERM)
+        spans = collector.spans
+    assert {span.trace for span in spans} == {TRACE}
+    assert sorted(span.name for span in spans) == ["LaunchService/Heartbeat", "LaunchService/OpenLaunches"]
