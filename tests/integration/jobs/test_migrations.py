@@ -186,6 +186,7 @@ def test_every_index_of_a_migration_is_there_under_a_name_of_its_own(database_ur
     assert set(built) <= there
 
 
+@pytest.mark.prove
 def test_a_migration_gives_up_a_table_that_is_held_and_takes_it_later(
     postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
