@@ -35,8 +35,8 @@ SERVICES = [
     for file in (session_pb2, job_pb2, sweep_pb2, launch_pb2, event_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
-# A table that others hold for two seconds is tried for again: for about five minutes.
-MIGRATION_TRIES = 60
+# A table that others hold for two seconds is tried for again: for less than the five minutes that Helm waits.
+MIGRATION_TRIES = 30
 MIGRATION_PAUSE_SECONDS = 3.0
 
 
