@@ -29,6 +29,7 @@ def check(group: Group) -> None:
         assert claim.ok or not said[claim.name], f"docs/metrics.md calls it held: {claim}"
 
 
+@pytest.mark.prove
 def test_numbers_of_known_motions_are_as_documented() -> None:
     """Every metric and measure, at every rate, mirrored, off square, with noise and holes."""
     check(accuracy.on_motions)

@@ -56,6 +56,7 @@ async def test_health_answers(tmp_path: Path, stand_in: StandIn) -> None:
     assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
 
+@pytest.mark.prove
 async def test_told_to_stop_it_ends_well_and_its_analyses_go_on(tmp_path: Path, stand_in: StandIn) -> None:
     """The next controller adopts them: nothing is started twice, and their end is told."""
     jobs = FakeJobs()

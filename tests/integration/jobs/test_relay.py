@@ -163,6 +163,7 @@ def test_of_two_relays_one_sends_and_the_other_takes_over_when_it_dies(
         assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(1)] == [after]
 
 
+@pytest.mark.prove
 def test_a_killed_relay_is_followed_by_the_other_within_ten_seconds(
     road: Road, env: dict[str, str], sqs: Sqs, tmp_path: Path
 ) -> None:
