@@ -28,15 +28,13 @@ test: setup ## the tests, in under 5 minutes
 prove: setup proof-tools ## the longer proofs
 	$(PYTHON) -m pytest -m prove
 
-cluster: setup ## the proofs on a real Kubernetes, as root; the first time it builds one, which takes minutes
-	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then tests/cluster/install; fi
+cluster: setup kubernetes ## the proofs on a real Kubernetes, as root; the first time it builds one, which takes minutes
 	$(PYTHON) -m pytest -m cluster
 
 alerts: setup proof-tools ## the alerts, each with series that fire it and series that don't, and the dashboard, by promtool
 	$(PYTHON) -m pytest tests/alerts -m "prove or not prove"
 
-gameday: setup proof-tools ## break things, one after another: does its alert fire, can it be named, does its page repair it
-	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then tests/cluster/install; fi
+gameday: setup proof-tools kubernetes ## break things, one after another: does its alert fire, can it be named, does its page repair it
 	$(PYTHON) -m tests.gameday
 
 images: ## build the images with docker, podman or buildah, and say how large they are
@@ -128,6 +126,10 @@ proof-tools: $(AXE)
 	@export PATH="$$PATH:/usr/sbin"; ( for tool in spin cc pgbouncer promtool chromium faketime; do command -v $$tool || exit 1; done ) >/dev/null || \
 	  { $(APT) $(PROOF_PACKAGES) >/dev/null; } || echo "as root: apt-get install $(PROOF_PACKAGES)"
 
+# Built where it can be; what needs it is skipped elsewhere, and says so.
+kubernetes:
+	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then tests/cluster/install; fi
+
 # What judges a page's accessibility, as its authors publish it; it only runs in the browser of a proof.
 $(AXE):
 	@mkdir -p $(@D) && cd $(@D) && { npm pack --silent axe-core@$(AXE_VERSION) >/dev/null && \
@@ -135,4 +137,4 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test prove alerts gameday cluster bench accuracy models lint protos lock setup system proof-tools
+.PHONY: help demo test prove alerts gameday cluster bench accuracy models lint protos lock setup system proof-tools kubernetes

@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 from av.video.frame import PictureType
 
-from bench.figures import Figure
+from bench.figures import Figure, cpu_seconds
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "samples" / "batter.mp4"
@@ -237,9 +237,7 @@ def _cpu() -> float:
     from services.analyzer.spent import SPENT
 
     spent = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    for child in psutil.Process().children():
-        times = child.cpu_times()
-        spent += times.user + times.system
+    spent += sum(map(cpu_seconds, psutil.Process().children()))
     return spent + SPENT["decode"] + SPENT["convert"]
 
 

@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,7 +31,7 @@ import structlog
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_kube_config
 
-from bench.figures import Figure, percentile
+from bench.figures import Figure, cpu_seconds, percentile
 from crease.analysis.v1.launch_pb2 import ListLaunchesResponse
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services import issuer
@@ -42,7 +41,7 @@ from services.controller.manifest import manifest
 from services.controller.reconcile import Reconciler
 from services.controller.settings import KubernetesSettings
 from tests.controller_fakes import HERE, launch
-from tests.kubernetes import SCRIPTS, Cluster, Control, Namespace, cannot, home
+from tests.kubernetes import Cluster, Control, Namespace, cannot, cluster
 from tests.postgres import postgres
 from tests.programs import Laptop, Program, running
 
@@ -57,24 +56,13 @@ def run() -> Iterator[Figure]:
     if reason := cannot():
         print(f"# the rest is left out: {reason}", file=sys.stderr)
         return
-    with tempfile.TemporaryDirectory(prefix="crease-bench-") as folder, _control_plane() as cluster:
+    with tempfile.TemporaryDirectory(prefix="crease-bench-") as folder, cluster("--control-plane") as control_plane:
         os.chmod(folder, 0o755)  # noqa: S103 (PostgreSQL runs as another user)
         with postgres(Path(folder, "data")) as server:
-            scene = Scene(cluster, Path(folder), server.clone)
+            scene = Scene(control_plane, Path(folder), server.clone)
             yield from latency(scene)
             yield from burst(scene)
             yield from idle_real(scene)
-
-
-@contextlib.contextmanager
-def _control_plane() -> Iterator[Cluster]:
-    cluster = Cluster(int(os.environ.get("CREASE_CLUSTER", "0")), home())
-    subprocess.run([SCRIPTS / "down"], check=True)
-    subprocess.run([SCRIPTS / "up", "--control-plane"], check=True, capture_output=True)
-    try:
-        yield cluster
-    finally:
-        subprocess.run([SCRIPTS / "down"], check=True)
 
 
 @dataclass
@@ -262,7 +250,7 @@ def _spent() -> Spent:
         name = next((name for name in PASSED_THROUGH if re.search(rf"(^|[/ ]){name}\b", words)), None)
         if name:
             with contextlib.suppress(psutil.NoSuchProcess):
-                spent[name] += _cpu(process)
+                spent[name] += cpu_seconds(process)
     return spent
 
 
@@ -325,9 +313,9 @@ def idle_real(scene: Scene) -> Iterator[Figure]:
                 asyncio.run(_created(scene, namespace, count))
                 _settle(scene.cluster)
                 process = psutil.Process(controller.process.pid)  # type: ignore[union-attr]
-                before, began, asked = _cpu(process), time.monotonic(), _asked(scene.cluster)
+                before, began, asked = cpu_seconds(process), time.monotonic(), _asked(scene.cluster)
                 time.sleep(IDLE_SECONDS)
-                share = (_cpu(process) - before) / (time.monotonic() - began) * 100
+                share = (cpu_seconds(process) - before) / (time.monotonic() - began) * 100
                 calls[count] = (_asked(scene.cluster) - asked) * 60 / (time.monotonic() - began)
                 memory = process.memory_info().rss / 2**20
     how = f"{MANY_REAL} launches on a real API server, {IDLE_SECONDS} s"
@@ -349,11 +337,6 @@ def _settle(cluster: Cluster) -> None:
     told = -1
     while told != (told := len(cluster.kubectl("get", "events", "-A", "-o", "name").splitlines())):
         time.sleep(15)
-
-
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def _asked(cluster: Cluster) -> float:
@@ -392,9 +375,9 @@ async def _idle() -> tuple[float, float]:
     while max(launcher.ages.values()) > 1e6:  # noqa: ASYNC110 (the first list is waited for)
         await asyncio.sleep(0.1)
     await asyncio.sleep(20)
-    before, began = _cpu(process), time.monotonic()
+    before, began = cpu_seconds(process), time.monotonic()
     await asyncio.sleep(IDLE_SECONDS)
-    share = (_cpu(process) - before) / (time.monotonic() - began) * 100
+    share = (cpu_seconds(process) - before) / (time.monotonic() - began) * 100
     for task in running:
         task.cancel()
     return share, process.memory_info().rss / 2**20

@@ -1,10 +1,12 @@
-"""One measured figure, and how it prints."""
+"""One measured figure, and how it prints; and what is measured in more than one bench."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import psutil
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,12 @@ class Figure:
     def __str__(self) -> str:
         goal = "-" if self.goal is None else f"{'<=' if self.most else '>='}{self.goal:g}"
         return f"{self.name} {self.value:.4g} {self.unit} {goal} {'ok' if self.ok else 'short'}  {self.how}".rstrip()
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """What a process has taken so far, of all its threads."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from bench.figures import Figure
+from bench.figures import Figure, cpu_seconds
 from services.jobs.database import Database
 from services.jobs.gauges import RESTING_PER_SECOND, Gauges
 from tests.postgres import postgres
@@ -71,13 +71,8 @@ async def _measure(url: str, rows: int) -> list[Figure]:
 
 
 async def _cpu_ms(gauges: Gauges, session: psutil.Process, *, rests_until: float) -> float:
-    before = _spent(session)
+    before = cpu_seconds(session)
     for _ in range(READS):
         gauges._rests_until = rests_until
         await gauges.read()
-    return (_spent(session) - before) * 1000 / READS
-
-
-def _spent(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+    return (cpu_seconds(session) - before) * 1000 / READS

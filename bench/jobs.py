@@ -23,7 +23,7 @@ import psycopg
 from google.protobuf import json_format, struct_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from bench.figures import Figure, percentile
+from bench.figures import Figure, cpu_seconds, percentile
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
@@ -168,10 +168,8 @@ class Bench:
             sent = len(collector.spans)
         assert sent > 0
         how = ", ".join(f"{name} {statistics.median(starts):.2f} ms" for name, starts in spent.items())
-        how += (
-            f" CPU a life; medians of {WATCHED_STARTS} starts of each, {WATCHED_ROUNDS} rounds of {WATCHED_LIVES} lives"
-        )
-        how += f" each time; {sent} spans sent"
+        how += f" CPU a life; medians of {WATCHED_STARTS} starts of each with {WATCHED_ROUNDS} rounds of"
+        how += f" {WATCHED_LIVES} lives; {sent} spans sent"
         for name, of, goal in (("watched", "unwatched", 8), ("traced", "watched", 5)):
             more = (statistics.median(spent[name]) / statistics.median(spent[of]) - 1) * 100
             yield Figure(f"jobs_{name}_overhead", more, "%", goal, how=f"against {of}: {how}")
@@ -373,10 +371,10 @@ async def procrastinated(database_url: str) -> float:
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
         await nothing.batch_defer_async(*[{} for _ in range(LIVES)])
-        before = psutil.Process().cpu_times()
+        before = cpu_seconds(psutil.Process())
         await app.run_worker_async(wait=False, concurrency=WIDTH, install_signal_handlers=False)
-        after = psutil.Process().cpu_times()
-    return (after.user + after.system - before.user - before.system) / LIVES / 2 * 1000
+        spent = cpu_seconds(psutil.Process()) - before
+    return spent / LIVES / 2 * 1000
 
 
 async def procrastinated_starts(database_url: str) -> list[float]:
@@ -437,8 +435,7 @@ class Meter:
         self._process = psutil.Process(program.process.pid)
 
     def read(self) -> Phase:
-        times = self._process.cpu_times()
-        return Phase(times.user + times.system, time.monotonic())
+        return Phase(cpu_seconds(self._process), time.monotonic())
 
     def megabytes(self) -> float:
         """What it holds of memory."""

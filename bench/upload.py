@@ -17,7 +17,7 @@ import grpc
 import psutil
 from boto3.s3.transfer import TransferConfig
 
-from bench.figures import Figure
+from bench.figures import Figure, cpu_seconds
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import issuer
@@ -77,8 +77,7 @@ class _Bench:
         process = self.program.process
         if process is None:
             raise RuntimeError("upload does not run")
-        times = psutil.Process(process.pid).cpu_times()
-        return float(times.user + times.system)
+        return cpu_seconds(psutil.Process(process.pid))
 
     def initiating(self) -> Iterator[Figure]:
         """Server time of one call, against bare boto3's presigning plus one bare call of `jobs`, in turns."""

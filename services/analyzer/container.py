@@ -90,6 +90,12 @@ def check_memory(error: Exception) -> None:
         raise MemoryError from error
 
 
+def check_time(bounds: Bounds, what: str) -> None:
+    """Raise BadInput where this process has worked longer than it may; `what` begins the sentence."""
+    if time.process_time() > bounds.max_decode_seconds:
+        raise BadInput("TOO_SLOW", f"{what} within {bounds.max_decode_seconds:.0f} s of CPU time")
+
+
 def orientation(frame: VideoFrame) -> Orientation:
     """How a stored picture is to be turned to stand upright: the nearest of the eight ways there are.
 
@@ -153,9 +159,7 @@ def _stamps(
             if len(stamps) > bounds.max_video_frames:
                 sentence = f"{path.name} has over {bounds.max_video_frames} frames; no more can be analysed"
                 raise BadInput("TOO_MANY_FRAMES", sentence)
-            if time.process_time() > bounds.max_decode_seconds:
-                most = f"{bounds.max_decode_seconds:.0f} s of CPU time"
-                raise BadInput("TOO_SLOW", f"{path.name} could not be read within {most}")
+            check_time(bounds, f"{path.name} could not be read")
     except av.FFmpegError as error:
         check_memory(error)
         complaint = complaint or error.strerror  # what was read counts

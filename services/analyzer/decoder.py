@@ -22,8 +22,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from services.analyzer.bounds import Bounds
-from services.analyzer.container import Orientation, check_memory, opened
-from services.analyzer.faults import BadInput
+from services.analyzer.container import Orientation, check_memory, check_time, opened
 
 # More threads than this buy little and each holds pictures of its own.
 DECODER_THREADS = 2
@@ -143,9 +142,7 @@ def _frames(
     try:
         for packet in container.demux(stream):
             still()
-            if time.process_time() > bounds.max_decode_seconds:
-                most = f"{bounds.max_decode_seconds:.0f} s of CPU time"
-                raise BadInput("TOO_SLOW", f"the video could not be decoded within {most}")
+            check_time(bounds, "the video could not be decoded")
             if context.name in SKIPPABLE and packet.pts is not None:
                 context.skip_frame = "DEFAULT" if packet.pts in waiting else "NONREF"
             yield from _decode(packet, losses)

@@ -79,9 +79,7 @@ def run_up_speed_trend(look: Look) -> Reading | Missing:
     if _camera_moves(look, look.landing, look.action.time_seconds + STANDS_AFTER_RELEASE_SECONDS):
         return Missing("the camera moves")
     end = look.landing.time_seconds
-    poses = look.poses
-    stretch = (poses.times >= end - RUN_UP_SECONDS) & (poses.times <= end) & poses.detected
-    if stretch.sum() < LEAST_SEEN * RUN_UP_SECONDS * frame_rate(poses):
+    if len(_run_up(look, end)) < LEAST_SEEN * RUN_UP_SECONDS * frame_rate(look.poses):
         return Missing("too few frames of the run-up")
     speed, trend = _speed(look, end)
     if abs(speed) < SLOWEST_RUN_UP_STATURES_PER_SECOND:
@@ -90,14 +88,19 @@ def run_up_speed_trend(look: Look) -> Reading | Missing:
     return _reading(look, trend, end, ["left_hip", "right_hip"], TREND_ERROR, unsure)
 
 
+def _run_up(look: Look, end: float) -> Poses:
+    """The frames of the last half second before a moment in which somebody was seen."""
+    poses = look.poses
+    return rows(poses, (poses.times >= end - RUN_UP_SECONDS) & (poses.times <= end) & poses.detected)
+
+
 def _speed(look: Look, end: float) -> tuple[float, float]:
     """Of the hips over the last half second before a moment: mean, statures a second, and its gain as a share."""
-    poses = look.poses
-    stretch = (poses.times >= end - RUN_UP_SECONDS) & (poses.times <= end) & poses.detected
-    times = poses.times[stretch]
+    poses = _run_up(look, end)
+    times = poses.times
     if len(times) < 3:
         return 0.0, float("nan")
-    x = middle(poses, "hip")[stretch, 0] / _stature(look)
+    x = middle(poses, "hip")[:, 0] / _stature(look)
     bend, _, _ = np.polyfit(times - times.mean(), x, 2)
     speed = float((x[-1] - x[0]) / (times[-1] - times[0]))
     return speed, float(2 * bend / speed) if speed else float("nan")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
+from services import logs
 from services.jobs.bell import Bell
 from services.jobs.database import Database, Row, translate
 from services.logs import Logger
@@ -87,7 +88,7 @@ class Watchers:
             except Exception as error:
                 if translate(error) is None:
                     raise
-                log.warning("watching put off", error=str(error).partition("\n")[0])
+                log.warning("watching put off", error=logs.words(error))
                 await asyncio.sleep(self._bell.poll_seconds)
             await self._bell.wait(rings)
 

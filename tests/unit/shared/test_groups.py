@@ -8,7 +8,7 @@ from importlib.metadata import packages_distributions
 
 import pytest
 
-from tests.chart.chart import ROOT
+from tests.programs import ROOT
 
 OURS = {"services", "crease", "tests", "bench", "scripts"}
 # A name that is None in sys.modules is one that cannot be imported.
