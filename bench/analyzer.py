@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from statistics import median
 
 import av
 import numpy as np
@@ -34,6 +35,20 @@ GOAL = 1.10
 # Times the film of the others: two minutes.
 LONG_COPIES = 12
 MB = 1 << 20
+# The program itself, which goes once somebody has been found.
+TO_FIRST_POSE = """
+import sys
+from services.analyzer import sandbox
+sandbox.prepare()
+from services.analyzer.__main__ import main
+from services.analyzer.pose import Landmarker
+
+def first(landmarker, rgb, seconds, estimate=Landmarker.estimate):
+    sys.exit(0 if estimate(landmarker, rgb, seconds) else "nobody was found")
+
+Landmarker.estimate = first
+main()
+"""
 ON = "10 fps sampled from 30, and every frame of the actions"
 
 
@@ -52,7 +67,7 @@ def run() -> Iterator[Figure]:
         film = enlarged(folder / "1080p.mp4", FULL_HD, COPIES)
         yield from against_the_bound(film)
         yield from whole(film, folder)
-        yield start_to_first_pose()
+        yield start_to_first_pose(folder)
         yield from memory(film, folder)
 
 
@@ -124,21 +139,13 @@ def _overlay(film: Path, out: Path) -> Cost:
     return measured(lambda: write_overlay(video, poses, chosen, settings, out, lambda _: None, labels))
 
 
-def start_to_first_pose() -> Figure:
+def start_to_first_pose(folder: Path) -> Figure:
     """CPU of all processes from the interpreter's start to the first landmarks of the sample."""
-    program = (
-        "import sys; from pathlib import Path\n"
-        "from services.analyzer.pipeline import Analysis, Order\n"
-        "from services.analyzer.about import About\n"
-        "from services.analyzer.settings import Settings\n"
-        "import numpy as np\n"
-        "analysis = Analysis(Path(sys.argv[1]), Order(), Settings(accelerator='cpu'), About())\n"
-        "assert analysis.viewer.look(np.array([0]), lambda _: None).whole.detected.all()\n"
-    )
-    cost = measured(lambda: subprocess.run([sys.executable, "-c", program, str(SAMPLE)], cwd=ROOT, check=True))
-    return Figure(
-        "analyzer.start_to_first_pose_cpu", cost.cpu, "s", 1.0, how="imports, model, probe, one pose and looks"
-    )
+    command = [sys.executable, "-c", TO_FIRST_POSE, "--video", str(SAMPLE), "--out", str(folder)]
+    environment = os.environ | {"CREASE_ACCELERATOR": "cpu", "OPENBLAS_NUM_THREADS": "1"}
+    costs = [measured(lambda: subprocess.run(command, cwd=ROOT, env=environment, check=True)).cpu for _ in range(5)]
+    how = "the program, its model, probe and one pose; median of 5 starts"
+    return Figure("analyzer.start_to_first_pose_cpu", median(costs), "s", 1.0, how=how)
 
 
 def memory(short: Path, folder: Path) -> Iterator[Figure]:

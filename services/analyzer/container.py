@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
@@ -165,7 +164,7 @@ def _stamps(
         complaint = complaint or error.strerror  # what was read counts
     if not stamps:
         raise BadInput("NOT_DECODABLE", f"{path.name} holds no pictures with time stamps")
-    return [int(stamp) for stamp in np.unique(np.array(stamps, dtype=np.int64))], end, complaint
+    return sorted(set(stamps)), end, complaint
 
 
 def _broken_off(path: Path, container: str) -> str | None:

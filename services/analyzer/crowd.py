@@ -80,26 +80,27 @@ class Crowd:
 class Lookout:
     """Looks up every few seconds to see whether the athlete is alone, which a model that follows one cannot tell."""
 
-    def __init__(self, glance: PoseEstimator, every_seconds: float) -> None:
+    def __init__(self, glance: Callable[[], PoseEstimator], every_seconds: float) -> None:
+        """glance: asked for at the first look, so that the first pose need not wait for it."""
         self._glance = glance
         self._every_seconds = every_seconds
         self._next_look = 0.0
         self.most_people = 0
 
     def noting(self, pictures: Iterable[Picture]) -> Generator[Picture, None, None]:
-        """The same pictures, up to the first on which there is a crowd."""
+        """The same pictures, up to the first that shows a crowd, with that; each is looked over after its use."""
         for picture in pictures:
+            yield picture
             if picture.time_seconds >= self._next_look:
                 self._next_look = picture.time_seconds + self._every_seconds
                 self.most_people = max(self.most_people, self._count(picture))
                 if self.most_people > 1:
                     return
-            yield picture
 
     def _count(self, picture: Picture) -> int:
-        rgb, time = picture.rgb, picture.time_seconds
+        rgb, time, glance = picture.rgb, picture.time_seconds, self._glance()
         size = np.array([rgb.shape[1], rgb.shape[0]], dtype=float)
-        return len(_different([*self._glance.estimate(rgb, time), *search(self._glance, rgb, time)], size))
+        return len(_different([*glance.estimate(rgb, time), *search(glance, rgb, time)], size))
 
 
 def search(glance: PoseEstimator, rgb: RGB, time: float) -> list[Person]:

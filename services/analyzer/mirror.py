@@ -7,6 +7,7 @@ middle of both is the same whichever way a player faces, and nearer to the truth
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +31,7 @@ class BothWays:
 
     def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
         """The people whom the plain one sees; each in the middle, where the other one sees them too."""
-        turned = _BESIDE.submit(self.mirrored.estimate, np.ascontiguousarray(rgb[:, ::-1]), time_seconds)
+        turned = _BESIDE.submit(self.mirrored.estimate, np.asarray(cv2.flip(rgb, 1)), time_seconds)
         people = self.plain.estimate(rgb, time_seconds)
         others = [turned_over(person) for person in turned.result()]
         if not people:

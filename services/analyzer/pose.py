@@ -12,7 +12,6 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from services import logs
 from services.analyzer.decode import RGB, Picture
 from services.analyzer.faults import ModelFault
 from services.analyzer.lean import empty_packages, one_heap
@@ -205,4 +204,6 @@ def _person(image: list[Any], world: list[Any]) -> Person:
 
 def _first_line(error: BaseException) -> str:
     """What went wrong in the end: MediaPipe puts the names of all its nodes before it."""
+    from services import logs
+
     return logs.words(error).rsplit("; ", 1)[-1][:200]

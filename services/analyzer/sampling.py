@@ -23,7 +23,8 @@ def on_grid(times: Floats, fps: float, start: float = 0.0, end: float = float("i
     before = after - 1
     after = after.clip(max=len(times) - 1)
     nearest = np.where(ticks - times[before] <= times[after] - ticks, before, after)
-    return np.unique(nearest)
+    # They never decrease. numpy.unique would import all of numpy.ma before the first pose.
+    return nearest[np.diff(nearest, prepend=-1) > 0]
 
 
 def every(times: Floats, start: float, end: float, most_fps: float = CLOSEUP_FPS) -> Indices:

@@ -7,6 +7,8 @@
       │                               it ended)         │
       └───────── JSON on a socket, pixels in shared memory ┘
 
+The server is a Python of its own, or a fork of a caller that has imported nothing yet but what both need (`prepare`).
+
 A worker that crashes, hangs or eats memory is BadInput with a sentence. What comes back is JSON and pixels, never
 pickles: a worker that was taken over cannot make its caller run anything. `cell.py` is the other side.
 """
@@ -23,8 +25,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -130,13 +133,32 @@ def _verdict(status: int, bounds: Bounds) -> Fault:
     return BadInput("CRASHED", f"the video cannot be decoded: it crashes the decoder ({how})")
 
 
+def prepare() -> None:
+    """Fork the server off now, so that what both import is imported once.
+
+    For a program that has hardly begun: no threads run in it yet, and what it holds already, the server holds too.
+    """
+    _server.fork()
+
+
 class _Server:
     """The process that forks workers: started once, when first needed; it goes when this one goes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        # Waits for its end, not for long.
+        self._farewell: Callable[[], object] = lambda: None
+
+    def fork(self) -> None:
+        """Begin as a fork of this process, unless there is a server."""
+        if self._socket:
+            return
+        ours, theirs = socket.socketpair()
+        process = get_context("fork").Process(target=_serve, args=(ours, theirs), daemon=True)
+        with theirs:
+            process.start()
+        self._socket, self._farewell = ours, lambda: process.join(FAREWELL_SECONDS)
 
     def run(self, request: list[Any], line: socket.socket, memory: int) -> None:
         """Have a worker do the request, with these two as its own."""
@@ -155,7 +177,7 @@ class _Server:
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "services.analyzer.cell", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -163,14 +185,23 @@ class _Server:
                 # Threads that a library starts at import would not live through a fork.
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
+        self._farewell = lambda: process.wait(FAREWELL_SECONDS)
         return ours
 
     def stop(self) -> None:
         """Let it go, and see it off for as long as that is quick: what it took counts as ours then."""
-        if self._socket and self._process:
+        if self._socket:
             self._socket.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(FAREWELL_SECONDS)
+                self._farewell()
+
+
+def _serve(theirs: socket.socket, ours: socket.socket) -> None:
+    """In the fork: the other side, for as long as there is this one."""
+    theirs.close()
+    from services.analyzer.cell import serve
+
+    serve(ours)
 
 
 def _shared(size: int) -> int:

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -134,9 +135,10 @@ class Viewer:
             expected = expecting_in(self._box, self._size) if self._box else _nowhere
             sweep = Sweep(Watch(self._crowd(self._landmarkers, expected)), None, people)
         else:
-            anybody = self._landmarkers.enter_context(self._posing.fresh(MOST_PEOPLE, Glance))
+            stack, posing = self._landmarkers, self._posing
+            anybody = cache(lambda: stack.enter_context(posing.fresh(MOST_PEOPLE, Glance)))
             lookout = Lookout(anybody, max(LOOK_SECONDS, self.video.duration_seconds / LOOKS))
-            sweep = Sweep(Watch(self._landmarkers.enter_context(self._posing.fresh())), lookout)
+            sweep = Sweep(Watch(stack.enter_context(posing.fresh())), lookout)
         self._sweep = sweep
         return sweep
 

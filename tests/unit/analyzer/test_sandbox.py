@@ -167,9 +167,11 @@ def test_the_decoder_is_never_further_ahead_than_its_slots(video: Video) -> None
         assert number_of(shown.rgb) == shown.index
 
 
-def test_an_analyzer_that_is_killed_leaves_no_process_behind(video: Video) -> None:
-    """Server, guard and worker go with the one they work for."""
+@pytest.mark.parametrize("begin", ["", "from services.analyzer import sandbox; sandbox.prepare()\n"])
+def test_an_analyzer_that_is_killed_leaves_no_process_behind(video: Video, begin: str) -> None:
+    """Server, guard and worker go with the one they work for, whether the server is its fork or not."""
     program = (
+        f"{begin}"
         "import sys, numpy as np; from pathlib import Path\n"
         "from services.analyzer.decode import *; from services.analyzer.probe import probe\n"
         "video = probe(Path(sys.argv[1]), Limits()); source = pictures(video, np.arange(60), Limits(), Losses())\n"
@@ -186,8 +188,8 @@ def test_an_analyzer_that_is_killed_leaves_no_process_behind(video: Video) -> No
 
 
 def test_what_opens_strangers_files_can_reach_nothing_else() -> None:
-    """The decoding process loads neither the model, nor gRPC, nor settings with their tokens."""
-    program = "import sys, services.analyzer.cell; print(*sys.modules)"
+    """The decoding process holds neither the model, nor gRPC, nor settings with their tokens, forked or not."""
+    program = "import sys, services.analyzer.__main__, services.analyzer.cell; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(ran.stdout.split())
     assert "av" in loaded
