@@ -26,6 +26,7 @@ import numpy as np
 from services.analyzer import container, decoder
 from services.analyzer.bounds import Bounds
 from services.analyzer.faults import BadInput
+from services.analyzer.lean import keep_pages
 from services.analyzer.sandbox import OUR_FAULT, SLOTS, Message, Pixels
 
 # A task yields (item, picture) and returns its result; it says now and then, by calling, that it is still at work.
@@ -38,6 +39,7 @@ MOST_OPEN_FILES = 32
 
 def serve(control: socket.socket) -> None:
     """Fork for every request until there is nobody left to ask."""
+    keep_pages()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle
     while True:
         size, fds, _, _ = socket.recv_fds(control, 8, 2)

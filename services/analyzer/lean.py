@@ -16,13 +16,25 @@ PACKAGES = (
     "mediapipe.tasks.python.components", "mediapipe.tasks.python.components.containers",
 )  # fmt: skip
 # glibc's malloc.h. Each thread of a landmarker's pool would have a heap of its own, and what is freed stays in it.
-M_ARENA_MAX = -8
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+# A picture of 4K has 25 MB; more than 32 MB glibc does not take.
+PICTURE_BYTES = 32 << 20
 
 
 def one_heap() -> None:
     """All threads that begin from now on share one heap: an eighth less memory for the same CPU time."""
+    _set(M_ARENA_MAX, 1)
+
+
+def keep_pages() -> None:
+    """What a picture lay in is kept for the next: the kernel would clear new pages for each, a fifteenth of all CPU."""
+    _set(M_MMAP_THRESHOLD, PICTURE_BYTES)
+    _set(M_TRIM_THRESHOLD, 2 * PICTURE_BYTES)
+
+
+def _set(what: int, value: int) -> None:
     with contextlib.suppress(AttributeError):  # another C library than GNU's
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+        ctypes.CDLL(None).mallopt(what, value)
 
 
 def empty_packages() -> None:

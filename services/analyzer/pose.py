@@ -14,13 +14,14 @@ import numpy as np
 
 from services.analyzer.decode import RGB, Picture
 from services.analyzer.faults import ModelFault
-from services.analyzer.lean import empty_packages, one_heap
+from services.analyzer.lean import empty_packages, keep_pages, one_heap
 from services.analyzer.model import verified
 from services.analyzer.series import LANDMARKS, Floats, Poses
 from services.analyzer.settings import Accelerator
 from services.analyzer.spent import spending
 
 one_heap()
+keep_pages()
 empty_packages()
 from mediapipe.tasks.python.core.base_options import BaseOptions  # noqa: E402
 from mediapipe.tasks.python.vision.core.image import Image, ImageFormat  # noqa: E402
