@@ -2,6 +2,9 @@
 
     bound = max(bare pose wall, (bare pose CPU + bare decode CPU) / cores), over the frames of both passes
 
+A close-up is posed a second time, in a mirror: that bound knows nothing of it. Printed beside it is one that does, each
+pass by itself, since the second cannot begin before the first has ended; the mirror has a core of its own there.
+
 Everything is measured in one run on one 1080p film made from the shipped sample. The pose passes are held against the
 bound; the whole analysis, with the overlay video that shows every frame, is printed beside it.
 """
@@ -18,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -96,16 +100,27 @@ def against_the_bound(film: Path) -> Iterator[Figure]:
     ours = measured(passes)
     runs = [wanted, *(every(video.times, start, end) for start, end in windows)]
     shown = [bare_pictures(film, set(chosen.tolist())) for chosen in runs]
-    decode = Cost(*(sum(getattr(cost, part) for _, cost in shown) for part in ("wall", "cpu")))
-    pose = measured(lambda: [bare_pose(posing, pictures) for pictures, _ in shown])
+    decodes = [cost for _, cost in shown]
+    poses = [measured(partial(bare_pose, posing, pictures)) for pictures, _ in shown]
+    decode, pose = _sum(decodes), _sum(poses)
     cores = len(os.sched_getaffinity(0))
     bound = max(pose.wall, (pose.cpu + decode.cpu) / cores)
+    looks = [1, *[2] * len(windows)]
+    both = sum(max(p.wall, (n * p.cpu + d.cpu) / cores) for n, p, d in zip(looks, poses, decodes, strict=True))
+    bare = sum(n * p.cpu for n, p in zip(looks, poses, strict=True)) + decode.cpu
     frames = sum(len(chosen) for chosen in runs)
     how = f"{frames} frames of 1080p, {ON}; bound {bound:.2f} s on {cores} cores"
     yield Figure("analyzer.passes_wall_to_bound", ours.wall / bound, "ratio", GOAL, how=how)
+    how = f"that {frames - len(wanted)} of them are posed in a mirror too is in the bound, {both:.2f} s"
+    yield Figure("analyzer.passes_wall_to_bound_both_ways", ours.wall / both, "ratio", GOAL, how=how)
     yield Figure("analyzer.passes_cpu_to_bare", ours.cpu / (pose.cpu + decode.cpu), "ratio", how="without the wait")
+    yield Figure("analyzer.passes_cpu_to_bare_both_ways", ours.cpu / bare, "ratio", how="and with the mirror")
     yield Figure("analyzer.bare_pose_cpu", 1000 * pose.cpu / frames, "ms/frame")
     yield Figure("analyzer.bare_decode_cpu", 1000 * decode.cpu / frames, "ms/frame", how="those in between included")
+
+
+def _sum(costs: list[Cost]) -> Cost:
+    return Cost(sum(cost.wall for cost in costs), sum(cost.cpu for cost in costs))
 
 
 def whole(film: Path, folder: Path) -> Iterator[Figure]:

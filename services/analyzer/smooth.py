@@ -36,17 +36,16 @@ def tidy(poses: Poses) -> Poses:
     return _blank(poses, ~keep)
 
 
-def rejected(poses: Poses) -> NDArray[np.bool_]:
+def rejected(poses: Poses, tidied: Poses) -> NDArray[np.bool_]:
     """(n,) whether somebody was found who is not believed to be the athlete as they were then: `tidy` drops them."""
-    return np.asarray(poses.detected & ~tidy(poses).detected)
+    return np.asarray(poses.detected & ~tidied.detected)
 
 
-def bridged(poses: Poses) -> NDArray[np.bool_]:
+def bridged(tidied: Poses) -> NDArray[np.bool_]:
     """(n,) whether a frame without a believed athlete lies in a gap that is short enough to be carried across."""
-    short = np.zeros(len(poses), dtype=bool)
-    known = np.flatnonzero(tidy(poses).detected)
-    for before, after in pairwise(known):
-        short[before + 1 : after] = poses.times[after] - poses.times[before] <= _longest_bridge(poses.times)
+    short = np.zeros(len(tidied), dtype=bool)
+    for before, after in pairwise(np.flatnonzero(tidied.detected)):
+        short[before + 1 : after] = tidied.times[after] - tidied.times[before] <= _longest_bridge(tidied.times)
     return short
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from services.analyzer.kinematics import elbow_angle, hip_angle, knee_angle
 from services.analyzer.series import INDEX, LANDMARKS, Poses
-from services.analyzer.smooth import bridged, rejected
+from services.analyzer.smooth import bridged, rejected, tidy
 
 ANGLES = {"knee": knee_angle, "hip": hip_angle, "elbow": elbow_angle}
 Columns = dict[str, NDArray[np.float64] | NDArray[np.bool_]]
@@ -18,11 +18,12 @@ Columns = dict[str, NDArray[np.float64] | NDArray[np.bool_]]
 
 def columns(poses: Poses) -> Columns:
     """Column names to values, (n,) each: seconds, degrees in the picture (180 is straight), pixels, shares 0..1."""
+    tidied = tidy(poses)
     table: Columns = {
         "time_seconds": poses.times,
         "detected": poses.detected,
-        "rejected": rejected(poses),
-        "bridged": bridged(poses),
+        "rejected": rejected(poses, tidied),
+        "bridged": bridged(tidied),
     }
     for joint, angle in ANGLES.items():
         for side in ("left", "right"):

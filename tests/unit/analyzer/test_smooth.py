@@ -94,11 +94,11 @@ def test_a_leap_there_and_back_is_rejected(fps: float) -> None:
     leap = (poses.times > 0.99) & (poses.times < 1.09)
     poses.image[leap, :, 0] += 2 * motions.BODY
     poses.image[..., 0] += 8 * motions.BODY * np.maximum(poses.times - 2, 0)[:, None]
-    assert rejected(poses).tolist() == leap.tolist()
+    assert rejected(poses, tidy(poses)).tolist() == leap.tolist()
     assert np.isnan(tidy(poses).presence[leap]).all()
     poses = motions.still(fps, 2.0)
     poses.image[poses.times > 0.99] += 2 * motions.BODY
-    assert not rejected(poses).any()
+    assert not rejected(poses, tidy(poses)).any()
 
 
 @pytest.mark.parametrize("fps", [10, 24, 30, 59.94])
@@ -109,4 +109,4 @@ def test_short_gaps_are_marked_and_long_ones_are_not(fps: float) -> None:
     poses.image[short | long] = np.nan
     poses.image[:3] = np.nan
     assert short.any()
-    assert bridged(poses).tolist() == short.tolist()
+    assert bridged(tidy(poses)).tolist() == short.tolist()
