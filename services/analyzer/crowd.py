@@ -4,12 +4,13 @@ picture ─▶ the model on all of it ─▶ nobody where somebody was? ─▶ t
 """
 
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from services.analyzer.decode import RGB, Picture
-from services.analyzer.pose import Person, PoseEstimator
+from services.analyzer.pose import BESIDE, Person, PoseEstimator
 from services.analyzer.series import INDEX, Floats
 
 TRUNK = [INDEX[name] for name in ("left_shoulder", "right_shoulder", "right_hip", "left_hip")]
@@ -85,17 +86,29 @@ class Lookout:
         self._glance = glance
         self._every_seconds = every_seconds
         self._next_look = 0.0
+        self._looking: Future[int] | None = None
         self.most_people = 0
 
     def noting(self, pictures: Iterable[Picture]) -> Generator[Picture, None, None]:
-        """The same pictures, up to the first that shows a crowd, with that; each is looked over after its use."""
-        for picture in pictures:
-            yield picture
-            if picture.time_seconds >= self._next_look:
-                self._next_look = picture.time_seconds + self._every_seconds
-                self.most_people = max(self.most_people, self._count(picture))
-                if self.most_people > 1:
+        """The same pictures, up to where it has seen a crowd: it looks at one while the next ones are used."""
+        try:
+            for picture in pictures:
+                yield picture
+                due = picture.time_seconds >= self._next_look
+                if (due or (self._looking and self._looking.done())) and self._crowded():
                     return
+                if due:
+                    self._next_look = picture.time_seconds + self._every_seconds
+                    self._looking = BESIDE.submit(self._count, replace(picture, rgb=picture.rgb.copy()))
+        finally:
+            self._crowded()
+
+    def _crowded(self) -> bool:
+        """Whether the looks so far saw a crowd, the last one waited for."""
+        if self._looking:
+            self.most_people = max(self.most_people, self._looking.result())
+            self._looking = None
+        return self.most_people > 1
 
     def _count(self, picture: Picture) -> int:
         rgb, time, glance = picture.rgb, picture.time_seconds, self._glance()

@@ -4,7 +4,6 @@ The pose model is not its own mirror image: turned over, one bowler's front knee
 middle of both is the same whichever way a player faces, and nearer to the truth at the legs that the body hides.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import cv2
@@ -12,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.analyzer.decode import RGB
-from services.analyzer.pose import Person, PoseEstimator
+from services.analyzer.pose import BESIDE, Person, PoseEstimator
 from services.analyzer.series import INDEX, LANDMARKS, OTHER_SIDE, Floats
 
 # Left and right of these are mixed up together, if at all.
 LIMBS = (("hip", "knee", "ankle", "heel", "foot_index"), ("shoulder", "elbow", "wrist", "pinky", "index", "thumb"))
-# The model leaves a second core idle.
-_BESIDE = ThreadPoolExecutor(1, "mirror")
 TRUNK = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("hip", "shoulder")]
 
 
@@ -31,7 +28,7 @@ class BothWays:
 
     def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
         """The people whom the plain one sees; each in the middle, where the other one sees them too."""
-        turned = _BESIDE.submit(self.mirrored.estimate, np.asarray(cv2.flip(rgb, 1)), time_seconds)
+        turned = BESIDE.submit(self.mirrored.estimate, np.asarray(cv2.flip(rgb, 1)), time_seconds)
         people = self.plain.estimate(rgb, time_seconds)
         others = [turned_over(person) for person in turned.result()]
         if not people:

@@ -5,6 +5,7 @@ shared between two, times strictly increasing. On a GPU where one is wanted and 
 """
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,8 @@ from mediapipe.tasks.python.vision.core.image import Image, ImageFormat  # noqa:
 from mediapipe.tasks.python.vision.core.vision_task_running_mode import VisionTaskRunningMode  # noqa: E402
 from mediapipe.tasks.python.vision.pose_landmarker import PoseLandmarker, PoseLandmarkerOptions  # noqa: E402
 
+# The model leaves a second core idle: what is looked at beside it, is looked at here, one after the other.
+BESIDE = ThreadPoolExecutor(1, "beside")
 # Where Linux shows a GPU to a container.
 GPU_NODES = (Path("/dev/nvidia0"), Path("/dev/dri/renderD128"))
 
