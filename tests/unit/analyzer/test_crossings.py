@@ -43,7 +43,7 @@ def kept(poses: Poses, mine: np.ndarray, theirs: np.ndarray, scale: float) -> tu
     return float(not_theirs[poses.detected].mean()), float(right[apart].mean())
 
 
-# The model sees the athlete all along, within 18 pixels. But on his trunk the shirt of whoever stands before it is read,
+# The model sees the athlete all along, within 18 pixels. But on his trunk the shirt of who stands before it is read,
 # for over a second, so that he is taken for that one; their heights, 350 and 285 pixels, would tell them apart.
 KNOWN = {"stopping in front of him": pytest.mark.xfail(reason="the shirt that covers his is taken for his own")}
 
