@@ -123,11 +123,26 @@ def front_knee_brace(look: Look) -> Reading | Missing:
     if isinstance(series, Missing):
         return series
     times, degrees, confidence = series
-    grid, angle = resample(times, degrees)
-    angle = lowpass(angle, min(ANGLE_CUT_OFF_HZ, 0.4 * frame_rate(look.poses)))
+    grid, angle = _smooth_angle(look, times, degrees)
+    smallest = float(np.nanmin(angle))
     moments = worst(grid, -angle, np.ones(len(grid)), -1)
-    error, unsure = KNEE_ERROR_DEG * look.coarseness, _knee_tremor(look)
-    return Reading(float(np.nanmin(angle)), moments, len(times), confidence, error, (grid, angle), unsure)
+    unsure = float(np.hypot(_knee_tremor(look), _hangs_on_one_frame(look, times, degrees, smallest)))
+    return Reading(smallest, moments, len(times), confidence, KNEE_ERROR_DEG * look.coarseness, (grid, angle), unsure)
+
+
+def _smooth_angle(look: Look, times: Floats, degrees: Floats) -> tuple[Floats, Floats]:
+    """An angle on the even grid, filtered: (m,) seconds and (m,) degrees."""
+    grid, angle = resample(times, degrees)
+    return grid, lowpass(angle, min(ANGLE_CUT_OFF_HZ, 0.4 * frame_rate(look.poses)))
+
+
+def _hangs_on_one_frame(look: Look, times: Floats, degrees: Floats, smallest: float) -> float:
+    """Degrees by which the smallest angle is larger without the frame it is smallest in: mixed-up legs last for one."""
+    k = int(np.argmin(degrees))
+    if k in (0, len(degrees) - 1):
+        return 0.0  # it opens or closes all the way, and the end is a moment of its own
+    _, without = _smooth_angle(look, np.delete(times, k), np.delete(degrees, k))
+    return float(np.nanmin(without)) - smallest
 
 
 def _knee_tremor(look: Look) -> float:

@@ -79,6 +79,16 @@ def test_the_front_knee_is_its_smallest_angle_in_degrees() -> None:
     assert measured.front_leg == "left"
 
 
+@pytest.mark.parametrize(("bend", "given"), [(0, True), (20, False)])
+def test_a_knee_that_is_small_in_one_frame_alone_is_not_believed(bend: float, given: bool) -> None:
+    """Legs mixed up for a frame show one that is bent more, and no leg bends and opens 20 px within a fifteenth of a
+    second.
+    """
+    poses = motions.bowler(30, knee_deg=(150, 150))
+    poses.image[np.argmin(np.abs(poses.times - 8.53)), INDEX["left_knee"], 0] += bend
+    assert (measure(poses, [], "bowling").metrics["front_knee_brace_score"].value is not None) == given
+
+
 def test_an_elbow_that_hangs_is_half_an_arm_below_the_shoulder() -> None:
     """45 px, where the bowler's other arm hangs."""
     measured = both_passes(motions.delivery(10), motions.delivery(30), "bowling")
