@@ -18,7 +18,7 @@ import numpy as np
 
 from services.analyzer.decode import Losses, Picture, pictures
 from services.analyzer.events import action_windows, find_actions
-from services.analyzer.kinematics import knee_angle
+from services.analyzer.kinematics import hand_speeds, knee_angle
 from services.analyzer.landing import Missing
 from services.analyzer.measure import Measurements, Metric, measure
 from services.analyzer.mirror import BothWays
@@ -263,6 +263,22 @@ def on_motions() -> Iterator[Claim]:
     bent = [motions.bowler(fps, elbow_deg=(150, 170)) for fps in (25, 30, 60)]
     extensions = [number(measure(poses, [], "bowling"), "bowling_elbow_extension") - 20 for poses in bent]
     yield Claim("motion: bowling_elbow_extension of 20 degrees, 25 to 60 frames a second", worst(extensions), 2, "deg")
+    for degrees in ((150, 170), (165, 145)):
+        opened = [measure(motions.bowler(fps, knee_deg=degrees), [], "bowling") for fps in RATES[1:]]
+        off = [100 * (number(m, "front_knee_change") / (degrees[1] - degrees[0]) - 1) for m in opened]
+        ends = [
+            number(m, f"front_knee_at_{when}") - exact
+            for m in opened
+            for when, exact in zip(("contact", "release"), degrees, strict=True)
+        ]
+        words = "opens" if degrees[1] > degrees[0] else "gives way"
+        yield Claim(f"motion, a knee that {words} by 20 degrees: front_knee_change", worst(off), 10, "%")
+        yield Claim(f"motion, a knee that {words} by 20 degrees: at contact and release", worst(ends), 2, "deg")
+    swing = 2 * np.pi * 0.8 * np.radians(40) * motions.ARM / motions.TORSO
+    for words, way, bound in (("", motions.mirrored, 5), (", one frame in ten lost", motions.holed, 15)):
+        arms = [f(motions.pendulum(fps)) for fps in RATES for f in (way, lambda poses: poses)]
+        hands = [100 * (hand_speeds(poses)[1].max() / swing - 1) for poses in arms]
+        yield Claim(f"motion, arms that swing as a pendulum{words}: fastest hand", worst(hands), bound, "%")
     walks = [
         isinstance(find_actions(motions.turned(motions.walker(fps, strides_hz=hz, swing_deg=swing), turn), d), Missing)
         for fps in RATES

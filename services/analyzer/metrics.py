@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from services.analyzer.events import Action
 from services.analyzer.kinematics import (
     BODY_PER_STATURE,
     FOOT,
@@ -20,7 +21,7 @@ from services.analyzer.kinematics import (
     middle,
     other,
 )
-from services.analyzer.landing import Missing, front_knee
+from services.analyzer.landing import Landing, Missing, front_knee
 from services.analyzer.looks import Look
 from services.analyzer.series import INDEX, Floats
 from services.analyzer.smooth import GRID_HZ, lowpass, resample
@@ -156,6 +157,14 @@ def _knee_tremor(look: Look) -> float:
     return float(np.degrees(np.sqrt((hip**2 + 4 * knee**2 + ankle**2) * passed) / bone))
 
 
+def standing(look: Look) -> tuple[float, float]:
+    """Seconds of contact, and of release (batting: 0.3 s later): the stretch that the front leg is read in."""
+    assert isinstance(look.landing, Landing)  # noqa: S101 - else no leg stands
+    assert isinstance(look.action, Action)  # noqa: S101
+    contact = look.landing.time_seconds
+    return contact, look.action.time_seconds if look.bowling_arm else contact + KNEE_AFTER_CONTACT_SECONDS
+
+
 def standing_knee(look: Look) -> tuple[Floats, Floats, float] | Missing:
     """The front knee from contact to release (batting: 0.3 s on): (n,) seconds, (n,) degrees, confidence."""
     if isinstance(look.action, Missing):
@@ -164,9 +173,9 @@ def standing_knee(look: Look) -> tuple[Floats, Floats, float] | Missing:
         return look.landing
     if look.end_on:
         return NOT_SIDE_ON
-    until = look.action.time_seconds if look.bowling_arm else look.landing.time_seconds + KNEE_AFTER_CONTACT_SECONDS
+    contact, until = standing(look)
     times, degrees = front_knee(look.poses, look.landing, until)
-    expected = (until - look.landing.time_seconds) * frame_rate(look.poses)
+    expected = (until - contact) * frame_rate(look.poses)
     if len(times) < max(3, LEAST_SEEN * expected):
         return Missing("front knee not seen between contact and release")
     knee = [f"{look.landing.side}_{part}" for part in ("hip", "knee", "ankle")]

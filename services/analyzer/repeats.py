@@ -16,8 +16,8 @@ from services.analyzer.decode import Picture
 STILL_LEVELS = 1.3
 # And a true repeat changed by less than a fifth of what the step before or after it did; it was a tenth in all seen.
 STANDS_OUT = 5.0
-# Coded once more, or coarsely, a repeat changed by up to 5.3: no more than a twelfth of what both steps about it did. An
-# athlete who stops for one frame and goes on at the speed he had is none; of moving ones the steps differed threefold.
+# Coarsely coded, a repeat changed by up to 5.3: no more than a twelfth of what both steps about it did. No athlete
+# stops for one frame and goes on as fast as before: of his steps the larger was up to three times the smaller.
 STANDS_OUT_OF_BOTH = 8.0
 STRIDE, BLOCK = 2, 16
 

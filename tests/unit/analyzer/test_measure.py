@@ -57,7 +57,7 @@ def test_a_mirrored_clip_swaps_the_sides_and_no_magnitude(discipline: str) -> No
     poses = motions.delivery(30) if discipline == "bowling" else motions.stroke(30)
     here = both_passes(poses, poses, discipline)
     there = both_passes(motions.mirrored(poses), motions.mirrored(poses), discipline)
-    assert values(there) == pytest.approx(values(here), abs=1e-3)
+    assert values(there) == pytest.approx(values(here), abs=1e-6)
     assert {here.front_leg, there.front_leg} == {"left", "right"}
     assert [e.name for e in here.events] == [e.name for e in there.events]
 
