@@ -191,7 +191,7 @@ def _told(poses: Poses, discipline: str, fast: Action, parting: float) -> Action
     unsure = replace(fast, confidence=TAKE_OR_THROW_CONFIDENCE * fast.confidence)
     held_until = fast.time_seconds + TAKEN_SECONDS
     after = (poses.times >= fast.time_seconds) & (poses.times <= held_until)
-    if held_until <= poses.times[-1] and np.nanmedian(apart[after]) < HANDS_ON_BALL_TORSOS:
+    if held_until <= poses.times[-1] and 2 * (apart[after] < HANDS_ON_BALL_TORSOS).sum() > after.sum():
         return replace(unsure, name="take")
     if parting > PARTING_IN_A_THROW:
         return None

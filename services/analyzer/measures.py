@@ -29,6 +29,7 @@ from services.analyzer.smooth import LONGEST_BRIDGE_SECONDS, rows
 
 # What is read at a moment is the mean over this long about it, or the nearest sample.
 MOMENT_SECONDS = 0.05
+STRAIGHT_DEG = 180.0  # no angle in the picture is more
 RUN_UP_SECONDS, SLOWEST_RUN_UP_STATURES_PER_SECOND = 0.5, 0.5
 CAMERA_DRIFT_TORSOS, STANDS_AFTER_RELEASE_SECONDS = 0.2, 0.1
 # Under these an elbow in the picture is off by 80 degrees, or by 30 to 36.
@@ -190,7 +191,8 @@ def _knee(look: Look, of: Callable[[float, float], float], error: float, at: int
     if isinstance(series, Missing):
         return series
     times, degrees, confidence = series
-    value = of(*_ends(times, degrees, standing(look), max(MOMENT_SECONDS, 0.6 / frame_rate(look.poses))))
+    start, end = _ends(times, degrees, standing(look), max(MOMENT_SECONDS, 0.6 / frame_rate(look.poses)))
+    value = of(min(start, STRAIGHT_DEG), min(end, STRAIGHT_DEG))
     return Reading(value, [(float(times[at]), value)], len(times), confidence, error * look.coarseness)
 
 

@@ -89,6 +89,13 @@ def test_a_knee_that_is_small_in_one_frame_alone_is_not_believed(bend: float, gi
     assert (measure(poses, [], "bowling").metrics["front_knee_brace_score"].value is not None) == given
 
 
+def test_a_knee_that_goes_straight_goes_no_further() -> None:
+    """Carried on to the moment of release, a knee that opens to 180 would read more."""
+    measured = measure(motions.bowler(30, knee_deg=(150, 180)), [], "bowling").measures
+    assert measured["front_knee_at_release"].value == pytest.approx(180, abs=1)
+    assert measured["front_knee_at_release"].value <= 180
+
+
 def test_an_elbow_that_hangs_is_half_an_arm_below_the_shoulder() -> None:
     """45 px, where the bowler's other arm hangs."""
     measured = both_passes(motions.delivery(10), motions.delivery(30), "bowling")
