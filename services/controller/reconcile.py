@@ -1,16 +1,17 @@
 """Makes what runs agree with what `jobs` lists: woken by an event or a tick, it looks, decides and acts.
 
 event of jobs ─────┐
-change in cluster ─┼▶ look: what runs, the open launches, new ones if there is room, what runs ─▶ decide ─▶ act
-tick ──────────────┘
+change in cluster ─┼▶ look: what runs, the open launches, new ones if there is room, what runs ─┬▶ decide ─▶ act
+tick ──────────────┘                                                                            │
+a job was queued ───▶ look: what runs, new launches if there is room ───────────────────────────┘
 
-A look that fails decides nothing; an action that fails is decided again at the next look. So nothing here has to be
-remembered for safety, and `jobs` or the cluster may stay away for as long as they like.
+One look at a time. A look that fails decides nothing; an action that fails is decided again at the next whole look. So
+nothing here has to be remembered for safety, and `jobs` or the cluster may stay away for as long as they like.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 
 import grpc.aio
@@ -38,8 +39,10 @@ from services.controller.settings import Settings
 from services.logs import Logger
 
 # After these there may be something to start or to stop. Missing one costs a tick, no more.
-WAKING = frozenset({"JobQueued", "JobFailed", "JobCancelled", "JobDone"})
+WAKING = frozenset({"JobFailed", "JobCancelled", "JobDone"})
 LISTEN_AGAIN_SECONDS = 1.0
+# Between two whole looks: where much happens, one look is for many changes.
+PAUSE_SECONDS = 0.2
 # What looking may take of a core where nothing wakes it, and where something does without end.
 IDLE_SHARE, BUSY_SHARE = 0.05, 0.5
 
@@ -101,24 +104,32 @@ class Reconciler:
         self._created: list[Confirm] = []
         self._balance = counts.Balance(settings.limits.linger)
         self._woken = woken or asyncio.Event()
+        self._queued = asyncio.Event()
+        self._turn = asyncio.Lock()
+        # By name, at the last whole look and since; None before there was one.
+        self._open: set[str] | None = None
         self._under_way = asyncio.Semaphore(settings.parallel)
         self._stopped = False
 
     async def run(self) -> None:
         """Until `stop`; what runs keeps running."""
         async with asyncio.TaskGroup() as group:
-            listening = group.create_task(self._listen())
+            beside = [group.create_task(one) for one in (self._listen(), self._start_queued())]
             while not self._stopped:
                 self._woken.clear()
-                began = time.process_time()
+                cost_seconds = 0.0
                 leads = self._leads()
                 counts.LEADER.set(leads)
                 if leads:
-                    await self._round()
+                    cost_seconds = await self._round(self._look)
                 else:
+                    self._open = None
                     self._balance.forget()
-                await self._wait(time.process_time() - began)
-            listening.cancel()
+                await self._wait(cost_seconds)
+            # Not in the middle of what it does.
+            async with self._turn:
+                for task in beside:
+                    task.cancel()
 
     def is_ready(self) -> bool:
         """Whether it could decide now; one that stands by could too."""
@@ -131,7 +142,7 @@ class Reconciler:
 
     async def _wait(self, cost_seconds: float) -> None:
         """Until woken or the tick; a look that was costly, since much runs, is taken less often."""
-        at_least = min(cost_seconds * (1 / BUSY_SHARE - 1), self._settings.tick_seconds)
+        at_least = min(max(_rest(cost_seconds), PAUSE_SECONDS), self._settings.tick_seconds)
         at_most = max(cost_seconds * (1 / IDLE_SHARE - 1), self._settings.tick_seconds)
         if not self._stopped:
             await asyncio.sleep(at_least)
@@ -141,6 +152,16 @@ class Reconciler:
         except TimeoutError:
             pass
 
+    async def _start_queued(self) -> None:
+        """Starts what was queued at once: all else can wait for a whole look."""
+        while True:
+            await self._queued.wait()
+            self._queued.clear()
+            if self._open is None or not self._leads():
+                self._woken.set()
+            else:
+                await asyncio.sleep(_rest(await self._round(self._look_at_queued)))
+
     async def _listen(self) -> None:
         after = ""
         while True:
@@ -148,7 +169,9 @@ class Reconciler:
                 async for event in self._jobs.events(after):
                     self._silence.is_over()
                     after = event.id
-                    if event.type in WAKING:
+                    if event.type == "JobQueued":
+                        self._queued.set()
+                    elif event.type in WAKING:
                         self._woken.set()
             except (grpc.RpcError, OSError) as error:
                 self._silence.goes_on(error)
@@ -156,21 +179,24 @@ class Reconciler:
                 after = "" if _code(error) == grpc.StatusCode.INVALID_ARGUMENT else after
             await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
-    async def _round(self) -> None:
-        """Ends in one line, where something was done or could not be."""
-        began, actions, outcome = time.monotonic(), list[Action](), "ok"
-        with logs.spending() as spent:
-            try:
-                view = await self._look()
-                actions = decide(view, self._settings.limits, self._launcher.now())
-                outcome = "ok" if await self._take(actions) else "unanswered"
-            except (grpc.RpcError, OSError, Unknown) as error:
-                outcome = "away"
-                self._outage.goes_on(error)
-            if outcome == "ok":
-                self._outage.is_over()
-            say = self._log.info if actions else self._log.debug
-            say("reconcile", outcome=outcome, actions=len(actions), ms=_since(began), **spent)
+    async def _round(self, look: Callable[[], Awaitable[View]]) -> float:
+        """Ends in one line, where something was done or could not be. Returns the CPU seconds that it took."""
+        async with self._turn:
+            began_cpu = time.process_time()
+            began, actions, outcome = time.monotonic(), list[Action](), "ok"
+            with logs.spending() as spent:
+                try:
+                    view = await look()
+                    actions = decide(view, self._settings.limits, self._launcher.now())
+                    outcome = "ok" if await self._take(actions) else "unanswered"
+                except (grpc.RpcError, OSError, Unknown) as error:
+                    outcome = "away"
+                    self._outage.goes_on(error)
+                if outcome == "ok":
+                    self._outage.is_over()
+                say = self._log.info if actions else self._log.debug
+                say("reconcile", outcome=outcome, actions=len(actions), ms=_since(began), **spent)
+            return time.process_time() - began_cpu
 
     async def _take(self, actions: Sequence[Action]) -> bool:
         """Takes the actions in their order; whether there was an answer to each."""
@@ -183,17 +209,13 @@ class Reconciler:
 
     async def _look(self) -> View:
         earlier = await self._launcher.list()
-        launches = await self._jobs.list_launches()
-        room = self._room(launches, earlier)
-        if room > 0 and not self._stopped:
-            offered = await self._jobs.open_launches(room)
-            if offered:
-                crash.here(CrashPoint.OPENED)
-            launches = list({name_of(launch): launch for launch in (*launches, *offered)}.values())
+        listed = await self._jobs.list_launches()
+        self._open = {name_of(launch) for launch in listed}
+        by_name = {name_of(launch): launch for launch in (*listed, *await self._offered(earlier))}
+        launches = list(by_name.values())
         await self._note_unwanted(unwanted(launches, earlier))
         orphans = frozenset(uid for uid, is_orphan in self._orphans.items() if is_orphan)
-        open_names = {name_of(launch) for launch in launches}
-        self._refused = {name: why for name, why in self._refused.items() if name in open_names}
+        self._refused = {name: why for name, why in self._refused.items() if name in by_name}
         seen = await self._launcher.list()
         view = View(launches, seen, self._unwanted_since, orphans, self._launcher.gpus())
         has_room = sum(one.is_live for one in seen) < self._settings.capacity
@@ -201,13 +223,30 @@ class Reconciler:
         self._balance.note(view, self._launcher.now(), has_room=has_room, without_room=without_room)
         return view
 
-    def _room(self, launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
-        """For how many more launches; none while drained. What is open goes on."""
+    async def _look_at_queued(self) -> View:
+        """At what was offered now, and what it needs room beside; of all else there is nothing to decide."""
+        live = [one for one in await self._launcher.list() if one.is_live]
+        return View(await self._offered(live), live, {}, gpus=self._launcher.gpus())
+
+    async def _offered(self, seen: Sequence[Seen]) -> Sequence[Launch]:
+        """New launches, if there is room: whatever lives takes it, and launches still to be started."""
+        taken = (self._open or set()) | {one.name for one in seen if one.is_live}
+        room = 0 if self._is_drained() else self._settings.capacity - len(taken)
+        if room <= 0 or self._stopped:
+            return ()
+        offered = await self._jobs.open_launches(room)
+        if offered:
+            crash.here(CrashPoint.OPENED)
+            self._open = taken | {name_of(launch) for launch in offered}
+        return offered
+
+    def _is_drained(self) -> bool:
+        """Whether nothing new is to be launched. What is open goes on."""
         drained = self._drained()
         if drained != self._was_drained:
             self._was_drained = drained
             self._log.info("drained" if drained else "launches again")
-        return 0 if drained else self._settings.capacity - _busy(launches, seen)
+        return drained
 
     async def _note_unwanted(self, found: dict[str, Seen]) -> None:
         """Since when each is unwanted, and whether `jobs` has ever heard of it, which is asked once."""
@@ -326,9 +365,9 @@ class Reconciler:
             self._launcher.tell(end.then_delete, "Ended", end.why)
 
 
-def _busy(launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
-    """What takes room: whatever lives, and launches still to be started."""
-    return len({name_of(launch) for launch in launches} | {one.name for one in seen if one.is_live})
+def _rest(cost_seconds: float) -> float:
+    """How long to do nothing after a look, where looks are wanted without end."""
+    return cost_seconds * (1 / BUSY_SHARE - 1)
 
 
 def _labels(action: Action) -> dict[str, object]:
