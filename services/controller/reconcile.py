@@ -3,7 +3,7 @@
 event of jobs ─────┐
 change in cluster ─┼▶ look: what runs, the open launches, new ones if there is room, what runs ─┬▶ decide ─▶ act
 tick ──────────────┘                                                                            │
-a job was queued ───▶ look: what runs, new launches if there is room ───────────────────────────┘
+a job was queued ───▶ look: new launches, if the last look and those since then leave room ─────┘
 
 One look at a time. A look that fails decides nothing; an action that fails is decided again at the next whole look. So
 nothing here has to be remembered for safety, and `jobs` or the cluster may stay away for as long as they like.
@@ -12,6 +12,7 @@ nothing here has to be remembered for safety, and `jobs` or the cluster may stay
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import grpc.aio
@@ -106,8 +107,8 @@ class Reconciler:
         self._woken = woken or asyncio.Event()
         self._queued = asyncio.Event()
         self._turn = asyncio.Lock()
-        # By name, at the last whole look and since; None before there was one.
-        self._open: set[str] | None = None
+        # What lives, by the last whole look, and the launches that were open then or have been opened since.
+        self._known: View | None = None
         self._under_way = asyncio.Semaphore(settings.parallel)
         self._stopped = False
 
@@ -123,7 +124,7 @@ class Reconciler:
                 if leads:
                     cost_seconds = await self._round(self._look)
                 else:
-                    self._open = None
+                    self._known = None
                     self._balance.forget()
                 await self._wait(cost_seconds)
             # Not in the middle of what it does.
@@ -157,7 +158,7 @@ class Reconciler:
         while True:
             await self._queued.wait()
             self._queued.clear()
-            if self._open is None or not self._leads():
+            if self._known is None or not self._leads():
                 self._woken.set()
             else:
                 await asyncio.sleep(_rest(await self._round(self._look_at_queued)))
@@ -210,8 +211,7 @@ class Reconciler:
     async def _look(self) -> View:
         earlier = await self._launcher.list()
         listed = await self._jobs.list_launches()
-        self._open = {name_of(launch) for launch in listed}
-        by_name = {name_of(launch): launch for launch in (*listed, *await self._offered(earlier))}
+        by_name = {name_of(launch): launch for launch in (*listed, *await self._offered(listed, earlier))}
         launches = list(by_name.values())
         await self._note_unwanted(unwanted(launches, earlier))
         orphans = frozenset(uid for uid, is_orphan in self._orphans.items() if is_orphan)
@@ -221,32 +221,37 @@ class Reconciler:
         has_room = sum(one.is_live for one in seen) < self._settings.capacity
         without_room = [name for name, no_room in self._refused.items() if no_room]
         self._balance.note(view, self._launcher.now(), has_room=has_room, without_room=without_room)
+        self._known = View(launches, [one for one in seen if one.is_live], {})
         return view
 
     async def _look_at_queued(self) -> View:
-        """At what was offered now, and what it needs room beside; of all else there is nothing to decide."""
-        live = [one for one in await self._launcher.list() if one.is_live]
-        return View(await self._offered(live), live, {}, gpus=self._launcher.gpus())
+        """At what is offered now. What lives takes room and keeps its job from being run twice; no more follows from
+        it, since it may have changed."""
+        known = self._known
+        if known is None or not self._launcher.is_ready():
+            raise Unknown("What is known of the cluster is too old")
+        offered = await self._offered(known.launches, known.seen)
+        if not offered:
+            # There may be room by now.
+            self._woken.set()
+        self._known = replace(known, launches=[*known.launches, *offered])
+        return View(offered, known.seen, {}, gpus=self._launcher.gpus())
 
-    async def _offered(self, seen: Sequence[Seen]) -> Sequence[Launch]:
-        """New launches, if there is room: whatever lives takes it, and launches still to be started."""
-        taken = (self._open or set()) | {one.name for one in seen if one.is_live}
-        room = 0 if self._is_drained() else self._settings.capacity - len(taken)
-        if room <= 0 or self._stopped:
-            return ()
-        offered = await self._jobs.open_launches(room)
+    async def _offered(self, launches: Sequence[Launch], seen: Sequence[Seen]) -> Sequence[Launch]:
+        """Launches to be started, as many as there is room for."""
+        room = self._room(launches, seen)
+        offered = await self._jobs.open_launches(room) if room > 0 and not self._stopped else ()
         if offered:
             crash.here(CrashPoint.OPENED)
-            self._open = taken | {name_of(launch) for launch in offered}
         return offered
 
-    def _is_drained(self) -> bool:
-        """Whether nothing new is to be launched. What is open goes on."""
+    def _room(self, launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
+        """For how many more launches; none while drained. What is open goes on."""
         drained = self._drained()
         if drained != self._was_drained:
             self._was_drained = drained
             self._log.info("drained" if drained else "launches again")
-        return drained
+        return 0 if drained else self._settings.capacity - _busy(launches, seen)
 
     async def _note_unwanted(self, found: dict[str, Seen]) -> None:
         """Since when each is unwanted, and whether `jobs` has ever heard of it, which is asked once."""
@@ -363,6 +368,11 @@ class Reconciler:
         if end.then_delete:
             await self._launcher.delete(end.then_delete)
             self._launcher.tell(end.then_delete, "Ended", end.why)
+
+
+def _busy(launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
+    """What takes room: whatever lives, and launches still to be started."""
+    return len({name_of(launch) for launch in launches} | {one.name for one in seen if one.is_live})
 
 
 def _rest(cost_seconds: float) -> float:
