@@ -11,10 +11,10 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from structlog.contextvars import bind_contextvars
 
 Logger = structlog.typing.FilteringBoundLogger
 
@@ -26,25 +26,24 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Made once: json.dumps makes one for each line that may hold what JSON has not.
 _ENCODER = json.JSONEncoder(default=repr)
 
+_bound: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("bound")
 _spent: contextvars.ContextVar[dict[str, float]] = contextvars.ContextVar("spent")
 
 
 def configure(program: str, level: str = "info", **always: str | int) -> Logger:
     """Sets logging up for this process and returns its logger. Libraries' warnings come out the same way. `always` is
     said in every line, whichever thread it comes from."""
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(_in_json)
-    )
     in_each = {"program": program, **always}
-    shared: list[structlog.typing.Processor] = [
-        lambda _, __, said: in_each | dict(said),
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
+    render = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _in_json
+
+    def whole(_: object, level: str, said: structlog.typing.EventDict) -> dict[str, Any]:
+        # One step, where structlog has four that each of our calls would pay for.
+        now = datetime.now(UTC).isoformat()
+        return {**in_each, **bound(), **said, "level": level, "timestamp": now}
+
+    shared: list[structlog.typing.Processor] = [whole, structlog.processors.format_exc_info]
     structlog.configure(
-        processors=[*shared, renderer, hush],
+        processors=[*shared, render, hush],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
@@ -52,7 +51,7 @@ def configure(program: str, level: str = "info", **always: str | int) -> Logger:
     handler = logging.StreamHandler(sys.stderr)
     last: list[structlog.typing.Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        renderer,
+        render,
         hush,
     ]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=shared))
@@ -62,7 +61,7 @@ def configure(program: str, level: str = "info", **always: str | int) -> Logger:
     return logger
 
 
-def _in_json(said: Any, **_: Any) -> str:
+def _in_json(_: object, __: str, said: structlog.typing.EventDict) -> str:
     return _ENCODER.encode(said)
 
 
@@ -81,10 +80,20 @@ def words(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def bind(**said: str | int) -> None:
+    """Says this in every further line of this call."""
+    _bound.set({**bound(), **said})
+
+
+def bound() -> dict[str, Any]:
+    """What is said in every line of this call."""
+    return _bound.get({})
+
+
 def about(job_id: str, launch_no: int = 0) -> None:
     """Says in every further line of this call which job it is about. What is no job's id is not repeated."""
     if _UUID.fullmatch(job_id):
-        bind_contextvars(job_id=job_id, **({"launch_no": launch_no} if launch_no else {}))
+        bind(job_id=job_id, **({"launch_no": launch_no} if launch_no else {}))
 
 
 @contextmanager

@@ -17,9 +17,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-from structlog.contextvars import bind_contextvars
-
-from services import VERSION
+from services import VERSION, logs
 
 # The header of W3C's Trace Context, and its form.
 HEADER = "traceparent"
@@ -111,7 +109,7 @@ def span_if_well(name: str, parent: str) -> Iterator["Span"]:
 @contextmanager
 def _handing_on(parent: str) -> Iterator[None]:
     if parent:
-        bind_contextvars(trace_id=parent[3:35])
+        logs.bind(trace_id=parent[3:35])
     token = _unsampled.set(parent)
     try:
         yield
@@ -128,7 +126,7 @@ def _begun(name: str, parent: str, kind: str, linked: bool, attributes: Mapping[
     context = _context(parent) if parent else None
     with _tracer.start_as_current_span(name, context, trace.SpanKind[kind], attributes, links) as begun:
         if kind == "SERVER" or parent:
-            bind_contextvars(trace_id=f"{begun.get_span_context().trace_id:032x}")
+            logs.bind(trace_id=f"{begun.get_span_context().trace_id:032x}")
         yield Span(begun)
 
 

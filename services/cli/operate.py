@@ -210,7 +210,10 @@ def _events(numbers: Numbers) -> str:
 def _controller(place: Place, numbers: Numbers) -> str:
     leaders = ", ".join(numbers.holders("crease_leader"))
     words = f"{leaders} works" if leaders else "nobody works"
-    drained = place.drained()
+    try:
+        drained = place.drained()
+    except Trouble as trouble:
+        return f"{words}; whether it is drained cannot be read: {trouble}"
     return words + (f", but launches nothing new: drained {drained}" if drained else "")
 
 

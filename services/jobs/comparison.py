@@ -39,6 +39,7 @@ class Analysis:
     errors: Mapping[str, Any]
     fps: float | None
     whole_clip: bool
+    model: str
 
 
 # What two analyses must have in common for their numbers to be of one kind.
@@ -46,6 +47,7 @@ KINDS: dict[str, Callable[[Analysis], str]] = {
     "disciplines": lambda analysis: analysis.discipline or "not said",
     "camera views": lambda analysis: analysis.camera_view or "not said",
     "extents": lambda analysis: "a whole clip" if analysis.whole_clip else "actions",
+    "pose models": lambda analysis: analysis.model or "not said",
 }
 # A reading with the analysis that it is from.
 Read = tuple[Analysis, job_pb2.MetricReading]
@@ -67,6 +69,7 @@ def analysis(job: Row, session: Row) -> Analysis:
         errors=_mapping(summary.get("errors")) | errors,
         fps=_looked_at(_number(summary.get("video_fps")), job["results_stage"] or ""),
         whole_clip=summary.get("actions") == 0,
+        model=_text(summary.get("model")),
     )
 
 

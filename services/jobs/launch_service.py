@@ -39,15 +39,19 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         _check_cluster(request.cluster)
         if not 1 <= request.capacity <= MAX_CAPACITY:
             raise errors.Invalid("capacity", f"must be 1 to {MAX_CAPACITY}")
-        async with self._database.transaction() as connection:
-            rows = await launches.offer(
-                connection,
-                request.cluster,
-                request.capacity,
-                self._settings.confirm_seconds,
-                self._settings.limits,
-                last=True,
-            )
+        rows: list[Row] = []
+        more = True
+        while more and (wanted := request.capacity - len(rows)):
+            async with self._database.transaction() as connection:
+                offered, more = await launches.offer(
+                    connection,
+                    request.cluster,
+                    wanted,
+                    self._settings.confirm_seconds,
+                    self._settings.limits,
+                    last=True,
+                )
+            rows += offered
         return launch_pb2.OpenLaunchesResponse(launches=[messages.launch(row) for row in rows])
 
     async def ListLaunches(

@@ -50,35 +50,14 @@ async def offer(
     limits: turns.Limits,
     *,
     last: bool = False,
-) -> list[Row]:
-    """Up to `capacity` launches to run: first those never confirmed, under the same number, then new ones.
+) -> tuple[list[Row], bool]:
+    """Some of up to `capacity` launches to run, as many as are found at once; and whether there may be more.
 
-    last: the transaction may be committed with the last of them.
+    last: the transaction is committed with them.
     """
-    again = await connection.rows(_OFFER_AGAIN, cluster=cluster, limit=capacity, confirm_seconds=confirm_seconds)
-    offered: list[Row] = [*again]
-    while wanted := capacity - len(offered):
-        # Of one it is known beforehand that no more are looked for after it.
-        opened = await turns.open_next(connection, cluster, wanted, limits, last=last and wanted == 1)
-        if not opened:
-            break
-        offered += opened
-        connection.afterwards(partial(counts.opened, opened))
-    return offered
-
-
-_OFFER_AGAIN = f"""
-    WITH overdue AS (
-        SELECT launches.job_id, launches.launch_no FROM launches
-        JOIN video_analysis_jobs AS job ON job.id = launches.job_id
-        WHERE launches.ended_at IS NULL AND launches.cluster = %(cluster)s AND launches.confirmed_at IS NULL
-          AND job.cancel_requested_at IS NULL
-          AND launches.offered_at < clock_timestamp() - %(confirm_seconds)s * interval '1 second'
-        ORDER BY launches.offered_at LIMIT %(limit)s FOR UPDATE OF launches SKIP LOCKED)
-    UPDATE launches SET offered_at = clock_timestamp() FROM overdue, video_analysis_jobs AS job
-    WHERE launches.job_id = overdue.job_id AND launches.launch_no = overdue.launch_no AND job.id = launches.job_id
-    RETURNING {_TOLD}
-"""
+    rows, more = await turns.offer(connection, cluster, capacity, confirm_seconds, limits, last=last)
+    connection.afterwards(partial(counts.opened, [row for row in rows if row["is_new"]]))
+    return [*rows], more
 
 
 async def list_open(connection: Connection, cluster: str, size: int, after: tuple[UUID, int] | None) -> list[Row]:

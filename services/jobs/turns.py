@@ -1,10 +1,10 @@
 """Whose turn it is: owners take turns, so that one who queues ten thousand jobs does not delay another's first.
 
-A waiting job's place is the number of its owner's open launches plus its rank in its owner's queue, oldest first; at
-the same place the oldest comes first. The queue is never sorted. Mostly its oldest jobs are of enough owners who have
-nothing open: theirs are the first places, whoever else waits. Where they are not, an index (owner, queued_at, id) is
-probed once for each owner who waits, and read on only for the owners who come first. Nobody after the first n owners
-can hold one of the first n places.
+Launches that were offered and never confirmed go first, under the same number. Then a waiting job's place is the number
+of its owner's open launches plus its rank in its owner's queue, oldest first; at the same place the oldest comes first.
+The queue is never sorted. Mostly its oldest jobs are of enough owners who have nothing open: theirs are the first
+places, whoever else waits. Where they are not, an index (owner, queued_at, id) is probed once for each owner who waits,
+and read on only for the owners who come first. Nobody after the first n owners can hold one of the first n places.
 
 No transaction waits for another here, unless there are limits: those are counted, so whoever counts goes alone.
 """
@@ -39,22 +39,32 @@ class Open:
     of_owner: int
 
 
-async def open_next(
-    connection: Connection, cluster: str, most: int, limits: Limits, *, last: bool = False
-) -> list[DictRow]:
-    """Opens launches for up to `most`, at most ROUND, of the queued jobs that have none, whose turn it is.
+async def offer(
+    connection: Connection, cluster: str, most: int, confirm_seconds: float, limits: Limits, *, last: bool = False
+) -> tuple[list[DictRow], bool]:
+    """Launches for a cluster, at most `most` and ROUND, each new one of a queued job whose turn it is; and whether more
+    may wait.
 
-    Fewer does not mean that no more wait. None: there is nothing to open now.
+    last: the transaction is committed with them.
     """
     if limits.all or limits.of_owner:
         await connection.run("SELECT pg_advisory_xact_lock(%(alone)s)", alone=_ALONE)
+    take = new = min(most, ROUND)
     if limits.all:
-        most = min(most, limits.all - (await opened(connection, "")).all)
-    if most <= 0:
-        return []
-    take = min(most, ROUND)
+        new = max(0, min(take, limits.all - (await opened(connection, "")).all))
     limit = limits.of_owner or 2**31 - 1
-    return await connection.rows(_OPEN_NEXT, last=last, cluster=cluster, take=take, look=take + SPARE, limit=limit)
+    rows = await connection.rows(
+        _OFFER,
+        last=last,
+        cluster=cluster,
+        take=take,
+        new=new,
+        look=new + SPARE,
+        limit=limit,
+        confirm_seconds=confirm_seconds,
+    )
+    # Where fewer were found than looked for, those that did not come are in another's hands.
+    return rows, len(rows) == take or (len(rows) > 0 and rows[0]["looked_at"] == new + SPARE)
 
 
 async def opened(connection: Connection, owner: str) -> Open:
@@ -79,9 +89,20 @@ TOLD_OF_JOB = """
 
 # `own_rank` counts from 1. Where as many owners wait as are looked at, no place beyond the last of their heads is
 # needed, and nobody's queue is read beyond it. The last WHERE is asked again of a row that another has just let go of.
+# All of it is one statement, since a round trip costs as much as the rest.
 _WAITS = "status = 'queued' AND NOT launched AND (not_before IS NULL OR not_before <= statement_timestamp())"
-_OPEN_NEXT = f"""
-    WITH RECURSIVE busy AS (SELECT owner, count(*) AS open FROM video_analysis_jobs WHERE launched GROUP BY owner),
+_OFFER = f"""
+    WITH RECURSIVE overdue AS (
+        SELECT launches.job_id, launches.launch_no FROM launches
+        JOIN video_analysis_jobs AS job ON job.id = launches.job_id
+        WHERE launches.ended_at IS NULL AND launches.cluster = %(cluster)s AND launches.confirmed_at IS NULL
+          AND job.cancel_requested_at IS NULL
+          AND launches.offered_at < clock_timestamp() - %(confirm_seconds)s * interval '1 second'
+        ORDER BY launches.offered_at LIMIT %(take)s FOR UPDATE OF launches SKIP LOCKED),
+    again AS (
+        UPDATE launches SET offered_at = clock_timestamp() FROM overdue
+        WHERE launches.job_id = overdue.job_id AND launches.launch_no = overdue.launch_no RETURNING launches.*),
+    busy AS (SELECT owner, count(*) AS open FROM video_analysis_jobs WHERE launched GROUP BY owner),
     oldest AS (
         SELECT owner, queued_at, id FROM video_analysis_jobs WHERE {_WAITS} ORDER BY queued_at, id LIMIT 4 * %(look)s),
     idle AS (
@@ -110,13 +131,17 @@ _OPEN_NEXT = f"""
     next AS (
         SELECT job.id FROM candidates JOIN video_analysis_jobs AS job USING (id)
         WHERE job.status = 'queued' AND NOT job.launched
-        ORDER BY candidates.place, candidates.queued_at, job.id LIMIT %(take)s
-        FOR UPDATE OF job SKIP LOCKED),
+        ORDER BY candidates.place, candidates.queued_at, job.id
+        LIMIT least(%(new)s, %(take)s - (SELECT count(*) FROM again)) FOR UPDATE OF job SKIP LOCKED),
     counted AS (
         UPDATE video_analysis_jobs AS job SET launch_count = job.launch_count + 1, launched = true
         FROM next WHERE job.id = next.id RETURNING job.*),
     opened AS (
         INSERT INTO launches (job_id, launch_no, cluster, memory_factor)
         SELECT id, launch_count, %(cluster)s, memory_factor FROM counted RETURNING *)
-    SELECT opened.*, {TOLD_OF_JOB} FROM opened JOIN counted AS job ON job.id = opened.job_id
+    SELECT again.*, {TOLD_OF_JOB}, false AS is_new, (SELECT count(*) FROM candidates) AS looked_at
+    FROM again JOIN video_analysis_jobs AS job ON job.id = again.job_id
+    UNION ALL
+    SELECT opened.*, {TOLD_OF_JOB}, true, (SELECT count(*) FROM candidates)
+    FROM opened JOIN counted AS job ON job.id = opened.job_id
 """

@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 
 from google.protobuf.duration_pb2 import Duration
-from structlog.contextvars import bind_contextvars
 
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from services import errors, traces
+from services import errors, logs, traces
 from services.auth import Lease, Person
 from services.logs import Logger
 from services.rights import caller_as
@@ -43,7 +42,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     ) -> upload_pb2.InitiateUploadResponse:
         limits.check_upload(request, self._settings.max_content_length)
         job = await self._jobs.create(_order(request, self._settings))
-        bind_contextvars(job_id=job.job_id)
+        logs.bind(job_id=job.job_id)
         if job.status == job_pb2.JOB_STATUS_CANCELLED:
             raise errors.Refused(f"Cannot upload for job in status: {word(job)}", reason="WRONG_STATE")
         video = job.video

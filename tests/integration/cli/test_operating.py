@@ -156,6 +156,24 @@ def test_status_is_one_screen_from_what_the_programs_expose(
     assert "pods 1.2 s old" in said
 
 
+def test_status_tells_what_it_can_while_the_cluster_is_away(
+    services: Services, kubectl: FakeKubectl, screen: io.StringIO
+) -> None:
+    """The programs answer; who asks the cluster whether it is drained hears that it does not."""
+
+    class Away(ClusterPlace):
+        def drained(self) -> str:
+            raise Trouble("kubectl: connection refused")
+
+        def metrics(self) -> dict[str, str]:
+            return {"controller": 'crease_leader 1.0\ncrease_view_age_seconds{kind="pods"} 400\n'}
+
+    operate.status(services, Away(kubectl))
+    said = screen.getvalue()
+    assert "controller works; whether it is drained cannot be read: kubectl: connection refused" in said
+    assert "pods 400.0 s old" in said
+
+
 def test_doctor_finds_nothing_where_all_is_well(services: Services, kubectl: FakeKubectl) -> None:
     """But S3, which nobody asks here."""
     unwell = {check.what for check in operate._checks(services, ClusterPlace(kubectl)) if not check.well}

@@ -554,10 +554,11 @@ def test_a_change_of_numbers_without_errors_is_not_shown(people: People) -> None
         ({"discipline": "DISCIPLINE_BOWLING"}, "different disciplines: batting and bowling"),
         ({"summary": {"video_fps": 120.0}}, "different frame rates: 30 a second and 60 a second"),
         ({"summary": {"video_fps": 30.0, "actions": 0}}, "different extents: actions and a whole clip"),
+        ({"summary": {"video_fps": 30.0, "model": "lite"}}, "different pose models: not said and lite"),
     ],
 )
 def test_what_was_filmed_otherwise_is_said_and_not_subtracted(people: People, more: dict[str, Any], why: str) -> None:
-    """View, discipline, rate, and a whole clip against an action; also as a caveat."""
+    """View, discipline, rate, pose model, and a whole clip against an action; also as a caveat."""
     alike: dict[str, Any] = {"summary": {"video_fps": 29.97}, "discipline": "DISCIPLINE_BATTING"}
     jobs = [people.analysed({"elbow_drop_score": metric(0.5)}, **(alike | kind)) for kind in ({}, more)]
     reply = people.compare(*jobs)

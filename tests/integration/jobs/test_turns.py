@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from services.jobs import launches
-from services.jobs.database import Database
+from services.jobs.database import Database, Row
 from services.jobs.turns import ROUND, Limits
 
 FREE = Limits()
@@ -57,7 +57,11 @@ class Queue:
     async def opening(self, capacity: int, limits: Limits = FREE) -> AsyncIterator[set[str]]:
         """As `open`, not committed inside the block."""
         async with self.database.transaction() as connection:
-            rows = await launches.offer(connection, "c1", capacity, 3600.0, limits)
+            rows: list[Row] = []
+            more = True
+            while more and (wanted := capacity - len(rows)):
+                offered, more = await launches.offer(connection, "c1", wanted, 3600.0, limits)
+                rows += offered
             ids = [row["job_id"] for row in rows]
             assert len(set(ids)) == len(ids)
             yield self.names(ids)
