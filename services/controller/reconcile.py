@@ -332,7 +332,7 @@ class Reconciler:
                 raise
             except NotNow as error:
                 span.failed(str(error))
-                self._tell_refusal(launch, placement, error)
+                await self._tell_refusal(launch, placement, error)
                 raise
             self._refused.pop(name_of(launch), None)
             span.add(uid=seen.uid, placed_on=Accelerator.Name(seen.placed_on), placement_reason=seen.placement_reason)
@@ -345,11 +345,12 @@ class Reconciler:
         if seen.is_live:
             self._created.append(Confirm(launch, seen, "It was created"))
 
-    def _tell_refusal(self, launch: Launch, placement: Placement, error: NotNow) -> None:
-        """Once for each launch, under the name of what does not run: there `why` reads what the cluster said."""
-        if name_of(launch) not in self._refused:
+    async def _tell_refusal(self, launch: Launch, placement: Placement, error: NotNow) -> None:
+        """Once for each launch and kind, to `jobs`, whose Explain says it, and under the name of what does not run."""
+        if self._refused.get(name_of(launch)) != error.no_room:
             wanted = Seen(name_of(launch), "", Phase.PENDING, labels_of(launch), self._launcher.now(),
-                          placement.on, placement.reason)  # fmt: skip
+                          placement.on, str(error))  # fmt: skip
+            await self._jobs.confirm(launch, wanted)
             self._launcher.tell(wanted, "Refused", str(error))
         self._refused[name_of(launch)] = error.no_room
 
