@@ -19,7 +19,8 @@ RPC_SECONDS = Histogram(
     ["method", "code"],
     buckets=CALL_SECONDS,
 )
-# `jobs` and the controller know of different ones.
+# `jobs` and the controller know of different ones, and each names its own at once: of a counter that is first seen when
+# it stands at 11, Prometheus knows no increase.
 FALLBACKS = Counter("crease_fallbacks_total", "Launches that could have had a GPU and have the CPU", ["reason"])
 _BUILD = Gauge("crease_build_info", "Always 1", ["version"])
 _on = False

@@ -26,6 +26,7 @@ GHOSTS = Gauge("crease_ghosts", "What runs and has no open launch, for longer th
 ORPHANS = Gauge("crease_orphans", "Open launches that nothing runs for, though there is room; must be 0")
 LEADER = Gauge("crease_leader", "Whether this replica works")
 GPUS_FREE = Gauge("crease_gpus_free", "GPUs that are free and promised to nobody, as far as nodes are seen")
+NONE_FREE = metrics.FALLBACKS.labels("none_free")
 CLOCK_SKEW = Gauge("crease_clock_skew_seconds", "By how much the API server's clock is ahead of ours, to the second")
 
 

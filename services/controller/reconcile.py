@@ -19,7 +19,7 @@ import grpc.aio
 
 from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import Accelerator
-from services import logs, metrics, traces
+from services import logs, traces
 from services.clients import is_passing
 from services.controller import counts, crash
 from services.controller.crash import CrashPoint
@@ -338,7 +338,7 @@ class Reconciler:
             span.add(uid=seen.uid, placed_on=Accelerator.Name(seen.placed_on), placement_reason=seen.placement_reason)
         self._launcher.tell(seen, "Created", f"{why}. {seen.placement_reason}")
         if placement.is_fallback:
-            metrics.FALLBACKS.labels("none_free").inc()
+            counts.NONE_FREE.inc()
         if launch.HasField("job_queued_at"):
             counts.QUEUE_TO_JOB.observe(max(time.time() - launch.job_queued_at.ToNanoseconds() / 1e9, 0.0))
         # What has ended already is judged at the next look.

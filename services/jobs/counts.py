@@ -29,6 +29,7 @@ CPU_PER_VIDEO_SECOND = Histogram(
     ["stage"],
     buckets=(0.01, 0.03, 0.1, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30),
 )
+WAITED_IN_VAIN, NOT_USED = (metrics.FALLBACKS.labels(reason) for reason in ("unschedulable", "no_delegate"))
 # What an analyzer says it spent time on: services/analyzer/spent.py.
 SPENT_ON = frozenset({"fetch", "decode", "convert", "pose", "rest"})
 
@@ -56,7 +57,7 @@ def ended(launch: Row, ending: str) -> None:
     if ending == "lease_lost":
         LEASES_LOST.inc()
     if ending == "unschedulable" and launch["placed_on"] == "gpu":
-        metrics.FALLBACKS.labels("unschedulable").inc()
+        WAITED_IN_VAIN.inc()
 
 
 def analysed(launch: Row, results: Any) -> None:
@@ -66,7 +67,7 @@ def analysed(launch: Row, results: Any) -> None:
     summary = _part(_part(results, "pose"), "pose_summary")
     run, video_seconds = _part(summary, "run"), _number(summary.get("duration_seconds"))
     if launch["placed_on"] == "gpu" and run.get("accelerator") == "cpu":
-        metrics.FALLBACKS.labels("no_delegate").inc()
+        NOT_USED.inc()
     for stage, cpu_seconds in _part(run, "cpu_seconds").items():
         if stage in SPENT_ON and video_seconds:
             CPU_PER_VIDEO_SECOND.labels(stage).observe(_number(cpu_seconds) / video_seconds)

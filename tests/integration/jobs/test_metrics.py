@@ -58,6 +58,7 @@ def test_it_counts_calls_stages_and_ends_and_ages_of_what_waits(
     """Of one life, one refused call, one bad file and an upload that is late."""
     road = Road(jobs.endpoint, laptop)
     before = scrape(port)
+    assert labels_of(before, "crease_fallbacks_total", "reason") == {"unschedulable": 0, "no_delegate": 0}
     launch, secret = road.started()
     road.submit(launch, secret, job_pb2.STAGE_QUICK)
     road.submit(launch, secret, job_pb2.STAGE_DEEP)
