@@ -6,7 +6,7 @@
 Each search ends in the moment or in `Missing`, a sentence that says why not; no answer is an answer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,14 +21,19 @@ MOST_ACTIONS = 8  # bounds the second pass: about 12 s of video
 SLOWEST_ACTION_TORSOS_PER_SECOND = 2.5
 SHARE_OF_FASTEST = 0.5
 APART_SECONDS = 1.5  # nearer peaks are a backlift and its stroke
+# Or a stroke and its follow-through, which seen from behind is as fast: the first of two alike is the stroke. A
+# backlift comes longer before it, and is slower.
+ALIKE, FOLLOW_THROUGH_SECONDS = 0.8, 0.5
 # A bat holds both hands together: 0.3 torso apart in a drive, where a balancing man's are 0.9 and more.
 HANDS_ON_BAT_TORSOS, AROUND_PEAK_SECONDS = 0.8, 0.1
 AROUND_PEAK_STEPS = round(AROUND_PEAK_SECONDS * GRID_HZ)
 # And they move as one. A walker's hands pass close by each other just when they are fastest, but opposite ways: they
 # part at twice the speed of either.
 PARTING_ON_BAT = 1.0
-# A ball taken brings the hands together and keeps them so; who throws has them apart, one over its shoulder.
-HANDS_ON_BALL_TORSOS, TAKEN_WITHIN_SECONDS, HELD_SECONDS = 0.4, 0.3, 0.1
+# A ball taken brings the hands together and keeps them so; who throws has them apart, one over its shoulder, and the
+# other hand goes back slower than half as fast.
+HANDS_ON_BALL_TORSOS, TAKEN_SECONDS = 0.4, 0.3
+PARTING_IN_A_THROW = 1.5
 TAKE_OR_THROW_CONFIDENCE = 0.3  # no film with a known one was at hand
 
 # Deliveries: an arm that passes over the top. Real ones sweep 290-370 degrees in 0.3 s, run-up swings under 140.
@@ -142,51 +147,57 @@ def _fast_hands(poses: Poses, discipline: str) -> list[Action] | Missing:
     grid, velocity = hand_velocities(poses)
     speed = np.linalg.norm(velocity, axis=-1)
     fastest = speed.max(axis=1, initial=0)
-    top = float(fastest.max(initial=0))
+    peaks = _peaks(fastest, discipline)
+    if not peaks:
+        return Missing("no action found: the hands never move fast")
+    confidence = rate_confidence(poses)
+    parting = np.linalg.norm(velocity[:, 0] - velocity[:, 1], axis=-1) / np.maximum(fastest, 1e-9)
+    found = []
+    for k in peaks:
+        fast = Action("fastest_hands", float(grid[k]), SIDES[int(np.argmax(speed[k]))], float(fastest[k]), confidence)
+        around = slice(max(0, k - AROUND_PEAK_STEPS), k + AROUND_PEAK_STEPS + 1)
+        if action := _told(poses, discipline, fast, float(np.median(parting[around]))):
+            found.append(action)
+    how = "not together" if discipline == "batting" else "against each other, as in a walk"
+    return found or Missing(f"no action found: the hands move fast, but {how}")
+
+
+def _peaks(fastest: Floats, discipline: str) -> list[int]:
+    """Where hands are fastest, well apart; of a bat's swing and a follow-through as fast, the swing."""
     from scipy.signal import find_peaks  # it brings all of SciPy: a second that the first pose need not wait for
 
-    peaks, _ = find_peaks(
-        fastest,
-        distance=round(APART_SECONDS * GRID_HZ),
-        height=max(SLOWEST_ACTION_TORSOS_PER_SECOND, SHARE_OF_FASTEST * top),
-        prominence=0.5 * SHARE_OF_FASTEST * top,
-    )
-    if not len(peaks):
-        return Missing("no action found: the hands never move fast")
-    sides = [SIDES[int(np.argmax(speed[k]))] for k in peaks]
+    top = float(fastest.max(initial=0))
+    high = {
+        "height": max(SLOWEST_ACTION_TORSOS_PER_SECOND, SHARE_OF_FASTEST * top),
+        "prominence": 0.5 * SHARE_OF_FASTEST * top,
+    }
+    apart, _ = find_peaks(fastest, distance=round(APART_SECONDS * GRID_HZ), **high)
+    if discipline != "batting":
+        return [int(k) for k in apart]
+    near, _ = find_peaks(fastest, **high)
+    soon = FOLLOW_THROUGH_SECONDS * GRID_HZ
+    return [next(int(j) for j in near if k - j <= soon and fastest[j] >= ALIKE * fastest[k]) for k in apart]
+
+
+def _told(poses: Poses, discipline: str, fast: Action, parting: float) -> Action | None:
+    """What fast hands did, as far as it can be told; None where they did nothing but swing."""
+    apart = _hands_apart(poses)
+    around = np.abs(poses.times - fast.time_seconds) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
+    apart_then = np.nanmedian(apart[around])
     if discipline == "batting":
-        parting = np.linalg.norm(velocity[:, 0] - velocity[:, 1], axis=-1) / np.maximum(fastest, 1e-9)
-        near = [slice(max(0, k - AROUND_PEAK_STEPS), k + AROUND_PEAK_STEPS + 1) for k in peaks]
-        as_one = [float(np.median(parting[steps])) < PARTING_ON_BAT for steps in near]
-        kept = [k for k in np.flatnonzero(as_one) if _on_a_bat(poses, float(grid[peaks[k]]))]
-        if not kept:
-            return Missing("no action found: the hands move fast, but not together")
-        peaks, sides = peaks[kept], [sides[k] for k in kept]
-    return [
-        _hand_action(poses, discipline, float(grid[k]), side, float(fastest[k]))
-        for k, side in zip(peaks, sides, strict=True)
-    ]
-
-
-def _on_a_bat(poses: Poses, at: float) -> bool:
-    near = np.abs(poses.times - at) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
-    return bool(np.nanmedian(_hands_apart(poses)[near]) < HANDS_ON_BAT_TORSOS)
-
-
-def _hand_action(poses: Poses, discipline: str, at: float, side: str, strength: float) -> Action:
-    """What fast hands did: a throw or a take of a fielder, where it can be told."""
-    confidence = rate_confidence(poses)
-    if discipline in ("fielding", "wicketkeeping"):
-        apart = _hands_apart(poses)
-        after = (poses.times >= at) & (poses.times <= at + TAKEN_WITHIN_SECONDS)
-        around = np.abs(poses.times - at) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
-        rise = (poses.point(f"{side}_shoulder") - poses.point(f"{side}_wrist"))[around, 1]
-        held = (apart[after] < HANDS_ON_BALL_TORSOS).sum() / frame_rate(poses)
-        if np.nanmax(rise, initial=0) > 0 and np.nanmedian(apart[around]) > HANDS_ON_BAT_TORSOS:
-            return Action("throw", at, side, strength, TAKE_OR_THROW_CONFIDENCE * confidence)
-        if held >= HELD_SECONDS:
-            return Action("take", at, side, strength, TAKE_OR_THROW_CONFIDENCE * confidence)
-    return Action("fastest_hands", at, side, strength, confidence)
+        return fast if parting < PARTING_ON_BAT and apart_then < HANDS_ON_BAT_TORSOS else None
+    if discipline == "bowling":
+        return fast
+    unsure = replace(fast, confidence=TAKE_OR_THROW_CONFIDENCE * fast.confidence)
+    held_until = fast.time_seconds + TAKEN_SECONDS
+    after = (poses.times >= fast.time_seconds) & (poses.times <= held_until)
+    if held_until <= poses.times[-1] and 2 * (apart[after] < HANDS_ON_BALL_TORSOS).sum() > after.sum():
+        return replace(unsure, name="take")
+    if parting > PARTING_IN_A_THROW:
+        return None
+    rise = (poses.point(f"{fast.side}_shoulder") - poses.point(f"{fast.side}_wrist"))[around, 1]
+    over_the_shoulder = np.nanmax(rise, initial=0) > 0 and apart_then > HANDS_ON_BAT_TORSOS
+    return replace(unsure, name="throw") if over_the_shoulder else fast
 
 
 def _hands_apart(poses: Poses) -> Floats:

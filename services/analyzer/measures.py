@@ -23,12 +23,13 @@ from services.analyzer.kinematics import (
 )
 from services.analyzer.landing import Landing, Missing, front_leg
 from services.analyzer.looks import Look
-from services.analyzer.metrics import LEAST_SEEN, LEAST_VISIBILITY, NOT_SIDE_ON, Reading, standing_knee
+from services.analyzer.metrics import LEAST_SEEN, LEAST_VISIBILITY, NOT_SIDE_ON, Reading, standing, standing_knee
 from services.analyzer.series import INDEX, Floats, Poses
 from services.analyzer.smooth import LONGEST_BRIDGE_SECONDS, rows
 
 # What is read at a moment is the mean over this long about it, or the nearest sample.
 MOMENT_SECONDS = 0.05
+STRAIGHT_DEG = 180.0  # no angle in the picture is more
 RUN_UP_SECONDS, SLOWEST_RUN_UP_STATURES_PER_SECOND = 0.5, 0.5
 CAMERA_DRIFT_TORSOS, STANDS_AFTER_RELEASE_SECONDS = 0.2, 0.1
 # Under these an elbow in the picture is off by 80 degrees, or by 30 to 36.
@@ -142,7 +143,7 @@ def trunk_lateral_flexion(look: Look) -> Reading | Missing:
 
 
 def front_knee_at_contact(look: Look) -> Reading | Missing:
-    """Angle of the front knee as the foot lands: the mean of the first 0.05 s, in degrees."""
+    """Angle of the front knee as the foot lands, in degrees."""
     return _knee(look, lambda start, _: start, KNEE_ERROR_DEG, at=0)
 
 
@@ -185,16 +186,25 @@ def elbow_extension(look: Look) -> Reading | Missing:
 
 
 def _knee(look: Look, of: Callable[[float, float], float], error: float, at: int) -> Reading | Missing:
-    """A number from the knee at contact and at the end, each the mean of 0.05 s; shown at the first or last sample."""
+    """A number from the knee at contact and at the end; shown at the first or last sample."""
     series = standing_knee(look)
     if isinstance(series, Missing):
         return series
     times, degrees, confidence = series
-    width = max(MOMENT_SECONDS, 0.6 / frame_rate(look.poses))
-    start = float(degrees[times <= times[0] + width].mean())
-    end = float(degrees[times >= times[-1] - width].mean())
-    value = of(start, end)
+    start, end = _ends(times, degrees, standing(look), max(MOMENT_SECONDS, 0.6 / frame_rate(look.poses)))
+    value = of(min(start, STRAIGHT_DEG), min(end, STRAIGHT_DEG))
     return Reading(value, [(float(times[at]), value)], len(times), confidence, error * look.coarseness)
+
+
+def _ends(times: Floats, values: Floats, moments: tuple[float, float], width: float) -> tuple[float, float]:
+    """Values at two moments, the first and last of a series: means over a width, which lie inside, carried outwards at
+    the rate between them.
+    """
+    first, last = times <= times[0] + width, times >= times[-1] - width
+    start, end = float(values[first].mean()), float(values[last].mean())
+    from_start, to_end = float(times[first].mean()), float(times[last].mean())
+    rate = (end - start) / max(to_end - from_start, MOMENT_SECONDS)
+    return start - rate * (from_start - moments[0]), end + rate * (moments[1] - to_end)
 
 
 def _moved(of: Callable[[float], float], at: float, off: float) -> float:

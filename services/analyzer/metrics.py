@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from services.analyzer.events import Action
 from services.analyzer.kinematics import (
     BODY_PER_STATURE,
     FOOT,
@@ -20,7 +21,7 @@ from services.analyzer.kinematics import (
     middle,
     other,
 )
-from services.analyzer.landing import Missing, front_knee
+from services.analyzer.landing import Landing, Missing, front_knee
 from services.analyzer.looks import Look
 from services.analyzer.series import INDEX, Floats
 from services.analyzer.smooth import GRID_HZ, lowpass, resample
@@ -123,11 +124,26 @@ def front_knee_brace(look: Look) -> Reading | Missing:
     if isinstance(series, Missing):
         return series
     times, degrees, confidence = series
-    grid, angle = resample(times, degrees)
-    angle = lowpass(angle, min(ANGLE_CUT_OFF_HZ, 0.4 * frame_rate(look.poses)))
+    grid, angle = _smooth_angle(look, times, degrees)
+    smallest = float(np.nanmin(angle))
     moments = worst(grid, -angle, np.ones(len(grid)), -1)
-    error, unsure = KNEE_ERROR_DEG * look.coarseness, _knee_tremor(look)
-    return Reading(float(np.nanmin(angle)), moments, len(times), confidence, error, (grid, angle), unsure)
+    unsure = float(np.hypot(_knee_tremor(look), _hangs_on_one_frame(look, times, degrees, smallest)))
+    return Reading(smallest, moments, len(times), confidence, KNEE_ERROR_DEG * look.coarseness, (grid, angle), unsure)
+
+
+def _smooth_angle(look: Look, times: Floats, degrees: Floats) -> tuple[Floats, Floats]:
+    """An angle on the even grid, filtered: (m,) seconds and (m,) degrees."""
+    grid, angle = resample(times, degrees)
+    return grid, lowpass(angle, min(ANGLE_CUT_OFF_HZ, 0.4 * frame_rate(look.poses)))
+
+
+def _hangs_on_one_frame(look: Look, times: Floats, degrees: Floats, smallest: float) -> float:
+    """Degrees by which the smallest angle is larger without the frame it is smallest in: mixed-up legs last for one."""
+    k = int(np.argmin(degrees))
+    if k in (0, len(degrees) - 1):
+        return 0.0  # it opens or closes all the way, and the end is a moment of its own
+    _, without = _smooth_angle(look, np.delete(times, k), np.delete(degrees, k))
+    return float(np.nanmin(without)) - smallest
 
 
 def _knee_tremor(look: Look) -> float:
@@ -141,6 +157,14 @@ def _knee_tremor(look: Look) -> float:
     return float(np.degrees(np.sqrt((hip**2 + 4 * knee**2 + ankle**2) * passed) / bone))
 
 
+def standing(look: Look) -> tuple[float, float]:
+    """Seconds of contact, and of release (batting: 0.3 s later): the stretch that the front leg is read in."""
+    assert isinstance(look.landing, Landing)  # noqa: S101 - else no leg stands
+    assert isinstance(look.action, Action)  # noqa: S101
+    contact = look.landing.time_seconds
+    return contact, look.action.time_seconds if look.bowling_arm else contact + KNEE_AFTER_CONTACT_SECONDS
+
+
 def standing_knee(look: Look) -> tuple[Floats, Floats, float] | Missing:
     """The front knee from contact to release (batting: 0.3 s on): (n,) seconds, (n,) degrees, confidence."""
     if isinstance(look.action, Missing):
@@ -149,9 +173,9 @@ def standing_knee(look: Look) -> tuple[Floats, Floats, float] | Missing:
         return look.landing
     if look.end_on:
         return NOT_SIDE_ON
-    until = look.action.time_seconds if look.bowling_arm else look.landing.time_seconds + KNEE_AFTER_CONTACT_SECONDS
+    contact, until = standing(look)
     times, degrees = front_knee(look.poses, look.landing, until)
-    expected = (until - look.landing.time_seconds) * frame_rate(look.poses)
+    expected = (until - contact) * frame_rate(look.poses)
     if len(times) < max(3, LEAST_SEEN * expected):
         return Missing("front knee not seen between contact and release")
     knee = [f"{look.landing.side}_{part}" for part in ("hip", "knee", "ankle")]

@@ -16,6 +16,9 @@ from services.analyzer.decode import Picture
 STILL_LEVELS = 1.3
 # And a true repeat changed by less than a fifth of what the step before or after it did; it was a tenth in all seen.
 STANDS_OUT = 5.0
+# Coarsely coded, a repeat changed by up to 5.3: no more than a twelfth of what both steps about it did. No athlete
+# stops for one frame and goes on as fast as before: of his steps the larger was up to three times the smaller.
+STANDS_OUT_OF_BOTH = 8.0
 STRIDE, BLOCK = 2, 16
 
 
@@ -37,8 +40,10 @@ class Stillness:
     def repeats(self) -> NDArray[np.bool_]:
         """(n,) whether each picture that passed was a repeat."""
         changes = np.array([0.0, *self._changes, 0.0])
-        around = np.fmax(changes[:-2], changes[2:])
-        return np.asarray((changes[1:-1] < STILL_LEVELS) & (around > STANDS_OUT * changes[1:-1]))
+        before, now, after = changes[:-2], changes[1:-1], changes[2:]
+        still = (now < STILL_LEVELS) & (np.fmax(before, after) > STANDS_OUT * now)
+        between = np.minimum(before, after) > STANDS_OUT_OF_BOTH * np.fmax(now, STILL_LEVELS)
+        return np.asarray(still | between)
 
 
 def change(before: NDArray[np.int16], now: NDArray[np.int16]) -> float:

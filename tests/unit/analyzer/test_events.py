@@ -172,11 +172,11 @@ def test_hands_apart_play_no_stroke() -> None:
 
 @pytest.mark.parametrize("turn", [0, 30])
 @pytest.mark.parametrize(("strides_hz", "swing_deg"), [(0.8, 25), (1.0, 35), (1.4, 50)])
-def test_who_just_walks_or_runs_plays_no_stroke(strides_hz: float, swing_deg: float, turn: float) -> None:
+def test_who_just_walks_or_runs_does_nothing(strides_hz: float, swing_deg: float, turn: float) -> None:
     """His hands pass close by each other when they are fastest, but opposite ways."""
     walk = motions.turned(motions.walker(30, strides_hz=strides_hz, swing_deg=swing_deg), turn)
-    assert isinstance(find_actions(walk, "batting"), Missing)
-    assert isinstance(find_actions(walk, "bowling"), Missing)
+    for discipline in ("batting", "bowling", "fielding", "wicketkeeping"):
+        assert isinstance(find_actions(walk, discipline), Missing), discipline
 
 
 @pytest.mark.parametrize("discipline", ["fielding", "wicketkeeping"])
@@ -188,9 +188,24 @@ def test_a_throw_has_one_hand_over_its_shoulder(discipline: str) -> None:
 
 
 def test_a_take_brings_the_hands_together() -> None:
-    """And keeps them so."""
-    [take] = find_actions(motions.stroke(30), "wicketkeeping")
+    """And keeps them so, which a film that ends there does not show."""
+    stroke = motions.stroke(30)
+    [take] = find_actions(stroke, "wicketkeeping")
     assert take.name == "take"
+    [cut_off] = find_actions(motions.between(stroke, 0, take.time_seconds + 0.2), "wicketkeeping")
+    assert cut_off.name == "fastest_hands"
+
+
+@pytest.mark.parametrize("fps", [15, 30, 60])
+def test_of_two_swings_alike_the_first_is_the_stroke(fps: float) -> None:
+    """The second, a little faster, is its follow-through: so it looks from behind a golfer or a batter."""
+    poses = motions.stroke(fps, seconds=3.5)
+    turn = np.radians(60 - 120 / (1 + np.exp((1.65 - poses.times) / 0.04)))
+    turn += np.radians(130 / (1 + np.exp((1.95 - poses.times) / 0.04)))
+    for side in ("left", "right"):
+        motions.point_arm(poses, side, np.pi - turn)
+    [stroke] = find_actions(poses, "batting")
+    assert stroke.time_seconds == pytest.approx(1.65, abs=0.02)
 
 
 def test_an_over_of_six_balls_is_six_deliveries() -> None:

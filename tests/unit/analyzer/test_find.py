@@ -158,6 +158,7 @@ def test_an_unknown_discipline_is_named() -> None:
         ("threshold: 0.6\n", "treshold: 0.6\n", "treshold"),
         ("discipline: batting", "discipline: tennis", "discipline"),
         ("[0.35, 0.0]", "[-0.35, 0.0]", "must increase"),
+        ("[0.35, 0.0]", "[0.35, 0.0], [0.4, 0.5]", "all rise or all fall"),
         ("maintenance:", "maintenance: [", "batting.yaml"),
     ],
 )

@@ -57,7 +57,7 @@ def test_a_mirrored_clip_swaps_the_sides_and_no_magnitude(discipline: str) -> No
     poses = motions.delivery(30) if discipline == "bowling" else motions.stroke(30)
     here = both_passes(poses, poses, discipline)
     there = both_passes(motions.mirrored(poses), motions.mirrored(poses), discipline)
-    assert values(there) == pytest.approx(values(here), abs=1e-3)
+    assert values(there) == pytest.approx(values(here), abs=1e-6)
     assert {here.front_leg, there.front_leg} == {"left", "right"}
     assert [e.name for e in here.events] == [e.name for e in there.events]
 
@@ -77,6 +77,23 @@ def test_the_front_knee_is_its_smallest_angle_in_degrees() -> None:
     assert measured.metrics["front_knee_brace_score"].value == pytest.approx(140, abs=1)
     assert measured.metrics["front_knee_brace_score"].unit == "deg"
     assert measured.front_leg == "left"
+
+
+@pytest.mark.parametrize(("bend", "given"), [(0, True), (20, False)])
+def test_a_knee_that_is_small_in_one_frame_alone_is_not_believed(bend: float, given: bool) -> None:
+    """Legs mixed up for a frame show one that is bent more, and no leg bends and opens 20 px within a fifteenth of a
+    second.
+    """
+    poses = motions.bowler(30, knee_deg=(150, 150))
+    poses.image[np.argmin(np.abs(poses.times - 8.53)), INDEX["left_knee"], 0] += bend
+    assert (measure(poses, [], "bowling").metrics["front_knee_brace_score"].value is not None) == given
+
+
+def test_a_knee_that_goes_straight_goes_no_further() -> None:
+    """Carried on to the moment of release, a knee that opens to 180 would read more."""
+    measured = measure(motions.bowler(30, knee_deg=(150, 180)), [], "bowling").measures
+    assert measured["front_knee_at_release"].value == pytest.approx(180, abs=1)
+    assert measured["front_knee_at_release"].value <= 180
 
 
 def test_an_elbow_that_hangs_is_half_an_arm_below_the_shoulder() -> None:
