@@ -16,9 +16,10 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -182,28 +183,42 @@ class Watch:
 
 
 def latency(scene: Scene) -> Iterator[Figure]:
-    """From the call that queues a job to its Kubernetes Job, at a steady rate."""
+    """From the call that queues a job to its Kubernetes Job, at a steady rate; and what of it is the API server's."""
     with scene.jobs() as jobs, scene.namespace() as namespace, running(scene.controller(jobs, namespace)):
-        took = asyncio.run(_latencies(scene, jobs, namespace))
+        took, bare = asyncio.run(_latencies(scene, jobs, namespace))
     how = f"from ConfirmUpload's call to the watch's word, {PER_SECOND}/s for {SECONDS} s"
+    alone = "a bare creation by the same client to the same watch's word, right after, at the same rate"
+    yield Figure("controller.bare_creation_p50", percentile(bare, 0.5) * 1000, "ms", how=alone)
     yield Figure("controller.queued_to_job_p50", percentile(took, 0.5) * 1000, "ms", 30, how=how)
     yield Figure("controller.queued_to_job_p99", percentile(took, 0.99) * 1000, "ms", 150, how=how)
 
 
-async def _latencies(scene: Scene, jobs: Jobs, namespace: Namespace) -> list[float]:
-    queued: dict[str, float] = {}
+async def _latencies(scene: Scene, jobs: Jobs, namespace: Namespace) -> tuple[list[float], list[float]]:
     ready = [await asyncio.to_thread(jobs.create) for _ in range(PER_SECOND * SECONDS)]
-    async with Watch(scene.cluster, namespace.name).kept() as watch:
+    # Of another cluster's name, so that the controller leaves them alone.
+    settings = namespace.settings(queue_name="nobody", cluster="bare")
+    path = f"/apis/batch/v1/namespaces/{settings.namespace}/jobs"
+    bodies = [manifest(launch(str(uuid.uuid4()), 1), HERE, settings) for _ in ready]
+    watching = Watch(scene.cluster, namespace.name).kept()
+    async with watching as watch, connected(settings.kubeconfig, IN_FLIGHT) as api:
         first = await asyncio.to_thread(jobs.create)
         await asyncio.to_thread(jobs.queue, first)
         await watch.wait(1)
-        began = time.monotonic()
-        for number, job_id in enumerate(ready):
-            await asyncio.sleep(began + number / PER_SECOND - time.monotonic())
-            queued[f"analysis-{job_id}-1"] = time.monotonic()
-            await asyncio.to_thread(jobs.queue, job_id)
+        queued = await _steadily({f"analysis-{one}-1": partial(asyncio.to_thread, jobs.queue, one) for one in ready})
         await watch.wait(1 + len(ready))
-    return [watch.at[name] - at for name, at in queued.items()]
+        asked = await _steadily({body["metadata"]["name"]: partial(api.post, path, body) for body in bodies})
+        await watch.wait(1 + len(ready) + len(bodies))
+    return [watch.at[name] - at for name, at in queued.items()], [watch.at[name] - at for name, at in asked.items()]
+
+
+async def _steadily(calls: dict[str, Callable[[], Awaitable[Any]]]) -> dict[str, float]:
+    """Makes each call at its time; when that was, by its name."""
+    at, began = dict[str, float](), time.monotonic()
+    for number, (name, call) in enumerate(calls.items()):
+        await asyncio.sleep(began + number / PER_SECOND - time.monotonic())
+        at[name] = time.monotonic()
+        await call()
+    return at
 
 
 def burst(scene: Scene) -> Iterator[Figure]:
@@ -218,7 +233,7 @@ def burst(scene: Scene) -> Iterator[Figure]:
     how = (
         f"{BURST} queued rows; ours {ours:.0f}/s, the loop {bare:.0f}/s, raw aiohttp {raw:.0f}/s; {IN_FLIGHT} in flight"
     )
-    cpu = f"; CPU a Job: ours {_split(spent)}; the loop {_split(bare_spent)}"
+    cpu = f"; CPU a Job: ours {_split(spent, ours)}; the loop {_split(bare_spent, bare)}"
     yield Figure("controller.burst_to_bare_loop", ours / bare, "ratio", 0.9, most=False, how=how + cpu)
     yield Figure("controller.burst_to_raw_aiohttp", ours / raw, "ratio", 0.5, most=False, how=how)
     yield Figure("controller.jobs_for_burst", count, "jobs", BURST, how="Kubernetes Jobs for as many rows")
@@ -254,9 +269,11 @@ def _spent() -> Spent:
     return spent
 
 
-def _split(spent: Spent) -> str:
-    """What it cost for each Job, by program."""
-    return ", ".join(f"{name} {seconds / BURST * 1000:.1f} ms" for name, seconds in spent.most_common())
+def _split(spent: Spent, rate: float) -> str:
+    """What it cost for each Job, by program, and how much of the machine that was at so many a second."""
+    share = spent.total() / BURST * rate / (os.cpu_count() or 1)
+    parts = ", ".join(f"{name} {seconds / BURST * 1000:.1f} ms" for name, seconds in spent.most_common())
+    return f"{parts}: {share:.0%} of all cores"
 
 
 Creating = Callable[[KubernetesSettings, "asyncio.Queue[Object]"], Any]

@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
@@ -183,6 +184,12 @@ def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def _proxy_to(url: str) -> str | None:
+    """As HTTPS_PROXY and NO_PROXY say."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+
+
 @asynccontextmanager
 async def connected(kubeconfig: Path | None, connections: int) -> AsyncIterator[Api]:
     """The API server that a kubeconfig names, else the one whose pod this is. Ends the program where there is none."""
@@ -196,6 +203,9 @@ async def connected(kubeconfig: Path | None, connections: int) -> AsyncIterator[
         raise SystemExit(f"CREASE_KUBECONFIG: {error}") from None
     # Its own retries would hide what the server says of its load.
     configuration.retries = None
+    # Else the session reads ~/.netrc and asks the environment for a proxy at each request, each in another thread.
+    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.proxy = configuration.proxy or _proxy_to(configuration.host)
     configuration.connection_pool_maxsize = connections
     async with ApiClient(configuration) as client:
         yield Api(client)

@@ -209,11 +209,10 @@ class KubernetesLauncher:
         return None
 
     def _tombstone(self, name: str) -> Seen | None:
-        if any(job.name == name for job in self._jobs.items.values()):
+        gone = [job for job in self._jobs.gone.values() if job.name == name]
+        if not gone or any(job.name == name for job in self._jobs.items.values()):
             return None
-        last_words = _by_job(self._pods.gone)
-        found = (deleted(job, last_words[uid]) for uid, job in self._jobs.gone.items() if job.name == name)
-        return next(found, None)
+        return deleted(gone[0], _by_job(self._pods.gone)[gone[0].uid])
 
     async def _delete(self, path: str, uid: str, options: Mapping[str, object]) -> None:
         try:

@@ -55,7 +55,7 @@ class Jobs:
                 return launches
 
     async def confirm(self, launch: Launch, seen: Seen) -> None:
-        """Says what runs for the launch."""
+        """Says what runs for the launch; where its uid is empty, why nothing does."""
         await self._confirm(launch.job_id, launch.launch_no, seen)
 
     async def knows(self, seen: Seen) -> bool:

@@ -1,16 +1,18 @@
 """Makes what runs agree with what `jobs` lists: woken by an event or a tick, it looks, decides and acts.
 
 event of jobs ─────┐
-change in cluster ─┼▶ look: what runs, the open launches, new ones if there is room, what runs ─▶ decide ─▶ act
-tick ──────────────┘
+change in cluster ─┼▶ look: what runs, the open launches, new ones if there is room, what runs ─┬▶ decide ─▶ act
+tick ──────────────┘                                                                            │
+a job was queued ───▶ look: new launches, if the last look and those since then leave room ─────┘
 
-A look that fails decides nothing; an action that fails is decided again at the next look. So nothing here has to be
-remembered for safety, and `jobs` or the cluster may stay away for as long as they like.
+One look at a time. A look that fails decides nothing; an action that fails is decided again at the next whole look. So
+nothing here has to be remembered for safety, and `jobs` or the cluster may stay away for as long as they like.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import grpc.aio
@@ -38,8 +40,10 @@ from services.controller.settings import Settings
 from services.logs import Logger
 
 # After these there may be something to start or to stop. Missing one costs a tick, no more.
-WAKING = frozenset({"JobQueued", "JobFailed", "JobCancelled", "JobDone"})
+WAKING = frozenset({"JobFailed", "JobCancelled", "JobDone"})
 LISTEN_AGAIN_SECONDS = 1.0
+# Between two whole looks: where much happens, one look is for many changes.
+PAUSE_SECONDS = 0.2
 # What looking may take of a core where nothing wakes it, and where something does without end.
 IDLE_SHARE, BUSY_SHARE = 0.05, 0.5
 
@@ -101,24 +105,32 @@ class Reconciler:
         self._created: list[Confirm] = []
         self._balance = counts.Balance(settings.limits.linger)
         self._woken = woken or asyncio.Event()
+        self._queued = asyncio.Event()
+        self._turn = asyncio.Lock()
+        # What lives, by the last whole look, and the launches that were open then or have been opened since.
+        self._known: View | None = None
         self._under_way = asyncio.Semaphore(settings.parallel)
         self._stopped = False
 
     async def run(self) -> None:
         """Until `stop`; what runs keeps running."""
         async with asyncio.TaskGroup() as group:
-            listening = group.create_task(self._listen())
+            beside = [group.create_task(one) for one in (self._listen(), self._start_queued())]
             while not self._stopped:
                 self._woken.clear()
-                began = time.process_time()
+                cost_seconds = 0.0
                 leads = self._leads()
                 counts.LEADER.set(leads)
                 if leads:
-                    await self._round()
+                    cost_seconds = await self._round(self._look)
                 else:
+                    self._known = None
                     self._balance.forget()
-                await self._wait(time.process_time() - began)
-            listening.cancel()
+                await self._wait(cost_seconds)
+            # Not in the middle of what it does.
+            async with self._turn:
+                for task in beside:
+                    task.cancel()
 
     def is_ready(self) -> bool:
         """Whether it could decide now; one that stands by could too."""
@@ -131,7 +143,7 @@ class Reconciler:
 
     async def _wait(self, cost_seconds: float) -> None:
         """Until woken or the tick; a look that was costly, since much runs, is taken less often."""
-        at_least = min(cost_seconds * (1 / BUSY_SHARE - 1), self._settings.tick_seconds)
+        at_least = min(max(_rest(cost_seconds), PAUSE_SECONDS), self._settings.tick_seconds)
         at_most = max(cost_seconds * (1 / IDLE_SHARE - 1), self._settings.tick_seconds)
         if not self._stopped:
             await asyncio.sleep(at_least)
@@ -141,6 +153,16 @@ class Reconciler:
         except TimeoutError:
             pass
 
+    async def _start_queued(self) -> None:
+        """Starts what was queued at once: all else can wait for a whole look."""
+        while True:
+            await self._queued.wait()
+            self._queued.clear()
+            if self._known is None or not self._leads():
+                self._woken.set()
+            else:
+                await asyncio.sleep(_rest(await self._round(self._look_at_queued)))
+
     async def _listen(self) -> None:
         after = ""
         while True:
@@ -148,7 +170,9 @@ class Reconciler:
                 async for event in self._jobs.events(after):
                     self._silence.is_over()
                     after = event.id
-                    if event.type in WAKING:
+                    if event.type == "JobQueued":
+                        self._queued.set()
+                    elif event.type in WAKING:
                         self._woken.set()
             except (grpc.RpcError, OSError) as error:
                 self._silence.goes_on(error)
@@ -156,21 +180,24 @@ class Reconciler:
                 after = "" if _code(error) == grpc.StatusCode.INVALID_ARGUMENT else after
             await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
-    async def _round(self) -> None:
-        """Ends in one line, where something was done or could not be."""
-        began, actions, outcome = time.monotonic(), list[Action](), "ok"
-        with logs.spending() as spent:
-            try:
-                view = await self._look()
-                actions = decide(view, self._settings.limits, self._launcher.now())
-                outcome = "ok" if await self._take(actions) else "unanswered"
-            except (grpc.RpcError, OSError, Unknown) as error:
-                outcome = "away"
-                self._outage.goes_on(error)
-            if outcome == "ok":
-                self._outage.is_over()
-            say = self._log.info if actions else self._log.debug
-            say("reconcile", outcome=outcome, actions=len(actions), ms=_since(began), **spent)
+    async def _round(self, look: Callable[[], Awaitable[View]]) -> float:
+        """Ends in one line, where something was done or could not be. Returns the CPU seconds that it took."""
+        async with self._turn:
+            began_cpu = time.process_time()
+            began, actions, outcome = time.monotonic(), list[Action](), "ok"
+            with logs.spending() as spent:
+                try:
+                    view = await look()
+                    actions = decide(view, self._settings.limits, self._launcher.now())
+                    outcome = "ok" if await self._take(actions) else "unanswered"
+                except (grpc.RpcError, OSError, Unknown) as error:
+                    outcome = "away"
+                    self._outage.goes_on(error)
+                if outcome == "ok":
+                    self._outage.is_over()
+                say = self._log.info if actions else self._log.debug
+                say("reconcile", outcome=outcome, actions=len(actions), ms=_since(began), **spent)
+            return time.process_time() - began_cpu
 
     async def _take(self, actions: Sequence[Action]) -> bool:
         """Takes the actions in their order; whether there was an answer to each."""
@@ -183,23 +210,40 @@ class Reconciler:
 
     async def _look(self) -> View:
         earlier = await self._launcher.list()
-        launches = await self._jobs.list_launches()
-        room = self._room(launches, earlier)
-        if room > 0 and not self._stopped:
-            offered = await self._jobs.open_launches(room)
-            if offered:
-                crash.here(CrashPoint.OPENED)
-            launches = list({name_of(launch): launch for launch in (*launches, *offered)}.values())
+        listed = await self._jobs.list_launches()
+        by_name = {name_of(launch): launch for launch in (*listed, *await self._offered(listed, earlier))}
+        launches = list(by_name.values())
         await self._note_unwanted(unwanted(launches, earlier))
         orphans = frozenset(uid for uid, is_orphan in self._orphans.items() if is_orphan)
-        open_names = {name_of(launch) for launch in launches}
-        self._refused = {name: why for name, why in self._refused.items() if name in open_names}
+        self._refused = {name: why for name, why in self._refused.items() if name in by_name}
         seen = await self._launcher.list()
         view = View(launches, seen, self._unwanted_since, orphans, self._launcher.gpus())
         has_room = sum(one.is_live for one in seen) < self._settings.capacity
         without_room = [name for name, no_room in self._refused.items() if no_room]
         self._balance.note(view, self._launcher.now(), has_room=has_room, without_room=without_room)
+        self._known = View(launches, [one for one in seen if one.is_live], {})
         return view
+
+    async def _look_at_queued(self) -> View:
+        """At what is offered now. What lives takes room and keeps its job from being run twice; no more follows from
+        it, since it may have changed."""
+        known = self._known
+        if known is None or not self._launcher.is_ready():
+            raise Unknown("What is known of the cluster is too old")
+        offered = await self._offered(known.launches, known.seen)
+        if not offered:
+            # There may be room by now.
+            self._woken.set()
+        self._known = replace(known, launches=[*known.launches, *offered])
+        return View(offered, known.seen, {}, gpus=self._launcher.gpus())
+
+    async def _offered(self, launches: Sequence[Launch], seen: Sequence[Seen]) -> Sequence[Launch]:
+        """Launches to be started, as many as there is room for."""
+        room = self._room(launches, seen)
+        offered = await self._jobs.open_launches(room) if room > 0 and not self._stopped else ()
+        if offered:
+            crash.here(CrashPoint.OPENED)
+        return offered
 
     def _room(self, launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
         """For how many more launches; none while drained. What is open goes on."""
@@ -288,7 +332,7 @@ class Reconciler:
                 raise
             except NotNow as error:
                 span.failed(str(error))
-                self._tell_refusal(launch, placement, error)
+                await self._tell_refusal(launch, placement, error)
                 raise
             self._refused.pop(name_of(launch), None)
             span.add(uid=seen.uid, placed_on=Accelerator.Name(seen.placed_on), placement_reason=seen.placement_reason)
@@ -301,11 +345,12 @@ class Reconciler:
         if seen.is_live:
             self._created.append(Confirm(launch, seen, "It was created"))
 
-    def _tell_refusal(self, launch: Launch, placement: Placement, error: NotNow) -> None:
-        """Once for each launch, under the name of what does not run: there `why` reads what the cluster said."""
-        if name_of(launch) not in self._refused:
+    async def _tell_refusal(self, launch: Launch, placement: Placement, error: NotNow) -> None:
+        """Once for each launch and kind, to `jobs`, whose Explain says it, and under the name of what does not run."""
+        if self._refused.get(name_of(launch)) != error.no_room:
             wanted = Seen(name_of(launch), "", Phase.PENDING, labels_of(launch), self._launcher.now(),
-                          placement.on, placement.reason)  # fmt: skip
+                          placement.on, str(error))  # fmt: skip
+            await self._jobs.confirm(launch, wanted)
             self._launcher.tell(wanted, "Refused", str(error))
         self._refused[name_of(launch)] = error.no_room
 
@@ -329,6 +374,11 @@ class Reconciler:
 def _busy(launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
     """What takes room: whatever lives, and launches still to be started."""
     return len({name_of(launch) for launch in launches} | {one.name for one in seen if one.is_live})
+
+
+def _rest(cost_seconds: float) -> float:
+    """How long to do nothing after a look, where looks are wanted without end."""
+    return cost_seconds * (1 / BUSY_SHARE - 1)
 
 
 def _labels(action: Action) -> dict[str, object]:

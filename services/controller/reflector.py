@@ -131,6 +131,9 @@ class Reflector(Generic[K]):
         if kind == "DELETED":
             self.items.pop(item.uid, None)
             self._bury({item.uid: item})
+        elif self.items.get(item.uid) == item:
+            # What we have made ourselves, or what has changed is not kept.
+            return
         else:
             self.items[item.uid] = item
         self._changed()

@@ -84,6 +84,9 @@ def _launched(job: Row, launch: Row, now: datetime) -> Explanation:
 
 
 def _starting(name: str, launch: Row) -> Explanation:
+    if launch["confirmed_at"] is None and launch["placement_reason"]:
+        sentence = f"{name} cannot be created yet: {launch['placement_reason']}"
+        return Explanation(sentence, "capacity", launch["opened_at"])
     if launch["confirmed_at"] is None:
         sentence = f"{name} was handed to the controller, which has not said yet that anything runs for it"
         return Explanation(sentence, "capacity", launch["opened_at"])

@@ -66,8 +66,8 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         return launch_pb2.ListLaunchesResponse(launches=[messages.launch(row) for row in page], next_page_token=token)
 
     async def ConfirmLaunch(self, request: launch_pb2.ConfirmLaunchRequest, context: Context) -> launch_pb2.Launch:
-        if not request.kubernetes_uid:
-            raise errors.Invalid("kubernetes_uid", "must not be empty")
+        if not (request.kubernetes_uid or request.placement_reason):
+            raise errors.Invalid("kubernetes_uid", "must not be empty, unless placement_reason says why nothing runs")
         placed_on = messages.word(job_pb2.Accelerator, request.placed_on)
         async with self._database.transaction() as connection:
             row = await launches.confirm(

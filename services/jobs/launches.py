@@ -139,7 +139,10 @@ async def _update(
 
 
 async def confirm(connection: Connection, job_id: str, launch_no: int, uid: str, placed_on: str, reason: str) -> Row:
-    """Records what runs for an open launch. The same UID again is success. Raises NotFound, Refused."""
+    """Records what runs for an open launch; with an empty UID, why nothing does, which leaves it unconfirmed.
+
+    The same UID again is success. Raises NotFound, Refused.
+    """
     values = {"kubernetes_uid": uid, "placed_on": placed_on, "placement_reason": reason}
     row = await connection.row(_CONFIRM, last=True, job_id=parse_id(job_id), launch_no=launch_no, **values)
     if row is None:
@@ -150,7 +153,7 @@ async def confirm(connection: Connection, job_id: str, launch_no: int, uid: str,
 
 _CONFIRM = _UPDATE.format(
     """kubernetes_uid = %(kubernetes_uid)s, placed_on = %(placed_on)s, placement_reason = %(placement_reason)s,
-    confirmed_at = coalesce(launches.confirmed_at, clock_timestamp())""",
+    confirmed_at = coalesce(launches.confirmed_at, CASE WHEN %(kubernetes_uid)s <> '' THEN clock_timestamp() END)""",
     f"{_OPEN} AND launches.kubernetes_uid IN ('', %(kubernetes_uid)s)",
 )
 

@@ -161,8 +161,12 @@ async def test_a_refused_creation_is_tried_again_under_the_same_name(tmp_path: P
 async def test_what_the_cluster_refuses_is_told_once_under_the_name_of_what_does_not_run(tmp_path: Path) -> None:
     """Who asks why a job is not launched reads the API server's words, however often it was tried."""
     async with controlling(tmp_path) as scene:
-        scene.server.faults = [Fault("create", "jobs", 403)] * 3
+        scene.server.faults = [Fault("create", "jobs", 403)] * 1000
         scene.jobs.queue("one")
+        await until(lambda: scene.reason("analysis-one-1"))
+        assert "does not take it now: The API server answered 403" in scene.reason("analysis-one-1")
+        await until(lambda looks=scene.jobs.lists: scene.jobs.lists > looks + 2)
+        scene.server.faults.clear()
         await scene.confirmed("analysis-one-1")
         await until(
             lambda: [one["reason"] for one in scene.server.objects["events"].values()] == ["Refused", "Created"]

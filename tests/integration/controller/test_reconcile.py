@@ -83,6 +83,19 @@ async def test_an_event_wakes_it(tmp_path: Path) -> None:
         await until(lambda: scene.cluster.live() == ["analysis-one-1"])
 
 
+async def test_a_queued_job_starts_without_a_look_at_all_others(tmp_path: Path) -> None:
+    """However many are open, they are not listed for it; nor is there room for more than may run at once."""
+    async with controlling(tmp_path, tick=NEVER_SECONDS) as scene:
+        await until(lambda: scene.jobs.watched and scene.said("reconcile"))
+        for job_id in ("one", "two"):
+            scene.jobs.queue(job_id)
+            await scene.confirmed(f"analysis-{job_id}-1")
+        assert scene.jobs.lists == 1
+        scene.jobs.queue("three")
+        await until(lambda: scene.jobs.lists == 2)
+        assert scene.jobs.queued == ["three"]
+
+
 async def test_a_row_without_an_event_is_found_by_the_tick(tmp_path: Path) -> None:
     """The row is the truth: an operator's UPDATE sends no event."""
     async with controlling(tmp_path) as scene:
@@ -93,7 +106,8 @@ async def test_a_row_without_an_event_is_found_by_the_tick(tmp_path: Path) -> No
 async def test_a_broken_stream_is_resumed_where_it_broke(tmp_path: Path) -> None:
     """No event between two streams is missed."""
     async with controlling(tmp_path, tick=NEVER_SECONDS) as scene:
-        await until(lambda: scene.jobs.watched)
+        # From then on only an event can start something.
+        await until(lambda: scene.jobs.watched and scene.said("reconcile"))
         scene.jobs.queue("one")
         await until(lambda: scene.cluster.live() == ["analysis-one-1"])
         scene.jobs.hang_up()

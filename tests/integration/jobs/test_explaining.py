@@ -55,3 +55,17 @@ def test_only_who_may_see_a_job_is_told_about_it(road: Road) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         road.jobs.ExplainJob(request, metadata=road.laptop.person("coach-2"))
     assert code_of(refused) == ("PERMISSION_DENIED", "JOB_ACCESS_DENIED")
+
+
+def test_what_the_cluster_refuses_is_told_and_offered_again(road: Road, empty: str) -> None:
+    """A quota on Kubernetes Jobs, in the cluster's words: no confirmation, so the launch is still to be started."""
+    job_id = road.queued()
+    road.open()
+    refused = launch_pb2.ConfirmLaunchRequest(job_id=job_id, launch_no=1, placement_reason="exceeded quota: jobs")
+    assert not road.launches.ConfirmLaunch(refused, metadata=road.controller).HasField("confirmed_at")
+    assert explain(road, job_id).sentence == "Launch 1 in c1 cannot be created yet: exceeded quota: jobs"
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute("UPDATE launches SET offered_at = offered_at - interval '1 hour'")
+    [again] = road.open()
+    assert road.confirm(again).HasField("confirmed_at")
+    assert explain(road, job_id).sentence == "Launch 1 in c1 was created and has not started yet"

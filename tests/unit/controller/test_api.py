@@ -200,3 +200,28 @@ async def test_a_request_is_a_span_of_what_asked_for_it(
     assert (posted.name, posted.kind.name, launch.name) == ("POST", "CLIENT", "launch")
     assert posted.parent.span_id == launch.context.span_id
     assert posted.attributes["http.response.status_code"] == 201
+
+
+async def test_the_environments_proxy_is_used_and_its_exceptions_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found once: the environment is not asked again at each request."""
+    asked = set[str]()
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.add((await reader.readline()).decode().strip())
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        one = {"clusters": [{"name": "it", "cluster": {"server": "https://kubernetes.invalid:6443"}}],
+               "users": [{"name": "it", "user": {}}], "current-context": "it",
+               "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}]}  # fmt: skip
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(one))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for exceptions, expected in (("", {"CONNECT kubernetes.invalid:6443 HTTP/1.1"}), ("kubernetes.invalid", set())):
+            asked.clear()
+            monkeypatch.setenv("NO_PROXY", exceptions)
+            async with connected(tmp_path / "kubeconfig", 4) as api:
+                with pytest.raises(Unknown):
+                    await api.get(PATH)
+            assert asked == expected

@@ -46,6 +46,8 @@ FAILED = {"status": "failed", "failure_code": "IMAGE", "error_message": "No such
          "It is launched again (launch 1 ended: lease lost, The analyzer p was not heard of) in 12 seconds"),
         ({}, [OFFERED], "capacity", ago(100),
          "Launch 1 in c1 was handed to the controller, which has not said yet that anything runs for it"),
+        ({}, [OFFERED | {"placement_reason": "The cluster does not take it now: exceeded quota"}], "capacity", ago(100),
+         "Launch 1 in c1 cannot be created yet: The cluster does not take it now: exceeded quota"),
         ({}, [CREATED], "capacity", ago(90),
          "Launch 1 in c1 was created and has not started yet: node n1 has a free one"),
         (RUNNING, [STARTED], "lease", ago(80), "Launch 1 in c1 is at work on the GPU: stage QUICK, 25 %"),

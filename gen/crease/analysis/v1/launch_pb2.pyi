@@ -120,7 +120,7 @@ class Launch(_message.Message):
     kubernetes_uid: _builtins.str
     """Set by ConfirmLaunch. Empty: nothing is known to run for it."""
     placed_on: _job_pb2.Accelerator.ValueType
-    """What it runs on, and why; set by ConfirmLaunch."""
+    """What it runs on, and why; while the UID is empty, why nothing runs. Set by ConfirmLaunch."""
     placement_reason: _builtins.str
     pod_name: _builtins.str
     """The pod that holds the lease. Empty until StartLaunch."""

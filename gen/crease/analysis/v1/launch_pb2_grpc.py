@@ -103,6 +103,7 @@ class LaunchServiceServicer:
 
     def ConfirmLaunch(self, request, context):
         """Something runs for the launch: its Kubernetes UID, where it was placed and why. The same again is success.
+        With an empty UID: the cluster does not take it now, and why; the launch stays unconfirmed, and Explain says so.
         Fails with NOT_FOUND, FAILED_PRECONDITION when the launch has ended or another UID was confirmed. Retry at will.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -47,6 +47,7 @@ class LaunchServiceStub:
     """
     ConfirmLaunch: _grpc.UnaryUnaryMultiCallable[_launch_pb2.ConfirmLaunchRequest, _launch_pb2.Launch]
     """Something runs for the launch: its Kubernetes UID, where it was placed and why. The same again is success.
+    With an empty UID: the cluster does not take it now, and why; the launch stays unconfirmed, and Explain says so.
     Fails with NOT_FOUND, FAILED_PRECONDITION when the launch has ended or another UID was confirmed. Retry at will.
     """
     EndLaunch: _grpc.UnaryUnaryMultiCallable[_launch_pb2.EndLaunchRequest, _launch_pb2.Launch]
@@ -93,6 +94,7 @@ class LaunchServiceAsyncStub(LaunchServiceStub):
     """
     ConfirmLaunch: _aio.UnaryUnaryMultiCallable[_launch_pb2.ConfirmLaunchRequest, _launch_pb2.Launch]  # type: ignore[assignment]
     """Something runs for the launch: its Kubernetes UID, where it was placed and why. The same again is success.
+    With an empty UID: the cluster does not take it now, and why; the launch stays unconfirmed, and Explain says so.
     Fails with NOT_FOUND, FAILED_PRECONDITION when the launch has ended or another UID was confirmed. Retry at will.
     """
     EndLaunch: _aio.UnaryUnaryMultiCallable[_launch_pb2.EndLaunchRequest, _launch_pb2.Launch]  # type: ignore[assignment]
@@ -154,6 +156,7 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_launch_pb2.Launch, _abc.Awaitable[_launch_pb2.Launch]]:
         """Something runs for the launch: its Kubernetes UID, where it was placed and why. The same again is success.
+        With an empty UID: the cluster does not take it now, and why; the launch stays unconfirmed, and Explain says so.
         Fails with NOT_FOUND, FAILED_PRECONDITION when the launch has ended or another UID was confirmed. Retry at will.
         """
 
