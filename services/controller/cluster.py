@@ -72,7 +72,7 @@ class KubernetesLauncher:
         if settings.watch_nodes:
             to_node = partial(parse_node, gpu_resource=settings.gpu_resource)
             self._nodes = reflect(path="/api/v1/nodes", parse=to_node)
-        self._teller = Teller(api, settings)
+        self._teller = Teller(api, settings.namespace, settings.identity)
         # The label that each Job was given last.
         self._marked: dict[str, str] = {}
         # Why no pod could be created, by the Job's uid; and when that was asked.
