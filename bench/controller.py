@@ -81,7 +81,8 @@ class Scene:
         made = Namespace(self.cluster, control, self.folder)
         made.make()
         yield made
-        self.cluster.kubectl("delete", "namespace", made.name, "--wait=false")
+        # Waited for: the next measurement shall not pay for the deletion of a thousand Jobs.
+        self.cluster.kubectl("delete", "namespace", made.name)
         control.close()
 
     @contextlib.contextmanager
@@ -360,10 +361,7 @@ async def _created(scene: Scene, namespace: Namespace, count: int) -> None:
 
 
 def _settle(cluster: Cluster) -> None:
-    """Until nothing is told any more of what was created, by the controller or by Kubernetes itself, and what earlier
-    measurements left is deleted."""
-    while "Terminating" in cluster.kubectl("get", "namespaces"):
-        time.sleep(5)
+    """Until nothing is told any more of what was created, by the controller or by Kubernetes itself."""
     told = -1
     while told != (told := len(cluster.kubectl("get", "events", "-A", "-o", "name").splitlines())):
         time.sleep(15)
