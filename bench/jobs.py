@@ -28,7 +28,7 @@ from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services import issuer
-from services.jobs import database, launches
+from services.jobs import database, turns
 from services.jobs.turns import Limits
 from tests.metrics import scrape
 from tests.otlp import collecting
@@ -332,7 +332,7 @@ async def open_bare(database_url: str, capacity: int) -> list[float]:
     for _ in range(OPENINGS):
         started = time.monotonic()
         connection = database.begin(session)
-        rows, _ = await launches.offer(connection, "c1", capacity, 30.0, Limits(), last=True)
+        rows, _ = await turns.offer(connection, "c1", capacity, 30.0, Limits(), last=True)
         took.append(time.monotonic() - started)
         assert len(rows) == capacity
     await session.close()

@@ -38,7 +38,7 @@ def configure(program: str, level: str = "info", **always: str | int) -> Logger:
 
     def whole(_: object, level: str, said: structlog.typing.EventDict) -> dict[str, Any]:
         # One step, where structlog has four that each of our calls would pay for.
-        now = datetime.now(UTC).isoformat()
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         return {**in_each, **bound(), **said, "level": level, "timestamp": now}
 
     shared: list[structlog.typing.Processor] = [whole, structlog.processors.format_exc_info]

@@ -15,14 +15,17 @@ PACKAGES = (
     "mediapipe", "mediapipe.tasks", "mediapipe.tasks.python", "mediapipe.tasks.python.vision",
     "mediapipe.tasks.python.components", "mediapipe.tasks.python.components.containers",
 )  # fmt: skip
-# glibc's malloc.h. Each thread of a landmarker's pool would have a heap of its own, and what is freed stays in it.
+# glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 # A picture of 4K has 25 MB; more than 32 MB glibc does not take.
 PICTURE_BYTES = 32 << 20
 
 
 def one_heap() -> None:
-    """All threads that begin from now on share one heap: an eighth less memory for the same CPU time."""
+    """All threads that begin from now on share one heap: an eighth less memory for the same CPU time.
+
+    Each thread of a landmarker's pool would have one of its own, and what is freed stays in it.
+    """
     _set(M_ARENA_MAX, 1)
 
 

@@ -143,8 +143,8 @@ class Reconciler:
 
     async def _wait(self, cost_seconds: float) -> None:
         """Until woken or the tick; a look that was costly, since much runs, is taken less often."""
-        at_least = min(max(_rest(cost_seconds), PAUSE_SECONDS), self._settings.tick_seconds)
-        at_most = max(cost_seconds * (1 / IDLE_SHARE - 1), self._settings.tick_seconds)
+        at_least = min(max(_rest(cost_seconds, BUSY_SHARE), PAUSE_SECONDS), self._settings.tick_seconds)
+        at_most = max(_rest(cost_seconds, IDLE_SHARE), self._settings.tick_seconds)
         if not self._stopped:
             await asyncio.sleep(at_least)
         try:
@@ -161,7 +161,7 @@ class Reconciler:
             if self._known is None or not self._leads():
                 self._woken.set()
             else:
-                await asyncio.sleep(_rest(await self._round(self._look_at_queued)))
+                await asyncio.sleep(_rest(await self._round(self._look_at_queued), BUSY_SHARE))
 
     async def _listen(self) -> None:
         after = ""
@@ -376,9 +376,9 @@ def _busy(launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
     return len({name_of(launch) for launch in launches} | {one.name for one in seen if one.is_live})
 
 
-def _rest(cost_seconds: float) -> float:
-    """How long to do nothing after a look, where looks are wanted without end."""
-    return cost_seconds * (1 / BUSY_SHARE - 1)
+def _rest(cost_seconds: float, share: float) -> float:
+    """How long to do nothing after a look, so that looks take this share of a core."""
+    return cost_seconds * (1 / share - 1)
 
 
 def _labels(action: Action) -> dict[str, object]:

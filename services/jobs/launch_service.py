@@ -13,7 +13,7 @@ from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.jobs.v1 import job_pb2
 from services import errors
 from services.auth import Lease, Pod
-from services.jobs import counts, endings, jobs, launches, messages, pages, sessions, states
+from services.jobs import counts, endings, jobs, launches, messages, pages, sessions, states, turns
 from services.jobs.bell import Bell
 from services.jobs.database import Connection, Database, Now, Row, parse_id
 from services.jobs.settings import JobsSettings
@@ -43,7 +43,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         more = True
         while more and (wanted := request.capacity - len(rows)):
             async with self._database.transaction() as connection:
-                offered, more = await launches.offer(
+                offered, more = await turns.offer(
                     connection,
                     request.cluster,
                     wanted,

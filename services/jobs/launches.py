@@ -42,24 +42,6 @@ def lease_lost() -> errors.Denied:
     return errors.Denied("This lease has ended: the launch is over or belongs to another pod", reason="LEASE_LOST")
 
 
-async def offer(
-    connection: Connection,
-    cluster: str,
-    capacity: int,
-    confirm_seconds: float,
-    limits: turns.Limits,
-    *,
-    last: bool = False,
-) -> tuple[list[Row], bool]:
-    """Some of up to `capacity` launches to run, as many as are found at once; and whether there may be more.
-
-    last: the transaction is committed with them.
-    """
-    rows, more = await turns.offer(connection, cluster, capacity, confirm_seconds, limits, last=last)
-    connection.afterwards(partial(counts.opened, [row for row in rows if row["is_new"]]))
-    return [*rows], more
-
-
 async def list_open(connection: Connection, cluster: str, size: int, after: tuple[UUID, int] | None) -> list[Row]:
     """A page of a cluster's open launches, by job and number; who asks for it is heard of."""
     connection.later(_HEARD, cluster=cluster)

@@ -10,9 +10,11 @@ No transaction waits for another here, unless there are limits: those are counte
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from psycopg.rows import DictRow
 
+from services.jobs import counts
 from services.jobs.database import Connection
 
 # How many are looked for at once; more cost more than their share.
@@ -63,6 +65,7 @@ async def offer(
         limit=limit,
         confirm_seconds=confirm_seconds,
     )
+    connection.afterwards(partial(counts.opened, [row for row in rows if row["is_new"]]))
     # Where fewer were found than looked for, those that did not come are in another's hands.
     return rows, len(rows) == take or (len(rows) > 0 and rows[0]["looked_at"] == new + SPARE)
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from services.analyzer.find import find
-from services.analyzer.kinematics import elbow_angle, hip_angle, knee_angle
+from services.analyzer.kinematics import elbow_angle
 from services.analyzer.measure import measure
 from services.analyzer.series import Floats, Poses
+from services.analyzer.tables import ANGLES
 from tests import accuracy
 from tests.accuracy import BATTER, BOWLERS, Take, looked_at, moment, opened
 from tests.unit.analyzer.videos import corpus, needs_model, truly, truth
 
 pytestmark = [needs_model, pytest.mark.prove]
-ANGLES = {"knee": knee_angle, "hip": hip_angle, "elbow": elbow_angle}
 
 
 def every_frame(path: Path, discipline: str = "bowling") -> Poses:

@@ -55,7 +55,7 @@ async def send_all(database: Database, url: str) -> None:
         await jobs.get_for(connection, str(job[0]), root)
         await launches.list_of(connection, job[0])
         await turns.opened(connection, str(job[1]))
-        await launches.offer(connection, "c1", 10, 30.0, turns.Limits())
+        await turns.offer(connection, "c1", 10, 30.0, turns.Limits())
         await launches.list_open(connection, "c1", 50, None)
         await events.read(connection, events.Position(latest[0], 0))
         await events.behind_seconds(connection, events.RELAY)
