@@ -30,10 +30,10 @@ AROUND_PEAK_STEPS = round(AROUND_PEAK_SECONDS * GRID_HZ)
 # And they move as one. A walker's hands pass close by each other just when they are fastest, but opposite ways: they
 # part at twice the speed of either.
 PARTING_ON_BAT = 1.0
-# A ball taken brings the hands together and keeps them so; who throws has them apart, one over its shoulder, and the
-# other hand goes back slower than half as fast.
+# A ball taken brings the hands together and keeps them so. Who throws has them apart, one over its shoulder, and the
+# other hand goes slower than half as fast. Hands that pass each other, apart before and after, swing as in a walk.
 HANDS_ON_BALL_TORSOS, TAKEN_SECONDS = 0.4, 0.3
-PARTING_IN_A_THROW = 1.5
+PARTING_IN_A_THROW = (0.5, 1.5)
 TAKE_OR_THROW_CONFIDENCE = 0.3  # no film with a known one was at hand
 
 # Deliveries: an arm that passes over the top. Real ones sweep 290-370 degrees in 0.3 s, run-up swings under 140.
@@ -158,7 +158,7 @@ def _fast_hands(poses: Poses, discipline: str) -> list[Action] | Missing:
         around = slice(max(0, k - AROUND_PEAK_STEPS), k + AROUND_PEAK_STEPS + 1)
         if action := _told(poses, discipline, fast, float(np.median(parting[around]))):
             found.append(action)
-    how = "not together" if discipline == "batting" else "against each other, as in a walk"
+    how = "not together" if discipline == "batting" else "past each other, as in a walk"
     return found or Missing(f"no action found: the hands move fast, but {how}")
 
 
@@ -181,29 +181,38 @@ def _peaks(fastest: Floats, discipline: str) -> list[int]:
 
 def _told(poses: Poses, discipline: str, fast: Action, parting: float) -> Action | None:
     """What fast hands did, as far as it can be told; None where they did nothing but swing."""
-    apart = _hands_apart(poses)
-    around = np.abs(poses.times - fast.time_seconds) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
+    between = _between_hands(poses)
+    apart = np.linalg.norm(between, axis=1)
+    ago = poses.times - fast.time_seconds
+    around = np.abs(ago) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
     apart_then = np.nanmedian(apart[around])
     if discipline == "batting":
         return fast if parting < PARTING_ON_BAT and apart_then < HANDS_ON_BAT_TORSOS else None
     if discipline == "bowling":
         return fast
     unsure = replace(fast, confidence=TAKE_OR_THROW_CONFIDENCE * fast.confidence)
-    held_until = fast.time_seconds + TAKEN_SECONDS
-    after = (poses.times >= fast.time_seconds) & (poses.times <= held_until)
-    if held_until <= poses.times[-1] and 2 * (apart[after] < HANDS_ON_BALL_TORSOS).sum() > after.sum():
+    held = apart[(ago >= 0) & (ago <= TAKEN_SECONDS)] < HANDS_ON_BALL_TORSOS
+    if ago[-1] >= TAKEN_SECONDS and 2 * held.sum() > len(held) and held[-1]:
         return replace(unsure, name="take")
-    if parting > PARTING_IN_A_THROW:
+    if parting > PARTING_IN_A_THROW[1]:
         return None
     rise = (poses.point(f"{fast.side}_shoulder") - poses.point(f"{fast.side}_wrist"))[around, 1]
     over_the_shoulder = np.nanmax(rise, initial=0) > 0 and apart_then > HANDS_ON_BAT_TORSOS
-    return replace(unsure, name="throw") if over_the_shoulder else fast
+    if over_the_shoulder and parting > PARTING_IN_A_THROW[0]:
+        return replace(unsure, name="throw")
+    return None if _pass(between[np.abs(ago) <= TAKEN_SECONDS]) else fast
 
 
-def _hands_apart(poses: Poses) -> Floats:
-    """(n,) torsos between the wrists."""
-    apart = np.linalg.norm(poses.point("left_wrist") - poses.point("right_wrist"), axis=1)
-    return np.asarray(apart / torso_length(poses))
+def _pass(between: Floats) -> bool:
+    """Whether hands pass each other: they are apart, then as far apart the other way round."""
+    seen = between[np.isfinite(between).all(axis=1)]
+    widest = seen[np.argmax(np.linalg.norm(seen, axis=1))]
+    return bool((seen @ widest).min() < -HANDS_ON_BALL_TORSOS * np.linalg.norm(widest))
+
+
+def _between_hands(poses: Poses) -> Floats:
+    """(n, 2) torsos from the right wrist to the left."""
+    return np.asarray((poses.point("left_wrist") - poses.point("right_wrist")) / torso_length(poses))
 
 
 def _deliveries(poses: Poses) -> list[Action] | Missing:
