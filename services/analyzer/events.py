@@ -16,6 +16,7 @@ from services.analyzer.series import Floats, Poses
 from services.analyzer.smooth import GRID_HZ, tidy
 
 MOST_ACTIONS = 8  # bounds the second pass: about 12 s of video
+LEAST_SEEN = 0.6  # of an action or a window, to claim the one or read a number off the other
 
 # Strokes, throws, takes: peaks of hand speed.
 SLOWEST_ACTION_TORSOS_PER_SECOND = 2.5
@@ -32,7 +33,7 @@ AROUND_PEAK_STEPS = round(AROUND_PEAK_SECONDS * GRID_HZ)
 PARTING_ON_BAT = 1.0
 # A ball taken brings the hands together and keeps them so. Who throws has them apart, one over its shoulder, and the
 # other hand goes slower than half as fast. Hands that pass each other, apart before and after, swing as in a walk.
-HANDS_ON_BALL_TORSOS, TAKEN_SECONDS = 0.4, 0.3
+HANDS_ON_BALL_TORSOS, SWING_SECONDS = 0.4, 0.3
 PARTING_IN_A_THROW = (0.5, 1.5)
 TAKE_OR_THROW_CONFIDENCE = 0.3  # no film with a known one was at hand
 
@@ -91,7 +92,7 @@ def find_actions(poses: Poses, discipline: str) -> list[Action] | Missing:
         return found
     candidates = _passages(poses)
     sure = [action for action in found if not _has_rival(action, candidates)]
-    return sure or Missing("two moments look like the release")
+    return sure or Missing("two moments, or both arms, look like the release")
 
 
 def action_windows(whole: Poses, discipline: str) -> list[tuple[float, float]]:
@@ -186,13 +187,16 @@ def _told(poses: Poses, discipline: str, fast: Action, parting: float) -> Action
     ago = poses.times - fast.time_seconds
     around = np.abs(ago) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
     apart_then = np.nanmedian(apart[around])
+    swing = np.abs(ago) <= SWING_SECONDS
+    if poses.detected[swing].mean() < LEAST_SEEN:
+        return None  # who turns over, or leaves, is not seen to do anything
     if discipline == "batting":
         return fast if parting < PARTING_ON_BAT and apart_then < HANDS_ON_BAT_TORSOS else None
     if discipline == "bowling":
         return fast
     unsure = replace(fast, confidence=TAKE_OR_THROW_CONFIDENCE * fast.confidence)
-    held = apart[(ago >= 0) & (ago <= TAKEN_SECONDS)] < HANDS_ON_BALL_TORSOS
-    if ago[-1] >= TAKEN_SECONDS and 2 * held.sum() > len(held) and held[-1]:
+    held = apart[(ago >= 0) & (ago <= SWING_SECONDS)] < HANDS_ON_BALL_TORSOS
+    if ago[-1] >= SWING_SECONDS and 2 * held.sum() > len(held) and held[-1]:
         return replace(unsure, name="take")
     if parting > PARTING_IN_A_THROW[1]:
         return None
@@ -200,7 +204,7 @@ def _told(poses: Poses, discipline: str, fast: Action, parting: float) -> Action
     over_the_shoulder = np.nanmax(rise, initial=0) > 0 and apart_then > HANDS_ON_BAT_TORSOS
     if over_the_shoulder and parting > PARTING_IN_A_THROW[0]:
         return replace(unsure, name="throw")
-    return None if _pass(between[np.abs(ago) <= TAKEN_SECONDS]) else fast
+    return None if _pass(between[swing]) else fast
 
 
 def _pass(between: Floats) -> bool:
@@ -228,13 +232,13 @@ def _deliveries(poses: Poses) -> list[Action] | Missing:
 
 
 def _has_rival(action: Action, candidates: list[Action]) -> bool:
-    """Whether another moment of the same delivery looks nearly as much like the release."""
-    apart = [
-        (abs(other.time_seconds - action.time_seconds), action.strength - other.strength)
+    """Whether another moment of the same delivery, or the other arm, looks nearly as much like the release."""
+    return any(
+        action.strength - other.strength < RIVAL_MARGIN
+        and (gap := abs(other.time_seconds - action.time_seconds)) <= DELIVERIES_APART_SECONDS
+        and (gap > HALF_SWEEP_SECONDS or other.side != action.side)
         for other in candidates
-        if other is not action
-    ]
-    return any(HALF_SWEEP_SECONDS < gap <= DELIVERIES_APART_SECONDS and margin < RIVAL_MARGIN for gap, margin in apart)
+    )
 
 
 def _passages(poses: Poses) -> list[Action]:

@@ -51,7 +51,7 @@ def find_landing(poses: Poses, before_seconds: float) -> Landing | Missing:
     if not _feet_seen(poses, before_seconds):
         return Missing("feet not visible")
     stand = _Stand.of(poses, before_seconds)
-    arrivals = stand.arrivals()
+    arrivals = [arrival for arrival in stand.arrivals() if before_seconds - arrival.time_seconds <= LOOK_BACK_SECONDS]
     longest = max((arrival.step_torsos for arrival in arrivals), default=0.0)
     if longest <= SHORTEST_STEP_TORSOS:
         return Missing("no step of the front foot seen")

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from services.analyzer.events import LEAST_SEEN
 from services.analyzer.kinematics import (
     BODY_PER_STATURE,
     FOOT,
@@ -23,7 +24,7 @@ from services.analyzer.kinematics import (
 )
 from services.analyzer.landing import Landing, Missing, front_leg
 from services.analyzer.looks import Look
-from services.analyzer.metrics import LEAST_SEEN, LEAST_VISIBILITY, NOT_SIDE_ON, Reading, standing, standing_knee
+from services.analyzer.metrics import LEAST_VISIBILITY, NOT_SIDE_ON, Reading, standing, standing_knee
 from services.analyzer.series import INDEX, Floats, Poses
 from services.analyzer.smooth import LONGEST_BRIDGE_SECONDS, rows
 

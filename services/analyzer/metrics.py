@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from services.analyzer.events import Action
+from services.analyzer.events import LEAST_SEEN, Action
 from services.analyzer.kinematics import (
     BODY_PER_STATURE,
     FOOT,
@@ -30,7 +30,7 @@ from services.analyzer.tremor import tremor
 KNEE_AFTER_CONTACT_SECONDS = 0.3
 
 SWAY_CUT_OFF_HZ, ANGLE_CUT_OFF_HZ = 3.0, 6.0
-LEAST_SEEN, LEAST_VISIBILITY = 0.6, 0.5
+LEAST_VISIBILITY = 0.5
 HIPS_FOR_FEET_CONFIDENCE = 0.5
 GUESSED_ARM_CONFIDENCE = 0.5
 # Thigh or shank, of trunk + thigh + shank (Drillis and Contini 1966).

@@ -7,6 +7,7 @@ import pytest
 
 from services.analyzer.events import action_windows, find_actions
 from services.analyzer.landing import TOO_FEW, Landing, Missing, find_landing, front_knee
+from services.analyzer.series import INDEX
 from services.analyzer.smooth import rows
 from tests import motions
 
@@ -53,7 +54,7 @@ def test_two_moments_alike_are_refused() -> None:
     """Both arms over the top half a second apart: nobody can say which was the ball."""
     poses = motions.delivery(30, upright=1.4)
     motions.point_arm(poses, "left", np.radians(np.clip(1000 * (poses.times - 1.9), -185, 185)))
-    assert find_actions(poses, "bowling") == Missing("two moments look like the release")
+    assert find_actions(poses, "bowling") == Missing("two moments, or both arms, look like the release")
     assert action_windows(poses, "bowling"), "worth a closer look all the same"
 
 
@@ -185,6 +186,31 @@ def test_a_throw_has_one_hand_over_its_shoulder(discipline: str) -> None:
     [throw] = find_actions(motions.delivery(30), discipline)
     assert (throw.name, throw.side) == ("throw", "right")
     assert throw.confidence < 0.3
+
+
+def test_both_arms_at_once_throw_and_bowl_nothing() -> None:
+    """Raised to the sky, or over the top as labels that swap make them: a ball leaves one hand."""
+    poses = motions.delivery(30)
+    motions.point_arm(poses, "left", np.radians(np.clip(1000 * (poses.times - 1.4), -185, 185)))
+    poses.image[:, [INDEX[f"left_{part}"] for part in ("shoulder", "elbow", "wrist")], 0] += 90
+    assert isinstance(find_actions(poses, "bowling"), Missing)
+    [fast] = find_actions(poses, "fielding")
+    assert fast.name == "fastest_hands"
+
+
+@pytest.mark.parametrize("discipline", ["batting", "fielding"])
+def test_who_is_lost_in_the_middle_of_it_is_not_seen_to_act(discipline: str) -> None:
+    """As one who turns over: from the fastest moment on, nobody is seen there."""
+    stroke = motions.stroke(30)
+    stroke.image[stroke.times > 1.67] = np.nan
+    assert isinstance(find_actions(stroke, discipline), Missing)
+
+
+def test_a_foot_that_stood_there_long_before_lands_for_no_stroke() -> None:
+    """Contact is looked for in the 0.8 s before."""
+    stroke = motions.stroke(30, landing=0.7, hands=1.65)
+    assert isinstance(find_landing(stroke, 1.65), Missing)
+    assert isinstance(find_landing(stroke, 1.4), Landing)
 
 
 def test_a_take_brings_the_hands_together() -> None:
