@@ -6,6 +6,7 @@ foot, which is 1.5 to 3 frames (at 30 a second) later than the heel's touch.
 """
 
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ STANDING_TORSOS = 0.3
 HOLD_TORSOS, HOLD_DRIFT_PER_SECOND, ARRIVED_TORSOS = 0.12, 0.1, 0.07
 SPIKE_TORSOS, SHORTEST_STEP_TORSOS, SHARE_OF_OTHER_STEP = 0.3, 0.5, 0.5
 GAP_SECONDS, LOOK_BACK_SECONDS, STEP_SECONDS, SETTLED_SECONDS = 0.07, 0.8, 0.6, 0.1
-SEED_SECONDS, SHORTEST_STAND_SECONDS, SAME_PLACE_TORSOS = 0.15, 0.06, 0.35
+SEED_SECONDS, SHORTEST_STAND_SECONDS = 0.15, 0.06
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ def find_landing(poses: Poses, before_seconds: float) -> Landing | Missing:
     # A dragged rear foot arrives late too, but hardly moves.
     real = [a for a in arrivals if a.step_torsos > max(SHORTEST_STEP_TORSOS, SHARE_OF_OTHER_STEP * longest)]
     latest = max(real, key=lambda arrival: arrival.time_seconds)
-    # Many seeds lie on one place; each tells a little earlier or later.
-    there = [a for a in real if np.linalg.norm(np.subtract(a.place, latest.place)) < SAME_PLACE_TORSOS]
-    middle = sorted(there, key=lambda arrival: arrival.time_seconds)[len(there) // 2]
-    return Landing(middle.time_seconds, middle.side, middle.step_torsos)
+    # Many seeds lie on one place, for what is no step away is no other; each tells a little earlier or later.
+    there = [a for a in real if np.linalg.norm(np.subtract(a.place, latest.place)) < SHORTEST_STEP_TORSOS]
+    at = median(arrival.time_seconds for arrival in there)
+    nearest = min(there, key=lambda arrival: abs(arrival.time_seconds - at))
+    return Landing(at, nearest.side, nearest.step_torsos)
 
 
 @dataclass(frozen=True)
