@@ -160,7 +160,7 @@ def _fast_hands(poses: Poses, discipline: str) -> list[Action] | Missing:
         if action := _told(poses, discipline, fast, float(np.median(parting[around]))):
             found.append(action)
     how = "not together" if discipline == "batting" else "past each other, as in a walk"
-    return found or Missing(f"no action found: the hands move fast, but {how}")
+    return found or Missing(f"no action found: the hands move fast, but {how}, or the athlete is lost")
 
 
 def _peaks(fastest: Floats, discipline: str) -> list[int]:
@@ -181,19 +181,19 @@ def _peaks(fastest: Floats, discipline: str) -> list[int]:
 
 
 def _told(poses: Poses, discipline: str, fast: Action, parting: float) -> Action | None:
-    """What fast hands did, as far as it can be told; None where they did nothing but swing."""
-    between = _between_hands(poses)
-    apart = np.linalg.norm(between, axis=1)
-    ago = poses.times - fast.time_seconds
-    around = np.abs(ago) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
-    apart_then = np.nanmedian(apart[around])
-    swing = np.abs(ago) <= SWING_SECONDS
-    if poses.detected[swing].mean() < LEAST_SEEN:
-        return None  # who turns over, or leaves, is not seen to do anything
-    if discipline == "batting":
-        return fast if parting < PARTING_ON_BAT and apart_then < HANDS_ON_BAT_TORSOS else None
+    """What fast hands did, as far as it can be told; None where they did nothing but swing, or are lost in it."""
     if discipline == "bowling":
         return fast
+    ago = poses.times - fast.time_seconds
+    swing = np.abs(ago) <= SWING_SECONDS
+    if poses.detected[swing].sum() < max(1, LEAST_SEEN * swing.sum()):
+        return None
+    between = _between_hands(poses)
+    apart = np.linalg.norm(between, axis=1)
+    around = np.abs(ago) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
+    apart_then = np.nanmedian(apart[around])
+    if discipline == "batting":
+        return fast if parting < PARTING_ON_BAT and apart_then < HANDS_ON_BAT_TORSOS else None
     unsure = replace(fast, confidence=TAKE_OR_THROW_CONFIDENCE * fast.confidence)
     held = apart[(ago >= 0) & (ago <= SWING_SECONDS)] < HANDS_ON_BALL_TORSOS
     if ago[-1] >= SWING_SECONDS and 2 * held.sum() > len(held) and held[-1]:
