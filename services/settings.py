@@ -21,6 +21,8 @@ class Settings(BaseModel):
         validate_by_name=True,
         validate_default=True,
         frozen=True,
+        # Of all the kinds there are, a program loads one.
+        defer_build=True,
     )
 
     @classmethod
