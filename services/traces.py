@@ -4,9 +4,9 @@
      its context lies in the row ├─▶ queue
                                  └─▶ launch ─▶ analysis (by the pod's environment) ─▶ fetch, quick, deep ─▶ SubmitResult
 
-Off, nothing of OpenTelemetry is imported, nor what writes logs: it costs a comparison a call. A trace that is not sampled is not sampled
-anywhere on its way. Which are, we decide where the first of our programs is called: what a caller from outside says of
-that is not heard (serving.py).
+Off, nothing of OpenTelemetry is imported, nor what writes logs: it costs a comparison a call. A trace that is not
+sampled is not sampled anywhere on its way. Which are, we decide where the first of our programs is called: what a
+caller from outside says of that is not heard (serving.py).
 """
 
 import random
