@@ -1,31 +1,39 @@
 """Settings come from the environment, once, typed. A missing or wrong one stops the program and names itself."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, Json, ValidationError
 
 
-class Settings(BaseSettings):
+def _variable(field: str) -> str:
+    return f"CREASE_{field.upper()}"
+
+
+class Settings(BaseModel):
     """Fields are read from `CREASE_<FIELD>`, or from their alias where operators already know another name."""
 
-    model_config = SettingsConfigDict(env_prefix="CREASE_", extra="ignore", populate_by_name=True, frozen=True)
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=_variable),
+        extra="ignore",
+        validate_by_name=True,
+        validate_default=True,
+        frozen=True,
+        # Of all the kinds there are, a program loads one.
+        defer_build=True,
+    )
 
     @classmethod
     def load(cls) -> Self:
         """The settings, or exit code 78 with one line for each culprit."""
         try:
-            return cls()
+            return cls.model_validate(dict(os.environ), by_alias=True, by_name=False)
         except ValidationError as error:
             for fault in error.errors():
-                print(f"{cls._variable(str(fault['loc'][0]))}: {fault['msg']}", file=sys.stderr)  # noqa: T201 (before logs exist)
+                print(f"{fault['loc'][0]}: {fault['msg']}", file=sys.stderr)  # noqa: T201 (before logs exist)
             raise SystemExit(78) from None
-
-    @classmethod
-    def _variable(cls, field: str) -> str:
-        return f"CREASE_{field.upper()}" if field in cls.model_fields else field
 
 
 class Issuer(BaseModel):
@@ -63,7 +71,7 @@ class ServerSettings(WatchedSettings):
     listen: str = "127.0.0.1:50051"
     audience: str = "crease"
     # A JSON list of issuers.
-    issuers: Annotated[Json[tuple[Issuer, ...]], NoDecode]
+    issuers: Json[tuple[Issuer, ...]]
     # PEM files. Given, the server speaks TLS; with a client CA it asks clients for a certificate too.
     tls_certificate: Path | None = None
     tls_key: Path | None = None

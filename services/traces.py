@@ -4,9 +4,9 @@
      its context lies in the row ├─▶ queue
                                  └─▶ launch ─▶ analysis (by the pod's environment) ─▶ fetch, quick, deep ─▶ SubmitResult
 
-Off, nothing of OpenTelemetry is imported: it costs a comparison a call. A trace that is not sampled is not sampled
-anywhere on its way. Which are, we decide where the first of our programs is called: what a caller from outside says of
-that is not heard (serving.py).
+Off, nothing of OpenTelemetry is imported, nor what writes logs: it costs a comparison a call. A trace that is not
+sampled is not sampled anywhere on its way. Which are, we decide where the first of our programs is called: what a
+caller from outside says of that is not heard (serving.py).
 """
 
 import random
@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-from services import VERSION, logs
+from services import VERSION
 
 # The header of W3C's Trace Context, and its form.
 HEADER = "traceparent"
@@ -109,7 +109,7 @@ def span_if_well(name: str, parent: str) -> Iterator["Span"]:
 @contextmanager
 def _handing_on(parent: str) -> Iterator[None]:
     if parent:
-        logs.bind(trace_id=parent[3:35])
+        _log_with(parent[3:35])
     token = _unsampled.set(parent)
     try:
         yield
@@ -126,8 +126,14 @@ def _begun(name: str, parent: str, kind: str, linked: bool, attributes: Mapping[
     context = _context(parent) if parent else None
     with _tracer.start_as_current_span(name, context, trace.SpanKind[kind], attributes, links) as begun:
         if kind == "SERVER" or parent:
-            logs.bind(trace_id=f"{begun.get_span_context().trace_id:032x}")
+            _log_with(f"{begun.get_span_context().trace_id:032x}")
         yield Span(begun)
+
+
+def _log_with(trace_id: str) -> None:
+    from services import logs
+
+    logs.bind(trace_id=trace_id)
 
 
 def _is_under_way() -> bool:

@@ -36,6 +36,8 @@ def main() -> int:
     gc.set_threshold(50_000)
     # Threads that a library starts at import would not live through a fork.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # There are none: to look for some in every installed package takes as long as to import NumPy.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     from services.analyzer import sandbox
 
     sandbox.prepare()

@@ -2,11 +2,12 @@
 
     people in each picture ─▶ chains of the same person through time ─▶ the preferred chain
 
-People are chained by where they are, where they were going and the colour of their shirts, for the pose model gives
+People are chained by where they are, where they were going, how tall and in what shirt, for the pose model gives
 them no names. Preferred is whom the client put a box around, else the largest over the clip; in a close-up, whoever
 was the athlete in the whole clip.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,8 +20,11 @@ from services.analyzer.series import Floats, Poses
 
 # How far, in own heights, a person may have come since last seen: at once, and more for each second.
 REACH, REACH_PER_SECOND, FARTHEST = 0.4, 1.0, 1.5
-# A shirt that differs by so many levels counts like having come all the way; light and folds alone make 15.
-SHIRT_LEVELS = 60.0
+# A shirt that differs by so many levels counts like having come all the way. Light and folds alone make 15, and who
+# stands before somebody lends him their shirt altogether: it says no more than heights do.
+SHIRT_LEVELS = 120.0
+# As does being by a quarter taller or smaller; but one who bends or falls is nobody else for that alone.
+HEIGHT_STEP, MOST_BY_HEIGHT = 0.25, 0.75
 # Beyond this, of way and shirt together, it is somebody else.
 STRANGER = 1.6
 # People keep their direction for so long, seen over as long.
@@ -63,8 +67,12 @@ class Chain:
         late = time - self.times[-1]
         reach = min(REACH + REACH_PER_SECOND * late, FARTHEST) * self.spots[-1].height
         away = float(np.linalg.norm(spot.place - self._bound_for(late))) / reach
-        other = float(np.linalg.norm(person.shirt - np.median(self.shirts[-9:], axis=0))) / SHIRT_LEVELS
-        return away + (other if np.isfinite(other) else 0.0) if away < 1 else float("inf")
+        if away >= 1:
+            return float("inf")
+        height = float(np.median([spot.height for spot in self.spots[-9:]]))
+        taller = min(abs(math.log(spot.height / height)) / HEIGHT_STEP, MOST_BY_HEIGHT)
+        shirt = float(np.linalg.norm(person.shirt - np.median(self.shirts[-9:], axis=0))) / SHIRT_LEVELS
+        return away + taller + (shirt if math.isfinite(shirt) else 0.0)
 
     def _bound_for(self, late: float) -> Floats:
         """(2,) pixels, where they would be by now on the course they were on."""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from services.analyzer.athlete import Box
-from services.analyzer.events import action_windows
 from services.analyzer.pose import Posing
 from services.analyzer.probe import probe
 from services.analyzer.results import Results, Run, plain, summary
@@ -80,6 +79,8 @@ class Analysis:
             with run.timing("pose"):
                 seen = self.viewer.look(wanted, share(progress, 0.0, 0.5))
         with run.timing("close_up"):
+            from services.analyzer.events import action_windows
+
             windows = uncut(action_windows(seen.whole, self.order.discipline), seen.steadiness.cuts)
             seen = self.viewer.look_closer(seen, windows, share(progress, 0.5, 0.75))
         drawn = every(self.video.times, 0.0, float(self.video.times[-1]), OVERLAY_FPS)

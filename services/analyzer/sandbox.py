@@ -154,6 +154,8 @@ class _Server:
         """Begin as a fork of this process, unless there is a server."""
         if self._socket:
             return
+        import cv2  # noqa: F401 (both turn pictures with it)
+
         ours, theirs = socket.socketpair()
         process = get_context("fork").Process(target=_serve, args=(ours, theirs), daemon=True)
         with theirs:

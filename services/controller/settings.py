@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from pydantic_settings import NoDecode
 
 from services.controller.decide import Limits
 from services.controller.quantity import bytes_of, cores_of
@@ -57,10 +56,10 @@ LabelValue = Annotated[str, AfterValidator(_label_value)]
 Bytes = Annotated[str, AfterValidator(_bytes)]
 Cores = Annotated[str, AfterValidator(_cores)]
 # JSON, in the shape that a pod's spec has.
-Objects = Annotated[tuple[dict[str, Any], ...], NoDecode, BeforeValidator(_json)]
-Object = Annotated[dict[str, Any], NoDecode, BeforeValidator(_json)]
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_json)]
-Map = Annotated[dict[str, str], NoDecode, BeforeValidator(_json)]
+Objects = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json)]
+Object = Annotated[dict[str, Any], BeforeValidator(_json)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_json)]
+Map = Annotated[dict[str, str], BeforeValidator(_json)]
 
 
 class Which(Shared):

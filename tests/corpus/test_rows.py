@@ -135,6 +135,13 @@ def test_the_batter_s_front_knee_in_space_is_told_after_contact() -> None:
     assert np.abs(in_space - in_picture).mean() > 5
 
 
+def test_the_batter_s_front_knee_is_braced_when_it_was() -> None:
+    """From then on it is as straight as it stays, to a degree: within three frames of the true moment."""
+    straight, held = ANGLES["knee"](every_frame(BATTER, "batting"), "left"), 75
+    bent = np.flatnonzero(np.abs(straight[:held] - straight[held]) > 1)
+    assert (bent[-1] + 1) / 30 == pytest.approx(truth()["events"]["front_knee_max_brace_time_s"], abs=0.1)
+
+
 def test_the_lag_of_the_batter_s_shoulders_is_not_given() -> None:
     """He has one, of 0.12 s; one camera cannot tell it, so no moment of either line is named."""
     true = truth()["events"]

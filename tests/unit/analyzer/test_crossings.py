@@ -43,12 +43,7 @@ def kept(poses: Poses, mine: np.ndarray, theirs: np.ndarray, scale: float) -> tu
     return float(not_theirs[poses.detected].mean()), float(right[apart].mean())
 
 
-# The model sees the athlete all along, within 18 pixels. But on his trunk the shirt of who stands before it is read,
-# for over a second, so that he is taken for that one; their heights, 350 and 285 pixels, would tell them apart.
-KNOWN = {"stopping in front of him": pytest.mark.xfail(reason="the shirt that covers his is taken for his own")}
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=KNOWN.get(name, ())) for name in FILMS])
+@pytest.mark.parametrize("name", FILMS)
 def test_the_athlete_is_kept_whoever_passes(name: str, tmp_path: Path) -> None:
     """In 95 % of the frames, in the whole clip and close up; where two bodies overlap the model may see neither."""
     path, other = tmp_path / "film.mp4", FILMS[name]
