@@ -14,6 +14,8 @@ MODEL := build/model/pose_landmarker_full.task
 PROTOS := $(sort $(shell find protos -name '*.proto'))
 # Locks are whole: what is not in them is not wanted, whatever a package says.
 PIP := -q --disable-pip-version-check --require-hashes --no-deps
+# A test mostly waits for a program to start or a time to pass; then another goes on.
+AT_ONCE := --numprocesses 2 --dist worksteal
 export MEDIAPIPE_POSE_MODEL_PATH ?= $(CURDIR)/$(MODEL)
 
 help: ## list the targets
@@ -23,10 +25,10 @@ demo: setup ## analyse the sample video through every real part; the report is d
 	$(VENV)/bin/crease demo samples/batter.mp4 --out demo
 
 test: setup ## the tests, in under 5 minutes
-	$(PYTHON) -m pytest -m "not prove and not cluster and not e2e"
+	$(PYTHON) -m pytest $(AT_ONCE) -m "not prove and not cluster and not e2e"
 
 prove: setup proof-tools ## the longer proofs
-	$(PYTHON) -m pytest -m prove
+	$(PYTHON) -m pytest $(AT_ONCE) -m prove
 
 cluster: setup kubernetes ## the proofs on a real Kubernetes, as root; the first time it builds one, which takes minutes
 	$(PYTHON) -m pytest -m cluster
