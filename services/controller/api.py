@@ -8,7 +8,6 @@ was away, too slow or broke, and what was asked for may have happened.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from pydantic_core import from_json
 
 from services import logs, traces
 from services.controller import counts
@@ -89,7 +89,7 @@ class Api:
             if response.status >= 400:
                 raise await _refusal(response)
             async for line in response.content:
-                yield json.loads(line)
+                yield from_json(line)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unknown(f"The watch broke: {_words(error)}") from error
         finally:
@@ -112,7 +112,7 @@ class Api:
                     continue
                 if response.status >= 400:
                     raise await _refusal(response)
-                answer: Object = json.loads(await response.read())
+                answer: Object = from_json(await response.read())
                 return answer
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 raise Unknown(f"No whole answer to {method} {path}: {_words(error)}") from error
@@ -171,7 +171,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> Exception:
     """The exception that an error's body means. 401 and 5xx are no answers to what was asked."""
     text = await response.text()
     try:
-        status = json.loads(text)
+        status = from_json(text)
         reason, message = str(status.get("reason", "")), str(status.get("message", ""))
     except (ValueError, AttributeError):
         reason, message = "", text[:200]
