@@ -1,11 +1,12 @@
 """Settings come from the environment, once, typed. A missing or wrong one stops the program and names itself."""
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, Json, ValidationError
+from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 
 def _variable(field: str) -> str:
@@ -36,6 +37,17 @@ class Settings(BaseModel):
             raise SystemExit(78) from None
 
 
+def _parsed(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ValueError(f"must be JSON: {error}") from None
+
+
+# Of what is no plain word or number: the environment has it as JSON.
+FromJson = BeforeValidator(_parsed)
+
+
 class Issuer(BaseModel):
     """Whose tokens are believed, and for what.
 
@@ -56,6 +68,9 @@ class Issuer(BaseModel):
     subjects: dict[str, Literal["upload", "controller", "analyzer"]] = {}
 
 
+Issuers = Annotated[tuple[Issuer, ...], FromJson]
+
+
 class WatchedSettings(Settings):
     """How a program is watched."""
 
@@ -70,8 +85,7 @@ class ServerSettings(WatchedSettings):
     # host:port
     listen: str = "127.0.0.1:50051"
     audience: str = "crease"
-    # A JSON list of issuers.
-    issuers: Json[tuple[Issuer, ...]]
+    issuers: Issuers
     # PEM files. Given, the server speaks TLS; with a client CA it asks clients for a certificate too.
     tls_certificate: Path | None = None
     tls_key: Path | None = None

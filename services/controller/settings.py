@@ -4,7 +4,6 @@ CREASE_LAUNCHER   local       processes of this machine        LocalSettings
                   kubernetes  one namespace of a cluster       KubernetesSettings
 """
 
-import json
 import re
 import socket
 import sys
@@ -12,11 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from services.controller.decide import Limits
 from services.controller.quantity import bytes_of, cores_of
-from services.settings import Issuer, ServerSettings
+from services.settings import FromJson, Issuers, ServerSettings
 from services.settings import Settings as Shared
 
 LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -44,22 +43,15 @@ def _cores(text: str) -> str:
     return text
 
 
-def _json(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
-        raise ValueError(f"must be JSON: {error}") from None
-
-
 LabelValue = Annotated[str, AfterValidator(_label_value)]
 # As Kubernetes writes them: 2Gi; 500m.
 Bytes = Annotated[str, AfterValidator(_bytes)]
 Cores = Annotated[str, AfterValidator(_cores)]
-# JSON, in the shape that a pod's spec has.
-Objects = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_json)]
-Object = Annotated[dict[str, Any], BeforeValidator(_json)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_json)]
-Map = Annotated[dict[str, str], BeforeValidator(_json)]
+# In the shape that a pod's spec has.
+Objects = Annotated[tuple[dict[str, Any], ...], FromJson]
+Object = Annotated[dict[str, Any], FromJson]
+Words = Annotated[tuple[str, ...], FromJson]
+Map = Annotated[dict[str, str], FromJson]
 
 
 class Which(Shared):
@@ -70,7 +62,7 @@ class Which(Shared):
 class Settings(Which, ServerSettings):
     """Its server has no RPC of its own: it listens for health and reflection, and believes no issuer."""
 
-    issuers: tuple[Issuer, ...] = ()
+    issuers: Issuers = ()
     listen: str = "127.0.0.1:50053"
 
     # host:port
