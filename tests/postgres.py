@@ -38,7 +38,7 @@ class Server:
 def clear(connection: "psycopg.Connection[Any]") -> None:
     """Empties a database in the order in which `jobs` locks rows: TRUNCATE and what runs there may each wait."""
     with connection.transaction():
-        connection.execute("SELECT FROM video_sessions FOR UPDATE")
+        connection.execute("SELECT FROM video_sessions FOR NO KEY UPDATE")
         connection.execute("SELECT FROM video_analysis_jobs FOR UPDATE")
         connection.execute("DELETE FROM launches")
         connection.execute("DELETE FROM video_analysis_jobs")

@@ -47,7 +47,7 @@ _GET_OWNED = """
     WHERE job.id = %(id)s AND session.deleted_at IS NULL AND job.deleted_at IS NULL
 """
 # In this order: whoever deletes a session holds it before its jobs.
-_HOLD_OWNED = f"{_GET_OWNED} FOR KEY SHARE OF session FOR UPDATE OF job"
+_HOLD_OWNED = f"{_GET_OWNED} FOR SHARE OF session FOR UPDATE OF job"
 
 
 def check_seen(row: Row | None, person: Person) -> Row:

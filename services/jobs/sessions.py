@@ -63,12 +63,16 @@ async def get(connection: Connection, session_id: str | UUID) -> Row:
 
 async def hold(connection: Connection, session_id: str | UUID) -> Row:
     """One session, which can't be deleted until the transaction ends. Raises NotFound."""
-    return _found(await connection.row(f"{_GET} FOR KEY SHARE", id=_key(session_id)))
+    return _found(await connection.row(f"{_GET} FOR SHARE", id=_key(session_id)))
 
 
 async def lock(connection: Connection, session_id: str | UUID) -> Row:
-    """One session, which nobody else can change or hold until the transaction ends. Raises NotFound."""
-    return _found(await connection.row(f"{_GET} FOR UPDATE", id=_key(session_id)))
+    """One session, which nobody else can change or hold until the transaction ends. Raises NotFound.
+
+    Its key stays as it is: PostgreSQL makes sure of a job's session where the job is written twice, when whoever ends
+    its launch holds the job already and must not wait here.
+    """
+    return _found(await connection.row(f"{_GET} FOR NO KEY UPDATE", id=_key(session_id)))
 
 
 def _key(session_id: str | UUID) -> UUID | None:

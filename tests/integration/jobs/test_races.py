@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, job_pb2_grpc
+from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2
 from tests.integration.jobs.test_lifecycle import Road
 from tests.programs import Laptop, Program, running
 
@@ -143,6 +143,19 @@ def test_a_result_that_waited_while_its_lease_was_lost_is_refused(
         result = connection.execute("SELECT results, results_stage FROM video_analysis_jobs").fetchone()
     assert result == (None, None)
     assert "quick_done" not in history(empty, launch.job_id)
+
+
+def test_who_deletes_a_session_keeps_nobody_from_ending_its_launches(road: Road, empty: str) -> None:
+    """PostgreSQL looks at the session of a job that is written twice, for whoever holds the job; who deletes the session
+    holds that and waits for the job."""
+    launch, _ = road.started()
+    request = session_pb2.DeleteSessionRequest(session_id=launch.session_id)
+    with holding(empty, LOCK, launch.job_id) as holder:
+        deletion = road.sessions.DeleteSession.future(request, metadata=road.coach)
+        wait_until_waiting(empty, 1)
+        for _ in range(2):
+            holder.execute("UPDATE video_analysis_jobs SET progress_pct = 50 WHERE id = %s", [launch.job_id])
+    assert outcome(deletion) == "FAILED_PRECONDITION"
 
 
 def test_the_sweep_outlives_a_job_that_is_deleted_before_it_is_held(road: Road, empty: str) -> None:
