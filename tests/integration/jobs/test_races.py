@@ -146,8 +146,8 @@ def test_a_result_that_waited_while_its_lease_was_lost_is_refused(
 
 
 def test_who_deletes_a_session_keeps_nobody_from_ending_its_launches(road: Road, empty: str) -> None:
-    """PostgreSQL looks at the session of a job that is written twice, for whoever holds the job; who deletes the session
-    holds that and waits for the job."""
+    """PostgreSQL looks at the session of a job that is written twice, for whoever holds the job; who deletes that
+    session holds it and waits for the job."""
     launch, _ = road.started()
     request = session_pb2.DeleteSessionRequest(session_id=launch.session_id)
     with holding(empty, LOCK, launch.job_id) as holder:

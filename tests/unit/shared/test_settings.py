@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.controller import settings as controller
 from services.jobs.settings import JobsSettings
 
 ENOUGH = {"CREASE_DATABASE_URL": "postgresql://u:p@h/d", "CREASE_ISSUERS": "[]"}
@@ -31,6 +32,24 @@ def test_a_wrong_setting_stops_the_program_and_names_itself(
         JobsSettings.load()
     assert stopped.value.code == 78
     assert capsys.readouterr().err.startswith(culprit + ":")
+
+
+def test_the_controller_reads_the_issuers_that_every_program_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It believes none of them by itself; a laptop tells all its programs the same."""
+    given = {
+        "CREASE_ISSUERS": '[{"kind": "people", "issuer": "i", "jwks_url": "file:///keys"}]',
+        "CREASE_JOBS_ENDPOINT": "localhost:1",
+        "CREASE_UPLOAD_ENDPOINT": "localhost:2",
+        "CREASE_TOKEN_FILE": "/token",
+        "CREASE_STATE_FOLDER": "/state",
+        "CREASE_ISSUER_FOLDER": "/issuer",
+        "CREASE_ANALYZER_COMMAND": '["analyzer", "--quick"]',
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = controller.load()
+    assert [issuer.issuer for issuer in settings.issuers] == ["i"]
+    assert settings.analyzer_command == ("analyzer", "--quick")
 
 
 def test_secrets_hide_in_the_settings_text(monkeypatch: pytest.MonkeyPatch) -> None:
