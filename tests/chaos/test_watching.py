@@ -14,6 +14,7 @@ from crease.jobs.v1 import job_pb2
 from tests.integration.jobs.test_outbox import wait_until
 from tests.metrics import names, scrape, value
 from tests.otlp import Collector, Span, collecting
+from tests.postgres import Server
 from tests.product import PLAYERS, SAMPLE, Product, product, put
 from tests.programs import ROOT, Laptop
 from tests.s3 import Endpoint
@@ -56,9 +57,9 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched(
-    tmp_path_factory: pytest.TempPathFactory, shared_database_url: str, laptop: Laptop, s3_server: Endpoint
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: Server, laptop: Laptop, s3_server: Endpoint
 ) -> Iterator[Watched]:
-    env = laptop.env | {"CREASE_DATABASE_URL": shared_database_url, "CREASE_GAUGE_SECONDS": "0.2"}
+    env = laptop.env | {"CREASE_DATABASE_URL": postgres_server.clone(), "CREASE_GAUGE_SECONDS": "0.2"}
     folder = tmp_path_factory.mktemp("watched")
     with collecting() as collector, product(folder, env, laptop, s3_server, traced=collector.endpoint) as made:
         video = SAMPLE.read_bytes()
