@@ -25,7 +25,9 @@ REACH, REACH_PER_SECOND, FARTHEST = 0.4, 1.0, 1.5
 SHIRT_LEVELS = 120.0
 # As does being by a quarter taller or smaller; but one who bends or falls is nobody else for that alone.
 HEIGHT_STEP, MOST_BY_HEIGHT = 0.25, 0.75
-# Beyond this, of way and shirt together, it is somebody else.
+# Of all sightings of a person, those whose medians are the height and the shirt now.
+LATELY = slice(-9, None)
+# Beyond this, of way, height and shirt together, it is somebody else.
 STRANGER = 1.6
 # People keep their direction for so long, seen over as long.
 COURSE_SECONDS = 0.4
@@ -69,9 +71,9 @@ class Chain:
         away = float(np.linalg.norm(spot.place - self._bound_for(late))) / reach
         if away >= 1:
             return float("inf")
-        height = float(np.median([spot.height for spot in self.spots[-9:]]))
+        height = float(np.median([spot.height for spot in self.spots[LATELY]]))
         taller = min(abs(math.log(spot.height / height)) / HEIGHT_STEP, MOST_BY_HEIGHT)
-        shirt = float(np.linalg.norm(person.shirt - np.median(self.shirts[-9:], axis=0))) / SHIRT_LEVELS
+        shirt = float(np.linalg.norm(person.shirt - np.median(self.shirts[LATELY], axis=0))) / SHIRT_LEVELS
         return away + taller + (shirt if math.isfinite(shirt) else 0.0)
 
     def _bound_for(self, late: float) -> Floats:
