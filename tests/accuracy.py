@@ -21,7 +21,7 @@ from services.analyzer.events import action_windows, find_actions
 from services.analyzer.kinematics import hand_speeds, knee_angle
 from services.analyzer.landing import Missing
 from services.analyzer.measure import Measurements, Metric, measure
-from services.analyzer.mirror import BothWays
+from services.analyzer.mirror import Mirror
 from services.analyzer.pose import Posing, watch
 from services.analyzer.probe import Video, probe
 from services.analyzer.repeats import Stillness
@@ -121,9 +121,11 @@ def posed(video: Video, wanted: Indices, mirror: bool, closely: bool = False) ->
     source = (_flipped(picture, mirror) for picture in pictures(video, wanted, SETTINGS, Losses()))
     stillness = Stillness()
     with posing().fresh() as plain, posing().fresh() as turned:
-        landmarker = BothWays(plain, turned) if closely else plain
-        poses = watch(landmarker, stillness.noting(source), video.width, video.height)
-    return rows(poses, ~stillness.repeats()) if closely else poses
+        if not closely:
+            return watch(plain, source, video.width, video.height)
+        mirror = Mirror(lambda: turned)
+        poses = watch(plain, mirror.noting(stillness.noting(source)), video.width, video.height, mirror.first)
+    return rows(poses, ~stillness.repeats())
 
 
 def _flipped(picture: Picture, mirror: bool) -> Picture:

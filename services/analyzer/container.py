@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
@@ -83,10 +84,14 @@ def opened(path: Path, bounds: Bounds) -> Iterator[tuple[InputContainer, VideoSt
         yield container, moving[0]
 
 
-def check_memory(error: Exception) -> None:
-    """Raise MemoryError for what FFmpeg says of memory, or of threads for want of it: no packet's fault."""
+def check_memory(error: Exception, picture_bytes: int = 0) -> None:
+    """Raise MemoryError for what FFmpeg says of memory, or of threads for want of it: no packet's fault.
+
+    Decoders that got no memory for a picture may call the packet invalid: then there is none for another one either.
+    """
     if isinstance(error, MemoryError | BlockingIOError):
         raise MemoryError from error
+    np.empty(picture_bytes, np.uint8)
 
 
 def check_time(bounds: Bounds, what: str) -> None:

@@ -81,7 +81,7 @@ def pictures(
 def lent_pictures(
     video: Video, wanted: Indices, limits: Limits, losses: Losses, long_side: int = LONG_SIDE
 ) -> Generator[Picture, None, None]:
-    """The same without copying: each picture's pixels are good until the next one is asked for."""
+    """The same without copying: each picture's pixels are good until the next but one is asked for."""
     for index, rgb in _lent(video, wanted, limits, losses, fitted(video, long_side), "rgb24"):
         yield Picture(index, float(video.times[index]), rgb)
 

@@ -5,6 +5,7 @@
 A decoder that meets damage often just stops. What was asked for and did not come is counted, never passed over.
 """
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from numpy.typing import NDArray
 from services.analyzer.bounds import Bounds
 from services.analyzer.container import Orientation, check_memory, check_time, opened
 
-# More threads than this buy little and each holds pictures of its own.
-DECODER_THREADS = 2
+# One core is the model's. More threads than this buy little and each holds pictures of its own.
+THREADS = min(2, max(1, len(os.sched_getaffinity(0)) - 1))
 # Decoders for which leaving out unreferenced frames was seen to change no other frame by a single byte.
 SKIPPABLE = frozenset({"h264", "hevc"})
 # Keeps what it has worked out from frame to frame.
@@ -93,7 +94,7 @@ def upright(frame: VideoFrame, size: tuple[int, int], orientation: Orientation) 
     Contiguous, because MediaPipe ignores strides: padded rows give it a sheared picture with nobody in it.
     """
     width, height = reversed(size) if orientation[0] else size
-    rgb: Any = frame.to_ndarray(format="rgb24")
+    rgb: Any = SCALER.reformat(frame, format="rgb24", threads=THREADS).to_ndarray()
     if rgb.shape[:2] != (height, width):  # OpenCV does this in a third of FFmpeg's time
         rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
     return _turned(rgb, orientation)
@@ -105,7 +106,9 @@ def upright_planes(frame: VideoFrame, size: tuple[int, int], orientation: Orient
     What H.264 stores, in the colours of the source: half of FFmpeg's time goes into RGB and back.
     """
     width, height = reversed(size) if orientation[0] else size
-    small = SCALER.reformat(frame, width, height, "yuv420p", interpolation="AREA", dst_color_range="MPEG")
+    small = SCALER.reformat(
+        frame, width, height, "yuv420p", interpolation="AREA", dst_color_range="MPEG", threads=THREADS
+    )
     stored, area = small.to_ndarray().reshape(-1), width * height
     luma = stored[:area].reshape(height, width)
     chroma = stored[area:].reshape(2, height // 2, width // 2)
@@ -137,7 +140,7 @@ def _frames(
 ) -> Iterator[VideoFrame]:
     """Frames as they leave the decoder; those that nobody waits for and no other frame refers to are skipped."""
     context = stream.codec_context
-    stream.thread_type, context.thread_count = "AUTO", DECODER_THREADS
+    stream.thread_type, context.thread_count = "AUTO", THREADS
     context.options = {"max_pixels": str(bounds.max_video_pixels)} | (HASTY if hasty else {})
     try:
         for packet in container.demux(stream):
@@ -145,17 +148,17 @@ def _frames(
             check_time(bounds, "the video could not be decoded")
             if context.name in SKIPPABLE and packet.pts is not None:
                 context.skip_frame = "DEFAULT" if packet.pts in waiting else "NONREF"
-            yield from _decode(packet, losses)
+            yield from _decode(packet, 3 * context.width * context.height, losses)
     except av.FFmpegError as error:
         check_memory(error)
         losses.note(error.strerror)
 
 
-def _decode(packet: "Packet[VideoStream]", losses: _Losses) -> list[VideoFrame]:
+def _decode(packet: "Packet[VideoStream]", picture_bytes: int, losses: _Losses) -> list[VideoFrame]:
     """A broken packet costs its frame, not the film."""
     try:
         return packet.decode()
     except av.FFmpegError as error:
-        check_memory(error)
+        check_memory(error, picture_bytes)
         losses.note(error.strerror)
         return []

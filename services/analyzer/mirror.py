@@ -4,36 +4,53 @@ The pose model is not its own mirror image: turned over, one bowler's front knee
 middle of both is the same whichever way a player faces, and nearer to the truth at the legs that the body hides.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, wait
+from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.analyzer.decode import RGB
+from services.analyzer.decode import RGB, Picture
 from services.analyzer.pose import BESIDE, Person, PoseEstimator
 from services.analyzer.series import INDEX, LANDMARKS, OTHER_SIDE, Floats
 
+# How many turned pictures lie in memory: the mirror may be so far behind.
+MOST_BEHIND = 2
 # Left and right of these are mixed up together, if at all.
 LIMBS = (("hip", "knee", "ankle", "heel", "foot_index"), ("shoulder", "elbow", "wrist", "pinky", "index", "thumb"))
 TRUNK = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("hip", "shoulder")]
 
 
-@dataclass(frozen=True)
-class BothWays:
-    """An estimator of two: one that sees each picture as it is, another that sees it in a mirror."""
+class Mirror:
+    """Watches pictures pass by, turned over: its estimator sees them beside the one that sees them as they are."""
 
-    plain: PoseEstimator
-    mirrored: PoseEstimator
+    def __init__(self, estimator: Callable[[], PoseEstimator]) -> None:
+        """estimator: asked for at once, beside."""
+        self._estimator = BESIDE.submit(estimator)
+        self._looks: list[Future[list[Person]]] = []
 
-    def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
-        """The people whom the plain one sees; each in the middle, where the other one sees them too."""
-        turned = BESIDE.submit(self.mirrored.estimate, np.asarray(cv2.flip(rgb, 1)), time_seconds)
-        people = self.plain.estimate(rgb, time_seconds)
-        others = [turned_over(person) for person in turned.result()]
-        if not people:
-            return others
-        return [_with_nearest(person, others) for person in people]
+    def noting(self, pictures: Iterable[Picture]) -> Generator[Picture, None, None]:
+        """The same pictures in the same order, no faster than they are looked at."""
+        try:
+            for picture in pictures:
+                if len(self._looks) >= MOST_BEHIND:
+                    wait([self._looks[-MOST_BEHIND]])
+                turned: Any = cv2.flip(picture.rgb, 1)
+                self._looks.append(BESIDE.submit(self._look, turned, picture.time_seconds))
+                yield picture
+        finally:
+            wait([self._estimator])
+            wait(self._looks)
+
+    def first(self, crowd: list[list[Person]], times: list[float]) -> list[Person | None]:
+        """Of each picture the person followed first: half-way to the same one in the mirror, else whom either saw."""
+        return [_both(people, look.result()) for people, look in zip(crowd, self._looks, strict=True)]
+
+    def _look(self, rgb: RGB, time_seconds: float) -> list[Person]:
+        return [turned_over(person) for person in self._estimator.result().estimate(rgb, time_seconds)]
 
 
 def turned_over(person: Person) -> Person:
@@ -66,10 +83,11 @@ def middle(one: Person, two: Person) -> Person:
     )
 
 
-def _with_nearest(person: Person, others: list[Person]) -> Person:
-    """Half-way to whoever stands where this person does; the person alone if nobody does."""
-    if not others:
-        return person
+def _both(people: list[Person], others: list[Person]) -> Person | None:
+    """Half-way between the first and whoever of the others stands there; whoever there is, where nobody does."""
+    if not (people and others):
+        return next(iter([*people, *others]), None)
+    person = people[0]
     trunk = _trunk(person)
     nearest = min(others, key=lambda other: float(np.linalg.norm(_trunk(other) - trunk)))
     tall = float(np.ptp(person.image[:, 1]))

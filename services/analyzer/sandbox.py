@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from services.analyzer.bounds import Bounds
 from services.analyzer.faults import BadInput, Fault
 
-# How many pictures a worker may be ahead of its caller.
+# How many pictures lie in memory: two that are lent, and those that a worker is ahead.
 SLOTS = 4
 ROOT = Path(__file__).parents[2]
 Message = dict[str, Any]
@@ -58,8 +58,9 @@ def apart(
 ) -> Generator[tuple[Message, Pixels], None, Message]:
     """Run one of `cell.TASKS` in a process of its own: yields its items, each with its picture, returns its result.
 
-    A picture, at most `picture_bytes` large, is lent: the next item overwrites it. Raises what the task raises, and
-    BadInput where it crashed (CRASHED), stood still (TOO_SLOW) or wanted more memory than it may (TOO_MUCH_MEMORY).
+    A picture, at most `picture_bytes` large, is lent until the next item but one is asked for. Raises what the task
+    raises, and BadInput where it crashed (CRASHED), stood still (TOO_SLOW) or wanted more memory than it may
+    (TOO_MUCH_MEMORY).
     """
     memory = _shared(SLOTS * picture_bytes)
     ours, theirs = socket.socketpair()
@@ -78,11 +79,14 @@ def _items(
 ) -> Generator[tuple[Message, Pixels], None, Message]:
     if not line.poll(START_SECONDS):
         raise Fault("UNEXPECTED", "Processing failed: no process for decoding could be started")
+    lent: list[int] = []
     while True:
         message = _next(line, bounds)
         if "item" in message:
+            lent.append(message["slot"])
             yield message["item"], _picture(message, pixels, picture_bytes)
-            _give_back(line, message["slot"])
+            if len(lent) > 1:
+                _give_back(line, lent.pop(0))
         elif "result" in message:
             result: Message = message["result"]
             return result

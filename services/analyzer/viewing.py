@@ -9,19 +9,20 @@ two: one sees it in a mirror.
 
 import weakref
 from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
 
+from services.analyzer.ahead import ahead
 from services.analyzer.athlete import Box, Follow, boxed, expecting, expecting_in, known, largest, one_person
 from services.analyzer.camera import Camera, Steadiness
 from services.analyzer.crowd import Crowd, Expected, Lookout, Spot
 from services.analyzer.decode import LONG_SIDE, Losses, Picture, fitted, lent_pictures
-from services.analyzer.mirror import BothWays
-from services.analyzer.pose import Choose, Glance, PoseEstimator, Posing, Watch, first, watch
+from services.analyzer.mirror import Mirror
+from services.analyzer.pose import Glance, Posing, Watch, watch
 from services.analyzer.probe import Video
 from services.analyzer.repeats import Stillness
 from services.analyzer.sampling import Indices, every
@@ -39,7 +40,9 @@ SHORTEST_WINDOW_SECONDS, CUT_STEP_SECONDS = 0.5, 0.1
 # Told how far something is, 0 to 1, ever growing.
 Progress = Callable[[float], None]
 # Sees all pictures on their way to the pose model.
-Passing = Callable[[Iterable[Picture]], Iterable[Picture]]
+Passing = Callable[[Iterable[Picture]], Generator[Picture, None, None]]
+# Pictures of one run, for a `with`.
+Shown = Callable[[Passing], AbstractContextManager[Iterable[Picture]]]
 
 
 @dataclass(frozen=True)
@@ -154,9 +157,8 @@ class Viewer:
     def _see(self, sweep: Sweep, wanted: Indices, progress: Progress) -> None:
         """Let it see those of the wanted frames that it has not seen."""
         others = wanted[len(sweep.wanted) :]
-        source = lent_pictures(self.video, others, self._limits, sweep.losses)
-        shown = _telling(source, self.video.times[others], progress)
-        sweep.watch.see(sweep.camera.noting(sweep.lookout.noting(shown) if sweep.lookout else shown))
+        with self._shown(others, sweep.losses, progress, sweep.camera.noting) as shown:
+            sweep.watch.see(sweep.lookout.noting(shown) if sweep.lookout else shown)
         sweep.wanted = wanted
 
     def _crowd(self, stack: ExitStack, expected: Expected) -> Crowd:
@@ -168,37 +170,40 @@ class Viewer:
     def look_closer(self, seen: Seen, windows: list[tuple[float, float]], progress: Progress) -> Seen:
         """Every frame of each (start, end) in seconds, less those that show the picture before once more."""
         losses, closeups, all_shown = Losses(), list[Poses](), list[Poses]()
-        alone = seen.chosen_by == "alone"
+        close_up = self._both_ways if seen.chosen_by == "alone" else partial(self._among_others, seen.whole)
         for i, (start, end) in enumerate(windows):
-            part = share(progress, i / len(windows), (i + 1) / len(windows))
             stillness, wanted = Stillness(), every(self.video.times, start, end)
-            choose = first if alone else Follow(self._size, known(seen.whole))
-            expected = None if alone else expecting(seen.whole)
-            poses = self._pose(wanted, losses, part, choose, stillness.noting, expected)
+            part = share(progress, i / len(windows), (i + 1) / len(windows))
+            poses = close_up(partial(self._shown, wanted, losses, part), stillness.noting)
             closeups.append(rows(poses, ~stillness.repeats()))
             all_shown.append(poses)
         return replace(seen, closeups=closeups, shown=all_shown, lost=seen.lost or losses.sentence)
 
-    def _pose(
-        self,
-        wanted: Indices,
-        losses: Losses,
-        progress: Progress,
-        choose: Choose,
-        passing: Passing,
-        expected: Expected | None,
-    ) -> Poses:
-        """expected: where the athlete should be, where others are in view; None where there is nobody else."""
-        source = lent_pictures(self.video, wanted, self._limits, losses)
-        told = _telling(source, self.video.times[wanted], progress)
-        with ExitStack() as stack:
-            estimator: PoseEstimator
-            if expected:
-                estimator = self._crowd(stack, expected)
-            else:
-                plain, turned = (stack.enter_context(self._posing.fresh()) for _ in range(2))
-                estimator = BothWays(plain, turned)
-            return watch(estimator, passing(told), self.video.width, self.video.height, choose)
+    def _both_ways(self, shown: Shown, passing: Passing) -> Poses:
+        """Of the only one in view."""
+        with ExitStack() as landmarkers:
+            mirror = Mirror(lambda: landmarkers.enter_context(self._posing.fresh()))
+            with shown(lambda pictures: mirror.noting(passing(pictures))) as pictures:
+                plain = landmarkers.enter_context(self._posing.fresh())
+                return watch(plain, pictures, self.video.width, self.video.height, mirror.first)
+
+    def _among_others(self, whole: Poses, shown: Shown, passing: Passing) -> Poses:
+        """Of whom the whole clip's poses show."""
+        with ExitStack() as landmarkers, shown(passing) as pictures:
+            crowd = self._crowd(landmarkers, expecting(whole))
+            choose = Follow(self._size, known(whole))
+            return watch(crowd, pictures, self.video.width, self.video.height, choose)
+
+    @contextmanager
+    def _shown(
+        self, wanted: Indices, losses: Losses, progress: Progress, passing: Passing
+    ) -> Generator[Iterable[Picture], None, None]:
+        """The wanted pictures, each decoded and passed while the model looks at the one before."""
+        with (
+            closing(lent_pictures(self.video, wanted, self._limits, losses)) as source,
+            ahead(passing(source)) as coming,
+        ):
+            yield _telling(coming, self.video.times[wanted], progress)
 
     def _as_shown(self, expected: Expected) -> Expected:
         """The same in pixels of the pictures that the model is shown."""
@@ -245,14 +250,9 @@ def growing(progress: Progress) -> Progress:
     return tell
 
 
-def _telling(
-    source: Generator[Picture, None, None], times: Floats, progress: Progress
-) -> Generator[Picture, None, None]:
+def _telling(source: Iterable[Picture], times: Floats, progress: Progress) -> Generator[Picture, None, None]:
     """The same pictures; each tells by its time how far we are."""
     span = max(float(times[-1] - times[0]), 1e-9) if len(times) else 1.0
-    try:
-        for picture in source:
-            yield picture
-            progress(min((picture.time_seconds - float(times[0])) / span, 1.0))
-    finally:
-        source.close()  # ends the decoder where the caller has seen enough
+    for picture in source:
+        yield picture
+        progress(min((picture.time_seconds - float(times[0])) / span, 1.0))
