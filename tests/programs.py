@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import grpc
@@ -19,6 +21,7 @@ from services import issuer
 
 ROOT = Path(__file__).parent.parent
 READY_SECONDS = 60
+OURS = {"services", "crease", "tests", "bench", "scripts"}
 
 
 _given: set[int] = set()
@@ -33,6 +36,21 @@ def free_port() -> int:
         if port not in _given:
             _given.add(port)
             return port
+
+
+def foreign_to(group: str) -> list[str]:
+    """Installed packages that the image of a program lacks: what no lock of its names brings."""
+    lock = (ROOT / "locks" / f"{group}.txt").read_text()
+    locked = {_distribution(name) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
+    return [
+        top
+        for top, distributions in packages_distributions().items()
+        if top not in OURS and not locked & set(map(_distribution, distributions))
+    ]
+
+
+def _distribution(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @dataclass

@@ -1,26 +1,19 @@
 """Each program beside the packages of its own image alone."""
 
 import json
-import re
 import subprocess
 import sys
-from importlib.metadata import packages_distributions
 
 import pytest
 
-from tests.programs import ROOT
+from tests.programs import ROOT, foreign_to
 
-OURS = {"services", "crease", "tests", "bench", "scripts"}
 # A name that is None in sys.modules is one that cannot be imported.
 IMPORT = """
 import importlib, json, sys
 sys.modules |= dict.fromkeys(json.loads(sys.argv[1]))
 importlib.import_module(sys.argv[2])
 """
-
-
-def distribution(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @pytest.mark.prove
@@ -37,13 +30,7 @@ def distribution(name: str) -> str:
 )
 def test_a_program_imports_nothing_that_its_image_lacks(group: str, module: str) -> None:
     """Here all packages are installed, so a foreign import would go unseen until a pod starts."""
-    lock = (ROOT / "locks" / f"{group}.txt").read_text()
-    locked = {distribution(name) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
-    foreign = [
-        top
-        for top, distributions in packages_distributions().items()
-        if top not in OURS and not locked & set(map(distribution, distributions))
-    ]
+    foreign = foreign_to(group)
     assert len(foreign) > 20
     command = [sys.executable, "-c", IMPORT, json.dumps(foreign), module]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
