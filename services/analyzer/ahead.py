@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from itertools import islice
 from typing import TypeVar
 
 from services.analyzer.spent import aside
@@ -31,4 +32,4 @@ def ahead(source: Generator[Item, None, None]) -> Iterator[Iterator[Item]]:
 def _next(source: Iterator[Item]) -> list[Item]:
     """One item, or none at the end."""
     with aside():
-        return [item for _, item in zip(range(1), source, strict=False)]
+        return list(islice(source, 1))
