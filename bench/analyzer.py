@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -33,6 +34,7 @@ import psutil
 from av.video.frame import PictureType
 
 from bench.figures import Figure, cpu_seconds
+from crease.jobs.v1.job_pb2 import Stage
 from services.analyzer.sampling import Indices
 from tests.programs import foreign_to
 from tests.unit.analyzer.peers import TOKEN, Services, serving
@@ -163,11 +165,14 @@ def _sum(costs: Iterable[Cost]) -> Cost:
 
 
 def whole(film: Path, folder: Path) -> Iterator[Figure]:
-    """One deep analysis as a person starts it: CPU of every process, by what the result says of its stages."""
-    spent = _alone(film, folder / "out")
-    said = json.loads((folder / "out" / "results.json").read_text())["pose"]["pose_summary"]
+    """One deep analysis as its pod does it: CPU of every process, by what the result says of its stages."""
+    with launched(film, folder) as (services, command, environment):
+        before, began = _children(), time.perf_counter()
+        subprocess.run([sys.executable, "-m", "services.analyzer", *command], cwd=ROOT, env=environment, check=True)
+        spent = Cost(time.perf_counter() - began, _children() - before)
+    said = json.loads(services.stored["STAGE_DEEP/results.json"])["pose"]["pose_summary"]
     seconds = said["duration_seconds"]
-    how = f"the program from start to end on {seconds:.1f} s of 1080p, overlay video and report included"
+    how = f"a pod's program from start to end on {seconds:.1f} s of 1080p, overlay video, report and S3 included"
     yield Figure("analyzer.whole_cpu", spent.cpu / seconds, "s/s", how=how)
     yield Figure("analyzer.whole_wall", spent.wall / seconds, "s/s", how=how)
     for stage, cpu in said["run"]["cpu_seconds"].items():
@@ -196,40 +201,34 @@ def _overlay(film: Path, out: Path) -> Cost:
 def start_to_first_pose(folder: Path) -> Figure:
     """CPU of all processes of a pod from the interpreter's start to the first landmarks, fetching included.
 
-    `jobs`, `upload` and S3 are small fakes on this machine; of the packages the pod sees those of its image alone.
+    Of the packages it sees those of its image alone, all compiled.
     """
-    subprocess.run(
-        [sys.executable, "-m", "compileall", "-q", "services", "gen"], cwd=ROOT, check=True
-    )  # as its image is
-    command = [
-        sys.executable,
-        "-c",
-        TO_FIRST_POSE,
-        json.dumps(foreign_to("analyzer")),
-        "--job-id",
-        "j",
-        "--launch",
-        "1",
-    ]
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "services", "gen"], cwd=ROOT, check=True)
+    start = [sys.executable, "-c", TO_FIRST_POSE, json.dumps(foreign_to("analyzer"))]
+    costs = []
+    with launched(SAMPLE, folder) as (_, command, environment):
+        for _ in range(STARTS):
+            before = _children()
+            found = subprocess.check_output([*start, *command], cwd=ROOT, env=environment)
+            assert found == b"1\n", f"{found!r} people were found"
+            costs.append(_children() - before)
+    how = f"a pod's program, its lease and the sample fetched, model, probe and one pose; median of {STARTS} starts"
+    return Figure("analyzer.start_to_first_pose_cpu", median(costs), "s", 1.0, how=how)
+
+
+@contextmanager
+def launched(film: Path, folder: Path) -> Iterator[tuple[Services, list[str], dict[str, str]]]:
+    """A deep launch: small fakes of `jobs`, `upload` and S3 on this machine, its arguments and its environment."""
     token = folder / "token"
     token.write_text(TOKEN)
-
-    def start(services: Services) -> float:
-        before = _children()
-        found = subprocess.check_output(command, cwd=ROOT, env=environment)
-        assert found == b"1\n", f"{found!r} people were found"
-        return _children() - before
-
-    with serving(Services(video=SAMPLE.read_bytes(), lease_seconds=30)) as services:
-        environment = os.environ | {
+    with serving(Services(video=film.read_bytes(), stage=Stage.STAGE_DEEP, lease_seconds=30)) as services:
+        environment = {
             "CREASE_JOBS_ENDPOINT": services.jobs_endpoint,
             "CREASE_UPLOAD_ENDPOINT": services.jobs_endpoint,
             "CREASE_TOKEN_FILE": str(token),
             "CREASE_ACCELERATOR": "cpu",
         }
-        costs = [start(services) for _ in range(STARTS)]
-    how = f"a pod's program, its lease and the sample fetched, model, probe and one pose; median of {STARTS} starts"
-    return Figure("analyzer.start_to_first_pose_cpu", median(costs), "s", 1.0, how=how)
+        yield services, ["--job-id", "j", "--launch", "1"], os.environ | environment
 
 
 def memory(short: Path, folder: Path) -> Iterator[Figure]:
@@ -337,12 +336,6 @@ def _cpu() -> float:
 def _children() -> float:
     """Seconds of CPU of all processes that it waited for, and those they did."""
     return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-
-
-def _alone(film: Path, out: Path) -> Cost:
-    command = [sys.executable, "-m", "services.analyzer", "--video", str(film), "--out", str(out)]
-    environment = os.environ | {"CREASE_ACCELERATOR": "cpu"}
-    return measured(lambda: subprocess.run(command, cwd=ROOT, env=environment, check=True))
 
 
 @dataclass
