@@ -159,10 +159,9 @@ class _Sender:
         """Everything the task yields, then what it returns."""
         while True:
             try:
-                item, picture = next(items)
+                self._send(*next(items))
             except StopIteration as end:
                 return _tell(self._line, {"result": end.value})
-            self._send(item, picture)
 
     def still(self) -> None:
         """Not an item, but a sign of life."""

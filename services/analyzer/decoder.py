@@ -66,6 +66,7 @@ def decode(
             if place > last and (picture := _converted(frame, asked, losses)) is not None:
                 last = place
                 yield {"place": place}, picture
+                del picture  # it would lie beside the next one
             elif place >= 0:
                 losses.missing += 1
             if not waiting:

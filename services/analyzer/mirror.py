@@ -7,18 +7,15 @@ middle of both is the same whichever way a player faces, and nearer to the truth
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, wait
 from dataclasses import replace
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.analyzer.decode import RGB, Picture
+from services.analyzer.decode import Picture
 from services.analyzer.pose import BESIDE, Person, PoseEstimator
 from services.analyzer.series import INDEX, LANDMARKS, OTHER_SIDE, Floats
 
-# How many turned pictures lie in memory: the mirror may be so far behind.
-MOST_BEHIND = 2
 # Left and right of these are mixed up together, if at all.
 LIMBS = (("hip", "knee", "ankle", "heel", "foot_index"), ("shoulder", "elbow", "wrist", "pinky", "index", "thumb"))
 TRUNK = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("hip", "shoulder")]
@@ -36,11 +33,9 @@ class Mirror:
         """The same pictures in the same order, no faster than they are looked at."""
         try:
             for picture in pictures:
-                if len(self._looks) >= MOST_BEHIND:
-                    wait([self._looks[-MOST_BEHIND]])
-                turned: Any = cv2.flip(picture.rgb, 1)
-                self._looks.append(BESIDE.submit(self._look, turned, picture.time_seconds))
+                self._looks.append(BESIDE.submit(self._look, picture))
                 yield picture
+                wait(self._looks[-2:-1])  # it is lent until the next but one is asked for
         finally:
             wait([self._estimator])
             wait(self._looks)
@@ -49,8 +44,9 @@ class Mirror:
         """Of each picture the person followed first: half-way to the same one in the mirror, else whom either saw."""
         return [_both(people, look.result()) for people, look in zip(crowd, self._looks, strict=True)]
 
-    def _look(self, rgb: RGB, time_seconds: float) -> list[Person]:
-        return [turned_over(person) for person in self._estimator.result().estimate(rgb, time_seconds)]
+    def _look(self, picture: Picture) -> list[Person]:
+        people = self._estimator.result().estimate(np.asarray(cv2.flip(picture.rgb, 1)), picture.time_seconds)
+        return [turned_over(person) for person in people]
 
 
 def turned_over(person: Person) -> Person:

@@ -15,7 +15,7 @@ import numpy as np
 
 from services.analyzer.decode import RGB, Picture
 from services.analyzer.faults import ModelFault
-from services.analyzer.lean import empty_packages, keep_pages, one_heap
+from services.analyzer.lean import empty_packages, give_back, keep_pages, one_heap
 from services.analyzer.model import verified
 from services.analyzer.series import LANDMARKS, Floats, Poses
 from services.analyzer.settings import Accelerator
@@ -91,6 +91,7 @@ class Landmarker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._landmarker.close()
+        give_back()
 
 
 class Glance(Landmarker):

@@ -39,7 +39,7 @@ from services.analyzer.bounds import Bounds
 from services.analyzer.faults import BadInput, Fault
 
 # How many pictures lie in memory: two that are lent, and those that a worker is ahead.
-SLOTS = 4
+SLOTS = 3
 ROOT = Path(__file__).parents[2]
 Message = dict[str, Any]
 Pixels = NDArray[np.uint8]
