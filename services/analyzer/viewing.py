@@ -3,8 +3,8 @@
     whole clip, one person ──others are seen──▶ whole clip again, everybody ─▶ the athlete
          └──────────────── nobody else ────────────────▶ the athlete ─▶ windows ─▶ close-ups
 
-Each run has a landmarker of its own, and decodes ahead in another process. A close-up of an athlete who is alone has
-two: one sees it in a mirror.
+Each run has a landmarker of its own. Another process decodes ahead of it, and the next picture is looked at for other
+things meanwhile. A close-up of an athlete who is alone has two landmarkers: one sees it in a mirror.
 """
 
 import weakref
