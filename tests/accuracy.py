@@ -123,8 +123,8 @@ def posed(video: Video, wanted: Indices, mirror: bool, closely: bool = False) ->
     with posing().fresh() as plain, posing().fresh() as turned:
         if not closely:
             return watch(plain, source, video.width, video.height)
-        mirror = Mirror(lambda: turned)
-        poses = watch(plain, mirror.noting(stillness.noting(source)), video.width, video.height, mirror.first)
+        other = Mirror(lambda: turned)
+        poses = watch(plain, other.noting(stillness.noting(source)), video.width, video.height, other.first)
     return rows(poses, ~stillness.repeats())
 
 
