@@ -168,9 +168,8 @@ def _sum(costs: Iterable[Cost]) -> Cost:
 def whole(film: Path, folder: Path) -> Iterator[Figure]:
     """One deep analysis as its pod does it: CPU of every process, by what the result says of its stages."""
     with launched(film, folder) as (services, command, environment):
-        before, began = _children(), time.perf_counter()
-        subprocess.run([sys.executable, "-m", "services.analyzer", *command], cwd=ROOT, env=environment, check=True)
-        spent = Cost(time.perf_counter() - began, _children() - before)
+        program = [sys.executable, "-m", "services.analyzer", *command]
+        spent = measured(lambda: subprocess.run(program, cwd=ROOT, env=environment, check=True), _children)
     said = json.loads(services.stored["STAGE_DEEP/results.json"])["pose"]["pose_summary"]
     seconds = said["duration_seconds"]
     how = f"a pod's program from start to end on {seconds:.1f} s of 1080p, overlay video, report and S3 included"
@@ -206,13 +205,13 @@ def start_to_first_pose(folder: Path) -> Figure:
     """
     subprocess.run([sys.executable, "-m", "compileall", "-q", "services", "gen"], cwd=ROOT, check=True)
     start = [sys.executable, "-c", TO_FIRST_POSE, json.dumps(foreign_to("analyzer"))]
-    costs = []
     with launched(SAMPLE, folder) as (_, command, environment):
-        for _ in range(STARTS):
-            before = _children()
+
+        def find() -> None:
             found = subprocess.check_output([*start, *command], cwd=ROOT, env=environment)
             assert found == b"1\n", f"{found!r} people were found"
-            costs.append(_children() - before)
+
+        costs = [measured(find, _children).cpu for _ in range(STARTS)]
     how = f"a pod's program, its lease and the sample fetched, model, probe and one pose; median of {STARTS} starts"
     return Figure("analyzer.start_to_first_pose_cpu", median(costs), "s", 1.0, how=how)
 
@@ -223,13 +222,7 @@ def launched(film: Path, folder: Path) -> Iterator[tuple[Services, list[str], di
     token = folder / "token"
     token.write_text(TOKEN)
     with serving(Services(video=film.read_bytes(), stage=Stage.STAGE_DEEP, lease_seconds=30)) as services:
-        environment = {
-            "CREASE_JOBS_ENDPOINT": services.jobs_endpoint,
-            "CREASE_UPLOAD_ENDPOINT": services.jobs_endpoint,
-            "CREASE_TOKEN_FILE": str(token),
-            "CREASE_ACCELERATOR": "cpu",
-        }
-        yield services, ["--job-id", "j", "--launch", "1"], os.environ | environment
+        yield services, ["--job-id", "j", "--launch", "1"], os.environ | services.environment(token)
 
 
 def memory(short: Path, folder: Path) -> Iterator[Figure]:
@@ -318,13 +311,6 @@ def bare_pose(posing: object, pictures: list[tuple[float, np.ndarray]]) -> None:
             landmarker.estimate(rgb, seconds)
 
 
-def measured(work: Callable[[], object]) -> Cost:
-    """What the work took; a decoder's CPU is counted through its server's children."""
-    wall, cpu = time.perf_counter(), _cpu()
-    work()
-    return Cost(time.perf_counter() - wall, _cpu() - cpu)
-
-
 def _cpu() -> float:
     """Seconds of this process, of those it waited for, and of its decoder's server with what the decoders told."""
     from services.analyzer.spent import SPENT
@@ -337,6 +323,13 @@ def _cpu() -> float:
 def _children() -> float:
     """Seconds of CPU of all processes that it waited for, and those they did."""
     return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+
+
+def measured(work: Callable[[], object], cpu: Callable[[], float] = _cpu) -> Cost:
+    """What the work took. cpu: seconds so far of those who do it."""
+    began, taken = time.perf_counter(), cpu()
+    work()
+    return Cost(time.perf_counter() - began, cpu() - taken)
 
 
 @dataclass

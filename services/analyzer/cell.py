@@ -159,7 +159,7 @@ class _Sender:
         """Everything the task yields, then what it returns."""
         while True:
             try:
-                self._send(*next(items))
+                self._send(*next(items))  # no name keeps a picture while the next one is made
             except StopIteration as end:
                 return _tell(self._line, {"result": end.value})
 

@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -84,14 +85,16 @@ def opened(path: Path, bounds: Bounds) -> Iterator[tuple[InputContainer, VideoSt
         yield container, moving[0]
 
 
-def check_memory(error: Exception, picture_bytes: int = 0) -> None:
+def check_memory(error: Exception, packet: "Packet[VideoStream] | None" = None) -> None:
     """Raise MemoryError for what FFmpeg says of memory, or of threads for want of it: no packet's fault.
 
-    Decoders that got no memory for a picture may call the packet invalid: then there is none for another one either.
+    Decoders that got no memory for a picture may call its packet invalid: then there is none for another one either.
     """
     if isinstance(error, MemoryError | BlockingIOError):
         raise MemoryError from error
-    np.empty(picture_bytes, np.uint8)
+    if packet:
+        decoder = packet.stream.codec_context
+        np.empty((decoder.height, decoder.width, 3), np.uint8)
 
 
 def check_time(bounds: Bounds, what: str) -> None:
@@ -223,7 +226,7 @@ def _first_picture(path: Path, container: InputContainer, stream: VideoStream, s
                 for frame in packet.decode():
                     return frame
             except av.FFmpegError as error:
-                check_memory(error)
+                check_memory(error, packet)
                 reason = f"it breaks off or cannot be decoded ({error.strerror})"
     except av.FFmpegError as error:
         check_memory(error)

@@ -149,17 +149,17 @@ def _frames(
             check_time(bounds, "the video could not be decoded")
             if context.name in SKIPPABLE and packet.pts is not None:
                 context.skip_frame = "DEFAULT" if packet.pts in waiting else "NONREF"
-            yield from _decode(packet, 3 * context.width * context.height, losses)
+            yield from _decode(packet, losses)
     except av.FFmpegError as error:
         check_memory(error)
         losses.note(error.strerror)
 
 
-def _decode(packet: "Packet[VideoStream]", picture_bytes: int, losses: _Losses) -> list[VideoFrame]:
+def _decode(packet: "Packet[VideoStream]", losses: _Losses) -> list[VideoFrame]:
     """A broken packet costs its frame, not the film."""
     try:
         return packet.decode()
     except av.FFmpegError as error:
-        check_memory(error, picture_bytes)
+        check_memory(error, packet)
         losses.note(error.strerror)
         return []

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -43,6 +44,15 @@ class Services:
     stored: dict[str, bytes] = field(default_factory=dict)
     jobs_endpoint: str = ""
     s3: str = ""
+
+    def environment(self, token_file: Path) -> dict[str, str]:
+        """What a pod's program finds them by."""
+        return {
+            "CREASE_JOBS_ENDPOINT": self.jobs_endpoint,
+            "CREASE_UPLOAD_ENDPOINT": self.jobs_endpoint,
+            "CREASE_TOKEN_FILE": str(token_file),
+            "CREASE_ACCELERATOR": "cpu",
+        }
 
     def called(self, name: str) -> list[Any]:
         """The requests of one RPC, in order."""

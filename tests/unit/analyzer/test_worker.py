@@ -307,13 +307,7 @@ _FILES = ("results.json", "report.html", "frames.parquet", "overlay.mp4")
 @contextmanager
 def _pod(services: Services, token_file: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     (tmp_path / "scratch").mkdir()
-    environment = os.environ | {
-        "CREASE_JOBS_ENDPOINT": services.jobs_endpoint,
-        "CREASE_UPLOAD_ENDPOINT": services.jobs_endpoint,
-        "CREASE_TOKEN_FILE": str(token_file),
-        "CREASE_ACCELERATOR": "cpu",
-        "TMPDIR": str(tmp_path / "scratch"),
-    }
+    environment = os.environ | services.environment(token_file) | {"TMPDIR": str(tmp_path / "scratch")}
     command = [sys.executable, "-m", "services.analyzer", "--job-id", "job-1", "--launch", "2"]
     pod = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     try:
