@@ -124,6 +124,7 @@ async def test_jobs_being_away_is_one_line_and_no_end(tmp_path: Path) -> None:
         scene.jobs.queue("one")
         async with serving(scene.jobs, scene.port):
             await scene.confirmed("analysis-one-1")
+            await until(lambda: scene.said("back"))
             assert [line["what"] for line in scene.said("back")] == ["jobs or the cluster"]
         assert 1 <= len([line for line in scene.said("away") if line["what"] == "jobs or the cluster"]) <= 3
 
