@@ -54,7 +54,8 @@ RUN UNUSED="matplotlib mpl_toolkits fontTools PIL pillow.libs kiwisolver \
 COPY locks/model.txt ./
 COPY scripts/build_model.py ./scripts/
 COPY services/__init__.py ./services/
-COPY services/analyzer/__init__.py services/analyzer/model.py services/analyzer/faults.py ./services/analyzer/
+COPY services/analyzer/__init__.py services/analyzer/errors.py ./services/analyzer/
+COPY services/analyzer/pose/__init__.py services/analyzer/pose/model.py ./services/analyzer/pose/
 # Any platform's wheel will do: only the model files inside are used. The result is checked against its SHA-256.
 RUN pip download -q --disable-pip-version-check --no-cache-dir --require-hashes --no-deps --only-binary=:all: \
       --python-version 3.11 --platform manylinux_2_28_x86_64 -r model.txt -d wheel \
@@ -135,4 +136,4 @@ COPY samples/batter.mp4 /samples/
 RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
 LABEL org.opencontainers.image.title="Crease trial"
 USER 65532:65532
-ENTRYPOINT ["python", "-m", "services.cli.trial"]
+ENTRYPOINT ["python", "-m", "services.cli.laptop.trial"]

@@ -54,7 +54,7 @@ bench: setup ## speed and memory: all figures, or one program's with NAME=jobs
 	$(PYTHON) -m bench $(NAME)
 
 accuracy: setup ## how right the numbers are; writes the table of docs/metrics.md
-	$(PYTHON) -m tests.accuracy
+	$(PYTHON) -m bench.accuracy
 
 lint: setup ## style, types, walls, protos, generated code
 	$(VENV)/bin/ruff check
@@ -130,7 +130,7 @@ proof-tools: $(AXE)
 
 # Built where it can be; what needs it is skipped elsewhere, and says so.
 kubernetes:
-	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then tests/cluster/install; fi
+	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then testing/cluster/install; fi
 
 # What judges a page's accessibility, as its authors publish it; it only runs in the browser of a proof.
 $(AXE):

@@ -36,9 +36,9 @@ from av.video.frame import PictureType
 
 from bench.figures import Figure, cpu_seconds
 from crease.jobs.v1.job_pb2 import Stage
-from services.analyzer.sampling import Indices
-from tests.programs import foreign_to
-from tests.unit.analyzer.peers import TOKEN, Services, serving
+from services.analyzer.video.sampling import Indices
+from testing.fakes.analyzer_peers import TOKEN, Services, serving
+from testing.servers.programs import foreign_to
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "samples" / "batter.mp4"
@@ -103,12 +103,12 @@ def run() -> Iterator[Figure]:
 
 def against_the_bound(film: Path) -> Iterator[Figure]:
     """The two pose passes, sandbox and choosing of the athlete included."""
-    from services.analyzer.events import action_windows
-    from services.analyzer.pose import Posing
-    from services.analyzer.probe import probe
-    from services.analyzer.sampling import every, on_grid
+    from services.analyzer.biomechanics.events import action_windows
+    from services.analyzer.pose.estimator import Posing
+    from services.analyzer.pose.passes import Viewer, uncut
     from services.analyzer.settings import Accelerator, Settings
-    from services.analyzer.viewing import Viewer, uncut
+    from services.analyzer.video.probe import probe
+    from services.analyzer.video.sampling import every, on_grid
 
     settings = Settings(accelerator=Accelerator.cpu)
     posing = Posing(settings.mediapipe_pose_model_path, settings.accelerator)
@@ -184,12 +184,12 @@ def whole(film: Path, folder: Path) -> Iterator[Figure]:
 
 def _overlay(film: Path, out: Path) -> Cost:
     """The overlay video of every frame, with the athlete of the first pass in it."""
-    from services.analyzer.overlay import Label, write_overlay
-    from services.analyzer.pose import Posing
-    from services.analyzer.probe import probe
-    from services.analyzer.sampling import every, on_grid
+    from services.analyzer.artifacts.overlay_video import Label, write_overlay
+    from services.analyzer.pose.estimator import Posing
+    from services.analyzer.pose.passes import Viewer
     from services.analyzer.settings import Accelerator, Settings
-    from services.analyzer.viewing import Viewer
+    from services.analyzer.video.probe import probe
+    from services.analyzer.video.sampling import every, on_grid
 
     settings = Settings(accelerator=Accelerator.cpu)
     video, posing = probe(film, settings), Posing(settings.mediapipe_pose_model_path, settings.accelerator)
@@ -313,7 +313,7 @@ def bare_pose(posing: object, pictures: list[tuple[float, np.ndarray]]) -> None:
 
 def _cpu() -> float:
     """Seconds of this process, of those it waited for, and of its decoder's server with what the decoders told."""
-    from services.analyzer.spent import SPENT
+    from services.analyzer.cpu_time import SPENT
 
     spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) + _children()
     spent += sum(map(cpu_seconds, psutil.Process().children()))

@@ -1,6 +1,6 @@
 """The controller: how soon a queued job is a Kubernetes Job, how fast a burst is created, what many running ones cost.
 
-On a real API server without a node (tests/cluster), so that nothing is measured but creation; as root.
+On a real API server without a node (testing/cluster), so that nothing is measured but creation; as root.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from kubernetes.aio.config import load_kube_config
 from bench.figures import Figure, cpu_seconds, percentile
 from crease.analysis.v1.launch_pb2 import ListLaunchesResponse
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
-from services import issuer
-from services.controller.api import Api, Object, connected
-from services.controller.cluster import KubernetesLauncher
-from services.controller.manifest import manifest
-from services.controller.reconcile import Reconciler
+from services import dev_issuer as issuer
+from services.controller.core.reconciler import Reconciler
+from services.controller.kubernetes.api_client import Api, Object, connected
+from services.controller.kubernetes.job_manifest import manifest
+from services.controller.kubernetes.launcher import KubernetesLauncher
 from services.controller.settings import KubernetesSettings
-from tests.controller_fakes import HERE, launch
-from tests.kubernetes import Cluster, Control, Namespace, cannot, cluster
-from tests.postgres import postgres
-from tests.programs import Laptop, Program, running
+from testing.fakes.controller import HERE, launch
+from testing.servers.kubernetes import Cluster, Control, Namespace, cannot, cluster
+from testing.servers.postgres import postgres
+from testing.servers.programs import Laptop, Program, running
 
 BURST, IN_FLIGHT, ROUNDS = 1000, 16, 3
 PER_SECOND, SECONDS = 10, 20

@@ -12,9 +12,9 @@ import psutil
 import psycopg
 
 from bench.figures import Figure, cpu_seconds
-from services.jobs.database import Database
-from services.jobs.gauges import RESTING_PER_SECOND, Gauges
-from tests.postgres import postgres
+from services.jobs.background.table_metrics import RESTING_PER_SECOND, Gauges
+from services.jobs.store.database import Database
+from testing.servers.postgres import postgres
 
 READS = 20
 EVERY_SECONDS = 10.0

@@ -27,13 +27,14 @@ from bench.figures import Figure, cpu_seconds, percentile
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
-from services import issuer
-from services.jobs import database, turns
-from services.jobs.turns import Limits
-from tests.metrics import scrape
-from tests.otlp import collecting
-from tests.postgres import Server, postgres
-from tests.programs import Laptop, Program, free_port, lease, running
+from services import dev_issuer as issuer
+from services.jobs.store import database
+from services.jobs.store import fair_queue as turns
+from services.jobs.store.fair_queue import Limits
+from testing.metrics import scrape
+from testing.servers.otlp import collecting
+from testing.servers.postgres import Server, postgres
+from testing.servers.programs import Laptop, Program, free_port, lease, running
 
 LIVES = 400
 # Calls under way at once.

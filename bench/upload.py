@@ -20,14 +20,14 @@ from boto3.s3.transfer import TransferConfig
 from bench.figures import Figure, cpu_seconds
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from services import issuer
+from services import dev_issuer as issuer
 from services.auth import Verifier
-from services.cli import upload as sender
-from services.cli.client import Services
+from services.cli.api import upload as sender
+from services.cli.api.client import Services
 from services.settings import Issuer
-from tests import s3
-from tests.fakes import FakeJobs, serving_jobs
-from tests.programs import Laptop, Program, running
+from testing.fakes.jobs import FakeJobs, serving_jobs
+from testing.servers import s3
+from testing.servers.programs import Laptop, Program, running
 
 CALLS = 500
 COMPLETIONS = 100

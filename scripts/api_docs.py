@@ -17,9 +17,9 @@ from google.protobuf.descriptor_pb2 import (
 )
 from grpc_tools import protoc  # type: ignore[import-untyped]
 
-from services.jobs import rights as jobs_rights
-from services.rights import Table
-from services.upload import rights as upload_rights
+from services.authorization import Table
+from services.jobs.domain import authorization as jobs_rights
+from services.upload import authorization as upload_rights
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "api.md"

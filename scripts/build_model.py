@@ -18,7 +18,7 @@ import flatbuffers  # type: ignore[import-untyped]
 from mediapipe.tasks.metadata import metadata_schema_py_generated as notes
 from mediapipe.tasks.metadata import schema_py_generated as network
 
-from services.analyzer.model import MODELS
+from services.analyzer.pose.model import MODELS
 
 # MediaPipe looks the networks up by these names. Mean and deviation map a pixel of 0..255 to what each was trained on.
 LANDMARKS = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"

@@ -1,7 +1,7 @@
 """Takes down how each way to end looks on a real Kubernetes: `python -m scripts.record_endings`, as root.
 
-For each, tests/unit/controller/endings/ gets a file with the Job, its pods and the events about it, as the API server
-gave them last, or with its refusal. `judge` is tested on them; on a newer Kubernetes, take them down again.
+For each, tests/unit/controller/kubernetes/endings/ gets a file with the Job, its pods and the events about it, as the
+API server gave them last, or with its refusal. `judge` is tested on them; on a newer Kubernetes, take them down again.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.controller.api import Api, Refusal, connected
-from services.controller.launcher import Placement, name_of
-from services.controller.manifest import Manifest, manifest
-from services.controller.reflector import Reflector
-from tests.controller_fakes import HERE, launch
-from tests.kubernetes import Cluster, Namespace, cannot, cluster, namespace
+from services.controller.core.launcher import Placement, name_of
+from services.controller.kubernetes.api_client import Api, Refusal, connected
+from services.controller.kubernetes.job_manifest import Manifest, manifest
+from services.controller.kubernetes.reflector import Reflector
+from testing.fakes.controller import HERE, launch
+from testing.servers.kubernetes import Cluster, Namespace, cannot, cluster, namespace
 
-FOLDER = Path(__file__).parents[1] / "tests" / "unit" / "controller" / "endings"
+FOLDER = Path(__file__).parents[1] / "tests" / "unit" / "controller" / "kubernetes" / "endings"
 Body = dict[str, Any]
 PATIENCE_SECONDS = 240
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from services import issuer
-from tests.kubernetes import Cluster, Namespace, cluster, namespace
-from tests.postgres import Server, clear, postgres
-from tests.product import BUCKET
-from tests.programs import Laptop, Program, running
-from tests.s3 import Endpoint, ministack
+from services import dev_issuer as issuer
+from testing.servers.kubernetes import Cluster, Namespace, cluster, namespace
+from testing.servers.postgres import Server, clear, postgres
+from testing.servers.product import BUCKET
+from testing.servers.programs import Laptop, Program, running
+from testing.servers.s3 import Endpoint, ministack
 
 
 @pytest.fixture(scope="session")

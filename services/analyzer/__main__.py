@@ -38,19 +38,19 @@ def main() -> int:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     # There are none: to look for some in every installed package takes as long as to import NumPy.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
-    from services.analyzer import sandbox
+    from services.analyzer.sandbox import client as sandbox
 
     sandbox.prepare()
     if asked.video:
         return _alone(asked)
     from services.analyzer.settings import WorkerSettings
-    from services.analyzer.worker import work
+    from services.analyzer.worker.worker import work
 
     return work(asked.job_id, asked.launch, WorkerSettings.load())
 
 
 def _alone(asked: argparse.Namespace) -> int:
-    from services.analyzer.faults import DONE, Fault
+    from services.analyzer.errors import DONE, Fault
     from services.analyzer.settings import Settings
 
     settings = Settings.load()
@@ -71,8 +71,8 @@ def _alone(asked: argparse.Namespace) -> int:
 
 def _analyze(asked: argparse.Namespace, settings: "Settings") -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
-    from services.analyzer.about import About
     from services.analyzer.pipeline import Analysis, Order  # MediaPipe takes half a second to import
+    from services.analyzer.report.metadata import About
 
     order = Order(asked.discipline, asked.sample_fps, asked.include_frames, anonymous=asked.anonymous)
     now = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.analyzer.athlete import Box
-from services.analyzer.pose import Posing
-from services.analyzer.probe import probe
-from services.analyzer.results import Results, Run, plain, summary
-from services.analyzer.sampling import Indices, every, on_grid
-from services.analyzer.series import Poses
+from services.analyzer.artifacts.anonymization import Veil
+from services.analyzer.artifacts.results_json import Results, Run, plain, summary
+from services.analyzer.cpu_time import spending
+from services.analyzer.pose.estimator import Posing
+from services.analyzer.pose.landmarks import Poses
+from services.analyzer.pose.passes import Progress, Seen, Viewer, growing, share, uncut
+from services.analyzer.pose.tracking import Box
 from services.analyzer.settings import Settings
-from services.analyzer.spent import spending
-from services.analyzer.veil import Veil
-from services.analyzer.viewing import Progress, Seen, Viewer, growing, share, uncut
+from services.analyzer.video.probe import probe
+from services.analyzer.video.sampling import Indices, every, on_grid
 
 if TYPE_CHECKING:
-    from services.analyzer.about import About
+    from services.analyzer.report.metadata import About
 
 LEAST_FPS = 10
 QUICK_SECONDS = 30.0
@@ -79,7 +79,7 @@ class Analysis:
             with run.timing("pose"):
                 seen = self.viewer.look(wanted, share(progress, 0.0, 0.5))
         with run.timing("close_up"):
-            from services.analyzer.events import action_windows
+            from services.analyzer.biomechanics.events import action_windows
 
             windows = uncut(action_windows(seen.whole, self.order.discipline), seen.steadiness.cuts)
             seen = self.viewer.look_closer(seen, windows, share(progress, 0.5, 0.75))
@@ -92,13 +92,13 @@ class Analysis:
     def _conclude(self, seen: Seen, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
         """Landmarks in, files out; returns the results as filed. `drawn` are the frames of the overlay video."""
         # What judges, draws, writes and encodes is not needed for the first pose.
-        from services.analyzer.find import find
-        from services.analyzer.measure import measure
-        from services.analyzer.moments import CAPTIONS, key_frames, stills
-        from services.analyzer.overlay import Label, blend, write_overlay
-        from services.analyzer.report import render
-        from services.analyzer.tables import write_frames
-        from services.analyzer.words import compose
+        from services.analyzer.artifacts.frames_parquet import write_frames
+        from services.analyzer.artifacts.overlay_video import Label, blend, write_overlay
+        from services.analyzer.biomechanics.measurement import measure
+        from services.analyzer.coaching.findings import find
+        from services.analyzer.coaching.summary import compose
+        from services.analyzer.report.key_frames import CAPTIONS, key_frames, stills
+        from services.analyzer.report.page import render
 
         with run.timing("measure"):
             measured = measure(seen.whole, seen.closeups, self.order.discipline)
@@ -132,7 +132,7 @@ class Analysis:
     def _file(self, results: Results, whole: Poses, out: Path) -> Results:
         """Write results.json, with frames where they were asked for."""
         if self.order.include_frames:
-            from services.analyzer.tables import records
+            from services.analyzer.artifacts.frames_parquet import records
 
             results = {**results, "pose": {**results["pose"], "frames": plain(records(whole))}}
         text = json.dumps(results, ensure_ascii=False, allow_nan=False)

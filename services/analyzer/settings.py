@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from services.analyzer.bounds import Bounds
+from services.analyzer.sandbox.limits import Bounds
 from services.settings import Settings as Shared
 
 BUILT_MODEL = Path(__file__).parents[2] / "build" / "model" / "pose_landmarker_full.task"

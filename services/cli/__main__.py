@@ -32,12 +32,18 @@ from typing import TypeAlias
 from google.protobuf import json_format
 
 from crease.jobs.v1.job_pb2 import GetJobRequest, Job, ListJobsRequest
-from services.cli import analyze, client, cluster, demo, inventory, laptop, operate, reports, show, videos
-from services.cli.analyze import Order
-from services.cli.client import Services
-from services.cli.notes import Notes
-from services.cli.places import Place
-from services.cli.trouble import FAILED, USAGE, Trouble
+from services.cli.api import client
+from services.cli.api import video_file as videos
+from services.cli.api.client import Services
+from services.cli.api.resume_state import Notes
+from services.cli.commands import analyze, demo, operate, reports
+from services.cli.commands import orphans as inventory
+from services.cli.commands.analyze import Order
+from services.cli.errors import FAILED, USAGE, Trouble
+from services.cli.laptop import state_dir as laptop
+from services.cli.runtime import kubernetes as cluster
+from services.cli.runtime.interface import Place
+from services.cli.ui import console as show
 
 Arguments = argparse.Namespace
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -166,7 +172,7 @@ def _sample_fps(text: str) -> int:
 
 def _up(asked: Arguments) -> int:
     # Not imported by the other commands, which also run where only a client is installed.
-    from services.cli import up
+    from services.cli.commands import up
 
     return up.up(asked.state, asked.s3_endpoint)
 
@@ -203,7 +209,8 @@ def _report(asked: Arguments) -> int:
 
 def _compare(asked: Arguments) -> int:
     # Not imported by the other commands: it brings a template engine.
-    from services.cli import compare, compare_page
+    from services.cli.commands import compare
+    from services.cli.ui import compare_page
 
     with client.connect(client.find(os.environ, asked.state)) as services:
         compared = compare.compare(services, asked.job, asked.out)

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from services import logs, metrics, traces
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel
-from services.controller import counts
-from services.controller.cluster import kubernetes
-from services.controller.jobs import Jobs
-from services.controller.local import DRAINED, LocalLauncher
-from services.controller.reconcile import Reconciler
+from services.controller.core import metrics as counts
+from services.controller.core.jobs_client import Jobs
+from services.controller.core.reconciler import Reconciler
+from services.controller.kubernetes.launcher import kubernetes
+from services.controller.local.launcher import DRAINED, LocalLauncher
 from services.controller.settings import KubernetesSettings, LocalSettings, load
 from services.errors import Denied
 from services.serving import Edge, serve

@@ -16,18 +16,20 @@ from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc, sweep_pb2, sweep_pb2_grpc
 from services import logs, metrics, traces
 from services.auth import Verifier
-from services.jobs import gauges, rights, sweep
-from services.jobs.bell import Bell
-from services.jobs.database import Database, translate, url
-from services.jobs.event_service import EventService
-from services.jobs.intake_service import IntakeService
-from services.jobs.job_service import JobService
-from services.jobs.launch_service import LaunchService
-from services.jobs.session_service import SessionService
+from services.authorization import Rights
+from services.jobs.background import expiry as sweep
+from services.jobs.background import table_metrics as gauges
+from services.jobs.background.job_watch import Watchers
+from services.jobs.domain import authorization as rights
+from services.jobs.notifier import Bell
+from services.jobs.rpc.event_service import EventService
+from services.jobs.rpc.intake_service import IntakeService
+from services.jobs.rpc.job_service import JobService
+from services.jobs.rpc.launch_service import LaunchService
+from services.jobs.rpc.session_service import SessionService
+from services.jobs.rpc.sweep_service import SweepService
 from services.jobs.settings import DatabaseSettings, JobsSettings
-from services.jobs.sweep_service import SweepService
-from services.jobs.watching import Watchers
-from services.rights import Rights
+from services.jobs.store.database import Database, translate, url
 from services.serving import Edge, serve
 
 SERVICES = [
@@ -104,7 +106,7 @@ def main() -> None:
             migrate(DatabaseSettings.load().database_url.get_secret_value())
         case ["relay"]:
             # The server's image holds no boto3.
-            from services.jobs import relay
+            from services.jobs.background import outbox_relay as relay
 
             relay.main()
         case _:

@@ -2,8 +2,8 @@
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
 
-from services.jobs.quotas import Quotas
-from services.jobs.turns import Limits
+from services.jobs.store.fair_queue import Limits
+from services.jobs.store.quotas import Quotas
 from services.settings import ServerSettings, Settings, WatchedSettings
 
 

@@ -8,15 +8,16 @@ from grpc_health.v1 import health, health_pb2
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import logs, metrics, traces
 from services.auth import Verifier
+from services.authorization import Rights
 from services.clients import open_aio_channel
 from services.logs import Logger
-from services.rights import Rights
 from services.serving import Edge, serve
-from services.upload import rights, sweep
-from services.upload.jobs import Jobs, translate
+from services.upload import authorization as rights
+from services.upload import cleanup as sweep
+from services.upload.jobs_client import Jobs, translate
+from services.upload.s3.storage import Storage
 from services.upload.service import UploadService
 from services.upload.settings import UploadSettings
-from services.upload.storage import Storage
 
 SERVICE = upload_pb2.DESCRIPTOR.services_by_name["UploadService"]
 # The name by which grpc.health.v1 tells of S3. The server itself serves on without it: signing needs no S3.

@@ -14,11 +14,11 @@ from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services import errors
 from services.logs import Logger
-from services.upload import parts, preflight
-from services.upload.jobs import Jobs
+from services.upload.jobs_client import Jobs
 from services.upload.multipart import Multipart
-from services.upload.preflight import Finding, Seen
-from services.upload.storage import Storage
+from services.upload.s3 import parts, preflight
+from services.upload.s3.preflight import Finding, Seen
+from services.upload.s3.storage import Storage
 
 # Only from these can an upload be completed; what comes later has it already.
 OPEN = (job_pb2.JOB_STATUS_AWAITING_UPLOAD, job_pb2.JOB_STATUS_FAILED)

@@ -12,11 +12,12 @@ from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services import errors
 from services.logs import Logger
-from services.upload import limits, parts
-from services.upload.jobs import Jobs
-from services.upload.parts import Arrived
-from services.upload.preflight import Finding
-from services.upload.storage import Storage
+from services.upload import validation as limits
+from services.upload.jobs_client import Jobs
+from services.upload.s3 import parts
+from services.upload.s3.parts import Arrived
+from services.upload.s3.preflight import Finding
+from services.upload.s3.storage import Storage
 
 # A sentence names no more parts than a person wants to read.
 MOST_NAMED = 5

@@ -15,15 +15,16 @@ from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import errors, logs, traces
 from services.auth import Lease, Person
+from services.authorization import caller_as
 from services.logs import Logger
-from services.rights import caller_as
 from services.serving import Context
-from services.upload import inventory, limits, parts
+from services.upload import validation as limits
 from services.upload.completion import OPEN, Completion, word
-from services.upload.jobs import Jobs
+from services.upload.jobs_client import Jobs
 from services.upload.multipart import Multipart
+from services.upload.s3 import inventory, parts
+from services.upload.s3.storage import Storage
 from services.upload.settings import UploadSettings
-from services.upload.storage import Storage
 
 FOLDERS = {job_pb2.STAGE_QUICK: "quick", job_pb2.STAGE_DEEP: "deep"}
 

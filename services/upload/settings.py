@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from services.settings import ServerSettings, Settings
-from services.upload.parts import LARGEST_PART_BYTES, MOST_PARTS
+from services.upload.s3.parts import LARGEST_PART_BYTES, MOST_PARTS
 
 # Signature v4 signs nothing for longer than a week.
 UrlSeconds = Annotated[int, Field(gt=0, le=7 * 86400)]

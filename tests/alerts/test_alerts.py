@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from testing.servers.programs import ROOT
 from tests.alerts.rules import CASES, RULES, promtool_test, rules
-from tests.programs import ROOT
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:

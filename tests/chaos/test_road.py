@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from crease.jobs.v1 import job_pb2
-from tests.product import SAMPLE, Product, product
-from tests.programs import Laptop
-from tests.s3 import Endpoint
+from testing.servers.product import SAMPLE, Product, product
+from testing.servers.programs import Laptop
+from testing.servers.s3 import Endpoint
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from crease.jobs.v1 import job_pb2
+from testing.metrics import names, scrape, value
+from testing.servers.otlp import Collector, Span, collecting
+from testing.servers.postgres import Server
+from testing.servers.product import PLAYERS, SAMPLE, Product, product, put
+from testing.servers.programs import ROOT, Laptop
+from testing.servers.s3 import Endpoint
 from tests.integration.jobs.test_outbox import wait_until
-from tests.metrics import names, scrape, value
-from tests.otlp import Collector, Span, collecting
-from tests.postgres import Server
-from tests.product import PLAYERS, SAMPLE, Product, product, put
-from tests.programs import ROOT, Laptop
-from tests.s3 import Endpoint
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(600)]
 

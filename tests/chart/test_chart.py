@@ -166,8 +166,8 @@ def test_a_cluster_with_public_keys_gives_nobody_but_the_controller_a_token() ->
 
 
 def test_the_controller_may_do_what_it_does_and_no_more() -> None:
-    """The Role has the rules of services/controller/role.yaml, which is compared with the controller's calls."""
-    documented = yaml.safe_load((ROOT / "services/controller/role.yaml").read_text())
+    """The Role has the rules of kubernetes/role.yaml, which is compared with the controller's calls."""
+    documented = yaml.safe_load((ROOT / "services/controller/kubernetes/role.yaml").read_text())
     assert of_kind("gpu", "Role")["controller"]["rules"] == documented["rules"]
     assert of_kind("gpu", "ClusterRole")["controller"]["rules"] == documented["clusterRules"]
 

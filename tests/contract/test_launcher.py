@@ -10,13 +10,13 @@ from typing import Protocol
 
 import pytest
 
-from services.controller.api import connected
-from services.controller.cluster import KubernetesLauncher
-from services.controller.launcher import Launcher, Phase, Reason, Rejected, Seen, Unknown, labels_of, name_of
+from services.controller.core.launcher import Launcher, Phase, Reason, Rejected, Seen, Unknown, labels_of, name_of
+from services.controller.kubernetes.api_client import connected
+from services.controller.kubernetes.launcher import KubernetesLauncher
 from services.controller.settings import KubernetesSettings
-from tests.api_server import ApiServer, Client
-from tests.controller_fakes import HERE, FakeLauncher, StandIn, launch, until
-from tests.kubernetes import Line, Namespace
+from testing.fakes.api_server import ApiServer, Client
+from testing.fakes.controller import HERE, FakeLauncher, StandIn, launch, until
+from testing.servers.kubernetes import Line, Namespace
 
 ONE = launch("one")
 NAME = name_of(ONE)

@@ -20,11 +20,11 @@ import urllib3
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
-from services.upload import parts, preflight
+from services.upload.s3 import parts, preflight
+from services.upload.s3.storage import Storage
 from services.upload.settings import StorageSettings
-from services.upload.storage import Storage
-from tests import certificates, s3
-from tests.proxy import proxy
+from testing.servers import certificates, s3
+from testing.servers.proxy import proxy
 
 VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(5000)
 MOST = 10**9

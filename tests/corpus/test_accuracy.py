@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from bench import accuracy
+from bench.accuracy import Claim
 from services.analyzer.settings import BUILT_MODEL
-from tests import accuracy
-from tests.accuracy import Claim
 
 Group = Callable[[], Iterator[Claim]]
 needs_model = pytest.mark.skipif(not BUILT_MODEL.exists(), reason=f"the pose model is not built: {BUILT_MODEL.name}")

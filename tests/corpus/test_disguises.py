@@ -5,15 +5,15 @@ import functools
 import numpy as np
 import pytest
 
-from services.analyzer.events import action_windows
-from services.analyzer.measure import Measurements, measure
-from services.analyzer.pose import Posing
-from services.analyzer.probe import probe
-from services.analyzer.sampling import on_grid
-from services.analyzer.series import INDEX, LANDMARKS, Floats, Poses
+from services.analyzer.biomechanics.events import action_windows
+from services.analyzer.biomechanics.measurement import Measurements, measure
+from services.analyzer.pose.estimator import Posing
+from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Floats, Poses
+from services.analyzer.pose.passes import Viewer
 from services.analyzer.settings import Accelerator, Settings
-from services.analyzer.viewing import Viewer
-from tests.unit.analyzer.videos import corpus, needs_model
+from services.analyzer.video.probe import probe
+from services.analyzer.video.sampling import on_grid
+from testing.data.videos import corpus, needs_model
 
 pytestmark = [needs_model, pytest.mark.prove]
 

@@ -1,6 +1,6 @@
 """Rows of the tables that come with the corpus and the batter which no other test holds: who is seen, and where.
 
-Clips are posed once a process, by tests.accuracy.
+Clips are posed once a process, by bench.accuracy.
 """
 
 import csv
@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.analyzer.find import find
-from services.analyzer.kinematics import elbow_angle
-from services.analyzer.measure import measure
-from services.analyzer.series import Floats, Poses
-from services.analyzer.tables import ANGLES
-from tests import accuracy
-from tests.accuracy import BATTER, BOWLERS, Take, looked_at, moment, opened
-from tests.unit.analyzer.videos import corpus, needs_model, truly, truth
+from bench import accuracy
+from bench.accuracy import BATTER, BOWLERS, Take, looked_at, moment, opened
+from services.analyzer.artifacts.frames_parquet import ANGLES
+from services.analyzer.biomechanics.kinematics import elbow_angle
+from services.analyzer.biomechanics.measurement import measure
+from services.analyzer.coaching.findings import find
+from services.analyzer.pose.landmarks import Floats, Poses
+from testing.data.videos import corpus, needs_model, truly, truth
 
 pytestmark = [needs_model, pytest.mark.prove]
 

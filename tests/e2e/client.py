@@ -17,8 +17,8 @@ from google.protobuf import json_format
 from crease.jobs.v1.job_pb2 import CancelJobRequest, ExplainJobRequest, GetJobRequest, Job, JobStatus
 from crease.jobs.v1.session_pb2 import CreateSessionRequest
 from crease.upload.v1.upload_pb2 import CompleteUploadRequest, InitiateUploadRequest, SignDownloadRequest
-from services.cli import client
-from services.cli.client import Services
+from services.cli.api import client
+from services.cli.api.client import Services
 
 FINAL = ("JOB_STATUS_DONE", "JOB_STATUS_FAILED", "JOB_STATUS_CANCELLED")
 

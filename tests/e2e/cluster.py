@@ -207,7 +207,7 @@ def in_a_namespace(name: str, **values: str) -> Iterator[Release]:
 
 
 def node_is_ours() -> bool:
-    """Whether the cluster is that of tests/cluster, whose programs may be broken."""
+    """Whether the cluster is that of testing/cluster, whose programs may be broken."""
     return "CREASE_CLUSTER_SCRIPTS" in os.environ
 
 

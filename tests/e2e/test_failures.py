@@ -192,7 +192,7 @@ def test_one_gpu_serves_one_of_two(release: Release, at_hand: str) -> None:
 def test_a_kubelet_that_stops_loses_no_job(release: Release, running: str) -> None:
     """Paused in the middle: its pod goes on, and so does the job."""
     if not node_is_ours():
-        pytest.skip("stopping a kubelet needs the cluster of tests/cluster")
+        pytest.skip("stopping a kubelet needs the cluster of testing/cluster")
     before = release.status(running, 1)
     sv("pause", "kubelet")
     try:

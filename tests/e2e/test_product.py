@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from testing.data.videos import corpus
 from tests.chart.chart import ROOT
 from tests.e2e.cluster import Release, until
-from tests.unit.analyzer.videos import corpus
 
 INTRUDER = ROOT / "tests" / "e2e" / "intruder.py"
 

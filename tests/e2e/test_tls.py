@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import certificates
+from testing.servers import certificates
 from tests.e2e.cluster import Release, in_a_namespace
 
 CLEAR = """

@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from testing.servers.kubernetes import cannot, cluster, namespace
 from tests.gameday.arena import arena
 from tests.gameday.faults import FAULTS, IN_A_CLUSTER, Fault
 from tests.gameday.playing import play, read_nothing, say
 from tests.gameday.prometheus import FASTER
 from tests.gameday.signs import PAGE
-from tests.kubernetes import cannot, cluster, namespace
 
 BEGIN, END = "<!-- written by make gameday -->", "<!-- until here -->"
 HEAD = (

@@ -22,21 +22,21 @@ import boto3
 import psycopg
 
 from crease.jobs.v1.job_pb2 import CancelJobRequest
-from services import issuer
-from services.cli import laptop
-from services.cli.cluster import ClusterPlace, Kubectl
-from services.cli.laptop import Client
-from services.cli.machine import Machine
-from services.cli.places import Place
+from services import dev_issuer as issuer
+from services.cli.laptop import state_dir as laptop
+from services.cli.laptop.state_dir import Client
+from services.cli.runtime.interface import Place
+from services.cli.runtime.kubernetes import ClusterPlace, Kubectl
+from services.cli.runtime.laptop import Machine
+from testing.servers.kubernetes import Namespace
+from testing.servers.postgres import Server, postgres
+from testing.servers.product import BUCKET, Product
+from testing.servers.programs import ROOT, Laptop, Program, free_port, running
+from testing.servers.proxy import Proxy, proxy
+from testing.servers.s3 import Endpoint, ministack
 from tests.gameday.prometheus import Prometheus, prometheus
 from tests.integration.jobs.test_relay import relay
 from tests.integration.jobs.test_restart import Switch
-from tests.kubernetes import Namespace
-from tests.postgres import Server, postgres
-from tests.product import BUCKET, Product
-from tests.programs import ROOT, Laptop, Program, free_port, running
-from tests.proxy import Proxy, proxy
-from tests.s3 import Endpoint, ministack
 
 SETTLE_SECONDS = 120.0
 LEASE_SECONDS = 2

@@ -23,11 +23,11 @@ import pytest
 
 from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU
-from services.controller import record
-from services.controller.launcher import Placement, labels_of
+from services.controller.core.launcher import Placement, labels_of
+from services.controller.local import process_record as record
+from testing.servers.product import put
 from tests.gameday.arena import POOL_SIZE, VIDEO, Arena
 from tests.gameday.signs import PAGE
-from tests.product import put
 
 STAGGER_SECONDS = 0.6
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from testing.servers.programs import free_port
 from tests.alerts.rules import RULES
-from tests.programs import free_port
 
 FASTER = 60
 SCRAPE = "500ms"

@@ -15,10 +15,11 @@ from unittest import mock
 from rich.console import Console
 
 from scripts import dashboard
-from services.cli import operate, show
-from services.cli.client import Services
-from services.cli.places import Place
-from services.cli.trouble import Trouble
+from services.cli.api.client import Services
+from services.cli.commands import operate
+from services.cli.errors import Trouble
+from services.cli.runtime.interface import Place
+from services.cli.ui import console as show
 from tests.gameday.arena import Arena
 from tests.gameday.signs import COMMANDS
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.programs import ROOT
+from testing.servers.programs import ROOT
 
 PAGE = ROOT / "docs" / "operating.md"
 READINGS = Path(__file__).parent / "readings"

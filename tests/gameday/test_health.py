@@ -17,7 +17,7 @@ from tests.gameday.faults import QUICK, Fault
 from tests.gameday.playing import play
 from tests.gameday.prometheus import FASTER
 
-# Told of a cluster only: tests/cluster has one.
+# Told of a cluster only: testing/cluster has one.
 OF_CLUSTERS = {"crease_view_age_seconds"}
 HOUR_SECONDS = 3600 / FASTER
 # Until the first scrapes are in, and what was absent is there.

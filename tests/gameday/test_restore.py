@@ -8,12 +8,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.cli.postgres import find_binaries
+from services.cli.laptop.postgres import find_binaries
+from testing.servers.postgres import Server, postgres
+from testing.servers.product import put
+from testing.servers.programs import running
 from tests.gameday.arena import VIDEO, Arena, arena
 from tests.gameday.faults import sql_of
-from tests.postgres import Server, postgres
-from tests.product import put
-from tests.programs import running
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
 

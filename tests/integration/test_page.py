@@ -6,8 +6,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from testing.servers.programs import ROOT, Laptop, Program
 from tests.integration.jobs.test_lifecycle import Road
-from tests.programs import ROOT, Laptop, Program
 
 PAGE = (ROOT / "docs" / "operating.md").read_text()
 STATEMENTS = [line for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]

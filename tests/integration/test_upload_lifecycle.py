@@ -10,9 +10,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services import clients
-from tests.product import Product, product, put
-from tests.programs import Laptop, lease
-from tests.s3 import Endpoint
+from testing.servers.product import Product, product, put
+from testing.servers.programs import Laptop, lease
+from testing.servers.s3 import Endpoint
 
 VIDEO = b"\0\0\0\x18ftypmp42" + bytes(1000)
 

@@ -9,10 +9,12 @@ import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
-from services.cli import parts, postgres, up
-from services.cli.laptop import Client, Laptop
-from services.cli.tree import Program, Tree
-from services.cli.trouble import Trouble
+from services.cli.commands import up
+from services.cli.errors import Trouble
+from services.cli.laptop import postgres
+from services.cli.laptop import stack as parts
+from services.cli.laptop.state_dir import Client, Laptop
+from services.cli.laptop.supervisor import Program, Tree
 
 # Like the controller: what it starts is in a session of its own and outlives it.
 WORKER = """

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from testing.servers.programs import ROOT
 from tests.integration.cli.test_up import living
-from tests.programs import ROOT
 
 
 @pytest.mark.prove

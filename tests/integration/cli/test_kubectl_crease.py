@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from services import issuer
-from services.cli.cluster import NOWHERE, ClusterPlace, Kubectl, forwarded
-from services.cli.numbers import read_metrics
+from services import dev_issuer as issuer
+from services.cli.runtime.kubernetes import NOWHERE, ClusterPlace, Kubectl, forwarded
+from services.cli.runtime.prometheus import read_metrics
+from testing.servers.kubernetes import IMAGE, Cluster, Namespace
 from tests.integration.controller.test_kubernetes import Scene, idle, scene, wait_for  # noqa: F401 (fixtures)
-from tests.kubernetes import IMAGE, Cluster, Namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 Crease = Callable[..., "subprocess.CompletedProcess[str]"]

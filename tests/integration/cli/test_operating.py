@@ -11,21 +11,24 @@ import yaml
 from rich.console import Console
 
 from crease.analysis.v1 import launch_pb2
-from services import issuer
-from services.cli import client, operate, show
-from services.cli import cluster as cli_cluster
-from services.cli import machine as cli_machine
-from services.cli.client import Services
-from services.cli.cluster import RIGHTS, ClusterPlace
-from services.cli.laptop import Client
-from services.cli.machine import Machine
-from services.cli.trouble import Trouble
-from services.controller import leader, local
-from tests.api_server import ApiServer
+from services import dev_issuer as issuer
+from services.cli.api import client
+from services.cli.api.client import Services
+from services.cli.commands import operate
+from services.cli.errors import Trouble
+from services.cli.laptop.state_dir import Client
+from services.cli.runtime import kubernetes as cli_cluster
+from services.cli.runtime import laptop as cli_machine
+from services.cli.runtime.kubernetes import RIGHTS, ClusterPlace
+from services.cli.runtime.laptop import Machine
+from services.cli.ui import console as show
+from services.controller.kubernetes import leader_election as leader
+from services.controller.local import launcher as local
+from testing.fakes.api_server import ApiServer
+from testing.fakes.kubectl import FakeKubectl
+from testing.servers.kubernetes import ROLE
+from testing.servers.programs import Laptop, Program
 from tests.integration.jobs.test_lifecycle import Road
-from tests.kubectl import FakeKubectl
-from tests.kubernetes import ROLE
-from tests.programs import Laptop, Program
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import psycopg
 import pytest
 from botocore.config import Config
 
-from services.cli.laptop import Laptop
-from services.cli.parts import BUCKET
-from tests.programs import ROOT
+from services.cli.laptop.stack import BUCKET
+from services.cli.laptop.state_dir import Laptop
+from testing.servers.programs import ROOT
 
 # For what only waits, on however slow a machine; nothing is measured by it.
 PATIENCE_SECONDS = 60.0

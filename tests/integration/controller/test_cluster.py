@@ -16,18 +16,18 @@ import yaml
 
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, ACCELERATOR_CPU, ACCELERATOR_GPU, JOB_STATUS_QUICK_RUNNING
-from services.cli.cluster import ClusterPlace
-from services.controller import reflector
-from services.controller.cluster import KubernetesLauncher
-from services.controller.jobs import Jobs
-from services.controller.launcher import name_of
-from services.controller.leader import DRAINED, Leader
-from services.controller.reconcile import Reconciler
+from services.cli.runtime.kubernetes import ClusterPlace
+from services.controller.core.jobs_client import Jobs
+from services.controller.core.launcher import name_of
+from services.controller.core.reconciler import Reconciler
+from services.controller.kubernetes import reflector
+from services.controller.kubernetes.launcher import KubernetesLauncher
+from services.controller.kubernetes.leader_election import DRAINED, Leader
 from services.controller.settings import KubernetesSettings
-from tests.api_server import ApiServer, Client, Fault
-from tests.controller_fakes import FakeJobs, launch, serving, until
-from tests.kubectl import FakeKubectl
-from tests.kubernetes import ROLE
+from testing.fakes.api_server import ApiServer, Client, Fault
+from testing.fakes.controller import FakeJobs, launch, serving, until
+from testing.fakes.kubectl import FakeKubectl
+from testing.servers.kubernetes import ROLE
 
 NEVER_SECONDS = 3600.0
 

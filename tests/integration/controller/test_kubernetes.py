@@ -16,10 +16,10 @@ import pytest
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
-from services import issuer
-from services.controller.crash import ON_THIS_MACHINE, CrashPoint
-from tests.kubernetes import Cluster, Namespace, namespace
-from tests.programs import Laptop, Program, lease, running
+from services import dev_issuer as issuer
+from services.controller.core.failpoints import ON_THIS_MACHINE, CrashPoint
+from testing.servers.kubernetes import Cluster, Namespace, namespace
+from testing.servers.programs import Laptop, Program, lease, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 ISSUER = "https://kubernetes.default.svc.cluster.local"

@@ -10,10 +10,10 @@ import jwt
 import pytest
 
 from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU
-from services.controller.launcher import Phase, Placement, Reason, Rejected, Seen, Unknown, name_of
-from services.controller.local import GRACE_SECONDS, LocalLauncher
-from services.controller.record import DRAFT, Record
-from tests.controller_fakes import HERE, StandIn, launch, until
+from services.controller.core.launcher import Phase, Placement, Reason, Rejected, Seen, Unknown, name_of
+from services.controller.local.launcher import GRACE_SECONDS, LocalLauncher
+from services.controller.local.process_record import DRAFT, Record
+from testing.fakes.controller import HERE, StandIn, launch, until
 
 ONE = launch("one")
 NAME = name_of(ONE)

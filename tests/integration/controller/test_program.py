@@ -15,10 +15,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from crease.analysis.v1 import launch_pb2 as wire
-from services.controller.crash import IN_KUBERNETES, CrashPoint
-from services.controller.launcher import name_of
-from tests.controller_fakes import FakeJobs, StandIn, controller_env, serving, until
-from tests.programs import Program
+from services.controller.core.failpoints import IN_KUBERNETES, CrashPoint
+from services.controller.core.launcher import name_of
+from testing.fakes.controller import FakeJobs, StandIn, controller_env, serving, until
+from testing.servers.programs import Program
 
 
 @pytest.fixture

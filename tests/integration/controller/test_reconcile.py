@@ -11,12 +11,12 @@ import grpc.aio
 import structlog
 
 from crease.analysis.v1 import launch_pb2 as wire
-from services.controller.jobs import Jobs
-from services.controller.launcher import Placement, Unknown, labels_of, name_of
-from services.controller.reconcile import Reconciler
+from services.controller.core.jobs_client import Jobs
+from services.controller.core.launcher import Placement, Unknown, labels_of, name_of
+from services.controller.core.reconciler import Reconciler
 from services.controller.settings import LocalSettings
-from tests.controller_fakes import HERE, FakeJobs, FakeLauncher, launch, serving, until
-from tests.programs import free_port
+from testing.fakes.controller import HERE, FakeJobs, FakeLauncher, launch, serving, until
+from testing.servers.programs import free_port
 
 NEVER_SECONDS = 3600.0
 

@@ -9,8 +9,8 @@ import grpc
 import pytest
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
-from tests.controller_fakes import StandIn, controller_env
-from tests.programs import Laptop, Program, running
+from testing.fakes.controller import StandIn, controller_env
+from testing.servers.programs import Laptop, Program, running
 
 
 class Client:

@@ -12,8 +12,8 @@ import pytest
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
 from services import clients
+from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs.test_lifecycle import Road, code_of
-from tests.programs import Laptop, Program, lease
 
 RACES = 10
 QUICK, DEEP = job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP

@@ -1,4 +1,4 @@
-"""ExplainJob through a real `jobs`; the sentences themselves are in the table of tests/unit/jobs/test_explain.py."""
+"""ExplainJob through a real `jobs`; the sentences themselves are in the table of test_explanation.py."""
 
 import grpc
 import psycopg
@@ -6,8 +6,8 @@ import pytest
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
+from testing.servers.programs import Laptop, Program
 from tests.integration.jobs.test_lifecycle import Road, code_of
-from tests.programs import Laptop, Program
 
 
 @pytest.fixture

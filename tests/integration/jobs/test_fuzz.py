@@ -16,12 +16,12 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from services.jobs import rights
+from services.jobs.domain import authorization as rights
+from testing.servers.postgres import Server
+from testing.servers.programs import Laptop, Program, lease, running
 from tests.conftest import IMPATIENT
 from tests.integration.jobs import filled
 from tests.integration.jobs.test_lifecycle import Road
-from tests.postgres import Server
-from tests.programs import Laptop, Program, lease, running
 
 UNARY = [name for name, method in filled.RPCS.items() if not method.server_streaming]
 # What a server may say of a request, however bad. Not INTERNAL, not UNKNOWN: those say that we are broken.

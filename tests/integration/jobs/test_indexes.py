@@ -7,10 +7,13 @@ import psycopg
 import pytest
 
 from services.auth import Person
-from services.jobs import events, jobs, launches, sessions, sweep, turns
-from services.jobs.bell import Bell
-from services.jobs.database import Database
-from services.jobs.watching import Watchers
+from services.jobs.background import expiry as sweep
+from services.jobs.background.job_watch import Watchers
+from services.jobs.notifier import Bell
+from services.jobs.store import fair_queue as turns
+from services.jobs.store import jobs, launches, sessions
+from services.jobs.store import outbox as events
+from services.jobs.store.database import Database
 
 # Twenty thousand sessions, a twentieth of them with jobs; one job in a thousand waits, runs, or awaits its upload too
 # long.

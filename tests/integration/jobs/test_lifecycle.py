@@ -12,7 +12,7 @@ from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services import clients
-from tests.programs import Laptop, Program, lease
+from testing.servers.programs import Laptop, Program, lease
 
 RESULTS = json_format.ParseDict(
     {"pose": {"pose_summary": {"total_frames": 105}}, "metrics": {}, "findings": {}, "report": {}}, struct_pb2.Struct()

@@ -28,11 +28,11 @@ from psycopg.rows import dict_row
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
-from services.jobs import states
+from services.jobs.domain import states
+from testing.servers.postgres import Server, clear
+from testing.servers.programs import Laptop, Program, lease, running
 from tests.conftest import IMPATIENT
 from tests.integration.jobs.test_lifecycle import Road
-from tests.postgres import Server, clear
-from tests.programs import Laptop, Program, lease, running
 
 MAX_JOBS = 3
 RUNNING = ("quick_running", "quick_done", "deep_running")

@@ -8,10 +8,10 @@ import pytest
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
+from testing.metrics import labels_of, listening, names, scrape, value
+from testing.servers.programs import Laptop, Program, free_port, running
 from tests.integration.jobs.test_lifecycle import Road
 from tests.integration.jobs.test_outbox import wait_until
-from tests.metrics import labels_of, listening, names, scrape, value
-from tests.programs import Laptop, Program, free_port, running
 
 SOON = {"CREASE_GAUGE_SECONDS": "0.1"}
 

@@ -22,10 +22,10 @@ import sqlalchemy as sa
 from crease.jobs.v1 import job_pb2
 from services.jobs.__main__ import migrate
 from services.jobs.migrations import indexes
+from testing.servers.postgres import Server
+from testing.servers.programs import Laptop, Program, running
 from tests.conftest import IMPATIENT
 from tests.integration.jobs.test_lifecycle import Road
-from tests.postgres import Server
-from tests.programs import Laptop, Program, running
 
 MIGRATIONS = Path(indexes.__file__).parent
 OLD = ("queued", "quick_running", "quick_done", "deep_running", "done", "processing", "completed", "failed")

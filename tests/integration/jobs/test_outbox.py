@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from crease.events.v1 import event_pb2
+from testing.servers.programs import Laptop, Program
 from tests.integration.jobs.test_lifecycle import Road, code_of
-from tests.programs import Laptop, Program
 
 PATIENCE_SECONDS = 30
 Connect = Callable[[], psycopg.Connection]

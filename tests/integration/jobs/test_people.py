@@ -13,8 +13,8 @@ from google.protobuf import field_mask_pb2, json_format, struct_pb2
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
+from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs.test_lifecycle import Road, code_of
-from tests.programs import Laptop, Program, lease
 
 LIVE = ("queued", "quick_running", "quick_done", "deep_running")
 NOT_FAILED = ("awaiting_upload", *LIVE, "done", "cancelled")

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from crease.jobs.v1 import job_pb2
-from services.jobs.database import Database
+from services.jobs.store.database import Database
+from testing.servers.programs import Laptop, Program, free_port, running
 from tests.conftest import IMPATIENT
 from tests.integration.jobs.test_lifecycle import Road
-from tests.programs import Laptop, Program, free_port, running
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
 READY_SECONDS = 30

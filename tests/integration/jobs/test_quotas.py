@@ -9,8 +9,8 @@ import grpc
 import pytest
 
 from crease.jobs.v1 import job_pb2
+from testing.servers.programs import Laptop, Program, running
 from tests.integration.jobs.test_lifecycle import Road
-from tests.programs import Laptop, Program, running
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import pytest
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2
+from testing.servers.programs import Laptop, Program, running
 from tests.integration.jobs.test_lifecycle import Road
-from tests.programs import Laptop, Program, running
 
 WAIT_SECONDS = 60
 LOCK = "SELECT 1 FROM video_analysis_jobs WHERE id = %s FOR UPDATE"

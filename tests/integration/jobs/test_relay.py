@@ -17,11 +17,11 @@ import boto3
 import pytest
 
 from services.jobs.settings import RelaySettings
+from testing.metrics import labels_of, listening, scrape
+from testing.servers.programs import ROOT, Laptop, Program, free_port
+from testing.servers.s3 import Endpoint
 from tests.integration.jobs.test_lifecycle import Road
 from tests.integration.jobs.test_outbox import sql, wait_until, watch
-from tests.metrics import labels_of, listening, scrape
-from tests.programs import ROOT, Laptop, Program, free_port
-from tests.s3 import Endpoint
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 
 from crease.jobs.v1 import job_pb2
 from services import clients
-from services.cli.postgres import find_binaries
+from services.cli.laptop.postgres import find_binaries
+from testing.servers.postgres import Server, postgres
+from testing.servers.programs import Laptop, Program, running
 from tests.conftest import IMPATIENT
 from tests.integration.jobs.test_lifecycle import Road
-from tests.postgres import Server, postgres
-from tests.programs import Laptop, Program, running
 
 
 class Switch:

@@ -12,10 +12,10 @@ import pytest
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
-from services import issuer
+from services import dev_issuer as issuer
+from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs import filled
 from tests.integration.jobs.test_lifecycle import RESULTS, Road
-from tests.programs import Laptop, Program, lease
 
 # Nobody is nobody everywhere; everybody else gets PERMISSION_DENIED where they aren't named below.
 UNAUTHENTICATED = {"anonymous", "expired"}

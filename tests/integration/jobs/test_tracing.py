@@ -8,9 +8,9 @@ import pytest
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
+from testing.servers.otlp import collecting
+from testing.servers.programs import Laptop, Program, lease, running
 from tests.integration.jobs.test_lifecycle import Road
-from tests.otlp import collecting
-from tests.programs import Laptop, Program, lease, running
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 ASKED = (("traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),)

@@ -13,10 +13,10 @@ from psycopg.rows import dict_row
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
-from services.jobs import states
+from services.jobs.domain import states
+from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs import filled
 from tests.integration.jobs.test_lifecycle import RESULTS, Road
-from tests.programs import Laptop, Program, lease
 
 QUICK, DEEP = job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP
 # name of a column: what is set by hand

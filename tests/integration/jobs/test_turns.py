@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from services.jobs import turns
-from services.jobs.database import Database, Row
-from services.jobs.turns import ROUND, Limits
+from services.jobs.store import fair_queue as turns
+from services.jobs.store.database import Database, Row
+from services.jobs.store.fair_queue import ROUND, Limits
 
 FREE = Limits()
 

@@ -8,9 +8,9 @@ import urllib3
 
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from tests.fakes import FakeJobs
-from tests.programs import Laptop, Program
-from tests.s3 import Endpoint
+from testing.fakes.jobs import FakeJobs
+from testing.servers.programs import Laptop, Program
+from testing.servers.s3 import Endpoint
 
 # What follows the first box nobody looks at before the analyzer.
 VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"not a real video" * 50

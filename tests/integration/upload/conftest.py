@@ -8,15 +8,15 @@ import grpc
 import pytest
 
 from crease.upload.v1 import upload_pb2_grpc
-from services import issuer
+from services import dev_issuer as issuer
 from services.auth import Verifier
 from services.settings import Issuer
-from tests.fakes import FakeJobs, serving_jobs
+from testing.fakes.jobs import FakeJobs, serving_jobs
+from testing.servers.programs import Laptop, Program, running
+from testing.servers.s3 import Endpoint
 from tests.integration.jobs.test_lifecycle import Road
 from tests.integration.upload.client import Client
 from tests.integration.upload.whole import Whole
-from tests.programs import Laptop, Program, running
-from tests.s3 import Endpoint
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from services.cli import upload
-from services.cli.client import Services
+from services.cli.api import upload
+from services.cli.api.client import Services
 
 
 def peak_mib(pid: int) -> int:

@@ -17,9 +17,9 @@ from grpc_status import rpc_status
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services import clients
+from testing.servers.proxy import Proxy, proxy
+from testing.servers.s3 import Endpoint
 from tests.integration.upload.client import VIDEO, Client, put
-from tests.proxy import Proxy, proxy
-from tests.s3 import Endpoint
 
 TIMEOUT_SECONDS = 1.0
 

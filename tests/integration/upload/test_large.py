@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from services.upload.parts import SMALLEST_PART_BYTES, sha256_of
+from services.upload.s3.parts import SMALLEST_PART_BYTES, sha256_of
+from testing.servers.programs import ROOT
+from testing.servers.s3 import versitygw
 from tests.integration.upload.client import VIDEO
 from tests.integration.upload.sender import peak_mib
-from tests.programs import ROOT
-from tests.s3 import versitygw
 
 LENGTH = 2_000_000_000
 KILLED_AT = (60, 140)

@@ -13,10 +13,10 @@ import pytest
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services import clients
-from services.cli import upload as sender
-from services.cli.client import Services
-from services.cli.transfer import Line, Refused
-from services.upload.parts import SMALLEST_PART_BYTES, sha256_of
+from services.cli.api import upload as sender
+from services.cli.api.client import Services
+from services.cli.api.s3_transfer import Line, Refused
+from services.upload.s3.parts import SMALLEST_PART_BYTES, sha256_of
 from tests.integration.upload.client import VIDEO, Client, put
 
 LONG = VIDEO + os.urandom(2 * SMALLEST_PART_BYTES)

@@ -11,8 +11,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services import clients
+from testing.servers.programs import lease
 from tests.integration.upload.client import VIDEO, Client, get, put
-from tests.programs import lease
 
 REPORT = b"<!doctype html><title>report</title>"
 QUICK, DEEP = job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP

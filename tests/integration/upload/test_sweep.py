@@ -8,9 +8,9 @@ import pytest
 
 from crease.upload.v1 import upload_pb2
 from services import clients
-from services.cli.client import Services
-from services.cli.inventory import show_orphans
-from services.upload.inventory import folder_of
+from services.cli.api.client import Services
+from services.cli.commands.orphans import show_orphans
+from services.upload.s3.inventory import folder_of
 from tests.integration.upload.whole import WAIT_SECONDS, Whole
 
 

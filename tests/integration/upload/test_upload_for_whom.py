@@ -7,11 +7,11 @@ import pytest
 
 from crease.jobs.v1 import session_pb2
 from crease.upload.v1 import upload_pb2
-from services import issuer
-from services.upload.inventory import folder_of
+from services import dev_issuer as issuer
+from services.upload.s3.inventory import folder_of
+from testing.servers.programs import lease
 from tests.integration.upload.client import VIDEO, put
 from tests.integration.upload.whole import Whole
-from tests.programs import lease
 
 WHOSE = {"a coach's": "coach", "an organisation's": "org_pro"}
 UNAUTHENTICATED = {"anonymous", "expired"}

@@ -15,8 +15,8 @@ from grpc_status import rpc_status
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services import clients
+from testing.servers.programs import free_port, lease
 from tests.integration.upload.client import VIDEO, Client, get, put
-from tests.programs import free_port, lease
 
 AWAITING = job_pb2.JOB_STATUS_AWAITING_UPLOAD
 QUEUED = job_pb2.JOB_STATUS_QUEUED

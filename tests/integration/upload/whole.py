@@ -11,11 +11,11 @@ import psycopg
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
 from crease.upload.v1 import upload_pb2
-from services import issuer
+from services import dev_issuer as issuer
+from testing.servers.programs import Laptop, lease
+from testing.servers.s3 import Endpoint
 from tests.integration.jobs.test_lifecycle import RESULTS, Road
 from tests.integration.upload.client import VIDEO, put
-from tests.programs import Laptop, lease
-from tests.s3 import Endpoint
 
 WAIT_SECONDS = 60
 

@@ -13,17 +13,17 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from services.analyzer.about import About
-from services.analyzer.athlete import Box
-from services.analyzer.faults import BadInput, ModelFault
+from services.analyzer.artifacts.results_json import MOST_ROW_BYTES, row_copy
+from services.analyzer.errors import BadInput, ModelFault
 from services.analyzer.pipeline import Analysis, Order
-from services.analyzer.probe import probe
-from services.analyzer.results import MOST_ROW_BYTES, row_copy
-from services.analyzer.sampling import on_grid
-from services.analyzer.series import PER_FRAME
+from services.analyzer.pose.landmarks import PER_FRAME
+from services.analyzer.pose.tracking import Box
+from services.analyzer.report.metadata import About
 from services.analyzer.settings import Accelerator, Limits, Settings
-from tests.unit.analyzer.clips import even, write_clip
-from tests.unit.analyzer.videos import BATTER, ROOT, corpus, needs_model, truly, truth
+from services.analyzer.video.probe import probe
+from services.analyzer.video.sampling import on_grid
+from testing.data.clips import even, write_clip
+from testing.data.videos import BATTER, ROOT, corpus, needs_model, truly, truth
 
 pytestmark = needs_model
 FILES = {"results.json", "report.html", "frames.parquet", "overlay.mp4"}

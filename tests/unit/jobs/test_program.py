@@ -3,7 +3,7 @@
 import pytest
 
 from services.jobs import __main__ as program
-from services.jobs import sweep
+from services.jobs.background import expiry as sweep
 from services.jobs.settings import JobsSettings
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import jwt
 import pytest
 
-from services import auth, errors, issuer
+from services import auth, errors
+from services import dev_issuer as issuer
 from services.settings import Issuer
-from tests import certificates
+from testing.servers import certificates
 
 
 @pytest.fixture

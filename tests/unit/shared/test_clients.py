@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 
-from tests import certificates
-from tests.programs import ROOT
+from testing.servers import certificates
+from testing.servers.programs import ROOT
 
 CALL = """
 import asyncio, sys

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.programs import ROOT, foreign_to
+from testing.servers.programs import ROOT, foreign_to
 
 # A name that is None in sys.modules is one that cannot be imported.
 IMPORT = """
@@ -22,7 +22,7 @@ importlib.import_module(sys.argv[2])
     [
         ("upload", "services.upload.__main__"),
         ("jobs", "services.jobs.__main__"),
-        ("relay", "services.jobs.relay"),
+        ("relay", "services.jobs.background.outbox_relay"),
         ("controller", "services.controller.__main__"),
         ("analyzer", "services.analyzer.__main__"),
         ("cli", "services.cli.__main__"),

@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from services import VERSION, traces
-from tests.programs import ROOT
+from testing.servers.programs import ROOT
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = SAMPLED[:-1] + "0"

@@ -53,7 +53,7 @@ class _EndingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ending.ValueTy
     """Somebody cancelled the job, and nothing lives under the launch's name. The job is cancelled."""
 
 class Ending(_Ending, metaclass=_EndingEnumTypeWrapper):
-    """How a launch ended; it decides what happens to its job. `services/jobs/endings.py` holds the table."""
+    """How a launch ended; it decides what happens to its job. `services/jobs/domain/retry_policy.py` holds the table."""
 
 ENDING_UNSPECIFIED: Ending.ValueType  # 0
 ENDING_SUCCEEDED: Ending.ValueType  # 1

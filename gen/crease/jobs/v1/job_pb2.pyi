@@ -46,7 +46,7 @@ class _JobStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobStatus.V
     """Nobody works on it and nobody will. Final."""
 
 class JobStatus(_JobStatus, metaclass=_JobStatusEnumTypeWrapper):
-    """Where a job stands; `services/jobs/states.py` draws how one becomes another."""
+    """Where a job stands; `services/jobs/domain/states.py` draws how one becomes another."""
 
 JOB_STATUS_UNSPECIFIED: JobStatus.ValueType  # 0
 JOB_STATUS_AWAITING_UPLOAD: JobStatus.ValueType  # 1
@@ -586,7 +586,7 @@ class PastLaunch(_message.Message):
     placement_reason: _builtins.str
     pod_name: _builtins.str
     ending: _builtins.str
-    """A word of `services/jobs/endings.py`, `succeeded` or `cancelled`; empty while it is open."""
+    """A word of `services/jobs/domain/retry_policy.py`, `succeeded` or `cancelled`; empty while it is open."""
     ending_message: _builtins.str
     """One sentence for people: what was seen of its end."""
     @_builtins.property

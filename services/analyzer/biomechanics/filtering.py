@@ -1,0 +1,162 @@
+"""Puts landmarks onto an even grid in seconds and takes the noise off, so that no number depends on the frame rate.
+
+Time stamps go in, never frame numbers. A gap stays a gap: what lies in one is NaN, and a filter never runs across it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.analyzer.pose.landmarks import PER_FRAME, Floats, Poses
+
+GRID_HZ = 60.0
+# Runs of detections shorter than this are a tracker grasping at shadows: one such run doubled a head metric.
+SHORTEST_RUN_FRAMES = 3
+# From one frame with the athlete to the next; a little more, for sampled frames lie up to half a frame off their tick.
+LONGEST_BRIDGE_SECONDS, OFF_TICK_SECONDS = 0.2, 0.021
+# No trunk comes faster than a sprinter's 12 m/s, of bodies of 1.4 m, and a camera that follows takes from that: what
+# leaps farther and back again is a swap of people, or no person. A body is so many torsos (Drillis and Contini 1966).
+FASTEST_BODIES_PER_SECOND, TORSOS_PER_BODY = 9.0, 2.7
+# Two passes of an order-2 Butterworth reach -3 dB below the designed cut-off, by this factor. Winter, Biomechanics
+# and Motor Control of Human Movement, 4th ed. (2009), section 3.4.4: (2^(1/2) - 1)^(1/4).
+WINTER_ORDER_2 = 0.802
+
+
+def tidy(poses: Poses) -> Poses:
+    """The same series with untrustworthy detections made NaN: lone ones, leaps, and people standing on their heads."""
+    keep = poses.detected & ~_head_below_hips(poses)
+    keep[_leaps(poses, np.flatnonzero(keep))] = False
+    for run in _runs(keep):
+        if run.stop - run.start < min(SHORTEST_RUN_FRAMES, len(poses)):
+            keep[run] = False
+    return _blank(poses, ~keep)
+
+
+def rejected(poses: Poses, tidied: Poses) -> NDArray[np.bool_]:
+    """(n,) whether somebody was found who is not believed to be the athlete as they were then: `tidy` drops them."""
+    return np.asarray(poses.detected & ~tidied.detected)
+
+
+def bridged(tidied: Poses) -> NDArray[np.bool_]:
+    """(n,) whether a frame without a believed athlete lies in a gap that is short enough to be carried across."""
+    short = np.zeros(len(tidied), dtype=bool)
+    for before, after in pairwise(np.flatnonzero(tidied.detected)):
+        short[before + 1 : after] = tidied.times[after] - tidied.times[before] <= _longest_bridge(tidied.times)
+    return short
+
+
+def rows(poses: Poses, keep: NDArray[np.bool_]) -> Poses:
+    """The same series with the kept frames only."""
+    kept: dict[str, Any] = {name: getattr(poses, name)[keep] for name in PER_FRAME}
+    return replace(poses, **kept)
+
+
+def resample(times: Floats, values: Floats, hz: float = GRID_HZ) -> tuple[Floats, Floats]:
+    """Values on an even grid of `hz`, by a cubic that never overshoots (pchip: Fritsch and Carlson 1980).
+
+    times: (n,) seconds; values: (n, ...), NaN where unknown. Returns (m,) seconds and (m, ...) values, NaN inside gaps
+    too long to bridge; both are empty with fewer than two known samples.
+    """
+    from scipy.interpolate import PchipInterpolator  # SciPy takes a second to import, and the first pose need not wait
+
+    known = _known(values)
+    if known.sum() < 2:
+        return np.empty(0), np.empty((0, *values.shape[1:]))
+    t = times[known]
+    grid = np.arange(t[0], t[-1] + 1e-9, 1 / hz)
+    out: Floats = np.asarray(PchipInterpolator(t, values[known], axis=0)(grid), dtype=float)
+    longest = _longest_bridge(times)
+    for start, end in pairwise(t):
+        if end - start > longest:
+            out[(grid > start) & (grid < end)] = np.nan
+    return grid, out
+
+
+def lowpass(values: Floats, cut_off_hz: float, hz: float = GRID_HZ) -> Floats:
+    """Zero-phase Butterworth of order 2 along the first axis of evenly sampled values; NaN gaps split it.
+
+    `cut_off_hz` is where both passes together are down 3 dB; one near half the rate leaves the values as they are.
+    """
+    from scipy.signal import butter, sosfiltfilt
+
+    if cut_off_hz >= 0.4 * hz:
+        return values
+    sections = butter(2, min(cut_off_hz / WINTER_ORDER_2 / (hz / 2), 0.99), output="sos")
+    out = values.copy()
+    for run in _runs(_known(values)):
+        length = run.stop - run.start
+        if length > 2:
+            pad = min(length - 1, int(hz / cut_off_hz) + 3)
+            out[run] = sosfiltfilt(sections, values[run], axis=0, padlen=pad)
+    return out
+
+
+def despike(path: Floats, size: float) -> Floats:
+    """A copy of an (n, 2) path where a sample over `size` from both neighbours, while they agree, is put between them.
+
+    That is how a swap of left and right that lasts one frame looks.
+    """
+    out = path.copy()
+    for k in range(1, len(path) - 1):
+        before, after = out[k - 1], path[k + 1]
+        off = min(np.linalg.norm(path[k] - before), np.linalg.norm(path[k] - after))
+        if np.linalg.norm(after - before) < size < off:
+            out[k] = (before + after) / 2
+    return out
+
+
+def _longest_bridge(times: Floats) -> float:
+    """Seconds from one known sample to the next that are carried across; neighbours are no gap. times: (n,), n > 1."""
+    return max(LONGEST_BRIDGE_SECONDS + OFF_TICK_SECONDS, 1.5 * float(np.median(np.diff(times))))
+
+
+def _leaps(poses: Poses, known: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Of the known frames, those to which the trunk leaps, to be back within a bridge; who stays away has moved on."""
+    shoulders, hips = ((poses.point(f"left_{part}") + poses.point(f"right_{part}")) / 2 for part in ("shoulder", "hip"))
+    places, times = ((shoulders + hips) / 2)[known], poses.times[known]
+    torso = float(np.median(np.linalg.norm(shoulders - hips, axis=1)[known])) if len(known) else 0.0
+    fastest = FASTEST_BODIES_PER_SECOND * TORSOS_PER_BODY * torso
+
+    def reached(start: int, end: int) -> bool:
+        return bool(np.linalg.norm(places[end] - places[start]) <= fastest * (times[end] - times[start]))
+
+    leaps: list[int] = []
+    last = 0
+    while last + 1 < len(known):
+        soon = int(np.searchsorted(times, times[last] + LONGEST_BRIDGE_SECONDS + OFF_TICK_SECONDS, "right"))
+        back = last + 1
+        if not reached(last, back):
+            back = next((k for k in range(back + 1, soon) if reached(last, k) and not reached(k - 1, k)), back)
+        leaps += range(last + 1, back)
+        last = back
+    return known[leaps]
+
+
+def _head_below_hips(poses: Poses) -> NDArray[np.bool_]:
+    hips = (poses.point("left_hip") + poses.point("right_hip")) / 2
+    below: NDArray[np.bool_] = poses.point("nose")[:, 1] > hips[:, 1]  # y grows downwards; NaN compares false
+    return below
+
+
+def _known(values: Floats) -> NDArray[np.bool_]:
+    """(n,) whether all of a row is finite."""
+    return np.asarray(np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
+
+
+def _runs(flags: NDArray[np.bool_]) -> Iterator[slice]:
+    """Slices of consecutive true flags."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int)))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        yield slice(int(start), int(stop))
+
+
+def _blank(poses: Poses, gone: NDArray[np.bool_]) -> Poses:
+    left: dict[str, Any] = {}
+    for name in ("image", "world", "visibility", "presence"):
+        left[name] = getattr(poses, name).copy()
+        left[name][gone] = np.nan
+    return replace(poses, **left)

@@ -1,0 +1,89 @@
+"""The file on the user's disk: whether it can be sent at all, and what the services must know of it beforehand."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from services import file_signatures as containers
+from services.cli.errors import BAD_VIDEO, USAGE, Trouble
+
+CONTENT_TYPES = {
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".mov": "video/quicktime",
+    ".qt": "video/quicktime",
+    ".mkv": "video/x-matroska",
+    ".webm": "video/webm",
+    ".avi": "video/x-msvideo",
+    ".mpg": "video/mpeg",
+    ".mpeg": "video/mpeg",
+}
+CHUNK_BYTES = 2**20
+# From here the services want a video in parts.
+IN_PARTS_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Video:
+    path: Path
+    content_type: str
+    # Bytes.
+    content_length: int
+    # Empty for a video in parts.
+    sha256: str
+
+
+def read(path: Path, *, largest_bytes: int = 0, progress: Callable[[int, int], None] = lambda done, all: None) -> Video:
+    """Looks at a file and reads it for its SHA-256, unless it is so long that it comes in parts, which have one each.
+
+    `progress` hears bytes read and bytes in all. Raises Trouble.
+    """
+    content_type, length = look(path, largest_bytes=largest_bytes)
+    if length >= IN_PARTS_BYTES:
+        return Video(path, content_type, length, "")
+    digest, done = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+                done += len(chunk)
+                progress(done, length)
+    except OSError as error:
+        raise Trouble(f"{path} cannot be read: {error.strerror}.", USAGE) from None
+    return Video(path, content_type, done, digest.hexdigest())
+
+
+def look(path: Path, *, largest_bytes: int = 0) -> tuple[str, int]:
+    """Content type and length in bytes of what could be a video. Raises Trouble."""
+    if path.is_dir():
+        raise Trouble(f"{path} is a folder: name one video file.", USAGE)
+    if not path.exists():
+        raise Trouble(f"There is no file {path}.", USAGE)
+    if not path.is_file():
+        raise Trouble(f"{path} is not a file.", USAGE)
+    content_type = CONTENT_TYPES.get(path.suffix.lower())
+    if content_type is None:
+        known = ", ".join(CONTENT_TYPES)
+        raise Trouble(f"{path.name} is not a video by its name: it must end in one of {known}.", BAD_VIDEO)
+    length = path.stat().st_size
+    if length == 0:
+        raise Trouble(f"{path.name} is empty.", BAD_VIDEO)
+    if largest_bytes and length > largest_bytes:
+        raise Trouble(
+            f"{path.name} has {length / 1e9:.1f} GB; the laptop's own S3 server takes videos up to "
+            f"{largest_bytes / 1e9:.0f} GB: run `crease up --s3-endpoint URL` with another one.",
+            BAD_VIDEO,
+        )
+    head = _head(path)
+    if not containers.is_video(head):
+        raise Trouble(f"{path.name} is no video: it is {containers.describe(head)}.", BAD_VIDEO)
+    return content_type, length
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(containers.HEAD_BYTES)
+    except OSError as error:
+        raise Trouble(f"{path} cannot be read: {error.strerror}.", USAGE) from None

@@ -1,0 +1,212 @@
+"""What a launch is in Kubernetes: one Job, written by one pure function.
+
+The Job is written as the API takes it, in the API's own words; nothing secret is in it, since whoever may read Jobs
+reads all of it. Its pod proves itself to `jobs` by a token of Crease's own audience, which the API server refuses.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from crease.analysis.v1.launch_pb2 import Launch
+from crease.jobs.v1.job_pb2 import ACCELERATOR_GPU, Accelerator
+from services.controller.core.launcher import JOB_LABEL, LAUNCH_LABEL, Placement, name_of
+from services.controller.kubernetes.quantity import bytes_of, mebibytes
+from services.controller.settings import KubernetesSettings
+
+CLUSTER_LABEL = "crease.dev/cluster"
+SESSION_LABEL = "crease.dev/session"
+OWNER_LABEL = "crease.dev/owner-hash"
+STATUS_LABEL = "crease.dev/status"
+ACCELERATOR_LABEL = "crease.dev/accelerator"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+WHY = "crease.dev/why"
+PLACEMENT_REASON = "crease.dev/placement-reason"
+CREATED_BY = "crease.dev/created-by"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "crease-controller"
+
+CONTAINER = "analyzer"
+TOKEN_FOLDER = "/var/run/secrets/crease.dev"  # noqa: S105 (a folder)
+CA_FOLDER = "/var/run/secrets/ca"
+SCRATCH = "/tmp"  # noqa: S108 (the pod's own)
+
+Manifest = dict[str, Any]
+
+
+def manifest(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
+    """The Job that runs a launch, in the namespace of the settings."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name_of(launch),
+            "namespace": settings.namespace,
+            "labels": _labels(launch, placement, settings) | {STATUS_LABEL: "queued"} | _queue(settings),
+            "annotations": {
+                CREATED_BY: f"{MANAGER} of cluster {settings.cluster}",
+                WHY: f"It runs launch {launch.launch_no} of job {launch.job_id}, which was queued",
+                PLACEMENT_REASON: placement.reason,
+            },
+        },
+        "spec": {
+            **({"suspend": True} if settings.queue_name else {}),
+            "parallelism": 1,
+            "completions": 1,
+            # A new try is a new launch, and `jobs` decides on it.
+            "backoffLimit": 0,
+            # Never a second pod beside one that is still ending.
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {"rules": [*_failure_rules()]},
+            "activeDeadlineSeconds": int(settings.deadline_seconds),
+            "ttlSecondsAfterFinished": settings.ttl_seconds,
+            "template": {
+                "metadata": {
+                    "labels": _labels(launch, placement, settings),
+                    **({"annotations": settings.pod_annotations} if settings.pod_annotations else {}),
+                },
+                "spec": _pod(launch, placement, settings),
+            },
+        },
+    }
+
+
+def selector(settings: KubernetesSettings) -> str:
+    """Selects what a controller of this cluster's name has created."""
+    return f"{MANAGED_BY}={MANAGER},{CLUSTER_LABEL}={settings.cluster}"
+
+
+def _labels(launch: Launch, placement: Placement, settings: KubernetesSettings) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/name": "crease",
+        "app.kubernetes.io/component": "analyzer",
+        "app.kubernetes.io/part-of": "crease",
+        MANAGED_BY: MANAGER,
+        CLUSTER_LABEL: settings.cluster,
+        JOB_LABEL: launch.job_id,
+        LAUNCH_LABEL: str(launch.launch_no),
+        SESSION_LABEL: launch.session_id,
+        OWNER_LABEL: launch.owner_hash,
+        ACCELERATOR_LABEL: word(placement.on),
+    }
+
+
+def word(accelerator: Accelerator.ValueType) -> str:
+    """An accelerator as a label says it: gpu, cpu."""
+    return Accelerator.Name(accelerator).removeprefix("ACCELERATOR_").lower()
+
+
+def _queue(settings: KubernetesSettings) -> dict[str, str]:
+    return {QUEUE_LABEL: settings.queue_name} if settings.queue_name else {}
+
+
+def _failure_rules() -> Iterator[Manifest]:
+    """Both end the Job, with a condition that says what its pod's end was when the pod is gone.
+
+    The disruption comes first: a pod that is drained ends with an exit code as well.
+    """
+    yield {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    yield {
+        "action": "FailJob",
+        "onExitCodes": {"containerName": CONTAINER, "operator": "NotIn", "values": [0]},
+    }
+
+
+def _pod(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
+    on_gpu = placement.on == ACCELERATOR_GPU
+    tolerations = [*settings.tolerations, *(settings.gpu_tolerations if on_gpu else ())]
+    chosen = {
+        "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
+        "nodeSelector": settings.node_selector | (settings.gpu_node_selector if on_gpu else {}),
+        "tolerations": tolerations,
+        "affinity": settings.affinity,
+        "topologySpreadConstraints": [*settings.topology_spread],
+        "priorityClassName": settings.priority_class,
+        "runtimeClassName": settings.runtime_class,
+    }
+    authority = settings.analyzer_ca_config_map
+    return {
+        "restartPolicy": "Never",
+        "serviceAccountName": settings.analyzer_service_account,
+        # Of the API server's audience: the analyzer has nothing to ask there.
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": settings.analyzer_grace_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": settings.analyzer_user,
+            "runAsGroup": settings.analyzer_user,
+            "fsGroup": settings.analyzer_user,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(launch, placement, settings)],
+        "volumes": [
+            {"name": "scratch", "emptyDir": {"sizeLimit": settings.analyzer_scratch}},
+            {"name": "token", "projected": {"defaultMode": 0o440, "sources": [_token(settings)]}},
+            *([{"name": "ca", "configMap": {"name": authority}}] if authority else []),
+        ],
+        **{key: value for key, value in chosen.items() if value},
+    }
+
+
+def _token(settings: KubernetesSettings) -> Manifest:
+    return {
+        "serviceAccountToken": {
+            "audience": settings.audience,
+            "expirationSeconds": settings.analyzer_token_seconds,
+            "path": "token",
+        }
+    }
+
+
+def _container(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
+    return {
+        "name": CONTAINER,
+        "image": settings.analyzer_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        **({"command": [*settings.analyzer_command]} if settings.analyzer_command else {}),
+        "args": ["--job-id", launch.job_id, "--launch", str(launch.launch_no)],
+        "env": [{"name": name, "value": value} for name, value in _environment(launch, placement, settings).items()],
+        "resources": _resources(launch, placement, settings),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": SCRATCH},
+            {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
+            *([{"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}] if settings.analyzer_ca_config_map else []),
+        ],
+        # What it said last, where it left no word of its own: `kubectl describe` shows it.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _environment(launch: Launch, placement: Placement, settings: KubernetesSettings) -> dict[str, str]:
+    # On a GPU's node the analyzer tries the GPU and falls back by itself; elsewhere it need not try.
+    accelerator = "auto" if placement.on == ACCELERATOR_GPU else "cpu"
+    authority = {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": f"{CA_FOLDER}/ca.crt"} if settings.analyzer_ca_config_map else {}
+    # A tried-again create finds the first: one launch, one pod, one place in the trace.
+    traced = {"CREASE_OTLP_ENDPOINT": settings.otlp_endpoint, "CREASE_TRACE_PARENT": launch.trace_parent}
+    return (
+        settings.analyzer_environment
+        | authority
+        | (traced if settings.otlp_endpoint and launch.trace_parent else {})
+        | {
+            "CREASE_JOBS_ENDPOINT": settings.jobs_endpoint,
+            "CREASE_UPLOAD_ENDPOINT": settings.upload_endpoint,
+            "CREASE_TOKEN_FILE": f"{TOKEN_FOLDER}/token",
+            "CREASE_ACCELERATOR": accelerator,
+            "HOME": SCRATCH,
+            "TMPDIR": SCRATCH,
+        }
+    )
+
+
+def _resources(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
+    memory = mebibytes(bytes_of(settings.analyzer_memory) * (launch.memory_factor or 1.0))
+    both = {"memory": memory, "ephemeral-storage": settings.analyzer_scratch}
+    if placement.on == ACCELERATOR_GPU:
+        both[settings.gpu_resource] = "1"
+    limit = {"cpu": settings.analyzer_cpu_limit} if settings.analyzer_cpu_limit else {}
+    return {"requests": {"cpu": settings.analyzer_cpu} | both, "limits": limit | both}

@@ -1,0 +1,82 @@
+"""What this process counts of jobs as it moves them; of a transition that was not committed, nothing.
+
+Numbers that an analyzer sent are taken as far as they make sense: its results come from a stranger's file.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import Counter, Histogram
+
+from services import metrics, traces
+from services.jobs.domain import states
+from services.jobs.store.database import Row
+
+STAGE_SECONDS = Histogram(
+    "crease_stage_seconds",
+    "How long jobs were in the status that they left",
+    ["stage"],
+    buckets=(0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5, 15, 30, 60, 150, 300, 600, 1800, 3600, 14400, 86400),
+)
+ENDED = Counter(
+    "crease_launches_ended_total", "Launches by how they ended and what they were on", ["ending", "accelerator"]
+)
+LEASES_LOST = Counter("crease_leases_lost_total", "Launches whose pod was not heard of in time, or never")
+CPU_PER_VIDEO_SECOND = Histogram(
+    "crease_analyzer_cpu_per_video_second",
+    "CPU seconds of a whole analysis for each second of its video, by its stage",
+    ["stage"],
+    buckets=(0.01, 0.03, 0.1, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30),
+)
+WAITED_IN_VAIN, NOT_USED = (metrics.FALLBACKS.labels(reason) for reason in ("unschedulable", "no_delegate"))
+# What an analyzer says it spent time on: services/analyzer/cpu_time.py.
+SPENT_ON = frozenset({"fetch", "decode", "convert", "pose", "rest"})
+
+
+def moved(before: Row, after: Row) -> None:
+    """A job went from one status to another."""
+    if metrics.is_on() and before["status"] not in states.FINAL:
+        seconds = (after["status_since"] - before["status_since"]).total_seconds()
+        STAGE_SECONDS.labels(before["status"]).observe(max(seconds, 0.0))
+
+
+def opened(launches: Iterable[Row]) -> None:
+    """Jobs left the queue."""
+    if traces.is_on():
+        for launch in launches:
+            about = {"job_id": str(launch["job_id"]), "launch_no": launch["launch_no"]}
+            traces.record("queue", launch["trace_parent"], launch["job_queued_at"], launch["opened_at"], **about)
+
+
+def ended(launch: Row, ending: str) -> None:
+    """A launch ended."""
+    if not metrics.is_on():
+        return
+    ENDED.labels(ending, launch["placed_on"] or "unknown").inc()
+    if ending == "lease_lost":
+        LEASES_LOST.inc()
+    if ending == "unschedulable" and launch["placed_on"] == "gpu":
+        WAITED_IN_VAIN.inc()
+
+
+def analysed(launch: Row, results: Any) -> None:
+    """A launch published the last of its results."""
+    if not metrics.is_on():
+        return
+    summary = _part(_part(results, "pose"), "pose_summary")
+    run, video_seconds = _part(summary, "run"), _number(summary.get("duration_seconds"))
+    if launch["placed_on"] == "gpu" and run.get("accelerator") == "cpu":
+        NOT_USED.inc()
+    for stage, cpu_seconds in _part(run, "cpu_seconds").items():
+        if stage in SPENT_ON and video_seconds:
+            CPU_PER_VIDEO_SECOND.labels(stage).observe(_number(cpu_seconds) / video_seconds)
+
+
+def _part(of: dict[str, Any], name: str) -> dict[str, Any]:
+    found = of.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and 0 < value < math.inf else 0.0

@@ -1,0 +1,154 @@
+"""JobService: what people see of their jobs."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+from google.protobuf import empty_pb2
+
+from crease.jobs.v1 import job_pb2, job_pb2_grpc
+from services import errors
+from services.auth import Person
+from services.authorization import caller_as
+from services.jobs.background.job_watch import Watchers
+from services.jobs.domain import authorization as rights
+from services.jobs.domain import comparison, states
+from services.jobs.domain.explanation import Room, explain
+from services.jobs.notifier import Bell
+from services.jobs.rpc import mapping as messages
+from services.jobs.rpc import validation as orders
+from services.jobs.store import cancellation as cancelling
+from services.jobs.store import fair_queue as turns
+from services.jobs.store import jobs, launches, sessions
+from services.jobs.store import object_cleanup as rubbish
+from services.jobs.store.database import Connection, Database, Row, parse_id
+from services.serving import Context
+
+# After these nothing changes unless somebody asks for it.
+_RESTING = (*states.FINAL, states.FAILED)
+MAX_COMPARED = 20
+# The id of no job.
+NOTHING = UUID(int=0)
+
+
+class JobService(job_pb2_grpc.JobServiceServicer):
+    def __init__(
+        self, database: Database, bell: Bell, watchers: Watchers, limits: turns.Limits, *, deep_enabled: bool
+    ) -> None:
+        self._database = database
+        self._bell = bell
+        self._watchers = watchers
+        self._limits = limits
+        self._deep_enabled = deep_enabled
+
+    async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
+        return messages.job(await self._row(request.job_id))
+
+    async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
+        async with self._database.transaction() as connection:
+            rows, token = await jobs.list_for(
+                connection,
+                caller_as(Person),
+                session_id=request.session_id,
+                status=messages.word(job_pb2.JobStatus, request.status),
+                size=request.page_size,
+                page_token=request.page_token,
+            )
+        return job_pb2.ListJobsResponse(jobs=[messages.job(row) for row in rows], next_page_token=token)
+
+    async def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.Job]:
+        with self._watchers.watch(parse_id(request.job_id) or NOTHING) as news:
+            self._watchers.give(await self._row(request.job_id))
+            while True:
+                row = await news.next()
+                yield messages.job(row)
+                if row["status"] in _RESTING:
+                    return
+
+    async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.Job:
+        async with self._database.transaction() as connection:
+            job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
+            job = await cancelling.cancel(connection, job)
+        self._bell.ring(job["id"])
+        return messages.job(job)
+
+    async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Context) -> job_pb2.Job:
+        async with self._database.transaction() as connection:
+            job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
+            if job["status"] != states.FAILED:
+                raise errors.Refused(f"Cannot retry a job in status: {job['status']}", reason="WRONG_STATE")
+            jobs.check_verified(job)
+            job = await jobs.move(connection, job, states.QUEUED, last=True, **jobs.afresh(job))
+        self._bell.ring(job["id"])
+        return messages.job(job)
+
+    async def ReanalyzeJob(self, request: job_pb2.ReanalyzeJobRequest, context: Context) -> job_pb2.Job:
+        person = caller_as(Person)
+        rights.check_uploader(person)
+        asked = _asked(request) | {"created_by": person.subject, "deep_enabled": self._deep_enabled}
+        async with self._database.transaction() as connection:
+            source = await jobs.hold_for(connection, request.job_id, person)
+            jobs.check_verified(source)
+            session = await sessions.get(connection, source["session_id"])
+            job = await jobs.create_again(connection, session, source, asked)
+        self._bell.ring(job["id"])
+        return messages.job(job)
+
+    async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> empty_pb2.Empty:
+        async with self._database.transaction() as connection:
+            job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
+            await rubbish.delete(connection, job)
+        self._bell.ring(job["id"])
+        return empty_pb2.Empty()
+
+    async def CompareJobs(self, request: job_pb2.CompareJobsRequest, context: Context) -> job_pb2.CompareJobsResponse:
+        _check_compared(request.job_ids)
+        async with self._database.transaction() as connection:
+            analyses = [await self._analysis(connection, job_id) for job_id in request.job_ids]
+        players = comparison.common_players(analyses)
+        if not players:
+            raise errors.Invalid("job_ids", "the sessions of these jobs name no player in common")
+        return job_pb2.CompareJobsResponse(
+            player_ids=players, metrics=comparison.compare(analyses), caveats=comparison.caveats(analyses)
+        )
+
+    async def _analysis(self, connection: Connection, job_id: str) -> comparison.Analysis:
+        job = await jobs.get_for(connection, job_id, caller_as(Person))
+        if job["status"] != states.DONE:
+            raise errors.Refused(f"Cannot compare job {job['id']} in status: {job['status']}", reason="JOB_NOT_DONE")
+        return comparison.analysis(job, await sessions.get(connection, job["session_id"]))
+
+    async def ExplainJob(self, request: job_pb2.ExplainJobRequest, context: Context) -> job_pb2.ExplainJobResponse:
+        async with self._database.transaction() as connection:
+            job = await jobs.get_for(connection, request.job_id, caller_as(Person))
+            past = await launches.list_of(connection, job["id"])
+            opened = await turns.opened(connection, job["owner"])
+            now = await connection.value("SELECT clock_timestamp()")
+        room = Room(opened.all, self._limits.all, opened.of_owner, self._limits.of_owner)
+        return messages.explanation(job, explain(job, past, now, room), past)
+
+    async def _row(self, job_id: str) -> Row:
+        async with self._database.transaction() as connection:
+            return await jobs.get_for(connection, job_id, caller_as(Person))
+
+
+def _asked(request: job_pb2.ReanalyzeJobRequest) -> dict[str, Any]:
+    """The settings that the new job has of its own; what is unset comes from the other job."""
+    asked: dict[str, Any] = {"id": uuid4(), "request_id": orders.request_id(request.request_id)}
+    if request.HasField("sample_fps"):
+        asked["sample_fps"] = orders.sample_fps(request.sample_fps)
+    if request.HasField("include_frames"):
+        asked["include_frames"] = request.include_frames
+    if request.HasField("anonymous"):
+        asked["anonymous"] = request.anonymous
+    if request.HasField("accelerator"):
+        asked["accelerator"] = orders.accelerator(request.accelerator)
+    return asked
+
+
+def _check_compared(job_ids: Sequence[str]) -> None:
+    if not 2 <= len(job_ids) <= MAX_COMPARED:
+        raise errors.Invalid("job_ids", f"must be 2 to {MAX_COMPARED}")
+    # However a client spells a UUID.
+    if len({parse_id(job_id) or job_id for job_id in job_ids}) != len(job_ids):
+        raise errors.Invalid("job_ids", "must not name a job twice")

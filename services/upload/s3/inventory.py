@@ -1,0 +1,80 @@
+"""What S3 holds against what the rows say: both listed in the order of the keys' bytes, and merged folder by folder.
+
+A folder is all that belongs to one video: `coach_plus/{owner_type}/{owner_id}/{session_id}/{video_id}/`.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TypeVar
+
+from crease.jobs.v1.sweep_pb2 import KeptVideo
+from crease.upload.v1.upload_pb2 import Orphan
+from services.upload.s3.storage import Item
+
+ROOT = "coach_plus/"
+FOLDER_DEPTH = 5
+T = TypeVar("T")
+Folder = tuple[str, list[T]]
+
+
+def folder_of(key: str) -> str:
+    """The video's folder that a key lies in, ending in a slash; a key that is in none is one by itself."""
+    names = key.split("/")
+    return "/".join(names[:FOLDER_DEPTH]) + "/" if len(names) > FOLDER_DEPTH else key
+
+
+def judge(objects: Sequence[Item], uploads: Sequence[Item], kept: Sequence[KeptVideo]) -> Iterable[Orphan]:
+    """What only one side has, of one folder."""
+    videos, job_ids = {job.s3_key for job in kept}, {job.job_id for job in kept}
+    for found in objects:
+        if found.key not in videos and not _belongs(found.key, job_ids):
+            yield Orphan(kind=Orphan.KIND_OBJECT, s3_key=found.key, content_length=found.content_length)
+    for upload in uploads:
+        if upload.key not in videos:
+            yield Orphan(kind=Orphan.KIND_PARTS, s3_key=upload.key)
+    there = {found.key for found in objects}
+    for job in kept:
+        if job.is_verified and job.s3_key not in there:
+            yield Orphan(kind=Orphan.KIND_VIDEO_MISSING, s3_key=job.s3_key, job_id=job.job_id)
+        for key in job.artifacts:
+            if key not in there:
+                yield Orphan(kind=Orphan.KIND_ARTIFACT_MISSING, s3_key=key, job_id=job.job_id)
+
+
+def _belongs(key: str, job_ids: set[str]) -> bool:
+    """Whether a key is an artifact of one of the jobs: `…/analysis/{job_id}/…`."""
+    folder, _, rest = key[len(folder_of(key)) :].partition("/")
+    return folder == "analysis" and rest.partition("/")[0] in job_ids
+
+
+async def folders(items: AsyncIterator[T], key: Callable[[T], str]) -> AsyncIterator[Folder[T]]:
+    """Groups what comes in the order of its keys."""
+    name, group = "", list[T]()
+    async for item in items:
+        if folder_of(key(item)) != name:
+            if group:
+                yield name, group
+            name, group = folder_of(key(item)), []
+        group.append(item)
+    if group:
+        yield name, group
+
+
+async def compare(
+    objects: AsyncIterator[Item], uploads: AsyncIterator[Item], kept: AsyncIterator[KeptVideo]
+) -> AsyncIterator[Orphan]:
+    """What only one side has. Of each side no more is held than one folder."""
+    sides = [
+        folders(objects, lambda item: item.key),
+        folders(uploads, lambda item: item.key),
+        folders(kept, lambda job: job.s3_key),
+    ]
+    heads = [await anext(side, None) for side in sides]
+    while any(heads):
+        name = min((head[0] for head in heads if head), key=str.encode)
+        now = [head[1] if head and head[0] == name else [] for head in heads]
+        for orphan in judge(*now):  # type: ignore[arg-type]
+            yield orphan
+        for index, side in enumerate(sides):
+            head = heads[index]
+            if head and head[0] == name:
+                heads[index] = await anext(side, None)

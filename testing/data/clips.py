@@ -1,0 +1,92 @@
+"""Small videos with exactly known frames: each picture carries its own number in black and white blocks."""
+
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from services.analyzer.video.frames import RGB
+
+BITS, BLOCK = 10, 16
+WIDTH, HEIGHT = BITS * BLOCK, 64
+CLOCK = Fraction(1, 60_000)  # MPEG-4 cannot count finer
+IDENTITY = bytes.fromhex("00010000 00000000 00000000 00000000 00010000 00000000 00000000 00000000 40000000")
+
+
+def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> RGB:
+    """Blocks along the top are the number's bits, lowest at the left; below, dark at the left, light at the right."""
+    rgb = np.zeros((height, width, 3), dtype=np.uint8)
+    rgb[:] = np.linspace(40, 200, width, dtype=np.uint8)[None, :, None]
+    for bit in range(BITS):
+        rgb[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 * (number >> bit & 1)
+    return rgb
+
+
+def number_of(rgb: RGB) -> int:
+    """The number in an upright picture of any size."""
+    scale = rgb.shape[1] / WIDTH
+    middle = int(BLOCK * scale / 2)
+    return sum((int(rgb[middle, int((bit + 0.5) * BLOCK * scale), 0]) > 127) << bit for bit in range(BITS))
+
+
+def even(fps: float, count: int) -> list[float]:
+    """Times of `count` frames at a constant rate."""
+    return [k / fps for k in range(count)]
+
+
+def write_clip(
+    path: Path,
+    times: Sequence[float],
+    *,
+    codec: str = "libx264",
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    options: dict[str, str] | None = None,
+    pixels: str = "yuv420p",
+    color: dict[str, int] | None = None,
+) -> Path:
+    """A video whose k-th picture is picture(k), shown at times[k] seconds. color: attributes of the codec context."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30, options={"crf": "12"} | (options or {}))
+        stream.width, stream.height = size
+        stream.pix_fmt, stream.codec_context.time_base = pixels, CLOCK
+        for name, value in (color or {}).items():
+            setattr(stream.codec_context, name, value)
+        full = (color or {}).get("color_range", 1)
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
+            frame = frame.reformat(format=pixels, dst_color_range=full)
+            frame.pts, frame.time_base = round(time / CLOCK), CLOCK
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def tag_rotation(path: Path) -> Path:
+    """Say in the file that its pictures are to be turned 90 degrees clockwise, as a phone held upright does."""
+    return tag_matrix(path, (0, 1, -1, 0))
+
+
+def tag_matrix(path: Path, matrix: tuple[float, float, float, float]) -> Path:
+    """Say in an MP4 that stored (p, q) is to be shown at (a p + c q, b p + d q); matrix: a, b, c, d."""
+    a, b, c, d = (round(value * 65536) for value in matrix)
+    content = path.read_bytes()
+    at = content.index(IDENTITY, content.index(b"tkhd"))
+    tag = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content[:at] + tag + content[at + len(IDENTITY) :])
+    return path
+
+
+def trim(path: Path, skip: int, frames: int, fps: float) -> Path:
+    """Have an MP4's edit list show only `frames` of its frames, from number `skip` on, as phones trim."""
+    content = bytearray(path.read_bytes())
+    movie, track, media, edits = (content.index(name) for name in (b"mvhd", b"tkhd", b"mdhd", b"elst"))
+    clock, media_clock = (struct.unpack_from(">I", content, at + 16)[0] for at in (movie, media))
+    (start,) = struct.unpack_from(">i", content, edits + 16)
+    struct.pack_into(">Ii", content, edits + 12, round(clock * frames / fps), start + round(media_clock * skip / fps))
+    for at in (movie + 20, track + 24):
+        struct.pack_into(">I", content, at, round(clock * frames / fps))
+    path.write_bytes(bytes(content))
+    return path

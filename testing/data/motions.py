@@ -1,0 +1,312 @@
+"""Movements whose exact answer is known: a stick figure in pixels that sways, hinges, bowls and strides on demand.
+
+The figure is 100 px from shoulders to hips, its thigh and shank 80 px each, so a torso is 100 px and a body 260 px. It
+stands in a picture of 1280 x 720, seen from the side, feet at y = 560. Each function takes the sampling rate.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from services.analyzer.pose.landmarks import INDEX, LANDMARKS, PER_FRAME, Floats, Poses
+
+TORSO, BODY = 100.0, 260.0
+WIDTH, HEIGHT = 1280, 720
+HIP = np.array([640.0, 400.0])
+SHOULDER = HIP - np.array([0, TORSO])
+HEAD = SHOULDER - np.array([0, 40])
+THIGH = 80.0
+ARM = 90.0  # shoulder to wrist
+STRIDE = 180.0  # between a bowler's feet
+# Trunk, thigh and shank are this share of a man's height.
+STATURE = BODY / 0.779
+
+
+def clock(fps: float, seconds: float) -> Floats:
+    """Time stamps from 0 to `seconds`, both included."""
+    return np.arange(0, seconds * fps + 1e-6) / fps
+
+
+def still(fps: float, seconds: float = 3.0) -> Poses:
+    """Nobody moves: arms hang, both feet under the hips."""
+    times = clock(fps, seconds)
+    image = np.tile(_figure(), (len(times), 1, 1))
+    n = len(times)
+    return Poses(times, image, np.zeros((n, 33, 3)), *np.full((2, n, 33), 0.99), np.ones(n), WIDTH, HEIGHT)
+
+
+def nobody(fps: float, seconds: float = 3.0) -> Poses:
+    """Frames in which no one was found."""
+    poses = still(fps, seconds)
+    return replace(
+        poses,
+        image=np.full_like(poses.image, np.nan),
+        world=np.full_like(poses.world, np.nan),
+        visibility=np.full_like(poses.visibility, np.nan),
+        people=np.zeros(len(poses)),
+    )
+
+
+def sway(fps: float, amplitude_bodies: float, hz: float = 0.5, seconds: float = 4.6) -> Poses:
+    """Everything above the feet goes to and fro as a sine: RMS is amplitude / sqrt(2) over whole periods."""
+    poses = still(fps, seconds)
+    x = amplitude_bodies * BODY * np.sin(2 * np.pi * hz * poses.times)
+    for name in LANDMARKS:
+        if not any(part in name for part in ("ankle", "heel", "foot")):
+            poses.image[:, INDEX[name], 0] += x
+    return poses
+
+
+def hinge(fps: float, start_deg: float, deg_per_second: float, seconds: float = 2.0) -> Poses:
+    """Both knees open at an even rate; the thigh hangs, the shank swings."""
+    poses = still(fps, seconds)
+    bend = np.radians(180 - (start_deg + deg_per_second * poses.times))
+    for side in ("left", "right"):
+        knee = poses.point(f"{side}_knee")
+        shank = THIGH * np.stack([-np.sin(bend), np.cos(bend)], axis=1)
+        for part in ("ankle", "heel", "foot_index"):
+            poses.image[:, INDEX[f"{side}_{part}"]] = knee + shank
+    return poses
+
+
+def stroke(fps: float, landing: float = 1.4, hands: float = 1.65, seconds: float = 3.0, knee_deg: float = 140) -> Poses:
+    """The left foot steps two torsos and is down at `landing`; then both hands swing, fastest at `hands`."""
+    poses = still(fps, seconds)
+    _step(poses, "left", landing, 200.0)
+    _front_knee(poses, "left", knee_deg)
+    # A logistic sweep is fastest in its middle: 120 degrees at up to 12 torsos a second.
+    turn = np.radians(60 - 120 / (1 + np.exp(-(poses.times - hands) / 0.04)))
+    for side in ("left", "right"):
+        point_arm(poses, side, np.pi - turn)
+    return poses
+
+
+def delivery(
+    fps: float, upright: float = 1.4, landing: float = 1.25, seconds: float = 2.4, side: str = "right"
+) -> Poses:
+    """An arm goes over the top at 1,000 degrees a second, upright at `upright`; the other foot steps before it."""
+    poses = still(fps, seconds)
+    front = "left" if side == "right" else "right"
+    _step(poses, front, landing, 200.0)
+    _front_knee(poses, front, 160)
+    point_arm(poses, side, np.radians(np.clip(1000 * (poses.times - upright), -185, 185)))
+    return poses
+
+
+def bowler(
+    fps: float,
+    *,
+    upright: float = 8.6,
+    landing: float = 8.45,
+    knee_deg: tuple[float, float] = (160, 160),
+    elbow_deg: tuple[float, float] = (180, 180),
+    run_up: tuple[float, float] = (500, 400),
+    seconds: float = 9.0,
+) -> Poses:
+    """A delivery with everything known. run_up: (px/s at landing, px/s2). The feet are then STRIDE px apart; front knee
+    and bowling elbow open evenly, from landing and from the arm's level, to release, 30 ms after the arm is upright.
+    """
+    poses = still(fps, seconds)
+    release = upright + 0.030
+    elbow = np.interp(poses.times, [upright - 0.09, release], elbow_deg)
+    point_arm(poses, "right", np.radians(np.clip(1000 * (poses.times - upright), -185, 185)), elbow)
+    speed, gain = run_up
+    before = np.clip(landing - poses.times, 0, 0.9)
+    after = np.clip(poses.times - landing, 0, 0.15)
+    path = -(speed * before - gain * before**2 / 2) + speed * (after - after**2 / 0.3)
+    poses.image[..., 0] += path[:, None]
+    # The rear foot is down a quarter of a second before the front foot, and is dragged after it.
+    _plant(
+        poses,
+        "right",
+        landing - 0.25,
+        HIP[0] + 60 - STRIDE,
+        drag=60 * np.clip((poses.times - landing - 0.1) / 0.3, 0, 1),
+    )
+    _plant(poses, "left", landing, HIP[0] + 60)
+    _front_knee(poses, "left", np.interp(poses.times, [landing, release], knee_deg))
+    _front_knee(poses, "right", 180)
+    return poses
+
+
+def from_behind(poses: Poses, lean_deg: float) -> Poses:
+    """The same arms seen along the pitch: shoulders 40 px wide, the trunk leaning to the left, feet apart in depth."""
+    image, world = poses.image.copy(), poses.world.copy()
+    lean = np.radians(lean_deg)
+    for name in LANDMARKS:
+        if (
+            any(part in name for part in ("shoulder", "elbow", "wrist", "pinky", "index", "thumb"))
+            and "foot" not in name
+        ):
+            image[:, INDEX[name], 0] += 20 if "right" in name else -20
+    upper = [INDEX[n] for n in LANDMARKS if not any(part in n for part in ("hip", "knee", "ankle", "heel", "foot"))]
+    image[:, upper, 0] -= TORSO * np.sin(lean)
+    image[:, upper, 1] += TORSO * (1 - np.cos(lean))
+    for part in ("ankle", "heel", "foot_index"):
+        world[:, INDEX[f"left_{part}"], 2] = -0.8
+    return replace(poses, image=image, world=world)
+
+
+def jump(fps: float, height_bodies: float = 0.3, seconds: float = 3.0) -> Poses:
+    """All of the body is up at once, for half a second, and down at once."""
+    poses = still(fps, seconds)
+    poses.image[(poses.times >= 1.2) & (poses.times < 1.7), :, 1] -= height_bodies * BODY
+    return poses
+
+
+def pendulum(fps: float, swing_deg: float = 40, hz: float = 0.8, seconds: float = 4.6) -> Poses:
+    """Both arms hang and swing: the hand is fastest at the bottom, 2 pi hz * swing * arm."""
+    poses = still(fps, seconds)
+    angle = np.pi + np.radians(swing_deg) * np.sin(2 * np.pi * hz * poses.times)
+    for side in ("left", "right"):
+        point_arm(poses, side, angle)
+    return poses
+
+
+def walker(fps: float, *, strides_hz: float = 0.9, swing_deg: float = 30, seconds: float = 4.0) -> Poses:
+    """Somebody walks or runs across the picture: arms against legs, each foot down for six tenths of its stride."""
+    poses = still(fps, seconds)
+    speed = 270.0  # px/s, a brisk walk
+    poses.image[..., 0] += (speed * (poses.times - seconds / 2))[:, None]
+    for side, ahead in (("left", 0.0), ("right", 0.5)):
+        phase = strides_hz * poses.times + ahead
+        swing = np.radians(swing_deg) * np.sin(2 * np.pi * phase)
+        point_arm(poses, side, np.pi + swing)
+        # In strides: the foot stands, then catches up in the last four tenths; the middle of it is under the hips.
+        swung = np.clip((phase % 1 - 0.6) / 0.4, 0, 1)
+        ahead_of_hips = speed / strides_hz * (np.floor(phase) + swung**2 * (3 - 2 * swung) - phase + 0.3)
+        for part in ("ankle", "heel", "foot_index"):
+            poses.image[:, INDEX[f"{side}_{part}"], 0] += ahead_of_hips
+        _front_knee(poses, side, 165)
+    return poses
+
+
+def turning(fps: float, lag_seconds: float, seconds: float = 3.0) -> Poses:
+    """A stroke in whose space hips turn through 80 degrees about 1.5 s, and shoulders the same `lag_seconds` later."""
+    poses = stroke(fps, seconds=seconds)
+    for part, at in (("hip", 1.5), ("shoulder", 1.5 + lag_seconds)):
+        yaw = np.radians(80 / (1 + np.exp(-(poses.times - at) / 0.05)))
+        for side, sign in (("left", 1), ("right", -1)):
+            line = 0.15 * sign * np.stack([np.cos(yaw), np.zeros(len(yaw)), np.sin(yaw)], axis=1)
+            poses.world[:, INDEX[f"{side}_{part}"]] = line
+    return poses
+
+
+def turned(poses: Poses, degrees: float) -> Poses:
+    """The same movement with the camera off square: what lies along the picture is shorter by the cosine."""
+    image, world = poses.image.copy(), poses.world.copy()
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    image[..., 0] = poses.width / 2 + (image[..., 0] - poses.width / 2) * cosine
+    world[..., 0], world[..., 2] = (
+        poses.world[..., 0] * cosine - poses.world[..., 2] * sine,
+        poses.world[..., 0] * sine + poses.world[..., 2] * cosine,
+    )
+    return replace(poses, image=image, world=world)
+
+
+def noisy(poses: Poses, share_of_body: float = 0.02, seed: int = 0) -> Poses:
+    """Every coordinate off by a normal error of its own in every frame."""
+    noise = np.random.default_rng(seed).normal(0, share_of_body * BODY, poses.image.shape)
+    return replace(poses, image=poses.image + noise)
+
+
+def holed(poses: Poses, share: float = 0.1, seed: int = 0) -> Poses:
+    """One frame in ten, at random, shows nobody."""
+    image = poses.image.copy()
+    image[np.random.default_rng(seed).random(len(poses)) < share] = np.nan
+    return replace(poses, image=image)
+
+
+def mirrored(poses: Poses) -> Poses:
+    """The same clip in a mirror: x turned over, left called right."""
+    swap = [INDEX[_other(name)] for name in LANDMARKS]
+    image = poses.image[:, swap].copy()
+    image[..., 0] = poses.width - image[..., 0]
+    others = {name: getattr(poses, name)[:, swap] for name in ("world", "visibility", "presence")}
+    return replace(poses, image=image, **others)
+
+
+def between(poses: Poses, start: float, end: float) -> Poses:
+    """The frames of a stretch of time."""
+    keep = (poses.times >= start) & (poses.times <= end)
+    return replace(poses, **{name: getattr(poses, name)[keep] for name in PER_FRAME})
+
+
+def legs_swapped(poses: Poses, start: float, end: float) -> Poses:
+    """The same clip with left legs called right for a while, as MediaPipe does around a release."""
+    image = poses.image.copy()
+    rows = (poses.times >= start) & (poses.times <= end)
+    for part in ("hip", "knee", "ankle", "heel", "foot_index"):
+        left, right = INDEX[f"left_{part}"], INDEX[f"right_{part}"]
+        image[rows, left], image[rows, right] = poses.image[rows, right], poses.image[rows, left]
+    return replace(poses, image=image)
+
+
+def hidden(poses: Poses, *parts: str) -> Poses:
+    """The same clip with some parts ("ankle", "foot") out of the picture, as MediaPipe guesses them: below its edge."""
+    image, visibility = poses.image.copy(), poses.visibility.copy()
+    for name in LANDMARKS:
+        if any(part in name for part in parts):
+            image[:, INDEX[name], 1] += HEIGHT
+            visibility[:, INDEX[name]] = 0.3
+    return replace(poses, image=image, visibility=visibility)
+
+
+def _figure() -> Floats:
+    """(33, 2) of a man who stands."""
+    image = np.empty((33, 2))
+    foot = _below(HIP, 2 * THIGH)
+    places = {"shoulder": SHOULDER, "elbow": _below(SHOULDER, ARM / 2), "hip": HIP, "knee": _below(HIP, THIGH)}
+    places |= {"ankle": foot, "heel": foot, "foot": foot}
+    for name in LANDMARKS:
+        hand = any(part in name for part in ("wrist", "pinky", "index", "thumb")) and "foot" not in name
+        at = _below(SHOULDER, ARM) if hand else next((at for part, at in places.items() if part in name), HEAD)
+        image[INDEX[name]] = at
+    return image
+
+
+def _below(point: Floats, pixels: float) -> Floats:
+    return np.array([point[0], point[1] + pixels])
+
+
+def _step(poses: Poses, side: str, landing: float, length: float) -> None:
+    """A foot that comes from `length` px behind in 0.3 s, at an even speed, and stops at `landing`."""
+    short = length * np.clip((landing - poses.times) / 0.3, 0, 1)
+    for part in ("ankle", "heel", "foot_index"):
+        poses.image[:, INDEX[f"{side}_{part}"], 0] += 60 - short
+
+
+def _plant(poses: Poses, side: str, landing: float, x: float, drag: Floats | float = 0.0) -> None:
+    """A foot that leaves the body's path for a place within 0.15 s, and stays there but for its drag."""
+    stands = np.clip((poses.times - (landing - 0.15)) / 0.15, 0, 1)
+    for part in ("ankle", "heel", "foot_index"):
+        foot = poses.image[:, INDEX[f"{side}_{part}"]]
+        foot[:, 0] = (1 - stands) * foot[:, 0] + stands * (x + drag)
+
+
+def _front_knee(poses: Poses, side: str, degrees: float | Floats) -> None:
+    """Puts the knee where thigh and shank make this angle, at any place of hip and ankle."""
+    hip, ankle = poses.point(f"{side}_hip"), poses.point(f"{side}_ankle")
+    along = ankle - hip
+    reach = np.linalg.norm(along, axis=1, keepdims=True)
+    across = np.stack([along[:, 1], -along[:, 0]], axis=1) / reach
+    out = reach[:, 0] / 2 / np.tan(np.radians(np.asarray(degrees) / 2))
+    poses.image[:, INDEX[f"{side}_knee"]] = (hip + ankle) / 2 + across * out[:, None]
+
+
+def point_arm(poses: Poses, side: str, angle: Floats, elbow_deg: float | Floats = 180.0) -> None:
+    """Turns an arm to an angle from straight up, positive to the right, its elbow bent to `elbow_deg`."""
+    way = np.stack([np.sin(angle), -np.cos(angle)], axis=1)
+    across = np.stack([-way[:, 1], way[:, 0]], axis=1)
+    half = np.radians(np.broadcast_to(elbow_deg, angle.shape) / 2)[:, None]
+    shoulder = poses.point(f"{side}_shoulder")
+    reach = ARM * np.sin(half)
+    poses.image[:, INDEX[f"{side}_elbow"]] = shoulder + reach / 2 * way + ARM / 2 * np.cos(half) * across
+    for part in ("wrist", "pinky", "index", "thumb"):
+        poses.image[:, INDEX[f"{side}_{part}"]] = shoulder + reach * way
+
+
+def _other(name: str) -> str:
+    if "left" in name:
+        return name.replace("left", "right")
+    return name.replace("right", "left")

@@ -1,0 +1,292 @@
+"""A real Kubernetes for tests, by the scripts in testing/cluster: one cluster a run, one namespace a test.
+
+In its pods runs a stand-in for the analyzer, which asks this machine how to end.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.controller.settings import KubernetesSettings
+from testing.servers.programs import ROOT
+
+SCRIPTS = ROOT / "testing" / "cluster"
+ROLE = ROOT / "services" / "controller" / "kubernetes" / "role.yaml"
+IMAGE = "localhost/busybox:1"
+
+# Ends with the exit code that it is told, by SIGTERM at once; `stubborn` jobs don't listen to that.
+STAND_IN = """
+case $2 in stubborn*) trap '' TERM;; *) trap 'exit 143' TERM;; esac
+while :; do
+  code=$(wget -q -O- --header "Authorization: $(cat $CREASE_TOKEN_FILE)" {url}/analysis-$2-$4 2>/dev/null) && exit $code
+  sleep 0.1
+done
+"""
+
+
+class Control:
+    """Tells stand-ins how to end, and remembers who asked, with which token."""
+
+    def __init__(self, host: str) -> None:
+        self.tokens: dict[str, str] = {}
+        self.starts: list[str] = []
+        self.endings: dict[str, int] = {}
+        control = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                name = self.path.strip("/")
+                if control.tokens.get(name) != self.headers["Authorization"]:
+                    control.tokens[name] = self.headers["Authorization"]
+                    control.starts.append(name)
+                told = control.endings.get(name)
+                body = b"" if told is None else str(told).encode()
+                self.send_response(404 if told is None else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer((host, 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://{host}:{self._server.server_port}"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return ("sh", "-c", STAND_IN.replace("{url}", self.url), "sh")
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster, and what a test may do to it."""
+
+    number: int
+    home: Path
+
+    @property
+    def run(self) -> Path:
+        return self.home / f"run-{self.number}"
+
+    @property
+    def admin(self) -> Path:
+        return self.run / "admin.kubeconfig"
+
+    @property
+    def host(self) -> str:
+        """This machine, as pods see it."""
+        return f"10.251.{self.number}.1"
+
+    @property
+    def server(self) -> str:
+        return f"https://10.251.{self.number}.2:6443"
+
+    def kubectl(self, *arguments: str, told: object = None) -> str:
+        command = [str(self.home / "bin" / "kubectl"), "--kubeconfig", str(self.admin), *arguments]
+        text = None if told is None else json.dumps(told)
+        ended = subprocess.run(command, input=text, capture_output=True, text=True)
+        assert ended.returncode == 0, f"{' '.join(arguments)}: {ended.stderr}"
+        return ended.stdout
+
+    def apply(self, body: Mapping[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", told=body)
+
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def sv(self, *arguments: str) -> None:
+        """Breaks or repairs one of its programs: kill, pause, cont, down, up."""
+        subprocess.run(["sv", *arguments], check=True, env={**os.environ, "SVDIR": str(self.run / "sv")})
+
+
+@dataclass
+class Namespace:
+    """One namespace, with the controller's own ServiceAccount and Role in it."""
+
+    cluster: Cluster
+    control: Control
+    folder: Path
+    name: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
+
+    def make(self) -> None:
+        role = yaml.safe_load(ROLE.read_text())
+        self.cluster.kubectl("create", "namespace", self.name)
+        for account in ("crease-controller", "crease-analyzer"):
+            self.cluster.kubectl("create", "serviceaccount", account, "-n", self.name)
+        group, kinds = "rbac.authorization.k8s.io", (("Role", "rules"), ("ClusterRole", "clusterRules"))
+        subject = {"kind": "ServiceAccount", "name": "crease-controller", "namespace": self.name}
+        for kind, rules in kinds:
+            metadata = {"name": f"crease-controller-{self.name}", "namespace": self.name}
+            api = {"apiVersion": f"{group}/v1", "metadata": metadata}
+            self.cluster.apply({**api, "kind": kind, "rules": role[rules]})
+            ref = {"apiGroup": group, "kind": kind, "name": metadata["name"]}
+            self.cluster.apply({**api, "kind": f"{kind}Binding", "subjects": [subject], "roleRef": ref})
+        self._write_kubeconfig()
+
+    def _write_kubeconfig(self) -> None:
+        config = yaml.safe_load(self.cluster.admin.read_text())
+        token = self.cluster.kubectl("create", "token", "crease-controller", "-n", self.name, "--duration=2h").strip()
+        config["users"][0]["user"] = {"token": token}
+        self.kubeconfig.write_text(yaml.safe_dump(config))
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / f"{self.name}.kubeconfig"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """A controller's settings for this namespace."""
+        return {
+            "CREASE_LAUNCHER": "kubernetes",
+            "CREASE_KUBECONFIG": str(self.kubeconfig),
+            "CREASE_NAMESPACE": self.name,
+            "CREASE_CLUSTER": "nets",
+            "CREASE_CAPACITY": "20",
+            "CREASE_TICK_SECONDS": "0.2",
+            "CREASE_LINGER_SECONDS": "5",
+            "CREASE_ORPHAN_GRACE_SECONDS": "1",
+            "CREASE_LEADER_SECONDS": "3",
+            "CREASE_ANALYZER_IMAGE": IMAGE,
+            "CREASE_ANALYZER_COMMAND": json.dumps(self.control.command),
+            "CREASE_ANALYZER_CPU": "5m",
+            "CREASE_ANALYZER_MEMORY": "16Mi",
+            "CREASE_ANALYZER_SCRATCH": "8Mi",
+            "CREASE_ANALYZER_GRACE_SECONDS": "2",
+        }
+
+    def settings(self, **fields: Any) -> KubernetesSettings:
+        values = {name.removeprefix("CREASE_").lower(): value for name, value in self.env.items()}
+        others = {"jobs_endpoint": "-", "upload_endpoint": "-", "token_file": self.folder / "token"}
+        return KubernetesSettings(**values | others | fields)
+
+    def jobs(self) -> list[Any]:
+        return list(self.cluster.get("jobs", "-n", self.name)["items"])
+
+    def pods(self) -> list[Any]:
+        return list(self.cluster.get("pods", "-n", self.name)["items"])
+
+    def events(self) -> list[Any]:
+        return list(self.cluster.get("events", "-n", self.name)["items"])
+
+    def finish(self, name: str, exit_code: int) -> None:
+        self.control.endings[name] = exit_code
+
+
+class Line:
+    """Between a controller and the API server: passes on, until it is cut."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._is_cut = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._server is not None
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    def kubeconfig(self, namespace: "Namespace") -> Path:
+        """The namespace's, by this line."""
+        assert self._server is not None
+        config = yaml.safe_load(namespace.kubeconfig.read_text())
+        port = self._server.sockets[0].getsockname()[1]
+        # The name that its certificate carries.
+        config["clusters"][0]["cluster"] |= {"server": f"https://127.0.0.1:{port}", "tls-server-name": "kubernetes"}
+        path = namespace.folder / "line.kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        self._is_cut = False
+
+    async def close(self) -> None:
+        self.cut()
+        if self._server:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+            return
+        host, port = self._cluster.server.removeprefix("https://").split(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        self._writers |= {writer, far_writer}
+        await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
+        self._writers -= {writer, far_writer}
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+def cannot() -> str:
+    """Why there can be no cluster on this machine; empty where there can."""
+    if os.geteuid() != 0:
+        return "a cluster needs root: its node has namespaces and control groups of its own"
+    if not (home() / "built").exists():
+        return "no cluster is installed: `make cluster` does that, with Go, in some minutes"
+    if shutil.which("sv") is None:
+        return "a cluster needs runit; testing/cluster/install brings it"
+    return ""
+
+
+def home() -> Path:
+    return Path(os.environ.get("CREASE_CLUSTER_HOME", Path.home() / ".cache" / "crease-cluster"))
+
+
+@contextlib.contextmanager
+def cluster(*how: str) -> Iterator[Cluster]:
+    """Runs for as long as the block; the test is skipped, with the reason, where it cannot. `--control-plane`: it has
+    no node."""
+    if reason := cannot():
+        pytest.skip(reason)
+    made = Cluster(int(os.environ.get("CREASE_CLUSTER", "0")), home())
+    subprocess.run([SCRIPTS / "down"], check=True)
+    subprocess.run([SCRIPTS / "up", *how], check=True, capture_output=True)
+    try:
+        yield made
+    finally:
+        subprocess.run([SCRIPTS / "down"], check=True)
+
+
+@contextlib.contextmanager
+def namespace(cluster: Cluster, folder: Path) -> Iterator[Namespace]:
+    """A namespace of its own; what is left in it goes with the cluster."""
+    control = Control(cluster.host)
+    made = Namespace(cluster, control, folder)
+    made.make()
+    try:
+        yield made
+    finally:
+        cluster.kubectl("delete", "namespace", made.name, "--wait=false")
+        control.close()

@@ -1,0 +1,143 @@
+"""Real programs for tests: each started as it is in production, on a free port, and gone at the end."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services import dev_issuer as issuer
+
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 60
+OURS = {"services", "crease", "testing", "tests", "bench", "scripts"}
+
+
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A port that nobody listens on and that was not given before: the kernel gives one again that is not used yet."""
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = int(listener.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
+
+
+def foreign_to(group: str) -> list[str]:
+    """Installed packages that the image of a program lacks: what no lock of its names brings."""
+    lock = (ROOT / "locks" / f"{group}.txt").read_text()
+    locked = {_distribution(name) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
+    return [
+        top
+        for top, distributions in packages_distributions().items()
+        if top not in OURS and not locked & set(map(_distribution, distributions))
+    ]
+
+
+def _distribution(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@dataclass
+class Program:
+    """One of ours as a process of its own, in a process group of its own."""
+
+    name: str
+    env: Mapping[str, str]
+    log: Path
+    port: int = field(default_factory=free_port)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> "Program":
+        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        env = keep | {"CREASE_LISTEN": self.endpoint} | dict(self.env)
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", f"services.{self.name}"]
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self._wait_until_serving()
+        return self
+
+    def _wait_until_serving(self) -> None:
+        give_up = time.monotonic() + READY_SECONDS
+        with grpc.insecure_channel(self.endpoint) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            while True:
+                try:
+                    health.Check(health_pb2.HealthCheckRequest(), timeout=2)
+                    return
+                except grpc.RpcError:
+                    assert self.process is not None
+                    assert self.process.poll() is None, f"{self.name} ended:\n{self.log.read_text()}"
+                    assert time.monotonic() < give_up, f"{self.name} is not serving:\n{self.log.read_text()}"
+                    time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        self.stop(signal.SIGKILL)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(timeout=30)
+        self.process = None
+
+
+@contextmanager
+def running(program: Program) -> Iterator[Program]:
+    """The program, started, for as long as the block runs."""
+    try:
+        yield program.start()
+    finally:
+        program.stop(signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """The laptop's issuer, as tests use it: tokens for everybody."""
+
+    folder: Path
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"CREASE_ISSUERS": json.dumps(issuer.issuers(self.folder))}
+
+    def person(self, subject: str = "coach-1", **claims: object) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {issuer.person(self.folder, subject, **claims)}"),)  # type: ignore[arg-type]
+
+    def program(self, name: str, *, behind: str | None = None) -> tuple[tuple[str, str], ...]:
+        metadata = (("authorization", f"Bearer {issuer.program(self.folder, name)}"),)
+        return metadata + ((("crease-user", issuer.person(self.folder, behind)),) if behind else ())
+
+    def pod(self, name: str, uid: str | None = None) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {issuer.pod(self.folder, name, uid=uid)}"),)
+
+    def token_file(self, name: str) -> Path:
+        path = self.folder / f"{name}.jwt"
+        path.write_text(issuer.program(self.folder, name))
+        return path
+
+
+def lease(secret: str) -> tuple[tuple[str, str], ...]:
+    """The metadata of a pod that holds a lease."""
+    return (("authorization", f"Lease {secret}"),)

@@ -1,0 +1,252 @@
+"""Metrics of movements with known answers: right values, none invented, and none that a camera or a rate can change."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.analyzer.biomechanics.action_window import TOO_FEW_FOR_A_DELIVERY
+from services.analyzer.biomechanics.events import action_windows
+from services.analyzer.biomechanics.kinematics import body_length
+from services.analyzer.biomechanics.measurement import NOBODY, TIMING_REASON, UNITS, Measurements, measure
+from services.analyzer.pose.landmarks import INDEX, Poses
+from testing.data import motions
+
+DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")
+RATES = (10, 15, 30, 60)
+
+
+def both_passes(whole: Poses, full: Poses, discipline: str) -> Measurements:
+    """The first pass and, cut out of the full rate, the windows it asks for."""
+    windows = action_windows(whole, discipline)
+    return measure(whole, [motions.between(full, start, end) for start, end in windows], discipline)
+
+
+def values(measured: Measurements) -> dict[str, float]:
+    return {name: metric.value for name, metric in measured.metrics.items() if metric.value is not None}
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_sway_is_its_root_mean_square(fps: float) -> None:
+    """A sine of 0.1 body over two whole periods spreads 0.0707 body, for head and trunk, within 2 %."""
+    measured = measure(motions.sway(fps, 0.1), [], "batting")
+    assert measured.metrics["head_stability_score"].value == pytest.approx(0.1 / np.sqrt(2), rel=0.02)
+    assert measured.metrics["balance_drift_score"].value == pytest.approx(0.1 / np.sqrt(2), rel=0.02)
+
+
+def test_a_still_player_scores_full_marks() -> None:
+    """No movement, no spread."""
+    metric = measure(motions.still(30), [], "batting").metrics["head_stability_score"]
+    assert metric.value == pytest.approx(0, abs=1e-6)
+    assert metric.score == 1.0
+
+
+@pytest.mark.parametrize("size", [0.5, 2.0])
+def test_a_nearer_camera_changes_nothing(size: float) -> None:
+    """Lengths are the athlete's own."""
+    poses = motions.stroke(30)
+    larger = replace(poses, image=poses.image * size, width=int(1280 * size), height=int(720 * size))
+    assert values(measure(larger, [], "batting")) == pytest.approx(values(measure(poses, [], "batting")), rel=1e-3)
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_a_mirrored_clip_swaps_the_sides_and_no_magnitude(discipline: str) -> None:
+    """Left for right, everything else the same."""
+    poses = motions.delivery(30) if discipline == "bowling" else motions.stroke(30)
+    here = both_passes(poses, poses, discipline)
+    there = both_passes(motions.mirrored(poses), motions.mirrored(poses), discipline)
+    assert values(there) == pytest.approx(values(here), abs=1e-6)
+    assert {here.front_leg, there.front_leg} == {"left", "right"}
+    assert [e.name for e in here.events] == [e.name for e in there.events]
+
+
+@pytest.mark.parametrize("discipline", ["batting", "bowling"])
+def test_the_first_pass_rate_changes_no_number(discipline: str) -> None:
+    """10 or 30 frames a second: within 5 %, because the close-up decides."""
+    make = motions.delivery if discipline == "bowling" else motions.stroke
+    slow, fast = (values(both_passes(make(fps), make(30), discipline)) for fps in (10, 30))
+    assert len(slow) == 4
+    assert slow == pytest.approx(fast, rel=0.05, abs=0.002)
+
+
+def test_the_front_knee_is_its_smallest_angle_in_degrees() -> None:
+    """140 as drawn, and the leg that stepped is the front one."""
+    measured = both_passes(motions.stroke(10, knee_deg=140), motions.stroke(30, knee_deg=140), "batting")
+    assert measured.metrics["front_knee_brace_score"].value == pytest.approx(140, abs=1)
+    assert measured.metrics["front_knee_brace_score"].unit == "deg"
+    assert measured.front_leg == "left"
+
+
+@pytest.mark.parametrize(("bend", "given"), [(0, True), (20, False)])
+def test_a_knee_that_is_small_in_one_frame_alone_is_not_believed(bend: float, given: bool) -> None:
+    """Legs mixed up for a frame show one that is bent more, and no leg bends and opens 20 px within a fifteenth of a
+    second.
+    """
+    poses = motions.bowler(30, knee_deg=(150, 150))
+    poses.image[np.argmin(np.abs(poses.times - 8.53)), INDEX["left_knee"], 0] += bend
+    assert (measure(poses, [], "bowling").metrics["front_knee_brace_score"].value is not None) == given
+
+
+def test_a_knee_that_goes_straight_goes_no_further() -> None:
+    """Carried on to the moment of release, a knee that opens to 180 would read more."""
+    measured = measure(motions.bowler(30, knee_deg=(150, 180)), [], "bowling").measures
+    assert measured["front_knee_at_release"].value == pytest.approx(180, abs=1)
+    assert measured["front_knee_at_release"].value <= 180
+
+
+def test_an_elbow_that_hangs_is_half_an_arm_below_the_shoulder() -> None:
+    """45 px, where the bowler's other arm hangs."""
+    measured = both_passes(motions.delivery(10), motions.delivery(30), "bowling")
+    assert measured.metrics["elbow_drop_score"].value == pytest.approx(45 / body_length(motions.delivery(10)), rel=0.01)
+    assert measured.throwing_arm == "right"
+    assert measured.front_leg == "left"
+
+
+def test_several_actions_give_their_median_and_all_as_evidence() -> None:
+    """Three strokes with knees at 120, 140 and 150 degrees: 140."""
+    closeups = [shifted(motions.stroke(30, knee_deg=deg), 10.0 * k) for k, deg in enumerate((120, 140, 150))]
+    measured = measure(motions.stroke(10), closeups, "batting")
+    knee = measured.metrics["front_knee_brace_score"]
+    assert measured.actions == 3
+    assert knee.value == pytest.approx(140, abs=1)
+    assert [value for _, value in knee.evidence] == pytest.approx([120, 140, 150], abs=1)
+
+
+def test_worst_moments_are_apart() -> None:
+    """Three at most, 0.3 s or more between any two, inside the clip."""
+    evidence = measure(motions.sway(30, 0.1), [], "batting").metrics["head_stability_score"].evidence
+    times = sorted(time for time, _ in evidence)
+    assert 2 <= len(times) <= 3
+    assert min(np.diff(times)) >= 0.3 - 1e-3
+    assert evidence[0][1] == pytest.approx(0.1, rel=0.05)
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_nobody_in_view_has_no_number_at_all(discipline: str) -> None:
+    """No metric, event or side, and the reason; also for an empty series."""
+    for poses in (motions.nobody(30), motions.between(motions.nobody(30), 9, 10)):
+        measured = measure(poses, [], discipline)
+        assert values(measured) == {}
+        assert measured.metrics["head_stability_score"].absent_reason == NOBODY
+        assert (measured.events, measured.front_leg, measured.throwing_arm) == ([], None, None)
+        assert measured.detection_rate_percent == 0
+        assert measured.reliability == "low"
+
+
+def test_legs_out_of_the_picture_leave_no_knee_but_the_others() -> None:
+    """Movement is then against the hips, trusted less, and the notes say so."""
+    poses = motions.hidden(motions.delivery(30), "knee", "ankle", "heel", "foot")
+    measured = both_passes(poses, poses, "bowling")
+    assert measured.metrics["front_knee_brace_score"].absent_reason == "feet not visible"
+    assert set(values(measured)) == {"head_stability_score", "balance_drift_score", "elbow_drop_score"}
+    assert measured.metrics["head_stability_score"].confidence < 0.5
+    assert any("feet" in note for note in measured.notes)
+
+
+def test_separation_timing_is_absent_with_its_reason() -> None:
+    """This model cannot tell it, in any clip."""
+    for poses in (motions.stroke(30), motions.nobody(30)):
+        metric = measure(poses, [poses], "batting").metrics["hip_shoulder_separation_timing"]
+        assert (metric.value, metric.score, metric.absent_reason) == (None, None, TIMING_REASON)
+
+
+def test_a_quick_look_at_a_bowler_gives_no_knee() -> None:
+    """10 frames a second are too few between landing and release."""
+    metric = measure(motions.delivery(10), [], "bowling").metrics["front_knee_brace_score"]
+    assert metric.absent_reason == TOO_FEW_FOR_A_DELIVERY
+
+
+def test_what_the_close_up_denies_the_first_pass_cannot_claim() -> None:
+    """An action of the coarse look that no close look confirms is none."""
+    measured = measure(motions.stroke(10), [motions.still(30)], "batting")
+    assert measured.actions == 0
+    assert measured.events == []
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+@pytest.mark.parametrize("hole", [0, 0.3, 0.9])
+def test_every_metric_has_the_contract_s_shape(discipline: str, hole: float) -> None:
+    """Five names, eight keys, null value and score exactly with a reason, scores 0 to 1, no NaN; also with holes."""
+    poses = motions.delivery(30)
+    poses.image[(poses.times > 1.4 - hole) & (poses.times < 1.4)] = np.nan
+    measured = both_passes(poses, poses, discipline)
+    assert set(measured.metrics) == set(UNITS)
+    for metric in measured.metrics.values():
+        shape: dict[str, Any] = metric.as_dict()
+        json.dumps(shape, allow_nan=False)
+        assert set(shape) == {
+            *("value", "unit", "score", "confidence", "plane", "frames_used", "evidence", "absent_reason")
+        }
+        assert (shape["value"] is None) == (shape["score"] is None) == (shape["absent_reason"] is not None)
+        assert shape["score"] is None or 0 <= shape["score"] <= 1
+        assert 0 <= shape["confidence"] <= 1
+    json.dumps(measured.summary(), allow_nan=False)
+
+
+def shifted(poses: Poses, seconds: float) -> Poses:
+    return replace(poses, times=poses.times + seconds)
+
+
+def test_each_repetition_has_its_numbers() -> None:
+    """Three strokes, their moments, and what the median is made of; their scatter is in its error."""
+    closeups = [shifted(motions.stroke(30, knee_deg=deg), 10.0 * k) for k, deg in enumerate((120, 140, 150))]
+    measured = measure(motions.stroke(10), closeups, "batting")
+    one = measure(motions.stroke(10), closeups[:1], "batting")
+    knees = [repetition.values["front_knee_brace_score"] for repetition in measured.repetitions]
+    assert knees == pytest.approx([120, 140, 150], abs=1)
+    assert [r.contact_seconds for r in measured.repetitions] == pytest.approx([1.4, 11.4, 21.4], abs=0.04)
+    errors = [m.metrics["front_knee_brace_score"].error for m in (one, measured)]
+    assert errors[0] == pytest.approx(3)
+    assert errors[1] == pytest.approx(np.hypot(3, 1.2533 * np.std([120, 140, 150], ddof=1) / np.sqrt(3)), rel=0.05)
+
+
+def test_under_10_frames_a_second_nothing_is_measured() -> None:
+    """An action would go unseen, and the whole clip be measured as if there were none."""
+    for poses, discipline in ((motions.stroke(5), "batting"), (motions.delivery(5), "bowling")):
+        measured = measure(poses, [], discipline)
+        assert values(measured) == {}
+        assert all(
+            m.absent_reason and "too few frames" in m.absent_reason for m in measured.metrics.values() if m.unit != "s"
+        )
+
+
+def test_along_the_pitch_only_what_means_something_there_is_measured() -> None:
+    """From behind: the trunk's lateral lean, but no knee, stride or drift along a picture that lies across."""
+    measured = measure(motions.from_behind(motions.delivery(30), 20), [], "bowling")
+    for name in ("balance_drift_score", "front_knee_brace_score"):
+        assert measured.metrics[name].absent_reason == "view not side-on"
+    for name in ("stride_length", "run_up_speed_trend", "front_knee_change"):
+        assert measured.measures[name].absent_reason == "view not side-on"
+    assert measured.measures["trunk_lateral_flexion_at_release"].value == pytest.approx(20, abs=0.5)
+    side_on = measure(motions.delivery(30), [], "bowling").measures["trunk_lateral_flexion_at_release"]
+    assert side_on.absent_reason == "view not from the front or behind"
+
+
+def test_a_moving_camera_has_no_run_up_speed() -> None:
+    """A standing foot that drifts through the picture is the picture drifting."""
+    poses = motions.bowler(30)
+    assert measure(poses, [], "bowling").measures["run_up_speed_trend"].value == pytest.approx(1, rel=0.1)
+    pan = 150 * np.clip(poses.times - 8.2, 0, None)
+    panned = replace(poses, image=poses.image - np.stack([pan, 0 * pan], axis=1)[:, None])
+    assert measure(panned, [], "bowling").measures["run_up_speed_trend"].absent_reason == "the camera moves"
+
+
+@pytest.mark.parametrize(("visible", "reason"), [(0.85, "elbow not visible"), (0.95, None), (0.99, None)])
+def test_an_elbow_is_as_sure_as_it_is_seen(visible: float, reason: str | None) -> None:
+    """20 degrees at best, 35 where it is half hidden, nothing under 0.9; and no score, for it is no verdict."""
+    poses = motions.bowler(30, elbow_deg=(150, 170))
+    poses.visibility[:, INDEX["right_elbow"]] = visible
+    measured = measure(poses, [], "bowling").measures["bowling_elbow_extension"]
+    assert measured.absent_reason == reason
+    assert measured.score is None
+    assert measured.error == {0.85: None, 0.95: 35, 0.99: 20}[visible]
+
+
+def test_nothing_but_a_delivery_has_a_release_height() -> None:
+    """A stroke is not bowled."""
+    measured = measure(motions.stroke(30), [], "batting").measures
+    for name in ("release_height", "run_up_speed_trend", "trunk_lateral_flexion_at_release", "bowling_elbow_extension"):
+        assert measured[name].absent_reason == "no delivery"
+    assert measured["stride_length"].value is not None

@@ -1,0 +1,182 @@
+"""Thresholds without gaps, severities that only grow, words from files that a coach can edit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.analyzer.biomechanics.measurement import UNITS, Measurements, Metric
+from services.analyzer.coaching.findings import find
+from services.analyzer.knowledge.loader import DISCIPLINES, Guidance, GuidanceError, Shared, guidance, read, shared
+
+# What the product promises, by discipline: batting, bowling, wicketkeeping, fielding.
+PROMISED = {
+    "HEAD_MOVEMENT": ("head_stability_score", "score", (0.60, 0.65, 0.58, 0.55)),
+    "BALANCE_DRIFT": ("balance_drift_score", "score", (0.55, 0.60, 0.52, 0.50)),
+    "KNEE_COLLAPSE": ("front_knee_brace_score", "score", (0.50, 0.55, 0.45, 0.48)),
+    "ELBOW_DROP": ("elbow_drop_score", "score", (0.55, 0.60, 0.50, 0.52)),
+    "ROTATION_TIMING": ("hip_shoulder_separation_timing", "value", (0.12, 0.15, 0.10, 0.11)),
+}
+RANK = {None: 0, "low": 1, "medium": 2, "high": 3}
+
+
+def measurements(confidence: float = 0.9, rate: float = 100.0, **scores: float) -> Measurements:
+    """All metrics at these scores (for timing: seconds); those not named are absent."""
+    metrics = {
+        name: Metric(scores[name], unit, scores[name], confidence, 20, ((1.5, 0.2),))
+        if name in scores
+        else Metric(None, unit, None, 0.0, 0, absent_reason="not seen")
+        for name, unit in UNITS.items()
+    }
+    return Measurements(metrics, [], "left", None, rate, "high", 1)
+
+
+def severity(discipline: str, code: str, metric: str, score: float) -> str | None:
+    """The severity at which a finding of this code comes out; None where it does not."""
+    found = find(measurements(**{metric: score}), discipline)["findings"]
+    assert all(finding["code"] == code for finding in found)
+    return found[0]["severity"] if found else None
+
+
+@pytest.mark.parametrize(("place", "discipline"), list(enumerate(DISCIPLINES)))
+def test_thresholds_are_the_promised_ones(place: int, discipline: str) -> None:
+    """All codes, metrics and thresholds, in every discipline."""
+    faults = guidance(discipline).faults
+    assert {code: (f.metric, f.compare, f.threshold) for code, f in faults.items()} == {
+        code: (metric, compare, thresholds[place]) for code, (metric, compare, thresholds) in PROMISED.items()
+    }
+
+
+@pytest.mark.parametrize("code", PROMISED)
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_a_worse_score_is_never_a_milder_finding(discipline: str, code: str) -> None:
+    """Along the whole scale: none, low, medium, high, without a gap or a step back."""
+    metric = PROMISED[code][0]
+    ranks = [RANK[severity(discipline, code, metric, k / 1000)] for k in range(1000, -1, -10)]
+    assert ranks == sorted(ranks)
+    assert set(ranks) >= {0, 1, 2}
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_severity_changes_at_the_promised_shortfalls(discipline: str) -> None:
+    """Under 0.05 low, under 0.15 medium, from there high; at the threshold nothing."""
+    metric, _, thresholds = PROMISED["HEAD_MOVEMENT"]
+    threshold = thresholds[DISCIPLINES.index(discipline)]
+    cases = {0.0: None, 0.001: "low", 0.049: "low", 0.051: "medium", 0.149: "medium", 0.151: "high", 0.4: "high"}
+    for shortfall, expected in cases.items():
+        assert severity(discipline, "HEAD_MOVEMENT", metric, threshold - shortfall) == expected
+
+
+def test_what_was_not_measured_finds_nothing() -> None:
+    """Absent is neither good nor bad."""
+    found = find(measurements(head_stability_score=0.9), "batting")
+    assert found["findings"] == []
+
+
+def test_the_level_follows_the_worst_finding() -> None:
+    """high without findings or with low ones, medium, low."""
+    good = {"balance_drift_score": 0.9, "elbow_drop_score": 0.9}
+    levels = {0.9: "high", 0.58: "high", 0.5: "medium", 0.2: "low"}
+    for score, level in levels.items():
+        assert find(measurements(head_stability_score=score, **good), "batting")["overall_level"] == level
+
+
+def test_too_little_seen_is_not_called_high() -> None:
+    """One number, or unsure ones, are no proof that all is well."""
+    assert find(measurements(head_stability_score=0.9), "batting")["overall_level"] == "medium"
+    unsure = measurements(confidence=0.3, head_stability_score=0.9, balance_drift_score=0.9, elbow_drop_score=0.9)
+    assert find(unsure, "batting")["overall_level"] == "medium"
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_nobody_in_view_is_the_only_finding(discipline: str) -> None:
+    """About the film, severe, and nothing about the player."""
+    found = find(measurements(rate=0.0), discipline)
+    assert [(f["code"], f["severity"]) for f in found["findings"]] == [("INSUFFICIENT_POSE_VISIBILITY", "high")]
+
+
+def test_a_low_detection_rate_replaces_the_findings() -> None:
+    """Under 60 % the film is the finding, whatever the numbers say, and nothing is called good."""
+    for score in (0.2, 0.9):
+        scores = {"head_stability_score": score, "balance_drift_score": 0.9, "elbow_drop_score": 0.9}
+        found = find(measurements(rate=59, **scores), "batting")
+        assert [f["code"] for f in found["findings"]] == ["INSUFFICIENT_POSE_VISIBILITY"]
+        assert found["overall_level"] != "high"
+        seen = find(measurements(rate=60, **scores), "batting")["findings"]
+        assert [f["code"] for f in seen] == (["HEAD_MOVEMENT"] if score < 0.6 else [])
+
+
+def test_an_unsure_finding_is_worded_as_a_possibility() -> None:
+    """The numbers stay, the claim softens."""
+    sure = find(measurements(0.9, head_stability_score=0.4), "batting")["findings"][0]
+    unsure = find(measurements(0.3, head_stability_score=0.4), "batting")["findings"][0]
+    assert unsure["title"].startswith(shared().hedge)
+    assert not sure["title"].startswith(shared().hedge)
+    assert sure["severity"] == unsure["severity"]
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_findings_are_plain_json_and_complete(discipline: str) -> None:
+    """Every field that clients read, worst first."""
+    scores = dict.fromkeys(UNITS, 0.0)
+    found: dict[str, Any] = json.loads(json.dumps(find(measurements(**scores), discipline), allow_nan=False))
+    assert {f["code"] for f in found["findings"]} == set(PROMISED)
+    ranks = [RANK[f["severity"]] for f in found["findings"]]
+    assert ranks == sorted(ranks, reverse=True)
+    for finding in found["findings"]:
+        assert finding["title"]
+        assert finding["why"]
+        assert finding["cues"]
+        assert finding["drills"][0]["name"]
+        assert finding["time_seconds"] == 1.5
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_scales_are_flat_enough(discipline: str) -> None:
+    """A length 5 % off moves a score by at most 0.031, which is less than a band of severity."""
+    guide = guidance(discipline)
+    for name in ("head_stability_score", "balance_drift_score", "elbow_drop_score"):
+        scale = guide.scales[name]  # type: ignore[index]
+        for k in range(1, 60):
+            value = k * scale.points[-1][0] / 100
+            assert abs(scale.score(value) - scale.score(value * 1.05)) <= 0.031
+        assert scale.score(-1) == scale.points[0][1]
+        assert scale.score(99) == scale.points[-1][1]
+
+
+def test_an_unknown_discipline_is_named() -> None:
+    """And the known ones are listed."""
+    with pytest.raises(GuidanceError, match=r"'tennis'.*batting"):
+        guidance("tennis")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("threshold: 0.6\n", "threshold: high\n", "faults.HEAD_MOVEMENT.threshold"),
+        ("threshold: 0.6\n", "treshold: 0.6\n", "treshold"),
+        ("discipline: batting", "discipline: tennis", "discipline"),
+        ("[0.35, 0.0]", "[-0.35, 0.0]", "must increase"),
+        ("[0.35, 0.0]", "[0.35, 0.0], [0.4, 0.5]", "all rise or all fall"),
+        ("maintenance:", "maintenance: [", "batting.yaml"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name_and_place(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    """A coach who mistypes learns where."""
+    text = (Path(__file__).parents[4] / "services/analyzer/knowledge/batting.yaml").read_text()
+    assert old in text
+    wrong = tmp_path / "batting.yaml"
+    wrong.write_text(text.replace(old, new, 1))
+    with pytest.raises(GuidanceError, match=complaint) as caught:
+        read(wrong, Guidance)
+    assert "batting.yaml" in str(caught.value)
+
+
+def test_severities_with_a_hole_are_refused(tmp_path: Path) -> None:
+    """The last has no end, the others rise."""
+    text = (Path(__file__).parents[4] / "services/analyzer/knowledge/shared.yaml").read_text()
+    wrong = tmp_path / "shared.yaml"
+    wrong.write_text(text.replace("severity: medium, under: 0.15", "severity: medium, under: 0.01"))
+    with pytest.raises(GuidanceError, match="rise"):
+        read(wrong, Shared)

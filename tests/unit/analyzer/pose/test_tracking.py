@@ -1,0 +1,195 @@
+"""Whom an analysis is about where several people are in view."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from services.analyzer.pipeline import Analysis, Order
+from services.analyzer.pose.estimator import Person, watch
+from services.analyzer.pose.landmarks import INDEX
+from services.analyzer.pose.multi_person import Crowd, Lookout, Spot, shirt
+from services.analyzer.pose.tracking import Box, Follow, boxed, chain, largest, one_person
+from services.analyzer.report.metadata import About
+from services.analyzer.settings import Accelerator, Limits, Settings
+from services.analyzer.video.frames import Losses, Picture, pictures
+from services.analyzer.video.probe import probe
+from testing.data.videos import BATTER, needs_model
+from tests.unit.analyzer.pose.test_estimator import Scripted
+
+SIZE = np.array([1000.0, 500.0])
+
+
+def person(x: float, height: float = 0.5) -> Person:
+    """Someone whose trunk is at x, half-way up, with 33 landmarks spread over their height."""
+    image = np.stack([np.full(33, x), np.linspace(0.5 - height / 2, 0.5 + height / 2, 33)], axis=1)
+    for name in ("left_shoulder", "right_shoulder", "left_hip", "right_hip"):
+        image[INDEX[name]] = (x, 0.5)
+    return Person(image, np.zeros((33, 3)), *np.ones((2, 33)))
+
+
+def places(chosen: list[Person | None]) -> list[float | None]:
+    return [None if one is None else round(float(one.image[0, 0]), 3) for one in chosen]
+
+
+def test_two_who_stand_apart_are_two_chains_whatever_their_order() -> None:
+    """The model lists people in any order; where they are decides."""
+    crowd = [[person(0.2), person(0.8)], [person(0.79), person(0.22)], [person(0.24), person(0.8)]]
+    chains = chain(crowd, [0.0, 0.1, 0.2], SIZE)
+    assert sorted(len(one.members) for one in chains) == [3, 3]
+
+
+def test_the_largest_over_the_clip_is_the_athlete() -> None:
+    """Someone larger who only walks through is not."""
+    crowd = [[person(0.2, 0.4), person(0.8, 0.3)], [person(0.8, 0.3), person(0.2, 0.4)], [person(0.5, 0.9)]]
+    crowd += [[person(0.2, 0.4)]]
+    assert places(Follow(SIZE, largest)(crowd, [0.0, 0.1, 0.2, 0.3])) == [0.2, 0.2, None, 0.2]
+
+
+def test_a_box_chooses_the_smaller_one() -> None:
+    """Whoever is nearest to the box's middle in the beginning is followed to the end."""
+    crowd = [[person(0.2, 0.8), person(0.8, 0.2)], [person(0.78, 0.2), person(0.2, 0.8)]]
+    around = boxed(Box(left=0.7, top=0.3, width=0.2, height=0.4), SIZE)
+    assert places(Follow(SIZE, around)(crowd, [0.0, 0.1])) == [0.8, 0.78]
+
+
+def test_nobody_is_followed_through_empty_pictures() -> None:
+    """No people, no athlete, no error."""
+    assert Follow(SIZE, largest)([[], []], [0.0, 0.1]) == [None, None]
+
+
+class Columns:
+    """Sees a person, 20 pixels tall, wherever a column of the picture is white."""
+
+    def estimate(self, rgb: np.ndarray, time_seconds: float) -> list[Person]:
+        height = 20 / rgb.shape[0]
+        return [person((x + 0.5) / rgb.shape[1], height) for x in np.flatnonzero(rgb[0, :, 0])]
+
+
+def standing(*places: int) -> np.ndarray:
+    """A picture, 100 by 40, with people at these columns."""
+    rgb = np.zeros((40, 100, 3), dtype=np.uint8)
+    rgb[:, list(places)] = 255
+    return rgb
+
+
+def test_the_lookout_stops_at_the_first_crowd_it_sees() -> None:
+    """It looks every two seconds, so the crowd of 2.5 s and on is seen at 4 s, and told before the next look."""
+    film = [Picture(k, k / 2, standing(20, 80) if k >= 5 else standing(20)) for k in range(20)]
+    lookout = Lookout(Columns, 2.0)
+    shown = [p.index for p in lookout.noting(film)]
+    assert shown == list(range(len(shown)))
+    assert 9 <= len(shown) <= 13
+    assert lookout.most_people == 2
+
+
+class Shortsighted(Columns):
+    """Sees the leftmost person of a picture only, as a model that loses the others."""
+
+    def estimate(self, rgb: np.ndarray, time_seconds: float) -> list[Person]:
+        return super().estimate(rgb, time_seconds)[:1]
+
+
+def columns(people: list[Person]) -> list[int]:
+    return sorted(int(one.image[0, 0] * 100) for one in people)
+
+
+def test_whoever_was_seen_is_looked_for_where_they_were() -> None:
+    """The follower loses the one on the right; a look at the square around their last place finds them again."""
+    crowd = Crowd(Shortsighted(), Columns())
+    for k in range(12):
+        assert columns(crowd.estimate(standing(20, 70 + k), k / 5)) == [20, 70 + k]
+
+
+def test_the_athlete_is_looked_for_where_they_are_expected() -> None:
+    """Nobody has seen them there yet."""
+    expected = Spot(np.array([60.5, 20.0]), 10.0)
+    crowd = Crowd(Shortsighted(), Shortsighted(), lambda _: expected)
+    assert 60 in columns(crowd.estimate(standing(20, 60), 0.0))
+
+
+def test_a_shirt_s_colour_is_read_from_the_trunk() -> None:
+    """Red where the trunk is, whatever surrounds it."""
+    rgb = np.full((100, 100, 3), 255, dtype=np.uint8)
+    rgb[30:61, 40:61] = (200, 0, 0)
+    image = np.zeros((33, 2))
+    corners = {
+        "left_shoulder": (0.6, 0.3),
+        "right_shoulder": (0.4, 0.3),
+        "left_hip": (0.6, 0.6),
+        "right_hip": (0.4, 0.6),
+    }
+    for name, corner in corners.items():
+        image[INDEX[name]] = corner
+    assert shirt(Person(image, np.zeros((33, 3)), *np.ones((2, 33))), rgb).tolist() == [200, 0, 0]
+
+
+def test_people_who_cross_keep_their_shirts() -> None:
+    """They meet in the middle and go on; places alone would let them turn round."""
+    crowd = []
+    for k in range(21):
+        red, blue = person(0.2 + 0.03 * k), person(0.8 - 0.03 * k)
+        crowd.append([replace(red, shirt=np.array([200.0, 0, 0])), replace(blue, shirt=np.array([0, 0, 200.0]))])
+    crowd[10] = crowd[10][:1]  # one hides the other
+    for one in chain(crowd, [k / 10 for k in range(21)], SIZE):
+        assert len({tuple(worn) for worn in one.shirts}) == 1
+
+
+def test_how_clear_the_choice_was_is_said() -> None:
+    """Two of a size: not at all. One alone: entirely. A box around one: mostly."""
+    pair = [[person(0.2), person(0.8)]] * 4
+    by_size = Follow(SIZE, largest)
+    by_size(pair, [0.0, 0.1, 0.2, 0.3])
+    assert by_size.certainty == pytest.approx(0.0, abs=0.01)
+    alone = Follow(SIZE, largest)
+    alone([[person(0.2)]] * 4, [0.0, 0.1, 0.2, 0.3])
+    assert alone.certainty == 1.0
+    by_box = Follow(SIZE, boxed(Box(left=0.7, top=0.3, width=0.22, height=0.4), SIZE))
+    by_box(pair, [0.0, 0.1, 0.2, 0.3])
+    assert by_box.certainty > 0.9
+
+
+@pytest.mark.parametrize(("leap", "one"), [(0.0, True), (0.5, False)])
+def test_a_leap_gives_away_that_it_was_not_one_person(leap: float, one: bool) -> None:
+    """A model that follows one person jumps to another when the first is hidden."""
+    people = [person(0.2 + 0.01 * k + (leap if k > 5 else 0.0)) for k in range(12)]
+    whole = watch(Scripted([[each] for each in people]), [Picture(k, k / 10, standing()) for k in range(12)], 1000, 500)
+    assert one_person(whole) == one
+
+
+LARGE, SMALL = 500, 400
+MIDDLE = slice(230, 730)
+
+
+@pytest.fixture(scope="module")
+def two_batters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The middle of the sample, and beside it the same at four fifths of the size."""
+    path = tmp_path_factory.mktemp("crowd") / "two.mp4"
+    film = pictures(probe(BATTER, Limits()), np.arange(105), Limits(), Losses())
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "crf": "16"})
+        stream.width, stream.height, stream.pix_fmt = LARGE + SMALL, 540, "yuv420p"
+        for shown in film:
+            one = shown.rgb[:, MIDDLE]
+            rgb = np.full((540, LARGE + SMALL, 3), one[-1, -1], dtype=np.uint8)
+            rgb[:, :LARGE], rgb[-432:, LARGE:] = one, cv2.resize(one, (SMALL, 432))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@needs_model
+@pytest.mark.prove
+@pytest.mark.parametrize(("box", "left"), [(None, True), (Box(0.6, 0.3, 0.35, 0.7), False)])
+def test_of_two_batters_the_larger_or_the_boxed_one_is_followed(two_batters: Path, box: Box | None, left: bool) -> None:
+    """In the whole clip and close up the landmarks lie on that batter's side, and both are counted."""
+    analysis = Analysis(two_batters, Order(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
+    seen = analysis.viewer.look(np.arange(0, 105, 5), lambda _: None)
+    assert seen.people == 2
+    near = analysis.viewer.look_closer(seen, [(1.0, 1.5)], lambda _: None).closeups[0]
+    for poses in (seen.whole, near):
+        assert poses.detected.mean() > 0.9
+        assert ((poses.point("left_hip")[poses.detected, 0] < LARGE) == left).all()

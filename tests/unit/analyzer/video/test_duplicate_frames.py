@@ -1,0 +1,58 @@
+"""Frames that show the picture before once more."""
+
+import numpy as np
+
+from services.analyzer.video.duplicate_frames import Stillness
+from services.analyzer.video.frames import RGB, Picture
+
+
+def repeats(frames: list[RGB]) -> list[int]:
+    stillness = Stillness()
+    passed = list(stillness.noting(Picture(k, k / 30, rgb) for k, rgb in enumerate(frames)))
+    assert [p.index for p in passed] == list(range(len(frames)))
+    return np.flatnonzero(stillness.repeats()).tolist()
+
+
+def ball(x: int) -> RGB:
+    """A bright square at x on grass."""
+    rgb = np.full((128, 256, 3), 90, dtype=np.uint8)
+    rgb[40:80, x : x + 40] = 220
+    return rgb
+
+
+def noisy(rgb: RGB, seed: int) -> RGB:
+    noise = np.random.default_rng(seed).integers(-1, 2, rgb.shape)
+    return (rgb.astype(int) + noise).astype(np.uint8)
+
+
+def test_a_repeat_among_moving_frames_is_found_in_spite_of_coding_noise() -> None:
+    """The third picture is the second one coded again."""
+    frames = [ball(0), ball(20), noisy(ball(20), 1), ball(60), ball(80)]
+    assert repeats(frames) == [2]
+
+
+def test_a_repeat_between_moving_frames_is_found_however_coarsely_it_is_coded() -> None:
+    """It differs by several levels all over, and by far less than its neighbours do."""
+    coarse = (ball(20).astype(int) + 6).astype(np.uint8)
+    assert repeats([ball(0), ball(20), coarse, ball(60), ball(80)]) == [2]
+
+
+def test_who_starts_to_move_shows_no_repeat() -> None:
+    """The step before was small because he stood, not because the picture did."""
+    standing = [(ball(20).astype(int) + 3 * k).astype(np.uint8) for k in range(3)]
+    assert repeats([*standing, ball(60), ball(80)]) == []
+
+
+def test_a_still_athlete_is_no_repeat() -> None:
+    """Where nothing moves for a while, all frames are kept."""
+    assert repeats([noisy(ball(50), k) for k in range(8)]) == []
+
+
+def test_the_first_frame_is_never_a_repeat_and_the_second_may_be() -> None:
+    """Converted clips often begin with one picture twice."""
+    assert repeats([ball(0), ball(0), ball(20), ball(40)]) == [1]
+
+
+def test_no_frames_have_no_repeats() -> None:
+    """An empty run is no error."""
+    assert repeats([]) == []

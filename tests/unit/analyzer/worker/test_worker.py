@@ -1,0 +1,336 @@
+"""One pod's work against `jobs`, `upload` and S3 that misbehave on cue."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from crease.analysis.v1.launch_pb2 import Ending, StartLaunchResponse
+from crease.jobs.v1.job_pb2 import Job, Stage
+from crease.jobs.v1.session_pb2 import Session
+from services.analyzer.errors import BadInput, ModelFault
+from services.analyzer.settings import WorkerSettings
+from services.analyzer.worker import worker
+from services.analyzer.worker.worker import work
+from testing.data.videos import BATTER, ROOT, needs_model
+from testing.fakes.analyzer_peers import TOKEN, Services, serving
+
+RESULTS = {"pose": {"pose_summary": {}, "frames": [{}]}, "metrics": {}, "findings": {}, "report": {}}
+DENIED = grpc.StatusCode.PERMISSION_DENIED
+AWAY = grpc.StatusCode.UNAVAILABLE
+
+
+class Scripted:
+    """An analysis that takes as long as it is told and then leaves one file, or fails."""
+
+    def __init__(self, seconds: float = 0.0, fault: Exception | None = None) -> None:
+        self.seconds, self.fault = seconds, fault
+        self.stages: list[str] = []
+        self.read = b""
+
+    def begin(self, video: Path, started: StartLaunchResponse, settings: WorkerSettings) -> Any:
+        self.read = video.read_bytes()
+        self.folder = video.parent
+        return self
+
+    def quick(self, out: Path, progress: Any) -> dict[str, Any]:
+        return self._stage("quick", out, progress)
+
+    def deep(self, out: Path, progress: Any) -> dict[str, Any]:
+        return self._stage("deep", out, progress)
+
+    def _stage(self, name: str, out: Path, progress: Any) -> dict[str, Any]:
+        self.stages.append(name)
+        until = time.monotonic() + self.seconds
+        while time.monotonic() < until:
+            progress(0.5)
+            time.sleep(0.01)
+        if self.fault:
+            raise self.fault
+        (out / "report.html").write_text(f"<p>{name}")
+        return RESULTS
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """The worker takes SIGTERM over; give it back."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text(f"{TOKEN}\n")
+    return path
+
+
+def run(services: Services, token_file: Path, analysis: Scripted, **settings: Any) -> int:
+    with serving(services):
+        return work("job-1", 2, _settings(services, token_file, **settings), analysis.begin)
+
+
+def _settings(services: Services, token_file: Path, **more: Any) -> WorkerSettings:
+    return WorkerSettings(
+        jobs_endpoint=services.jobs_endpoint,
+        upload_endpoint=services.jobs_endpoint,
+        token_file=token_file,
+        **{"start_patience_seconds": 1.0, "transfer_patience_seconds": 1.0} | more,
+    )
+
+
+def test_both_stages_are_analysed_stored_and_published_in_order(token_file: Path) -> None:
+    """The pinned video is read once; each stage's files lie in S3 before its result is submitted; frames stay there."""
+    services, analysis = Services(video=b"the film"), Scripted()
+    assert run(services, token_file, analysis) == 0
+    assert analysis.read == b"the film"
+    assert analysis.stages == ["quick", "deep"]
+    assert services.stored == {"STAGE_QUICK/report.html": b"<p>quick", "STAGE_DEEP/report.html": b"<p>deep"}
+    submitted = services.called("SubmitResult")
+    assert [asked.stage for asked in submitted] == [Stage.STAGE_QUICK, Stage.STAGE_DEEP]
+    assert set(submitted[0].results.keys()) == {"pose", "metrics", "findings", "report"}
+    assert list(submitted[0].results["pose"].keys()) == ["pose_summary"]
+    assert [(a.name, a.content_length) for a in submitted[0].artifacts] == [("report.html", 8)]
+    assert not analysis.folder.exists()
+
+
+def test_a_relaunch_resumes_at_deep(token_file: Path) -> None:
+    """Where the quick result is in, only deep is done."""
+    analysis = Scripted()
+    assert run(Services(stage=Stage.STAGE_DEEP), token_file, analysis) == 0
+    assert analysis.stages == ["deep"]
+
+
+def test_without_deep_the_quick_result_is_the_end(token_file: Path) -> None:
+    """One stage, one result."""
+    services, analysis = Services(deep_enabled=False), Scripted()
+    assert run(services, token_file, analysis) == 0
+    assert analysis.stages == ["quick"]
+
+
+def test_heartbeats_say_stage_and_progress_all_along(token_file: Path) -> None:
+    """Three in the time of a lease, and one at once when deep begins."""
+    services = Services(lease_seconds=0.3)
+    assert run(services, token_file, Scripted(seconds=0.5)) == 0
+    beats = services.called("Heartbeat")
+    assert [b.stage for b in beats] == sorted(b.stage for b in beats)
+    assert {b.stage for b in beats} == {Stage.STAGE_QUICK, Stage.STAGE_DEEP}
+    assert any(0.4 < b.progress < 0.6 for b in beats)
+    assert all((b.job_id, b.launch_no) == ("job-1", 2) for b in beats)
+
+
+@pytest.mark.parametrize("code", [DENIED, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND])
+def test_a_launch_that_is_not_ours_is_left_alone(token_file: Path, code: grpc.StatusCode) -> None:
+    """Refused at the start: 75, and nothing else is said."""
+    services, analysis = Services(refusals={"StartLaunch": code}), Scripted()
+    assert run(services, token_file, analysis) == 75
+    assert analysis.stages == []
+    assert [name for name, _ in services.calls] == ["StartLaunch"]
+
+
+def test_a_lease_lost_in_the_middle_stops_the_work_and_publishes_nothing(token_file: Path) -> None:
+    """The next step of the analysis after the refused heartbeat ends it, long before it would be done."""
+    services = Services(lease_seconds=0.3, refusals={"Heartbeat": DENIED})
+    began = time.monotonic()
+    assert run(services, token_file, Scripted(seconds=30)) == 75
+    assert time.monotonic() - began < 15
+    assert services.called("SubmitResult") == services.called("FailLaunch") == []
+    assert services.stored == {}
+
+
+def test_services_that_come_back_lose_nothing(token_file: Path) -> None:
+    """Each call is repeated until it is answered; the video is analysed once all the same."""
+    faults = {name: [AWAY, AWAY] for name in ("StartLaunch", "SignLaunch", "Heartbeat", "SubmitResult")}
+    services, analysis = Services(faults=faults, lease_seconds=10), Scripted()
+    assert run(services, token_file, analysis, start_patience_seconds=10, transfer_patience_seconds=10) == 0
+    assert analysis.stages == ["quick", "deep"]
+
+
+def test_a_result_that_cannot_be_committed_is_offered_until_the_lease_ends(token_file: Path) -> None:
+    """A service that stays away costs 69; the analysis is not repeated for that."""
+    services, analysis = Services(refusals={"SubmitResult": AWAY, "Heartbeat": AWAY}, lease_seconds=1.5), Scripted()
+    assert run(services, token_file, analysis) == 69
+    assert analysis.stages == ["quick"]
+    assert len(services.called("SubmitResult")) >= 2
+    assert len({asked.SerializeToString(deterministic=True) for asked in services.called("SubmitResult")}) == 1
+
+
+def test_no_services_at_all_is_69(token_file: Path) -> None:
+    """Nobody listens at the address that was given."""
+    services = Services(jobs_endpoint="127.0.0.1:9")
+    assert work("job-1", 2, _settings(services, token_file), Scripted().begin) == 69
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(404, "404 Not Found"), (403, "403 Forbidden"), (412, "412 Precondition Failed")]
+)
+def test_a_video_that_s3_refuses_fails_the_job_in_the_contract_s_words(
+    token_file: Path, status: int, words: str
+) -> None:
+    """Gone, forbidden or another one: definite, 65, no retry."""
+    services = Services(get=[(status, b"")])
+    assert run(services, token_file, Scripted()) == 65
+    (asked,) = services.called("FailLaunch")
+    assert asked.error_message == f"Failed to download video from S3: {words}"
+    assert (asked.ending, asked.failure_code) == (Ending.ENDING_BAD_INPUT, "DOWNLOAD_FAILED")
+
+
+def test_a_passing_fault_of_s3_is_tried_again_with_a_fresh_signature(token_file: Path) -> None:
+    """Throttled, broken and then fine, for reading and for writing."""
+    services = Services(get=[(503, b""), (429, b"")], put=[(500, b"")], deep_enabled=False)
+    assert run(services, token_file, Scripted(), transfer_patience_seconds=10) == 0
+    assert len(services.called("SignLaunch")) == 3 + 2
+    assert list(services.stored) == ["STAGE_QUICK/report.html"]
+
+
+def test_an_artifact_whose_answer_was_lost_is_not_an_error(token_file: Path) -> None:
+    """If-None-Match answers 412 to the second try of a PUT that went through."""
+    services = Services(put=[(500, b""), (412, b"")], deep_enabled=False)
+    assert run(services, token_file, Scripted(), transfer_patience_seconds=10) == 0
+
+
+def test_s3_that_stays_away_is_69_and_fails_no_job(token_file: Path) -> None:
+    """The job will be launched again: nothing is wrong with the video."""
+    services = Services(get=[(503, b"")] * 99)
+    assert run(services, token_file, Scripted()) == 69
+    assert services.called("FailLaunch") == []
+
+
+def test_a_video_longer_or_shorter_than_was_uploaded_is_not_analysed(token_file: Path) -> None:
+    """Longer is definite; shorter may be a broken line and is tried again."""
+    longer = Services(video=b"0123456789", content_length=5)
+    assert run(longer, token_file, analysis := Scripted()) == 65
+    shorter = Services(video=b"0123456789", content_length=11)
+    assert run(shorter, token_file, analysis) == 69
+    assert analysis.stages == []
+
+
+def test_a_video_over_the_limit_is_not_even_fetched(token_file: Path) -> None:
+    """Its size is known beforehand."""
+    services = Services(video=b"0123456789")
+    assert run(services, token_file, Scripted(), max_video_bytes=9) == 65
+    assert services.called("FailLaunch")[0].failure_code == "FILE_TOO_LARGE"
+    assert services.called("SignLaunch") == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "ending", "code", "status"),
+    [
+        (BadInput("NOT_A_VIDEO", "x is not a video"), Ending.ENDING_BAD_INPUT, "NOT_A_VIDEO", 65),
+        (ModelFault("none"), Ending.ENDING_IMAGE, "IMAGE", 70),
+        (ZeroDivisionError("division by zero"), Ending.ENDING_UNKNOWN, "UNEXPECTED", 70),
+    ],
+)
+def test_every_failure_has_its_class_code_and_exit_status(
+    token_file: Path, fault: Exception, ending: int, code: str, status: int
+) -> None:
+    """The video's fault is 65 and final; the image's and ours are 70."""
+    services = Services()
+    assert run(services, token_file, Scripted(fault=fault)) == status
+    (asked,) = services.called("FailLaunch")
+    assert (asked.ending, asked.failure_code) == (ending, code)
+    assert asked.error_message
+
+
+def test_a_fault_that_sigterm_caused_is_no_failure(token_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries written in C make an ImportError of the exit that interrupts their import."""
+
+    class Interrupted(Scripted):
+        def _stage(self, name: str, out: Path, progress: Any) -> dict[str, Any]:
+            with pytest.raises(SystemExit):
+                signal.raise_signal(signal.SIGTERM)
+            raise ImportError("numpy.core.multiarray failed to import")
+
+    monkeypatch.setattr(worker, "_stopping", threading.Event())
+    monkeypatch.setattr(worker, "_cut_off", lambda: None)
+    services = Services()
+    assert run(services, token_file, Interrupted()) == 143
+    assert services.called("FailLaunch") == []
+
+
+@needs_model
+@pytest.mark.prove
+def test_a_pod_analyses_the_sample_from_start_to_end(tmp_path: Path, token_file: Path) -> None:
+    """The program itself, as it is started in a pod, on the real video with the real model."""
+    services = Services(video=BATTER.read_bytes(), lease_seconds=30)
+    with serving(services), _pod(services, token_file, tmp_path) as pod:
+        assert pod.wait(timeout=90) == 0
+    names = {f"{stage}/{name}" for stage in ("STAGE_QUICK", "STAGE_DEEP") for name in _FILES}
+    assert set(services.stored) == names
+    last = services.called("SubmitResult")[-1]
+    assert last.results["metrics"]["head_stability_score"]["value"] > 0
+    assert last.results["pose"]["pose_summary"]["total_frames"] == 105
+
+
+@needs_model
+def test_sigterm_ends_a_pod_within_two_seconds_and_publishes_nothing(tmp_path: Path, token_file: Path) -> None:
+    """In the middle of the work: exit status 143, no result, no failure, no files left behind."""
+    services = Services(video=BATTER.read_bytes(), lease_seconds=0.3)
+    with serving(services), _pod(services, token_file, tmp_path) as pod:
+        _wait_for(lambda: services.called("SignLaunch"))
+        began = time.monotonic()
+        pod.send_signal(signal.SIGTERM)
+        assert pod.wait(timeout=30) == 143
+        assert time.monotonic() - began < 2 + 3  # the promise, and room for a busy machine
+    assert services.called("SubmitResult") == services.called("FailLaunch") == []
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_missing_setting_names_itself(tmp_path: Path) -> None:
+    """Exit status 78 and the variable's name."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "services.analyzer", "--job-id", "j", "--launch", "1"],
+        cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if not key.startswith("CREASE_")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 78
+    assert "CREASE_TOKEN_FILE" in ran.stderr
+
+
+_FILES = ("results.json", "report.html", "frames.parquet", "overlay.mp4")
+
+
+@contextmanager
+def _pod(services: Services, token_file: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    (tmp_path / "scratch").mkdir()
+    environment = os.environ | services.environment(token_file) | {"TMPDIR": str(tmp_path / "scratch")}
+    command = [sys.executable, "-m", "services.analyzer", "--job-id", "job-1", "--launch", "2"]
+    pod = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        yield pod
+    finally:
+        pod.kill()
+        pod.wait()
+
+
+def _wait_for(happened: Any) -> None:
+    patience = threading.Event()
+    for _ in range(600):
+        if happened():
+            return
+        patience.wait(0.05)
+    raise AssertionError("it did not happen")
+
+
+def test_the_report_of_an_anonymous_job_is_told_of_nobody() -> None:
+    """What a person wrote may name people: title, players and notes stay away, the rest is said."""
+    session = Session(title="Asha's nets", player_ids=["Asha"], notes="with Ravi", camera_view="CAMERA_VIEW_SIDE")
+    for anonymous in (False, True):
+        told = worker.about(StartLaunchResponse(job=Job(anonymous=anonymous), session=session), "bowling")
+        named = ("", (), "") if anonymous else ("Asha's nets", ("Asha",), "with Ravi")
+        assert (told.title, told.players, told.notes) == named
+        assert (told.discipline, told.camera_view) == ("bowling", "side")

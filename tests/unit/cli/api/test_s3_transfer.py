@@ -1,0 +1,106 @@
+"""Bytes to and from S3, against a server that does as it is told."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from services.cli.api import s3_transfer as transfer
+from services.cli.errors import AWAY, Trouble
+
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Request has expired.</Message></Error>"
+
+
+@dataclass
+class Answers:
+    """Statuses to give in turn (0: break the line) with their body, and what was received."""
+
+    statuses: list[int]
+    body: bytes = b""
+    received: list[bytes] = field(default_factory=list)
+    url: str = ""
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    monkeypatch.setattr(transfer, "FIRST_PAUSE_SECONDS", 0.0)
+    answers = Answers([])
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            answers.received.append(self.rfile.read(int(self.headers.get("content-length", 0))))
+            if status := answers.statuses.pop(0):
+                self.send_response(status)
+                self.send_header("content-length", str(len(answers.body)))
+                self.end_headers()
+                self.wfile.write(answers.body)
+            else:
+                self.close_connection = True
+
+        do_PUT = do_GET = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        answers.url = f"http://127.0.0.1:{server.server_port}/key"
+        yield answers
+        server.shutdown()
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "video.mp4"
+    path.write_bytes(b"v" * 1_000_000)
+    return path
+
+
+def headers(video: Path) -> dict[str, str]:
+    return {"content-length": str(video.stat().st_size)}
+
+
+@pytest.mark.parametrize("first", [0, 500, 503, 429])
+def test_a_put_is_sent_again_when_s3_or_the_line_stumbles(s3: Answers, video: Path, first: int) -> None:
+    """The whole file is sent anew, with the same URL and headers."""
+    s3.statuses[:] = [first, 200]
+    heard: list[int] = []
+    transfer.Line().put(s3.url, headers(video), video, heard.append)
+    assert s3.received == [video.read_bytes()] * 2
+    assert heard[-1] == video.stat().st_size
+
+
+def test_an_object_that_is_there_already_is_an_upload_that_arrived(s3: Answers, video: Path) -> None:
+    """A lost answer leaves the object behind; the second PUT is refused by If-None-Match, and all is well."""
+    s3.statuses[:] = [0, 412]
+    transfer.Line().put(s3.url, headers(video), video)
+
+
+def test_a_refused_put_says_what_s3_said(s3: Answers, video: Path) -> None:
+    """A definite refusal is not tried again."""
+    s3.statuses[:], s3.body = [403], DENIED
+    with pytest.raises(Trouble, match="403 AccessDenied Request has expired"):
+        transfer.Line().put(s3.url, headers(video), video)
+
+
+def test_an_s3_that_stays_away_is_a_service_away(s3: Answers, video: Path) -> None:
+    """After a few tries the user is told, with the exit code of a service that is away."""
+    s3.statuses[:] = [503] * transfer.TRIES
+    with pytest.raises(Trouble, match="does not answer") as caught:
+        transfer.Line().put(s3.url, headers(video), video)
+    assert caught.value.exit_code == AWAY
+
+
+def test_a_fetched_file_is_there_whole_or_not_at_all(s3: Answers, tmp_path: Path) -> None:
+    """A refusal leaves neither a file nor a part of one; a success leaves the content."""
+    target = tmp_path / "out" / "report.html"
+    target.parent.mkdir()
+    s3.statuses[:], s3.body = [404, 200], b"content"
+    with pytest.raises(Trouble, match="404"):
+        transfer.Line().fetch("GET", s3.url, {}, target)
+    assert list(target.parent.iterdir()) == []
+    transfer.Line().fetch("GET", s3.url, {}, target)
+    assert [path.read_bytes() for path in target.parent.iterdir()] == [b"content"]

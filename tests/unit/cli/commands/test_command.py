@@ -1,0 +1,70 @@
+"""`crease` as typed: exit codes and sentences, never a traceback unasked."""
+
+from pathlib import Path
+
+import pytest
+
+from services.cli import __main__ as command
+from services.cli.api import client
+from services.cli.ui import console as show
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [
+        (["analyze", "nothing.mp4"], 2),
+        (["analyze", __file__], 65),
+        (["jobs"], 69),
+        (["report", "some-job"], 69),
+        (["demo", "nothing.mp4"], 2),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_an_exit_code(
+    arguments: list[str],
+    exit_code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Standard output stays empty; standard error has one line that begins with our name."""
+    monkeypatch.chdir(tmp_path)
+    for name in client.NAMES:
+        monkeypatch.delenv(name, raising=False)
+    assert command.main([*arguments, "--state", str(tmp_path / "state")]) == exit_code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("crease: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("fps", ["0", "31", "ten", "-1", "1.5"])
+def test_a_sample_rate_out_of_range_is_refused_before_anything_is_sent(
+    fps: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Usage, with exit code 2."""
+    with pytest.raises(SystemExit) as caught:
+        command.main(["analyze", "x.mp4", "--sample-fps", fps])
+    assert caught.value.code == 2
+    assert "from 1 to 30" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_one_sentence_and_a_traceback_only_for_who_asks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CREASE_DEBUG=1 shows where it broke."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no idea")
+
+    monkeypatch.setattr(command.videos, "look", broken)
+    assert command.main(["analyze", "x.mp4"]) == 70
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("CREASE_DEBUG", "1")
+    assert command.main(["analyze", "x.mp4"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_several_troubles_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """What `crease up` misses is listed, not only the first of it."""
+    show.trouble("one\ntwo")
+    assert capsys.readouterr().err == "crease: one\ncrease: two\n"

@@ -1,0 +1,151 @@
+"""What the user reads of a result."""
+
+import io
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+from rich.console import Console
+
+from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, JOB_STATUS_QUICK_DONE, STAGE_QUICK, Job
+from services.cli.ui import console as show
+
+RESULTS: dict[str, Any] = {
+    "metrics": {
+        "head_stability_score": {"value": 0.1257, "unit": "body lengths", "score": 0.64, "confidence": 0.89},
+        "front_knee_brace_score": {"value": 133.51, "unit": "deg", "score": 0.61, "confidence": 0.9},
+        "elbow_drop_score": {
+            "value": None,
+            "score": None,
+            "unit": "body lengths",
+            "confidence": 0,
+            "absent_reason": "x",
+        },
+    },
+    "findings": {
+        "overall_level": "medium",
+        "findings": [
+            {
+                "code": "KNEE_COLLAPSE",
+                "severity": "medium",
+                "title": f"Fault number {number}",
+                "why": "It leaks [power].",
+                "cues": ["Push the [ground] away"],
+                "time_seconds": 1.38,
+            }
+            for number in range(1, 5)
+        ],
+    },
+    "report": {"summary": "Batting: 1 action measured.", "reliability_warning": None},
+}
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is printed, as a pipe would get it."""
+    out = io.StringIO()
+    monkeypatch.setattr(show, "OUT", Console(file=out, highlight=False, markup=False, width=show.PIPE_WIDTH))
+    return out
+
+
+def job(**fields: Any) -> Job:
+    made = Job(job_id="j-1", status=JOB_STATUS_DONE, stage="DONE", progress_pct=100)
+    json_format.ParseDict(RESULTS, made.results)
+    made.MergeFrom(Job(**fields))
+    return made
+
+
+def test_a_result_names_its_level_its_three_worst_findings_and_its_numbers(screen: io.StringIO) -> None:
+    """Numbers come with their units, findings in order, and no fourth one."""
+    show.results(job())
+    text = screen.getvalue()
+    assert "Overall level  medium" in text
+    assert "0.13 body lengths" in text
+    assert "134 deg" in text
+    assert text.index("Fault number 1") < text.index("Fault number 2") < text.index("Fault number 3")
+    assert "Fault number 4" not in text
+    assert "at 1.4 s" in text
+
+
+def test_what_was_not_measured_says_why(screen: io.StringIO) -> None:
+    """An absent number is named with its reason, never shown as a number."""
+    show.results(job())
+    assert "Not measured: elbow height: x." in screen.getvalue()
+
+
+def test_words_from_a_service_are_never_markup(screen: io.StringIO) -> None:
+    """Brackets in a sentence stay brackets."""
+    show.results(job())
+    assert "Push the [ground] away" in screen.getvalue()
+
+
+def test_a_quick_result_is_called_provisional(screen: io.StringIO) -> None:
+    """Nobody takes the first 30 seconds for the whole video."""
+    show.results(job(status=JOB_STATUS_QUICK_DONE, stage="QUICK_DONE", results_stage=STAGE_QUICK))
+    assert "Provisional" in screen.getvalue()
+
+
+def test_a_pipe_is_told_nothing_of_the_way(screen: io.StringIO) -> None:
+    """No bar, no stage, no escape sequence where a program reads."""
+    with show.bar("Reading") as progress:
+        progress(1, 2)
+    with show.stages() as shown:
+        for stage, percent in (("QUEUED", 0), ("QUICK", 10), ("QUICK", 40), ("DONE", 100)):
+            shown(Job(stage=stage, progress_pct=percent))
+    show.aside("Video uploaded and queued for analysis.")
+    assert screen.getvalue() == ""
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m<script>\u202e\u2066RTL \u05e9\u05dc\u05d5\u05dd \U0001f3cf" + "x" * 5000
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_word_from_elsewhere_commands_the_terminal(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    """Escape sequences, bells and turned writing are shown as what they are: nothing; the rest is left as it is."""
+    said, errors = io.StringIO(), io.StringIO()
+    for name, file in (("OUT", said), ("ERR", errors)):
+        console = Console(file=file, highlight=False, markup=False, width=200, force_terminal=terminal)
+        monkeypatch.setattr(show, name, console)
+    results = json.loads(json.dumps(RESULTS))
+    results["metrics"]["elbow_drop_score"]["absent_reason"] = HOSTILE
+    results["metrics"]["front_knee_brace_score"]["unit"] = HOSTILE
+    results["findings"] |= {"overall_level": HOSTILE}
+    results["findings"]["findings"][0] |= {"title": HOSTILE, "severity": HOSTILE, "cues": [HOSTILE]}
+    results["report"] |= {"summary": HOSTILE}
+    made = Job(job_id="j", status=JOB_STATUS_FAILED, stage=HOSTILE, failure_code=HOSTILE)
+    json_format.ParseDict(results, made.results)
+    show.results(made)
+    show.jobs([made])
+    show.report(Path(HOSTILE))
+    show.trouble(HOSTILE)
+    for text in (said.getvalue(), errors.getvalue()):
+        ours = re.sub(r"\x1b\[[0-9;]*m", "", text)
+        assert "\x1b" not in ours
+        assert not show.UNSEEN.search(ours)
+        assert "<script>" in ours
+        assert "\U0001f3cf" in ours
+
+
+def test_json_is_one_object_in_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is for a person goes elsewhere; a program reads the same words that a person would."""
+    with show.only_json(True):
+        show.line("for a person")
+        show.as_json({"title": HOSTILE})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"title": HOSTILE}
+    assert out.isascii()
+    assert "\x1b" not in out
+
+
+def test_a_job_is_one_line_however_long_its_error_is(screen: io.StringIO) -> None:
+    """`crease jobs | grep` works, and finds failures by their code."""
+    failed = Job(job_id="j-1", status=JOB_STATUS_FAILED, failure_code="NOT_A_VIDEO", error_message="too long " * 30)
+    failed.created_at.FromDatetime(datetime(2026, 1, 1, tzinfo=UTC))
+    show.jobs([failed, job()])
+    assert [line.split()[0] for line in screen.getvalue().splitlines() if line.startswith("j-1")] == ["j-1", "j-1"]
+    assert "NOT_A_VIDEO" in screen.getvalue()
+    assert "too long" not in screen.getvalue()

@@ -1,0 +1,85 @@
+"""The table of states, held against the drawing."""
+
+import pytest
+
+from services.jobs.domain import retry_policy as endings
+from services.jobs.domain import states
+
+
+def test_nothing_leaves_a_final_state() -> None:
+    """done and cancelled are in no list of sources."""
+    for sources in states.SOURCES.values():
+        assert not sources & states.FINAL
+
+
+def test_only_a_queued_job_can_be_started() -> None:
+    """Neither a job that awaits its upload nor a failed one ever runs."""
+    assert states.SOURCES[states.QUICK_RUNNING] == {states.QUEUED}
+    assert states.SOURCES[states.DEEP_RUNNING] == {states.QUEUED, states.QUICK_DONE}
+
+
+def test_every_state_that_is_not_final_can_fail_and_be_cancelled() -> None:
+    """No state is a trap."""
+    live = set(states.STATUSES) - states.FINAL
+    assert states.SOURCES[states.FAILED] == live
+    assert states.SOURCES[states.CANCELLED] == live
+
+
+def test_every_state_has_its_words() -> None:
+    """Stage, progress and event type for each."""
+    for table in (states.STAGES, states.PROGRESS, states.EVENT_TYPES):
+        assert set(table) == set(states.STATUSES)
+
+
+@pytest.mark.parametrize(
+    ("status", "fraction", "percent"),
+    [
+        (states.QUICK_RUNNING, 0.0, 1),
+        (states.QUICK_RUNNING, 1.0, 49),
+        (states.DEEP_RUNNING, 0.5, 75),
+        (states.DEEP_RUNNING, 7.0, 99),
+        (states.DEEP_RUNNING, -1.0, 51),
+    ],
+)
+def test_progress_stays_inside_its_stage(status: str, fraction: float, percent: int) -> None:
+    """1..49 for quick, 51..99 for deep, whatever a pod says."""
+    assert states.running_progress(status, fraction) == percent
+
+
+def test_a_queued_job_with_its_quick_result_waits_for_deep() -> None:
+    """DEEP_QUEUED at 50."""
+    assert (states.stage("queued", "quick"), states.progress("queued", "quick")) == ("DEEP_QUEUED", 50)
+    assert (states.stage("queued", None), states.progress("queued", None)) == ("QUEUED", 0)
+
+
+@pytest.mark.parametrize(
+    ("ending", "before", "again"),
+    [
+        ("bad_input", 0, False),
+        ("image", 0, False),
+        ("deadline", 0, False),
+        ("disruption", 4, True),
+        ("disruption", 5, False),
+        ("lease_lost", 4, True),
+        ("out_of_memory", 0, True),
+        ("out_of_memory", 1, False),
+        ("unschedulable", 99, True),
+        ("unknown", 1, True),
+        ("unknown", 2, False),
+    ],
+)
+def test_the_class_of_an_ending_decides_whether_it_is_tried_again(ending: str, before: int, again: bool) -> None:
+    """The table at the top of endings.py."""
+    follows = endings.following(ending, before)
+    assert follows.again is again
+    assert bool(follows.failure_code) is not again
+
+
+def test_out_of_memory_gets_half_as_much_again() -> None:
+    """Once."""
+    assert endings.following("out_of_memory", 0).memory_factor == 1.5
+
+
+def test_backoff_doubles_and_is_bounded() -> None:
+    """5 s, 10 s for the unknown, with the jitter in the middle."""
+    assert [endings.following("unknown", n, jitter=0.5).delay_seconds for n in (0, 1)] == [5.0, 10.0]

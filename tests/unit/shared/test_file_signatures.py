@@ -1,0 +1,49 @@
+"""What a file is by its first bytes."""
+
+import pytest
+
+from services.file_signatures import HEAD_BYTES, describe, is_video
+
+TRANSPORT = (b"\x47" + bytes(187)) * 4
+BLU_RAY = (bytes(4) + b"\x47" + bytes(187)) * 4
+VIDEOS = {
+    "mp4": b"\0\0\0\x18ftypmp42",
+    "quicktime": b"\0\0\0\x14ftypqt  ",
+    "old quicktime": b"\0\0\x10\0moov",
+    "camera": b"\0\0\0\x08wide\0\0\0\0mdat",
+    "matroska": b"\x1a\x45\xdf\xa3\x93\x42\x82\x88matroska",
+    "avi": b"RIFF\x10\0\0\0AVI LIST",
+    "mpeg program stream": b"\0\0\1\xba\x44",
+    "mpeg video": b"\0\0\1\xb3\x14",
+    "mpeg transport stream": TRANSPORT[:HEAD_BYTES],
+    "blu-ray": BLU_RAY[:HEAD_BYTES],
+}
+OTHERS = {
+    b"": "no known video container",
+    b"<!DOCTYPE html><html>": "an HTML page",
+    b"\n  <HTML>": "an HTML page",
+    b"<?xml version='1.0'?>": "an XML or HTML file",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b\x08": "a gzip archive",
+    b"%PDF-1.7": "a PDF",
+    b"\xff\xd8\xff\xe0": "a JPEG picture",
+    b"\0\0\0\x18ftypheic": "no known video container",
+    b"RIFF\x10\0\0\0WAVE": "no known video container",
+    b"#!/bin/sh": "a script",
+    b"hello": "a text",
+    bytes(600): "no known video container",
+    b"\x47" * 100: "a text",
+}
+
+
+@pytest.mark.parametrize("head", VIDEOS.values(), ids=VIDEOS.keys())
+def test_the_containers_that_an_analysis_reads_are_videos(head: bytes) -> None:
+    """By the signatures of their standards."""
+    assert is_video(head)
+
+
+@pytest.mark.parametrize("head", OTHERS)
+def test_what_is_no_video_is_called_by_its_name(head: bytes) -> None:
+    """For the sentence that the user reads."""
+    assert not is_video(head)
+    assert describe(head) == OTHERS[head]

@@ -1,0 +1,86 @@
+"""Signing, which asks nothing of S3, and asking an S3 that answers badly."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from services.upload.s3.preflight import Seen
+from services.upload.s3.storage import Storage
+from services.upload.settings import StorageSettings
+
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+
+def settings(region: str = "eu-west-1", endpoint: str = "") -> StorageSettings:
+    return StorageSettings(aws_region=region, bucket="videos", s3_endpoint=endpoint, s3_timeout_seconds=2, s3_threads=2)
+
+
+@pytest.fixture
+def answering() -> Iterator[http.server.HTTPServer]:
+    """A server that answers every HEAD with the status in its key."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            # A client that is sent elsewhere asks the bucket where it lives; this one does not say.
+            name = self.path.rpartition("/")[2]
+            self.send_response(int(name) if name.isdigit() else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("us-east-1", "videos.s3.amazonaws.com"),
+        ("eu-west-1", "videos.s3.eu-west-1.amazonaws.com"),
+        ("me-south-1", "videos.s3.me-south-1.amazonaws.com"),
+        ("us-gov-west-1", "videos.s3.us-gov-west-1.amazonaws.com"),
+    ],
+)
+async def test_every_region_signs_for_its_own_host_with_version_4_and_binds_the_headers(region: str, host: str) -> None:
+    """Left to itself the client signs with version 2 in some regions, which binds none, and for the global host."""
+    signed = await Storage(settings(region)).sign_put(
+        "videos", "a/original.mp4", content_length=7, content_type="video/mp4", sha256=EMPTY_SHA256, once=True
+    )
+    url = urlsplit(signed.url)
+    query = {name: values[0] for name, values in parse_qs(url.query).items()}
+    assert url.hostname == host
+    assert query["X-Amz-Algorithm"] == "AWS4-HMAC-SHA256"
+    assert query["X-Amz-Expires"] == "3600"
+    assert query["X-Amz-SignedHeaders"] == "content-length;content-type;host;if-none-match;x-amz-checksum-sha256"
+    assert signed.headers["x-amz-checksum-sha256"] == "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+
+
+async def test_a_pinned_get_binds_version_and_etag() -> None:
+    """Both, as the version "null" can be overwritten; and S3 wants the ETag in quotes."""
+    signed = await Storage(settings()).sign_get("videos", "k", etag="abc", version_id="v1")
+    query = parse_qs(urlsplit(signed.url).query)
+    assert query["versionId"] == ["v1"]
+    assert query["X-Amz-SignedHeaders"] == ["host;if-match"]
+    assert query["X-Amz-Expires"] == ["300"]
+    assert dict(signed.headers) == {"If-Match": '"abc"'}
+
+
+@pytest.mark.parametrize("status", [301, 400, 403, 404, 429, 500, 503])
+async def test_what_s3_answers_is_passed_on_as_it_is(answering: http.server.HTTPServer, status: int) -> None:
+    """Whether it is definite is not for storage to say."""
+    storage = Storage(settings(endpoint=f"http://127.0.0.1:{answering.server_port}"))
+    assert await storage.head("videos", str(status)) == Seen(status, trouble=f"HTTP {status}")

@@ -1,0 +1,104 @@
+"""Who may call `upload`, and what it is told at its start."""
+
+import pytest
+
+from crease.upload.v1 import upload_pb2
+from services import errors
+from services.auth import Caller, Lease, Person, Pod, Service
+from services.authorization import Rights
+from services.upload import authorization as rights
+from services.upload.settings import UploadSettings
+
+PERSON, LEASE = Person("coach-1", "coach_pro_plus"), Lease("secret")
+CALLERS: list[Caller] = [PERSON, LEASE, Service("upload"), Service("controller"), Pod("pod-1", "uid", "default")]
+SERVICE = upload_pb2.DESCRIPTOR.services_by_name["UploadService"]
+
+
+RIGHTS = Rights(rights.TABLE, [SERVICE])
+
+
+@pytest.mark.parametrize("method", [method.name for method in SERVICE.methods])
+def test_each_rpc_is_for_one_kind_of_caller(method: str) -> None:
+    """People for all but SignLaunch, which is for the holder of a lease."""
+    allowed = LEASE if method == "SignLaunch" else PERSON
+    name = f"/{SERVICE.full_name}/{method}"
+    for caller in CALLERS:
+        if caller is allowed:
+            RIGHTS(name, caller)
+        else:
+            with pytest.raises(errors.Denied):
+                RIGHTS(name, caller)
+    with pytest.raises(errors.Unauthenticated):
+        RIGHTS(name, None)
+
+
+def test_an_rpc_without_a_row_stops_the_server() -> None:
+    """Nobody forgets to say who may call a new one."""
+    fewer = {name: kinds for name, kinds in rights.TABLE.items() if not name.endswith("/SignLaunch")}
+    with pytest.raises(SystemExit, match="SignLaunch"):
+        Rights(fewer, [SERVICE])
+
+
+NEEDED = {
+    "CREASE_ISSUERS": "[]",
+    "AWS_REGION": "eu-west-1",
+    "S3_COACH_VIDEOS_BUCKET": "videos",
+    "CREASE_JOBS_ENDPOINT": "jobs:50051",
+    "CREASE_TOKEN_FILE": "/var/run/token",
+}
+
+
+@pytest.fixture
+def settings_env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in NEEDED.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_missing_setting_stops_the_program_and_names_itself(
+    settings_env: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Operators read one line, by the name they set."""
+    settings_env.delenv(name)
+    with pytest.raises(SystemExit):
+        UploadSettings.load()
+    assert capsys.readouterr().err.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("S3_UPLOAD_URL_EXPIRES_SECONDS", "0"),
+        ("S3_UPLOAD_URL_EXPIRES_SECONDS", "604801"),
+        ("CREASE_S3_ENDPOINT", "minio:9000"),
+        ("CREASE_MAX_CONTENT_LENGTH", "680000000000"),
+    ],
+)
+def test_a_wrong_setting_names_itself(
+    settings_env: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    """What S3 could never do is refused at the start."""
+    settings_env.setenv(name, value)
+    with pytest.raises(SystemExit):
+        UploadSettings.load()
+    assert capsys.readouterr().err.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path_style", "style"),
+    [
+        ("", None, "virtual"),
+        ("http://127.0.0.1:9000", None, "path"),
+        ("https://s3.example", "false", "virtual"),
+        ("", "true", "path"),
+    ],
+)
+def test_other_servers_than_aws_are_addressed_by_path(
+    settings_env: pytest.MonkeyPatch, endpoint: str, path_style: str | None, style: str
+) -> None:
+    """Unless told otherwise: most have no name for each bucket."""
+    settings_env.setenv("CREASE_S3_ENDPOINT", endpoint)
+    if path_style is not None:
+        settings_env.setenv("CREASE_S3_PATH_STYLE", path_style)
+    assert UploadSettings.load().addressing_style == style
