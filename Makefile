@@ -25,16 +25,16 @@ demo: setup ## analyse the sample video through every real part; the report is d
 	$(VENV)/bin/crease demo samples/batter.mp4 --out demo
 
 test: setup ## the tests, in under 5 minutes
-	$(PYTHON) -m pytest $(AT_ONCE) -m "not prove and not cluster and not e2e"
+	$(PYTHON) -m pytest $(AT_ONCE) -m "not slow and not cluster and not e2e"
 
-prove: setup proof-tools ## the longer proofs
-	$(PYTHON) -m pytest $(AT_ONCE) -m prove
+slow: setup proof-tools ## the longer proofs
+	$(PYTHON) -m pytest $(AT_ONCE) -m slow
 
 cluster: setup kubernetes ## the proofs on a real Kubernetes, as root; the first time it builds one, which takes minutes
 	$(PYTHON) -m pytest -m cluster
 
 alerts: setup proof-tools ## the alerts, each with series that fire it and series that don't, and the dashboard, by promtool
-	$(PYTHON) -m pytest tests/alerts -m "prove or not prove"
+	$(PYTHON) -m pytest tests/alerts -m "slow or not slow"
 
 gameday: setup proof-tools kubernetes ## break things, one after another: does its alert fire, can it be named, does its page repair it
 	$(PYTHON) -m tests.gameday
@@ -139,4 +139,4 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test prove alerts gameday cluster bench accuracy models lint protos lock setup system proof-tools kubernetes
+.PHONY: help demo test slow alerts gameday cluster bench accuracy models lint protos lock setup system proof-tools kubernetes

@@ -36,7 +36,7 @@ from kubernetes.aio.config import load_kube_config
 from bench.figures import Figure, cpu_seconds, percentile
 from crease.analysis.v1.launch_pb2 import ListLaunchesResponse
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
-from services import dev_issuer as issuer
+from services import dev_issuer
 from services.controller.core.reconciler import Reconciler
 from services.controller.kubernetes.api_client import Api, Object, connected
 from services.controller.kubernetes.job_manifest import manifest
@@ -89,7 +89,7 @@ class Scene:
     def jobs(self) -> Iterator[Jobs]:
         """The program `jobs`, on a database of its own."""
         issuer_folder = Path(tempfile.mkdtemp(dir=self.folder))
-        issuer.create(issuer_folder)
+        dev_issuer.create(issuer_folder)
         laptop, url = Laptop(issuer_folder), self.database()
         env = laptop.env | {"CREASE_DATABASE_URL": url, "CREASE_LEASE_SECONDS": "3600", "CREASE_LOG_LEVEL": "warning"}
         with running(Program("jobs", env, self.folder / "jobs.log")) as program:

@@ -27,9 +27,8 @@ from bench.figures import Figure, cpu_seconds, percentile
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
-from services import dev_issuer as issuer
-from services.jobs.store import database
-from services.jobs.store import fair_queue as turns
+from services import dev_issuer
+from services.jobs.store import database, fair_queue
 from services.jobs.store.fair_queue import Limits
 from testing.metrics import scrape
 from testing.servers.otlp import collecting
@@ -54,7 +53,7 @@ def run() -> Iterator[Figure]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crease-bench-")))
         server = stack.enter_context(postgres(folder / "data"))
-        issuer.create(folder / "issuer")
+        dev_issuer.create(folder / "issuer")
         bench = Bench(server, Laptop(folder / "issuer"), folder)
         yield from bench.lives()
         yield from bench.wakes()
@@ -341,7 +340,7 @@ async def open_bare(database_url: str, capacity: int) -> list[float]:
     for _ in range(OPENINGS):
         started = time.monotonic()
         connection = database.begin(session)
-        rows, _ = await turns.offer(connection, "c1", capacity, 30.0, Limits(), last=True)
+        rows, _ = await fair_queue.offer(connection, "c1", capacity, 30.0, Limits(), last=True)
         took.append(time.monotonic() - started)
         assert len(rows) == capacity
     await session.close()

@@ -20,7 +20,7 @@ from boto3.s3.transfer import TransferConfig
 from bench.figures import Figure, cpu_seconds
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from services import dev_issuer as issuer
+from services import dev_issuer
 from services.auth import Verifier
 from services.cli.api import upload as sender
 from services.cli.api.client import Services
@@ -48,11 +48,11 @@ def run() -> Iterator[Figure]:
 
 class _Bench:
     def __init__(self, stack: ExitStack, folder: Path) -> None:
-        issuer.create(folder / "issuer")
+        dev_issuer.create(folder / "issuer")
         laptop = Laptop(folder / "issuer")
         endpoint = stack.enter_context(s3.versitygw(folder / "s3"))
         endpoint.make_bucket("bench")
-        issuers = [Issuer.model_validate(one) for one in issuer.issuers(laptop.folder)]
+        issuers = [Issuer.model_validate(one) for one in dev_issuer.issuers(laptop.folder)]
         self.jobs = stack.enter_context(serving_jobs(FakeJobs(Verifier(issuers, "crease"))))
         env = laptop.env | endpoint.env | {
             "S3_COACH_VIDEOS_BUCKET": "bench",

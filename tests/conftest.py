@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from services import dev_issuer as issuer
+from services import dev_issuer
 from testing.servers.kubernetes import Cluster, Namespace, cluster, namespace
 from testing.servers.postgres import Server, clear, postgres
 from testing.servers.product import BUCKET
@@ -39,7 +39,7 @@ def database_url(postgres_server: Server) -> str:
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
     """An issuer that everybody believes."""
     folder = tmp_path_factory.mktemp("issuer")
-    issuer.create(folder)
+    dev_issuer.create(folder)
     return Laptop(folder)
 
 

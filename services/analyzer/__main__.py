@@ -38,9 +38,9 @@ def main() -> int:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     # There are none: to look for some in every installed package takes as long as to import NumPy.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
-    from services.analyzer.sandbox import client as sandbox
+    from services.analyzer.sandbox import client
 
-    sandbox.prepare()
+    client.prepare()
     if asked.video:
         return _alone(asked)
     from services.analyzer.settings import WorkerSettings

@@ -32,18 +32,16 @@ from typing import TypeAlias
 from google.protobuf import json_format
 
 from crease.jobs.v1.job_pb2 import GetJobRequest, Job, ListJobsRequest
-from services.cli.api import client
-from services.cli.api import video_file as videos
+from services.cli.api import client, video_file
 from services.cli.api.client import Services
 from services.cli.api.resume_state import Notes
-from services.cli.commands import analyze, demo, operate, reports
-from services.cli.commands import orphans as inventory
+from services.cli.commands import analyze, demo, operate, orphans, reports
 from services.cli.commands.analyze import Order
 from services.cli.errors import FAILED, USAGE, Trouble
-from services.cli.laptop import state_dir as laptop
-from services.cli.runtime import kubernetes as cluster
+from services.cli.laptop import state_dir
+from services.cli.runtime import kubernetes
 from services.cli.runtime.interface import Place
-from services.cli.ui import console as show
+from services.cli.ui import console
 
 Arguments = argparse.Namespace
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -67,21 +65,23 @@ def main(arguments: Sequence[str] | None = None, prog: str = "crease") -> int:
         asked.in_cluster = prog != "crease"
         if not asked.in_cluster or run in (_logs, _drain) or client.is_told(os.environ):
             return run(asked)
-        with cluster.forwarded(cluster.Kubectl(*_kubectl(asked))) as endpoints:
+        with kubernetes.forwarded(kubernetes.Kubectl(*_kubectl(asked))) as endpoints:
             os.environ.update(endpoints)
             return run(asked)
     except Trouble as trouble:
-        show.trouble(trouble.sentence)
+        console.trouble(trouble.sentence)
         return trouble.exit_code
     except KeyboardInterrupt:
-        show.trouble("Interrupted. What was queued goes on (`crease jobs`); the same command goes on with an upload.")
+        console.trouble(
+            "Interrupted. What was queued goes on (`crease jobs`); the same command goes on with an upload."
+        )
         return INTERRUPTED
     except BrokenPipeError:
         # Who reads us has seen enough. What is still buffered must not complain at the very end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
-        show.surprise(error)
+        console.surprise(error)
         return FAILED
 
 
@@ -113,7 +113,7 @@ def _add(commands: Commands, name: str, run: Run, what: str, *, with_state: bool
     command = commands.add_parser(name, help=what, description=what.capitalize() + ".")
     command.set_defaults(run=run)
     if with_state:
-        folder = laptop.default_folder()
+        folder = state_dir.default_folder()
         command.add_argument("--state", type=Path, default=folder, metavar="DIR", help="state folder (%(default)s)")
         command.add_argument("-n", "--namespace", default="", metavar="NAME", help="of the cluster; the context's")
         command.add_argument("--context", default="", metavar="NAME", help="of the kubeconfig; the current one")
@@ -182,9 +182,9 @@ def _analyze(asked: Arguments) -> int:
         raise Trouble("--anonymous sends no names: leave --player and --title out.", USAGE)
     order = Order(asked.discipline, asked.camera, asked.title, tuple(asked.player), asked.sample_fps,
                   asked.include_frames, asked.anonymous)  # fmt: skip
-    videos.look(asked.video)
+    video_file.look(asked.video)
     found = client.find(os.environ, asked.state)
-    with show.only_json(asked.json), client.connect(found) as services:
+    with console.only_json(asked.json), client.connect(found) as services:
         notes = Notes(asked.state.expanduser() / "uploads")
         job = analyze.analyze(services, asked.video, order, notes=notes, largest_bytes=found.largest_video_bytes)
         _show(services, job, asked)
@@ -195,7 +195,7 @@ def _show(services: Services, job: Job, asked: Arguments) -> None:
     if asked.json:
         reports.deliver_json(services, job, asked.out)
     else:
-        show.results(job)
+        console.results(job)
         reports.deliver(services, job, asked.out)
 
 
@@ -215,23 +215,23 @@ def _compare(asked: Arguments) -> int:
     with client.connect(client.find(os.environ, asked.state)) as services:
         compared = compare.compare(services, asked.job, asked.out)
     if asked.json:
-        show.as_json({"page": str(asked.out), **json_format.MessageToDict(compared)})
+        console.as_json({"page": str(asked.out), **json_format.MessageToDict(compared)})
         return 0
-    show.changes(compared, compare_page.change_words)
-    show.report(asked.out)
+    console.changes(compared, compare_page.change_words)
+    console.report(asked.out)
     reports.open_page(asked.out)
     return 0
 
 
 def _jobs(asked: Arguments) -> int:
     with client.connect(client.find(os.environ, asked.state)) as services:
-        show.jobs(services.call(services.jobs.ListJobs, ListJobsRequest()).jobs)
+        console.jobs(services.call(services.jobs.ListJobs, ListJobsRequest()).jobs)
     return 0
 
 
 def _orphans(asked: Arguments) -> int:
     with client.connect(client.as_admin(client.find(os.environ, asked.state))) as services:
-        return ORPHANS_FOUND if inventory.show_orphans(services) else 0
+        return ORPHANS_FOUND if orphans.show_orphans(services) else 0
 
 
 def _kubectl(asked: Arguments) -> list[str]:

@@ -17,10 +17,9 @@ from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc,
 from services import logs, metrics, traces
 from services.auth import Verifier
 from services.authorization import Rights
-from services.jobs.background import expiry as sweep
-from services.jobs.background import table_metrics as gauges
+from services.jobs.background import expiry, table_metrics
 from services.jobs.background.job_watch import Watchers
-from services.jobs.domain import authorization as rights
+from services.jobs.domain import authorization
 from services.jobs.notifier import Bell
 from services.jobs.rpc.event_service import EventService
 from services.jobs.rpc.intake_service import IntakeService
@@ -82,14 +81,14 @@ async def run(settings: JobsSettings) -> None:
         launch_pb2_grpc.add_LaunchServiceServicer_to_server(LaunchService(database, settings, bell), server)
         event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, bell), server)
 
-    table = Rights(rights.TABLE, SERVICES)
+    table = Rights(authorization.TABLE, SERVICES)
     edge = Edge(verifier, table, translate, log, write_seconds=settings.write_seconds)
     try:
         async with asyncio.TaskGroup() as group:
             beside = [
-                group.create_task(sweep.run(database, settings, bell, log)),
+                group.create_task(expiry.run(database, settings, bell, log)),
                 group.create_task(watchers.run(log)),
-                group.create_task(gauges.run(database, settings.gauge_seconds, log)),
+                group.create_task(table_metrics.run(database, settings.gauge_seconds, log)),
             ]
             await serve(settings, edge, add, tuple(service.full_name for service in SERVICES), log)
             for task in beside:
@@ -106,9 +105,9 @@ def main() -> None:
             migrate(DatabaseSettings.load().database_url.get_secret_value())
         case ["relay"]:
             # The server's image holds no boto3.
-            from services.jobs.background import outbox_relay as relay
+            from services.jobs.background import outbox_relay
 
-            relay.main()
+            outbox_relay.main()
         case _:
             raise SystemExit("usage: python -m services.jobs [migrate | relay]")
 

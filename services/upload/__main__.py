@@ -12,8 +12,7 @@ from services.authorization import Rights
 from services.clients import open_aio_channel
 from services.logs import Logger
 from services.serving import Edge, serve
-from services.upload import authorization as rights
-from services.upload import cleanup as sweep
+from services.upload import authorization, cleanup
 from services.upload.jobs_client import Jobs, translate
 from services.upload.s3.storage import Storage
 from services.upload.service import UploadService
@@ -29,7 +28,7 @@ async def run(settings: UploadSettings) -> None:
     log = logs.configure("upload", settings.log_level)
     metrics.start(settings.metrics_listen, log)
     traces.start("upload", settings.otlp_endpoint, settings.trace_share)
-    edge = Edge(Verifier(settings.issuers, settings.audience), Rights(rights.TABLE, [SERVICE]), translate, log)
+    edge = Edge(Verifier(settings.issuers, settings.audience), Rights(authorization.TABLE, [SERVICE]), translate, log)
     storage, checks = Storage(settings), health.aio.HealthServicer()
     async with open_aio_channel(settings.jobs_endpoint) as channel:
         jobs = Jobs(channel, settings.token_file, settings.jobs_timeout_seconds)
@@ -41,7 +40,7 @@ async def run(settings: UploadSettings) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 beside = [
-                    group.create_task(sweep.run(jobs, storage, settings, log)),
+                    group.create_task(cleanup.run(jobs, storage, settings, log)),
                     group.create_task(watch_s3(storage, checks, settings.s3_check_seconds, log)),
                 ]
                 await serve(settings, edge, add, (SERVICE.full_name,), log, checks=checks)

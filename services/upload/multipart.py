@@ -12,7 +12,7 @@ from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services import errors
 from services.logs import Logger
-from services.upload import validation as limits
+from services.upload import validation
 from services.upload.jobs_client import Jobs
 from services.upload.s3 import parts
 from services.upload.s3.parts import Arrived
@@ -33,7 +33,7 @@ class Multipart:
 
     async def sign(self, job: job_pb2.Job, asked: Sequence[upload_pb2.Part]) -> list[upload_pb2.SignedRequest]:
         """PUTs of parts, in the order asked. Raises Invalid."""
-        limits.check_parts(asked, parts.count(job.video))
+        validation.check_parts(asked, parts.count(job.video))
         video = job.video if job.video.upload_id else await self._begin(job)
         return await asyncio.gather(*(self._storage.sign_part(video, part.part_number, part.sha256) for part in asked))
 

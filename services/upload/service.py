@@ -18,7 +18,7 @@ from services.auth import Lease, Person
 from services.authorization import caller_as
 from services.logs import Logger
 from services.serving import Context
-from services.upload import validation as limits
+from services.upload import validation
 from services.upload.completion import OPEN, Completion, word
 from services.upload.jobs_client import Jobs
 from services.upload.multipart import Multipart
@@ -41,7 +41,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     async def InitiateUpload(
         self, request: upload_pb2.InitiateUploadRequest, context: Context
     ) -> upload_pb2.InitiateUploadResponse:
-        limits.check_upload(request, self._settings.max_content_length)
+        validation.check_upload(request, self._settings.max_content_length)
         job = await self._jobs.create(_order(request, self._settings))
         logs.bind(job_id=job.job_id)
         if job.status == job_pb2.JOB_STATUS_CANCELLED:
@@ -86,7 +86,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         self, request: upload_pb2.CompleteUploadRequest, context: Context
     ) -> upload_pb2.CompleteUploadResponse:
         job = await self._jobs.get(request.job_id)
-        limits.check_claims(request.parts, parts.count(job.video))
+        validation.check_claims(request.parts, parts.count(job.video))
         with traces.span("complete", job.trace_parent, linked=True, job_id=job.job_id):
             return await self._completion.complete(job, request.parts)
 
@@ -116,7 +116,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     async def SignLaunch(
         self, request: upload_pb2.SignLaunchRequest, context: Context
     ) -> upload_pb2.SignLaunchResponse:
-        limits.check_artifacts(request.artifacts)
+        validation.check_artifacts(request.artifacts)
         allowed = await self._jobs.authorize(
             job_pb2.AuthorizeLaunchRequest(
                 job_id=request.job_id, launch_no=request.launch_no, lease=caller_as(Lease).secret

@@ -19,7 +19,7 @@ from crease.analysis.v1.launch_pb2_grpc import LaunchServiceServicer, add_Launch
 from crease.events.v1.event_pb2 import Event
 from crease.events.v1.event_pb2_grpc import EventServiceServicer, add_EventServiceServicer_to_server
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO
-from services import dev_issuer as issuer
+from services import dev_issuer
 from services.controller.core.launcher import Phase, Placement, Reason, Seen, Unknown, check_ours, labels_of, name_of
 from services.controller.local.launcher import LocalLauncher
 from services.controller.local.process_record import Record
@@ -233,7 +233,7 @@ class StandIn:
         self.state = folder / "state"
         self.issuer = issuer_folder or folder / "issuer"
         self.control.mkdir(parents=True)
-        issuer.create(self.issuer)
+        dev_issuer.create(self.issuer)
         (folder / "stand_in.sh").write_text(STAND_IN)
         self.command = ("/bin/sh", str(folder / "stand_in.sh"), str(self.control))
 
@@ -271,7 +271,7 @@ class StandIn:
 def controller_env(folder: Path, stand_in: StandIn, jobs_port: int) -> dict[str, str]:
     """Settings of a controller that runs stand-ins."""
     token = folder / "controller.jwt"
-    token.write_text(issuer.program(stand_in.issuer, "controller"))
+    token.write_text(dev_issuer.program(stand_in.issuer, "controller"))
     return {
         "CREASE_JOBS_ENDPOINT": f"127.0.0.1:{jobs_port}",
         "CREASE_UPLOAD_ENDPOINT": "127.0.0.1:1",

@@ -17,7 +17,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services import dev_issuer as issuer
+from services import dev_issuer
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60
@@ -120,21 +120,21 @@ class Laptop:
 
     @property
     def env(self) -> dict[str, str]:
-        return {"CREASE_ISSUERS": json.dumps(issuer.issuers(self.folder))}
+        return {"CREASE_ISSUERS": json.dumps(dev_issuer.issuers(self.folder))}
 
     def person(self, subject: str = "coach-1", **claims: object) -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {issuer.person(self.folder, subject, **claims)}"),)  # type: ignore[arg-type]
+        return (("authorization", f"Bearer {dev_issuer.person(self.folder, subject, **claims)}"),)  # type: ignore[arg-type]
 
     def program(self, name: str, *, behind: str | None = None) -> tuple[tuple[str, str], ...]:
-        metadata = (("authorization", f"Bearer {issuer.program(self.folder, name)}"),)
-        return metadata + ((("crease-user", issuer.person(self.folder, behind)),) if behind else ())
+        metadata = (("authorization", f"Bearer {dev_issuer.program(self.folder, name)}"),)
+        return metadata + ((("crease-user", dev_issuer.person(self.folder, behind)),) if behind else ())
 
     def pod(self, name: str, uid: str | None = None) -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {issuer.pod(self.folder, name, uid=uid)}"),)
+        return (("authorization", f"Bearer {dev_issuer.pod(self.folder, name, uid=uid)}"),)
 
     def token_file(self, name: str) -> Path:
         path = self.folder / f"{name}.jwt"
-        path.write_text(issuer.program(self.folder, name))
+        path.write_text(dev_issuer.program(self.folder, name))
         return path
 
 

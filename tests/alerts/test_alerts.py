@@ -17,7 +17,7 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.parametrize("alert", rules())
 def test_an_alert_fires_when_it_should_and_not_before(alert: str, tmp_path: Path) -> None:
     """One series fires it, with its sentence; the nearest one that is well does not."""
@@ -27,7 +27,7 @@ def test_an_alert_fires_when_it_should_and_not_before(alert: str, tmp_path: Path
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_wrong_expectation_would_be_noticed(tmp_path: Path) -> None:
     """The check above can fail."""
     asked = promtool_test("CreaseBacklog")
@@ -36,7 +36,7 @@ def test_a_wrong_expectation_would_be_noticed(tmp_path: Path) -> None:
     assert promtool("test", "rules", str(tmp_path / "test.yaml")).returncode != 0
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_prometheus_takes_the_rules() -> None:
     """As `promtool check rules` judges."""
     assert promtool("check", "rules", str(RULES)).returncode == 0

@@ -26,7 +26,7 @@ def test_its_panels_do_not_cover_one_another() -> None:
         taken |= cells
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_prometheus_takes_every_query(tmp_path: Path) -> None:
     """As the expression of a rule."""
     asked = [

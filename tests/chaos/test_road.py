@@ -60,7 +60,7 @@ def test_a_video_becomes_a_report_through_every_real_part(road: Product, databas
     }  # fmt: skip
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_an_analyzer_killed_in_the_middle_is_followed_by_a_second_launch_and_one_result(
     road: Product, database_url: str
@@ -78,7 +78,7 @@ def test_an_analyzer_killed_in_the_middle_is_followed_by_a_second_launch_and_one
     assert results_events(database_url, job_id) == 1
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("victim", ["jobs", "upload", "controller"])
 def test_a_program_killed_in_the_middle_and_started_again_costs_no_result(
@@ -96,7 +96,7 @@ def test_a_program_killed_in_the_middle_and_started_again_costs_no_result(
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_job_cancelled_while_its_analyzer_runs_leaves_no_process_and_no_result(
     road: Product, database_url: str
 ) -> None:
@@ -114,7 +114,7 @@ def test_a_job_cancelled_while_its_analyzer_runs_leaves_no_process_and_no_result
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.prove
+@pytest.mark.slow
 def test_what_is_no_video_fails_with_a_sentence_and_is_not_tried_again(road: Product, database_url: str) -> None:
     """Bad input is final: one launch, a code, words for a person."""
     job_id = road.uploaded(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"<html>not a video</html>" * 50)
@@ -125,7 +125,7 @@ def test_what_is_no_video_fails_with_a_sentence_and_is_not_tried_again(road: Pro
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.prove
+@pytest.mark.slow
 def test_an_operators_queued_row_without_a_video_fails_with_a_sentence(road: Product, database_url: str) -> None:
     """The repair SQL of the runbook on a job that nothing was uploaded for."""
     begun = road.initiate(1000)

@@ -50,7 +50,7 @@ def test_helm_finds_no_fault(size: str) -> None:
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_every_manifest_is_what_the_api_takes(size: str) -> None:
     """Each is valid by the API's own schema, unknown fields refused."""

@@ -391,7 +391,7 @@ def cases() -> Iterator[Any]:
     for server in SERVERS:
         for check in CHECKS:
             # Each of the others takes longer to be had than all its checks.
-            yield pytest.param(server, check, marks=() if server == "ministack" else pytest.mark.prove)
+            yield pytest.param(server, check, marks=() if server == "ministack" else pytest.mark.slow)
 
 
 @pytest.mark.parametrize(("server", "check"), list(cases()))

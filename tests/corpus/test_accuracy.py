@@ -29,13 +29,13 @@ def check(group: Group) -> None:
         assert claim.ok or not said[claim.name], f"docs/metrics.md calls it held: {claim}"
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_numbers_of_known_motions_are_as_documented() -> None:
     """Every metric and measure, at every rate, mirrored, off square, with noise and holes."""
     check(accuracy.on_motions)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # some fifty looks at clips, one after the other
 @needs_model
 @pytest.mark.parametrize("group", accuracy.GROUPS[1:], ids=lambda group: group.__name__)

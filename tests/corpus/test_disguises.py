@@ -15,7 +15,7 @@ from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import on_grid
 from testing.data.videos import corpus, needs_model
 
-pytestmark = [needs_model, pytest.mark.prove]
+pytestmark = [needs_model, pytest.mark.slow]
 
 SETTINGS = Settings(accelerator=Accelerator.cpu)
 PLAIN = "bowling/bowl_01_540p.mp4"

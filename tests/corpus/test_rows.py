@@ -18,7 +18,7 @@ from services.analyzer.coaching.findings import find
 from services.analyzer.pose.landmarks import Floats, Poses
 from testing.data.videos import corpus, needs_model, truly, truth
 
-pytestmark = [needs_model, pytest.mark.prove]
+pytestmark = [needs_model, pytest.mark.slow]
 
 
 def every_frame(path: Path, discipline: str = "bowling") -> Poses:

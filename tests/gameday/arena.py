@@ -22,8 +22,8 @@ import boto3
 import psycopg
 
 from crease.jobs.v1.job_pb2 import CancelJobRequest
-from services import dev_issuer as issuer
-from services.cli.laptop import state_dir as laptop
+from services import dev_issuer
+from services.cli.laptop import state_dir
 from services.cli.laptop.state_dir import Client
 from services.cli.runtime.interface import Place
 from services.cli.runtime.kubernetes import ClusterPlace, Kubectl
@@ -48,7 +48,7 @@ FINAL = "('done', 'failed', 'cancelled')"
 class Arena:
     """`here` is the state folder; `line` leads to S3, `queue_line` to SQS."""
 
-    here: laptop.Laptop
+    here: state_dir.Laptop
     product: Product
     database_url: str
     database: Switch
@@ -144,9 +144,9 @@ class Beside(ClusterPlace):
 @contextmanager
 def arena(folder: Path, namespace: Namespace | None = None) -> Iterator[Arena]:
     """For as long as the block runs; `folder` must be one that PostgreSQL's own user can reach."""
-    here = laptop.create(folder / "state")
-    lock = laptop.claim(here)
-    laptop.mint_tokens(here)
+    here = state_dir.create(folder / "state")
+    lock = state_dir.claim(here)
+    state_dir.mint_tokens(here)
     metrics = {name: free_port() for name in ("jobs", "upload", "controller", "relay")}
     with ExitStack() as stack:
         stack.callback(os.close, lock)
@@ -167,7 +167,7 @@ def arena(folder: Path, namespace: Namespace | None = None) -> Iterator[Arena]:
         stack.enter_context(relay(queue | url, here.folder / "relay.log"))
         endpoints = {name: f"127.0.0.1:{port}" for name, port in metrics.items()}
         client = Client(jobs.endpoint, upload.endpoint, str(here.token_file("coach")), 0, str(here.folder), endpoints)
-        laptop.announce(here, client)
+        state_dir.announce(here, client)
         watching = stack.enter_context(prometheus(folder / "prometheus", metrics))
         product = Product(jobs, upload, controller, Laptop(here.issuer), here.folder)
         database = Switch(folder / "postgres", folder / "postgres" / "restart.log")
@@ -198,9 +198,9 @@ def _relay_env(store: Endpoint, line: Proxy, metrics: int) -> dict[str, str]:
 
 
 def _programs(
-    here: laptop.Laptop, server: Server, store: Endpoint, line: Proxy, metrics: dict[str, int]
+    here: state_dir.Laptop, server: Server, store: Endpoint, line: Proxy, metrics: dict[str, int]
 ) -> tuple[Program, Program, Program]:
-    believed = {"CREASE_ISSUERS": json.dumps(issuer.issuers(here.issuer)), "CREASE_DRAIN_SECONDS": "1"}
+    believed = {"CREASE_ISSUERS": json.dumps(dev_issuer.issuers(here.issuer)), "CREASE_DRAIN_SECONDS": "1"}
     jobs = Program(
         "jobs",
         believed

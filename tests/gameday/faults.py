@@ -24,7 +24,7 @@ import pytest
 from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU
 from services.controller.core.launcher import Placement, labels_of
-from services.controller.local import process_record as record
+from services.controller.local import process_record
 from testing.servers.product import put
 from tests.gameday.arena import POOL_SIZE, VIDEO, Arena
 from tests.gameday.signs import PAGE
@@ -253,7 +253,7 @@ def a_ghost_runs(arena: Arena) -> Steps:
     """Somebody restored an analysis by hand that no launch knows."""
     launch = Launch(job_id="00000000-0000-4000-8000-000000000001", launch_no=1)
     launches = arena.here.folder / "controller" / "launches"
-    made = record.draft(
+    made = process_record.draft(
         launches,
         labels=labels_of(launch),
         placement=Placement(ACCELERATOR_CPU, "by hand"),
@@ -377,7 +377,7 @@ FAULTS = (
     Fault("A console stays open in a transaction", ("CreaseOutboxLags",), a_console_stays_open),
     Fault("A ghost runs", ("CreaseGhosts",), a_ghost_runs),
 )
-# What `make prove` plays: together under a minute.
+# What `make slow` plays: together under a minute.
 QUICK = tuple(
     fault for fault in FAULTS if fault.begin in (the_controller_is_gone, a_lock_is_held, a_console_stays_open)
 )

@@ -19,7 +19,7 @@ from services.cli.api.client import Services
 from services.cli.commands import operate
 from services.cli.errors import Trouble
 from services.cli.runtime.interface import Place
-from services.cli.ui import console as show
+from services.cli.ui import console
 from tests.gameday.arena import Arena
 from tests.gameday.signs import COMMANDS
 
@@ -60,5 +60,5 @@ def _said(arena: Arena, command: Callable[[Services, Place], None]) -> list[str]
 @contextmanager
 def _screen() -> Iterator[StringIO]:
     out = StringIO()
-    with mock.patch.object(show, "OUT", Console(file=out, highlight=False, markup=False, width=show.PIPE_WIDTH)):
+    with mock.patch.object(console, "OUT", Console(file=out, highlight=False, markup=False, width=console.PIPE_WIDTH)):
         yield out

@@ -23,7 +23,7 @@ HOUR_SECONDS = 3600 / FASTER
 # Until the first scrapes are in, and what was absent is there.
 SETTLE_SECONDS = 5.0
 
-pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from crease.jobs.v1 import job_pb2_grpc, session_pb2_grpc
 from crease.upload.v1 import upload_pb2_grpc
 from services import auth, clients
 from services.cli.errors import AWAY, USAGE, Trouble
-from services.cli.laptop import state_dir as laptop
+from services.cli.laptop import state_dir
 from services.cli.laptop.state_dir import Client, Laptop
 from services.clients import open_channel
 
@@ -33,7 +33,7 @@ def find(environment: Mapping[str, str], folder: Path) -> Client:
     """The services that the environment names, else those of the `crease up` on this folder. Raises Trouble."""
     named = {field: environment[name] for name, field in NAMES.items() if environment.get(name)}
     if not named:
-        return laptop.find(Laptop(folder.expanduser().resolve()))
+        return state_dir.find(Laptop(folder.expanduser().resolve()))
     if missing := [name for name, field in NAMES.items() if field not in named]:
         raise Trouble(f"To talk to a cluster, {' and '.join(missing)} must be set too.", USAGE)
     return Client(named["jobs_endpoint"], named["upload_endpoint"], named["token_file"])
@@ -89,7 +89,7 @@ class Services:
 
     def check_up(self) -> None:
         """Raises Trouble when it is of no use to wait: the `crease up` behind the services has ended."""
-        if self.state_folder and not laptop.is_up(Laptop(Path(self.state_folder))):
+        if self.state_folder and not state_dir.is_up(Laptop(Path(self.state_folder))):
             raise Trouble("`crease up` has ended; what was queued goes on when it runs again.", AWAY)
 
     def proof(self) -> tuple[tuple[str, str]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from services import file_signatures as containers
+from services import file_signatures
 from services.cli.errors import BAD_VIDEO, USAGE, Trouble
 
 CONTENT_TYPES = {
@@ -76,14 +76,14 @@ def look(path: Path, *, largest_bytes: int = 0) -> tuple[str, int]:
             BAD_VIDEO,
         )
     head = _head(path)
-    if not containers.is_video(head):
-        raise Trouble(f"{path.name} is no video: it is {containers.describe(head)}.", BAD_VIDEO)
+    if not file_signatures.is_video(head):
+        raise Trouble(f"{path.name} is no video: it is {file_signatures.describe(head)}.", BAD_VIDEO)
     return content_type, length
 
 
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(containers.HEAD_BYTES)
+            return file.read(file_signatures.HEAD_BYTES)
     except OSError as error:
         raise Trouble(f"{path} cannot be read: {error.strerror}.", USAGE) from None

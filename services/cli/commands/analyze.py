@@ -14,13 +14,12 @@ from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_DONE, JOB_ST
 from crease.jobs.v1.session_pb2 import CameraView, CreateSessionRequest, Discipline
 from crease.upload.v1.upload_pb2 import CompleteUploadResponse, InitiateUploadRequest
 from services import clients
-from services.cli.api import client, upload
-from services.cli.api import video_file as videos
+from services.cli.api import client, upload, video_file
 from services.cli.api.client import Services
 from services.cli.api.resume_state import Note, Notes
 from services.cli.api.video_file import Video
 from services.cli.errors import AWAY, BAD_VIDEO, FAILED, Trouble
-from services.cli.ui import console as show
+from services.cli.ui import console
 
 FINAL = (JOB_STATUS_DONE, JOB_STATUS_FAILED, JOB_STATUS_CANCELLED)
 LONGEST_TITLE = 200
@@ -51,8 +50,8 @@ def analyze(services: Services, path: Path, order: Order, *, notes: Notes, large
 
     Broken off while it sends, the same call again goes on with the same job.
     """
-    with show.bar("Reading") as progress:
-        video = videos.read(path, largest_bytes=largest_bytes, progress=progress)
+    with console.bar("Reading") as progress:
+        video = video_file.read(path, largest_bytes=largest_bytes, progress=progress)
     job = follow(services, _upload(services, video, order, notes))
     if job.status != JOB_STATUS_DONE:
         raise ended_badly(job)
@@ -76,7 +75,7 @@ def _upload(services: Services, video: Video, order: Order, notes: Notes) -> str
         note, _ = notes.take(video.path, *meant, begin=begin)
         reply = _send(services, video, order, note)
     notes.drop(video.path, *meant)
-    show.aside(f"{reply.message} (job {reply.job_id}).")
+    console.aside(f"{reply.message} (job {reply.job_id}).")
     return reply.job_id
 
 
@@ -91,8 +90,8 @@ def _send(services: Services, video: Video, order: Order, note: Note) -> Complet
         sha256=video.sha256,
         request_id=note.request_id,
     )
-    with show.bar("Uploading") as progress:
-        return upload.send(services, video.path, asked, progress, show.line)
+    with console.bar("Uploading") as progress:
+        return upload.send(services, video.path, asked, progress, console.line)
 
 
 def _session(video: Video, order: Order) -> CreateSessionRequest:
@@ -108,7 +107,7 @@ def _session(video: Video, order: Order) -> CreateSessionRequest:
 
 def follow(services: Services, job_id: str) -> Job:
     """Shows every stage of a job until it is final. Raises Trouble when `jobs` stays away."""
-    with show.stages() as shown:
+    with console.stages() as shown:
         for job in watch(services, job_id):
             shown(job)
     return job

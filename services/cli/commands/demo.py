@@ -8,15 +8,14 @@ import sys
 import time
 from pathlib import Path
 
-from services.cli.api import client
-from services.cli.api import video_file as videos
+from services.cli.api import client, video_file
 from services.cli.api.resume_state import Notes
 from services.cli.commands import analyze, reports
 from services.cli.commands.analyze import Order
 from services.cli.errors import FAILED, USAGE, Trouble
-from services.cli.laptop import state_dir as laptop
+from services.cli.laptop import state_dir
 from services.cli.laptop.state_dir import Laptop
-from services.cli.ui import console as show
+from services.cli.ui import console
 
 STATE = Path("build") / "demo-state"
 START_SECONDS = 180.0
@@ -24,30 +23,30 @@ START_SECONDS = 180.0
 
 def demo(video: Path, out: Path, state: Path) -> int:
     """Exit code 0 when the report lies in `out` and nothing runs any more. Raises Trouble."""
-    videos.look(video)
+    video_file.look(video)
     here = Laptop(state.resolve())
     _clear(here)
-    show.line(f"$ crease up --state {state}", "bold")
+    console.line(f"$ crease up --state {state}", "bold")
     up = _start_up(here.folder)
     try:
         _await_ready(here, up)
-        show.line()
-        show.line(f"$ crease analyze {video}", "bold")
-        found = laptop.find(here)
+        console.line()
+        console.line(f"$ crease analyze {video}", "bold")
+        found = state_dir.find(here)
         with client.connect(found) as services:
             notes = Notes(state / "uploads")
             job = analyze.analyze(services, video, Order(), notes=notes, largest_bytes=found.largest_video_bytes)
-            show.results(job)
-            show.report(reports.fetch(services, job, out))
+            console.results(job)
+            console.report(reports.fetch(services, job, out))
     finally:
-        show.line()
+        console.line()
         _stop(up)
     return 0
 
 
 def _clear(here: Laptop) -> None:
     """Empties the state folder, if it is one: the user may have named any folder."""
-    if laptop.is_up(here):
+    if state_dir.is_up(here):
         raise Trouble(f"`crease up` runs on {here.folder}: stop it, or name another folder with --state.", USAGE)
     if here.folder.exists() and not here.lock.exists() and any(here.folder.iterdir()):
         raise Trouble(f"{here.folder} is no state folder of ours: name one that is empty or not there.", USAGE)

@@ -30,7 +30,7 @@ from services.cli.runtime.interface import Check, Place
 from services.cli.runtime.kubernetes import ClusterPlace, Kubectl
 from services.cli.runtime.laptop import Machine
 from services.cli.runtime.prometheus import Numbers
-from services.cli.ui import console as show
+from services.cli.ui import console
 
 UNWELL = 1
 DOCTOR_SECONDS = 10.0
@@ -68,59 +68,61 @@ def status(services: Services, place: Place) -> None:
 def why(services: Services, place: Place, job_id: str) -> None:
     """The sentence, what waits for what, and what the place has to say."""
     explained = _explain(services, job_id)
-    show.line(f"{explained.sentence}.")
+    console.line(f"{explained.sentence}.")
     waiting_for = WaitingFor.Name(explained.waiting_for).removeprefix("WAITING_FOR_").lower()
     if waiting_for != "nothing":
-        show.line(f"It waits for: {waiting_for}, since {_moment(explained.since.ToDatetime())}.")
+        console.line(f"It waits for: {waiting_for}, since {_moment(explained.since.ToDatetime())}.")
     if drained := place.drained():
-        show.line(f"Nothing new is launched: {drained}. `drain --undo` ends that.")
+        console.line(f"Nothing new is launched: {drained}. `drain --undo` ends that.")
     for past in explained.launches:
         if past.ending:
-            show.line(f"Launch {past.launch_no} ended as {past.ending}: {past.ending_message or 'nothing was said'}")
+            console.line(f"Launch {past.launch_no} ended as {past.ending}: {past.ending_message or 'nothing was said'}")
     for run in place.runs(job_id):
-        show.line(f"{run.name}  {run.state}  {run.words}".rstrip())
+        console.line(f"{run.name}  {run.state}  {run.words}".rstrip())
     for told in place.told(job_id):
-        show.line(f"{told.at}  {told.reason}  {told.words}")
+        console.line(f"{told.at}  {told.reason}  {told.words}")
 
 
 def launches(services: Services, job_id: str) -> None:
     """One line a launch, the first one first."""
     explained = _explain(services, job_id)
     if not explained.launches:
-        show.line("It was never launched.")
+        console.line("It was never launched.")
     for one in explained.launches:
         placed = Accelerator.Name(one.placed_on).removeprefix("ACCELERATOR_").lower()
         began = _moment(one.started_at.ToDatetime()) if one.HasField("started_at") else "never started"
         ended = f"{one.ending}, {_moment(one.ended_at.ToDatetime())}" if one.ending else "open"
-        show.line(f"{one.launch_no:>3}  {one.cluster}  {placed:<11}  {began}  {ended}  {one.pod_name}".rstrip())
+        console.line(f"{one.launch_no:>3}  {one.cluster}  {placed:<11}  {began}  {ended}  {one.pod_name}".rstrip())
         for words in filter(None, (one.placement_reason, one.ending_message)):
-            show.line(f"     {words}")
+            console.line(f"     {words}")
 
 
 def cancel(services: Services, job_id: str) -> None:
     """Asks for it; the job is cancelled once what ran is proved gone."""
     job = services.call(services.jobs.CancelJob, CancelJobRequest(job_id=job_id))
     asked = job.HasField("cancel_requested_at")
-    show.line("It is being cancelled: `why` tells when it is." if asked else f"It is {show.stage_words(job)}.")
+    console.line("It is being cancelled: `why` tells when it is." if asked else f"It is {console.stage_words(job)}.")
 
 
 def retry(services: Services, job_ids: Sequence[str], code: str) -> None:
     """Queues failed jobs again: those named, or all that failed with a code."""
     for job_id in job_ids or list(_failed_with(services, code)):
         job = services.call(services.jobs.RetryJob, RetryJobRequest(job_id=job_id))
-        show.line(f"{job_id}  {show.stage_words(job)}", whole=True)
+        console.line(f"{job_id}  {console.stage_words(job)}", whole=True)
 
 
 def drain(place: Place, *, undo: bool) -> None:
     """Stops launching, and lets run what runs; or launches again."""
     if undo:
         place.drain("")
-        show.line("New analyses are launched again, in some seconds.")
+        console.line("New analyses are launched again, in some seconds.")
         return
     who = os.environ.get("USER") or "somebody"
     place.drain(f"by {who} on {socket.gethostname()} at {_moment(datetime.now(UTC))}")
-    show.line("In some seconds nothing new is launched any more; what runs goes on. Jobs can still be sent, and wait.")
-    show.line("`drain --undo` ends that.")
+    console.line(
+        "In some seconds nothing new is launched any more; what runs goes on. Jobs can still be sent, and wait."
+    )
+    console.line("`drain --undo` ends that.")
 
 
 def doctor(services: Services, place: Place) -> int:
@@ -128,8 +130,8 @@ def doctor(services: Services, place: Place) -> int:
     unwell = 0
     for check in _checks(services, place):
         unwell += not check.well
-        show.check(check.what, check.words, well=check.well, advice=check.advice)
-    show.line(f"{unwell} things are not well." if unwell else "All is well.")
+        console.check(check.what, check.words, well=check.well, advice=check.advice)
+    console.line(f"{unwell} things are not well." if unwell else "All is well.")
     return unwell
 
 
@@ -241,7 +243,7 @@ def _failed_with(services: Services, code: str) -> Iterator[str]:
 
 
 def _line(what: str, words: str) -> None:
-    show.line(f"{what:<12}{words}", whole=True)
+    console.line(f"{what:<12}{words}", whole=True)
 
 
 def _moment(at: datetime) -> str:

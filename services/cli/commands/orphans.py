@@ -5,7 +5,7 @@ import grpc
 from crease.upload.v1.upload_pb2 import ListOrphansRequest, Orphan
 from services.cli.api import client
 from services.cli.api.client import Services
-from services.cli.ui import console as show
+from services.cli.ui import console
 
 WORDS = {
     Orphan.KIND_OBJECT: "object of no job",
@@ -22,9 +22,9 @@ def show_orphans(services: Services) -> int:
         for orphan in services.stream(services.uploads.ListOrphans, ListOrphansRequest()):
             count += 1
             job = f"  (job {orphan.job_id})" if orphan.job_id else f"  ({orphan.content_length} bytes)"
-            show.line(f"{WORDS[orphan.kind]:<28}{orphan.s3_key}{job}", whole=True)
+            console.line(f"{WORDS[orphan.kind]:<28}{orphan.s3_key}{job}", whole=True)
     except grpc.RpcError as error:
         raise client.meaning(error) from error
     caveat = "What is uploaded or deleted just now may be among them."
-    show.line(f"{count} orphans. {caveat}" if count else "No orphans.")
+    console.line(f"{count} orphans. {caveat}" if count else "No orphans.")
     return count

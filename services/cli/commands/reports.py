@@ -13,7 +13,7 @@ from services.cli.api.client import Services
 from services.cli.api.s3_transfer import Line
 from services.cli.commands import analyze
 from services.cli.errors import USAGE, Trouble
-from services.cli.ui import console as show
+from services.cli.ui import console
 
 REPORT = "report.html"
 WANTED = (REPORT, "results.json", "overlay.mp4", "frames.parquet")
@@ -22,14 +22,14 @@ WANTED = (REPORT, "results.json", "overlay.mp4", "frames.parquet")
 def deliver(services: Services, job: Job, folder: Path | None) -> None:
     """Fetches what there is, says where it lies, and opens it where there is a screen. Raises Trouble."""
     report = fetch(services, job, folder or Path(f"crease-report-{job.job_id}"))
-    show.report(report)
+    console.report(report)
     open_page(report)
 
 
 def deliver_json(services: Services, job: Job, folder: Path | None) -> None:
     """Fetches what there is, and prints the job's result and where its report lies as one JSON object."""
     report = fetch(services, job, folder or Path(f"crease-report-{job.job_id}"))
-    show.as_json({"job_id": job.job_id, "report": str(report), **json_format.MessageToDict(job.results)})
+    console.as_json({"job_id": job.job_id, "report": str(report), **json_format.MessageToDict(job.results)})
 
 
 def open_page(page: Path) -> None:
@@ -43,7 +43,7 @@ def check(job: Job) -> None:
     if not job.results.fields:
         if job.status in (JOB_STATUS_FAILED, JOB_STATUS_CANCELLED):
             raise analyze.ended_badly(job)
-        raise Trouble(f"Job {job.job_id} has no result yet: {show.stage_words(job)}, {job.progress_pct} %.")
+        raise Trouble(f"Job {job.job_id} has no result yet: {console.stage_words(job)}, {job.progress_pct} %.")
 
 
 def fetch(services: Services, job: Job, folder: Path) -> Path:

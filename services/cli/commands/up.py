@@ -16,13 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.cli.errors import FAILED, Trouble
-from services.cli.laptop import prerequisites as needs
-from services.cli.laptop import stack as parts
-from services.cli.laptop import state_dir as laptop
-from services.cli.laptop import subreaper as orphans
+from services.cli.laptop import prerequisites, stack, state_dir, subreaper
 from services.cli.laptop.state_dir import Client, Laptop
 from services.cli.laptop.supervisor import STOP_SIGNALS, Stopped, Tree
-from services.cli.ui import console as show
+from services.cli.ui import console
 
 # Tokens live for thirty days; who leaves `up` running for longer finds fresh ones.
 RENEW_SECONDS = 86400.0
@@ -30,16 +27,16 @@ RENEW_SECONDS = 86400.0
 
 def up(folder: Path, s3_endpoint: str | None) -> int:
     """Runs everything until it is told to stop; returns the exit code. Raises Trouble before anything has started."""
-    needs.check(own_s3=s3_endpoint is None)
-    return run(folder, lambda tree, here: parts.start(tree, here, s3_endpoint))
+    prerequisites.check(own_s3=s3_endpoint is None)
+    return run(folder, lambda tree, here: stack.start(tree, here, s3_endpoint))
 
 
 def run(folder: Path, start: Callable[[Tree, Laptop], Client]) -> int:
     """The front: `start` is called in the keeper."""
-    here = laptop.create(folder)
-    lock = laptop.claim(here)
+    here = state_dir.create(folder)
+    lock = state_dir.claim(here)
     signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGCHLD))
-    orphans.adopt()
+    subreaper.adopt()
     front = os.getpid()
     keeper = os.fork()
     if keeper == 0:
@@ -58,11 +55,11 @@ def _attend(keeper: int) -> int:
         taken = signal.sigtimedwait((*STOP_SIGNALS, signal.SIGCHLD), 1.0)
         if taken and taken.si_signo in STOP_SIGNALS:
             os.kill(keeper, taken.si_signo)
-        orphans.reap({keeper})
+        subreaper.reap({keeper})
         dead, status = os.waitpid(keeper, os.WNOHANG)
         if dead:
             break
-    orphans.end((), patience_seconds=5.0)
+    subreaper.end((), patience_seconds=5.0)
     return os.waitstatus_to_exitcode(status)
 
 
@@ -72,13 +69,13 @@ def _keep_safely(front: int, here: Laptop, start: Callable[[Tree, Laptop], Clien
         # A group of its own: Ctrl-C reaches the front alone, which passes it on once.
         os.setpgid(0, 0)
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        orphans.end_with_parent(front)
+        subreaper.end_with_parent(front)
         return _keep(here, start)
     except Trouble as trouble:
-        show.trouble(trouble.sentence)
+        console.trouble(trouble.sentence)
         return trouble.exit_code
     except BaseException as error:
-        show.surprise(error)
+        console.surprise(error)
         return FAILED
     finally:
         sys.stdout.flush()
@@ -86,17 +83,17 @@ def _keep_safely(front: int, here: Laptop, start: Callable[[Tree, Laptop], Clien
 
 
 def _keep(here: Laptop, start: Callable[[Tree, Laptop], Client]) -> int:
-    tree = Tree(here.logs, show.part)
+    tree = Tree(here.logs, console.part)
     try:
-        laptop.announce(here, start(tree, here))
-        show.ready(here.folder)
+        state_dir.announce(here, start(tree, here))
+        console.ready(here.folder)
         tree.watch(_renewal(here))
     except Stopped:
-        show.line("Stopping.")
+        console.line("Stopping.")
     finally:
         here.client_file.unlink(missing_ok=True)
         tree.end()
-    show.line("Stopped.")
+    console.line("Stopped.")
     return 0
 
 
@@ -108,6 +105,6 @@ def _renewal(here: Laptop) -> Callable[[], None]:
         nonlocal due
         if time.monotonic() > due:
             due = time.monotonic() + RENEW_SECONDS
-            laptop.mint_tokens(here)
+            state_dir.mint_tokens(here)
 
     return renew

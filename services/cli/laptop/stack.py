@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services import dev_issuer as issuer
+from services import dev_issuer
 from services.cli.errors import USAGE, Trouble
-from services.cli.laptop import postgres, s3
-from services.cli.laptop import prerequisites as needs
-from services.cli.laptop import state_dir as laptop
+from services.cli.laptop import postgres, prerequisites, s3, state_dir
 from services.cli.laptop.state_dir import Client, Laptop
 from services.cli.laptop.supervisor import Program, Tree
 from services.clients import open_channel
@@ -43,7 +41,7 @@ class Store:
 def start(tree: Tree, here: Laptop, s3_endpoint: str | None) -> Client:
     """Starts every part and waits until it is ready. Raises Trouble, or Stopped."""
     theirs = their_store(s3_endpoint, os.environ) if s3_endpoint else None
-    laptop.mint_tokens(here)
+    state_dir.mint_tokens(here)
     database_url = postgres.start(tree, here.folder / "postgres")
     store = theirs or start_s3(tree, here)
     database = {**base_environment(os.environ), "CREASE_DATABASE_URL": database_url}
@@ -80,7 +78,7 @@ def programs(here: Laptop, database_url: str, store: Store, ports: list[int]) ->
             "CREASE_CLUSTER": "laptop",
             "CREASE_STATE_FOLDER": str(here.folder / "controller"),
             "CREASE_ISSUER_FOLDER": str(here.issuer),
-            "MEDIAPIPE_POSE_MODEL_PATH": str(needs.find_model()),
+            "MEDIAPIPE_POSE_MODEL_PATH": str(prerequisites.find_model()),
         },
     }
     watched = zip(PROGRAMS, ports[:3], ports[3:], strict=True)
@@ -92,7 +90,7 @@ def _program(here: Laptop, name: str, port: int, metrics: int, power: Mapping[st
         **base_environment(os.environ),
         "CREASE_LISTEN": f"127.0.0.1:{port}",
         "CREASE_METRICS_LISTEN": f"127.0.0.1:{metrics}",
-        "CREASE_ISSUERS": json.dumps(issuer.issuers(here.issuer)),
+        "CREASE_ISSUERS": json.dumps(dev_issuer.issuers(here.issuer)),
         "CREASE_DRAIN_SECONDS": DRAIN_SECONDS,
         **power,
     }
@@ -125,7 +123,7 @@ def their_store(endpoint: str, environment: Mapping[str, str]) -> Store:
 def start_s3(tree: Tree, here: Laptop) -> Store:
     """Our own S3 server, with its bucket."""
     (port,) = free_ports(1)
-    folder, secret = here.folder / "s3", laptop.s3_secret(here)
+    folder, secret = here.folder / "s3", state_dir.s3_secret(here)
     s3.make_bucket(folder, BUCKET)
     tree.start(s3.program(folder, port, secret))
     access = {"AWS_REGION": s3.REGION, "AWS_ACCESS_KEY_ID": s3.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": secret}

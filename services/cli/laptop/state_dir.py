@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from services import dev_issuer as issuer
+from services import dev_issuer
 from services.cli.errors import AWAY, Trouble
 
 COACH = "coach@laptop"
@@ -130,12 +130,12 @@ def find(laptop: Laptop) -> Client:
 
 def mint_tokens(laptop: Laptop) -> None:
     """Gives the coach and the programs fresh tokens."""
-    issuer.create(laptop.issuer)
+    dev_issuer.create(laptop.issuer)
     (laptop.folder / "tokens").mkdir(exist_ok=True, mode=0o700)
-    _write(laptop.token_file("coach"), issuer.person(laptop.issuer, COACH))
-    _write(laptop.token_file("admin"), issuer.person(laptop.issuer, "admin@laptop", role="superuser"))
+    _write(laptop.token_file("coach"), dev_issuer.person(laptop.issuer, COACH))
+    _write(laptop.token_file("admin"), dev_issuer.person(laptop.issuer, "admin@laptop", role="superuser"))
     for program in ("upload", "controller"):
-        _write(laptop.token_file(program), issuer.program(laptop.issuer, program))
+        _write(laptop.token_file(program), dev_issuer.program(laptop.issuer, program))
 
 
 def s3_secret(laptop: Laptop) -> str:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.cli.errors import Trouble
-from services.cli.laptop import subreaper as orphans
+from services.cli.laptop import subreaper
 
 LEASH = Path(__file__).with_name("pdeathsig.py")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -75,7 +75,7 @@ class Tree:
         self._hurry = False
         logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        orphans.adopt()
+        subreaper.adopt()
 
     def run(self, name: str, command: Sequence[str], environment: Mapping[str, str], *, user: str = "") -> None:
         """One step, to its end. Raises Trouble when it fails."""
@@ -108,7 +108,7 @@ class Tree:
             for running in self._running.values():
                 self._revive(running)
             chore()
-            orphans.reap(self._pids())
+            subreaper.reap(self._pids())
             self.pause(0.25)
 
     def end(self) -> None:
@@ -117,7 +117,7 @@ class Tree:
             _, running = self._running.popitem()
             self._stop(running)
             # What the controller left is ended while `jobs` can still be told.
-            orphans.end(self._pids(), patience_seconds=0.0 if self._hurry else 5.0)
+            subreaper.end(self._pids(), patience_seconds=0.0 if self._hurry else 5.0)
 
     def pause(self, seconds: float) -> None:
         """Waits. Raises Stopped when a stop signal comes."""
@@ -182,7 +182,7 @@ class Tree:
 def _kill(process: subprocess.Popen[bytes], kill_signal: signal.Signals) -> None:
     process.send_signal(kill_signal)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(orphans.KILL_SECONDS)
+        process.wait(subreaper.KILL_SECONDS)
         return
     process.kill()
 

@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from services import dev_issuer as issuer
+from services import dev_issuer
 from services.cli.laptop import postgres, s3
 
 DATA = Path("/data")
@@ -64,7 +64,7 @@ class _Issuer(http.server.BaseHTTPRequestHandler):
                 self._answer((DATA / "jwks.json").read_text())
             case "/token":
                 subject = urllib.parse.parse_qs(query).get("subject", ["coach@trial"])[0]
-                self._answer(issuer.person(DATA, subject))
+                self._answer(dev_issuer.person(DATA, subject))
             case _:
                 self.send_error(404)
 
@@ -79,8 +79,8 @@ class _Issuer(http.server.BaseHTTPRequestHandler):
 
 def run_issuer() -> None:
     """Serves until it is told to stop."""
-    issuer.create(DATA)
-    (DATA / "token").write_text(issuer.person(DATA, "coach@trial"))
+    dev_issuer.create(DATA)
+    (DATA / "token").write_text(dev_issuer.person(DATA, "coach@trial"))
     http.server.ThreadingHTTPServer(("", ISSUER_PORT), _Issuer).serve_forever()
 
 

@@ -84,9 +84,9 @@ class Machine:
     def checks(self) -> Iterator[Check]:
         """As `Place` says."""
         # Of a laptop only: where this is a client's image, its packages are not there.
-        from services.cli.laptop import prerequisites as needs
+        from services.cli.laptop import prerequisites
 
-        model = needs.find_model()
+        model = prerequisites.find_model()
         yield Check("model", model.is_file(), str(model), "Run `make setup`, or set MEDIAPIPE_POSE_MODEL_PATH.")
         free = shutil.disk_usage(self._folder).free
         words = f"{free / 10**9:.1f} GB are free under {self._folder}"

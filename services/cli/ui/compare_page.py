@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from crease.jobs.v1.job_pb2 import CompareJobsResponse, MetricChange, MetricComparison, MetricReading
-from services.cli.ui import console as show
+from services.cli.ui import console
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT, SIDE, TOP, BOTTOM = 280, 130, 34, 26, 36
@@ -68,7 +68,7 @@ def change_words(change: MetricChange) -> tuple[str, str]:
     if change.absent_reason:
         return "unknown", "Not comparable."
     unit = {"unit": change.unit}
-    by, needed = (show.quantity({"value": value, **unit}) for value in (abs(change.value), change.detectable))
+    by, needed = (console.quantity({"value": value, **unit}) for value in (abs(change.value), change.detectable))
     way = "Up" if change.value > 0 else "Down"
     if not change.clear:
         return "same", f"{way} {by}: within the {needed} that errors alone can make."
@@ -93,7 +93,7 @@ def _film(analysis: Compared) -> dict[str, Any]:
 
 def _order(metric: MetricComparison) -> tuple[bool, int, str]:
     """What can be compared before what can't, the scored metrics before the rest."""
-    known = list(show.METRICS)
+    known = list(console.METRICS)
     place = known.index(metric.name) if metric.name in known else len(known)
     return bool(metric.overall.absent_reason), place, metric.name
 
@@ -115,7 +115,7 @@ def _metric(metric: MetricComparison, dates: Sequence[str]) -> dict[str, Any]:
         notes = [f"{metric.overall.absent_reason}."]
     spoken = [f"{date}, {_said(reading)}" for date, reading in zip(dates, readings, strict=True)]
     return {
-        "name": show.metric_words(metric.name),
+        "name": console.metric_words(metric.name),
         "kind": kind,
         "words": words,
         "plot": _plot(readings, dates) if measured > 1 else None,
@@ -132,7 +132,7 @@ def _said(reading: MetricReading) -> str:
     if _absent(reading):
         return "not measured"
     error = reading.error if reading.HasField("error") else None
-    return show.quantity({"value": reading.value, "unit": reading.unit}, error)
+    return console.quantity({"value": reading.value, "unit": reading.unit}, error)
 
 
 def _plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> dict[str, 
         bar = (y(reading.value - reading.error), y(reading.value + reading.error)) if reading.error else None
         top = min(bar) if bar else at[1]
         shown = (
-            show.quantity({"value": reading.value, "unit": ""}) if reading.unit != "deg" else f"{reading.value:.0f}°"
+            console.quantity({"value": reading.value, "unit": ""}) if reading.unit != "deg" else f"{reading.value:.0f}°"
         )
         points.append({"x": at[0], "y": at[1], "bar": bar, "label_y": round(top - 7, 1), "shown": shown})
     pieces.append(piece)

@@ -21,8 +21,7 @@ from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import Accelerator
 from services import logs, traces
 from services.clients import is_passing
-from services.controller.core import failpoints as crash
-from services.controller.core import metrics as counts
+from services.controller.core import failpoints, metrics
 from services.controller.core.decide import ORDER, Action, Confirm, Create, Delete, End, Mark, View, decide, unwanted
 from services.controller.core.failpoints import CrashPoint
 from services.controller.core.jobs_client import Jobs
@@ -104,7 +103,7 @@ class Reconciler:
         self._refused: dict[str, bool] = {}
         # In this round. They run by now; that `jobs` knows it can wait until all of them do.
         self._created: list[Confirm] = []
-        self._balance = counts.Balance(settings.limits.linger)
+        self._balance = metrics.Balance(settings.limits.linger)
         self._woken = woken or asyncio.Event()
         self._queued = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -121,7 +120,7 @@ class Reconciler:
                 self._woken.clear()
                 cost_seconds = 0.0
                 leads = self._leads()
-                counts.LEADER.set(leads)
+                metrics.LEADER.set(leads)
                 if leads:
                     cost_seconds = await self._round(self._look)
                 else:
@@ -243,7 +242,7 @@ class Reconciler:
         room = self._room(launches, seen)
         offered = await self._jobs.open_launches(room) if room > 0 and not self._stopped else ()
         if offered:
-            crash.here(CrashPoint.OPENED)
+            failpoints.here(CrashPoint.OPENED)
         return offered
 
     def _room(self, launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
@@ -339,9 +338,9 @@ class Reconciler:
             span.add(uid=seen.uid, placed_on=Accelerator.Name(seen.placed_on), placement_reason=seen.placement_reason)
         self._launcher.tell(seen, "Created", f"{why}. {seen.placement_reason}")
         if placement.is_fallback:
-            counts.NONE_FREE.inc()
+            metrics.NONE_FREE.inc()
         if launch.HasField("job_queued_at"):
-            counts.QUEUE_TO_JOB.observe(max(time.time() - launch.job_queued_at.ToNanoseconds() / 1e9, 0.0))
+            metrics.QUEUE_TO_JOB.observe(max(time.time() - launch.job_queued_at.ToNanoseconds() / 1e9, 0.0))
         # What has ended already is judged at the next look.
         if seen.is_live:
             self._created.append(Confirm(launch, seen, "It was created"))
@@ -357,16 +356,16 @@ class Reconciler:
 
     async def _confirm(self, launch: Launch, seen: Seen) -> None:
         await self._jobs.confirm(launch, seen)
-        crash.here(CrashPoint.CONFIRMED)
+        failpoints.here(CrashPoint.CONFIRMED)
 
     async def _end(self, end: End) -> None:
         if end.if_gone is not None:
             found = await self._launcher.look(name_of(end.launch))
             if found and end.if_gone in ("", found.uid):
                 return
-        crash.here(CrashPoint.JUDGED)
+        failpoints.here(CrashPoint.JUDGED)
         await self._jobs.end(end.launch, end.ending, end.why)
-        crash.here(CrashPoint.ENDED)
+        failpoints.here(CrashPoint.ENDED)
         if end.then_delete:
             await self._launcher.delete(end.then_delete)
             self._launcher.tell(end.then_delete, "Ended", end.why)

@@ -24,7 +24,7 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from pydantic_core import from_json
 
 from services import logs, traces
-from services.controller.core import metrics as counts
+from services.controller.core import metrics
 from services.controller.core.launcher import Unknown
 
 Object = dict[str, Any]
@@ -143,15 +143,15 @@ class Api:
                 )
                 span.add(**{"http.response.status_code": answer.response.status})
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
-            counts.KUBE_REQUESTS.labels(verb, "0").inc()
+            metrics.KUBE_REQUESTS.labels(verb, "0").inc()
             raise Unknown(f"No answer to {method} {path}: {_words(error)}") from error
         finally:
             logs.spent("kube_ms", time.monotonic() - began)
         response: aiohttp.ClientResponse = answer.response
-        counts.KUBE_REQUESTS.labels(verb, str(response.status)).inc()
+        metrics.KUBE_REQUESTS.labels(verb, str(response.status)).inc()
         if date := response.headers.get("Date"):
             self._ahead = parsedate_to_datetime(date) - datetime.now(UTC)
-            counts.CLOCK_SKEW.set(self._ahead.total_seconds())
+            metrics.CLOCK_SKEW.set(self._ahead.total_seconds())
         return response
 
     async def _wait(self) -> None:

@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import partial
 
 from crease.analysis.v1.launch_pb2 import ENDING_IMAGE, Launch
-from services.controller.core import failpoints as crash
+from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
 from services.controller.core.launcher import Gpus, NotNow, Placement, Rejected, Seen, Unknown, check_ours, name_of
 from services.controller.kubernetes.api_client import Api, Refusal, connected
@@ -111,7 +111,7 @@ class KubernetesLauncher:
             if error.reason == "AlreadyExists":
                 return await self._found(name)
             raise rejection(error) from error
-        crash.here(CrashPoint.CREATED)
+        failpoints.here(CrashPoint.CREATED)
         job = parse_job(made)
         self._jobs.add(job)
         seen = seen_of(job, ())
@@ -165,7 +165,7 @@ class KubernetesLauncher:
         for pod in [pod for pod in self._pods.items.values() if pod.job_uid == seen.uid]:
             if force or (not pod.is_deleting and seen.uid not in self._jobs.items):
                 await self._delete(f"{self._pods_path}/{pod.name}", pod.uid, grace)
-        crash.here(CrashPoint.TOLD)
+        failpoints.here(CrashPoint.TOLD)
 
     async def mark(self, seen: Seen, status: str) -> None:
         """As the seam says: a label. A Job that is gone by now needs none; a copy that lags asks for no second one."""
@@ -178,7 +178,7 @@ class KubernetesLauncher:
             if error.code not in (404, 409):
                 raise Unknown(str(error)) from error
         self._marked = {uid: one for uid, one in self._marked.items() if uid in self._jobs.items} | {seen.uid: status}
-        crash.here(CrashPoint.LABELLED)
+        failpoints.here(CrashPoint.LABELLED)
 
     def tell(self, seen: Seen, what: str, why: str) -> None:
         """As the seam says: a Kubernetes Event on the Job."""

@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import Any
 
-from services.controller.core import failpoints as crash
+from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
 from services.controller.core.launcher import Unknown
 from services.controller.kubernetes.api_client import Api, Refusal
@@ -83,7 +83,7 @@ class Leader:
                 return
             await self._api.put(f"{self._path}/{self._name}", self._lease(lease))
         self._until = asked_at + self._seconds * 2 / 3
-        crash.here(CrashPoint.LED)
+        failpoints.here(CrashPoint.LED)
 
     def _may_take(self, spec: Lease) -> bool:
         holder = spec.get("holderIdentity")

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import Accelerator
-from services import dev_issuer as issuer
-from services.controller.core import failpoints as crash
+from services import dev_issuer
+from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
 from services.controller.core.launcher import Placement, Rejected, Seen, Unknown, check_ours, labels_of, name_of
-from services.controller.local import process_record as record
+from services.controller.local import process_record
 from services.controller.local.process_record import Record
 
 # As in Kubernetes; here it also keeps a name from being a path.
@@ -46,7 +46,7 @@ class LocalLauncher:
         self._children: list[subprocess.Popen[bytes]] = []
         # What has ended stays as it is: read once.
         self._ended: dict[str, Seen] = {}
-        record.sweep(self._folder)
+        process_record.sweep(self._folder)
 
     def now(self) -> datetime:
         """As the seam says."""
@@ -88,21 +88,21 @@ class LocalLauncher:
         """As the seam says: the log tells it."""
 
     def _create(self, launch: Launch, placement: Placement) -> Seen:
-        made = record.draft(
+        made = process_record.draft(
             self._folder,
             labels=labels_of(launch),
             placement=placement,
-            token=issuer.pod(self._issuer, f"{name_of(launch)}-{secrets.token_hex(3)[:5]}"),
+            token=dev_issuer.pod(self._issuer, f"{name_of(launch)}-{secrets.token_hex(3)[:5]}"),
         )
         with made.lock() as lock:
-            crash.here(CrashPoint.WRITTEN)
+            failpoints.here(CrashPoint.WRITTEN)
             named = made.publish(name_of(launch))
             if named is None:
                 return check_ours(self._look(name_of(launch)))
-            crash.here(CrashPoint.NAMED)
+            failpoints.here(CrashPoint.NAMED)
             command = [*self._command, "--job-id", launch.job_id, "--launch", str(launch.launch_no)]
             self._children.append(named.start(command, self._environment_of(named, launch, placement), lock))
-        crash.here(CrashPoint.STARTED)
+        failpoints.here(CrashPoint.STARTED)
         return named.seen()
 
     def _environment_of(self, named: Record, launch: Launch, placement: Placement) -> dict[str, str]:
@@ -118,7 +118,7 @@ class LocalLauncher:
 
     def _list(self) -> Sequence[Seen]:
         self._children = [child for child in self._children if child.poll() is None]
-        names = (name for name in sorted(os.listdir(self._folder)) if not name.startswith(record.DRAFT))
+        names = (name for name in sorted(os.listdir(self._folder)) if not name.startswith(process_record.DRAFT))
         return [seen for seen in map(self._look, names) if seen.is_ours]
 
     def _look(self, name: str) -> Seen:
@@ -139,9 +139,9 @@ class LocalLauncher:
             return
         found = Record(self._folder / name)
         seconds = found.mark_deleted()
-        crash.here(CrashPoint.MARKED)
+        failpoints.here(CrashPoint.MARKED)
         found.signal(signal.SIGTERM if seconds < GRACE_SECONDS else signal.SIGKILL)
-        crash.here(CrashPoint.TOLD)
+        failpoints.here(CrashPoint.TOLD)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,7 @@ from services import errors, logs
 from services.jobs.domain import states
 from services.jobs.notifier import Bell
 from services.jobs.settings import JobsSettings
-from services.jobs.store import jobs, launches
-from services.jobs.store import outbox as events
+from services.jobs.store import jobs, launches, outbox
 from services.jobs.store.database import Database, Row, translate
 from services.logs import Logger
 
@@ -57,13 +56,13 @@ def _tell_of_relay(log: Logger, behind_seconds: float, told: float) -> float:
 async def relay_behind_seconds(database: Database) -> float:
     """How long the oldest event that the relay has not passed has waited; 0 where there never was a relay."""
     async with database.transaction() as connection:
-        return await events.behind_seconds(connection, events.RELAY)
+        return await outbox.behind_seconds(connection, outbox.RELAY)
 
 
 async def purge_events(database: Database, ttl_seconds: float) -> int:
     """Deletes events that are older than they are kept. Returns how many."""
     async with database.transaction() as connection:
-        return await events.purge(connection, ttl_seconds)
+        return await outbox.purge(connection, ttl_seconds)
 
 
 async def expire_uploads(database: Database, ttl_seconds: float) -> int:

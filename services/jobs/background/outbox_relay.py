@@ -23,9 +23,9 @@ from prometheus_client import Counter
 from services import logs, metrics
 from services.jobs.background.sinks.sqs import MAX_MESSAGES, Message, Queue, QueueAway
 from services.jobs.domain import states
-from services.jobs.rpc import mapping as messages
+from services.jobs.rpc import mapping
 from services.jobs.settings import RelaySettings
-from services.jobs.store import outbox as events
+from services.jobs.store import outbox
 from services.jobs.store.database import (
     LOCK_TIMEOUT_SECONDS,
     STATEMENT_TIMEOUT_SECONDS,
@@ -104,7 +104,7 @@ async def _relay(session: Session, queue: Queue, poll_seconds: float, log: Logge
     backoff = poll_seconds
     while True:
         connection = begin(session)
-        rows = await events.read(connection, await _position(connection))
+        rows = await outbox.read(connection, await _position(connection))
         await connection.commit()
         try:
             await _send(session, queue, rows)
@@ -115,13 +115,13 @@ async def _relay(session: Session, queue: Queue, poll_seconds: float, log: Logge
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
             continue
         backoff = poll_seconds
-        if len(rows) < events.BATCH:
+        if len(rows) < outbox.BATCH:
             await asyncio.sleep(poll_seconds)
 
 
-async def _position(connection: Connection) -> events.Position:
+async def _position(connection: Connection) -> outbox.Position:
     """Where the last relay stopped; at first, before all that is kept, so that a job from before it is sent too."""
-    return await events.position(connection, events.RELAY) or await events.hold(connection, events.RELAY)
+    return await outbox.position(connection, outbox.RELAY) or await outbox.hold(connection, outbox.RELAY)
 
 
 async def _send(session: Session, queue: Queue, rows: Sequence[Row]) -> None:
@@ -141,7 +141,7 @@ async def _record(session: Session, last: Row, sent: dict[object, str]) -> None:
     connection = begin(session)
     for job in sorted(sent, key=str):
         connection.later(_SENT, job=job, message=sent[job])
-    await events.move(connection, events.RELAY, events.Position(last["xid"], last["id"]))
+    await outbox.move(connection, outbox.RELAY, outbox.Position(last["xid"], last["id"]))
     await connection.commit()
 
 
@@ -150,7 +150,7 @@ _SENT = "UPDATE video_analysis_jobs SET sqs_message_id = %(message)s WHERE id = 
 
 def message(row: Row) -> Message:
     """The body as consumers know it, and the CloudEvents envelope as attributes; `ce-id` says the order."""
-    event = messages.event(row)
+    event = mapping.event(row)
     body = {
         "job_id": event.data.job_id,
         "session_id": event.data.session_id,

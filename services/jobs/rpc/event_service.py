@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from services.jobs.notifier import Bell
-from services.jobs.rpc import mapping as messages
-from services.jobs.store import outbox as events
+from services.jobs.rpc import mapping
+from services.jobs.store import outbox
 from services.jobs.store.database import Database
 from services.serving import Context
 
@@ -18,17 +18,17 @@ class EventService(event_pb2_grpc.EventServiceServicer):
     async def WatchEvents(
         self, request: event_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[event_pb2.Event]:
-        position = events.parse(request.after) if request.after else None
+        position = outbox.parse(request.after) if request.after else None
         async with self._database.transaction() as connection:
             if position is None:
-                position = await events.now(connection)
-            await events.check_kept(connection, position)
+                position = await outbox.now(connection)
+            await outbox.check_kept(connection, position)
         while True:
             rings = self._bell.rings
             async with self._database.transaction() as connection:
-                rows = await events.read(connection, position, last=True)
+                rows = await outbox.read(connection, position, last=True)
             for row in rows:
-                position = events.Position(row["xid"], row["id"])
-                yield messages.event(row)
-            if len(rows) < events.BATCH:
+                position = outbox.Position(row["xid"], row["id"])
+                yield mapping.event(row)
+            if len(rows) < outbox.BATCH:
                 await self._bell.wait(rings)

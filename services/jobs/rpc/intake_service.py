@@ -8,13 +8,10 @@ from psycopg.types.json import Jsonb
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
 from services.auth import Person, Verifier
-from services.jobs.domain import authorization as rights
-from services.jobs.domain import states
+from services.jobs.domain import authorization, states
 from services.jobs.notifier import Bell
-from services.jobs.rpc import mapping as messages
-from services.jobs.rpc import validation as orders
-from services.jobs.store import cancellation as cancelling
-from services.jobs.store import jobs, launches, quotas, sessions
+from services.jobs.rpc import mapping, validation
+from services.jobs.store import cancellation, jobs, launches, quotas, sessions
 from services.jobs.store.database import Connection, Database, Row
 from services.serving import Context, call
 
@@ -34,7 +31,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
 
     async def CreateJob(self, request: job_pb2.CreateJobRequest, context: Context) -> job_pb2.Job:
         person = await person_behind(self._verifier)
-        rights.check_uploader(person)
+        authorization.check_uploader(person)
         values = _values(request, person) | {"deep_enabled": self._deep_enabled}
         async with self._database.transaction() as connection:
             session = await sessions.hold_for(connection, request.session_id, person)
@@ -42,7 +39,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             job = await jobs.create(connection, session, values, last=not self._quotas.any)
             await quotas.check(connection, job, self._quotas)
         self._bell.ring(job["id"])
-        return messages.job(job)
+        return mapping.job(job)
 
     async def ConfirmUpload(
         self, request: job_pb2.ConfirmUploadRequest, context: Context
@@ -57,7 +54,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
                 job = await jobs.move(connection, job, states.QUEUED, last=True, **_pinned(job, request))
         if moved:
             self._bell.ring(job["id"])
-        return job_pb2.ConfirmUploadResponse(job=messages.job(job), moved=moved)
+        return job_pb2.ConfirmUploadResponse(job=mapping.job(job), moved=moved)
 
     async def FailUpload(self, request: job_pb2.FailUploadRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
@@ -67,7 +64,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             why = {"failure_code": request.failure_code, "error_message": request.error_message}
             job = await jobs.move(connection, job, states.FAILED, last=True, **why)
         self._bell.ring(job["id"])
-        return messages.job(job)
+        return mapping.job(job)
 
     async def RecordMultipart(self, request: job_pb2.RecordMultipartRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
@@ -77,16 +74,16 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
                 raise _wrong_state(job)
             if job["upload_id"] == request.instead_of:
                 job = await jobs.write(connection, job, upload_id=request.upload_id)
-        return messages.job(job)
+        return mapping.job(job)
 
     async def AbandonUpload(self, request: job_pb2.AbandonUploadRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
             job = await self._owned(connection, request.job_id)
             if job["etag"] or job["status"] not in (*_OPEN, states.CANCELLED):
                 raise errors.Refused(f"Cannot abort upload for job in status: {job['status']}", reason="WRONG_STATE")
-            job = await cancelling.cancel(connection, job)
+            job = await cancellation.cancel(connection, job)
         self._bell.ring(job["id"])
-        return messages.job(job)
+        return mapping.job(job)
 
     async def AuthorizeLaunch(
         self, request: job_pb2.AuthorizeLaunchRequest, context: Context
@@ -94,7 +91,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         async with self._database.transaction() as connection:
             job, launch = await launches.hold(connection, request.job_id, request.launch_no, request.lease)
         prefix = jobs.artifact_prefix(job, launch["launch_no"])
-        return job_pb2.AuthorizeLaunchResponse(video=messages.video(job), artifact_prefix=prefix)
+        return job_pb2.AuthorizeLaunchResponse(video=mapping.video(job), artifact_prefix=prefix)
 
     async def _owned(self, connection: Connection, job_id: str) -> Row:
         """The job, locked, of the person behind the call."""
@@ -116,10 +113,10 @@ def _wrong_state(job: Row) -> errors.Refused:
 def _values(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any]:
     box = request.athlete_box
     return {
-        "sample_fps": orders.sample_fps(request.sample_fps),
+        "sample_fps": validation.sample_fps(request.sample_fps),
         "include_frames": request.include_frames,
         "anonymous": request.anonymous,
-        "accelerator": orders.accelerator(request.accelerator),
+        "accelerator": validation.accelerator(request.accelerator),
         "athlete_box": {name.name: value for name, value in box.ListFields()}
         if request.HasField("athlete_box")
         else None,
@@ -129,7 +126,7 @@ def _values(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any]
         "sha256": request.sha256,
         "part_bytes": request.part_bytes,
         "created_by": person.subject,
-        "request_id": orders.request_id(request.request_id),
+        "request_id": validation.request_id(request.request_id),
     }
 
 

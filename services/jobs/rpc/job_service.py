@@ -11,16 +11,11 @@ from services import errors
 from services.auth import Person
 from services.authorization import caller_as
 from services.jobs.background.job_watch import Watchers
-from services.jobs.domain import authorization as rights
-from services.jobs.domain import comparison, states
+from services.jobs.domain import authorization, comparison, states
 from services.jobs.domain.explanation import Room, explain
 from services.jobs.notifier import Bell
-from services.jobs.rpc import mapping as messages
-from services.jobs.rpc import validation as orders
-from services.jobs.store import cancellation as cancelling
-from services.jobs.store import fair_queue as turns
-from services.jobs.store import jobs, launches, sessions
-from services.jobs.store import object_cleanup as rubbish
+from services.jobs.rpc import mapping, validation
+from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, sessions
 from services.jobs.store.database import Connection, Database, Row, parse_id
 from services.serving import Context
 
@@ -33,7 +28,7 @@ NOTHING = UUID(int=0)
 
 class JobService(job_pb2_grpc.JobServiceServicer):
     def __init__(
-        self, database: Database, bell: Bell, watchers: Watchers, limits: turns.Limits, *, deep_enabled: bool
+        self, database: Database, bell: Bell, watchers: Watchers, limits: fair_queue.Limits, *, deep_enabled: bool
     ) -> None:
         self._database = database
         self._bell = bell
@@ -42,7 +37,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         self._deep_enabled = deep_enabled
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
-        return messages.job(await self._row(request.job_id))
+        return mapping.job(await self._row(request.job_id))
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
         async with self._database.transaction() as connection:
@@ -50,27 +45,27 @@ class JobService(job_pb2_grpc.JobServiceServicer):
                 connection,
                 caller_as(Person),
                 session_id=request.session_id,
-                status=messages.word(job_pb2.JobStatus, request.status),
+                status=mapping.word(job_pb2.JobStatus, request.status),
                 size=request.page_size,
                 page_token=request.page_token,
             )
-        return job_pb2.ListJobsResponse(jobs=[messages.job(row) for row in rows], next_page_token=token)
+        return job_pb2.ListJobsResponse(jobs=[mapping.job(row) for row in rows], next_page_token=token)
 
     async def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.Job]:
         with self._watchers.watch(parse_id(request.job_id) or NOTHING) as news:
             self._watchers.give(await self._row(request.job_id))
             while True:
                 row = await news.next()
-                yield messages.job(row)
+                yield mapping.job(row)
                 if row["status"] in _RESTING:
                     return
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
             job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
-            job = await cancelling.cancel(connection, job)
+            job = await cancellation.cancel(connection, job)
         self._bell.ring(job["id"])
-        return messages.job(job)
+        return mapping.job(job)
 
     async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
@@ -80,11 +75,11 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             jobs.check_verified(job)
             job = await jobs.move(connection, job, states.QUEUED, last=True, **jobs.afresh(job))
         self._bell.ring(job["id"])
-        return messages.job(job)
+        return mapping.job(job)
 
     async def ReanalyzeJob(self, request: job_pb2.ReanalyzeJobRequest, context: Context) -> job_pb2.Job:
         person = caller_as(Person)
-        rights.check_uploader(person)
+        authorization.check_uploader(person)
         asked = _asked(request) | {"created_by": person.subject, "deep_enabled": self._deep_enabled}
         async with self._database.transaction() as connection:
             source = await jobs.hold_for(connection, request.job_id, person)
@@ -92,12 +87,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             session = await sessions.get(connection, source["session_id"])
             job = await jobs.create_again(connection, session, source, asked)
         self._bell.ring(job["id"])
-        return messages.job(job)
+        return mapping.job(job)
 
     async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
             job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
-            await rubbish.delete(connection, job)
+            await object_cleanup.delete(connection, job)
         self._bell.ring(job["id"])
         return empty_pb2.Empty()
 
@@ -122,10 +117,10 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         async with self._database.transaction() as connection:
             job = await jobs.get_for(connection, request.job_id, caller_as(Person))
             past = await launches.list_of(connection, job["id"])
-            opened = await turns.opened(connection, job["owner"])
+            opened = await fair_queue.opened(connection, job["owner"])
             now = await connection.value("SELECT clock_timestamp()")
         room = Room(opened.all, self._limits.all, opened.of_owner, self._limits.of_owner)
-        return messages.explanation(job, explain(job, past, now, room), past)
+        return mapping.explanation(job, explain(job, past, now, room), past)
 
     async def _row(self, job_id: str) -> Row:
         async with self._database.transaction() as connection:
@@ -134,15 +129,15 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
 def _asked(request: job_pb2.ReanalyzeJobRequest) -> dict[str, Any]:
     """The settings that the new job has of its own; what is unset comes from the other job."""
-    asked: dict[str, Any] = {"id": uuid4(), "request_id": orders.request_id(request.request_id)}
+    asked: dict[str, Any] = {"id": uuid4(), "request_id": validation.request_id(request.request_id)}
     if request.HasField("sample_fps"):
-        asked["sample_fps"] = orders.sample_fps(request.sample_fps)
+        asked["sample_fps"] = validation.sample_fps(request.sample_fps)
     if request.HasField("include_frames"):
         asked["include_frames"] = request.include_frames
     if request.HasField("anonymous"):
         asked["anonymous"] = request.anonymous
     if request.HasField("accelerator"):
-        asked["accelerator"] = orders.accelerator(request.accelerator)
+        asked["accelerator"] = validation.accelerator(request.accelerator)
     return asked
 
 

@@ -14,15 +14,12 @@ from crease.jobs.v1 import job_pb2
 from services import errors
 from services.auth import Lease, Pod
 from services.authorization import caller_as
-from services.jobs import metrics as counts
-from services.jobs.domain import retry_policy as endings
-from services.jobs.domain import states
+from services.jobs import metrics
+from services.jobs.domain import retry_policy, states
 from services.jobs.notifier import Bell
-from services.jobs.rpc import mapping as messages
+from services.jobs.rpc import mapping
 from services.jobs.settings import JobsSettings
-from services.jobs.store import fair_queue as turns
-from services.jobs.store import jobs, launches, sessions
-from services.jobs.store import pagination as pages
+from services.jobs.store import fair_queue, jobs, launches, pagination, sessions
 from services.jobs.store.database import Connection, Database, Now, Row, parse_id
 from services.serving import Context
 
@@ -49,7 +46,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         more = True
         while more and (wanted := request.capacity - len(rows)):
             async with self._database.transaction() as connection:
-                offered, more = await turns.offer(
+                offered, more = await fair_queue.offer(
                     connection,
                     request.cluster,
                     wanted,
@@ -58,23 +55,23 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
                     last=True,
                 )
             rows += offered
-        return launch_pb2.OpenLaunchesResponse(launches=[messages.launch(row) for row in rows])
+        return launch_pb2.OpenLaunchesResponse(launches=[mapping.launch(row) for row in rows])
 
     async def ListLaunches(
         self, request: launch_pb2.ListLaunchesRequest, context: Context
     ) -> launch_pb2.ListLaunchesResponse:
         _check_cluster(request.cluster)
-        size = pages.page_size(request.page_size)
+        size = pagination.page_size(request.page_size)
         async with self._database.transaction() as connection:
             rows = await launches.list_open(connection, request.cluster, size + 1, _after(request.page_token))
         page = rows[:size]
         token = f"{page[-1]['job_id']}-{page[-1]['launch_no']}" if len(rows) > size else ""
-        return launch_pb2.ListLaunchesResponse(launches=[messages.launch(row) for row in page], next_page_token=token)
+        return launch_pb2.ListLaunchesResponse(launches=[mapping.launch(row) for row in page], next_page_token=token)
 
     async def ConfirmLaunch(self, request: launch_pb2.ConfirmLaunchRequest, context: Context) -> launch_pb2.Launch:
         if not (request.kubernetes_uid or request.placement_reason):
             raise errors.Invalid("kubernetes_uid", "must not be empty, unless placement_reason says why nothing runs")
-        placed_on = messages.word(job_pb2.Accelerator, request.placed_on)
+        placed_on = mapping.word(job_pb2.Accelerator, request.placed_on)
         async with self._database.transaction() as connection:
             row = await launches.confirm(
                 connection,
@@ -84,7 +81,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
                 placed_on,
                 request.placement_reason,
             )
-        return messages.launch(row)
+        return mapping.launch(row)
 
     async def EndLaunch(self, request: launch_pb2.EndLaunchRequest, context: Context) -> launch_pb2.Launch:
         ending = _ending(request.ending, states.CANCELLED)
@@ -92,7 +89,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
             job, launch = await launches.lock(connection, request.job_id, request.launch_no)
             _, launch = await launches.end(connection, job, launch, ending, request.message)
         self._bell.ring(job["id"])
-        return messages.launch(launch)
+        return mapping.launch(launch)
 
     async def StartLaunch(
         self, request: launch_pb2.StartLaunchRequest, context: Context
@@ -109,8 +106,8 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
             lease=secret,
             lease_duration=duration,
             stage=job_pb2.STAGE_DEEP if job["results_stage"] == "quick" else job_pb2.STAGE_QUICK,
-            job=messages.job(job),
-            session=messages.session(session, shown),
+            job=mapping.job(job),
+            session=mapping.session(session, shown),
         )
 
     async def Heartbeat(self, request: launch_pb2.HeartbeatRequest, context: Context) -> launch_pb2.HeartbeatResponse:
@@ -121,12 +118,12 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
             _report_progress(connection, job, request)
             launch = await launches.renew(connection, launch, self._settings.lease_seconds)
         self._bell.ring(job["id"])
-        return launch_pb2.HeartbeatResponse(lease_expires_at=messages.timestamp(launch["lease_expires_at"]))
+        return launch_pb2.HeartbeatResponse(lease_expires_at=mapping.timestamp(launch["lease_expires_at"]))
 
     async def SubmitResult(
         self, request: launch_pb2.SubmitResultRequest, context: Context
     ) -> launch_pb2.SubmitResultResponse:
-        stage = messages.word(job_pb2.Stage, request.stage)
+        stage = mapping.word(job_pb2.Stage, request.stage)
         if stage not in RUNNING_STATUS:
             raise errors.Invalid("stage", "must be STAGE_QUICK or STAGE_DEEP")
         results = _results(request)
@@ -137,7 +134,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
                 artifacts = _artifacts(request, jobs.artifact_prefix(job, request.launch_no), stage)
                 job = await _publish(connection, job, launch, stage, results, artifacts)
         self._bell.ring(job["id"])
-        return launch_pb2.SubmitResultResponse(job=messages.job(job))
+        return launch_pb2.SubmitResultResponse(job=mapping.job(job))
 
     async def FailLaunch(
         self, request: launch_pb2.FailLaunchRequest, context: Context
@@ -147,7 +144,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
             job, launch = await self._held(connection, request)
             job, _ = await launches.end(connection, job, launch, ending, request.error_message, request.failure_code)
         self._bell.ring(job["id"])
-        return launch_pb2.FailLaunchResponse(job=messages.job(job))
+        return launch_pb2.FailLaunchResponse(job=mapping.job(job))
 
     async def _held(self, connection: Connection, request: Any) -> tuple[Row, Row]:
         """The job and launch, locked, whose living lease the caller holds, while the job is still being run."""
@@ -175,7 +172,7 @@ def _is_submitted(job: Row, launch: Row, stage: str) -> bool:
 
 
 def _report_progress(connection: Connection, job: Row, request: launch_pb2.HeartbeatRequest) -> None:
-    if RUNNING_STATUS.get(messages.word(job_pb2.Stage, request.stage)) != job["status"]:
+    if RUNNING_STATUS.get(mapping.word(job_pb2.Stage, request.stage)) != job["status"]:
         return
     reached = states.running_progress(job["status"], request.progress)
     if reached > job["progress_pct"]:
@@ -201,7 +198,7 @@ async def _publish(
     elif job["status"] != states.DEEP_RUNNING:
         raise jobs.cannot_become(job, states.DONE)
     launches.succeed(connection, launch)
-    connection.afterwards(partial(counts.analysed, launch, results))
+    connection.afterwards(partial(metrics.analysed, launch, results))
     return await jobs.move(connection, job, states.DONE, last=True, **result, **finished)
 
 
@@ -235,9 +232,9 @@ def _artifacts(request: launch_pb2.SubmitResultRequest, prefix: str, stage: str)
 
 
 def _ending(number: int, *more: str) -> str:
-    ending = messages.word(launch_pb2.Ending, number)
-    if ending not in (*endings.RULES, *more):
-        raise errors.Invalid("ending", f"must be one of {', '.join((*endings.RULES, *more))}")
+    ending = mapping.word(launch_pb2.Ending, number)
+    if ending not in (*retry_policy.RULES, *more):
+        raise errors.Invalid("ending", f"must be one of {', '.join((*retry_policy.RULES, *more))}")
     return ending
 
 

@@ -9,9 +9,9 @@ from crease.jobs.v1 import session_pb2, session_pb2_grpc
 from services import errors
 from services.auth import Person
 from services.authorization import caller_as
-from services.jobs.domain import authorization as rights
+from services.jobs.domain import authorization
 from services.jobs.notifier import Bell
-from services.jobs.rpc import mapping as messages
+from services.jobs.rpc import mapping
 from services.jobs.store import sessions
 from services.jobs.store.database import Database
 from services.serving import Context
@@ -31,16 +31,16 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
 
     async def CreateSession(self, request: session_pb2.CreateSessionRequest, context: Context) -> session_pb2.Session:
         person = caller_as(Person)
-        rights.check_uploader(person)
+        authorization.check_uploader(person)
         values = _values(request, SETTABLE)
         async with self._database.transaction() as connection:
             row = await sessions.create(connection, person, values)
-        return messages.session(row, "pending")
+        return mapping.session(row, "pending")
 
     async def GetSession(self, request: session_pb2.GetSessionRequest, context: Context) -> session_pb2.Session:
         async with self._database.transaction() as connection:
             row = await sessions.get_for(connection, request.session_id, caller_as(Person))
-            return messages.session(*await sessions.shown(connection, row["id"], last=True))
+            return mapping.session(*await sessions.shown(connection, row["id"], last=True))
 
     async def ListSessions(
         self, request: session_pb2.ListSessionsRequest, context: Context
@@ -50,7 +50,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
                 connection, caller_as(Person), size=request.page_size, page_token=request.page_token
             )
             shown = await sessions.statuses(connection, [row["id"] for row in rows])
-        listed = [messages.session(row, shown[row["id"]]) for row in rows]
+        listed = [mapping.session(row, shown[row["id"]]) for row in rows]
         return session_pb2.ListSessionsResponse(sessions=listed, next_page_token=token)
 
     async def UpdateSession(self, request: session_pb2.UpdateSessionRequest, context: Context) -> session_pb2.Session:
@@ -59,7 +59,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
             values = _values(request.session, _masked(request), "session.")
             if values:
                 await sessions.update(connection, row, values)
-            return messages.session(*await sessions.shown(connection, row["id"], last=True))
+            return mapping.session(*await sessions.shown(connection, row["id"], last=True))
 
     async def DeleteSession(self, request: session_pb2.DeleteSessionRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
@@ -118,4 +118,4 @@ def _players(field: str, players: Sequence[str]) -> list[str]:
 def _word(field: str, enum: Any, number: int) -> str:
     if number not in enum.values():
         raise errors.Invalid(field, f"must be one of {', '.join(enum.keys())}")
-    return messages.word(enum, number)
+    return mapping.word(enum, number)

@@ -7,10 +7,9 @@ from google.protobuf import empty_pb2
 from crease.jobs.v1 import sweep_pb2, sweep_pb2_grpc
 from services import errors
 from services.auth import Verifier
-from services.jobs.domain import authorization as rights
+from services.jobs.domain import authorization
 from services.jobs.rpc.intake_service import person_behind
-from services.jobs.store import object_cleanup as rubbish
-from services.jobs.store import pagination as pages
+from services.jobs.store import object_cleanup, pagination
 from services.jobs.store.database import Database, Row, parse_id
 from services.serving import Context
 
@@ -27,7 +26,7 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
         self, request: sweep_pb2.TakeRubbishRequest, context: Context
     ) -> sweep_pb2.TakeRubbishResponse:
         async with self._database.transaction() as connection:
-            rows = await rubbish.take(connection, request.limit)
+            rows = await object_cleanup.take(connection, request.limit)
         return sweep_pb2.TakeRubbishResponse(rubbish=[_rubbish(row) for row in rows])
 
     async def SettleRubbish(self, request: sweep_pb2.SettleRubbishRequest, context: Context) -> empty_pb2.Empty:
@@ -35,22 +34,24 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
             raise errors.Invalid("again_in", f"must be 0 to {MAX_AGAIN_SECONDS} seconds")
         again_in = timedelta(seconds=request.again_in.seconds) if request.HasField("again_in") else None
         async with self._database.transaction() as connection:
-            await rubbish.settle(connection, request.job_id, again_in)
+            await object_cleanup.settle(connection, request.job_id, again_in)
         return empty_pb2.Empty()
 
     async def ListVideos(self, request: sweep_pb2.ListVideosRequest, context: Context) -> sweep_pb2.ListVideosResponse:
-        rights.check_superuser(await person_behind(self._verifier))
+        authorization.check_superuser(await person_behind(self._verifier))
         job_id = parse_id(request.after_job_id)
         if request.after_key and job_id is None:
             raise errors.Invalid("after_job_id", "must be a UUID")
         after = (request.after_key, job_id) if job_id else None
         async with self._database.transaction() as connection:
-            rows = await rubbish.kept(connection, request.s3_bucket, after, pages.page_size(request.page_size))
+            rows = await object_cleanup.kept(
+                connection, request.s3_bucket, after, pagination.page_size(request.page_size)
+            )
         return sweep_pb2.ListVideosResponse(videos=[_kept(row) for row in rows])
 
 
 def _rubbish(row: Row) -> sweep_pb2.Rubbish:
-    made = sweep_pb2.Rubbish(job_id=str(row["id"]), s3_bucket=row["s3_bucket"], prefix=rubbish.prefix(row))
+    made = sweep_pb2.Rubbish(job_id=str(row["id"]), s3_bucket=row["s3_bucket"], prefix=object_cleanup.prefix(row))
     made.age.FromTimedelta(row["age"])
     return made
 

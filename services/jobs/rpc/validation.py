@@ -4,7 +4,7 @@ from uuid import UUID
 
 from crease.jobs.v1 import job_pb2
 from services import errors
-from services.jobs.rpc import mapping as messages
+from services.jobs.rpc import mapping
 from services.jobs.store.database import parse_id
 
 DEFAULT_SAMPLE_FPS = 10
@@ -22,7 +22,7 @@ def accelerator(asked: int) -> str:
     """Unspecified means auto."""
     if asked not in job_pb2.Accelerator.values():
         raise errors.Invalid("accelerator", f"must be one of {', '.join(job_pb2.Accelerator.keys())}")
-    return messages.word(job_pb2.Accelerator, asked) or "auto"
+    return mapping.word(job_pb2.Accelerator, asked) or "auto"
 
 
 def request_id(asked: str) -> UUID | None:

@@ -14,7 +14,7 @@ from functools import partial
 
 from psycopg.rows import DictRow
 
-from services.jobs import metrics as counts
+from services.jobs import metrics
 from services.jobs.store.database import Connection
 
 # How many are looked for at once; more cost more than their share.
@@ -65,7 +65,7 @@ async def offer(
         limit=limit,
         confirm_seconds=confirm_seconds,
     )
-    connection.afterwards(partial(counts.opened, [row for row in rows if row["is_new"]]))
+    connection.afterwards(partial(metrics.opened, [row for row in rows if row["is_new"]]))
     # Where fewer were found than looked for, those that did not come are in another's hands.
     return rows, len(rows) == take or (len(rows) > 0 and rows[0]["looked_at"] == new + SPARE)
 

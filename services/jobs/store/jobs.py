@@ -10,10 +10,9 @@ import sqlalchemy as sa
 
 from services import errors, traces
 from services.auth import Person
-from services.jobs import metrics as counts
-from services.jobs.domain import authorization as rights
-from services.jobs.domain import states
-from services.jobs.store import pagination as pages
+from services.jobs import metrics
+from services.jobs.domain import authorization, states
+from services.jobs.store import pagination
 from services.jobs.store.database import Connection, Row, assignments, parse_id
 from services.jobs.store.schema import jobs, sessions
 
@@ -57,7 +56,7 @@ def check_seen(row: Row | None, person: Person) -> Row:
     """A row of a job with its owner, if it is one and the person may see it. Raises NotFound, Denied."""
     if row is None:
         raise not_found()
-    if not rights.may_see(person, row["owner_type"], row["owner_id"]):
+    if not authorization.may_see(person, row["owner_type"], row["owner_id"]):
         raise errors.Denied("You don't have access to this job", reason="JOB_ACCESS_DENIED")
     return row
 
@@ -81,7 +80,7 @@ async def move(connection: Connection, job: Row, to: str, *, last: bool = False,
     row = await connection.row(_MOVE.format(columns), last=last, id=job["id"], sources=_SOURCES[to], **sent)
     if row is None:
         raise cannot_become(job, to)
-    connection.afterwards(partial(counts.moved, job, row))
+    connection.afterwards(partial(metrics.moved, job, row))
     return row
 
 
@@ -196,10 +195,10 @@ async def list_for(
     Raises Invalid for a page size or a token that is none of this filter.
     """
     columns = [column for column in jobs.c if column.name != "results"]
-    statement = sa.select(*columns).join(sessions).where(rights.sees(person), jobs.c.deleted_at.is_(None))
+    statement = sa.select(*columns).join(sessions).where(authorization.sees(person), jobs.c.deleted_at.is_(None))
     if session_id:
         statement = statement.where(jobs.c.session_id == parse_id(session_id))
     if status:
         statement = statement.where(jobs.c.status == status)
     filtered = f"{person.subject} {session_id} {status}"
-    return await pages.read(connection, statement, jobs, size=size, token=page_token, filtered=filtered)
+    return await pagination.read(connection, statement, jobs, size=size, token=page_token, filtered=filtered)

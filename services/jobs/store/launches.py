@@ -16,17 +16,15 @@ from uuid import UUID
 
 from services import errors
 from services.auth import Pod
-from services.jobs import metrics as counts
-from services.jobs.domain import retry_policy as endings
-from services.jobs.domain import states
-from services.jobs.store import fair_queue as turns
-from services.jobs.store import jobs
+from services.jobs import metrics
+from services.jobs.domain import retry_policy, states
+from services.jobs.store import fair_queue, jobs
 from services.jobs.store.database import Connection, Now, Row, assignments, parse_id
 from services.jobs.store.schema import launches as table
 
 # What a controller is told of a launch comes partly from its job; whether its lease lives, the database's clock says.
 _TOLD = f"""
-    launches.*, {turns.TOLD_OF_JOB},
+    launches.*, {fair_queue.TOLD_OF_JOB},
     launches.lease_expires_at > clock_timestamp() AS is_leased
 """
 _GET = f"""
@@ -110,7 +108,7 @@ _ALIASES = {column.name: f"launch_{column.name}" for column in table.c} | {
 }
 _LOCK = f"""
     SELECT job.*, {", ".join(f"launch.{column.name} AS {_ALIASES[column.name]}" for column in table.c)},
-        launch.lease_expires_at > clock_timestamp() AS is_leased, {turns.TOLD_OF_JOB}
+        launch.lease_expires_at > clock_timestamp() AS is_leased, {fair_queue.TOLD_OF_JOB}
     FROM video_analysis_jobs AS job JOIN launches AS launch ON launch.job_id = job.id
     WHERE job.id = %(job_id)s AND launch.launch_no = %(launch_no)s FOR UPDATE OF job, launch
 """
@@ -207,7 +205,7 @@ async def renew(connection: Connection, launch: Row, lease_seconds: float) -> Ro
 def succeed(connection: Connection, launch: Row) -> None:
     """Ends a launch that is held and open, whose job is done with the next statement."""
     connection.later(_SUCCEED, job_id=launch["job_id"], launch_no=launch["launch_no"])
-    connection.afterwards(partial(counts.ended, launch, "succeeded"))
+    connection.afterwards(partial(metrics.ended, launch, "succeeded"))
 
 
 _SUCCEED = """
@@ -237,10 +235,10 @@ async def end(
     ended = await _update(connection, launch, _OPEN, ending=ending, ending_message=message, ended_at=Now())
     if ended is None:
         return job, await get(connection, job["id"], launch["launch_no"])
-    connection.afterwards(partial(counts.ended, launch, ending))
+    connection.afterwards(partial(metrics.ended, launch, ending))
     if cancelling and job["status"] != states.CANCELLED:
         job = await jobs.move(connection, job, states.CANCELLED)
-    elif job["status"] in states.LAUNCHED and ending in endings.RULES:
+    elif job["status"] in states.LAUNCHED and ending in retry_policy.RULES:
         job = await _follow(connection, job, ending, message, failure_code)
     return job, ended
 
@@ -248,7 +246,7 @@ async def end(
 async def _follow(connection: Connection, job: Row, ending: str, message: str, failure_code: str) -> Row:
     since = job["retries_from_launch"]
     before = await connection.value(_SAME_ENDING, job_id=job["id"], ending=ending, since=since) - 1
-    follows = endings.following(ending, before)
+    follows = retry_policy.following(ending, before)
     if not follows.again:
         code = failure_code or follows.failure_code
         return await jobs.move(connection, job, states.FAILED, failure_code=code, error_message=message)

@@ -12,10 +12,9 @@ import sqlalchemy as sa
 
 from services import errors
 from services.auth import Person
-from services.jobs.domain import authorization as rights
-from services.jobs.domain import states
+from services.jobs.domain import authorization, states
 from services.jobs.store import jobs as job_rows
-from services.jobs.store import pagination as pages
+from services.jobs.store import pagination
 from services.jobs.store.database import Connection, Now, Row, assignments, parse_id
 from services.jobs.store.schema import sessions
 
@@ -98,7 +97,7 @@ async def hold_for(connection: Connection, session_id: str, person: Person) -> R
 
 
 def _seen(row: Row, person: Person) -> Row:
-    if not rights.may_see(person, row["owner_type"], row["owner_id"]):
+    if not authorization.may_see(person, row["owner_type"], row["owner_id"]):
         raise errors.Denied("You don't have access to this session", reason="SESSION_ACCESS_DENIED")
     return row
 
@@ -108,9 +107,9 @@ async def list_for(connection: Connection, person: Person, *, size: int, page_to
 
     Raises Invalid for a page size or a token that is none of this list.
     """
-    statement = sa.select(sessions).where(rights.sees(person))
+    statement = sa.select(sessions).where(authorization.sees(person))
     filtered = f"{person.subject} sessions"
-    return await pages.read(connection, statement, sessions, size=size, token=page_token, filtered=filtered)
+    return await pagination.read(connection, statement, sessions, size=size, token=page_token, filtered=filtered)
 
 
 async def update(connection: Connection, session: Row, values: dict[str, Any]) -> Row:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from crease.jobs.v1.job_pb2 import VideoObject
-from services import file_signatures as containers
+from services import file_signatures
 
 # What clients and servers say that don't know better; the first bytes tell.
 GENERIC_TYPES = ("", "application/octet-stream", "binary/octet-stream")
@@ -92,7 +92,7 @@ TABLE: tuple[tuple[str, bool, Rule, str], ...] = (
     (
         "NOT_A_VIDEO",
         True,
-        lambda seen, promised, most: seen.head is not None and not containers.is_video(seen.head),
+        lambda seen, promised, most: seen.head is not None and not file_signatures.is_video(seen.head),
         "the file is no video but {inside}",
     ),
 )
@@ -102,7 +102,7 @@ def judge(seen: Seen, promised: VideoObject, most: int) -> Finding | None:
     """What is wrong, or None for the promised video. `most`: bytes."""
     for code, is_definite, holds, sentence in TABLE:
         if holds(seen, promised, most):
-            inside = containers.describe(seen.head or b"")
+            inside = file_signatures.describe(seen.head or b"")
             detail = sentence.format(seen=seen, promised=promised, most=most, inside=inside)
             return Finding(code, is_definite, f"Upload verification failed: {detail}")
     return None

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from services.cli.commands import up
 from services.cli.errors import Trouble
-from services.cli.laptop import postgres
-from services.cli.laptop import stack as parts
+from services.cli.laptop import postgres, stack
 from services.cli.laptop.state_dir import Client, Laptop
 from services.cli.laptop.supervisor import Program, Tree
 
@@ -39,7 +38,7 @@ def _postgres(tree: Tree, here: Laptop) -> str:
 
 
 def _s3(tree: Tree, here: Laptop) -> str:
-    store = parts.start_s3(tree, here)
+    store = stack.start_s3(tree, here)
     return f"{store.endpoint}?{urllib.parse.urlencode(store.access)}"
 
 

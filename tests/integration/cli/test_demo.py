@@ -11,7 +11,7 @@ from testing.servers.programs import ROOT
 from tests.integration.cli.test_up import living
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_the_demo_leaves_a_report_and_nothing_that_runs(tmp_path: Path) -> None:
     """From an empty folder to findings on the screen and files on the disk, in lines that a pipe can take."""
     video, state, out = ROOT / "samples" / "batter.mp4", tmp_path / "state", tmp_path / "out"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services import dev_issuer as issuer
+from services import dev_issuer
 from services.cli.runtime.kubernetes import NOWHERE, ClusterPlace, Kubectl, forwarded
 from services.cli.runtime.prometheus import read_metrics
 from testing.servers.kubernetes import IMAGE, Cluster, Namespace
@@ -22,7 +22,7 @@ Crease = Callable[..., "subprocess.CompletedProcess[str]"]
 def crease(scene: Scene, tmp_path: Path) -> Crease:  # noqa: F811 (the fixture)
     """As an operator types it: `kubectl crease …`."""
     token = tmp_path / "sre.jwt"
-    token.write_text(issuer.person(scene.laptop.folder, "sre", role="superuser"))
+    token.write_text(dev_issuer.person(scene.laptop.folder, "sre", role="superuser"))
     home = scene.namespace.cluster.home / "bin"
     environment = {
         **os.environ,

@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from crease.analysis.v1 import launch_pb2
-from services import dev_issuer as issuer
+from services import dev_issuer
 from services.cli.api import client
 from services.cli.api.client import Services
 from services.cli.commands import operate
@@ -21,9 +21,9 @@ from services.cli.runtime import kubernetes as cli_cluster
 from services.cli.runtime import laptop as cli_machine
 from services.cli.runtime.kubernetes import RIGHTS, ClusterPlace
 from services.cli.runtime.laptop import Machine
-from services.cli.ui import console as show
-from services.controller.kubernetes import leader_election as leader
-from services.controller.local import launcher as local
+from services.cli.ui import console
+from services.controller.kubernetes import leader_election
+from services.controller.local import launcher
 from testing.fakes.api_server import ApiServer
 from testing.fakes.kubectl import FakeKubectl
 from testing.servers.kubernetes import ROLE
@@ -34,7 +34,7 @@ from tests.integration.jobs.test_lifecycle import Road
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     out = io.StringIO()
-    monkeypatch.setattr(show, "OUT", Console(file=out, highlight=False, markup=False, width=show.PIPE_WIDTH))
+    monkeypatch.setattr(console, "OUT", Console(file=out, highlight=False, markup=False, width=console.PIPE_WIDTH))
     return out
 
 
@@ -47,7 +47,7 @@ def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
 def services(shared_jobs: Program, laptop: Laptop, tmp_path: Path) -> Iterator[Services]:
     """As a superuser; nobody uploads here."""
     token = tmp_path / "token"
-    token.write_text(issuer.person(laptop.folder, "sre", role="superuser"))
+    token.write_text(dev_issuer.person(laptop.folder, "sre", role="superuser"))
     with client.connect(Client(shared_jobs.endpoint, "127.0.0.1:1", str(token))) as connected:
         yield connected
 
@@ -257,7 +257,7 @@ def test_what_the_command_knows_of_the_controller_is_so() -> None:
         for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]
     }  # fmt: skip
     assert documented == RIGHTS
-    assert (leader.DRAINED, local.DRAINED) == (cli_cluster.DRAINED, cli_machine.DRAINED)
+    assert (leader_election.DRAINED, launcher.DRAINED) == (cli_cluster.DRAINED, cli_machine.DRAINED)
 
 
 def test_services_that_speak_tls_are_reached_by_it(kubectl: FakeKubectl) -> None:

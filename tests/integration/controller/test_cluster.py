@@ -193,7 +193,7 @@ async def test_nothing_is_decided_from_a_copy_that_is_too_old(tmp_path: Path) ->
         assert [one.ending for one in scene.jobs.of("one")] == [wire.ENDING_UNSPECIFIED]
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 async def test_a_missed_event_is_made_up_for_by_the_next_list(tmp_path: Path) -> None:
     """The watch never tells that it ended; the list does."""
     async with controlling(tmp_path, relist_seconds=0.5) as scene:
@@ -219,7 +219,7 @@ async def test_a_watch_whose_version_is_forgotten_is_begun_again_by_a_list(tmp_p
         await until(lambda: not scene.jobs.open_launches())
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 async def test_what_was_created_while_the_watch_is_held_back_is_not_lost(tmp_path: Path) -> None:
     """What looks gone is looked for before its launch is ended."""
     async with controlling(tmp_path, replicas=2, leader_lease="", stale_seconds=NEVER_SECONDS) as scene:
@@ -242,7 +242,7 @@ async def test_two_leaders_at_once_create_one_job_for_each_launch(tmp_path: Path
         assert Counter(scene.server.starts) == Counter({f"analysis-j{n}-1": 1 for n in range(10)})
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 async def test_one_replica_works_and_another_takes_over(tmp_path: Path) -> None:
     """One says that it leads; when the Lease is taken from it, it stops."""
     async with controlling(tmp_path, replicas=2) as scene:
@@ -284,7 +284,7 @@ async def test_what_a_dead_node_holds_is_waited_for_and_said_unless_force_is_all
         assert scene.jobs.open_launches()
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 async def test_force_ends_what_a_dead_node_holds(tmp_path: Path) -> None:
     """After the time that was set, without a proof."""
     async with controlling(tmp_path, force_after_seconds=0.5) as scene:
@@ -366,7 +366,7 @@ async def test_two_clusters_leave_each_others_work_alone(tmp_path: Path) -> None
         assert not scene.said("orphan")
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 async def test_a_clock_that_is_minutes_off_ends_nothing_early(tmp_path: Path) -> None:
     """All times are told by the API server's clock: its own stamps are five minutes behind or ahead of ours."""
     for minutes in (-5, 5):

@@ -16,7 +16,7 @@ import pytest
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
-from services import dev_issuer as issuer
+from services import dev_issuer
 from services.controller.core.failpoints import ON_THIS_MACHINE, CrashPoint
 from testing.servers.kubernetes import Cluster, Namespace, namespace
 from testing.servers.programs import Laptop, Program, lease, running
@@ -105,7 +105,7 @@ def issuers(namespace: Namespace, laptop: Laptop, folder: Path) -> str:
         "jwks_token_file": str(token),
         "subjects": {f"system:serviceaccount:{namespace.name}:crease-analyzer": "analyzer"},
     }
-    return json.dumps([*issuer.issuers(laptop.folder), pods])
+    return json.dumps([*dev_issuer.issuers(laptop.folder), pods])
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ async def test_health_answers(tmp_path: Path, stand_in: StandIn) -> None:
     assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 async def test_told_to_stop_it_ends_well_and_its_analyses_go_on(tmp_path: Path, stand_in: StandIn) -> None:
     """The next controller adopts them: nothing is started twice, and their end is told."""
     jobs = FakeJobs()
@@ -117,7 +117,7 @@ def has_ended(process: "subprocess.Popen[bytes]") -> bool:
     return process.poll() is not None
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.parametrize("point", sorted(set(CrashPoint) - IN_KUBERNETES), ids=lambda point: point.name)
 async def test_killed_at_any_point_it_loses_nothing_and_runs_nothing_twice(
     tmp_path: Path, stand_in: StandIn, point: CrashPoint

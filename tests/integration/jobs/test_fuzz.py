@@ -16,7 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from services.jobs.domain import authorization as rights
+from services.jobs.domain import authorization
 from testing.servers.postgres import Server
 from testing.servers.programs import Laptop, Program, lease, running
 from tests.conftest import IMPATIENT
@@ -155,7 +155,7 @@ def attack(program: Program, laptop: Laptop, database: str, seed: int, count: in
         for number in range(count):
             rpc = dice.random.choice(UNARY)
             method = filled.RPCS[rpc]
-            kinds = sorted(rights.TABLE[f"/{method.containing_service.full_name}/{method.name}"])
+            kinds = sorted(authorization.TABLE[f"/{method.containing_service.full_name}/{method.name}"])
             caller = dice.random.choice([rightful[kinds[0]]] * len(callers) + callers)
             request = dice.request(rpc)
             code = filled.send(channel, rpc, request, caller)
@@ -176,7 +176,7 @@ def test_hostile_requests_are_answered_and_change_nothing_when_refused(
     assert {"OK", "INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED"} <= seen.keys()
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_ten_thousand_hostile_requests_are_answered(program: Program, laptop: Laptop, database: str) -> None:
     """In twenty attacks; what fails names its seed."""

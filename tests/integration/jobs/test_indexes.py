@@ -7,12 +7,10 @@ import psycopg
 import pytest
 
 from services.auth import Person
-from services.jobs.background import expiry as sweep
+from services.jobs.background import expiry
 from services.jobs.background.job_watch import Watchers
 from services.jobs.notifier import Bell
-from services.jobs.store import fair_queue as turns
-from services.jobs.store import jobs, launches, sessions
-from services.jobs.store import outbox as events
+from services.jobs.store import fair_queue, jobs, launches, outbox, sessions
 from services.jobs.store.database import Database
 
 # Twenty thousand sessions, a twentieth of them with jobs; one job in a thousand waits, runs, or awaits its upload too
@@ -57,20 +55,20 @@ async def send_all(database: Database, url: str) -> None:
                 await sessions.statuses(connection, [row["id"] for row in rows])
         await jobs.get_for(connection, str(job[0]), root)
         await launches.list_of(connection, job[0])
-        await turns.opened(connection, str(job[1]))
-        await turns.offer(connection, "c1", 10, 30.0, turns.Limits())
+        await fair_queue.opened(connection, str(job[1]))
+        await fair_queue.offer(connection, "c1", 10, 30.0, fair_queue.Limits())
         await launches.list_open(connection, "c1", 50, None)
-        await events.read(connection, events.Position(latest[0], 0))
-        await events.behind_seconds(connection, events.RELAY)
+        await outbox.read(connection, outbox.Position(latest[0], 0))
+        await outbox.behind_seconds(connection, outbox.RELAY)
     watchers = Watchers(database, Bell(0.1))
     with watchers.watch(job[0]):
         await watchers.read([job[0]])
-    await sweep.expire_uploads(database, 86400.0)
-    await sweep.end_lost_leases(database)
-    await sweep.end_stranded(database, 300.0)
+    await expiry.expire_uploads(database, 86400.0)
+    await expiry.end_lost_leases(database)
+    await expiry.end_stranded(database, 300.0)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 async def test_no_statement_reads_a_whole_table(filled_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither sessions nor jobs nor launches nor events are read from end to end, whoever asks."""
     sent: set[str] = set()

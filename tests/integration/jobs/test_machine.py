@@ -538,7 +538,7 @@ def test_any_short_order_of_calls_leaves_what_the_model_says(machine: Any) -> No
     drive(machine, 8, 40, repeatable=True)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_any_long_order_of_calls_leaves_what_the_model_says(machine: Any) -> None:
     """Thousands of steps, others at every run."""

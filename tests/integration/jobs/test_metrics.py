@@ -94,7 +94,7 @@ def test_it_counts_calls_stages_and_ends_and_ages_of_what_waits(
     assert value(series, "crease_build_info", version="0.1.0") == 1
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_one_replica_tells_of_all_jobs_and_another_when_it_is_gone(jobs_env: dict[str, str], tmp_path: Path) -> None:
     """What all of them would say is said once, so that it may be summed; each tells its own calls."""
     one, other = free_port(), free_port()

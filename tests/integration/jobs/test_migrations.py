@@ -123,7 +123,7 @@ class CutOffError(Exception):
     """What ran the migrations is gone."""
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_migration_that_is_cut_off_anywhere_is_run_again(postgres_server: Server) -> None:
     """Before and after each statement that stands outside a transaction; those inside undo themselves."""
     url = database_at(postgres_server, "0001")
@@ -155,7 +155,7 @@ def test_a_migration_that_is_cut_off_anywhere_is_run_again(postgres_server: Serv
         assert connection.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchall() == [(0,)]
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_two_migrations_at_once_take_turns(postgres_server: Server) -> None:
     """Neither stands in the way of an index that the other one builds."""
     url = database_at(postgres_server, "0001")
@@ -186,7 +186,7 @@ def test_every_index_of_a_migration_is_there_under_a_name_of_its_own(database_ur
     assert set(built) <= there
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_migration_gives_up_a_table_that_is_held_and_takes_it_later(
     postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +237,7 @@ def watching_locks(url: str) -> Iterator[Callable[[], float]]:
         watcher.join()
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_million_jobs_are_migrated_without_locking_anyone_out_for_long(postgres_server: Server) -> None:
     """ACCESS EXCLUSIVE, for which every reader waits, is held for at most two seconds of all it takes."""
@@ -335,7 +335,7 @@ class OldProgram:
 LIFE = ["awaiting_upload", "queued", "quick_running", "quick_done", "deep_running", "done"]
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_an_old_and_a_new_jobs_share_the_database_while_it_is_upgraded(
     postgres_server: Server, laptop: Laptop, tmp_path: Path
 ) -> None:

@@ -166,7 +166,7 @@ def test_a_relay_that_stays_behind_is_told_of(road: Road, empty: str, shared_job
         sql(empty, "DELETE FROM event_positions WHERE name = 'sqs'")
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_reader_that_stops_reading_is_dropped_and_costs_no_memory(
     road: Road, empty: str, shared_jobs: Program
 ) -> None:

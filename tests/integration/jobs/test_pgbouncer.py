@@ -21,7 +21,7 @@ PGBOUNCER = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
 READY_SECONDS = 30
 
 pytestmark = [
-    pytest.mark.prove,
+    pytest.mark.slow,
     pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)"),
 ]
 

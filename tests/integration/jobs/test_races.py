@@ -213,7 +213,7 @@ def replicas(shared_jobs: Program, second: Program, laptop: Laptop, empty: str) 
     return [Road(program.endpoint, laptop) for program in (shared_jobs, second)]
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_who_watches_at_one_replica_sees_what_another_changes(replicas: list[Road]) -> None:
     """The state now, then each change, found by polling; the stream ends with the job's end."""
     job_id = replicas[0].created()
@@ -227,7 +227,7 @@ def test_who_watches_at_one_replica_sees_what_another_changes(replicas: list[Roa
     assert [job.status for job in watch] == [job_pb2.JOB_STATUS_CANCELLED]
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_launches_opened_on_two_replicas_at_once_are_opened_once(
     replicas: list[Road], pool: ThreadPoolExecutor, empty: str
 ) -> None:
@@ -252,7 +252,7 @@ def test_launches_opened_on_two_replicas_at_once_are_opened_once(
         assert all(launch.launch_no == 1 for launch in taken)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 async def test_a_herd_that_comes_back_at_once_is_answered(road: Road, shared_jobs: Program) -> None:
     """No call is cancelled because many wait: the worst that one hears is that the database was too busy."""
     request = job_pb2.GetJobRequest(job_id=road.created())

@@ -138,7 +138,7 @@ def test_a_queued_job_is_sent_with_its_envelope_and_its_message_id_is_kept(
     assert sql(empty, "SELECT to_status FROM events ORDER BY xid, id") == [("awaiting_upload",), ("queued",)]
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_of_two_relays_one_sends_and_the_other_takes_over_when_it_dies(
     road: Road, empty: str, env: dict[str, str], sqs: Sqs, tmp_path: Path
 ) -> None:
@@ -163,7 +163,7 @@ def test_of_two_relays_one_sends_and_the_other_takes_over_when_it_dies(
         assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(1)] == [after]
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_killed_relay_is_followed_by_the_other_within_ten_seconds(
     road: Road, env: dict[str, str], sqs: Sqs, tmp_path: Path
 ) -> None:
@@ -193,7 +193,7 @@ def test_while_sqs_is_away_jobs_go_on_and_later_it_hears_of_all(
         assert [json.loads(sent["Body"])["job_id"] for sent in queue.receive(3)] == job_ids
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_server_that_refuses_connections_is_tried_again(
     road: Road, env: dict[str, str], sqs: Sqs, tmp_path: Path
 ) -> None:

@@ -44,7 +44,7 @@ def own_postgres() -> Iterator[tuple[Server, Switch]]:
         yield server, Switch(Path(folder, "data"), Path(folder, "data", "restart.log"))
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_restarted_database_is_used_again_and_its_absence_is_unavailable(
     own_postgres: tuple[Server, Switch], laptop: Laptop, tmp_path: Path
 ) -> None:

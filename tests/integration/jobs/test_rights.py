@@ -12,7 +12,7 @@ import pytest
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
-from services import dev_issuer as issuer
+from services import dev_issuer
 from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs import filled
 from tests.integration.jobs.test_lifecycle import RESULTS, Road
@@ -90,7 +90,7 @@ class Stage:
         self._laptop = laptop
 
     def _token(self, subject: str, role: str = "coach_pro_plus", organisation: str = "", **more: Any) -> str:
-        return issuer.person(self._folder, subject, role=role, organisation_id=organisation, **more)
+        return dev_issuer.person(self._folder, subject, role=role, organisation_id=organisation, **more)
 
     def _upload(self, behind: str) -> Any:
         return (*self._laptop.program("upload"), ("crease-user", behind))

@@ -23,7 +23,7 @@ def beat(road: Road, launch: launch_pb2.Launch, secret: str) -> None:
     road.launches.Heartbeat(request, metadata=lease(secret) + ASKED)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_trace_goes_on_from_who_has_proved_to_be_ours_and_from_nobody_else(
     jobs_env: dict[str, str], laptop: Laptop, tmp_path: Path
 ) -> None:

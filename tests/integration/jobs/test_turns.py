@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from services.jobs.store import fair_queue as turns
+from services.jobs.store import fair_queue
 from services.jobs.store.database import Database, Row
 from services.jobs.store.fair_queue import ROUND, Limits
 
@@ -60,7 +60,7 @@ class Queue:
             rows: list[Row] = []
             more = True
             while more and (wanted := capacity - len(rows)):
-                offered, more = await turns.offer(connection, "c1", wanted, 3600.0, limits)
+                offered, more = await fair_queue.offer(connection, "c1", wanted, 3600.0, limits)
                 rows += offered
             ids = [row["job_id"] for row in rows]
             assert len(set(ids)) == len(ids)

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from crease.upload.v1 import upload_pb2_grpc
-from services import dev_issuer as issuer
+from services import dev_issuer
 from services.auth import Verifier
 from services.settings import Issuer
 from testing.fakes.jobs import FakeJobs, serving_jobs
@@ -29,7 +29,7 @@ def s3(s3_server: Endpoint) -> Endpoint:
 
 @pytest.fixture(scope="session")
 def jobs(laptop: Laptop) -> Iterator[FakeJobs]:
-    issuers = [Issuer.model_validate(one) for one in issuer.issuers(laptop.folder)]
+    issuers = [Issuer.model_validate(one) for one in dev_issuer.issuers(laptop.folder)]
     with serving_jobs(FakeJobs(Verifier(issuers, "crease"))) as fake:
         yield fake
 

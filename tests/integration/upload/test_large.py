@@ -30,7 +30,7 @@ def arrived(s3: Any) -> int:
     return len(s3.list_parts(**place).get("Parts", []))
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_two_gigabytes_arrive_whole_though_upload_is_killed_twice(start: Any, tmp_path: Path) -> None:
     """The client goes on by itself; S3 holds what the file holds; neither side ever holds much of it in memory."""

@@ -104,7 +104,7 @@ def test_completing_what_was_never_begun_fails_as_missing(client: Client) -> Non
     assert reason(caught) == "VIDEO_MISSING"
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_other_parts_than_the_client_sent_are_found_out(client: Client) -> None:
     """The claims of CompleteUpload are held against what S3 has; the right ones are taken."""
     begun = client.initiate(LONG)
@@ -119,7 +119,7 @@ def test_other_parts_than_the_client_sent_are_found_out(client: Client) -> None:
     assert call(client, "CompleteUpload", begun.job_id, parts=claims).status == job_pb2.JOB_STATUS_QUEUED
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_an_answer_that_was_lost_after_assembling_is_given_again(client: Client) -> None:
     """S3 made the object and nobody recorded it: CompleteUpload finds it, with its checksum."""
     begun = client.initiate(LONG)
@@ -133,7 +133,7 @@ def test_an_answer_that_was_lost_after_assembling_is_given_again(client: Client)
     assert video.parts_sha256 == sha256_of([part(number).sha256 for number in (1, 2, 3)])
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_first_parts_signed_at_once_belong_to_one_upload(client: Client) -> None:
     """Whoever began one too many ended it."""
     begun = client.initiate(LONG)
@@ -143,7 +143,7 @@ def test_first_parts_signed_at_once_belong_to_one_upload(client: Client) -> None
     assert client.complete(begun.job_id).status == job_pb2.JOB_STATUS_QUEUED
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_an_upload_that_s3_lost_is_begun_anew(client: Client) -> None:
     """ListParts says that nothing is there, and the next parts go into another upload."""
     begun = client.initiate(LONG)
@@ -272,7 +272,7 @@ def test_the_same_command_after_ctrl_c_sends_only_what_is_missing(
     assert any("have arrived before" in sentence for sentence in said)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_file_that_changed_since_is_sent_as_it_is_now(client: Client, services: Services, video: Path) -> None:
     """A part that arrived before and is not what the file holds is sent again."""
     asked = order(client)
@@ -285,7 +285,7 @@ def test_a_file_that_changed_since_is_sent_as_it_is_now(client: Client, services
     assert client.s3.client().get_object(Bucket="plain", Key=key)["Body"].read() == changed
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_an_expired_url_is_asked_for_anew(
     client: Client, services: Services, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from services.upload.s3.inventory import folder_of
 from tests.integration.upload.whole import WAIT_SECONDS, Whole
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_deleted_job_takes_its_video_and_its_artifacts_along(whole: Whole) -> None:
     """In every version; the row stays as a tombstone and reads as if it were not there."""
     job_id = whole.completed()
@@ -33,7 +33,7 @@ def test_a_deleted_job_takes_its_video_and_its_artifacts_along(whole: Whole) -> 
     assert results is None
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_video_stays_while_another_job_analyses_it(whole: Whole) -> None:
     """Only the artifacts of the deleted one go; with the last job the video goes."""
     first = whole.completed()
@@ -62,7 +62,7 @@ def test_a_job_that_is_queued_or_runs_is_not_deleted(whole: Whole, status: str) 
     assert clients.reason(caught.value) == "WRONG_STATE"
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_what_was_cleared_away_is_not_completed_any_more(whole: Whole) -> None:
     """An upload that expired and came after all is refused, with a sentence, and swept the second time round."""
     begun = whole.initiated()
@@ -110,7 +110,7 @@ def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, caps
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_after_two_hundred_random_lifecycles_there_are_no_orphans(whole: Whole) -> None:
     """Every job ends in one of ten ways; S3 holds what the living ones need, and not a byte more."""

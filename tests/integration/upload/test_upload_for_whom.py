@@ -7,7 +7,7 @@ import pytest
 
 from crease.jobs.v1 import session_pb2
 from crease.upload.v1 import upload_pb2
-from services import dev_issuer as issuer
+from services import dev_issuer
 from services.upload.s3.inventory import folder_of
 from testing.servers.programs import lease
 from tests.integration.upload.client import VIDEO, put
@@ -20,7 +20,7 @@ RPCS = ("InitiateUpload", "SignParts", "ListParts", "SignDownload", "CompleteUpl
 
 def callers(whole: Whole) -> dict[str, Any]:
     def person(subject: str, role: str = "coach_pro_plus", organisation: str = "", **more: Any) -> Any:
-        token = issuer.person(whole.laptop.folder, subject, role=role, organisation_id=organisation, **more)
+        token = dev_issuer.person(whole.laptop.folder, subject, role=role, organisation_id=organisation, **more)
         return (("authorization", f"Bearer {token}"),)
 
     return {
@@ -78,7 +78,7 @@ def expected(rpc: str, owner: str, caller: str) -> str:
     return "OK" if allowed else "PERMISSION_DENIED"
 
 
-@pytest.mark.parametrize("whose", ["a coach's", pytest.param("an organisation's", marks=pytest.mark.prove)])
+@pytest.mark.parametrize("whose", ["a coach's", pytest.param("an organisation's", marks=pytest.mark.slow)])
 def test_nobody_gets_a_url_into_anothers_prefix(whole: Whole, whose: str) -> None:
     """Refused with its code and not one byte of a URL; what is allowed lies in the owner's own folder."""
     owner, everybody = WHOSE[whose], callers(whole)

@@ -11,7 +11,7 @@ import psycopg
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
 from crease.upload.v1 import upload_pb2
-from services import dev_issuer as issuer
+from services import dev_issuer
 from testing.servers.programs import Laptop, lease
 from testing.servers.s3 import Endpoint
 from tests.integration.jobs.test_lifecycle import RESULTS, Road
@@ -124,5 +124,5 @@ class Whole:
 
     def admin_token(self) -> Path:
         path = self.laptop.folder / "admin.jwt"
-        path.write_text(issuer.person(self.laptop.folder, "root", role="superuser"))
+        path.write_text(dev_issuer.person(self.laptop.folder, "root", role="superuser"))
         return path

@@ -214,7 +214,7 @@ def test_the_report_carries_its_pictures_and_needs_nothing_else(both: tuple[Done
     assert 'href="http' not in page
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_the_sampling_rate_does_not_change_the_numbers(both: tuple[Done, Done], tmp_path: Path) -> None:
     """Metrics come from the close-up at every frame: 25 asked for gives what 10 gave, within 5 %."""
     other = deep(BATTER, tmp_path, "batting", sample_fps=25)
@@ -225,7 +225,7 @@ def test_the_sampling_rate_does_not_change_the_numbers(both: tuple[Done, Done], 
             assert other.values[name] == pytest.approx(value, rel=0.05)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_the_same_video_gives_the_same_landmarks_again(both: tuple[Done, Done], tmp_path: Path) -> None:
     """A second analysis agrees in every digit of every frame."""
     analysis(BATTER).quick(tmp_path, lambda _: None)
@@ -233,7 +233,7 @@ def test_the_same_video_gives_the_same_landmarks_again(both: tuple[Done, Done], 
     assert again.equals(before)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.parametrize("box", [None, Box(0.3, 0.2, 0.3, 0.7)])
 def test_a_look_that_goes_on_sees_what_a_look_at_all_of_it_sees(box: Box | None) -> None:
     """Deep after quick: the same landmarks in every digit, and only the frames after quick's are decoded for them."""
@@ -284,7 +284,7 @@ def test_without_a_model_nothing_begins(tmp_path: Path) -> None:
         Analysis(BATTER, Order(), settings, About())
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_turned_video_gives_the_answers_of_the_upright_one(tmp_path: Path) -> None:
     """Stored sideways with a tag: same person, same release."""
     upright = deep(corpus("bowling/bowl_01_540p.mp4"), tmp_path)
@@ -296,7 +296,7 @@ def test_a_turned_video_gives_the_answers_of_the_upright_one(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["hard/vfr_dropped.mp4", "hard/mirrored_left_arm.mp4"])
-@pytest.mark.prove
+@pytest.mark.slow
 def test_the_release_is_found_at_its_time_in_every_copy(name: str, tmp_path: Path) -> None:
     """Frame 25 of 29.97 a second, read by eye within one frame; here with two for what the copies lost."""
     done = deep(corpus(name), tmp_path)
@@ -310,7 +310,7 @@ def test_a_truncated_file_is_refused_or_called_damaged(tmp_path: Path) -> None:
         deep(corpus("hard/truncated_file.mp4"), tmp_path)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_walker_in_vp9_has_gaps_and_not_zeros(tmp_path: Path) -> None:
     """She enters late and leaves early: rows without her are NaN."""
     results = analysis(corpus("walk/walk_vp9.mp4"), "fielding").quick(tmp_path, lambda _: None)
@@ -330,7 +330,7 @@ def test_alone_bad_input_is_one_sentence_and_exit_status_65(tmp_path: Path) -> N
     assert ran.stderr.strip() == "notes.mp4 is not a video that can be read"
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_alone_the_sample_ends_in_four_files_and_silence(tmp_path: Path) -> None:
     """The command of the contract, with nothing on the screen but faults."""
     ran = _alone("--video", str(BATTER), "--out", str(tmp_path / "out"), "--quick")

@@ -3,7 +3,7 @@
 import pytest
 
 from services.jobs import __main__ as program
-from services.jobs.background import expiry as sweep
+from services.jobs.background import expiry
 from services.jobs.settings import JobsSettings
 
 
@@ -16,7 +16,7 @@ async def test_a_sweep_that_breaks_ends_the_program(monkeypatch: pytest.MonkeyPa
     async def broken(*_: object) -> None:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(sweep, "run", broken)
+    monkeypatch.setattr(expiry, "run", broken)
     with pytest.raises(ExceptionGroup) as ended:
         await program.run(JobsSettings.load())
     assert ended.group_contains(RuntimeError, match="a fault of ours")

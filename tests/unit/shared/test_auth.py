@@ -13,40 +13,39 @@ from pathlib import Path
 import jwt
 import pytest
 
-from services import auth, errors
-from services import dev_issuer as issuer
+from services import auth, dev_issuer, errors
 from services.settings import Issuer
 from testing.servers import certificates
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    issuer.create(tmp_path)
+    dev_issuer.create(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def verifier(folder: Path) -> auth.Verifier:
-    return auth.Verifier([Issuer.model_validate(entry) for entry in issuer.issuers(folder)], "crease")
+    return auth.Verifier([Issuer.model_validate(entry) for entry in dev_issuer.issuers(folder)], "crease")
 
 
 async def test_a_persons_token_says_who_they_are(folder: Path, verifier: auth.Verifier) -> None:
     """Subject, role, organisation and features come from the claims."""
-    token = issuer.person(folder, "coach-1", role="org_pro", organisation_id="o-1")
+    token = dev_issuer.person(folder, "coach-1", role="org_pro", organisation_id="o-1")
     caller = await verifier.caller({"authorization": f"Bearer {token}"})
     assert caller == auth.Person("coach-1", "org_pro", "o-1", frozenset({"video_upload_enabled"}))
 
 
 async def test_a_pods_token_says_which_pod_it_is(folder: Path, verifier: auth.Verifier) -> None:
     """The claims are those of a projected ServiceAccount token."""
-    caller = await verifier.verify(issuer.pod(folder, "analysis-x-1-abcde", uid="u-1"))
+    caller = await verifier.verify(dev_issuer.pod(folder, "analysis-x-1-abcde", uid="u-1"))
     assert caller == auth.Pod("analysis-x-1-abcde", "u-1", "laptop")
 
 
 async def test_programs_are_told_from_people_by_their_issuer(folder: Path, verifier: auth.Verifier) -> None:
     """A person named like a ServiceAccount stays a person."""
-    assert await verifier.verify(issuer.program(folder, "upload")) == auth.Service("upload")
-    person = await verifier.verify(issuer.person(folder, "system:serviceaccount:laptop:upload"))
+    assert await verifier.verify(dev_issuer.program(folder, "upload")) == auth.Service("upload")
+    person = await verifier.verify(dev_issuer.person(folder, "system:serviceaccount:laptop:upload"))
     assert isinstance(person, auth.Person)
 
 
@@ -74,11 +73,11 @@ def _forged(header: dict[str, str], claims: dict[str, object], key: bytes = b"")
 
 async def test_forged_tokens_are_refused(folder: Path, verifier: auth.Verifier) -> None:
     """`none`, HMAC with the public key, other keys, issuers and audiences, expired, cut, absurd."""
-    claims = jwt.decode(issuer.person(folder, "coach-1"), options={"verify_signature": False})
-    good = issuer.person(folder, "coach-1")
+    claims = jwt.decode(dev_issuer.person(folder, "coach-1"), options={"verify_signature": False})
+    good = dev_issuer.person(folder, "coach-1")
     public = (folder / "jwks.json").read_text()
     stranger = folder / "stranger"
-    issuer.create(stranger)
+    dev_issuer.create(stranger)
     private = (folder / "key.pem").read_text()
 
     def signed(**other: object) -> str:
@@ -87,7 +86,7 @@ async def test_forged_tokens_are_refused(folder: Path, verifier: auth.Verifier) 
     forged = [
         _forged({"alg": "none"}, claims),
         _forged({"alg": "HS256"}, claims, public.encode()),
-        issuer.person(stranger, "coach-1"),
+        dev_issuer.person(stranger, "coach-1"),
         signed(iss="https://elsewhere"),
         signed(aud="other"),
         signed(exp=int(time.time()) - 3600),
@@ -105,13 +104,13 @@ async def test_a_rotated_key_is_found_without_a_restart(
     folder: Path, verifier: auth.Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unknown key id makes the verifier read its issuer's keys again."""
-    await verifier.verify(issuer.person(folder, "coach-1"))
+    await verifier.verify(dev_issuer.person(folder, "coach-1"))
     for name in ("key.pem", "jwks.json"):
         (folder / name).unlink()
-    monkeypatch.setattr(issuer, "KEY_ID", "next")
+    monkeypatch.setattr(dev_issuer, "KEY_ID", "next")
     monkeypatch.setattr(auth, "REFRESH_SECONDS", 0.0)
-    issuer.create(folder)
-    assert isinstance(await verifier.verify(issuer.person(folder, "coach-1")), auth.Person)
+    dev_issuer.create(folder)
+    assert isinstance(await verifier.verify(dev_issuer.person(folder, "coach-1")), auth.Person)
 
 
 async def test_an_api_server_s_keys_are_read_with_a_token_and_its_own_authority(folder: Path) -> None:
@@ -136,9 +135,9 @@ async def test_an_api_server_s_keys_are_read_with_a_token_and_its_own_authority(
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        people = issuer.issuers(folder)[0] | {"jwks_url": f"https://localhost:{server.server_port}/keys"}
+        people = dev_issuer.issuers(folder)[0] | {"jwks_url": f"https://localhost:{server.server_port}/keys"}
         trusted = {"jwks_ca_file": certificate, "jwks_token_file": folder / "pod-token"}
-        token = issuer.person(folder, "coach-1")
+        token = dev_issuer.person(folder, "coach-1")
         try:
             with pytest.raises(errors.Away, match="certificate"):
                 await auth.Verifier([Issuer.model_validate(people)], "crease").verify(token)
@@ -154,7 +153,7 @@ async def test_calls_that_meet_while_the_keys_are_fetched_are_all_believed(
     folder: Path, verifier: auth.Verifier
 ) -> None:
     """The first call of a server's life is often two."""
-    token = issuer.person(folder, "coach-1")
+    token = dev_issuer.person(folder, "coach-1")
     callers = await asyncio.gather(*(verifier.verify(token) for _ in range(20)))
     assert {type(caller) for caller in callers} == {auth.Person}
 
@@ -162,7 +161,7 @@ async def test_calls_that_meet_while_the_keys_are_fetched_are_all_believed(
 async def test_an_issuer_that_was_away_is_asked_again_at_once(folder: Path, verifier: auth.Verifier) -> None:
     """A failed fetch costs the call that made it, not the next ones."""
     keys = (folder / "jwks.json").rename(folder / "away.json")
-    token = issuer.person(folder, "coach-1")
+    token = dev_issuer.person(folder, "coach-1")
     with pytest.raises(errors.Away, match="could not be read"):
         await verifier.verify(token)
     keys.rename(folder / "jwks.json")
@@ -173,10 +172,10 @@ async def test_a_token_is_checked_once_and_then_believed_for_a_while(
     folder: Path, verifier: auth.Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signature costs more than the call; but no token is believed past its own end."""
-    token = issuer.person(folder, "coach-1")
+    token = dev_issuer.person(folder, "coach-1")
     first = await verifier.verify(token)
     assert await verifier.verify(token) is first
-    brief = issuer.person(folder, "coach-1", seconds=5)
+    brief = dev_issuer.person(folder, "coach-1", seconds=5)
     await verifier.verify(brief)
     ends = jwt.decode(brief, options={"verify_signature": False})["exp"]
     assert verifier._believed[brief].until <= ends
@@ -188,7 +187,7 @@ async def test_a_withdrawn_key_proves_nothing_any_more(
     """Keys and tokens are looked at again; here at once."""
     monkeypatch.setattr(auth, "KEYS_SECONDS", -1.0)
     monkeypatch.setattr(auth, "BELIEVED_SECONDS", -1.0)
-    token = issuer.person(folder, "coach-1")
+    token = dev_issuer.person(folder, "coach-1")
     await verifier.verify(token)
     keys = (folder / "jwks.json").rename(folder / "away.json")
     await verifier.verify(token)

@@ -16,7 +16,7 @@ importlib.import_module(sys.argv[2])
 """
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "module"),
     [

@@ -25,7 +25,7 @@ assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_off_or_not_sampled_nothing_of_it_is_even_imported() -> None:
     """Every program; a trace that is not sampled is handed on as such, so that no part of it is sampled anew."""
     subprocess.run([sys.executable, "-c", OFF], cwd=ROOT, check=True)

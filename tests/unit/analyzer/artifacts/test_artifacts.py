@@ -160,7 +160,7 @@ def test_an_overlay_has_the_times_of_every_codec(tmp_path: Path, codec: str, nam
     assert_same_film(source, tmp_path / "overlay.mp4")
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["bowling/bowl_01_540p.mp4", "bowling/bowl_01_2160p.mp4", "hard/rot90_tag.mp4", "hard/vfr_dropped.mp4",

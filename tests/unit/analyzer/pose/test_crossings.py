@@ -15,7 +15,7 @@ from services.analyzer.video.sampling import on_grid
 from testing.data.composites import HEIGHT, WIDTH, Other, batter_frames, write_composite
 from testing.data.videos import needs_model
 
-pytestmark = [needs_model, pytest.mark.prove]
+pytestmark = [needs_model, pytest.mark.slow]
 # Within so many pixels of the true trunk it is the right one. A body is so wide to either side, arms included.
 RIGHT, HALF_BODY = 40, 72
 ACROSS = ((0.0, -330.0), (3.5, 450.0))

@@ -182,7 +182,7 @@ def two_batters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_model
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.parametrize(("box", "left"), [(None, True), (Box(0.6, 0.3, 0.35, 0.7), False)])
 def test_of_two_batters_the_larger_or_the_boxed_one_is_followed(two_batters: Path, box: Box | None, left: bool) -> None:
     """In the whole clip and close up the landmarks lie on that batter's side, and both are counted."""

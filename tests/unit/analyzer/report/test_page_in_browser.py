@@ -17,7 +17,7 @@ from testing.data import motions, reports
 from testing.data.videos import BATTER, ROOT, needs_model, truly
 from testing.servers.browser import Browser, Page, chromium, needs_chromium
 
-pytestmark = [pytest.mark.prove, needs_chromium]
+pytestmark = [pytest.mark.slow, needs_chromium]
 AXE = ROOT / "build" / "axe" / "axe.min.js"
 needs_axe = pytest.mark.skipif(
     not AXE.exists() and not os.environ.get("CI"), reason="axe-core is not at hand (make proof-tools fetches it)"

@@ -102,7 +102,7 @@ def test_a_decoder_that_works_without_a_sign_of_life_is_ended_by_its_cpu_time(vi
     assert caught.value.code == "TOO_SLOW"
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_decoder_that_starts_slowly_is_not_the_video_s_fault(video: Video) -> None:
     """A machine with no time for it, for longer than a decoder may stand still: the video is read all the same."""
     (server,) = servers()

@@ -65,12 +65,12 @@ def check(number: int, wholes: dict[str, bytes], folder: Path) -> str:
 
 
 def test_a_broken_file_is_refused_or_called_damaged(wholes: dict[str, bytes], tmp_path: Path) -> None:
-    """Two dozen broken files of twenty kinds; `make prove` reads a thousand."""
+    """Two dozen broken files of twenty kinds; `make slow` reads a thousand."""
     for number in range(24):
         check(number, wholes, tmp_path)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_thousand_broken_files_are_refused_or_called_damaged(wholes: dict[str, bytes], tmp_path: Path) -> None:
     """No crash, no hang, no short result that passes for the whole; every ending that there is comes up."""
@@ -100,7 +100,7 @@ def test_a_wrong_extension_does_not_matter(wholes: dict[str, bytes], name: str, 
     assert read(path) == (FRAMES, pytest.approx(FRAMES / FPS, abs=1 / FPS), False)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_small_file_with_a_huge_picture_is_refused(tmp_path: Path) -> None:
     """8192 x 8192 in under a megabyte."""
     path = tmp_path / "bomb.mp4"

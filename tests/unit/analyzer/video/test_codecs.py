@@ -15,16 +15,16 @@ X265 = {"x265-params": "log-level=none"}
 VPX = {"deadline": "realtime", "cpu-used": "8"}
 KINDS = [
     ("mp4", "libx264", "yuv420p", {}),
-    pytest.param("mp4", "libx264", "yuv422p", {}, marks=pytest.mark.prove),
+    pytest.param("mp4", "libx264", "yuv422p", {}, marks=pytest.mark.slow),
     ("mp4", "libx264", "yuv420p10le", {}),
-    pytest.param("mp4", "libx264", "yuv444p", {}, marks=pytest.mark.prove),
+    pytest.param("mp4", "libx264", "yuv444p", {}, marks=pytest.mark.slow),
     ("mp4", "libx265", "yuv420p", X265),
     ("mov", "libx265", "yuv420p10le", X265),
-    pytest.param("mov", "libx265", "yuv422p10le", X265, marks=pytest.mark.prove),
+    pytest.param("mov", "libx265", "yuv422p10le", X265, marks=pytest.mark.slow),
     ("webm", "libvpx-vp9", "yuv420p", VPX),
-    pytest.param("mkv", "libvpx-vp9", "yuv422p", VPX, marks=pytest.mark.prove),
+    pytest.param("mkv", "libvpx-vp9", "yuv422p", VPX, marks=pytest.mark.slow),
     ("mp4", "libsvtav1", "yuv420p", {"preset": "12"}),
-    pytest.param("mkv", "libsvtav1", "yuv420p10le", {"preset": "12"}, marks=pytest.mark.prove),
+    pytest.param("mkv", "libsvtav1", "yuv420p10le", {"preset": "12"}, marks=pytest.mark.slow),
     ("mp4", "mpeg4", "yuv420p", {}),
     ("mov", "prores_ks", "yuv422p10le", {}),
     ("mov", "mjpeg", "yuvj420p", {}),
@@ -57,7 +57,7 @@ def test_every_kind_of_video_is_read_frame_by_frame(
     assert video.damage is None
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [12, 15, 23.976, 24, 25, 29.97, 30, 48, 50, 59.94, 60, 120, 240])
 @pytest.mark.parametrize("asked", [10, 30])
 def test_at_every_rate_the_frames_nearest_to_the_ticks_are_read(fps: float, asked: int, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_high_dynamic_range_is_said(transfer: int, name: str | None, tmp_path: P
     assert [number_of(p.rgb) for p in decoded(video, np.arange(8))] == list(range(8))
 
 
-@pytest.mark.parametrize("b_frames", ["0", pytest.param("3", marks=pytest.mark.prove)])
+@pytest.mark.parametrize("b_frames", ["0", pytest.param("3", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("skip", "frames"), [(10, 50), (10, 30), (0, 30), (33, 21)])
 def test_a_trimmed_clip_is_what_its_edit_list_shows(b_frames: str, skip: int, frames: int, tmp_path: Path) -> None:
     """What was cut away is not seen, times count from the first frame shown, and nothing is called damaged."""

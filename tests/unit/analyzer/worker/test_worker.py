@@ -259,7 +259,7 @@ def test_a_fault_that_sigterm_caused_is_no_failure(token_file: Path, monkeypatch
 
 
 @needs_model
-@pytest.mark.prove
+@pytest.mark.slow
 def test_a_pod_analyses_the_sample_from_start_to_end(tmp_path: Path, token_file: Path) -> None:
     """The program itself, as it is started in a pod, on the real video with the real model."""
     services = Services(video=BATTER.read_bytes(), lease_seconds=30)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.api import s3_transfer as transfer
+from services.cli.api import s3_transfer
 from services.cli.errors import AWAY, Trouble
 
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Request has expired.</Message></Error>"
@@ -26,7 +26,7 @@ class Answers:
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
-    monkeypatch.setattr(transfer, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(s3_transfer, "FIRST_PAUSE_SECONDS", 0.0)
     answers = Answers([])
 
     class Handler(BaseHTTPRequestHandler):
@@ -68,7 +68,7 @@ def test_a_put_is_sent_again_when_s3_or_the_line_stumbles(s3: Answers, video: Pa
     """The whole file is sent anew, with the same URL and headers."""
     s3.statuses[:] = [first, 200]
     heard: list[int] = []
-    transfer.Line().put(s3.url, headers(video), video, heard.append)
+    s3_transfer.Line().put(s3.url, headers(video), video, heard.append)
     assert s3.received == [video.read_bytes()] * 2
     assert heard[-1] == video.stat().st_size
 
@@ -76,21 +76,21 @@ def test_a_put_is_sent_again_when_s3_or_the_line_stumbles(s3: Answers, video: Pa
 def test_an_object_that_is_there_already_is_an_upload_that_arrived(s3: Answers, video: Path) -> None:
     """A lost answer leaves the object behind; the second PUT is refused by If-None-Match, and all is well."""
     s3.statuses[:] = [0, 412]
-    transfer.Line().put(s3.url, headers(video), video)
+    s3_transfer.Line().put(s3.url, headers(video), video)
 
 
 def test_a_refused_put_says_what_s3_said(s3: Answers, video: Path) -> None:
     """A definite refusal is not tried again."""
     s3.statuses[:], s3.body = [403], DENIED
     with pytest.raises(Trouble, match="403 AccessDenied Request has expired"):
-        transfer.Line().put(s3.url, headers(video), video)
+        s3_transfer.Line().put(s3.url, headers(video), video)
 
 
 def test_an_s3_that_stays_away_is_a_service_away(s3: Answers, video: Path) -> None:
     """After a few tries the user is told, with the exit code of a service that is away."""
-    s3.statuses[:] = [503] * transfer.TRIES
+    s3.statuses[:] = [503] * s3_transfer.TRIES
     with pytest.raises(Trouble, match="does not answer") as caught:
-        transfer.Line().put(s3.url, headers(video), video)
+        s3_transfer.Line().put(s3.url, headers(video), video)
     assert caught.value.exit_code == AWAY
 
 
@@ -100,7 +100,7 @@ def test_a_fetched_file_is_there_whole_or_not_at_all(s3: Answers, tmp_path: Path
     target.parent.mkdir()
     s3.statuses[:], s3.body = [404, 200], b"content"
     with pytest.raises(Trouble, match="404"):
-        transfer.Line().fetch("GET", s3.url, {}, target)
+        s3_transfer.Line().fetch("GET", s3.url, {}, target)
     assert list(target.parent.iterdir()) == []
-    transfer.Line().fetch("GET", s3.url, {}, target)
+    s3_transfer.Line().fetch("GET", s3.url, {}, target)
     assert [path.read_bytes() for path in target.parent.iterdir()] == [b"content"]

@@ -6,7 +6,7 @@ import pytest
 
 from services.cli import __main__ as command
 from services.cli.api import client
-from services.cli.ui import console as show
+from services.cli.ui import console
 
 
 @pytest.mark.parametrize(
@@ -66,5 +66,5 @@ def test_a_fault_of_ours_is_one_sentence_and_a_traceback_only_for_who_asks(
 
 def test_several_troubles_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     """What `crease up` misses is listed, not only the first of it."""
-    show.trouble("one\ntwo")
+    console.trouble("one\ntwo")
     assert capsys.readouterr().err == "crease: one\ncrease: two\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.errors import USAGE, Trouble
-from services.cli.laptop import stack as parts
+from services.cli.laptop import stack
 from services.cli.laptop.stack import Store
 from services.cli.laptop.state_dir import Laptop
 from services.cli.laptop.supervisor import backoff_seconds, last_words
@@ -20,7 +20,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("PGPASSWORD", "db-secret")
     monkeypatch.setenv("CREASE_JOBS_ENDPOINT", "production:443")
     store = Store("http://127.0.0.1:9", "bucket", ACCESS)
-    made = parts.programs(Laptop(tmp_path), "postgresql://db-secret", store, [1, 2, 3, 4, 5, 6])
+    made = stack.programs(Laptop(tmp_path), "postgresql://db-secret", store, [1, 2, 3, 4, 5, 6])
     return {program.name: str(dict(program.environment)) for program in made}
 
 
@@ -38,15 +38,15 @@ def test_the_users_own_cluster_is_never_meant(told: dict[str, str]) -> None:
 def test_another_s3_server_needs_its_keys() -> None:
     """--s3-endpoint without keys names the missing ones, and with them takes region and bucket as given."""
     with pytest.raises(Trouble, match="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") as caught:
-        parts.their_store("http://s3", {})
+        stack.their_store("http://s3", {})
     assert caught.value.exit_code == USAGE
-    store = parts.their_store("http://s3", {**ACCESS, "S3_COACH_VIDEOS_BUCKET": "mine"})
+    store = stack.their_store("http://s3", {**ACCESS, "S3_COACH_VIDEOS_BUCKET": "mine"})
     assert (store.endpoint, store.bucket, store.access["AWS_REGION"]) == ("http://s3", "mine", "r")
 
 
 def test_ports_differ() -> None:
     """No two programs are given the same port."""
-    assert len(set(parts.free_ports(20))) == 20
+    assert len(set(stack.free_ports(20))) == 20
 
 
 def test_backoff_grows_and_is_bounded() -> None:

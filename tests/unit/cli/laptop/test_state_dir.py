@@ -9,7 +9,7 @@ import pytest
 
 from services.cli.api import client
 from services.cli.errors import AWAY, Trouble
-from services.cli.laptop import state_dir as laptop
+from services.cli.laptop import state_dir
 from services.cli.laptop.state_dir import Client, Laptop
 
 CLIENT = Client("127.0.0.1:1", "127.0.0.1:2", "/token", 10, "/state")
@@ -17,34 +17,34 @@ CLIENT = Client("127.0.0.1:1", "127.0.0.1:2", "/token", 10, "/state")
 
 @pytest.fixture
 def here(tmp_path: Path) -> Laptop:
-    return laptop.create(tmp_path / "state")
+    return state_dir.create(tmp_path / "state")
 
 
 def test_one_up_a_folder(here: Laptop) -> None:
     """A second claim is refused in a sentence that names the first; the folder is free again when the first is gone."""
-    lock = laptop.claim(here)
-    assert laptop.is_up(here)
+    lock = state_dir.claim(here)
+    assert state_dir.is_up(here)
     with pytest.raises(Trouble, match=rf"already runs on .* \(process {os.getpid()}\)"):
-        laptop.claim(here)
+        state_dir.claim(here)
     os.close(lock)
-    assert not laptop.is_up(here)
+    assert not state_dir.is_up(here)
 
 
 def test_without_up_there_is_one_sentence(here: Laptop) -> None:
     """What a killed `up` left behind leads nobody to services that don't answer."""
-    laptop.announce(here, CLIENT)
+    state_dir.announce(here, CLIENT)
     with pytest.raises(Trouble, match="start it with `crease up`") as caught:
-        laptop.find(here)
+        state_dir.find(here)
     assert caught.value.exit_code == AWAY
 
 
 def test_what_up_announced_is_found_by_the_others(here: Laptop) -> None:
     """client.json says all that a client needs, and which process it is from."""
-    lock = laptop.claim(here)
+    lock = state_dir.claim(here)
     with pytest.raises(Trouble, match="still starting"):
-        laptop.find(here)
-    laptop.announce(here, CLIENT)
-    assert laptop.find(here) == CLIENT
+        state_dir.find(here)
+    state_dir.announce(here, CLIENT)
+    assert state_dir.find(here) == CLIENT
     assert json.loads(here.client_file.read_text())["up_pid"] == os.getppid()
     os.close(lock)
 
@@ -59,8 +59,8 @@ def test_a_cluster_is_named_by_the_environment(here: Laptop) -> None:
 
 def test_secrets_are_for_their_owner_alone(here: Laptop) -> None:
     """Tokens, keys and the S3 secret can be read by nobody else, and the secret stays the same."""
-    laptop.mint_tokens(here)
-    assert laptop.s3_secret(here) == laptop.s3_secret(here) != ""
+    state_dir.mint_tokens(here)
+    assert state_dir.s3_secret(here) == state_dir.s3_secret(here) != ""
     secret = [
         here.token_file("coach"),
         here.token_file("upload"),
@@ -72,6 +72,6 @@ def test_secrets_are_for_their_owner_alone(here: Laptop) -> None:
 
 def test_the_coach_may_upload(here: Laptop) -> None:
     """The laptop's own user has the role and the feature that uploading takes."""
-    laptop.mint_tokens(here)
+    state_dir.mint_tokens(here)
     claims = jwt.decode(here.token_file("coach").read_text(), options={"verify_signature": False})
     assert (claims["role"], claims["features"]) == ("coach_pro_plus", ["video_upload_enabled"])

@@ -141,7 +141,7 @@ def test_every_number_lies_in_its_drawing(values: tuple[float, float]) -> None:
     assert all(0 < x < compare_page.WIDTH and 0 < y < compare_page.HEIGHT for x, y in places)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @needs_chromium
 def test_in_a_browser_films_stand_at_the_same_event_and_nothing_leaves_the_page(tmp_path: Path) -> None:
     """Hostile words at a phone's width: no script of theirs, no complaint, no request, no sideways scroll."""

@@ -314,7 +314,7 @@ def test_two_controllers_at_once_never_do_wrong_and_come_to_an_end(history: list
     lived(history, 2)
 
 
-@pytest.mark.prove
+@pytest.mark.slow
 @pytest.mark.parametrize("controllers", [1, 2])
 def test_thousands_of_histories(controllers: int) -> None:
     """The same, for longer."""

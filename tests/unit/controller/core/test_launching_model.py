@@ -13,7 +13,7 @@ MODEL = Path(__file__).parents[4] / "docs" / "launching.pml"
 DEEPEST = 1_000_000
 
 pytestmark = [
-    pytest.mark.prove,
+    pytest.mark.slow,
     pytest.mark.timeout(600),
     # Where CI is set these must run: without SPIN they fail there.
     pytest.mark.skipif(

@@ -2,8 +2,7 @@
 
 import pytest
 
-from services.jobs.domain import retry_policy as endings
-from services.jobs.domain import states
+from services.jobs.domain import retry_policy, states
 
 
 def test_nothing_leaves_a_final_state() -> None:
@@ -70,16 +69,16 @@ def test_a_queued_job_with_its_quick_result_waits_for_deep() -> None:
 )
 def test_the_class_of_an_ending_decides_whether_it_is_tried_again(ending: str, before: int, again: bool) -> None:
     """The table at the top of endings.py."""
-    follows = endings.following(ending, before)
+    follows = retry_policy.following(ending, before)
     assert follows.again is again
     assert bool(follows.failure_code) is not again
 
 
 def test_out_of_memory_gets_half_as_much_again() -> None:
     """Once."""
-    assert endings.following("out_of_memory", 0).memory_factor == 1.5
+    assert retry_policy.following("out_of_memory", 0).memory_factor == 1.5
 
 
 def test_backoff_doubles_and_is_bounded() -> None:
     """5 s, 10 s for the unknown, with the jitter in the middle."""
-    assert [endings.following("unknown", n, jitter=0.5).delay_seconds for n in (0, 1)] == [5.0, 10.0]
+    assert [retry_policy.following("unknown", n, jitter=0.5).delay_seconds for n in (0, 1)] == [5.0, 10.0]
