@@ -17,7 +17,7 @@ from typing import Any
 
 import jwt
 
-from services.errors import Away, Unauthenticated
+from services.errors import Unauthenticated, Unavailable
 from services.settings import Issuer
 
 # Asymmetric only: with HMAC in the list, anyone could sign with a public key that everyone can read.
@@ -99,7 +99,7 @@ class _Keys:
         except (OSError, ValueError) as error:
             # An issuer that is away does not unmake the keys it gave.
             if key_id not in self._keys:
-                raise Away(f"The issuer's keys could not be read: {error}", reason="ISSUER_AWAY") from None
+                raise Unavailable(f"The issuer's keys could not be read: {error}", reason="ISSUER_AWAY") from None
         self._fetched_at = time.monotonic()
 
 
@@ -143,7 +143,7 @@ class Verifier:
                 raise Unauthenticated("authorization must be 'Bearer <token>' or 'Lease <secret>'")
 
     async def verify(self, token: str) -> Caller:
-        """The caller that a token proves. Raises Unauthenticated, and Away where the issuer's keys can't be read."""
+        """The caller that a token proves. Raises Unauthenticated, and Unavailable where the issuer's keys can't be read."""
         believed = self._believed.get(token)
         if believed is not None and time.time() < believed.until:
             return believed.caller

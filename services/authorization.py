@@ -30,11 +30,11 @@ class Rights:
         self._table = table
 
     def __call__(self, method: str, caller: Caller | None) -> None:
-        """Raises Unauthenticated or Denied where the caller may not call the method."""
+        """Raises Unauthenticated or PermissionDenied where the caller may not call the method."""
         if caller is None:
             raise errors.Unauthenticated("This call needs a token: authorization: Bearer <token>")
         if kind(caller) not in self._table[method]:
-            raise errors.Denied(f"{kind(caller)} may not call {method}", reason="CALLER_NOT_ALLOWED")
+            raise errors.PermissionDenied(f"{kind(caller)} may not call {method}", reason="CALLER_NOT_ALLOWED")
 
 
 def kind(caller: Caller) -> str:
@@ -47,8 +47,8 @@ def kind(caller: Caller) -> str:
 
 
 def caller_as(expected: type[C]) -> C:
-    """Who makes the call that is being answered. Raises Denied where they are not of the kind that is expected."""
+    """Who makes the call that is being answered. Raises PermissionDenied where they are not of the kind that is expected."""
     caller = call.get().caller
     if not isinstance(caller, expected):
-        raise errors.Denied(f"Only a {expected.__name__.lower()} may ask this", reason="CALLER_NOT_ALLOWED")
+        raise errors.PermissionDenied(f"Only a {expected.__name__.lower()} may ask this", reason="CALLER_NOT_ALLOWED")
     return caller

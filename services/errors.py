@@ -1,16 +1,16 @@
 """What a caller can be told: one class for each kind of fault; `serving.py` turns each into a gRPC status, once.
 
 Fault
-├── Invalid          a field of the request is wrong; names the field       INVALID_ARGUMENT
-├── Unauthenticated  no token, or one that proves nothing                   UNAUTHENTICATED
-├── Denied           the caller is known and may not                        PERMISSION_DENIED
-├── NotFound         there is no such thing                                 NOT_FOUND
-├── Exists           the same id was used with other content                ALREADY_EXISTS
-├── Refused          the thing is not in a state that allows it             FAILED_PRECONDITION
-├── OutOfRange       what is asked for is no longer kept                    OUT_OF_RANGE
-├── Exhausted        the caller takes more than it may, or too long         RESOURCE_EXHAUSTED
-├── Away             something we need is away; the same call may succeed   UNAVAILABLE
-└── Broken           our own fault                                          INTERNAL
+├── InvalidArgument    a field of the request is wrong; names the field              INVALID_ARGUMENT
+├── Unauthenticated    no token, or one that proves nothing                          UNAUTHENTICATED
+├── PermissionDenied   the caller is known and may not                               PERMISSION_DENIED
+├── NotFound           there is no such thing                                        NOT_FOUND
+├── AlreadyExists      the same id was used with other content                       ALREADY_EXISTS
+├── FailedPrecondition the thing is not in a state that allows it                    FAILED_PRECONDITION
+├── OutOfRange         what is asked for is no longer kept                           OUT_OF_RANGE
+├── ResourceExhausted  the caller takes more than it may, or too long                RESOURCE_EXHAUSTED
+├── Unavailable        something we need is away; the same call may succeed          UNAVAILABLE
+└── Internal           our own fault                                                 INTERNAL
 """
 
 
@@ -23,7 +23,7 @@ class Fault(Exception):
         self.reason = reason
 
 
-class Invalid(Fault):
+class InvalidArgument(Fault):
     """`field` is the path of the culprit in the request."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -37,7 +37,7 @@ class Unauthenticated(Fault):
         super().__init__(message, reason="UNAUTHENTICATED")
 
 
-class Denied(Fault):
+class PermissionDenied(Fault):
     pass
 
 
@@ -45,11 +45,11 @@ class NotFound(Fault):
     pass
 
 
-class Exists(Fault):
+class AlreadyExists(Fault):
     pass
 
 
-class Refused(Fault):
+class FailedPrecondition(Fault):
     pass
 
 
@@ -57,11 +57,11 @@ class OutOfRange(Fault):
     pass
 
 
-class Exhausted(Fault):
+class ResourceExhausted(Fault):
     pass
 
 
-class Away(Fault):
+class Unavailable(Fault):
     """`retry_seconds` is how long to wait before the same call."""
 
     def __init__(self, message: str, *, reason: str, retry_seconds: float = 1.0) -> None:
@@ -69,5 +69,5 @@ class Away(Fault):
         self.retry_seconds = retry_seconds
 
 
-class Broken(Fault):
+class Internal(Fault):
     pass

@@ -43,16 +43,16 @@ OPEN_TO_ALL = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 # The whole translation: every class of errors.py, proven by a test.
 CODES: dict[type[errors.Fault], int] = {
-    errors.Invalid: code_pb2.INVALID_ARGUMENT,
+    errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
     errors.Unauthenticated: code_pb2.UNAUTHENTICATED,
-    errors.Denied: code_pb2.PERMISSION_DENIED,
+    errors.PermissionDenied: code_pb2.PERMISSION_DENIED,
     errors.NotFound: code_pb2.NOT_FOUND,
-    errors.Exists: code_pb2.ALREADY_EXISTS,
-    errors.Refused: code_pb2.FAILED_PRECONDITION,
+    errors.AlreadyExists: code_pb2.ALREADY_EXISTS,
+    errors.FailedPrecondition: code_pb2.FAILED_PRECONDITION,
     errors.OutOfRange: code_pb2.OUT_OF_RANGE,
-    errors.Exhausted: code_pb2.RESOURCE_EXHAUSTED,
-    errors.Away: code_pb2.UNAVAILABLE,
-    errors.Broken: code_pb2.INTERNAL,
+    errors.ResourceExhausted: code_pb2.RESOURCE_EXHAUSTED,
+    errors.Unavailable: code_pb2.UNAVAILABLE,
+    errors.Internal: code_pb2.INTERNAL,
 }
 
 
@@ -68,7 +68,7 @@ class Call:
 call: contextvars.ContextVar[Call] = contextvars.ContextVar("call")
 
 Context = grpc.aio.ServicerContext[Any, Any]
-# Raises Denied or Unauthenticated where the caller may not call the method.
+# Raises PermissionDenied or Unauthenticated where the caller may not call the method.
 Rights = Callable[[str, Caller | None], None]
 # Gives the fault that a library's exception means, or None for what is our own fault.
 Translate = Callable[[Exception], errors.Fault | None]
@@ -77,10 +77,10 @@ Translate = Callable[[Exception], errors.Fault | None]
 def status(fault: errors.Fault) -> status_pb2.Status:
     """The google.rpc.Status of a fault: ErrorInfo always, BadRequest and RetryInfo where they belong."""
     details: list[Any] = [error_details_pb2.ErrorInfo(reason=fault.reason, domain=DOMAIN)]
-    if isinstance(fault, errors.Invalid):
+    if isinstance(fault, errors.InvalidArgument):
         violation = error_details_pb2.BadRequest.FieldViolation(field=fault.field, description=fault.description)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if isinstance(fault, errors.Away):
+    if isinstance(fault, errors.Unavailable):
         delay = duration_pb2.Duration(nanos=int(fault.retry_seconds * 1e9) % 10**9, seconds=int(fault.retry_seconds))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     packed = [any_pb2.Any() for _ in details]
@@ -141,7 +141,7 @@ class Edge(grpc.aio.ServerInterceptor):
             await asyncio.wait_for(context.write(reply), self._write_seconds)
         except TimeoutError:
             message = f"This stream was not read for {self._write_seconds:g} s; call again from what was read last"
-            raise errors.Exhausted(message, reason="SLOW_READER") from None
+            raise errors.ResourceExhausted(message, reason="SLOW_READER") from None
 
     @contextlib.asynccontextmanager
     async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
@@ -164,7 +164,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 fault = self._translate(error)
                 if fault is None:
                     self._log.exception("broken", method=method)
-                    fault = errors.Broken("Internal error", reason="INTERNAL")
+                    fault = errors.Internal("Internal error", reason="INTERNAL")
             finally:
                 seconds = time.monotonic() - started
                 if fault is not None:
@@ -201,7 +201,7 @@ def _read(handler: Any, body: bytes) -> Any:
     try:
         return handler.request_deserializer(body)
     except DecodeError:
-        raise errors.Invalid("request", "is not a message of this call") from None
+        raise errors.InvalidArgument("request", "is not a message of this call") from None
 
 
 def _short(method: str) -> str:

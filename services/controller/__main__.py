@@ -14,7 +14,7 @@ from services.controller.core.reconciler import Reconciler
 from services.controller.kubernetes.launcher import kubernetes
 from services.controller.local.launcher import DRAINED, LocalLauncher
 from services.controller.settings import KubernetesSettings, LocalSettings, load
-from services.errors import Denied
+from services.errors import PermissionDenied
 from services.serving import Edge, serve
 
 
@@ -78,7 +78,7 @@ def _local(settings: LocalSettings) -> LocalLauncher:
 
 
 def _refuse(method: str, caller: Caller | None) -> None:
-    raise Denied(f"{method} is not for {caller or 'anybody'}", reason="NO_SUCH_RIGHT")
+    raise PermissionDenied(f"{method} is not for {caller or 'anybody'}", reason="NO_SUCH_RIGHT")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class Completion:
             return await self._confirm(job, seen)
         if finding.is_definite:
             return await self._reject(job, seen, finding)
-        raise errors.Away(finding.message, reason=finding.code)
+        raise errors.Unavailable(finding.message, reason=finding.code)
 
     async def _verify(self, job: job_pb2.Job, claimed: Sequence[upload_pb2.Part]) -> tuple[Seen, Finding | None]:
         video = job.video
@@ -96,7 +96,7 @@ class Completion:
                 raise
             return _completed_before(await self._jobs.get(job.job_id))
         await self._make_room(job, seen)
-        raise errors.Refused(finding.message, reason=finding.code)
+        raise errors.FailedPrecondition(finding.message, reason=finding.code)
 
     async def _make_room(self, job: job_pb2.Job, seen: Seen) -> None:
         """Deletes an object that was never accepted: no PUT replaces one, and the client is to upload again."""
@@ -111,7 +111,7 @@ class Completion:
 
 def _completed_before(job: job_pb2.Job) -> Answer:
     if job.status not in COMPLETED:
-        raise errors.Refused(f"Cannot complete upload for job in status: {word(job)}", reason="WRONG_STATE")
+        raise errors.FailedPrecondition(f"Cannot complete upload for job in status: {word(job)}", reason="WRONG_STATE")
     return _completed(job, "Job already processed - no action taken")
 
 

@@ -28,11 +28,11 @@ Reply = TypeVar("Reply")
 
 # A refusal by `jobs` is told to the client as it is.
 RELAYED: dict[grpc.StatusCode, Callable[..., errors.Fault]] = {
-    grpc.StatusCode.PERMISSION_DENIED: errors.Denied,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
-    grpc.StatusCode.ALREADY_EXISTS: errors.Exists,
-    grpc.StatusCode.FAILED_PRECONDITION: errors.Refused,
-    grpc.StatusCode.INTERNAL: errors.Broken,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPrecondition,
+    grpc.StatusCode.INTERNAL: errors.Internal,
 }
 
 
@@ -117,8 +117,8 @@ def translate(error: Exception) -> errors.Fault | None:
     message, reason = error.details() or "", clients.reason(error)
     if clients.is_passing(error) or error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
         if reason:
-            return errors.Away(message, reason=reason)
-        return errors.Away("The service that keeps the jobs is away; call again", reason="JOBS_AWAY")
+            return errors.Unavailable(message, reason=reason)
+        return errors.Unavailable("The service that keeps the jobs is away; call again", reason="JOBS_AWAY")
     if error.code() == grpc.StatusCode.UNAUTHENTICATED:
         return errors.Unauthenticated(message)
     if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
@@ -132,5 +132,5 @@ def _invalid(error: grpc.aio.AioRpcError) -> errors.Fault | None:
     bad = error_details_pb2.BadRequest()
     for detail in status.details if status else ():
         if detail.Unpack(bad) and bad.field_violations:
-            return errors.Invalid(bad.field_violations[0].field, bad.field_violations[0].description)
+            return errors.InvalidArgument(bad.field_violations[0].field, bad.field_violations[0].description)
     return None

@@ -32,7 +32,7 @@ class Multipart:
         self._log = log
 
     async def sign(self, job: job_pb2.Job, asked: Sequence[upload_pb2.Part]) -> list[upload_pb2.SignedRequest]:
-        """PUTs of parts, in the order asked. Raises Invalid."""
+        """PUTs of parts, in the order asked. Raises InvalidArgument."""
         validation.check_parts(asked, parts.count(job.video))
         video = job.video if job.video.upload_id else await self._begin(job)
         return await asyncio.gather(*(self._storage.sign_part(video, part.part_number, part.sha256) for part in asked))

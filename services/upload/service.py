@@ -45,7 +45,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         job = await self._jobs.create(_order(request, self._settings))
         logs.bind(job_id=job.job_id)
         if job.status == job_pb2.JOB_STATUS_CANCELLED:
-            raise errors.Refused(f"Cannot upload for job in status: {word(job)}", reason="WRONG_STATE")
+            raise errors.FailedPrecondition(f"Cannot upload for job in status: {word(job)}", reason="WRONG_STATE")
         video = job.video
         begun = upload_pb2.InitiateUploadResponse(
             job_id=job.job_id,
@@ -131,7 +131,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         self, request: upload_pb2.ListOrphansRequest, context: Context
     ) -> AsyncIterator[upload_pb2.Orphan]:
         if caller_as(Person).role != "superuser":
-            raise errors.Denied("Only superusers may ask this", reason="ROLE_NOT_ALLOWED")
+            raise errors.PermissionDenied("Only superusers may ask this", reason="ROLE_NOT_ALLOWED")
         bucket = self._settings.bucket
         objects = self._storage.objects(bucket, inventory.ROOT)
         uploads = self._storage.uploads(bucket, inventory.ROOT)
@@ -139,12 +139,12 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
             yield orphan
 
     async def _in_parts(self, job_id: str) -> job_pb2.Job:
-        """A job of the caller whose parts may be put. Raises Refused."""
+        """A job of the caller whose parts may be put. Raises FailedPrecondition."""
         job = await self._jobs.get(job_id)
         if not parts.count(job.video):
-            raise errors.Refused("The video comes in one PUT: see InitiateUpload", reason="NOT_IN_PARTS")
+            raise errors.FailedPrecondition("The video comes in one PUT: see InitiateUpload", reason="NOT_IN_PARTS")
         if job.status not in OPEN or job.video.etag:
-            raise errors.Refused(f"Cannot upload for job in status: {word(job)}", reason="WRONG_STATE")
+            raise errors.FailedPrecondition(f"Cannot upload for job in status: {word(job)}", reason="WRONG_STATE")
         return job
 
     def _put(

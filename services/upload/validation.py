@@ -7,7 +7,7 @@ from uuid import UUID
 
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
-from services.errors import Invalid
+from services.errors import InvalidArgument
 
 VIDEO_TYPES = (
     "video/mp4",
@@ -33,56 +33,56 @@ MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?")
 
 
 def check_upload(request: upload_pb2.InitiateUploadRequest, max_content_length: int) -> None:
-    """Raises Invalid."""
+    """Raises InvalidArgument."""
     if request.content_type not in VIDEO_TYPES:
-        raise Invalid("content_type", f"must be one of {', '.join(VIDEO_TYPES)}")
+        raise InvalidArgument("content_type", f"must be one of {', '.join(VIDEO_TYPES)}")
     if not 1 <= request.content_length <= max_content_length:
-        raise Invalid("content_length", f"must be 1 to {max_content_length} bytes")
+        raise InvalidArgument("content_length", f"must be 1 to {max_content_length} bytes")
     if not 0 <= request.sample_fps <= MAX_SAMPLE_FPS:
-        raise Invalid("sample_fps", f"must be 1 to {MAX_SAMPLE_FPS}, or 0 for 10")
+        raise InvalidArgument("sample_fps", f"must be 1 to {MAX_SAMPLE_FPS}, or 0 for 10")
     if request.sha256 and not SHA256.fullmatch(request.sha256):
-        raise Invalid("sha256", "must be 64 hex digits, or empty")
+        raise InvalidArgument("sha256", "must be 64 hex digits, or empty")
     if request.request_id and not _is_uuid(request.request_id):
-        raise Invalid("request_id", "must be a UUID, or empty")
+        raise InvalidArgument("request_id", "must be a UUID, or empty")
     if request.accelerator not in job_pb2.Accelerator.values():
-        raise Invalid("accelerator", "must be AUTO, GPU or CPU")
+        raise InvalidArgument("accelerator", "must be AUTO, GPU or CPU")
     if request.HasField("athlete_box") and not _is_in_picture(request.athlete_box):
-        raise Invalid("athlete_box", "must lie in the picture: fractions from 0 to 1, width and height above 0")
+        raise InvalidArgument("athlete_box", "must lie in the picture: fractions from 0 to 1, width and height above 0")
 
 
 def check_parts(asked: Sequence[upload_pb2.Part], count: int) -> None:
-    """`count`: how many parts the video has. Raises Invalid."""
+    """`count`: how many parts the video has. Raises InvalidArgument."""
     if not 1 <= len(asked) <= MAX_PARTS:
-        raise Invalid("parts", f"must be 1 to {MAX_PARTS}")
+        raise InvalidArgument("parts", f"must be 1 to {MAX_PARTS}")
     for index, part in enumerate(asked):
         if not 1 <= part.part_number <= count:
-            raise Invalid(f"parts[{index}].part_number", f"must be 1 to {count}")
+            raise InvalidArgument(f"parts[{index}].part_number", f"must be 1 to {count}")
         if not SHA256.fullmatch(part.sha256):
-            raise Invalid(f"parts[{index}].sha256", "must be 64 hex digits")
+            raise InvalidArgument(f"parts[{index}].sha256", "must be 64 hex digits")
 
 
 def check_claims(claimed: Sequence[upload_pb2.Part], count: int) -> None:
-    """The parts that a client says it has sent: none, or some of `count`. Raises Invalid."""
+    """The parts that a client says it has sent: none, or some of `count`. Raises InvalidArgument."""
     if len(claimed) > count:
-        raise Invalid("parts", f"must be at most {count}")
+        raise InvalidArgument("parts", f"must be at most {count}")
     for first in range(0, len(claimed), MAX_PARTS):
         check_parts(claimed[first : first + MAX_PARTS], count)
 
 
 def check_artifacts(artifacts: Sequence[job_pb2.Artifact]) -> None:
-    """Raises Invalid."""
+    """Raises InvalidArgument."""
     if len(artifacts) > MAX_ARTIFACTS:
-        raise Invalid("artifacts", f"must be at most {MAX_ARTIFACTS}")
+        raise InvalidArgument("artifacts", f"must be at most {MAX_ARTIFACTS}")
     for index, artifact in enumerate(artifacts):
         here = f"artifacts[{index}]"
         if not ARTIFACT_NAME.fullmatch(artifact.name):
-            raise Invalid(f"{here}.name", "must be a file name of lower-case letters, digits, '.', '_' and '-'")
+            raise InvalidArgument(f"{here}.name", "must be a file name of lower-case letters, digits, '.', '_' and '-'")
         if artifact.stage not in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
-            raise Invalid(f"{here}.stage", "must be QUICK or DEEP")
+            raise InvalidArgument(f"{here}.stage", "must be QUICK or DEEP")
         if not MEDIA_TYPE.fullmatch(artifact.content_type):
-            raise Invalid(f"{here}.content_type", "must be a media type such as text/html")
+            raise InvalidArgument(f"{here}.content_type", "must be a media type such as text/html")
         if not 1 <= artifact.content_length <= MAX_ARTIFACT_BYTES:
-            raise Invalid(f"{here}.content_length", f"must be 1 to {MAX_ARTIFACT_BYTES} bytes")
+            raise InvalidArgument(f"{here}.content_length", f"must be 1 to {MAX_ARTIFACT_BYTES} bytes")
 
 
 def _is_uuid(text: str) -> bool:

@@ -52,7 +52,7 @@ class FakeJobs(
             if request.session_id not in self.sessions:
                 raise errors.NotFound("Video session not found", reason="SESSION_NOT_FOUND")
             if self.sessions[request.session_id] != person.subject:
-                raise errors.Denied("You don't have access to this session", reason="SESSION_ACCESS_DENIED")
+                raise errors.PermissionDenied("You don't have access to this session", reason="SESSION_ACCESS_DENIED")
             if request.request_id in self.by_request:
                 return self.jobs[self.by_request[request.request_id]]
             job = self._add(request, person)
@@ -77,7 +77,7 @@ class FakeJobs(
             job = self._owned(request.job_id, person)
             self.meanwhile.pop(job.job_id, lambda _: None)(job)
             if job.status not in OPEN:
-                raise errors.Refused("Cannot complete upload for job in status: other", reason="WRONG_STATE")
+                raise errors.FailedPrecondition("Cannot complete upload for job in status: other", reason="WRONG_STATE")
             job.status = job_pb2.JOB_STATUS_FAILED
             job.failure_code, job.error_message = request.failure_code, request.error_message
             return job
@@ -93,7 +93,7 @@ class FakeJobs(
         with self._for_person(context) as person:
             job = self._owned(request.job_id, person)
             if job.status not in (*OPEN, job_pb2.JOB_STATUS_CANCELLED) or job.video.etag:
-                raise errors.Refused("Cannot abort upload for job in status: other", reason="WRONG_STATE")
+                raise errors.FailedPrecondition("Cannot abort upload for job in status: other", reason="WRONG_STATE")
             job.status = job_pb2.JOB_STATUS_CANCELLED
             return job
 
@@ -103,7 +103,7 @@ class FakeJobs(
     def AuthorizeLaunch(self, request: job_pb2.AuthorizeLaunchRequest, context: Any) -> job_pb2.AuthorizeLaunchResponse:
         with self._answering(context, "authorization", Service):
             if self.leases.get((request.job_id, request.launch_no)) != request.lease:
-                raise errors.Denied("The lease is not the living one of this launch", reason="LEASE_LOST")
+                raise errors.PermissionDenied("The lease is not the living one of this launch", reason="LEASE_LOST")
             video = self.jobs[request.job_id].video
             prefix = f"{video.s3_key.rpartition('/')[0]}/analysis/{request.job_id}/{request.launch_no}/"
             return job_pb2.AuthorizeLaunchResponse(video=video, artifact_prefix=prefix)
@@ -134,7 +134,7 @@ class FakeJobs(
             raise errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND")
         job = self.jobs[job_id]
         if self.sessions[job.session_id] != person.subject:
-            raise errors.Denied("You don't have access to this job", reason="JOB_ACCESS_DENIED")
+            raise errors.PermissionDenied("You don't have access to this job", reason="JOB_ACCESS_DENIED")
         return job
 
     @contextmanager
@@ -150,7 +150,7 @@ class FakeJobs(
         try:
             caller = asyncio.run(self.verifier.verify(token))
             if not isinstance(caller, kind):
-                raise errors.Denied(f"{caller} may not", reason="CALLER_NOT_ALLOWED")
+                raise errors.PermissionDenied(f"{caller} may not", reason="CALLER_NOT_ALLOWED")
             with self.lock:
                 yield caller
         except errors.Fault as fault:

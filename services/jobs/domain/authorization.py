@@ -80,14 +80,14 @@ def may_see(person: Person, owner_type: str, owner_id: str) -> bool:
 
 
 def check_uploader(person: Person) -> None:
-    """Raises Denied for a role or a set of features that may not upload."""
+    """Raises PermissionDenied for a role or a set of features that may not upload."""
     if person.role not in UPLOADERS:
-        raise errors.Denied("Only Coach Pro Plus users can upload videos", reason="ROLE_NOT_ALLOWED")
+        raise errors.PermissionDenied("Only Coach Pro Plus users can upload videos", reason="ROLE_NOT_ALLOWED")
     if UPLOAD_FEATURE not in person.features:
-        raise errors.Denied(f"Insufficient feature access: {UPLOAD_FEATURE}", reason="FEATURE_NOT_ENABLED")
+        raise errors.PermissionDenied(f"Insufficient feature access: {UPLOAD_FEATURE}", reason="FEATURE_NOT_ENABLED")
 
 
 def check_superuser(person: Person) -> None:
-    """Raises Denied for everybody else."""
+    """Raises PermissionDenied for everybody else."""
     if person.role != "superuser":
-        raise errors.Denied("Only superusers may ask this", reason="ROLE_NOT_ALLOWED")
+        raise errors.PermissionDenied("Only superusers may ask this", reason="ROLE_NOT_ALLOWED")

@@ -80,7 +80,9 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         async with self._database.transaction() as connection:
             job = await self._owned(connection, request.job_id)
             if job["etag"] or job["status"] not in (*_OPEN, states.CANCELLED):
-                raise errors.Refused(f"Cannot abort upload for job in status: {job['status']}", reason="WRONG_STATE")
+                raise errors.FailedPrecondition(
+                    f"Cannot abort upload for job in status: {job['status']}", reason="WRONG_STATE"
+                )
             job = await cancellation.cancel(connection, job)
         self._bell.ring(job["id"])
         return mapping.job(job)
@@ -102,12 +104,12 @@ async def person_behind(verifier: Verifier) -> Person:
     """The person for whom `upload` calls: it shows their own token, so that it can't invent one."""
     behind = await verifier.verify(call.get().metadata.get("crease-user", ""))
     if not isinstance(behind, Person):
-        raise errors.Denied("crease-user must be a person's token", reason="CALLER_NOT_ALLOWED")
+        raise errors.PermissionDenied("crease-user must be a person's token", reason="CALLER_NOT_ALLOWED")
     return behind
 
 
-def _wrong_state(job: Row) -> errors.Refused:
-    return errors.Refused(f"Cannot complete upload for job in status: {job['status']}", reason="WRONG_STATE")
+def _wrong_state(job: Row) -> errors.FailedPrecondition:
+    return errors.FailedPrecondition(f"Cannot complete upload for job in status: {job['status']}", reason="WRONG_STATE")
 
 
 def _values(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         async with self._database.transaction() as connection:
             job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
             if job["status"] != states.FAILED:
-                raise errors.Refused(f"Cannot retry a job in status: {job['status']}", reason="WRONG_STATE")
+                raise errors.FailedPrecondition(f"Cannot retry a job in status: {job['status']}", reason="WRONG_STATE")
             jobs.check_verified(job)
             job = await jobs.move(connection, job, states.QUEUED, last=True, **jobs.afresh(job))
         self._bell.ring(job["id"])
@@ -102,7 +102,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             analyses = [await self._analysis(connection, job_id) for job_id in request.job_ids]
         players = comparison.common_players(analyses)
         if not players:
-            raise errors.Invalid("job_ids", "the sessions of these jobs name no player in common")
+            raise errors.InvalidArgument("job_ids", "the sessions of these jobs name no player in common")
         return job_pb2.CompareJobsResponse(
             player_ids=players, metrics=comparison.compare(analyses), caveats=comparison.caveats(analyses)
         )
@@ -110,7 +110,9 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     async def _analysis(self, connection: Connection, job_id: str) -> comparison.Analysis:
         job = await jobs.get_for(connection, job_id, caller_as(Person))
         if job["status"] != states.DONE:
-            raise errors.Refused(f"Cannot compare job {job['id']} in status: {job['status']}", reason="JOB_NOT_DONE")
+            raise errors.FailedPrecondition(
+                f"Cannot compare job {job['id']} in status: {job['status']}", reason="JOB_NOT_DONE"
+            )
         return comparison.analysis(job, await sessions.get(connection, job["session_id"]))
 
     async def ExplainJob(self, request: job_pb2.ExplainJobRequest, context: Context) -> job_pb2.ExplainJobResponse:
@@ -143,7 +145,7 @@ def _asked(request: job_pb2.ReanalyzeJobRequest) -> dict[str, Any]:
 
 def _check_compared(job_ids: Sequence[str]) -> None:
     if not 2 <= len(job_ids) <= MAX_COMPARED:
-        raise errors.Invalid("job_ids", f"must be 2 to {MAX_COMPARED}")
+        raise errors.InvalidArgument("job_ids", f"must be 2 to {MAX_COMPARED}")
     # However a client spells a UUID.
     if len({parse_id(job_id) or job_id for job_id in job_ids}) != len(job_ids):
-        raise errors.Invalid("job_ids", "must not name a job twice")
+        raise errors.InvalidArgument("job_ids", "must not name a job twice")

@@ -41,7 +41,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
     ) -> launch_pb2.OpenLaunchesResponse:
         _check_cluster(request.cluster)
         if not 1 <= request.capacity <= MAX_CAPACITY:
-            raise errors.Invalid("capacity", f"must be 1 to {MAX_CAPACITY}")
+            raise errors.InvalidArgument("capacity", f"must be 1 to {MAX_CAPACITY}")
         rows: list[Row] = []
         more = True
         while more and (wanted := request.capacity - len(rows)):
@@ -70,7 +70,9 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
 
     async def ConfirmLaunch(self, request: launch_pb2.ConfirmLaunchRequest, context: Context) -> launch_pb2.Launch:
         if not (request.kubernetes_uid or request.placement_reason):
-            raise errors.Invalid("kubernetes_uid", "must not be empty, unless placement_reason says why nothing runs")
+            raise errors.InvalidArgument(
+                "kubernetes_uid", "must not be empty, unless placement_reason says why nothing runs"
+            )
         placed_on = mapping.word(job_pb2.Accelerator, request.placed_on)
         async with self._database.transaction() as connection:
             row = await launches.confirm(
@@ -125,7 +127,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
     ) -> launch_pb2.SubmitResultResponse:
         stage = mapping.word(job_pb2.Stage, request.stage)
         if stage not in RUNNING_STATUS:
-            raise errors.Invalid("stage", "must be STAGE_QUICK or STAGE_DEEP")
+            raise errors.InvalidArgument("stage", "must be STAGE_QUICK or STAGE_DEEP")
         results = _results(request)
         async with self._database.transaction() as connection:
             job, launch = await self._lock(connection, request)
@@ -206,19 +208,21 @@ def _results(request: launch_pb2.SubmitResultRequest) -> dict[str, Any]:
     try:
         results: dict[str, Any] = json_format.MessageToDict(request.results)
     except ValueError:
-        raise errors.Invalid("results", "must not hold NaN or Infinity, which JSON has not") from None
+        raise errors.InvalidArgument("results", "must not hold NaN or Infinity, which JSON has not") from None
     if set(results) != RESULT_PARTS:
-        raise errors.Invalid("results", f"must have exactly the parts {', '.join(sorted(RESULT_PARTS))}")
+        raise errors.InvalidArgument("results", f"must have exactly the parts {', '.join(sorted(RESULT_PARTS))}")
     size = len(json.dumps(results).encode())
     if size > MAX_RESULTS_BYTES:
-        raise errors.Invalid("results", f"{size} bytes are more than {MAX_RESULTS_BYTES}; put frames in an artifact")
+        raise errors.InvalidArgument(
+            "results", f"{size} bytes are more than {MAX_RESULTS_BYTES}; put frames in an artifact"
+        )
     return results
 
 
 def _artifacts(request: launch_pb2.SubmitResultRequest, prefix: str, stage: str) -> list[dict[str, Any]]:
     for artifact in request.artifacts:
         if not ARTIFACT_NAME.fullmatch(artifact.name):
-            raise errors.Invalid("artifacts.name", f"{artifact.name!r} is no artifact's name")
+            raise errors.InvalidArgument("artifacts.name", f"{artifact.name!r} is no artifact's name")
     return [
         {
             "name": artifact.name,
@@ -234,13 +238,13 @@ def _artifacts(request: launch_pb2.SubmitResultRequest, prefix: str, stage: str)
 def _ending(number: int, *more: str) -> str:
     ending = mapping.word(launch_pb2.Ending, number)
     if ending not in (*retry_policy.RULES, *more):
-        raise errors.Invalid("ending", f"must be one of {', '.join((*retry_policy.RULES, *more))}")
+        raise errors.InvalidArgument("ending", f"must be one of {', '.join((*retry_policy.RULES, *more))}")
     return ending
 
 
 def _check_cluster(cluster: str) -> None:
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", cluster):
-        raise errors.Invalid("cluster", "must be a DNS label")
+        raise errors.InvalidArgument("cluster", "must be a DNS label")
 
 
 def _after(token: str) -> tuple[Any, int] | None:
@@ -249,5 +253,5 @@ def _after(token: str) -> tuple[Any, int] | None:
     job_id, _, launch_no = token.rpartition("-")
     parsed = parse_id(job_id)
     if parsed is None or not launch_no.isdecimal() or len(launch_no) > 9:
-        raise errors.Invalid("page_token", "does not belong to this list")
+        raise errors.InvalidArgument("page_token", "does not belong to this list")
     return parsed, int(launch_no)

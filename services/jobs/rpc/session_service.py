@@ -76,14 +76,14 @@ def _masked(request: session_pb2.UpdateSessionRequest) -> Sequence[str]:
         return SETTABLE
     for path in paths:
         if path not in SETTABLE:
-            raise errors.Invalid("update_mask", f"{path[:100]!r} cannot be set; {', '.join(SETTABLE)} can")
+            raise errors.InvalidArgument("update_mask", f"{path[:100]!r} cannot be set; {', '.join(SETTABLE)} can")
     return paths or [field.name for field, _ in request.session.ListFields() if field.name in SETTABLE]
 
 
 def _values(
     message: session_pb2.CreateSessionRequest | session_pb2.Session, fields: Iterable[str], path: str = ""
 ) -> dict[str, Any]:
-    """Fields of a message as columns hold them; `path` is where in the request the message stands. Raises Invalid."""
+    """Fields of a message as columns hold them; `path` is where in the request the message stands. Raises InvalidArgument."""
     columns: dict[str, Any] = {}
     for field in fields:
         value = getattr(message, field)
@@ -103,19 +103,19 @@ def _values(
 
 def _text(field: str, text: str, most: int) -> str:
     if len(text) > most:
-        raise errors.Invalid(field, f"at most {most} characters")
+        raise errors.InvalidArgument(field, f"at most {most} characters")
     if "\0" in text:
-        raise errors.Invalid(field, "must not hold a NUL character")
+        raise errors.InvalidArgument(field, "must not hold a NUL character")
     return text
 
 
 def _players(field: str, players: Sequence[str]) -> list[str]:
     if len(players) > MAX_PLAYERS:
-        raise errors.Invalid(field, f"at most {MAX_PLAYERS} players")
+        raise errors.InvalidArgument(field, f"at most {MAX_PLAYERS} players")
     return [_text(field, player, MAX_PLAYER) for player in players]
 
 
 def _word(field: str, enum: Any, number: int) -> str:
     if number not in enum.values():
-        raise errors.Invalid(field, f"must be one of {', '.join(enum.keys())}")
+        raise errors.InvalidArgument(field, f"must be one of {', '.join(enum.keys())}")
     return mapping.word(enum, number)

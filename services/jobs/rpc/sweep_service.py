@@ -31,7 +31,7 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
 
     async def SettleRubbish(self, request: sweep_pb2.SettleRubbishRequest, context: Context) -> empty_pb2.Empty:
         if not 0 <= request.again_in.seconds <= MAX_AGAIN_SECONDS:
-            raise errors.Invalid("again_in", f"must be 0 to {MAX_AGAIN_SECONDS} seconds")
+            raise errors.InvalidArgument("again_in", f"must be 0 to {MAX_AGAIN_SECONDS} seconds")
         again_in = timedelta(seconds=request.again_in.seconds) if request.HasField("again_in") else None
         async with self._database.transaction() as connection:
             await object_cleanup.settle(connection, request.job_id, again_in)
@@ -41,7 +41,7 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
         authorization.check_superuser(await person_behind(self._verifier))
         job_id = parse_id(request.after_job_id)
         if request.after_key and job_id is None:
-            raise errors.Invalid("after_job_id", "must be a UUID")
+            raise errors.InvalidArgument("after_job_id", "must be a UUID")
         after = (request.after_key, job_id) if job_id else None
         async with self._database.transaction() as connection:
             rows = await object_cleanup.kept(

@@ -13,11 +13,11 @@ from services.jobs.store.database import Connection, Now, Row
 
 
 async def cancel(connection: Connection, job: Row) -> Row:
-    """Cancels a job whose row is held, or records that it shall be. Raises Refused where it is done."""
+    """Cancels a job whose row is held, or records that it shall be. Raises FailedPrecondition where it is done."""
     if job["status"] == states.CANCELLED:
         return job
     if job["status"] == states.DONE:
-        raise errors.Refused(f"Cannot cancel a job in status: {job['status']}", reason="WRONG_STATE")
+        raise errors.FailedPrecondition(f"Cannot cancel a job in status: {job['status']}", reason="WRONG_STATE")
     asked_at = job["cancel_requested_at"] or Now()
     if not job["launched"]:
         return await jobs.move(connection, job, states.CANCELLED, cancel_requested_at=asked_at)

@@ -210,9 +210,9 @@ def translate(error: Exception) -> errors.Fault | None:
     """What a database error means to a caller; None for what is our own fault."""
     match error:
         case psycopg.DataError():
-            return errors.Invalid("request", "holds a value that cannot be stored")
+            return errors.InvalidArgument("request", "holds a value that cannot be stored")
         case psycopg.OperationalError() | psycopg.InterfaceError() | TimeoutError():
-            return errors.Away("The database is away", reason="DATABASE_AWAY")
+            return errors.Unavailable("The database is away", reason="DATABASE_AWAY")
         case _:
             return None
 

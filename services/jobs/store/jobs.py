@@ -34,12 +34,12 @@ _LOCK = f"{_GET} FOR UPDATE"
 
 
 async def get_for(connection: Connection, job_id: str, person: Person) -> Row:
-    """One job that a person may see. Raises NotFound, Denied."""
+    """One job that a person may see. Raises NotFound, PermissionDenied."""
     return check_seen(await connection.row(_GET_OWNED, id=parse_id(job_id)), person)
 
 
 async def hold_for(connection: Connection, job_id: str, person: Person) -> Row:
-    """One job that a person may change, locked, in a session that is held. Raises NotFound, Denied."""
+    """One job that a person may change, locked, in a session that is held. Raises NotFound, PermissionDenied."""
     return check_seen(await connection.row(_HOLD_OWNED, id=parse_id(job_id)), person)
 
 
@@ -53,11 +53,11 @@ _HOLD_OWNED = f"{_GET_OWNED} FOR SHARE OF session FOR UPDATE OF job"
 
 
 def check_seen(row: Row | None, person: Person) -> Row:
-    """A row of a job with its owner, if it is one and the person may see it. Raises NotFound, Denied."""
+    """A row of a job with its owner, if it is one and the person may see it. Raises NotFound, PermissionDenied."""
     if row is None:
         raise not_found()
     if not authorization.may_see(person, row["owner_type"], row["owner_id"]):
-        raise errors.Denied("You don't have access to this job", reason="JOB_ACCESS_DENIED")
+        raise errors.PermissionDenied("You don't have access to this job", reason="JOB_ACCESS_DENIED")
     return row
 
 
@@ -66,7 +66,7 @@ def not_found() -> errors.NotFound:
 
 
 async def move(connection: Connection, job: Row, to: str, *, last: bool = False, **values: Any) -> Row:
-    """Moves a job to a state that the table allows from where it is. Raises Refused where no row moved.
+    """Moves a job to a state that the table allows from where it is. Raises FailedPrecondition where no row moved.
 
     last: the transaction is committed with it. Either nothing else is written, or the row is held in a state from
     which it moves for certain.
@@ -84,8 +84,8 @@ async def move(connection: Connection, job: Row, to: str, *, last: bool = False,
     return row
 
 
-def cannot_become(job: Row, to: str) -> errors.Refused:
-    return errors.Refused(f"A job in status {job['status']} cannot become {to}", reason="WRONG_STATE")
+def cannot_become(job: Row, to: str) -> errors.FailedPrecondition:
+    return errors.FailedPrecondition(f"A job in status {job['status']} cannot become {to}", reason="WRONG_STATE")
 
 
 _SOURCES = {to: sorted(sources) for to, sources in states.SOURCES.items()}
@@ -112,19 +112,21 @@ def afresh(job: Row) -> dict[str, Any]:
 
 
 def check_verified(job: Row) -> None:
-    """Raises Refused for a job whose video nobody has verified."""
+    """Raises FailedPrecondition for a job whose video nobody has verified."""
     if not job["etag"]:
         message = "The job has no verified video: complete the upload with CompleteUpload"
-        raise errors.Refused(message, reason="UPLOAD_NOT_VERIFIED")
+        raise errors.FailedPrecondition(message, reason="UPLOAD_NOT_VERIFIED")
 
 
 def check_open(job: Row) -> None:
-    """Raises Refused for a job that waits for no video."""
+    """Raises FailedPrecondition for a job that waits for no video."""
     if job["status"] not in (states.AWAITING_UPLOAD, states.FAILED):
-        raise errors.Refused(f"Cannot complete upload for job in status: {job['status']}", reason="WRONG_STATE")
+        raise errors.FailedPrecondition(
+            f"Cannot complete upload for job in status: {job['status']}", reason="WRONG_STATE"
+        )
     if job["cleared_at"] is not None:
         message = "The upload was given up and what came of it was cleared away: initiate another"
-        raise errors.Refused(message, reason="UPLOAD_CLEARED")
+        raise errors.FailedPrecondition(message, reason="UPLOAD_CLEARED")
 
 
 _REANALYSIS = ("sample_fps", "include_frames", "accelerator", "anonymous")
@@ -134,7 +136,7 @@ _UPLOAD = (*_REANALYSIS, "athlete_box", "content_type", "content_length", "sha25
 async def create(connection: Connection, session: Row, values: dict[str, Any], *, last: bool = True) -> Row:
     """Adds a job that awaits its upload, or finds the one that the same person made with the same request_id.
 
-    last: the transaction is committed with it. Raises Exists where that one has other content, Refused where it
+    last: the transaction is committed with it. Raises AlreadyExists where that one has other content, FailedPrecondition where it
     is gone.
     """
     values = values | {"source_job_id": None}
@@ -160,10 +162,10 @@ async def _create(
         return row
     [row] = await connection.rows(_SAME_REQUEST, **values)
     if row["session_id"] != session["id"] or any(row[name] != values[name] for name in ("source_job_id", *same)):
-        raise errors.Exists("request_id was used for another job", reason="REQUEST_ID_REUSED")
+        raise errors.AlreadyExists("request_id was used for another job", reason="REQUEST_ID_REUSED")
     if row["deleted_at"] is not None or row["cleared_at"] is not None:
         message = "The job of this request_id was given up or deleted: use another request_id"
-        raise errors.Refused(message, reason="UPLOAD_CLEARED")
+        raise errors.FailedPrecondition(message, reason="UPLOAD_CLEARED")
     return row
 
 
@@ -192,7 +194,7 @@ async def list_for(
 ) -> tuple[list[Row], str]:
     """A page of the jobs that a person may see, newest first, and the next page's token (empty at the end).
 
-    Raises Invalid for a page size or a token that is none of this filter.
+    Raises InvalidArgument for a page size or a token that is none of this filter.
     """
     columns = [column for column in jobs.c if column.name != "results"]
     statement = sa.select(*columns).join(sessions).where(authorization.sees(person), jobs.c.deleted_at.is_(None))

@@ -39,9 +39,11 @@ _UPDATE = f"""
 _OPEN = "AND launches.ended_at IS NULL"
 
 
-def lease_lost() -> errors.Denied:
+def lease_lost() -> errors.PermissionDenied:
     """The refusal of every caller whose lease is not the living one."""
-    return errors.Denied("This lease has ended: the launch is over or belongs to another pod", reason="LEASE_LOST")
+    return errors.PermissionDenied(
+        "This lease has ended: the launch is over or belongs to another pod", reason="LEASE_LOST"
+    )
 
 
 async def list_open(connection: Connection, cluster: str, size: int, after: tuple[UUID, int] | None) -> list[Row]:
@@ -125,13 +127,13 @@ async def _update(
 async def confirm(connection: Connection, job_id: str, launch_no: int, uid: str, placed_on: str, reason: str) -> Row:
     """Records what runs for an open launch; with an empty UID, why nothing does, which leaves it unconfirmed.
 
-    The same UID again is success. Raises NotFound, Refused.
+    The same UID again is success. Raises NotFound, FailedPrecondition.
     """
     values = {"kubernetes_uid": uid, "placed_on": placed_on, "placement_reason": reason}
     row = await connection.row(_CONFIRM, last=True, job_id=parse_id(job_id), launch_no=launch_no, **values)
     if row is None:
         await get(connection, job_id, launch_no)
-        raise errors.Refused("The launch has ended or was confirmed for another UID", reason="WRONG_STATE")
+        raise errors.FailedPrecondition("The launch has ended or was confirmed for another UID", reason="WRONG_STATE")
     return row
 
 
@@ -145,16 +147,16 @@ _CONFIRM = _UPDATE.format(
 async def start(connection: Connection, job: Row, launch: Row, pod: Pod, lease_seconds: float) -> tuple[Row, str]:
     """Binds an open launch, held with its job, to the first pod that asks; returns the job, moved, and a fresh lease.
 
-    Raises Denied for a pod of another launch or a second pod, Refused where the launch or its job is over or shall end.
+    Raises PermissionDenied for a pod of another launch or a second pod, FailedPrecondition where the launch or its job is over or shall end.
     """
     if not pod.name.startswith(f"analysis-{job['id']}-{launch['launch_no']}-"):
-        raise errors.Denied(f"Pod {pod.name} does not belong to this launch", reason="OTHER_POD")
+        raise errors.PermissionDenied(f"Pod {pod.name} does not belong to this launch", reason="OTHER_POD")
     if launch["ended_at"] is not None or job["status"] not in states.LAUNCHED:
-        raise errors.Refused("The launch has ended", reason="LAUNCH_ENDED")
+        raise errors.FailedPrecondition("The launch has ended", reason="LAUNCH_ENDED")
     if job["cancel_requested_at"] is not None:
-        raise errors.Refused("The job is being cancelled", reason="JOB_CANCELLING")
+        raise errors.FailedPrecondition("The job is being cancelled", reason="JOB_CANCELLING")
     if launch["pod_uid"] not in ("", pod.uid):
-        raise errors.Denied(f"The launch belongs to pod {launch['pod_name']}", reason="OTHER_POD")
+        raise errors.PermissionDenied(f"The launch belongs to pod {launch['pod_name']}", reason="OTHER_POD")
     secret = secrets.token_urlsafe(32)
     bound = {"pod_name": pod.name, "pod_uid": pod.uid, "lease_hash": _hash(secret), "lease_seconds": lease_seconds}
     connection.later(_START, job_id=job["id"], launch_no=launch["launch_no"], **bound)
@@ -173,7 +175,7 @@ _START = """
 
 
 async def hold(connection: Connection, job_id: str, launch_no: int, secret: str) -> tuple[Row, Row]:
-    """The job and the launch, locked, that a living lease proves. Raises Denied where it proves none."""
+    """The job and the launch, locked, that a living lease proves. Raises PermissionDenied where it proves none."""
     try:
         job, launch = await lock(connection, job_id, launch_no)
     except errors.NotFound:
@@ -183,7 +185,7 @@ async def hold(connection: Connection, job_id: str, launch_no: int, secret: str)
 
 
 def check_lease(job: Row, launch: Row, secret: str) -> None:
-    """Raises Denied where a secret is not the living lease of a launch that shall go on."""
+    """Raises PermissionDenied where a secret is not the living lease of a launch that shall go on."""
     wanted = launch["ended_at"] is None and job["cancel_requested_at"] is None
     if not (launch["is_leased"] and wanted and is_lease_of(launch, secret)):
         raise lease_lost()
@@ -219,7 +221,7 @@ async def end(
 ) -> tuple[Row, Row]:
     """Ends an open launch and does with its job, both of which are held, what the table of endings says.
 
-    An ended launch stays as it ended. Returns the job and the launch. Raises Refused for `cancelled` where nobody asked
+    An ended launch stays as it ended. Returns the job and the launch. Raises FailedPrecondition for `cancelled` where nobody asked
     for it, for any other ending where somebody did (it does not prove that nothing runs), and for `unschedulable` where
     a pod has started.
     """
@@ -227,11 +229,11 @@ async def end(
         return job, launch
     cancelling = job["cancel_requested_at"] is not None
     if cancelling and ending != states.CANCELLED:
-        raise errors.Refused("The job is being cancelled", reason="JOB_CANCELLING")
+        raise errors.FailedPrecondition("The job is being cancelled", reason="JOB_CANCELLING")
     if ending == states.CANCELLED and not cancelling:
-        raise errors.Refused("Nobody asked to cancel this job", reason="CANCEL_NOT_REQUESTED")
+        raise errors.FailedPrecondition("Nobody asked to cancel this job", reason="CANCEL_NOT_REQUESTED")
     if ending == "unschedulable" and launch["started_at"] is not None:
-        raise errors.Refused("A pod of this launch has started: it was scheduled", reason="LAUNCH_STARTED")
+        raise errors.FailedPrecondition("A pod of this launch has started: it was scheduled", reason="LAUNCH_STARTED")
     ended = await _update(connection, launch, _OPEN, ending=ending, ending_message=message, ended_at=Now())
     if ended is None:
         return job, await get(connection, job["id"], launch["launch_no"])

@@ -21,19 +21,19 @@ SETTLE_SECONDS = 300.0
 
 
 async def delete(connection: Connection, job: Row) -> None:
-    """Deletes a job whose row is held. Raises Refused while it is queued or runs."""
+    """Deletes a job whose row is held. Raises FailedPrecondition while it is queued or runs."""
     if job["status"] in states.LAUNCHED:
         message = f"Cannot delete a job in status: {job['status']}: cancel it first, or wait"
-        raise errors.Refused(message, reason="WRONG_STATE")
+        raise errors.FailedPrecondition(message, reason="WRONG_STATE")
     if job["status"] == states.AWAITING_UPLOAD:
         await jobs.move(connection, job, states.CANCELLED)
     await jobs.write(connection, job, deleted_at=Now())
 
 
 async def take(connection: Connection, limit: int) -> Sequence[Row]:
-    """What is due, with its `age` and whether its video `is_shared`. Raises Invalid."""
+    """What is due, with its `age` and whether its video `is_shared`. Raises InvalidArgument."""
     if not 1 <= limit <= MAX_TAKEN:
-        raise errors.Invalid("limit", f"must be 1 to {MAX_TAKEN}")
+        raise errors.InvalidArgument("limit", f"must be 1 to {MAX_TAKEN}")
     return await connection.rows(_TAKE, last=True, limit=limit, settle=timedelta(seconds=SETTLE_SECONDS))
 
 

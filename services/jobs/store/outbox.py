@@ -35,10 +35,10 @@ class Position:
 
 
 def parse(text: str) -> Position:
-    """The position that an event's id names. Raises Invalid."""
+    """The position that an event's id names. Raises InvalidArgument."""
     xid, _, number = text.partition("-")
     if not (xid.isascii() and xid.isdecimal() and number.isascii() and number.isdecimal() and len(text) <= 40):
-        raise errors.Invalid("after", "is not the id of an event")
+        raise errors.InvalidArgument("after", "is not the id of an event")
     return Position(min(int(xid), 2**63 - 1), min(int(number), 2**63 - 1))
 
 

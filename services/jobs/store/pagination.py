@@ -18,9 +18,9 @@ MAX_TOKEN_CHARACTERS = 500
 
 
 def page_size(asked: int) -> int:
-    """The size of a page: 0 means 50, over 200 means 200. Raises Invalid for a negative one."""
+    """The size of a page: 0 means 50, over 200 means 200. Raises InvalidArgument for a negative one."""
     if asked < 0:
-        raise errors.Invalid("page_size", "must not be negative")
+        raise errors.InvalidArgument("page_size", "must not be negative")
     return min(asked, MAX_PAGE) or DEFAULT_PAGE
 
 
@@ -29,7 +29,7 @@ async def read(
 ) -> tuple[list[Row], str]:
     """The rows of a query on `table` that a token asks for, newest first, and the next page's token (empty at the end).
 
-    filtered: what the list is of, in words; a token of another list is refused. Raises Invalid.
+    filtered: what the list is of, in words; a token of another list is refused. Raises InvalidArgument.
     """
     size = page_size(size)
     if token:
@@ -55,4 +55,4 @@ def _open(token: str, filtered: str) -> tuple[datetime, UUID]:
             return datetime.fromisoformat(created_at), UUID(str(key))
     except (ValueError, TypeError):
         pass
-    raise errors.Invalid("page_token", "does not belong to this list")
+    raise errors.InvalidArgument("page_token", "does not belong to this list")

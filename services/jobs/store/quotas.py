@@ -23,7 +23,7 @@ class Quotas:
 
 
 async def check(connection: Connection, job: Row, quotas: Quotas) -> None:
-    """Raises Invalid, naming the field of InitiateUpload, where a job that was just made is one too many."""
+    """Raises InvalidArgument, naming the field of InitiateUpload, where a job that was just made is one too many."""
     if not quotas.any:
         return
     # Two at once would each see room for one.
@@ -31,10 +31,10 @@ async def check(connection: Connection, job: Row, quotas: Quotas) -> None:
     [used] = await connection.rows(_USED, owner=job["owner"], in_flight=_IN_FLIGHT)
     if quotas.bytes and used["bytes"] > quotas.bytes:
         message = f"the owner's videos would be {used['bytes']} bytes together, at most {quotas.bytes} are kept"
-        raise errors.Invalid("content_length", f"{message}: delete some")
+        raise errors.InvalidArgument("content_length", f"{message}: delete some")
     if quotas.jobs_in_flight and used["in_flight"] > quotas.jobs_in_flight:
         message = f"the owner would have {used['in_flight']} jobs in flight, at most {quotas.jobs_in_flight} are taken"
-        raise errors.Invalid("session_id", f"{message}: wait for one, or cancel it")
+        raise errors.InvalidArgument("session_id", f"{message}: wait for one, or cancel it")
 
 
 # A job that reads the video of another holds none of its own, and what was given up is being cleared away.

@@ -87,25 +87,25 @@ def _found(row: Row | None) -> Row:
 
 
 async def get_for(connection: Connection, session_id: str, person: Person) -> Row:
-    """One session that a person may see. Raises NotFound, Denied."""
+    """One session that a person may see. Raises NotFound, PermissionDenied."""
     return _seen(await get(connection, session_id), person)
 
 
 async def hold_for(connection: Connection, session_id: str, person: Person) -> Row:
-    """One session that a person may see, held. Raises NotFound, Denied."""
+    """One session that a person may see, held. Raises NotFound, PermissionDenied."""
     return _seen(await hold(connection, session_id), person)
 
 
 def _seen(row: Row, person: Person) -> Row:
     if not authorization.may_see(person, row["owner_type"], row["owner_id"]):
-        raise errors.Denied("You don't have access to this session", reason="SESSION_ACCESS_DENIED")
+        raise errors.PermissionDenied("You don't have access to this session", reason="SESSION_ACCESS_DENIED")
     return row
 
 
 async def list_for(connection: Connection, person: Person, *, size: int, page_token: str) -> tuple[list[Row], str]:
     """A page of the sessions that a person may see, newest first, and the next page's token (empty at the end).
 
-    Raises Invalid for a page size or a token that is none of this list.
+    Raises InvalidArgument for a page size or a token that is none of this list.
     """
     statement = sa.select(sessions).where(authorization.sees(person))
     filtered = f"{person.subject} sessions"
@@ -120,11 +120,11 @@ async def update(connection: Connection, session: Row, values: dict[str, Any]) -
 
 
 async def delete(connection: Connection, session: Row) -> None:
-    """Deletes a session that is locked, with its jobs. Raises Refused while one of them is queued or runs."""
+    """Deletes a session that is locked, with its jobs. Raises FailedPrecondition while one of them is queued or runs."""
     rows = await connection.rows(_LOCK_JOBS, id=session["id"])
     if any(row["status"] in states.LAUNCHED for row in rows):
         message = "The session has an analysis that is queued or running: cancel it first, or wait"
-        raise errors.Refused(message, reason="SESSION_HAS_LIVE_JOBS")
+        raise errors.FailedPrecondition(message, reason="SESSION_HAS_LIVE_JOBS")
     for row in rows:
         if row["status"] == states.AWAITING_UPLOAD:
             await job_rows.move(connection, row, states.CANCELLED)

@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
 from services import logs, traces
-from services.errors import Away, Broken, Fault
+from services.errors import Fault, Internal, Unavailable
 from services.file_signatures import HEAD_BYTES
 from services.upload.s3 import parts
 from services.upload.s3.parts import Arrived
@@ -66,7 +66,7 @@ class Page:
 
 
 class Storage:
-    """Methods raise Away where S3 is away or slow, and Broken where it refuses us."""
+    """Methods raise Unavailable where S3 is away or slow, and Internal where it refuses us."""
 
     def __init__(self, settings: StorageSettings) -> None:
         session = boto3.Session(region_name=settings.aws_region)
@@ -89,7 +89,7 @@ class Storage:
     ) -> SignedRequest:
         """A PUT of exactly this length and type; with `sha256` (hex) of these bytes; with `once` of a new key only.
 
-        Raises Broken.
+        Raises Internal.
         """
         params: Params = {"ContentLength": content_length, "ContentType": content_type, **self._encryption}
         if sha256:
@@ -99,14 +99,14 @@ class Storage:
         return await self._sign("PUT", "put_object", {"Bucket": bucket, "Key": key} | params)
 
     async def sign_part(self, video: VideoObject, number: int, sha256: str) -> SignedRequest:
-        """A PUT of exactly these bytes as one part of an upload that has begun. Raises Broken."""
+        """A PUT of exactly these bytes as one part of an upload that has begun. Raises Internal."""
         part = {"UploadId": video.upload_id, "PartNumber": number, "ContentLength": parts.length(video, number)}
         return await self._sign(
             "PUT", "upload_part", _place(video) | part | {"ChecksumSHA256": parts.to_base64(sha256)}
         )
 
     async def sign_get(self, bucket: str, key: str, *, etag: str = "", version_id: str = "") -> SignedRequest:
-        """A GET; with `etag` or `version_id` of that object alone, whatever is put under its key. Raises Broken."""
+        """A GET; with `etag` or `version_id` of that object alone, whatever is put under its key. Raises Internal."""
         params: Params = {"Bucket": bucket, "Key": key}
         if version_id:
             params["VersionId"] = version_id
@@ -217,7 +217,7 @@ class Storage:
         try:
             await self._call(lambda: self._client.head_bucket(Bucket=self._settings.bucket, **self._owner))
         except ClientError as error:
-            return not isinstance(_fault(error), Away)
+            return not isinstance(_fault(error), Unavailable)
         except TROUBLES:
             return False
         return True
@@ -254,14 +254,14 @@ class Storage:
         named: Any = [{"Key": item.key, "VersionId": item.name} for item in items]
         reply = self._client.delete_objects(Bucket=bucket, Delete={"Objects": named, "Quiet": True}, **self._owner)
         for error in reply.get("Errors", []):
-            raise Broken(f"S3 does not delete {error.get('Key')}: {error.get('Code')}", reason="NOT_DELETED")
+            raise Internal(f"S3 does not delete {error.get('Key')}: {error.get('Code')}", reason="NOT_DELETED")
 
     async def _empty(self, look: Callable[[], list[Item]], remove: Callable[[list[Item]], None]) -> int:
         """Removes page after page, each call by itself bounded in time."""
         count, before = 0, None
         while items := await self._ask(look):
             if items == before:
-                raise Broken(f"S3 still lists {items[0].key}, which it deleted", reason="NOT_DELETED")
+                raise Internal(f"S3 still lists {items[0].key}, which it deleted", reason="NOT_DELETED")
             await self._ask(functools.partial(remove, items))
             count, before = count + len(items), items
         return count
@@ -275,7 +275,7 @@ class Storage:
             url = await self._call(sign, self._signing) if self._must_fetch_credentials() else sign()
         except TROUBLES as error:
             kind = "upload" if method == "PUT" else "download"
-            raise Broken(f"Failed to generate {kind} URL: {_why(error)}", reason="SIGNING_FAILED") from error
+            raise Internal(f"Failed to generate {kind} URL: {_why(error)}", reason="SIGNING_FAILED") from error
         return SignedRequest(method=method, url=url, headers=_headers({**params, **self._owner}))
 
     def _must_fetch_credentials(self) -> bool:
@@ -405,11 +405,11 @@ def _arrived(part: Mapping[str, Any]) -> Arrived:
 def _fault(error: Exception) -> Fault:
     """Away for what may pass, Broken for what will not."""
     if not isinstance(error, ClientError):
-        return Away(f"S3 could not be asked ({type(error).__name__})", reason="S3_AWAY")
+        return Unavailable(f"S3 could not be asked ({type(error).__name__})", reason="S3_AWAY")
     status = int(error.response["ResponseMetadata"]["HTTPStatusCode"])
     if status >= 500 or status in PASSING_STATUSES or _code(error) in PASSING_CODES:
-        return Away(f"S3 could not be asked (HTTP {status} {_code(error)})", reason="S3_AWAY")
-    return Broken(f"S3 refused {error.operation_name}: HTTP {status} {_code(error)}", reason="S3_REFUSED")
+        return Unavailable(f"S3 could not be asked (HTTP {status} {_code(error)})", reason="S3_AWAY")
+    return Internal(f"S3 refused {error.operation_name}: HTTP {status} {_code(error)}", reason="S3_REFUSED")
 
 
 def _code(error: ClientError) -> str:

@@ -139,7 +139,7 @@ async def test_an_api_server_s_keys_are_read_with_a_token_and_its_own_authority(
         trusted = {"jwks_ca_file": certificate, "jwks_token_file": folder / "pod-token"}
         token = dev_issuer.person(folder, "coach-1")
         try:
-            with pytest.raises(errors.Away, match="certificate"):
+            with pytest.raises(errors.Unavailable, match="certificate"):
                 await auth.Verifier([Issuer.model_validate(people)], "crease").verify(token)
             believed = auth.Verifier([Issuer.model_validate(people | trusted)], "crease")
             assert isinstance(await believed.verify(token), auth.Person)
@@ -162,7 +162,7 @@ async def test_an_issuer_that_was_away_is_asked_again_at_once(folder: Path, veri
     """A failed fetch costs the call that made it, not the next ones."""
     keys = (folder / "jwks.json").rename(folder / "away.json")
     token = dev_issuer.person(folder, "coach-1")
-    with pytest.raises(errors.Away, match="could not be read"):
+    with pytest.raises(errors.Unavailable, match="could not be read"):
         await verifier.verify(token)
     keys.rename(folder / "jwks.json")
     assert isinstance(await verifier.verify(token), auth.Person)

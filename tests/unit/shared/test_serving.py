@@ -13,7 +13,7 @@ def test_every_class_of_fault_has_a_status() -> None:
 
 def test_an_invalid_field_is_named_in_a_bad_request() -> None:
     """AIP-193: ErrorInfo always, BadRequest where a field is to blame."""
-    status = serving.status(errors.Invalid("sample_fps", "must be 1 to 30"))
+    status = serving.status(errors.InvalidArgument("sample_fps", "must be 1 to 30"))
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     assert status.details[0].Unpack(info)
     assert status.details[1].Unpack(bad)
@@ -25,6 +25,6 @@ def test_an_invalid_field_is_named_in_a_bad_request() -> None:
 def test_what_is_away_says_when_to_ask_again(seconds: float) -> None:
     """RetryInfo carries the delay exactly."""
     retry = error_details_pb2.RetryInfo()
-    status = serving.status(errors.Away("S3 is slow", reason="S3_AWAY", retry_seconds=seconds))
+    status = serving.status(errors.Unavailable("S3 is slow", reason="S3_AWAY", retry_seconds=seconds))
     assert status.details[1].Unpack(retry)
     assert retry.retry_delay.ToNanoseconds() == seconds * 1e9

@@ -26,7 +26,7 @@ def test_each_rpc_is_for_one_kind_of_caller(method: str) -> None:
         if caller is allowed:
             RIGHTS(name, caller)
         else:
-            with pytest.raises(errors.Denied):
+            with pytest.raises(errors.PermissionDenied):
                 RIGHTS(name, caller)
     with pytest.raises(errors.Unauthenticated):
         RIGHTS(name, None)

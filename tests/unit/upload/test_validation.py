@@ -6,7 +6,7 @@ import pytest
 
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1.upload_pb2 import InitiateUploadRequest
-from services.errors import Invalid
+from services.errors import InvalidArgument
 from services.upload.validation import check_artifacts, check_upload
 
 MOST = 1000
@@ -40,7 +40,7 @@ def request(**changed: Any) -> InitiateUploadRequest:
 )
 def test_a_value_out_of_bounds_names_its_field(field: str, value: Any) -> None:
     """Programs read the field, people the sentence."""
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidArgument) as caught:
         check_upload(request(**{field: value}), MOST)
     assert caught.value.field == field
 
@@ -83,6 +83,6 @@ def test_the_analyzers_own_artifacts_are_taken() -> None:
 
 def test_many_artifacts_at_once_are_refused() -> None:
     """One call signs a launch's few files, not a flood."""
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidArgument) as caught:
         check_artifacts([job_pb2.Artifact()] * 33)
     assert caught.value.field == "artifacts"

@@ -15,8 +15,12 @@ from testing.fakes.refusal import Refusal
     ("fault", "sentence", "exit_code"),
     [
         (errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND"), "Analysis job not found.", FAILED),
-        (errors.Denied("You don't have access to this job", reason="X"), "You don't have access to this job.", FAILED),
-        (errors.Invalid("sample_fps", "must be 1 to 30"), "sample_fps: must be 1 to 30.", USAGE),
+        (
+            errors.PermissionDenied("You don't have access to this job", reason="X"),
+            "You don't have access to this job.",
+            FAILED,
+        ),
+        (errors.InvalidArgument("sample_fps", "must be 1 to 30"), "sample_fps: must be 1 to 30.", USAGE),
         (
             errors.Unauthenticated("The token is not valid"),
             "Your token was not accepted: The token is not valid.",
@@ -33,7 +37,7 @@ def test_the_services_own_sentence_is_what_the_user_reads(fault: errors.Fault, s
 def test_a_service_that_is_away_is_named_without_the_words_of_the_channel() -> None:
     """Addresses and errno of a failed connection are for engineers; a service's own reason is kept."""
     channel = meaning(Refusal(grpc.StatusCode.UNAVAILABLE, "ipv4:127.0.0.1:1: Connection refused (111)"))
-    service = meaning(Refusal.of(errors.Away("S3 is slow", reason="S3_AWAY")))
+    service = meaning(Refusal.of(errors.Unavailable("S3 is slow", reason="S3_AWAY")))
     assert "ipv4" not in channel.sentence
     assert "(S3 is slow)" in service.sentence
     assert channel.exit_code == service.exit_code == AWAY
