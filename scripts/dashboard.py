@@ -55,23 +55,23 @@ OLDEST = here("crease_oldest_job_age_seconds", 'status="queued"')
 STREAMS = 'method!~".*(Watch|ListOrphans|ListVideos|ServerReflection).*"'
 
 ROWS: dict[str, tuple[Chart, ...]] = {
-    "Is it well?": (
+    "Health": (
         stat("Queued", f"max({QUEUED})", 10),
         stat("Oldest queued", f"max({OLDEST})", 600, "s"),
         stat("Failed within an hour", f"max({here('crease_failures_last_hour')})", 10),
         stat("Uploads not completed", f"max({here('crease_awaiting_upload_overdue')})", 5),
         stat("Leaders missing", f"1 - clamp_max(sum({here('crease_leader')}), 1) or vector(1)", 0),
-        stat("Age of what the controller sees", f"max({here('crease_view_age_seconds')})", 60, "s"),
+        stat("Age of the controller's cache", f"max({here('crease_view_age_seconds')})", 60, "s"),
         stat("Ghosts", f"max({here('crease_ghosts')})", 0),
         stat("Orphans", f"max({here('crease_orphans')})", 0),
     ),
-    "Where jobs are": (
+    "Jobs": (
         Chart("Jobs by status", (("{{status}}", f"max by (status) ({here('crease_jobs')})"),)),
         Chart("Oldest by status", (("{{status}}", f"max by (status) ({here('crease_oldest_job_age_seconds')})"),), "s"),
-        quantiles("Time in each stage", "crease_stage_seconds", "stage"),
+        quantiles("Time in each status", "crease_stage_seconds", "stage"),
         quantiles("From queued to Kubernetes Job", "crease_queue_to_job_seconds", ""),
         Chart(
-            "Conservation: all jobs, and their parts",
+            "Invariant: all jobs and their parts",
             (
                 ("all", f"sum({here('crease_jobs')})"),
                 ("open launches", f"sum({here('crease_launches_open')})"),
@@ -80,20 +80,20 @@ ROWS: dict[str, tuple[Chart, ...]] = {
             ),
         ),
     ),
-    "How launches end": (
+    "Launches": (
         rates("Launches ended", "crease_launches_ended_total", "ending, accelerator"),
         rates("Fallbacks from the GPU", "crease_fallbacks_total", "reason"),
         Chart("Leases lost", (("", f"sum(rate({here('crease_leases_lost_total')}[5m]))"),), "ops"),
         Chart("Free GPUs", (("", f"max({here('crease_gpus_free')})"),)),
     ),
-    "Who fails": (
+    "Calls and dependencies": (
         rates("Calls", "crease_rpc_seconds_count", "code"),
-        quantiles("Time of calls", "crease_rpc_seconds", "method", STREAMS),
+        quantiles("Call latency", "crease_rpc_seconds", "method", STREAMS),
         rates("S3", "crease_s3_requests_total", "operation, outcome"),
         rates("Kubernetes API", "crease_kube_requests_total", "verb, code"),
         rates("SQS", "crease_sqs_messages_total", "outcome"),
         Chart(
-            "Events and messages held back",
+            "Event and message lag",
             (
                 ("events", f"max({here('crease_outbox_lag_seconds')})"),
                 ("SQS", f"max({here('crease_relay_lag_seconds')})"),
@@ -101,12 +101,12 @@ ROWS: dict[str, tuple[Chart, ...]] = {
             "s",
             60,
         ),
-        Chart("Age of each view", (("{{kind}}", f"max by (kind) ({here('crease_view_age_seconds')})"),), "s", 60),
+        Chart("Cache age by kind", (("{{kind}}", f"max by (kind) ({here('crease_view_age_seconds')})"),), "s", 60),
         Chart("Clock skew", (("", f"max(abs({here('crease_clock_skew_seconds')}))"),), "s", 30),
         Chart("Database sessions", (("{{state}}", f"sum by (state) ({here('crease_pool_sessions')})"),)),
     ),
-    "What it costs": (
-        quantiles("CPU seconds a second of video", "crease_analyzer_cpu_per_video_second", "stage"),
+    "Cost": (
+        quantiles("CPU seconds per second of video", "crease_analyzer_cpu_per_video_second", "stage"),
         Chart("Versions", (("{{version}}", f"count by (version) ({here('crease_build_info')})"),)),
     ),
 }

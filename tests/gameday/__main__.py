@@ -1,7 +1,7 @@
-"""`make gameday`: each fault in turn, which alert told of it and how soon, and whether its page's command repaired it.
+"""`make gameday`: injects each fault, waits for its alerts, and applies the repair of its page.
 
-What was to be read meanwhile is kept in readings/; a table of all goes into docs/operating.md. Fails where an alert did
-not fire, what was read fits another fault too, or the repair repaired nothing. With names of alerts: only those.
+It stores each reading in readings/ and writes the results into the table of docs/operating.md. It fails if an alert
+does not fire, a reading also matches another fault, or a repair has no effect. Arguments select faults by alert name.
 """
 
 import contextlib
@@ -18,20 +18,18 @@ from tests.gameday.prometheus import FASTER
 from tests.gameday.signs import PAGE
 
 BEGIN, END = "<!-- written by make gameday -->", "<!-- until here -->"
-HEAD = (
-    "| fault | alerts | the last fired after | read, and it fits no other | repaired by | silent again after |\n"
-    "|---|---|---|---|---|---|\n"
-)
+HEAD = "| fault | alerts | last alert after | evidence | repair | alerts cleared after |\n|---|---|---|---|---|---|\n"
 HOW = (
-    "Played on real programs, PostgreSQL, S3, SQS and Prometheus of one machine, the last five with a real API server; "
-    "analyses are stand-ins. Every duration in the rules, and every age of a job, an event or a message, is divided by "
-    f"{FASTER}: a second here is a minute there. The grace of 30 s of ghosts and orphans, and the age of what the "
-    "controller sees, are as they are. *After* counts from the first step of the fault, or of the repair.\n\n"
+    "Measured with the real programs, PostgreSQL, S3, SQS and Prometheus on one machine, the last five faults with a "
+    f"real API server; analyses are stand-ins. Every duration in the rules is divided by {FASTER}, and so is every age "
+    "of a job, an event or a message: a second in the table is a minute in production. The 30 s grace period of ghosts "
+    "and orphans and the age of the controller's cache are not shortened. *After* counts from the first step of the "
+    "fault, or of the repair.\n\n"
 )
 
 
 def main() -> None:
-    here(_chosen(FAULTS))
+    on_this_machine(_chosen(FAULTS))
     in_a_cluster(_chosen(IN_A_CLUSTER))
 
 
@@ -39,22 +37,22 @@ def _chosen(faults: Sequence[Fault]) -> Sequence[Fault]:
     return [fault for fault in faults if not sys.argv[1:] or {*fault.alerts} & {*sys.argv[1:]}]
 
 
-def here(faults: Sequence[Fault]) -> None:
-    """On this machine."""
+def on_this_machine(faults: Sequence[Fault]) -> None:
+    """Runs faults on this machine."""
     if not faults:
         return
     with _folder() as folder, arena(folder / "arena") as made:
         read_nothing(made)
         for fault in faults:
-            write(fault, play(made, fault, keep=True))
+            write_row(fault, play(made, fault, keep=True))
 
 
 def in_a_cluster(faults: Sequence[Fault]) -> None:
-    """On a real Kubernetes, where there can be one."""
+    """Runs faults on a real Kubernetes, if this machine can run one."""
     if not faults:
         return
     if reason := cannot():
-        say(f"Left out: {reason}")
+        say(f"Skipped: {reason}")
         return
     with (
         _folder() as folder,
@@ -63,26 +61,26 @@ def in_a_cluster(faults: Sequence[Fault]) -> None:
         arena(folder / "arena", chosen) as ready,
     ):
         for fault in faults:
-            write(fault, play(ready, fault, keep=True))
+            write_row(fault, play(ready, fault, keep=True))
 
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """That PostgreSQL's own user can reach."""
+    """A temporary folder that PostgreSQL's own user can reach."""
     with tempfile.TemporaryDirectory(prefix="crease-gameday-") as folder:
         Path(folder).chmod(0o711)
         Path(folder, "arena").mkdir(mode=0o711)
         yield Path(folder)
 
 
-def write(fault: Fault, row: str) -> None:
-    """Puts its row into the table of the page, in place of an older one."""
+def write_row(fault: Fault, row: str) -> None:
+    """Replaces the fault's row in the table of the page."""
     before, rest = PAGE.read_text().split(BEGIN)
-    table, after = rest.split(END)
-    rows = {line.split(" | ")[0].removeprefix("| "): f"{line}\n" for line in table.splitlines() if line[:2] == "| "}
-    rows[fault.what] = row
-    played = "".join(rows[one.what] for one in (*FAULTS, *IN_A_CLUSTER) if one.what in rows)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{HOW}{HEAD}{played}\n{END}{after}")
+    old, after = rest.split(END)
+    rows = {line.split(" | ")[0].removeprefix("| "): f"{line}\n" for line in old.splitlines() if line[:2] == "| "}
+    rows[fault.name] = row
+    table = "".join(rows[one.name] for one in (*FAULTS, *IN_A_CLUSTER) if one.name in rows)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{HOW}{HEAD}{table}\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""An analyzer that does as it is told, by the real protocol: `… FOLDER --job-id JOB --launch N`.
+"""A stand-in for the analyzer that speaks the real protocol: `… FOLDER --job-id JOB --launch N`.
 
-FOLDER/mode says how: `work` publishes both results at once; `hold` beats its heart until that changes; `no model`
-becomes the real analyzer, in an image that was built without its model.
+FOLDER/mode sets its behaviour: `work` publishes both results at once; `hold` sends heartbeats until the mode changes;
+`no model` runs the real analyzer with the path of a missing model.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""The whole product on this machine, each part of which can be broken: what game days are played on.
+"""The whole product on this machine, with a switch to break each part: the test bed of game days.
 
-Real PostgreSQL, S3, `jobs`, `upload` and controller, in a state folder such as `crease up` has, so that `crease …`
-works on it; a real Prometheus on the real rules (prometheus.py). Only the analyses are short (analyzer.py). Or, with
-a namespace of a real Kubernetes, the controller works there: without a node, so that nothing it creates ever begins.
+PostgreSQL, S3, `jobs`, `upload` and the controller are real and use a state folder like that of `crease up`, so that
+`crease …` works on it. Prometheus is real too (prometheus.py); the analyses are stand-ins (analyzer.py). With a
+namespace of a real Kubernetes the controller works there, without a node, so that no pod ever starts.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ FINAL = "('done', 'failed', 'cancelled')"
 
 @dataclass
 class Arena:
-    """`here` is the state folder; `line` leads to S3, `queue_line` to SQS."""
+    """`here` is the state folder; `line` is the proxy to S3, `queue_line` the proxy to SQS."""
 
     here: state_dir.Laptop
     product: Product
@@ -55,22 +55,22 @@ class Arena:
     line: Proxy
     queue_line: Proxy
     prometheus: Prometheus
-    # The port of each program's metrics.
+    # The metrics port of each program.
     metrics: dict[str, int]
-    # Where analyses run, as an operator looks at it.
+    # The runtime of the analyses, as the operator's commands see it.
     place: Place
     namespace: Namespace | None = None
-    # As long as the database told.
+    # The last answer while the database was up.
     _newest: str = ""
 
     def mode(self, mode: str) -> None:
-        """How analyzers behave from now on."""
+        """Sets the behaviour of analyzers: a mode of analyzer.py."""
         draft = self.here.folder / "mode.new"
         draft.write_text(mode)
         draft.replace(self.here.folder / "mode")
 
     def crease(self, *arguments: str, ok: bool = True) -> str:
-        """What an operator reads of a command."""
+        """Runs a `crease` command; returns its output."""
         command = [sys.executable, "-m", "services.cli", *arguments, "--state", str(self.here.folder)]
         keep = {name: value for name, value in os.environ.items() if not name.startswith(("CREASE_", "AWS_"))}
         ended = subprocess.run(command, cwd=ROOT, env=keep, capture_output=True, text=True, check=False)
@@ -78,19 +78,19 @@ class Arena:
         return ended.stdout + ended.stderr
 
     def newest(self) -> str:
-        """The job that was sent last."""
+        """The id of the newest job."""
         with contextlib.suppress(psycopg.OperationalError):
             rows = self.sql("SELECT id FROM video_analysis_jobs ORDER BY created_at DESC LIMIT 1")
             self._newest = str(rows[0][0])
         return self._newest
 
     def cancel_open(self) -> None:
-        """Their users give up on all jobs that are not final."""
+        """Cancels every job that is not final, as its user."""
         for (job_id,) in self.sql(f"SELECT id FROM video_analysis_jobs WHERE status NOT IN {FINAL}"):  # noqa: S608
             self.product.job_stub.CancelJob(CancelJobRequest(job_id=str(job_id)), metadata=self.product.coach)
 
     def restart_controller(self, **env: str) -> None:
-        """With other settings."""
+        """Restarts the controller with changed settings."""
         self.product.controller.stop()
         self.product.controller.env = {**self.product.controller.env, **env}
         self.product.controller.start()
@@ -101,19 +101,21 @@ class Arena:
             return cursor.fetchall() if cursor.description else []
 
     def queued(self, count: int = 1) -> list[str]:
-        """As many jobs whose video is there."""
+        """Queues `count` jobs with an uploaded video; returns their ids."""
         return [self.product.uploaded(VIDEO) for _ in range(count)]
 
     def until(self, holds: Callable[[], object], what: str, seconds: float = SETTLE_SECONDS) -> float:
-        """Waits for something that has to come true; returns for how long."""
+        """Waits until `holds()` is true; returns the seconds waited."""
         began = time.monotonic()
         while not holds():
-            assert time.monotonic() - began < seconds, f"waited in vain: {what}; firing: {self.prometheus.firing()}"
+            assert time.monotonic() - began < seconds, (
+                f"timed out waiting for {what}; firing: {self.prometheus.firing()}"
+            )
             time.sleep(0.1)
         return time.monotonic() - began
 
     def exposed(self) -> set[str]:
-        """The metrics of ours that any program has, whether or not they have a value yet."""
+        """The `crease_` metrics that any program exports, with or without a value."""
         found = set()
         for port in self.metrics.values():
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
@@ -121,7 +123,7 @@ class Arena:
         return {name for name in found if not name.endswith("_created")}
 
     def all_done(self) -> bool:
-        """Whether nothing waits and nothing runs."""
+        """Whether every job is final."""
         return self.sql(f"SELECT count(*) FROM video_analysis_jobs WHERE status NOT IN {FINAL}") == [(0,)]  # noqa: S608
 
 
@@ -129,7 +131,7 @@ VIDEO = (ROOT / "samples" / "batter.mp4").read_bytes()
 
 
 class Beside(ClusterPlace):
-    """A namespace whose controller runs beside the cluster, so that kubectl has no pod to read its metrics from."""
+    """A namespace whose controller runs outside the cluster: its metrics are read from this machine, not by kubectl."""
 
     def __init__(self, namespace: Namespace, machine: Machine) -> None:
         kubectl = Kubectl(f"--namespace={namespace.name}", f"--kubeconfig={namespace.cluster.admin}")
@@ -143,7 +145,7 @@ class Beside(ClusterPlace):
 
 @contextmanager
 def arena(folder: Path, namespace: Namespace | None = None) -> Iterator[Arena]:
-    """For as long as the block runs; `folder` must be one that PostgreSQL's own user can reach."""
+    """The test bed, until the block ends; PostgreSQL's own user must be able to reach `folder`."""
     here = state_dir.create(folder / "state")
     lock = state_dir.claim(here)
     state_dir.mint_tokens(here)
@@ -178,7 +180,7 @@ def arena(folder: Path, namespace: Namespace | None = None) -> Iterator[Arena]:
 
 
 def _relay_env(store: Endpoint, line: Proxy, metrics: int) -> dict[str, str]:
-    """Settings of a relay to a queue of its own, beside the database."""
+    """Settings of a relay with its own queue, without the database URL."""
     client = boto3.client(
         "sqs",
         endpoint_url=store.url,
@@ -200,10 +202,10 @@ def _relay_env(store: Endpoint, line: Proxy, metrics: int) -> dict[str, str]:
 def _programs(
     here: state_dir.Laptop, server: Server, store: Endpoint, line: Proxy, metrics: dict[str, int]
 ) -> tuple[Program, Program, Program]:
-    believed = {"CREASE_ISSUERS": json.dumps(dev_issuer.issuers(here.issuer)), "CREASE_DRAIN_SECONDS": "1"}
+    issuers = {"CREASE_ISSUERS": json.dumps(dev_issuer.issuers(here.issuer)), "CREASE_DRAIN_SECONDS": "1"}
     jobs = Program(
         "jobs",
-        believed
+        issuers
         | {
             "CREASE_DATABASE_URL": server.clone(),
             "CREASE_GAUGE_SECONDS": "0.5",
@@ -216,7 +218,7 @@ def _programs(
     )
     upload = Program(
         "upload",
-        believed
+        issuers
         | store.env
         | {
             "CREASE_S3_ENDPOINT": line.url,

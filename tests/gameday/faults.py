@@ -1,7 +1,7 @@
-"""The faults of a game day: what breaks, which alert tells of it, and what its page in docs/operating.md says to do.
+"""The faults of a game day: each injects a failure, names its alerts, and applies the repair of docs/operating.md.
 
-Where the page says SQL, it is the page's own, read from it; its times are made shorter as Prometheus' are. FAULTS are
-played on this machine; IN_A_CLUSTER, what only a cluster can do to us, on a real API server.
+SQL repairs are read from the page, with minutes shortened to seconds as in the rules. FAULTS run on this machine;
+IN_A_CLUSTER need a real API server.
 """
 
 import contextlib
@@ -33,23 +33,23 @@ STAGGER_SECONDS = 0.6
 
 
 def sql_of(heading: str) -> list[str]:
-    """The statements of a page's section, with its minutes as seconds."""
+    """The SQL statements of a section of the page, with minutes replaced by seconds."""
     section = PAGE.read_text().split(f"\n### {heading}\n")[1].split("\n#")[0]
     blocks = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
     return [re.sub(r"'(\d+) minutes?'", r"'\1 seconds'", line) for block in blocks for line in block.splitlines()]
 
 
 def run_page(arena: Arena, heading: str) -> None:
-    """Runs the statements of a section, in their order."""
+    """Runs the SQL statements of a section of the page in order."""
     for statement in sql_of(heading):
         arena.sql(statement)
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What was done, and how it is written down."""
+    """A repair: its description for the table, and the action."""
 
-    words: str
+    description: str
     act: Callable[[], object]
 
 
@@ -58,41 +58,41 @@ Steps = Generator[Repair, None, None]
 
 @dataclass(frozen=True)
 class Fault:
-    """`begin` breaks something, and yields its repair. All its alerts fire; others may."""
+    """`begin` injects the failure and yields its repair. All of `alerts` must fire; others may."""
 
-    what: str
+    name: str
     alerts: tuple[str, ...]
     begin: Callable[[Arena], Steps]
 
 
 @contextlib.contextmanager
 def calling(*calls: Callable[[], object]) -> Iterator[None]:
-    """Clients who go on trying, each in a thread of its own, for as long as the block runs."""
-    over = threading.Event()
+    """Repeats each call in a thread of its own until the block ends, ignoring RPC errors."""
+    stopped = threading.Event()
 
-    def go_on(call: Callable[[], object]) -> None:
-        while not over.wait(0.1):
+    def repeat(call: Callable[[], object]) -> None:
+        while not stopped.wait(0.1):
             with contextlib.suppress(grpc.RpcError):
                 call()
 
-    threads = [threading.Thread(target=go_on, args=(call,)) for call in calls]
+    threads = [threading.Thread(target=repeat, args=(call,)) for call in calls]
     for thread in threads:
-        # Apart, so that their ends do not all fall together.
+        # Staggered, so that the calls do not all end at the same time.
         time.sleep(STAGGER_SECONDS)
         thread.start()
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         for thread in threads:
             thread.join()
 
 
-def uploads_are_not_completed(arena: Arena) -> Steps:
-    """Clients put their videos and die; minutes pass."""
+def clients_die(arena: Arena) -> Steps:
+    """Clients upload their videos and crash; minutes pass."""
     for _ in range(6):
         put(arena.product.initiate(len(VIDEO)), VIDEO)
-    # Time in the tables cannot be made shorter: it is turned back.
+    # The tables keep real time, so the rows are backdated instead.
     arena.sql(
         "UPDATE video_analysis_jobs SET created_at = created_at - INTERVAL '11 minutes', status_since = status_since - "
         "INTERVAL '11 minutes' WHERE status = 'awaiting_upload'"
@@ -103,7 +103,7 @@ def uploads_are_not_completed(arena: Arena) -> Steps:
 
 
 def the_image_has_no_model(arena: Arena) -> Steps:
-    """A release was built without its model."""
+    """A release contains an image without the model."""
     arena.mode("no model")
     arena.queued(2)
 
@@ -113,11 +113,11 @@ def the_image_has_no_model(arena: Arena) -> Steps:
         arena.crease("drain", "--undo")
         arena.crease("retry", "--code", "IMAGE")
 
-    yield Repair("`crease drain`, a whole image, `crease drain --undo`, `crease retry --code IMAGE`", repair)
+    yield Repair("`crease drain`, an image with the model, `crease drain --undo`, `crease retry --code IMAGE`", repair)
 
 
-def videos_never_arrive(arena: Arena) -> Steps:
-    """An app's release says that it is complete, and has sent nothing."""
+def videos_are_missing(arena: Arena) -> Steps:
+    """A faulty client calls CompleteUpload without an upload."""
     begun = [arena.product.initiate(len(VIDEO)) for _ in range(11)]
     for one in begun:
         with contextlib.suppress(grpc.RpcError):
@@ -128,19 +128,19 @@ def videos_never_arrive(arena: Arena) -> Steps:
             put(one, VIDEO)
             arena.product.complete(one.job_id)
 
-    yield Repair("the app sends them, and calls CompleteUpload again", repair)
+    yield Repair("the client uploads the videos and calls CompleteUpload again", repair)
 
 
 def a_drain_is_forgotten(arena: Arena) -> Steps:
-    """Somebody drained for an upgrade, and went home."""
+    """An operator drained the controller for an upgrade and did not undo it."""
     arena.crease("drain")
     arena.product.controller.stop(signal.SIGTERM)
-    # It outlives the controller.
+    # The drain survives a restart of the controller.
     arena.product.controller.start()
     arena.queued(51)
 
     def repair() -> None:
-        # To wait for so many proves nothing more.
+        # Analysing all 51 jobs would prove nothing more.
         arena.cancel_open()
         arena.queued()
         arena.crease("drain", "--undo")
@@ -148,29 +148,29 @@ def a_drain_is_forgotten(arena: Arena) -> Steps:
     yield Repair("`crease drain --undo`", repair)
 
 
-def a_job_is_too_old(arena: Arena) -> Steps:
-    """Everything that may run is held by videos that do not end."""
+def analyses_never_finish(arena: Arena) -> Steps:
+    """Analyses that never finish use all of the capacity."""
     arena.mode("hold")
     arena.queued(5)
-    yield Repair("room: the four before it are ended (`crease cancel`)", lambda: _cancel_running(arena))
+    yield Repair("`crease cancel` for the four running jobs", lambda: _cancel_running(arena))
 
 
-def the_controller_is_gone(arena: Arena) -> Steps:
-    """Its pods are killed and do not come back."""
+def the_controller_is_down(arena: Arena) -> Steps:
+    """The controller is killed and does not restart."""
     arena.product.controller.kill()
     arena.queued()
-    yield Repair("the controller is started again", lambda: arena.product.controller.start())
+    yield Repair("the controller is started", lambda: arena.product.controller.start())
 
 
-def the_database_is_gone(arena: Arena) -> Steps:
+def postgresql_is_down(arena: Arena) -> Steps:
     """PostgreSQL is stopped."""
     arena.queued()
     arena.database.off()
-    yield Repair("PostgreSQL is started again", arena.database.on)
+    yield Repair("PostgreSQL is started", arena.database.on)
 
 
-def s3_is_gone(arena: Arena) -> Steps:
-    """S3 answers 500 to everything; a client keeps trying to complete its upload."""
+def s3_is_down(arena: Arena) -> Steps:
+    """S3 answers 500 to every request; a client repeats CompleteUpload."""
     begun = arena.product.initiate(len(VIDEO))
     put(begun, VIDEO)
     arena.line.fault = "broken"
@@ -180,22 +180,22 @@ def s3_is_gone(arena: Arena) -> Steps:
         arena.product.complete(begun.job_id)
 
     with calling(lambda: arena.product.complete(begun.job_id)):
-        yield Repair("S3 comes back; the client calls CompleteUpload again", repair)
+        yield Repair("S3 recovers; the client calls CompleteUpload again", repair)
 
 
-def sqs_is_gone(arena: Arena) -> Steps:
-    """SQS answers 500 to everything."""
+def sqs_is_down(arena: Arena) -> Steps:
+    """SQS answers 500 to every request."""
     arena.queue_line.fault = "broken"
     arena.queued()
-    yield Repair("SQS comes back; the relay goes on by itself", lambda: setattr(arena.queue_line, "fault", "none"))
+    yield Repair("SQS recovers; the relay resumes by itself", lambda: setattr(arena.queue_line, "fault", "none"))
 
 
-def analyses_fall_silent(arena: Arena) -> Steps:
-    """A node freezes, with all that runs on it."""
+def analyses_send_no_heartbeat(arena: Arena) -> Steps:
+    """A node freezes with all its analyses."""
     arena.mode("hold")
     arena.queued(4)
     arena.until(lambda: arena.sql("SELECT count(*) FROM launches WHERE started_at > now() - INTERVAL '1 hour' "
-                                  "AND ended_at IS NULL") == [(4,)], "they run")  # fmt: skip
+                                  "AND ended_at IS NULL") == [(4,)], "four running analyses")  # fmt: skip
     groups = [int(file.read_text()) for file in (arena.here.folder / "controller" / "launches").glob("*/pid")
               if not (file.parent / "exit_code").exists()]  # fmt: skip
     for group in groups:
@@ -207,11 +207,11 @@ def analyses_fall_silent(arena: Arena) -> Steps:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
 
-    yield Repair("the node goes (`kubectl drain`); the jobs are launched again by themselves", repair)
+    yield Repair("the node is drained (`kubectl drain`); `jobs` requeues the jobs by itself", repair)
 
 
 def rows_are_written_by_hand(arena: Arena) -> Steps:
-    """An operator's UPDATE says that a job is at work; nothing is."""
+    """An operator's UPDATE sets a running status on a job without a launch."""
     arena.crease("drain")
     job_id = arena.queued()[0]
     arena.sql(f"UPDATE video_analysis_jobs SET status = 'deep_running', stage = 'DEEP' WHERE id = '{job_id}'")  # noqa: S608
@@ -222,8 +222,8 @@ def rows_are_written_by_hand(arena: Arena) -> Steps:
     )
 
 
-def a_console_stays_open(arena: Arena) -> Steps:
-    """Somebody typed BEGIN, wrote something and left; events behind it must wait."""
+def a_session_stays_open(arena: Arena) -> Steps:
+    """A console stays open after BEGIN and a write; later events are held back."""
     with psycopg.connect(arena.database_url) as console:
         console.execute("CREATE TEMPORARY TABLE notes (words text)")
         arena.queued()
@@ -235,8 +235,8 @@ def a_console_stays_open(arena: Arena) -> Steps:
             console.rollback()
 
 
-def a_lock_is_held(arena: Arena) -> Steps:
-    """Somebody altered a table by hand, in a transaction, and left; coaches go on sending."""
+def a_transaction_holds_a_lock(arena: Arena) -> Steps:
+    """A console holds a table lock in an open transaction; clients keep calling."""
     with psycopg.connect(arena.database_url) as console:
         console.execute("LOCK TABLE video_sessions IN EXCLUSIVE MODE")
         with calling(*[lambda: arena.product.initiate(len(VIDEO))] * (2 * POOL_SIZE)):
@@ -250,7 +250,7 @@ def a_lock_is_held(arena: Arena) -> Steps:
 
 
 def a_ghost_runs(arena: Arena) -> Steps:
-    """Somebody restored an analysis by hand that no launch knows."""
+    """An analysis runs that no launch was opened for."""
     launch = Launch(job_id="00000000-0000-4000-8000-000000000001", launch_no=1)
     launches = arena.here.folder / "controller" / "launches"
     made = process_record.draft(
@@ -263,7 +263,7 @@ def a_ghost_runs(arena: Arena) -> Steps:
         named = made.publish(f"analysis-{launch.job_id}-1")
         assert named is not None
         process: subprocess.Popen[bytes] = named.start(("sleep", "1000"), {"PATH": os.defpath}, lock)
-    yield Repair("it is deleted (`kubectl delete job`)", lambda: named.signal(signal.SIGTERM))
+    yield Repair("`kubectl delete job`", lambda: named.signal(signal.SIGTERM))
     process.wait(timeout=30)
 
 
@@ -275,7 +275,7 @@ def _cancel_running(arena: Arena) -> None:
 
 
 def the_clock_is_wrong(arena: Arena) -> Steps:
-    """The controller's node lost its time server, and is 45 s ahead."""
+    """The clock of the controller's node is 45 s ahead."""
     [library, *_] = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1")] or [None]
     if library is None:
         pytest.skip("libfaketime is missing; as root: apt-get install faketime")
@@ -286,11 +286,11 @@ def the_clock_is_wrong(arena: Arena) -> Steps:
         arena.restart_controller(LD_PRELOAD="", FAKETIME="")
         arena.cancel_open()
 
-    yield Repair("the node's clock is set; the controller moved meanwhile", repair)
+    yield Repair("the node's clock is set; until then the controller moves to another node", repair)
 
 
-def a_quota_has_no_room(arena: Arena) -> Steps:
-    """Somebody gave the namespace a quota, and not enough of it."""
+def a_quota_is_used_up(arena: Arena) -> Steps:
+    """A new quota of the namespace allows no Kubernetes Job."""
     assert arena.namespace
     name, cluster = arena.namespace.name, arena.namespace.cluster
     cluster.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": name},
@@ -300,13 +300,13 @@ def a_quota_has_no_room(arena: Arena) -> Steps:
 
     def repair() -> None:
         cluster.kubectl("delete", "resourcequota", "few", "-n", name)
-        _launched_and_cancelled(arena)
+        _wait_for_launch_and_cancel(arena)
 
     yield Repair("the quota is raised", repair)
 
 
 def a_right_is_missing(arena: Arena) -> Steps:
-    """A policy took the right to create Kubernetes Jobs out of the controller's Role."""
+    """A policy removed the verb `create` for Kubernetes Jobs from the controller's Role."""
     assert arena.namespace
     name, cluster = arena.namespace.name, arena.namespace.cluster
     role = ("role", f"crease-controller-{name}", "-n", name)
@@ -321,13 +321,13 @@ def a_right_is_missing(arena: Arena) -> Steps:
 
     def repair() -> None:
         allow(*verbs)
-        _launched_and_cancelled(arena)
+        _wait_for_launch_and_cancel(arena)
 
-    yield Repair("the Role is put back, as `helm upgrade` does", repair)
+    yield Repair("`helm upgrade` restores the Role", repair)
 
 
-def the_api_server_is_gone(arena: Arena) -> Steps:
-    """It is killed and does not come back."""
+def the_api_server_is_down(arena: Arena) -> Steps:
+    """The API server is killed and does not restart."""
     assert arena.namespace
     cluster = arena.namespace.cluster
     cluster.sv("down", "kube-apiserver")
@@ -336,13 +336,13 @@ def the_api_server_is_gone(arena: Arena) -> Steps:
 
     def repair() -> None:
         cluster.sv("up", "kube-apiserver")
-        _launched_and_cancelled(arena)
+        _wait_for_launch_and_cancel(arena)
 
-    yield Repair("the API server is started again", repair)
+    yield Repair("the API server is started", repair)
 
 
-def no_gpu_comes(arena: Arena) -> Steps:
-    """A pool of GPUs was promised that grows from zero, and it does not grow."""
+def the_gpu_pool_does_not_grow(arena: Arena) -> Steps:
+    """A GPU pool is configured to grow from zero and does not grow."""
     promise = {"CREASE_GPU_RESOURCE": "nvidia.com/gpu", "CREASE_GPU_SCALES_UP": "true", "CREASE_GPU_WAIT_SECONDS": "1"}
     arena.restart_controller(**promise)
     arena.queued(11)
@@ -351,41 +351,43 @@ def no_gpu_comes(arena: Arena) -> Steps:
         arena.restart_controller(CREASE_GPU_SCALES_UP="false")
         arena.cancel_open()
 
-    yield Repair("the promise is taken back: `analyzer.gpu.scalesUp=false`", repair)
+    yield Repair("`analyzer.gpu.scalesUp=false`", repair)
 
 
-def _launched_and_cancelled(arena: Arena) -> None:
-    """What waited has its Kubernetes Job at last; on a cluster without a node more cannot come of it."""
+def _wait_for_launch_and_cancel(arena: Arena) -> None:
+    """Waits for the pending Kubernetes Job, then cancels it: a cluster without a node runs no pod."""
     launched = "SELECT count(*) FROM launches WHERE ended_at IS NULL AND confirmed_at IS NOT NULL"
     arena.until(lambda: arena.sql(launched) == [(1,)], "its Kubernetes Job")
     arena.cancel_open()
 
 
 FAULTS = (
-    Fault("Clients die before CompleteUpload", ("CreaseUploadsStuck",), uploads_are_not_completed),
-    Fault("Clients complete what they never sent", ("CreaseFailures",), videos_never_arrive),
+    Fault("Clients die before CompleteUpload", ("CreaseUploadsStuck",), clients_die),
+    Fault("Clients complete uploads they never sent", ("CreaseFailures",), videos_are_missing),
     Fault("The image has no model", ("CreaseImageBroken",), the_image_has_no_model),
     Fault("A drain is forgotten", ("CreaseBacklog", "CreaseBacklogLarge"), a_drain_is_forgotten),
-    Fault("Nothing ends any more", ("CreaseOldestQueued",), a_job_is_too_old),
-    Fault("The controller is gone", ("CreaseNoLeader",), the_controller_is_gone),
-    Fault("PostgreSQL is gone", ("CreaseNoNumbers", "CreaseCallsFail"), the_database_is_gone),
-    Fault("Somebody holds a lock", ("CreasePoolFull", "CreaseCallsSlow"), a_lock_is_held),
-    Fault("S3 is gone", ("CreaseS3Fails",), s3_is_gone),
-    Fault("SQS is gone", ("CreaseRelayLags",), sqs_is_gone),
-    Fault("Analyses fall silent", ("CreaseLeasesLost",), analyses_fall_silent),
+    Fault("Analyses never finish", ("CreaseOldestQueued",), analyses_never_finish),
+    Fault("The controller is down", ("CreaseNoLeader",), the_controller_is_down),
+    Fault("PostgreSQL is down", ("CreaseNoNumbers", "CreaseCallsFail"), postgresql_is_down),
+    Fault("A transaction holds a table lock", ("CreasePoolFull", "CreaseCallsSlow"), a_transaction_holds_a_lock),
+    Fault("S3 is down", ("CreaseS3Fails",), s3_is_down),
+    Fault("SQS is down", ("CreaseRelayLags",), sqs_is_down),
+    Fault("Analyses send no heartbeat", ("CreaseLeasesLost",), analyses_send_no_heartbeat),
     Fault("Rows are written by hand", ("CreaseInvariantBroken",), rows_are_written_by_hand),
-    Fault("A console stays open in a transaction", ("CreaseOutboxLags",), a_console_stays_open),
+    Fault("A session stays open in a transaction", ("CreaseOutboxLags",), a_session_stays_open),
     Fault("A ghost runs", ("CreaseGhosts",), a_ghost_runs),
 )
-# What `make slow` plays: together under a minute.
+# `make slow` runs these: under a minute together.
 QUICK = tuple(
-    fault for fault in FAULTS if fault.begin in (the_controller_is_gone, a_lock_is_held, a_console_stays_open)
+    fault
+    for fault in FAULTS
+    if fault.begin in (the_controller_is_down, a_transaction_holds_a_lock, a_session_stays_open)
 )
 IN_A_CLUSTER = (
     Fault("The controller's clock is wrong", ("CreaseClockSkew",), the_clock_is_wrong),
-    Fault("A quota has no room", ("CreaseClusterRefuses",), a_quota_has_no_room),
+    Fault("A quota is used up", ("CreaseClusterRefuses",), a_quota_is_used_up),
     Fault("The controller lacks a right", ("CreaseClusterRefuses", "CreaseOrphans"), a_right_is_missing),
-    Fault("No GPU comes", ("CreaseGpuFallbacks",), no_gpu_comes),
-    # The last: the cluster's own controllers take minutes to find it again.
-    Fault("The API server is gone", ("CreaseViewStale",), the_api_server_is_gone),
+    Fault("The GPU pool does not grow", ("CreaseGpuFallbacks",), the_gpu_pool_does_not_grow),
+    # Last, because the cluster's own controllers take minutes to reconnect.
+    Fault("The API server is down", ("CreaseViewStale",), the_api_server_is_down),
 )

@@ -1,4 +1,4 @@
-"""One fault, from its beginning to the silence after its repair."""
+"""Runs one fault: inject, wait for its alerts, read, repair, wait until the alerts clear."""
 
 import contextlib
 import time
@@ -6,19 +6,19 @@ import time
 from tests.gameday.arena import Arena
 from tests.gameday.faults import Fault
 from tests.gameday.reading import read
-from tests.gameday.signs import NOTHING, evidence, file_of, named
+from tests.gameday.signs import NOTHING, file_of, matching_lines, named
 
-# Of a line that was read, on the page.
+# The longest excerpt of a reading in the table.
 MOST_CHARACTERS = 160
 
 
 def play(arena: Arena, fault: Fault, *, keep: bool = False) -> str:
-    """Breaks it, waits for its alerts, reads, repairs, waits for silence; a row of the table. `keep`: what was read."""
+    """Runs the fault and returns its row of the table. `keep` stores the reading."""
     arena.mode("work")
-    arena.until(lambda: arena.prometheus.scraped() and arena.all_done(), "rest")
-    arena.until(lambda: not arena.prometheus.firing(), "silence before it")
+    arena.until(lambda: arena.prometheus.scraped() and arena.all_done(), "all jobs to finish")
+    arena.until(lambda: not arena.prometheus.firing(), "no firing alert")
     assert not arena.prometheus.broken(), arena.prometheus.broken()
-    say(f"── {fault.what}")
+    say(f"── {fault.name}")
     began = time.monotonic()
     with contextlib.closing(fault.begin(arena)) as steps:
         repair = next(steps)
@@ -31,57 +31,64 @@ def play(arena: Arena, fault: Fault, *, keep: bool = False) -> str:
         arena.until(fired, " and ".join(fault.alerts))
         fired_after = time.monotonic() - began
         say(f"   {', '.join(fault.alerts)} after {fired_after:.1f} s; firing: {', '.join(arena.prometheus.firing())}")
-        told = look(arena, fault, keep=keep)
+        evidence = read_until_named(arena, fault, keep=keep)
         began = time.monotonic()
         repair.act()
         next(steps, None)
-    arena.until(lambda: not {*fault.alerts} & {*arena.prometheus.firing()}, "the repair")
+    arena.until(lambda: not {*fault.alerts} & {*arena.prometheus.firing()}, "the alerts to clear")
     after = time.monotonic() - began
-    arena.until(arena.all_done, "every job to rest")
-    say(f"   repaired: {repair.words}; silent after {after:.1f} s")
-    cells = (fault.what, ", ".join(fault.alerts), f"{fired_after:.0f} s", told, repair.words, f"{after:.0f} s")
+    arena.until(arena.all_done, "every job to finish")
+    say(f"   repaired: {repair.description}; cleared after {after:.1f} s")
+    cells = (
+        fault.name,
+        ", ".join(fault.alerts),
+        f"{fired_after:.0f} s",
+        evidence,
+        repair.description,
+        f"{after:.0f} s",
+    )
     return f"| {' | '.join(cells)} |\n"
 
 
 def read_nothing(arena: Arena) -> None:
-    """Keeps what is read of a system at work, which no row of the page may fit."""
+    """Stores the reading of a healthy system, which no row of the page may match."""
     arena.queued(2)
-    arena.until(arena.all_done, "the first jobs")
+    arena.until(arena.all_done, "the first jobs to finish")
     arena.mode("hold")
     arena.queued(2)
     running = "SELECT count(*) FROM launches WHERE started_at IS NOT NULL AND ended_at IS NULL"
-    arena.until(lambda: arena.sql(running) == [(2,)], "two at work")
+    arena.until(lambda: arena.sql(running) == [(2,)], "two running analyses")
     readings = [""]
 
     def is_whole() -> bool:
         readings[0] = read(arena)
         return "Queued: 0" in readings[0]
 
-    arena.until(is_whole, "every number to be there")
+    arena.until(is_whole, "every metric to be scraped")
     assert not named(readings[0]), readings[0]
     NOTHING.write_text(readings[0])
 
 
-def look(arena: Arena, fault: Fault, *, keep: bool) -> str:
-    """Reads until it fits this fault and no other; returns what was telling."""
+def read_until_named(arena: Arena, fault: Fault, *, keep: bool) -> str:
+    """Reads until the reading matches this fault alone; returns the matching lines."""
     readings = [""]
 
     def is_named() -> bool:
         readings[0] = read(arena)
-        return named(readings[0]) == [fault.what]
+        return named(readings[0]) == [fault.name]
 
     try:
-        arena.until(is_named, "what is read to name it")
+        arena.until(is_named, "the reading to name the fault")
     except AssertionError:
         say(f"{readings[0]}\n   named: {named(readings[0])}")
         raise
     if keep:
-        file_of(fault.what).write_text(readings[0])
-    found = evidence(readings[0], fault.what)
+        file_of(fault.name).write_text(readings[0])
+    found = matching_lines(readings[0], fault.name)
     say("".join(f"   {line}\n" for line in found).rstrip())
     held = (" ".join(line.split())[:MOST_CHARACTERS] for line in found if not line.startswith("no "))
     return "; ".join(f"`{line.replace('`', chr(39))}`" for line in held).replace("|", "/")
 
 
-def say(words: str) -> None:
-    print(words, flush=True)  # noqa: T201 (what happens is watched)
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 (progress output)

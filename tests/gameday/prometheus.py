@@ -1,4 +1,4 @@
-"""A real Prometheus on the real rules, with time made shorter: what is a minute in the rules is a second here."""
+"""A real Prometheus with the real rules, sped up: a minute in the rules is a second here."""
 
 import json
 import re
@@ -24,13 +24,13 @@ FASTER = 60
 SCRAPE = "500ms"
 READY_SECONDS = 60.0
 SECONDS_OF = {"s": 1, "m": 60, "h": 3600}
-# Thresholds that are ages, in seconds: a look at the clock is no number of jobs. How long a watch of the API server
-# lasts, and by how much a clock is wrong, does not get shorter here.
+# Thresholds in seconds are divided too. Not those of the controller's cache and of the clock skew, which run in real
+# time here.
 AGES = re.compile(r"((?<!view_age)(?<!clock_skew)_seconds(?:\{[^}]*\})?\)+ > )(\d+)")
 
 
 def hastened(text: str) -> str:
-    """The rules, with every duration and every threshold that is an age divided by FASTER."""
+    """The rules with every duration and every age threshold divided by FASTER."""
     rules = yaml.safe_load(text)
     for group in rules["groups"]:
         group["interval"] = SCRAPE
@@ -55,34 +55,34 @@ class Prometheus:
     port: int
 
     def firing(self) -> dict[str, str]:
-        """The sentence of each alert that fires."""
-        alerts = self._ask("alerts")["alerts"]
+        """The summary of each firing alert, by name."""
+        alerts = self._query("alerts")["alerts"]
         return {one["labels"]["alertname"]: one["annotations"]["summary"] for one in alerts if one["state"] == "firing"}
 
     def broken(self) -> list[str]:
-        """Rules that could not be evaluated."""
-        rules = [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
+        """Rules that Prometheus could not evaluate, with the error."""
+        rules = [rule for group in self._query("rules")["groups"] for rule in group["rules"]]
         return [f"{rule['name']}: {rule['lastError']}" for rule in rules if rule["health"] == "err"]
 
     def values(self, query: str) -> list[tuple[dict[str, str], float]]:
-        """What a query of the dashboard shows now: the labels and the value of each of its lines."""
-        asked = urllib.parse.quote(_hasten(query.replace("$namespace", ".*")))
-        found = self._ask(f"query?query={asked}")["result"]
+        """The current result of a dashboard query: labels and value of each series."""
+        query = urllib.parse.quote(_hasten(query.replace("$namespace", ".*")))
+        found = self._query(f"query?query={query}")["result"]
         return [(one["metric"], float(one["value"][1])) for one in found]
 
     def scraped(self) -> bool:
-        """Whether every program has been read."""
-        targets = self._ask("targets")["activeTargets"]
+        """Whether Prometheus has scraped every program."""
+        targets = self._query("targets")["activeTargets"]
         return bool(targets) and all(one["health"] == "up" for one in targets)
 
-    def _ask(self, what: str) -> Any:
+    def _query(self, what: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{what}", timeout=10) as reply:
             return json.load(reply)["data"]
 
 
 @contextmanager
 def prometheus(folder: Path, targets: Mapping[str, int]) -> Iterator[Prometheus]:
-    """Runs for as long as the block, reading the metrics ports of the named programs."""
+    """A Prometheus that scrapes the metrics ports of the named programs until the block ends."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("prometheus is missing; as root: apt-get install prometheus")

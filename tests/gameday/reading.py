@@ -1,8 +1,8 @@
-"""What somebody reads who was woken and knows nothing: neither which alert fired nor what was broken goes into it.
+"""Records what an operator reads during a fault, without the firing alerts and without the name of the fault.
 
-# dashboard           each line of each panel by its title and its legend; a line that lies at 0 tells nothing
+# dashboard           each series of each panel by title and legend; series at 0 are left out
 # crease status
-# crease why JOB      of the job that was sent last
+# crease why JOB      for the newest job
 """
 
 import math
@@ -23,16 +23,16 @@ from services.cli.ui import console
 from tests.gameday.arena import Arena
 from tests.gameday.signs import COMMANDS
 
-# A job's log may be long; what was said last is what counts.
+# A job's history may be long; its last lines matter.
 LAST_LINES = 20
 
 
 def read(arena: Arena) -> str:
-    """What is to be read now."""
+    """The current reading."""
     newest = arena.newest()
     lines = ["# dashboard", *_panels(arena)]
-    lines += ["", COMMANDS, *_said(arena, operate.status)]
-    lines += ["", "# crease why JOB", *_said(arena, lambda services, place: operate.why(services, place, newest))]
+    lines += ["", COMMANDS, *_output(arena, operate.status)]
+    lines += ["", "# crease why JOB", *_output(arena, lambda services, place: operate.why(services, place, newest))]
     text = "\n".join(line.replace(newest, "JOB").replace(str(arena.here.folder), "STATE") for line in lines)
     return f"{text}\n"
 
@@ -47,7 +47,7 @@ def _panels(arena: Arena) -> Iterator[str]:
                         yield f"{chart.title} {name}".strip() + f": {value:.3g}"
 
 
-def _said(arena: Arena, command: Callable[[Services, Place], None]) -> list[str]:
+def _output(arena: Arena, command: Callable[[Services, Place], None]) -> list[str]:
     with _screen() as screen:
         try:
             with operate.as_operator(arena.here.folder) as services:

@@ -1,8 +1,8 @@
-"""Which fault a reading shows, by the signs of docs/operating.md and nothing else.
+"""Names the fault that a reading shows, by the signs table of docs/operating.md alone.
 
-A reading (reading.py) is what somebody sees who was woken: the numbers of the dashboard, `crease status`, `crease why`.
-A sign is a phrase that stands in a line of the two commands, or a number of the dashboard: `Panel legend > 5`; what
-has no line there is 0. After *no*, a sign must not hold. All signs of a row together are the fault's.
+A reading (reading.py) holds the dashboard's numbers, `crease status` and `crease why`. A sign is a phrase in the output
+of the two commands, or a number of the dashboard: `Panel legend > 5`; a number without a line is 0. A sign after *no*
+must not hold. A fault is named if all signs of its row hold.
 """
 
 import operator
@@ -29,13 +29,13 @@ class Sign:
     is_absent: bool
 
     def found(self, reading: str) -> str:
-        """How it stands in a reading; empty where it does not hold."""
-        said = self._said(reading)
+        """The line of the reading that shows the sign; empty if the sign does not hold."""
+        line = self._line(reading)
         if self.is_absent:
-            return "" if said else f"no {self.text}"
-        return said
+            return "" if line else f"no {self.text}"
+        return line
 
-    def _said(self, reading: str) -> str:
+    def _line(self, reading: str) -> str:
         number = NUMBER.fullmatch(self.text)
         if number is None:
             return next((line for line in reading.split(COMMANDS)[1].splitlines() if self.text in line), "")
@@ -45,25 +45,25 @@ class Sign:
 
 @cache
 def rows() -> dict[str, list[Sign]]:
-    """The faults of the page, each with its signs."""
+    """The signs of each fault on the page."""
     section = PAGE.read_text().split("\n## Naming a fault\n")[1].split("\n## ")[0]
     cells = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")][1:]
-    return {what.strip(): [Sign(text, bool(no)) for no, text in SIGN.findall(signs)] for what, signs, *_ in cells}
+    return {fault.strip(): [Sign(text, bool(no)) for no, text in SIGN.findall(signs)] for fault, signs, *_ in cells}
 
 
 def named(reading: str) -> list[str]:
     """The faults of the page whose every sign holds."""
-    return [what for what, signs in rows().items() if all(sign.found(reading) for sign in signs)]
+    return [fault for fault, signs in rows().items() if all(sign.found(reading) for sign in signs)]
 
 
-def evidence(reading: str, what: str) -> list[str]:
-    """How the signs of a fault stand in a reading."""
-    return [sign.found(reading) for sign in rows()[what]]
+def matching_lines(reading: str, fault: str) -> list[str]:
+    """The lines of a reading that show the signs of a fault."""
+    return [sign.found(reading) for sign in rows()[fault]]
 
 
-def file_of(what: str) -> Path:
-    """Where the reading of a fault is kept, as it was when game days were last played."""
-    return READINGS / f"{what.lower().replace(' ', '-').replace(chr(39), '')}.txt"
+def file_of(fault: str) -> Path:
+    """The file with the last recorded reading of a fault."""
+    return READINGS / f"{fault.lower().replace(' ', '-').replace(chr(39), '')}.txt"
 
 
 def _numbers(reading: str) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""A system that is well: what it exposes is all that alerts and dashboard ask for, and no alert fires for an hour.
+"""A healthy system exposes every metric that alerts and the dashboard query, and fires no alert for an hour.
 
-Then it is broken, in a few ways that take seconds; `make gameday` has them all.
+Then the quickest faults are injected; `make gameday` has all of them.
 """
 
 import tempfile
@@ -17,10 +17,10 @@ from tests.gameday.faults import QUICK, Fault
 from tests.gameday.playing import play
 from tests.gameday.prometheus import FASTER
 
-# Told of a cluster only: testing/cluster has one.
+# Exported in a cluster only: testing/cluster has one.
 OF_CLUSTERS = {"crease_view_age_seconds"}
 HOUR_SECONDS = 3600 / FASTER
-# Until the first scrapes are in, and what was absent is there.
+# Until the first scrapes have ended and `absent()` has cleared.
 SETTLE_SECONDS = 5.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -35,8 +35,8 @@ def healthy() -> Iterator[Arena]:
 
 
 def test_a_system_that_works_fires_nothing_for_an_hour_of_load(healthy: Arena) -> None:
-    """A minute here is an hour by the rules. Two coaches send a video after the other, each when the last one is done;
-    one of them now and then begins an upload and thinks better of it."""
+    """A minute of the test is an hour in the rules. Two clients send one video after another; every fifth time one of
+    them also starts an upload and cancels it."""
     healthy.until(healthy.prometheus.scraped, "the first scrapes")
     time.sleep(SETTLE_SECONDS)
     ends, fired, sent = time.monotonic() + HOUR_SECONDS, set[str](), 0
@@ -57,8 +57,8 @@ def test_a_system_that_works_fires_nothing_for_an_hour_of_load(healthy: Arena) -
     assert healthy.sql("SELECT count(*) FROM video_analysis_jobs WHERE status = 'done'") == [(sent,)]
 
 
-def test_every_metric_that_is_asked_for_is_exposed(healthy: Arena) -> None:
-    """By a live system, under that very name; and every metric of ours is asked for by somebody."""
+def test_every_queried_metric_is_exposed(healthy: Arena) -> None:
+    """A live system exports every queried metric by name, and an alert or a panel queries every exported one."""
     exposed = healthy.exposed()
     asked = {name for rule in rules().values() for name in METRIC.findall(rule["expr"])}
     asked |= {name for query in dashboard.queries() for name in METRIC.findall(query)}
@@ -67,7 +67,7 @@ def test_every_metric_that_is_asked_for_is_exposed(healthy: Arena) -> None:
     assert exposed - families == set()
 
 
-@pytest.mark.parametrize("fault", QUICK, ids=lambda fault: fault.what)
-def test_what_breaks_fires_its_alerts_is_named_and_is_repaired_by_its_page(healthy: Arena, fault: Fault) -> None:
-    """By what is read alone, and by nothing that fits another fault."""
-    assert fault.what in play(healthy, fault)
+@pytest.mark.parametrize("fault", QUICK, ids=lambda fault: fault.name)
+def test_a_fault_fires_its_alerts_is_named_and_is_repaired_by_its_page(healthy: Arena, fault: Fault) -> None:
+    """The reading names this fault alone."""
+    assert fault.name in play(healthy, fault)

@@ -1,4 +1,4 @@
-"""A backup that was taken in the middle of work, restored into another server: what it knew goes on, nothing twice."""
+"""A dump taken during work is restored into another server: its jobs continue, and none is analysed twice."""
 
 import subprocess
 import tempfile
@@ -48,24 +48,24 @@ def running_now(arena: Arena) -> int:
     return len(arena.sql("SELECT job_id FROM launches WHERE started_at IS NOT NULL AND ended_at IS NULL"))
 
 
-def test_what_a_dump_knew_goes_on_and_what_it_could_not_know_is_not_made_up(
+def test_jobs_of_the_dump_continue_and_later_jobs_are_unknown(
     at_work: Arena, another_server: Server, folder: Path
 ) -> None:
-    """Done stays done; what ran is analysed again, once; what was awaited can be completed again; what came later is
-    not known; and the events of the new server reach their readers."""
+    """Done jobs stay done. Running jobs are analysed again, once. An awaited upload can be completed again. Later jobs
+    are unknown. Events of the new server reach their readers."""
     [done] = at_work.queued()
     at_work.until(at_work.all_done, "the first job")
     awaited = at_work.product.initiate(len(VIDEO))
     put(awaited, VIDEO)
     at_work.mode("hold")
     busy = at_work.queued(3)
-    at_work.until(lambda: running_now(at_work) == 3, "three at work")
+    at_work.until(lambda: running_now(at_work) == 3, "three running analyses")
     tool("pg_dump", "--format=custom", f"--file={folder / 'dump'}", at_work.database_url)
 
     at_work.mode("work")
     at_work.product.complete(awaited.job_id)
     [later] = at_work.queued()
-    at_work.until(at_work.all_done, "the time that will be lost")
+    at_work.until(at_work.all_done, "the jobs after the dump")
 
     at_work.crease("drain")
     at_work.product.jobs.stop()
@@ -86,9 +86,9 @@ def test_what_a_dump_knew_goes_on_and_what_it_could_not_know_is_not_made_up(
             assert at_work.product.status(awaited.job_id) == "awaiting_upload"
             at_work.crease("drain", "--undo")
             at_work.product.complete(awaited.job_id)
-            at_work.until(at_work.all_done, "all of it to be done")
+            at_work.until(at_work.all_done, "all jobs to finish")
             assert {at_work.product.status(job_id) for job_id in (*busy, awaited.job_id)} == {"done"}
-            # One launch has published each job; what had run under a number before was found, and counted as its end.
+            # One launch published each job; an earlier run under the same number was found and counts as its end.
             succeeded = "SELECT job_id, count(*) FILTER (WHERE ending = 'succeeded') FROM launches GROUP BY job_id"
             assert set(at_work.sql(succeeded)) == {
                 (row[0], 1) for row in at_work.sql("SELECT id FROM video_analysis_jobs")
