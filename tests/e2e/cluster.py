@@ -1,4 +1,4 @@
-"""A release in a real cluster, as its operator and its users handle it: helm, kubectl, and a coach in a pod."""
+"""A release in a real cluster, driven by helm, kubectl and a coach's client in a pod."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.chart.chart import CHART, ROOT
 
 CLIENT = Path(__file__).with_name("client.py")
 KEPT = ROOT / "build" / "e2e"
-# Small enough for 20 at once on a laptop.
+# Small enough for 20 concurrent analyses on a laptop.
 VALUES = {
     "dev.embedded": "true",
     "analyzer.capacity": "4",
@@ -23,14 +23,14 @@ VALUES = {
     "analyzer.memory": "1Gi",
     "analyzer.scratch": "512Mi",
 }
-# A program that is killed is back within a lease, however slow the machine.
+# Long enough that a killed program restarts within a lease on a slow machine.
 LEASE = 'jobs.extraEnv=[{"name": "CREASE_LEASE_SECONDS", "value": "120"}]'
 Answer = dict[str, Any]
 T = TypeVar("T")
 
 
 def run(*command: str, stdin: bytes = b"", seconds: float = 300, check: bool = True) -> str:
-    """What a program says on its standard output; its standard error is in the exception where it fails."""
+    """Runs a command; returns its standard output. Raises AssertionError with both outputs if it fails."""
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=seconds, check=False)
     if check and done.returncode:
         raise AssertionError(
@@ -40,7 +40,7 @@ def run(*command: str, stdin: bytes = b"", seconds: float = 300, check: bool = T
 
 
 def until(condition: Callable[[], T], what: str, seconds: float = 120) -> T:
-    """The first true answer; fails after some time, saying what did not come."""
+    """Polls until the condition is true and returns its value; fails after `seconds`."""
     give_up = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < give_up, f"no {what} within {seconds:g} s"
@@ -50,7 +50,7 @@ def until(condition: Callable[[], T], what: str, seconds: float = 120) -> T:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """How long it took goes into build/e2e/times."""
+    """Appends the duration of the block to build/e2e/times."""
     began = time.monotonic()
     yield
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class Release:
         self._roll_out("install", str(CHART), *self._values())
 
     def upgrade(self, **changed: str) -> None:
-        """Its values changed, and every program restarted by it."""
+        """Upgrades with changed values; every program restarts."""
         self.values |= changed
         self._roll_out("upgrade", str(CHART), *self._values())
 
@@ -89,7 +89,7 @@ class Release:
         self._roll_out("rollback", str(revision))
 
     def _roll_out(self, command: str, *arguments: str) -> None:
-        """Until all is ready; what kept it from that is under build/e2e/."""
+        """Runs helm and waits until all pods are ready; on failure keeps logs under build/e2e/."""
         try:
             with timed(f"helm {command}, until all is ready"):
                 self.helm(command, self.name, *arguments, "--wait", "--timeout", "10m", seconds=660)
@@ -98,18 +98,18 @@ class Release:
             raise
 
     def await_programs(self) -> None:
-        """Until the node and every program are ready again."""
+        """Waits until the node and every program are ready."""
         run("kubectl", "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=300s", seconds=330)
         self.kubectl("wait", "--for=condition=Available", "deployments", "--all", "--timeout=300s", seconds=330)
 
     def _values(self) -> list[str]:
-        # Where the images are, in a cluster that pulls them.
+        # The registry, for a cluster that pulls images.
         registry = {"image.registry": os.environ["REGISTRY"]} if os.environ.get("REGISTRY") else {}
         given = VALUES | registry | self.values
         return ["--set-json", LEASE, *(part for key, value in given.items() for part in ("--set", f"{key}={value}"))]
 
     def get(self, kind: str, *arguments: str) -> list[Answer]:
-        """All of a kind, as the API gives them."""
+        """All objects of a kind, as the API returns them."""
         items: list[Answer] = json.loads(self.kubectl("get", kind, "--output", "json", *arguments))["items"]
         return items
 
@@ -117,20 +117,20 @@ class Release:
         return self.get("pods", "--selector", f"app.kubernetes.io/component={component}")
 
     def launches(self, job_id: str) -> list[Answer]:
-        """The Kubernetes Jobs of a job, the latest last."""
+        """The Kubernetes Jobs of a job in order of their launches."""
         found = self.get("jobs.batch", "--selector", f"crease.dev/job={job_id}")
         return sorted(found, key=lambda one: int(one["metadata"]["name"].rpartition("-")[2]))
 
     def status(self, job_id: str, launch_no: int) -> str:
-        """Where a launch stands, by the label of its Kubernetes Job; empty where there is none."""
+        """The status label of a launch's Kubernetes Job; empty if there is none."""
         made = {
             one["metadata"]["name"]: one["metadata"]["labels"]["crease.dev/status"] for one in self.launches(job_id)
         }
         return str(made.get(f"analysis-{job_id}-{launch_no}", ""))
 
-    # --- as a coach
+    # --- a coach's client
     def give(self, video: Path) -> str:
-        """The video, for the coach to submit; its path there."""
+        """Copies a video into the coach's pod; returns its path there."""
         place = f"/tmp/{video.name}"
         keep = f"import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, open({place!r}, 'wb'))"
         self.kubectl(
@@ -139,10 +139,10 @@ class Release:
         return place
 
     def ask(self, *arguments: str, seconds: float = 300) -> list[Answer]:
-        """The answers of tests/e2e/client.py."""
+        """Runs tests/e2e/client.py in the coach's pod; returns its answers."""
         command = ("exec", "--stdin", f"deploy/{self.name}-trial", "--", "python", "-", *arguments)
-        said = self.kubectl(*command, stdin=CLIENT.read_bytes(), seconds=seconds + 30)
-        return [json.loads(line) for line in said.splitlines()]
+        output = self.kubectl(*command, stdin=CLIENT.read_bytes(), seconds=seconds + 30)
+        return [json.loads(line) for line in output.splitlines()]
 
     def submit(self, video: str = "/samples/batter.mp4", count: int = 1, *more: str) -> list[str]:
         return [answer["job_id"] for answer in self.ask("submit", video, str(count), *more)]
@@ -150,8 +150,8 @@ class Release:
     def wait(self, *jobs: str, seconds: float = 600) -> list[Answer]:
         return self.ask("wait", str(seconds), *jobs, seconds=seconds)
 
-    def asks(self, *arguments: str) -> bool:
-        """Whether there is an answer now."""
+    def answers(self, *arguments: str) -> bool:
+        """Whether the client gets an answer."""
         try:
             return bool(self.ask(*arguments))
         except AssertionError:
@@ -163,20 +163,20 @@ class Release:
     def explain(self, job_id: str) -> Answer:
         return self.ask("explain", job_id)[0]
 
-    # --- to break things
+    # --- faults
     def kill(self, component: str) -> None:
-        """Deletes the component's pods at once, without a word to what runs in them."""
+        """Force-deletes the component's pods without a grace period."""
         self.kubectl(
             "delete", "pod", "--selector", f"app.kubernetes.io/component={component}", "--grace-period=0", "--force"
         )
 
-    # --- afterwards
+    # --- cleanup
     def remove(self) -> None:
         self.helm("uninstall", self.name, "--wait", "--timeout", "4m", check=False)
         run("kubectl", "delete", "namespace", self.namespace, "--wait=true", "--timeout=240s", check=False)
 
     def keep_logs(self, test: str) -> Path:
-        """Everything that helps to see what went wrong, under build/e2e/."""
+        """Stores logs, events and descriptions under build/e2e/."""
         folder = KEPT / test
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -197,7 +197,7 @@ class Release:
 
 @contextmanager
 def in_a_namespace(name: str, **values: str) -> Iterator[Release]:
-    """A release to be installed, in a namespace of its own; afterwards neither is there."""
+    """A release to install in a namespace of its own; both are removed at the end."""
     made = Release(name, values=values)
     made.create_namespace()
     try:
@@ -206,12 +206,12 @@ def in_a_namespace(name: str, **values: str) -> Iterator[Release]:
         made.remove()
 
 
-def node_is_ours() -> bool:
-    """Whether the cluster is that of testing/cluster, whose programs may be broken."""
+def has_own_cluster() -> bool:
+    """Whether the cluster is that of testing/cluster, whose programs a test may break."""
     return "CREASE_CLUSTER_SCRIPTS" in os.environ
 
 
 def sv(*arguments: str) -> str:
-    """Handles a program of our own cluster: `sv("pause", "kubelet")`."""
-    script = f'. "{ROOT}/tests/cluster/env"; sv {" ".join(arguments)}'
+    """Controls a program of testing/cluster: `sv("pause", "kubelet")`."""
+    script = f'. "{ROOT}/testing/cluster/env"; sv {" ".join(arguments)}'
     return run("bash", "-c", script)

@@ -1,7 +1,7 @@
-"""The cluster of KUBECONFIG with the images in it: `make e2e` sees to both."""
+"""The cluster of KUBECONFIG with the images loaded: `make e2e` provides both."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cluster() -> None:
-    assert os.environ.get("KUBECONFIG"), "KUBECONFIG is not set: these tests are run by `make e2e`"
+    assert os.environ.get("KUBECONFIG"), "KUBECONFIG is not set: run these tests with `make e2e`"
 
 
 @pytest.fixture(scope="session")
 def release() -> Iterator[Release]:
-    """One release for the tests that leave it whole."""
+    """One release shared by the tests that do not change it."""
     with in_a_namespace("nets") as made:
         made.install()
         yield made
@@ -32,13 +32,15 @@ def release() -> Iterator[Release]:
 
 @pytest.fixture
 def other() -> Iterator[Release]:
-    """A release of a test's own, not yet installed."""
+    """A release for one test, not yet installed."""
     with in_a_namespace("pavilion") as made:
         yield made
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and call.when != "teardown":
         for name in ("release", "other"):

@@ -1,4 +1,4 @@
-"""What somebody who broke into an analysis would try first."""
+"""Probes the permissions of a compromised analyzer pod."""
 
 import json
 import os

@@ -1,16 +1,16 @@
-"""Each way in which an analysis can end early, provoked for real; the table in docs/operating.md says what was seen."""
+"""Provokes each way in which an analysis can end early; docs/operating.md has a table of the results."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import Answer, Release, node_is_ours, run, sv, timed, until
+from tests.e2e.cluster import Answer, Release, has_own_cluster, run, sv, timed, until
 
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample over and over, so that its analysis takes long enough to be broken into."""
+    """The sample three times over, so that its analysis runs long enough to inject a fault."""
     import av
 
     from tests.chart.chart import ROOT
@@ -20,7 +20,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)
         packets = [packet for packet in source.demux(stream) if packet.dts is not None]
-        length = (packets[-1].dts or 0) - (packets[0].dts or 0) + packets[0].duration
+        length = (packets[-1].dts or 0) - (packets[0].dts or 0) + (packets[0].duration or 0)
         for turn in range(3):
             source.seek(0)
             for packet in source.demux(stream):
@@ -41,7 +41,7 @@ def at_hand(release: Release, slow: Path) -> str:
 
 @pytest.fixture
 def running(release: Release, at_hand: str) -> str:
-    """A job whose pod is at work."""
+    """A job whose pod is running."""
     (job_id,) = release.submit(at_hand)
     until(lambda: release.job(job_id)["status"] in ("JOB_STATUS_QUICK_RUNNING", "JOB_STATUS_DEEP_RUNNING"), "analysis")
     return job_id
@@ -58,29 +58,29 @@ def done(release: Release, job_id: str) -> Answer:
     return job
 
 
-def goes_on(release: Release, job_id: str) -> None:
-    """Its second launch is at work."""
-    until(lambda: release.status(job_id, 2) not in ("", "queued"), "second launch at work", seconds=300)
+def wait_for_second_launch(release: Release, job_id: str) -> None:
+    """Waits until the job's second launch is running."""
+    until(lambda: release.status(job_id, 2) not in ("", "queued"), "second running launch", seconds=300)
 
 
 def test_a_deleted_pod_is_followed_by_a_new_launch(release: Release, running: str) -> None:
-    with timed("pod deleted, until the analysis goes on"):
+    with timed("pod deleted, until the second launch runs"):
         release.kubectl("delete", "pod", "--selector", f"crease.dev/job={running}", "--wait=false")
-        goes_on(release, running)
+        wait_for_second_launch(release, running)
     done(release, running)
     assert len(endings(release, running)) == 2
 
 
 def test_a_deleted_kubernetes_job_is_followed_by_a_new_launch(release: Release, running: str) -> None:
-    with timed("Kubernetes Job deleted, until the analysis goes on"):
+    with timed("Kubernetes Job deleted, until the second launch runs"):
         release.kubectl("delete", "jobs.batch", "--selector", f"crease.dev/job={running}", "--wait=false")
-        goes_on(release, running)
+        wait_for_second_launch(release, running)
     done(release, running)
     assert len(endings(release, running)) == 2
 
 
 def test_a_drained_node_is_a_disruption(release: Release, running: str) -> None:
-    """Eviction by the API, as `kubectl drain` does it, of this pod alone."""
+    """The API evicts this pod alone, as `kubectl drain` does for all pods."""
     (pod,) = release.get("pods", "--selector", f"crease.dev/job={running}")
     name = pod["metadata"]["name"]
     eviction = {
@@ -89,16 +89,16 @@ def test_a_drained_node_is_a_disruption(release: Release, running: str) -> None:
         "metadata": {"name": name, "namespace": release.namespace},
     }
     path = f"/api/v1/namespaces/{release.namespace}/pods/{name}/eviction"
-    with timed("pod evicted, until the analysis goes on"):
+    with timed("pod evicted, until the second launch runs"):
         run("kubectl", "create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction).encode())
-        goes_on(release, running)
+        wait_for_second_launch(release, running)
     done(release, running)
     assert "disruption" in endings(release, running)[0].lower()
 
 
 @pytest.mark.parametrize("program", ["jobs", "upload", "controller"])
 def test_a_program_that_is_killed_loses_nothing(release: Release, running: str, program: str) -> None:
-    """All replicas at once, without a word: the analysis goes on, in the same launch."""
+    """All replicas are killed at once; the analysis continues in the same launch."""
     with timed(f"{program} killed, until all its replicas are ready"):
         release.kill(program)
         release.kubectl("rollout", "status", f"deploy/{release.name}-{program}", "--timeout=280s")
@@ -107,13 +107,13 @@ def test_a_program_that_is_killed_loses_nothing(release: Release, running: str, 
 
 
 def test_postgresql_that_is_killed_loses_nothing(release: Release, running: str) -> None:
-    """SIGKILL to all of its processes; it recovers from its log."""
+    """PostgreSQL is stopped without a checkpoint and recovers from its write-ahead log."""
     (pod,) = release.pods("postgres")
     kill = "import os, signal; os.kill(1, signal.SIGQUIT)"
     with timed("PostgreSQL killed, until the job can be read again"):
         release.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", kill, check=False)
         until(lambda: release.pods("postgres")[0]["status"]["containerStatuses"][0]["restartCount"] == 1, "restart")
-        until(lambda: release.asks("get", running), "answer", seconds=300)
+        until(lambda: release.answers("get", running), "answer", seconds=300)
     done(release, running)
     assert len(release.launches(running)) == 1
 
@@ -127,7 +127,7 @@ def test_an_image_that_is_missing_fails_the_job_and_says_so(release: Release) ->
     assert "localhost/crease/analyzer:missing" in job["error_message"]
 
 
-def test_out_of_memory_gets_half_as_much_again_once(release: Release) -> None:
+def test_out_of_memory_is_retried_once_with_half_as_much_again(release: Release) -> None:
     with changed(release, "CREASE_ANALYZER_MEMORY=96Mi"):
         (job_id,) = release.submit()
         (job,) = release.wait(job_id)
@@ -147,37 +147,37 @@ def test_past_its_deadline_a_job_fails(release: Release, at_hand: str) -> None:
 
 
 def test_a_quota_delays_and_is_named(release: Release) -> None:
-    """Creation is refused while the quota is used up; Explain says it; the job runs once there is room."""
+    """The API server rejects the creation; Explain names the quota; the job runs once the quota is deleted."""
     release.kubectl("create", "quota", "full", "--hard=count/jobs.batch=0")
     try:
         (job_id,) = release.submit()
         until(
             lambda: "quota" in json.dumps(release.explain(job_id)).lower() or "exceeded" in logs(release),
-            "word of the quota",
+            "explanation that names the quota",
         )
         assert release.job(job_id)["status"] == "JOB_STATUS_QUEUED"
     finally:
         release.kubectl("delete", "quota", "full")
-    with timed("quota gone, until there is a Kubernetes Job"):
+    with timed("quota deleted, until the Kubernetes Job exists"):
         until(lambda: release.launches(job_id), "Kubernetes Job", seconds=300)
     done(release, job_id)
 
 
-def test_without_a_free_gpu_the_cpu_does_it(release: Release) -> None:
-    """A GPU pool that never comes: superseded after the wait, then launched on the CPU, at no cost of a try."""
+def test_without_a_free_gpu_the_job_runs_on_the_cpu(release: Release) -> None:
+    """A GPU pool that never grows: after the wait a new launch runs on the CPU, without using up a retry."""
     with changed(
         release, "CREASE_GPU_RESOURCE=nvidia.com/gpu", "CREASE_GPU_SCALES_UP=true", "CREASE_GPU_WAIT_SECONDS=5"
     ):
         (job_id,) = release.submit()
-        with timed("GPU that never comes, wait 5 s, until the CPU is at it"):
-            goes_on(release, job_id)
+        with timed("GPU that never appears, wait 5 s, until the launch on the CPU runs"):
+            wait_for_second_launch(release, job_id)
         done(release, job_id)
     launches = release.explain(job_id)["launches"]
     assert [launch["placedOn"] for launch in launches] == ["ACCELERATOR_GPU", "ACCELERATOR_CPU"]
 
 
 def test_one_gpu_serves_one_of_two(release: Release, at_hand: str) -> None:
-    """Two jobs, one GPU on the node: one gets it, the other runs on the CPU."""
+    """Two jobs and one GPU: one job gets it, the other runs on the CPU."""
     give_gpus(1)
     try:
         with changed(release, "CREASE_GPU_RESOURCE=nvidia.com/gpu", "CREASE_GPU_WAIT_SECONDS=20"):
@@ -190,8 +190,8 @@ def test_one_gpu_serves_one_of_two(release: Release, at_hand: str) -> None:
 
 
 def test_a_kubelet_that_stops_loses_no_job(release: Release, running: str) -> None:
-    """Paused in the middle: its pod goes on, and so does the job."""
-    if not node_is_ours():
+    """The kubelet is paused during an analysis; the pod and the job continue."""
+    if not has_own_cluster():
         pytest.skip("stopping a kubelet needs the cluster of testing/cluster")
     before = release.status(running, 1)
     sv("pause", "kubelet")
@@ -209,7 +209,7 @@ def logs(release: Release) -> str:
 
 
 def give_gpus(count: int) -> None:
-    """Tells the cluster that each node has so many."""
+    """Sets the number of GPUs on each node."""
     amount = {"nvidia.com/gpu": str(count)}
     patch = json.dumps({"status": {"capacity": amount, "allocatable": amount}})
     for node in json.loads(run("kubectl", "get", "nodes", "--output", "json"))["items"]:
@@ -218,7 +218,7 @@ def give_gpus(count: int) -> None:
 
 
 class changed:
-    """The controller with other settings, for as long as the block runs."""
+    """Runs the controller with changed settings until the block ends."""
 
     def __init__(self, release: Release, *settings: str) -> None:
         self._release, self._settings = release, settings

@@ -1,4 +1,4 @@
-"""A video through pods: what the product promises its users, on a real cluster with level `restricted` enforced."""
+"""The product's promises to its users, on a real cluster that enforces the level `restricted`."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ INTRUDER = ROOT / "tests" / "e2e" / "intruder.py"
 
 
 def test_the_sample_goes_through_a_kubernetes_job_to_a_report(release: Release) -> None:
-    """`helm test` sends it as a user does, through every program, and gets its report."""
-    said = release.helm("test", release.name, "--timeout", "10m", seconds=660)
-    assert "Phase:          Succeeded" in said
+    """`helm test` sends the sample through every program and downloads its report."""
+    output = release.helm("test", release.name, "--timeout", "10m", seconds=660)
+    assert "Phase:          Succeeded" in output
 
 
 def test_a_real_video_is_analysed(release: Release) -> None:
-    """A bowler from the corpus: done, with all four parts of the result and its artifacts in S3."""
+    """A bowler from the corpus: done, with all four parts of the result and the artifacts in S3."""
     video = corpus("bowling/bowl_01_540p.mp4")
     (job_id,) = release.submit(release.give(video))
     (job,) = release.wait(job_id)
@@ -31,23 +31,23 @@ def test_a_real_video_is_analysed(release: Release) -> None:
 
 
 def test_kubectl_reads_the_life_of_an_analysis(release: Release) -> None:
-    """One Kubernetes Job a launch, its status on a label, the job's id in each line that the analyzer itself logs."""
+    """Each launch has one Kubernetes Job with a status label; each log line of the analyzer has the job's id."""
     (job_id,) = release.submit()
     release.wait(job_id)
     launched = until(
         lambda: [one for one in release.launches(job_id) if one["metadata"]["labels"]["crease.dev/status"] == "done"],
-        "Kubernetes Job that says done",
+        "Kubernetes Job with the status done",
     )
     assert [one["metadata"]["name"] for one in launched] == [f"analysis-{job_id}-1"]
     log = release.kubectl("logs", f"job/analysis-{job_id}-1").splitlines()
-    # MediaPipe has lines of its own.
+    # MediaPipe writes other lines.
     ours = [json.loads(line) for line in log if line.startswith("{")]
     assert [line["event"] for line in ours] == ["started", "done"]
     assert {line["job_id"] for line in ours} == {job_id}
 
 
 def test_bad_input_fails_at_once_and_says_why(release: Release, tmp_path: Path) -> None:
-    """A file that is no whole video: no second launch, a sentence for the user."""
+    """A truncated video: no second launch, and a sentence for the user."""
     broken = tmp_path / "cut.mp4"
     broken.write_bytes((ROOT / "samples" / "batter.mp4").read_bytes()[:3000])
     (job_id,) = release.submit(release.give(broken))
@@ -57,8 +57,8 @@ def test_bad_input_fails_at_once_and_says_why(release: Release, tmp_path: Path) 
     assert len(release.launches(job_id)) == 1
 
 
-def test_a_cancelled_job_s_pod_is_gone(release: Release) -> None:
-    """`cancelled` is said when no pod of it is left."""
+def test_a_cancelled_job_has_no_pod(release: Release) -> None:
+    """The status becomes `cancelled` only after its pods are deleted."""
     (job_id,) = release.submit()
     until(lambda: release.get("pods", "--selector", f"crease.dev/job={job_id}"), "pod")
     release.ask("cancel", job_id)
@@ -68,7 +68,7 @@ def test_a_cancelled_job_s_pod_is_gone(release: Release) -> None:
 
 
 def test_two_controllers_at_once_launch_each_job_once(release: Release) -> None:
-    """Both replicas run; one holds the Lease; every job has one Kubernetes Job."""
+    """Both replicas run, one holds the Lease, and every job has one Kubernetes Job."""
     release.kubectl("wait", "--for=condition=Available", f"deploy/{release.name}-controller", "--timeout=280s")
     assert len(release.pods("controller")) == 2
     jobs = release.submit(count=4)
@@ -77,7 +77,7 @@ def test_two_controllers_at_once_launch_each_job_once(release: Release) -> None:
 
 
 def test_two_releases_do_not_see_each_other(release: Release, other: Release) -> None:
-    """Side by side in two namespaces: a job of one is unknown to the other, and its tokens prove nothing there."""
+    """In two namespaces: a release does not know the other's jobs and rejects its tokens."""
     other.install()
     (ours,) = release.submit()
     (theirs,) = other.submit()
@@ -88,8 +88,8 @@ def test_two_releases_do_not_see_each_other(release: Release, other: Release) ->
     assert (calls(release, token), calls(other, token)) == ("OK", "UNAUTHENTICATED")
 
 
-def test_an_analyzer_s_pod_has_no_power_of_its_own(release: Release) -> None:
-    """A pod with its image, account and labels that tries: no token for the API server, a root that stays as it is."""
+def test_an_analyzer_pod_has_no_permissions(release: Release) -> None:
+    """A pod with its image, account and labels: the API server rejects its token, and its root is read-only."""
     (job_id,) = release.submit()
     release.wait(job_id)
     (made,) = release.launches(job_id)
@@ -131,6 +131,6 @@ except grpc.RpcError as error:
 
 
 def calls(release: Release, token: str) -> str:
-    """What becomes of a controller's call to the release's `jobs` with a token."""
+    """The status code of a controller's call to the release's `jobs` with a token."""
     command = ("exec", "--stdin", f"deploy/{release.name}-trial", "--", "python", "-", f"Bearer {token}")
     return release.kubectl(*command, stdin=CALL.encode()).strip()

@@ -1,4 +1,4 @@
-"""A release that speaks TLS: programs, analyses and clients believe its authority and reach it in no other way."""
+"""A release with TLS: programs, analyzers and clients trust its authority, and unencrypted calls fail."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
 
 
 def test_an_analysis_goes_through_tls_to_its_report(release: Release) -> None:
-    """The coach's client, the programs among each other and the analyzer's pod: each hop by https://."""
+    """The client, the programs and the analyzer's pod use https:// on each hop."""
     (job_id,) = release.submit()
     (job,) = release.wait(job_id)
     assert job["status"] == "JOB_STATUS_DONE", job
@@ -41,11 +41,11 @@ def test_an_analysis_goes_through_tls_to_its_report(release: Release) -> None:
 
 
 def test_the_command_line_goes_through_tls_too(release: Release) -> None:
-    """`helm test` is `crease analyze` with the authority of the release."""
+    """`helm test` runs `crease analyze` with the authority of the release."""
     assert "Phase:          Succeeded" in release.helm("test", release.name, "--timeout", "10m", seconds=660)
 
 
-def test_nobody_is_answered_in_the_clear(release: Release) -> None:
+def test_an_unencrypted_call_gets_no_answer(release: Release) -> None:
     """A client without TLS gets no connection."""
     command = ("exec", "--stdin", f"deploy/{release.name}-trial", "--", "python", "-")
     assert release.kubectl(*command, stdin=CLEAR.encode()).strip() == "no answer"

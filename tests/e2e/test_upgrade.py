@@ -1,4 +1,4 @@
-"""Releases come and go while analyses run; none is lost and none restarts."""
+"""Upgrades and rollbacks during analyses: no analysis is lost, and none restarts."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,8 @@ from tests.e2e.cluster import Answer, Release, in_a_namespace, run, until
 
 @pytest.fixture(scope="module")
 def release() -> Iterator[Release]:
-    """A release of this file's own: it is upgraded, rolled back and uninstalled."""
-    # Held to little CPU each, so that they last longer than an upgrade and leave the machine room for one.
+    """A release for this file, which upgrades, rolls back and uninstalls it."""
+    # A low CPU limit, so that the analyses outlast an upgrade and leave CPU for it.
     values = {"analyzer.capacity": "20", "analyzer.cpu": "20m", "analyzer.cpuLimit": "40m"}
     with in_a_namespace("tour", **values) as made:
         made.install()
@@ -26,13 +26,13 @@ KINDS = (
 
 @pytest.mark.timeout(2400)
 def test_twenty_analyses_run_through_an_upgrade_and_a_rollback(release: Release) -> None:
-    """Every program is replaced twice under them: each is done after one launch."""
+    """Every program is replaced twice; each job is done after one launch."""
     jobs = release.submit(count=20)
-    until(lambda: len(at_work(release)) == 20, "twenty analyses at work", seconds=300)
+    until(lambda: len(running(release)) == 20, "twenty running analyses", seconds=300)
     before = uids(release)
     release.upgrade(**{f"{program}.podAnnotations.season": "spring" for program in PROGRAMS})
     assert not before & uids(release)
-    assert at_work(release), "all were done before the upgrade was"
+    assert running(release), "all analyses finished before the upgrade"
     release.rollback(1)
     done = release.wait(*jobs, seconds=1500)
     assert [job["status"] for job in done] == ["JOB_STATUS_DONE"] * 20
@@ -40,27 +40,27 @@ def test_twenty_analyses_run_through_an_upgrade_and_a_rollback(release: Release)
 
 
 def test_uninstall_leaves_nothing(release: Release) -> None:
-    """Of the chart's objects, the analyses, running or ended, and the Lease, none stays; CRDs there are none."""
+    """No object of the chart, no analysis and no Lease remains; the chart has no CRDs."""
     release.submit(count=2)
-    until(lambda: at_work(release), "analysis at work")
+    until(lambda: running(release), "running analysis")
     release.helm("uninstall", release.name, "--wait", "--timeout", "5m", seconds=330)
-    until(lambda: not left(release), "end of the last object", seconds=180)
+    until(lambda: not left(release), "deletion of the last object", seconds=180)
     selector = f"app.kubernetes.io/instance={release.name}"
     beyond = run("kubectl", "get", "clusterroles,clusterrolebindings,crds", "--output", "name", "--selector", selector)
     assert f"/{release.namespace}-" not in beyond
 
 
 def uids(release: Release) -> set[str]:
-    """The pods of all programs that are not ending."""
+    """The uids of all program pods that are not terminating."""
     pods = (pod["metadata"] for program in PROGRAMS for pod in release.pods(program))
     return {pod["uid"] for pod in pods if "deletionTimestamp" not in pod}
 
 
-def at_work(release: Release) -> list[Answer]:
+def running(release: Release) -> list[Answer]:
     return [pod for pod in release.pods("analyzer") if pod["status"]["phase"] == "Running"]
 
 
 def left(release: Release) -> list[str]:
-    """What is there beside what every namespace has."""
+    """The remaining objects, without those that every namespace has."""
     names = [f"{one['kind']}/{one['metadata']['name']}" for one in release.get(KINDS)]
     return [name for name in names if name != "ServiceAccount/default"]
