@@ -1,6 +1,6 @@
-"""Writes Grafana's dashboard `Video processing`: `python -m scripts.dashboard`. A test holds the file against this.
+"""Writes Grafana's dashboard `Video processing`: `python -m scripts.dashboard`. A test compares the file with it.
 
-From top to bottom it answers: is it well, where do jobs wait, how do launches end, who fails, what does it cost.
+The rows from top to bottom: health, jobs by status, ended launches, calls and dependencies, cost.
 """
 
 import json
@@ -19,7 +19,7 @@ Panel = dict[str, Any]
 
 @dataclass(frozen=True)
 class Chart:
-    """One panel. `queries` are legend and expression; `worse_than` is where an alert would begin."""
+    """One panel. `queries` are pairs of legend and expression; `worse_than` is the threshold of the alert."""
 
     title: str
     queries: tuple[tuple[str, str], ...]
@@ -29,7 +29,7 @@ class Chart:
 
 
 def here(metric: str, labels: str = "") -> str:
-    """A metric of the chosen namespaces."""
+    """The selector of a metric in the chosen namespaces."""
     return metric + HERE % (f",{labels}" if labels else "")
 
 
@@ -38,7 +38,7 @@ def stat(title: str, expression: str, worse_than: float, unit: str = "short") ->
 
 
 def quantiles(title: str, metric: str, by: str, labels: str = "") -> Chart:
-    """The median and what one in a hundred exceeds, by a label where there is one."""
+    """The 50th and 99th percentile of a histogram, by a label if given."""
     grouped = ", ".join(filter(None, ("le", by)))
     legend = f" {{{{{by}}}}}" if by else ""
     rate = f"sum by ({grouped}) (rate({here(f'{metric}_bucket', labels)}[5m]))"
@@ -113,7 +113,7 @@ ROWS: dict[str, tuple[Chart, ...]] = {
 
 
 def dashboard() -> dict[str, Any]:
-    """As Grafana imports it."""
+    """The dashboard as Grafana imports it."""
     return {
         "title": TITLE,
         "uid": "crease-video-processing",
@@ -183,7 +183,7 @@ def queries() -> list[str]:
 
 
 def text() -> str:
-    """The file."""
+    """The content of the file."""
     return json.dumps(dashboard(), indent=1) + "\n"
 
 

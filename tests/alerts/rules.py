@@ -1,6 +1,6 @@
-"""The chart's alerts, and the series by which each is proved: one that fires it, and the nearest one that is well.
+"""The chart's alerts, each with a series that fires it and the nearest series that does not.
 
-A series is written as promtool reads it: `0+1x10` counts to 10, a value a minute; `5x10` stays at 5; `_` is a gap.
+Series use promtool's notation: `0+1x10` counts to 10, one value per minute; `5x10` stays at 5; `_` is a gap.
 """
 
 import re
@@ -20,14 +20,14 @@ Series = dict[str, str]
 
 @cache
 def rules() -> dict[str, dict[str, Any]]:
-    """Every alert's rule, by name."""
+    """The rules by alert name."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
 @dataclass(frozen=True)
 class Case:
-    """`minute` is when it is looked at; `labels` are those that tell which of several it is."""
+    """`minute` is the evaluation time; `labels` are the additional labels of the expected alert."""
 
     fires: Series
     summary: str
@@ -74,14 +74,14 @@ def rows(jobs: int, launches: int, waiting: int, final: int) -> Series:
 CASES = {
     "CreaseUploadsStuck": Case(
         gauge("awaiting_upload_overdue", 6),
-        "6 uploads were begun over 5 minutes ago and not completed",
+        "6 uploads were started over 5 minutes ago and not completed",
         gauge("awaiting_upload_overdue", 5),
     ),
     "CreaseFailures": Case(
-        gauge("failures_last_hour", 11), "11 jobs of the last hour failed", gauge("failures_last_hour", 10)
+        gauge("failures_last_hour", 11), "11 jobs failed within the last hour", gauge("failures_last_hour", 10)
     ),
     "CreaseBacklog": queued(11, 10, "11 jobs are queued"),
-    "CreaseBacklogLarge": queued(51, 50, "51 jobs are queued: far more than are being launched"),
+    "CreaseBacklogLarge": queued(51, 50, "51 jobs are queued; the controller launches too few of them"),
     "CreaseOldestQueued": Case(
         gauge("oldest_job_age_seconds", 601, ',status="queued"'),
         "A job has been queued for 10m 1s",
@@ -90,35 +90,35 @@ CASES = {
     ),
     "CreaseLeasesLost": Case(
         {'crease_leases_lost_total{namespace="nets"}': "0+1x20"},
-        "About 10 analyses fell silent within 15 minutes",
+        "About 10 analyses sent no heartbeat and lost their lease within 15 minutes",
         {'crease_leases_lost_total{namespace="nets"}': "7x5 8x15"},
     ),
     "CreaseImageBroken": Case(
         ended("image", "_x8 1x12"),
-        "Launches end because the analyzer cannot be started: its image, its model or its configuration",
-        # Old ones; and what is the video's fault.
+        "Launches fail because the analyzer cannot start: check its image, model and configuration",
+        # Earlier failures, and failures caused by the video.
         ended("image", "4x20") | ended("bad_input", "0+1x20"),
         minute=20,
     ),
     "CreaseInvariantBroken": Case(
         rows(10, 2, 3, 4),
-        "The rows do not add up: open launches, waiting and final jobs are not all jobs",
+        "The job counts are inconsistent: open launches + waiting jobs + final jobs differ from all jobs",
         rows(10, 2, 3, 5),
     ),
-    "CreaseGhosts": Case(gauge("ghosts", 1), "Analyses run that no launch knows: 1",
+    "CreaseGhosts": Case(gauge("ghosts", 1), "1 Kubernetes Jobs run without an open launch",
                          {'crease_ghosts{namespace="nets"}': "1x4 0x16"}),
-    "CreaseOrphans": Case(gauge("orphans", 2), "Open launches that nothing runs for: 2",
+    "CreaseOrphans": Case(gauge("orphans", 2), "2 open launches have no Kubernetes Job",
                           {'crease_orphans{namespace="nets"}': "2x4 0x16"}),
     "CreaseViewStale": Case(
         gauge("view_age_seconds", 61, ',kind="pods"'),
-        "The controller has not heard of pods for 1m 1s, and decides nothing",
+        "The controller's cache of pods is 1m 1s old; the controller takes no action",
         gauge("view_age_seconds", 60, ',kind="pods"'),
         labels=(("kind", "pods"),),
     ),
     "CreaseNoLeader": Case(
         {'crease_leader{namespace="nets"}': "1x4 _x16", 'crease_leader{namespace="other"}': "1x20"},
-        "No controller works: nothing is launched, cancelled or ended",
-        # One of two replicas leads; a leader that stood down was followed.
+        "No controller is active: no job is launched, cancelled or ended",
+        # One of two replicas leads; another replica replaced the first leader.
         {
             'crease_leader{namespace="nets",pod="a"}': "1x4 0x16",
             'crease_leader{namespace="nets",pod="b"}': "0x4 1x16",
@@ -128,8 +128,8 @@ CASES = {
     "CreaseNoNumbers": Case(
         {'crease_jobs{namespace="nets",status="done"}': "5x4 _x16",
          'crease_jobs{namespace="other",status="done"}': "5x20"},
-        "Nobody counts the jobs: jobs or its database is away",
-        # Another replica counts now.
+        "No job counts are exported: jobs or its database is down",
+        # Another replica exports the counts now.
         {
             'crease_jobs{namespace="nets",status="done",pod="a"}': "5x4 _x16",
             'crease_jobs{namespace="nets",status="done",pod="b"}': "_x4 5x16",
@@ -137,11 +137,11 @@ CASES = {
         minute=15,
     ),
     "CreaseCallsFail": Case(
-        calls("0+90x20", "0+10x20"), "10% of all calls fail for a fault of ours", calls("0+97x20", "0+3x20")
+        calls("0+90x20", "0+10x20"), "10% of all calls fail with a server error", calls("0+97x20", "0+3x20")
     ),
     "CreaseCallsSlow": Case(
         latency("JobService/GetJob", "0+90x20"),
-        "One call of JobService/GetJob in a hundred takes over a second",
+        "1 % of the calls of JobService/GetJob take over a second",
         latency("JobService/GetJob", "0+100x20") | latency("JobService/WatchJob", "0x20"),
         minute=15,
         labels=(("method", "JobService/GetJob"),),
@@ -151,7 +151,7 @@ CASES = {
     ),
     "CreasePoolFull": Case(
         gauge("pool_sessions", 3, ',state="waited_for"'),
-        "Calls wait for a session with PostgreSQL: 3",
+        "3 calls wait for a PostgreSQL session",
         gauge("pool_sessions", 10, ',state="busy"') | gauge("pool_sessions", 0, ',state="waited_for"'),
     ),
     "CreaseClockSkew": Case(
@@ -161,12 +161,12 @@ CASES = {
     ),
     "CreaseOutboxLags": Case(
         gauge("outbox_lag_seconds", 61),
-        "Events have been held back for 1m 1s: a transaction stays open",
+        "An open transaction has held back events for 1m 1s",
         gauge("outbox_lag_seconds", 60),
     ),
     "CreaseRelayLags": Case(
         gauge("relay_lag_seconds", 3600),
-        "Messages for SQS have been waiting for 1h 0m 0s",
+        "The oldest message for SQS has been waiting for 1h 0m 0s",
         gauge("relay_lag_seconds", 60),
     ),
     "CreaseClusterRefuses": Case(
@@ -177,7 +177,7 @@ CASES = {
     ),
     "CreaseGpuFallbacks": Case(
         {'crease_fallbacks_total{namespace="nets",reason="unschedulable"}': "0+1x20"},
-        "About 20 analyses meant for a GPU ran on the CPU within an hour",
+        "About 20 analyses eligible for a GPU ran on the CPU within an hour",
         {'crease_fallbacks_total{namespace="nets",reason="unschedulable"}': "0x15 3x5"},
         minute=20,
     ),
@@ -185,7 +185,7 @@ CASES = {
 
 
 def promtool_test(alert: str) -> dict[str, Any]:
-    """Both series of an alert, as a file of promtool's unit tests."""
+    """Both series of an alert as a promtool test file."""
     case, rule = CASES[alert], rules()[alert]
     fired = {
         "exp_labels": {"namespace": "nets", "severity": rule["labels"]["severity"], **dict(case.labels)},

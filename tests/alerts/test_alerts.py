@@ -1,4 +1,4 @@
-"""The alerts: each fires when it should and not before, and leads to a page."""
+"""Each alert fires at its threshold, not before, and links to its page."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("alert", rules())
 def test_an_alert_fires_when_it_should_and_not_before(alert: str, tmp_path: Path) -> None:
-    """One series fires it, with its sentence; the nearest one that is well does not."""
+    """One series fires the alert with its summary; the nearest healthy series does not."""
     file = tmp_path / "test.yaml"
     file.write_text(yaml.safe_dump(promtool_test(alert)))
     ended = promtool("test", "rules", str(file))
@@ -28,22 +28,22 @@ def test_an_alert_fires_when_it_should_and_not_before(alert: str, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_wrong_expectation_would_be_noticed(tmp_path: Path) -> None:
-    """The check above can fail."""
-    asked = promtool_test("CreaseBacklog")
-    asked["tests"][0]["alert_rule_test"][0]["exp_alerts"] = []
-    (tmp_path / "test.yaml").write_text(yaml.safe_dump(asked))
+def test_promtool_rejects_a_wrong_expectation(tmp_path: Path) -> None:
+    """Proves that the test above can fail."""
+    wrong = promtool_test("CreaseBacklog")
+    wrong["tests"][0]["alert_rule_test"][0]["exp_alerts"] = []
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(wrong))
     assert promtool("test", "rules", str(tmp_path / "test.yaml")).returncode != 0
 
 
 @pytest.mark.slow
-def test_prometheus_takes_the_rules() -> None:
-    """As `promtool check rules` judges."""
+def test_prometheus_accepts_the_rules() -> None:
+    """`promtool check rules` passes."""
     assert promtool("check", "rules", str(RULES)).returncode == 0
 
 
 def test_each_alert_has_a_case_a_severity_a_sentence_and_a_page() -> None:
-    """Who is woken finds the page of that very name in docs/operating.md."""
+    """docs/operating.md has a page of the alert's name."""
     assert CASES.keys() == rules().keys()
     pages = {line.removeprefix("### ").lower() for line in (ROOT / "docs/operating.md").read_text().splitlines()
              if line.startswith("### ")}  # fmt: skip
@@ -65,5 +65,5 @@ def test_each_alert_has_a_case_a_severity_a_sentence_and_a_page() -> None:
     ],
 )
 def test_the_thresholds_are_those_that_operators_were_promised(alert: str, part: str) -> None:
-    """Awaiting upload, failures in an hour, backlog, oldest queued."""
+    """The thresholds of uploads, failures, backlog and oldest queued job."""
     assert part in rules()[alert]["expr"]
