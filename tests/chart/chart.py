@@ -1,4 +1,4 @@
-"""The chart as `helm template` renders it. `python -m tests.chart.chart` writes the golden files anew."""
+"""Renders the chart with `helm template`. `python -m tests.chart.chart` writes the golden files."""
 
 import os
 import re
@@ -20,7 +20,7 @@ Manifest = dict[str, Any]
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the helm of our environment, which knows no cluster."""
+    """Runs the helm of the virtual environment, without a cluster."""
     command = [str(Path(sys.executable).with_name("helm")), *arguments]
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "KUBECONFIG": os.devnull}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -32,7 +32,7 @@ def values(size: str) -> str:
 
 @cache
 def text(size: str) -> str:
-    """All manifests of a size; a trial's random passwords are masked."""
+    """The rendered text of a size, with the random passwords of a trial masked."""
     rendered = helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--values", values(size))
     assert rendered.returncode == 0, rendered.stderr
     password = re.search(r"^  password: (\w+)$", rendered.stdout, re.MULTILINE)
@@ -55,7 +55,7 @@ def of_kind(size: str, kind: str) -> dict[str, Manifest]:
 
 
 def pods(size: str) -> dict[str, Manifest]:
-    """The specs of all pods that the chart makes, by component."""
+    """The pod specs of the chart by component."""
     templated = of_kind(size, "Deployment") | of_kind(size, "Job")
     bare = {name: pod["spec"] for name, pod in of_kind(size, "Pod").items()}
     return {name: one["spec"]["template"]["spec"] for name, one in templated.items()} | bare

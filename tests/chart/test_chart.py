@@ -1,4 +1,4 @@
-"""What the chart renders, for each size in its `ci/`; no cluster is needed."""
+"""The rendered chart for each size in `ci/`; needs no cluster."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import yaml
 
@@ -36,53 +36,53 @@ SETTINGS: dict[str, type[Settings]] = {
     "controller": KubernetesSettings,
     "relay": RelaySettings,
 }
-# Read by libraries, not by us.
+# Variables that libraries read, or that select a launcher.
 OTHERS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "CREASE_LAUNCHER"}
 KUBERNETES = "1.36"
-# Their schemas are not the API's own.
+# Kinds of operators, which the Kubernetes schema lacks.
 OF_OPERATORS = {"PrometheusRule"}
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_helm_finds_no_fault(size: str) -> None:
-    """`helm lint --strict` passes."""
+def test_helm_lint_passes(size: str) -> None:
+    """With `--strict`."""
     linted = helm("lint", str(CHART), "--strict", "--quiet", "--values", values(size))
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
-def test_every_manifest_is_what_the_api_takes(size: str) -> None:
-    """Each is valid by the API's own schema, unknown fields refused."""
+def test_every_manifest_matches_the_api_schema(size: str) -> None:
+    """The schema rejects unknown fields."""
     own = [manifest for manifest in manifests(size) if manifest["kind"] not in OF_OPERATORS]
     assert own
     for manifest in own:
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
-def test_an_unknown_field_would_be_refused() -> None:
-    """The check above can fail."""
+def test_the_schema_rejects_an_unknown_field() -> None:
+    """Proves that the test above can fail."""
     manifest = manifests("laptop")[0] | {"specs": {}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_it_renders_what_it_did(size: str) -> None:
-    """A change of the manifests shows in the diff of a golden file: `make chart` writes them."""
+def test_the_rendered_chart_matches_its_golden_file(size: str) -> None:
+    """`make chart` writes the golden files, so that each change of a manifest appears in a diff."""
     assert text(size) == (GOLDEN / f"{size}.yaml").read_text()
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_each_program_starts_with_what_it_is_told(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its settings load from its variables, and it knows each of them: a renamed setting fails here."""
+def test_each_program_loads_its_settings_from_its_variables(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its settings include every variable, so that a renamed setting fails here."""
     for program, deployment in of_kind(size, "Deployment").items():
         if program not in SETTINGS:
             continue
-        told = environment(deployment["spec"]["template"]["spec"]["containers"][0])
-        assert told.keys() <= known(SETTINGS[program]) | OTHERS
+        variables = environment(deployment["spec"]["template"]["spec"]["containers"][0])
+        assert variables.keys() <= known(SETTINGS[program]) | OTHERS
         with monkeypatch.context() as patched:
-            for name, value in told.items():
+            for name, value in variables.items():
                 patched.setenv(name, value)
             loaded = SETTINGS[program].load()
         if isinstance(loaded, JobsSettings | UploadSettings | KubernetesSettings):
@@ -91,8 +91,8 @@ def test_each_program_starts_with_what_it_is_told(size: str, monkeypatch: pytest
             assert 5 + loaded.drain_seconds < grace
 
 
-def test_the_controller_is_told_what_the_values_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values reach the setting that they are meant for, in its type."""
+def test_chart_values_reach_the_controller_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value arrives in the right setting with the right type."""
     controller = of_kind("gpu", "Deployment")["controller"]["spec"]["template"]["spec"]["containers"][0]
     for name, value in environment(controller).items():
         monkeypatch.setenv(name, value)
@@ -104,8 +104,8 @@ def test_the_controller_is_told_what_the_values_say(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("program", ["jobs", "upload"])
-def test_the_servers_believe_the_release_s_own_accounts_and_nobody_else(program: str) -> None:
-    """Tokens of another namespace's release prove nothing here."""
+def test_servers_trust_only_the_accounts_of_their_release(program: str) -> None:
+    """Tokens of a release in another namespace are not accepted."""
     container = of_kind("gpu", "Deployment")[program]["spec"]["template"]["spec"]["containers"][0]
     cluster = next(one for one in json.loads(environment(container)["CREASE_ISSUERS"]) if one["kind"] == "cluster")
     account = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-"
@@ -113,8 +113,8 @@ def test_the_servers_believe_the_release_s_own_accounts_and_nobody_else(program:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_image_is_one_that_we_build(size: str) -> None:
-    """Each is a stage of the Dockerfile, and its tag is the version of the project."""
+def test_every_image_is_a_stage_of_the_dockerfile(size: str) -> None:
+    """And its tag is the version of the project."""
     stages = set(re.findall(r"^FROM base AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     for image in re.findall(r"image: (\S+)", text(size)):
@@ -122,8 +122,8 @@ def test_every_image_is_one_that_we_build(size: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_pod_is_as_restricted_as_pod_security_asks(size: str) -> None:
-    """Level `restricted`, and a read-only root besides."""
+def test_every_pod_meets_the_restricted_pod_security_level(size: str) -> None:
+    """With a read-only root in addition."""
     for pod in pods(size).values():
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -144,37 +144,37 @@ def test_every_pod_is_as_restricted_as_pod_security_asks(size: str) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_power_is_held_by_one_program(size: str) -> None:
-    """The database: `jobs` and what works for it. S3: `upload`. The API server's tokens: who needs them."""
-    told = {name: set(environment(pod["containers"][0])) for name, pod in pods(size).items()}
-    assert holders(told, "CREASE_DATABASE_URL") <= {"jobs", "relay", "migrate"}
-    assert holders(told, "S3_COACH_VIDEOS_BUCKET") <= {"upload", "s3"}
-    assert holders(told, "AWS_SECRET_ACCESS_KEY") <= {"upload", "relay", "s3"}
+    """`jobs`, the relay and the migration hold the database, `upload` S3, the controller the API server."""
+    programs = {name: set(environment(pod["containers"][0])) for name, pod in pods(size).items()}
+    assert holders(programs, "CREASE_DATABASE_URL") <= {"jobs", "relay", "migrate"}
+    assert holders(programs, "S3_COACH_VIDEOS_BUCKET") <= {"upload", "s3"}
+    assert holders(programs, "AWS_SECRET_ACCESS_KEY") <= {"upload", "relay", "s3"}
     with_api_token = {name for name, pod in pods(size).items() if "api-token" in json.dumps(pod)} - {"forget"}
-    # `jobs` and `upload` read the API server's public keys with it, where it is the issuer; they have no Role.
+    # Where the API server is the issuer, `jobs` and `upload` need a token to read its public keys; they have no Role.
     assert with_api_token <= {"controller", "jobs", "upload"}
     bound = [one for one in manifests(size) if one["kind"] in ("RoleBinding", "ClusterRoleBinding")]
-    # The other one lives for some seconds after `helm uninstall`.
+    # The `forget` hook runs for seconds after `helm uninstall`.
     assert {subject["name"] for one in bound for subject in one["subjects"]} == {
         f"{RELEASE}-controller",
         f"{RELEASE}-forget",
     }
 
 
-def test_a_cluster_with_public_keys_gives_nobody_but_the_controller_a_token() -> None:
-    """Where the keys are public, as on EKS, `jobs` and `upload` need none for the API server."""
+def test_with_public_keys_only_the_controller_gets_an_api_token() -> None:
+    """On EKS, for example, `jobs` and `upload` need no token to read the keys."""
     assert {name for name, pod in pods("small").items() if "api-token" in json.dumps(pod)} == {"controller", "forget"}
 
 
-def test_the_controller_may_do_what_it_does_and_no_more() -> None:
-    """The Role has the rules of kubernetes/role.yaml, which is compared with the controller's calls."""
+def test_the_role_equals_the_documented_rules() -> None:
+    """The Role has the rules of kubernetes/role.yaml, which another test compares with the controller's calls."""
     documented = yaml.safe_load((ROOT / "services/controller/kubernetes/role.yaml").read_text())
     assert of_kind("gpu", "Role")["controller"]["rules"] == documented["rules"]
     assert of_kind("gpu", "ClusterRole")["controller"]["rules"] == documented["clusterRules"]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_pod_of_the_product_is_walled_in(size: str) -> None:
-    """Each has a NetworkPolicy for both directions that selects it."""
+def test_every_pod_has_a_network_policy(size: str) -> None:
+    """The policy covers ingress and egress."""
     policies = of_kind(size, "NetworkPolicy")
     walled = pods(size).keys() - {"test", "trial", "s3", "forget"} | {"analyzer"}
     assert walled <= policies.keys()
@@ -182,8 +182,8 @@ def test_every_pod_of_the_product_is_walled_in(size: str) -> None:
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
 
 
-def test_an_analysis_reaches_jobs_upload_and_s3_and_nothing_else() -> None:
-    """And nobody reaches it."""
+def test_an_analyzer_reaches_only_jobs_upload_and_s3() -> None:
+    """And no pod may connect to it."""
     spec = of_kind("laptop", "NetworkPolicy")["analyzer"]["spec"]
     assert spec["podSelector"]["matchLabels"] == {
         "app.kubernetes.io/component": "analyzer",
@@ -194,8 +194,8 @@ def test_an_analysis_reaches_jobs_upload_and_s3_and_nothing_else() -> None:
     assert reached == {("anything", 53), ("jobs", 50051), ("upload", 50052), ("s3", 4566)}
 
 
-def test_s3_elsewhere_is_reached_at_its_port_only() -> None:
-    """An endpoint's port is taken from its URL, and AWS's is 443."""
+def test_the_s3_port_comes_from_its_endpoint() -> None:
+    """Without an endpoint it is 443, the port of AWS."""
     outside = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
     assert {"to": outside, "ports": [{"port": 9000}]} in of_kind("large", "NetworkPolicy")["analyzer"]["spec"]["egress"]
     everywhere = [{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}}]
@@ -204,8 +204,8 @@ def test_s3_elsewhere_is_reached_at_its_port_only() -> None:
     ]
 
 
-def test_the_alerts_are_those_that_promtool_judged() -> None:
-    """The rules of files/alerts.yaml, their pages where the values say, for the Prometheus that the labels choose."""
+def test_the_prometheus_rule_contains_the_tested_alerts() -> None:
+    """The rules of files/alerts.yaml with the runbook prefix and the labels of the values."""
     rule = of_kind("large", "PrometheusRule")["alerts"]
     assert rule["metadata"]["labels"]["release"] == "prometheus"
     written = (CHART / "files" / "alerts.yaml").read_text()
@@ -214,19 +214,19 @@ def test_the_alerts_are_those_that_promtool_judged() -> None:
     assert not of_kind("small", "PrometheusRule")
 
 
-def test_the_dashboard_reaches_grafana_unchanged() -> None:
-    """As a ConfigMap, where it is asked for."""
+def test_the_dashboard_config_map_contains_the_file() -> None:
+    """With dashboard.enabled=true."""
     rendered = helm("template", RELEASE, str(CHART), "--values", values("small"), "--set", "dashboard.enabled=true")
     maps = [one for one in yaml.safe_load_all(rendered.stdout) if one and one["kind"] == "ConfigMap"]
     dashboard = next(one for one in maps if one["metadata"]["labels"].get("grafana_dashboard") == "1")
     assert json.loads(dashboard["data"]["crease.json"]) == json.loads((CHART / "files/dashboard.json").read_text())
 
 
-def test_metrics_are_reached_where_the_programs_tell_them() -> None:
-    """A PodMonitor, once asked for, names the port of every program; the walls let Prometheus in there, and only there
-    into the controller and the relay."""
-    asked = helm("template", RELEASE, str(CHART), "--values", values("large"), "--set", "metrics.podMonitor=true")
-    [monitor] = [one for one in yaml.safe_load_all(asked.stdout) if one and one["kind"] == "PodMonitor"]
+def test_prometheus_reaches_the_metrics_port_of_each_program() -> None:
+    """The PodMonitor names the metrics port of every program, and the NetworkPolicy allows it. For the controller and
+    the relay it is the only open port."""
+    rendered = helm("template", RELEASE, str(CHART), "--values", values("large"), "--set", "metrics.podMonitor=true")
+    [monitor] = [one for one in yaml.safe_load_all(rendered.stdout) if one and one["kind"] == "PodMonitor"]
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
     for program, deployment in of_kind("large", "Deployment").items():
         template = deployment["spec"]["template"]
@@ -250,53 +250,53 @@ def test_metrics_are_reached_where_the_programs_tell_them() -> None:
         ("jobs.replicas=0", "jobs.replicas"),
     ],
 )
-def test_wrong_values_are_refused_by_name(setting: str, sentence: str) -> None:
+def test_wrong_values_are_rejected_by_name(setting: str, sentence: str) -> None:
     """The message names the key."""
     refused = helm("template", RELEASE, str(CHART), "--set", "dev.embedded=true", "--set", setting)
     assert refused.returncode != 0
     assert sentence in refused.stderr
 
 
-def test_what_must_be_given_is_asked_for_by_name() -> None:
-    """Without a database, a bucket or an issuer there is no release."""
+def test_missing_required_values_are_named() -> None:
+    """helm renders no release without a database, a bucket and an issuer."""
     refused = helm("template", RELEASE, str(CHART))
     assert refused.returncode != 0
     for key in ("database.secret", "s3.bucket", "s3.region", "issuers"):
         assert key in refused.stderr
 
 
-def test_every_value_is_known_to_the_schema() -> None:
-    """values.yaml holds a default for each key of the schema, and no other."""
-    given = yaml.safe_load((CHART / "values.yaml").read_text())
+def test_values_and_schema_have_the_same_keys() -> None:
+    """values.yaml has a default for each key of the schema, and no other key."""
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())
-    assert set(keys(given, schema, schema)) == set()
+    assert set(keys(defaults, schema, schema)) == set()
 
 
-def keys(given: Any, schema: Any, whole: Any, path: str = "") -> Iterator[str]:
+def keys(defaults: Any, schema: Any, whole: Any, path: str = "") -> Iterator[str]:
     """The paths at which values and schema differ."""
     reference = schema.get("$ref", "")
     schema = whole["$defs"][reference.rpartition("/")[2]] if reference else schema
     if "properties" not in schema or path == ".image.digests":
         return
-    for key in given.keys() ^ (schema["properties"].keys() - {"global"}):
+    for key in defaults.keys() ^ (schema["properties"].keys() - {"global"}):
         yield f"{path}.{key}"
-    for key in given.keys() & schema["properties"].keys():
-        yield from keys(given[key], schema["properties"][key], whole, f"{path}.{key}")
+    for key in defaults.keys() & schema["properties"].keys():
+        yield from keys(defaults[key], schema["properties"][key], whole, f"{path}.{key}")
 
 
 def environment(container: Manifest) -> dict[str, str]:
-    """A container's variables; what comes from elsewhere has a stand-in."""
+    """A container's variables; references to other objects get a stand-in value."""
     stand_ins = {"CREASE_DATABASE_URL": "postgresql://user:secret@db:5432/crease", "CREASE_NAMESPACE": NAMESPACE}
     return {one["name"]: str(one.get("value", stand_ins.get(one["name"], "x"))) for one in container.get("env", [])}
 
 
 def known(settings: type[Settings]) -> set[str]:
-    """The variables that a program reads."""
+    """The environment variables of a program's settings."""
     return {str(field.validation_alias or f"CREASE_{name.upper()}") for name, field in settings.model_fields.items()}
 
 
 def check_ports(size: str, program: str, listen: str) -> None:
-    """What it listens on, its container's port and its Service are one."""
+    """The listen address, the container port and the Service port agree."""
     container = of_kind(size, "Deployment")[program]["spec"]["template"]["spec"]["containers"][0]
     assert listen == f"[::]:{container['ports'][0]['containerPort']}"
     service = of_kind(size, "Service").get(program)
@@ -304,12 +304,12 @@ def check_ports(size: str, program: str, listen: str) -> None:
         assert [port["port"] for port in service["spec"]["ports"]] == [container["ports"][0]["containerPort"]]
 
 
-def holders(told: Mapping[str, set[str]], variable: str) -> set[str]:
-    return {name for name, variables in told.items() if variable in variables}
+def holders(programs: Mapping[str, set[str]], variable: str) -> set[str]:
+    return {name for name, variables in programs.items() if variable in variables}
 
 
 def component(rule: Manifest) -> str:
-    """Whom an egress rule reaches."""
+    """The component that an egress rule allows."""
     if "to" not in rule:
         return "anything"
     return str(rule["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"])

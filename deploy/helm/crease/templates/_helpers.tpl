@@ -6,7 +6,7 @@
 {{- .Values.cluster | default (printf "%s-%s" .Release.Namespace .Release.Name | trunc 63 | trimSuffix "-") -}}
 {{- end -}}
 
-{{- /* What selects a component's pods: (list $ "jobs") */ -}}
+{{- /* The selector labels of a component's pods: (list $ "jobs") */ -}}
 {{- define "crease.selector" -}}
 {{- $ := index . 0 -}}
 app.kubernetes.io/name: crease
@@ -49,7 +49,7 @@ helm.sh/chart: {{ $.Chart.Name }}-{{ $.Chart.Version }}
 {{- if .Values.dev.embedded }}http://{{ include "crease.name" . }}-s3.{{ .Release.Namespace }}.svc:4566{{ else }}{{ .Values.s3.endpoint }}{{ end -}}
 {{- end -}}
 
-{{- /* Whom a server believes: people, and the programs and pods of this release. */ -}}
+{{- /* The trusted issuers of a server: for people, and for the programs and pods of this release. */ -}}
 {{- define "crease.issuers" -}}
 {{- $issuers := list -}}
 {{- range .Values.issuers }}{{ $issuers = append $issuers (dict "kind" "people" "issuer" .issuer "jwks_url" .jwksUrl) }}{{ end -}}
@@ -80,7 +80,7 @@ fsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{- /* PostgreSQL's address: (list $) */ -}}
+{{- /* The database URL. */ -}}
 {{- define "crease.databaseEnv" -}}
 - name: CREASE_DATABASE_URL
   valueFrom:
@@ -89,7 +89,7 @@ seccompProfile: {type: RuntimeDefault}
       key: {{ ternary "url" .Values.database.key .Values.dev.embedded }}
 {{- end -}}
 
-{{- /* AWS keys out of a Secret: (list "name"); nothing where it has no name. */ -}}
+{{- /* AWS keys from a Secret: (list "name"); empty if the name is empty. */ -}}
 {{- define "crease.keys" -}}
 {{- with index . 0 }}
 - {name: AWS_ACCESS_KEY_ID, valueFrom: {secretKeyRef: {name: {{ . }}, key: AWS_ACCESS_KEY_ID}}}
@@ -111,7 +111,7 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
 {{- end -}}
 
-{{- /* The token by which a program proves itself to ours, and where asked for the one for the API server. */ -}}
+{{- /* Projected token volumes: one with our audience, one for the API server: (list $ creaseToken apiToken) */ -}}
 {{- define "crease.tokenVolumes" -}}
 {{- $ := index . 0 -}}
 {{- if index . 1 }}
@@ -132,7 +132,7 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
-{{- /* One program's Deployment, ServiceAccount, Service and what bounds it:
+{{- /* One program's ServiceAccount, Deployment, Service, PodDisruptionBudget and HorizontalPodAutoscaler:
        (dict "root" $ "program" "jobs" "env" $env "creaseToken" false "apiToken" true "args" list "port" 50051) */ -}}
 {{- define "crease.program" -}}
 {{- $ := .root -}}{{- $program := .program -}}{{- $values := index $.Values $program -}}
@@ -161,7 +161,7 @@ spec:
   {{- if not $autoscaled }}
   replicas: {{ $values.replicas }}
   {{- end }}
-  # A new pod is ready before an old one goes.
+  # A new pod must be ready before an old one is deleted.
   strategy: {rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}
   selector:
     matchLabels:
@@ -178,7 +178,7 @@ spec:
       serviceAccountName: {{ $name }}
       automountServiceAccountToken: false
       enableServiceLinks: false
-      # preStop, then CREASE_DRAIN_SECONDS, then some to spare.
+      # preStop 5 s + CREASE_DRAIN_SECONDS 15 s + margin.
       terminationGracePeriodSeconds: 30
       {{- with $.Values.image.pullSecrets }}
       imagePullSecrets:
@@ -255,7 +255,7 @@ spec:
             {{- end }}
             - {name: metrics, containerPort: {{ include "crease.metricsPort" . }}}
           {{- if $port }}
-          # Kubernetes' own probe speaks no TLS.
+          # The gRPC probe of Kubernetes does not support TLS.
           startupProbe:
             {{ ternary "tcpSocket" "grpc" (ne $.Values.tls.secret "") }}: {port: {{ $port }}}
             periodSeconds: 1
@@ -268,7 +268,7 @@ spec:
             periodSeconds: 20
             timeoutSeconds: 5
           lifecycle:
-            # Until no new call comes here any more.
+            # The endpoint is removed before the server drains.
             preStop: {sleep: {seconds: 5}}
           {{- end }}
           resources:
