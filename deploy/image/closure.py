@@ -1,8 +1,8 @@
-"""Copies files and the shared libraries that they load into a new root, each at its own path, and nothing else.
+"""Copies files and the shared libraries that they load into a new root, each at its own path.
 
-    python3 closure.py ROOT BASE PATH...       what lies in BASE already is left out; a PATH is a file or a whole folder
+    python3 closure.py ROOT BASE PATH...       skips files that BASE contains; a PATH is a file or a folder
 
-What a program needs in order to run is a fraction of a distribution, and what isn't there helps no intruder.
+A program needs a fraction of a distribution; each missing file is one less for an intruder.
 """
 
 import os
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def files(path: Path) -> Iterator[Path]:
-    """The path itself, or every file and link below it."""
+    """The path itself, or all files and links below a folder."""
     if path.is_dir() and not path.is_symlink():
         yield from (found for found in sorted(path.rglob("*")) if found.is_symlink() or not found.is_dir())
     else:
@@ -33,7 +33,7 @@ def files(path: Path) -> Iterator[Path]:
 
 
 def copy(source: Path, root: Path, base: Path) -> None:
-    """One file with its libraries; a link with what it points to. A folder that is a link (/lib) becomes a real one."""
+    """Copies a file with its libraries, or a link with its target. A linked folder (/lib) becomes a real folder."""
     place = source.parent.resolve() / source.name
     target = root / place.relative_to("/")
     if not place.is_relative_to(root):
@@ -45,22 +45,22 @@ def copy(source: Path, root: Path, base: Path) -> None:
         copy(place.parent / os.readlink(place), root, base)
     else:
         for library in libraries(place, root):
-            # What a wheel brings itself lies in the root already.
+            # The root already contains the libraries of a wheel.
             if not library.resolve().is_relative_to(root):
                 copy(library, root, base)
 
 
 def libraries(path: Path, root: Path) -> list[Path]:
-    """What the dynamic loader would load for the file; nothing for one that is no program and no library."""
+    """The libraries that the dynamic loader would load for the file; empty if it is not an ELF file."""
     with path.open("rb") as file:
         if file.read(4) != b"\x7fELF":
             return []
-    said = subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout
-    for missing in MISSING.findall(said):
-        # A wheel may bring one under a longer name, which it has loaded by the time this file is.
+    output = subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout
+    for missing in MISSING.findall(output):
+        # A wheel may contain the library under a longer name and load it before this file.
         if not any(root.rglob(f"{missing.partition('.')[0]}*")):
-            raise SystemExit(f"{path} needs {missing}, which is not here")
-    return [Path(found) for found in LIBRARY.findall(said)]
+            raise SystemExit(f"{path} needs {missing}, which is not in the image")
+    return [Path(found) for found in LIBRARY.findall(output)]
 
 
 if __name__ == "__main__":
