@@ -42,6 +42,9 @@ gameday: setup proof-tools kubernetes ## inject faults: each must fire its alert
 images: ## build the images with docker, podman or buildah, and print their sizes
 	scripts/images $(NAME)
 
+sbom: setup ## write the CycloneDX SBOM of each image into build/sbom
+	$(PYTHON) -m scripts.sbom
+
 chart: setup ## lint and package the chart (build/chart), and write the golden files of its tests
 	$(PYTHON) -m tests.chart.chart
 	$(VENV)/bin/helm lint deploy/helm/crease --values deploy/helm/crease/ci/laptop-values.yaml --quiet
