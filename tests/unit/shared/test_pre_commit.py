@@ -11,7 +11,7 @@ def lint_commands() -> list[str]:
     """The recipe of the target `lint`, as one command per check."""
     recipe = (ROOT / "Makefile").read_text().partition("\nlint: ")[2].partition("\n\n")[0].splitlines()[1:]
     plain = [line.strip().replace("$(VENV)", ".venv").replace("$(MAKE)", "make") for line in recipe]
-    return plain[:-3] + [" && ".join(plain[-3:])]
+    return [*plain[:-3], " && ".join(plain[-3:])]
 
 
 def test_the_hooks_run_the_commands_of_make_lint() -> None:
