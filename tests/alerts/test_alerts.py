@@ -1,5 +1,6 @@
 """Each alert fires at its threshold, not before, and links to its page."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,6 +53,13 @@ def test_each_alert_has_a_case_a_severity_a_sentence_and_a_page() -> None:
         assert rule["annotations"]["summary"]
         assert rule["annotations"]["runbook_url"] == f"docs/operating.md#{name.lower()}"
         assert name.lower() in pages
+
+
+@pytest.mark.parametrize("alert", rules())
+def test_every_page_has_the_same_shape(alert: str) -> None:
+    """What the alert means, its likely causes, where to look, and the repair, in this order."""
+    page = (ROOT / "docs/operating.md").read_text().partition(f"\n### {alert}\n")[2].partition("\n#")[0]
+    assert re.findall(r"^- \*\*(.+?):\*\*", page, re.MULTILINE) == ["What it means", "Likely causes", "Look", "Repair"]
 
 
 @pytest.mark.parametrize(
