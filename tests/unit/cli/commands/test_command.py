@@ -56,7 +56,7 @@ def test_a_fault_of_ours_is_one_sentence_and_a_traceback_only_for_who_asks(
     def broken(*_: object) -> None:
         raise RuntimeError("no idea")
 
-    monkeypatch.setattr(command.videos, "look", broken)
+    monkeypatch.setattr(command.video_file, "look", broken)
     assert command.main(["analyze", "x.mp4"]) == 70
     assert "Traceback" not in capsys.readouterr().err
     monkeypatch.setenv("CREASE_DEBUG", "1")
