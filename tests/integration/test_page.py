@@ -40,7 +40,7 @@ def test_every_statement_of_the_page_runs(empty: str) -> None:
     assert len(STATEMENTS) > len(KNOWN)
     with psycopg.connect(empty, autocommit=True) as connection:
         for statement in STATEMENTS:
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_repaired_row_is_launched_like_any_other(road: Road, empty: str, statu
             "UPDATE video_analysis_jobs SET created_at = created_at - INTERVAL '1 hour', status = %s WHERE id = %s"
         )
         connection.execute(backdate, [status, stuck])
-        connection.execute(repair[0])  # type: ignore[arg-type]
+        connection.execute(repair[0])
     assert [launch.job_id for launch in road.open()] == [stuck]
     assert road.status(fresh) == "awaiting_upload"
 

@@ -31,7 +31,7 @@ def road(shared_road: Product, empty: str) -> Product:
 
 
 def refusal(error: pytest.ExceptionInfo[grpc.RpcError]) -> tuple[str, str]:
-    return error.value.code().name, error.value.details()
+    return error.value.code().name, error.value.details() or ""
 
 
 def test_upload_lifecycle_prevents_premature_claiming(road: Product) -> None:
