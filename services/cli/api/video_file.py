@@ -20,8 +20,6 @@ CONTENT_TYPES = {
     ".mpeg": "video/mpeg",
 }
 CHUNK_BYTES = 2**20
-# From here the services want a video in parts.
-IN_PARTS_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -30,15 +28,13 @@ class Video:
     content_type: str
     # Bytes.
     content_length: int
-    # Empty for a video in parts.
+    # Of the whole file, in hex: only the reply to InitiateUpload says whether it is sent in parts.
     sha256: str
 
 
 def read(path: Path, *, largest_bytes: int = 0, progress: Callable[[int, int], None] = lambda done, all: None) -> Video:
     """Checks a file and computes its SHA-256. `progress` gets the bytes read and all bytes. Raises CommandError."""
     content_type, length = check(path, largest_bytes=largest_bytes)
-    if length >= IN_PARTS_BYTES:
-        return Video(path, content_type, length, "")
     digest, done = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
