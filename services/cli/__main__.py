@@ -19,7 +19,8 @@ crease retry JOB…         queues failed jobs again; --code IMAGE: every job th
 crease drain              stops new launches, while running analyses continue; --undo allows them again
 crease doctor             checks database, S3, SQS, rights, clocks, image and GPUs, and gives advice
 
-Exit codes: 0 done, 1 an orphan or a fault was found, 2 usage, 65 bad video, 69 services unavailable, 70 anything else.
+Exit codes: 0 done, 1 an orphan or a fault was found, 2 usage, 65 bad video, 69 services unavailable, 70 anything else,
+75 the analysis lost its lease. services/failure_codes.py has the exit code of each failure code.
 """
 
 import argparse

@@ -1,12 +1,12 @@
 """CommandError: one sentence for the user and one exit code for scripts."""
 
+from services.failure_codes import BAD_INPUT, INTERNAL, UNAVAILABLE
+
+__all__ = ["BAD_INPUT", "INTERNAL", "INTERRUPTED", "UNAVAILABLE", "UNHEALTHY", "USAGE", "CommandError"]
+
 # `doctor` found a fault, or `admin orphans` found an orphan.
 UNHEALTHY = 1
 USAGE = 2
-# The numbers of sysexits.h, as the analyzer uses them.
-BAD_INPUT = 65
-UNAVAILABLE = 69
-INTERNAL = 70
 # 128 + SIGINT.
 INTERRUPTED = 130
 

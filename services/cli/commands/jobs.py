@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_FAILED, CancelJobRequest, ListJobsRequest, RetryJobRequest
+from services import failure_codes
 from services.cli.api.client import Services
 from services.cli.commands.options import Arguments, Commands, add_command, connect, connect_as_operator
 from services.cli.ui import console
@@ -53,6 +54,10 @@ def cancel(services: Services, job_id: str) -> None:
 
 def retry(services: Services, job_ids: Sequence[str], code: str) -> None:
     """Queues failed jobs again: the named ones, or all that failed with a code. Raises CommandError."""
+    if code and failure_codes.find(code).fault == failure_codes.Fault.INPUT:
+        console.line(
+            f"The videos of these jobs are at fault ({code}): a retry fails again unless the video was replaced."
+        )
     for job_id in job_ids or list(_failed_with(services, code)):
         job = services.call(services.jobs.RetryJob, RetryJobRequest(job_id=job_id))
         console.line(f"{job_id}  {console.stage_words(job)}", whole=True)

@@ -9,17 +9,15 @@ from google.protobuf import json_format
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_FAILED, GetJobRequest, Job
 from crease.upload.v1.upload_pb2 import SignDownloadRequest
+from services import failure_codes
 from services.cli.api.client import Services
 from services.cli.api.s3_transfer import S3Transfer
 from services.cli.commands.options import Arguments, Commands, add_command, add_output, connect
-from services.cli.errors import BAD_INPUT, INTERNAL, USAGE, CommandError
+from services.cli.errors import INTERNAL, USAGE, CommandError
 from services.cli.ui import console
 
 REPORT = "report.html"
 ARTIFACTS = (REPORT, "results.json", "overlay.mp4", "frames.parquet")
-# What goes wrong with us rather than with the video.
-OUR_FAILURES = frozenset({"DISRUPTED", "LEASE_LOST", "OUT_OF_MEMORY", "UNSCHEDULABLE", "IMAGE", "DEADLINE",
-                          "DEAD_LETTERED", "SERVICE_AWAY", "UPLOAD_EXPIRED"})  # fmt: skip
 
 
 def add_to(commands: Commands) -> None:
@@ -67,11 +65,12 @@ def check_has_results(job: Job) -> None:
 
 
 def failure(job: Job) -> CommandError:
-    """The error of a job that failed or was cancelled, in the words of the job."""
+    """The error of a failed or cancelled job: the job's message, and the advice and exit code of its failure code."""
     if job.status == JOB_STATUS_CANCELLED:
         return CommandError(f"Job {job.job_id} was cancelled.", INTERNAL)
-    sentence = job.error_message.rstrip(".") or f"Job {job.job_id} failed without a message"
-    return CommandError(f"{sentence}.", INTERNAL if job.failure_code in OUR_FAILURES else BAD_INPUT)
+    code = failure_codes.find(job.failure_code)
+    message = job.error_message.rstrip(".") or f"Job {job.job_id} failed without a message"
+    return CommandError(f"{message}. {code.advise(job.job_id)}", code.exit_code)
 
 
 def fetch(services: Services, job: Job, folder: Path) -> Path:

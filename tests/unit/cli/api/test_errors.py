@@ -4,10 +4,11 @@ import grpc
 import pytest
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_FAILED, Job
-from services import errors
+from services import errors, failure_codes
 from services.cli.api.client import to_command_error
 from services.cli.commands.reports import failure
 from services.cli.errors import BAD_INPUT, INTERNAL, UNAVAILABLE, USAGE
+from services.failure_codes import LEASE_LOST
 from testing.fakes.rpc_error import FakeRpcError
 
 
@@ -50,13 +51,27 @@ def test_every_code_becomes_a_sentence(code: grpc.StatusCode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "exit_code"), [("NOT_A_VIDEO", BAD_INPUT), ("VIDEO_TOO_LONG", BAD_INPUT), ("IMAGE", INTERNAL)]
+    ("code", "exit_code"),
+    [
+        ("NOT_A_VIDEO", BAD_INPUT),
+        ("TOO_LONG", BAD_INPUT),
+        ("IMAGE", INTERNAL),
+        ("UNEXPECTED", INTERNAL),
+        ("KILLED", INTERNAL),
+        ("REFUSED", INTERNAL),
+        ("DEADLINE", INTERNAL),
+        ("VIDEO_FORBIDDEN", INTERNAL),
+        ("OF_A_NEWER_SERVER", INTERNAL),
+        ("SERVICE_AWAY", UNAVAILABLE),
+        ("LEASE_LOST", LEASE_LOST),
+    ],
 )
 def test_a_bad_video_has_its_own_exit_code(code: str, exit_code: int) -> None:
-    """65 only if the video is at fault. The job's message is the error's sentence in both cases."""
+    """65 only if the video is at fault. The job's message comes first, then the advice of its failure code."""
     job = Job(job_id="j", status=JOB_STATUS_FAILED, failure_code=code, error_message="It has no pictures")
     error = failure(job)
-    assert (error.sentence, error.exit_code) == ("It has no pictures.", exit_code)
+    advice = failure_codes.find(code).advise("j")
+    assert (error.sentence, error.exit_code) == (f"It has no pictures. {advice}", exit_code)
 
 
 def test_a_cancelled_job_is_no_bad_video() -> None:
