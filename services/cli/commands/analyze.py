@@ -53,7 +53,7 @@ def add_to(commands: Commands) -> None:
     command = add_command(commands, "analyze", _run, "analyse a video")
     command.add_argument("video", type=Path, metavar="VIDEO")
     command.add_argument("--discipline", choices=DISCIPLINES, default=DISCIPLINES[0], help="(default: %(default)s)")
-    command.add_argument("--camera", choices=CAMERAS, default="", help="position of the camera, seen from the athlete")
+    command.add_argument("--camera", choices=CAMERAS, default="", help="position of the camera")
     command.add_argument("--player", action="append", default=[], metavar="NAME", help="player; may be repeated")
     command.add_argument("--title", default="", help="title of the session (default: the file's name)")
     command.add_argument(

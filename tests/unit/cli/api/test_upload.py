@@ -13,7 +13,7 @@ from services.cli.api.client import Services
 from services.cli.api.video_file import read
 
 HEAD = b"\0\0\0\x18ftypmp42"
-# The default of `upload` for the first video in parts, and what the client once had as a constant of its own.
+# The default threshold of `upload`; the client once had a copy of it.
 DEFAULT_FROM_BYTES = 100_000_000
 
 
