@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "crease") -> int:
         parsed.in_cluster = prog != "crease"
         return _run(parsed)
     except CommandError as error:
-        console.error(error.sentence)
+        console.print_error(error.sentence)
         return error.exit_code
     except KeyboardInterrupt:
-        console.error(
+        console.print_error(
             "Interrupted. Queued jobs continue: see `crease jobs`. "
             "If an upload was interrupted, run the same command again: it resumes the upload."
         )
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "crease") -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERNAL
     except Exception as error:
-        console.unexpected(error)
+        console.print_unexpected(error)
         return INTERNAL
 
 

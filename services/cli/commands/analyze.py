@@ -57,14 +57,14 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--player", action="append", default=[], metavar="NAME", help="player; may be repeated")
     command.add_argument("--title", default="", help="title of the session (default: the file's name)")
     command.add_argument(
-        "--sample-fps", type=_sample_fps, default=0, metavar="N", help="frames per second, 1 to 30 (default: 10)"
+        "--sample-fps", type=_parse_sample_fps, default=0, metavar="N", help="frames per second, 1 to 30 (default: 10)"
     )
     command.add_argument("--include-frames", action="store_true", help="list every frame in results.json")
     command.add_argument("--anonymous", action="store_true", help="send no names and show no faces")
     add_output(command)
 
 
-def _sample_fps(text: str) -> int:
+def _parse_sample_fps(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 30:
         raise argparse.ArgumentTypeError("must be a whole number from 1 to 30")
     return int(text)
@@ -77,7 +77,7 @@ def _run(arguments: Arguments) -> int:
                               arguments.sample_fps, arguments.include_frames, arguments.anonymous)  # fmt: skip
     video_file.check(arguments.video)
     found = endpoints.find(os.environ, arguments.state)
-    with console.only_json(arguments.json), client.connect(found) as services:
+    with console.reserve_stdout(arguments.json), client.connect(found) as services:
         states = ResumeStates(arguments.state.expanduser() / "uploads")
         job = analyze(services, arguments.video, options, states=states, largest_bytes=found.largest_video_bytes)
         reports.show(services, job, arguments)
@@ -91,11 +91,11 @@ def analyze(
 
     `largest_bytes` 0: no limit. Raises CommandError, with the job's own message if the job failed.
     """
-    with console.progress_bar("Reading") as progress:
+    with console.show_progress("Reading") as progress:
         video = video_file.read(path, largest_bytes=largest_bytes, progress=progress)
     job = follow(services, _upload(services, video, options, states))
     if job.status != JOB_STATUS_DONE:
-        raise reports.failure(job)
+        raise reports.to_command_error(job)
     return job
 
 
@@ -103,7 +103,7 @@ def _upload(services: Services, video: Video, options: AnalysisOptions, states: 
     key = (services.identity, options)
 
     def create_session() -> str:
-        return services.call(services.sessions.CreateSession, _session(video, options)).session_id
+        return services.call(services.sessions.CreateSession, _session_request(video, options)).session_id
 
     state, is_old = states.load_or_create(video.path, *key, create_session=create_session)
     try:
@@ -116,7 +116,7 @@ def _upload(services: Services, video: Video, options: AnalysisOptions, states: 
         state, _ = states.load_or_create(video.path, *key, create_session=create_session)
         reply = _send(services, video, options, state)
     states.delete(video.path, *key)
-    console.aside(f"{reply.message} (job {reply.job_id}).")
+    console.print_aside(f"{reply.message} (job {reply.job_id}).")
     return reply.job_id
 
 
@@ -131,11 +131,11 @@ def _send(services: Services, video: Video, options: AnalysisOptions, state: Res
         sha256=video.sha256,
         request_id=state.request_id,
     )
-    with console.progress_bar("Uploading") as progress:
-        return upload.send(services, video.path, request, progress, console.line)
+    with console.show_progress("Uploading") as progress:
+        return upload.send(services, video.path, request, progress, console.print_line)
 
 
-def _session(video: Video, options: AnalysisOptions) -> CreateSessionRequest:
+def _session_request(video: Video, options: AnalysisOptions) -> CreateSessionRequest:
     # The file's name often contains the player's name.
     title = "Anonymous" if options.anonymous else options.title or video.path.stem
     return CreateSessionRequest(
@@ -148,7 +148,7 @@ def _session(video: Video, options: AnalysisOptions) -> CreateSessionRequest:
 
 def follow(services: Services, job_id: str) -> Job:
     """Shows every stage of a job until it is final. Raises CommandError."""
-    with console.stages() as show_stage:
+    with console.show_stages() as show_stage:
         for job in watch(services, job_id):
             show_stage(job)
     return job

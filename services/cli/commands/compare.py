@@ -43,10 +43,10 @@ def _run(arguments: Arguments) -> int:
     with connect(arguments) as services:
         compared = compare(services, arguments.job, arguments.out)
     if arguments.json:
-        console.as_json({"page": str(arguments.out), **json_format.MessageToDict(compared)})
+        console.print_json({"page": str(arguments.out), **json_format.MessageToDict(compared)})
         return 0
-    console.changes(compared, compare_page.describe_change)
-    console.report(arguments.out)
+    console.print_changes(compared, compare_page.describe_change)
+    console.print_report_path(arguments.out)
     reports.open_page(arguments.out)
     return 0
 

@@ -42,21 +42,21 @@ def demo(video: Path, out: Path, folder: Path) -> None:
     video_file.check(video)
     state = StateDir(folder.resolve())
     _empty(state)
-    console.line(f"$ crease up --state {folder}", "bold")
+    console.print_line(f"$ crease up --state {folder}", "bold")
     up = _start_up(state.folder)
     try:
         _wait_until_ready(state, up)
-        console.line()
-        console.line(f"$ crease analyze {video}", "bold")
+        console.print_line()
+        console.print_line(f"$ crease analyze {video}", "bold")
         found = endpoints.read_announced(state)
         with client.connect(found) as services:
             states = ResumeStates(folder / "uploads")
             largest = found.largest_video_bytes
             job = analyze.analyze(services, video, AnalysisOptions(), states=states, largest_bytes=largest)
-            console.results(job)
-            console.report(reports.fetch(services, job, out))
+            console.print_results(job)
+            console.print_report_path(reports.fetch(services, job, out))
     finally:
-        console.line()
+        console.print_line()
         _stop(up)
 
 

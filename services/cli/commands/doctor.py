@@ -32,8 +32,8 @@ def show_checks(services: Services, runtime: Runtime) -> int:
     faults = 0
     for check in run_checks(services, runtime):
         faults += not check.ok
-        console.check(check.name, check.detail, ok=check.ok, advice=check.advice)
-    console.line(f"Faults found: {faults}." if faults else "No fault found.")
+        console.print_check(check.name, check.detail, ok=check.ok, advice=check.advice)
+    console.print_line(f"Faults found: {faults}." if faults else "No fault found.")
     return faults
 
 

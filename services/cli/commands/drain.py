@@ -24,11 +24,11 @@ def drain(runtime: Runtime, *, undo: bool) -> None:
     """Drains the controller, or undoes a drain. Raises CommandError."""
     if undo:
         runtime.undo_drain()
-        console.line("The controller launches new analyses again within seconds.")
+        console.print_line("The controller launches new analyses again within seconds.")
         return
     user = os.environ.get("USER") or "an unknown user"
     runtime.drain(f"by {user} on {socket.gethostname()} at {console.format_time(datetime.now(UTC))}")
-    console.line(
+    console.print_line(
         "Within seconds the controller launches nothing new. Running analyses continue; new jobs are accepted and wait."
     )
-    console.line("`drain --undo` allows new launches again.")
+    console.print_line("`drain --undo` allows new launches again.")

@@ -36,28 +36,30 @@ def _run_logs(arguments: Arguments) -> int:
 def show_why(services: Services, runtime: Runtime, job_id: str) -> None:
     """Prints the explanation of `jobs`, then the runs and the events of the runtime. Raises CommandError."""
     explained = _explain(services, job_id)
-    console.line(f"{explained.sentence}.")
+    console.print_line(f"{explained.sentence}.")
     waiting_for = WaitingFor.Name(explained.waiting_for).removeprefix("WAITING_FOR_").lower()
     if waiting_for != "nothing":
-        console.line(f"It waits for: {waiting_for}, since {console.format_time(explained.since.ToDatetime())}.")
+        console.print_line(f"It waits for: {waiting_for}, since {console.format_time(explained.since.ToDatetime())}.")
     if drained_by := runtime.drained_by():
-        console.line(f"The controller launches nothing new: drained {drained_by}. `drain --undo` allows new launches.")
+        console.print_line(
+            f"The controller launches nothing new: drained {drained_by}. `drain --undo` allows new launches."
+        )
     for past in explained.launches:
         if past.ending:
-            console.line(
+            console.print_line(
                 f"Launch {past.launch_no} ended as {past.ending}: {past.ending_message or 'without a message'}"
             )
     for run in runtime.list_runs(job_id):
-        console.line(f"{run.name}  {run.state}  {run.detail}".rstrip())
+        console.print_line(f"{run.name}  {run.state}  {run.detail}".rstrip())
     for event in runtime.list_events(job_id):
-        console.line(f"{event.at}  {event.reason}  {event.message}")
+        console.print_line(f"{event.at}  {event.reason}  {event.message}")
 
 
 def show_launches(services: Services, job_id: str) -> None:
     """Prints one line per launch, oldest first, with its reasons below. Raises CommandError."""
     explained = _explain(services, job_id)
     if not explained.launches:
-        console.line("The job has no launch yet.")
+        console.print_line("The job has no launch yet.")
     for launch in explained.launches:
         accelerator = Accelerator.Name(launch.placed_on).removeprefix("ACCELERATOR_").lower()
         started = (
@@ -65,9 +67,9 @@ def show_launches(services: Services, job_id: str) -> None:
         )
         ended = f"{launch.ending}, {console.format_time(launch.ended_at.ToDatetime())}" if launch.ending else "open"
         line = f"{launch.launch_no:>3}  {launch.cluster}  {accelerator:<11}  {started}  {ended}  {launch.pod_name}"
-        console.line(line.rstrip())
+        console.print_line(line.rstrip())
         for reason in filter(None, (launch.placement_reason, launch.ending_message)):
-            console.line(f"     {reason}")
+            console.print_line(f"     {reason}")
 
 
 def _explain(services: Services, job_id: str) -> ExplainJobResponse:

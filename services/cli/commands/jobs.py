@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> None:
 
 def _run_list(arguments: Arguments) -> int:
     with connect(arguments) as services:
-        console.jobs(services.call(services.jobs.ListJobs, ListJobsRequest()).jobs)
+        console.print_jobs(services.call(services.jobs.ListJobs, ListJobsRequest()).jobs)
     return 0
 
 
@@ -48,19 +48,19 @@ def cancel(services: Services, job_id: str) -> None:
     """Requests the cancellation; the job is cancelled when its runs are confirmed stopped. Raises CommandError."""
     job = services.call(services.jobs.CancelJob, CancelJobRequest(job_id=job_id))
     is_pending = job.HasField("cancel_requested_at")
-    state = f"being cancelled: `why {job_id}` shows when it is done" if is_pending else console.stage_words(job)
-    console.line(f"The job is {state}.")
+    state = f"being cancelled: `why {job_id}` shows when it is done" if is_pending else console.describe_stage(job)
+    console.print_line(f"The job is {state}.")
 
 
 def retry(services: Services, job_ids: Sequence[str], code: str) -> None:
     """Queues failed jobs again: the named ones, or all that failed with a code. Raises CommandError."""
     if code and failure_codes.find(code).fault == failure_codes.Fault.INPUT:
-        console.line(
+        console.print_line(
             f"The videos of these jobs are at fault ({code}): a retry fails again unless the video was replaced."
         )
     for job_id in job_ids or list(_failed_with(services, code)):
         job = services.call(services.jobs.RetryJob, RetryJobRequest(job_id=job_id))
-        console.line(f"{job_id}  {console.stage_words(job)}", whole=True)
+        console.print_line(f"{job_id}  {console.describe_stage(job)}", whole=True)
 
 
 def _failed_with(services: Services, code: str) -> Iterator[str]:

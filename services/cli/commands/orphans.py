@@ -33,9 +33,9 @@ def show_orphans(services: Services) -> int:
         for orphan in services.stream(services.uploads.ListOrphans, ListOrphansRequest()):
             count += 1
             detail = f"  (job {orphan.job_id})" if orphan.job_id else f"  ({orphan.content_length} bytes)"
-            console.line(f"{KINDS[orphan.kind]:<28}{orphan.s3_key}{detail}", whole=True)
+            console.print_line(f"{KINDS[orphan.kind]:<28}{orphan.s3_key}{detail}", whole=True)
     except grpc.RpcError as error:
         raise client.to_command_error(error) from error
     caveat = "An upload or a deletion during the listing may appear as an orphan: list again before you act."
-    console.line(f"{count} orphans. {caveat}" if count else "No orphans.")
+    console.print_line(f"{count} orphans. {caveat}" if count else "No orphans.")
     return count

@@ -42,11 +42,11 @@ def show(services: Services, job: Job, arguments: Arguments) -> None:
     folder = arguments.out or Path(f"crease-report-{job.job_id}")
     if arguments.json:
         report = fetch(services, job, folder)
-        console.as_json({"job_id": job.job_id, "report": str(report), **json_format.MessageToDict(job.results)})
+        console.print_json({"job_id": job.job_id, "report": str(report), **json_format.MessageToDict(job.results)})
         return
-    console.results(job)
+    console.print_results(job)
     report = fetch(services, job, folder)
-    console.report(report)
+    console.print_report_path(report)
     open_page(report)
 
 
@@ -60,11 +60,11 @@ def check_has_results(job: Job) -> None:
     """Raises CommandError for a job without results."""
     if not job.results.fields:
         if job.status in (JOB_STATUS_FAILED, JOB_STATUS_CANCELLED):
-            raise failure(job)
-        raise CommandError(f"Job {job.job_id} has no results yet: {console.stage_words(job)}, {job.progress_pct} %.")
+            raise to_command_error(job)
+        raise CommandError(f"Job {job.job_id} has no results yet: {console.describe_stage(job)}, {job.progress_pct} %.")
 
 
-def failure(job: Job) -> CommandError:
+def to_command_error(job: Job) -> CommandError:
     """The error of a failed or cancelled job: the job's message, and the advice and exit code of its failure code."""
     if job.status == JOB_STATUS_CANCELLED:
         return CommandError(f"Job {job.job_id} was cancelled.", INTERNAL)

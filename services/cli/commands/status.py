@@ -30,27 +30,27 @@ def show_status(services: Services, runtime: Runtime) -> None:
     """Prints the screen. Raises CommandError."""
     samples = Samples(runtime.read_metrics())
     free_gpus = samples.get("crease_gpus_free")
-    _line("Jobs", _jobs(samples))
-    _line("Waiting", _waiting(samples))
-    _line("Failing", _failing(services, samples))
-    _line("Events", _events(samples))
-    _line("GPUs", NOT_COUNTED if free_gpus is None else f"{free_gpus:.0f} free")
-    _line("Controller", _controller(runtime, samples))
-    _line("Its cache", _cache(samples))
+    _print_line("Jobs", _describe_jobs(samples))
+    _print_line("Waiting", _describe_waiting(samples))
+    _print_line("Failing", _describe_failing(services, samples))
+    _print_line("Events", _describe_events(samples))
+    _print_line("GPUs", NOT_COUNTED if free_gpus is None else f"{free_gpus:.0f} free")
+    _print_line("Controller", _describe_controller(runtime, samples))
+    _print_line("Its cache", _describe_cache(samples))
 
 
-def _line(label: str, text: str) -> None:
-    console.line(f"{label:<12}{text}", whole=True)
+def _print_line(label: str, text: str) -> None:
+    console.print_line(f"{label:<12}{text}", whole=True)
 
 
-def _jobs(samples: Samples) -> str:
+def _describe_jobs(samples: Samples) -> str:
     by_status = samples.by_label("status", "crease_jobs")
     if not by_status:
         return f"{NOT_COUNTED}: jobs or its database is unavailable, or CREASE_METRICS_LISTEN is not set"
     return ", ".join(f"{by_status.get(name, 0):.0f} {name}" for name in STATUSES)
 
 
-def _waiting(samples: Samples) -> str:
+def _describe_waiting(samples: Samples) -> str:
     ages, jobs = samples.by_label("status", "crease_oldest_job_age_seconds"), samples.by_label("status", "crease_jobs")
     oldest = ", ".join(f"{name} {ages[name]:.0f} s" for name in STATUSES if name in ages and jobs.get(name))
     overdue = samples.get("crease_awaiting_upload_overdue") or 0
@@ -58,7 +58,7 @@ def _waiting(samples: Samples) -> str:
     return f"oldest: {oldest}{late}" if oldest else "nothing"
 
 
-def _failing(services: Services, samples: Samples) -> str:
+def _describe_failing(services: Services, samples: Samples) -> str:
     request = ListJobsRequest(status=JOB_STATUS_FAILED, page_size=NEWEST_FAILED)
     try:
         newest = services.call(services.jobs.ListJobs, request, patience_seconds=0).jobs
@@ -68,13 +68,13 @@ def _failing(services: Services, samples: Samples) -> str:
     return f"{samples.get('crease_failures_last_hour') or 0:.0f} within an hour{listed}"
 
 
-def _events(samples: Samples) -> str:
+def _describe_events(samples: Samples) -> str:
     held, unsent = (samples.get(f"crease_{name}_lag_seconds") or 0 for name in ("outbox", "relay"))
     text = f"events held back for {held:.0f} s by a transaction that stays open" if held >= 1 else "none held back"
     return f"{text}; SQS {unsent:.0f} s behind"
 
 
-def _controller(runtime: Runtime, samples: Samples) -> str:
+def _describe_controller(runtime: Runtime, samples: Samples) -> str:
     leaders = ", ".join(samples.programs_at_one("crease_leader"))
     text = f"{leaders} leads" if leaders else "no replica leads"
     try:
@@ -84,7 +84,7 @@ def _controller(runtime: Runtime, samples: Samples) -> str:
     return text + (f", but launches nothing new: drained {drained_by}" if drained_by else "")
 
 
-def _cache(samples: Samples) -> str:
+def _describe_cache(samples: Samples) -> str:
     ages = samples.by_label("kind", "crease_view_age_seconds")
     text = ", ".join(f"{kind} {seconds:.1f} s old" for kind, seconds in ages.items()) or "none: it runs local processes"
     ghosts, orphans = (samples.get(f"crease_{name}") or 0 for name in ("ghosts", "orphans"))

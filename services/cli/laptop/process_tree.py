@@ -70,10 +70,10 @@ def _run_keeper(front: int, state: StateDir, start: Start) -> int:
         subreaper.end_with_parent(front)
         return _supervise(state, start)
     except CommandError as error:
-        console.error(error.sentence)
+        console.print_error(error.sentence)
         return error.exit_code
     except BaseException as error:
-        console.unexpected(error)
+        console.print_unexpected(error)
         return INTERNAL
     finally:
         sys.stdout.flush()
@@ -81,17 +81,17 @@ def _run_keeper(front: int, state: StateDir, start: Start) -> int:
 
 
 def _supervise(state: StateDir, start: Start) -> int:
-    supervisor = Supervisor(state.logs, console.program)
+    supervisor = Supervisor(state.logs, console.print_program)
     try:
         state_dir.announce(state, start(supervisor, state))
-        console.ready(state.folder)
+        console.print_ready(state.folder)
         supervisor.watch(_token_renewal(state))
     except StopRequested:
-        console.line("Stopping.")
+        console.print_line("Stopping.")
     finally:
         state.client_file.unlink(missing_ok=True)
         supervisor.stop()
-    console.line("Stopped.")
+    console.print_line("Stopped.")
     return 0
 
 

@@ -41,12 +41,12 @@ class KubernetesRuntime:
         """As Runtime: the Kubernetes Jobs, each with its pods."""
         selector = ("-l", f"{JOB_LABEL}={job_id}")
         pods = self._kubectl.list_objects("pods", *selector)
-        jobs = sorted(self._kubectl.list_objects("jobs", *selector), key=_created)
+        jobs = sorted(self._kubectl.list_objects("jobs", *selector), key=_creation_time)
         found = []
         for job in jobs:
-            found.append(Run(f"job/{metadata(job)['name']}", *_job_state(job)))
-            owned = [pod for pod in pods if _owner(pod) == metadata(job)["uid"]]
-            found += [Run(f"pod/{metadata(pod)['name']}", *_pod_state(pod)) for pod in owned]
+            found.append(Run(f"job/{metadata(job)['name']}", *_describe_job(job)))
+            owned = [pod for pod in pods if _owner_uid(pod) == metadata(job)["uid"]]
+            found += [Run(f"pod/{metadata(pod)['name']}", *_describe_pod(pod)) for pod in owned]
         return found
 
     def list_events(self, job_id: str) -> Sequence[RecordedEvent]:
@@ -63,7 +63,7 @@ class KubernetesRuntime:
         pods = self._kubectl.list_objects("pods", "-l", f"{JOB_LABEL}={job_id}")
         if not pods:
             raise CommandError(f"The pods of job {job_id} are deleted, and so are their logs: see `why {job_id}`.")
-        newest = metadata(max(pods, key=_created))["name"]
+        newest = metadata(max(pods, key=_creation_time))["name"]
         options = ("-f",) if follow else ()
         if self._kubectl.show("logs", f"pod/{newest}", "--all-containers", *options):
             raise CommandError(f"kubectl logs pod/{newest} failed.", INTERNAL)
@@ -150,7 +150,7 @@ class KubernetesRuntime:
 
     def _check_image(self, image: str) -> Check:
         pods = self._kubectl.list_objects("pods", "-l", f"{COMPONENT}=analyzer")
-        errors = {reason for pod in pods for reason in _waiting(pod) if reason.partition(":")[0] in BAD_IMAGE}
+        errors = {reason for pod in pods for reason in _waiting_reasons(pod) if reason.partition(":")[0] in BAD_IMAGE}
         detail = f"{image}: {'; '.join(sorted(errors))[:300]}" if errors else f"no pod fails to pull {image}"
         advice = "Push the image or repair image.registry, image.tag and image.pullSecrets; then retry the failed jobs."
         return Check("image", not errors, detail, advice)
@@ -185,15 +185,15 @@ class KubernetesRuntime:
         return next((one for one in leases if str(metadata(one)["name"]).endswith("-controller")), None)
 
 
-def _created(body: Object) -> str:
+def _creation_time(body: Object) -> str:
     return str(metadata(body)["creationTimestamp"])
 
 
-def _owner(pod: Object) -> str:
+def _owner_uid(pod: Object) -> str:
     return next((one["uid"] for one in metadata(pod).get("ownerReferences", ()) if one.get("controller")), "")
 
 
-def _job_state(job: Object) -> tuple[str, str]:
+def _describe_job(job: Object) -> tuple[str, str]:
     true = {one["type"]: one for one in job.get("status", {}).get("conditions", ()) if one["status"] == "True"}
     for kind in ("Complete", "Failed", "Suspended"):
         if kind in true:
@@ -201,7 +201,7 @@ def _job_state(job: Object) -> tuple[str, str]:
     return ("Deleting" if "deletionTimestamp" in metadata(job) else "Open"), ""
 
 
-def _pod_state(pod: Object) -> tuple[str, str]:
+def _describe_pod(pod: Object) -> tuple[str, str]:
     status = pod.get("status", {})
     unscheduled = (
         str(one.get("message", ""))
@@ -214,11 +214,11 @@ def _pod_state(pod: Object) -> tuple[str, str]:
         if (state := one.get("state", {}).get("terminated"))
     )
     node = f"on {pod['spec']['nodeName']}" if pod["spec"].get("nodeName") else ""
-    details = (node, status.get("reason", ""), status.get("message", ""), *unscheduled, *_waiting(pod), *ended)
+    details = (node, status.get("reason", ""), status.get("message", ""), *unscheduled, *_waiting_reasons(pod), *ended)
     return str(status.get("phase", "Unknown")), ", ".join(filter(None, details))
 
 
-def _waiting(pod: Object) -> Iterator[str]:
+def _waiting_reasons(pod: Object) -> Iterator[str]:
     """Why each waiting container has not started: the reason, then the kubelet's message."""
     for one in pod.get("status", {}).get("containerStatuses", ()):
         if waiting := one.get("state", {}).get("waiting"):

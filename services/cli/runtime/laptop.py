@@ -30,7 +30,7 @@ class LaptopRuntime:
 
     def list_runs(self, job_id: str) -> Sequence[Run]:
         """As Runtime: the processes."""
-        return [Run(folder.name, *_state(folder)) for folder in self._records(job_id)]
+        return [Run(folder.name, *_describe_process(folder)) for folder in self._records(job_id)]
 
     def list_events(self, job_id: str) -> Sequence[RecordedEvent]:
         """As Runtime: the controller's actions, from its log."""
@@ -97,7 +97,7 @@ class LaptopRuntime:
         return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))
 
 
-def _state(folder: Path) -> tuple[str, str]:
+def _describe_process(folder: Path) -> tuple[str, str]:
     """State and detail of a process, from its record (services/controller/local/process_record.py)."""
     created = datetime.fromisoformat(json.loads((folder / "record.json").read_text())["created_at"])
     since = f"since {created.astimezone(UTC):%H:%M:%S} UTC"

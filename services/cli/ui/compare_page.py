@@ -52,12 +52,14 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse) 
         title=f"{', '.join(compared.player_ids) or 'One player'}: what changed",
         style=Markup(style),  # noqa: S704 - our own files; the policy contains their hashes
         script=Markup(script),  # noqa: S704
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style_hash=_csp_hash(style),
+        script_hash=_csp_hash(script),
         caveats=compared.caveats,
-        jobs=[_video(analysis) for analysis in analyses],
-        events=[(_attribute(name), words) for name, words in EVENTS.items() if name in named],
-        metrics=[_metric(metric, dates) for metric in sorted(compared.metrics, key=_order) if _has_numbers(metric)],
+        jobs=[_prepare_video(analysis) for analysis in analyses],
+        events=[(_to_attribute(name), words) for name, words in EVENTS.items() if name in named],
+        metrics=[
+            _prepare_metric(metric, dates) for metric in sorted(compared.metrics, key=_sort_key) if _has_numbers(metric)
+        ],
         width=WIDTH,
         height=HEIGHT,
     )
@@ -68,7 +70,9 @@ def describe_change(change: MetricChange) -> tuple[str, str]:
     if change.absent_reason:
         return "unknown", "Not comparable."
     unit = {"unit": change.unit}
-    size, detectable = (console.quantity({"value": value, **unit}) for value in (abs(change.value), change.detectable))
+    size, detectable = (
+        console.format_quantity({"value": value, **unit}) for value in (abs(change.value), change.detectable)
+    )
     direction = "Up" if change.value > 0 else "Down"
     if not change.clear:
         return "same", f"{direction} {size}: within the {detectable} that errors alone can cause."
@@ -76,17 +80,17 @@ def describe_change(change: MetricChange) -> tuple[str, str]:
     return "clear", f"{direction} {size}, more than the {detectable} that errors can cause.{score}"
 
 
-def _hash(text: str) -> str:
+def _csp_hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _attribute(event: str) -> str:
+def _to_attribute(event: str) -> str:
     return event.replace("_", "-")
 
 
-def _video(analysis: ComparedAnalysis) -> dict[str, Any]:
+def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
     video = "data:video/mp4;base64," + base64.b64encode(analysis.video).decode() if analysis.video else ""
-    events = {_attribute(name): f"{at:.3f}" for name, at in analysis.events.items() if name in EVENTS}
+    events = {_to_attribute(name): f"{at:.3f}" for name, at in analysis.events.items() if name in EVENTS}
     return {
         "title": analysis.title,
         "date": analysis.date,
@@ -98,7 +102,7 @@ def _video(analysis: ComparedAnalysis) -> dict[str, Any]:
     }
 
 
-def _order(metric: MetricComparison) -> tuple[bool, bool, str]:
+def _sort_key(metric: MetricComparison) -> tuple[bool, bool, str]:
     """Comparable metrics first, scored metrics before the others, then by name."""
     is_scored = any(reading.HasField("score") for reading in metric.readings)
     return bool(metric.overall.absent_reason), not is_scored, metric.name
@@ -108,23 +112,23 @@ def _has_numbers(metric: MetricComparison) -> bool:
     return any(reading.HasField("value") for reading in metric.readings)
 
 
-def _metric(metric: MetricComparison, dates: Sequence[str]) -> dict[str, Any]:
+def _prepare_metric(metric: MetricComparison, dates: Sequence[str]) -> dict[str, Any]:
     kind, sentence = describe_change(metric.overall)
     readings = list(metric.readings)
     measured = sum(not _is_absent(reading) for reading in readings)
     notes = [
-        f"{number}: {reading.absent_reason if _is_absent(reading) else _describe(reading)}."
+        f"{number}: {reading.absent_reason if _is_absent(reading) else _describe_reading(reading)}."
         for number, reading in enumerate(readings, 1)
         if _is_absent(reading) or measured == 1
     ]
     if kind == "unknown" and not notes:
         notes = [f"{metric.overall.absent_reason}."]
-    spoken = [f"{date}, {_describe(reading)}" for date, reading in zip(dates, readings, strict=True)]
+    spoken = [f"{date}, {_describe_reading(reading)}" for date, reading in zip(dates, readings, strict=True)]
     return {
-        "name": console.metric_words(metric.name),
+        "name": console.describe_metric(metric.name),
         "kind": kind,
         "sentence": sentence,
-        "plot": _plot(readings, dates) if measured > 1 else None,
+        "plot": _prepare_plot(readings, dates) if measured > 1 else None,
         "spoken": "; ".join(spoken),
         "notes": notes,
     }
@@ -134,14 +138,14 @@ def _is_absent(reading: MetricReading) -> bool:
     return not reading.HasField("value")
 
 
-def _describe(reading: MetricReading) -> str:
+def _describe_reading(reading: MetricReading) -> str:
     if _is_absent(reading):
         return "not measured"
     error = reading.error if reading.HasField("error") else None
-    return console.quantity({"value": reading.value, "unit": reading.unit}, error)
+    return console.format_quantity({"value": reading.value, "unit": reading.unit}, error)
 
 
-def _plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> dict[str, Any]:
+def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> dict[str, Any]:
     """Coordinates in the drawing: analyses at even steps along x, values with errors along y; a gap if absent."""
     ends = [end for r in readings if not _is_absent(r) for end in (r.value - r.error, r.value + r.error)]
     low, high = min(ends), max(ends)
@@ -164,7 +168,9 @@ def _plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> dict[str, 
         bar = (y(reading.value - reading.error), y(reading.value + reading.error)) if reading.error else None
         top = min(bar) if bar else at[1]
         shown = (
-            console.quantity({"value": reading.value, "unit": ""}) if reading.unit != "deg" else f"{reading.value:.0f}°"
+            console.format_quantity({"value": reading.value, "unit": ""})
+            if reading.unit != "deg"
+            else f"{reading.value:.0f}°"
         )
         points.append({"x": at[0], "y": at[1], "bar": bar, "label_y": round(top - 7, 1), "shown": shown})
     pieces.append(piece)

@@ -62,32 +62,32 @@ MOST_ISSUES = 3
 UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def line(text: str | Text = "", style: str = "", *, whole: bool = False) -> None:
+def print_line(text: str | Text = "", style: str = "", *, whole: bool = False) -> None:
     """Prints a sentence. `whole`: on one line, to be copied. Ignores a closed reader."""
     shown = text.copy() if isinstance(text, Text) else Text(text)
-    shown.plain = clean(shown.plain)
+    shown.plain = replace_unprintable(shown.plain)
     with contextlib.suppress(OSError):
         OUT.print(shown, style=style, soft_wrap=whole)
 
 
-def aside(text: str | Text) -> None:
+def print_aside(text: str | Text) -> None:
     """Prints progress for a person; nothing in a pipe."""
     if OUT.is_terminal:
-        line(text)
+        print_line(text)
 
 
-def clean(text: str) -> str:
+def replace_unprintable(text: str) -> str:
     """The same text, with a replacement for each unprintable character."""
     return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def as_json(value: Mapping[str, Any]) -> None:
+def print_json(value: Mapping[str, Any]) -> None:
     """Prints one JSON object on standard output, in ASCII."""
     print(json.dumps(value, indent=2, sort_keys=True))  # noqa: T201 - a program reads it
 
 
 @contextlib.contextmanager
-def only_json(wanted: bool) -> Iterator[None]:
+def reserve_stdout(wanted: bool) -> Iterator[None]:
     """If `wanted`, text for people goes to standard error during the block."""
     global OUT
     before = OUT
@@ -98,48 +98,50 @@ def only_json(wanted: bool) -> Iterator[None]:
         OUT = before
 
 
-def error(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """Prints an error on standard error, one line per line of `sentence`."""
     with contextlib.suppress(OSError):
         for text in sentence.splitlines():
-            ERR.print(Text.assemble(("crease: ", "bold red"), clean(text)), soft_wrap=True)
+            ERR.print(Text.assemble(("crease: ", "bold red"), replace_unprintable(text)), soft_wrap=True)
 
 
-def unexpected(exception: BaseException) -> None:
+def print_unexpected(exception: BaseException) -> None:
     """Prints an exception that no code expected: one sentence, and a traceback if CREASE_DEBUG=1."""
     if os.environ.get("CREASE_DEBUG") == "1":
         traceback.print_exception(exception, file=sys.stderr)
     message = f": {exception}" if str(exception) else ""
-    error(f"Crease failed unexpectedly ({type(exception).__name__}{message}). Set CREASE_DEBUG=1 for a traceback.")
+    print_error(
+        f"Crease failed unexpectedly ({type(exception).__name__}{message}). Set CREASE_DEBUG=1 for a traceback."
+    )
 
 
-def program(name: str, sentence: str) -> None:
+def print_program(name: str, sentence: str) -> None:
     """Prints the state of a program of the laptop."""
     style = "green" if sentence.endswith("ready") else "yellow"
-    line(Text.assemble((f"{name:<12}", "bold"), (sentence, style)))
+    print_line(Text.assemble((f"{name:<12}", "bold"), (sentence, style)))
 
 
-def check(name: str, detail: str, *, ok: bool, advice: str) -> None:
+def print_check(name: str, detail: str, *, ok: bool, advice: str) -> None:
     """Prints a check of `doctor`, with its advice if it is not ok."""
-    line(
+    print_line(
         Text.assemble((f"{name:<24}", "bold"), ("ok    ", "green") if ok else ("FAULT ", "bold red"), detail),
         whole=True,
     )
     if not ok and advice:
-        line(f"{'':<30}{advice}", whole=True)
+        print_line(f"{'':<30}{advice}", whole=True)
 
 
-def ready(folder: Path) -> None:
+def print_ready(folder: Path) -> None:
     """Prints that `crease up` is ready, and the next commands."""
-    line()
-    line("Crease is ready.", "bold green")
-    line("  analyse a video   crease analyze VIDEO   (in another terminal)")
-    line(f"  state and logs    {folder}", whole=True)
-    line("  stop              Ctrl-C")
+    print_line()
+    print_line("Crease is ready.", "bold green")
+    print_line("  analyse a video   crease analyze VIDEO   (in another terminal)")
+    print_line(f"  state and logs    {folder}", whole=True)
+    print_line("  stop              Ctrl-C")
 
 
 @contextlib.contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+def show_progress(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar during the block; nothing in a pipe. Yields a function of the bytes done and all bytes."""
     remaining = TimeRemainingColumn(compact=True)
     columns = (TextColumn(f"{label:<10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), remaining)
@@ -149,7 +151,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def stages() -> Iterator[Callable[[Job], None]]:
+def show_stages() -> Iterator[Callable[[Job], None]]:
     """Shows a job's stages and progress during the block; nothing in a pipe. Yields a function of the job."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     started, last = time.monotonic(), ""
@@ -160,88 +162,99 @@ def stages() -> Iterator[Callable[[Job], None]]:
             nonlocal last
             if job.stage != last:
                 last = job.stage
-                aside(Text.assemble((f"{time.monotonic() - started:6.1f} s  ", "dim"), stage_words(job)))
-            progress.update(task, completed=job.progress_pct, description=stage_words(job).capitalize())
+                print_aside(Text.assemble((f"{time.monotonic() - started:6.1f} s  ", "dim"), describe_stage(job)))
+            progress.update(task, completed=job.progress_pct, description=describe_stage(job).capitalize())
 
         yield show
 
 
-def stage_words(job: Job) -> str:
+def describe_stage(job: Job) -> str:
     """A job's stage, for people."""
     return STAGES.get(job.stage, job.stage.lower() or "unknown")
 
 
-def results(job: Job) -> None:
+def print_results(job: Job) -> None:
     """Prints the findings, the measured numbers and the reasons of the absent ones."""
     found: dict[str, Any] = json_format.MessageToDict(job.results)
     findings, report = found.get("findings", {}), found.get("report", {})
-    line()
+    print_line()
     if job.status != JOB_STATUS_DONE or job.results_stage == STAGE_QUICK:
-        line(f"Provisional: only the quick result is ready ({stage_words(job)}).", "yellow")
-    _level(findings, report)
-    _issues(findings.get("findings", [])[:MOST_ISSUES])
+        print_line(f"Provisional: only the quick result is ready ({describe_stage(job)}).", "yellow")
+    _print_level(findings, report)
+    _print_issues(findings.get("findings", [])[:MOST_ISSUES])
     errors = found.get("pose", {}).get("pose_summary", {}).get("errors", {})
-    _numbers(found.get("metrics", {}), errors)
+    _print_metrics(found.get("metrics", {}), errors)
 
 
-def _level(findings: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+def _print_level(findings: Mapping[str, Any], report: Mapping[str, Any]) -> None:
     level = str(findings.get("overall_level", "unknown"))
-    line(Text.assemble("Overall level  ", (level, LEVELS.get(level, "bold")), " (high is good)"))
+    print_line(Text.assemble("Overall level  ", (level, LEVELS.get(level, "bold")), " (high is good)"))
     for sentence in (report.get("summary"), report.get("reliability_warning")):
         if sentence:
-            line(str(sentence))
+            print_line(str(sentence))
 
 
-def _issues(issues: Sequence[Mapping[str, Any]]) -> None:
+def _print_issues(issues: Sequence[Mapping[str, Any]]) -> None:
     for number, issue in enumerate(issues, start=1):
         severity = str(issue.get("severity", ""))
         title = f"{number}. {issue.get('title') or issue.get('code', '')}"
-        line()
-        line(
-            Text.assemble((title, "bold"), "  ", (severity, SEVERITIES.get(severity, "")), _value(issue), _time(issue))
+        print_line()
+        print_line(
+            Text.assemble(
+                (title, "bold"),
+                "  ",
+                (severity, SEVERITIES.get(severity, "")),
+                _format_value(issue),
+                _format_seconds(issue),
+            )
         )
         for cue in issue.get("cues", [])[:1]:
-            line(f"   {cue}")
+            print_line(f"   {cue}")
 
 
-def _value(issue: Mapping[str, Any]) -> str:
-    return "" if issue.get("value") is None else f"  {quantity(issue)}"
+def _format_value(issue: Mapping[str, Any]) -> str:
+    return "" if issue.get("value") is None else f"  {format_quantity(issue)}"
 
 
-def _time(issue: Mapping[str, Any]) -> str:
+def _format_seconds(issue: Mapping[str, Any]) -> str:
     seconds = issue.get("time_seconds")
     return "" if seconds is None else f"  at {seconds:.1f} s"
 
 
-def _numbers(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str, float | None]) -> None:
+def _print_metrics(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str, float | None]) -> None:
     # A protobuf Struct keeps no order.
     names = sorted(metrics)
     measured = {name: metrics[name] for name in names if not metrics[name].get("absent_reason")}
-    line()
+    print_line()
     if measured:
         table = Table("Measured", "", "Score 0-1", "Confidence", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
         for name, metric in measured.items():
-            value = quantity(metric, errors.get(name))
-            table.add_row(clean(metric_words(name)), value, f"{metric['score']:.2f}", f"{metric['confidence']:.2f}")
+            value = format_quantity(metric, errors.get(name))
+            table.add_row(
+                replace_unprintable(describe_metric(name)),
+                value,
+                f"{metric['score']:.2f}",
+                f"{metric['confidence']:.2f}",
+            )
         OUT.print(table)
     for name in names:
         if name not in measured:
-            line(Text(f"Not measured: {metric_words(name).lower()}: {metrics[name]['absent_reason']}.", "dim"))
+            print_line(Text(f"Not measured: {describe_metric(name).lower()}: {metrics[name]['absent_reason']}.", "dim"))
 
 
-def metric_words(name: str) -> str:
+def describe_metric(name: str) -> str:
     """A metric's name for people, from its name in the results."""
     return name.removesuffix("_score").replace("_", " ").capitalize()
 
 
-def quantity(metric: Mapping[str, Any], error: float | None = None) -> str:
+def format_quantity(metric: Mapping[str, Any], error: float | None = None) -> str:
     """A value with its unit, and with its error if known: no decimals for degrees and percent, else two."""
     value, unit = metric["value"], str(metric.get("unit", ""))
     digits = {"deg": 0, "percent of frames": 0}.get(unit, 2)
     margin = f" ± {error:.{digits}f}" if error else ""
-    return clean(f"{value:.{digits}f}{margin} {unit}").strip()
+    return replace_unprintable(f"{value:.{digits}f}{margin} {unit}").strip()
 
 
 def format_time(at: datetime) -> str:
@@ -249,10 +262,10 @@ def format_time(at: datetime) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def jobs(listed: Sequence[Job]) -> None:
+def print_jobs(listed: Sequence[Job]) -> None:
     """Prints one line per job."""
     if not listed:
-        line("No job yet: run `crease analyze VIDEO`.")
+        print_line("No job yet: run `crease analyze VIDEO`.")
         return
     table = Table("Job", "Created", "State", "", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in table.columns[:3]:
@@ -260,30 +273,33 @@ def jobs(listed: Sequence[Job]) -> None:
     for job in listed:
         created = job.created_at.ToDatetime().astimezone() if job.HasField("created_at") else None
         table.add_row(
-            job.job_id, f"{created:%d %b %H:%M}" if created else "", clean(stage_words(job)), clean(_note(job))
+            job.job_id,
+            f"{created:%d %b %H:%M}" if created else "",
+            replace_unprintable(describe_stage(job)),
+            replace_unprintable(_describe_progress(job)),
         )
     OUT.print(table)
 
 
-def _note(job: Job) -> str:
+def _describe_progress(job: Job) -> str:
     if job.status == JOB_STATUS_FAILED:
         # `crease report` prints the whole message.
         return job.failure_code
     return "" if job.status == JOB_STATUS_DONE else f"{job.progress_pct} %"
 
 
-def report(path: Path) -> None:
+def print_report_path(path: Path) -> None:
     """Prints the path of a report."""
-    line()
-    line(Text.assemble("Report  ", (str(path), "bold")), whole=True)
+    print_line()
+    print_line(Text.assemble("Report  ", (str(path), "bold")), whole=True)
 
 
-def changes(compared: CompareJobsResponse, describe: Callable[[MetricChange], tuple[str, str]]) -> None:
+def print_changes(compared: CompareJobsResponse, describe: Callable[[MetricChange], tuple[str, str]]) -> None:
     """Prints one line per comparable metric, clear changes in bold, then the caveats. `describe`: kind and sentence."""
     for metric in compared.metrics:
         kind, sentence = describe(metric.overall)
         if kind != "unknown":
             style = "bold" if kind == "clear" else "dim"
-            line(Text.assemble((f"{metric_words(metric.name):<28}", "bold"), (sentence, style)))
+            print_line(Text.assemble((f"{describe_metric(metric.name):<28}", "bold"), (sentence, style)))
     for caveat in compared.caveats:
-        line(f"Caveat: {caveat}.", "yellow")
+        print_line(f"Caveat: {caveat}.", "yellow")

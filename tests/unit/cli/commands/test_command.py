@@ -64,5 +64,5 @@ def test_an_unexpected_error_is_one_sentence_and_a_traceback_on_request(
 
 def test_an_error_of_several_lines_is_printed_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
     """`crease up` lists every missing prerequisite, not only the first one."""
-    console.error("one\ntwo")
+    console.print_error("one\ntwo")
     assert capsys.readouterr().err == "crease: one\ncrease: two\n"

@@ -38,7 +38,7 @@ def test_retry_by_code_warns_if_the_videos_are_at_fault(
     stub: Any = fake
     unused: Any = None
     lines: list[str] = []
-    monkeypatch.setattr(console, "line", lambda text="", *_, **__: lines.append(str(text)))
+    monkeypatch.setattr(console, "print_line", lambda text="", *_, **__: lines.append(str(text)))
     jobs.retry(Services(unused, stub, unused, tmp_path / "token"), [], code)
     assert fake.retried == retried
     assert any("a retry fails again" in line for line in lines) == warns

@@ -61,7 +61,7 @@ def job(**fields: Any) -> Job:
 
 def test_a_result_names_its_level_its_three_worst_findings_and_its_numbers(screen: io.StringIO) -> None:
     """Numbers have their units; the findings are in order, and a fourth one is omitted."""
-    console.results(job())
+    console.print_results(job())
     text = screen.getvalue()
     assert "Overall level  medium" in text
     assert "0.13 body lengths" in text
@@ -73,30 +73,30 @@ def test_a_result_names_its_level_its_three_worst_findings_and_its_numbers(scree
 
 def test_an_absent_metric_has_its_reason(screen: io.StringIO) -> None:
     """The reason stands in place of the number."""
-    console.results(job())
+    console.print_results(job())
     assert "Not measured: elbow drop: x." in screen.getvalue()
 
 
 def test_text_from_a_service_is_never_markup(screen: io.StringIO) -> None:
     """Brackets in a sentence stay brackets."""
-    console.results(job())
+    console.print_results(job())
     assert "Push the [ground] away" in screen.getvalue()
 
 
 def test_a_quick_result_is_called_provisional(screen: io.StringIO) -> None:
     """The user does not mistake the first 30 seconds for the whole video."""
-    console.results(job(status=JOB_STATUS_QUICK_DONE, stage="QUICK_DONE", results_stage=STAGE_QUICK))
+    console.print_results(job(status=JOB_STATUS_QUICK_DONE, stage="QUICK_DONE", results_stage=STAGE_QUICK))
     assert "Provisional" in screen.getvalue()
 
 
 def test_a_pipe_gets_no_progress(screen: io.StringIO) -> None:
     """No progress bar, no stage and no escape sequence."""
-    with console.progress_bar("Reading") as progress:
+    with console.show_progress("Reading") as progress:
         progress(1, 2)
-    with console.stages() as shown:
+    with console.show_stages() as shown:
         for stage, percent in (("QUEUED", 0), ("QUICK", 10), ("QUICK", 40), ("DONE", 100)):
             shown(Job(stage=stage, progress_pct=percent))
-    console.aside("Video uploaded and queued for analysis.")
+    console.print_aside("Video uploaded and queued for analysis.")
     assert screen.getvalue() == ""
 
 
@@ -118,10 +118,10 @@ def test_text_from_a_service_cannot_control_the_terminal(monkeypatch: pytest.Mon
     results["report"] |= {"summary": HOSTILE}
     made = Job(job_id="j", status=JOB_STATUS_FAILED, stage=HOSTILE, failure_code=HOSTILE)
     json_format.ParseDict(results, made.results)
-    console.results(made)
-    console.jobs([made])
-    console.report(Path(HOSTILE))
-    console.error(HOSTILE)
+    console.print_results(made)
+    console.print_jobs([made])
+    console.print_report_path(Path(HOSTILE))
+    console.print_error(HOSTILE)
     for text in (output.getvalue(), errors.getvalue()):
         ours = re.sub(r"\x1b\[[0-9;]*m", "", text)
         assert "\x1b" not in ours
@@ -132,9 +132,9 @@ def test_text_from_a_service_cannot_control_the_terminal(monkeypatch: pytest.Mon
 
 def test_json_is_one_object_in_ascii(capsys: pytest.CaptureFixture[str]) -> None:
     """Text for people goes to standard error; the JSON keeps every character."""
-    with console.only_json(True):
-        console.line("for a person")
-        console.as_json({"title": HOSTILE})
+    with console.reserve_stdout(True):
+        console.print_line("for a person")
+        console.print_json({"title": HOSTILE})
     out = capsys.readouterr().out
     assert json.loads(out) == {"title": HOSTILE}
     assert out.isascii()
@@ -145,7 +145,7 @@ def test_a_job_is_one_line_however_long_its_error_is(screen: io.StringIO) -> Non
     """`crease jobs | grep CODE` finds failures."""
     failed = Job(job_id="j-1", status=JOB_STATUS_FAILED, failure_code="NOT_A_VIDEO", error_message="too long " * 30)
     failed.created_at.FromDatetime(datetime(2026, 1, 1, tzinfo=UTC))
-    console.jobs([failed, job()])
+    console.print_jobs([failed, job()])
     assert [line.split()[0] for line in screen.getvalue().splitlines() if line.startswith("j-1")] == ["j-1", "j-1"]
     assert "NOT_A_VIDEO" in screen.getvalue()
     assert "too long" not in screen.getvalue()
