@@ -14,7 +14,7 @@ from pathlib import Path
 import urllib3
 from google.protobuf import json_format
 
-from crease.jobs.v1.job_pb2 import CancelJobRequest, ExplainJobRequest, GetJobRequest, Job, JobStatus
+from crease.jobs.v1.job_pb2 import Accelerator, CancelJobRequest, ExplainJobRequest, GetJobRequest, Job, JobStatus
 from crease.jobs.v1.session_pb2 import CreateSessionRequest
 from crease.upload.v1.upload_pb2 import CompleteUploadRequest, InitiateUploadRequest, SignDownloadRequest
 from services.cli.api import client, endpoints
@@ -31,7 +31,7 @@ def submit(services: Services, video: str, count: str, accelerator: str = "ACCEL
             session_id=session.session_id,
             content_type="video/mp4",
             content_length=len(content),
-            accelerator=accelerator,  # type: ignore[arg-type]
+            accelerator=Accelerator.Value(accelerator),
         )
         initiated = services.call(services.uploads.InitiateUpload, request)
         put = urllib3.request("PUT", initiated.presigned_url, body=content, headers=dict(initiated.required_headers))

@@ -10,6 +10,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 import psutil
@@ -20,6 +21,9 @@ from botocore.config import Config
 from services.cli.api.endpoints import StateDir
 from services.cli.laptop.stack import BUCKET
 from testing.servers.programs import ROOT
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 # An upper bound for waits on a slow machine; it measures nothing.
 PATIENCE_SECONDS = 60.0
@@ -147,7 +151,7 @@ def test_a_second_up_on_the_same_state_finds_its_data(start: Starter) -> None:
     up.stop()
 
 
-def s3_of(answers: dict[str, str]):  # type: ignore[no-untyped-def]  # boto3's clients have no type at run time
+def s3_of(answers: dict[str, str]) -> "S3Client":
     url, _, access = answers["upload_endpoint"].partition("?")
     keys = dict(urllib.parse.parse_qsl(access))
     return boto3.client(

@@ -1,8 +1,11 @@
 """The page that compares analyses, parsed as a browser does."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,19 +32,24 @@ def change(value: float, detectable: float) -> job_pb2.MetricChange:
     )
 
 
-def response(**fields: object) -> job_pb2.CompareJobsResponse:
+def response(
+    *,
+    player_ids: Sequence[str] = ("Asha",),
+    caveats: Sequence[str] = (),
+    metrics: Sequence[job_pb2.MetricComparison] | None = None,
+) -> job_pb2.CompareJobsResponse:
     metric = job_pb2.MetricComparison(
         name="front_knee_brace_score",
         readings=[reading("a", 140.0), reading("b", None), reading("c", 155.0)],
         overall=change(15.0, 8.3),
     )
-    values: dict[str, object] = {"player_ids": ["Asha"], "metrics": [metric]} | fields
-    return job_pb2.CompareJobsResponse(**values)  # type: ignore[arg-type]
+    return job_pb2.CompareJobsResponse(player_ids=player_ids, caveats=caveats, metrics=metrics or [metric])
 
 
-def analyses(**fields: object) -> list[ComparedAnalysis]:
+def analyses(**fields: Any) -> list[ComparedAnalysis]:
+    """Three analyses; `fields` replace those of the third."""
     made = [ComparedAnalysis(f"Nets {k}", f"{k} May 2026, 10:00", "high", events={"release": 0.8 + k}) for k in (1, 2)]
-    return [*made, ComparedAnalysis(**({"title": "Nets 3", "date": "3 May 2026, 10:00"} | fields))]  # type: ignore[arg-type]
+    return [*made, replace(ComparedAnalysis("Nets 3", "3 May 2026, 10:00"), **fields)]
 
 
 class Tags(HTMLParser):
