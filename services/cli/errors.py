@@ -1,17 +1,21 @@
-"""What stops a command: one sentence for the user, one exit code for scripts. Nothing else ever reaches the screen."""
+"""CommandError: one sentence for the user and one exit code for scripts."""
 
+from services.failure_codes import BAD_INPUT, INTERNAL, UNAVAILABLE
+
+__all__ = ["BAD_INPUT", "INTERNAL", "INTERRUPTED", "UNAVAILABLE", "UNHEALTHY", "USAGE", "CommandError"]
+
+# `doctor` found a fault, or `admin orphans` found an orphan.
+UNHEALTHY = 1
 USAGE = 2
-# The numbers of sysexits.h, as the analyzer uses them.
-BAD_VIDEO = 65
-AWAY = 69
-FAILED = 70
+# 128 + SIGINT.
+INTERRUPTED = 130
 
 
-class Trouble(Exception):
-    """`sentence` says what is wrong and, where the user can do something about it, what."""
+class CommandError(Exception):
+    """Stops a command. `sentence` says what failed, why, and what the user can do."""
 
-    def __init__(self, sentence: str, exit_code: int = FAILED, *, is_refusal: bool = False) -> None:
-        """`is_refusal`: a service answered that what was asked for cannot be, now or later."""
+    def __init__(self, sentence: str, exit_code: int = INTERNAL, *, is_refusal: bool = False) -> None:
+        """`is_refusal`: a service rejected the request, and rejects the same request again."""
         super().__init__(sentence)
         self.sentence = sentence
         self.exit_code = exit_code

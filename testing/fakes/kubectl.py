@@ -1,21 +1,19 @@
-"""kubectl as `crease` uses it, on the API server in memory (api_server.py). What it does not know, it refuses."""
+"""kubectl as `crease` uses it, on the API server in memory (api_server.py). Fails on any other use."""
 
 import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
-from typing import Any
 
-from services.cli.errors import Trouble
-from services.cli.runtime.kubernetes import Kubectl
+from services.cli.errors import CommandError
+from services.cli.runtime.kubectl import Kubectl, Object
 from testing.fakes.api_server import ApiServer
-
-Object = dict[str, Any]
 
 
 class FakeKubectl(Kubectl):
-    """`others` are objects of kinds that the server does not hold; `denied`, what the controller may not;
-    `exposed`, the metrics of pods by name."""
+    """`others`: objects of kinds that the server lacks. `denied`: verbs and resources that the controller may not use.
+    `exposed`: the metrics pages of pods by name. `shown`: the arguments of each `show`.
+    """
 
     def __init__(self, server: ApiServer) -> None:
         super().__init__()
@@ -25,36 +23,36 @@ class FakeKubectl(Kubectl):
         self.exposed: dict[str, str] = {}
         self.shown: list[tuple[str, ...]] = []
 
-    def run(self, *arguments: str, told: Object | None = None) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, body: Object | None = None) -> subprocess.CompletedProcess[str]:
         match arguments:
             case ("get", kind, *rest):
-                chosen = [one for one in self._held(kind, rest) if _selected(one, rest)]
-                return _said(json.dumps({"items": chosen}))
+                chosen = [one for one in self._objects(kind, rest) if _selected(one, rest)]
+                return _output(json.dumps({"items": chosen}))
             case ("annotate", "--overwrite", target, change):
                 self._annotate(target, change)
-                return _said("")
-            case ("auth", "can-i", verb, resource, who):
-                assert who.startswith("--as=system:serviceaccount:")
-                return _said("no" if (verb, resource) in self.denied else "yes")
+                return _output("")
+            case ("auth", "can-i", verb, resource, impersonation):
+                assert impersonation.startswith("--as=system:serviceaccount:")
+                return _output("no" if (verb, resource) in self.denied else "yes")
             case ("create", "-f", "-", "-o", "json"):
-                assert told is not None
-                return _said(json.dumps({**told, "metadata": {"creationTimestamp": self.server.now}}))
-        raise AssertionError(f"unknown to this kubectl: {arguments}")
+                assert body is not None
+                return _output(json.dumps({**body, "metadata": {"creationTimestamp": self.server.now}}))
+        raise AssertionError(f"this fake kubectl has no command {arguments}")
 
     @contextlib.contextmanager
     def forward(self, target: str, port: int) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
 
-    def fetch(self, target: str, port: int) -> str:
+    def fetch_metrics(self, target: str, port: int) -> str:
         if target not in self.exposed:
-            raise Trouble(f"No metrics at {target}:{port}")
+            raise CommandError(f"No metrics at {target}:{port}")
         return self.exposed[target]
 
     def show(self, *arguments: str) -> int:
         self.shown.append(arguments)
         return 0
 
-    def _held(self, kind: str, rest: list[str]) -> list[Object]:
+    def _objects(self, kind: str, rest: list[str]) -> list[Object]:
         if "kube-node-lease" in rest:
             return self.others.get("node leases", [])
         return self.others[kind] if kind in self.others else list(self.server.objects[kind].values())
@@ -72,12 +70,12 @@ class FakeKubectl(Kubectl):
         self.server.put("leases", lease)
 
 
-def _said(text: str) -> subprocess.CompletedProcess[str]:
+def _output(text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess((), 0, text, "")
 
 
 def _selected(body: Object, rest: list[str]) -> bool:
-    """By `-l`, in equalities and inequalities."""
+    """Whether an object matches the label selector after `-l`, of equalities and inequalities."""
     if "-l" not in rest:
         return True
     labels = body["metadata"].get("labels", {})

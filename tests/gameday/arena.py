@@ -23,11 +23,12 @@ import psycopg
 
 from crease.jobs.v1.job_pb2 import CancelJobRequest
 from services import dev_issuer
+from services.cli.api.endpoints import Endpoints, StateDir
 from services.cli.laptop import state_dir
-from services.cli.laptop.state_dir import Client
-from services.cli.runtime.interface import Place
-from services.cli.runtime.kubernetes import ClusterPlace, Kubectl
-from services.cli.runtime.laptop import Machine
+from services.cli.runtime.interface import Runtime
+from services.cli.runtime.kubectl import Kubectl
+from services.cli.runtime.kubernetes import KubernetesRuntime
+from services.cli.runtime.laptop import LaptopRuntime
 from testing.servers.kubernetes import Namespace
 from testing.servers.postgres import Server, postgres
 from testing.servers.product import BUCKET, Product
@@ -48,7 +49,7 @@ FINAL = "('done', 'failed', 'cancelled')"
 class Arena:
     """`here` is the state folder; `line` is the proxy to S3, `queue_line` the proxy to SQS."""
 
-    here: state_dir.Laptop
+    here: StateDir
     product: Product
     database_url: str
     database: Switch
@@ -58,7 +59,7 @@ class Arena:
     # The metrics port of each program.
     metrics: dict[str, int]
     # The runtime of the analyses, as the operator's commands see it.
-    place: Place
+    place: Runtime
     namespace: Namespace | None = None
     # The last answer while the database was up.
     _newest: str = ""
@@ -130,24 +131,24 @@ class Arena:
 VIDEO = (ROOT / "samples" / "batter.mp4").read_bytes()
 
 
-class Beside(ClusterPlace):
+class Beside(KubernetesRuntime):
     """A namespace whose controller runs outside the cluster: its metrics are read from this machine, not by kubectl."""
 
-    def __init__(self, namespace: Namespace, machine: Machine) -> None:
+    def __init__(self, namespace: Namespace, machine: LaptopRuntime) -> None:
         kubectl = Kubectl(f"--namespace={namespace.name}", f"--kubeconfig={namespace.cluster.admin}")
         kubectl.command = (str(namespace.cluster.home / "bin" / "kubectl"), *kubectl.command[1:])
         super().__init__(kubectl)
         self._machine = machine
 
-    def metrics(self) -> Mapping[str, str]:
-        return self._machine.metrics()
+    def read_metrics(self) -> Mapping[str, str]:
+        return self._machine.read_metrics()
 
 
 @contextmanager
 def arena(folder: Path, namespace: Namespace | None = None) -> Iterator[Arena]:
     """The test bed, until the block ends; PostgreSQL's own user must be able to reach `folder`."""
     here = state_dir.create(folder / "state")
-    lock = state_dir.claim(here)
+    lock = state_dir.lock(here)
     state_dir.mint_tokens(here)
     metrics = {name: free_port() for name in ("jobs", "upload", "controller", "relay")}
     with ExitStack() as stack:
@@ -168,12 +169,14 @@ def arena(folder: Path, namespace: Namespace | None = None) -> Iterator[Arena]:
         url = {"CREASE_DATABASE_URL": jobs.env["CREASE_DATABASE_URL"]}
         stack.enter_context(relay(queue | url, here.folder / "relay.log"))
         endpoints = {name: f"127.0.0.1:{port}" for name, port in metrics.items()}
-        client = Client(jobs.endpoint, upload.endpoint, str(here.token_file("coach")), 0, str(here.folder), endpoints)
+        client = Endpoints(
+            jobs.endpoint, upload.endpoint, str(here.token_file("coach")), 0, str(here.folder), endpoints
+        )
         state_dir.announce(here, client)
         watching = stack.enter_context(prometheus(folder / "prometheus", metrics))
         product = Product(jobs, upload, controller, Laptop(here.issuer), here.folder)
         database = Switch(folder / "postgres", folder / "postgres" / "restart.log")
-        machine = Machine(here.folder, endpoints)
+        machine = LaptopRuntime(here.folder, endpoints)
         place = Beside(namespace, machine) if namespace else machine
         yield Arena(here, product, url["CREASE_DATABASE_URL"], database, line, queue_line, watching, metrics, place,
                     namespace)  # fmt: skip
@@ -200,7 +203,7 @@ def _relay_env(store: Endpoint, line: Proxy, metrics: int) -> dict[str, str]:
 
 
 def _programs(
-    here: state_dir.Laptop, server: Server, store: Endpoint, line: Proxy, metrics: dict[str, int]
+    here: StateDir, server: Server, store: Endpoint, line: Proxy, metrics: dict[str, int]
 ) -> tuple[Program, Program, Program]:
     issuers = {"CREASE_ISSUERS": json.dumps(dev_issuer.issuers(here.issuer)), "CREASE_DRAIN_SECONDS": "1"}
     jobs = Program(

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from scripts import dashboard
 from services.cli.api.client import Services
-from services.cli.commands import operate
-from services.cli.errors import Trouble
-from services.cli.runtime.interface import Place
+from services.cli.commands import explain, options, status
+from services.cli.errors import CommandError
+from services.cli.runtime.interface import Runtime
 from services.cli.ui import console
 from tests.gameday.arena import Arena
 from tests.gameday.signs import COMMANDS
@@ -31,8 +31,12 @@ def read(arena: Arena) -> str:
     """The current reading."""
     newest = arena.newest()
     lines = ["# dashboard", *_panels(arena)]
-    lines += ["", COMMANDS, *_output(arena, operate.status)]
-    lines += ["", "# crease why JOB", *_output(arena, lambda services, place: operate.why(services, place, newest))]
+    lines += ["", COMMANDS, *_output(arena, status.show_status)]
+    lines += [
+        "",
+        "# crease why JOB",
+        *_output(arena, lambda services, place: explain.show_why(services, place, newest)),
+    ]
     text = "\n".join(line.replace(newest, "JOB").replace(str(arena.here.folder), "STATE") for line in lines)
     return f"{text}\n"
 
@@ -47,13 +51,13 @@ def _panels(arena: Arena) -> Iterator[str]:
                         yield f"{chart.title} {name}".strip() + f": {value:.3g}"
 
 
-def _output(arena: Arena, command: Callable[[Services, Place], None]) -> list[str]:
+def _output(arena: Arena, command: Callable[[Services, Runtime], None]) -> list[str]:
     with _screen() as screen:
         try:
-            with operate.as_operator(arena.here.folder) as services:
+            with options.connect_as_operator(arena.here.folder) as services:
                 command(services, arena.place)
-        except Trouble as trouble:
-            screen.write(trouble.sentence)
+        except CommandError as error:
+            screen.write(error.sentence)
     return [line.rstrip() for line in screen.getvalue().splitlines()][-LAST_LINES:]
 
 

@@ -1,4 +1,4 @@
-"""docs/operating.md: the SQL that operators copy from it runs as written, and does what the page says."""
+"""docs/operating.md: its SQL runs as written and has the effects that the page states."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.integration.jobs.test_lifecycle import Road
 
 PAGE = (ROOT / "docs" / "operating.md").read_text()
 STATEMENTS = [line for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
-# What operators had before there was a page, to the letter.
+# Statements of older runbooks, to the letter.
 KNOWN = (
     "SELECT enumlabel FROM pg_enum WHERE enumtypid = 'video_analysis_job_status'::regtype ORDER BY enumsortorder;",
     "SELECT id, created_at FROM video_analysis_jobs WHERE status = 'awaiting_upload' "
@@ -31,23 +31,23 @@ def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
 
 
 def test_the_page_has_the_statements_that_operators_know() -> None:
-    """Each on a line of its own, to the letter."""
+    """Each on its own line, to the letter."""
     assert set(KNOWN) <= set(STATEMENTS)
 
 
 def test_every_statement_of_the_page_runs(empty: str) -> None:
-    """As written, by itself, as the owner of the tables."""
+    """As written, each one alone, as the owner of the tables."""
     assert len(STATEMENTS) > len(KNOWN)
     with psycopg.connect(empty, autocommit=True) as connection:
         for statement in STATEMENTS:
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)
 
 
 @pytest.mark.parametrize(
     ("status", "heading"), [("awaiting_upload", "Rows that are stuck"), ("deep_running", "add up")]
 )
 def test_a_repaired_row_is_launched_like_any_other(road: Road, empty: str, status: str, heading: str) -> None:
-    """One that was stuck in its upload, and one that was only said to be at work; no other row is touched."""
+    """A row stuck in its upload, and a running row without a launch; the repair changes no other row."""
     stuck, fresh = road.created(), road.created()
     section = next(part for part in PAGE.split("\n### ") if part.partition("\n")[0].endswith(heading))
     repair = re.search(r"^UPDATE .*;$", section, re.MULTILINE)
@@ -57,20 +57,20 @@ def test_a_repaired_row_is_launched_like_any_other(road: Road, empty: str, statu
             "UPDATE video_analysis_jobs SET created_at = created_at - INTERVAL '1 hour', status = %s WHERE id = %s"
         )
         connection.execute(backdate, [status, stuck])
-        connection.execute(repair[0])  # type: ignore[arg-type]
+        connection.execute(repair[0])
     assert [launch.job_id for launch in road.open()] == [stuck]
     assert road.status(fresh) == "awaiting_upload"
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((#[^)]+)\)", PAGE))))
-def test_every_link_within_the_page_leads_somewhere(link: str) -> None:
-    """By the anchors that Markdown's readers make of headings."""
+def test_every_link_within_the_page_has_its_heading(link: str) -> None:
+    """By the anchors that Markdown renderers make of headings."""
     headings = re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
     anchors = {"#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert link in anchors
 
 
 @pytest.mark.parametrize("file", sorted(set(re.findall(r"`((?:tests|deploy|docs|services)/[\w./-]+\.\w+)`", PAGE))))
-def test_every_file_that_the_page_names_is_there(file: str) -> None:
-    """Or operators look for it at night."""
+def test_every_file_that_the_page_names_exists(file: str) -> None:
+    """The page sends no operator to a missing file."""
     assert Path(ROOT, file).exists()

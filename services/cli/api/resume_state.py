@@ -1,4 +1,4 @@
-"""What is remembered of an upload until it is complete, so that the same command goes on where the last one stopped."""
+"""The state of an incomplete upload, kept on disk so that the same command resumes it."""
 
 import contextlib
 import hashlib
@@ -8,46 +8,43 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from services.cli.errors import Trouble
+from services.cli.errors import CommandError
 
 
 @dataclass(frozen=True)
-class Note:
+class ResumeState:
     session_id: str
-    # The same id again is the same job.
+    # InitiateUpload answers the same request id with the same job.
     request_id: str
 
 
-class Notes:
-    """A folder of them, one file an upload."""
+class ResumeStates:
+    """A folder with one file per incomplete upload. A state's key: the video file as it is now, and `key`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def take(self, video: Path, *meant: object, begin: Callable[[], str]) -> tuple[Note, bool]:
-        """The note on this file, as it is now and with what was asked for, and whether it was there before.
-
-        `begin` makes the session of a new one. Raises Trouble.
-        """
-        file = self._file(video, *meant)
+    def load_or_create(self, video: Path, *key: object, create_session: Callable[[], str]) -> tuple[ResumeState, bool]:
+        """The state of this upload, and whether it existed before. Raises CommandError."""
+        file = self._file(video, *key)
         with contextlib.suppress(OSError, ValueError, TypeError):
-            return Note(**json.loads(file.read_text())), True
-        note = Note(begin(), str(uuid.uuid4()))
+            return ResumeState(**json.loads(file.read_text())), True
+        state = ResumeState(create_session(), str(uuid.uuid4()))
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             draft = file.with_suffix(".new")
-            draft.write_text(json.dumps(asdict(note)))
+            draft.write_text(json.dumps(asdict(state)))
             draft.replace(file)
         except OSError as error:
-            raise Trouble(f"{self._folder} cannot be written: {error.strerror}.") from None
-        return note, False
+            raise CommandError(f"{self._folder} cannot be written: {error.strerror}.") from None
+        return state, False
 
-    def drop(self, video: Path, *meant: object) -> None:
-        """Nothing is left to be done for it."""
+    def delete(self, video: Path, *key: object) -> None:
+        """Deletes the state of an upload that is complete or cannot be resumed."""
         with contextlib.suppress(OSError):
-            self._file(video, *meant).unlink()
+            self._file(video, *key).unlink()
 
-    def _file(self, video: Path, *meant: object) -> Path:
-        state = video.stat()
-        named = repr((str(video.resolve()), state.st_size, state.st_mtime_ns, meant))
-        return self._folder / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.json"
+    def _file(self, video: Path, *key: object) -> Path:
+        stat = video.stat()
+        identity = repr((str(video.resolve()), stat.st_size, stat.st_mtime_ns, key))
+        return self._folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"

@@ -1,4 +1,4 @@
-"""Bytes to and from S3, by URLs that are signed for one request each."""
+"""Transfers bytes to and from S3 by presigned URLs, with retries."""
 
 import contextlib
 import io
@@ -11,35 +11,35 @@ from typing import BinaryIO
 
 import urllib3
 
-from services.cli.errors import AWAY, Trouble
+from services.cli.errors import UNAVAILABLE, CommandError
 
 TRIES = 5
 FIRST_PAUSE_SECONDS = 1.0
 CHUNK_BYTES = 2**18
-# Between two bytes, not for the whole: a slow line may take an hour.
-PATIENCE = urllib3.Timeout(connect=10.0, read=120.0)
-# The object is there already: an earlier PUT of ours arrived and its answer was lost.
+# Read timeout: between two bytes, not for the whole transfer, which may take an hour on a slow network.
+TIMEOUT = urllib3.Timeout(connect=10.0, read=120.0)
+# The object exists: an earlier PUT of ours arrived and its reply was lost.
 PRECONDITION_FAILED = 412
 
 Progress = Callable[[int], None]
 
 
-class Refused(Trouble):
-    """S3 said no, for good."""
+class S3Rejection(CommandError):
+    """S3 rejected a request, and rejects the same request again."""
 
-    def __init__(self, what: str, status: int, body: bytes) -> None:
-        super().__init__(f"S3 refused {what}: {refusal(status, body)}.")
+    def __init__(self, subject: str, status: int, body: bytes) -> None:
+        super().__init__(f"S3 rejected {subject}: {describe_reply(status, body)}.")
         self.status = status
-        # AWS says AccessDenied with this message, others ExpiredToken or RequestExpired.
+        # AWS answers AccessDenied with this message, other servers ExpiredToken or RequestExpired.
         self.is_expired = status in (400, 403) and b"expired" in body.lower()
 
 
-class Stopped(Exception):
-    """Somebody does not want the rest to be sent."""
+class TransferStopped(Exception):
+    """S3Transfer.stop() was called while this transfer was running."""
 
 
-class _Window(io.RawIOBase):
-    """A piece of a file that tells how far it was read; urllib3 reads it while it sends."""
+class _FileWindow(io.RawIOBase):
+    """A range of a file that reports how much of it was read; urllib3 reads it while it sends."""
 
     def __init__(self, file: BinaryIO, length: int, progress: Progress, stop: threading.Event) -> None:
         self._file = file
@@ -52,24 +52,24 @@ class _Window(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         if self._stop.is_set():
-            raise Stopped
+            raise TransferStopped
         chunk = self._file.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(chunk)
         self._progress(self._length - self._left)
         return chunk
 
 
-class Line:
-    """Connections to S3 that are used again; from several threads at once."""
+class S3Transfer:
+    """A pool of connections to S3. Its methods may be called from several threads at once."""
 
     def __init__(self, connections: int = 1) -> None:
         self._pool = urllib3.PoolManager(
-            maxsize=connections, block=True, retries=False, timeout=PATIENCE, blocksize=CHUNK_BYTES
+            maxsize=connections, block=True, retries=False, timeout=TIMEOUT, blocksize=CHUNK_BYTES
         )
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """Breaks off what is being sent."""
+        """Stops every running PUT; each raises TransferStopped."""
         self._stop.set()
 
     def put(
@@ -81,27 +81,26 @@ class Line:
         *,
         start: int = 0,
         length: int = -1,
-        what: str = "the video",
+        subject: str = "the video",
     ) -> None:
-        """Sends a file, or `length` bytes of it from `start`, again where the line breaks; `progress` hears the bytes
-        sent.
+        """Sends `length` bytes of a file from `start` (by default all), with retries; `progress` gets the bytes sent.
 
-        Raises Refused, Trouble, Stopped.
+        Raises S3Rejection, CommandError, TransferStopped.
         """
         length = path.stat().st_size if length < 0 else length
 
         def send() -> urllib3.BaseHTTPResponse:
             with path.open("rb") as file:
                 file.seek(start)
-                body = _Window(file, length, progress, self._stop)
+                body = _FileWindow(file, length, progress, self._stop)
                 return self._pool.request("PUT", url, body=body, headers=dict(headers))
 
-        reply = self._insist(send)
+        reply = self._request_with_retries(send)
         if reply.status not in (200, PRECONDITION_FAILED):
-            raise Refused(what, reply.status, reply.data)
+            raise S3Rejection(subject, reply.status, reply.data)
 
     def fetch(self, method: str, url: str, headers: Mapping[str, str], path: Path) -> None:
-        """Fetches into a file, which is there whole or not at all. Raises Trouble."""
+        """Fetches into a file, which appears complete or not at all. Raises S3Rejection, CommandError."""
         draft = path.with_name(f".{path.name}.part")
 
         def receive() -> urllib3.BaseHTTPResponse:
@@ -116,34 +115,34 @@ class Line:
             return reply
 
         try:
-            reply = self._insist(receive)
+            reply = self._request_with_retries(receive)
             if reply.status != 200:
-                raise Refused(path.name, reply.status, reply.data)
+                raise S3Rejection(path.name, reply.status, reply.data)
             draft.replace(path)
         except OSError as error:
-            raise Trouble(f"{path} cannot be written: {error.strerror}.") from None
+            raise CommandError(f"{path} cannot be written: {error.strerror}.") from None
         finally:
             draft.unlink(missing_ok=True)
 
-    def _insist(self, request: Callable[[], urllib3.BaseHTTPResponse]) -> urllib3.BaseHTTPResponse:
-        """Makes a request until S3 answers with something that will not pass by itself."""
-        said = ""
+    def _request_with_retries(self, request: Callable[[], urllib3.BaseHTTPResponse]) -> urllib3.BaseHTTPResponse:
+        """Repeats a request while it fails transiently; returns the first other reply. Raises CommandError."""
+        failure = ""
         for tries in range(TRIES):
             if tries:
-                # Each a little differently, so that parts that were throttled together don't come back together.
+                # Jitter: parts that were throttled together must not come back together.
                 self._stop.wait(FIRST_PAUSE_SECONDS * 2.0 ** (tries - 1) * random.uniform(0.5, 1.0))  # noqa: S311
             try:
                 reply = request()
             except urllib3.exceptions.HTTPError as error:
-                said = type(error).__name__
+                failure = type(error).__name__
                 continue
             if reply.status < 500 and reply.status != 429:
                 return reply
-            said = refusal(reply.status, reply.data)
-        raise Trouble(f"S3 does not answer ({said}): try again later.", AWAY)
+            failure = describe_reply(reply.status, reply.data)
+        raise CommandError(f"S3 is unavailable after {TRIES} tries ({failure}): try again later.", UNAVAILABLE)
 
 
-def refusal(status: int, body: bytes) -> str:
-    """What S3 said, as one phrase."""
-    said = dict(re.findall(r"<(Code|Message)>([^<]*)</", body[:4096].decode(errors="replace")))
-    return " ".join(filter(None, (str(status), said.get("Code", ""), said.get("Message", "").rstrip("."))))
+def describe_reply(status: int, body: bytes) -> str:
+    """The status, and the code and message of S3's XML error, as one phrase."""
+    found = dict(re.findall(r"<(Code|Message)>([^<]*)</", body[:4096].decode(errors="replace")))
+    return " ".join(filter(None, (str(status), found.get("Code", ""), found.get("Message", "").rstrip("."))))

@@ -1,9 +1,10 @@
-"""Sends a video, however long and however bad the line. Of use without the rest of `crease`: it shows nothing.
+"""Sends a video of any length over an unreliable network. Prints nothing, so other programs can use it too.
 
 InitiateUpload ─┬─ one PUT ─────────────────────────────────────────────────────────────┬─▶ CompleteUpload
                 └─ ListParts ─▶ per page: hash ─▶ SignParts ─▶ PUTs, several at once ───┘
 
-The same request_id again goes on where it stood: what has arrived, and is still what the file holds, is not sent again.
+The reply to InitiateUpload decides between the two. The same request_id resumes an upload: a part that has arrived is
+not sent again, unless the file's content at its place has changed.
 """
 
 import functools
@@ -26,75 +27,75 @@ from crease.upload.v1.upload_pb2 import (
     SignPartsRequest,
 )
 from services.cli.api.client import Services
-from services.cli.api.s3_transfer import Line, Refused
-from services.cli.errors import Trouble
+from services.cli.api.s3_transfer import S3Rejection, S3Transfer
+from services.cli.errors import CommandError
 
 PARALLEL = 4
-# Parts that are hashed and signed in one go; while they are sent the next page is hashed.
-PAGE = 16
+# Parts that are hashed and signed together; the next page is hashed while this one is sent.
+PARTS_PER_PAGE = 16
 HASH_BYTES = 2**20
-# S3 may need so long to put parts together.
+# S3 may take this long to assemble the parts.
 ASSEMBLY_SECONDS = 150.0
-# How often a URL that has expired, or an upload that S3 has lost, is begun anew before we give up.
-FRESH_STARTS = 3
+# How often an expired URL is renewed, or an upload that S3 lost is started again.
+RENEWALS = 3
 NOT_FOUND = 404
 
 T = TypeVar("T")
-# Hears bytes that have arrived, and bytes in all.
+# Gets the bytes sent and all bytes.
 Progress = Callable[[int, int], None]
-# Hears a sentence for the user.
-Say = Callable[[str], None]
+# Gets a sentence for the user.
+Notify = Callable[[str], None]
 
 
 def send(
     services: Services,
     path: Path,
-    asked: InitiateUploadRequest,
+    request: InitiateUploadRequest,
     progress: Progress = lambda done, all: None,
-    say: Say = lambda sentence: None,
+    notify: Notify = lambda sentence: None,
 ) -> CompleteUploadResponse:
-    """Sends a file as `asked` and completes the upload. Raises Trouble; the same call again goes on."""
-    begun = services.call(services.uploads.InitiateUpload, asked)
+    """Sends a file and completes the upload. The same call again resumes it. Raises CommandError."""
+    initiated = services.call(services.uploads.InitiateUpload, request)
     sent: list[Part] = []
-    if begun.HasField("parts"):
-        sent = _send_parts(services, path, begun, asked.content_length, progress, say)
+    if initiated.HasField("parts"):
+        sent = _send_parts(services, path, initiated, request.content_length, progress, notify)
     else:
-        _send_whole(services, path, asked, begun, progress, say)
-    complete = CompleteUploadRequest(job_id=begun.job_id, parts=sent)
-    patience = {"seconds": ASSEMBLY_SECONDS, "patience_seconds": ASSEMBLY_SECONDS} if sent else {}
-    return services.call(services.uploads.CompleteUpload, complete, **patience)
+        _send_whole(services, path, request, initiated, progress, notify)
+    complete = CompleteUploadRequest(job_id=initiated.job_id, parts=sent)
+    timeouts = {"seconds": ASSEMBLY_SECONDS, "patience_seconds": ASSEMBLY_SECONDS} if sent else {}
+    return services.call(services.uploads.CompleteUpload, complete, **timeouts)
 
 
 def _send_whole(
     services: Services,
     path: Path,
-    asked: InitiateUploadRequest,
-    begun: InitiateUploadResponse,
+    request: InitiateUploadRequest,
+    initiated: InitiateUploadResponse,
     progress: Progress,
-    say: Say,
+    notify: Notify,
 ) -> None:
     def renew() -> InitiateUploadResponse:
-        say("The upload URL has expired; a new one was asked for.")
-        return services.call(services.uploads.InitiateUpload, asked)
+        notify("The upload URL has expired: requesting a new one.")
+        return services.call(services.uploads.InitiateUpload, request)
 
     def put(signed: InitiateUploadResponse) -> None:
-        told = functools.partial(_told, progress, asked.content_length)
-        Line().put(signed.presigned_url, signed.required_headers, path, told)
+        report = functools.partial(_report, progress, request.content_length)
+        S3Transfer().put(signed.presigned_url, signed.required_headers, path, report)
 
-    _put_renewed(put, begun, renew)
+    _put_with_renewals(put, initiated, renew)
 
 
-def _told(progress: Progress, length: int, done: int) -> None:
+def _report(progress: Progress, length: int, done: int) -> None:
     progress(done, length)
 
 
-def _put_renewed(put: Callable[[T], None], signed: T, renew: Callable[[], T]) -> None:
-    """Puts by what was signed, and by what is signed anew where that has expired."""
-    for _ in range(FRESH_STARTS):
+def _put_with_renewals(put: Callable[[T], None], signed: T, renew: Callable[[], T]) -> None:
+    """Puts by a signed request; renews the request when it has expired."""
+    for _ in range(RENEWALS):
         try:
             put(signed)
-        except Refused as refused:
-            if not refused.is_expired:
+        except S3Rejection as rejection:
+            if not rejection.is_expired:
                 raise
             signed = renew()
         else:
@@ -102,27 +103,32 @@ def _put_renewed(put: Callable[[T], None], signed: T, renew: Callable[[], T]) ->
     put(signed)
 
 
-class _Lost(Exception):
-    """S3 knows nothing of the upload any more."""
+class _MultipartUploadLost(Exception):
+    """S3 no longer knows the multipart upload."""
 
 
 def _send_parts(
-    services: Services, path: Path, begun: InitiateUploadResponse, length: int, progress: Progress, say: Say
+    services: Services,
+    path: Path,
+    initiated: InitiateUploadResponse,
+    length: int,
+    progress: Progress,
+    notify: Notify,
 ) -> list[Part]:
-    for fresh in range(FRESH_STARTS + 1):
-        there = services.call(services.uploads.ListParts, ListPartsRequest(job_id=begun.job_id)).parts
-        if there and not fresh:
-            say(f"{len(there)} of {begun.parts.part_count} parts have arrived before; going on from there.")
-        sending = _Sending(services, path, begun.job_id, begun.parts, length, progress, say)
+    for restarts in range(RENEWALS + 1):
+        arrived = services.call(services.uploads.ListParts, ListPartsRequest(job_id=initiated.job_id)).parts
+        if arrived and not restarts:
+            notify(f"Resuming: {len(arrived)} of {initiated.parts.part_count} parts have arrived before.")
+        sender = _PartSender(services, path, initiated.job_id, initiated.parts, length, progress, notify)
         try:
-            return sending.run({part.part_number: part.sha256 for part in there})
-        except _Lost:
-            say("S3 has lost what had arrived; sending it again.")
-    raise Trouble("S3 loses what is sent: try again later.")
+            return sender.send({part.part_number: part.sha256 for part in arrived})
+        except _MultipartUploadLost:
+            notify("S3 has lost the parts that arrived: sending them again.")
+    raise CommandError(f"S3 lost the parts {RENEWALS + 1} times: try again later.")
 
 
-class _Sending:
-    """The parts of one file on their way."""
+class _PartSender:
+    """Sends the parts of one file, several at once."""
 
     def __init__(
         self,
@@ -132,7 +138,7 @@ class _Sending:
         plan: PartPlan,
         length: int,
         progress: Progress,
-        say: Say,
+        notify: Notify,
     ) -> None:
         self._services = services
         self._path = path
@@ -140,56 +146,56 @@ class _Sending:
         self._plan = plan
         self._length = length
         self._progress = progress
-        self._say = say
-        self._line = Line(PARALLEL)
+        self._notify = notify
+        self._transfer = S3Transfer(PARALLEL)
         self._lock = threading.Lock()
-        # part number: bytes that have been sent
+        # part number: bytes sent
         self._sent: dict[int, int] = {}
 
-    def run(self, there: Mapping[int, str]) -> list[Part]:
-        """Sends what is not `there` (part number: SHA-256) as the file holds it. All parts, as sent."""
+    def send(self, arrived: Mapping[int, str]) -> list[Part]:
+        """Sends the parts that are missing from `arrived` (part number: SHA-256) or differ; returns all parts."""
         parts: list[Part] = []
         with ThreadPoolExecutor(PARALLEL, thread_name_prefix="part") as pool:
-            underway: set[Future[None]] = set()
+            running: set[Future[None]] = set()
             try:
-                for page in self._pages():
+                for page in self._hash_pages():
                     parts += page
-                    missing = [part for part in page if there.get(part.part_number) != part.sha256]
+                    missing = [part for part in page if arrived.get(part.part_number) != part.sha256]
                     for part in page:
                         if part not in missing:
-                            self._count(part.part_number, self._window(part.part_number)[1])
-                    underway = self._settle(underway, PARALLEL)
-                    underway |= {pool.submit(self._put, part, put) for part, put in self._signed(missing)}
-                self._settle(underway, 0)
+                            self._count(part.part_number, self._range(part.part_number)[1])
+                    running = self._wait(running, PARALLEL)
+                    running |= {pool.submit(self._put, part, put) for part, put in self._sign(missing)}
+                self._wait(running, 0)
             except BaseException:
-                # Ctrl-C too: the parts that are underway are broken off, and sent by the next call.
-                self._line.stop()
+                # Also on Ctrl-C: stop the running PUTs; the next call sends these parts.
+                self._transfer.stop()
                 pool.shutdown(cancel_futures=True)
                 raise
         return parts
 
-    def _pages(self) -> Iterator[list[Part]]:
-        """Every part with its SHA-256, a page at a time, in order."""
+    def _hash_pages(self) -> Iterator[list[Part]]:
+        """All parts with their SHA-256, in order, one page at a time."""
         with self._path.open("rb") as file:
-            for first in range(1, self._plan.part_count + 1, PAGE):
-                numbers = range(first, min(first + PAGE, self._plan.part_count + 1))
+            for first in range(1, self._plan.part_count + 1, PARTS_PER_PAGE):
+                numbers = range(first, min(first + PARTS_PER_PAGE, self._plan.part_count + 1))
                 yield [Part(part_number=number, sha256=self._hash(file.read, number)) for number in numbers]
 
     def _hash(self, read: Callable[[int], bytes], number: int) -> str:
-        digest, left = hashlib.sha256(), self._window(number)[1]
+        digest, left = hashlib.sha256(), self._range(number)[1]
         while left and (chunk := read(min(left, HASH_BYTES))):
             digest.update(chunk)
             left -= len(chunk)
         if left:
-            raise Trouble(f"{self._path} became shorter while it was sent.")
+            raise CommandError(f"{self._path} became shorter during the upload: run the command again.")
         return digest.hexdigest()
 
-    def _window(self, number: int) -> tuple[int, int]:
-        """Where a part starts in the file, and its length."""
+    def _range(self, number: int) -> tuple[int, int]:
+        """Offset and length of a part in the file, in bytes."""
         start = (number - 1) * self._plan.part_bytes
         return start, min(self._plan.part_bytes, self._length - start)
 
-    def _signed(self, parts: list[Part]) -> list[tuple[Part, SignedRequest]]:
+    def _sign(self, parts: list[Part]) -> list[tuple[Part, SignedRequest]]:
         if not parts:
             return []
         request = SignPartsRequest(job_id=self._job_id, parts=parts)
@@ -197,21 +203,23 @@ class _Sending:
 
     def _put(self, part: Part, signed: SignedRequest) -> None:
         number = part.part_number
-        start, length = self._window(number)
+        start, length = self._range(number)
 
         def put(signed: SignedRequest) -> None:
-            told, what = functools.partial(self._count, number), f"part {number} of the video"
-            self._line.put(signed.url, signed.headers, self._path, told, start=start, length=length, what=what)
+            report, subject = functools.partial(self._count, number), f"part {number} of the video"
+            self._transfer.put(
+                signed.url, signed.headers, self._path, report, start=start, length=length, subject=subject
+            )
 
         def renew() -> SignedRequest:
-            self._say(f"The URL of part {number} has expired; a new one was asked for.")
-            return self._signed([part])[0][1]
+            self._notify(f"The URL of part {number} has expired: requesting a new one.")
+            return self._sign([part])[0][1]
 
         try:
-            _put_renewed(put, signed, renew)
-        except Refused as refused:
-            if refused.status == NOT_FOUND:
-                raise _Lost from None
+            _put_with_renewals(put, signed, renew)
+        except S3Rejection as rejection:
+            if rejection.status == NOT_FOUND:
+                raise _MultipartUploadLost from None
             raise
 
     def _count(self, number: int, done: int) -> None:
@@ -219,10 +227,10 @@ class _Sending:
             self._sent[number] = done
             self._progress(sum(self._sent.values()), self._length)
 
-    def _settle(self, underway: set[Future[None]], most: int) -> set[Future[None]]:
-        """Waits until no more than `most` are underway. Raises what one of them raised."""
-        while len(underway) > most:
-            done, underway = wait(underway, timeout=0.1, return_when=FIRST_EXCEPTION)
-            for one in done:
-                one.result()
-        return underway
+    def _wait(self, running: set[Future[None]], most: int) -> set[Future[None]]:
+        """Waits until at most `most` PUTs are running. Raises the first error of one that ended."""
+        while len(running) > most:
+            done, running = wait(running, timeout=0.1, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+        return running

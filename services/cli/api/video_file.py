@@ -1,4 +1,4 @@
-"""The file on the user's disk: whether it can be sent at all, and what the services must know of it beforehand."""
+"""The video file on the user's disk: checked and described before the client calls a service."""
 
 import hashlib
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services import file_signatures
-from services.cli.errors import BAD_VIDEO, USAGE, Trouble
+from services.cli.errors import BAD_INPUT, USAGE, CommandError
 
 CONTENT_TYPES = {
     ".mp4": "video/mp4",
@@ -20,8 +20,6 @@ CONTENT_TYPES = {
     ".mpeg": "video/mpeg",
 }
 CHUNK_BYTES = 2**20
-# From here the services want a video in parts.
-IN_PARTS_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -30,18 +28,13 @@ class Video:
     content_type: str
     # Bytes.
     content_length: int
-    # Empty for a video in parts.
+    # Of the whole file, in hex: only the reply to InitiateUpload says whether it is sent in parts.
     sha256: str
 
 
 def read(path: Path, *, largest_bytes: int = 0, progress: Callable[[int, int], None] = lambda done, all: None) -> Video:
-    """Looks at a file and reads it for its SHA-256, unless it is so long that it comes in parts, which have one each.
-
-    `progress` hears bytes read and bytes in all. Raises Trouble.
-    """
-    content_type, length = look(path, largest_bytes=largest_bytes)
-    if length >= IN_PARTS_BYTES:
-        return Video(path, content_type, length, "")
+    """Checks a file and computes its SHA-256. `progress` gets the bytes read and all bytes. Raises CommandError."""
+    content_type, length = check(path, largest_bytes=largest_bytes)
     digest, done = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
@@ -50,40 +43,43 @@ def read(path: Path, *, largest_bytes: int = 0, progress: Callable[[int, int], N
                 done += len(chunk)
                 progress(done, length)
     except OSError as error:
-        raise Trouble(f"{path} cannot be read: {error.strerror}.", USAGE) from None
+        raise CommandError(f"{path} cannot be read: {error.strerror}.", USAGE) from None
     return Video(path, content_type, done, digest.hexdigest())
 
 
-def look(path: Path, *, largest_bytes: int = 0) -> tuple[str, int]:
-    """Content type and length in bytes of what could be a video. Raises Trouble."""
+def check(path: Path, *, largest_bytes: int = 0) -> tuple[str, int]:
+    """The content type and the length in bytes of a possible video; `largest_bytes` 0: no limit.
+
+    Raises CommandError for a file that the client cannot send.
+    """
     if path.is_dir():
-        raise Trouble(f"{path} is a folder: name one video file.", USAGE)
+        raise CommandError(f"{path} is a folder: name one video file.", USAGE)
     if not path.exists():
-        raise Trouble(f"There is no file {path}.", USAGE)
+        raise CommandError(f"There is no file {path}.", USAGE)
     if not path.is_file():
-        raise Trouble(f"{path} is not a file.", USAGE)
+        raise CommandError(f"{path} is not a file.", USAGE)
     content_type = CONTENT_TYPES.get(path.suffix.lower())
     if content_type is None:
         known = ", ".join(CONTENT_TYPES)
-        raise Trouble(f"{path.name} is not a video by its name: it must end in one of {known}.", BAD_VIDEO)
+        raise CommandError(f"{path.name} is not a video by its name: it must end in one of {known}.", BAD_INPUT)
     length = path.stat().st_size
     if length == 0:
-        raise Trouble(f"{path.name} is empty.", BAD_VIDEO)
+        raise CommandError(f"{path.name} is empty.", BAD_INPUT)
     if largest_bytes and length > largest_bytes:
-        raise Trouble(
-            f"{path.name} has {length / 1e9:.1f} GB; the laptop's own S3 server takes videos up to "
+        raise CommandError(
+            f"{path.name} has {length / 1e9:.1f} GB; the laptop's S3 server accepts videos up to "
             f"{largest_bytes / 1e9:.0f} GB: run `crease up --s3-endpoint URL` with another one.",
-            BAD_VIDEO,
+            BAD_INPUT,
         )
-    head = _head(path)
+    head = _read_head(path)
     if not file_signatures.is_video(head):
-        raise Trouble(f"{path.name} is no video: it is {file_signatures.describe(head)}.", BAD_VIDEO)
+        raise CommandError(f"{path.name} is not a video: it is {file_signatures.describe(head)}.", BAD_INPUT)
     return content_type, length
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(file_signatures.HEAD_BYTES)
     except OSError as error:
-        raise Trouble(f"{path} cannot be read: {error.strerror}.", USAGE) from None
+        raise CommandError(f"{path} cannot be read: {error.strerror}.", USAGE) from None

@@ -1,8 +1,10 @@
-"""`crease analyze`: a session, a job, the video sent, every stage followed, the report fetched.
+"""`crease analyze`: sends a video, follows its analysis, prints the findings and fetches the report.
 
-CreateSession ─▶ upload.py: the video into S3 ─▶ WatchJob … final ─▶ SignDownload ─▶ GET from S3
+CreateSession ─▶ api/upload.py: the video into S3 ─▶ WatchJob … final ─▶ SignDownload ─▶ GET from S3
 """
 
+import argparse
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,128 +16,163 @@ from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_DONE, JOB_ST
 from crease.jobs.v1.session_pb2 import CameraView, CreateSessionRequest, Discipline
 from crease.upload.v1.upload_pb2 import CompleteUploadResponse, InitiateUploadRequest
 from services import clients
-from services.cli.api import client, upload, video_file
+from services.cli.api import client, endpoints, upload, video_file
 from services.cli.api.client import Services
-from services.cli.api.resume_state import Note, Notes
+from services.cli.api.resume_state import ResumeState, ResumeStates
 from services.cli.api.video_file import Video
-from services.cli.errors import AWAY, BAD_VIDEO, FAILED, Trouble
+from services.cli.commands import reports
+from services.cli.commands.options import Arguments, Commands, add_command, add_output
+from services.cli.errors import UNAVAILABLE, USAGE, CommandError
 from services.cli.ui import console
 
+DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")
+CAMERAS = ("side", "front", "behind")
 FINAL = (JOB_STATUS_DONE, JOB_STATUS_FAILED, JOB_STATUS_CANCELLED)
 LONGEST_TITLE = 200
-# How long `jobs` may stay away while we follow a job that needs nobody to follow it.
-AWAY_SECONDS = 60.0
-# What goes wrong with us rather than with the video.
-OUR_FAILURES = frozenset({"DISRUPTED", "LEASE_LOST", "OUT_OF_MEMORY", "UNSCHEDULABLE", "IMAGE", "DEADLINE",
-                          "DEAD_LETTERED", "SERVICE_AWAY", "UPLOAD_EXPIRED"})  # fmt: skip
+# How long `jobs` may be unavailable while the client follows a job. The analysis itself needs no client.
+MOST_UNAVAILABLE_SECONDS = 60.0
+RECONNECT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Order:
-    """What the user asked for, beside the video."""
+class AnalysisOptions:
+    """The user's options for one analysis."""
 
     discipline: str = "batting"
     camera: str = ""
     title: str = ""
     players: tuple[str, ...] = ()
-    # Frames a second; 0: the service's own choice.
+    # Frames per second; 0: the service's default.
     sample_fps: int = 0
     include_frames: bool = False
-    # Neither names nor faces.
+    # Sends no names; the artifacts show no faces.
     anonymous: bool = False
 
 
-def analyze(services: Services, path: Path, order: Order, *, notes: Notes, largest_bytes: int) -> Job:
-    """The finished job. Raises Trouble, with the job's own sentence where the job failed.
+def add_to(commands: Commands) -> None:
+    command = add_command(commands, "analyze", _run, "analyse a video")
+    command.add_argument("video", type=Path, metavar="VIDEO")
+    command.add_argument("--discipline", choices=DISCIPLINES, default=DISCIPLINES[0], help="(default: %(default)s)")
+    command.add_argument("--camera", choices=CAMERAS, default="", help="position of the camera")
+    command.add_argument("--player", action="append", default=[], metavar="NAME", help="player; may be repeated")
+    command.add_argument("--title", default="", help="title of the session (default: the file's name)")
+    command.add_argument(
+        "--sample-fps", type=_parse_sample_fps, default=0, metavar="N", help="frames per second, 1 to 30 (default: 10)"
+    )
+    command.add_argument("--include-frames", action="store_true", help="list every frame in results.json")
+    command.add_argument("--anonymous", action="store_true", help="send no names and show no faces")
+    add_output(command)
 
-    Broken off while it sends, the same call again goes on with the same job.
+
+def _parse_sample_fps(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 30:
+        raise argparse.ArgumentTypeError("must be a whole number from 1 to 30")
+    return int(text)
+
+
+def _run(arguments: Arguments) -> int:
+    if arguments.anonymous and (arguments.player or arguments.title):
+        raise CommandError("--anonymous sends no names: omit --player and --title.", USAGE)
+    options = AnalysisOptions(arguments.discipline, arguments.camera, arguments.title, tuple(arguments.player),
+                              arguments.sample_fps, arguments.include_frames, arguments.anonymous)  # fmt: skip
+    video_file.check(arguments.video)
+    found = endpoints.find(os.environ, arguments.state)
+    with console.reserve_stdout(arguments.json), client.connect(found) as services:
+        states = ResumeStates(arguments.state.expanduser() / "uploads")
+        job = analyze(services, arguments.video, options, states=states, largest_bytes=found.largest_video_bytes)
+        reports.show(services, job, arguments)
+    return 0
+
+
+def analyze(
+    services: Services, path: Path, options: AnalysisOptions, *, states: ResumeStates, largest_bytes: int
+) -> Job:
+    """Sends a video and returns its finished job. After an interruption, the same call resumes the upload.
+
+    `largest_bytes` 0: no limit. Raises CommandError, with the job's own message if the job failed.
     """
-    with console.bar("Reading") as progress:
+    with console.show_progress("Reading") as progress:
         video = video_file.read(path, largest_bytes=largest_bytes, progress=progress)
-    job = follow(services, _upload(services, video, order, notes))
+    job = follow(services, _upload(services, video, options, states))
     if job.status != JOB_STATUS_DONE:
-        raise ended_badly(job)
+        raise reports.to_command_error(job)
     return job
 
 
-def _upload(services: Services, video: Video, order: Order, notes: Notes) -> str:
-    meant = (services.whose, order)
+def _upload(services: Services, video: Video, options: AnalysisOptions, states: ResumeStates) -> str:
+    key = (services.identity, options)
 
-    def begin() -> str:
-        return services.call(services.sessions.CreateSession, _session(video, order)).session_id
+    def create_session() -> str:
+        return services.call(services.sessions.CreateSession, _session_request(video, options)).session_id
 
-    note, is_old = notes.take(video.path, *meant, begin=begin)
+    state, is_old = states.load_or_create(video.path, *key, create_session=create_session)
     try:
-        reply = _send(services, video, order, note)
-    except Trouble as trouble:
-        if not (is_old and trouble.is_refusal):
+        reply = _send(services, video, options, state)
+    except CommandError as error:
+        if not (is_old and error.is_refusal):
             raise
-        # What was begun then can't be gone on with: it has expired, or somebody has deleted it.
-        notes.drop(video.path, *meant)
-        note, _ = notes.take(video.path, *meant, begin=begin)
-        reply = _send(services, video, order, note)
-    notes.drop(video.path, *meant)
-    console.aside(f"{reply.message} (job {reply.job_id}).")
+        # The interrupted upload cannot be resumed: its job has expired or was deleted.
+        states.delete(video.path, *key)
+        state, _ = states.load_or_create(video.path, *key, create_session=create_session)
+        reply = _send(services, video, options, state)
+    states.delete(video.path, *key)
+    console.print_aside(f"{reply.message} (job {reply.job_id}).")
     return reply.job_id
 
 
-def _send(services: Services, video: Video, order: Order, note: Note) -> CompleteUploadResponse:
-    asked = InitiateUploadRequest(
-        session_id=note.session_id,
-        sample_fps=order.sample_fps,
-        include_frames=order.include_frames,
-        anonymous=order.anonymous,
+def _send(services: Services, video: Video, options: AnalysisOptions, state: ResumeState) -> CompleteUploadResponse:
+    request = InitiateUploadRequest(
+        session_id=state.session_id,
+        sample_fps=options.sample_fps,
+        include_frames=options.include_frames,
+        anonymous=options.anonymous,
         content_type=video.content_type,
         content_length=video.content_length,
         sha256=video.sha256,
-        request_id=note.request_id,
+        request_id=state.request_id,
     )
-    with console.bar("Uploading") as progress:
-        return upload.send(services, video.path, asked, progress, console.line)
+    with console.show_progress("Uploading") as progress:
+        return upload.send(services, video.path, request, progress, console.print_line)
 
 
-def _session(video: Video, order: Order) -> CreateSessionRequest:
-    # A file is often named after who is in it.
-    title = "Anonymous" if order.anonymous else order.title or video.path.stem
+def _session_request(video: Video, options: AnalysisOptions) -> CreateSessionRequest:
+    # The file's name often contains the player's name.
+    title = "Anonymous" if options.anonymous else options.title or video.path.stem
     return CreateSessionRequest(
         title=title[:LONGEST_TITLE],
-        player_ids=order.players,
-        discipline=Discipline.Value(f"DISCIPLINE_{order.discipline.upper()}"),
-        camera_view=CameraView.Value(f"CAMERA_VIEW_{order.camera.upper() or 'UNSPECIFIED'}"),
+        player_ids=options.players,
+        discipline=Discipline.Value(f"DISCIPLINE_{options.discipline.upper()}"),
+        camera_view=CameraView.Value(f"CAMERA_VIEW_{options.camera.upper() or 'UNSPECIFIED'}"),
     )
 
 
 def follow(services: Services, job_id: str) -> Job:
-    """Shows every stage of a job until it is final. Raises Trouble when `jobs` stays away."""
-    with console.stages() as shown:
+    """Shows every stage of a job until it is final. Raises CommandError."""
+    with console.show_stages() as show_stage:
         for job in watch(services, job_id):
-            shown(job)
+            show_stage(job)
     return job
 
 
 def watch(services: Services, job_id: str) -> Iterator[Job]:
-    """The job now and after every change, until it is final; through restarts of `jobs`."""
-    heard = time.monotonic()
+    """Yields the job now and after every change, until it is final. Reconnects when `jobs` restarts.
+
+    Raises CommandError for a rejection, or when `jobs` is unavailable for MOST_UNAVAILABLE_SECONDS.
+    """
+    last_reply = time.monotonic()
     while True:
-        # A stream that ended without a final state belonged to a server that was told to stop.
+        # A stream that ends before the final status came from a server that was shutting down.
         try:
             for job in services.stream(services.jobs.WatchJob, WatchJobRequest(job_id=job_id)):
-                heard = time.monotonic()
+                last_reply = time.monotonic()
                 yield job
                 if job.status in FINAL:
                     return
         except grpc.RpcError as error:
             if not clients.is_passing(error):
-                raise client.meaning(error) from error
-        services.check_up()
-        if time.monotonic() - heard > AWAY_SECONDS:
-            raise Trouble(f"`jobs` stays away. The analysis goes on by itself: `crease report {job_id}` later.", AWAY)
-        time.sleep(0.5)
-
-
-def ended_badly(job: Job) -> Trouble:
-    """A job that ended without being done, in its own words."""
-    if job.status == JOB_STATUS_CANCELLED:
-        return Trouble(f"Job {job.job_id} was cancelled.", FAILED)
-    sentence = job.error_message.rstrip(".") or f"Job {job.job_id} failed without saying why"
-    return Trouble(f"{sentence}.", FAILED if job.failure_code in OUR_FAILURES else BAD_VIDEO)
+                raise client.to_command_error(error) from error
+        services.check_laptop_is_up()
+        if time.monotonic() - last_reply > MOST_UNAVAILABLE_SECONDS:
+            sentence = f"`jobs` is unavailable. The analysis continues: run `crease report {job_id}` later."
+            raise CommandError(sentence, UNAVAILABLE)
+        time.sleep(RECONNECT_SECONDS)

@@ -1,12 +1,12 @@
-"""`crease compare`: what changed between the analyses of one player, on the screen and as one page.
+"""`crease compare`: shows what changed between the analyses of one player, on the screen and as one page.
 
-CompareJobs ─▶ per job GetJob, GetSession, overlay.mp4 ─▶ compare_page.py ─▶ crease-compare.html
+CompareJobs ─▶ per job GetJob, GetSession, overlay.mp4 ─▶ ui/compare_page.py ─▶ crease-compare.html
 """
 
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
@@ -14,57 +14,90 @@ from crease.jobs.v1.job_pb2 import STAGE_QUICK, CompareJobsRequest, CompareJobsR
 from crease.jobs.v1.session_pb2 import GetSessionRequest
 from services.cli.api.client import Services
 from services.cli.commands import reports
-from services.cli.errors import USAGE, Trouble
-from services.cli.ui.compare_page import Compared, page
+from services.cli.commands.options import Arguments, Commands, add_command, add_json, connect
+from services.cli.errors import USAGE, CommandError
+from services.cli.ui import console
 
-FILM = "overlay.mp4"
-# A page larger than this is no longer opened by a phone.
-MOST_FILM_BYTES = 20 * 2**20
+if TYPE_CHECKING:
+    from services.cli.ui.compare_page import ComparedAnalysis
+
+OVERLAY = "overlay.mp4"
+# A phone does not open a larger page.
+MOST_VIDEO_BYTES = 20 * 2**20
+
+
+def add_to(commands: Commands) -> None:
+    summary = "show what changed between analyses of one player, as one page"
+    command = add_command(commands, "compare", _run, summary)
+    command.add_argument("job", metavar="JOB", nargs="+")
+    command.add_argument(
+        "--out", type=Path, default=Path("crease-compare.html"), metavar="FILE", help="(default: %(default)s)"
+    )
+    add_json(command)
+
+
+def _run(arguments: Arguments) -> int:
+    # Imported here: it brings a template engine, which the other commands do not need.
+    from services.cli.ui import compare_page
+
+    with connect(arguments) as services:
+        compared = compare(services, arguments.job, arguments.out)
+    if arguments.json:
+        console.print_json({"page": str(arguments.out), **json_format.MessageToDict(compared)})
+        return 0
+    console.print_changes(compared, compare_page.describe_change)
+    console.print_report_path(arguments.out)
+    reports.open_page(arguments.out)
+    return 0
 
 
 def compare(services: Services, job_ids: Sequence[str], out: Path) -> CompareJobsResponse:
-    """Writes the page to `out`; returns what it was made of. Raises Trouble."""
+    """Compares jobs, writes the page to `out` and returns the comparison. Raises CommandError."""
+    from services.cli.ui import compare_page
+
     if out.is_dir():
-        raise Trouble(f"{out} is a folder: name the file that the page goes to.", USAGE)
+        raise CommandError(f"{out} is a folder: name the file for the page.", USAGE)
     compared = services.call(services.jobs.CompareJobs, CompareJobsRequest(job_ids=job_ids))
-    left, analyses = MOST_FILM_BYTES, []
+    left, analyses = MOST_VIDEO_BYTES, []
     for job_id in job_ids:
         analyses.append(_analysis(services, job_id, left))
-        left -= len(analyses[-1].film)
+        left -= len(analyses[-1].video)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page(analyses, compared), encoding="utf-8")
+        out.write_text(compare_page.render(analyses, compared), encoding="utf-8")
     except OSError as error:
-        raise Trouble(f"{out} cannot be written: {error.strerror}.", USAGE) from None
+        raise CommandError(f"{out} cannot be written: {error.strerror}.", USAGE) from None
     return compared
 
 
-def _analysis(services: Services, job_id: str, most_bytes: int) -> Compared:
+def _analysis(services: Services, job_id: str, most_bytes: int) -> "ComparedAnalysis":
+    from services.cli.ui.compare_page import ComparedAnalysis
+
     job = services.call(services.jobs.GetJob, GetJobRequest(job_id=job_id))
     session = services.call(services.sessions.GetSession, GetSessionRequest(session_id=job.session_id))
     results: dict[str, Any] = json_format.MessageToDict(job.results)
     events = results.get("pose", {}).get("pose_summary", {}).get("events", [])
-    film, reason = _film(services, job, most_bytes)
-    return Compared(
+    video, reason = _fetch_overlay(services, job, most_bytes)
+    return ComparedAnalysis(
         title="Anonymous" if job.anonymous else session.title,
         date=f"{job.created_at.ToDatetime().astimezone():%-d %b %Y, %H:%M}",
         level=str(results.get("findings", {}).get("overall_level", "not known")),
         provisional=job.results_stage == STAGE_QUICK,
-        film=film,
-        no_film=reason,
-        # Of several actions the first.
+        video=video,
+        video_absent_reason=reason,
+        # The events of the first action.
         events={event["name"]: event["time_seconds"] for event in reversed(events)},
     )
 
 
-def _film(services: Services, job: Job, most_bytes: int) -> tuple[bytes, str]:
-    """The overlay video, or why there is none."""
-    size = next((artifact.content_length for artifact in job.artifacts if artifact.name == FILM), None)
+def _fetch_overlay(services: Services, job: Job, most_bytes: int) -> tuple[bytes, str]:
+    """The overlay video, or an empty one and the reason."""
+    size = next((artifact.content_length for artifact in job.artifacts if artifact.name == OVERLAY), None)
     if size is None:
-        return b"", "this analysis left none"
+        return b"", "this analysis has none"
     if size > most_bytes:
-        return b"", f"`crease report {job.job_id}` fetches it, it has {size / 1e6:.0f} MB"
+        return b"", f"it has {size / 1e6:.0f} MB; `crease report {job.job_id}` fetches it"
     with tempfile.TemporaryDirectory(prefix="crease-") as folder:
-        file = Path(folder, FILM)
-        reports.fetch_one(services, job, FILM, file)
+        file = Path(folder, OVERLAY)
+        reports.fetch_artifact(services, job, OVERLAY, file)
         return file.read_bytes(), ""

@@ -1,30 +1,41 @@
-"""`crease admin orphans`: what only S3 or only the database has."""
+"""`crease admin orphans`: lists every S3 object and every row without its counterpart."""
 
 import grpc
 
 from crease.upload.v1.upload_pb2 import ListOrphansRequest, Orphan
 from services.cli.api import client
 from services.cli.api.client import Services
+from services.cli.commands.options import Arguments, Commands, add_command, connect_as_operator
+from services.cli.errors import UNHEALTHY
 from services.cli.ui import console
 
-WORDS = {
-    Orphan.KIND_OBJECT: "object of no job",
-    Orphan.KIND_PARTS: "unfinished parts of no job",
+KINDS = {
+    Orphan.KIND_OBJECT: "object without a job",
+    Orphan.KIND_PARTS: "parts without a job",
     Orphan.KIND_VIDEO_MISSING: "video missing",
     Orphan.KIND_ARTIFACT_MISSING: "artifact missing",
 }
 
 
+def add_to(commands: Commands) -> None:
+    add_command(commands, "orphans", _run, "list the S3 objects and the rows without a counterpart")
+
+
+def _run(arguments: Arguments) -> int:
+    with connect_as_operator(arguments.state) as services:
+        return UNHEALTHY if show_orphans(services) else 0
+
+
 def show_orphans(services: Services) -> int:
-    """Prints one line for each, and how many there are, which it returns. Raises Trouble."""
+    """Prints one line per orphan and their number, which it returns. Raises CommandError."""
     count = 0
     try:
         for orphan in services.stream(services.uploads.ListOrphans, ListOrphansRequest()):
             count += 1
-            job = f"  (job {orphan.job_id})" if orphan.job_id else f"  ({orphan.content_length} bytes)"
-            console.line(f"{WORDS[orphan.kind]:<28}{orphan.s3_key}{job}", whole=True)
+            detail = f"  (job {orphan.job_id})" if orphan.job_id else f"  ({orphan.content_length} bytes)"
+            console.print_line(f"{KINDS[orphan.kind]:<28}{orphan.s3_key}{detail}", whole=True)
     except grpc.RpcError as error:
-        raise client.meaning(error) from error
-    caveat = "What is uploaded or deleted just now may be among them."
-    console.line(f"{count} orphans. {caveat}" if count else "No orphans.")
+        raise client.to_command_error(error) from error
+    caveat = "An upload or a deletion during the listing may appear as an orphan: list again before you act."
+    console.print_line(f"{count} orphans. {caveat}" if count else "No orphans.")
     return count

@@ -1,7 +1,7 @@
-"""Becomes a program that can't outlive who started it: `pdeathsig.py PARENT SIGNAL USER COMMAND…`.
+"""Runs a program that the kernel signals when its parent dies: `pdeathsig.py PARENT SIGNAL USER COMMAND…`.
 
-The kernel sends SIGNAL when PARENT dies. A step of its own rather than a `preexec_fn`, which would fork a process that
-has gRPC's threads in it. A bare interpreter runs this file, so it imports nothing of ours.
+A step of its own instead of a `preexec_fn`, which would fork a process that has gRPC's threads in it. A bare
+interpreter runs this file, so it imports only the standard library.
 """
 
 import ctypes
@@ -14,15 +14,15 @@ PR_SET_PDEATHSIG = 1
 
 
 def become(parent: int, death_signal: int, user: str, command: list[str]) -> None:
-    """Never returns."""
-    # `up` waits for its signals with all of them blocked, and a mask is inherited.
+    """Replaces this process by `command`, run as `user` (empty: the same user). Never returns."""
+    # `up` waits for its signals with all of them blocked, and a child inherits the mask.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if user:
         _drop_to(user)
-    # After the change of user, which clears it.
+    # After the change of user, which clears the setting.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
     if os.getppid() != parent:
-        sys.exit("leash: the parent died first")
+        sys.exit("pdeathsig: the parent died first")
     try:
         os.execvp(command[0], command)  # noqa: S606
     except OSError as error:

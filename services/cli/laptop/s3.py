@@ -1,7 +1,7 @@
-"""The laptop's S3 server: ministack, in an environment of its own, since it requires one exact botocore.
+"""The laptop's S3 server: ministack, in a Python environment of its own because it requires one exact botocore.
 
-It checks signatures, listens on the loopback alone and keeps its objects on disk. It holds a video in memory twice
-while it takes it, hence the limit.
+It checks signatures, listens on the loopback address only and keeps its objects on disk. It holds two copies of a
+video in memory while it receives it, hence LARGEST_VIDEO_BYTES.
 """
 
 import os
@@ -15,12 +15,12 @@ from services.cli.laptop.supervisor import Program
 ACCESS_KEY = "laptop"
 REGION = "us-east-1"
 LARGEST_VIDEO_BYTES = 10**9
-# The account to which ministack counts a key that is not an account number.
+# ministack uses this account for an access key that is not an account number.
 ACCOUNT = "000000000000"
 
 
 def find_python() -> Path:
-    """The interpreter that has ministack."""
+    """The Python interpreter that has ministack. It may not exist."""
     named = os.environ.get("CREASE_MINISTACK_PYTHON")
     return Path(named) if named else Path(services.__file__).parents[1] / ".venv-ministack" / "bin" / "python"
 
@@ -29,24 +29,24 @@ def program(folder: Path, port: int, secret: str) -> Program:
     """The server on its folder."""
     return Program(
         name="s3",
-        # `-P`: not with our folder in its path, whose packages are of other versions.
+        # `-P`: without the working folder in its path, whose packages have other versions.
         command=(str(find_python()), "-P", "-m", "ministack"),
         environment=environment(folder, port, secret),
-        is_ready=lambda: _answers(port),
+        is_ready=lambda: _is_healthy(port),
     )
 
 
 def make_bucket(folder: Path, bucket: str) -> None:
-    """Before the server starts: it takes every folder that is not empty for a bucket."""
+    """Creates the bucket before the server starts: the server reads every folder that is not empty as a bucket."""
     (folder / "objects" / ACCOUNT / bucket / "coach_plus").mkdir(parents=True, exist_ok=True)
     (folder / "tmp").mkdir(exist_ok=True)
 
 
 def environment(folder: Path, port: int, secret: str) -> dict[str, str]:
-    """All that it is told."""
+    """The server's whole environment."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
-        # Without it no signature is checked.
+        # Without this setting, ministack checks no signature.
         "AUTH": "true",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
@@ -54,22 +54,22 @@ def environment(folder: Path, port: int, secret: str) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": secret,
         "MINISTACK_REGION": REGION,
         "SERVICES": "s3,sqs",
-        # Objects are written at once, everything else at a stop by SIGTERM.
+        # ministack writes objects at once, and everything else when SIGTERM stops it.
         "S3_PERSIST": "1",
         "S3_DATA_DIR": str(folder / "objects"),
         "PERSIST_STATE": "1",
         "STATE_DIR": str(folder / "server"),
-        # Its file with its process id goes there.
+        # ministack writes its process id there.
         "TMPDIR": str(folder / "tmp"),
-        # Both would listen on fixed ports.
+        # Both servers would listen on fixed ports.
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
-        # At its start it removes containers that look like its own, somebody else's among them.
+        # At its start ministack removes containers that look like its own, even those of other users.
         "DOCKER_HOST": "unix:///nonexistent",
     }
 
 
-def _answers(port: int) -> bool:
+def _is_healthy(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=2) as reply:
             return bool(reply.status == 200)

@@ -1,11 +1,11 @@
-"""The process tree of the laptop: each program is started, waited for, started again when it dies, and ended in turn.
+"""Supervises the laptop's programs: starts each one, restarts it when it dies, and stops all in reverse order.
 
-start ─▶ ready ─▶ watched ─▶ ended, the last started first
+start ─▶ ready ─▶ watched ─▶ stopped, in reverse start order
            ▲          │
            └─ backoff ┘  died by itself
 
-One thread, no signal handlers: the stop signals stay blocked and are taken where the tree waits. Each program is a
-group of its own, so that Ctrl-C does not reach it and the order of the end is ours.
+One thread, no signal handlers: the stop signals stay blocked, and the supervisor waits for them with sigtimedwait.
+Each program is a process group of its own: Ctrl-C does not reach it, and the supervisor decides the order of stops.
 """
 
 import contextlib
@@ -19,36 +19,37 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.cli.errors import Trouble
+from services.cli.errors import CommandError
 from services.cli.laptop import subreaper
 
-LEASH = Path(__file__).with_name("pdeathsig.py")
+PDEATHSIG = Path(__file__).with_name("pdeathsig.py")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_SECONDS = 60.0
-# A program that lived this long was well: its next death is its first.
-WELL_SECONDS = 60.0
+# A program that ran this long was healthy: its deaths are counted from one again.
+HEALTHY_SECONDS = 60.0
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 30.0
 LOG_BYTES = 10 * 2**20
 
-Say = Callable[[str, str], None]
+# Gets a program's name and a sentence about it.
+Notify = Callable[[str, str], None]
 
 
-class Stopped(Exception):
-    """Somebody asked us to end."""
+class StopRequested(Exception):
+    """A stop signal arrived."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """`name` is also its log's. `is_ready` is asked until it says yes, and never raises."""
+    """A program to supervise. `name` also names its log. `is_ready` is polled until it is true; it never raises."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     is_ready: Callable[[], bool]
-    # Runs as that user; empty: as we do.
+    # Empty: the current user.
     user: str = ""
-    # How it is asked to end, and what ends it at once and in any case.
+    # `kill_signal` is sent when `stop_seconds` have passed since `stop_signal`.
     stop_signal: signal.Signals = signal.SIGTERM
     kill_signal: signal.Signals = signal.SIGKILL
     stop_seconds: float = 10.0
@@ -59,26 +60,27 @@ class _Running:
     program: Program
     process: subprocess.Popen[bytes]
     started_at: float = field(default_factory=time.monotonic)
-    # Deaths in a row, and when the next try is due; None while it runs.
+    # Consecutive deaths.
     deaths: int = 0
-    retry_at: float | None = None
-    is_back: bool = True
+    # When the next start is due; None while it runs.
+    restart_at: float | None = None
+    is_ready_again: bool = True
 
 
-class Tree:
-    """`say(name, sentence)` tells the user what became of a program."""
+class Supervisor:
+    """`logs` is the folder of the programs' logs."""
 
-    def __init__(self, logs: Path, say: Say) -> None:
+    def __init__(self, logs: Path, notify: Notify) -> None:
         self._logs = logs
-        self._say = say
+        self._notify = notify
         self._running: dict[str, _Running] = {}
-        self._hurry = False
+        self._is_hurried = False
         logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        subreaper.adopt()
+        subreaper.become_subreaper()
 
     def run(self, name: str, command: Sequence[str], environment: Mapping[str, str], *, user: str = "") -> None:
-        """One step, to its end. Raises Trouble when it fails."""
+        """Runs a program to its end. Raises CommandError if it fails, StopRequested."""
         step = Program(name, command, environment, lambda: False, user=user)
         process = self._spawn(step)
         self._running[name] = _Running(step, process)
@@ -86,52 +88,57 @@ class Tree:
             self.pause(0.05)
         del self._running[name]
         if process.returncode != 0:
-            raise Trouble(f"{name} {self._ending(name, process.returncode)} ({self._log(name)}).")
+            raise CommandError(f"{name} {self._describe_end(name, process.returncode)} ({self._log(name)}).")
 
     def start(self, program: Program) -> None:
-        """Starts a program and waits until it is ready. Raises Trouble when it ends instead, or takes too long."""
+        """Starts a program and waits until it is ready.
+
+        Raises CommandError if it ends or is not ready after START_SECONDS, StopRequested.
+        """
         process = self._spawn(program)
         self._running[program.name] = _Running(program, process)
         deadline = time.monotonic() + START_SECONDS
         while not program.is_ready():
             if process.poll() is not None:
-                ending = self._ending(program.name, process.returncode)
-                raise Trouble(f"{program.name} {ending} ({self._log(program.name)}).")
+                ending = self._describe_end(program.name, process.returncode)
+                raise CommandError(f"{program.name} {ending} ({self._log(program.name)}).")
             if time.monotonic() > deadline:
-                raise Trouble(f"{program.name} was not ready after {START_SECONDS:.0f} s ({self._log(program.name)}).")
+                raise CommandError(
+                    f"{program.name} was not ready after {START_SECONDS:.0f} s ({self._log(program.name)})."
+                )
             self.pause(0.1)
-        self._say(program.name, "ready")
+        self._notify(program.name, "ready")
 
     def watch(self, chore: Callable[[], None] = lambda: None) -> None:
-        """Keeps every program running and does a chore now and then, until somebody asks us to end (Stopped)."""
+        """Restarts programs that die, and runs `chore` in each round, until a stop signal raises StopRequested."""
         while True:
             for running in self._running.values():
-                self._revive(running)
+                self._restart_if_dead(running)
             chore()
             subreaper.reap(self._pids())
             self.pause(0.25)
 
-    def end(self) -> None:
-        """Ends every program and everything they left behind. A second Ctrl-C ends it all at once."""
+    def stop(self) -> None:
+        """Stops every program and every stray process. A second Ctrl-C kills them at once."""
         while self._running:
             _, running = self._running.popitem()
             self._stop(running)
-            # What the controller left is ended while `jobs` can still be told.
-            subreaper.end(self._pids(), patience_seconds=0.0 if self._hurry else 5.0)
+            # Stray analyzers of the controller end while `jobs` still runs, so that they can report to it.
+            subreaper.end_strays(self._pids(), patience_seconds=0.0 if self._is_hurried else 5.0)
 
     def pause(self, seconds: float) -> None:
-        """Waits. Raises Stopped when a stop signal comes."""
+        """Waits. Raises StopRequested when a stop signal arrives."""
         if signal.sigtimedwait(STOP_SIGNALS, seconds):
-            raise Stopped
+            raise StopRequested
 
     def _spawn(self, program: Program) -> subprocess.Popen[bytes]:
-        leash = (sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(int(program.kill_signal)), program.user)
+        wrapper = (sys.executable, "-I", "-S", str(PDEATHSIG), str(os.getpid()), str(int(program.kill_signal)))
         log = self._log(program.name)
         if log.exists() and log.stat().st_size > LOG_BYTES:
             log.rename(log.with_suffix(".log.1"))
         with log.open("ab") as output:
             return subprocess.Popen(
-                (*leash, *program.command),
+                (*wrapper, program.user, *program.command),
                 env=dict(program.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -140,20 +147,20 @@ class Tree:
                 process_group=0,
             )
 
-    def _revive(self, running: _Running) -> None:
+    def _restart_if_dead(self, running: _Running) -> None:
         name, now = running.program.name, time.monotonic()
-        if running.retry_at is not None and now >= running.retry_at:
+        if running.restart_at is not None and now >= running.restart_at:
             running.process = self._spawn(running.program)
-            running.started_at, running.retry_at, running.is_back = now, None, False
-        elif running.retry_at is None and running.process.poll() is not None:
-            running.deaths = 1 if now - running.started_at > WELL_SECONDS else running.deaths + 1
+            running.started_at, running.restart_at, running.is_ready_again = now, None, False
+        elif running.restart_at is None and running.process.poll() is not None:
+            running.deaths = 1 if now - running.started_at > HEALTHY_SECONDS else running.deaths + 1
             delay = backoff_seconds(running.deaths)
-            running.retry_at = now + delay
-            ending = self._ending(name, running.process.returncode)
-            self._say(name, f"{ending}; starts again in {delay:g} s ({self._log(name)})")
-        elif running.retry_at is None and not running.is_back and running.program.is_ready():
-            running.is_back = True
-            self._say(name, "ready again")
+            running.restart_at = now + delay
+            ending = self._describe_end(name, running.process.returncode)
+            self._notify(name, f"{ending}; restarts in {delay:g} s ({self._log(name)})")
+        elif running.restart_at is None and not running.is_ready_again and running.program.is_ready():
+            running.is_ready_again = True
+            self._notify(name, "ready again")
 
     def _stop(self, running: _Running) -> None:
         program, process = running.program, running.process
@@ -162,8 +169,8 @@ class Tree:
             process.send_signal(program.stop_signal)
         while process.poll() is None:
             taken = signal.sigtimedwait(STOP_SIGNALS, 0.05)
-            self._hurry = self._hurry or (taken is not None and taken.si_signo == signal.SIGINT)
-            if self._hurry or time.monotonic() > deadline:
+            self._is_hurried = self._is_hurried or (taken is not None and taken.si_signo == signal.SIGINT)
+            if self._is_hurried or time.monotonic() > deadline:
                 _kill(process, program.kill_signal)
 
     def _pids(self) -> set[int]:
@@ -172,11 +179,11 @@ class Tree:
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
 
-    def _ending(self, name: str, exit_code: int) -> str:
+    def _describe_end(self, name: str, exit_code: int) -> str:
         if exit_code < 0:
-            return f"was ended by {signal.Signals(-exit_code).name}"
-        words = last_words(self._log(name))
-        return f"ended with exit code {exit_code}{f', saying: {words}' if words else ''}"
+            return f"was killed by {signal.Signals(-exit_code).name}"
+        words = last_message(self._log(name))
+        return f"ended with exit code {exit_code}{f': {words}' if words else ''}"
 
 
 def _kill(process: subprocess.Popen[bytes], kill_signal: signal.Signals) -> None:
@@ -188,17 +195,17 @@ def _kill(process: subprocess.Popen[bytes], kill_signal: signal.Signals) -> None
 
 
 def backoff_seconds(deaths: int) -> float:
-    """How long to wait after so many deaths in a row."""
+    """How long to wait before a restart, by the number of consecutive deaths."""
     return min(LAST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(deaths - 1, 16))
 
 
-def last_words(log: Path) -> str:
-    """What a program said last, if it was meant for people: not one of its lines about calls that it answered."""
+def last_message(log: Path) -> str:
+    """The last line of a log if it is a message for people; empty for a structured line below warning."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 65536))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    said = lines[-1] if lines else ""
+    message = lines[-1] if lines else ""
     with contextlib.suppress(ValueError):
-        entry = json.loads(said)
-        said = entry.get("exception") or (entry["event"] if entry.get("level") in ("warning", "error") else "")
-    return said.strip().rpartition("\n")[2][:300].rstrip(".")
+        entry = json.loads(message)
+        message = entry.get("exception") or (entry["event"] if entry.get("level") in ("warning", "error") else "")
+    return message.strip().rpartition("\n")[2][:300].rstrip(".")

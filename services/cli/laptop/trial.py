@@ -1,12 +1,12 @@
-"""`python -m services.cli.laptop.trial`: what a trial in a cluster needs beside the product, as one container each.
+"""`python -m services.cli.laptop.trial`: the servers that a trial in a cluster needs beside Crease, one container each.
 
-postgres   PostgreSQL out of its wheel, on 5432, with the password of CREASE_TRIAL_PASSWORD
-s3         the S3 server of the laptop, on 4566, with the keys of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
-issuer     on 8080: GET /jwks.json, and GET /token?subject=NAME, a coach's token for whoever asks
-token URL FILE     fetches a token from there, waiting until it answers
-reach HOST PORT    waits until somebody listens there
+postgres   PostgreSQL from its wheel, on port 5432, with the password in CREASE_TRIAL_PASSWORD
+s3         the laptop's S3 server, on port 4566, with the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+issuer     a token issuer, on port 8080: GET /jwks.json; GET /token?subject=NAME returns a coach's token to every caller
+token URL FILE     fetches a token from the issuer, with retries
+reach HOST PORT    waits until the port accepts a connection
 
-None of it is for production: no backup, one copy, and an issuer that believes anybody.
+Not for production: no backup, one replica, and an issuer that authenticates no caller.
 """
 
 import http.server
@@ -29,9 +29,9 @@ PATIENCE_SECONDS = 60
 
 
 def run_postgres() -> None:
-    """Becomes PostgreSQL, on data that are made where they are missing."""
+    """Becomes PostgreSQL, creating its data if missing."""
     binaries, data = postgres.find_binaries(), DATA / "postgres"
-    assert binaries is not None, "the image holds it"  # noqa: S101
+    assert binaries is not None, "the image contains the wheel"  # noqa: S101
     if not (data / "PG_VERSION").exists():
         password = DATA / "password"
         password.write_text(os.environ["CREASE_TRIAL_PASSWORD"])
@@ -47,7 +47,7 @@ def run_postgres() -> None:
 
 
 def run_s3() -> None:
-    """Becomes the S3 server, with its bucket."""
+    """Creates the bucket and becomes the S3 server."""
     folder = DATA / "s3"
     s3.make_bucket(folder, os.environ["S3_COACH_VIDEOS_BUCKET"])
     keys = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH")}
@@ -57,7 +57,7 @@ def run_s3() -> None:
 
 class _Issuer(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        """The public key, or a token."""
+        """Answers with the public key or a token."""
         path, _, query = self.path.partition("?")
         match path:
             case "/jwks.json":
@@ -74,40 +74,40 @@ class _Issuer(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
-        """A trial's issuer has nothing to tell."""
+        """Logs no request."""
 
 
 def run_issuer() -> None:
-    """Serves until it is told to stop."""
+    """Serves until it is killed."""
     dev_issuer.create(DATA)
     (DATA / "token").write_text(dev_issuer.person(DATA, "coach@trial"))
     http.server.ThreadingHTTPServer(("", ISSUER_PORT), _Issuer).serve_forever()
 
 
 def fetch_token(url: str, file: str) -> None:
-    """Writes a token of the trial's issuer."""
+    """Fetches a token of the trial's issuer into a file."""
 
     def fetch() -> None:
         with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 (the chart's own address)
             Path(file).write_bytes(reply.read())
 
-    persist(fetch, url)
+    retry(fetch, url)
 
 
 def reach(host: str, port: str) -> None:
-    """Returns once a connection was made."""
-    persist(lambda: socket.create_connection((host, int(port)), timeout=5).close(), f"{host}:{port}")
+    """Returns when a connection succeeds."""
+    retry(lambda: socket.create_connection((host, int(port)), timeout=5).close(), f"{host}:{port}")
 
 
-def persist(attempt: Callable[[], None], what: str) -> None:
-    """Tries until it succeeds, or exits when patience ends."""
+def retry(attempt: Callable[[], None], target: str) -> None:
+    """Repeats an attempt until it succeeds; exits after PATIENCE_SECONDS."""
     give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             return attempt()
         except OSError as error:
             if time.monotonic() > give_up:
-                raise SystemExit(f"{what} does not answer: {error}") from None
+                raise SystemExit(f"{target} does not answer after {PATIENCE_SECONDS} s: {error}") from None
             time.sleep(0.2)
 
 

@@ -1,6 +1,6 @@
-"""Where analyses run, as an operator looks at it: a namespace (`cluster.py`), or this machine (`machine.py`).
+"""Runtime: where analyses run, as an operator sees it. A namespace (kubernetes.py) or this machine (laptop.py).
 
-The services say what was decided and why; a place says what is there now.
+The services report what they decided; a runtime reports what exists now.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,52 +10,55 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Run:
-    """What runs for a launch, or ran: its name, how it is, and what the place says of that."""
+    """A Kubernetes Job, a pod or a process of a launch, with its state and the runtime's explanation of it."""
 
     name: str
     state: str
-    words: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
-class Told:
-    """What was noted of a job's runs, and when."""
+class RecordedEvent:
+    """An event that the runtime recorded about a job's runs; `at` is a timestamp as recorded."""
 
     at: str
     reason: str
-    words: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Check:
-    """One look of `doctor`; `advice` is what to do where it is not well."""
+    """One line of `crease doctor`; `advice` tells the operator what to do if not `ok`."""
 
-    what: str
-    well: bool
-    words: str
+    name: str
+    ok: bool
+    detail: str
     advice: str = ""
 
 
-class Place(Protocol):
-    """Every method raises Trouble where the place does not answer."""
+class Runtime(Protocol):
+    """Every method raises CommandError if the runtime does not answer."""
 
-    def runs(self, job_id: str) -> Sequence[Run]:
-        """Of a job, the oldest first; none where they were forgotten."""
+    def list_runs(self, job_id: str) -> Sequence[Run]:
+        """The runs of a job, oldest first; empty if the runtime has deleted them."""
 
-    def told(self, job_id: str) -> Sequence[Told]:
-        """The oldest first."""
+    def list_events(self, job_id: str) -> Sequence[RecordedEvent]:
+        """The events of a job's runs, oldest first."""
 
     def show_logs(self, job_id: str, *, follow: bool) -> None:
-        """Prints what the newest run of a job has said. Raises Trouble where nothing is left of it."""
+        """Prints the log of a job's newest run. Raises CommandError if there is none."""
 
-    def drained(self) -> str:
-        """Who asked for it and when; empty where new analyses are launched."""
+    def drained_by(self) -> str:
+        """Who drained the controller and when; empty if it is not drained."""
 
-    def drain(self, why: str) -> None:
-        """Nothing new is launched from now on, and what runs goes on. Empty: launches again."""
+    def drain(self, drained_by: str) -> None:
+        """Stops new launches; running analyses continue."""
 
-    def metrics(self) -> Mapping[str, str]:
-        """What each program exposes, as Prometheus reads it, by the program's name; those that answer."""
+    def undo_drain(self) -> None:
+        """Allows new launches again."""
 
-    def checks(self) -> Iterator[Check]:
-        """What can be wrong with the place itself."""
+    def read_metrics(self) -> Mapping[str, str]:
+        """Each program's metrics in Prometheus's text format, by the program's name; only those that answer."""
+
+    def run_checks(self) -> Iterator[Check]:
+        """The checks of the runtime itself."""

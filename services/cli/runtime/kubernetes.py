@@ -1,31 +1,22 @@
-"""A namespace of a cluster, through kubectl: whoever may look there with it, and by the same rights.
+"""A Kubernetes namespace as a runtime, through kubectl: every user of kubectl may use it, with the same rights.
 
-kubectl crease … ──▶ kubectl get, logs, annotate, get --raw …/proxy/metrics ──▶ API server
+kubectl crease … ──▶ kubectl get, logs, annotate, port-forward ──▶ API server
 """
 
 import contextlib
 import json
-import re
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from services.cli.errors import AWAY, FAILED, USAGE, Trouble
-from services.cli.runtime.interface import Check, Run, Told
-from services.cli.runtime.prometheus import read_metrics
+from services.cli.errors import INTERNAL, USAGE, CommandError
+from services.cli.runtime.interface import Check, RecordedEvent, Run
+from services.cli.runtime.kubectl import COMPONENT, OURS, Kubectl, Object, metadata, variables_of
 
-Object = dict[str, Any]
-
-OURS = "app.kubernetes.io/name=crease"
-COMPONENT = "app.kubernetes.io/component"
 JOB_LABEL = "crease.dev/job"
 # As services/controller/kubernetes/leader_election.py reads it.
 DRAINED = "crease.dev/drained"
 METRICS_PORT = "metrics"
-NOWHERE = "127.0.0.1:1"
-# Beyond it tokens are refused, and what happened when cannot be told.
+# With more clock skew the services reject tokens, and the order of events is unreliable.
 MOST_SKEW = timedelta(seconds=10)
 # A kubelet renews its Lease every 10 s.
 NODE_SILENT = timedelta(seconds=40)
@@ -39,263 +30,178 @@ RIGHTS = {
 BAD_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 
-class Kubectl:
-    """`arguments` choose the cluster and the namespace; none: those of the current context."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.command = ("kubectl", *arguments)
-
-    def __call__(self, *arguments: str, told: Object | None = None) -> str:
-        """Standard output. Raises Trouble with kubectl's own words."""
-        ended = self.run(*arguments, told=told)
-        if ended.returncode:
-            said = ended.stderr.strip() or f"exit code {ended.returncode}"
-            raise Trouble(f"kubectl {' '.join(arguments[:2])}: {said}", AWAY)
-        return ended.stdout
-
-    def run(self, *arguments: str, told: Object | None = None) -> subprocess.CompletedProcess[str]:
-        """As it ended. Raises Trouble where there is no kubectl."""
-        text = None if told is None else json.dumps(told)
-        try:
-            return subprocess.run((*self.command, *arguments), input=text, capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise Trouble(f"kubectl cannot be run: {error.strerror}.", USAGE) from None
-
-    def items(self, kind: str, *arguments: str) -> list[Object]:
-        """A list of objects."""
-        return list(json.loads(self("get", kind, *arguments, "-o", "json"))["items"])
-
-    @contextlib.contextmanager
-    def forward(self, target: str, port: int) -> Iterator[str]:
-        """Where a port of a pod or a Service answers on this machine, for as long as the block runs; NOWHERE where it
-        cannot be reached. NetworkPolicies do not stand in its way."""
-        command = (*self.command, "port-forward", target, f":{port}")
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        try:
-            # It says where it listens, or ends.
-            found = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline() if process.stdout else "")
-            yield found[0] if found else NOWHERE
-        finally:
-            process.terminate()
-            process.communicate()
-
-    def fetch(self, target: str, port: int) -> str:
-        """What a program exposes there. Raises Trouble."""
-        with self.forward(target, port) as endpoint:
-            return read_metrics(endpoint)
-
-    def show(self, *arguments: str) -> int:
-        """Runs it on our own screen; returns its exit code."""
-        return subprocess.run((*self.command, *arguments), check=False).returncode
-
-
-class ClusterPlace:
-    """As `Place` says. `now` is our own clock."""
+class KubernetesRuntime:
+    """A Runtime. `now` is this machine's clock."""
 
     def __init__(self, kubectl: Kubectl, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._kubectl = kubectl
         self._now = now
 
-    def runs(self, job_id: str) -> Sequence[Run]:
-        """As `Place` says: the Kubernetes Jobs, each with its pods."""
+    def list_runs(self, job_id: str) -> Sequence[Run]:
+        """As Runtime: the Kubernetes Jobs, each with its pods."""
         selector = ("-l", f"{JOB_LABEL}={job_id}")
-        pods = self._kubectl.items("pods", *selector)
-        jobs = sorted(self._kubectl.items("jobs", *selector), key=lambda one: str(_metadata(one)["creationTimestamp"]))
+        pods = self._kubectl.list_objects("pods", *selector)
+        jobs = sorted(self._kubectl.list_objects("jobs", *selector), key=_creation_time)
         found = []
         for job in jobs:
-            found.append(Run(f"job/{_metadata(job)['name']}", *_job_state(job)))
-            mine = [pod for pod in pods if _owner(pod) == _metadata(job)["uid"]]
-            found += [Run(f"pod/{_metadata(pod)['name']}", *_pod_state(pod)) for pod in mine]
+            found.append(Run(f"job/{metadata(job)['name']}", *_describe_job(job)))
+            owned = [pod for pod in pods if _owner_uid(pod) == metadata(job)["uid"]]
+            found += [Run(f"pod/{metadata(pod)['name']}", *_describe_pod(pod)) for pod in owned]
         return found
 
-    def told(self, job_id: str) -> Sequence[Told]:
-        """As `Place` says: Kubernetes Events on its Kubernetes Jobs and pods."""
+    def list_events(self, job_id: str) -> Sequence[RecordedEvent]:
+        """As Runtime: the Kubernetes Events of its Kubernetes Jobs and pods."""
         prefix = f"analysis-{job_id}-"
-        events = (one for one in self._kubectl.items("events") if one["involvedObject"]["name"].startswith(prefix))
-        found = [Told(_event_time(one), one.get("reason", ""), one.get("message", "")) for one in events]
-        return sorted(found, key=lambda one: one.at)
+        events = (
+            one for one in self._kubectl.list_objects("events") if one["involvedObject"]["name"].startswith(prefix)
+        )
+        found = [RecordedEvent(_event_time(one), one.get("reason", ""), one.get("message", "")) for one in events]
+        return sorted(found, key=lambda event: event.at)
 
     def show_logs(self, job_id: str, *, follow: bool) -> None:
-        """As `Place` says: of the newest pod."""
-        pods = self._kubectl.items("pods", "-l", f"{JOB_LABEL}={job_id}")
+        """As Runtime: of the newest pod."""
+        pods = self._kubectl.list_objects("pods", "-l", f"{JOB_LABEL}={job_id}")
         if not pods:
-            raise Trouble("Its pods are gone, and their logs with them: `why` has what was recorded of them.")
-        newest = max(pods, key=lambda pod: str(_metadata(pod)["creationTimestamp"]))
-        more = ("-f",) if follow else ()
-        if self._kubectl.show("logs", f"pod/{_metadata(newest)['name']}", "--all-containers", *more):
-            raise Trouble("kubectl could not show the log.", FAILED)
+            raise CommandError(f"The pods of job {job_id} are deleted, and so are their logs: see `why {job_id}`.")
+        newest = metadata(max(pods, key=_creation_time))["name"]
+        options = ("-f",) if follow else ()
+        if self._kubectl.show("logs", f"pod/{newest}", "--all-containers", *options):
+            raise CommandError(f"kubectl logs pod/{newest} failed.", INTERNAL)
 
-    def drained(self) -> str:
-        """As `Place` says: the annotation on the Lease by which the controller's replicas take turns."""
-        lease = self._lease()
-        return str(_metadata(lease).get("annotations", {}).get(DRAINED, "")) if lease else ""
+    def drained_by(self) -> str:
+        """As Runtime: an annotation on the Lease of the controller's leader election."""
+        lease = self._controllers_lease()
+        return str(metadata(lease).get("annotations", {}).get(DRAINED, "")) if lease else ""
 
-    def drain(self, why: str) -> None:
-        """As `Place` says. The controller reads its Lease every few seconds, and so does one that starts anew."""
-        lease = self._lease()
-        if lease is None:
-            raise Trouble(
-                "No controller has a Lease here: is this its namespace, and is CREASE_LEADER_LEASE set?", USAGE
-            )
-        name = f"lease/{_metadata(lease)['name']}"
-        self._kubectl("annotate", "--overwrite", name, f"{DRAINED}={why}" if why else f"{DRAINED}-")
+    def drain(self, drained_by: str) -> None:
+        """As Runtime. Every controller reads the annotation at its start and then every few seconds."""
+        self._annotate_lease(f"{DRAINED}={drained_by}")
 
-    def metrics(self) -> Mapping[str, str]:
-        """As `Place` says: from the pods."""
+    def undo_drain(self) -> None:
+        """As Runtime."""
+        self._annotate_lease(f"{DRAINED}-")
+
+    def read_metrics(self) -> Mapping[str, str]:
+        """As Runtime: from the pods, by port-forward."""
         found = {}
-        for pod in self._kubectl.items("pods", "-l", f"{OURS},{COMPONENT}!=analyzer"):
+        for pod in self._kubectl.list_objects("pods", "-l", f"{OURS},{COMPONENT}!=analyzer"):
             if (port := _metrics_port(pod)) is not None:
-                with contextlib.suppress(Trouble):
-                    name = str(_metadata(pod)["name"])
-                    found[name] = self._kubectl.fetch(f"pod/{name}", port)
+                with contextlib.suppress(CommandError):
+                    name = str(metadata(pod)["name"])
+                    found[name] = self._kubectl.fetch_metrics(f"pod/{name}", port)
         return found
 
-    def checks(self) -> Iterator[Check]:
-        """As `Place` says."""
-        yield from self._programs()
-        yield from self._clocks()
-        deployments = self._kubectl.items("deployments", "-l", f"{OURS},{COMPONENT}=controller")
+    def run_checks(self) -> Iterator[Check]:
+        """As Runtime: replicas, clocks, nodes, the controller's rights, the analyzer's image, GPUs."""
+        yield from self._check_replicas()
+        yield from self._check_clocks()
+        deployments = self._kubectl.list_objects("deployments", "-l", f"{OURS},{COMPONENT}=controller")
         if not deployments:
             advice = "Name the namespace of the release with -n."
             yield Check("controller", False, "no controller is deployed here", advice)
             return
-        controller = deployments[0]["spec"]["template"]["spec"]
-        yield self._rights(_metadata(deployments[0])["namespace"], controller["serviceAccountName"])
-        told = _told(deployments[0])
-        yield self._image(told.get("CREASE_ANALYZER_IMAGE", ""))
-        yield self._gpus(told)
+        account = deployments[0]["spec"]["template"]["spec"]["serviceAccountName"]
+        yield self._check_rights(metadata(deployments[0])["namespace"], account)
+        settings = variables_of(deployments[0])
+        yield self._check_image(settings.get("CREASE_ANALYZER_IMAGE", ""))
+        yield self._check_gpus(settings)
 
-    def _programs(self) -> Iterator[Check]:
-        for one in self._kubectl.items("deployments", "-l", OURS):
-            name, wanted = _metadata(one)["name"], one["spec"].get("replicas", 1)
-            ready = one.get("status", {}).get("readyReplicas", 0)
+    def _check_replicas(self) -> Iterator[Check]:
+        for deployment in self._kubectl.list_objects("deployments", "-l", OURS):
+            name, wanted = metadata(deployment)["name"], deployment["spec"].get("replicas", 1)
+            ready = deployment.get("status", {}).get("readyReplicas", 0)
             advice = f"kubectl describe deployment/{name}; kubectl logs deployment/{name}"
             yield Check(name, ready >= wanted, f"{ready} of {wanted} replicas are ready", advice)
 
-    def _clocks(self) -> Iterator[Check]:
+    def _check_clocks(self) -> Iterator[Check]:
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        asked_at = self._now()
-        made = json.loads(self._kubectl("create", "-f", "-", "-o", "json", told=review))
-        server = _time(_metadata(made)["creationTimestamp"])
-        # It tells whole seconds, and the answer took its time.
-        skew = max(asked_at - server - timedelta(seconds=1), server - self._now(), timedelta())
-        words = f"ours and the API server's differ by {skew.total_seconds():.0f} s"
-        yield Check("clock", skew <= MOST_SKEW, words, "Set this machine's clock by NTP.")
+        called_at = self._now()
+        created = json.loads(self._kubectl("create", "-f", "-", "-o", "json", body=review))
+        server = datetime.fromisoformat(metadata(created)["creationTimestamp"])
+        # The API server's time is in whole seconds, and lies between the call and the reply.
+        skew = max(called_at - server - timedelta(seconds=1), server - self._now(), timedelta())
+        detail = f"this machine's clock and the API server's differ by {skew.total_seconds():.0f} s"
+        yield Check("clock", skew <= MOST_SKEW, detail, "Set this machine's clock by NTP.")
         late, ahead = [], []
-        for lease in self._kubectl.items("leases", "-n", "kube-node-lease"):
-            renewed = _time(lease["spec"]["renewTime"])
+        for lease in self._kubectl.list_objects("leases", "-n", "kube-node-lease"):
+            renewed = datetime.fromisoformat(lease["spec"]["renewTime"])
             if server - renewed > NODE_SILENT:
-                late.append(_metadata(lease)["name"])
+                late.append(metadata(lease)["name"])
             elif renewed - server > MOST_SKEW:
-                ahead.append(_metadata(lease)["name"])
-        words = "; ".join(
+                ahead.append(metadata(lease)["name"])
+        detail = "; ".join(
             filter(None, (f"silent or behind: {', '.join(late)}" if late else "",
                           f"ahead: {', '.join(ahead)}" if ahead else ""))
         )  # fmt: skip
         advice = "kubectl describe node NAME; set its clock by NTP, or drain and remove it."
-        yield Check("nodes", not words, words or "each was heard of, by a clock like the API server's", advice)
+        yield Check("nodes", not detail, detail or "every node renews its Lease, by the API server's clock", advice)
 
-    def _rights(self, namespace: str, account: str) -> Check:
-        who = f"--as=system:serviceaccount:{namespace}:{account}"
+    def _check_rights(self, namespace: str, account: str) -> Check:
+        impersonation = f"--as=system:serviceaccount:{namespace}:{account}"
         missing = [
             f"{verb} {resource}"
             for resource, verbs in RIGHTS.items()
             for verb in verbs
-            if self._kubectl.run("auth", "can-i", verb, resource, who).stdout.strip() != "yes"
+            if self._kubectl.run("auth", "can-i", verb, resource, impersonation).stdout.strip() != "yes"
         ]
-        words = f"the controller may not {', '.join(missing)}" if missing else "the controller may do all that it does"
-        advice = "helm upgrade puts the Role and its RoleBinding back. You yourself need the right to impersonate."
-        return Check("rights", not missing, words, advice)
+        detail = f"the controller may not {', '.join(missing)}" if missing else "the controller has every right it uses"
+        advice = "helm upgrade restores the Role and its RoleBinding. This check needs the right to impersonate."
+        return Check("rights", not missing, detail, advice)
 
-    def _image(self, image: str) -> Check:
-        pods = self._kubectl.items("pods", "-l", "app.kubernetes.io/component=analyzer")
-        said = {words for pod in pods for words in _waiting(pod) if words.partition(":")[0] in BAD_IMAGE}
-        words = f"{image}: {'; '.join(sorted(said))[:300]}" if said else f"no pod fails to get {image}"
+    def _check_image(self, image: str) -> Check:
+        pods = self._kubectl.list_objects("pods", "-l", f"{COMPONENT}=analyzer")
+        errors = {reason for pod in pods for reason in _waiting_reasons(pod) if reason.partition(":")[0] in BAD_IMAGE}
+        detail = f"{image}: {'; '.join(sorted(errors))[:300]}" if errors else f"no pod fails to pull {image}"
         advice = "Push the image or repair image.registry, image.tag and image.pullSecrets; then retry the failed jobs."
-        return Check("image", not said, words, advice)
+        return Check("image", not errors, detail, advice)
 
-    def _gpus(self, told: Mapping[str, str]) -> Check:
-        resource = told.get("CREASE_GPU_RESOURCE", "")
+    def _check_gpus(self, settings: Mapping[str, str]) -> Check:
+        resource = settings.get("CREASE_GPU_RESOURCE", "")
         if not resource:
-            return Check("gpus", True, "none are wanted (analyzer.gpu.resource is empty)")
-        chosen = json.loads(told.get("CREASE_GPU_NODE_SELECTOR") or "{}")
-        nodes = self._kubectl.items("nodes", *_labelled(chosen))
-        offered = {_metadata(one)["name"]: int(one["status"].get("allocatable", {}).get(resource, 0)) for one in nodes}
-        bare = [name for name, count in offered.items() if not count] if chosen else []
-        words = f"{sum(offered.values())} of {resource} on {sum(map(bool, offered.values()))} nodes"
-        if bare:
-            words += f"; none on {', '.join(bare)}"
-        grows = told.get("CREASE_GPU_SCALES_UP", "") == "true"
+            return Check("gpus", True, "none are configured (analyzer.gpu.resource is empty)")
+        selector = json.loads(settings.get("CREASE_GPU_NODE_SELECTOR") or "{}")
+        nodes = self._kubectl.list_objects("nodes", *_selector_arguments(selector))
+        counts = {metadata(one)["name"]: int(one["status"].get("allocatable", {}).get(resource, 0)) for one in nodes}
+        without = [name for name, count in counts.items() if not count] if selector else []
+        detail = f"{sum(counts.values())} of {resource} on {sum(map(bool, counts.values()))} nodes"
+        if without:
+            detail += f"; none on {', '.join(without)}"
+        scales_up = settings.get("CREASE_GPU_SCALES_UP", "") == "true"
         advice = (
-            "Is the device plug-in's DaemonSet on these nodes? kubectl get daemonsets -A; until then the CPU does it."
+            "Check the device plug-in's DaemonSet on these nodes (kubectl get daemonsets -A). "
+            "Until then analyses run on CPUs."
         )
-        return Check("gpus", (any(offered.values()) or grows) and not bare, words, advice)
+        return Check("gpus", (any(counts.values()) or scales_up) and not without, detail, advice)
 
-    def _lease(self) -> Object | None:
-        leases = self._kubectl.items("leases")
-        return next((one for one in leases if str(_metadata(one)["name"]).endswith("-controller")), None)
+    def _annotate_lease(self, change: str) -> None:
+        lease = self._controllers_lease()
+        if lease is None:
+            message = "This namespace has no Lease of a controller: name its namespace with -n, and set"
+            raise CommandError(f"{message} CREASE_LEADER_LEASE for the controller.", USAGE)
+        self._kubectl("annotate", "--overwrite", f"lease/{metadata(lease)['name']}", change)
 
-
-@contextlib.contextmanager
-def forwarded(kubectl: Kubectl) -> Iterator[Mapping[str, str]]:
-    """The variables that lead our commands to the Services of a namespace, for as long as the block runs; by TLS where
-    they speak it, believing whom the analyses believe.
-
-    Where one cannot be reached, it leads nowhere: `doctor` has more to say than that.
-    """
-    with contextlib.ExitStack() as stack:
-        told, speak_tls = {}, False
-        for program in ("jobs", "upload"):
-            services = kubectl.items("services", "-l", f"{OURS},{COMPONENT}={program}")
-            if not services:
-                raise Trouble(f"No Service of Crease's {program} is here: name its namespace with -n.", USAGE)
-            name, namespace = _metadata(services[0])["name"], _metadata(services[0])["namespace"]
-            port = services[0]["spec"]["ports"][0]
-            endpoint = stack.enter_context(kubectl.forward(f"service/{name}", port["port"]))
-            if port.get("appProtocol") == "https":
-                endpoint, speak_tls = f"https://{endpoint}/{name}.{namespace}.svc", True
-            told[f"CREASE_{program.upper()}_ENDPOINT"] = endpoint
-        if speak_tls and (authority := _authority(kubectl)):
-            file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".crt"))
-            file.write(authority)
-            file.flush()
-            told["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = file.name
-        yield told
+    def _controllers_lease(self) -> Object | None:
+        leases = self._kubectl.list_objects("leases")
+        return next((one for one in leases if str(metadata(one)["name"]).endswith("-controller")), None)
 
 
-def _authority(kubectl: Kubectl) -> str:
-    """Whom the analyses believe, in PEM, as the controller is told; empty where these are public authorities."""
-    for one in kubectl.items("deployments", "-l", f"{OURS},{COMPONENT}=controller"):
-        if name := _told(one).get("CREASE_ANALYZER_CA_CONFIG_MAP"):
-            held = (one for one in kubectl.items("configmaps") if _metadata(one)["name"] == name)
-            return next((str(one["data"]["ca.crt"]) for one in held), "")
-    return ""
+def _creation_time(body: Object) -> str:
+    return str(metadata(body)["creationTimestamp"])
 
 
-def _told(deployment: Object) -> Mapping[str, str]:
-    """The variables of its program."""
-    containers = deployment["spec"]["template"]["spec"]["containers"]
-    return {one["name"]: one.get("value", "") for one in containers[0].get("env", ())}
+def _owner_uid(pod: Object) -> str:
+    return next((one["uid"] for one in metadata(pod).get("ownerReferences", ()) if one.get("controller")), "")
 
 
-def _metadata(body: Object) -> Object:
-    found: Object = body["metadata"]
-    return found
-
-
-def _owner(pod: Object) -> str:
-    return next((one["uid"] for one in _metadata(pod).get("ownerReferences", ()) if one.get("controller")), "")
-
-
-def _job_state(job: Object) -> tuple[str, str]:
+def _describe_job(job: Object) -> tuple[str, str]:
     true = {one["type"]: one for one in job.get("status", {}).get("conditions", ()) if one["status"] == "True"}
     for kind in ("Complete", "Failed", "Suspended"):
         if kind in true:
             return kind, " ".join(filter(None, (true[kind].get("reason", ""), true[kind].get("message", ""))))
-    return ("Deleting" if "deletionTimestamp" in _metadata(job) else "Open"), ""
+    return ("Deleting" if "deletionTimestamp" in metadata(job) else "Open"), ""
 
 
-def _pod_state(pod: Object) -> tuple[str, str]:
+def _describe_pod(pod: Object) -> tuple[str, str]:
     status = pod.get("status", {})
     unscheduled = (
         str(one.get("message", ""))
@@ -307,13 +213,13 @@ def _pod_state(pod: Object) -> tuple[str, str]:
         for one in status.get("containerStatuses", ())
         if (state := one.get("state", {}).get("terminated"))
     )
-    where = f"on {pod['spec']['nodeName']}" if pod["spec"].get("nodeName") else ""
-    words = (where, status.get("reason", ""), status.get("message", ""), *unscheduled, *_waiting(pod), *ended)
-    return str(status.get("phase", "Unknown")), ", ".join(filter(None, words))
+    node = f"on {pod['spec']['nodeName']}" if pod["spec"].get("nodeName") else ""
+    details = (node, status.get("reason", ""), status.get("message", ""), *unscheduled, *_waiting_reasons(pod), *ended)
+    return str(status.get("phase", "Unknown")), ", ".join(filter(None, details))
 
 
-def _waiting(pod: Object) -> Iterator[str]:
-    """Why its containers have not begun: the reason, then the cluster's words."""
+def _waiting_reasons(pod: Object) -> Iterator[str]:
+    """Why each waiting container has not started: the reason, then the kubelet's message."""
     for one in pod.get("status", {}).get("containerStatuses", ()):
         if waiting := one.get("state", {}).get("waiting"):
             yield ": ".join(filter(None, (waiting.get("reason", ""), waiting.get("message", ""))))
@@ -325,12 +231,8 @@ def _metrics_port(pod: Object) -> int | None:
 
 
 def _event_time(event: Object) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or _metadata(event).get("creationTimestamp", ""))
+    return str(event.get("lastTimestamp") or event.get("eventTime") or metadata(event).get("creationTimestamp", ""))
 
 
-def _labelled(labels: Mapping[str, str]) -> tuple[str, ...]:
+def _selector_arguments(labels: Mapping[str, str]) -> tuple[str, ...]:
     return ("-l", ",".join(f"{key}={value}" for key, value in labels.items())) if labels else ()
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

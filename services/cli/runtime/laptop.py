@@ -1,4 +1,4 @@
-"""This machine as a place where analyses run: what `crease up` keeps in its state folder."""
+"""The laptop as a runtime: reads what `crease up` and the controller keep in the state folder."""
 
 import contextlib
 import json
@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.cli.errors import Trouble
-from services.cli.runtime.interface import Check, Run, Told
-from services.cli.runtime.prometheus import read_metrics
+from services.cli.errors import CommandError
+from services.cli.runtime import pose_model
+from services.cli.runtime.interface import Check, RecordedEvent, Run
+from services.cli.runtime.prometheus import fetch_metrics
 
 # As services/controller/local/launcher.py reads it.
 DRAINED = "drained"
@@ -19,20 +20,20 @@ LEAST_FREE_BYTES = 2 * 10**9
 FOLLOW_SECONDS = 0.2
 
 
-class Machine:
-    """As `Place` says; `folder` is the state folder, `metrics` where each program exposes its own."""
+class LaptopRuntime:
+    """A Runtime. `folder` is the state folder; `metrics` has each program's metrics endpoint by its name."""
 
     def __init__(self, folder: Path, metrics: Mapping[str, str]) -> None:
         self._folder = folder
-        self._endpoints = metrics
+        self._metrics_endpoints = metrics
         self._drained = folder / "controller" / DRAINED
 
-    def runs(self, job_id: str) -> Sequence[Run]:
-        """As `Place` says: the processes."""
-        return [Run(folder.name, *_state(folder)) for folder in self._records(job_id)]
+    def list_runs(self, job_id: str) -> Sequence[Run]:
+        """As Runtime: the processes."""
+        return [Run(folder.name, *_describe_process(folder)) for folder in self._records(job_id)]
 
-    def told(self, job_id: str) -> Sequence[Told]:
-        """As `Place` says: what the controller did, from its log."""
+    def list_events(self, job_id: str) -> Sequence[RecordedEvent]:
+        """As Runtime: the controller's actions, from its log."""
         found = []
         for line in (self._folder / "logs" / "controller.log").read_text(errors="replace").splitlines():
             if job_id not in line:
@@ -42,63 +43,62 @@ class Machine:
             except ValueError:
                 continue
             if why := entry.get("why") or entry.get("error"):
-                found.append(Told(entry["timestamp"], entry["event"], why))
+                found.append(RecordedEvent(entry["timestamp"], entry["event"], why))
         return found
 
     def show_logs(self, job_id: str, *, follow: bool) -> None:
-        """As `Place` says."""
+        """As Runtime."""
         records = self._records(job_id)
         if not records:
-            raise Trouble("Nothing was launched for it here.")
+            raise CommandError(f"No launch of job {job_id} ran here.")
         with (records[-1] / "log").open(errors="replace") as log:
             while True:
                 if text := log.read():
-                    print(text, end="", flush=True)  # noqa: T201 (another program's own words)
+                    print(text, end="", flush=True)  # noqa: T201 (another program's output)
                 elif not follow or (records[-1] / "exit_code").exists():
                     return
                 else:
                     time.sleep(FOLLOW_SECONDS)
 
-    def drained(self) -> str:
-        """As `Place` says: a file, which outlives the controller."""
+    def drained_by(self) -> str:
+        """As Runtime: the content of a file, which survives a restart of the controller."""
         try:
             return self._drained.read_text()
         except FileNotFoundError:
             return ""
 
-    def drain(self, why: str) -> None:
-        """As `Place` says."""
-        if why:
-            self._drained.write_text(why)
-        else:
-            self._drained.unlink(missing_ok=True)
+    def drain(self, drained_by: str) -> None:
+        """As Runtime."""
+        self._drained.write_text(drained_by)
 
-    def metrics(self) -> Mapping[str, str]:
-        """As `Place` says."""
+    def undo_drain(self) -> None:
+        """As Runtime."""
+        self._drained.unlink(missing_ok=True)
+
+    def read_metrics(self) -> Mapping[str, str]:
+        """As Runtime."""
         found = {}
-        for program, endpoint in self._endpoints.items():
-            with contextlib.suppress(Trouble):
-                found[program] = read_metrics(endpoint)
+        for program, endpoint in self._metrics_endpoints.items():
+            with contextlib.suppress(CommandError):
+                found[program] = fetch_metrics(endpoint)
         return found
 
-    def checks(self) -> Iterator[Check]:
-        """As `Place` says."""
-        # Of a laptop only: where this is a client's image, its packages are not there.
-        from services.cli.laptop import prerequisites
-
-        model = prerequisites.find_model()
+    def run_checks(self) -> Iterator[Check]:
+        """As Runtime: the pose model's file and the free disk space."""
+        model = pose_model.find()
         yield Check("model", model.is_file(), str(model), "Run `make setup`, or set MEDIAPIPE_POSE_MODEL_PATH.")
         free = shutil.disk_usage(self._folder).free
-        words = f"{free / 10**9:.1f} GB are free under {self._folder}"
-        yield Check("disk", free >= LEAST_FREE_BYTES, words, "Make room, or move the state folder with --state.")
+        detail = f"{free / 10**9:.1f} GB are free under {self._folder}"
+        advice = "Free disk space, or move the state folder with --state."
+        yield Check("disk", free >= LEAST_FREE_BYTES, detail, advice)
 
     def _records(self, job_id: str) -> list[Path]:
         folders = (self._folder / "controller" / "launches").glob(f"analysis-{job_id}-*")
         return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))
 
 
-def _state(folder: Path) -> tuple[str, str]:
-    """How a process is, by what its record says (services/controller/local/process_record.py)."""
+def _describe_process(folder: Path) -> tuple[str, str]:
+    """State and detail of a process, from its record (services/controller/local/process_record.py)."""
     created = datetime.fromisoformat(json.loads((folder / "record.json").read_text())["created_at"])
     since = f"since {created.astimezone(UTC):%H:%M:%S} UTC"
     try:

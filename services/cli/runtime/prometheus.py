@@ -1,4 +1,4 @@
-"""Metrics of the programs, read from the text that they expose to Prometheus."""
+"""Reads the programs' metrics from Prometheus's text format."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import urllib3
 
-from services.cli.errors import AWAY, Trouble
+from services.cli.errors import UNAVAILABLE, CommandError
 
 METRICS_SECONDS = 5.0
 LINE = re.compile(r"^(crease_\w+)(?:\{(.*)\})? (\S+)")
@@ -15,51 +15,52 @@ LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class Sample:
+    """One value of one metric, as one program exposed it."""
+
     name: str
     labels: Mapping[str, str]
     value: float
-    # Which program said so.
-    of: str
+    program: str
 
 
-def read_metrics(endpoint: str) -> str:
-    """What a program exposes at host:port. Raises Trouble."""
+def fetch_metrics(endpoint: str) -> str:
+    """The metrics page of a program at host:port. Raises CommandError."""
     try:
         reply = urllib3.request("GET", f"http://{endpoint}/metrics", timeout=METRICS_SECONDS, retries=False)
     except urllib3.exceptions.HTTPError as error:
-        raise Trouble(f"No metrics at {endpoint}: {error}", AWAY) from None
+        raise CommandError(f"No metrics at {endpoint}: {error}", UNAVAILABLE) from None
     if reply.status != 200:
-        raise Trouble(f"No metrics at {endpoint}: HTTP {reply.status}", AWAY)
+        raise CommandError(f"No metrics at {endpoint}: HTTP {reply.status}", UNAVAILABLE)
     return reply.data.decode()
 
 
-class Numbers:
-    """All samples at once."""
+class Samples:
+    """The samples of all programs. `pages`: the metrics page of each program, by its name."""
 
-    def __init__(self, exposed: Mapping[str, str]) -> None:
-        self._samples = [sample for program, text in exposed.items() for sample in _parse(program, text)]
+    def __init__(self, pages: Mapping[str, str]) -> None:
+        self._samples = [sample for program, page in pages.items() for sample in _parse(program, page)]
 
     def get(self, name: str, **labels: str) -> float | None:
-        """The largest of a gauge; None where nobody exposes it. Two replicas may, for a moment, say the same."""
-        return max((sample.value for sample in self._of(name, labels)), default=None)
+        """The largest value of a gauge, because two replicas may expose it; None if no program does."""
+        return max((sample.value for sample in self._matching(name, labels)), default=None)
 
-    def by(self, label: str, name: str) -> dict[str, float]:
-        """The largest of each value of a label."""
+    def by_label(self, label: str, name: str) -> dict[str, float]:
+        """The largest value of a gauge for each value of a label."""
         found: dict[str, float] = {}
-        for sample in self._of(name, {}):
+        for sample in self._matching(name, {}):
             key = sample.labels.get(label, "")
             found[key] = max(sample.value, found.get(key, sample.value))
         return found
 
-    def holders(self, name: str) -> list[str]:
-        """The programs that say 1."""
-        return [sample.of for sample in self._of(name, {}) if sample.value == 1]
+    def programs_at_one(self, name: str) -> list[str]:
+        """The programs that expose 1 for a gauge."""
+        return [sample.program for sample in self._matching(name, {}) if sample.value == 1]
 
-    def _of(self, name: str, labels: Mapping[str, str]) -> Iterable[Sample]:
-        return (one for one in self._samples if one.name == name and labels.items() <= one.labels.items())
+    def _matching(self, name: str, labels: Mapping[str, str]) -> Iterable[Sample]:
+        return (sample for sample in self._samples if sample.name == name and labels.items() <= sample.labels.items())
 
 
-def _parse(program: str, text: str) -> Iterable[Sample]:
-    for line in text.splitlines():
+def _parse(program: str, page: str) -> Iterable[Sample]:
+    for line in page.splitlines():
         if found := LINE.match(line):
             yield Sample(found[1], dict(LABEL.findall(found[2] or "")), float(found[3]), program)

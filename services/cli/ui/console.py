@@ -1,6 +1,6 @@
-"""What the user sees: plain lines where a program reads them, bars and colour where a person does.
+"""The screen: progress bars and colour on a terminal, plain lines in a pipe.
 
-Results go to standard output, troubles to standard error. Nothing from a service is taken for markup.
+Results go to standard output, errors to standard error. Text from a service is never read as markup.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from crease.jobs.v1.job_pb2 import (
     MetricChange,
 )
 
-# A pipe has no width; rich would take 80 and break lines in the middle.
+# A pipe has no width; rich would assume 80 and break lines.
 PIPE_WIDTH = 1000
 OUT = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 ERR = Console(highlight=False, markup=False, stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
@@ -47,55 +48,47 @@ STAGES = {
     "AWAITING_UPLOAD": "waiting for its video",
     "QUEUED": "queued",
     "QUICK": "quick analysis",
-    "QUICK_DONE": "quick result is in",
+    "QUICK_DONE": "quick result ready",
     "DEEP_QUEUED": "queued for the deep analysis",
     "DEEP": "deep analysis",
     "DONE": "done",
     "FAILED": "failed",
     "CANCELLED": "cancelled",
 }
-# The words of report.html.
-METRICS = {
-    "head_stability_score": "Head stability",
-    "balance_drift_score": "Balance",
-    "front_knee_brace_score": "Front knee",
-    "hip_shoulder_separation_timing": "Hip-shoulder timing",
-    "elbow_drop_score": "Elbow height",
-}
 LEVELS = {"high": "bold green", "medium": "bold yellow", "low": "bold red"}
 SEVERITIES = {"high": "red", "medium": "yellow", "low": "cyan"}
 MOST_ISSUES = 3
-# Control characters other than a line's end, and those that change the direction of writing.
-UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Control characters except the newline, and characters that change the direction of writing.
+UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def line(text: str | Text = "", style: str = "", *, whole: bool = False) -> None:
-    """A sentence, wrapped between words; `whole`: not wrapped, to be copied. A reader that went away stops nothing."""
+def print_line(text: str | Text = "", style: str = "", *, whole: bool = False) -> None:
+    """Prints a sentence. `whole`: on one line, to be copied. Ignores a closed reader."""
     shown = text.copy() if isinstance(text, Text) else Text(text)
-    shown.plain = clean(shown.plain)
+    shown.plain = replace_unprintable(shown.plain)
     with contextlib.suppress(OSError):
         OUT.print(shown, style=style, soft_wrap=whole)
 
 
-def aside(text: str | Text) -> None:
-    """How something goes, for a person who looks on; nothing in a pipe."""
+def print_aside(text: str | Text) -> None:
+    """Prints progress for a person; nothing in a pipe."""
     if OUT.is_terminal:
-        line(text)
+        print_line(text)
 
 
-def clean(text: str) -> str:
-    """The same text, as long, without what would command a terminal or turn its writing round."""
-    return UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text)
+def replace_unprintable(text: str) -> str:
+    """The same text, with a replacement for each unprintable character."""
+    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def as_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on standard output, in ASCII, whatever else is shown."""
-    print(json.dumps(value, indent=2, sort_keys=True))  # noqa: T201 - it is read by a program
+def print_json(value: Mapping[str, Any]) -> None:
+    """Prints one JSON object on standard output, in ASCII."""
+    print(json.dumps(value, indent=2, sort_keys=True))  # noqa: T201 - a program reads it
 
 
 @contextlib.contextmanager
-def only_json(wanted: bool) -> Iterator[None]:
-    """While the block runs all that is for a person goes to standard error, if `wanted`."""
+def reserve_stdout(wanted: bool) -> Iterator[None]:
+    """If `wanted`, text for people goes to standard error during the block."""
     global OUT
     before = OUT
     OUT = ERR if wanted else OUT
@@ -105,158 +98,174 @@ def only_json(wanted: bool) -> Iterator[None]:
         OUT = before
 
 
-def trouble(sentence: str) -> None:
-    """What went wrong, on standard error."""
+def print_error(sentence: str) -> None:
+    """Prints an error on standard error, one line per line of `sentence`."""
     with contextlib.suppress(OSError):
-        for part in sentence.splitlines():
-            ERR.print(Text.assemble(("crease: ", "bold red"), clean(part)), soft_wrap=True)
+        for text in sentence.splitlines():
+            ERR.print(Text.assemble(("crease: ", "bold red"), replace_unprintable(text)), soft_wrap=True)
 
 
-def surprise(error: BaseException) -> None:
-    """A fault of our own: one sentence, and the traceback only for who asks."""
+def print_unexpected(exception: BaseException) -> None:
+    """Prints an exception that no code expected: one sentence, and a traceback if CREASE_DEBUG=1."""
     if os.environ.get("CREASE_DEBUG") == "1":
-        traceback.print_exception(error, file=sys.stderr)
-    said = f": {error}" if str(error) else ""
-    trouble(f"Something broke that should not ({type(error).__name__}{said}). CREASE_DEBUG=1 shows where.")
+        traceback.print_exception(exception, file=sys.stderr)
+    message = f": {exception}" if str(exception) else ""
+    print_error(
+        f"Crease failed unexpectedly ({type(exception).__name__}{message}). Set CREASE_DEBUG=1 for a traceback."
+    )
 
 
-def part(name: str, sentence: str) -> None:
-    """What became of a part of the laptop."""
+def print_program(name: str, sentence: str) -> None:
+    """Prints the state of a program of the laptop."""
     style = "green" if sentence.endswith("ready") else "yellow"
-    line(Text.assemble((f"{name:<12}", "bold"), (sentence, style)))
+    print_line(Text.assemble((f"{name:<12}", "bold"), (sentence, style)))
 
 
-def check(what: str, words: str, *, well: bool, advice: str) -> None:
-    """What `doctor` found, and what to do about it."""
-    line(
-        Text.assemble((f"{what:<24}", "bold"), ("ok    ", "green") if well else ("FAULT ", "bold red"), words),
+def print_check(name: str, detail: str, *, ok: bool, advice: str) -> None:
+    """Prints a check of `doctor`, with its advice if it is not ok."""
+    print_line(
+        Text.assemble((f"{name:<24}", "bold"), ("ok    ", "green") if ok else ("FAULT ", "bold red"), detail),
         whole=True,
     )
-    if not well and advice:
-        line(f"{'':<30}{advice}", whole=True)
+    if not ok and advice:
+        print_line(f"{'':<30}{advice}", whole=True)
 
 
-def ready(folder: Path) -> None:
-    """Everything answers."""
-    line()
-    line("Crease is ready.", "bold green")
-    line("  analyse a video   crease analyze VIDEO   (in another terminal)")
-    line(f"  state and logs    {folder}", whole=True)
-    line("  end it            Ctrl-C")
+def print_ready(folder: Path) -> None:
+    """Prints that `crease up` is ready, and the next commands."""
+    print_line()
+    print_line("Crease is ready.", "bold green")
+    print_line("  analyse a video   crease analyze VIDEO   (in another terminal)")
+    print_line(f"  state and logs    {folder}", whole=True)
+    print_line("  stop              Ctrl-C")
 
 
 @contextlib.contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of bytes, which disappears when it is full; nothing in a pipe. The block calls it with done and all."""
-    left = TimeRemainingColumn(compact=True)
-    columns = (TextColumn(f"{what:<10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), left)
+def show_progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar during the block; nothing in a pipe. Yields a function of the bytes done and all bytes."""
+    remaining = TimeRemainingColumn(compact=True)
+    columns = (TextColumn(f"{label:<10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), remaining)
     with Progress(*columns, console=OUT, transient=True, disable=not OUT.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
+        task = progress.add_task(label, total=None)
         yield lambda done, all: progress.update(task, completed=done, total=all)
 
 
 @contextlib.contextmanager
-def stages() -> Iterator[Callable[[Job], None]]:
-    """Shows a person a job's stages, each once as a line, and how far it is; nothing in a pipe."""
+def show_stages() -> Iterator[Callable[[Job], None]]:
+    """Shows a job's stages and progress during the block; nothing in a pipe. Yields a function of the job."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    began, last = time.monotonic(), ""
+    started, last = time.monotonic(), ""
     with Progress(*columns, console=OUT, transient=True, disable=not OUT.is_terminal) as progress:
         task = progress.add_task("", total=100)
 
-        def shown(job: Job) -> None:
+        def show(job: Job) -> None:
             nonlocal last
             if job.stage != last:
                 last = job.stage
-                aside(Text.assemble((f"{time.monotonic() - began:6.1f} s  ", "dim"), stage_words(job)))
-            progress.update(task, completed=job.progress_pct, description=stage_words(job).capitalize())
+                print_aside(Text.assemble((f"{time.monotonic() - started:6.1f} s  ", "dim"), describe_stage(job)))
+            progress.update(task, completed=job.progress_pct, description=describe_stage(job).capitalize())
 
-        yield shown
+        yield show
 
 
-def stage_words(job: Job) -> str:
-    """Where a job stands, in words."""
+def describe_stage(job: Job) -> str:
+    """A job's stage, for people."""
     return STAGES.get(job.stage, job.stage.lower() or "unknown")
 
 
-def results(job: Job) -> None:
-    """The findings of a job, its numbers, and what could not be measured."""
+def print_results(job: Job) -> None:
+    """Prints the findings, the measured numbers and the reasons of the absent ones."""
     found: dict[str, Any] = json_format.MessageToDict(job.results)
     findings, report = found.get("findings", {}), found.get("report", {})
-    line()
+    print_line()
     if job.status != JOB_STATUS_DONE or job.results_stage == STAGE_QUICK:
-        line(f"Provisional: only the quick analysis is in ({stage_words(job)}).", "yellow")
-    _level(findings, report)
-    _issues(findings.get("findings", [])[:MOST_ISSUES])
+        print_line(f"Provisional: only the quick result is ready ({describe_stage(job)}).", "yellow")
+    _print_level(findings, report)
+    _print_issues(findings.get("findings", [])[:MOST_ISSUES])
     errors = found.get("pose", {}).get("pose_summary", {}).get("errors", {})
-    _numbers(found.get("metrics", {}), errors)
+    _print_metrics(found.get("metrics", {}), errors)
 
 
-def _level(findings: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+def _print_level(findings: Mapping[str, Any], report: Mapping[str, Any]) -> None:
     level = str(findings.get("overall_level", "unknown"))
-    line(Text.assemble("Overall level  ", (level, LEVELS.get(level, "bold")), " (high is good)"))
+    print_line(Text.assemble("Overall level  ", (level, LEVELS.get(level, "bold")), " (high is good)"))
     for sentence in (report.get("summary"), report.get("reliability_warning")):
         if sentence:
-            line(str(sentence))
+            print_line(str(sentence))
 
 
-def _issues(issues: Sequence[Mapping[str, Any]]) -> None:
+def _print_issues(issues: Sequence[Mapping[str, Any]]) -> None:
     for number, issue in enumerate(issues, start=1):
         severity = str(issue.get("severity", ""))
         title = f"{number}. {issue.get('title') or issue.get('code', '')}"
-        line()
-        line(
+        print_line()
+        print_line(
             Text.assemble(
-                (title, "bold"), "  ", (severity, SEVERITIES.get(severity, "")), _number(issue), _moment(issue)
+                (title, "bold"),
+                "  ",
+                (severity, SEVERITIES.get(severity, "")),
+                _format_value(issue),
+                _format_seconds(issue),
             )
         )
         for cue in issue.get("cues", [])[:1]:
-            line(f"   {cue}")
+            print_line(f"   {cue}")
 
 
-def _number(issue: Mapping[str, Any]) -> str:
-    return "" if issue.get("value") is None else f"  {quantity(issue)}"
+def _format_value(issue: Mapping[str, Any]) -> str:
+    return "" if issue.get("value") is None else f"  {format_quantity(issue)}"
 
 
-def _moment(issue: Mapping[str, Any]) -> str:
+def _format_seconds(issue: Mapping[str, Any]) -> str:
     seconds = issue.get("time_seconds")
     return "" if seconds is None else f"  at {seconds:.1f} s"
 
 
-def _numbers(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str, float | None]) -> None:
-    # A Struct keeps no order.
-    names = sorted(metrics, key=lambda name: (list(METRICS).index(name) if name in METRICS else len(METRICS), name))
+def _print_metrics(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str, float | None]) -> None:
+    # A protobuf Struct keeps no order.
+    names = sorted(metrics)
     measured = {name: metrics[name] for name in names if not metrics[name].get("absent_reason")}
-    line()
+    print_line()
     if measured:
         table = Table("Measured", "", "Score 0-1", "Confidence", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
         for name, metric in measured.items():
-            value = quantity(metric, errors.get(name))
-            table.add_row(clean(metric_words(name)), value, f"{metric['score']:.2f}", f"{metric['confidence']:.2f}")
+            value = format_quantity(metric, errors.get(name))
+            table.add_row(
+                replace_unprintable(describe_metric(name)),
+                value,
+                f"{metric['score']:.2f}",
+                f"{metric['confidence']:.2f}",
+            )
         OUT.print(table)
     for name in names:
         if name not in measured:
-            line(Text(f"Not measured: {metric_words(name).lower()}: {metrics[name]['absent_reason']}.", "dim"))
+            print_line(Text(f"Not measured: {describe_metric(name).lower()}: {metrics[name]['absent_reason']}.", "dim"))
 
 
-def metric_words(name: str) -> str:
-    """A metric's name for people."""
-    return METRICS.get(name, name.replace("_", " ").capitalize())
+def describe_metric(name: str) -> str:
+    """A metric's name for people, from its name in the results."""
+    return name.removesuffix("_score").replace("_", " ").capitalize()
 
 
-def quantity(metric: Mapping[str, Any], error: float | None = None) -> str:
-    """A value with its unit, and its error where that is known, in as many digits as it deserves."""
+def format_quantity(metric: Mapping[str, Any], error: float | None = None) -> str:
+    """A value with its unit, and with its error if known: no decimals for degrees and percent, else two."""
     value, unit = metric["value"], str(metric.get("unit", ""))
     digits = {"deg": 0, "percent of frames": 0}.get(unit, 2)
-    scatter = f" ± {error:.{digits}f}" if error else ""
-    return clean(f"{value:.{digits}f}{scatter} {unit}").strip()
+    margin = f" ± {error:.{digits}f}" if error else ""
+    return replace_unprintable(f"{value:.{digits}f}{margin} {unit}").strip()
 
 
-def jobs(listed: Sequence[Job]) -> None:
-    """One line a job, newest first."""
+def format_time(at: datetime) -> str:
+    """A time in UTC, to the second."""
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def print_jobs(listed: Sequence[Job]) -> None:
+    """Prints one line per job."""
     if not listed:
-        line("No job yet: `crease analyze VIDEO` makes one.")
+        print_line("No job yet: run `crease analyze VIDEO`.")
         return
     table = Table("Job", "Created", "State", "", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in table.columns[:3]:
@@ -264,30 +273,33 @@ def jobs(listed: Sequence[Job]) -> None:
     for job in listed:
         created = job.created_at.ToDatetime().astimezone() if job.HasField("created_at") else None
         table.add_row(
-            job.job_id, f"{created:%d %b %H:%M}" if created else "", clean(stage_words(job)), clean(_note(job))
+            job.job_id,
+            f"{created:%d %b %H:%M}" if created else "",
+            replace_unprintable(describe_stage(job)),
+            replace_unprintable(_describe_progress(job)),
         )
     OUT.print(table)
 
 
-def _note(job: Job) -> str:
+def _describe_progress(job: Job) -> str:
     if job.status == JOB_STATUS_FAILED:
-        # The sentence is for `crease report`.
+        # `crease report` prints the whole message.
         return job.failure_code
     return "" if job.status == JOB_STATUS_DONE else f"{job.progress_pct} %"
 
 
-def report(path: Path) -> None:
-    """Where the report is."""
-    line()
-    line(Text.assemble("Report  ", (str(path), "bold")), whole=True)
+def print_report_path(path: Path) -> None:
+    """Prints the path of a report."""
+    print_line()
+    print_line(Text.assemble("Report  ", (str(path), "bold")), whole=True)
 
 
-def changes(compared: CompareJobsResponse, words: Callable[[MetricChange], tuple[str, str]]) -> None:
-    """A line for each number that can be compared, the clear changes marked; then what to mind."""
+def print_changes(compared: CompareJobsResponse, describe: Callable[[MetricChange], tuple[str, str]]) -> None:
+    """Prints one line per comparable metric, clear changes in bold, then the caveats. `describe`: kind and sentence."""
     for metric in compared.metrics:
-        kind, sentence = words(metric.overall)
+        kind, sentence = describe(metric.overall)
         if kind != "unknown":
             style = "bold" if kind == "clear" else "dim"
-            line(Text.assemble((f"{metric_words(metric.name):<28}", "bold"), (sentence, style)))
+            print_line(Text.assemble((f"{describe_metric(metric.name):<28}", "bold"), (sentence, style)))
     for caveat in compared.caveats:
-        line(f"Mind: {caveat}.", "yellow")
+        print_line(f"Caveat: {caveat}.", "yellow")

@@ -1,6 +1,6 @@
-"""`crease up` with stand-ins for the programs; front, keeper, tree, PostgreSQL and the S3 server are the real ones.
+"""`crease up` with stand-ins for the programs; front, keeper, supervisor, PostgreSQL and the S3 server are real.
 
-`python -m tests.integration.cli.stand_in STATE WHAT…`, each WHAT one of PARTS.
+`python -m tests.integration.cli.stand_in STATE NAME…`, each NAME one of PROGRAMS.
 """
 
 import os
@@ -9,13 +9,12 @@ import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
-from services.cli.commands import up
-from services.cli.errors import Trouble
-from services.cli.laptop import postgres, stack
-from services.cli.laptop.state_dir import Client, Laptop
-from services.cli.laptop.supervisor import Program, Tree
+from services.cli.api.endpoints import Endpoints, StateDir
+from services.cli.errors import CommandError
+from services.cli.laptop import postgres, process_tree, stack
+from services.cli.laptop.supervisor import Program, Supervisor
 
-# Like the controller: what it starts is in a session of its own and outlives it.
+# Like the controller: its child process has a session of its own and outlives it.
 WORKER = """
 import pathlib, os, subprocess, sys, time
 subprocess.Popen(["sleep", "1000"], start_new_session=True)
@@ -25,32 +24,32 @@ time.sleep(1000)
 BROKEN = "import sys; sys.exit('no such setting')"
 
 
-def _program(here: Laptop, name: str, code: str) -> Program:
-    pid_file = here.folder / f"{name}.pid"
+def _program(state: StateDir, name: str, code: str) -> Program:
+    pid_file = state.folder / f"{name}.pid"
     pid_file.unlink(missing_ok=True)
-    environment = {**os.environ, "STATE": str(here.folder)}
+    environment = {**os.environ, "STATE": str(state.folder)}
     command = (sys.executable, "-c", code, str(pid_file))
     return Program(name, command, environment, is_ready=lambda: pid_file.exists() and pid_file.read_text() != "")
 
 
-def _postgres(tree: Tree, here: Laptop) -> str:
-    return postgres.start(tree, here.folder / "postgres")
+def _postgres(supervisor: Supervisor, state: StateDir) -> str:
+    return postgres.start(supervisor, state.folder / "postgres")
 
 
-def _s3(tree: Tree, here: Laptop) -> str:
-    store = stack.start_s3(tree, here)
-    return f"{store.endpoint}?{urllib.parse.urlencode(store.access)}"
+def _s3(supervisor: Supervisor, state: StateDir) -> str:
+    store = stack.start_s3(supervisor, state)
+    return f"{store.endpoint}?{urllib.parse.urlencode(store.variables)}"
 
 
-def _starter(name: str, code: str) -> Callable[[Tree, Laptop], str]:
-    def start(tree: Tree, here: Laptop) -> str:
-        tree.start(_program(here, name, code))
+def _starter(name: str, code: str) -> Callable[[Supervisor, StateDir], str]:
+    def start(supervisor: Supervisor, state: StateDir) -> str:
+        supervisor.start(_program(state, name, code))
         return ""
 
     return start
 
 
-PARTS: dict[str, Callable[[Tree, Laptop], str]] = {
+PROGRAMS: dict[str, Callable[[Supervisor, StateDir], str]] = {
     "postgres": _postgres,
     "s3": _s3,
     "worker": _starter("worker", WORKER),
@@ -58,14 +57,14 @@ PARTS: dict[str, Callable[[Tree, Laptop], str]] = {
 }
 
 
-def start(tree: Tree, here: Laptop) -> Client:
-    """What the parts answered to stands where clients find endpoints."""
-    answers = {name: PARTS[name](tree, here) for name in sys.argv[2:]}
-    return Client(answers.get("postgres", ""), answers.get("s3", ""), "")
+def start(supervisor: Supervisor, state: StateDir) -> Endpoints:
+    """Starts the named programs; their addresses stand in place of the services' endpoints."""
+    answers = {name: PROGRAMS[name](supervisor, state) for name in sys.argv[2:]}
+    return Endpoints(answers.get("postgres", ""), answers.get("s3", ""), "")
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(up.run(Path(sys.argv[1]), start))
-    except Trouble as trouble:
-        sys.exit(trouble.sentence)
+        sys.exit(process_tree.run(Path(sys.argv[1]), start))
+    except CommandError as error:
+        sys.exit(error.sentence)

@@ -1,4 +1,4 @@
-"""The whole of Crease on one machine, with nothing replaced."""
+"""All of Crease on one machine, without a fake."""
 
 import json
 import subprocess
@@ -12,8 +12,8 @@ from tests.integration.cli.test_up import living
 
 
 @pytest.mark.slow
-def test_the_demo_leaves_a_report_and_nothing_that_runs(tmp_path: Path) -> None:
-    """From an empty folder to findings on the screen and files on the disk, in lines that a pipe can take."""
+def test_the_demo_leaves_a_report_and_no_process(tmp_path: Path) -> None:
+    """From an empty folder to printed findings and files on the disk, without an escape sequence in a pipe."""
     video, state, out = ROOT / "samples" / "batter.mp4", tmp_path / "state", tmp_path / "out"
     command = (sys.executable, "-m", "services.cli", "demo", str(video), "--state", str(state), "--out", str(out))
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)

@@ -1,4 +1,4 @@
-"""`crease up` as a process tree: nothing survives it, nothing is lost by it, and what dies in it comes back."""
+"""`crease up` as a process tree: no process survives it, no data is lost, and dead programs restart."""
 
 import contextlib
 import json
@@ -10,6 +10,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 import psutil
@@ -17,34 +18,38 @@ import psycopg
 import pytest
 from botocore.config import Config
 
+from services.cli.api.endpoints import StateDir
 from services.cli.laptop.stack import BUCKET
-from services.cli.laptop.state_dir import Laptop
 from testing.servers.programs import ROOT
 
-# For what only waits, on however slow a machine; nothing is measured by it.
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+# An upper bound for waits on a slow machine; it measures nothing.
 PATIENCE_SECONDS = 60.0
 
 
 class Up:
     """A `crease up` with stand-ins, as a process of its own."""
 
-    def __init__(self, folder: Path, *what: str) -> None:
-        self.here = Laptop(folder)
-        command = (sys.executable, "-m", "tests.integration.cli.stand_in", str(folder), *what)
+    def __init__(self, folder: Path, *names: str) -> None:
+        self.state = StateDir(folder)
+        command = (sys.executable, "-m", "tests.integration.cli.stand_in", str(folder), *names)
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
     def ready(self) -> dict[str, str]:
-        """What client.json says, once it is there."""
-        wait_for(lambda: self.here.client_file.exists() or self.process.poll() is not None)
+        """Waits for client.json; returns its content."""
+        wait_for(lambda: self.state.client_file.exists() or self.process.poll() is not None)
         assert self.process.poll() is None, self.process.communicate()
-        content: dict[str, str] = json.loads(self.here.client_file.read_text())
+        content: dict[str, str] = json.loads(self.state.client_file.read_text())
         return content
 
     def kill(self) -> None:
-        """Whatever a failed test left behind."""
+        """Kills every process that a failed test left behind."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            for process in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
+            up = psutil.Process(self.process.pid)
+            for process in [*up.children(recursive=True), up]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
         self.process.communicate()
@@ -54,7 +59,7 @@ class Up:
         return keeper
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """Exit code, standard output, standard error."""
+        """Sends a signal; returns exit code, standard output and standard error."""
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=PATIENCE_SECONDS)
         return self.process.returncode, out, err
@@ -71,7 +76,7 @@ def wait_for(holds: Callable[[], object]) -> None:
 
 
 def living(folder: Path) -> list[str]:
-    """Every process that has to do with the folder, by command line, environment or working folder."""
+    """Every process whose command line, environment or working folder names the folder."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -85,7 +90,7 @@ def living(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One state folder for all tests, each of which so begins where another one ended."""
+    """One state folder for all tests, so that each starts on the state that another one left."""
     folder = tmp_path_factory.mktemp("up") / "state"
     yield folder
     assert living(folder) == []
@@ -93,11 +98,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Starter]:
-    """Starts a `crease up` of the named parts on the folder."""
+    """Starts a `crease up` of the named programs on the folder."""
     started: list[Up] = []
 
-    def start(*what: str) -> Up:
-        started.append(Up(folder, *what))
+    def start(*names: str) -> Up:
+        started.append(Up(folder, *names))
         return started[-1]
 
     yield start
@@ -105,31 +110,31 @@ def start(folder: Path) -> Iterator[Starter]:
         up.kill()
 
 
-@pytest.mark.parametrize("whom", ["front", "keeper"])
-def test_nothing_survives_whichever_of_its_processes_is_killed(folder: Path, start: Starter, whom: str) -> None:
-    """SIGKILL of either process ends PostgreSQL, the S3 server, every program and what these had started."""
+@pytest.mark.parametrize("killed", ["front", "keeper"])
+def test_no_process_survives_a_kill_of_front_or_keeper(folder: Path, start: Starter, killed: str) -> None:
+    """SIGKILL of either process ends PostgreSQL, the S3 server, every program and their child processes."""
     up = start("postgres", "s3", "worker")
     up.ready()
     assert len(living(folder)) > 5
-    victim = psutil.Process(up.process.pid) if whom == "front" else up.keeper()
+    victim = psutil.Process(up.process.pid) if killed == "front" else up.keeper()
     victim.kill()
     wait_for(lambda: not living(folder))
     up.process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_being_told_to_stop_is_no_failure(folder: Path, start: Starter, number: int) -> None:
-    """kill, Ctrl-C and a closed terminal end everything in good order, also what a program left behind."""
+def test_a_stop_signal_is_no_failure(folder: Path, start: Starter, number: int) -> None:
+    """kill, Ctrl-C and a closed terminal stop everything in order, stray processes too."""
     up = start("worker")
     up.ready()
     code, out, err = up.stop(number)
     assert (code, out.splitlines()[-1], err) == (0, "Stopped.", "")
     assert living(folder) == []
-    assert not up.here.client_file.exists()
+    assert not up.state.client_file.exists()
 
 
-def test_a_second_up_on_the_same_state_finds_its_data_again(start: Starter) -> None:
-    """A row and an object outlive the end of everything, and the bucket is there from the start."""
+def test_a_second_up_on_the_same_state_finds_its_data(start: Starter) -> None:
+    """A row and an object survive the stop, and the bucket exists from the start."""
     up = start("postgres", "s3")
     answers = up.ready()
     with psycopg.connect(answers["jobs_endpoint"], autocommit=True) as database:
@@ -146,7 +151,7 @@ def test_a_second_up_on_the_same_state_finds_its_data_again(start: Starter) -> N
     up.stop()
 
 
-def s3_of(answers: dict[str, str]):  # type: ignore[no-untyped-def]  # boto3's clients have no type at run time
+def s3_of(answers: dict[str, str]) -> "S3Client":
     url, _, access = answers["upload_endpoint"].partition("?")
     keys = dict(urllib.parse.parse_qsl(access))
     return boto3.client(
@@ -159,8 +164,8 @@ def s3_of(answers: dict[str, str]):  # type: ignore[no-untyped-def]  # boto3's c
     )
 
 
-def test_a_second_up_at_the_same_time_says_so_and_leaves_the_first_alone(folder: Path, start: Starter) -> None:
-    """One sentence, with the process id of the first."""
+def test_a_second_up_at_the_same_time_fails_and_leaves_the_first_running(folder: Path, start: Starter) -> None:
+    """One sentence with the process id of the first."""
     first = start("worker")
     first.ready()
     second = start("worker")
@@ -170,8 +175,8 @@ def test_a_second_up_at_the_same_time_says_so_and_leaves_the_first_alone(folder:
     assert first.stop()[0] == 0
 
 
-def test_a_program_that_dies_is_started_again(folder: Path, start: Starter) -> None:
-    """The user reads what happened, and what the dead one had started still ends with the rest."""
+def test_a_program_that_dies_is_restarted(folder: Path, start: Starter) -> None:
+    """The user reads what happened, and the dead program's child process still ends with the others."""
     up = start("worker")
     up.ready()
     pid_file = folder / "worker.pid"
@@ -180,16 +185,16 @@ def test_a_program_that_dies_is_started_again(folder: Path, start: Starter) -> N
     wait_for(lambda: pid_file.read_text() not in ("", dead))
     code, out, _ = up.stop()
     assert code == 0
-    assert "was ended by SIGKILL; starts again in 0.5 s" in out
+    assert "was killed by SIGKILL; restarts in 0.5 s" in out
     assert living(folder) == []
 
 
-def test_a_program_that_cannot_start_ends_everything_with_its_own_words(folder: Path, start: Starter) -> None:
-    """One sentence on standard error: which program, what it said, where its log is."""
+def test_a_program_that_cannot_start_ends_everything_with_its_message(folder: Path, start: Starter) -> None:
+    """One sentence on standard error: the program, its last message, its log."""
     up = start("worker", "broken")
     out, err = up.process.communicate(timeout=PATIENCE_SECONDS)
     assert up.process.returncode == 70
     log = folder / "logs" / "broken.log"
-    assert err == f"crease: broken ended with exit code 1, saying: no such setting ({log}).\n"
+    assert err == f"crease: broken ended with exit code 1: no such setting ({log}).\n"
     assert "ready" in out
     assert living(folder) == []

@@ -16,7 +16,7 @@ import yaml
 
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, ACCELERATOR_CPU, ACCELERATOR_GPU, JOB_STATUS_QUICK_RUNNING
-from services.cli.runtime.kubernetes import ClusterPlace
+from services.cli.runtime.kubernetes import KubernetesRuntime
 from services.controller.core.jobs_client import Jobs
 from services.controller.core.launcher import name_of
 from services.controller.core.reconciler import Reconciler
@@ -386,16 +386,16 @@ async def test_drained_it_launches_nothing_new_and_lets_run_what_runs(tmp_path: 
     async with controlling(tmp_path) as scene:
         scene.jobs.queue("one")
         await scene.confirmed("analysis-one-1")
-        place = ClusterPlace(FakeKubectl(scene.server))
+        place = KubernetesRuntime(FakeKubectl(scene.server))
         place.drain("by somebody")
         await until(lambda: any(line["event"] == "drained" for line in scene.log))
         scene.jobs.queue("two")
         renewals = scene.server.used["coordination.k8s.io", "leases", "update"]
         await until(lambda: scene.server.used["coordination.k8s.io", "leases", "update"] > renewals + 1)
-        assert place.drained() == "by somebody"
+        assert place.drained_by() == "by somebody"
         assert list(scene.server.objects["jobs"]) == ["analysis-one-1"]
         assert scene.server.live() == ["analysis-one-1"]
-        place.drain("")
+        place.undo_drain()
         await scene.confirmed("analysis-two-1")
 
 

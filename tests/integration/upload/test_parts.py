@@ -15,7 +15,7 @@ from crease.upload.v1 import upload_pb2
 from services import clients
 from services.cli.api import upload as sender
 from services.cli.api.client import Services
-from services.cli.api.s3_transfer import Line, Refused
+from services.cli.api.s3_transfer import S3Rejection, S3Transfer
 from services.upload.s3.parts import SMALLEST_PART_BYTES, sha256_of
 from tests.integration.upload.client import VIDEO, Client, put
 
@@ -291,16 +291,16 @@ def test_an_expired_url_is_asked_for_anew(
 ) -> None:
     """S3 refuses it, the user reads a sentence, and the part arrives by another."""
     once = [b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"]
-    sent = Line.put
+    sent = S3Transfer.put
 
-    def put_late(self: Line, *args: Any, **more: Any) -> None:
+    def put_late(self: S3Transfer, *args: Any, **more: Any) -> None:
         if once:
-            raise Refused("part", 403, once.pop())
+            raise S3Rejection("part", 403, once.pop())
         sent(self, *args, **more)
 
-    monkeypatch.setattr(Line, "put", put_late)
+    monkeypatch.setattr(S3Transfer, "put", put_late)
     said: list[str] = []
-    done = sender.send(services, video, order(client), say=said.append)
+    done = sender.send(services, video, order(client), notify=said.append)
     assert done.status == job_pb2.JOB_STATUS_QUEUED
     assert ["expired" in sentence for sentence in said] == [True]
 

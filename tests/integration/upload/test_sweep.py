@@ -103,8 +103,10 @@ def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, caps
     services = Services(None, None, whole.upload, whole.admin_token())  # type: ignore[arg-type]
     assert show_orphans(services) == 4
     out = capsys.readouterr().out.splitlines()
-    assert out[-1] == "4 orphans. What is uploaded or deleted just now may be among them."
-    assert sum(line.startswith(("object of no job", "unfinished parts")) for line in out) == 2
+    assert out[-1] == (
+        "4 orphans. An upload or a deletion during the listing may appear as an orphan: list again before you act."
+    )
+    assert sum(line.startswith(("object without a job", "parts without a job")) for line in out) == 2
     with pytest.raises(grpc.RpcError) as caught:
         whole.orphans(role="coach_pro_plus")
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED

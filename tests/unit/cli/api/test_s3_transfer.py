@@ -1,4 +1,4 @@
-"""Bytes to and from S3, against a server that does as it is told."""
+"""Transfers to and from a scripted HTTP server."""
 
 import threading
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from services.cli.api import s3_transfer
-from services.cli.errors import AWAY, Trouble
+from services.cli.errors import UNAVAILABLE, CommandError
 
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Request has expired.</Message></Error>"
 
 
 @dataclass
 class Answers:
-    """Statuses to give in turn (0: break the line) with their body, and what was received."""
+    """The statuses to answer in turn (0: close the connection), their body, and the bodies received."""
 
     statuses: list[int]
     body: bytes = b""
@@ -64,43 +64,43 @@ def headers(video: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("first", [0, 500, 503, 429])
-def test_a_put_is_sent_again_when_s3_or_the_line_stumbles(s3: Answers, video: Path, first: int) -> None:
-    """The whole file is sent anew, with the same URL and headers."""
+def test_a_put_is_retried_after_a_transient_error(s3: Answers, video: Path, first: int) -> None:
+    """The whole file is sent again, with the same URL and headers."""
     s3.statuses[:] = [first, 200]
-    heard: list[int] = []
-    s3_transfer.Line().put(s3.url, headers(video), video, heard.append)
+    progress: list[int] = []
+    s3_transfer.S3Transfer().put(s3.url, headers(video), video, progress.append)
     assert s3.received == [video.read_bytes()] * 2
-    assert heard[-1] == video.stat().st_size
+    assert progress[-1] == video.stat().st_size
 
 
-def test_an_object_that_is_there_already_is_an_upload_that_arrived(s3: Answers, video: Path) -> None:
-    """A lost answer leaves the object behind; the second PUT is refused by If-None-Match, and all is well."""
+def test_an_existing_object_is_an_upload_that_arrived(s3: Answers, video: Path) -> None:
+    """If the reply of a PUT is lost, If-None-Match rejects the second PUT: the upload has succeeded."""
     s3.statuses[:] = [0, 412]
-    s3_transfer.Line().put(s3.url, headers(video), video)
+    s3_transfer.S3Transfer().put(s3.url, headers(video), video)
 
 
-def test_a_refused_put_says_what_s3_said(s3: Answers, video: Path) -> None:
-    """A definite refusal is not tried again."""
+def test_a_rejected_put_quotes_s3(s3: Answers, video: Path) -> None:
+    """A permanent rejection is not retried."""
     s3.statuses[:], s3.body = [403], DENIED
-    with pytest.raises(Trouble, match="403 AccessDenied Request has expired"):
-        s3_transfer.Line().put(s3.url, headers(video), video)
+    with pytest.raises(CommandError, match="403 AccessDenied Request has expired"):
+        s3_transfer.S3Transfer().put(s3.url, headers(video), video)
 
 
-def test_an_s3_that_stays_away_is_a_service_away(s3: Answers, video: Path) -> None:
-    """After a few tries the user is told, with the exit code of a service that is away."""
+def test_an_unavailable_s3_is_an_unavailable_service(s3: Answers, video: Path) -> None:
+    """After the last retry the command ends, with the exit code of an unavailable service."""
     s3.statuses[:] = [503] * s3_transfer.TRIES
-    with pytest.raises(Trouble, match="does not answer") as caught:
-        s3_transfer.Line().put(s3.url, headers(video), video)
-    assert caught.value.exit_code == AWAY
+    with pytest.raises(CommandError, match="is unavailable after 5 tries") as caught:
+        s3_transfer.S3Transfer().put(s3.url, headers(video), video)
+    assert caught.value.exit_code == UNAVAILABLE
 
 
-def test_a_fetched_file_is_there_whole_or_not_at_all(s3: Answers, tmp_path: Path) -> None:
-    """A refusal leaves neither a file nor a part of one; a success leaves the content."""
+def test_a_fetched_file_is_complete_or_absent(s3: Answers, tmp_path: Path) -> None:
+    """A rejection leaves no file and no part of one; a success leaves the content."""
     target = tmp_path / "out" / "report.html"
     target.parent.mkdir()
     s3.statuses[:], s3.body = [404, 200], b"content"
-    with pytest.raises(Trouble, match="404"):
-        s3_transfer.Line().fetch("GET", s3.url, {}, target)
+    with pytest.raises(CommandError, match="404"):
+        s3_transfer.S3Transfer().fetch("GET", s3.url, {}, target)
     assert list(target.parent.iterdir()) == []
-    s3_transfer.Line().fetch("GET", s3.url, {}, target)
+    s3_transfer.S3Transfer().fetch("GET", s3.url, {}, target)
     assert [path.read_bytes() for path in target.parent.iterdir()] == [b"content"]

@@ -1,31 +1,31 @@
-"""What a file on the user's disk must be before anything is asked of a service."""
+"""The checks of a file before the client calls a service."""
 
 import hashlib
 from pathlib import Path
 
 import pytest
 
-from services.cli.api.video_file import CONTENT_TYPES, look, read
-from services.cli.errors import BAD_VIDEO, USAGE, Trouble
+from services.cli.api.video_file import CONTENT_TYPES, check, read
+from services.cli.errors import BAD_INPUT, USAGE, CommandError
 
-# What InitiateUpload takes, by its proto.
-TAKEN = {"video/mp4", "video/quicktime", "video/x-matroska", "video/webm", "video/x-msvideo", "video/mpeg"}
+# The content types that InitiateUpload accepts, by its proto.
+ACCEPTED = {"video/mp4", "video/quicktime", "video/x-matroska", "video/webm", "video/x-msvideo", "video/mpeg"}
 
 
-def test_every_content_type_is_one_that_the_service_takes() -> None:
-    """No file is read and hashed only to be refused for its type."""
-    assert set(CONTENT_TYPES.values()) == TAKEN
+def test_every_content_type_is_one_that_the_service_accepts() -> None:
+    """The service rejects no file for its type after the client has read it."""
+    assert set(CONTENT_TYPES.values()) == ACCEPTED
 
 
 def test_a_video_is_read_once_for_its_checksum_and_length(tmp_path: Path) -> None:
     """SHA-256, length and type are those of the file; the progress ends at its length."""
     content = b"\0\0\0\x14ftypqt  " + bytes(range(256)) * 10_000
     (tmp_path / "Clip.MOV").write_bytes(content)
-    heard: list[tuple[int, int]] = []
-    video = read(tmp_path / "Clip.MOV", progress=lambda done, whole: heard.append((done, whole)))
+    progress: list[tuple[int, int]] = []
+    video = read(tmp_path / "Clip.MOV", progress=lambda done, whole: progress.append((done, whole)))
     assert video.sha256 == hashlib.sha256(content).hexdigest()
     assert (video.content_type, video.content_length) == ("video/quicktime", len(content))
-    assert heard[-1] == (len(content), len(content))
+    assert progress[-1] == (len(content), len(content))
 
 
 @pytest.mark.parametrize(
@@ -33,21 +33,21 @@ def test_a_video_is_read_once_for_its_checksum_and_length(tmp_path: Path) -> Non
     [
         ("nothing.mp4", None, "There is no file", USAGE),
         ("folder.mp4", "folder", "is a folder", USAGE),
-        ("notes.txt", b"x", "is not a video by its name", BAD_VIDEO),
-        ("video", b"x", "is not a video by its name", BAD_VIDEO),
-        ("empty.mp4", b"", "is empty", BAD_VIDEO),
-        ("large.mp4", b"x" * 11, "--s3-endpoint", BAD_VIDEO),
-        ("page.mp4", b"<html>", "is no video: it is an HTML page", BAD_VIDEO),
+        ("notes.txt", b"x", "is not a video by its name", BAD_INPUT),
+        ("video", b"x", "is not a video by its name", BAD_INPUT),
+        ("empty.mp4", b"", "is empty", BAD_INPUT),
+        ("large.mp4", b"x" * 11, "--s3-endpoint", BAD_INPUT),
+        ("page.mp4", b"<html>", "is not a video: it is an HTML page", BAD_INPUT),
     ],
 )
-def test_what_cannot_be_sent_is_named(
+def test_a_file_that_cannot_be_sent_is_named(
     tmp_path: Path, name: str, content: bytes | str | None, words: str, exit_code: int
 ) -> None:
-    """One sentence says what is wrong with the file, before anything is sent."""
+    """One sentence names the fault of the file, before the client sends anything."""
     if content == "folder":
         (tmp_path / name).mkdir()
     elif isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(Trouble, match=words) as caught:
-        look(tmp_path / name, largest_bytes=10)
+    with pytest.raises(CommandError, match=words) as caught:
+        check(tmp_path / name, largest_bytes=10)
     assert caught.value.exit_code == exit_code

@@ -1,14 +1,17 @@
-"""The page that compares analyses, read as a browser would."""
+"""The page that compares analyses, parsed as a browser does."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crease.jobs.v1 import job_pb2
 from services.cli.ui import compare_page
-from services.cli.ui.compare_page import Compared, page
+from services.cli.ui.compare_page import ComparedAnalysis, render
 from testing.data.clips import even, write_clip
 from testing.servers.browser import chromium, needs_chromium
 
@@ -29,23 +32,28 @@ def change(value: float, detectable: float) -> job_pb2.MetricChange:
     )
 
 
-def response(**fields: object) -> job_pb2.CompareJobsResponse:
+def response(
+    *,
+    player_ids: Sequence[str] = ("Asha",),
+    caveats: Sequence[str] = (),
+    metrics: Sequence[job_pb2.MetricComparison] | None = None,
+) -> job_pb2.CompareJobsResponse:
     metric = job_pb2.MetricComparison(
         name="front_knee_brace_score",
         readings=[reading("a", 140.0), reading("b", None), reading("c", 155.0)],
         overall=change(15.0, 8.3),
     )
-    values: dict[str, object] = {"player_ids": ["Asha"], "metrics": [metric]} | fields
-    return job_pb2.CompareJobsResponse(**values)  # type: ignore[arg-type]
+    return job_pb2.CompareJobsResponse(player_ids=player_ids, caveats=caveats, metrics=metrics or [metric])
 
 
-def analyses(**fields: object) -> list[Compared]:
-    made = [Compared(f"Nets {k}", f"{k} May 2026, 10:00", "high", events={"release": 0.8 + k}) for k in (1, 2)]
-    return [*made, Compared(**({"title": "Nets 3", "date": "3 May 2026, 10:00"} | fields))]  # type: ignore[arg-type]
+def analyses(**fields: Any) -> list[ComparedAnalysis]:
+    """Three analyses; `fields` replace those of the third."""
+    made = [ComparedAnalysis(f"Nets {k}", f"{k} May 2026, 10:00", "high", events={"release": 0.8 + k}) for k in (1, 2)]
+    return [*made, replace(ComparedAnalysis("Nets 3", "3 May 2026, 10:00"), **fields)]
 
 
 class Tags(HTMLParser):
-    """Every element with its attributes, every word of the text, and whether all was closed."""
+    """Every element with its attributes, the text, and the elements that are still open."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -73,17 +81,23 @@ def skeleton(tags: Tags) -> list[tuple[str, list[str]]]:
     return [(tag, sorted(attributes)) for tag, attributes in tags.found]
 
 
-def test_hostile_words_change_no_element_of_the_page() -> None:
-    """Titles, players, caveats, metrics and reasons from strangers: the same elements with the same attributes."""
+def test_hostile_text_changes_no_element_of_the_page() -> None:
+    """Hostile titles, players, caveats, metrics and reasons: the same elements with the same attributes."""
     metric = job_pb2.MetricComparison(
         name=HOSTILE,
         readings=[reading("a", 140.0, unit=HOSTILE), reading("b", None), reading("c", 155.0)],
         overall=job_pb2.MetricChange(absent_reason=HOSTILE),
     )
     metric.readings[1].absent_reason = HOSTILE
-    told = {"title": HOSTILE, "date": HOSTILE, "level": HOSTILE, "no_film": HOSTILE, "events": {HOSTILE: 1.0}}
-    hostile = page(analyses(**told), response(player_ids=[HOSTILE], caveats=[HOSTILE], metrics=[metric]))
-    plain = page(analyses(no_film="none"), response(caveats=["x"]))
+    fields = {
+        "title": HOSTILE,
+        "date": HOSTILE,
+        "level": HOSTILE,
+        "video_absent_reason": HOSTILE,
+        "events": {HOSTILE: 1.0},
+    }
+    hostile = render(analyses(**fields), response(player_ids=[HOSTILE], caveats=[HOSTILE], metrics=[metric]))
+    plain = render(analyses(video_absent_reason="none"), response(caveats=["x"]))
     bad, good = Tags(hostile), Tags(plain)
     assert bad.open == good.open == []
     errors = ("line", ["class", "x1", "x2", "y1", "y2"])
@@ -92,9 +106,9 @@ def test_hostile_words_change_no_element_of_the_page() -> None:
     assert "{{ 7 * 7 }}" in "".join(bad.words)
 
 
-def test_the_page_asks_nothing_of_anybody() -> None:
-    """A strict policy with the hashes of its own style and script, and no address in the file."""
-    html = page(analyses(film=b"\0\1\2"), response())
+def test_the_page_makes_no_request() -> None:
+    """A strict policy with the hashes of its own style and script, and no URL in the file."""
+    html = render(analyses(video=b"\0\1\2"), response())
     assert re.findall(r"(?:src|href)=\"(?!data:)", html) == []
     assert "://" not in html
     policy = next(a["content"] for t, a in Tags(html).found if a.get("http-equiv") == "Content-Security-Policy")
@@ -104,21 +118,21 @@ def test_the_page_asks_nothing_of_anybody() -> None:
     assert "data:video/mp4;base64,AAEC" in html
 
 
-def test_a_change_is_told_against_its_error() -> None:
-    """Clear, within the error, or not comparable; always with both numbers, in their unit."""
-    assert compare_page.change_words(change(15, 8.3)) == (
-        "clear", "Up 15 deg, more than the 8 deg that errors can make. Score +0.15."
+def test_a_change_is_compared_with_its_error() -> None:
+    """Clear, within the error, or not comparable; with both numbers in their unit."""
+    assert compare_page.describe_change(change(15, 8.3)) == (
+        "clear", "Up 15 deg, more than the 8 deg that errors can cause. Score +0.15."
     )  # fmt: skip
-    assert compare_page.change_words(change(-4, 8.3)) == (
+    assert compare_page.describe_change(change(-4, 8.3)) == (
         "same",
-        "Down 4 deg: within the 8 deg that errors alone can make.",
+        "Down 4 deg: within the 8 deg that errors alone can cause.",
     )
-    assert compare_page.change_words(job_pb2.MetricChange(absent_reason="x"))[0] == "unknown"
+    assert compare_page.describe_change(job_pb2.MetricChange(absent_reason="x"))[0] == "unknown"
 
 
 def test_a_missing_number_is_a_gap_with_its_reason() -> None:
-    """No line is drawn through what was not measured; the numbers stand beside their points, errors as bars."""
-    tags = Tags(page(analyses(), response()))
+    """No line crosses an absent value; each point has its number, and its error as a bar."""
+    tags = Tags(render(analyses(), response()))
     kinds = [tag for tag, _ in tags.found]
     assert (kinds.count("circle"), kinds.count("line"), kinds.count("polyline")) == (2, 2, 0)
     text = " ".join(tags.words)
@@ -131,11 +145,11 @@ def test_a_missing_number_is_a_gap_with_its_reason() -> None:
 
 @pytest.mark.parametrize("values", [(5.0, 5.0), (0.0, 0.0), (-1e9, 1e9), (1e-12, 2e-12)])
 def test_every_number_lies_in_its_drawing(values: tuple[float, float]) -> None:
-    """Equal, none, huge and tiny ones too."""
+    """Also equal, zero, huge and tiny numbers."""
     metric = job_pb2.MetricComparison(
         name="x", readings=[reading(k, v, None) for k, v in zip("ab", values, strict=True)]
     )
-    tags = Tags(page(analyses()[:2], response(metrics=[metric])))
+    tags = Tags(render(analyses()[:2], response(metrics=[metric])))
     places = [(float(a["cx"] or -1), float(a["cy"] or -1)) for tag, a in tags.found if tag == "circle"]
     assert len(places) == 2
     assert all(0 < x < compare_page.WIDTH and 0 < y < compare_page.HEIGHT for x, y in places)
@@ -143,19 +157,22 @@ def test_every_number_lies_in_its_drawing(values: tuple[float, float]) -> None:
 
 @pytest.mark.slow
 @needs_chromium
-def test_in_a_browser_films_stand_at_the_same_event_and_nothing_leaves_the_page(tmp_path: Path) -> None:
-    """Hostile words at a phone's width: no script of theirs, no complaint, no request, no sideways scroll."""
-    film = write_clip(tmp_path / "film.mp4", even(30, 60), size=(320, 240)).read_bytes()
-    told = {"title": HOSTILE, "film": film, "events": {"release": 1.25}}
-    made = [Compared("Nets 1", "1 May 2026, 10:00", "high", film=film, events={"release": 0.5}), *analyses(**told)[1:]]
+def test_in_a_browser_videos_pause_at_the_same_event_and_nothing_leaves_the_page(tmp_path: Path) -> None:
+    """Hostile text at a phone's width: none of its scripts run, no console error, no request, no sideways scroll."""
+    video = write_clip(tmp_path / "video.mp4", even(30, 60), size=(320, 240)).read_bytes()
+    fields = {"title": HOSTILE, "video": video, "events": {"release": 1.25}}
+    made = [
+        ComparedAnalysis("Nets 1", "1 May 2026, 10:00", "high", video=video, events={"release": 0.5}),
+        *analyses(**fields)[1:],
+    ]
     out = tmp_path / "compare.html"
-    out.write_text(page(made, response(player_ids=[HOSTILE], caveats=[HOSTILE])), encoding="utf-8")
+    out.write_text(render(made, response(player_ids=[HOSTILE], caveats=[HOSTILE])), encoding="utf-8")
     with chromium() as browser, browser.page(out, width=360, height=740) as tab:
         tab.wait("[...document.querySelectorAll('video')].every(v => v.readyState >= 2 && !v.seeking)")
         at = tab.evaluate("[...document.querySelectorAll('video')].map(v => v.currentTime)")
         assert at == pytest.approx([0.501, 1.251], abs=1e-3)
         captions = tab.evaluate("[...document.querySelectorAll('.at')].map(e => e.textContent)")
-        assert captions == [" · Ball release at 0.50 s", " · not found in this film", " · Ball release at 1.25 s"]
+        assert captions == [" · Ball release at 0.50 s", " · not found in this video", " · Ball release at 1.25 s"]
         tab.evaluate("document.getElementById('play').click()")
         tab.wait("document.querySelector('video').currentTime > 0.6")
         assert tab.evaluate("document.getElementById('play').textContent") == "Pause"

@@ -1,4 +1,4 @@
-"""What the user reads of a result."""
+"""The lines that the user reads of a result."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from rich.console import Console
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, JOB_STATUS_QUICK_DONE, STAGE_QUICK, Job
-from services.cli.ui import console as show
+from services.cli.ui import console
 
 RESULTS: dict[str, Any] = {
     "metrics": {
@@ -46,9 +46,9 @@ RESULTS: dict[str, Any] = {
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What is printed, as a pipe would get it."""
+    """The output, as a pipe gets it."""
     out = io.StringIO()
-    monkeypatch.setattr(show, "OUT", Console(file=out, highlight=False, markup=False, width=show.PIPE_WIDTH))
+    monkeypatch.setattr(console, "OUT", Console(file=out, highlight=False, markup=False, width=console.PIPE_WIDTH))
     return out
 
 
@@ -60,8 +60,8 @@ def job(**fields: Any) -> Job:
 
 
 def test_a_result_names_its_level_its_three_worst_findings_and_its_numbers(screen: io.StringIO) -> None:
-    """Numbers come with their units, findings in order, and no fourth one."""
-    show.results(job())
+    """Numbers have their units; the findings are in order, and a fourth one is omitted."""
+    console.print_results(job())
     text = screen.getvalue()
     assert "Overall level  medium" in text
     assert "0.13 body lengths" in text
@@ -71,32 +71,32 @@ def test_a_result_names_its_level_its_three_worst_findings_and_its_numbers(scree
     assert "at 1.4 s" in text
 
 
-def test_what_was_not_measured_says_why(screen: io.StringIO) -> None:
-    """An absent number is named with its reason, never shown as a number."""
-    show.results(job())
-    assert "Not measured: elbow height: x." in screen.getvalue()
+def test_an_absent_metric_has_its_reason(screen: io.StringIO) -> None:
+    """The reason stands in place of the number."""
+    console.print_results(job())
+    assert "Not measured: elbow drop: x." in screen.getvalue()
 
 
-def test_words_from_a_service_are_never_markup(screen: io.StringIO) -> None:
+def test_text_from_a_service_is_never_markup(screen: io.StringIO) -> None:
     """Brackets in a sentence stay brackets."""
-    show.results(job())
+    console.print_results(job())
     assert "Push the [ground] away" in screen.getvalue()
 
 
 def test_a_quick_result_is_called_provisional(screen: io.StringIO) -> None:
-    """Nobody takes the first 30 seconds for the whole video."""
-    show.results(job(status=JOB_STATUS_QUICK_DONE, stage="QUICK_DONE", results_stage=STAGE_QUICK))
+    """The user does not mistake the first 30 seconds for the whole video."""
+    console.print_results(job(status=JOB_STATUS_QUICK_DONE, stage="QUICK_DONE", results_stage=STAGE_QUICK))
     assert "Provisional" in screen.getvalue()
 
 
-def test_a_pipe_is_told_nothing_of_the_way(screen: io.StringIO) -> None:
-    """No bar, no stage, no escape sequence where a program reads."""
-    with show.bar("Reading") as progress:
+def test_a_pipe_gets_no_progress(screen: io.StringIO) -> None:
+    """No progress bar, no stage and no escape sequence."""
+    with console.show_progress("Reading") as progress:
         progress(1, 2)
-    with show.stages() as shown:
+    with console.show_stages() as shown:
         for stage, percent in (("QUEUED", 0), ("QUICK", 10), ("QUICK", 40), ("DONE", 100)):
             shown(Job(stage=stage, progress_pct=percent))
-    show.aside("Video uploaded and queued for analysis.")
+    console.print_aside("Video uploaded and queued for analysis.")
     assert screen.getvalue() == ""
 
 
@@ -104,12 +104,12 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m<script>\u202e\u2066RTL \u05e9\u05dc\u0
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_no_word_from_elsewhere_commands_the_terminal(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
-    """Escape sequences, bells and turned writing are shown as what they are: nothing; the rest is left as it is."""
-    said, errors = io.StringIO(), io.StringIO()
-    for name, file in (("OUT", said), ("ERR", errors)):
-        console = Console(file=file, highlight=False, markup=False, width=200, force_terminal=terminal)
-        monkeypatch.setattr(show, name, console)
+def test_text_from_a_service_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    """Escape sequences, bells and direction marks are replaced; all other characters stay."""
+    output, errors = io.StringIO(), io.StringIO()
+    for name, file in (("OUT", output), ("ERR", errors)):
+        replacement = Console(file=file, highlight=False, markup=False, width=200, force_terminal=terminal)
+        monkeypatch.setattr(console, name, replacement)
     results = json.loads(json.dumps(RESULTS))
     results["metrics"]["elbow_drop_score"]["absent_reason"] = HOSTILE
     results["metrics"]["front_knee_brace_score"]["unit"] = HOSTILE
@@ -118,23 +118,23 @@ def test_no_word_from_elsewhere_commands_the_terminal(monkeypatch: pytest.Monkey
     results["report"] |= {"summary": HOSTILE}
     made = Job(job_id="j", status=JOB_STATUS_FAILED, stage=HOSTILE, failure_code=HOSTILE)
     json_format.ParseDict(results, made.results)
-    show.results(made)
-    show.jobs([made])
-    show.report(Path(HOSTILE))
-    show.trouble(HOSTILE)
-    for text in (said.getvalue(), errors.getvalue()):
+    console.print_results(made)
+    console.print_jobs([made])
+    console.print_report_path(Path(HOSTILE))
+    console.print_error(HOSTILE)
+    for text in (output.getvalue(), errors.getvalue()):
         ours = re.sub(r"\x1b\[[0-9;]*m", "", text)
         assert "\x1b" not in ours
-        assert not show.UNSEEN.search(ours)
+        assert not console.UNPRINTABLE.search(ours)
         assert "<script>" in ours
         assert "\U0001f3cf" in ours
 
 
 def test_json_is_one_object_in_ascii(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is for a person goes elsewhere; a program reads the same words that a person would."""
-    with show.only_json(True):
-        show.line("for a person")
-        show.as_json({"title": HOSTILE})
+    """Text for people goes to standard error; the JSON keeps every character."""
+    with console.reserve_stdout(True):
+        console.print_line("for a person")
+        console.print_json({"title": HOSTILE})
     out = capsys.readouterr().out
     assert json.loads(out) == {"title": HOSTILE}
     assert out.isascii()
@@ -142,10 +142,10 @@ def test_json_is_one_object_in_ascii(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_job_is_one_line_however_long_its_error_is(screen: io.StringIO) -> None:
-    """`crease jobs | grep` works, and finds failures by their code."""
+    """`crease jobs | grep CODE` finds failures."""
     failed = Job(job_id="j-1", status=JOB_STATUS_FAILED, failure_code="NOT_A_VIDEO", error_message="too long " * 30)
     failed.created_at.FromDatetime(datetime(2026, 1, 1, tzinfo=UTC))
-    show.jobs([failed, job()])
+    console.print_jobs([failed, job()])
     assert [line.split()[0] for line in screen.getvalue().splitlines() if line.startswith("j-1")] == ["j-1", "j-1"]
     assert "NOT_A_VIDEO" in screen.getvalue()
     assert "too long" not in screen.getvalue()

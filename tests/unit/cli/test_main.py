@@ -1,11 +1,11 @@
-"""`crease` as typed: exit codes and sentences, never a traceback unasked."""
+"""`crease` as typed: exit codes and sentences, and no traceback without CREASE_DEBUG."""
 
 from pathlib import Path
 
 import pytest
 
 from services.cli import __main__ as command
-from services.cli.api import client
+from services.cli.api import endpoints, video_file
 from services.cli.ui import console
 
 
@@ -26,9 +26,9 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """Standard output stays empty; standard error has one line that begins with our name."""
+    """Standard output stays empty; standard error has one line that begins with `crease:`."""
     monkeypatch.chdir(tmp_path)
-    for name in client.NAMES:
+    for name in endpoints.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     assert command.main([*arguments, "--state", str(tmp_path / "state")]) == exit_code
     out, err = capsys.readouterr()
@@ -38,9 +38,7 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(
 
 
 @pytest.mark.parametrize("fps", ["0", "31", "ten", "-1", "1.5"])
-def test_a_sample_rate_out_of_range_is_refused_before_anything_is_sent(
-    fps: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sample_rate_out_of_range_is_rejected_before_a_call(fps: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Usage, with exit code 2."""
     with pytest.raises(SystemExit) as caught:
         command.main(["analyze", "x.mp4", "--sample-fps", fps])
@@ -48,15 +46,15 @@ def test_a_sample_rate_out_of_range_is_refused_before_anything_is_sent(
     assert "from 1 to 30" in capsys.readouterr().err
 
 
-def test_a_fault_of_ours_is_one_sentence_and_a_traceback_only_for_who_asks(
+def test_an_unexpected_error_is_one_sentence_and_a_traceback_on_request(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CREASE_DEBUG=1 shows where it broke."""
+    """CREASE_DEBUG=1 prints the traceback."""
 
     def broken(*_: object) -> None:
         raise RuntimeError("no idea")
 
-    monkeypatch.setattr(command.videos, "look", broken)
+    monkeypatch.setattr(video_file, "check", broken)
     assert command.main(["analyze", "x.mp4"]) == 70
     assert "Traceback" not in capsys.readouterr().err
     monkeypatch.setenv("CREASE_DEBUG", "1")
@@ -64,7 +62,7 @@ def test_a_fault_of_ours_is_one_sentence_and_a_traceback_only_for_who_asks(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_several_troubles_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    """What `crease up` misses is listed, not only the first of it."""
-    console.trouble("one\ntwo")
+def test_an_error_of_several_lines_is_printed_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """`crease up` lists every missing prerequisite, not only the first one."""
+    console.print_error("one\ntwo")
     assert capsys.readouterr().err == "crease: one\ncrease: two\n"

@@ -1,0 +1,87 @@
+"""`crease doctor`: checks the services and the runtime, one line per check, with advice for each fault."""
+
+from collections.abc import Iterator
+
+import grpc
+
+from crease.jobs.v1.job_pb2 import ListJobsRequest
+from crease.upload.v1.upload_pb2 import ListOrphansRequest
+from services.cli.api import client
+from services.cli.api.client import Services
+from services.cli.commands.options import Arguments, Commands, add_command, connect_as_operator, find_runtime
+from services.cli.errors import UNHEALTHY, CommandError
+from services.cli.runtime.interface import Check, Runtime
+from services.cli.runtime.prometheus import Samples
+from services.cli.ui import console
+
+CALL_SECONDS = 10.0
+MOST_RELAY_LAG_SECONDS = 60
+
+
+def add_to(commands: Commands) -> None:
+    add_command(commands, "doctor", _run, "check everything that Crease depends on")
+
+
+def _run(arguments: Arguments) -> int:
+    with connect_as_operator(arguments.state) as services:
+        return UNHEALTHY if show_checks(services, find_runtime(arguments)) else 0
+
+
+def show_checks(services: Services, runtime: Runtime) -> int:
+    """Prints every check; returns the number of faults. Raises CommandError."""
+    faults = 0
+    for check in run_checks(services, runtime):
+        faults += not check.ok
+        console.print_check(check.name, check.detail, ok=check.ok, advice=check.advice)
+    console.print_line(f"Faults found: {faults}." if faults else "No fault found.")
+    return faults
+
+
+def run_checks(services: Services, runtime: Runtime) -> Iterator[Check]:
+    """All checks, in the order in which they are printed."""
+    yield _check_database(services)
+    yield _check_s3(services)
+    samples = Samples(runtime.read_metrics())
+    yield _check_sqs(samples)
+    for metric, name in (("crease_ghosts", "ghosts"), ("crease_orphans", "lost launches")):
+        count = samples.get(metric) or 0
+        yield Check(name, not count, f"{count:.0f}", f"docs/operating.md#{metric.replace('_', '')}")
+    yield from runtime.run_checks()
+    drained_by = runtime.drained_by()
+    detail = f"drained {drained_by}" if drained_by else "the controller launches new analyses"
+    yield Check("launching", not drained_by, detail, "drain --undo")
+
+
+def _check_database(services: Services) -> Check:
+    """Whether `jobs` answers from its database."""
+    advice = (
+        "Check that PostgreSQL is up, has free sessions, and that CREASE_DATABASE_URL names it; see the log of jobs."
+    )
+    try:
+        services.call(services.jobs.ListJobs, ListJobsRequest(page_size=1), seconds=CALL_SECONDS, patience_seconds=0)
+    except CommandError as error:
+        return Check("database", False, error.sentence, advice)
+    return Check("database", True, "jobs answers from its database")
+
+
+def _check_s3(services: Services) -> Check:
+    """Whether `upload` can list the bucket. A large bucket may exceed the deadline, which is no fault."""
+    advice = "Check that S3 is up and that its endpoint, bucket and keys are right; see the log of upload."
+    try:
+        request = ListOrphansRequest()
+        listing = services.uploads.ListOrphans(request, timeout=CALL_SECONDS, metadata=services.credentials())
+        next(iter(listing), None)
+        listing.cancel()
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Check("s3", False, client.to_command_error(error).sentence, advice)
+    return Check("s3", True, "upload lists the bucket")
+
+
+def _check_sqs(samples: Samples) -> Check:
+    lag = samples.get("crease_relay_lag_seconds")
+    if not samples.by_label("outcome", "crease_sqs_messages_total") and not lag:
+        return Check("sqs", True, "no relay has a message to send")
+    detail = f"the oldest message has waited for {lag or 0:.0f} s"
+    advice = "Check that the queue exists and that the relay may send to it; see the log of the relay."
+    return Check("sqs", (lag or 0) <= MOST_RELAY_LAG_SECONDS, detail, advice)

@@ -1,0 +1,14 @@
+"""Finds the pose model's file on this machine."""
+
+import os
+from pathlib import Path
+
+import services
+
+BUILT = Path("build") / "model" / "pose_landmarker_full.task"
+
+
+def find() -> Path:
+    """The file that MEDIAPIPE_POSE_MODEL_PATH names, else the one that `make setup` builds. It may not exist."""
+    named = os.environ.get("MEDIAPIPE_POSE_MODEL_PATH")
+    return Path(named).expanduser().resolve() if named else Path(services.__file__).parents[1] / BUILT
