@@ -397,7 +397,15 @@ async def _idle() -> tuple[float, float]:
     woken = asyncio.Event()
     launcher = KubernetesLauncher(Invented(settings), settings, woken.set)  # type: ignore[arg-type]
     log = structlog.wrap_logger(None, processors=[], wrapper_class=structlog.make_filtering_bound_logger("critical"))
-    reconciler = Reconciler(settings, launcher, InventedJobs(), log, woken=woken)  # type: ignore[arg-type]
+    reconciler = Reconciler(
+        launcher,
+        InventedJobs(),  # type: ignore[arg-type]
+        log,
+        limits=settings.limits,
+        tick_seconds=settings.tick_seconds,
+        parallel=settings.parallel,
+        woken=woken,
+    )
     running = [asyncio.create_task(one.run()) for one in (launcher, reconciler)]
     process = psutil.Process()
     while max(launcher.ages.values()) > 1e6:  # noqa: ASYNC110 (the first list is waited for)

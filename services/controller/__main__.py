@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from services import logs, metrics, traces
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel
-from services.controller.core import metrics as counts
 from services.controller.core.jobs_client import Jobs
+from services.controller.core.metrics import watch_ages
 from services.controller.core.reconciler import Reconciler
 from services.controller.kubernetes.launcher import kubernetes
 from services.controller.local.launcher import DRAINED, LocalLauncher
@@ -45,16 +45,26 @@ async def _reconciler(
 ) -> AsyncIterator[Reconciler]:
     if isinstance(settings, LocalSettings):
         drained = (settings.state_folder / DRAINED).exists
-        yield Reconciler(settings, _local(settings), jobs, log, drained=drained)
+        yield Reconciler(
+            _local(settings),
+            jobs,
+            log,
+            limits=settings.limits,
+            tick_seconds=settings.tick_seconds,
+            parallel=settings.parallel,
+            drained=drained,
+        )
         return
     woken = asyncio.Event()
     async with kubernetes(settings, woken.set, log) as (launcher, leader):
-        counts.watch_ages(lambda: launcher.ages)
+        watch_ages(lambda: launcher.ages)
         yield Reconciler(
-            settings,
             launcher,
             jobs,
             log,
+            limits=settings.limits,
+            tick_seconds=settings.tick_seconds,
+            parallel=settings.parallel,
             woken=woken,
             leads=lambda: leader.leads,
             drained=lambda: leader.drained,

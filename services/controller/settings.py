@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from services.controller.core.decide import Limits
-from services.controller.kubernetes.quantity import bytes_of, cores_of
+from services.controller.core.limits import Limits
+from services.controller.quantity import bytes_of, cores_of
 from services.settings import FromJson, Issuers, ServerSettings
 from services.settings import Settings as Shared
 

@@ -30,7 +30,7 @@ before. Pure: the same look gives the same actions, and a look that failed gives
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from crease.analysis.v1.launch_pb2 import (
     ENDING_CANCELLED,
@@ -44,6 +44,7 @@ from crease.analysis.v1.launch_pb2 import (
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, ACCELERATOR_GPU, ACCELERATOR_UNSPECIFIED, JobStatus
 from services.controller.core.failure_classifier import GONE, Verdict, judge
 from services.controller.core.launcher import Gpus, Hold, Holding, Phase, Placement, Seen, name_of, previous_name
+from services.controller.core.limits import Limits
 from services.controller.core.placement import Placing
 
 ENDED_AS = {Phase.SUCCEEDED: "done", Phase.FAILED: "failed"}
@@ -109,24 +110,6 @@ class Mark:
 Action = Create | Confirm | End | Delete | Mark
 # What makes room comes first, what only tells comes last.
 ORDER = (Delete, Create, End, Confirm, Mark)
-
-
-@dataclass(frozen=True)
-class Limits:
-    # How much may run at once.
-    capacity: int
-    # How long one may run.
-    deadline: timedelta
-    # How long one may still run when its launch has ended.
-    linger: timedelta
-    # The same for what nobody ever opened a launch for; None: for ever.
-    orphan_grace: timedelta | None = None
-    # How long an image or a configuration may fail.
-    start_patience: timedelta = timedelta(seconds=30)
-    # How long a GPU of our choice may be waited for.
-    gpu_wait: timedelta = timedelta(minutes=2)
-    # After how long something on a dead node is deleted by force; None: never.
-    force_after: timedelta | None = None
 
 
 def decide(view: View, limits: Limits, now: datetime) -> list[Action]:

@@ -36,7 +36,7 @@ from services.controller.core.launcher import (
     labels_of,
     name_of,
 )
-from services.controller.settings import Settings
+from services.controller.core.limits import Limits
 from services.logs import Logger
 
 # After these there may be something to start or to stop. Missing one costs a tick, no more.
@@ -78,16 +78,19 @@ class Reconciler:
 
     def __init__(
         self,
-        settings: Settings,
         launcher: Launcher,
         jobs: Jobs,
         log: Logger,
         *,
+        limits: Limits,
+        tick_seconds: float,
+        parallel: int,
         woken: asyncio.Event | None = None,
         leads: Callable[[], bool] = lambda: True,
         drained: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._settings = settings
+        self._limits = limits
+        self._tick_seconds = tick_seconds
         self._launcher = launcher
         self._jobs = jobs
         self._log = log
@@ -103,13 +106,13 @@ class Reconciler:
         self._refused: dict[str, bool] = {}
         # In this round. They run by now; that `jobs` knows it can wait until all of them do.
         self._created: list[Confirm] = []
-        self._balance = metrics.Balance(settings.limits.linger)
+        self._balance = metrics.Balance(limits.linger)
         self._woken = woken or asyncio.Event()
         self._queued = asyncio.Event()
         self._turn = asyncio.Lock()
         # What lives, by the last whole look, and the launches that were open then or have been opened since.
         self._known: View | None = None
-        self._under_way = asyncio.Semaphore(settings.parallel)
+        self._under_way = asyncio.Semaphore(parallel)
         self._stopped = False
 
     async def run(self) -> None:
@@ -143,8 +146,8 @@ class Reconciler:
 
     async def _wait(self, cost_seconds: float) -> None:
         """Until woken or the tick; a look that was costly, since much runs, is taken less often."""
-        at_least = min(max(_rest(cost_seconds, BUSY_SHARE), PAUSE_SECONDS), self._settings.tick_seconds)
-        at_most = max(_rest(cost_seconds, IDLE_SHARE), self._settings.tick_seconds)
+        at_least = min(max(_rest(cost_seconds, BUSY_SHARE), PAUSE_SECONDS), self._tick_seconds)
+        at_most = max(_rest(cost_seconds, IDLE_SHARE), self._tick_seconds)
         if not self._stopped:
             await asyncio.sleep(at_least)
         try:
@@ -188,7 +191,7 @@ class Reconciler:
             with logs.spending() as spent:
                 try:
                     view = await look()
-                    actions = decide(view, self._settings.limits, self._launcher.now())
+                    actions = decide(view, self._limits, self._launcher.now())
                     outcome = "ok" if await self._take(actions) else "unanswered"
                 except (grpc.RpcError, OSError, Unknown) as error:
                     outcome = "away"
@@ -218,7 +221,7 @@ class Reconciler:
         self._refused = {name: why for name, why in self._refused.items() if name in by_name}
         seen = await self._launcher.list()
         view = View(launches, seen, self._unwanted_since, orphans, self._launcher.gpus())
-        has_room = sum(one.is_live for one in seen) < self._settings.capacity
+        has_room = sum(one.is_live for one in seen) < self._limits.capacity
         without_room = [name for name, no_room in self._refused.items() if no_room]
         self._balance.note(view, self._launcher.now(), has_room=has_room, without_room=without_room)
         self._known = View(launches, [one for one in seen if one.is_live], {})
@@ -251,7 +254,7 @@ class Reconciler:
         if drained != self._was_drained:
             self._was_drained = drained
             self._log.info("drained" if drained else "launches again")
-        return 0 if drained else self._settings.capacity - _busy(launches, seen)
+        return 0 if drained else self._limits.capacity - _busy(launches, seen)
 
     async def _note_unwanted(self, found: dict[str, Seen]) -> None:
         """Since when each is unwanted, and whether `jobs` has ever heard of it, which is asked once."""

@@ -10,7 +10,7 @@ from typing import Any
 from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import ACCELERATOR_GPU, Accelerator
 from services.controller.core.launcher import JOB_LABEL, LAUNCH_LABEL, Placement, name_of
-from services.controller.kubernetes.quantity import bytes_of, mebibytes
+from services.controller.quantity import bytes_of, mebibytes
 from services.controller.settings import KubernetesSettings
 
 CLUSTER_LABEL = "crease.dev/cluster"

@@ -98,7 +98,10 @@ async def controlling(
             jobs = Jobs(channel, settings.token_file, settings.cluster)
             leads = lambda leader=leader: leader.leads  # noqa: E731
             drained = lambda leader=leader: leader.drained  # noqa: E731
-            reconcilers.append(Reconciler(settings, launcher, jobs, log, woken=woken, leads=leads, drained=drained))
+            reconcilers.append(Reconciler(
+                launcher, jobs, log, limits=settings.limits, tick_seconds=settings.tick_seconds,
+                parallel=settings.parallel, woken=woken, leads=leads, drained=drained,
+            ))  # fmt: skip
             running += [asyncio.create_task(one.run()) for one in (launcher, leader, reconcilers[-1])]
         try:
             yield scene

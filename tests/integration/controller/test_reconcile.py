@@ -58,7 +58,10 @@ async def controlling(
     backend = serving(scene.jobs, scene.port) if serve else contextlib.nullcontext()
     options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
     async with backend, grpc.aio.insecure_channel(f"127.0.0.1:{scene.port}", options=options) as channel:
-        reconciler = Reconciler(settings, scene.cluster, Jobs(channel, settings.token_file, "laptop"), log)
+        reconciler = Reconciler(
+            scene.cluster, Jobs(channel, settings.token_file, "laptop"), log,
+            limits=settings.limits, tick_seconds=settings.tick_seconds, parallel=settings.parallel,
+        )  # fmt: skip
         running = asyncio.create_task(reconciler.run())
         try:
             yield scene

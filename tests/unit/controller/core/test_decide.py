@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from crease.analysis.v1 import launch_pb2 as wire
-from services.controller.core.decide import Action, Confirm, Create, Delete, End, Limits, View, decide, unwanted
+from services.controller.core.decide import Action, Confirm, Create, Delete, End, View, decide, unwanted
 from services.controller.core.launcher import Phase, Reason, Seen, labels_of, name_of
+from services.controller.core.limits import Limits
 from testing.fakes.controller import launch
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

@@ -20,7 +20,6 @@ from services.controller.core.decide import (
     Create,
     Delete,
     End,
-    Limits,
     Mark,
     View,
     decide,
@@ -28,6 +27,7 @@ from services.controller.core.decide import (
     unwanted,
 )
 from services.controller.core.launcher import Gpus, Hold, Holding, Phase, Placement, Seen, labels_of, name_of
+from services.controller.core.limits import Limits
 from testing.fakes.controller import launch
 
 LIMITS = Limits(capacity=2, deadline=timedelta(days=1), linger=timedelta(0), orphan_grace=timedelta(0))

@@ -9,8 +9,9 @@ import pytest
 
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, ACCELERATOR_GPU
-from services.controller.core.decide import Action, Delete, End, Limits, View, decide
+from services.controller.core.decide import Action, Delete, End, View, decide
 from services.controller.core.launcher import NotNow, Rejected, Seen, job_of
+from services.controller.core.limits import Limits
 from services.controller.kubernetes.api_client import Refusal
 from services.controller.kubernetes.launcher import rejection
 from services.controller.kubernetes.observed_state import KubernetesJob, Pod, deleted, parse_job, parse_pod, seen_of
