@@ -408,7 +408,7 @@ async def _idle() -> tuple[float, float]:
     )
     running = [asyncio.create_task(one.run()) for one in (launcher, reconciler)]
     process = psutil.Process()
-    while max(launcher.ages.values()) > 1e6:  # noqa: ASYNC110 (the first list is waited for)
+    while max(launcher.cache_ages.values()) > 1e6:  # noqa: ASYNC110 (the first list is waited for)
         await asyncio.sleep(0.1)
     await asyncio.sleep(20)
     before, began = cpu_seconds(process), time.monotonic()

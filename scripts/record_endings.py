@@ -68,7 +68,7 @@ class Stage:
 
     @staticmethod
     def _all(reflector: Reflector[Raw]) -> list[Raw]:
-        return [*reflector.items.values(), *reflector.gone.values()]
+        return [*reflector.items.values(), *reflector.tombstones.values()]
 
 
 async def until(holds: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""`python -m services.controller`: wires the controller and runs it until it is told to stop."""
+"""`python -m services.controller`: wires the controller and runs it until SIGTERM or SIGINT."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from services import logs, metrics, traces
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel
 from services.controller.core.jobs_client import Jobs
-from services.controller.core.metrics import watch_ages
+from services.controller.core.metrics import export_cache_ages
 from services.controller.core.reconciler import Reconciler
 from services.controller.kubernetes.launcher import kubernetes
 from services.controller.local.launcher import DRAINED, LocalLauncher
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) -> None:
-    """Serves health and reconciles side by side; if one breaks, both end."""
+    """Serves health and reconciles concurrently; if one fails, both end."""
     metrics.start(settings.metrics_listen, log)
     traces.start("controller", settings.otlp_endpoint, settings.trace_share)
     edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
@@ -46,7 +46,7 @@ async def _reconciler(
     if isinstance(settings, LocalSettings):
         drained = (settings.state_folder / DRAINED).exists
         yield Reconciler(
-            _local(settings),
+            _local_launcher(settings),
             jobs,
             log,
             limits=settings.limits,
@@ -57,7 +57,7 @@ async def _reconciler(
         return
     woken = asyncio.Event()
     async with kubernetes(settings, woken.set, log) as (launcher, leader):
-        watch_ages(lambda: launcher.ages)
+        export_cache_ages(lambda: launcher.cache_ages)
         yield Reconciler(
             launcher,
             jobs,
@@ -71,7 +71,7 @@ async def _reconciler(
         )
 
 
-def _local(settings: LocalSettings) -> LocalLauncher:
+def _local_launcher(settings: LocalSettings) -> LocalLauncher:
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",

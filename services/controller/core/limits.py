@@ -1,4 +1,4 @@
-"""The limits that `decide` works by, made from the settings."""
+"""The limits that `decide` applies, made from the settings."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,17 +6,17 @@ from datetime import timedelta
 
 @dataclass(frozen=True)
 class Limits:
-    # How much may run at once.
+    # The number of workloads that may live at once.
     capacity: int
-    # How long one may run.
+    # The longest run of one workload.
     deadline: timedelta
-    # How long one may still run when its launch has ended.
+    # The time that a workload gets to end by itself after its launch has ended.
     linger: timedelta
-    # The same for what nobody ever opened a launch for; None: for ever.
-    orphan_grace: timedelta | None = None
-    # How long an image or a configuration may fail.
+    # The same for a workload whose launch jobs never opened; None: it is never deleted.
+    never_opened_grace: timedelta | None = None
+    # The time that an image or a configuration may keep a workload from starting.
     start_patience: timedelta = timedelta(seconds=30)
-    # How long a GPU of our choice may be waited for.
+    # The longest wait for a GPU that the controller chose.
     gpu_wait: timedelta = timedelta(minutes=2)
-    # After how long something on a dead node is deleted by force; None: never.
+    # A workload on a dead node is deleted by force after this long; None: never.
     force_after: timedelta | None = None
