@@ -88,7 +88,7 @@ def _local_launcher(settings: LocalSettings) -> LocalLauncher:
 
 
 def _refuse(method: str, caller: Caller | None) -> None:
-    raise PermissionDenied(f"{method} is not for {caller or 'anybody'}", reason="NO_SUCH_RIGHT")
+    raise PermissionDenied(f"{method} is not allowed for {caller or 'anonymous callers'}", reason="NO_SUCH_RIGHT")
 
 
 if __name__ == "__main__":

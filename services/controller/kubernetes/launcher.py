@@ -60,7 +60,7 @@ from services.controller.kubernetes.reflector import Reflector
 from services.controller.settings import KubernetesSettings
 from services.logs import Logger
 
-# A Job normally gets its pod within this time; only for a Job that waits longer, the API server is asked for the cause.
+# A Job normally gets its pod within this time; for a Job that waits longer, the Events are read.
 POD_CREATION_SECONDS = 5.0
 CREATE_ERRORS_SECONDS = 10.0
 
@@ -85,7 +85,7 @@ class KubernetesLauncher:
         self._recorder = EventRecorder(api, settings.namespace, settings.identity)
         # The status label last written to each Job, by uid.
         self._status_labels: dict[str, str] = {}
-        # Why the Job controller could not create a pod, by the Job's uid; and when the API server was asked.
+        # Why the Job controller could not create a pod, by the uid of the Job; and the time of that read.
         self._create_errors: dict[str, str] = {}
         self._create_errors_at = float("-inf")
 
