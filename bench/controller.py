@@ -40,8 +40,8 @@ from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services import dev_issuer
 from services.controller.core.jobs_client import Jobs
 from services.controller.core.reconciler import Reconciler
-from services.controller.kubernetes.api_client import Api, Object, connected
-from services.controller.kubernetes.job_manifest import manifest
+from services.controller.kubernetes.api_client import Api, Object, open_api
+from services.controller.kubernetes.job_manifest import build_manifest
 from services.controller.kubernetes.launcher import KubernetesLauncher
 from services.controller.settings import KubernetesSettings
 from testing.fakes.controller import HERE, launch
@@ -163,7 +163,7 @@ class JobWatch:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[JobWatch]:
-        async with connected(self._cluster.admin, 4) as api:
+        async with open_api(self._cluster.admin, 4) as api:
             path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs"
             version = (await api.get(path))["metadata"]["resourceVersion"]
             task = asyncio.create_task(self._run(api, path, version))
@@ -202,9 +202,9 @@ async def _latencies(scene: Scene, jobs: JobsProgram, namespace: Namespace) -> t
     # With another CREASE_CLUSTER, so that the controller ignores these Jobs.
     settings = namespace.settings(queue_name="never-admits", cluster="bare")
     path = f"/apis/batch/v1/namespaces/{settings.namespace}/jobs"
-    bodies = [manifest(launch(str(uuid.uuid4()), 1), HERE, settings) for _ in ready]
+    bodies = [build_manifest(launch(str(uuid.uuid4()), 1), HERE, settings) for _ in ready]
     job_watch = JobWatch(scene.cluster, namespace.name).running()
-    async with job_watch as watch, connected(settings.kubeconfig, IN_FLIGHT) as api:
+    async with job_watch as watch, open_api(settings.kubeconfig, IN_FLIGHT) as api:
         first = await asyncio.to_thread(jobs.create)
         await asyncio.to_thread(jobs.queue, first)
         await watch.wait(1)
@@ -300,7 +300,7 @@ async def _bare(scene: Scene, namespace: Namespace, create_all: CreateAll) -> tu
     settings = namespace.settings(queue_name="never-admits")
     waiting: asyncio.Queue[Object] = asyncio.Queue()
     for _ in range(BURST):
-        waiting.put_nowait(manifest(launch(str(uuid.uuid4()), 1), HERE, settings))
+        waiting.put_nowait(build_manifest(launch(str(uuid.uuid4()), 1), HERE, settings))
     async with JobWatch(scene.cluster, namespace.name).running() as watch:
         before = _cpu_times()
         await create_all(settings, waiting)
@@ -309,7 +309,7 @@ async def _bare(scene: Scene, namespace: Namespace, create_all: CreateAll) -> tu
 
 
 async def _by_client(settings: KubernetesSettings, waiting: asyncio.Queue[Object]) -> None:
-    async with connected(settings.kubeconfig, IN_FLIGHT) as api:
+    async with open_api(settings.kubeconfig, IN_FLIGHT) as api:
 
         async def work() -> None:
             while not waiting.empty():
@@ -432,7 +432,7 @@ class SyntheticApi:
     """An API server whose objects are generated at each request."""
 
     def __init__(self, settings: KubernetesSettings) -> None:
-        body = manifest(_numbered(0), HERE, settings)
+        body = build_manifest(_numbered(0), HERE, settings)
         self._job = json.dumps(body | {"status": {"startTime": "2026-11-01T00:00:00Z", "active": 1}})
         template = body["spec"]["template"]
         self._pod = json.dumps(template | {"status": {"phase": "Running", "startTime": "2026-11-01T00:00:00Z"}})

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from services.controller.core.launcher import Placement, name_of
-from services.controller.kubernetes.api_client import Api, Refusal, connected
-from services.controller.kubernetes.job_manifest import Manifest, manifest
+from services.controller.kubernetes.api_client import Api, Refusal, open_api
+from services.controller.kubernetes.job_manifest import Manifest, build_manifest
 from services.controller.kubernetes.reflector import Reflector
 from testing.fakes.controller import HERE, launch
 from testing.servers.kubernetes import Cluster, Namespace, cannot, cluster, namespace
@@ -101,7 +101,9 @@ class Recorder:
     async def create(self, *, job: str = "", change: Change | None = None, **settings: Any) -> str:
         """Creates the controller's Job with a change; returns its name."""
         one = launch(job or str(uuid.uuid4()), 1)
-        body = manifest(one, Placement(settings.pop("on", HERE.on), "Recorded"), self._namespace.settings(**settings))
+        body = build_manifest(
+            one, Placement(settings.pop("on", HERE.on), "Recorded"), self._namespace.settings(**settings)
+        )
         (change or (lambda _: None))(body)
         await self._stage.api.post(f"/apis/batch/v1/namespaces/{self._namespace.name}/jobs", body)
         await until(
@@ -238,7 +240,7 @@ def deny_jobs(made: Cluster, namespace: str) -> None:
 
 async def main(made: Cluster, space: Namespace) -> None:
     FOLDER.mkdir(exist_ok=True)
-    async with connected(made.admin, 32) as api:
+    async with open_api(made.admin, 32) as api:
         base, ignore = f"/namespaces/{space.name}", lambda: None
         jobs: Reflector[Raw] = Reflector(api, f"/apis/batch/v1{base}/jobs", Raw, ignore)
         pods: Reflector[Raw] = Reflector(api, f"/api/v1{base}/pods", Raw, ignore)

@@ -11,7 +11,7 @@ from services.clients import open_aio_channel
 from services.controller.core.jobs_client import Jobs
 from services.controller.core.metrics import export_cache_ages
 from services.controller.core.reconciler import Reconciler
-from services.controller.kubernetes.launcher import kubernetes
+from services.controller.kubernetes.launcher import start_kubernetes
 from services.controller.local.launcher import DRAINED, LocalLauncher
 from services.controller.settings import KubernetesSettings, LocalSettings, load
 from services.errors import PermissionDenied
@@ -56,7 +56,7 @@ async def _reconciler(
         )
         return
     woken = asyncio.Event()
-    async with kubernetes(settings, woken.set, log) as (launcher, leader):
+    async with start_kubernetes(settings, woken.set, log) as (launcher, leader):
         export_cache_ages(lambda: launcher.cache_ages)
         yield Reconciler(
             launcher,

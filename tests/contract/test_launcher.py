@@ -20,7 +20,7 @@ from services.controller.core.launcher import (
     labels_of,
     name_of,
 )
-from services.controller.kubernetes.api_client import connected
+from services.controller.kubernetes.api_client import open_api
 from services.controller.kubernetes.launcher import KubernetesLauncher
 from services.controller.settings import KubernetesSettings
 from testing.fakes.api_server import ApiServer, Client
@@ -142,7 +142,7 @@ class RealKubernetes(Kubernetes):
         if not self._line.is_open:
             await self._line.open()
         settings = self._namespace.settings(kubeconfig=self._line.kubeconfig(self._namespace), stale_seconds=5)
-        api = await self._stack.enter_async_context(connected(settings.kubeconfig, 8))
+        api = await self._stack.enter_async_context(open_api(settings.kubeconfig, 8))
         return await self._started(KubernetesLauncher(api, settings, lambda: None))
 
     def finish(self, name: str, exit_code: int) -> None:

@@ -127,14 +127,14 @@ def decide(snapshot: Snapshot, limits: Limits, now: datetime) -> list[Action]:
     return sorted(_Decision(snapshot, limits, now).actions(), key=lambda action: ORDER.index(type(action)))
 
 
-def open_ones(launches: Iterable[Launch]) -> list[Launch]:
+def only_open(launches: Iterable[Launch]) -> list[Launch]:
     """The launches that have not ended."""
     return [launch for launch in launches if launch.ending == ENDING_UNSPECIFIED]
 
 
 def find_ghosts(launches: Iterable[Launch], workloads: Iterable[Observed]) -> dict[str, Observed]:
     """The live workloads without an open launch, by uid; `workloads` must have been listed before the launches."""
-    open_names = {name_of(launch) for launch in open_ones(launches)}
+    open_names = {name_of(launch) for launch in only_open(launches)}
     return {one.uid: one for one in workloads if one.is_live and one.name not in open_names}
 
 
@@ -153,7 +153,7 @@ class _Decision:
 
     def actions(self) -> Iterator[Action]:
         open_names = set()
-        for launch in open_ones(self._snapshot.launches):
+        for launch in only_open(self._snapshot.launches):
             open_names.add(name_of(launch))
             yield from self._for_launch(launch, self._by_name.get(name_of(launch)))
         for observed in self._snapshot.workloads:

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from crease.analysis.v1.launch_pb2 import Launch
 from services import metrics
-from services.controller.core.decide import Snapshot, open_ones
+from services.controller.core.decide import Snapshot, only_open
 from services.controller.core.launcher import Gpus, name_of
 
 GRACE = timedelta(seconds=30)
@@ -63,7 +63,7 @@ def _without_workload(snapshot: Snapshot, has_room: bool) -> Iterator[Launch]:
     """Open launches that should have a workload: confirmed ones always, others once there is room."""
     names = {observed.name for observed in snapshot.workloads}
     busy_jobs = {observed.job_id for observed in snapshot.workloads if observed.is_live}
-    for launch in open_ones(snapshot.launches):
+    for launch in only_open(snapshot.launches):
         if name_of(launch) in names or launch.HasField("cancel_requested_at"):
             continue
         if launch.kubernetes_uid or (has_room and launch.job_id not in busy_jobs):

@@ -212,7 +212,7 @@ def _proxy_of(url: str) -> str | None:
 
 
 @asynccontextmanager
-async def connected(kubeconfig: Path | None, connections: int) -> AsyncIterator[Api]:
+async def open_api(kubeconfig: Path | None, connections: int) -> AsyncIterator[Api]:
     """The API server of a kubeconfig, else the one of this pod. Raises SystemExit if neither can be loaded."""
     configuration = Configuration()
     try:

@@ -32,7 +32,7 @@ SCRATCH = "/tmp"  # noqa: S108 (the pod's own)
 Manifest = dict[str, Any]
 
 
-def manifest(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
+def build_manifest(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
     """The Kubernetes Job of a launch, in the namespace of the settings."""
     return {
         "apiVersion": "batch/v1",
@@ -69,7 +69,7 @@ def manifest(launch: Launch, placement: Placement, settings: KubernetesSettings)
     }
 
 
-def selector(settings: KubernetesSettings) -> str:
+def build_selector(settings: KubernetesSettings) -> str:
     """The label selector for the objects of this cluster's controller."""
     return f"{MANAGED_BY}={MANAGER},{CLUSTER_LABEL}={settings.cluster}"
 

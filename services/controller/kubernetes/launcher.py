@@ -31,7 +31,7 @@ from services.controller.core.launcher import (
     check_ours,
     name_of,
 )
-from services.controller.kubernetes.api_client import Api, Refusal, connected
+from services.controller.kubernetes.api_client import Api, Refusal, open_api
 from services.controller.kubernetes.event_recorder import EventRecorder
 from services.controller.kubernetes.job_manifest import (
     ACCELERATOR_LABEL,
@@ -39,8 +39,8 @@ from services.controller.kubernetes.job_manifest import (
     MANAGED_BY,
     MANAGER,
     STATUS_LABEL,
-    manifest,
-    selector,
+    build_manifest,
+    build_selector,
 )
 from services.controller.kubernetes.leader_election import Leader
 from services.controller.kubernetes.observed_state import (
@@ -48,7 +48,7 @@ from services.controller.kubernetes.observed_state import (
     KubernetesJob,
     Node,
     Pod,
-    free_gpus,
+    count_free_gpus,
     observe,
     observe_deleted,
     observe_pods,
@@ -74,7 +74,7 @@ class KubernetesLauncher:
         self._jobs_path = f"/apis/batch/v1/namespaces/{settings.namespace}/jobs"
         self._pods_path = f"/api/v1/namespaces/{settings.namespace}/pods"
         reflect = partial(Reflector, api, changed=changed, relist_seconds=settings.relist_seconds)
-        ours = selector(settings)
+        ours = build_selector(settings)
         self._jobs: Reflector[KubernetesJob] = reflect(path=self._jobs_path, parse=parse_job, selector=ours)
         to_pod = partial(parse_pod, gpu_resource=settings.gpu_resource)
         self._pods: Reflector[Pod] = reflect(path=self._pods_path, parse=to_pod, selector=ours)
@@ -116,11 +116,11 @@ class KubernetesLauncher:
         if (deleted := self._find_deleted(name)) is not None:
             return deleted
         try:
-            created = await self._api.post(self._jobs_path, manifest(launch, placement, self._settings))
+            created = await self._api.post(self._jobs_path, build_manifest(launch, placement, self._settings))
         except Refusal as error:
             if error.reason == "AlreadyExists":
                 return await self._read_existing(name)
-            raise rejection(error) from error
+            raise classify_refusal(error) from error
         failpoints.hit(CrashPoint.JOB_CREATED)
         job = parse_job(created)
         self._jobs.add(job)
@@ -165,7 +165,7 @@ class KubernetesLauncher:
     def gpus(self) -> Gpus | None:
         """As Launcher. On nodes that are not watched no GPU counts as free."""
         settings, nodes = self._settings, self._nodes
-        free = free_gpus(nodes.items.values(), self._pods.items.values()) if nodes else {}
+        free = count_free_gpus(nodes.items.values(), self._pods.items.values()) if nodes else {}
         scheduled = {pod.job_uid for pod in self._pods.items.values() if pod.node}
         waiting = (job for uid, job in self._jobs.items.items() if not job.finished and uid not in scheduled)
         promised = sum(job.labels.get(ACCELERATOR_LABEL) == "gpu" for job in waiting)
@@ -296,7 +296,7 @@ def _refusal_as_unknown() -> Iterator[None]:
         raise Unknown(str(error)) from error
 
 
-def rejection(error: Refusal) -> Exception:
+def classify_refusal(error: Refusal) -> Exception:
     """The meaning of a refused creation: permanent if the cluster's rules forbid this Job, otherwise retryable."""
     is_denied = "admission webhook" in str(error) and "denied the request" in str(error)
     if is_denied or error.code in (400, 422):
@@ -306,11 +306,11 @@ def rejection(error: Refusal) -> Exception:
 
 
 @asynccontextmanager
-async def kubernetes(
+async def start_kubernetes(
     settings: KubernetesSettings, changed: Callable[[], None], log: Logger
 ) -> AsyncIterator[tuple[KubernetesLauncher, Leader]]:
     """A launcher with fresh caches, and the leader election, for as long as the block runs."""
-    async with connected(settings.kubeconfig, settings.parallel + 8) as api:
+    async with open_api(settings.kubeconfig, settings.parallel + 8) as api:
         launcher, leader = KubernetesLauncher(api, settings, changed), Leader(api, settings, log)
         running = [asyncio.create_task(one.run()) for one in (launcher, leader)]
         try:

@@ -225,7 +225,7 @@ def observe_deleted(job: KubernetesJob, pods: Sequence[Pod]) -> Observed:
     )
 
 
-def free_gpus(nodes: Iterable[Node], pods: Iterable[Pod]) -> dict[str, int]:
+def count_free_gpus(nodes: Iterable[Node], pods: Iterable[Pod]) -> dict[str, int]:
     """The free GPUs of each ready and schedulable node, less those of the known pods. Full nodes are left out."""
     used: dict[str, int] = {}
     for pod in pods:

@@ -24,7 +24,7 @@ from services.controller.core.decide import (
     Snapshot,
     decide,
     find_ghosts,
-    open_ones,
+    only_open,
 )
 from services.controller.core.launcher import (
     Gpus,
@@ -55,7 +55,7 @@ class Rows:
     results: list[str] = field(default_factory=list)
 
     def open(self) -> list[wire.Launch]:
-        return [wire.Launch.FromString(one.SerializeToString()) for one in open_ones(self.launches.values())]
+        return [wire.Launch.FromString(one.SerializeToString()) for one in only_open(self.launches.values())]
 
     def open_new(self, capacity: int) -> None:
         for job_id in self.queued[: max(capacity, 0)]:
@@ -196,7 +196,7 @@ class World:
             self.rows.end(bound[n % len(bound)], wire.ENDING_LEASE_LOST, "The lease expired")
 
     def cancel(self, n: int, _: int) -> None:
-        rows = open_ones(self.rows.launches.values())
+        rows = only_open(self.rows.launches.values())
         if rows:
             rows[n % len(rows)].cancel_requested_at.FromDatetime(self.now)
 
@@ -276,7 +276,7 @@ class World:
         live = [one.job_id for one in self.workloads.values() if one.is_live and one.uid not in self.late]
         assert len(live) == len(set(live)), f"two live at once: {self.workloads}"
         assert len(self.rows.results) == len(set(self.rows.results)), "a job has two results"
-        opened = [row.job_id for row in open_ones(self.rows.launches.values())]
+        opened = [row.job_id for row in only_open(self.rows.launches.values())]
         assert len(opened) == len(set(opened))
 
     def settle(self) -> None:

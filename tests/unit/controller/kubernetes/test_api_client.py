@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY
 from services import logs, traces
 from services.controller.core.launcher import Unknown
 from services.controller.kubernetes import api_client as module
-from services.controller.kubernetes.api_client import Api, Refusal, connected
+from services.controller.kubernetes.api_client import Api, Refusal, open_api
 
 PATH = "/apis/batch/v1/namespaces/crease/jobs"
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -91,7 +91,7 @@ async def api(server: Server, tmp_path: Path) -> AsyncIterator[Api]:
         context = {"name": "it", "context": {"cluster": "it", "user": "it"}}
         body = {"clusters": [one], "users": [user], "contexts": [context], "current-context": "it"}
         (tmp_path / "kubeconfig").write_text(yaml.safe_dump(body))
-        async with connected(tmp_path / "kubeconfig", 4) as made:
+        async with open_api(tmp_path / "kubeconfig", 4) as made:
             yield made
 
 
@@ -227,7 +227,7 @@ async def test_https_proxy_and_no_proxy_are_respected(tmp_path: Path, monkeypatc
         for exceptions, expected in (("", {"CONNECT kubernetes.invalid:6443 HTTP/1.1"}), ("kubernetes.invalid", set())):
             requests.clear()
             monkeypatch.setenv("NO_PROXY", exceptions)
-            async with connected(tmp_path / "kubeconfig", 4) as api:
+            async with open_api(tmp_path / "kubeconfig", 4) as api:
                 with pytest.raises(Unknown):
                     await api.get(PATH)
             assert requests == expected

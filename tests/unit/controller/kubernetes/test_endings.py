@@ -13,7 +13,7 @@ from services.controller.core.decide import Action, Delete, End, Snapshot, decid
 from services.controller.core.launcher import Observed, PermanentRejection, RetryableRejection, job_of
 from services.controller.core.limits import Limits
 from services.controller.kubernetes.api_client import Refusal
-from services.controller.kubernetes.launcher import rejection
+from services.controller.kubernetes.launcher import classify_refusal
 from services.controller.kubernetes.observed_state import (
     KubernetesJob,
     Pod,
@@ -128,7 +128,7 @@ def test_only_a_gpu_of_the_controllers_choice_is_given_up() -> None:
 
 def test_an_exhausted_quota_is_retried_and_a_denied_admission_is_not() -> None:
     """The denial fails the job with the cluster's message."""
-    quota, denied = (rejection(Refusal(**RECORDS[name])) for name in ("quota_on_jobs", "admission_denied"))
+    quota, denied = (classify_refusal(Refusal(**RECORDS[name])) for name in ("quota_on_jobs", "admission_denied"))
     assert isinstance(quota, RetryableRejection)
     assert quota.no_room
     assert "exceeded quota" in str(quota)
@@ -140,4 +140,4 @@ def test_an_exhausted_quota_is_retried_and_a_denied_admission_is_not() -> None:
 def test_a_webhooks_denial_is_permanent() -> None:
     """With any status code."""
     words = 'admission webhook "images.example" denied the request: unsigned'
-    assert isinstance(rejection(Refusal(403, "Forbidden", words)), PermanentRejection)
+    assert isinstance(classify_refusal(Refusal(403, "Forbidden", words)), PermanentRejection)

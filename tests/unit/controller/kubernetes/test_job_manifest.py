@@ -13,7 +13,7 @@ from kubernetes.aio.client import ApiClient
 
 from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU, ACCELERATOR_GPU
 from services.controller.core.launcher import Placement
-from services.controller.kubernetes.job_manifest import Manifest, manifest
+from services.controller.kubernetes.job_manifest import Manifest, build_manifest
 from services.controller.settings import KubernetesSettings
 from testing.fakes.controller import launch
 
@@ -50,7 +50,7 @@ CASES = {"plain": (ON_CPU, PLAIN), "everything": (ON_GPU, EVERYTHING)}
 
 def manifest_of(case: str) -> Manifest:
     placement, values = CASES[case]
-    return manifest(LAUNCH, placement, KubernetesSettings.model_validate(values))
+    return build_manifest(LAUNCH, placement, KubernetesSettings.model_validate(values))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -72,7 +72,7 @@ def test_every_field_is_one_of_the_api(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_secret_is_in_it(case: str) -> None:
+def test_it_holds_no_secret(case: str) -> None:
     """Every reader of Jobs reads all of it: it has no token, and no setting from a Secret."""
     text = json.dumps(manifest_of(case))
     env = manifest_of(case)["spec"]["template"]["spec"]["containers"][0]["env"]
