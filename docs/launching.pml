@@ -1,62 +1,62 @@
-/* How one job is launched exactly once: the protocol between `jobs`, the controllers, Kubernetes and the pods, as a
- * model that SPIN checks in every interleaving.
+/* The protocol that launches a job exactly once, between `jobs`, the controllers, Kubernetes and the pods, as a model.
+ * SPIN checks it in every interleaving.
  *
  *     Controller ──OpenLaunches, ConfirmLaunch, EndLaunch──▶ jobs ◀──StartLaunch, Heartbeat, SubmitResult── Pod
  *         └──list, create, delete──▶ Kubernetes ──starts and kills────────────────────────────────────────────┘
  *
- * One job, two controllers of one cluster, two pods at once. Whatever a transaction of `jobs` or one call of the API
- * server does is one atomic step; between two steps anything may happen. FAULTS things go wrong, of any kind, anywhere:
- *   a controller dies and starts again, or stays dead         a request arrives late, twice, or its answer is lost
+ * The model has one job, two controllers of one cluster, and at most two pods at once. A transaction of `jobs` or a call
+ * of the API server is one atomic step; between two steps any other may run. FAULTS faults happen, of any kind, anywhere:
+ *   a controller dies and restarts, or stays dead             a request arrives late, twice, or its answer is lost
  *   a pod dies                                                a Kubernetes Job is deleted by hand
- *   a living pod's lease runs out                             a node is lost whose pod works on, unseen
+ *   the lease of a live pod expires                           a node is lost, and its pod keeps running unobserved
  *   a Kubernetes Job starts two pods                          a GPU becomes free at the last moment
- * For nothing: a controller acts on a look that is long out of date; the client cancels at any time; Kubernetes forgets
- * what has ended (its TTL); no GPU is ever free.
+ * These cost no fault: a controller acts on an outdated snapshot; the client cancels at any time; Kubernetes removes an
+ * ended Job (its TTL); no GPU is ever free.
  *
  * Claims:
- *   1  never two results: of each stage one pod alone is ever told that its result stands (SubmitResult)
- *   2  one launch, one pod: no two are at work for one launch, whose artifacts have one prefix (StartLaunch)
- *   3  what is called gone is gone: no launch ends so while what was confirmed for it lives (EndLaunch)
- *   4  no try is spent for nothing: without a fault there is no second launch, but the one from GPU to CPU (OpenLaunches)
- *   5  cancelled is proved: no pod of the launch that Kubernetes knows of is at work (EndLaunch)
- *   6  never a job that no one will ever move: once faults stop, job and launch end, and nothing is left running (settled)
+ *   1  one result: for each stage SubmitResult accepts the result of one pod only
+ *   2  one launch, one pod: no two pods run for one launch, whose artifacts share one prefix (StartLaunch)
+ *   3  a lost launch is lost: no launch ends as lost while its confirmed workload lives (EndLaunch)
+ *   4  no retry without a cause: without a fault there is no second launch, except from GPU to CPU (OpenLaunches)
+ *   5  a cancellation is proved: no pod of the launch that Kubernetes knows of runs (EndLaunch)
+ *   6  every job ends: once the faults stop, the job and its launch end, and no workload is left (settled)
  *
- * Mutations: -DNO_FENCE (a lease proves nothing) breaks 1, -DNAME_AGAIN (the next launch has the number of the last) 2,
- * -DCONFIRM_FIRST (what is not yet created is confirmed) 3.
- * Two things that the protocol does not promise: -DOF_ALL_LAUNCHES, 5 for pods of earlier launches also, which may still
- * be at work without a lease; -DSILENT=true, 6 where no controller ever comes back.
+ * Mutations: -DNO_FENCE (a lease proves nothing) breaks 1, -DNAME_AGAIN (the next launch repeats the number) breaks 2,
+ * -DCONFIRM_FIRST (the confirmation precedes the creation) breaks 3.
+ * The protocol does not promise two things. -DOF_ALL_LAUNCHES: claim 5 for pods of earlier launches, which may still run
+ * without a lease. -DSILENT=true: claim 6 if no controller ever comes back.
  *
- * Left out: quick without deep, heartbeats that only renew, FailLaunch, backoff, capacity, several jobs. Endings have one
- * further try each, not one to five. A pod's every death of its own is `unknown`.
+ * Left out: quick without deep, heartbeats that only renew, FailLaunch, backoff, capacity, several jobs. Each ending has
+ * one retry, not one to five. A pod that dies by itself ends as `unknown`.
  *
  * Safety:   spin -a launching.pml && cc -O2 -DSAFETY -DNOCLAIM -o pan pan.c && ./pan -E -m1000000
  * Progress: spin -a launching.pml && cc -O2 -DNFAIR=3 -o pan pan.c && ./pan -E -a -f -m1000000
  * A trail:  spin -t -p -g launching.pml        (with the -D of the model as before)
- * With -DCOLLAPSE a search takes half the memory and half as long again.
+ * -DCOLLAPSE halves the memory of a search and takes half as long again.
  *
- * Exhausted with one fault and a GPU that is free (-DFAULTS=1 -DGPU=1), in millions of states: safety for KIND 1 to 6 (0.3,
- * 3.5, 4.3, 6.4, 1.8, 0.3), at most 1 GiB and half a minute each; progress for KIND 1, 5 and 6 (0.8, 3.7, 0.6), at most
- * 0.8 GiB and ten minutes each. Never exhausted: progress for KIND 2, 3 and 4; two faults.
- * Beware: in a proctype, a variable of an mtype with a name would be shared by all of its instances; hence `byte`.
+ * Exhausted with one fault and a free GPU (-DFAULTS=1 -DGPU=1), in millions of states: safety for KIND 1 to 6 (0.3, 3.5,
+ * 4.3, 6.4, 1.8, 0.3), each within 1 GiB and half a minute; progress for KIND 1, 5 and 6 (0.8, 3.7, 0.6), each within
+ * 0.8 GiB and ten minutes. Never exhausted: progress for KIND 2, 3 and 4; two faults.
+ * In a proctype, all instances would share a variable of a named mtype; hence `byte`.
  */
 #ifndef FAULTS
 #define FAULTS 1
 #endif
-/* KIND, a part of the kinds of fault, for a machine that cannot hold all at once: 1 of a controller, 2 a request that
- * arrives late or twice, 3 of a pod, 4 of a node, 5 of somebody's hand or a GPU, 6 an answer that is lost. 0: all. */
+/* KIND selects one kind of fault, for a machine without memory for all: 1 of a controller, 2 a request that arrives late
+ * or twice, 3 of a pod, 4 of a node, 5 a deletion by hand or a GPU, 6 a lost answer. 0: all. */
 #ifndef KIND
 #define KIND 0
 #endif
 #define fault(kind) (faults && (KIND == 0 || KIND == kind))
-/* Whether the first controller too may stay dead. */
+/* Whether the first controller may stay dead, like the second. */
 #ifndef SILENT
 #define SILENT false
 #endif
-/* By claim 4 no more are ever opened. */
+/* Claim 4 allows no more launches. */
 #define LAUNCHES (FAULTS + 2)
 #define NONE 0
 
-/* ── services/jobs: one row, and its newest launch (an older one has ended and nothing of it is asked again) ─────────*/
+/* ── services/jobs: one row, and its newest launch (an older launch has ended and is never read again) ───────────────*/
 
 mtype:job_status = { QUEUED, QUICK_RUNNING, QUICK_DONE, DEEP_RUNNING, DONE, FAILED, CANCELLED };
 mtype:stages = { QUICK, DEEP };
@@ -70,28 +70,28 @@ byte launch_count;
 bool launched;                     /* the newest launch is open */
 byte kubernetes_uid;               /* NONE until it is confirmed */
 byte pod_uid;                      /* NONE until it is started */
-byte lease;                        /* which lease was given last; the secret */
-bool is_leased;                    /* it has not run out */
-bool unschedulable;                /* an earlier launch found no GPU: the next is for the CPU */
-bool tried[6];                     /* by ending: its one further try is spent (endings.py: 1 to 5) */
+byte lease;                        /* the number of the last lease, as its secret */
+bool is_leased;                    /* the lease has not expired */
+bool unschedulable;                /* an earlier launch got no GPU: the next is placed on the CPU */
+bool tried[6];                     /* by ending: its one retry is used (retry_policy.py: 1 to 5) */
 
-/* For claim 1: by stage, who was told that its result stands. */
+/* For claim 1: the pod whose result was accepted, by stage. */
 byte author[3];
 
 #define is_final (status == DONE || status == FAILED || status == CANCELLED)
 #define is_newest(no) (no == launch_count)
 #define is_open(no) (launched && is_newest(no))
 
-/* ── Kubernetes: what was created under the name of each launch ──────────────────────────────────────────────────────*/
+/* ── Kubernetes: the Job under the name of each launch ───────────────────────────────────────────────────────────────*/
 
 mtype:phases = { ABSENT, ACTIVE, DELETING, ENDED };
 
 mtype:phases phase[LAUNCHES + 1] = ABSENT;
-byte uid[LAUNCHES + 1];            /* of the last one of this name */
+byte uid[LAUNCHES + 1];            /* of the newest Job of this name */
 bool on_gpu[LAUNCHES + 1];
-bool has_pod[LAUNCHES + 1];        /* its pod was scheduled */
-bool is_stuck[LAUNCHES + 1];       /* and never will be */
-mtype:endings judged[LAUNCHES + 1]; /* how its pod ended, as judge.py says it; NONE while it has not */
+bool has_pod[LAUNCHES + 1];        /* the pod was scheduled */
+bool is_stuck[LAUNCHES + 1];       /* the pod can never be scheduled */
+mtype:endings judged[LAUNCHES + 1]; /* how its pod ended, as failure_classifier.py says; NONE before */
 bool gpu_is_free;
 
 #define is_live(no) (phase[no] == ACTIVE || phase[no] == DELETING)
@@ -99,17 +99,17 @@ bool gpu_is_free;
 mtype:doings = { IDLE, STARTING, IN_QUICK, TURNING, IN_DEEP };
 
 mtype:doings doing[2] = IDLE;
-byte pod_no[2];                    /* its launch */
+byte pod_no[2];                    /* the pod's launch */
 byte pod_of[2];                    /* the uid of its Kubernetes Job */
-bool is_known[2];                  /* Kubernetes knows that it runs */
-byte held[2];                      /* the lease that it was given */
+bool is_known[2];                  /* Kubernetes knows that the pod runs */
+byte held[2];                      /* the pod's lease */
 
-/* Of this very pod: unlike that of every other one of its launch. */
-/* Superseded for want of a GPU: the next is created when what came before is proved gone. */
+/* A launch after one without a GPU is created only when the previous Job is gone. */
 #define waits(no) (unschedulable && no > 1 && is_live(no - 1))
 #define finds_no_gpu(no) (phase[no] == ACTIVE && on_gpu[no] && !has_pod[no])
-/* Kubernetes may leave a name that it has had before without a pod for ever; then its deadline comes. */
+/* Kubernetes may never start a pod for a repeated name; the launch then ends by its deadline. */
 #define never_moves(no) (phase[no] == ACTIVE && is_stuck[no])
+/* The uid of a pod, which differs from that of every other pod of its launch. */
 #define uid_of(pod) (2 * pod_of[pod] + pod)
 #define belongs(pod, no) (doing[pod] != IDLE && is_known[pod] && pod_no[pod] == no && pod_of[pod] == uid[no])
 #define has_none(no) (!belongs(0, no) && !belongs(1, no))
@@ -120,12 +120,12 @@ byte held[2];                      /* the lease that it was given */
 
 byte faults = FAULTS;
 
-/* ── What `jobs` does, one transaction each ─────────────────────────────────────────────────────────────────────────*/
+/* ── The transactions of `jobs` ──────────────────────────────────────────────────────────────────────────────────────*/
 
 mtype:replies = { OK, REFUSED, UNANSWERED };
 mtype:replies reply = OK;
 
-/* launches.offer: a queued row without an open launch gets one, under the next number. */
+/* A queued row without an open launch gets one, under the next number. */
 inline OpenLaunches() {
     if
     :: status == QUEUED && !launched ->
@@ -141,7 +141,7 @@ inline OpenLaunches() {
     fi
 }
 
-/* launches.confirm */
+/* Binds the workload's uid to the launch. */
 inline ConfirmLaunch(no, of_uid) {
     if
     :: is_open(no) && (kubernetes_uid == NONE || kubernetes_uid == of_uid) -> kubernetes_uid = of_uid; reply = OK
@@ -149,7 +149,7 @@ inline ConfirmLaunch(no, of_uid) {
     fi
 }
 
-/* launches.end, and what follows by endings.py. `of_uid`: of what the caller saw, for claim 3. */
+/* Ends the launch, and moves the job by retry_policy.py. `of_uid`: the uid that the caller observed, for claim 3. */
 inline EndLaunch(no, ending, of_uid) {
     reply = OK;
     if
@@ -173,7 +173,7 @@ inline EndLaunch(no, ending, of_uid) {
     fi
 }
 
-/* launches.start: the first pod that asks has the launch, and each time it asks a fresh lease. */
+/* The first pod gets the launch, and a fresh lease at each call. */
 inline StartLaunch(no, pod_uid_) {
     if
     :: is_open(no) && !cancel_requested && (pod_uid == NONE || pod_uid == pod_uid_) ->
@@ -190,19 +190,19 @@ inline StartLaunch(no, pod_uid_) {
     fi
 }
 
-/* launches.hold, the fence: who writes must hold the living lease of an open launch that nobody wants cancelled. */
+/* The fence: a write needs the live lease of an open launch that is not being cancelled. */
 #ifdef NO_FENCE
 #define holds(no, secret) (status != QUEUED && !is_final)
 #define held_last(no, secret) true
 #else
 #define holds(no, secret) \
     (is_open(no) && is_leased && lease == secret && !cancel_requested && status != QUEUED && !is_final)
-/* LaunchService._submitted: its answer got lost, nothing else. */
+/* The result was accepted before, and only the answer was lost. */
 #define held_last(no, secret) \
     (is_newest(no) && lease == secret && !cancel_requested && (launched || status == DONE))
 #endif
 
-/* Also says that the deep stage has begun. That it renews the lease is in Time. */
+/* Reports the start of the deep stage, too. The renewal of the lease is part of World. */
 inline Heartbeat(no, secret) {
     if
     :: holds(no, secret) ->
@@ -237,7 +237,7 @@ inline SubmitResult(no, secret, stage, who) {
     fi
 }
 
-/* ── What the API server does ───────────────────────────────────────────────────────────────────────────────────────*/
+/* ── The calls of the API server ─────────────────────────────────────────────────────────────────────────────────────*/
 
 /* "Already exists" is success. */
 inline create(no) {
@@ -258,12 +258,12 @@ inline delete(no, of_uid) {
     fi
 }
 
-/* ── The way there: a request may be answered, or arrive late, or twice, or its answer be lost ──────────────────────*/
+/* ── The network: a request is answered, arrives late or twice, or its answer is lost ────────────────────────────────*/
 
 mtype:requests = { CREATE, DELETE, CONFIRM_LAUNCH, END_LAUNCH, START_LAUNCH, HEARTBEAT, SUBMIT_RESULT };
 mtype:fates = { ANSWERED, LATE, TWICE, LOST };
 
-mtype:requests late;                /* one still under way; NONE */
+mtype:requests late;                /* the request in flight; NONE */
 byte late_no, late_a, late_b, late_c;
 mtype:fates fate = ANSWERED;
 
@@ -309,11 +309,11 @@ inline arrive() {
     }
 }
 
-/* ── services/controller: look, decide, act; a crash anywhere forgets everything ────────────────────────────────────*/
+/* ── services/controller: snapshot, decide, act; a crash clears the memory ───────────────────────────────────────────*/
 
 mtype:actions = { DO_CREATE, DO_CONFIRM, DO_END, DO_DELETE };
 
-/* The table of decide.py. What it reads of Kubernetes here, it read after the launches were listed. */
+/* The table of decide.py. It reads the workloads after the launches. */
 inline decide() {
     if
     :: no == NONE
@@ -360,7 +360,7 @@ inline confirm() {
 #else
 #define is_unwanted (is_live(1) || is_live(2) || is_live(3) || is_live(4))
 #endif
-/* A crash, if there is a fault left. */
+/* A crash, while a fault is left. */
 #define Crash :: atomic { fault(1) -> faults--; forget(); victim = NONE; victim_uid = NONE; goto crash }
 
 proctype Controller(bool may_stay_dead) {
@@ -368,8 +368,8 @@ proctype Controller(bool may_stay_dead) {
     bool cancelling;
 
 look:
-    /* Reconciler._look: what lives is listed, then the open launches, then what lives again. The first two are one step
-     * here: what ends between them is not there to be deleted. A look that finds nothing to do is left out. */
+    /* Reconciler._take_snapshot lists the workloads, the open launches, then the workloads again. The first two are one
+     * step here: a workload that ends between them needs no deletion. A snapshot without actions is left out. */
     if
     :: d_step { launched || status == QUEUED || is_unwanted ->
         OpenLaunches();
@@ -436,7 +436,7 @@ crash:
     fi
 }
 
-/* ── services/analyzer: one pod's work. A refusal of any kind ends it with exit code 75 ─────────────────────────────*/
+/* ── services/analyzer: one pod. Any refusal ends it with exit code 75 ───────────────────────────────────────────────*/
 
 inline exit(me, ending) {
     if
@@ -481,14 +481,14 @@ proctype Pod(byte me) {
     :: atomic { doing[me] == IN_DEEP ->
         Call(SUBMIT_RESULT, pod_no[me], held[me], DEEP, who(me), SubmitResult(pod_no[me], held[me], DEEP, who(me)));
         if
-        :: reply == OK -> exit(me, UNKNOWN)   /* Exit code 0; of an open launch it would say: no result. */
+        :: reply == OK -> exit(me, UNKNOWN)   /* Exit code 0, which ends an open launch as `unknown`: no result. */
         :: else -> go_on(me, IN_DEEP)
         fi }
     :: d_step { doing[me] != IDLE && fault(3) -> faults--; exit(me, UNKNOWN) }
     od
 }
 
-/* ── Kubernetes' own work ───────────────────────────────────────────────────────────────────────────────────────────*/
+/* ── Kubernetes' own steps ───────────────────────────────────────────────────────────────────────────────────────────*/
 
 inline start_pod(pod, no) {
     doing[pod] = STARTING; pod_no[pod] = no; pod_of[pod] = uid[no]; is_known[pod] = true; has_pod[no] = true
@@ -504,7 +504,7 @@ inline start_pod(pod, no) {
     :: d_step { belongs(1, no) && (phase[no] == DELETING || judged[no] != NONE) -> exit(1, DISRUPTION) } \
     :: d_step { phase[no] == DELETING && has_none(no) -> vanish(no) } \
     :: d_step { phase[no] == ENDED -> vanish(no) }   /* ttlSecondsAfterFinished */ \
-    :: d_step { fault(5) && phase[no] == ACTIVE -> faults--; phase[no] = DELETING }   /* by hand */ \
+    :: d_step { fault(5) && phase[no] == ACTIVE -> faults--; phase[no] = DELETING }   /* deleted by hand */ \
     :: d_step { fault(4) && may_run(no) && has_pod[no] && doing[0] == IDLE && belongs(1, no) -> \
         faults--; start_pod(0, no) }   /* "the same program may sometimes be started twice" */ \
     :: d_step { fault(4) && may_run(no) && has_pod[no] && doing[1] == IDLE && belongs(0, no) -> \
@@ -516,7 +516,7 @@ inline vanish(no) {
     phase[no] = ABSENT; has_pod[no] = false; judged[no] = NONE; on_gpu[no] = false; is_stuck[no] = false
 }
 
-/* It works on; Kubernetes thinks that it failed. */
+/* The pod keeps running; Kubernetes counts it as failed. */
 inline lose_node(pod) {
     if
     :: judged[pod_no[pod]] == NONE -> judged[pod_no[pod]] = DISRUPTION
@@ -545,19 +545,19 @@ proctype Kubernetes() {
     od
 }
 
-/* ── Time, the client, and the requests under way ───────────────────────────────────────────────────────────────────*/
+/* ── Time, the client, and the requests in flight ────────────────────────────────────────────────────────────────────*/
 
 proctype World() {
     bool client_may_cancel = true;
 
     do
-    /* A lease runs out, of the dead in any case; sweep.end_lost_leases ends its launch, unless it is being cancelled. */
+    /* A lease expires: always that of a dead pod. background/expiry.py ends its launch, unless it is being cancelled. */
     :: d_step { launched && is_leased && !holder_lives(0) && !holder_lives(1) -> is_leased = false }
     :: d_step { launched && is_leased && (holder_lives(0) || holder_lives(1)) && fault(3) -> faults--; is_leased = false }
     :: d_step { launched && lease != NONE && !is_leased && !cancel_requested ->
         EndLaunch(launch_count, LEASE_LOST, NONE); reply = OK }
 
-    /* cancelling.cancel; or the client never does. */
+    /* CancelJob; or the client never calls it. */
     :: d_step { client_may_cancel ->
         client_may_cancel = false;
         if

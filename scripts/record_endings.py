@@ -1,7 +1,7 @@
-"""Takes down how each way to end looks on a real Kubernetes: `python -m scripts.record_endings`, as root.
+"""Records each way to end on a real Kubernetes: `python -m scripts.record_endings`, as root.
 
-For each, tests/unit/controller/kubernetes/endings/ gets a file with the Job, its pods and the events about it, as the
-API server gave them last, or with its refusal. `judge` is tested on them; on a newer Kubernetes, take them down again.
+For each, tests/unit/controller/kubernetes/endings/ gets a file with the last state of the Job, its pods and its events,
+or with the refusal. The failure classifier is tested on these files; record them again for a newer Kubernetes.
 """
 
 import asyncio
@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from services.controller.core.launcher import Placement, name_of
-from services.controller.kubernetes.api_client import Api, Refusal, connected
-from services.controller.kubernetes.job_manifest import Manifest, manifest
+from services.controller.kubernetes.api_client import Api, Refusal, open_api
+from services.controller.kubernetes.job_manifest import Manifest, build_manifest
 from services.controller.kubernetes.reflector import Reflector
 from testing.fakes.controller import HERE, launch
 from testing.servers.kubernetes import Cluster, Namespace, cannot, cluster, namespace
 
 FOLDER = Path(__file__).parents[1] / "tests" / "unit" / "controller" / "kubernetes" / "endings"
 Body = dict[str, Any]
-PATIENCE_SECONDS = 240
+TIMEOUT_SECONDS = 240
 
 
 @dataclass(frozen=True)
 class Raw:
-    """An object as it came."""
+    """An object in the API's JSON."""
 
     body: Body
 
@@ -39,7 +39,7 @@ class Raw:
 
 @dataclass
 class Stage:
-    """The namespace, and copies of what is in it."""
+    """The namespace, with caches of its Jobs and pods."""
 
     namespace: Namespace
     api: Api
@@ -63,22 +63,23 @@ class Stage:
     def is_gone(self, name: str) -> bool:
         return not any(one.body["metadata"]["name"] == name for one in self.jobs.items.values())
 
-    def waits(self, name: str, reason: str) -> bool:
+    def is_pending(self, name: str, reason: str) -> bool:
         return any(reason in json.dumps(pod.get("status", {})) for pod in self.pods_of(name))
 
     @staticmethod
     def _all(reflector: Reflector[Raw]) -> list[Raw]:
-        return [*reflector.items.values(), *reflector.gone.values()]
+        return [*reflector.items.values(), *reflector.tombstones.values()]
 
 
 async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not holds():  # noqa: ASYNC110 (it is the cluster that is waited for)
+    """Waits for a condition; fails after the time limit."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not holds():  # noqa: ASYNC110 (the cluster makes it true)
             await asyncio.sleep(0.1)
 
 
 def clean(body: Any) -> Any:
-    """Without what says nothing about the ending."""
+    """Drops the fields that say nothing about the end."""
     if isinstance(body, dict):
         return {key: clean(value) for key, value in body.items() if key not in ("managedFields", "env", "command")}
     return [clean(one) for one in body] if isinstance(body, list) else body
@@ -98,9 +99,11 @@ class Recorder:
         self._namespace = stage.namespace
 
     async def create(self, *, job: str = "", change: Change | None = None, **settings: Any) -> str:
-        """Creates what the controller would, after a change; returns its name."""
+        """Creates the controller's Job with a change; returns its name."""
         one = launch(job or str(uuid.uuid4()), 1)
-        body = manifest(one, Placement(settings.pop("on", HERE.on), "Recorded"), self._namespace.settings(**settings))
+        body = build_manifest(
+            one, Placement(settings.pop("on", HERE.on), "Recorded"), self._namespace.settings(**settings)
+        )
         (change or (lambda _: None))(body)
         await self._stage.api.post(f"/apis/batch/v1/namespaces/{self._namespace.name}/jobs", body)
         await until(
@@ -108,8 +111,8 @@ class Recorder:
         )
         return name_of(one)
 
-    async def take(self, ending: str, name: str) -> None:
-        """Writes down what is known of it now."""
+    async def write(self, ending: str, name: str) -> None:
+        """Writes the present state of the Job to the file."""
         job = self._stage.job(name)
         path = f"/api/v1/namespaces/{self._namespace.name}/events"
         found = await self._stage.api.get(path, fieldSelector=f"involvedObject.uid={job['metadata']['uid']}")
@@ -117,36 +120,41 @@ class Recorder:
         write(ending, {"job": job, "gone": is_gone, "pods": self._stage.pods_of(name), "events": found["items"]})
 
     async def exit_code(self, code: int) -> None:
+        """A pod that ends with an exit code."""
         name = await self.create()
         await until(lambda: self._stage.is_running(name))
         self._namespace.finish(name, code)
         await until(lambda: self._stage.has_failed(name))
-        await self.take(f"exit_{code}", name)
+        await self.write(f"exit_{code}", name)
 
     async def failed(self, ending: str, **how: Any) -> None:
+        """A Job that fails by itself."""
         name = await self.create(**how)
         await until(lambda: self._stage.has_failed(name))
-        await self.take(ending, name)
+        await self.write(ending, name)
 
-    async def waiting(self, ending: str, reason: str, **how: Any) -> None:
+    async def pending(self, ending: str, reason: str, **how: Any) -> None:
+        """A pod that stays pending for a reason."""
         name = await self.create(**how)
-        await until(lambda: self._stage.waits(name, reason))
-        await self.take(ending, name)
+        await until(lambda: self._stage.is_pending(name, reason))
+        await self.write(ending, name)
 
     async def after(self, ending: str, act: Callable[[str], object], over: Callable[[str], bool], **how: Any) -> None:
+        """A running pod that ends after an act."""
         name = await self.create(**how)
         await until(lambda: self._stage.is_running(name))
         await asyncio.to_thread(act, name)
         await until(lambda: over(name))
-        await self.take(ending, name)
+        await self.write(ending, name)
 
     async def refused(self, ending: str) -> None:
+        """A Job that the API server refuses."""
         try:
             await self.create()
         except Refusal as error:
             write(ending, {"code": error.code, "reason": error.reason, "message": str(error)})
         else:
-            sys.exit(f"{ending}: it was not refused")
+            sys.exit(f"{ending}: the API server accepted the Job")
 
 
 def command(*words: str) -> Change:
@@ -166,13 +174,13 @@ def broken_init(body: Manifest) -> None:
 
 
 async def record(recorder: Recorder, stage: Stage, made: Cluster) -> None:
-    """All of them; those that take the node away at the end, one by one."""
+    """Records all; those that affect the node come last, one by one."""
     space = ["-n", stage.namespace.name]
-    job = lambda name: made.kubectl("delete", "job", name, *space)  # noqa: E731
-    pods = lambda name: made.kubectl("delete", "pod", "-l", f"job-name={name}", *space)  # noqa: E731
-    nothing = ("analyzer_image", "localhost/nobody-made-it:1")
+    delete_job = lambda name: made.kubectl("delete", "job", name, *space)  # noqa: E731
+    delete_pods = lambda name: made.kubectl("delete", "pod", "-l", f"job-name={name}", *space)  # noqa: E731
+    missing_image = {"analyzer_image": "localhost/nobody-made-it:1"}
     async with asyncio.TaskGroup() as group:
-        for told in (
+        for recording in (
             *(recorder.exit_code(code) for code in (65, 69, 70, 75)),
             recorder.failed("out_of_memory", change=command("sh", "-c", "x=x; while :; do x=$x$x; done")),
             recorder.failed(
@@ -181,18 +189,18 @@ async def record(recorder: Recorder, stage: Stage, made: Cluster) -> None:
             recorder.failed("deadline", deadline_seconds=4),
             recorder.failed("not_executable", change=command("/nobody/made/it")),
             recorder.failed("init_failed", change=broken_init),
-            recorder.waiting("image_pull_backoff", "ImagePullBackOff", **dict([nothing])),
-            recorder.waiting("err_image_never_pull", "ErrImageNeverPull", image_pull_policy="Never", **dict([nothing])),
-            recorder.waiting("invalid_image_name", "InvalidImageName", analyzer_image="NO:SUCH:NAME"),
-            recorder.waiting("create_container_config_error", "CreateContainerConfigError", change=no_such_config),
-            recorder.waiting("pending_cpu", "Unschedulable", analyzer_cpu="900"),
-            recorder.waiting("pending_memory", "Unschedulable", analyzer_memory="9Ti"),
-            recorder.waiting("pending_gpu", "Unschedulable", on=2, gpu_resource="nvidia.com/gpu"),
-            recorder.after("job_deleted_by_hand", job, stage.is_gone),
-            recorder.after("pod_deleted_by_hand", pods, stage.has_failed),
-            recorder.after("killed_at_grace_end", pods, stage.has_failed, job="stubborn"),
+            recorder.pending("image_pull_backoff", "ImagePullBackOff", **missing_image),
+            recorder.pending("err_image_never_pull", "ErrImageNeverPull", image_pull_policy="Never", **missing_image),
+            recorder.pending("invalid_image_name", "InvalidImageName", analyzer_image="NO:SUCH:NAME"),
+            recorder.pending("create_container_config_error", "CreateContainerConfigError", change=no_such_config),
+            recorder.pending("pending_cpu", "Unschedulable", analyzer_cpu="900"),
+            recorder.pending("pending_memory", "Unschedulable", analyzer_memory="9Ti"),
+            recorder.pending("pending_gpu", "Unschedulable", on=2, gpu_resource="nvidia.com/gpu"),
+            recorder.after("job_deleted_by_hand", delete_job, stage.is_gone),
+            recorder.after("pod_deleted_by_hand", delete_pods, stage.has_failed),
+            recorder.after("killed_at_grace_end", delete_pods, stage.has_failed, job="stubborn"),
         ):
-            group.create_task(told)
+            group.create_task(recording)
     await recorder.after("drained", lambda _: drain(made), stage.has_failed)
     await asyncio.to_thread(made.kubectl, "uncordon", "node")
     await recorder.after("node_gone", lambda _: lose_node(made), stage.has_failed)
@@ -200,12 +208,12 @@ async def record(recorder: Recorder, stage: Stage, made: Cluster) -> None:
     await asyncio.to_thread(made.kubectl, "create", "quota", "pods", "--hard=pods=0", *space)
     name = await recorder.create()
     await until(lambda: any("exceeded quota" in one.get("message", "") for one in stage.namespace.events()))
-    await recorder.take("quota_on_pods", name)
+    await recorder.write("quota_on_pods", name)
     await asyncio.to_thread(made.kubectl, "create", "quota", "jobs", "--hard=count/jobs.batch=0", *space)
     await asyncio.sleep(2)
     await recorder.refused("quota_on_jobs")
     await asyncio.to_thread(made.kubectl, "delete", "quota", "jobs", *space)
-    deny(made, stage.namespace.name)
+    deny_jobs(made, stage.namespace.name)
     await asyncio.sleep(5)
     await recorder.refused("admission_denied")
 
@@ -219,27 +227,27 @@ def lose_node(made: Cluster) -> None:
     made.kubectl("delete", "node", "node")
 
 
-def deny(made: Cluster, namespace: str) -> None:
-    """An admission policy that takes no Job, as a webhook would."""
+def deny_jobs(made: Cluster, namespace: str) -> None:
+    """Creates an admission policy that denies every Job, as a webhook could."""
     api = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": "no-jobs"}}
     rule = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
     spec: Body = {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false"}]}
     made.apply({**api, "kind": "ValidatingAdmissionPolicy", "spec": spec})
     match = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
-    bound = {"policyName": "no-jobs", "validationActions": ["Deny"], "matchResources": match}
-    made.apply({**api, "kind": "ValidatingAdmissionPolicyBinding", "spec": bound})
+    binding = {"policyName": "no-jobs", "validationActions": ["Deny"], "matchResources": match}
+    made.apply({**api, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding})
 
 
 async def main(made: Cluster, space: Namespace) -> None:
     FOLDER.mkdir(exist_ok=True)
-    async with connected(made.admin, 32) as api:
-        base, nothing = f"/namespaces/{space.name}", lambda: None
-        jobs: Reflector[Raw] = Reflector(api, f"/apis/batch/v1{base}/jobs", Raw, nothing)
-        pods: Reflector[Raw] = Reflector(api, f"/api/v1{base}/pods", Raw, nothing)
+    async with open_api(made.admin, 32) as api:
+        base, ignore = f"/namespaces/{space.name}", lambda: None
+        jobs: Reflector[Raw] = Reflector(api, f"/apis/batch/v1{base}/jobs", Raw, ignore)
+        pods: Reflector[Raw] = Reflector(api, f"/api/v1{base}/pods", Raw, ignore)
         stage = Stage(space, api, jobs, pods)
-        keeping = [asyncio.create_task(one.run()) for one in (jobs, pods)]
+        reflecting = [asyncio.create_task(one.run()) for one in (jobs, pods)]
         await record(Recorder(stage), stage, made)
-        for task in keeping:
+        for task in reflecting:
             task.cancel()
 
 

@@ -1,1 +1,1 @@
-"""Holds one cluster: runs exactly one thing for each launch; no database, no S3."""
+"""Runs one workload for each open launch, in one cluster or on this machine; has no database and no S3."""

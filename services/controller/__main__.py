@@ -1,4 +1,4 @@
-"""`python -m services.controller`: wires the controller and runs it until it is told to stop."""
+"""`python -m services.controller`: wires the controller and runs it until SIGTERM or SIGINT."""
 
 import asyncio
 import os
@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from services import logs, metrics, traces
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel
-from services.controller.core import metrics as counts
 from services.controller.core.jobs_client import Jobs
+from services.controller.core.metrics import export_cache_ages
 from services.controller.core.reconciler import Reconciler
-from services.controller.kubernetes.launcher import kubernetes
+from services.controller.kubernetes.launcher import start_kubernetes
 from services.controller.local.launcher import DRAINED, LocalLauncher
 from services.controller.settings import KubernetesSettings, LocalSettings, load
 from services.errors import PermissionDenied
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) -> None:
-    """Serves health and reconciles side by side; if one breaks, both end."""
+    """Serves health and reconciles concurrently; if one fails, both end."""
     metrics.start(settings.metrics_listen, log)
     traces.start("controller", settings.otlp_endpoint, settings.trace_share)
     edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
@@ -45,23 +45,33 @@ async def _reconciler(
 ) -> AsyncIterator[Reconciler]:
     if isinstance(settings, LocalSettings):
         drained = (settings.state_folder / DRAINED).exists
-        yield Reconciler(settings, _local(settings), jobs, log, drained=drained)
+        yield Reconciler(
+            _local_launcher(settings),
+            jobs,
+            log,
+            limits=settings.limits,
+            tick_seconds=settings.tick_seconds,
+            parallel=settings.parallel,
+            drained=drained,
+        )
         return
     woken = asyncio.Event()
-    async with kubernetes(settings, woken.set, log) as (launcher, leader):
-        counts.watch_ages(lambda: launcher.ages)
+    async with start_kubernetes(settings, woken.set, log) as (launcher, leader):
+        export_cache_ages(lambda: launcher.cache_ages)
         yield Reconciler(
-            settings,
             launcher,
             jobs,
             log,
+            limits=settings.limits,
+            tick_seconds=settings.tick_seconds,
+            parallel=settings.parallel,
             woken=woken,
             leads=lambda: leader.leads,
             drained=lambda: leader.drained,
         )
 
 
-def _local(settings: LocalSettings) -> LocalLauncher:
+def _local_launcher(settings: LocalSettings) -> LocalLauncher:
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
@@ -78,7 +88,7 @@ def _local(settings: LocalSettings) -> LocalLauncher:
 
 
 def _refuse(method: str, caller: Caller | None) -> None:
-    raise PermissionDenied(f"{method} is not for {caller or 'anybody'}", reason="NO_SUCH_RIGHT")
+    raise PermissionDenied(f"{method} is not allowed for {caller or 'anonymous callers'}", reason="NO_SUCH_RIGHT")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the controller is told from outside: what every launcher needs, then what one of the two needs.
+"""The controller's settings: those of every launcher, then those of each launcher.
 
 CREASE_LAUNCHER   local       processes of this machine        LocalSettings
                   kubernetes  one namespace of a cluster       KubernetesSettings
@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from services.controller.core.decide import Limits
-from services.controller.kubernetes.quantity import bytes_of, cores_of
+from services.controller.core.limits import Limits
+from services.controller.quantity import bytes_of, cores_of
 from services.settings import FromJson, Issuers, ServerSettings
 from services.settings import Settings as Shared
 
@@ -44,67 +44,66 @@ def _cores(text: str) -> str:
 
 
 LabelValue = Annotated[str, AfterValidator(_label_value)]
-# As Kubernetes writes them: 2Gi; 500m.
+# Kubernetes quantities: 2Gi; 500m.
 Bytes = Annotated[str, AfterValidator(_bytes)]
 Cores = Annotated[str, AfterValidator(_cores)]
-# In the shape that a pod's spec has.
+# JSON in the shape of a pod's spec.
 Objects = Annotated[tuple[dict[str, Any], ...], FromJson]
 Object = Annotated[dict[str, Any], FromJson]
-Words = Annotated[tuple[str, ...], FromJson]
-Map = Annotated[dict[str, str], FromJson]
+Strings = Annotated[tuple[str, ...], FromJson]
+StringMap = Annotated[dict[str, str], FromJson]
 
 
-class Which(Shared):
-    # What runs analyses.
+class LauncherChoice(Shared):
+    # The system that runs analyses.
     launcher: Literal["local", "kubernetes"] = "local"
 
 
-class Settings(Which, ServerSettings):
-    """Its server has no RPC of its own: it listens for health and reflection, and believes no issuer."""
+class Settings(LauncherChoice, ServerSettings):
+    """The controller serves only health and reflection, so it trusts no issuer."""
 
     issuers: Issuers = ()
     listen: str = "127.0.0.1:50053"
 
     # host:port
     jobs_endpoint: str
-    # host:port; the controller never calls it, its analyzers do
+    # host:port; only the analyzers call it
     upload_endpoint: str
-    # How the controller proves itself to `jobs`.
+    # The file of the controller's token for `jobs`.
     token_file: Path
-    # One `jobs` may serve several clusters; each launch belongs to one of them.
+    # The name of this cluster: one `jobs` may serve several, and each launch belongs to one.
     cluster: LabelValue = "laptop"
-    # How many analyses may run at once.
+    # The number of analyses that may run at once.
     capacity: PositiveInt = 1
-    # Longest wait between two looks; an event makes it shorter, and a look that took long makes the next wait longer.
+    # The time between two rounds; an event shortens it, an expensive round lengthens it.
     tick_seconds: PositiveFloat = 1.0
-    # How long one analysis may run. Under the life of its token, which is 6 hours.
+    # The longest run of one analysis; it must be shorter than the life of its token, 6 hours.
     deadline_seconds: PositiveFloat = 4 * 3600.0
-    # How long one may still run when its launch has ended: an analyzer that has submitted its result ends by itself.
+    # The time that an analyzer gets to end by itself after its launch has ended.
     linger_seconds: NonNegativeFloat = 5.0
-    # How long one that nobody ever opened a launch for is left alone before it is deleted.
+    # The time before a workload is deleted whose launch `jobs` never opened.
     orphan_grace_seconds: NonNegativeFloat = 60.0
-    # Whether it is deleted at all; reported it is in any case.
+    # Whether such a workload is deleted at all; it is logged in any case.
     delete_orphans: bool = True
-    # How long an image or a configuration may fail to start what runs, for whoever is just repairing it.
+    # The time to repair a wrong image or configuration before the launch fails.
     start_patience_seconds: NonNegativeFloat = 30.0
-    # How long a launch on `auto` may wait for the GPU it was placed on, before it is launched on the CPU instead.
+    # The longest wait of a launch on `auto` for its GPU; the next launch is placed on the CPU.
     gpu_wait_seconds: PositiveFloat = 120.0
-    # What cannot be proved gone, since its node is dead, is deleted by force after this long. 0: never.
+    # A workload on a dead node is deleted by force after this time, without proof of its end. 0: never.
     force_after_seconds: NonNegativeFloat = 0.0
-    # How many requests to whatever runs analyses may be under way at once.
+    # The number of actions that may run at once.
     parallel: PositiveInt = 16
-    # What is started for a launch; `--job-id` and `--launch` follow. Empty: the analyzer of this installation, or
-    # what the image starts by itself.
-    analyzer_command: Words = ()
+    # The analyzer's command, to which `--job-id` and `--launch` are added. Empty: the image's own command.
+    analyzer_command: Strings = ()
 
     @property
     def limits(self) -> Limits:
-        """What `decide` has to know of all this."""
+        """The limits that `decide` applies."""
         return Limits(
             capacity=self.capacity,
             deadline=timedelta(seconds=self.deadline_seconds),
             linger=timedelta(seconds=self.linger_seconds),
-            orphan_grace=timedelta(seconds=self.orphan_grace_seconds) if self.delete_orphans else None,
+            never_opened_grace=timedelta(seconds=self.orphan_grace_seconds) if self.delete_orphans else None,
             start_patience=timedelta(seconds=self.start_patience_seconds),
             gpu_wait=timedelta(seconds=self.gpu_wait_seconds),
             force_after=timedelta(seconds=self.force_after_seconds) if self.force_after_seconds else None,
@@ -112,77 +111,77 @@ class Settings(Which, ServerSettings):
 
 
 class LocalSettings(Settings):
-    # Where processes are recorded; it is to them what a namespace is to Kubernetes Jobs.
+    # The folder of the process records.
     state_folder: Path
-    # The laptop's issuer, which makes their tokens.
+    # The folder of the laptop's issuer, which makes the processes' tokens.
     issuer_folder: Path
-    # Passed on where it is set; the analyzer knows where its own model lies.
+    # Passed to the analyzer if set; otherwise the analyzer uses its default.
     mediapipe_pose_model_path: Path | None = Field(default=None, validation_alias="MEDIAPIPE_POSE_MODEL_PATH")
-    analyzer_command: Words = (sys.executable, "-m", "services.analyzer")
+    analyzer_command: Strings = (sys.executable, "-m", "services.analyzer")
 
 
 class KubernetesSettings(Settings):
-    # Empty: the ServiceAccount of the controller's own pod.
+    # Unset: the ServiceAccount of the controller's pod.
     kubeconfig: Path | None = None
-    # Where analyses run: the only namespace that the controller touches.
+    # The namespace of the analyses, the only one that the controller accesses.
     namespace: LabelValue
-    # Which of its replicas this is: the holder of the Lease.
+    # The name of this replica, as the holder of the Lease.
     identity: LabelValue = Field(default_factory=socket.gethostname)
-    # The Lease by which one replica works and the others stand by. Empty: every replica works, which is as safe.
+    # The Lease that elects the working replica. Empty: every replica works, which is as safe.
     leader_lease: str = "crease-controller"
-    # A leader that was not heard of for this long is followed by another.
+    # A leader that does not renew its Lease for this long is replaced.
     leader_seconds: PositiveFloat = 15.0
-    # A look at the cluster that was not renewed for this long decides nothing.
+    # A cache older than this is stale, and the controller takes no action.
     stale_seconds: PositiveFloat = 60.0
-    # How often everything is listed again, whatever the watch has said.
+    # The time between two full lists.
     relist_seconds: PositiveFloat = 300.0
-    # Whether nodes may be read: it tells free GPUs, and dead nodes from slow ones. The one right beyond the namespace.
+    # Whether to watch nodes, for free GPUs and dead nodes. It is the only right beyond the namespace.
     watch_nodes: bool = True
 
-    # What follows is what a Kubernetes Job for a launch looks like.
+    # The settings from here on describe the Kubernetes Job of a launch.
     analyzer_image: Annotated[str, AfterValidator(_image)]
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
-    image_pull_secrets: Words = ()
-    # The ServiceAccount whose name the pods' tokens carry. `jobs` must know it as the analyzer's.
+    image_pull_secrets: Strings = ()
+    # The ServiceAccount of the pods; `jobs` must know it as the analyzer's.
     analyzer_service_account: LabelValue = "crease-analyzer"
-    # Of the token by which a pod proves itself to `jobs`. It is read once, at the start, and renewed meanwhile.
+    # The life of the pod's token for `jobs`. The analyzer reads it once, at its start.
     analyzer_token_seconds: Annotated[int, Field(ge=600, le=86400)] = 3600
-    # A ConfigMap with ca.crt, the authority that the analyzer believes at https://… endpoints. Empty: public ones.
+    # A ConfigMap with ca.crt, the authority that the analyzer trusts at https://… endpoints. Empty: public ones.
     analyzer_ca_config_map: str = ""
-    # Given to the analyzer as they are; nothing secret belongs here.
-    analyzer_environment: Map = Field(default_factory=dict)
-    # The user and the group; not root.
+    # More environment variables of the analyzer. The Job shows them, so none may be a secret.
+    analyzer_environment: StringMap = Field(default_factory=dict)
+    # The user id and the group id; not root.
     analyzer_user: PositiveInt = 65532
     analyzer_cpu: Cores = "1"
     # Empty: no limit.
     analyzer_cpu_limit: Cores | Literal[""] = ""
-    # What is requested is also the limit; a launch after one that ran out of memory gets 1.5 times as much.
+    # The request and the limit; after an out-of-memory the next launch gets 1.5 times as much.
     analyzer_memory: Bytes = "2Gi"
-    # For the video and what is made of it. A pod that takes more is evicted.
+    # For the video and its artifacts. A pod that exceeds it is evicted.
     analyzer_scratch: Bytes = "8Gi"
-    # How long an analyzer that is told to end gets to do so.
+    # The time between SIGTERM and SIGKILL.
     analyzer_grace_seconds: PositiveInt = 30
-    # How long what has ended can still be looked at with kubectl.
+    # The time that ended Jobs and their logs are kept.
     ttl_seconds: PositiveInt = 3600
     priority_class: str = ""
     runtime_class: str = ""
-    pod_annotations: Map = Field(default_factory=dict)
-    node_selector: Map = Field(default_factory=dict)
+    pod_annotations: StringMap = Field(default_factory=dict)
+    node_selector: StringMap = Field(default_factory=dict)
     tolerations: Objects = ()
     topology_spread: Objects = ()
     affinity: Object = Field(default_factory=dict)
-    # Kueue's LocalQueue: given, Kubernetes Jobs are created suspended, and it lets them begin.
+    # Kueue's LocalQueue. If set, Jobs are created suspended, and Kueue admits them.
     queue_name: str = ""
 
-    # The resource that is a GPU here: nvidia.com/gpu, amd.com/gpu, nvidia.com/mig-1g.10gb. Empty: there are none.
+    # The resource of a GPU: nvidia.com/gpu, amd.com/gpu, nvidia.com/mig-1g.10gb. Empty: the cluster has no GPUs.
     gpu_resource: str = ""
-    # A pool of nodes with GPUs grows from zero, so that none need be seen to be free.
+    # Whether a pool of GPU nodes grows from zero, so that no GPU has to be free.
     gpu_scales_up: bool = False
-    # For what is placed on a GPU, in addition.
-    gpu_node_selector: Map = Field(default_factory=dict)
+    # Added to pods that are placed on a GPU.
+    gpu_node_selector: StringMap = Field(default_factory=dict)
     gpu_tolerations: Objects = ()
 
 
 def load() -> LocalSettings | KubernetesSettings:
-    """The settings of the launcher that CREASE_LAUNCHER names, or exit code 78 with one line for each culprit."""
-    return KubernetesSettings.load() if Which.load().launcher == "kubernetes" else LocalSettings.load()
+    """The settings of the launcher that CREASE_LAUNCHER names. Exits with code 78 and one line for each wrong one."""
+    return KubernetesSettings.load() if LauncherChoice.load().launcher == "kubernetes" else LocalSettings.load()

@@ -1,7 +1,7 @@
 """A small Kubernetes API server in memory, with a Job controller, a node and faults on demand.
 
-It stands where services/controller/kubernetes/api_client.py stands, and answers as a real one does:
-tests/contract/test_launcher.py runs on both. What it does not know, it refuses loudly.
+`Client` implements Api of services/controller/kubernetes/api_client.py. tests/contract/test_launcher.py runs on this
+fake and on a real server. An unsupported request fails an assertion.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from typing import Any
 from services.controller.core.launcher import Unknown
 from services.controller.kubernetes.api_client import Object, Refusal
 
-# The collections it holds, by the last part of their path.
+# The API group of each supported resource.
 KINDS = {"jobs": "batch", "pods": "", "nodes": "", "events": "", "leases": "coordination.k8s.io"}
 BOOKMARK_SECONDS = 0.05
 
 
 @dataclass
 class Fault:
-    """What goes wrong with the next request that fits: `code` is answered instead, or `late` is after it was done."""
+    """The fault of the next matching request: it is answered with `code`; with `late`, after it was executed."""
 
     verb: str
     resource: str
@@ -34,7 +34,7 @@ class Fault:
 
 @dataclass
 class ApiServer:
-    """The store. `Client` speaks to it as the controller does; tests change it directly."""
+    """The store. The controller uses it through `Client`; tests change it directly."""
 
     objects: dict[str, dict[str, Object]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     # (version, type, resource, object), for watches.
@@ -44,22 +44,22 @@ class ApiServer:
     used: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
     is_cut: bool = False
-    # Watches tell nothing while this is set; the events of these versions they never tell.
+    # While set, watches send no events. Events of the `unseen` versions are never sent.
     watches_held: bool = False
     unseen: set[int] = field(default_factory=set)
-    # By how much its clock is ahead.
+    # This clock minus the real one.
     ahead: timedelta = timedelta()
-    # Whether pods begin by themselves.
+    # Whether a Job gets a running pod at once.
     starts_pods: bool = True
     starts: list[str] = field(default_factory=list)
-    versions: Any = field(default_factory=lambda: itertools.count(1))
+    versions: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     @property
     def now(self) -> str:
         return (datetime.now(UTC) + self.ahead).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def put(self, resource: str, body: Object, kind: str = "MODIFIED") -> Object:
-        """Stores an object and tells who watches."""
+        """Stores an object and notifies the watches."""
         version = next(self.versions)
         body = copy.deepcopy(body)
         body["metadata"]["resourceVersion"] = str(version)
@@ -68,22 +68,24 @@ class ApiServer:
         return body
 
     def make(self, resource: str, body: Object) -> Object:
+        """Creates an object, as POST does."""
         body = copy.deepcopy(body)
         if body["metadata"]["name"] in self.objects[resource]:
             raise Refusal(409, "AlreadyExists", f'{resource} "{body["metadata"]["name"]}" already exists')
         body["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": self.now}
         made = self.put(resource, body, "ADDED")
         if resource == "jobs":
-            self._begin(made)
+            self._start_pod(made)
         return made
 
     def remove(self, resource: str, name: str) -> None:
+        """Removes an object at once, without its dependents."""
         body = self.objects[resource].pop(name, None)
         if body is not None:
             self.history.append((next(self.versions), "DELETED", resource, body))
 
-    def _begin(self, job: Object) -> None:
-        """What the Job controller, the scheduler and the kubelet do."""
+    def _start_pod(self, job: Object) -> None:
+        """Plays the Job controller, the scheduler and the kubelet."""
         if job["spec"].get("suspend") or not self.starts_pods:
             return
         template, name = job["spec"]["template"], job["metadata"]["name"]
@@ -104,24 +106,24 @@ class ApiServer:
         return [pod for pod in self.objects["pods"].values() if pod["metadata"]["labels"].get(label) == name]
 
     def finish(self, name: str, exit_code: int) -> None:
-        """The pod ends, and the Job with it."""
+        """Ends the pod and the Job with an exit code."""
         for pod in self.pods_of(name):
             terminated = {"exitCode": exit_code, "reason": "Error" if exit_code else "Completed"}
             status = {"name": "analyzer", "state": {"terminated": terminated}}
             phase = "Failed" if exit_code else "Succeeded"
             self.put("pods", pod | {"status": {**pod["status"], "phase": phase, "containerStatuses": [status]}})
         job = self.objects["jobs"][name]
-        words = (
+        message = (
             f"Container analyzer for pod x/{name} failed with exit code {exit_code} matching FailJob rule at index 1"
         )
-        failed = {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": words}
+        failed = {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": message}
         condition = failed if exit_code else {"type": "Complete", "status": "True"}
         self.put(
             "jobs", job | {"status": {"startTime": job["metadata"]["creationTimestamp"], "conditions": [condition]}}
         )
 
     def delete(self, resource: str, name: str) -> None:
-        """A Job takes its pods along first, as by foreground deletion."""
+        """Deletes an object; the pods of a Job go first, as by foreground deletion."""
         if resource == "jobs":
             for pod in self.pods_of(name):
                 self.remove("pods", pod["metadata"]["name"])
@@ -132,7 +134,7 @@ class ApiServer:
 
 
 class Client:
-    """services.controller.kubernetes.api_client.Api, in memory."""
+    """Api on the store."""
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
@@ -143,23 +145,23 @@ class Client:
 
     async def get(self, path: str, **query: Any) -> Object:
         resource, name = _parse(path)
-        return await self._ask("get" if name else "list", resource, lambda: self._get(resource, name, query))
+        return await self._answer("get" if name else "list", resource, lambda: self._get(resource, name, query))
 
-    async def post(self, path: str, body: Object, **query: Any) -> Object:
+    async def post(self, path: str, body: Object) -> Object:
         resource, _ = _parse(path)
-        return await self._ask("create", resource, lambda: self._server.make(resource, body))
+        return await self._answer("create", resource, lambda: self._server.make(resource, body))
 
     async def put(self, path: str, body: Object) -> Object:
         resource, name = _parse(path)
-        return await self._ask("update", resource, lambda: self._put(resource, name, body))
+        return await self._answer("update", resource, lambda: self._put(resource, name, body))
 
     async def patch(self, path: str, body: Object) -> Object:
         resource, name = _parse(path)
-        return await self._ask("patch", resource, lambda: self._patch(resource, name, body))
+        return await self._answer("patch", resource, lambda: self._patch(resource, name, body))
 
     async def delete(self, path: str, body: Object) -> Object:
         resource, name = _parse(path)
-        return await self._ask("delete", resource, lambda: self._delete(resource, name, body))
+        return await self._answer("delete", resource, lambda: self._delete(resource, name, body))
 
     async def watch(self, path: str, seconds: float, **query: Any) -> AsyncGenerator[Object, None]:
         server, (resource, _) = self._server, _parse(path)
@@ -168,7 +170,7 @@ class Client:
         ends = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < ends:
             if server.is_cut:
-                raise Unknown("The watch broke: it is cut off")
+                raise Unknown("The watch broke: the connection is cut")
             if version < server.forgotten_before:
                 yield {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}
                 return
@@ -178,26 +180,26 @@ class Client:
                         continue
                     version = at
                     if at not in server.unseen and _selected(body, query):
-                        told = copy.deepcopy(body)
-                        told["metadata"]["resourceVersion"] = str(at)
-                        yield {"type": kind, "object": told}
+                        sent = copy.deepcopy(body)
+                        sent["metadata"]["resourceVersion"] = str(at)
+                        yield {"type": kind, "object": sent}
                 yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(version)}}}
             await asyncio.sleep(BOOKMARK_SECONDS)
 
-    async def _ask(self, verb: str, resource: str, act: Callable[[], Object]) -> Object:
+    async def _answer(self, verb: str, resource: str, execute: Callable[[], Object]) -> Object:
         server = self._server
         server.used[KINDS[resource], resource, verb] += 1
         await asyncio.sleep(0)
         if server.is_cut:
-            raise Unknown("It is cut off")
+            raise Unknown("The connection is cut")
         fault = next((one for one in server.faults if (one.verb, one.resource) == (verb, resource)), None)
         if fault is None:
-            return copy.deepcopy(act())
+            return copy.deepcopy(execute())
         server.faults.remove(fault)
         if fault.late:
-            act()
+            execute()
         if fault.code in (0, 429) or fault.code >= 500:
-            raise Unknown(f"No answer in time, or {fault.code}")
+            raise Unknown(f"No answer, or {fault.code}")
         raise Refusal(fault.code, "", f"The API server answered {fault.code}")
 
     def _get(self, resource: str, name: str, query: dict[str, Any]) -> Object:
@@ -237,7 +239,7 @@ class Client:
 
 
 def _parse(path: str) -> tuple[str, str]:
-    """/apis/batch/v1/namespaces/x/jobs/name: the resource and the name, which is empty for the collection."""
+    """The resource and the name of /apis/batch/v1/namespaces/x/jobs/name; for the collection the name is empty."""
     parts = path.strip("/").split("/")
     resource, name = (parts[-1], "") if parts[-1] in KINDS else (parts[-2], parts[-1])
     assert resource in KINDS, path
@@ -245,10 +247,11 @@ def _parse(path: str) -> tuple[str, str]:
 
 
 def _selected(body: Object, query: dict[str, Any]) -> bool:
-    """By labels that must be equal, and by the one field selector that the controller uses."""
+    """Matches equalities of labels, and the one field selector that the controller uses."""
     wanted = dict(pair.split("=") for pair in query.get("labelSelector", "").split(",") if pair)
     fields = dict(pair.split("=") for pair in query.get("fieldSelector", "").split(",") if pair)
     assert fields.keys() <= {"involvedObject.kind", "reason"}
     if fields and (body["involvedObject"]["kind"], body["reason"]) != tuple(fields.values()):
         return False
-    return wanted.items() <= body["metadata"].get("labels", {}).items()
+    labels: dict[str, str] = body["metadata"].get("labels", {})
+    return wanted.items() <= labels.items()

@@ -1,4 +1,4 @@
-"""What the controller's tests stand on: a `jobs` and a cluster in memory, and an analyzer that does as it is told."""
+"""The fakes of the controller's tests: `jobs` and a cluster in memory, and an analyzer that a test controls."""
 
 import asyncio
 import contextlib
@@ -10,41 +10,51 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceServicer, add_LaunchServiceServicer_to_server
-from crease.events.v1.event_pb2 import Event
+from crease.events.v1.event_pb2 import Event, WatchEventsRequest
 from crease.events.v1.event_pb2_grpc import EventServiceServicer, add_EventServiceServicer_to_server
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO
 from services import dev_issuer
-from services.controller.core.launcher import Phase, Placement, Reason, Seen, Unknown, check_ours, labels_of, name_of
+from services.controller.core.launcher import (
+    FailureReason,
+    Observed,
+    Phase,
+    Placement,
+    Unknown,
+    check_ours,
+    labels_of,
+    name_of,
+)
 from services.controller.local.launcher import LocalLauncher
 from services.controller.local.process_record import Record
+from services.serving import Context
 
-# After these `jobs` launches again.
+# After these endings `jobs` queues the job again.
 RETRIED = (wire.ENDING_DISRUPTION, wire.ENDING_UNKNOWN, wire.ENDING_LEASE_LOST, wire.ENDING_OUT_OF_MEMORY)
 
-
-HERE = Placement(ACCELERATOR_AUTO, "There is nothing else")
+HERE = Placement(ACCELERATOR_AUTO, "The only place")
 
 
 async def until(holds: Callable[[], object], *, seconds: float = 30.0) -> None:
-    """Waits for something that has to come true; the limit is only for what never does."""
+    """Waits for a condition; fails after the time limit."""
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 (what is waited for happens in other processes)
+        while not holds():  # noqa: ASYNC110 (other processes make it true)
             await asyncio.sleep(0.02)
 
 
-def launch(job_id: str = "job", launch_no: int = 1, **fields: object) -> wire.Launch:
-    """An open launch, not confirmed unless said."""
+def launch(job_id: str = "job", launch_no: int = 1, **fields: Any) -> wire.Launch:
+    """An open launch, unconfirmed by default."""
     return wire.Launch(job_id=job_id, launch_no=launch_no, **fields)
 
 
 class FakeJobs(LaunchServiceServicer, EventServiceServicer):
-    """The rows as far as a controller can tell: queued jobs, launches, events."""
+    """The part of `jobs` that a controller sees: queued jobs, launches, events."""
 
     def __init__(self) -> None:
         self.queued: list[str] = []
@@ -52,28 +62,30 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
         self.events: list[Event] = []
         # The position of each call of WatchEvents.
         self.watched: list[str] = []
+        # The number of calls of ListLaunches.
         self.lists = 0
         self.page_size = 200
         self._hang_up = asyncio.Event()
 
     def queue(self, job_id: str) -> None:
         self.queued.append(job_id)
-        self._tell("JobQueued", job_id)
+        self._emit("JobQueued", job_id)
 
     def cancel(self, job_id: str) -> None:
+        """Ends the job's launches as cancelled, at once."""
         for one in self.open_launches():
             if one.job_id == job_id:
                 one.ending = wire.ENDING_CANCELLED
-        self._tell("JobCancelled", job_id)
+        self._emit("JobCancelled", job_id)
 
-    def ask_to_cancel(self, job_id: str) -> None:
-        """What a person's wish does; only the controller's proof ends the launch."""
+    def request_cancellation(self, job_id: str) -> None:
+        """The effect of CancelJob on a running job: the controller has to end the launch."""
         for one in self.open_launches():
             if one.job_id == job_id:
                 one.cancel_requested_at.GetCurrentTime()
 
     def submit(self, job_id: str) -> None:
-        """What an analyzer's last result does."""
+        """The effect of an analyzer's last result."""
         for one in self.open_launches():
             if one.job_id == job_id:
                 one.ending = wire.ENDING_SUCCEEDED
@@ -89,25 +101,25 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
         self._hang_up.set()
         self._hang_up = asyncio.Event()
 
-    async def OpenLaunches(self, request, context):
+    async def OpenLaunches(self, request: wire.OpenLaunchesRequest, context: Context) -> wire.OpenLaunchesResponse:
         for job_id in list(self.queued):
             if len([one for one in self.open_launches() if not one.kubernetes_uid]) >= request.capacity:
                 break
             self.queued.remove(job_id)
             new = launch(job_id, len(self.of(job_id)) + 1, cluster=request.cluster)
             self.launches[name_of(new)] = new
-        offered = [one for one in self.open_launches() if not one.kubernetes_uid]
-        return wire.OpenLaunchesResponse(launches=offered[: request.capacity])
+        unconfirmed = [one for one in self.open_launches() if not one.kubernetes_uid]
+        return wire.OpenLaunchesResponse(launches=unconfirmed[: request.capacity])
 
-    async def ListLaunches(self, request, context):
+    async def ListLaunches(self, request: wire.ListLaunchesRequest, context: Context) -> wire.ListLaunchesResponse:
         self.lists += 1
         start = int(request.page_token or 0)
         end = start + min(self.page_size, request.page_size)
         found = self.open_launches()
         return wire.ListLaunchesResponse(launches=found[start:end], next_page_token=str(end) if found[end:] else "")
 
-    async def ConfirmLaunch(self, request, context):
-        one = self.launches.get(name_of(request))
+    async def ConfirmLaunch(self, request: wire.ConfirmLaunchRequest, context: Context) -> wire.Launch:
+        one = self.launches.get(name_of(launch(request.job_id, request.launch_no)))
         if one is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "Launch not found")
         if one.ending or one.kubernetes_uid not in ("", request.kubernetes_uid):
@@ -116,15 +128,27 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
         one.placed_on, one.placement_reason = request.placed_on, request.placement_reason
         return one
 
-    async def EndLaunch(self, request, context):
-        one = self.launches[name_of(request)]
+    async def EndLaunch(self, request: wire.EndLaunchRequest, context: Context) -> wire.Launch:
+        one = self.launches[name_of(launch(request.job_id, request.launch_no))]
         if not one.ending:
             one.ending, one.ending_message = request.ending, request.message
             if request.ending in RETRIED:
                 self.queue(one.job_id)
         return one
 
-    async def WatchEvents(self, request, context):
+    async def StartLaunch(self, request: wire.StartLaunchRequest, context: Context) -> NoReturn:
+        await _unimplemented(context)
+
+    async def Heartbeat(self, request: wire.HeartbeatRequest, context: Context) -> NoReturn:
+        await _unimplemented(context)
+
+    async def SubmitResult(self, request: wire.SubmitResultRequest, context: Context) -> NoReturn:
+        await _unimplemented(context)
+
+    async def FailLaunch(self, request: wire.FailLaunchRequest, context: Context) -> NoReturn:
+        await _unimplemented(context)
+
+    async def WatchEvents(self, request: WatchEventsRequest, context: Context) -> AsyncIterator[Event]:
         self.watched.append(request.after)
         position, hang_up = int(request.after or len(self.events)), self._hang_up
         while not hang_up.is_set():
@@ -133,13 +157,24 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
             position = len(self.events)
             await asyncio.sleep(0.01)
 
-    def _tell(self, kind: str, job_id: str) -> None:
+    def _emit(self, kind: str, job_id: str) -> None:
         self.events.append(Event(id=str(len(self.events) + 1), type=kind, subject=job_id))
+
+
+async def _unimplemented(context: Context) -> NoReturn:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "The controller does not call this")
+    raise AssertionError  # abort() raises
+
+
+async def rounds(jobs: FakeJobs, count: int) -> None:
+    """Waits until the controller has begun more than `count` further rounds."""
+    before = jobs.lists
+    await until(lambda: jobs.lists > before + count)
 
 
 @contextlib.asynccontextmanager
 async def serving(jobs: FakeJobs, port: int = 0) -> AsyncIterator[int]:
-    """The fake behind a real server; gives its port."""
+    """Serves the fake on a real port, which it yields."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     add_LaunchServiceServicer_to_server(jobs, server)
     add_EventServiceServicer_to_server(jobs, server)
@@ -153,9 +188,9 @@ async def serving(jobs: FakeJobs, port: int = 0) -> AsyncIterator[int]:
 
 @dataclass
 class FakeLauncher:
-    """A cluster in memory. `things` is the cluster; launchers may share one."""
+    """A cluster in memory. `workloads` is the cluster's state; several launchers may share it."""
 
-    things: dict[str, Seen] = field(default_factory=dict)
+    workloads: dict[str, Observed] = field(default_factory=dict)
     starts: list[str] = field(default_factory=list)
     is_cut: bool = False
 
@@ -165,13 +200,13 @@ class FakeLauncher:
     def is_ready(self) -> bool:
         return not self.is_cut
 
-    async def create(self, launch: wire.Launch, placement: Placement) -> Seen:
-        self._answer()
+    async def create(self, launch: wire.Launch, placement: Placement) -> Observed:
+        self._check_connected()
         name = name_of(launch)
-        if name in self.things:
-            return check_ours(self.things[name])
+        if name in self.workloads:
+            return check_ours(self.workloads[name])
         self.starts.append(name)
-        self.things[name] = Seen(
+        self.workloads[name] = Observed(
             name=name,
             uid=str(uuid.uuid4()),
             phase=Phase.RUNNING,
@@ -180,41 +215,42 @@ class FakeLauncher:
             placed_on=placement.on,
             placement_reason=placement.reason,
         )
-        return self.things[name]
+        return self.workloads[name]
 
-    async def list(self) -> Sequence[Seen]:
-        self._answer()
-        return [seen for seen in self.things.values() if seen.is_ours]
+    async def list(self) -> Sequence[Observed]:
+        self._check_connected()
+        return [observed for observed in self.workloads.values() if observed.is_ours]
 
-    async def look(self, name: str) -> Seen | None:
-        return next((seen for seen in await self.list() if seen.name == name and seen.is_live), None)
+    async def get(self, name: str) -> Observed | None:
+        return next((one for one in await self.list() if one.name == name and one.is_live), None)
 
     def gpus(self) -> None: ...
 
-    async def delete(self, seen: Seen, *, force: bool = False) -> None:
-        self._answer()
-        found = self.things.get(seen.name)
-        if found and found.is_live and found.uid == seen.uid:
-            self.things[seen.name] = replace(found, phase=Phase.FAILED, exit_code=143, reason=Reason.DELETED)
+    async def delete(self, observed: Observed, *, force: bool = False) -> None:
+        self._check_connected()
+        found = self.workloads.get(observed.name)
+        if found and found.is_live and found.uid == observed.uid:
+            ended = replace(found, phase=Phase.FAILED, exit_code=143, failure=FailureReason.DELETED)
+            self.workloads[observed.name] = ended
 
-    async def mark(self, seen: Seen, status: str) -> None: ...
+    async def set_status_label(self, observed: Observed, status: str) -> None: ...
 
-    def tell(self, seen: Seen, what: str, why: str) -> None: ...
+    def record_event(self, observed: Observed, reason: str, message: str) -> None: ...
 
     def finish(self, name: str, exit_code: int) -> None:
         phase = Phase.FAILED if exit_code else Phase.SUCCEEDED
-        self.things[name] = replace(self.things[name], phase=phase, exit_code=exit_code)
+        self.workloads[name] = replace(self.workloads[name], phase=phase, exit_code=exit_code)
 
     def live(self) -> Sequence[str]:
-        return [seen.name for seen in self.things.values() if seen.is_live]
+        return [observed.name for observed in self.workloads.values() if observed.is_live]
 
-    def _answer(self) -> None:
+    def _check_connected(self) -> None:
         if self.is_cut:
-            raise Unknown("The cluster is cut off")
+            raise Unknown("The connection to the cluster is cut")
 
 
-# Ends with the exit code it finds under its launch's name; `stubborn` jobs don't listen to SIGTERM. It ends by itself
-# when the test's folder is gone, so that nothing outlives a test that was killed.
+# Ends with the exit code that a test writes under the launch's name. A job named `stubborn…` ignores SIGTERM. The
+# script also ends when the test's folder is gone, so that no process outlives a killed test.
 STAND_IN = """
 control=$1 job=$3 name=analysis-$3-$5
 case $job in stubborn*) trap '' TERM;; esac
@@ -226,7 +262,7 @@ exit "$(cat "$control/$name")"
 
 
 class StandIn:
-    """The analyzer's stand-in, seen from the test: `command` starts it, `finish` tells it how to end."""
+    """Stands in for the analyzer: `command` starts it, `finish` ends it with an exit code."""
 
     def __init__(self, folder: Path, issuer_folder: Path | None = None) -> None:
         self.control = folder / "control"
@@ -252,14 +288,14 @@ class StandIn:
         return started.read_text().split() if started.exists() else []
 
     def live(self) -> list[str]:
-        return [record.folder.name for record in self._records() if record.is_held()]
+        return [record.folder.name for record in self._records() if record.is_locked()]
 
     def end_all(self) -> None:
-        """Every stand-in ends when its folder is gone; none is left behind."""
+        """Ends every stand-in, by moving its folder away."""
         self.control.rename(self.control.with_name("over"))
-        give_up = time.monotonic() + 30
+        deadline = time.monotonic() + 30
         while self.live():
-            assert time.monotonic() < give_up, f"still alive: {self.live()}"
+            assert time.monotonic() < deadline, f"still alive: {self.live()}"
             time.sleep(0.02)
 
     def _records(self) -> Iterator[Record]:
@@ -269,7 +305,7 @@ class StandIn:
 
 
 def controller_env(folder: Path, stand_in: StandIn, jobs_port: int) -> dict[str, str]:
-    """Settings of a controller that runs stand-ins."""
+    """The settings of a controller that runs stand-ins."""
     token = folder / "controller.jwt"
     token.write_text(dev_issuer.program(stand_in.issuer, "controller"))
     return {

@@ -1,5 +1,5 @@
-"""What every launcher promises, proved on each: in memory, processes of this machine, Kubernetes Jobs on an API server
-in memory and, marked `cluster`, on a real one."""
+"""The contract of launchers, proved on each: in memory, processes of this machine, Kubernetes Jobs on an API server in
+memory and, marked `cluster`, on a real one."""
 
 import asyncio
 import contextlib
@@ -10,8 +10,17 @@ from typing import Protocol
 
 import pytest
 
-from services.controller.core.launcher import Launcher, Phase, Reason, Rejected, Seen, Unknown, labels_of, name_of
-from services.controller.kubernetes.api_client import connected
+from services.controller.core.launcher import (
+    FailureReason,
+    Launcher,
+    Observed,
+    PermanentRejection,
+    Phase,
+    Unknown,
+    labels_of,
+    name_of,
+)
+from services.controller.kubernetes.api_client import open_api
 from services.controller.kubernetes.launcher import KubernetesLauncher
 from services.controller.settings import KubernetesSettings
 from testing.fakes.api_server import ApiServer, Client
@@ -23,10 +32,10 @@ NAME = name_of(ONE)
 
 
 class Rig(Protocol):
-    """One kind of cluster, and what a test may do to it behind the launcher's back."""
+    """One kind of cluster, with the changes that a test makes to it without the launcher."""
 
     async def launcher(self) -> Launcher:
-        """A launcher that remembers nothing, as after a crash of the controller."""
+        """A new launcher without memory, as after a crash of the controller."""
 
     def finish(self, name: str, exit_code: int) -> None: ...
     def starts(self) -> list[str]: ...
@@ -51,7 +60,7 @@ class InMemory:
         self._cluster.is_cut = True
 
     def squat(self, name: str) -> None:
-        self._cluster.things[name] = replace(self._cluster.things[name], labels={"app": "other"})
+        self._cluster.workloads[name] = replace(self._cluster.workloads[name], labels={"app": "other"})
 
 
 class Local:
@@ -69,20 +78,20 @@ class Local:
         return self._stand_in.starts()
 
     def cut(self) -> None:
-        self._folder.rename(self._folder.with_name("away"))
+        self._folder.rename(self._folder.with_name("moved"))
 
     def squat(self, name: str) -> None:
         record = self._stand_in.record(name).folder / "record.json"
         record.write_text(record.read_text().replace("crease.dev/", "other/"))
 
     def end_all(self) -> None:
-        if (away := self._folder.with_name("away")).exists():
-            away.rename(self._folder)
+        if (moved := self._folder.with_name("moved")).exists():
+            moved.rename(self._folder)
         self._stand_in.end_all()
 
 
 class Kubernetes:
-    """On an API server in memory. Each launcher has copies of its own."""
+    """On an API server in memory. Each launcher has its own caches."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.server = ApiServer()
@@ -90,13 +99,14 @@ class Kubernetes:
         self._running: list[asyncio.Task[None]] = []
 
     async def launcher(self) -> Launcher:
-        values = {"jobs_endpoint": "-", "upload_endpoint": "-", "token_file": self._tmp_path, "namespace": "x"}
-        settings = KubernetesSettings(**values, cluster="nets", analyzer_image="analyzer:1", stale_seconds=1)
-        return await self._kept(KubernetesLauncher(Client(self.server), settings, lambda: None))
+        values = {"jobs_endpoint": "-", "upload_endpoint": "-", "token_file": self._tmp_path, "namespace": "x",
+                  "cluster": "nets", "analyzer_image": "analyzer:1", "stale_seconds": 1}  # fmt: skip
+        settings = KubernetesSettings.model_validate(values)
+        return await self._started(KubernetesLauncher(Client(self.server), settings, lambda: None))
 
-    async def _kept(self, launcher: KubernetesLauncher) -> Launcher:
+    async def _started(self, launcher: KubernetesLauncher) -> Launcher:
         self._running.append(asyncio.create_task(launcher.run()))
-        await until(lambda: max(launcher.ages.values()) < 1000)
+        await until(lambda: max(launcher.cache_ages.values()) < 1000)
         return launcher
 
     def finish(self, name: str, exit_code: int) -> None:
@@ -120,7 +130,7 @@ class Kubernetes:
 
 
 class RealKubernetes(Kubernetes):
-    """On a real API server, through a line that can be cut."""
+    """On a real API server, through a connection that can be cut."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
@@ -132,8 +142,8 @@ class RealKubernetes(Kubernetes):
         if not self._line.is_open:
             await self._line.open()
         settings = self._namespace.settings(kubeconfig=self._line.kubeconfig(self._namespace), stale_seconds=5)
-        api = await self._stack.enter_async_context(connected(settings.kubeconfig, 8))
-        return await self._kept(KubernetesLauncher(api, settings, lambda: None))
+        api = await self._stack.enter_async_context(open_api(settings.kubeconfig, 8))
+        return await self._started(KubernetesLauncher(api, settings, lambda: None))
 
     def finish(self, name: str, exit_code: int) -> None:
         self._namespace.finish(name, exit_code)
@@ -174,33 +184,33 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
             await real.end_all()
 
 
-async def ended(launcher: Launcher, name: str = NAME) -> Seen:
-    """What is seen under a name, once it no longer lives."""
+async def ended(launcher: Launcher, name: str = NAME) -> Observed:
+    """The state of a workload, once it no longer lives."""
     async with asyncio.timeout(30):
         while True:
-            seen = {one.name: one for one in await launcher.list()}[name]
-            if not seen.is_live:
-                return seen
+            observed = {one.name: one for one in await launcher.list()}[name]
+            if not observed.is_live:
+                return observed
             await asyncio.sleep(0.02)
 
 
-async def listed_for_ever(launcher: Launcher) -> None:
-    """Lists again and again: a copy is believed for a while. Not empty, as long as there is an answer."""
+async def list_until_stale(launcher: Launcher) -> None:
+    """Lists until the cache is stale, which raises Unknown; an empty list fails the test."""
     async with asyncio.timeout(30):
-        while await launcher.list():  # noqa: ASYNC110 (it is the list that is waited for)
+        while await launcher.list():  # noqa: ASYNC110 (the list itself is awaited)
             await asyncio.sleep(0.02)
     pytest.fail("The list was empty")
 
 
-async def started(rig: Rig, launcher: Launcher) -> Seen:
-    """The launch's thing, once it is at work."""
-    seen = await launcher.create(ONE, HERE)
+async def started(rig: Rig, launcher: Launcher) -> Observed:
+    """The launch's workload, once it runs."""
+    observed = await launcher.create(ONE, HERE)
     await until(lambda: NAME in rig.starts())
-    return seen
+    return observed
 
 
-async def test_what_is_created_runs_under_the_launchs_name_and_labels(rig: Rig) -> None:
-    """The name and the labels say which launch it is, and that it is ours."""
+async def test_a_created_workload_has_the_launchs_name_and_labels(rig: Rig) -> None:
+    """Both identify the launch, and that the workload is ours."""
     launcher = await rig.launcher()
     created = await launcher.create(ONE, HERE)
     (listed,) = await launcher.list()
@@ -217,18 +227,18 @@ async def test_creating_again_finds_the_first(rig: Rig) -> None:
     assert rig.starts() == [NAME]
 
 
-async def test_creating_at_once_starts_one(rig: Rig) -> None:
-    """Two controllers that don't know of each other get the same uid."""
+async def test_concurrent_creations_start_one_workload(rig: Rig) -> None:
+    """Concurrent controllers get the same uid."""
     launchers = [await rig.launcher() for _ in range(4)]
-    seen = await asyncio.gather(*(launcher.create(ONE, HERE) for launcher in launchers))
-    assert len({one.uid for one in seen}) == 1
+    observed = await asyncio.gather(*(launcher.create(ONE, HERE) for launcher in launchers))
+    assert len({one.uid for one in observed}) == 1
     rig.finish(NAME, 0)
     await ended(launchers[0])
     assert rig.starts() == [NAME]
 
 
-async def test_a_launcher_that_forgot_everything_finds_what_runs(rig: Rig) -> None:
-    """The cluster is the memory."""
+async def test_a_new_launcher_finds_the_running_workload(rig: Rig) -> None:
+    """The state is in the cluster."""
     created = await (await rig.launcher()).create(ONE, HERE)
     (found,) = await (await rig.launcher()).list()
     assert (found.uid, found.is_live) == (created.uid, True)
@@ -236,15 +246,15 @@ async def test_a_launcher_that_forgot_everything_finds_what_runs(rig: Rig) -> No
 
 @pytest.mark.parametrize(("exit_code", "phase"), [(0, Phase.SUCCEEDED), (65, Phase.FAILED), (75, Phase.FAILED)])
 async def test_the_exit_code_can_be_read(rig: Rig, exit_code: int, phase: Phase) -> None:
-    """Also by a launcher that did not start it."""
+    """By a launcher that did not start it, too."""
     await started(rig, (await rig.launcher()))
     rig.finish(NAME, exit_code)
-    seen = await ended(await rig.launcher())
-    assert (seen.phase, seen.exit_code) == (phase, exit_code)
+    observed = await ended(await rig.launcher())
+    assert (observed.phase, observed.exit_code) == (phase, exit_code)
 
 
 async def test_an_ended_name_is_never_run_again(rig: Rig) -> None:
-    """Creating it gives what became of it, and starts nothing."""
+    """A second create returns the ended workload, and starts none."""
     launcher = await rig.launcher()
     first = await started(rig, launcher)
     rig.finish(NAME, 70)
@@ -254,8 +264,8 @@ async def test_an_ended_name_is_never_run_again(rig: Rig) -> None:
     assert rig.starts() == [NAME]
 
 
-async def test_another_launch_of_the_job_runs_beside(rig: Rig) -> None:
-    """The number is part of the name."""
+async def test_two_launches_of_a_job_have_two_workloads(rig: Rig) -> None:
+    """The launch number is part of the name."""
     launcher = await rig.launcher()
     await launcher.create(ONE, HERE)
     await launcher.create(launch("one", 2), HERE)
@@ -263,12 +273,12 @@ async def test_another_launch_of_the_job_runs_beside(rig: Rig) -> None:
 
 
 async def test_a_list_that_fails_is_unknown(rig: Rig) -> None:
-    """Never empty: from empty follows that everything is lost."""
+    """An empty list would end every launch as lost."""
     launcher = await rig.launcher()
     await launcher.create(ONE, HERE)
     rig.cut()
     with pytest.raises(Unknown):
-        await listed_for_ever(launcher)
+        await list_until_stale(launcher)
 
 
 async def test_a_launcher_that_answers_is_ready(rig: Rig) -> None:
@@ -279,7 +289,7 @@ async def test_a_launcher_that_answers_is_ready(rig: Rig) -> None:
 
 
 async def test_a_create_that_fails_is_unknown(rig: Rig) -> None:
-    """It may have worked or not; the same call again tells."""
+    """The workload may exist; a repeated create finds out."""
     launcher = await rig.launcher()
     rig.cut()
     with pytest.raises(Unknown):
@@ -287,60 +297,60 @@ async def test_a_create_that_fails_is_unknown(rig: Rig) -> None:
 
 
 async def test_deletion_ends_it_and_keeps_the_name_used(rig: Rig) -> None:
-    """It is seen as deleted, and who saw that creates it no more."""
+    """The workload is listed as deleted, and a later create starts none."""
     launcher = await rig.launcher()
-    seen = await started(rig, launcher)
-    await launcher.delete(seen)
-    assert (await ended(launcher)).reason == Reason.DELETED
+    observed = await started(rig, launcher)
+    await launcher.delete(observed)
+    assert (await ended(launcher)).failure == FailureReason.DELETED
     assert not (await launcher.create(ONE, HERE)).is_live
     assert rig.starts() == [NAME]
 
 
-async def test_a_look_tells_what_lives_at_this_moment(rig: Rig) -> None:
-    """Also to who was told of nothing yet."""
+async def test_get_reads_the_source_at_this_moment(rig: Rig) -> None:
+    """By a launcher with an empty cache, too."""
     launcher = await rig.launcher()
-    seen = await started(rig, launcher)
-    found = await (await rig.launcher()).look(NAME)
+    observed = await started(rig, launcher)
+    found = await (await rig.launcher()).get(NAME)
     assert found is not None
-    assert (found.uid, found.is_live) == (seen.uid, True)
+    assert (found.uid, found.is_live) == (observed.uid, True)
     rig.finish(NAME, 0)
     await ended(launcher)
-    left = await launcher.look(NAME)
+    left = await launcher.get(NAME)
     assert left is None or not left.is_live
 
 
 async def test_deletion_of_another_uid_touches_nothing(rig: Rig) -> None:
-    """Who deletes says exactly what."""
+    """A deletion names one uid."""
     launcher = await rig.launcher()
     running = await started(rig, launcher)
     await launcher.delete(replace(running, uid="another"))
-    found = await launcher.look(NAME)
+    found = await launcher.get(NAME)
     assert found is not None
     assert not found.is_deleting
 
 
-async def test_deletion_of_what_is_gone_is_success(rig: Rig) -> None:
-    """And what has ended stays as it ended."""
+async def test_deletion_of_a_missing_or_ended_workload_succeeds(rig: Rig) -> None:
+    """An ended workload keeps its exit code."""
     launcher = await rig.launcher()
-    seen = await started(rig, launcher)
-    await launcher.delete(replace(seen, name="analysis-nobody-1", uid="nobody's"))
+    observed = await started(rig, launcher)
+    await launcher.delete(replace(observed, name="analysis-missing-1", uid="missing"))
     rig.finish(NAME, 65)
     await ended(launcher)
-    await launcher.delete(seen)
-    (seen,) = await launcher.list()
-    assert (seen.exit_code, seen.reason) == (65, None)
+    await launcher.delete(observed)
+    (observed,) = await launcher.list()
+    assert (observed.exit_code, observed.failure) == (65, None)
 
 
-async def test_a_name_taken_by_something_else_is_rejected(rig: Rig) -> None:
-    """Other labels under our name are an alarm, not success."""
+async def test_a_name_taken_by_another_object_is_rejected(rig: Rig) -> None:
+    """Labels that do not match the name are an error."""
     await (await rig.launcher()).create(ONE, HERE)
     rig.squat(NAME)
-    with pytest.raises(Rejected, match=f"The name {NAME} is taken by something else"):
+    with pytest.raises(PermanentRejection, match=f"The name {NAME} is taken by another object"):
         await (await rig.launcher()).create(ONE, HERE)
 
 
-async def test_what_is_not_ours_is_not_listed(rig: Rig) -> None:
-    """What is not listed is never deleted."""
+async def test_a_workload_of_others_is_not_listed(rig: Rig) -> None:
+    """So it is never deleted."""
     await (await rig.launcher()).create(ONE, HERE)
     rig.squat(NAME)
     assert list(await (await rig.launcher()).list()) == []

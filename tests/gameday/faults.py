@@ -253,7 +253,7 @@ def a_ghost_runs(arena: Arena) -> Steps:
     """An analysis runs that no launch was opened for."""
     launch = Launch(job_id="00000000-0000-4000-8000-000000000001", launch_no=1)
     launches = arena.here.folder / "controller" / "launches"
-    made = process_record.draft(
+    made = process_record.create_draft(
         launches,
         labels=labels_of(launch),
         placement=Placement(ACCELERATOR_CPU, "by hand"),

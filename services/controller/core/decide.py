@@ -1,36 +1,36 @@
-"""What to do, decided from one look at both sides: the launches that `jobs` lists and what is seen to run.
+"""Decides the actions of one round, from the open launches that `jobs` lists and the observed workloads.
 
-| launch            | seen under its name                | then                                                     |
-|-------------------|------------------------------------|----------------------------------------------------------|
-| not open          | live, for some seconds             | delete: nobody waits for it                              |
-|                   | live, until then                   | nothing: who has just submitted its result ends by itself|
-|                   | live, of a launch that never was   | delete, after a longer grace and if told to: an orphan   |
-|                   | ended                              | nothing: its record keeps the name used; mark how        |
-| open, unconfirmed | nothing, room                      | create, on a GPU where there is one                      |
-|                   | nothing, no room                   | nothing: it waits                                        |
-|                   | nothing, but an older one lives    | nothing: it waits until that is gone, or its node is dead|
-|                   | live                               | confirm: whoever created it could not say so             |
-| open, confirmed   | nothing                            | end: lost                                                |
-|                   | another uid                        | end: lost; the other is deleted once the launch has ended|
-|                   | live                               | nothing: it is at work; mark where its job stands        |
-|                   | live, held up by something new     | confirm again: Explain shall know                        |
-| open, any         | ended                              | end, as judged                                           |
-|                   | cannot start, past our patience    | end: image; delete                                       |
-|                   | never starts                       | the same, at once                                        |
-|                   | waits for a GPU of our choice      | past our patience, end: unschedulable; delete            |
-|                   | live past the deadline             | end: deadline; delete                                    |
-|                   | waiting past the deadline          | end: unschedulable; delete                               |
-| being cancelled   | live or left, whatever its uid     | delete, at once                                          |
-|                   | live, on a node that is dead       | delete by force, after some time and if told to          |
-|                   | nothing, or a record of its end    | end: cancelled, which is now proved                      |
+| launch            | its workload                       | action                                                     |
+|-------------------|------------------------------------|------------------------------------------------------------|
+| not open (ghost)  | live, within the linger            | none: after its last result an analyzer ends by itself     |
+|                   | live, beyond it                    | delete                                                     |
+|                   | live, launch never opened          | delete after a longer grace, if the settings allow it      |
+|                   | ended                              | set the status label; the record keeps the name used       |
+| open, unconfirmed | none, room                         | create, on a GPU if one is free                            |
+|                   | none, no room                      | none: the launch waits                                     |
+|                   | none, the previous one lives       | none: the launch waits for its end or a dead node          |
+|                   | live                               | confirm: an earlier confirmation was lost                  |
+| open, confirmed   | none                               | end as lost                                                |
+|                   | another uid                        | end as lost; the other workload is a ghost afterwards      |
+|                   | live                               | set the status label                                       |
+|                   | live, pending for a new reason     | confirm again, so that ExplainJob has the reason           |
+| open, any         | ended                              | end, as classified                                         |
+|                   | start error, patience exhausted    | end as image; delete                                       |
+|                   | permanent start error              | end as image at once; delete                               |
+|                   | unschedulable on our choice of GPU | after the wait, end as unschedulable; delete               |
+|                   | running beyond the deadline        | end as deadline; delete                                    |
+|                   | pending beyond the deadline        | end as unschedulable; delete                               |
+| being cancelled   | live or with leftovers, any uid    | delete at once                                             |
+|                   | live, on a dead node               | delete by force after a time, if the settings allow it     |
+|                   | none, or ended without leftovers   | end as cancelled                                           |
 
-Deletions come first, since they make room. Who ends a launch because of what still lives deletes that afterwards, never
-before. Pure: the same look gives the same actions, and a look that failed gives none: there is none to decide from.
+Deletions come first, because they make room. An action that ends a launch deletes its workload only afterwards. The
+function is pure: the same snapshot gives the same actions.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from crease.analysis.v1.launch_pb2 import (
     ENDING_CANCELLED,
@@ -42,26 +42,37 @@ from crease.analysis.v1.launch_pb2 import (
     Launch,
 )
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, ACCELERATOR_GPU, ACCELERATOR_UNSPECIFIED, JobStatus
-from services.controller.core.failure_classifier import GONE, Verdict, judge
-from services.controller.core.launcher import Gpus, Hold, Holding, Phase, Placement, Seen, name_of, previous_name
-from services.controller.core.placement import Placing
+from services.controller.core.failure_classifier import LOST, Classification, classify
+from services.controller.core.launcher import (
+    Gpus,
+    Observed,
+    Pending,
+    PendingReason,
+    Phase,
+    Placement,
+    name_of,
+    previous_name,
+)
+from services.controller.core.limits import Limits
+from services.controller.core.placement import Placer
 
-ENDED_AS = {Phase.SUCCEEDED: "done", Phase.FAILED: "failed"}
+STATUS_OF_ENDED = {Phase.SUCCEEDED: "done", Phase.FAILED: "failed"}
 
 
 @dataclass(frozen=True)
-class View:
-    """Both sides, in an order that leaves no doubt: what runs is listed, then the launches, then what runs again.
+class Snapshot:
+    """Both sides at one moment, read in this order: the workloads, the open launches, the workloads again.
 
-    What was there before the launches were listed and is none of them has no open launch: by uid, since when. What is
-    missing from `seen` may have been created just now, so nothing is said to be gone before it was looked for.
+    A workload of the first list that has no open launch is a ghost. A workload that is missing from the second list may
+    be new, so a launch is ended as lost only after a fresh read.
     """
 
     launches: Sequence[Launch]
-    seen: Sequence[Seen]
-    unwanted_since: Mapping[str, datetime]
-    # The uids of those among them that `jobs` has never heard of.
-    orphans: frozenset[str] = frozenset()
+    workloads: Sequence[Observed]
+    # Since when each ghost has had no open launch, by uid.
+    ghosts_since: Mapping[str, datetime]
+    # The uids of the ghosts whose launch `jobs` never opened.
+    never_opened: frozenset[str] = frozenset()
     gpus: Gpus | None = None
 
 
@@ -70,14 +81,14 @@ class Create:
     launch: Launch
     placement: Placement
     why: str
-    # The name of the launch before, which must not live: one job, one at a time.
+    # The name of the previous launch's workload, which must not live: one job, one workload.
     after: str = ""
 
 
 @dataclass(frozen=True)
 class Confirm:
     launch: Launch
-    seen: Seen
+    observed: Observed
     why: str
 
 
@@ -86,172 +97,171 @@ class End:
     launch: Launch
     ending: Ending.ValueType
     why: str
-    # Deleted once the launch has ended.
-    then_delete: Seen | None = None
-    # Nothing was seen, so look again: only if nothing of it lives does this follow. The uid, or empty for any.
-    if_gone: str | None = None
+    # The workload to delete once the launch has ended.
+    then_delete: Observed | None = None
+    # Ends only if a fresh read does not find this uid; empty: any uid; None: without a read.
+    if_not_found: str | None = None
 
 
 @dataclass(frozen=True)
 class Delete:
-    seen: Seen
+    observed: Observed
     why: str
     force: bool = False
 
 
 @dataclass(frozen=True)
-class Mark:
-    seen: Seen
+class SetStatusLabel:
+    observed: Observed
     status: str
     why: str
 
 
-Action = Create | Confirm | End | Delete | Mark
-# What makes room comes first, what only tells comes last.
-ORDER = (Delete, Create, End, Confirm, Mark)
+Action = Create | Confirm | End | Delete | SetStatusLabel
+# Deletions make room, so they come first; labels only inform, so they come last.
+ORDER = (Delete, Create, End, Confirm, SetStatusLabel)
 
 
-@dataclass(frozen=True)
-class Limits:
-    # How much may run at once.
-    capacity: int
-    # How long one may run.
-    deadline: timedelta
-    # How long one may still run when its launch has ended.
-    linger: timedelta
-    # The same for what nobody ever opened a launch for; None: for ever.
-    orphan_grace: timedelta | None = None
-    # How long an image or a configuration may fail.
-    start_patience: timedelta = timedelta(seconds=30)
-    # How long a GPU of our choice may be waited for.
-    gpu_wait: timedelta = timedelta(minutes=2)
-    # After how long something on a dead node is deleted by force; None: never.
-    force_after: timedelta | None = None
+def decide(snapshot: Snapshot, limits: Limits, now: datetime) -> list[Action]:
+    """The actions, in the order in which to perform them."""
+    return sorted(_Decision(snapshot, limits, now).actions(), key=lambda action: ORDER.index(type(action)))
 
 
-def decide(view: View, limits: Limits, now: datetime) -> list[Action]:
-    """The actions, in the order to take them."""
-    return sorted(_Look(view, limits, now).actions(), key=lambda action: ORDER.index(type(action)))
-
-
-def open_ones(launches: Iterable[Launch]) -> list[Launch]:
-    """Those that have not ended."""
+def only_open(launches: Iterable[Launch]) -> list[Launch]:
+    """The launches that have not ended."""
     return [launch for launch in launches if launch.ending == ENDING_UNSPECIFIED]
 
 
-def unwanted(launches: Iterable[Launch], earlier: Iterable[Seen]) -> dict[str, Seen]:
-    """What lives without an open launch, by uid; `earlier` was listed before the launches were."""
-    wanted = {name_of(launch) for launch in open_ones(launches)}
-    return {seen.uid: seen for seen in earlier if seen.is_live and seen.name not in wanted}
+def find_ghosts(launches: Iterable[Launch], workloads: Iterable[Observed]) -> dict[str, Observed]:
+    """The live workloads without an open launch, by uid; `workloads` must have been listed before the launches."""
+    open_names = {name_of(launch) for launch in only_open(launches)}
+    return {one.uid: one for one in workloads if one.is_live and one.name not in open_names}
 
 
-class _Look:
-    """One decision, with what it asks for again and again."""
+class _Decision:
+    """One decision; the fields are computed once from the snapshot."""
 
-    def __init__(self, view: View, limits: Limits, now: datetime) -> None:
-        self._view = view
+    def __init__(self, snapshot: Snapshot, limits: Limits, now: datetime) -> None:
+        self._snapshot = snapshot
         self._limits = limits
         self._now = now
-        self._by_name = {seen.name: seen for seen in view.seen}
-        self._placing = Placing(view.gpus)
-        self._room = limits.capacity - sum(seen.is_live for seen in view.seen)
-        # What a dead node holds cannot be waited for.
-        self._at_work = {seen.job_id for seen in view.seen if seen.is_live and not seen.dead_node}
+        self._by_name = {observed.name: observed for observed in snapshot.workloads}
+        self._placer = Placer(snapshot.gpus)
+        self._room = limits.capacity - sum(observed.is_live for observed in snapshot.workloads)
+        # A workload on a dead node may never end, so the next launch does not wait for it.
+        self._busy_jobs = {one.job_id for one in snapshot.workloads if one.is_live and not one.dead_node}
 
     def actions(self) -> Iterator[Action]:
-        wanted = set()
-        for launch in open_ones(self._view.launches):
-            wanted.add(name_of(launch))
-            yield from self._about(launch, self._by_name.get(name_of(launch)))
-        for seen in self._view.seen:
-            if seen.name not in wanted:
-                yield from self._without_launch(seen)
+        open_names = set()
+        for launch in only_open(self._snapshot.launches):
+            open_names.add(name_of(launch))
+            yield from self._for_launch(launch, self._by_name.get(name_of(launch)))
+        for observed in self._snapshot.workloads:
+            if observed.name not in open_names:
+                yield from self._without_launch(observed)
 
-    def _without_launch(self, seen: Seen) -> Iterator[Action]:
-        since = self._view.unwanted_since.get(seen.uid)
-        if not seen.is_live:
-            yield from _marked(seen, ENDED_AS[seen.phase])
-        elif since and seen.uid in self._view.orphans:
-            grace = self._limits.orphan_grace
+    def _without_launch(self, observed: Observed) -> Iterator[Action]:
+        since = self._snapshot.ghosts_since.get(observed.uid)
+        if not observed.is_live:
+            yield from _set_status_label(observed, STATUS_OF_ENDED[observed.phase])
+        elif since and observed.uid in self._snapshot.never_opened:
+            grace = self._limits.never_opened_grace
             if grace is not None and since <= self._now - grace:
-                yield from self._deleted(seen, since, "Nobody ever opened a launch for it")
+                yield from self._delete(observed, since, "Its launch was never opened")
         elif since and since <= self._now - self._limits.linger:
-            yield from self._deleted(seen, since, "Its launch is not open: nobody waits for it")
+            yield from self._delete(observed, since, "Its launch is not open")
 
-    def _deleted(self, seen: Seen, since: datetime, why: str) -> Iterator[Action]:
-        """Asks until it is being deleted; then waits, but for ever only if told to."""
-        force = self._limits.force_after
-        if seen.dead_node and force is not None and since <= self._now - force:
-            yield Delete(seen, f"{why}. Its node {seen.dead_node} does not answer", force=True)
-        elif not seen.is_deleting:
-            yield Delete(seen, why)
+    def _delete(self, observed: Observed, since: datetime, why: str) -> Iterator[Action]:
+        """Deletes until the deletion is accepted; then waits, or forces it on a dead node."""
+        force_after = self._limits.force_after
+        if observed.dead_node and force_after is not None and since <= self._now - force_after:
+            yield Delete(observed, f"{why}. Node {observed.dead_node} does not answer", force=True)
+        elif not observed.is_deleting:
+            yield Delete(observed, why)
 
-    def _about(self, launch: Launch, seen: Seen | None) -> Iterator[Action]:
+    def _for_launch(self, launch: Launch, observed: Observed | None) -> Iterator[Action]:
         if launch.HasField("cancel_requested_at"):
-            yield from self._cancelled(launch, seen)
-        elif seen is None and not launch.kubernetes_uid:
+            yield from self._cancel(launch, observed)
+        elif observed is None and not launch.kubernetes_uid:
             yield from self._create(launch)
-        elif seen is None or launch.kubernetes_uid not in ("", seen.uid):
-            yield _judged(launch, GONE, if_gone=launch.kubernetes_uid)
-        elif not seen.is_live:
-            yield _judged(launch, judge(seen))
-        elif (end := self._overdue(launch, seen)) is not None:
+        elif observed is None or launch.kubernetes_uid not in ("", observed.uid):
+            yield _end_as(launch, LOST, if_not_found=launch.kubernetes_uid)
+        elif not observed.is_live:
+            yield _end_as(launch, classify(observed))
+        elif (end := self._end_overdue(launch, observed)) is not None:
             yield end
         else:
-            yield from _confirmed(launch, seen)
-            yield from _marked(seen, _word(launch.job_status))
+            yield from _confirm(launch, observed)
+            yield from _set_status_label(observed, _status_word(launch.job_status))
 
     def _create(self, launch: Launch) -> Iterator[Action]:
-        if launch.job_id in self._at_work:
+        if launch.job_id in self._busy_jobs:
             return
         self._room -= 1
         if self._room >= 0:
-            why = "Its job is queued and nothing runs for it"
-            yield Create(launch, self._placing.place(launch), why, after=previous_name(launch))
+            why = "The launch is open and has no workload"
+            yield Create(launch, self._placer.place(launch), why, after=previous_name(launch))
 
-    def _cancelled(self, launch: Launch, seen: Seen | None) -> Iterator[Action]:
-        if seen is None or not (seen.is_live or seen.is_left):
-            yield End(launch, ENDING_CANCELLED, "It was cancelled, and nothing is left of it", if_gone="")
+    def _cancel(self, launch: Launch, observed: Observed | None) -> Iterator[Action]:
+        if observed is None or not (observed.is_live or observed.has_leftovers):
+            yield End(launch, ENDING_CANCELLED, "The job was cancelled, and no workload is left", if_not_found="")
             return
-        asked_at = launch.cancel_requested_at.ToDatetime(self._now.tzinfo)
-        yield from self._deleted(seen, asked_at, "Its job is being cancelled")
-        if seen.dead_node and seen.uid == launch.kubernetes_uid:
-            yield from _confirmed(launch, seen)
+        requested_at = launch.cancel_requested_at.ToDatetime(self._now.tzinfo)
+        yield from self._delete(observed, requested_at, "The job is being cancelled")
+        if observed.dead_node and observed.uid == launch.kubernetes_uid:
+            yield from _confirm(launch, observed)
 
-    def _overdue(self, launch: Launch, seen: Seen) -> End | None:
-        """The end of a launch whose time is up for what still lives."""
-        hold, limits = seen.hold, self._limits
-        if hold and self._cannot_start(hold):
-            return End(launch, ENDING_IMAGE, f"It cannot be started: {hold.words}", then_delete=seen)
-        chosen = seen.placed_on == ACCELERATOR_GPU and launch.accelerator in (ACCELERATOR_AUTO, ACCELERATOR_UNSPECIFIED)
-        if chosen and hold and hold.holding == Holding.UNSCHEDULED and hold.since <= self._now - limits.gpu_wait:
-            return End(launch, ENDING_UNSCHEDULABLE, hold.words, then_delete=seen)
-        if seen.created_at > self._now - limits.deadline or (hold and hold.holding == Holding.SUSPENDED):
+    def _end_overdue(self, launch: Launch, observed: Observed) -> End | None:
+        """Ends a launch whose live workload has exhausted one of the limits."""
+        pending, limits = observed.pending, self._limits
+        if pending and self._start_has_failed(pending):
+            return End(launch, ENDING_IMAGE, f"The analyzer cannot start: {pending.message}", then_delete=observed)
+        if (
+            pending
+            and pending.reason == PendingReason.UNSCHEDULABLE
+            and pending.since <= self._now - limits.gpu_wait
+            and _is_on_chosen_gpu(launch, observed)
+        ):
+            return End(launch, ENDING_UNSCHEDULABLE, pending.message, then_delete=observed)
+        is_suspended = pending is not None and pending.reason == PendingReason.SUSPENDED
+        if is_suspended or observed.created_at > self._now - limits.deadline:
             return None
-        if hold:
-            return End(launch, ENDING_UNSCHEDULABLE, f"It waited until its deadline: {hold.words}", then_delete=seen)
-        return End(launch, ENDING_DEADLINE, "It ran longer than it may", then_delete=seen)
+        if pending:
+            why = f"The pod was still pending at its deadline: {pending.message}"
+            return End(launch, ENDING_UNSCHEDULABLE, why, then_delete=observed)
+        return End(launch, ENDING_DEADLINE, "The analysis exceeded its deadline", then_delete=observed)
 
-    def _cannot_start(self, hold: Hold) -> bool:
-        patient = hold.holding == Holding.CANNOT_START and hold.since > self._now - self._limits.start_patience
-        return hold.holding in (Holding.CANNOT_START, Holding.NEVER_STARTS) and not patient
+    def _start_has_failed(self, pending: Pending) -> bool:
+        if pending.reason == PendingReason.PERMANENT_START_ERROR:
+            return True
+        is_overdue = pending.since <= self._now - self._limits.start_patience
+        return pending.reason == PendingReason.START_ERROR and is_overdue
 
 
-def _confirmed(launch: Launch, seen: Seen) -> Iterator[Action]:
+def _is_on_chosen_gpu(launch: Launch, observed: Observed) -> bool:
+    """Whether the controller chose the GPU: the launch left the accelerator to it."""
+    left_open = launch.accelerator in (ACCELERATOR_AUTO, ACCELERATOR_UNSPECIFIED)
+    return left_open and observed.placed_on == ACCELERATOR_GPU
+
+
+def _confirm(launch: Launch, observed: Observed) -> Iterator[Action]:
     if not launch.kubernetes_uid:
-        yield Confirm(launch, seen, "It runs, and jobs does not know")
-    elif launch.placement_reason != seen.placement_reason and (seen.dead_node or not launch.HasField("started_at")):
-        yield Confirm(launch, seen, "What is known of its place has changed")
+        yield Confirm(launch, observed, "The workload exists, but its launch is not confirmed")
+    elif launch.placement_reason != observed.placement_reason and (
+        observed.dead_node or not launch.HasField("started_at")
+    ):
+        yield Confirm(launch, observed, "The placement has changed")
 
 
-def _marked(seen: Seen, status: str) -> Iterator[Action]:
-    if status and seen.status not in (None, status):
-        yield Mark(seen, status, f"Its job is {status}" if seen.is_live else f"It ended as {status}")
+def _set_status_label(observed: Observed, status: str) -> Iterator[Action]:
+    if status and observed.status_label not in (None, status):
+        why = f"The job is {status}" if observed.is_live else f"The analysis ended as {status}"
+        yield SetStatusLabel(observed, status, why)
 
 
-def _word(status: JobStatus.ValueType) -> str:
+def _status_word(status: JobStatus.ValueType) -> str:
     return JobStatus.Name(status).removeprefix("JOB_STATUS_").lower() if status else ""
 
 
-def _judged(launch: Launch, verdict: Verdict, *, if_gone: str | None = None) -> End:
-    return End(launch, verdict.ending, verdict.sentence, if_gone=if_gone)
+def _end_as(launch: Launch, classification: Classification, *, if_not_found: str | None = None) -> End:
+    return End(launch, classification.ending, classification.sentence, if_not_found=if_not_found)

@@ -1,10 +1,10 @@
-"""Every place where a crash can fall between two writes, numbered; a test kills the process at each.
+"""The numbered points between two writes at which a test kills the process.
 
-in both           jobs: launch opened ─1─ … ─ jobs: launch confirmed ─5─
-                  process or pod ended and judged ─6─ jobs: launch ended ─7─
-                  … ─ asked to end ─9─
-on this machine   ─1─ record written ─2─ record has its name ─3─ process started ─4─      record marked as deleted ─8─
-in Kubernetes     ─ Lease taken ─10─      ─1─ Job created ─11─      label with the status written ─12─
+both              jobs: launch opened ─1─ … ─ jobs: launch confirmed ─5─
+                  workload ended and classified ─6─ jobs: launch ended ─7─
+                  … ─ deletion requested ─9─
+this machine      ─1─ record written ─2─ record named ─3─ process started ─4─      deletion recorded ─8─
+Kubernetes        ─ Lease acquired ─10─      ─1─ Job created ─11─      status label written ─12─
 """
 
 import os
@@ -13,27 +13,34 @@ from enum import IntEnum
 
 
 class CrashPoint(IntEnum):
-    """Named by what was written last."""
+    """Each is named after the last write before it."""
 
     OPENED = 1
-    WRITTEN = 2
-    NAMED = 3
-    STARTED = 4
+    RECORD_WRITTEN = 2
+    RECORD_NAMED = 3
+    PROCESS_STARTED = 4
     CONFIRMED = 5
-    JUDGED = 6
+    CLASSIFIED = 6
     ENDED = 7
-    MARKED = 8
-    TOLD = 9
-    LED = 10
-    CREATED = 11
-    LABELLED = 12
+    DELETION_RECORDED = 8
+    DELETION_REQUESTED = 9
+    LEASE_ACQUIRED = 10
+    JOB_CREATED = 11
+    STATUS_LABELLED = 12
 
 
-ON_THIS_MACHINE = frozenset({CrashPoint.WRITTEN, CrashPoint.NAMED, CrashPoint.STARTED, CrashPoint.MARKED})
-IN_KUBERNETES = frozenset({CrashPoint.LED, CrashPoint.CREATED, CrashPoint.LABELLED})
+ON_THIS_MACHINE = frozenset(
+    {
+        CrashPoint.RECORD_WRITTEN,
+        CrashPoint.RECORD_NAMED,
+        CrashPoint.PROCESS_STARTED,
+        CrashPoint.DELETION_RECORDED,
+    }
+)
+IN_KUBERNETES = frozenset({CrashPoint.LEASE_ACQUIRED, CrashPoint.JOB_CREATED, CrashPoint.STATUS_LABELLED})
 
 
-def here(point: CrashPoint) -> None:
-    """Dies on the spot, as by a power cut, where CREASE_CRASH_AT names the point. Only tests set it."""
+def hit(point: CrashPoint) -> None:
+    """Kills this process, as a power cut would, if CREASE_CRASH_AT names the point. Only tests set it."""
     if os.environ.get("CREASE_CRASH_AT") == point.name:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""How something ended, and in which sentence: by its class, since the class decides what happens to the job.
+"""Classifies how a workload ended: the class decides what happens to the job, the sentence is for people.
 
-The reason that was seen is asked first: a process that we deleted and had to kill also shows 137.
+The observed reason goes before the exit code: a process that was deleted and had to be killed also shows 137.
 """
 
 import signal
@@ -16,63 +16,66 @@ from crease.analysis.v1.launch_pb2 import (
     ENDING_UNKNOWN,
     Ending,
 )
-from services.controller.core.launcher import Reason, Seen
+from services.controller.core.launcher import FailureReason, Observed
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Classification:
     ending: Ending.ValueType
-    # For people: what was seen.
+    # A sentence for people, without its full stop.
     sentence: str
 
 
 BY_REASON = {
-    Reason.DELETED: Verdict(ENDING_DISRUPTION, "It was deleted while it was at work"),
-    Reason.KILLED: Verdict(ENDING_DISRUPTION, "It is gone and left no exit code: it was killed from outside"),
-    Reason.NEVER_STARTED: Verdict(ENDING_DISRUPTION, "It was never started: whoever created it died first"),
-    Reason.DISRUPTED: Verdict(ENDING_DISRUPTION, "Its node could not keep it"),
-    Reason.EVICTED: Verdict(ENDING_DISRUPTION, "Its node threw it out"),
-    Reason.OUT_OF_MEMORY: Verdict(ENDING_OUT_OF_MEMORY, "It took more memory than it may, and was killed"),
-    Reason.DEADLINE: Verdict(ENDING_DEADLINE, "It ran longer than it may"),
-    Reason.CANNOT_START: Verdict(ENDING_IMAGE, "What the image holds cannot be started"),
-    Reason.INIT_FAILED: Verdict(ENDING_UNKNOWN, "What must run before it failed"),
+    FailureReason.DELETED: Classification(ENDING_DISRUPTION, "The analysis was deleted while it ran"),
+    FailureReason.KILLED: Classification(ENDING_DISRUPTION, "The analysis was killed from outside, without exit code"),
+    FailureReason.NEVER_STARTED: Classification(ENDING_DISRUPTION, "The controller died before the analysis started"),
+    FailureReason.DISRUPTED: Classification(ENDING_DISRUPTION, "The pod was disrupted"),
+    FailureReason.EVICTED: Classification(ENDING_DISRUPTION, "The node evicted the pod"),
+    FailureReason.OUT_OF_MEMORY: Classification(ENDING_OUT_OF_MEMORY, "The analysis exceeded its memory limit"),
+    FailureReason.DEADLINE: Classification(ENDING_DEADLINE, "The analysis exceeded its deadline"),
+    FailureReason.CANNOT_START: Classification(ENDING_IMAGE, "The image's command cannot be started"),
+    FailureReason.INIT_FAILED: Classification(ENDING_UNKNOWN, "An init container failed"),
 }
 
-# The analyzer's own codes are in the design; 78 is a setting that is missing or wrong, 126 and 127 are the shell's, 128
-# the container runtime's.
+# services/analyzer/errors.py defines the codes up to 75. 78 is a missing or wrong setting. 126 and 127 are the shell's,
+# 128 is the container runtime's.
 BY_EXIT_CODE = {
-    0: Verdict(ENDING_UNKNOWN, "It ended well (exit code 0), but its result was never submitted"),
-    65: Verdict(ENDING_BAD_INPUT, "The video cannot be analysed (exit code 65)"),
-    69: Verdict(ENDING_UNKNOWN, "A service it needs stayed away (exit code 69)"),
-    70: Verdict(ENDING_UNKNOWN, "The analyzer broke (exit code 70)"),
-    75: Verdict(ENDING_LEASE_LOST, "It had lost its lease (exit code 75)"),
-    78: Verdict(ENDING_IMAGE, "A setting of the analyzer is missing or wrong (exit code 78)"),
-    126: Verdict(ENDING_IMAGE, "The analyzer cannot be executed (exit code 126)"),
-    127: Verdict(ENDING_IMAGE, "The analyzer was not found (exit code 127)"),
-    128: Verdict(ENDING_IMAGE, "What the image holds cannot be started (exit code 128)"),
-    137: Verdict(ENDING_OUT_OF_MEMORY, "It was killed, as happens when memory runs out (exit code 137)"),
+    0: Classification(ENDING_UNKNOWN, "The analyzer succeeded, but submitted no result (exit code 0)"),
+    65: Classification(ENDING_BAD_INPUT, "The video cannot be analysed (exit code 65)"),
+    69: Classification(ENDING_UNKNOWN, "A service that the analyzer needs was unavailable (exit code 69)"),
+    70: Classification(ENDING_UNKNOWN, "The analyzer failed with an internal error (exit code 70)"),
+    75: Classification(ENDING_LEASE_LOST, "The analyzer lost its lease (exit code 75)"),
+    78: Classification(ENDING_IMAGE, "A setting of the analyzer is missing or wrong (exit code 78)"),
+    126: Classification(ENDING_IMAGE, "The analyzer cannot be executed (exit code 126)"),
+    127: Classification(ENDING_IMAGE, "The analyzer was not found (exit code 127)"),
+    128: Classification(ENDING_IMAGE, "The image's command cannot be started (exit code 128)"),
+    137: Classification(ENDING_OUT_OF_MEMORY, "The analyzer was killed, probably for lack of memory (exit code 137)"),
 }
 
-GONE = Verdict(ENDING_DISRUPTION, "What ran for it is gone, and nothing tells how it ended")
+LOST = Classification(ENDING_DISRUPTION, "The analysis disappeared, and its exit code is unknown")
 
 
-def judge(seen: Seen) -> Verdict:
-    """The verdict on something that has ended while its launch was still open."""
-    if seen.reason is not None:
-        return _with(BY_REASON[seen.reason], seen.message)
-    if seen.exit_code is None:
-        return _with(GONE, seen.message)
-    return _with(BY_EXIT_CODE.get(seen.exit_code) or _of_code(seen.exit_code), seen.message)
+def classify(observed: Observed) -> Classification:
+    """Classifies a workload that ended while its launch was open."""
+    if observed.failure is not None:
+        return _with_details(BY_REASON[observed.failure], observed.message)
+    if observed.exit_code is None:
+        return _with_details(LOST, observed.message)
+    known = BY_EXIT_CODE.get(observed.exit_code)
+    return _with_details(known or _by_other_exit_code(observed.exit_code), observed.message)
 
 
-def _with(verdict: Verdict, words: str) -> Verdict:
-    return Verdict(verdict.ending, f"{verdict.sentence}: {words}") if words else verdict
+def _with_details(classification: Classification, details: str) -> Classification:
+    if not details:
+        return classification
+    return Classification(classification.ending, f"{classification.sentence} ({details})")
 
 
-def _of_code(exit_code: int) -> Verdict:
-    # As the shell and the container runtimes say it: 128 and the signal's number.
+def _by_other_exit_code(exit_code: int) -> Classification:
+    # The shell and the container runtimes report a signal as 128 plus its number.
     try:
         name = signal.Signals(exit_code - 128).name
     except ValueError:
-        return Verdict(ENDING_UNKNOWN, f"It ended with exit code {exit_code}")
-    return Verdict(ENDING_DISRUPTION, f"It was ended by {name} (exit code {exit_code})")
+        return Classification(ENDING_UNKNOWN, f"The analyzer ended with exit code {exit_code}")
+    return Classification(ENDING_DISRUPTION, f"The analyzer was ended by {name} (exit code {exit_code})")

@@ -1,4 +1,4 @@
-"""What the controller asks of `jobs`, each call with a time limit and the controller's own token."""
+"""The client of `jobs`: each call has a time limit and carries the controller's own token."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -19,16 +19,16 @@ from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.events.v1.event_pb2 import Event, WatchEventsRequest
 from crease.events.v1.event_pb2_grpc import EventServiceStub
 from services import auth, logs, traces
-from services.controller.core.launcher import Seen, job_of
+from services.controller.core.launcher import Observed, job_of
 
 CALL_SECONDS = 5.0
-PAGE = 200
-MOST_AT_ONCE = 1000
+PAGE_SIZE = 200
+MAX_CAPACITY = 1000
 Reply = TypeVar("Reply")
 
 
 class Jobs:
-    """Every method raises grpc.RpcError, and OSError where the token cannot be read. All may be repeated."""
+    """Every method is idempotent. Raises grpc.RpcError, and OSError if the token file cannot be read."""
 
     def __init__(self, channel: grpc.aio.Channel, token_file: Path, cluster: str) -> None:
         self._launches = LaunchServiceStub(channel)
@@ -37,9 +37,9 @@ class Jobs:
         self._cluster = cluster
 
     async def open_launches(self, capacity: int) -> Sequence[Launch]:
-        """Launches to run now, at most `capacity`."""
-        request = OpenLaunchesRequest(cluster=self._cluster, capacity=min(capacity, MOST_AT_ONCE))
-        reply = await self._ask(self._launches.OpenLaunches, request)
+        """Opens launches for queued jobs, and returns at most `capacity` that are not yet confirmed."""
+        request = OpenLaunchesRequest(cluster=self._cluster, capacity=min(capacity, MAX_CAPACITY))
+        reply = await self._call(self._launches.OpenLaunches, request)
         return reply.launches
 
     async def list_launches(self) -> Sequence[Launch]:
@@ -47,22 +47,25 @@ class Jobs:
         launches: list[Launch] = []
         token = ""
         while True:
-            request = ListLaunchesRequest(cluster=self._cluster, page_size=PAGE, page_token=token)
-            page = await self._ask(self._launches.ListLaunches, request)
+            request = ListLaunchesRequest(cluster=self._cluster, page_size=PAGE_SIZE, page_token=token)
+            page = await self._call(self._launches.ListLaunches, request)
             launches += page.launches
             token = page.next_page_token
             if not token:
                 return launches
 
-    async def confirm(self, launch: Launch, seen: Seen) -> None:
-        """Says what runs for the launch; where its uid is empty, why nothing does."""
-        await self._confirm(launch.job_id, launch.launch_no, seen)
+    async def confirm(self, launch: Launch, observed: Observed) -> None:
+        """Confirms the launch's workload; with an empty uid, reports why it could not be created."""
+        await self._confirm(launch.job_id, launch.launch_no, observed)
 
-    async def knows(self, seen: Seen) -> bool:
-        """Whether there was ever a launch that something runs for. Confirming tells it, since no launch is unlisted but
-        one that has ended, or one that never was."""
+    async def knows(self, observed: Observed) -> bool:
+        """Whether `jobs` ever opened the workload's launch.
+
+        Asked by a confirmation: of an ended launch `jobs` refuses it with FAILED_PRECONDITION, of a launch that never
+        existed with NOT_FOUND.
+        """
         try:
-            await self._confirm(*job_of(seen), seen)
+            await self._confirm(*job_of(observed), observed)
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT):
                 return False
@@ -71,31 +74,31 @@ class Jobs:
         return True
 
     async def end(self, launch: Launch, ending: Ending.ValueType, message: str) -> None:
-        """Says how the launch ended."""
+        """Ends the launch."""
         request = EndLaunchRequest(job_id=launch.job_id, launch_no=launch.launch_no, ending=ending, message=message)
-        await self._ask(self._launches.EndLaunch, request)
+        await self._call(self._launches.EndLaunch, request)
 
     async def events(self, after: str) -> AsyncIterator[Event]:
-        """Every event after that one, then new ones, without end."""
-        async for event in self._events.WatchEvents(WatchEventsRequest(after=after), metadata=self._proof()):
+        """Every event after that id, then new ones, without end."""
+        async for event in self._events.WatchEvents(WatchEventsRequest(after=after), metadata=self._credentials()):
             yield event
 
-    async def _confirm(self, job_id: str, launch_no: int, seen: Seen) -> None:
+    async def _confirm(self, job_id: str, launch_no: int, observed: Observed) -> None:
         request = ConfirmLaunchRequest(
             job_id=job_id,
             launch_no=launch_no,
-            kubernetes_uid=seen.uid,
-            placed_on=seen.placed_on,
-            placement_reason=seen.placement_reason,
+            kubernetes_uid=observed.uid,
+            placed_on=observed.placed_on,
+            placement_reason=observed.placement_reason,
         )
-        await self._ask(self._launches.ConfirmLaunch, request)
+        await self._call(self._launches.ConfirmLaunch, request)
 
-    async def _ask(self, call: Callable[..., Awaitable[Reply]], request: object) -> Reply:
-        began = time.monotonic()
+    async def _call(self, method: Callable[..., Awaitable[Reply]], request: object) -> Reply:
+        started = time.monotonic()
         try:
-            return await call(request, timeout=CALL_SECONDS, metadata=self._proof() + traces.metadata())
+            return await method(request, timeout=CALL_SECONDS, metadata=self._credentials() + traces.metadata())
         finally:
-            logs.spent("jobs_ms", time.monotonic() - began)
+            logs.spent("jobs_ms", time.monotonic() - started)
 
-    def _proof(self) -> tuple[tuple[str, str]]:
+    def _credentials(self) -> tuple[tuple[str, str]]:
         return (auth.bearer(self._token_file),)

@@ -1,9 +1,11 @@
-"""The seam to whatever runs analyses: a Kubernetes namespace, or this machine. One contract suite runs on both.
+"""The interface to the system that runs analyses: a Kubernetes namespace, or processes of this machine.
 
-create ─▶ pending ─▶ running ─▶ succeeded | failed          (a name is used once, for ever)
+create ─▶ pending ─▶ running ─▶ succeeded | failed
                 └───── delete, by uid ──────┘
 
-What runs for a launch is named after it, so that a second create finds the first: "already exists" is success.
+A launch has one workload: a Kubernetes Job or a local process. The workload has the launch's name, and a name is used
+once: a second create finds the first workload, and "already exists" is success. tests/contract/test_launcher.py holds
+every launcher to this interface.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +23,11 @@ LAUNCH_LABEL = "crease.dev/launch"
 
 @dataclass(frozen=True)
 class Placement:
-    """What a launch is to run on, and why; for people."""
+    """The accelerator that a launch is placed on, with the reason as a sentence for people."""
 
     on: Accelerator.ValueType
     reason: str
-    # It could have had a GPU, had one been free.
+    # The launch could have used a GPU, but none was free.
     is_fallback: bool = False
 
 
@@ -36,96 +38,100 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
-class Reason(StrEnum):
-    """Why something failed, where the exit code alone does not tell."""
+class FailureReason(StrEnum):
+    """Why a workload failed, where the exit code is not enough to tell."""
 
-    # Its end was asked for, by us or by hand.
+    # Deleted by the controller or by hand.
     DELETED = "Deleted"
-    # Gone without an exit code: killed from outside, or its machine stopped.
+    # Killed from outside, or its machine stopped: there is no exit code.
     KILLED = "Killed"
-    # Whoever created it died before it was started.
+    # The controller died between the record and the start.
     NEVER_STARTED = "NeverStarted"
-    # Its node was drained, died or was wanted for something else.
+    # The node was drained, died or preempted the pod.
     DISRUPTED = "Disrupted"
-    # It took more of the node's disk than it may, or the node was short of something.
+    # The pod exceeded its disk limit, or the node ran short of a resource.
     EVICTED = "Evicted"
     OUT_OF_MEMORY = "OutOfMemory"
     DEADLINE = "DeadlineExceeded"
-    # What it was to run does not run.
+    # The container's command cannot be executed.
     CANNOT_START = "CannotStart"
-    # Something that was to run before it failed, which is not ours.
+    # An init container failed; a webhook of the cluster has injected it.
     INIT_FAILED = "InitFailed"
 
 
-class Holding(StrEnum):
-    """Why something that was created has not begun."""
+class PendingReason(StrEnum):
+    """Why a created workload has not started."""
 
     SUSPENDED = "suspended"
-    # No node takes it, or no pod may be created for it.
-    UNSCHEDULED = "unscheduled"
-    # Its image or its configuration is wrong; it may be repaired.
-    CANNOT_START = "cannot start"
-    # It is wrong for good.
-    NEVER_STARTS = "never starts"
+    # No node accepts the pod, or the pod cannot be created.
+    UNSCHEDULABLE = "unschedulable"
+    # The image or the configuration is wrong; a repair lets the pod start.
+    START_ERROR = "start error"
+    # The pod can never start, whatever is repaired.
+    PERMANENT_START_ERROR = "permanent start error"
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    holding: Holding
-    # What the cluster said.
-    words: str
+class Pending:
+    """The state of a workload that waits."""
+
+    reason: PendingReason
+    # In the cluster's words.
+    message: str
     since: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What runs, or ran, under one name."""
+class Observed:
+    """The observed state of the workload under one name."""
 
     name: str
-    # Of this very thing: another one of the same name has another.
+    # Distinguishes this workload from any other of the same name.
     uid: str
     phase: Phase
     labels: Mapping[str, str]
-    # Since when its time counts.
+    # The deadline counts from here.
     created_at: datetime
     placed_on: Accelerator.ValueType
     placement_reason: str
-    # None while it lives, and where nobody was left to see it end.
+    # None while the workload lives, and where no exit code was recorded.
     exit_code: int | None = None
-    reason: Reason | None = None
-    # What the cluster said of its end.
+    failure: FailureReason | None = None
+    # The failure in the cluster's words.
     message: str = ""
-    # None where it has begun, and where nothing holds it up.
-    hold: Hold | None = None
-    # Its end was asked for, and has not come yet.
+    # None once the workload has started, and where no obstacle is known.
+    pending: Pending | None = None
+    # Its deletion was requested and is not complete.
     is_deleting: bool = False
-    # The node it sits on, where that does not answer: nobody can say whether it runs.
+    # The node that it runs on, if that node does not answer: whether the workload still runs is unknown.
     dead_node: str = ""
-    # It has ended, and something of it is still there to be deleted; a record is not.
-    is_left: bool = False
-    # What people read of it in the cluster; None where nobody looks.
-    status: str | None = None
+    # The workload has ended, and pods of it still have to be deleted. A mere record does not count.
+    has_leftovers: bool = False
+    # The status label; None where the launcher has no labels for people.
+    status_label: str | None = None
 
     @property
     def is_live(self) -> bool:
-        """Whether it may still be at work."""
+        """Whether the workload may still run."""
         return self.phase in (Phase.PENDING, Phase.RUNNING)
 
     @property
     def is_ours(self) -> bool:
-        """Whether its labels say the same as its name."""
+        """Whether the labels match the name."""
         return self.name == _name(self.labels.get(JOB_LABEL), self.labels.get(LAUNCH_LABEL))
 
     @property
     def job_id(self) -> str:
-        """The job whose launch it is; empty for what is not ours."""
+        """The job of the launch; empty for a workload that is not ours."""
         return self.labels.get(JOB_LABEL, "")
 
 
 @dataclass(frozen=True)
 class Gpus:
-    """What is known of GPUs: how many are `free` by node, how many of these are promised to what no node has taken yet,
-    and whether a pool grows where none is free. An empty resource: there are none."""
+    """The GPUs of the cluster: `free` counts them by node; `promised` of these belong to pods without a node.
+
+    `scales_up`: the node pool grows when no GPU is free. An empty `resource`: the cluster has no GPUs.
+    """
 
     resource: str
     free: Mapping[str, int]
@@ -134,19 +140,21 @@ class Gpus:
 
 
 class Unknown(Exception):
-    """The cluster gave no answer. Nothing follows from that: neither that something runs nor that nothing does."""
+    """The cluster gave no answer, so the state of the workload is unknown: it may run or not."""
 
 
-class NotNow(Unknown):
-    """The cluster refused to run it this time; nothing runs, and asked again it may take it. `no_room`: a quota is used
-    up; else we lack a right, or its rules changed."""
+class RetryableRejection(Unknown):
+    """The cluster rejected the creation for now; no workload runs, and a later attempt may succeed.
+
+    `no_room`: a quota is exhausted. Otherwise the controller lacks a right, or the right has changed.
+    """
 
     def __init__(self, message: str, *, no_room: bool = False) -> None:
         super().__init__(message)
         self.no_room = no_room
 
 
-class Rejected(Exception):
+class PermanentRejection(Exception):
     """The cluster will never run the launch under its name; the message is a sentence for people."""
 
     def __init__(self, message: str, ending: Ending.ValueType = ENDING_UNKNOWN) -> None:
@@ -155,64 +163,71 @@ class Rejected(Exception):
 
 
 class Launcher(Protocol):
-    """Every call may be repeated, and raises Unknown where there was no answer."""
+    """Every call is idempotent, and raises Unknown without an answer."""
 
     def now(self) -> datetime:
-        """The time by the clock that `list` speaks of."""
+        """The time by the clock that stamps the workloads."""
 
     def is_ready(self) -> bool:
-        """Whether `list` has an answer now, as far as can be told without asking."""
+        """Whether `list` can answer now, judged without a request."""
 
-    async def create(self, launch: Launch, placement: Placement) -> Seen:
-        """Runs the launch, unless it was run before: then what became of that. Raises Rejected for a name that is
-        taken by something else, and for what the cluster will never run."""
+    async def create(self, launch: Launch, placement: Placement) -> Observed:
+        """Creates the workload, or returns the existing one in its present state.
 
-    async def list(self) -> Sequence[Seen]:
-        """Everything of ours and nothing else; what has ended, as long as it is remembered. Never empty for want of
-        an answer, but what was created just now may be missing: `look` tells."""
+        Raises PermanentRejection if another object has the name, or if the cluster can never run the workload.
+        """
 
-    async def look(self, name: str) -> Seen | None:
-        """What lives under a name at this moment, or has ended and is left. None: nothing of it is there."""
+    async def list(self) -> Sequence[Observed]:
+        """Every workload of ours and no other, including ended ones for as long as they are remembered.
+
+        Raises Unknown rather than return an empty list. The list may lag behind a recent create; `get` does not.
+        """
+
+    async def get(self, name: str) -> Observed | None:
+        """The workload under a name, read from the source; None if it neither lives nor has leftovers."""
 
     def gpus(self) -> Gpus | None:
-        """The GPUs to place launches on; None where placing is not ours."""
+        """The GPUs that launches can be placed on; None where the launcher does not place them."""
 
-    async def delete(self, seen: Seen, *, force: bool = False) -> None:
-        """Asks for the end of exactly this thing. It is gone when `list` says so; until then, ask again. The name
-        stays used. By force, it is forgotten without a proof that it ended."""
+    async def delete(self, observed: Observed, *, force: bool = False) -> None:
+        """Requests the deletion of this uid; repeat until `list` shows the end. The name stays used.
 
-    async def mark(self, seen: Seen, status: str) -> None:
-        """Writes where its job stands, for people who look at the cluster."""
+        `force` removes the record without a proof that the workload ended.
+        """
 
-    def tell(self, seen: Seen, what: str, why: str) -> None:
-        """Notes what was done with it and why, for people who look at the cluster. May get lost."""
+    async def set_status_label(self, observed: Observed, status: str) -> None:
+        """Writes the job's status on the workload, for people who inspect the cluster."""
+
+    def record_event(self, observed: Observed, reason: str, message: str) -> None:
+        """Records an action and its reason, for people who inspect the cluster. Best effort."""
 
 
 def name_of(launch: Launch) -> str:
-    """The one name that a launch may run under."""
+    """The name of the launch's workload."""
     return _name(launch.job_id, str(launch.launch_no))
 
 
 def previous_name(launch: Launch) -> str:
-    """The name that the launch before ran under; empty for the first one."""
+    """The name of the previous launch's workload; empty for the first launch."""
     return _name(launch.job_id, str(launch.launch_no - 1)) if launch.launch_no > 1 else ""
 
 
 def labels_of(launch: Launch) -> dict[str, str]:
-    """The labels that prove that something runs for this launch and is ours."""
+    """The labels that identify the launch's workload as ours."""
     return {JOB_LABEL: launch.job_id, LAUNCH_LABEL: str(launch.launch_no)}
 
 
-def job_of(seen: Seen) -> tuple[str, int]:
-    """The job and the number of the launch that something of ours runs for."""
-    return seen.labels[JOB_LABEL], int(seen.labels[LAUNCH_LABEL])
+def job_of(observed: Observed) -> tuple[str, int]:
+    """The job id and the launch number of a workload of ours."""
+    return observed.labels[JOB_LABEL], int(observed.labels[LAUNCH_LABEL])
 
 
-def check_ours(seen: Seen) -> Seen:
-    """What was found under a launch's name, if it is the launch's. Raises Rejected."""
-    if seen.is_ours:
-        return seen
-    raise Rejected(f"The name {seen.name} is taken by something else: it carries the labels {dict(seen.labels)}")
+def check_ours(observed: Observed) -> Observed:
+    """Returns the workload if its labels match its name. Raises PermanentRejection."""
+    if observed.is_ours:
+        return observed
+    labels = dict(observed.labels)
+    raise PermanentRejection(f"The name {observed.name} is taken by another object, which carries the labels {labels}")
 
 
 def _name(job_id: str | None, launch_no: str | None) -> str:

@@ -1,15 +1,16 @@
-"""Makes what runs agree with what `jobs` lists: woken by an event or a tick, it looks, decides and acts.
+"""Reconciles the workloads with the open launches of `jobs`: woken by an event or a tick, it reads, decides and acts.
 
-event of jobs ─────┐
-change in cluster ─┼▶ look: what runs, the open launches, new ones if there is room, what runs ─┬▶ decide ─▶ act
-tick ──────────────┘                                                                            │
-a job was queued ───▶ look: new launches, if the last look and those since then leave room ─────┘
+event of jobs ──────┐
+change in cluster ──┼▶ whole snapshot: workloads, launches, new launches if there is room, workloads ─┬▶ decide ─▶ act
+tick ───────────────┘                                                                                 │
+a job was queued ────▶ snapshot of new launches, if the last whole snapshot leaves room for them ─────┘
 
-One look at a time. A look that fails decides nothing; an action that fails is decided again at the next whole look. So
-nothing here has to be remembered for safety, and `jobs` or the cluster may stay away for as long as they like.
+Rounds run one at a time. A round whose reads fail takes no action; a failed action is decided again in the next whole
+round. So safety needs no memory, and `jobs` or the cluster may be unavailable for any time.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
@@ -22,129 +23,147 @@ from crease.jobs.v1.job_pb2 import Accelerator
 from services import logs, traces
 from services.clients import is_passing
 from services.controller.core import failpoints, metrics
-from services.controller.core.decide import ORDER, Action, Confirm, Create, Delete, End, Mark, View, decide, unwanted
+from services.controller.core.decide import (
+    ORDER,
+    Action,
+    Confirm,
+    Create,
+    Delete,
+    End,
+    SetStatusLabel,
+    Snapshot,
+    decide,
+    find_ghosts,
+)
 from services.controller.core.failpoints import CrashPoint
 from services.controller.core.jobs_client import Jobs
 from services.controller.core.launcher import (
     Launcher,
-    NotNow,
+    Observed,
+    PermanentRejection,
     Phase,
     Placement,
-    Rejected,
-    Seen,
+    RetryableRejection,
     Unknown,
     labels_of,
     name_of,
 )
-from services.controller.settings import Settings
+from services.controller.core.limits import Limits
 from services.logs import Logger
 
-# After these there may be something to start or to stop. Missing one costs a tick, no more.
-WAKING = frozenset({"JobFailed", "JobCancelled", "JobDone"})
-LISTEN_AGAIN_SECONDS = 1.0
-# Between two whole looks: where much happens, one look is for many changes.
+# After these events a launch may have to start or to stop. A missed event costs one tick.
+WAKING_EVENTS = frozenset({"JobFailed", "JobCancelled", "JobDone"})
+RECONNECT_SECONDS = 1.0
+# The least time between two whole rounds, so that one round serves many changes.
 PAUSE_SECONDS = 0.2
-# What looking may take of a core where nothing wakes it, and where something does without end.
+# The share of a core that rounds may take: when nothing wakes the controller, and when events never stop.
 IDLE_SHARE, BUSY_SHARE = 0.05, 0.5
+CAMEL_HUMP = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-class Outage:
-    """One line when something goes away and one when it is back, however often it was asked in between."""
+class OutageLog:
+    """Logs one line when a dependency becomes unavailable and one when it recovers, not one a try."""
 
-    def __init__(self, log: Logger, of: str) -> None:
+    def __init__(self, log: Logger, dependency: str) -> None:
         self._log = log
-        self._of = of
-        self._said = ""
+        self._dependency = dependency
+        self._error = ""
         self._since = 0.0
 
-    def goes_on(self, error: Exception) -> None:
-        """It failed, for the first time or again; another error gets its own line."""
-        words = _words(error)
-        if words == self._said:
+    def failed(self, error: Exception) -> None:
+        """Logs the failure, unless the same error was logged before."""
+        text = _describe(error)
+        if text == self._error:
             return
-        self._since = self._since if self._said else time.monotonic()
-        self._said = words
-        self._log.warning("away", what=self._of, error=words)
+        self._since = self._since if self._error else time.monotonic()
+        self._error = text
+        self._log.warning("unavailable", dependency=self._dependency, error=text)
 
-    def is_over(self) -> None:
-        """It answered."""
-        if self._said:
-            self._log.info("back", what=self._of, seconds=round(time.monotonic() - self._since, 1))
-        self._said = ""
+    def succeeded(self) -> None:
+        """Logs the recovery, if there was a failure."""
+        if self._error:
+            self._log.info("recovered", dependency=self._dependency, seconds=round(time.monotonic() - self._since, 1))
+        self._error = ""
 
 
 class Reconciler:
-    """`leads` says whether this replica is the one that works; `drained`, whether nothing new is to be launched."""
+    """`leads`: whether this replica is the leader. `drained`: whether new launches are stopped.
+
+    `woken` is set by the launcher after each change. `parallel` actions run at once.
+    """
 
     def __init__(
         self,
-        settings: Settings,
         launcher: Launcher,
         jobs: Jobs,
         log: Logger,
         *,
+        limits: Limits,
+        tick_seconds: float,
+        parallel: int,
         woken: asyncio.Event | None = None,
         leads: Callable[[], bool] = lambda: True,
         drained: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._settings = settings
+        self._limits = limits
+        self._tick_seconds = tick_seconds
         self._launcher = launcher
         self._jobs = jobs
         self._log = log
         self._leads = leads
         self._drained = drained
         self._was_drained = False
-        self._outage = Outage(log, "jobs or the cluster")
-        self._silence = Outage(log, "events")
-        # Forgotten by a crash, which costs no more than waiting again.
-        self._unwanted_since: dict[str, datetime] = {}
-        self._orphans: dict[str, bool] = {}
-        # The open launches that the cluster has refused, by name; whether for want of room.
-        self._refused: dict[str, bool] = {}
-        # In this round. They run by now; that `jobs` knows it can wait until all of them do.
-        self._created: list[Confirm] = []
-        self._balance = metrics.Balance(settings.limits.linger)
+        self._outage = OutageLog(log, "jobs or the cluster")
+        self._event_outage = OutageLog(log, "events")
+        # A crash loses these: their graces start again, nothing else changes.
+        self._ghosts_since: dict[str, datetime] = {}
+        self._is_never_opened: dict[str, bool] = {}
+        # Whether the cluster rejected an open launch for want of room, by name.
+        self._rejected: dict[str, bool] = {}
+        # The confirmations of this round's creations: they are sent after the last creation.
+        self._confirmations: list[Confirm] = []
+        self._balance = metrics.Balance(limits.linger)
         self._woken = woken or asyncio.Event()
-        self._queued = asyncio.Event()
-        self._turn = asyncio.Lock()
-        # What lives, by the last whole look, and the launches that were open then or have been opened since.
-        self._known: View | None = None
-        self._under_way = asyncio.Semaphore(settings.parallel)
+        self._job_queued = asyncio.Event()
+        self._round_lock = asyncio.Lock()
+        # The live workloads of the last whole round, with its open launches and those opened since.
+        self._last: Snapshot | None = None
+        self._slots = asyncio.Semaphore(parallel)
         self._stopped = False
 
     async def run(self) -> None:
-        """Until `stop`; what runs keeps running."""
+        """Reconciles until `stop`; the workloads keep running."""
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(one) for one in (self._listen(), self._start_queued())]
+            background = [group.create_task(one) for one in (self._watch_events(), self._start_queued())]
             while not self._stopped:
                 self._woken.clear()
-                cost_seconds = 0.0
+                cpu_time = 0.0
                 leads = self._leads()
                 metrics.LEADER.set(leads)
                 if leads:
-                    cost_seconds = await self._round(self._look)
+                    cpu_time = await self._reconcile(self._take_snapshot)
                 else:
-                    self._known = None
-                    self._balance.forget()
-                await self._wait(cost_seconds)
-            # Not in the middle of what it does.
-            async with self._turn:
-                for task in beside:
+                    self._last = None
+                    self._balance.reset()
+                await self._wait(cpu_time)
+            # A background task is not cancelled within a round.
+            async with self._round_lock:
+                for task in background:
                     task.cancel()
 
     def is_ready(self) -> bool:
-        """Whether it could decide now; one that stands by could too."""
+        """Whether a round could read the cluster now; true of a standby too."""
         return self._launcher.is_ready()
 
     def stop(self) -> None:
-        """Ends `run` after the round it is in."""
+        """Ends `run` after the current round."""
         self._stopped = True
         self._woken.set()
 
-    async def _wait(self, cost_seconds: float) -> None:
-        """Until woken or the tick; a look that was costly, since much runs, is taken less often."""
-        at_least = min(max(_rest(cost_seconds, BUSY_SHARE), PAUSE_SECONDS), self._settings.tick_seconds)
-        at_most = max(_rest(cost_seconds, IDLE_SHARE), self._settings.tick_seconds)
+    async def _wait(self, cpu_time: float) -> None:
+        """Waits for a wake-up or the tick; an expensive round is followed by a longer wait."""
+        at_least = min(max(_idle_seconds(cpu_time, BUSY_SHARE), PAUSE_SECONDS), self._tick_seconds)
+        at_most = max(_idle_seconds(cpu_time, IDLE_SHARE), self._tick_seconds)
         if not self._stopped:
             await asyncio.sleep(at_least)
         try:
@@ -154,169 +173,178 @@ class Reconciler:
             pass
 
     async def _start_queued(self) -> None:
-        """Starts what was queued at once: all else can wait for a whole look."""
+        """Starts newly queued jobs at once, without a whole snapshot."""
         while True:
-            await self._queued.wait()
-            self._queued.clear()
-            if self._known is None or not self._leads():
+            await self._job_queued.wait()
+            self._job_queued.clear()
+            if self._last is None or not self._leads():
                 self._woken.set()
             else:
-                await asyncio.sleep(_rest(await self._round(self._look_at_queued), BUSY_SHARE))
+                cpu_time = await self._reconcile(self._take_snapshot_of_queued)
+                await asyncio.sleep(_idle_seconds(cpu_time, BUSY_SHARE))
 
-    async def _listen(self) -> None:
+    async def _watch_events(self) -> None:
         after = ""
         while True:
             try:
                 async for event in self._jobs.events(after):
-                    self._silence.is_over()
+                    self._event_outage.succeeded()
                     after = event.id
                     if event.type == "JobQueued":
-                        self._queued.set()
-                    elif event.type in WAKING:
+                        self._job_queued.set()
+                    elif event.type in WAKING_EVENTS:
                         self._woken.set()
             except (grpc.RpcError, OSError) as error:
-                self._silence.goes_on(error)
-                # A position that `jobs` doesn't know would be refused for ever.
+                self._event_outage.failed(error)
+                # `jobs` rejects an unknown position on every try, so the stream restarts at its end.
                 after = "" if _code(error) == grpc.StatusCode.INVALID_ARGUMENT else after
-            await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+            await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _round(self, look: Callable[[], Awaitable[View]]) -> float:
-        """Ends in one line, where something was done or could not be. Returns the CPU seconds that it took."""
-        async with self._turn:
-            began_cpu = time.process_time()
-            began, actions, outcome = time.monotonic(), list[Action](), "ok"
-            with logs.spending() as spent:
+    async def _reconcile(self, take_snapshot: Callable[[], Awaitable[Snapshot]]) -> float:
+        """One round, logged in one line if it had actions. Returns its CPU time in seconds."""
+        async with self._round_lock:
+            started_cpu = time.process_time()
+            started, actions, outcome = time.monotonic(), list[Action](), "ok"
+            with logs.spending() as waits:
                 try:
-                    view = await look()
-                    actions = decide(view, self._settings.limits, self._launcher.now())
-                    outcome = "ok" if await self._take(actions) else "unanswered"
+                    snapshot = await take_snapshot()
+                    actions = decide(snapshot, self._limits, self._launcher.now())
+                    outcome = "ok" if await self._perform_all(actions) else "unknown"
                 except (grpc.RpcError, OSError, Unknown) as error:
-                    outcome = "away"
-                    self._outage.goes_on(error)
+                    outcome = "unavailable"
+                    self._outage.failed(error)
                 if outcome == "ok":
-                    self._outage.is_over()
-                say = self._log.info if actions else self._log.debug
-                say("reconcile", outcome=outcome, actions=len(actions), ms=_since(began), **spent)
-            return time.process_time() - began_cpu
+                    self._outage.succeeded()
+                log = self._log.info if actions else self._log.debug
+                log("reconcile", outcome=outcome, actions=len(actions), ms=_elapsed_ms(started), **waits)
+            return time.process_time() - started_cpu
 
-    async def _take(self, actions: Sequence[Action]) -> bool:
-        """Takes the actions in their order; whether there was an answer to each."""
-        self._created = []
+    async def _perform_all(self, actions: Sequence[Action]) -> bool:
+        """Performs the actions in their order; whether the cluster answered each of them."""
+        self._confirmations = []
         answered = True
         for kind in ORDER:
-            mine = [action for action in actions if isinstance(action, kind)]
-            answered &= await self._all([*mine, *self._created] if kind is Confirm else mine)
+            of_kind = [action for action in actions if isinstance(action, kind)]
+            answered &= await self._perform_together([*of_kind, *self._confirmations] if kind is Confirm else of_kind)
         return answered
 
-    async def _look(self) -> View:
+    async def _take_snapshot(self) -> Snapshot:
+        """The whole snapshot: the ghosts come from the first list of workloads, the rest from the second."""
         earlier = await self._launcher.list()
         listed = await self._jobs.list_launches()
-        by_name = {name_of(launch): launch for launch in (*listed, *await self._offered(listed, earlier))}
+        by_name = {name_of(launch): launch for launch in (*listed, *await self._open_launches(listed, earlier))}
         launches = list(by_name.values())
-        await self._note_unwanted(unwanted(launches, earlier))
-        orphans = frozenset(uid for uid, is_orphan in self._orphans.items() if is_orphan)
-        self._refused = {name: why for name, why in self._refused.items() if name in by_name}
-        seen = await self._launcher.list()
-        view = View(launches, seen, self._unwanted_since, orphans, self._launcher.gpus())
-        has_room = sum(one.is_live for one in seen) < self._settings.capacity
-        without_room = [name for name, no_room in self._refused.items() if no_room]
-        self._balance.note(view, self._launcher.now(), has_room=has_room, without_room=without_room)
-        self._known = View(launches, [one for one in seen if one.is_live], {})
-        return view
+        await self._track_ghosts(find_ghosts(launches, earlier))
+        never_opened = frozenset(uid for uid, is_never_opened in self._is_never_opened.items() if is_never_opened)
+        self._rejected = {name: no_room for name, no_room in self._rejected.items() if name in by_name}
+        workloads = await self._launcher.list()
+        snapshot = Snapshot(launches, workloads, self._ghosts_since, never_opened, self._launcher.gpus())
+        has_room = sum(one.is_live for one in workloads) < self._limits.capacity
+        without_room = [name for name, no_room in self._rejected.items() if no_room]
+        self._balance.update(snapshot, self._launcher.now(), has_room=has_room, without_room=without_room)
+        self._last = Snapshot(launches, [one for one in workloads if one.is_live], {})
+        return snapshot
 
-    async def _look_at_queued(self) -> View:
-        """At what is offered now. What lives takes room and keeps its job from being run twice; no more follows from
-        it, since it may have changed."""
-        known = self._known
-        if known is None or not self._launcher.is_ready():
-            raise Unknown("What is known of the cluster is too old")
-        offered = await self._offered(known.launches, known.seen)
-        if not offered:
-            # There may be room by now.
+    async def _take_snapshot_of_queued(self) -> Snapshot:
+        """The launches opened just now, with the live workloads of the last whole round.
+
+        The workloads only take room and keep a job from a second workload. They may have changed since, so no other
+        action follows from them.
+        """
+        last = self._last
+        if last is None or not self._launcher.is_ready():
+            raise Unknown("The cache of the cluster is stale")
+        opened = await self._open_launches(last.launches, last.workloads)
+        if not opened:
+            # A whole round may find room.
             self._woken.set()
-        self._known = replace(known, launches=[*known.launches, *offered])
-        return View(offered, known.seen, {}, gpus=self._launcher.gpus())
+        self._last = replace(last, launches=[*last.launches, *opened])
+        return Snapshot(opened, last.workloads, {}, gpus=self._launcher.gpus())
 
-    async def _offered(self, launches: Sequence[Launch], seen: Sequence[Seen]) -> Sequence[Launch]:
-        """Launches to be started, as many as there is room for."""
-        room = self._room(launches, seen)
-        offered = await self._jobs.open_launches(room) if room > 0 and not self._stopped else ()
-        if offered:
-            failpoints.here(CrashPoint.OPENED)
-        return offered
+    async def _open_launches(self, launches: Sequence[Launch], workloads: Sequence[Observed]) -> Sequence[Launch]:
+        """Asks `jobs` for as many new launches as there is room for."""
+        room = self._room(launches, workloads)
+        opened = await self._jobs.open_launches(room) if room > 0 and not self._stopped else ()
+        if opened:
+            failpoints.hit(CrashPoint.OPENED)
+        return opened
 
-    def _room(self, launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
-        """For how many more launches; none while drained. What is open goes on."""
+    def _room(self, launches: Sequence[Launch], workloads: Sequence[Observed]) -> int:
+        """The number of launches to open; 0 while drained. Open launches continue in any case."""
         drained = self._drained()
         if drained != self._was_drained:
             self._was_drained = drained
-            self._log.info("drained" if drained else "launches again")
-        return 0 if drained else self._settings.capacity - _busy(launches, seen)
+            self._log.info("drained" if drained else "undrained")
+        return 0 if drained else self._limits.capacity - _count_occupied(launches, workloads)
 
-    async def _note_unwanted(self, found: dict[str, Seen]) -> None:
-        """Since when each is unwanted, and whether `jobs` has ever heard of it, which is asked once."""
+    async def _track_ghosts(self, ghosts: dict[str, Observed]) -> None:
+        """Remembers since when each is a ghost, and asks `jobs` once whether its launch was ever opened."""
         now = self._launcher.now()
-        self._unwanted_since = {uid: self._unwanted_since.get(uid, now) for uid in found}
-        orphans = {uid: self._orphans[uid] for uid in found if uid in self._orphans}
-        for uid, seen in found.items():
-            if uid not in orphans:
-                orphans[uid] = not await self._jobs.knows(seen)
-                if orphans[uid]:
-                    self._log.error("orphan", name=seen.name, uid=uid)
-        self._orphans = orphans
+        self._ghosts_since = {uid: self._ghosts_since.get(uid, now) for uid in ghosts}
+        is_never_opened = {uid: self._is_never_opened[uid] for uid in ghosts if uid in self._is_never_opened}
+        for uid, observed in ghosts.items():
+            if uid not in is_never_opened:
+                is_never_opened[uid] = not await self._jobs.knows(observed)
+                if is_never_opened[uid]:
+                    self._log.error("launch_never_opened", name=observed.name, uid=uid)
+        self._is_never_opened = is_never_opened
 
-    async def _all(self, actions: Iterable[Action]) -> bool:
-        """Performs them side by side; whether there was an answer to each."""
-        tasks = [asyncio.create_task(self._act(action)) for action in actions]
+    async def _perform_together(self, actions: Iterable[Action]) -> bool:
+        """Performs the actions concurrently; whether the cluster answered each of them."""
+        tasks = [asyncio.create_task(self._perform_logged(action)) for action in actions]
         if not tasks:
             return True
         done, _ = await asyncio.wait(tasks)
-        # One that `jobs` does not answer ends the round; the others were heard.
+        # If `jobs` is unavailable, result() raises and ends the round; the other actions are complete by then.
         answers = [task.result() for task in done]
         return all(answers)
 
-    async def _act(self, action: Action) -> bool:
-        """Whether there was an answer. One launch that the cluster cannot answer for stops no other. One line each."""
-        async with self._under_way:
-            began, outcome, said = time.monotonic(), "ok", dict[str, object]()
-            with logs.spending() as spent:
+    async def _perform_logged(self, action: Action) -> bool:
+        """Performs one action and logs it in one line; whether the cluster answered.
+
+        An unanswered action does not stop the others. Raises grpc.RpcError if `jobs` is unavailable.
+        """
+        async with self._slots:
+            started, outcome, failure = time.monotonic(), "ok", dict[str, str]()
+            with logs.spending() as waits:
                 try:
                     await self._perform(action)
                 except Unknown as error:
-                    outcome, said = "unknown", {"error": str(error)}
-                    self._outage.goes_on(error)
-                except Rejected as error:
-                    outcome, said = "rejected", {"error": str(error)}
+                    outcome, failure = "unknown", {"error": str(error)}
+                    self._outage.failed(error)
+                except PermanentRejection as error:
+                    outcome, failure = "rejected", {"error": str(error)}
                 except grpc.RpcError as error:
-                    outcome, said = "refused", {"error": _words(error)}
+                    outcome, failure = "refused", {"error": _describe(error)}
                     if is_passing(error):
-                        outcome = "away"
+                        outcome = "unavailable"
                         raise
-                    # `jobs` knows better than the last look; the next one will show what.
+                    # The launch changed since the snapshot; the next round sees the change.
                 finally:
-                    say = self._log.info if outcome == "ok" else self._log.warning
-                    did = type(action).__name__.lower()
-                    say(did, **_labels(action), why=action.why, outcome=outcome, ms=_since(began), **spent, **said)
+                    log = self._log.info if outcome == "ok" else self._log.warning
+                    fields = _log_fields(action)
+                    log(_event_name(action), **fields, why=action.why, outcome=outcome, ms=_elapsed_ms(started),
+                        **waits, **failure)  # fmt: skip
         return outcome != "unknown"
 
     async def _perform(self, action: Action) -> None:
         match action:
             case Create(launch, placement, why, after):
-                if not await self._lives(after):
+                if not await self._is_live(after):
                     await self._create(launch, placement, why)
-            case Confirm(launch, seen):
-                await self._confirm(launch, seen)
+            case Confirm(launch, observed):
+                await self._confirm(launch, observed)
             case End():
                 await self._end(action)
-            case Delete(seen, why, force):
-                await self._launcher.delete(seen, force=force)
-                self._launcher.tell(seen, "DeletedByForce" if force else "Deleted", why)
-            case Mark(seen, status):
-                await self._launcher.mark(seen, status)
+            case Delete(observed, why, force):
+                await self._launcher.delete(observed, force=force)
+                self._launcher.record_event(observed, "DeletedByForce" if force else "Deleted", why)
+            case SetStatusLabel(observed, status):
+                await self._launcher.set_status_label(observed, status)
 
-    async def _lives(self, name: str) -> bool:
-        """Whether something is at work under a name at this moment; what a dead node holds is not waited for."""
-        found = await self._launcher.look(name) if name else None
+    async def _is_live(self, name: str) -> bool:
+        """Whether a workload lives under the name at this moment; one on a dead node does not count."""
+        found = await self._launcher.get(name) if name else None
         return found is not None and found.is_live and not found.dead_node
 
     async def _create(self, launch: Launch, placement: Placement, why: str) -> None:
@@ -325,78 +353,90 @@ class Reconciler:
             if launch.trace_parent and traces.is_on():
                 launch.trace_parent = traces.header()
             try:
-                seen = await self._launcher.create(launch, placement)
-            except Rejected as error:
+                observed = await self._launcher.create(launch, placement)
+            except PermanentRejection as error:
                 span.failed(str(error))
                 await self._jobs.end(launch, error.ending, str(error))
                 raise
-            except NotNow as error:
+            except RetryableRejection as error:
                 span.failed(str(error))
-                await self._tell_refusal(launch, placement, error)
+                await self._report_rejection(launch, placement, error)
                 raise
-            self._refused.pop(name_of(launch), None)
-            span.add(uid=seen.uid, placed_on=Accelerator.Name(seen.placed_on), placement_reason=seen.placement_reason)
-        self._launcher.tell(seen, "Created", f"{why}. {seen.placement_reason}")
+            self._rejected.pop(name_of(launch), None)
+            placed_on = Accelerator.Name(observed.placed_on)
+            span.add(uid=observed.uid, placed_on=placed_on, placement_reason=observed.placement_reason)
+        self._launcher.record_event(observed, "Created", f"{why}. {observed.placement_reason}")
         if placement.is_fallback:
             metrics.NONE_FREE.inc()
         if launch.HasField("job_queued_at"):
             metrics.QUEUE_TO_JOB.observe(max(time.time() - launch.job_queued_at.ToNanoseconds() / 1e9, 0.0))
-        # What has ended already is judged at the next look.
-        if seen.is_live:
-            self._created.append(Confirm(launch, seen, "It was created"))
+        # The next round classifies a workload that has already ended.
+        if observed.is_live:
+            self._confirmations.append(Confirm(launch, observed, "The workload was created"))
 
-    async def _tell_refusal(self, launch: Launch, placement: Placement, error: NotNow) -> None:
-        """Once for each launch and kind, to `jobs`, whose Explain says it, and under the name of what does not run."""
-        if self._refused.get(name_of(launch)) != error.no_room:
-            wanted = Seen(name_of(launch), "", Phase.PENDING, labels_of(launch), self._launcher.now(),
-                          placement.on, str(error))  # fmt: skip
-            await self._jobs.confirm(launch, wanted)
-            self._launcher.tell(wanted, "Refused", str(error))
-        self._refused[name_of(launch)] = error.no_room
+    async def _report_rejection(self, launch: Launch, placement: Placement, error: RetryableRejection) -> None:
+        """Reports a rejection to `jobs`, for ExplainJob, and as an event; once for each launch and kind."""
+        if self._rejected.get(name_of(launch)) != error.no_room:
+            uncreated = Observed(
+                name=name_of(launch),
+                uid="",
+                phase=Phase.PENDING,
+                labels=labels_of(launch),
+                created_at=self._launcher.now(),
+                placed_on=placement.on,
+                placement_reason=str(error),
+            )
+            await self._jobs.confirm(launch, uncreated)
+            self._launcher.record_event(uncreated, "Refused", str(error))
+        self._rejected[name_of(launch)] = error.no_room
 
-    async def _confirm(self, launch: Launch, seen: Seen) -> None:
-        await self._jobs.confirm(launch, seen)
-        failpoints.here(CrashPoint.CONFIRMED)
+    async def _confirm(self, launch: Launch, observed: Observed) -> None:
+        await self._jobs.confirm(launch, observed)
+        failpoints.hit(CrashPoint.CONFIRMED)
 
     async def _end(self, end: End) -> None:
-        if end.if_gone is not None:
-            found = await self._launcher.look(name_of(end.launch))
-            if found and end.if_gone in ("", found.uid):
+        if end.if_not_found is not None:
+            found = await self._launcher.get(name_of(end.launch))
+            if found and end.if_not_found in ("", found.uid):
                 return
-        failpoints.here(CrashPoint.JUDGED)
+        failpoints.hit(CrashPoint.CLASSIFIED)
         await self._jobs.end(end.launch, end.ending, end.why)
-        failpoints.here(CrashPoint.ENDED)
+        failpoints.hit(CrashPoint.ENDED)
         if end.then_delete:
             await self._launcher.delete(end.then_delete)
-            self._launcher.tell(end.then_delete, "Ended", end.why)
+            self._launcher.record_event(end.then_delete, "Ended", end.why)
 
 
-def _busy(launches: Sequence[Launch], seen: Sequence[Seen]) -> int:
-    """What takes room: whatever lives, and launches still to be started."""
-    return len({name_of(launch) for launch in launches} | {one.name for one in seen if one.is_live})
+def _count_occupied(launches: Sequence[Launch], workloads: Sequence[Observed]) -> int:
+    """The number of names that take room: live workloads, and launches still to be started."""
+    return len({name_of(launch) for launch in launches} | {one.name for one in workloads if one.is_live})
 
 
-def _rest(cost_seconds: float, share: float) -> float:
-    """How long to do nothing after a look, so that looks take this share of a core."""
-    return cost_seconds * (1 / share - 1)
+def _idle_seconds(cpu_time: float, share: float) -> float:
+    """The pause after a round that keeps rounds at this share of a core."""
+    return cpu_time * (1 / share - 1)
 
 
-def _labels(action: Action) -> dict[str, object]:
-    if isinstance(action, Delete | Mark):
-        return {"name": action.seen.name, "job_id": action.seen.job_id}
+def _event_name(action: Action) -> str:
+    """The class name in snake_case: create, set_status_label."""
+    return CAMEL_HUMP.sub("_", type(action).__name__).lower()
+
+
+def _log_fields(action: Action) -> dict[str, str | int]:
+    if isinstance(action, Delete | SetStatusLabel):
+        return {"name": action.observed.name, "job_id": action.observed.job_id}
     return {"job_id": action.launch.job_id, "launch_no": action.launch.launch_no}
 
 
-def _since(began: float) -> float:
-    """In milliseconds."""
-    return round((time.monotonic() - began) * 1000, 1)
+def _elapsed_ms(started: float) -> float:
+    return round((time.monotonic() - started) * 1000, 1)
 
 
 def _code(error: Exception) -> grpc.StatusCode | None:
     return error.code() if isinstance(error, grpc.aio.AioRpcError) else None
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"
     return f"{type(error).__name__}: {error}"

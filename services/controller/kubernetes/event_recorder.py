@@ -1,65 +1,80 @@
-"""Kubernetes Events on the Jobs: what the controller did and why, for `kubectl describe` and `kubectl events`.
+"""Records the controller's actions, with their reasons, as Kubernetes Events on the Jobs, for `kubectl describe`.
 
-They are told on the side, slower while much happens: nothing waits for them, and what cannot be told in time is lost.
+Events are sent in the background, more slowly while many actions run. No action waits for them; an overflow is lost.
 """
 
 import asyncio
 import collections
 import contextlib
 import uuid
+from dataclasses import dataclass
 from datetime import datetime
 
-from services.controller.core.launcher import Seen, Unknown
-from services.controller.kubernetes.api_client import Api, Refusal
+from services.controller.core.launcher import Observed, Unknown
+from services.controller.kubernetes.api_client import Api, Object, Refusal
 
-MOST_WAITING = 1000
-# Between two, and so many of them while more comes: at 0.02 s telling slowed a burst of work by a fifth.
+MAX_WAITING = 1000
+# A pause before each event, and up to BUSY_PAUSES of them while new ones arrive. At 0.02 s a burst of actions was
+# measured to take a fifth longer.
 PAUSE_SECONDS, BUSY_PAUSES = 0.05, 5
 # The API's own limit.
-MOST_CHARACTERS = 1024
+MAX_CHARACTERS = 1024
 
 
-class Teller:
+@dataclass(frozen=True)
+class _Event:
+    at: datetime
+    observed: Observed
+    reason: str
+    message: str
+
+
+class EventRecorder:
     def __init__(self, api: Api, namespace: str, identity: str) -> None:
         self._api = api
         self._namespace = namespace
         self._identity = identity
-        self._waiting: collections.deque[tuple[datetime, Seen, str, str]] = collections.deque(maxlen=MOST_WAITING)
-        self._any = asyncio.Event()
+        self._waiting: collections.deque[_Event] = collections.deque(maxlen=MAX_WAITING)
+        self._added = asyncio.Event()
 
-    def tell(self, seen: Seen, what: str, why: str) -> None:
-        """Notes it; the oldest goes where too many wait."""
-        self._waiting.append((self._api.now, seen, what, why))
-        self._any.set()
+    def record(self, observed: Observed, reason: str, message: str) -> None:
+        """Queues an event; beyond MAX_WAITING the oldest is dropped."""
+        self._waiting.append(_Event(self._api.now, observed, reason, message))
+        self._added.set()
 
     async def run(self) -> None:
-        """Tells, for ever."""
+        """Sends the events until cancelled."""
         path = f"/api/v1/namespaces/{self._namespace}/events"
         while True:
-            await self._any.wait()
+            await self._added.wait()
             while self._waiting:
                 for _ in range(BUSY_PAUSES):
-                    self._any.clear()
+                    self._added.clear()
                     await asyncio.sleep(PAUSE_SECONDS)
-                    if not self._any.is_set():
+                    if not self._added.is_set():
                         break
                 with contextlib.suppress(Refusal, Unknown):
-                    await self._api.post(path, self._event(*self._waiting.popleft()))
+                    await self._api.post(path, self._to_json(self._waiting.popleft()))
 
-    def _event(self, at: datetime, seen: Seen, what: str, why: str) -> dict[str, object]:
-        now = at.isoformat(timespec="seconds").replace("+00:00", "Z")
-        about = {"apiVersion": "batch/v1", "kind": "Job", "namespace": self._namespace,
-                 "name": seen.name, "uid": seen.uid}  # fmt: skip
+    def _to_json(self, event: _Event) -> Object:
+        at = event.at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        name = event.observed.name
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{seen.name}.{uuid.uuid4().hex[:16]}", "namespace": self._namespace},
-            "involvedObject": about,
+            "metadata": {"name": f"{name}.{uuid.uuid4().hex[:16]}", "namespace": self._namespace},
+            "involvedObject": {
+                "apiVersion": "batch/v1",
+                "kind": "Job",
+                "namespace": self._namespace,
+                "name": name,
+                "uid": event.observed.uid,
+            },
             "type": "Normal",
-            "reason": what,
-            "message": why[:MOST_CHARACTERS],
-            "firstTimestamp": now,
-            "lastTimestamp": now,
+            "reason": event.reason,
+            "message": event.message[:MAX_CHARACTERS],
+            "firstTimestamp": at,
+            "lastTimestamp": at,
             "count": 1,
             "source": {"component": "crease-controller"},
             "reportingComponent": "crease.dev/controller",

@@ -1,16 +1,15 @@
-"""What a launch is in Kubernetes: one Job, written by one pure function.
+"""Writes the Kubernetes Job of a launch, as one pure function.
 
-The Job is written as the API takes it, in the API's own words; nothing secret is in it, since whoever may read Jobs
-reads all of it. Its pod proves itself to `jobs` by a token of Crease's own audience, which the API server refuses.
+The Job is in the API's own JSON. It holds no secret, because every reader of Jobs reads all of it. Its pod
+authenticates to `jobs` by a token for Crease's own audience, which the API server rejects.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import ACCELERATOR_GPU, Accelerator
 from services.controller.core.launcher import JOB_LABEL, LAUNCH_LABEL, Placement, name_of
-from services.controller.kubernetes.quantity import bytes_of, mebibytes
+from services.controller.quantity import bytes_of, mebibytes
 from services.controller.settings import KubernetesSettings
 
 CLUSTER_LABEL = "crease.dev/cluster"
@@ -33,18 +32,18 @@ SCRATCH = "/tmp"  # noqa: S108 (the pod's own)
 Manifest = dict[str, Any]
 
 
-def manifest(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
-    """The Job that runs a launch, in the namespace of the settings."""
+def build_manifest(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
+    """The Kubernetes Job of a launch, in the namespace of the settings."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": name_of(launch),
             "namespace": settings.namespace,
-            "labels": _labels(launch, placement, settings) | {STATUS_LABEL: "queued"} | _queue(settings),
+            "labels": _labels(launch, placement, settings) | {STATUS_LABEL: "queued"} | _queue_label(settings),
             "annotations": {
                 CREATED_BY: f"{MANAGER} of cluster {settings.cluster}",
-                WHY: f"It runs launch {launch.launch_no} of job {launch.job_id}, which was queued",
+                WHY: f"Runs launch {launch.launch_no} of job {launch.job_id}",
                 PLACEMENT_REASON: placement.reason,
             },
         },
@@ -52,11 +51,11 @@ def manifest(launch: Launch, placement: Placement, settings: KubernetesSettings)
             **({"suspend": True} if settings.queue_name else {}),
             "parallelism": 1,
             "completions": 1,
-            # A new try is a new launch, and `jobs` decides on it.
+            # A retry is a new launch, which `jobs` decides on.
             "backoffLimit": 0,
-            # Never a second pod beside one that is still ending.
+            # No second pod while the first is still terminating.
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {"rules": [*_failure_rules()]},
+            "podFailurePolicy": {"rules": _failure_rules()},
             "activeDeadlineSeconds": int(settings.deadline_seconds),
             "ttlSecondsAfterFinished": settings.ttl_seconds,
             "template": {
@@ -70,8 +69,8 @@ def manifest(launch: Launch, placement: Placement, settings: KubernetesSettings)
     }
 
 
-def selector(settings: KubernetesSettings) -> str:
-    """Selects what a controller of this cluster's name has created."""
+def build_selector(settings: KubernetesSettings) -> str:
+    """The label selector for the objects of this cluster's controller."""
     return f"{MANAGED_BY}={MANAGER},{CLUSTER_LABEL}={settings.cluster}"
 
 
@@ -86,35 +85,34 @@ def _labels(launch: Launch, placement: Placement, settings: KubernetesSettings) 
         LAUNCH_LABEL: str(launch.launch_no),
         SESSION_LABEL: launch.session_id,
         OWNER_LABEL: launch.owner_hash,
-        ACCELERATOR_LABEL: word(placement.on),
+        ACCELERATOR_LABEL: accelerator_label(placement.on),
     }
 
 
-def word(accelerator: Accelerator.ValueType) -> str:
-    """An accelerator as a label says it: gpu, cpu."""
+def accelerator_label(accelerator: Accelerator.ValueType) -> str:
+    """The label's value: gpu, cpu."""
     return Accelerator.Name(accelerator).removeprefix("ACCELERATOR_").lower()
 
 
-def _queue(settings: KubernetesSettings) -> dict[str, str]:
+def _queue_label(settings: KubernetesSettings) -> dict[str, str]:
     return {QUEUE_LABEL: settings.queue_name} if settings.queue_name else {}
 
 
-def _failure_rules() -> Iterator[Manifest]:
-    """Both end the Job, with a condition that says what its pod's end was when the pod is gone.
+def _failure_rules() -> list[Manifest]:
+    """Each rule fails the Job with a condition that names the pod's failure, and that outlives the pod.
 
-    The disruption comes first: a pod that is drained ends with an exit code as well.
+    The disruption comes first, because a drained pod has an exit code too.
     """
-    yield {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
-    yield {
-        "action": "FailJob",
-        "onExitCodes": {"containerName": CONTAINER, "operator": "NotIn", "values": [0]},
-    }
+    return [
+        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": {"containerName": CONTAINER, "operator": "NotIn", "values": [0]}},
+    ]
 
 
 def _pod(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
     on_gpu = placement.on == ACCELERATOR_GPU
     tolerations = [*settings.tolerations, *(settings.gpu_tolerations if on_gpu else ())]
-    chosen = {
+    optional = {
         "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
         "nodeSelector": settings.node_selector | (settings.gpu_node_selector if on_gpu else {}),
         "tolerations": tolerations,
@@ -123,11 +121,11 @@ def _pod(launch: Launch, placement: Placement, settings: KubernetesSettings) -> 
         "priorityClassName": settings.priority_class,
         "runtimeClassName": settings.runtime_class,
     }
-    authority = settings.analyzer_ca_config_map
+    ca_config_map = settings.analyzer_ca_config_map
     return {
         "restartPolicy": "Never",
         "serviceAccountName": settings.analyzer_service_account,
-        # Of the API server's audience: the analyzer has nothing to ask there.
+        # That token is for the API server, which the analyzer never calls.
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": settings.analyzer_grace_seconds,
@@ -141,14 +139,14 @@ def _pod(launch: Launch, placement: Placement, settings: KubernetesSettings) -> 
         "containers": [_container(launch, placement, settings)],
         "volumes": [
             {"name": "scratch", "emptyDir": {"sizeLimit": settings.analyzer_scratch}},
-            {"name": "token", "projected": {"defaultMode": 0o440, "sources": [_token(settings)]}},
-            *([{"name": "ca", "configMap": {"name": authority}}] if authority else []),
+            {"name": "token", "projected": {"defaultMode": 0o440, "sources": [_token_source(settings)]}},
+            *([{"name": "ca", "configMap": {"name": ca_config_map}}] if ca_config_map else []),
         ],
-        **{key: value for key, value in chosen.items() if value},
+        **{key: value for key, value in optional.items() if value},
     }
 
 
-def _token(settings: KubernetesSettings) -> Manifest:
+def _token_source(settings: KubernetesSettings) -> Manifest:
     return {
         "serviceAccountToken": {
             "audience": settings.audience,
@@ -177,21 +175,21 @@ def _container(launch: Launch, placement: Placement, settings: KubernetesSetting
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
             *([{"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}] if settings.analyzer_ca_config_map else []),
         ],
-        # What it said last, where it left no word of its own: `kubectl describe` shows it.
+        # Without a termination message, `kubectl describe` shows the last lines of the log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
 
 def _environment(launch: Launch, placement: Placement, settings: KubernetesSettings) -> dict[str, str]:
-    # On a GPU's node the analyzer tries the GPU and falls back by itself; elsewhere it need not try.
+    # On a node with a GPU the analyzer tries the GPU and falls back to the CPU by itself.
     accelerator = "auto" if placement.on == ACCELERATOR_GPU else "cpu"
-    authority = {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": f"{CA_FOLDER}/ca.crt"} if settings.analyzer_ca_config_map else {}
-    # A tried-again create finds the first: one launch, one pod, one place in the trace.
-    traced = {"CREASE_OTLP_ENDPOINT": settings.otlp_endpoint, "CREASE_TRACE_PARENT": launch.trace_parent}
+    ca = {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": f"{CA_FOLDER}/ca.crt"} if settings.analyzer_ca_config_map else {}
+    # A repeated create finds the first Job, so the trace has one span for each launch.
+    trace = {"CREASE_OTLP_ENDPOINT": settings.otlp_endpoint, "CREASE_TRACE_PARENT": launch.trace_parent}
     return (
         settings.analyzer_environment
-        | authority
-        | (traced if settings.otlp_endpoint and launch.trace_parent else {})
+        | ca
+        | (trace if settings.otlp_endpoint and launch.trace_parent else {})
         | {
             "CREASE_JOBS_ENDPOINT": settings.jobs_endpoint,
             "CREASE_UPLOAD_ENDPOINT": settings.upload_endpoint,
@@ -204,9 +202,10 @@ def _environment(launch: Launch, placement: Placement, settings: KubernetesSetti
 
 
 def _resources(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
+    # Request and limit are equal, but for the CPU.
     memory = mebibytes(bytes_of(settings.analyzer_memory) * (launch.memory_factor or 1.0))
-    both = {"memory": memory, "ephemeral-storage": settings.analyzer_scratch}
+    equal = {"memory": memory, "ephemeral-storage": settings.analyzer_scratch}
     if placement.on == ACCELERATOR_GPU:
-        both[settings.gpu_resource] = "1"
-    limit = {"cpu": settings.analyzer_cpu_limit} if settings.analyzer_cpu_limit else {}
-    return {"requests": {"cpu": settings.analyzer_cpu} | both, "limits": limit | both}
+        equal[settings.gpu_resource] = "1"
+    cpu_limit = {"cpu": settings.analyzer_cpu_limit} if settings.analyzer_cpu_limit else {}
+    return {"requests": {"cpu": settings.analyzer_cpu} | equal, "limits": cpu_limit | equal}

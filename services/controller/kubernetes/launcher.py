@@ -1,11 +1,11 @@
 """Runs launches as Kubernetes Jobs of one namespace.
 
-    create, look, delete, mark ──────────▶ API server ─── list, watch ──▶ reflectors ──▶ list
-                                               ▲                              │
-                                 Events ◀── tell: what was done, and why      └──▶ changed: look again
+    create, get, delete, set_status_label ──▶ API server ─── list, watch ──▶ reflectors ──▶ list
+                                                  ▲                              │
+            Kubernetes Events ◀── record_event ───┘                              └──▶ changed: wakes the reconciler
 
-What is read is a copy that may lag; what is written is guarded by names and uids, so a copy that lags costs a look.
-Nothing is remembered that the cluster does not hold.
+Reads come from caches, which may lag; writes are guarded by names and uids, so a stale cache costs a round. The state
+is rebuilt from the cluster after a restart.
 """
 
 import asyncio
@@ -21,17 +21,26 @@ from functools import partial
 from crease.analysis.v1.launch_pb2 import ENDING_IMAGE, Launch
 from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
-from services.controller.core.launcher import Gpus, NotNow, Placement, Rejected, Seen, Unknown, check_ours, name_of
-from services.controller.kubernetes.api_client import Api, Refusal, connected
-from services.controller.kubernetes.event_recorder import Teller
+from services.controller.core.launcher import (
+    Gpus,
+    Observed,
+    PermanentRejection,
+    Placement,
+    RetryableRejection,
+    Unknown,
+    check_ours,
+    name_of,
+)
+from services.controller.kubernetes.api_client import Api, Refusal, open_api
+from services.controller.kubernetes.event_recorder import EventRecorder
 from services.controller.kubernetes.job_manifest import (
     ACCELERATOR_LABEL,
     CLUSTER_LABEL,
     MANAGED_BY,
     MANAGER,
     STATUS_LABEL,
-    manifest,
-    selector,
+    build_manifest,
+    build_selector,
 )
 from services.controller.kubernetes.leader_election import Leader
 from services.controller.kubernetes.observed_state import (
@@ -39,24 +48,25 @@ from services.controller.kubernetes.observed_state import (
     KubernetesJob,
     Node,
     Pod,
-    deleted,
-    free_gpus,
+    count_free_gpus,
+    observe,
+    observe_deleted,
+    observe_pods,
     parse_job,
     parse_node,
     parse_pod,
-    seen_of,
 )
 from services.controller.kubernetes.reflector import Reflector
 from services.controller.settings import KubernetesSettings
 from services.logs import Logger
 
-# A Job gets its pod in a moment; only for one that waits for longer the cluster is asked why.
-PODLESS_SECONDS = 5.0
-ASK_AGAIN_SECONDS = 10.0
+# A Job normally gets its pod within this time; for a Job that waits longer, the Events are read.
+POD_CREATION_SECONDS = 5.0
+CREATE_ERRORS_SECONDS = 10.0
 
 
 class KubernetesLauncher:
-    """Its copies have to be kept by `run`; `changed` is called whenever they change."""
+    """A Launcher, as long as `run` keeps its caches fresh. `changed` is called after each change of a cache."""
 
     def __init__(self, api: Api, settings: KubernetesSettings, changed: Callable[[], None]) -> None:
         self._api = api
@@ -64,143 +74,145 @@ class KubernetesLauncher:
         self._jobs_path = f"/apis/batch/v1/namespaces/{settings.namespace}/jobs"
         self._pods_path = f"/api/v1/namespaces/{settings.namespace}/pods"
         reflect = partial(Reflector, api, changed=changed, relist_seconds=settings.relist_seconds)
-        ours = selector(settings)
+        ours = build_selector(settings)
         self._jobs: Reflector[KubernetesJob] = reflect(path=self._jobs_path, parse=parse_job, selector=ours)
-        parse = partial(parse_pod, gpu_resource=settings.gpu_resource)
-        self._pods: Reflector[Pod] = reflect(path=self._pods_path, parse=parse, selector=ours)
+        to_pod = partial(parse_pod, gpu_resource=settings.gpu_resource)
+        self._pods: Reflector[Pod] = reflect(path=self._pods_path, parse=to_pod, selector=ours)
         self._nodes: Reflector[Node] | None = None
         if settings.watch_nodes:
             to_node = partial(parse_node, gpu_resource=settings.gpu_resource)
             self._nodes = reflect(path="/api/v1/nodes", parse=to_node)
-        self._teller = Teller(api, settings.namespace, settings.identity)
-        # The label that each Job was given last.
-        self._marked: dict[str, str] = {}
-        # Why no pod could be created, by the Job's uid; and when that was asked.
-        self._refusals: dict[str, str] = {}
-        self._refusals_at = float("-inf")
+        self._recorder = EventRecorder(api, settings.namespace, settings.identity)
+        # The status label last written to each Job, by uid.
+        self._status_labels: dict[str, str] = {}
+        # Why the Job controller could not create a pod, by the uid of the Job; and the time of that read.
+        self._create_errors: dict[str, str] = {}
+        self._create_errors_at = float("-inf")
 
     async def run(self) -> None:
-        """Keeps the copies and tells what was done, for ever."""
+        """Keeps the caches fresh and sends the events, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for reflector in self._reflectors():
                 group.create_task(reflector.run())
-            group.create_task(self._teller.run())
+            group.create_task(self._recorder.run())
 
     @property
-    def ages(self) -> dict[str, float]:
-        """How old each copy is, in seconds."""
+    def cache_ages(self) -> dict[str, float]:
+        """The age of each cache, in seconds."""
         nodes = {"nodes": self._nodes.age_seconds} if self._nodes else {}
         return {"jobs": self._jobs.age_seconds, "pods": self._pods.age_seconds} | nodes
 
     def now(self) -> datetime:
-        """As the seam says: the API server's clock."""
+        """As Launcher: the API server's clock."""
         return self._api.now
 
     def is_ready(self) -> bool:
-        """As the seam says: both copies that decisions rest on are fresh enough."""
+        """As Launcher: whether the caches of Jobs and pods are fresh."""
         return max(self._jobs.age_seconds, self._pods.age_seconds) <= self._settings.stale_seconds
 
-    async def create(self, launch: Launch, placement: Placement) -> Seen:
-        """As the seam says. What this process saw being deleted stays so, even where its name is free again."""
+    async def create(self, launch: Launch, placement: Placement) -> Observed:
+        """As Launcher. A Job that this process saw deleted is not created again, although its name is free."""
         name = name_of(launch)
-        if (last := self._tombstone(name)) is not None:
-            return last
+        if (deleted := self._find_deleted(name)) is not None:
+            return deleted
         try:
-            made = await self._api.post(self._jobs_path, manifest(launch, placement, self._settings))
+            created = await self._api.post(self._jobs_path, build_manifest(launch, placement, self._settings))
         except Refusal as error:
             if error.reason == "AlreadyExists":
-                return await self._found(name)
-            raise rejection(error) from error
-        failpoints.here(CrashPoint.CREATED)
-        job = parse_job(made)
+                return await self._read_existing(name)
+            raise classify_refusal(error) from error
+        failpoints.hit(CrashPoint.JOB_CREATED)
+        job = parse_job(created)
         self._jobs.add(job)
-        seen = seen_of(job, ())
-        assert seen is not None  # noqa: S101 (a Job always is)
-        return seen
+        return observe(job, ())
 
-    async def list(self) -> Sequence[Seen]:
-        """As the seam says."""
+    async def list(self) -> Sequence[Observed]:
+        """As Launcher, from the caches."""
         self._check_fresh()
         pods = _by_job(self._pods.items)
-        last_words = _by_job(self._pods.gone)
-        dead = self._dead_nodes()
-        refusals = await self._why_podless(pods)
-        seen = [
-            _left(seen_of(job, (*pods[uid], *last_words[uid]), dead, refusals.get(uid, "")), pods[uid])
+        deleted_pods = _by_job(self._pods.tombstones)
+        dead_nodes = self._dead_nodes()
+        create_errors = await self._find_create_errors(pods)
+        with_job = [
+            _with_leftovers(
+                observe(job, (*pods[uid], *deleted_pods[uid]), dead_nodes, create_errors.get(uid, "")), pods[uid]
+            )
             for uid, job in self._jobs.items.items()
         ]
-        left = [seen_of(None, pods[uid], dead) for uid in pods if uid not in self._jobs.items]
-        names = {one.name for one in (*seen, *left) if one}
-        gone = [
-            deleted(job, last_words[uid])
-            for uid, job in self._jobs.gone.items()
+        without_job = [observe_pods(pods[uid], dead_nodes) for uid in pods if uid not in self._jobs.items]
+        names = {one.name for one in (*with_job, *without_job) if one}
+        deleted = [
+            observe_deleted(job, deleted_pods[uid])
+            for uid, job in self._jobs.tombstones.items()
             if uid not in self._jobs.items and job.name not in names
         ]
-        return [one for one in (*gone, *seen, *left) if one and one.is_ours]
+        return [one for one in (*deleted, *with_job, *without_job) if one and one.is_ours]
 
-    async def look(self, name: str) -> Seen | None:
-        """As the seam says: asked of the API server, not of the copy."""
-        job = await self._job(name)
+    async def get(self, name: str) -> Observed | None:
+        """As Launcher: from the API server, not from the caches."""
+        job = await self._read_job(name)
         query = {"labelSelector": f"{JOB_NAME}={name}"}
-        with _answered():
+        with _refusal_as_unknown():
             found = (await self._api.get(self._pods_path, **query)).get("items") or ()
         pods = [parse_pod(pod) for pod in found]
-        mine = [pod for pod in pods if job is None or pod.job_uid == job.uid]
-        seen = _left(seen_of(job, mine, self._dead_nodes()), mine)
-        return seen if seen and (seen.is_live or seen.is_left) else None
+        dead_nodes = self._dead_nodes()
+        if job is None:
+            return observe_pods(pods, dead_nodes)
+        of_job = [pod for pod in pods if pod.job_uid == job.uid]
+        observed = _with_leftovers(observe(job, of_job, dead_nodes), of_job)
+        return observed if observed.is_live or observed.has_leftovers else None
 
     def gpus(self) -> Gpus | None:
-        """As the seam says; of nodes that are not seen nothing is free."""
+        """As Launcher. On nodes that are not watched no GPU counts as free."""
         settings, nodes = self._settings, self._nodes
-        free = free_gpus(nodes.items.values(), self._pods.items.values()) if nodes else {}
-        placed = {pod.job_uid for pod in self._pods.items.values() if pod.node}
-        waiting = (job for uid, job in self._jobs.items.items() if not job.finished and uid not in placed)
+        free = count_free_gpus(nodes.items.values(), self._pods.items.values()) if nodes else {}
+        scheduled = {pod.job_uid for pod in self._pods.items.values() if pod.node}
+        waiting = (job for uid, job in self._jobs.items.items() if not job.finished and uid not in scheduled)
         promised = sum(job.labels.get(ACCELERATOR_LABEL) == "gpu" for job in waiting)
         return Gpus(settings.gpu_resource, free, promised, settings.gpu_scales_up)
 
-    async def delete(self, seen: Seen, *, force: bool = False) -> None:
-        """As the seam says. The Job stays until its pods are gone; by force, neither waits for a node."""
+    async def delete(self, observed: Observed, *, force: bool = False) -> None:
+        """As Launcher. The Job stays until its pods are deleted; by force, neither waits for the node."""
         grace = {"gracePeriodSeconds": 0} if force else {}
-        await self._delete(f"{self._jobs_path}/{seen.name}", seen.uid, {"propagationPolicy": "Foreground"})
-        for pod in [pod for pod in self._pods.items.values() if pod.job_uid == seen.uid]:
-            if force or (not pod.is_deleting and seen.uid not in self._jobs.items):
+        await self._delete(f"{self._jobs_path}/{observed.name}", observed.uid, {"propagationPolicy": "Foreground"})
+        for pod in [pod for pod in self._pods.items.values() if pod.job_uid == observed.uid]:
+            if force or (not pod.is_deleting and observed.uid not in self._jobs.items):
                 await self._delete(f"{self._pods_path}/{pod.name}", pod.uid, grace)
-        failpoints.here(CrashPoint.TOLD)
+        failpoints.hit(CrashPoint.DELETION_REQUESTED)
 
-    async def mark(self, seen: Seen, status: str) -> None:
-        """As the seam says: a label. A Job that is gone by now needs none; a copy that lags asks for no second one."""
-        if self._marked.get(seen.uid) == status:
+    async def set_status_label(self, observed: Observed, status: str) -> None:
+        """As Launcher. A deleted Job needs no label; a stale cache causes no second request."""
+        if self._status_labels.get(observed.uid) == status:
             return
-        body = {"metadata": {"uid": seen.uid, "labels": {STATUS_LABEL: status}}}
+        body = {"metadata": {"uid": observed.uid, "labels": {STATUS_LABEL: status}}}
         try:
-            await self._api.patch(f"{self._jobs_path}/{seen.name}", body)
+            await self._api.patch(f"{self._jobs_path}/{observed.name}", body)
         except Refusal as error:
             if error.code not in (404, 409):
                 raise Unknown(str(error)) from error
-        self._marked = {uid: one for uid, one in self._marked.items() if uid in self._jobs.items} | {seen.uid: status}
-        failpoints.here(CrashPoint.LABELLED)
+        current = {uid: label for uid, label in self._status_labels.items() if uid in self._jobs.items}
+        self._status_labels = current | {observed.uid: status}
+        failpoints.hit(CrashPoint.STATUS_LABELLED)
 
-    def tell(self, seen: Seen, what: str, why: str) -> None:
-        """As the seam says: a Kubernetes Event on the Job."""
-        self._teller.tell(seen, what, why)
+    def record_event(self, observed: Observed, reason: str, message: str) -> None:
+        """As Launcher: a Kubernetes Event on the Job."""
+        self._recorder.record(observed, reason, message)
 
-    async def _found(self, name: str) -> Seen:
-        job = await self._job(name)
+    async def _read_existing(self, name: str) -> Observed:
+        job = await self._read_job(name)
         if job is None:
-            # It was there a moment ago.
-            raise Unknown(f"{name} exists and cannot be found")
-        ours = job.labels.get(MANAGED_BY) == MANAGER
-        if ours and job.labels.get(CLUSTER_LABEL) != self._settings.cluster:
-            raise Rejected(f"The name {name} is taken by a controller of another cluster's name")
+            # Deleted between the two requests.
+            raise Unknown(f"The Job {name} exists, but cannot be read")
+        is_managed = job.labels.get(MANAGED_BY) == MANAGER
+        if is_managed and job.labels.get(CLUSTER_LABEL) != self._settings.cluster:
+            raise PermanentRejection(f"The name {name} is taken by a controller with another CREASE_CLUSTER")
         pods = [pod for pod in self._pods.items.values() if pod.job_uid == job.uid]
-        seen = seen_of(job, pods, self._dead_nodes())
-        assert seen is not None  # noqa: S101 (a Job always is)
-        checked = check_ours(seen)
+        observed = check_ours(observe(job, pods, self._dead_nodes()))
         self._jobs.add(job)
-        return checked
+        return observed
 
-    async def _job(self, name: str) -> KubernetesJob | None:
-        with _answered():
+    async def _read_job(self, name: str) -> KubernetesJob | None:
+        with _refusal_as_unknown():
             try:
                 return parse_job(await self._api.get(f"{self._jobs_path}/{name}"))
             except Refusal as error:
@@ -208,60 +220,64 @@ class KubernetesLauncher:
                     raise
         return None
 
-    def _tombstone(self, name: str) -> Seen | None:
-        gone = [job for job in self._jobs.gone.values() if job.name == name]
-        if not gone or any(job.name == name for job in self._jobs.items.values()):
+    def _find_deleted(self, name: str) -> Observed | None:
+        deleted = [job for job in self._jobs.tombstones.values() if job.name == name]
+        if not deleted or any(job.name == name for job in self._jobs.items.values()):
             return None
-        return deleted(gone[0], _by_job(self._pods.gone)[gone[0].uid])
+        return observe_deleted(deleted[0], _by_job(self._pods.tombstones)[deleted[0].uid])
 
     async def _delete(self, path: str, uid: str, options: Mapping[str, object]) -> None:
         try:
             await self._api.delete(path, {"preconditions": {"uid": uid}, **options})
         except Refusal as error:
-            # Gone, or another of the same name: either way this one is not there.
+            # 404: deleted. 409: another object has the name. Either way this one does not exist.
             if error.code not in (404, 409):
                 raise Unknown(str(error)) from error
 
     def _check_fresh(self) -> None:
-        for name, reflector in (("Jobs", self._jobs), ("pods", self._pods)):
+        for kind, reflector in (("Jobs", self._jobs), ("pods", self._pods)):
             if reflector.age_seconds > self._settings.stale_seconds:
-                raise Unknown(f"What is known of {name} is too old: {reflector.trouble or 'the API server is silent'}")
+                cause = reflector.error or "the API server sends no events"
+                raise Unknown(f"The cache of {kind} is stale: {cause}")
 
     def _reflectors(self) -> Iterable["Reflector[KubernetesJob] | Reflector[Pod] | Reflector[Node]"]:
         return filter(None, (self._jobs, self._pods, self._nodes))
 
     def _dead_nodes(self) -> frozenset[str]:
-        """The nodes that pods sit on and that do not answer; none where nodes are not seen."""
+        """The nodes with pods of ours that are not ready; empty if nodes are not watched."""
         nodes = self._nodes
         if nodes is None or nodes.age_seconds > self._settings.stale_seconds:
             return frozenset()
         ready = {node.name for node in nodes.items.values() if node.is_ready}
         return frozenset(pod.node for pod in self._pods.items.values() if pod.node and pod.node not in ready)
 
-    async def _why_podless(self, pods: Mapping[str, object]) -> Mapping[str, str]:
-        """Why Jobs that wait for a pod get none. One request, now and then, and none where all have one."""
+    async def _find_create_errors(self, pods: Mapping[str, object]) -> Mapping[str, str]:
+        """Why Jobs have no pod after POD_CREATION_SECONDS, by uid.
+
+        Sends at most one request every CREATE_ERRORS_SECONDS, and none while every Job has a pod.
+        """
         now = self._api.now
         waiting = {
             uid
             for uid, job in self._jobs.items.items()
             if not (uid in pods or job.finished or job.is_suspended or job.is_deleting)
-            and (now - job.created_at).total_seconds() > PODLESS_SECONDS
+            and (now - job.created_at).total_seconds() > POD_CREATION_SECONDS
         }
-        if waiting and time.monotonic() - self._refusals_at > ASK_AGAIN_SECONDS:
-            self._refusals_at = time.monotonic()
-            self._refusals = await self._failed_creations()
-        return {uid: self._refusals.get(uid, "no pod has been created for it yet") for uid in waiting}
+        if waiting and time.monotonic() - self._create_errors_at > CREATE_ERRORS_SECONDS:
+            self._create_errors_at = time.monotonic()
+            self._create_errors = await self._read_create_errors()
+        return {uid: self._create_errors.get(uid, "no pod has been created yet") for uid in waiting}
 
-    async def _failed_creations(self) -> dict[str, str]:
+    async def _read_create_errors(self) -> dict[str, str]:
         path = f"/api/v1/namespaces/{self._settings.namespace}/events"
-        with _answered():
+        with _refusal_as_unknown():
             found = await self._api.get(path, fieldSelector="involvedObject.kind=Job,reason=FailedCreate", limit=500)
         return {one["involvedObject"]["uid"]: one.get("message", "") for one in found.get("items") or ()}
 
 
-def _left(seen: Seen | None, pods: Sequence[Pod]) -> Seen | None:
-    """With a word on whether pods are left of what has ended."""
-    return replace(seen, is_left=bool(pods)) if seen and not seen.is_live else seen
+def _with_leftovers(observed: Observed, pods: Sequence[Pod]) -> Observed:
+    """Adds whether an ended workload still has pods."""
+    return observed if observed.is_live else replace(observed, has_leftovers=bool(pods))
 
 
 def _by_job(pods: Mapping[str, Pod]) -> defaultdict[str, list[Pod]]:
@@ -272,28 +288,29 @@ def _by_job(pods: Mapping[str, Pod]) -> defaultdict[str, list[Pod]]:
 
 
 @contextlib.contextmanager
-def _answered() -> Iterator[None]:
-    """For reading: a refusal tells nothing of what is there."""
+def _refusal_as_unknown() -> Iterator[None]:
+    """A refused read leaves the state unknown."""
     try:
         yield
     except Refusal as error:
         raise Unknown(str(error)) from error
 
 
-def rejection(error: Refusal) -> Exception:
-    """What a refused creation means: the cluster's rules forbid this very Job, or it has no room or no rights now."""
-    denied = "admission webhook" in str(error) and "denied the request" in str(error)
-    if denied or error.code in (400, 422):
-        return Rejected(f"The cluster refuses it: {error}", ENDING_IMAGE)
-    return NotNow(f"The cluster does not take it now: {error}", no_room="exceeded quota" in str(error))
+def classify_refusal(error: Refusal) -> Exception:
+    """The meaning of a refused creation: permanent if the cluster's rules forbid this Job, otherwise retryable."""
+    is_denied = "admission webhook" in str(error) and "denied the request" in str(error)
+    if is_denied or error.code in (400, 422):
+        return PermanentRejection(f"The cluster rejected the Kubernetes Job: {error}", ENDING_IMAGE)
+    no_room = "exceeded quota" in str(error)
+    return RetryableRejection(f"The cluster rejected the Kubernetes Job for now: {error}", no_room=no_room)
 
 
 @asynccontextmanager
-async def kubernetes(
+async def start_kubernetes(
     settings: KubernetesSettings, changed: Callable[[], None], log: Logger
 ) -> AsyncIterator[tuple[KubernetesLauncher, Leader]]:
-    """A launcher whose copies are kept, and whether to use it, for as long as the block runs."""
-    async with connected(settings.kubeconfig, settings.parallel + 8) as api:
+    """A launcher with fresh caches, and the leader election, for as long as the block runs."""
+    async with open_api(settings.kubeconfig, settings.parallel + 8) as api:
         launcher, leader = KubernetesLauncher(api, settings, changed), Leader(api, settings, log)
         running = [asyncio.create_task(one.run()) for one in (launcher, leader)]
         try:

@@ -1,105 +1,108 @@
-"""Which replica works: the holder of a Lease. It saves work, and safety does not rest on it.
+"""Elects the working replica: the holder of a Lease. Election saves work; safety does not depend on it.
 
-    nobody's, or not renewed for leader_seconds ──▶ ours ──▶ renewed every third of that ──▶ given back at the end
+    free, or not renewed for leader_seconds ──▶ acquired ──▶ renewed every leader_seconds / 3 ──▶ released at the end
 
-How long a Lease was not renewed is told by our own clock from when we saw it change, so that clocks need not agree. A
-write carries the version that was read, so that of two who reach for it one is refused.
+The age of a Lease is measured on this machine's clock from the last observed change, so that clocks need not agree. A
+write carries the version that was read, so that of two competing writes the server refuses one.
 """
 
 import asyncio
 import time
-from typing import Any
 
 from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
 from services.controller.core.launcher import Unknown
-from services.controller.kubernetes.api_client import Api, Refusal
+from services.controller.kubernetes.api_client import Api, Object, Refusal
 from services.controller.settings import KubernetesSettings
 from services.logs import Logger
 
-Lease = dict[str, Any]
-# On the Lease, since it outlives every replica: there, nothing new is launched. Its value is for people.
+# While the Lease has this annotation, no launch is opened; the Lease outlives every replica. The value is for people.
 DRAINED = "crease.dev/drained"
 
 
 class Leader:
     def __init__(self, api: Api, settings: KubernetesSettings, log: Logger) -> None:
         self._api = api
-        self._me = settings.identity
+        self._identity = settings.identity
         self._name = settings.leader_lease
         self._namespace = settings.namespace
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases"
         self._seconds = settings.leader_seconds
         self._log = log
-        # Ours until then, by our clock.
-        self._until = float("-inf")
-        # What was read last, and since when it has not changed.
-        self._read: tuple[object, ...] = ()
-        self._read_at = float("-inf")
-        self._led = False
+        # This replica leads until then, by this machine's clock.
+        self._leads_until = float("-inf")
+        # The Lease as last read, and when it last changed.
+        self._observed: tuple[object, ...] = ()
+        self._observed_at = float("-inf")
+        self._was_leading = False
         self._drained = False
 
     @property
     def drained(self) -> bool:
-        """Whether somebody asked that nothing new be launched, as the Lease said when it was last read."""
+        """Whether the Lease, as last read, says to open no launch."""
         return self._drained
 
     @property
     def leads(self) -> bool:
-        """Whether this replica is the one that works."""
-        return not self._name or time.monotonic() < self._until
+        """Whether this replica is the leader."""
+        return not self._name or time.monotonic() < self._leads_until
 
     async def run(self) -> None:
-        """Reaches for the Lease, or renews it, until cancelled; then gives it back."""
+        """Acquires or renews the Lease until cancelled; then releases it."""
         try:
             while self._name:
                 try:
-                    await self._try()
+                    await self._acquire_or_renew()
                 except (Refusal, Unknown) as error:
-                    self._log.debug("no lease", error=str(error))
-                if self.leads != self._led:
-                    self._led = self.leads
-                    self._log.info("leads" if self._led else "stands by", lease=self._name, identity=self._me)
+                    self._log.debug("lease_not_acquired", error=str(error))
+                if self.leads != self._was_leading:
+                    self._was_leading = self.leads
+                    event = "leader_elected" if self._was_leading else "leadership_lost"
+                    self._log.info(event, lease=self._name, identity=self._identity)
                 await asyncio.sleep(self._seconds / 3)
         finally:
             if self._name and self.leads:
-                self._until = float("-inf")
-                await self._give_back()
+                self._leads_until = float("-inf")
+                await self._release()
 
-    async def _try(self) -> None:
-        # What is asked now holds from now, however long the answer takes.
-        asked_at = time.monotonic()
+    async def _acquire_or_renew(self) -> None:
+        # The Lease holds from the request on, however long the answer takes.
+        requested_at = time.monotonic()
         try:
             lease = await self._api.get(f"{self._path}/{self._name}")
         except Refusal as error:
             if error.code != 404:
                 raise
             self._drained = False
-            await self._api.post(self._path, self._lease({"metadata": {"name": self._name}, "spec": {}}))
+            await self._api.post(self._path, self._held({"metadata": {"name": self._name}, "spec": {}}))
         else:
             self._drained = DRAINED in lease["metadata"].get("annotations", {})
-            if not self._may_take(lease["spec"]):
-                self._until = float("-inf")
+            if not self._may_acquire(lease["spec"]):
+                self._leads_until = float("-inf")
                 return
-            await self._api.put(f"{self._path}/{self._name}", self._lease(lease))
-        self._until = asked_at + self._seconds * 2 / 3
-        failpoints.here(CrashPoint.LED)
+            await self._api.put(f"{self._path}/{self._name}", self._held(lease))
+        self._leads_until = requested_at + self._seconds * 2 / 3
+        failpoints.hit(CrashPoint.LEASE_ACQUIRED)
 
-    def _may_take(self, spec: Lease) -> bool:
+    def _may_acquire(self, spec: Object) -> bool:
         holder = spec.get("holderIdentity")
-        read = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
-        if read != self._read:
-            self._read, self._read_at = read, time.monotonic()
-        given = float(spec.get("leaseDurationSeconds") or self._seconds)
-        return holder in (None, "", self._me) or time.monotonic() - self._read_at > given
+        observed = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
+        if observed != self._observed:
+            self._observed, self._observed_at = observed, time.monotonic()
+        duration = float(spec.get("leaseDurationSeconds") or self._seconds)
+        return holder in (None, "", self._identity) or time.monotonic() - self._observed_at > duration
 
-    def _lease(self, lease: Lease) -> Lease:
-        """The Lease, held by us from now."""
+    def _held(self, lease: Object) -> Object:
+        """The Lease with this replica as its holder from now on."""
         spec = lease["spec"]
         now = self._api.now.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        ours = spec.get("holderIdentity") == self._me
-        change = {} if ours else {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
-        held = {"holderIdentity": self._me, "leaseDurationSeconds": max(round(self._seconds), 1), "renewTime": now}
+        is_renewal = spec.get("holderIdentity") == self._identity
+        change = {} if is_renewal else {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
+        held = {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": max(round(self._seconds), 1),
+            "renewTime": now,
+        }
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -107,12 +110,12 @@ class Leader:
             "spec": spec | held | change,
         }
 
-    async def _give_back(self) -> None:
-        """So that the next one need not wait."""
+    async def _release(self) -> None:
+        """Clears the holder, so that the next replica need not wait."""
         try:
             lease = await self._api.get(f"{self._path}/{self._name}")
-            if lease["spec"].get("holderIdentity") == self._me:
+            if lease["spec"].get("holderIdentity") == self._identity:
                 lease["spec"]["holderIdentity"] = ""
                 await self._api.put(f"{self._path}/{self._name}", lease)
         except (Refusal, Unknown) as error:
-            self._log.debug("lease not given back", error=str(error))
+            self._log.debug("lease_not_released", error=str(error))

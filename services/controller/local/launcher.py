@@ -1,6 +1,6 @@
-"""Runs launches as processes of this machine: what a namespace is in Kubernetes is a folder of records here.
+"""Runs launches as processes of this machine: a folder of records takes the place of a Kubernetes namespace.
 
-Nothing is remembered that is not in the folder: a controller that starts again finds what runs and what has ended.
+The state is rebuilt from the folder after a restart.
 """
 
 import asyncio
@@ -20,19 +20,27 @@ from crease.jobs.v1.job_pb2 import Accelerator
 from services import dev_issuer
 from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
-from services.controller.core.launcher import Placement, Rejected, Seen, Unknown, check_ours, labels_of, name_of
+from services.controller.core.launcher import (
+    Observed,
+    PermanentRejection,
+    Placement,
+    Unknown,
+    check_ours,
+    labels_of,
+    name_of,
+)
 from services.controller.local import process_record
 from services.controller.local.process_record import Record
 
-# As in Kubernetes; here it also keeps a name from being a path.
+# The pattern of Kubernetes names; here it also keeps a name from being a path.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 GRACE_SECONDS = 5.0
-# While this file lies in the state folder, nothing new is launched.
+# While this file exists in the state folder, no launch is opened.
 DRAINED = "drained"
 
 
 class LocalLauncher:
-    """`command` is what is started, in the `environment` that a container would get and nothing else."""
+    """A Launcher. `command` starts the analyzer; `environment` is its whole environment, as a container's would be."""
 
     def __init__(
         self, folder: Path, command: Sequence[str], environment: Mapping[str, str], issuer_folder: Path
@@ -41,112 +49,112 @@ class LocalLauncher:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._command = command
         self._environment = environment
-        self._issuer = issuer_folder
-        # Ours to reap once they have ended; nothing is decided from them.
+        self._issuer_folder = issuer_folder
+        # To be reaped once they have ended; no decision depends on them.
         self._children: list[subprocess.Popen[bytes]] = []
-        # What has ended stays as it is: read once.
-        self._ended: dict[str, Seen] = {}
-        process_record.sweep(self._folder)
+        # The state of ended launches, which never changes, by name.
+        self._ended: dict[str, Observed] = {}
+        process_record.remove_stale_drafts(self._folder)
 
     def now(self) -> datetime:
-        """As the seam says."""
+        """As Launcher."""
         return datetime.now(UTC)
 
     def is_ready(self) -> bool:
-        """As the seam says: there is nobody who could be away."""
+        """As Launcher: always, because the records are local."""
         return True
 
-    async def create(self, launch: Launch, placement: Placement) -> Seen:
-        """As the seam says. The record takes the name and holds its own lock before anything starts."""
+    async def create(self, launch: Launch, placement: Placement) -> Observed:
+        """As Launcher. The record takes the name and holds its own lock before the process starts."""
         if not NAME.fullmatch(name_of(launch)):
-            raise Rejected(f"{name_of(launch)} is no valid name")
-        with _answering():
+            raise PermanentRejection(f"{name_of(launch)} is not a valid name")
+        with _error_as_unknown():
             return await asyncio.to_thread(self._create, launch, placement)
 
-    async def list(self) -> Sequence[Seen]:
-        """As the seam says. One record that cannot be read makes the whole list unknown."""
-        with _answering():
+    async def list(self) -> Sequence[Observed]:
+        """As Launcher. One unreadable record makes the whole list unknown."""
+        with _error_as_unknown():
             return await asyncio.to_thread(self._list)
 
-    async def look(self, name: str) -> Seen | None:
-        """As the seam says."""
-        return next((seen for seen in await self.list() if seen.name == name and seen.is_live), None)
+    async def get(self, name: str) -> Observed | None:
+        """As Launcher."""
+        return next((one for one in await self.list() if one.name == name and one.is_live), None)
 
     def gpus(self) -> None:
-        """As the seam says: a process finds out by itself."""
+        """As Launcher: the process finds a GPU by itself."""
 
-    async def delete(self, seen: Seen, *, force: bool = False) -> None:
-        """As the seam says. SIGTERM first; asked again after GRACE_SECONDS, SIGKILL. A process can be proved gone
-        always, so there is nothing to force."""
-        with _answering():
-            await asyncio.to_thread(self._delete, seen.name, seen.uid)
+    async def delete(self, observed: Observed, *, force: bool = False) -> None:
+        """As Launcher: SIGTERM; on a request after GRACE_SECONDS, SIGKILL. `force` changes nothing: the lock always
+        proves the end."""
+        with _error_as_unknown():
+            await asyncio.to_thread(self._delete, observed.name, observed.uid)
 
-    async def mark(self, seen: Seen, status: str) -> None:
-        """As the seam says: nobody looks at processes."""
+    async def set_status_label(self, observed: Observed, status: str) -> None:
+        """As Launcher: processes have no labels."""
 
-    def tell(self, seen: Seen, what: str, why: str) -> None:
-        """As the seam says: the log tells it."""
+    def record_event(self, observed: Observed, reason: str, message: str) -> None:
+        """As Launcher: the log has every action already."""
 
-    def _create(self, launch: Launch, placement: Placement) -> Seen:
-        made = process_record.draft(
+    def _create(self, launch: Launch, placement: Placement) -> Observed:
+        draft = process_record.create_draft(
             self._folder,
             labels=labels_of(launch),
             placement=placement,
-            token=dev_issuer.pod(self._issuer, f"{name_of(launch)}-{secrets.token_hex(3)[:5]}"),
+            token=dev_issuer.pod(self._issuer_folder, f"{name_of(launch)}-{secrets.token_hex(3)[:5]}"),
         )
-        with made.lock() as lock:
-            failpoints.here(CrashPoint.WRITTEN)
-            named = made.publish(name_of(launch))
-            if named is None:
-                return check_ours(self._look(name_of(launch)))
-            failpoints.here(CrashPoint.NAMED)
+        with draft.lock() as lock:
+            failpoints.hit(CrashPoint.RECORD_WRITTEN)
+            record = draft.publish(name_of(launch))
+            if record is None:
+                return check_ours(self._observe(name_of(launch)))
+            failpoints.hit(CrashPoint.RECORD_NAMED)
             command = [*self._command, "--job-id", launch.job_id, "--launch", str(launch.launch_no)]
-            self._children.append(named.start(command, self._environment_of(named, launch, placement), lock))
-        failpoints.here(CrashPoint.STARTED)
-        return named.seen()
+            self._children.append(record.start(command, self._environment_of(record, launch, placement), lock))
+        failpoints.hit(CrashPoint.PROCESS_STARTED)
+        return record.observe()
 
-    def _environment_of(self, named: Record, launch: Launch, placement: Placement) -> dict[str, str]:
+    def _environment_of(self, record: Record, launch: Launch, placement: Placement) -> dict[str, str]:
         accelerator = Accelerator.Name(placement.on)
         return {
             **self._environment,
-            "CREASE_TOKEN_FILE": str(named.folder / "token"),
+            "CREASE_TOKEN_FILE": str(record.folder / "token"),
             "CREASE_ACCELERATOR": accelerator.removeprefix("ACCELERATOR_").lower(),
-            "HOME": str(named.folder / "tmp"),
-            "TMPDIR": str(named.folder / "tmp"),
+            "HOME": str(record.folder / "tmp"),
+            "TMPDIR": str(record.folder / "tmp"),
             **({"CREASE_TRACE_PARENT": launch.trace_parent} if launch.trace_parent else {}),
         }
 
-    def _list(self) -> Sequence[Seen]:
+    def _list(self) -> Sequence[Observed]:
         self._children = [child for child in self._children if child.poll() is None]
         names = (name for name in sorted(os.listdir(self._folder)) if not name.startswith(process_record.DRAFT))
-        return [seen for seen in map(self._look, names) if seen.is_ours]
+        return [observed for observed in map(self._observe, names) if observed.is_ours]
 
-    def _look(self, name: str) -> Seen:
+    def _observe(self, name: str) -> Observed:
         if name in self._ended:
             return self._ended[name]
-        found = Record(self._folder / name)
-        seen = found.seen()
-        if not seen.is_live:
-            found.bury()
-            self._ended[name] = seen
-        return seen
+        record = Record(self._folder / name)
+        observed = record.observe()
+        if not observed.is_live:
+            record.remove_secrets()
+            self._ended[name] = observed
+        return observed
 
     def _delete(self, name: str, uid: str) -> None:
         if not (self._folder / name).exists():
             return
-        seen = self._look(name)
-        if not seen.is_live or seen.uid != uid:
+        observed = self._observe(name)
+        if not observed.is_live or observed.uid != uid:
             return
-        found = Record(self._folder / name)
-        seconds = found.mark_deleted()
-        failpoints.here(CrashPoint.MARKED)
-        found.signal(signal.SIGTERM if seconds < GRACE_SECONDS else signal.SIGKILL)
-        failpoints.here(CrashPoint.TOLD)
+        record = Record(self._folder / name)
+        seconds = record.record_deletion_request()
+        failpoints.hit(CrashPoint.DELETION_RECORDED)
+        record.signal(signal.SIGTERM if seconds < GRACE_SECONDS else signal.SIGKILL)
+        failpoints.hit(CrashPoint.DELETION_REQUESTED)
 
 
 @contextlib.contextmanager
-def _answering() -> Iterator[None]:
-    # ValueError and KeyError: a record that somebody wrote into. It is not for us to guess what it said.
+def _error_as_unknown() -> Iterator[None]:
+    # ValueError and KeyError: a record that was edited by hand.
     try:
         yield
     except (OSError, ValueError, KeyError, shutil.Error) as error:

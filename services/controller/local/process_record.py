@@ -1,14 +1,14 @@
-"""One launch on this machine is one folder, complete before it has its name, and never removed.
+"""Stores one launch of this machine as one folder, which is complete before it gets its name, and is never removed.
 
-record.json  name, uid, labels, since when
-lock         who holds it lives. The process and its children inherit it, and the kernel lets go of it when the last of
-             them is gone, so that neither a dead controller nor a reused pid can deceive
-token        what a pod's projected token is in Kubernetes
-tmp/         its home and scratch space
-pid          the process group, written by the shell around the program
-log          what the program said
-exit_code    written by that shell, whether or not a controller lives
-deleted      its end was asked for, since the time of this file
+record.json  uid, labels, placement and time of creation
+lock         held while the launch lives: the process and its children inherit it, and the kernel releases it with the
+             last of them, so that neither a dead controller nor a reused pid is mistaken for life
+token        the equivalent of a pod's projected token
+tmp/         the process's home and scratch folder
+pid          the process group, written by the shell around the process
+log          the process's output
+exit_code    written by that shell, whether or not the controller lives
+deleted      the deletion was requested, at the modification time of this file
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from crease.jobs.v1.job_pb2 import Accelerator
-from services.controller.core.launcher import Phase, Placement, Reason, Seen
+from services.controller.core.launcher import FailureReason, Observed, Phase, Placement
 
 DRAFT = ".draft-"
 
-# The traps keep the shell alive to see the program end; the program itself gets the signals' usual meaning.
+# The traps keep the shell alive until the process ends; the process itself gets the default signal handlers.
 SHELL = """
 trap : HUP INT TERM
 echo $$ >pid.new && mv pid.new pid || exit
@@ -44,7 +44,7 @@ class Record:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[int]:
-        """The lock, as a file descriptor that the process to come inherits."""
+        """Takes the lock, as a file descriptor that the process inherits."""
         descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,8 +52,8 @@ class Record:
         finally:
             os.close(descriptor)
 
-    def is_held(self) -> bool:
-        """Whether anything of it lives. The probe is shared: two that probe at once don't take each other for life."""
+    def is_locked(self) -> bool:
+        """Whether a process of the launch lives. The probe is a shared lock, so that two probes do not conflict."""
         descriptor = os.open(self.folder / "lock", os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -64,12 +64,12 @@ class Record:
         return False
 
     def publish(self, name: str) -> "Record | None":
-        """Gives a draft its name, in one step; None where the name was used before."""
+        """Gives a draft its name, atomically; returns None and removes the draft if the name is used."""
         folder = self.folder.with_name(name)
         try:
             self.folder.rename(folder)
         except OSError:
-            # A folder that isn't empty is never replaced; any other error is the caller's to see.
+            # rename() never replaces a folder that is not empty; any other error goes to the caller.
             if not (folder / "record.json").exists():
                 raise
             shutil.rmtree(self.folder)
@@ -77,7 +77,7 @@ class Record:
         return Record(folder)
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], lock: int) -> subprocess.Popen[bytes]:
-        """Starts the program in a session of its own, so that no signal meant for the controller reaches it."""
+        """Starts the process in its own session, so that it gets no signal sent to the controller."""
         return subprocess.Popen(
             ["/bin/sh", "-c", SHELL, "crease-launch", *command],
             cwd=self.folder,
@@ -89,70 +89,70 @@ class Record:
             stderr=subprocess.DEVNULL,
         )
 
-    def seen(self) -> Seen:
-        """What is known of it. Life is asked first: what its end leaves is written before the lock is let go."""
-        held = self.is_held()
-        known = json.loads((self.folder / "record.json").read_text())
-        exit_code = self._number("exit_code")
-        return Seen(
+    def observe(self) -> Observed:
+        """The state of the launch. The lock is probed first: the exit code is written before its release."""
+        is_locked = self.is_locked()
+        stored = json.loads((self.folder / "record.json").read_text())
+        exit_code = self._read_number("exit_code")
+        return Observed(
             name=self.folder.name,
-            uid=known["uid"],
-            phase=self._phase(held, exit_code),
-            labels=known["labels"],
-            created_at=datetime.fromisoformat(known["created_at"]),
-            placed_on=Accelerator.Value(known["placed_on"]),
-            placement_reason=known["placement_reason"],
-            exit_code=None if held else exit_code,
-            reason=None if held else self._reason(exit_code),
+            uid=stored["uid"],
+            phase=self._phase(is_locked, exit_code),
+            labels=stored["labels"],
+            created_at=datetime.fromisoformat(stored["created_at"]),
+            placed_on=Accelerator.Value(stored["placed_on"]),
+            placement_reason=stored["placement_reason"],
+            exit_code=None if is_locked else exit_code,
+            failure=None if is_locked else self._failure(exit_code),
         )
 
-    def _phase(self, held: bool, exit_code: int | None) -> Phase:
-        if held:
+    def _phase(self, is_locked: bool, exit_code: int | None) -> Phase:
+        if is_locked:
             return Phase.RUNNING if (self.folder / "pid").exists() else Phase.PENDING
         return Phase.SUCCEEDED if exit_code == 0 else Phase.FAILED
 
-    def _reason(self, exit_code: int | None) -> Reason | None:
+    def _failure(self, exit_code: int | None) -> FailureReason | None:
         if (self.folder / "deleted").exists():
-            return Reason.DELETED
+            return FailureReason.DELETED
         if exit_code is not None:
             return None
-        return Reason.KILLED if (self.folder / "pid").exists() else Reason.NEVER_STARTED
+        return FailureReason.KILLED if (self.folder / "pid").exists() else FailureReason.NEVER_STARTED
 
-    def mark_deleted(self) -> float:
-        """Writes down that its end is asked for; the seconds since this was first done."""
-        mark = self.folder / "deleted"
+    def record_deletion_request(self) -> float:
+        """Records that the deletion was requested; returns the seconds since the first request."""
+        file = self.folder / "deleted"
         with contextlib.suppress(FileExistsError):
-            mark.touch(exist_ok=False)
-        return time.time() - mark.stat().st_mtime
+            file.touch(exist_ok=False)
+        return time.time() - file.stat().st_mtime
 
     def signal(self, number: int) -> None:
-        """To all of its processes; to none where the first of them has not yet said its number."""
-        group = self._number("pid")
+        """Signals the process group; does nothing if its shell has not written the pid yet."""
+        group = self._read_number("pid")
         if group is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, number)
 
-    def bury(self) -> None:
-        """Takes its secret and its scratch files from what has ended; the rest stays, so that the name stays used."""
+    def remove_secrets(self) -> None:
+        """Removes the token and the scratch files of an ended launch; the rest stays, and keeps the name used."""
         (self.folder / "token").unlink(missing_ok=True)
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)
 
-    def _number(self, file: str) -> int | None:
+    def _read_number(self, file: str) -> int | None:
         try:
             return int((self.folder / file).read_text())
         except FileNotFoundError:
             return None
 
 
-def draft(root: Path, *, labels: Mapping[str, str], placement: Placement, token: str) -> Record:
-    """A new record that has no name yet."""
+def create_draft(root: Path, *, labels: Mapping[str, str], placement: Placement, token: str) -> Record:
+    """Creates a record without a name."""
     folder = root / f"{DRAFT}{uuid.uuid4()}"
-    # No parents: where the root has vanished, a new and empty one would say that nothing runs.
+    # Without parents: a missing root must be an error, because an empty new one would say that nothing runs.
     folder.mkdir()
     (folder / "tmp").mkdir()
     with open(os.open(folder / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(token)
-    known = {
+    stored = {
         "uid": str(uuid.uuid4()),
         "labels": dict(labels),
         "created_at": datetime.now(UTC).isoformat(),
@@ -160,15 +160,15 @@ def draft(root: Path, *, labels: Mapping[str, str], placement: Placement, token:
         "placement_reason": placement.reason,
     }
     with (folder / "record.json").open("w") as file:
-        file.write(json.dumps(known))
+        file.write(json.dumps(stored))
         file.flush()
-        # After a power cut there is either a whole record or none.
+        # After a power cut the record is whole or absent.
         os.fsync(file.fileno())
     return Record(folder)
 
 
-def sweep(root: Path) -> None:
-    """Removes drafts whose maker died."""
+def remove_stale_drafts(root: Path) -> None:
+    """Removes the drafts whose creator has died."""
     for folder in root.glob(f"{DRAFT}*"):
-        if not (folder / "lock").exists() or not Record(folder).is_held():
+        if not (folder / "lock").exists() or not Record(folder).is_locked():
             shutil.rmtree(folder, ignore_errors=True)

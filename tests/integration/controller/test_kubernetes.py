@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -26,16 +25,16 @@ ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
 def wait_for(holds: Callable[[], object], *, seconds: float = 150) -> None:
-    """Something that has to come true; the limit is only for what never does."""
-    give_up = time.monotonic() + seconds
+    """Waits for a condition; fails after the time limit."""
+    deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 @dataclass
 class Scene:
-    """Both programs, the namespace, and a coach with `upload` on his behalf."""
+    """Both programs, the namespace, and a coach with `upload` on the coach's behalf."""
 
     namespace: Namespace
     jobs: Program
@@ -51,14 +50,14 @@ class Scene:
         self._coach = self.laptop.person()
         self._upload = self.laptop.program("upload", behind="coach-1")
 
-    def queue(self, **fields: object) -> str:
+    def queue(self) -> str:
         session = self._sessions.CreateSession(session_pb2.CreateSessionRequest(title="Nets"), metadata=self._coach)
         request = job_pb2.CreateJobRequest(
-            session_id=session.session_id, s3_bucket="videos", content_type="video/mp4", content_length=10, **fields
+            session_id=session.session_id, s3_bucket="videos", content_type="video/mp4", content_length=10
         )
         job_id = str(self._intake.CreateJob(request, metadata=self._upload).job_id)
-        verified = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
-        self._intake.ConfirmUpload(verified, metadata=self._upload)
+        upload = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
+        self._intake.ConfirmUpload(upload, metadata=self._upload)
         return job_id
 
     def status(self, job_id: str) -> str:
@@ -72,16 +71,16 @@ class Scene:
     def cancel(self, job_id: str) -> None:
         self._jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=self._coach)
 
-    def explain(self, job_id: str) -> Any:
+    def explain(self, job_id: str) -> job_pb2.ExplainJobResponse:
         return self._jobs.ExplainJob(job_pb2.ExplainJobRequest(job_id=job_id), metadata=self._coach)
 
     def started(self, name: str) -> str:
-        """The token of the pod that runs under a name, once it does."""
+        """The token of the pod under a name, once it runs."""
         wait_for(lambda: name in self.namespace.control.starts)
         return self.namespace.control.tokens[name]
 
     def start(self, job_id: str, number: int = 1) -> wire.StartLaunchResponse:
-        """StartLaunch as the pod says it."""
+        """StartLaunch with the pod's token."""
         token = self.started(f"analysis-{job_id}-{number}")
         request = wire.StartLaunchRequest(job_id=job_id, launch_no=number)
         reply: wire.StartLaunchResponse = self.launches.StartLaunch(
@@ -91,7 +90,7 @@ class Scene:
 
 
 def issuers(namespace: Namespace, laptop: Laptop, folder: Path) -> str:
-    """The laptop's for people and programs; the cluster's own for pods, read as a program in the cluster reads it."""
+    """The laptop's issuer for people and programs, and the cluster's own for pods, with its keys read by a token."""
     cluster = namespace.cluster
     token = folder / "reader.jwt"
     binding = ["--clusterrole=system:service-account-issuer-discovery", f"--serviceaccount={namespace.name}:default"]
@@ -110,7 +109,7 @@ def issuers(namespace: Namespace, laptop: Laptop, folder: Path) -> str:
 
 @pytest.fixture
 def idle(kubernetes_namespace: Namespace, jobs_env: dict[str, str], laptop: Laptop, tmp_path: Path) -> Iterator[Scene]:
-    """Its controller is not started yet."""
+    """A scene whose controller is not started yet."""
     more = {"CREASE_ISSUERS": issuers(kubernetes_namespace, laptop, tmp_path), "CREASE_CONFIRM_SECONDS": "1"}
     jobs = Program("jobs", jobs_env | more | {"CREASE_LEASE_SECONDS": "20"}, tmp_path / "jobs.log")
     controller_env = kubernetes_namespace.env | {
@@ -128,8 +127,8 @@ def scene(idle: Scene) -> Iterator[Scene]:
         yield idle
 
 
-def test_a_queued_job_becomes_one_kubernetes_job_whose_pod_proves_itself_and_reports(scene: Scene) -> None:
-    """From the row to the pod and back: by its projected token, which the API server itself refuses."""
+def test_a_queued_job_becomes_one_kubernetes_job_whose_pod_authenticates_and_reports(scene: Scene) -> None:
+    """From the row to the pod and back, by the projected token, which the API server rejects."""
     job_id = scene.queue()
     name = f"analysis-{job_id}-1"
     begun = scene.start(job_id)
@@ -163,8 +162,8 @@ def test_the_class_of_an_exit_code_decides(scene: Scene) -> None:
     scene.started(f"analysis-{broken}-2")
 
 
-def test_cancelled_is_said_when_no_pod_is_left(scene: Scene) -> None:
-    """Until then the job is not cancelled, and Explain says what is waited for."""
+def test_a_job_is_cancelled_when_no_pod_is_left(scene: Scene) -> None:
+    """Not before."""
     job_id = scene.queue()
     scene.started(f"analysis-{job_id}-1")
     scene.cancel(job_id)
@@ -172,17 +171,17 @@ def test_cancelled_is_said_when_no_pod_is_left(scene: Scene) -> None:
     assert scene.namespace.pods() == []
 
 
-def test_what_was_done_is_told_on_the_job(scene: Scene) -> None:
-    """`kubectl describe` reads why."""
+def test_an_action_is_recorded_on_the_job(scene: Scene) -> None:
+    """`kubectl describe` shows the reason."""
     job_id = scene.queue()
     wait_for(lambda: [one for one in scene.namespace.events() if one["reason"] == "Created"])
     [event] = [one for one in scene.namespace.events() if one["reason"] == "Created"]
     assert event["involvedObject"]["name"] == f"analysis-{job_id}-1"
-    assert event["message"].startswith("Its job is queued and nothing runs for it. The CPU: this cluster has no GPUs")
+    assert event["message"].startswith("The launch is open and has no workload. The CPU: this cluster has no GPUs")
 
 
-def test_a_job_with_our_labels_that_nobody_ever_launched_is_reported_and_deleted(scene: Scene) -> None:
-    """An orphan, as after a database was put back to yesterday's."""
+def test_a_job_whose_launch_was_never_opened_is_logged_and_deleted(scene: Scene) -> None:
+    """As after the restore of an older database."""
     job_id = scene.queue()
     scene.started(f"analysis-{job_id}-1")
     [job] = scene.namespace.jobs()
@@ -193,7 +192,7 @@ def test_a_job_with_our_labels_that_nobody_ever_launched_is_reported_and_deleted
         "metadata": {"name": f"analysis-{job_id}-7", "namespace": scene.namespace.name, "labels": labels},
         "spec": {"template": {"metadata": {"labels": {"crease.dev/launch": "7"}}, "spec": pod}},
     })  # fmt: skip
-    wait_for(lambda: '"event": "orphan"' in scene.controller.log.read_text())
+    wait_for(lambda: '"event": "launch_never_opened"' in scene.controller.log.read_text())
     wait_for(lambda: [one["metadata"]["name"] for one in scene.namespace.jobs()] == [f"analysis-{job_id}-1"])
     assert scene.status(job_id) == "queued"
 
@@ -204,7 +203,7 @@ def test_a_job_with_our_labels_that_nobody_ever_launched_is_reported_and_deleted
 def set_gpus(cluster: Cluster, count: int) -> None:
     patch = json.dumps({"status": {"capacity": {"nvidia.com/gpu": str(count)}}})
     cluster.kubectl("patch", "node", "node", "--subresource=status", "--type=merge", "-p", patch)
-    # As after a device plugin's word: it counts once the kubelet has taken it over.
+    # The capacity counts once the kubelet has taken it over.
     wait_for(lambda: cluster.get("node", "node")["status"]["allocatable"].get("nvidia.com/gpu") == str(count))
 
 
@@ -222,7 +221,7 @@ def accelerators(scene: Scene) -> list[str]:
 
 @pytest.mark.usefixtures("gpu")
 def test_the_first_takes_the_gpu_and_the_second_the_cpu(idle: Scene) -> None:
-    """One is free, so one is taken; both run."""
+    """Both run."""
     idle.controller.env = {**idle.controller.env, "CREASE_GPU_RESOURCE": "nvidia.com/gpu"}
     with running(idle.controller):
         first = idle.queue()
@@ -232,8 +231,8 @@ def test_the_first_takes_the_gpu_and_the_second_the_cpu(idle: Scene) -> None:
         assert accelerators(idle) == ["cpu", "gpu"]
 
 
-def test_a_gpu_that_does_not_come_is_superseded_by_the_cpu_and_costs_no_try(idle: Scene) -> None:
-    """The launch for the GPU ends first and is deleted; the next runs on the CPU, and Explain says why."""
+def test_a_missing_gpu_is_replaced_by_the_cpu_and_costs_no_retry(idle: Scene) -> None:
+    """The launch on the GPU ends and is deleted; the next runs on the CPU, and ExplainJob has the reason."""
     more = {"CREASE_GPU_RESOURCE": "nvidia.com/gpu", "CREASE_GPU_SCALES_UP": "true", "CREASE_GPU_WAIT_SECONDS": "2"}
     idle.controller.env = {**idle.controller.env, **more}
     with running(idle.controller):
@@ -243,15 +242,15 @@ def test_a_gpu_that_does_not_come_is_superseded_by_the_cpu_and_costs_no_try(idle
         assert accelerators(idle) == ["cpu"]
         explained = idle.explain(job_id)
         assert "Insufficient nvidia.com/gpu" in explained.launches[0].ending_message
-        assert "since a GPU was waited for in vain" in explained.launches[1].placement_reason
+        assert "an earlier launch got no GPU" in explained.launches[1].placement_reason
     assert idle.namespace.control.starts == [f"analysis-{job_id}-2"]
 
 
-# --- Deaths and outages
+# --- Crashes and outages
 
 
-def keep(program: Program, deaths: list[int], over: threading.Event) -> None:
-    """Starts the program again whenever it dies, without the crash, as Kubernetes does."""
+def restart(program: Program, deaths: list[int], over: threading.Event) -> None:
+    """Restarts the program whenever it dies, without the crash, as Kubernetes does."""
     while not over.wait(0.05):
         died = program.process
         if died is None or died.poll() is not None:
@@ -261,46 +260,46 @@ def keep(program: Program, deaths: list[int], over: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def kept(program: Program, point: CrashPoint) -> Iterator[list[int]]:
-    """The program, which dies at the point once; its deaths."""
+def restarted(program: Program, point: CrashPoint) -> Iterator[list[int]]:
+    """A program that dies once at the point, and is restarted; yields the exit statuses of its deaths."""
     program.env = {**program.env, "CREASE_CRASH_AT": point.name}
     deaths, over = list[int](), threading.Event()
     with contextlib.suppress(AssertionError):
         # It may die before it serves.
         program.start()
-    keeper = threading.Thread(target=keep, args=(program, deaths, over))
-    keeper.start()
+    restarter = threading.Thread(target=restart, args=(program, deaths, over))
+    restarter.start()
     try:
         yield deaths
     finally:
         over.set()
-        keeper.join()
+        restarter.join()
         program.kill()
 
 
 @pytest.mark.parametrize("point", sorted(set(CrashPoint) - ON_THIS_MACHINE), ids=lambda point: point.name)
-def test_killed_at_any_point_it_loses_nothing_and_creates_nothing_twice(idle: Scene, point: CrashPoint) -> None:
-    """Through a life that passes every point: one job reports and fails, one is cancelled, one is launched again."""
-    bad, unwanted, again = idle.queue(), idle.queue(), idle.queue()
-    with kept(idle.controller, point) as deaths:
+def test_killed_at_any_point_it_loses_no_job_and_creates_none_twice(idle: Scene, point: CrashPoint) -> None:
+    """The scenario passes every point: one job fails, one is cancelled, one is launched again."""
+    bad, cancelled, again = idle.queue(), idle.queue(), idle.queue()
+    with restarted(idle.controller, point) as deaths:
         idle.start(bad)
-        idle.started(f"analysis-{unwanted}-1")
+        idle.started(f"analysis-{cancelled}-1")
         idle.started(f"analysis-{again}-1")
-        idle.cancel(unwanted)
+        idle.cancel(cancelled)
         idle.namespace.finish(f"analysis-{bad}-1", 65)
         idle.namespace.finish(f"analysis-{again}-1", 70)
         idle.started(f"analysis-{again}-2")
         idle.namespace.finish(f"analysis-{again}-2", 65)
-        finals = {bad: "failed", unwanted: "cancelled", again: "failed"}
+        finals = {bad: "failed", cancelled: "cancelled", again: "failed"}
         wait_for(lambda: {job_id: idle.status(job_id) for job_id in finals} == finals)
         wait_for(lambda: deaths)
     assert deaths == [-9]
-    names = [f"analysis-{bad}-1", f"analysis-{unwanted}-1", f"analysis-{again}-1", f"analysis-{again}-2"]
+    names = [f"analysis-{bad}-1", f"analysis-{cancelled}-1", f"analysis-{again}-1", f"analysis-{again}-2"]
     assert sorted(idle.namespace.control.starts) == sorted(names)
 
 
 def test_two_leaders_at_once_create_one_kubernetes_job_for_each_launch(idle: Scene, tmp_path: Path) -> None:
-    """Safety does not rest on the Lease."""
+    """Safety does not depend on the Lease."""
     idle.controller.env = {**idle.controller.env, "CREASE_LEADER_LEASE": ""}
     other = Program("controller", idle.controller.env, tmp_path / "other.log")
     with running(idle.controller), running(other):
@@ -311,11 +310,11 @@ def test_two_leaders_at_once_create_one_kubernetes_job_for_each_launch(idle: Sce
 
 
 def test_the_next_replica_takes_over_when_the_leader_is_killed(idle: Scene, tmp_path: Path) -> None:
-    """After the Lease has run out; what the leader did stays."""
+    """After the Lease has expired; the leader's Jobs stay."""
     second = Program("controller", {**idle.controller.env, "CREASE_IDENTITY": "second"}, tmp_path / "second.log")
     with running(idle.controller), running(second):
-        wait_for(lambda: '"event": "leads"' in idle.controller.log.read_text() + second.log.read_text())
-        leader = idle.controller if '"event": "leads"' in idle.controller.log.read_text() else second
+        wait_for(lambda: '"event": "leader_elected"' in idle.controller.log.read_text() + second.log.read_text())
+        leader = idle.controller if '"event": "leader_elected"' in idle.controller.log.read_text() else second
         first = idle.queue()
         idle.started(f"analysis-{first}-1")
         leader.kill()
@@ -324,10 +323,10 @@ def test_the_next_replica_takes_over_when_the_leader_is_killed(idle: Scene, tmp_
     assert idle.namespace.control.starts == [f"analysis-{first}-1", f"analysis-{after}-1"]
 
 
-def test_the_api_server_is_away_for_a_minute_and_etcd_dies(scene: Scene) -> None:
-    """What ran runs on; what was queued meanwhile is launched once, as soon as both are back.
+def test_the_api_server_is_unavailable_for_a_minute_and_etcd_dies(scene: Scene) -> None:
+    """Running workloads continue; jobs queued meanwhile are launched once after the recovery.
 
-    Kubernetes' own controllers take up to a minute more to look again.
+    Kubernetes' own controllers take up to a minute more to recover.
     """
     before = scene.queue()
     scene.started(f"analysis-{before}-1")
@@ -347,8 +346,8 @@ def test_the_api_server_is_away_for_a_minute_and_etcd_dies(scene: Scene) -> None
     assert sorted(scene.namespace.control.starts) == sorted(f"analysis-{one}-1" for one in [before, *meanwhile, after])
 
 
-def test_jobs_is_away_for_a_minute(scene: Scene) -> None:
-    """Nothing is deleted for want of an answer; what ended meanwhile is told afterwards; nothing is launched again."""
+def test_jobs_is_unavailable_for_a_minute(scene: Scene) -> None:
+    """No workload is deleted or launched again; an end during the outage is reported after it."""
     ends, stays = scene.queue(), scene.queue()
     for job_id in (ends, stays):
         scene.started(f"analysis-{job_id}-1")
@@ -366,7 +365,7 @@ def test_jobs_is_away_for_a_minute(scene: Scene) -> None:
 def test_a_silent_cluster_loses_its_launches_after_their_leases_and_another_takes_them(
     idle: Scene, tmp_path: Path
 ) -> None:
-    """Never before: a launch belongs to one cluster, and the lease of its pod is what `jobs` goes by."""
+    """Never before: a launch belongs to one cluster until the lease of its pod expires."""
     with running(idle.controller):
         job_id = idle.queue()
         begun = idle.start(job_id)

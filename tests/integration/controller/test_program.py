@@ -1,4 +1,4 @@
-"""The real program, over real processes: started, told to stop, killed at every numbered point."""
+"""The real program, over real processes: started, stopped, and killed at every numbered point."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ def stand_in(tmp_path: Path) -> Iterator[StandIn]:
 
 @contextlib.asynccontextmanager
 async def controller(folder: Path, stand_in: StandIn, jobs: FakeJobs, **env: str) -> AsyncIterator[Program]:
-    """A running controller and the `jobs` it talks to."""
+    """A running controller with its `jobs`."""
     async with serving(jobs) as port:
         program = Program("controller", controller_env(folder, stand_in, port) | env, folder / "controller.log")
         try:
@@ -40,14 +40,14 @@ async def controller(folder: Path, stand_in: StandIn, jobs: FakeJobs, **env: str
             program.kill()
 
 
-def at_work(jobs: FakeJobs, stand_in: StandIn, job_id: str) -> str:
-    """The name under which a job is at work and known to be; empty where it is not."""
+def running_name(jobs: FakeJobs, stand_in: StandIn, job_id: str) -> str:
+    """The name of the job's running and confirmed workload; empty if there is none."""
     names = [name_of(one) for one in jobs.open_launches() if one.job_id == job_id and one.kubernetes_uid]
     return names[0] if names and names[0] in stand_in.live() and names[0] in stand_in.starts() else ""
 
 
 async def test_health_answers(tmp_path: Path, stand_in: StandIn) -> None:
-    """As on every server of ours."""
+    """As on every server of Crease."""
     async with (
         controller(tmp_path, stand_in, FakeJobs()) as program,
         grpc.aio.insecure_channel(program.endpoint) as channel,
@@ -57,12 +57,12 @@ async def test_health_answers(tmp_path: Path, stand_in: StandIn) -> None:
 
 
 @pytest.mark.slow
-async def test_told_to_stop_it_ends_well_and_its_analyses_go_on(tmp_path: Path, stand_in: StandIn) -> None:
-    """The next controller adopts them: nothing is started twice, and their end is told."""
+async def test_sigterm_ends_it_with_0_and_its_analyses_continue(tmp_path: Path, stand_in: StandIn) -> None:
+    """The next controller adopts them: none starts twice, and their launches are ended."""
     jobs = FakeJobs()
     async with controller(tmp_path, stand_in, jobs) as program:
         jobs.queue("one")
-        await until(lambda: at_work(jobs, stand_in, "one"))
+        await until(lambda: running_name(jobs, stand_in, "one"))
         process = program.process
         await asyncio.to_thread(program.stop)
         assert process is not None
@@ -76,8 +76,8 @@ async def test_told_to_stop_it_ends_well_and_its_analyses_go_on(tmp_path: Path, 
     assert stand_in.starts() == ["analysis-one-1"]
 
 
-async def test_it_starts_while_jobs_is_away(tmp_path: Path, stand_in: StandIn) -> None:
-    """Health answers, and when `jobs` comes the work begins."""
+async def test_it_starts_while_jobs_is_unavailable(tmp_path: Path, stand_in: StandIn) -> None:
+    """Health answers, and the first job starts once `jobs` is available."""
     jobs = FakeJobs()
     async with serving(jobs) as port:
         pass
@@ -86,7 +86,7 @@ async def test_it_starts_while_jobs_is_away(tmp_path: Path, stand_in: StandIn) -
         await asyncio.to_thread(program.start)
         async with serving(jobs, port):
             jobs.queue("one")
-            await until(lambda: at_work(jobs, stand_in, "one"))
+            await until(lambda: running_name(jobs, stand_in, "one"))
     finally:
         program.kill()
 
@@ -101,15 +101,15 @@ def test_a_missing_setting_names_itself() -> None:
         assert f"CREASE_{name}: " in ended.stderr
 
 
-async def keep(program: Program, deaths: list[int]) -> None:
-    """Starts the program again whenever it dies, without the crash: what Kubernetes or the laptop does."""
+async def restart(program: Program, deaths: list[int]) -> None:
+    """Restarts the program whenever it dies, without the crash, as Kubernetes or the laptop does."""
     while True:
         died = program.process
         assert died is not None
         await until(functools.partial(has_ended, died), seconds=60)
         program.env = {**program.env, "CREASE_CRASH_AT": ""}
         await asyncio.to_thread(program.start)
-        # Last, so that who reads of a death finds the next one serving.
+        # Appended last, so that after a death the test finds the next process serving.
         deaths.append(died.returncode)
 
 
@@ -119,25 +119,25 @@ def has_ended(process: "subprocess.Popen[bytes]") -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", sorted(set(CrashPoint) - IN_KUBERNETES), ids=lambda point: point.name)
-async def test_killed_at_any_point_it_loses_nothing_and_runs_nothing_twice(
+async def test_killed_at_any_point_it_loses_no_job_and_runs_none_twice(
     tmp_path: Path, stand_in: StandIn, point: CrashPoint
 ) -> None:
-    """Through one life that passes every point: two jobs start, one breaks and is launched again, one is cancelled."""
+    """The scenario passes every point: two jobs start, one fails and is launched again, one is cancelled."""
     jobs, deaths = FakeJobs(), list[int]()
     async with controller(tmp_path, stand_in, jobs, CREASE_CRASH_AT=point.name) as program:
-        keeper = asyncio.create_task(keep(program, deaths))
+        restarter = asyncio.create_task(restart(program, deaths))
         jobs.queue("one")
         jobs.queue("two")
-        await until(lambda: at_work(jobs, stand_in, "one") and at_work(jobs, stand_in, "two"))
-        broken = at_work(jobs, stand_in, "one")
+        await until(lambda: running_name(jobs, stand_in, "one") and running_name(jobs, stand_in, "two"))
+        broken = running_name(jobs, stand_in, "one")
         stand_in.finish(broken, 70)
-        await until(lambda: at_work(jobs, stand_in, "one") not in ("", broken))
+        await until(lambda: running_name(jobs, stand_in, "one") not in ("", broken))
         jobs.cancel("two")
-        await until(lambda: stand_in.live() == [at_work(jobs, stand_in, "one")])
+        await until(lambda: stand_in.live() == [running_name(jobs, stand_in, "one")])
         jobs.submit("one")
         stand_in.finish(stand_in.live()[0], 0)
         await until(lambda: deaths and not stand_in.live())
-        keeper.cancel()
+        restarter.cancel()
     assert deaths == [-9]
     assert set(Counter(stand_in.starts()).values()) == {1}
     assert jobs.open_launches() == jobs.queued == []

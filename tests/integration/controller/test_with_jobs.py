@@ -1,4 +1,4 @@
-"""The controller's program with the program `jobs` on a real PostgreSQL: that both mean the same by the contract."""
+"""The controller's program with the program `jobs` on a real PostgreSQL: both keep the contract."""
 
 import signal
 import time
@@ -30,8 +30,8 @@ class Client:
             session_id=session.session_id, s3_bucket="videos", content_type="video/mp4", content_length=10
         )
         job_id = self._intake.CreateJob(request, metadata=self._upload).job_id
-        verified = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
-        self._intake.ConfirmUpload(verified, metadata=self._upload)
+        upload = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
+        self._intake.ConfirmUpload(upload, metadata=self._upload)
         return job_id
 
     def job(self, job_id: str) -> job_pb2.Job:
@@ -40,7 +40,7 @@ class Client:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, laptop: Laptop) -> Iterator[StandIn]:
-    """With the issuer that `jobs` believes."""
+    """With the issuer that `jobs` trusts."""
     stand_in = StandIn(tmp_path, laptop.folder)
     yield stand_in
     stand_in.end_all()
@@ -54,14 +54,14 @@ def client(stand_in: StandIn, shared_jobs: Program, empty: str, laptop: Laptop, 
 
 
 def wait_for(holds: Callable[[], object]) -> None:
-    give_up = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while not holds():
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def test_a_bad_video_is_launched_once_and_fails_its_job(client: Client, stand_in: StandIn) -> None:
-    """From the queued row to the class of the exit code, and back into the row."""
+    """From the queued row to the class of the exit code, and back to the row."""
     job_id = client.queue()
     wait_for(lambda: stand_in.starts())
     stand_in.finish(f"analysis-{job_id}-1", 65)
@@ -71,7 +71,7 @@ def test_a_bad_video_is_launched_once_and_fails_its_job(client: Client, stand_in
 
 
 def test_a_killed_analysis_is_launched_again_under_the_next_number(client: Client, stand_in: StandIn) -> None:
-    """A disruption costs the job nothing but time."""
+    """A disruption costs the job only time."""
     job_id = client.queue()
     wait_for(lambda: stand_in.starts())
     stand_in.record(f"analysis-{job_id}-1").signal(signal.SIGKILL)

@@ -1,16 +1,18 @@
-"""How something ended decides what becomes of its job, so each class is told apart."""
+"""Each way to end has its class, which decides what happens to the job."""
 
 from datetime import UTC, datetime
 
 import pytest
 
 from crease.analysis.v1 import launch_pb2 as wire
-from services.controller.core.failure_classifier import judge
-from services.controller.core.launcher import Phase, Reason, Seen
+from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU
+from services.controller.core.failure_classifier import classify
+from services.controller.core.launcher import FailureReason, Observed, Phase
 
 
-def ended(exit_code: int | None, reason: Reason | None = None) -> Seen:
-    return Seen("analysis-job-1", "uid", Phase.FAILED, {}, datetime.now(UTC), 1, "", exit_code, reason)
+def ended(exit_code: int | None, reason: FailureReason | None = None) -> Observed:
+    now = datetime.now(UTC)
+    return Observed("analysis-job-1", "uid", Phase.FAILED, {}, now, ACCELERATOR_CPU, "", exit_code, reason)
 
 
 @pytest.mark.parametrize(
@@ -30,19 +32,19 @@ def ended(exit_code: int | None, reason: Reason | None = None) -> Seen:
         (139, None, wire.ENDING_DISRUPTION),
         (1, None, wire.ENDING_UNKNOWN),
         (255, None, wire.ENDING_UNKNOWN),
-        (None, Reason.KILLED, wire.ENDING_DISRUPTION),
-        (None, Reason.NEVER_STARTED, wire.ENDING_DISRUPTION),
+        (None, FailureReason.KILLED, wire.ENDING_DISRUPTION),
+        (None, FailureReason.NEVER_STARTED, wire.ENDING_DISRUPTION),
         (None, None, wire.ENDING_DISRUPTION),
-        (137, Reason.DELETED, wire.ENDING_DISRUPTION),
+        (137, FailureReason.DELETED, wire.ENDING_DISRUPTION),
     ],
 )
-def test_each_way_to_end_has_its_class(exit_code: int | None, reason: Reason | None, ending: int) -> None:
-    """The class is the design's, and the sentence names the exit code where it decided."""
-    verdict = judge(ended(exit_code, reason))
-    assert verdict.ending == ending
-    assert reason in list(Reason) or exit_code is None or str(exit_code) in verdict.sentence
+def test_each_way_to_end_has_its_class(exit_code: int | None, reason: FailureReason | None, ending: int) -> None:
+    """The class is the design's; the sentence names the exit code if that decided."""
+    classification = classify(ended(exit_code, reason))
+    assert classification.ending == ending
+    assert reason in list(FailureReason) or exit_code is None or str(exit_code) in classification.sentence
 
 
-def test_a_sentence_names_the_signal() -> None:
-    """An operator reads SIGTERM, not 143 alone."""
-    assert judge(ended(143)).sentence == "It was ended by SIGTERM (exit code 143)"
+def test_the_sentence_names_the_signal() -> None:
+    """SIGTERM, not 143 alone."""
+    assert classify(ended(143)).sentence == "The analyzer was ended by SIGTERM (exit code 143)"

@@ -1,6 +1,6 @@
-"""The Kubernetes Job of a launch equals the committed one; this file as a program writes it.
+"""The Kubernetes Job of a launch equals the committed manifest; run as a program, this file writes the manifests.
 
-Whether the API takes it is asked of the API itself, in testing/cluster.
+The tests marked `cluster` prove that the API server accepts it.
 """
 
 import json
@@ -13,7 +13,7 @@ from kubernetes.aio.client import ApiClient
 
 from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU, ACCELERATOR_GPU
 from services.controller.core.launcher import Placement
-from services.controller.kubernetes.job_manifest import Manifest, manifest
+from services.controller.kubernetes.job_manifest import Manifest, build_manifest
 from services.controller.settings import KubernetesSettings
 from testing.fakes.controller import launch
 
@@ -48,34 +48,34 @@ ON_GPU = Placement(ACCELERATOR_GPU, "A GPU: node g1 has 1 nvidia.com/gpu free")
 CASES = {"plain": (ON_CPU, PLAIN), "everything": (ON_GPU, EVERYTHING)}
 
 
-def made(case: str) -> Manifest:
+def manifest_of(case: str) -> Manifest:
     placement, values = CASES[case]
-    return manifest(LAUNCH, placement, KubernetesSettings(**values))
+    return build_manifest(LAUNCH, placement, KubernetesSettings.model_validate(values))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_it_equals_the_committed_one(case: str) -> None:
-    """What a change of the code changes in the cluster is seen in the commit."""
-    assert made(case) == yaml.safe_load((MANIFESTS / f"{case}.yaml").read_text())
+    """So a commit shows the effect of a change on the cluster."""
+    assert manifest_of(case) == yaml.safe_load((MANIFESTS / f"{case}.yaml").read_text())
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_field_is_one_of_the_api(case: str) -> None:
-    """The API drops silently what it doesn't know: through its own model nothing gets lost."""
+    """The API drops unknown fields silently; its own model keeps every field of ours."""
 
     class Reply:
-        data = json.dumps(made(case))
+        data = json.dumps(manifest_of(case))
 
     client = ApiClient.__new__(ApiClient)
     model = client.deserialize(Reply.data, "V1Job", "application/json")
-    assert client.sanitize_for_serialization(model) == made(case)
+    assert client.sanitize_for_serialization(model) == manifest_of(case)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_secret_is_in_it(case: str) -> None:
-    """Whoever may read Jobs reads all of it: no token is there, and no Secret is given as a setting."""
-    text = json.dumps(made(case))
-    env = made(case)["spec"]["template"]["spec"]["containers"][0]["env"]
+def test_it_holds_no_secret(case: str) -> None:
+    """Every reader of Jobs reads all of it: it has no token, and no setting from a Secret."""
+    text = json.dumps(manifest_of(case))
+    env = manifest_of(case)["spec"]["template"]["spec"]["containers"][0]["env"]
     assert "secretKeyRef" not in text
     assert "secretName" not in text
     assert not any("token" in variable["value"] for variable in env if variable["name"] != "CREASE_TOKEN_FILE")
@@ -83,4 +83,4 @@ def test_nothing_secret_is_in_it(case: str) -> None:
 
 if __name__ == "__main__":
     for name in CASES:
-        (MANIFESTS / f"{name}.yaml").write_text(yaml.safe_dump(made(name), sort_keys=False, width=120))
+        (MANIFESTS / f"{name}.yaml").write_text(yaml.safe_dump(manifest_of(name), sort_keys=False, width=120))

@@ -1,4 +1,4 @@
-"""The copy of what the API server holds, kept from a list and a watch that tell what they are told to."""
+"""The cache of a reflector, on an API server that sends scripted events."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ def node(version: str, *, taint: bool = False) -> Object:
     return {"metadata": metadata, "spec": {"unschedulable": taint}, "status": {}}
 
 
-class Told:
-    """An API server with nothing on its list, which then tells of these."""
+class Scripted:
+    """An API server with an empty list, whose watch sends these events."""
 
     def __init__(self, *events: Object) -> None:
         self._events = events
-        self.all_told = asyncio.Event()
+        self.all_sent = asyncio.Event()
 
     async def get(self, path: str, **query: Any) -> Object:
         return {"metadata": {"resourceVersion": "1"}, "items": []}
@@ -28,18 +28,18 @@ class Told:
     async def watch(self, path: str, seconds: float, **query: Any) -> AsyncGenerator[Object, None]:
         for event in self._events:
             yield event
-        self.all_told.set()
+        self.all_sent.set()
         await asyncio.Event().wait()
 
 
-async def test_only_a_change_in_what_is_kept_is_told() -> None:
-    """An object that we have just made, or whose status moves on in ways that nobody asks for, wakes nobody."""
+async def test_only_a_change_of_a_cached_field_is_reported() -> None:
+    """A change of a field that `parse` drops does not wake the controller."""
     changes = []
     same, other = node("3"), node("4", taint=True)
-    api = Told(*({"type": "MODIFIED", "object": body} for body in (node("2"), same, other)))
-    reflector = Reflector(api, "/api/v1/nodes", parse_node, lambda: changes.append(dict(reflector.items)))  # type: ignore[arg-type]
+    api = Scripted(*({"type": "MODIFIED", "object": body} for body in (node("2"), same, other)))
+    reflector = Reflector(api, "/api/v1/nodes", parse_node, lambda: changes.append(dict(reflector.items)))
     running = asyncio.create_task(reflector.run())
-    await api.all_told.wait()
+    await api.all_sent.wait()
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
