@@ -28,6 +28,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -36,9 +37,13 @@ from av.video.frame import PictureType
 
 from bench.figures import Figure, cpu_seconds
 from crease.jobs.v1.job_pb2 import Stage
-from services.analyzer.video.sampling import Indices
+from services.analyzer.arrays import Indices
 from testing.fakes.analyzer_peers import TOKEN, Services, serving
 from testing.servers.programs import foreign_to
+
+if TYPE_CHECKING:
+    from services.analyzer.pose.estimator import LandmarkerFactory
+    from services.analyzer.video.frames import RGB
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "samples" / "batter.mp4"
@@ -53,10 +58,10 @@ TO_FIRST_POSE = """
 import atexit, json, os, sys
 atexit.register(os._exit, 0)
 sys.modules |= dict.fromkeys(json.loads(sys.argv.pop(1)))
-from services.analyzer import sandbox
-sandbox.prepare()
+from services.analyzer.sandbox import client
+client.fork_server()
 from services.analyzer.__main__ import main
-from services.analyzer.pose import Landmarker
+from services.analyzer.pose.estimator import Landmarker
 
 def first(landmarker, rgb, seconds, estimate=Landmarker.estimate):
     print(len(estimate(landmarker, rgb, seconds)), flush=True)
@@ -104,23 +109,23 @@ def run() -> Iterator[Figure]:
 def against_the_bound(film: Path) -> Iterator[Figure]:
     """The two pose passes, sandbox and choosing of the athlete included."""
     from services.analyzer.biomechanics.events import action_windows
-    from services.analyzer.pose.estimator import Posing
-    from services.analyzer.pose.passes import Viewer, uncut
+    from services.analyzer.pose.estimator import LandmarkerFactory
+    from services.analyzer.pose.passes import PosePasses, split_at_cuts
     from services.analyzer.settings import Accelerator, Settings
     from services.analyzer.video.probe import probe
     from services.analyzer.video.sampling import every, on_grid
 
     settings = Settings(accelerator=Accelerator.cpu)
-    posing = Posing(settings.mediapipe_pose_model_path, settings.accelerator)
+    landmarkers = LandmarkerFactory(settings.mediapipe_pose_model_path, settings.accelerator)
     video = probe(film, settings)
     wanted = on_grid(video.times, 10)
     windows: list[tuple[float, float]] = []
 
     def passes() -> None:
-        viewer = Viewer(video, posing, settings, None)
-        seen = viewer.look(wanted, lambda _: None)
-        windows[:] = uncut(action_windows(seen.whole, "batting"), seen.steadiness.cuts)
-        viewer.look_closer(seen, windows, lambda _: None)
+        pose_passes = PosePasses(video, landmarkers, settings, None)
+        seen = pose_passes.whole_clip(wanted, lambda _: None)
+        windows[:] = split_at_cuts(action_windows(seen.whole, "batting"), seen.camera_motion.cuts)
+        pose_passes.close_ups(seen, windows, lambda _: None)
 
     passes()  # what is needed once is warm
     runs = [wanted, *(every(video.times, start, end) for start, end in windows)]
@@ -129,14 +134,15 @@ def against_the_bound(film: Path) -> Iterator[Figure]:
     def at_once(k: int) -> None:
         with ThreadPoolExecutor(3) as pool:
             ways = 2 if k else 1
-            works = [partial(bare_decode, film, runs[k]), *ways * [partial(bare_pose, posing, shown[k])]]
-            for work in [pool.submit(work) for work in works]:
-                work.result()
+            decode: Callable[[], object] = partial(bare_decode, film, runs[k])
+            works = [decode, *ways * [partial(bare_pose, landmarkers, shown[k])]]
+            for future in [pool.submit(work) for work in works]:
+                future.result()
 
     def take() -> Round:
         return Round(
             measured(passes),
-            _sum(measured(partial(bare_pose, posing, pictures)) for pictures in shown),
+            _sum(measured(partial(bare_pose, landmarkers, pictures)) for pictures in shown),
             _sum(measured(partial(bare_decode, film, chosen)) for chosen in runs),
             _sum(measured(partial(at_once, k)) for k in range(len(runs))),
         )
@@ -185,15 +191,18 @@ def whole(film: Path, folder: Path) -> Iterator[Figure]:
 def _overlay(film: Path, out: Path) -> Cost:
     """The overlay video of every frame, with the athlete of the first pass in it."""
     from services.analyzer.artifacts.overlay_video import Label, write_overlay
-    from services.analyzer.pose.estimator import Posing
-    from services.analyzer.pose.passes import Viewer
+    from services.analyzer.pose.estimator import LandmarkerFactory
+    from services.analyzer.pose.passes import PosePasses
     from services.analyzer.settings import Accelerator, Settings
     from services.analyzer.video.probe import probe
     from services.analyzer.video.sampling import every, on_grid
 
     settings = Settings(accelerator=Accelerator.cpu)
-    video, posing = probe(film, settings), Posing(settings.mediapipe_pose_model_path, settings.accelerator)
-    poses = Viewer(video, posing, settings, None).look(on_grid(video.times, 10), lambda _: None).whole
+    video, landmarkers = (
+        probe(film, settings),
+        LandmarkerFactory(settings.mediapipe_pose_model_path, settings.accelerator),
+    )
+    poses = PosePasses(video, landmarkers, settings, None).whole_clip(on_grid(video.times, 10), lambda _: None).whole
     chosen, labels = every(video.times, 0.0, float(video.times[-1]), 30.0), [Label(1.0, "Front-foot contact")]
     return measured(lambda: write_overlay(video, poses, chosen, settings, out, lambda _: None, labels))
 
@@ -267,8 +276,9 @@ def repeated(path: Path, film: Path, copies: int) -> Path:
                 stream = source.streams.video[0]
                 out = out or target.add_stream_from_template(stream)
                 for packet in source.demux(stream):
-                    if packet.dts is not None:
-                        packet.pts, packet.dts = (at + k * stream.duration for at in (packet.pts, packet.dts))
+                    if packet.pts is not None and packet.dts is not None:
+                        offset = k * (stream.duration or 0)
+                        packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
                         packet.stream = out
                         target.mux(packet)
     return path
@@ -276,6 +286,7 @@ def repeated(path: Path, film: Path, copies: int) -> Path:
 
 def _seconds(film: Path) -> float:
     with av.open(str(film)) as container:
+        assert container.duration is not None
         return float(container.duration / av.time_base)
 
 
@@ -285,6 +296,8 @@ def bare_decode(film: Path, chosen: Indices) -> list[av.VideoFrame]:
     with av.open(str(film)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
+        assert stream.average_rate is not None
+        assert stream.time_base is not None
         step = 1 / (stream.average_rate * stream.time_base)
         stamps = {round(k * step) for k in chosen.tolist()}
         if chosen[0]:
@@ -298,26 +311,26 @@ def bare_decode(film: Path, chosen: Indices) -> list[av.VideoFrame]:
     return kept
 
 
-def bare_pictures(film: Path, chosen: Indices) -> list[tuple[float, np.ndarray]]:
+def bare_pictures(film: Path, chosen: Indices) -> list[tuple[float, RGB]]:
     """The chosen frames in memory, as the model takes them, with their seconds."""
     frames = bare_decode(film, chosen)
     return [(float(frame.time), np.ascontiguousarray(frame.to_ndarray(format="rgb24"))) for frame in frames]
 
 
-def bare_pose(posing: object, pictures: list[tuple[float, np.ndarray]]) -> None:
-    """The same model, in the same mode, over pictures that are there already."""
-    with posing.fresh() as landmarker:  # type: ignore[attr-defined]
+def bare_pose(landmarkers: LandmarkerFactory, pictures: list[tuple[float, RGB]]) -> None:
+    """Run the same model in the same mode over pictures in memory."""
+    with landmarkers.create() as landmarker:
         for seconds, rgb in pictures:
             landmarker.estimate(rgb, seconds)
 
 
 def _cpu() -> float:
     """Seconds of this process, of those it waited for, and of its decoder's server with what the decoders told."""
-    from services.analyzer.cpu_time import SPENT
+    from services.analyzer.cpu_time import CPU_SECONDS
 
     spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) + _children()
     spent += sum(map(cpu_seconds, psutil.Process().children()))
-    return spent + SPENT["decode"] + SPENT["convert"]
+    return spent + CPU_SECONDS["decode"] + CPU_SECONDS["convert"]
 
 
 def _children() -> float:

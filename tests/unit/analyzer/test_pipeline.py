@@ -15,7 +15,7 @@ import pytest
 
 from services.analyzer.artifacts.results_json import MOST_ROW_BYTES, row_copy
 from services.analyzer.errors import BadInput, ModelFault
-from services.analyzer.pipeline import Analysis, Order
+from services.analyzer.pipeline import Analysis, AnalysisOptions
 from services.analyzer.pose.landmarks import PER_FRAME
 from services.analyzer.pose.tracking import Box
 from services.analyzer.report.metadata import About
@@ -61,7 +61,7 @@ class Done:
 
 
 def analysis(video: Path, discipline: str = "batting", sample_fps: int = 10, include_frames: bool = False) -> Analysis:
-    order = Order(discipline, sample_fps, include_frames)
+    order = AnalysisOptions(discipline, sample_fps, include_frames)
     return Analysis(video, order, Settings(accelerator=Accelerator.cpu), About())
 
 
@@ -237,15 +237,15 @@ def test_the_same_video_gives_the_same_landmarks_again(both: tuple[Done, Done], 
 @pytest.mark.parametrize("box", [None, Box(0.3, 0.2, 0.3, 0.7)])
 def test_a_look_that_goes_on_sees_what_a_look_at_all_of_it_sees(box: Box | None) -> None:
     """Deep after quick: the same landmarks in every digit, and only the frames after quick's are decoded for them."""
-    order, settings = Order(athlete_box=box), Settings(accelerator=Accelerator.cpu)
-    viewers = [Analysis(BATTER, order, settings, About()).viewer for _ in range(3)]
+    order, settings = AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu)
+    viewers = [Analysis(BATTER, order, settings, About()).pose_passes for _ in range(3)]
     wanted, told = on_grid(viewers[0].video.times, 10)[:20], list[float]()
-    begun = viewers[0].look(wanted[:8], lambda _: None, more=True)
-    gone_on = viewers[0].look(wanted, told.append)
+    begun = viewers[0].whole_clip(wanted[:8], lambda _: None, more=True)
+    gone_on = viewers[0].whole_clip(wanted, told.append)
     assert len(told) == 12
     for one, other in (
-        (begun, viewers[1].look(wanted[:8], lambda _: None)),
-        (gone_on, viewers[2].look(wanted, lambda _: None)),
+        (begun, viewers[1].whole_clip(wanted[:8], lambda _: None)),
+        (gone_on, viewers[2].whole_clip(wanted, lambda _: None)),
     ):
         for name in PER_FRAME:
             np.testing.assert_array_equal(getattr(one.whole, name), getattr(other.whole, name))
@@ -281,7 +281,7 @@ def test_without_a_model_nothing_begins(tmp_path: Path) -> None:
     """The fault is the image's, not the video's."""
     settings = Settings(mediapipe_pose_model_path=tmp_path / "none")
     with pytest.raises(ModelFault):
-        Analysis(BATTER, Order(), settings, About())
+        Analysis(BATTER, AnalysisOptions(), settings, About())
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from services.analyzer.artifacts.frames_parquet import columns, records, write_frames
-from services.analyzer.artifacts.overlay_video import Label, blend, write_overlay
+from services.analyzer.artifacts.overlay_video import Label, merge_poses, write_overlay
 from services.analyzer.artifacts.results_json import MOST_ROW_BYTES, plain, row_copy
 from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Poses
 from services.analyzer.pose.skeleton import COLOURS, skeleton_at
@@ -212,7 +212,7 @@ def test_between_two_posed_frames_the_skeleton_moves_evenly() -> None:
 def test_a_close_up_replaces_the_sampled_frames_it_covers() -> None:
     """All moments once, in order, the close-up's landmarks where it has them."""
     whole, near = series([0.0, 0.1, 0.2, 0.3]), series([0.1, 0.13, 0.17, 0.2], x=50)
-    both = blend(whole, [near])
+    both = merge_poses(whole, [near])
     assert both.times.tolist() == [0.0, 0.1, 0.13, 0.17, 0.2, 0.3]
     assert both.image[:, 0, 0].tolist() == [10, 50, 50, 50, 50, 10]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.analyzer.pipeline import Analysis, Order
+from services.analyzer.pipeline import Analysis, AnalysisOptions
 from services.analyzer.pose.landmarks import Poses
 from services.analyzer.pose.multi_person import TRUNK
 from services.analyzer.pose.tracking import Box
@@ -50,9 +50,9 @@ def test_the_athlete_is_kept_whoever_passes(name: str, tmp_path: Path) -> None:
     mine, theirs = write_composite(path, batter_frames(), other)
     x, y = mine[0]
     box = Box((x - 80) / WIDTH, (y - 170) / HEIGHT, 160 / WIDTH, 460 / HEIGHT) if other.scale >= 1 else None
-    analysis = Analysis(path, Order(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
-    seen = analysis.viewer.look(on_grid(analysis.video.times, 10), lambda _: None)
-    near = analysis.viewer.look_closer(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
+    analysis = Analysis(path, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
+    seen = analysis.pose_passes.whole_clip(on_grid(analysis.video.times, 10), lambda _: None)
+    near = analysis.pose_passes.close_ups(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
     for poses in (seen.whole, near):
         assert min(kept(poses, mine, theirs, other.scale)) >= 0.95
 
@@ -63,9 +63,9 @@ def test_the_smaller_one_is_followed_where_the_box_says_so(tmp_path: Path) -> No
     mine, theirs = write_composite(path, batter_frames(), FILMS["beside"])
     x, y = theirs[0]
     box = Box((x - 70) / WIDTH, (y - 150) / HEIGHT, 140 / WIDTH, 380 / HEIGHT)
-    analysis = Analysis(path, Order(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
-    seen = analysis.viewer.look(on_grid(analysis.video.times, 10), lambda _: None)
-    near = analysis.viewer.look_closer(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
+    analysis = Analysis(path, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
+    seen = analysis.pose_passes.whole_clip(on_grid(analysis.video.times, 10), lambda _: None)
+    near = analysis.pose_passes.close_ups(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
     assert (seen.people, seen.chosen_by) == (2, "box")
     assert seen.certainty > 0.5
     assert min(min(kept(poses, theirs, mine, 1.0)) for poses in (seen.whole, near)) >= 0.95

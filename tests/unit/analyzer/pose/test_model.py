@@ -8,7 +8,7 @@ import pytest
 
 from scripts import build_model
 from services.analyzer.errors import ModelFault
-from services.analyzer.pose.model import MODELS, verified
+from services.analyzer.pose.model import MODELS, verify_model
 from services.analyzer.settings import BUILT_MODEL
 from testing.data.videos import needs_model
 
@@ -16,7 +16,7 @@ from testing.data.videos import needs_model
 @needs_model
 def test_the_built_model_is_the_pinned_one() -> None:
     """What the build left behind is what the analyzer takes."""
-    assert verified(BUILT_MODEL) == BUILT_MODEL.stem == "pose_landmarker_full"
+    assert verify_model(BUILT_MODEL) == BUILT_MODEL.stem == "pose_landmarker_full"
 
 
 @needs_model
@@ -48,7 +48,7 @@ def test_a_wheel_with_other_networks_writes_nothing(tmp_path: Path, monkeypatch:
 def test_a_missing_model_says_so(tmp_path: Path) -> None:
     """Operators look for this sentence; its code is IMAGE, for no retry helps before a repair."""
     with pytest.raises(ModelFault, match="Processing failed: MediaPipe model not initialized") as caught:
-        verified(tmp_path / "none.task")
+        verify_model(tmp_path / "none.task")
     assert caught.value.code == "IMAGE"
     assert caught.value.exit_status == 70
 
@@ -58,4 +58,4 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.task"
     other.write_bytes(b"not a model")
     with pytest.raises(ModelFault, match="pinned"):
-        verified(other)
+        verify_model(other)

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from services.analyzer.pose.passes import uncut
-from services.analyzer.video.camera_motion import Camera, Steadiness
+from services.analyzer.pose.passes import split_at_cuts
+from services.analyzer.video.camera_motion import CameraMotion, CameraMotionDetector
 from services.analyzer.video.frames import Picture
 from testing.data.composites import batter_frames
 
@@ -18,12 +18,12 @@ def field(seed: int, width: int = 1600) -> np.ndarray:
     return cv2.cvtColor(cv2.resize(noise, (width, 450), interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB)
 
 
-def seen(shown: Callable[[float], np.ndarray], seconds: float = 3.0, fps: int = 10) -> Steadiness:
+def seen(shown: Callable[[float], np.ndarray], seconds: float = 3.0, fps: int = 10) -> CameraMotion:
     """What is said of a film that shows `shown(time)`."""
-    camera = Camera()
+    camera = CameraMotionDetector()
     film = (Picture(k, k / fps, shown(k / fps)) for k in range(int(seconds * fps)))
-    assert sum(1 for _ in camera.noting(film)) == int(seconds * fps)
-    return camera.steadiness()
+    assert sum(1 for _ in camera.observe(film)) == int(seconds * fps)
+    return camera.motion()
 
 
 def with_runner(ground: np.ndarray, time: float) -> np.ndarray:
@@ -37,7 +37,7 @@ def with_runner(ground: np.ndarray, time: float) -> np.ndarray:
 def test_a_camera_that_stands_still_does_nothing() -> None:
     """Whatever runs through the picture."""
     ground = field(1)
-    assert seen(lambda time: with_runner(ground, time)) == Steadiness()
+    assert seen(lambda time: with_runner(ground, time)) == CameraMotion()
 
 
 def test_a_cut_is_found_at_its_first_picture() -> None:
@@ -55,10 +55,10 @@ def test_a_pan_is_found_and_is_no_cut(way: int) -> None:
         start = 400 + way * int(200 * np.clip(time - 1, 0, 1))
         return with_runner(ground[:, start : start + 800], time)
 
-    said = seen(shown)
-    assert said.cuts == ()
-    [(start, end)] = said.pans
-    assert (start, end) == (pytest.approx(1.0, abs=0.11), pytest.approx(2.0, abs=0.11))
+    motion = seen(shown)
+    assert motion.cuts == ()
+    [pan] = motion.pans
+    assert pan == pytest.approx((1.0, 2.0), abs=0.11)
 
 
 def test_a_hand_that_shakes_is_no_pan() -> None:
@@ -75,11 +75,11 @@ def test_a_hand_that_shakes_is_no_pan() -> None:
 def test_the_rendered_batter_is_filmed_from_a_tripod() -> None:
     """A real stroke in front of trees, neither cut nor pan."""
     frames = batter_frames()
-    assert seen(lambda time: frames[round(time * 30)], seconds=3.4) == Steadiness()
+    assert seen(lambda time: frames[round(time * 30)], seconds=3.4) == CameraMotion()
 
 
 def test_a_window_is_split_at_a_cut() -> None:
     """What is left on both sides, less the step in which the cut lies and what is too short for an action."""
-    assert uncut([(1.0, 3.0)], ()) == [(1.0, 3.0)]
-    assert uncut([(1.0, 3.0)], (2.0,)) == [(1.0, 1.9), (2.0, 3.0)]
-    assert uncut([(1.0, 3.0), (5.0, 6.0)], (2.8, 4.0)) == [(1.0, pytest.approx(2.7)), (5.0, 6.0)]
+    assert split_at_cuts([(1.0, 3.0)], ()) == [(1.0, 3.0)]
+    assert split_at_cuts([(1.0, 3.0)], (2.0,)) == [(1.0, 1.9), (2.0, 3.0)]
+    assert split_at_cuts([(1.0, 3.0), (5.0, 6.0)], (2.8, 4.0)) == [(1.0, pytest.approx(2.7)), (5.0, 6.0)]

@@ -34,7 +34,7 @@ KINDS = [
 def decoded(video: Video, wanted: np.ndarray) -> list[Picture]:
     losses = Losses()
     got = list(pictures(video, wanted, Limits(), losses))
-    assert losses.sentence is None
+    assert losses.message is None
     return got
 
 

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from services.analyzer.video.duplicate_frames import Stillness
+from services.analyzer.video.duplicate_frames import DuplicateDetector
 from services.analyzer.video.frames import RGB, Picture
 
 
 def repeats(frames: list[RGB]) -> list[int]:
-    stillness = Stillness()
-    passed = list(stillness.noting(Picture(k, k / 30, rgb) for k, rgb in enumerate(frames)))
+    detector = DuplicateDetector()
+    passed = list(detector.observe(Picture(k, k / 30, rgb) for k, rgb in enumerate(frames)))
     assert [p.index for p in passed] == list(range(len(frames)))
-    return np.flatnonzero(stillness.repeats()).tolist()
+    return np.flatnonzero(detector.duplicates()).tolist()
 
 
 def ball(x: int) -> RGB:

@@ -18,7 +18,7 @@ from tests.unit.analyzer.video.test_probe import faststart
 def decoded(video: Video, wanted: list[int] | np.ndarray, long_side: int = 1920) -> list[Picture]:
     losses = Losses()
     got = list(pictures(video, np.asarray(wanted, dtype=np.intp), Limits(), losses, long_side))
-    assert losses.sentence is None
+    assert losses.message is None
     return got
 
 
@@ -92,7 +92,7 @@ def test_frames_that_never_come_are_counted(tmp_path: Path) -> None:
     video = probe(path, Limits())
     got = list(pictures(video, np.arange(len(video.pts)), Limits(), losses))
     assert len(got) + losses.missing == 90
-    assert losses.sentence
+    assert losses.message
 
 
 def test_decoding_that_takes_too_long_is_stopped(video: Video) -> None:

@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from services.analyzer.video.prefetch import ahead
+from services.analyzer.video.prefetch import prefetch
 
 
 def test_the_first_item_is_made_at_once_and_the_next_one_while_one_is_used() -> None:
@@ -17,7 +17,7 @@ def test_the_first_item_is_made_at_once_and_the_next_one_while_one_is_used() -> 
             event.set()
             yield k
 
-    with ahead(source()) as items:
+    with prefetch(source()) as items:
         assert made[0].wait(60)
         assert not made[1].is_set()
         for k in items:
@@ -35,7 +35,7 @@ def test_whoever_has_seen_enough_ends_the_source() -> None:
         finally:
             ended.append(True)
 
-    with ahead(source()) as items:
+    with prefetch(source()) as items:
         next(iter(items))
     assert ended
 
@@ -47,7 +47,7 @@ def test_a_source_that_fails_fails_where_its_items_are_used() -> None:
         yield 1
         raise ValueError("the second is broken")
 
-    with ahead(source()) as items:
+    with prefetch(source()) as items:
         assert next(items) == 1
         with pytest.raises(ValueError, match="the second is broken"):
             next(items)

@@ -75,7 +75,7 @@ def test_what_is_no_video_is_refused_by_name(tmp_path: Path, content: bytes, cod
     path.write_bytes(content)
     fault = refused(path)
     assert fault.code == code
-    assert "holiday.mp4" in fault.sentence
+    assert "holiday.mp4" in fault.message
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
@@ -159,4 +159,4 @@ def _write_sound(path: Path) -> None:
 def test_a_video_knows_nothing_of_where_it_lies(clip: Path) -> None:
     """Only the file's name is ever said to people, not its folder."""
     assert isinstance(probe(clip, Limits()), Video)
-    assert str(clip.parent) not in refused(clip, Limits(max_video_frames=1)).sentence
+    assert str(clip.parent) not in refused(clip, Limits(max_video_frames=1)).message

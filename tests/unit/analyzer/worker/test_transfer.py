@@ -37,4 +37,4 @@ def test_the_right_bytes_are_right_and_others_are_not(promise: str, chunk_bytes:
         digest = Digest(VideoObject(**PROMISES[promise]))
         for at in range(0, len(body), chunk_bytes):
             digest.update(body[at : at + chunk_bytes])
-        assert digest.is_right() is (body == BODY or promise == "nothing")
+        assert digest.matches() is (body == BODY or promise == "nothing")

@@ -16,15 +16,15 @@ import pytest
 
 from crease.analysis.v1.launch_pb2 import Ending, StartLaunchResponse
 from crease.jobs.v1.job_pb2 import Job, Stage
-from crease.jobs.v1.session_pb2 import Session
+from crease.jobs.v1.session_pb2 import CameraView, Session
 from services.analyzer.errors import BadInput, ModelFault
 from services.analyzer.settings import WorkerSettings
 from services.analyzer.worker import worker
-from services.analyzer.worker.worker import work
+from services.analyzer.worker.worker import run_launch
 from testing.data.videos import BATTER, ROOT, needs_model
 from testing.fakes.analyzer_peers import TOKEN, Services, serving
 
-RESULTS = {"pose": {"pose_summary": {}, "frames": [{}]}, "metrics": {}, "findings": {}, "report": {}}
+RESULTS: dict[str, Any] = {"pose": {"pose_summary": {}, "frames": [{}]}, "metrics": {}, "findings": {}, "report": {}}
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 AWAY = grpc.StatusCode.UNAVAILABLE
 
@@ -77,7 +77,7 @@ def token_file(tmp_path: Path) -> Path:
 
 def run(services: Services, token_file: Path, analysis: Scripted, **settings: Any) -> int:
     with serving(services):
-        return work("job-1", 2, _settings(services, token_file, **settings), analysis.begin)
+        return run_launch("job-1", 2, _settings(services, token_file, **settings), analysis.begin)
 
 
 def _settings(services: Services, token_file: Path, **more: Any) -> WorkerSettings:
@@ -168,7 +168,7 @@ def test_a_result_that_cannot_be_committed_is_offered_until_the_lease_ends(token
 def test_no_services_at_all_is_69(token_file: Path) -> None:
     """Nobody listens at the address that was given."""
     services = Services(jobs_endpoint="127.0.0.1:9")
-    assert work("job-1", 2, _settings(services, token_file), Scripted().begin) == 69
+    assert run_launch("job-1", 2, _settings(services, token_file), Scripted().begin) == 69
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_fault_that_sigterm_caused_is_no_failure(token_file: Path, monkeypatch
             raise ImportError("numpy.core.multiarray failed to import")
 
     monkeypatch.setattr(worker, "_stopping", threading.Event())
-    monkeypatch.setattr(worker, "_cut_off", lambda: None)
+    monkeypatch.setattr(worker, "_exit_now", lambda: None)
     services = Services()
     assert run(services, token_file, Interrupted()) == 143
     assert services.called("FailLaunch") == []
@@ -328,7 +328,9 @@ def _wait_for(happened: Any) -> None:
 
 def test_the_report_of_an_anonymous_job_is_told_of_nobody() -> None:
     """What a person wrote may name people: title, players and notes stay away, the rest is said."""
-    session = Session(title="Asha's nets", player_ids=["Asha"], notes="with Ravi", camera_view="CAMERA_VIEW_SIDE")
+    session = Session(
+        title="Asha's nets", player_ids=["Asha"], notes="with Ravi", camera_view=CameraView.CAMERA_VIEW_SIDE
+    )
     for anonymous in (False, True):
         told = worker.about(StartLaunchResponse(job=Job(anonymous=anonymous), session=session), "bowling")
         named = ("", (), "") if anonymous else ("Asha's nets", ("Asha",), "with Ravi")
