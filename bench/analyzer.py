@@ -135,7 +135,8 @@ def against_the_bound(film: Path) -> Iterator[Figure]:
         with ThreadPoolExecutor(3) as pool:
             ways = 2 if k else 1
             decode: Callable[[], object] = partial(bare_decode, film, runs[k])
-            works = [decode, *ways * [partial(bare_pose, landmarkers, shown[k])]]
+            pose: Callable[[], object] = partial(bare_pose, landmarkers, shown[k])
+            works = [decode, *ways * [pose]]
             for future in [pool.submit(work) for work in works]:
                 future.result()
 
@@ -198,10 +199,8 @@ def _overlay(film: Path, out: Path) -> Cost:
     from services.analyzer.video.sampling import every, on_grid
 
     settings = Settings(accelerator=Accelerator.cpu)
-    video, landmarkers = (
-        probe(film, settings),
-        LandmarkerFactory(settings.mediapipe_pose_model_path, settings.accelerator),
-    )
+    video = probe(film, settings)
+    landmarkers = LandmarkerFactory(settings.mediapipe_pose_model_path, settings.accelerator)
     poses = PosePasses(video, landmarkers, settings, None).whole_clip(on_grid(video.times, 10), lambda _: None).whole
     chosen, labels = every(video.times, 0.0, float(video.times[-1]), 30.0), [Label(1.0, "Front-foot contact")]
     return measured(lambda: write_overlay(video, poses, chosen, settings, out, lambda _: None, labels))
