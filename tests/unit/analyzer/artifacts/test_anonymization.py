@@ -1,4 +1,4 @@
-"""What `--anonymous` leaves of a picture."""
+"""The pictures of `--anonymous` show no faces."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ BODY = {"shoulder": 100, "elbow": 120, "wrist": 140, "pinky": 142, "index": 142,
 
 
 def standing(x: float = 160.0) -> Poses:
-    """One who stands at x with the face about (x, 80), at 0 s and 0.1 s, and is not seen at 0.2 s."""
+    """A person who stands at x with the face around (x, 80), at 0 s and 0.1 s, and is not detected at 0.2 s."""
     one = np.zeros((33, 2))
     for k, name in enumerate(LANDMARKS):
         part = name.removeprefix("left_").removeprefix("right_")
@@ -29,13 +29,13 @@ def noise(*shape: int) -> RGB:
 
 
 def roughness(part: RGB) -> float:
-    """How much neighbours differ: 85 in noise, next to nothing in what is hidden."""
+    """Mean difference of neighbouring pixels: 85 in noise, near 0 in a hidden area."""
     return float(np.abs(np.diff(part.astype(float), axis=1)).mean())
 
 
 @pytest.mark.parametrize("shape", [(HEIGHT, WIDTH, 3), (HEIGHT, WIDTH), (HEIGHT // 2, WIDTH // 2)])
 def test_a_face_is_hidden_and_the_body_is_not(shape: tuple[int, ...]) -> None:
-    """In colour, and in each plane of a film, whatever its size."""
+    """In RGB and in each plane of a video, for any size."""
     plane, scale = noise(*shape), shape[0] / HEIGHT
     before = plane.copy()
     Anonymizer(standing(), alone=True).anonymize([plane], 0.05)
@@ -47,7 +47,7 @@ def test_a_face_is_hidden_and_the_body_is_not(shape: tuple[int, ...]) -> None:
 
 
 def test_all_of_a_picture_is_hidden_where_the_athlete_is_not_found() -> None:
-    """Nobody knows where the face is then."""
+    """The place of the face is unknown then."""
     for moment in (0.2, 0.15, 9.0):
         plane = noise(HEIGHT, WIDTH)
         Anonymizer(standing(), alone=True).anonymize([plane], moment)
@@ -55,7 +55,7 @@ def test_all_of_a_picture_is_hidden_where_the_athlete_is_not_found() -> None:
 
 
 def test_others_are_hidden_with_all_that_is_around_the_athlete() -> None:
-    """Their faces are looked for by nobody; the athlete's body stays as it was."""
+    """Other people's faces are not located, so all around the athlete is hidden; the athlete's body stays."""
     plane = noise(HEIGHT, WIDTH)
     before = plane.copy()
     Anonymizer(standing(), alone=False).anonymize([plane], 0.0)
@@ -66,7 +66,7 @@ def test_others_are_hidden_with_all_that_is_around_the_athlete() -> None:
 
 
 def test_a_face_at_the_edge_and_one_outside_do_no_harm() -> None:
-    """Landmarks may lie anywhere; nothing outside the picture can be hidden."""
+    """Landmarks may lie outside the picture."""
     for x in (0.0, -500.0, WIDTH, 5000.0):
         film = PlanarPicture(0, 0.0, WIDTH, HEIGHT, noise(WIDTH * HEIGHT * 3 // 2))
         Anonymizer(standing(x), alone=True).anonymize(film.planes, 0.0)
@@ -76,7 +76,7 @@ def test_a_face_at_the_edge_and_one_outside_do_no_harm() -> None:
 
 
 def test_the_planes_of_a_film_are_its_own_pixels() -> None:
-    """What is drawn into a plane is in what is encoded: Y, then U, then V."""
+    """The planes are views of the encoded buffer: Y, then U, then V."""
     film = PlanarPicture(0, 0.0, 4, 2, np.zeros(12, dtype=np.uint8))
     for value, plane in enumerate(film.planes, start=1):
         plane[:] = value
