@@ -1,4 +1,4 @@
-"""Names the array types that several rooms share. An alias states the element type; each docstring states the shape."""
+"""Names the array types that several rooms share: an alias gives the element type, a docstring gives the shape."""
 
 import numpy as np
 from numpy.typing import NDArray

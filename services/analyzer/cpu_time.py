@@ -4,16 +4,19 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, get_args
 
-# Every stage of `by_stage`. The decoders report `decode` and `convert`; `rest` is computed.
-STAGES = ("fetch", "decode", "convert", "pose", "overlay", "rest")
+# The decoders report `decode` and `convert`; `rest` is computed.
+# services/jobs/metrics.py has a label for each stage.
+Stage = Literal["fetch", "decode", "convert", "pose", "overlay", "rest"]
+STAGES: tuple[str, ...] = get_args(Stage)
 DECODER_STAGES = frozenset({"decode", "convert"})
 CPU_SECONDS: defaultdict[str, float] = defaultdict(float)
 _excluded_seconds = 0.0
 
 
 @contextmanager
-def count_cpu_time(stage: str) -> Iterator[None]:
+def count_cpu_time(stage: Stage) -> Iterator[None]:
     """Add the CPU time of all threads of this process during the block to a stage, except what is excluded."""
     began = time.process_time() - _excluded_seconds
     try:

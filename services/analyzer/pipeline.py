@@ -6,7 +6,7 @@
 The quick stage runs one pass over the first 30 s at 10 frames a second. The deep stage runs a pass over all of the
 video, then a new landmarker over every frame around each action: all events and metrics come from those close-ups.
 Memory grows with a video's length only by its landmarks. At 10 frames a second the deep stage continues the quick
-stage's pass; at a higher rate it needs other frames and starts a new one.
+stage's pass. At a higher rate it needs other frames, so it starts a new pass.
 """
 
 import json

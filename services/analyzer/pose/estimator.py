@@ -1,6 +1,6 @@
 """Estimates people's landmarks in successive pictures with MediaPipe's PoseLandmarker.
 
-In VIDEO mode a landmarker tracks a box from frame to frame, so each run of frames needs a landmarker of its own and
+In VIDEO mode a landmarker tracks a box from frame to frame. So each run of frames needs a landmarker of its own and
 strictly increasing times. It runs on a GPU if one is wanted and works, else on the CPU; the reason is recorded.
 """
 

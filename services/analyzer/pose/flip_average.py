@@ -43,7 +43,7 @@ class FlipAverage:
     def choose(self, people_by_picture: list[list[Person]], times: list[float]) -> list[Person | None]:
         """The tracked person of each picture, averaged with the same person in the flipped copy; see `ChooseAthlete`.
 
-        If only one of both estimators found somebody, that person.
+        If only one of both estimators found a person, that person.
         """
         pairs = zip(people_by_picture, self._flipped, strict=True)
         return [_choose_person(people, flipped.result()) for people, flipped in pairs]

@@ -59,8 +59,8 @@ class PoseResult:
     """The athlete's poses in the whole clip and in each close-up, with the facts about both passes.
 
     wanted: the sampled frames. people: the most at once. chosen_by: how the athlete was selected, `alone`, `size` or
-    `box`; certainty: how clear the choice was, 0 to 1. closeups: without duplicate frames; closeups_with_duplicates:
-    all frames. lost: a sentence about frames that did not decode, None if all did.
+    `box`. certainty: how clear the choice was, 0 to 1. closeups: without duplicate frames. closeups_with_duplicates:
+    with them. lost: a sentence about frames that did not decode, None if all did.
     """
 
     wanted: Indices

@@ -37,7 +37,7 @@ import numpy as np
 from services.analyzer.arrays import Pixels
 from services.analyzer.errors import BadInput, Fault
 from services.analyzer.sandbox.limits import SandboxLimits
-from services.analyzer.sandbox.protocol import INTERNAL_ERROR_STATUS, SLOTS, Message, Socket, receive
+from services.analyzer.sandbox.protocol import INTERNAL_ERROR_STATUS, SLOTS, Message, MessageConnection, receive
 
 ROOT = Path(__file__).parents[3]
 JOIN_TIMEOUT_SECONDS = 0.5
@@ -69,7 +69,7 @@ def run_in_sandbox(
 
 
 def _read_items(
-    worker: Socket, limits: SandboxLimits, pixels: mmap.mmap | None, picture_bytes: int
+    worker: MessageConnection, limits: SandboxLimits, pixels: mmap.mmap | None, picture_bytes: int
 ) -> Generator[tuple[Message, Pixels], None, Message]:
     if not worker.poll(START_TIMEOUT_SECONDS):
         raise Fault("UNEXPECTED", "Processing failed: the decoding process did not start")
@@ -92,7 +92,7 @@ def _read_items(
             raise _classify_exit(message["exited"], limits)
 
 
-def _next_message(worker: Socket, limits: SandboxLimits) -> Message:
+def _next_message(worker: MessageConnection, limits: SandboxLimits) -> Message:
     """The next message; each one, also `alive`, restarts the time limit."""
     timeout = CLOCK_SECONDS_PER_CPU_SECOND * limits.max_stall_seconds
     if not worker.poll(timeout):
@@ -112,7 +112,7 @@ def _read_picture(message: Message, pixels: mmap.mmap | None, picture_bytes: int
     return flat.reshape(shape)
 
 
-def _release_slot(worker: Socket, slot: int) -> None:
+def _release_slot(worker: MessageConnection, slot: int) -> None:
     with contextlib.suppress(ConnectionError):  # the worker has ended; its earlier messages are still readable
         worker.send_bytes(bytes([slot]))
 

@@ -151,7 +151,7 @@ def _declared_seconds(container: InputContainer, stream: VideoStream) -> float |
 def _read_stamps(
     path: Path, container: InputContainer, stream: VideoStream, limits: SandboxLimits, report_alive: Callable[[], None]
 ) -> tuple[list[int], int, str | None]:
-    """Presentation stamps of all frames, without decoding; the end of the last frame; the first packet error.
+    """Presentation stamps of all frames, the end of the last frame, and the first packet error; decodes no frame.
 
     Frames that an edit list removes are left out.
     """

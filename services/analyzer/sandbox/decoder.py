@@ -50,9 +50,10 @@ def decode(
 ) -> Generator[tuple[dict[str, Any], Pixels], None, dict[str, Any]]:
     """Yield the frames with the stamps arguments["pts"], increasing, each with its index there; return the losses.
 
-    arguments: path; pts; seek, whether the container seeks exactly; size, (width, height) of the upright picture;
-    orientation; layout, a key of LAYOUTS; fast, whether to use FAST_OPTIONS. Raises BadInput when decoding exceeds its
-    CPU time.
+    arguments: path and pts. seek: whether the container seeks exactly. size: (width, height) of the upright picture.
+    orientation: as `container.Orientation`. layout: a key of LAYOUTS. fast: whether to use FAST_OPTIONS.
+
+    Raises BadInput when decoding exceeds its CPU time.
     """
     waiting = {stamp: index for index, stamp in enumerate(arguments["pts"])}
     losses, last = _Losses(), -1

@@ -24,15 +24,15 @@ SLOTS = 3
 INTERNAL_ERROR_STATUS = 70
 Message = dict[str, Any]
 # In quotes, because Python 3.11 cannot subscript the class at run time.
-Socket: TypeAlias = "Connection[Any, Any]"
+MessageConnection: TypeAlias = "Connection[Any, Any]"
 
 
-def send(socket: Socket, message: Message) -> None:
+def send(connection: MessageConnection, message: Message) -> None:
     """Send one message."""
-    socket.send_bytes(json.dumps(message).encode())
+    connection.send_bytes(json.dumps(message).encode())
 
 
-def receive(socket: Socket) -> Message:
+def receive(connection: MessageConnection) -> Message:
     """Receive one message. Raises EOFError or ConnectionError when the other side has ended."""
-    message: Message = json.loads(socket.recv_bytes())
+    message: Message = json.loads(connection.recv_bytes())
     return message

@@ -28,7 +28,7 @@ from services.analyzer.errors import BadInput
 from services.analyzer.malloc import keep_freed_pages
 from services.analyzer.sandbox import container, decoder
 from services.analyzer.sandbox.limits import SandboxLimits
-from services.analyzer.sandbox.protocol import INTERNAL_ERROR_STATUS, SLOTS, Message, Socket, send
+from services.analyzer.sandbox.protocol import INTERNAL_ERROR_STATUS, SLOTS, Message, MessageConnection, send
 
 # A task yields (item, picture) pairs and returns its result. It calls the third argument to show progress.
 Task = Callable[[Message, SandboxLimits, Callable[[], None]], Generator[tuple[Message, Pixels], None, Message]]
@@ -93,7 +93,7 @@ def _guard(request: list[Any], client: int, memory: int) -> None:
         send(Connection(client), {"exited": status})
 
 
-def _run_task(request: list[Any], client: Socket, memory: int) -> NoReturn:
+def _run_task(request: list[Any], client: MessageConnection, memory: int) -> NoReturn:
     """Run one task under its limits; the last message or the exit status says how it ended."""
     status = 0
     try:
@@ -146,7 +146,9 @@ class _Sender:
     Each message renews the worker's CPU limit: the kernel ends a worker that uses `stall_seconds` between two messages.
     """
 
-    def __init__(self, client: Socket, pixels: mmap.mmap | None, picture_bytes: int, stall_seconds: float) -> None:
+    def __init__(
+        self, client: MessageConnection, pixels: mmap.mmap | None, picture_bytes: int, stall_seconds: float
+    ) -> None:
         self._client = client
         self._stall_seconds = stall_seconds
         self._picture_bytes = picture_bytes

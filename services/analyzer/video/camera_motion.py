@@ -18,9 +18,10 @@ Grey = NDArray[Any]
 SMALL = (192, 108)
 # The picture is split into parts, across and down, each with its own shift: most show the background, few the athlete.
 PARTS = (4, 2)
-# A part's shift counts if the peak of its phase correlation is this high; how many such parts a shift needs; how many
-# pixels they may differ.
-MIN_PEAK, MIN_PARTS, MAX_DIFFERENCE_PIXELS = 0.2, 4, 1.0
+# A part's shift counts if the peak of its phase correlation is at least this high.
+MIN_PEAK = 0.2
+# The background's shift needs this many such parts, most of which may differ from the median by this much.
+MIN_PARTS, MAX_DIFFERENCE_PIXELS = 4, 1.0
 # Two pictures that correlate less have a cut between them; an athlete at full speed leaves over 0.6.
 MIN_CORRELATION = 0.35
 # A pan moves at least this many widths a second, one way, for this long; a shaking hand changes direction sooner.

@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from services.analyzer.artifacts.results_json import MOST_ROW_BYTES, row_copy
+from services.analyzer.cpu_time import STAGES
 from services.analyzer.errors import BadInput, ModelFault
 from services.analyzer.pipeline import Analysis, AnalysisOptions
 from services.analyzer.pose.landmarks import PER_FRAME
@@ -183,6 +184,7 @@ def test_what_the_sample_is_and_what_read_it_are_said(both: tuple[Done, Done]) -
     assert summary["video_fps"] == pytest.approx(30)
     assert summary["duration_seconds"] == pytest.approx(3.5, abs=0.01)
     assert summary["run"]["accelerator"] == "cpu"
+    assert set(summary["run"]["cpu_seconds"]) <= set(STAGES)
     assert summary["run"]["versions"]["mediapipe"]
     assert summary["run"]["peak_memory_bytes"] > 2**20
 
