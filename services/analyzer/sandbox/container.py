@@ -110,6 +110,7 @@ def orientation(frame: VideoFrame) -> Orientation:
 
     The matrix sends stored (p, q) to (a p + c q, b p + d q): ISO/IEC 14496-12, 8.2.2.
     """
+    # PyAV has no types for side data.
     matrices: list[bytes] = [bytes(data) for data in frame.side_data if data.type == Type.DISPLAYMATRIX]  # type: ignore[arg-type, attr-defined]
     if not matrices:
         return False, False, False

@@ -1,10 +1,12 @@
 """Every codec, pixel format, orientation and rate of phones: the right frames, upright, at their true times."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from services.analyzer.arrays import Pixels
 from services.analyzer.settings import Limits
 from services.analyzer.video.frames import Losses, Picture, pictures
 from services.analyzer.video.probe import Video, probe
@@ -86,6 +88,7 @@ def _check_nearest(video: Video, times: list[float], asked: int) -> None:
         assert shown.time_seconds == pytest.approx(times[number], abs=2e-3)
 
 
+Matrix = tuple[float, float, float, float]
 # The matrix (a, b, c, d), the clockwise turn after any mirroring, whether mirrored, and the same with NumPy.
 TURNS = [
     ((1, 0, 0, 1), 0, False, lambda p: p),
@@ -96,21 +99,21 @@ TURNS = [
     ((1, 0, 0, -1), 180, True, lambda p: np.rot90(p[:, ::-1], 2)),
     ((0, -1, -1, 0), 90, True, lambda p: np.rot90(p[:, ::-1], -1)),
     ((0, 1, 1, 0), 270, True, lambda p: np.rot90(p[:, ::-1], 1)),
-    # A camera that writes its tilt: what stands most upright.
+    # The matrix of a tilted camera: the nearest upright orientation is used.
     ((0.9, 0.43, -0.43, 0.9), 0, False, lambda p: p),
 ]
 
 
-@pytest.mark.parametrize(("matrix", "turn", "mirrored", "shown"), TURNS)
+@pytest.mark.parametrize(("matrix", "turn", "mirrored", "turn_picture"), TURNS)
 def test_every_orientation_stands_upright(
-    matrix: tuple[float, ...], turn: int, mirrored: bool, shown: object, tmp_path: Path
+    matrix: Matrix, turn: int, mirrored: bool, turn_picture: Callable[[Pixels], Pixels], tmp_path: Path
 ) -> None:
     """The picture is turned and mirrored by the file's matrix, and the result reports it."""
     path = write_clip(tmp_path / "clip.mp4", even(30, 8))
     stored = decoded(probe(path, Limits()), np.array([5]))[0].rgb
-    video = probe(tag_matrix(path, matrix), Limits())  # type: ignore[arg-type]
+    video = probe(tag_matrix(path, matrix), Limits())
     upright = decoded(video, np.array([5]))[0].rgb
-    assert np.array_equal(upright, shown(stored))  # type: ignore[operator]
+    assert np.array_equal(upright, turn_picture(stored))
     assert (video.rotation_degrees, video.mirrored) == (turn, mirrored)
     assert (video.width, video.height) == ((HEIGHT, WIDTH) if turn % 180 else (WIDTH, HEIGHT))
 
