@@ -145,7 +145,7 @@ def test_a_number_or_its_reason_but_never_both(both: tuple[Done, Done]) -> None:
 
 
 def test_the_row_s_copy_has_no_frames_and_is_small(both: tuple[Done, Done]) -> None:
-    """The file lists every sampled frame, the row none, in under 64 KB."""
+    """The file lists every sampled frame; the row lists none and is under 64 KB."""
     row = row_copy(both[1].results)
     assert len(both[1].results["pose"]["frames"]) == 35
     assert "frames" not in row["pose"]
@@ -161,7 +161,7 @@ def test_progress_grows_from_nothing_to_all(both: tuple[Done, Done]) -> None:
         assert stage.reported[-1] > 0.95
 
 
-def test_the_deep_stage_does_not_pose_again_what_the_quick_one_did(both: tuple[Done, Done]) -> None:
+def test_the_deep_stage_reuses_the_quick_stage_s_poses(both: tuple[Done, Done]) -> None:
     """For a short clip at 10 fps both stages have the same first pass, so the deep stage adds only the close-up."""
     assert both[0].summary["run"]["provisional"]
     assert "pose" not in both[1].summary["run"]["seconds"]
@@ -169,7 +169,7 @@ def test_the_deep_stage_does_not_pose_again_what_the_quick_one_did(both: tuple[D
     assert tables[0].equals(tables[1])
 
 
-def test_what_the_sample_is_and_what_read_it_are_said(both: tuple[Done, Done]) -> None:
+def test_the_summary_describes_the_sample_and_the_run(both: tuple[Done, Done]) -> None:
     """The summary has the rendered frames, rate and size, and the model, accelerator, versions and memory."""
     summary = both[1].summary
     known = {
@@ -340,8 +340,8 @@ def test_alone_the_sample_ends_in_four_files_and_silence(tmp_path: Path) -> None
     assert {file.name for file in (tmp_path / "out").iterdir()} == FILES
 
 
-def test_asking_for_help_does_not_wake_the_model() -> None:
-    """--help is answered before anything heavy is imported."""
+def test_help_does_not_import_the_model() -> None:
+    """--help is answered before any large library is imported."""
     ran = _alone("--help", flags=("-X", "importtime"))
     assert ran.returncode == 0
     assert not [line for line in ran.stderr.splitlines() if line.endswith(("| mediapipe", "| numpy", "| grpc"))]

@@ -46,7 +46,7 @@ def test_a_face_is_hidden_and_the_body_is_not(shape: tuple[int, ...]) -> None:
     assert np.array_equal(plane[:, : round(120 * scale)], before[:, : round(120 * scale)])
 
 
-def test_all_of_a_picture_is_hidden_where_the_athlete_is_not_found() -> None:
+def test_a_picture_without_the_athlete_is_hidden_completely() -> None:
     """The place of the face is unknown then."""
     for moment in (0.2, 0.15, 9.0):
         plane = noise(HEIGHT, WIDTH)
@@ -54,7 +54,7 @@ def test_all_of_a_picture_is_hidden_where_the_athlete_is_not_found() -> None:
         assert roughness(plane) < 10
 
 
-def test_others_are_hidden_with_all_that_is_around_the_athlete() -> None:
+def test_other_people_are_hidden_with_everything_around_the_athlete() -> None:
     """Other people's faces are not located, so all around the athlete is hidden; the athlete's body stays."""
     plane = noise(HEIGHT, WIDTH)
     before = plane.copy()

@@ -60,7 +60,7 @@ def test_a_straight_leg_is_180_degrees_and_a_right_angle_90(tmp_path: Path) -> N
     assert table["right_knee_deg"].to_pylist() == pytest.approx([90])
 
 
-def test_records_say_null_for_the_unseen() -> None:
+def test_records_are_null_without_the_athlete() -> None:
     """The frames of results.json have null landmarks without the athlete, and are valid JSON."""
     rows = plain(records(series([0.0, 0.1], gaps=(1,))))
     assert rows[0]["landmarks"]["nose"] == {"x": 10.0, "y": 0.0, "visibility": 0.9, "presence": 0.45}
@@ -78,7 +78,7 @@ def test_every_column_of_the_table_is_documented() -> None:
     assert set(LANDMARKS) <= named
 
 
-def test_what_json_cannot_hold_becomes_null() -> None:
+def test_values_without_a_json_form_become_null() -> None:
     """NaN and infinities of Python and NumPy, at any depth."""
     value = {"a": [float("nan"), np.float64("inf"), np.int64(3)], "b": (np.bool_(True), np.array([1.5, np.nan]))}
     assert plain(value) == {"a": [None, None, 3], "b": [True, [1.5, None]]}
@@ -102,7 +102,7 @@ def test_the_row_s_copy_stays_small_and_leaves_frames_to_the_file() -> None:
 
 
 def assert_same_film(source: Path, out: Path) -> None:
-    """`out` has the moments, the length and the upright shape of `source`, and is what every browser plays."""
+    """Assert that `out` has the times, the length and the upright shape of `source`, in a format of every browser."""
     film, again = probe(source, Limits()), probe(out, Limits())
     assert (again.codec, again.pixel_format, again.rotation_degrees, again.mirrored) == ("h264", "yuv420p", 0, False)
     shrink = min(1.0, 960 / max(film.width, film.height))
@@ -122,7 +122,7 @@ def overlaid(source: Path, out: Path, labels: tuple[Label, ...] = ()) -> list[fl
     return reported
 
 
-def test_a_long_session_fits_the_row_and_says_what_was_left_out() -> None:
+def test_a_long_session_fits_the_row_and_states_the_shortened_length() -> None:
     """The lists of 200 balls are shortened, and `shortened_to` states their length."""
     balls = [{"time_seconds": 8.0 * k, "values": {f"measure_{n}": k / 7 for n in range(13)}} for k in range(200)]
     measures = {"stride": {"value": 0.3, "evidence": [{"time_seconds": k / 3, "value": k / 7} for k in range(3000)]}}

@@ -77,7 +77,7 @@ def test_a_photo_has_the_landmarks_that_mediapipe_expects_of_it(which: str, off:
 
 
 @needs_model
-def test_times_that_do_not_increase_are_moved_on() -> None:
+def test_times_that_do_not_increase_are_corrected() -> None:
     """Both of two frames within a millisecond are estimated; MediaPipe itself rejects the second."""
     with LandmarkerFactory(BUILT_MODEL, Accelerator.cpu).create() as landmarker:
         for time in (0.0, 0.0002, 0.0002, 0.001):

@@ -78,16 +78,16 @@ def test_the_second_estimator_sees_the_mirror() -> None:
     assert turned.picture.flags["C_CONTIGUOUS"]
 
 
-@pytest.mark.parametrize("surer", [0, 1])
-def test_where_legs_are_called_differently_the_surer_answer_names_them(surer: int) -> None:
+@pytest.mark.parametrize("more_visible", [0, 1])
+def test_the_more_visible_result_decides_which_leg_is_left(more_visible: int) -> None:
     """The average of one leg and the other would be neither."""
     one = person()
     two = legs_swapped(one)
-    sure = [replace(p, visibility=np.full(33, 0.9 if i == surer else 0.6)) for i, p in enumerate((one, two))]
-    np.testing.assert_allclose(average(*sure).image, (one, two)[surer].image)
+    sure = [replace(p, visibility=np.full(33, 0.9 if i == more_visible else 0.6)) for i, p in enumerate((one, two))]
+    np.testing.assert_allclose(average(*sure).image, (one, two)[more_visible].image)
 
 
-def test_who_stands_elsewhere_is_somebody_else() -> None:
+def test_a_person_elsewhere_is_another_person() -> None:
     """A person in only one of both results is not averaged; a person in only the flipped result is returned."""
     here, far = person(x=0.3), person(x=0.8)
     for plain, mirrored, expected in (([here], [far], here), ([], [far], far), ([here], [], here)):

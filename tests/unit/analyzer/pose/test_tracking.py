@@ -56,7 +56,7 @@ def test_a_box_chooses_the_smaller_one() -> None:
     assert places(AthleteSelector(SIZE, around)(crowd, [0.0, 0.1])) == [0.8, 0.78]
 
 
-def test_nobody_is_followed_through_empty_pictures() -> None:
+def test_empty_pictures_have_no_athlete() -> None:
     """No people, no athlete, no error."""
     assert AthleteSelector(SIZE, largest)([[], []], [0.0, 0.1]) == [None, None]
 
@@ -111,7 +111,7 @@ def test_the_athlete_is_searched_at_the_expected_place() -> None:
     assert 60 in columns(crowd.estimate(standing(20, 60), 0.0))
 
 
-def test_a_shirt_s_colour_is_read_from_the_trunk() -> None:
+def test_the_torso_colour_is_read_from_the_trunk() -> None:
     """The colour is red inside the trunk, for any surroundings."""
     rgb = np.full((100, 100, 3), 255, dtype=np.uint8)
     rgb[30:61, 40:61] = (200, 0, 0)
@@ -127,7 +127,7 @@ def test_a_shirt_s_colour_is_read_from_the_trunk() -> None:
     assert torso_colour(Person(image, np.zeros((33, 3)), *np.ones((2, 33))), rgb).tolist() == [200, 0, 0]
 
 
-def test_people_who_cross_keep_their_shirts() -> None:
+def test_people_who_cross_keep_their_torso_colours() -> None:
     """Two people meet and continue; by place alone their tracks would swap."""
     crowd = []
     for k in range(21):
@@ -140,7 +140,7 @@ def test_people_who_cross_keep_their_shirts() -> None:
         assert len({tuple(worn) for worn in one.torso_colours}) == 1
 
 
-def test_how_clear_the_choice_was_is_said() -> None:
+def test_certainty_shows_how_clear_the_choice_was() -> None:
     """Two people of a size: 0. One person alone: 1. A box around one of two: over 0.9."""
     pair = [[person(0.2), person(0.8)]] * 4
     by_size = AthleteSelector(SIZE, largest)
@@ -155,7 +155,7 @@ def test_how_clear_the_choice_was_is_said() -> None:
 
 
 @pytest.mark.parametrize(("leap", "one"), [(0.0, True), (0.5, False)])
-def test_a_leap_gives_away_that_it_was_not_one_person(leap: float, one: bool) -> None:
+def test_a_leap_shows_that_two_people_were_tracked(leap: float, one: bool) -> None:
     """A model that tracks one person jumps to another when the first is hidden."""
     people = [person(0.2 + 0.01 * k + (leap if k > 5 else 0.0)) for k in range(12)]
     whole = estimate_poses(

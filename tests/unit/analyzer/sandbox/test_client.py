@@ -134,7 +134,7 @@ def test_memory_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "TOO_MUCH_MEMORY"
 
 
-def test_who_stops_listening_ends_the_decoder(video: Video) -> None:
+def test_closing_the_generator_ends_the_decoder(video: Video) -> None:
     """Closing the generator early leaves no process behind."""
     source = reading(video)
     next(source)
@@ -188,7 +188,7 @@ def test_an_analyzer_that_is_killed_leaves_no_process_behind(video: Video, begin
     assert all(_has_ended(helper) for helper in helpers)
 
 
-def test_what_opens_strangers_files_can_reach_nothing_else() -> None:
+def test_the_sandbox_imports_nothing_that_it_does_not_need() -> None:
     """The decoding process imports neither the model, nor gRPC, nor settings with their tokens, forked or not."""
     program = "import sys, services.analyzer.__main__, services.analyzer.sandbox.server; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -79,7 +79,7 @@ def test_a_thousand_broken_files_are_refused_or_called_damaged(wholes: dict[str,
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "missing", "device"])
-def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+def test_a_path_that_is_no_regular_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
     """Opening a pipe would wait forever."""
     path = tmp_path / "clip.mp4"
     if kind == "folder":

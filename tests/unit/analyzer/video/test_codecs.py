@@ -127,7 +127,7 @@ def test_full_and_limited_range_give_the_same_grey(color_range: int, pixels: str
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "pq"), (18, "hlg"), (1, None)])
-def test_high_dynamic_range_is_said(transfer: int, name: str | None, tmp_path: Path) -> None:
+def test_high_dynamic_range_is_reported(transfer: int, name: str | None, tmp_path: Path) -> None:
     """Phones record in HLG, which the result reports."""
     color = {"color_trc": transfer, "color_primaries": 9 if name else 1, "colorspace": 9 if name else 1}
     path = tmp_path / "clip.mov"
@@ -159,7 +159,7 @@ def test_time_zero_is_the_first_frame_wherever_the_file_begins(name: str, start:
     assert [p.time_seconds for p in got] == pytest.approx([0, 7 / 30, 19 / 30], abs=2e-3)
 
 
-def test_a_hole_in_the_times_is_said(tmp_path: Path) -> None:
+def test_a_gap_in_the_times_is_reported(tmp_path: Path) -> None:
     """A gap of half a second is reported as the longest gap."""
     times = [time for time in even(30, 60) if not 0.5 < time < 1.0]
     video = probe(write_clip(tmp_path / "clip.mp4", times), Limits())

@@ -37,7 +37,7 @@ def test_a_repeat_between_moving_frames_is_found_however_coarsely_it_is_coded() 
     assert repeats([ball(0), ball(20), coarse, ball(60), ball(80)]) == [2]
 
 
-def test_who_starts_to_move_shows_no_repeat() -> None:
+def test_starting_to_move_is_no_repeat() -> None:
     """A small step before a movement is a standing athlete, not a duplicate."""
     standing = [(ball(20).astype(int) + 3 * k).astype(np.uint8) for k in range(3)]
     assert repeats([*standing, ball(60), ball(80)]) == []

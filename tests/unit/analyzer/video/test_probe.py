@@ -42,7 +42,7 @@ def test_a_rotation_tag_turns_width_and_height(clip: Path) -> None:
     assert (video.width, video.height, video.rotation_degrees) == (HEIGHT, WIDTH, 90)
 
 
-def test_true_times_are_told_from_the_declared_rate(tmp_path: Path) -> None:
+def test_times_come_from_the_stamps_not_from_the_declared_rate(tmp_path: Path) -> None:
     """Dropped frames leave gaps in the times, and the true rate is the lower one."""
     times = [t for k, t in enumerate(even(30, 61)) if k % 5]
     video = probe(write_clip(tmp_path / "vfr.mp4", times), Limits())
@@ -69,7 +69,7 @@ def test_other_containers_are_read_too(tmp_path: Path, name: str, codec: str) ->
     ("content", "code"),
     [(b"", "FILE_EMPTY"), (b"once upon a time " * 400, "NOT_A_VIDEO"), (b"\x00" * 5000, "NOT_A_VIDEO")],
 )
-def test_what_is_no_video_is_refused_by_name(tmp_path: Path, content: bytes, code: str) -> None:
+def test_a_file_that_is_no_video_is_refused_by_name(tmp_path: Path, content: bytes, code: str) -> None:
     """The message names the file, and the code names the fault."""
     path = tmp_path / "holiday.mp4"
     path.write_bytes(content)
