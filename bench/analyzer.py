@@ -123,9 +123,9 @@ def against_the_bound(film: Path) -> Iterator[Figure]:
 
     def passes() -> None:
         pose_passes = PosePasses(video, landmarkers, settings, None)
-        seen = pose_passes.whole_clip(wanted, lambda _: None)
+        seen = pose_passes.run_whole_clip(wanted, lambda _: None)
         windows[:] = split_at_cuts(action_windows(seen.whole, "batting"), seen.camera_motion.cuts)
-        pose_passes.close_ups(seen, windows, lambda _: None)
+        pose_passes.run_close_ups(seen, windows, lambda _: None)
 
     passes()  # warms up what is loaded once
     runs = [wanted, *(every(video.times, start, end) for start, end in windows)]
@@ -201,7 +201,9 @@ def _overlay(film: Path, out: Path) -> Cost:
     settings = Settings(accelerator=Accelerator.cpu)
     video = probe(film, settings)
     landmarkers = LandmarkerFactory(settings.mediapipe_pose_model_path, settings.accelerator)
-    poses = PosePasses(video, landmarkers, settings, None).whole_clip(on_grid(video.times, 10), lambda _: None).whole
+    poses = (
+        PosePasses(video, landmarkers, settings, None).run_whole_clip(on_grid(video.times, 10), lambda _: None).whole
+    )
     chosen, labels = every(video.times, 0.0, float(video.times[-1]), 30.0), [Label(1.0, "Front-foot contact")]
     return measured(lambda: write_overlay(video, poses, chosen, settings, out, lambda _: None, labels))
 

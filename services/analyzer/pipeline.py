@@ -70,7 +70,7 @@ class Analysis:
         wanted = on_grid(self.video.times, MIN_SAMPLE_FPS, end=QUICK_SECONDS)
         with run.timing("pose"):
             more = float(self.video.times[-1]) > QUICK_SECONDS
-            self._quick_poses = self.pose_passes.whole_clip(wanted, part_of(progress, 0.0, 0.8), more=more)
+            self._quick_poses = self.pose_passes.run_whole_clip(wanted, part_of(progress, 0.0, 0.8), more=more)
         return self._write_files(self._quick_poses, wanted, run, out, part_of(progress, 0.8, 1.0))
 
     def deep(self, out: Path, progress: Progress) -> Results:
@@ -83,12 +83,12 @@ class Analysis:
         poses = self._quick_poses
         if poses is None or not np.array_equal(poses.wanted, wanted):
             with run.timing("pose"):
-                poses = self.pose_passes.whole_clip(wanted, part_of(progress, 0.0, 0.5))
+                poses = self.pose_passes.run_whole_clip(wanted, part_of(progress, 0.0, 0.5))
         with run.timing("close_up"):
             from services.analyzer.biomechanics.events import action_windows
 
             windows = split_at_cuts(action_windows(poses.whole, self.options.discipline), poses.camera_motion.cuts)
-            poses = self.pose_passes.close_ups(poses, windows, part_of(progress, 0.5, 0.75))
+            poses = self.pose_passes.run_close_ups(poses, windows, part_of(progress, 0.5, 0.75))
         drawn = every(self.video.times, 0.0, float(self.video.times[-1]), OVERLAY_FPS)
         return self._write_files(poses, drawn, run, out, part_of(progress, 0.75, 1.0))
 

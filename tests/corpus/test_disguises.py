@@ -36,8 +36,8 @@ def posed(name: str) -> tuple[Poses, Measurements]:
     viewer = PosePasses(
         video, LandmarkerFactory(SETTINGS.mediapipe_pose_model_path, SETTINGS.accelerator), SETTINGS, None
     )
-    seen = viewer.whole_clip(on_grid(video.times, 10), lambda _: None)
-    seen = viewer.close_ups(seen, action_windows(seen.whole, "bowling"), lambda _: None)
+    seen = viewer.run_whole_clip(on_grid(video.times, 10), lambda _: None)
+    seen = viewer.run_close_ups(seen, action_windows(seen.whole, "bowling"), lambda _: None)
     return seen.closeups[0], measure(seen.whole, seen.closeups, "bowling")
 
 

@@ -103,8 +103,8 @@ class PosePasses:
         self._open_landmarkers = ExitStack()
         weakref.finalize(self, self._open_landmarkers.close)
 
-    def whole_clip(self, wanted: Indices, progress: Progress, *, more: bool = False) -> PoseResult:
-        """The athlete in the wanted frames of the whole clip. more: keep the landmarker for a later, longer call.
+    def run_whole_clip(self, wanted: Indices, progress: Progress, *, more: bool = False) -> PoseResult:
+        """Estimate the athlete in the wanted frames of the whole clip. more: keep the landmarker for a longer call.
 
         The later call decodes and estimates only the additional frames; its result is that of one call for all frames.
         """
@@ -178,8 +178,8 @@ class PosePasses:
         detecting = stack.enter_context(self._factory.create(MOST_PEOPLE, ImageLandmarker))
         return MultiPersonEstimator(tracking, detecting, self._scale_to_pictures(expected))
 
-    def close_ups(self, result: PoseResult, windows: list[tuple[float, float]], progress: Progress) -> PoseResult:
-        """The result with close-ups: every frame of each (start, end) window in seconds, without duplicate frames."""
+    def run_close_ups(self, result: PoseResult, windows: list[tuple[float, float]], progress: Progress) -> PoseResult:
+        """Add close-ups to the result: every frame of each (start, end) window in seconds, without duplicates."""
         losses, closeups, with_duplicates = Losses(), list[Poses](), list[Poses]()
         alone = result.chosen_by == "alone"
         estimate = self._estimate_alone if alone else partial(self._estimate_among_others, result.whole)

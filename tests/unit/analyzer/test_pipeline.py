@@ -242,12 +242,12 @@ def test_a_continued_pass_gives_the_poses_of_one_pass(box: Box | None) -> None:
     order, settings = AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu)
     passes = [Analysis(BATTER, order, settings, About()).pose_passes for _ in range(3)]
     wanted, reported = on_grid(passes[0].video.times, 10)[:20], list[float]()
-    first_part = passes[0].whole_clip(wanted[:8], lambda _: None, more=True)
-    continued = passes[0].whole_clip(wanted, reported.append)
+    first_part = passes[0].run_whole_clip(wanted[:8], lambda _: None, more=True)
+    continued = passes[0].run_whole_clip(wanted, reported.append)
     assert len(reported) == 12
     for one, other in (
-        (first_part, passes[1].whole_clip(wanted[:8], lambda _: None)),
-        (continued, passes[2].whole_clip(wanted, lambda _: None)),
+        (first_part, passes[1].run_whole_clip(wanted[:8], lambda _: None)),
+        (continued, passes[2].run_whole_clip(wanted, lambda _: None)),
     ):
         for name in PER_FRAME:
             np.testing.assert_array_equal(getattr(one.whole, name), getattr(other.whole, name))

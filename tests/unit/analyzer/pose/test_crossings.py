@@ -51,8 +51,8 @@ def test_the_athlete_is_kept_when_another_person_passes(name: str, tmp_path: Pat
     x, y = mine[0]
     box = Box((x - 80) / WIDTH, (y - 170) / HEIGHT, 160 / WIDTH, 460 / HEIGHT) if other.scale >= 1 else None
     analysis = Analysis(path, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
-    seen = analysis.pose_passes.whole_clip(on_grid(analysis.video.times, 10), lambda _: None)
-    near = analysis.pose_passes.close_ups(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
+    seen = analysis.pose_passes.run_whole_clip(on_grid(analysis.video.times, 10), lambda _: None)
+    near = analysis.pose_passes.run_close_ups(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
     for poses in (seen.whole, near):
         assert min(kept(poses, mine, theirs, other.scale)) >= 0.95
 
@@ -64,8 +64,8 @@ def test_the_smaller_person_is_tracked_if_the_box_is_around_them(tmp_path: Path)
     x, y = theirs[0]
     box = Box((x - 70) / WIDTH, (y - 150) / HEIGHT, 140 / WIDTH, 380 / HEIGHT)
     analysis = Analysis(path, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
-    seen = analysis.pose_passes.whole_clip(on_grid(analysis.video.times, 10), lambda _: None)
-    near = analysis.pose_passes.close_ups(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
+    seen = analysis.pose_passes.run_whole_clip(on_grid(analysis.video.times, 10), lambda _: None)
+    near = analysis.pose_passes.run_close_ups(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
     assert (seen.people, seen.chosen_by) == (2, "box")
     assert seen.certainty > 0.5
     assert min(min(kept(poses, theirs, mine, 1.0)) for poses in (seen.whole, near)) >= 0.95

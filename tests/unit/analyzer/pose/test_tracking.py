@@ -191,9 +191,9 @@ def two_batters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_of_two_batters_the_larger_or_the_boxed_one_is_followed(two_batters: Path, box: Box | None, left: bool) -> None:
     """In the whole clip and in the close-up the landmarks lie on that batter's side, and two people are counted."""
     analysis = Analysis(two_batters, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
-    seen = analysis.pose_passes.whole_clip(np.arange(0, 105, 5), lambda _: None)
+    seen = analysis.pose_passes.run_whole_clip(np.arange(0, 105, 5), lambda _: None)
     assert seen.people == 2
-    near = analysis.pose_passes.close_ups(seen, [(1.0, 1.5)], lambda _: None).closeups[0]
+    near = analysis.pose_passes.run_close_ups(seen, [(1.0, 1.5)], lambda _: None).closeups[0]
     for poses in (seen.whole, near):
         assert poses.detected.mean() > 0.9
         assert ((poses.point("left_hip")[poses.detected, 0] < LARGE) == left).all()
