@@ -21,11 +21,11 @@ from services.analyzer.biomechanics.filtering import rows, tidy
 from services.analyzer.biomechanics.foot_contact import Missing
 from services.analyzer.biomechanics.kinematics import hand_speeds, knee_angle
 from services.analyzer.biomechanics.measurement import Measurements, Metric, measure
-from services.analyzer.pose.estimator import Posing, watch
-from services.analyzer.pose.flip_average import Mirror
+from services.analyzer.pose.estimator import LandmarkerFactory, estimate_poses
+from services.analyzer.pose.flip_average import FlipAverage
 from services.analyzer.pose.landmarks import INDEX, LANDMARKS, PER_FRAME, Floats, Poses
 from services.analyzer.settings import Accelerator, Settings
-from services.analyzer.video.duplicate_frames import Stillness
+from services.analyzer.video.duplicate_frames import DuplicateDetector
 from services.analyzer.video.frames import Losses, Picture, pictures
 from services.analyzer.video.probe import Video, probe
 from services.analyzer.video.sampling import Indices, every, on_grid
@@ -83,8 +83,8 @@ class Take:
 
 
 @functools.cache
-def posing() -> Posing:
-    return Posing(SETTINGS.mediapipe_pose_model_path, SETTINGS.accelerator)
+def posing() -> LandmarkerFactory:
+    return LandmarkerFactory(SETTINGS.mediapipe_pose_model_path, SETTINGS.accelerator)
 
 
 @functools.cache
@@ -119,13 +119,13 @@ def measured(take: Take) -> Measurements:
 def posed(video: Video, wanted: Indices, mirror: bool, closely: bool = False) -> Poses:
     """The wanted frames in one run; a close look is both ways, and leaves out repeated pictures."""
     source = (_flipped(picture, mirror) for picture in pictures(video, wanted, SETTINGS, Losses()))
-    stillness = Stillness()
-    with posing().fresh() as plain, posing().fresh() as turned:
+    stillness = DuplicateDetector()
+    with posing().create() as plain, posing().create() as turned:
         if not closely:
-            return watch(plain, source, video.width, video.height)
-        other = Mirror(lambda: turned)
-        poses = watch(plain, other.noting(stillness.noting(source)), video.width, video.height, other.first)
-    return rows(poses, ~stillness.repeats())
+            return estimate_poses(plain, source, video.width, video.height)
+        other = FlipAverage(lambda: turned)
+        poses = estimate_poses(plain, other.observe(stillness.observe(source)), video.width, video.height, other.choose)
+    return rows(poses, ~stillness.duplicates())
 
 
 def _flipped(picture: Picture, mirror: bool) -> Picture:

@@ -1,13 +1,13 @@
-"""The analyzer against what the machine must do at least: the bare model on pictures in memory, and bare decoding.
+"""Compares the analyzer with a lower bound: the bare model on pictures in memory, and bare decoding.
 
     bound = max(bare pose wall, (bare pose CPU + bare decode CPU) / cores), over the frames of both passes
 
-A close-up is posed a second time, in a mirror, of which that bound knows nothing; nor does it know that cores which
-share their memory slow each other down. So the bare work is also done, pass by pass and its parts at once, the mirror's
-too: no analyzer can be faster than that.
+The bound omits two costs: the flipped estimate of each close-up, and cores that slow each other down by sharing memory.
+So the bench also runs the bare work itself, pass by pass, with decoding and both estimates at the same time: no
+analyzer can be faster.
 
-Everything is measured in one run on one 1080p film made from the shipped sample. The pose passes are held against
-both; the whole analysis, with the overlay video that shows every frame, is printed beside it.
+One run measures everything on one 1080p video made from the shipped sample. The pose passes are compared with both; the
+whole analysis, with the overlay video of every frame, is printed too.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -36,27 +37,31 @@ from av.video.frame import PictureType
 
 from bench.figures import Figure, cpu_seconds
 from crease.jobs.v1.job_pb2 import Stage
-from services.analyzer.video.sampling import Indices
+from services.analyzer.arrays import Indices
 from testing.fakes.analyzer_peers import TOKEN, Services, serving
 from testing.servers.programs import foreign_to
+
+if TYPE_CHECKING:
+    from services.analyzer.pose.estimator import LandmarkerFactory
+    from services.analyzer.video.frames import RGB
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "samples" / "batter.mp4"
 COPIES, FULL_HD, FOUR_K = 3, (1920, 1080), (3840, 2160)
 GOAL, ROUNDS = 1.10, 3
-# Times the film of the others: two minutes.
+# The long video is the other one, this many times: two minutes.
 LONG_COPIES = 12
 MB = 1 << 20
 STARTS = 7
-# The program itself, which goes once somebody has been found; what an interpreter tidies up in the end is left out.
+# The program itself, which exits after the first person is found, without the interpreter's clean-up.
 TO_FIRST_POSE = """
 import atexit, json, os, sys
 atexit.register(os._exit, 0)
 sys.modules |= dict.fromkeys(json.loads(sys.argv.pop(1)))
-from services.analyzer import sandbox
-sandbox.prepare()
+from services.analyzer.sandbox import client
+client.fork_server()
 from services.analyzer.__main__ import main
-from services.analyzer.pose import Landmarker
+from services.analyzer.pose.estimator import Landmarker
 
 def first(landmarker, rgb, seconds, estimate=Landmarker.estimate):
     print(len(estimate(landmarker, rgb, seconds)), flush=True)
@@ -70,7 +75,7 @@ ON = "10 fps sampled from 30, and every frame of the actions"
 
 @dataclass
 class Cost:
-    """Seconds of wall and CPU, of this process and of those it started and waited for."""
+    """Seconds of wall and CPU time, of this process and of the processes that it started and waited for."""
 
     wall: float
     cpu: float
@@ -78,7 +83,7 @@ class Cost:
 
 @dataclass
 class Round:
-    """One after the other: the passes; the bare pose and the bare decoding of their frames; both bare ones at once."""
+    """Costs measured in turn: the passes; bare pose and bare decoding of their frames; both bare tasks at once."""
 
     ours: Cost
     pose: Cost
@@ -86,7 +91,7 @@ class Round:
     at_once: Cost
 
     def bound(self, cores: int) -> float:
-        """Seconds that the machine must take at least."""
+        """The lower bound in seconds."""
         return max(self.pose.wall, (self.pose.cpu + self.decode.cpu) / cores)
 
 
@@ -102,41 +107,43 @@ def run() -> Iterator[Figure]:
 
 
 def against_the_bound(film: Path) -> Iterator[Figure]:
-    """The two pose passes, sandbox and choosing of the athlete included."""
+    """Figures of the two pose passes, including the sandbox and the selection of the athlete."""
     from services.analyzer.biomechanics.events import action_windows
-    from services.analyzer.pose.estimator import Posing
-    from services.analyzer.pose.passes import Viewer, uncut
+    from services.analyzer.pose.estimator import LandmarkerFactory
+    from services.analyzer.pose.passes import PosePasses, split_at_cuts
     from services.analyzer.settings import Accelerator, Settings
     from services.analyzer.video.probe import probe
     from services.analyzer.video.sampling import every, on_grid
 
     settings = Settings(accelerator=Accelerator.cpu)
-    posing = Posing(settings.mediapipe_pose_model_path, settings.accelerator)
+    landmarkers = LandmarkerFactory(settings.mediapipe_pose_model_path, settings.accelerator)
     video = probe(film, settings)
     wanted = on_grid(video.times, 10)
     windows: list[tuple[float, float]] = []
 
     def passes() -> None:
-        viewer = Viewer(video, posing, settings, None)
-        seen = viewer.look(wanted, lambda _: None)
-        windows[:] = uncut(action_windows(seen.whole, "batting"), seen.steadiness.cuts)
-        viewer.look_closer(seen, windows, lambda _: None)
+        pose_passes = PosePasses(video, landmarkers, settings, None)
+        seen = pose_passes.run_whole_clip(wanted, lambda _: None)
+        windows[:] = split_at_cuts(action_windows(seen.whole, "batting"), seen.camera_motion.cuts)
+        pose_passes.run_close_ups(seen, windows, lambda _: None)
 
-    passes()  # what is needed once is warm
+    passes()  # warms up what is loaded once
     runs = [wanted, *(every(video.times, start, end) for start, end in windows)]
     shown = [bare_pictures(film, chosen) for chosen in runs]
 
     def at_once(k: int) -> None:
         with ThreadPoolExecutor(3) as pool:
             ways = 2 if k else 1
-            works = [partial(bare_decode, film, runs[k]), *ways * [partial(bare_pose, posing, shown[k])]]
-            for work in [pool.submit(work) for work in works]:
-                work.result()
+            decode: Callable[[], object] = partial(bare_decode, film, runs[k])
+            pose: Callable[[], object] = partial(bare_pose, landmarkers, shown[k])
+            works = [decode, *ways * [pose]]
+            for future in [pool.submit(work) for work in works]:
+                future.result()
 
     def take() -> Round:
         return Round(
             measured(passes),
-            _sum(measured(partial(bare_pose, posing, pictures)) for pictures in shown),
+            _sum(measured(partial(bare_pose, landmarkers, pictures)) for pictures in shown),
             _sum(measured(partial(bare_decode, film, chosen)) for chosen in runs),
             _sum(measured(partial(at_once, k)) for k in range(len(runs))),
         )
@@ -150,13 +157,13 @@ def against_the_bound(film: Path) -> Iterator[Figure]:
 
     how = f"{frames} frames of 1080p, {ON}; {cores} cores; median of {ROUNDS} rounds, as all of these"
     yield figure("passes_wall_to_bound", lambda one: one.ours.wall / one.bound(cores), goal=GOAL, how=how)
-    how = f"of the bare work itself, done at once, {frames - len(wanted)} frames posed in a mirror too"
+    how = f"of the bare work itself, done at once, {frames - len(wanted)} frames also estimated flipped"
     yield figure("bare_wall_to_bound", lambda one: one.at_once.wall / one.bound(cores), how=how)
     how = "the passes against that"
     yield figure("passes_wall_to_bare", lambda one: one.ours.wall / one.at_once.wall, goal=GOAL, how=how)
     yield figure("passes_cpu_to_bare", lambda one: one.ours.cpu / one.at_once.cpu, how=how)
     yield figure("bare_pose_cpu", lambda one: 1000 * one.pose.cpu / frames, "ms/frame")
-    how = "those in between included"
+    how = "frames in between included"
     yield figure("bare_decode_cpu", lambda one: 1000 * one.decode.cpu / frames, "ms/frame", how=how)
 
 
@@ -166,42 +173,45 @@ def _sum(costs: Iterable[Cost]) -> Cost:
 
 
 def whole(film: Path, folder: Path) -> Iterator[Figure]:
-    """One deep analysis as its pod does it: CPU of every process, by what the result says of its stages."""
+    """Figures of one deep analysis as its pod runs it: CPU of every process, and by stage as the result reports it."""
     with launched(film, folder) as (services, command, environment):
         program = [sys.executable, "-m", "services.analyzer", *command]
-        spent = measured(lambda: subprocess.run(program, cwd=ROOT, env=environment, check=True), _children)
-    said = json.loads(services.stored["STAGE_DEEP/results.json"])["pose"]["pose_summary"]
-    seconds = said["duration_seconds"]
+        total = measured(lambda: subprocess.run(program, cwd=ROOT, env=environment, check=True), _children)
+    summary = json.loads(services.stored["STAGE_DEEP/results.json"])["pose"]["pose_summary"]
+    seconds = summary["duration_seconds"]
     how = f"a pod's program from start to end on {seconds:.1f} s of 1080p, overlay video, report and S3 included"
-    yield Figure("analyzer.whole_cpu", spent.cpu / seconds, "s/s", how=how)
-    yield Figure("analyzer.whole_wall", spent.wall / seconds, "s/s", how=how)
-    for stage, cpu in said["run"]["cpu_seconds"].items():
+    yield Figure("analyzer.whole_cpu", total.cpu / seconds, "s/s", how=how)
+    yield Figure("analyzer.whole_wall", total.wall / seconds, "s/s", how=how)
+    for stage, cpu in summary["run"]["cpu_seconds"].items():
         yield Figure(f"analyzer.stage_{stage}_cpu", cpu / seconds, "s/s", how="of one second of video")
     overlay = _overlay(film, folder / "overlay.mp4")
     how = f"CPU of the overlay video, its decoding included, to all the rest of that run, {overlay.cpu:.2f} s of it"
-    yield Figure("analyzer.overlay_cpu_to_rest", overlay.cpu / (spent.cpu - overlay.cpu), "ratio", 0.2, how=how)
+    yield Figure("analyzer.overlay_cpu_to_rest", overlay.cpu / (total.cpu - overlay.cpu), "ratio", 0.2, how=how)
 
 
 def _overlay(film: Path, out: Path) -> Cost:
-    """The overlay video of every frame, with the athlete of the first pass in it."""
+    """The cost of an overlay video of every frame, with the athlete of the first pass."""
     from services.analyzer.artifacts.overlay_video import Label, write_overlay
-    from services.analyzer.pose.estimator import Posing
-    from services.analyzer.pose.passes import Viewer
+    from services.analyzer.pose.estimator import LandmarkerFactory
+    from services.analyzer.pose.passes import PosePasses
     from services.analyzer.settings import Accelerator, Settings
     from services.analyzer.video.probe import probe
     from services.analyzer.video.sampling import every, on_grid
 
     settings = Settings(accelerator=Accelerator.cpu)
-    video, posing = probe(film, settings), Posing(settings.mediapipe_pose_model_path, settings.accelerator)
-    poses = Viewer(video, posing, settings, None).look(on_grid(video.times, 10), lambda _: None).whole
+    video = probe(film, settings)
+    landmarkers = LandmarkerFactory(settings.mediapipe_pose_model_path, settings.accelerator)
+    poses = (
+        PosePasses(video, landmarkers, settings, None).run_whole_clip(on_grid(video.times, 10), lambda _: None).whole
+    )
     chosen, labels = every(video.times, 0.0, float(video.times[-1]), 30.0), [Label(1.0, "Front-foot contact")]
     return measured(lambda: write_overlay(video, poses, chosen, settings, out, lambda _: None, labels))
 
 
 def start_to_first_pose(folder: Path) -> Figure:
-    """CPU of all processes of a pod from the interpreter's start to the first landmarks, fetching included.
+    """CPU of all processes of a pod from the interpreter's start to the first landmarks, including the download.
 
-    Of the packages it sees those of its image alone, all compiled.
+    The program sees only the packages of its image, all compiled.
     """
     subprocess.run([sys.executable, "-m", "compileall", "-q", "services", "gen"], cwd=ROOT, check=True)
     start = [sys.executable, "-c", TO_FIRST_POSE, json.dumps(foreign_to("analyzer"))]
@@ -218,7 +228,7 @@ def start_to_first_pose(folder: Path) -> Figure:
 
 @contextmanager
 def launched(film: Path, folder: Path) -> Iterator[tuple[Services, list[str], dict[str, str]]]:
-    """A deep launch: small fakes of `jobs`, `upload` and S3 on this machine, its arguments and its environment."""
+    """Serve a deep launch with fakes of `jobs`, `upload` and S3; yields them, the arguments and the environment."""
     token = folder / "token"
     token.write_text(TOKEN)
     with serving(Services(video=film.read_bytes(), stage=Stage.STAGE_DEEP, lease_seconds=30)) as services:
@@ -226,7 +236,7 @@ def launched(film: Path, folder: Path) -> Iterator[tuple[Services, list[str], di
 
 
 def memory(short: Path, folder: Path) -> Iterator[Figure]:
-    """The most that an analysis and its decoders hold, pages they share counted once; and each of them, told apart."""
+    """Peak memory of an analysis and its decoders, shared pages counted once, and the peak of each process."""
     long, large = folder / "long.mp4", folder / "4k.mp4"
     films = {"1080p": short, "1080p_long": repeated(long, short, LONG_COPIES), "4k": enlarged(large, FOUR_K, COPIES)}
     peaks = {}
@@ -244,7 +254,7 @@ def memory(short: Path, folder: Path) -> Iterator[Figure]:
 
 
 def enlarged(path: Path, size: tuple[int, int], copies: int) -> Path:
-    """The sample, so many times one after the other, as a phone would film it: H.264 with B-frames."""
+    """Write the sample `copies` times in a row, as a phone would record it: H.264 with B-frames."""
     with av.open(str(SAMPLE)) as source:
         frames = [frame.reformat(*size, format="yuv420p") for frame in source.decode(video=0)]
     with av.open(str(path), "w") as target:
@@ -259,7 +269,7 @@ def enlarged(path: Path, size: tuple[int, int], copies: int) -> Path:
 
 
 def repeated(path: Path, film: Path, copies: int) -> Path:
-    """The film, so many times one after the other, without coding it again."""
+    """Write the video `copies` times in a row, without encoding it again."""
     with av.open(str(path), "w") as target:
         out = None
         for k in range(copies):
@@ -267,8 +277,9 @@ def repeated(path: Path, film: Path, copies: int) -> Path:
                 stream = source.streams.video[0]
                 out = out or target.add_stream_from_template(stream)
                 for packet in source.demux(stream):
-                    if packet.dts is not None:
-                        packet.pts, packet.dts = (at + k * stream.duration for at in (packet.pts, packet.dts))
+                    if packet.pts is not None and packet.dts is not None:
+                        offset = k * (stream.duration or 0)
+                        packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
                         packet.stream = out
                         target.mux(packet)
     return path
@@ -276,15 +287,18 @@ def repeated(path: Path, film: Path, copies: int) -> Path:
 
 def _seconds(film: Path) -> float:
     with av.open(str(film)) as container:
+        assert container.duration is not None
         return float(container.duration / av.time_base)
 
 
 def bare_decode(film: Path, chosen: Indices) -> list[av.VideoFrame]:
-    """The chosen frames, as they are stored; what no other frame needs is not decoded."""
+    """The chosen frames in their stored format; unreferenced frames in between are not decoded."""
     kept: list[av.VideoFrame] = []
     with av.open(str(film)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
+        assert stream.average_rate is not None
+        assert stream.time_base is not None
         step = 1 / (stream.average_rate * stream.time_base)
         stamps = {round(k * step) for k in chosen.tolist()}
         if chosen[0]:
@@ -298,50 +312,50 @@ def bare_decode(film: Path, chosen: Indices) -> list[av.VideoFrame]:
     return kept
 
 
-def bare_pictures(film: Path, chosen: Indices) -> list[tuple[float, np.ndarray]]:
-    """The chosen frames in memory, as the model takes them, with their seconds."""
+def bare_pictures(film: Path, chosen: Indices) -> list[tuple[float, RGB]]:
+    """The chosen frames in the model's format, (height, width, 3) RGB, each with its seconds."""
     frames = bare_decode(film, chosen)
     return [(float(frame.time), np.ascontiguousarray(frame.to_ndarray(format="rgb24"))) for frame in frames]
 
 
-def bare_pose(posing: object, pictures: list[tuple[float, np.ndarray]]) -> None:
-    """The same model, in the same mode, over pictures that are there already."""
-    with posing.fresh() as landmarker:  # type: ignore[attr-defined]
+def bare_pose(landmarkers: LandmarkerFactory, pictures: list[tuple[float, RGB]]) -> None:
+    """Run the same model in the same mode over pictures in memory."""
+    with landmarkers.create() as landmarker:
         for seconds, rgb in pictures:
             landmarker.estimate(rgb, seconds)
 
 
 def _cpu() -> float:
-    """Seconds of this process, of those it waited for, and of its decoder's server with what the decoders told."""
-    from services.analyzer.cpu_time import SPENT
+    """CPU seconds of this process, its ended children, the sandbox server, and the decoders by their report."""
+    from services.analyzer.cpu_time import CPU_SECONDS
 
-    spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) + _children()
-    spent += sum(map(cpu_seconds, psutil.Process().children()))
-    return spent + SPENT["decode"] + SPENT["convert"]
+    seconds = sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) + _children()
+    seconds += sum(map(cpu_seconds, psutil.Process().children()))
+    return seconds + CPU_SECONDS["decode"] + CPU_SECONDS["convert"]
 
 
 def _children() -> float:
-    """Seconds of CPU of all processes that it waited for, and those they did."""
+    """CPU seconds of all ended children, with their own ended children."""
     return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
 def measured(work: Callable[[], object], cpu: Callable[[], float] = _cpu) -> Cost:
-    """What the work took. cpu: seconds so far of those who do it."""
-    began, taken = time.perf_counter(), cpu()
+    """The cost of the work. cpu: CPU seconds so far of the processes that do it."""
+    began, cpu_before = time.perf_counter(), cpu()
     work()
-    return Cost(time.perf_counter() - began, cpu() - taken)
+    return Cost(time.perf_counter() - began, cpu() - cpu_before)
 
 
 @dataclass
 class Peak:
-    """Bytes. together: of all processes, at their highest; each: the highest RSS of a process, by what it does."""
+    """Peak memory in bytes. together: of all processes at once. each: the highest RSS of a process, by its role."""
 
     together: int
     each: dict[str, int]
 
 
 def _peak(film: Path, folder: Path) -> Peak:
-    """By looking at the whole process tree all the time."""
+    """The peak memory of an analysis, by sampling its process tree every 20 ms."""
     command = [sys.executable, "-m", "services.analyzer", "--video", str(film), "--out", str(folder / "peak")]
     peak = Peak(0, {"analyzer": 0, "decoder": 0, "server": 0})
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"CREASE_ACCELERATOR": "cpu"}) as analyzer:
@@ -351,7 +365,7 @@ def _peak(film: Path, folder: Path) -> Peak:
                 held = {one: Held.by(one) for one in (tree, *tree.children(recursive=True))}
                 parts = {one: _part(one, tree) for one in held}
             except (psutil.Error, OSError):
-                continue  # one of them has just gone
+                continue  # a process ended during the sample
             peak.together = max(peak.together, together(list(held.values())))
             for one, memory in held.items():
                 peak.each[parts[one]] = max(peak.each[parts[one]], memory.rss)
@@ -362,7 +376,7 @@ def _peak(film: Path, folder: Path) -> Peak:
 
 @dataclass
 class Held:
-    """Bytes of one process. own: of no file, what it shares with another split between them; files: by their paths."""
+    """Memory of one process in bytes. own: not of a file, shared pages divided; files: mapped files by their paths."""
 
     rss: int
     own: int
@@ -370,18 +384,18 @@ class Held:
 
     @classmethod
     def by(cls, process: psutil.Process) -> Held:
-        """As the kernel tells now."""
+        """The memory of a process now, from /proc."""
         rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:]
-        told = {name: int(size.split()[0]) << 10 for name, size in (line.split(":") for line in rollup)}
+        totals = {name: int(size.split()[0]) << 10 for name, size in (line.split(":") for line in rollup)}
         files = Counter[str]()
         for part in process.memory_maps(grouped=False):
             if part.path.startswith("/") and not part.path.startswith("/memfd"):
                 files[part.path] += part.rss - part.anonymous
-        return cls(told["Rss"], told["Pss_Anon"] + told["Pss_Shmem"], files)
+        return cls(totals["Rss"], totals["Pss_Anon"] + totals["Pss_Shmem"], files)
 
 
 def together(held: list[Held]) -> int:
-    """What the processes of a pod hold: files once, however many others on this machine have mapped them too."""
+    """Bytes of all processes of a pod, each mapped file counted once."""
     files = Counter[str]()
     for one in held:
         files |= one.files
@@ -389,7 +403,7 @@ def together(held: list[Held]) -> int:
 
 
 def _part(process: psutil.Process, analyzer: psutil.Process) -> str:
-    """The analyzer; under it the server of decoders with a guard each; under those the decoders."""
+    """The role of a process by its depth: analyzer, server of decoders, guard (counted as server), decoder."""
     above = [one.pid for one in process.parents()]
     depth = above.index(analyzer.pid) + 1 if process != analyzer else 0
     return ("analyzer", "server", "server", "decoder")[depth]

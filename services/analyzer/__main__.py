@@ -1,11 +1,11 @@
-"""`python -m services.analyzer`: analyse one file alone, or one launch as its pod.
+"""`python -m services.analyzer`: analyses one file without services, or one launch as its pod.
 
     --video FILE --out DIR [--discipline batting] [--sample-fps 10] [--include-frames] [--quick]
                              [--anonymous]
     --job-id J --launch N            with CREASE_JOBS_ENDPOINT, CREASE_UPLOAD_ENDPOINT, CREASE_TOKEN_FILE
 
-Exit status: 0 done, 2 wrong arguments, 65 bad input, 69 a service stayed away, 75 lease lost, 78 a wrong setting,
-70 anything else. Alone, a fault is one sentence on standard error.
+Exit status: 0 done, 2 wrong arguments, 65 bad input, 69 a service was unavailable, 75 lease lost, 78 a wrong setting,
+70 any other failure. Without services, a fault is one sentence on standard error.
 """
 
 import argparse
@@ -25,85 +25,88 @@ DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")
 
 
 def main() -> int:
-    """Runs what the arguments ask for; returns the exit status."""
-    parser = _arguments()
-    asked = parser.parse_args()
-    if asked.video and not asked.out:
+    """Run the command line; returns the exit status."""
+    parser = _create_parser()
+    arguments = parser.parse_args()
+    if arguments.video and not arguments.out:
         parser.error("--video needs --out")
-    if asked.job_id and asked.launch is None:
+    if arguments.job_id and arguments.launch is None:
         parser.error("--job-id needs --launch")
-    # Hardly anything of what is imported is ever garbage: to look for it took a twelfth of the time to the first pose.
+    # Imported modules are hardly ever garbage: searching them took a twelfth of the time to the first pose.
     gc.set_threshold(50_000)
-    # Threads that a library starts at import would not live through a fork.
+    # A fork does not copy the threads that a library starts at import.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    # There are none: to look for some in every installed package takes as long as to import NumPy.
+    # There are no plugins, and searching every installed package for them takes as long as importing NumPy.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     from services.analyzer.sandbox import client
 
-    client.prepare()
-    if asked.video:
-        return _alone(asked)
+    client.fork_server()
+    if arguments.video:
+        return _analyze_file(arguments)
     from services.analyzer.settings import WorkerSettings
-    from services.analyzer.worker.worker import work
+    from services.analyzer.worker.worker import run_launch
 
-    return work(asked.job_id, asked.launch, WorkerSettings.load())
+    return run_launch(arguments.job_id, arguments.launch, WorkerSettings.load())
 
 
-def _alone(asked: argparse.Namespace) -> int:
+def _analyze_file(arguments: argparse.Namespace) -> int:
     from services.analyzer.errors import DONE, Fault
     from services.analyzer.settings import Settings
 
     settings = Settings.load()
-    say = _hush_libraries()
+    print_error = _silence_libraries()
     try:
-        _analyze(asked, settings)
+        _analyze(arguments, settings)
     except Fault as fault:
-        say(fault.sentence)
+        print_error(fault.message)
         return fault.exit_status
     except OSError as error:
-        say(f"{error.filename or asked.out}: {error.strerror}")
+        print_error(f"{error.filename or arguments.out}: {error.strerror}")
         return Fault.exit_status
     except Exception:
-        say(traceback.format_exc())
+        print_error(traceback.format_exc())
         return Fault.exit_status
     return DONE
 
 
-def _analyze(asked: argparse.Namespace, settings: "Settings") -> None:
-    asked.out.mkdir(parents=True, exist_ok=True)
-    from services.analyzer.pipeline import Analysis, Order  # MediaPipe takes half a second to import
+def _analyze(arguments: argparse.Namespace, settings: "Settings") -> None:
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    from services.analyzer.pipeline import Analysis, AnalysisOptions  # MediaPipe takes half a second to import
     from services.analyzer.report.metadata import About
 
-    order = Order(asked.discipline, asked.sample_fps, asked.include_frames, anonymous=asked.anonymous)
+    options = AnalysisOptions(
+        arguments.discipline, arguments.sample_fps, arguments.include_frames, anonymous=arguments.anonymous
+    )
     now = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
-    name = "" if asked.anonymous else asked.video.name
-    about = About(discipline=asked.discipline, file_name=name, analysed_at=now)
-    analysis = Analysis(asked.video, order, settings, about)
-    run = analysis.quick if asked.quick else analysis.deep
-    run(asked.out, lambda _: None)
+    name = "" if arguments.anonymous else arguments.video.name
+    about = About(discipline=arguments.discipline, file_name=name, analysed_at=now)
+    analysis = Analysis(arguments.video, options, settings, about)
+    run = analysis.quick if arguments.quick else analysis.deep
+    run(arguments.out, lambda _: None)
 
 
-def _hush_libraries() -> Callable[[str], None]:
-    """Send what C libraries write to standard error nowhere; returns how to speak to the person instead."""
-    screen = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    sys.stderr = screen
-    return lambda sentence: print(sentence, file=screen)
+def _silence_libraries() -> Callable[[str], None]:
+    """Discard the standard error of C libraries; returns a function that prints a line for the user."""
+    stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
+    with open(os.devnull, "w") as devnull:
+        os.dup2(devnull.fileno(), 2)
+    sys.stderr = stderr
+    return lambda line: print(line, file=stderr)
 
 
-def _arguments() -> argparse.ArgumentParser:
+def _create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.analyzer", description="Analyse one cricket video.")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--video", type=Path, help="the file to analyse, without any service")
-    what.add_argument("--job-id", help="the job whose launch this process is")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--video", type=Path, help="the file to analyse, without any service")
+    source.add_argument("--job-id", help="the job whose launch this process runs")
     parser.add_argument("--launch", type=int, help="the launch's number, with --job-id")
     parser.add_argument("--out", type=Path, help="the folder for results.json and the other files, with --video")
     parser.add_argument("--discipline", choices=DISCIPLINES, default=DISCIPLINES[0])
     parser.add_argument("--sample-fps", type=int, choices=range(1, 31), metavar="1..30", default=10)
-    parser.add_argument("--include-frames", action="store_true", help="list every looked-at frame in results.json")
+    parser.add_argument("--include-frames", action="store_true", help="list every sampled frame in results.json")
     parser.add_argument("--anonymous", action="store_true", help="no file name in the report, no faces in its pictures")
-    parser.add_argument("--quick", action="store_true", help="one pass over the first 30 s, provisional")
+    parser.add_argument("--quick", action="store_true", help="provisional: one pass over the first 30 s")
+
     return parser
 
 

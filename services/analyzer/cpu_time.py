@@ -1,37 +1,42 @@
-"""CPU seconds by stage, of this process and of its decoders, since it began: where the next bottleneck is."""
+"""Counts CPU seconds by stage, of this process and of its decoders, since the process began: shows the bottleneck."""
 
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, get_args
 
-# `decode` and `convert` are told by the decoders, `pose` is counted here.
-SPENT: defaultdict[str, float] = defaultdict(float)
-_aside = 0.0
+# The decoders report `decode` and `convert`; `rest` is computed.
+# services/jobs/metrics.py has a label for each stage.
+Stage = Literal["fetch", "decode", "convert", "pose", "overlay", "rest"]
+STAGES: tuple[str, ...] = get_args(Stage)
+DECODER_STAGES = frozenset({"decode", "convert"})
+CPU_SECONDS: defaultdict[str, float] = defaultdict(float)
+_excluded_seconds = 0.0
 
 
 @contextmanager
-def spending(stage: str) -> Iterator[None]:
-    """Count what all threads of this process take during the block, but for what is done aside."""
-    began = time.process_time() - _aside
+def count_cpu_time(stage: Stage) -> Iterator[None]:
+    """Add the CPU time of all threads of this process during the block to a stage, except what is excluded."""
+    began = time.process_time() - _excluded_seconds
     try:
         yield
     finally:
-        SPENT[stage] += time.process_time() - _aside - began
+        CPU_SECONDS[stage] += time.process_time() - _excluded_seconds - began
 
 
 @contextmanager
-def aside() -> Iterator[None]:
-    """What this thread takes is none of the stage that another thread is in; for one thread at a time."""
-    global _aside
+def exclude_cpu_time() -> Iterator[None]:
+    """Keep this thread's CPU time out of the stage that another thread counts; for one thread at a time."""
+    global _excluded_seconds
     began = time.thread_time()
     try:
         yield
     finally:
-        _aside += time.thread_time() - began
+        _excluded_seconds += time.thread_time() - began
 
 
 def by_stage() -> dict[str, float]:
-    """Seconds so far; `rest` is what this process took beside the stages it counts."""
-    own = sum(seconds for stage, seconds in SPENT.items() if stage not in ("decode", "convert"))
-    return {**SPENT, "rest": time.process_time() - own}
+    """Seconds so far by stage; `rest` is the time of this process outside the stages that it counts."""
+    own = sum(seconds for stage, seconds in CPU_SECONDS.items() if stage not in DECODER_STAGES)
+    return {**CPU_SECONDS, "rest": time.process_time() - own}

@@ -1,52 +1,52 @@
-"""How an analysis can fail: a fault carries a code for programs, a sentence for people and the process's exit status.
+"""Classifies how an analysis fails: a fault has a code for programs, a message for people and an exit status.
 
-Fault ── 70 anything else
-  ├─ BadInput ──── 65 this video will never be analysed, however often it is tried
-  ├─ ModelFault ── 70 the image was built without its model (code IMAGE)
-  ├─ ServiceAway ─ 69 a service or S3 did not answer for as long as the lease lasted
-  └─ LeaseLost ─── 75 another pod has this launch now, or it is over
+Fault ── 70 any other failure
+  ├─ BadInput ─────────── 65 this video can never be analysed; a retry does not help
+  ├─ ModelFault ───────── 70 the image was built without its model (code IMAGE)
+  ├─ ServiceUnavailable ─ 69 a service or S3 did not answer until the lease ended
+  └─ LeaseLost ────────── 75 another pod has this launch now, or the launch has ended
 """
 
 DONE = 0
 
 
 class Fault(Exception):
-    """Something a person is told in one sentence, without a traceback."""
+    """A failure that is shown to a person as one sentence, without a traceback."""
 
     exit_status = 70
 
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
         self.code = code
-        self.sentence = sentence
+        self.message = message
 
 
 class BadInput(Fault):
-    """The video itself is at fault; the sentence names it."""
+    """The video itself is at fault; the message names it."""
 
     exit_status = 65
 
 
 class ModelFault(Fault):
-    """There is no pinned pose model to work with."""
+    """The pinned pose model is missing or is another file."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("IMAGE", f"Processing failed: MediaPipe model not initialized: {detail}")
 
 
-class ServiceAway(Fault):
-    """A service stayed away for too long."""
+class ServiceUnavailable(Fault):
+    """A service did not answer in time."""
 
     exit_status = 69
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__("SERVICE_AWAY", sentence)
+    def __init__(self, message: str) -> None:
+        super().__init__("SERVICE_AWAY", message)
 
 
 class LeaseLost(Fault):
-    """The right to report for this launch is gone; whatever was found must not be published."""
+    """This process may no longer report for its launch, so it must not publish any result."""
 
     exit_status = 75
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__("LEASE_LOST", sentence)
+    def __init__(self, message: str) -> None:
+        super().__init__("LEASE_LOST", message)

@@ -1,11 +1,12 @@
-"""One video in, one analysis out.
+"""Analyses one video, from the file to the four files of a stage.
 
     probe ─▶ whole clip: decode ─▶ pose ─┬─▶ each action: decode ─▶ pose (deep only) ─┬─▶ measure ─▶ find ─▶ files
                                          └────────────────────────────────────────────┘
 
-Quick looks at the first 30 s at 10 frames a second, once. Deep looks at all of it, then with a fresh landmarker at
-every frame around each action, where all events and metrics come from. Only landmarks grow with a video's length.
-At 10 frames a second deep's look goes on where quick's stopped; at more, its landmarker must see other frames.
+The quick stage runs one pass over the first 30 s at 10 frames a second. The deep stage runs a pass over all of the
+video, then a new landmarker over every frame around each action: all events and metrics come from those close-ups.
+Memory grows with a video's length only by its landmarks. At 10 frames a second the deep stage continues the quick
+stage's pass. At a higher rate it needs other frames, so it starts a new pass.
 """
 
 import json
@@ -15,85 +16,90 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.analyzer.artifacts.anonymization import Veil
+from services.analyzer.arrays import Indices
+from services.analyzer.artifacts.anonymization import Anonymizer
 from services.analyzer.artifacts.results_json import Results, Run, plain, summary
-from services.analyzer.cpu_time import spending
-from services.analyzer.pose.estimator import Posing
+from services.analyzer.cpu_time import count_cpu_time
+from services.analyzer.pose.estimator import LandmarkerFactory
 from services.analyzer.pose.landmarks import Poses
-from services.analyzer.pose.passes import Progress, Seen, Viewer, growing, share, uncut
+from services.analyzer.pose.passes import PosePasses, PoseResult, split_at_cuts
 from services.analyzer.pose.tracking import Box
+from services.analyzer.progress import Progress, monotonic, part_of
 from services.analyzer.settings import Settings
 from services.analyzer.video.probe import probe
-from services.analyzer.video.sampling import Indices, every, on_grid
+from services.analyzer.video.sampling import every, on_grid
 
 if TYPE_CHECKING:
     from services.analyzer.report.metadata import About
 
-LEAST_FPS = 10
+MIN_SAMPLE_FPS = 10
 QUICK_SECONDS = 30.0
 OVERLAY_FPS = 30.0
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is asked of an analysis. sample_fps: 1 to 30 frames looked at per second of video, never under 10."""
+class AnalysisOptions:
+    """The client's options. sample_fps: frames per second of the whole-clip pass, 1 to 30; under 10 counts as 10."""
 
     discipline: str = "batting"
-    sample_fps: int = LEAST_FPS
+    sample_fps: int = MIN_SAMPLE_FPS
     include_frames: bool = False
     athlete_box: Box | None = None
-    # Whether the files show no faces.
+    # Hides faces in all pictures of the files.
     anonymous: bool = False
 
 
 class Analysis:
-    """One video, opened once and analysed in one or two stages; each writes its four files into a folder.
+    """One video, opened once and analysed in one or two stages; each stage writes its four files into a folder.
 
-    Raises BadInput for a video that cannot be analysed and ModelFault without a model, both when it is made.
+    The constructor raises BadInput for a video that cannot be analysed, and ModelFault without a pinned model.
     """
 
-    def __init__(self, source: Path, order: Order, settings: Settings, about: "About") -> None:
-        self.order = order
+    def __init__(self, source: Path, options: AnalysisOptions, settings: Settings, about: "About") -> None:
+        self.options = options
         self.settings = settings
         self.about = about
         self.video = probe(source, settings)
-        self.posing = Posing(settings.mediapipe_pose_model_path, settings.accelerator)
-        self.viewer = Viewer(self.video, self.posing, settings, order.athlete_box)
-        self._seen: Seen | None = None
+        self.landmarkers = LandmarkerFactory(settings.mediapipe_pose_model_path, settings.accelerator)
+        self.pose_passes = PosePasses(self.video, self.landmarkers, settings, options.athlete_box)
+        self._quick_poses: PoseResult | None = None
 
     def quick(self, out: Path, progress: Progress) -> Results:
-        """A provisional answer: one pass over the beginning."""
-        run, progress = self._run("quick"), growing(progress)
-        wanted = on_grid(self.video.times, LEAST_FPS, end=QUICK_SECONDS)
+        """Write a provisional result, from one pass over the beginning; returns the results."""
+        run, progress = self._start_run("quick"), monotonic(progress)
+        wanted = on_grid(self.video.times, MIN_SAMPLE_FPS, end=QUICK_SECONDS)
         with run.timing("pose"):
             more = float(self.video.times[-1]) > QUICK_SECONDS
-            self._seen = self.viewer.look(wanted, share(progress, 0.0, 0.8), more=more)
-        return self._conclude(self._seen, wanted, run, out, share(progress, 0.8, 1.0))
+            self._quick_poses = self.pose_passes.run_whole_clip(wanted, part_of(progress, 0.0, 0.8), more=more)
+        return self._write_files(self._quick_poses, wanted, run, out, part_of(progress, 0.8, 1.0))
 
     def deep(self, out: Path, progress: Progress) -> Results:
-        """The whole video, then each action at every frame. What a quick stage looked at already is not posed again."""
-        run, progress = self._run("deep"), growing(progress)
-        wanted = on_grid(self.video.times, max(LEAST_FPS, self.order.sample_fps))
-        seen = self._seen
-        if seen is None or not np.array_equal(seen.wanted, wanted):
+        """Write the final result, from the whole video and each action at every frame; returns the results.
+
+        Frames that the quick stage has estimated are not estimated again.
+        """
+        run, progress = self._start_run("deep"), monotonic(progress)
+        wanted = on_grid(self.video.times, max(MIN_SAMPLE_FPS, self.options.sample_fps))
+        poses = self._quick_poses
+        if poses is None or not np.array_equal(poses.wanted, wanted):
             with run.timing("pose"):
-                seen = self.viewer.look(wanted, share(progress, 0.0, 0.5))
+                poses = self.pose_passes.run_whole_clip(wanted, part_of(progress, 0.0, 0.5))
         with run.timing("close_up"):
             from services.analyzer.biomechanics.events import action_windows
 
-            windows = uncut(action_windows(seen.whole, self.order.discipline), seen.steadiness.cuts)
-            seen = self.viewer.look_closer(seen, windows, share(progress, 0.5, 0.75))
+            windows = split_at_cuts(action_windows(poses.whole, self.options.discipline), poses.camera_motion.cuts)
+            poses = self.pose_passes.run_close_ups(poses, windows, part_of(progress, 0.5, 0.75))
         drawn = every(self.video.times, 0.0, float(self.video.times[-1]), OVERLAY_FPS)
-        return self._conclude(seen, drawn, run, out, share(progress, 0.75, 1.0))
+        return self._write_files(poses, drawn, run, out, part_of(progress, 0.75, 1.0))
 
-    def _run(self, stage: str) -> Run:
-        return Run(stage, self.posing.accelerator, self.posing.reason)
+    def _start_run(self, stage: str) -> Run:
+        return Run(stage, self.landmarkers.accelerator, self.landmarkers.reason)
 
-    def _conclude(self, seen: Seen, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
-        """Landmarks in, files out; returns the results as filed. `drawn` are the frames of the overlay video."""
-        # What judges, draws, writes and encodes is not needed for the first pose.
+    def _write_files(self, poses: PoseResult, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
+        """Measure the poses and write the four files; returns the results. drawn: the overlay video's frames."""
+        # Imported here, because the first pose needs none of these.
         from services.analyzer.artifacts.frames_parquet import write_frames
-        from services.analyzer.artifacts.overlay_video import Label, blend, write_overlay
+        from services.analyzer.artifacts.overlay_video import Label, merge_poses, write_overlay
         from services.analyzer.biomechanics.measurement import measure
         from services.analyzer.coaching.findings import find
         from services.analyzer.coaching.summary import compose
@@ -101,19 +107,19 @@ class Analysis:
         from services.analyzer.report.page import render
 
         with run.timing("measure"):
-            measured = measure(seen.whole, seen.closeups, self.order.discipline)
-            findings = find(measured, self.order.discipline)
-            report = compose(measured, findings, self.order.discipline)
-        posed = blend(seen.whole, seen.shown)
-        veil = Veil(posed, alone=seen.people <= 1) if self.order.anonymous else None
+            measured = measure(poses.whole, poses.closeups, self.options.discipline)
+            findings = find(measured, self.options.discipline)
+            report = compose(measured, findings, self.options.discipline)
+        posed = merge_poses(poses.whole, poses.closeups_with_duplicates)
+        anonymizer = Anonymizer(posed, alone=poses.people <= 1) if self.options.anonymous else None
         labels = [
             Label(event.time_seconds, CAPTIONS[event.name]) for event in measured.events if event.name in CAPTIONS
         ]
-        with run.timing("overlay"), spending("overlay"):
-            write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress, labels, veil)
-        damage = self.video.damage or seen.lost
-        said = summary(self.video, seen, damage, self.posing.model)
-        pose_summary = {**said, **measured.summary(), "run": run.as_dict()}
+        with run.timing("overlay"), count_cpu_time("overlay"):
+            write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress, labels, anonymizer)
+        damage = self.video.damage or poses.lost
+        video_summary = summary(self.video, poses, damage, self.landmarkers.model)
+        pose_summary = {**video_summary, **measured.summary(), "run": run.as_dict()}
         results: Results = plain(
             {
                 "pose": {"pose_summary": pose_summary},
@@ -122,16 +128,17 @@ class Analysis:
                 "report": report,
             }
         )
-        pictures_of_it = key_frames(self.video, posed, results, measured.courses, self.settings, veil)
-        film = stills(self.video, posed, results, measured.courses, self.settings, veil)
-        page = render(results, measured.courses, posed, pictures_of_it, self.about, film)
-        (out / "report.html").write_text(page, encoding="utf-8", errors="replace")  # a file's name may be no UTF-8
-        write_frames(seen.whole, out / "frames.parquet")
-        return self._file(results, seen.whole, out)
+        pictures = key_frames(self.video, posed, results, measured.courses, self.settings, anonymizer)
+        film = stills(self.video, posed, results, measured.courses, self.settings, anonymizer)
+        page = render(results, measured.courses, posed, pictures, self.about, film)
+        # A file's name in the page may be invalid UTF-8.
+        (out / "report.html").write_text(page, encoding="utf-8", errors="replace")
+        write_frames(poses.whole, out / "frames.parquet")
+        return self._write_results(results, poses.whole, out)
 
-    def _file(self, results: Results, whole: Poses, out: Path) -> Results:
-        """Write results.json, with frames where they were asked for."""
-        if self.order.include_frames:
+    def _write_results(self, results: Results, whole: Poses, out: Path) -> Results:
+        """Write results.json, with frames if the client asked for them; returns what it wrote."""
+        if self.options.include_frames:
             from services.analyzer.artifacts.frames_parquet import records
 
             results = {**results, "pose": {**results["pose"], "frames": plain(records(whole))}}

@@ -1,11 +1,11 @@
-"""What the analyzer is told from outside, read once; a missing or wrong setting names itself."""
+"""Reads the analyzer's settings from the environment, once; an error names the missing or wrong setting."""
 
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from services.analyzer.sandbox.limits import Bounds
+from services.analyzer.sandbox.limits import SandboxLimits
 from services.settings import Settings as Shared
 
 BUILT_MODEL = Path(__file__).parents[2] / "build" / "model" / "pose_landmarker_full.task"
@@ -20,34 +20,34 @@ class Accelerator(StrEnum):
 
 
 class Limits(Shared):
-    """What one video may cost before it is refused: a small file can hide a very large picture."""
+    """Upper bounds for one video: a small file can contain a very large picture."""
 
     max_video_bytes: PositiveInt = 5 * 1024**3
     max_video_pixels: PositiveInt = 4096 * 2304
     max_video_seconds: PositiveFloat = 1800.0
     max_video_frames: PositiveInt = 432_000
-    # CPU time of one run through it, so that a machine with little time to give fails no good video.
+    # CPU time, not the clock's, of one pass through the video: a slow machine must not fail a good video.
     max_decode_seconds: PositiveFloat = 3600.0
-    # Of the decoder's own memory: 4K in ten bits with sixteen pictures kept for reference takes two thirds of it.
+    # Memory of the decoder itself: 4K in ten bits with sixteen reference pictures needs two thirds of it.
     max_decode_bytes: PositiveInt = 1024**3
-    # CPU time that a decoder may take without a sign of life; by the clock it may take ten times as long.
+    # CPU time that a decoder may use between two messages. By the clock it may take ten times as long.
     max_stall_seconds: PositiveFloat = 60.0
 
     @property
-    def bounds(self) -> Bounds:
-        """The same for the other side of the sandbox."""
-        return Bounds(**self.model_dump(include=set(Limits.model_fields)))
+    def for_sandbox(self) -> SandboxLimits:
+        """The same limits as plain numbers: the sandbox imports no pydantic."""
+        return SandboxLimits(**self.model_dump(include=set(Limits.model_fields)))
 
 
 class Settings(Limits):
-    """Everything an analysis needs to know beside the video."""
+    """All settings of an analysis."""
 
     mediapipe_pose_model_path: Path = Field(default=BUILT_MODEL, validation_alias="MEDIAPIPE_POSE_MODEL_PATH")
     accelerator: Accelerator = Accelerator.auto
 
 
 class WorkerSettings(Settings):
-    """And what a pod needs to know beside that: whom to report to, and by which token it is told from other pods.
+    """All settings of a pod: those of an analysis, the services it reports to and the token that identifies it.
 
     Endpoints are host:port.
     """
@@ -55,10 +55,10 @@ class WorkerSettings(Settings):
     jobs_endpoint: str
     upload_endpoint: str
     token_file: Path
-    # http(s)://host:port of an OTLP collector, by gRPC; empty: nothing is traced.
+    # http(s)://host:port of an OTLP collector that accepts gRPC; empty: tracing is off.
     otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
-    # Where the trace of its job goes on: W3C's traceparent. Empty: it is not traced.
+    # The parent of this process's spans: W3C's traceparent. Empty: the job is not traced.
     trace_parent: str = Field("", pattern=r"^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$")
-    # How long to wait for `jobs` before there is a lease, and for S3 at each file.
+    # How long to retry calls to `jobs` before there is a lease, and transfers with S3 for each file.
     start_patience_seconds: PositiveFloat = 60.0
     transfer_patience_seconds: PositiveFloat = 300.0

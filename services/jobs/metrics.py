@@ -30,8 +30,10 @@ CPU_PER_VIDEO_SECOND = Histogram(
     buckets=(0.01, 0.03, 0.1, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30),
 )
 WAITED_IN_VAIN, NOT_USED = (metrics.FALLBACKS.labels(reason) for reason in ("unschedulable", "no_delegate"))
-# What an analyzer says it spent time on: services/analyzer/cpu_time.py.
-SPENT_ON = frozenset({"fetch", "decode", "convert", "pose", "rest"})
+# The stages that services/analyzer/cpu_time.py reports. Any other reported stage is summed under OTHER_STAGE, so that
+# the sum over all labels is the whole CPU time, and the labels stay few.
+CPU_STAGES = ("fetch", "decode", "convert", "pose", "overlay", "rest")
+OTHER_STAGE = "other"
 
 
 def moved(before: Row, after: Row) -> None:
@@ -68,9 +70,18 @@ def analysed(launch: Row, results: Any) -> None:
     run, video_seconds = _part(summary, "run"), _number(summary.get("duration_seconds"))
     if launch["placed_on"] == "gpu" and run.get("accelerator") == "cpu":
         NOT_USED.inc()
-    for stage, cpu_seconds in _part(run, "cpu_seconds").items():
-        if stage in SPENT_ON and video_seconds:
-            CPU_PER_VIDEO_SECOND.labels(stage).observe(_number(cpu_seconds) / video_seconds)
+    if not video_seconds:
+        return
+    for stage, cpu_seconds in _cpu_seconds_by_stage(run).items():
+        CPU_PER_VIDEO_SECOND.labels(stage).observe(cpu_seconds / video_seconds)
+
+
+def _cpu_seconds_by_stage(run: dict[str, Any]) -> dict[str, float]:
+    """CPU seconds of all reported stages, by label."""
+    reported = {stage: _number(value) for stage, value in _part(run, "cpu_seconds").items()}
+    known = {stage: seconds for stage, seconds in reported.items() if stage in CPU_STAGES}
+    other = sum(seconds for stage, seconds in reported.items() if stage not in CPU_STAGES)
+    return known | ({OTHER_STAGE: other} if other else {})
 
 
 def _part(of: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Small videos with exactly known frames: each picture carries its own number in black and white blocks."""
+"""Writes small videos with exactly known frames: each picture shows its own number in black and white blocks."""
 
 import struct
 from collections.abc import Sequence
@@ -7,17 +7,18 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 
 from services.analyzer.video.frames import RGB
 
 BITS, BLOCK = 10, 16
 WIDTH, HEIGHT = BITS * BLOCK, 64
-CLOCK = Fraction(1, 60_000)  # MPEG-4 cannot count finer
+CLOCK = Fraction(1, 60_000)  # the finest clock of MPEG-4
 IDENTITY = bytes.fromhex("00010000 00000000 00000000 00000000 00010000 00000000 00000000 00000000 40000000")
 
 
 def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> RGB:
-    """Blocks along the top are the number's bits, lowest at the left; below, dark at the left, light at the right."""
+    """A picture with the number's bits along the top, lowest at the left, and a grey gradient below."""
     rgb = np.zeros((height, width, 3), dtype=np.uint8)
     rgb[:] = np.linspace(40, 200, width, dtype=np.uint8)[None, :, None]
     for bit in range(BITS):
@@ -26,7 +27,7 @@ def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> RGB:
 
 
 def number_of(rgb: RGB) -> int:
-    """The number in an upright picture of any size."""
+    """The number that an upright picture of any size shows."""
     scale = rgb.shape[1] / WIDTH
     middle = int(BLOCK * scale / 2)
     return sum((int(rgb[middle, int((bit + 0.5) * BLOCK * scale), 0]) > 127) << bit for bit in range(BITS))
@@ -47,9 +48,10 @@ def write_clip(
     pixels: str = "yuv420p",
     color: dict[str, int] | None = None,
 ) -> Path:
-    """A video whose k-th picture is picture(k), shown at times[k] seconds. color: attributes of the codec context."""
+    """Write a video whose k-th picture is picture(k), at times[k] seconds. color: attributes of the codec context."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=30, options={"crf": "12"} | (options or {}))
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height = size
         stream.pix_fmt, stream.codec_context.time_base = pixels, CLOCK
         for name, value in (color or {}).items():
@@ -65,12 +67,12 @@ def write_clip(
 
 
 def tag_rotation(path: Path) -> Path:
-    """Say in the file that its pictures are to be turned 90 degrees clockwise, as a phone held upright does."""
+    """Add a tag that turns the pictures 90 degrees clockwise, as an upright phone does."""
     return tag_matrix(path, (0, 1, -1, 0))
 
 
 def tag_matrix(path: Path, matrix: tuple[float, float, float, float]) -> Path:
-    """Say in an MP4 that stored (p, q) is to be shown at (a p + c q, b p + d q); matrix: a, b, c, d."""
+    """Set the display matrix of an MP4, which shows stored (p, q) at (a p + c q, b p + d q); matrix: a, b, c, d."""
     a, b, c, d = (round(value * 65536) for value in matrix)
     content = path.read_bytes()
     at = content.index(IDENTITY, content.index(b"tkhd"))
@@ -80,7 +82,7 @@ def tag_matrix(path: Path, matrix: tuple[float, float, float, float]) -> Path:
 
 
 def trim(path: Path, skip: int, frames: int, fps: float) -> Path:
-    """Have an MP4's edit list show only `frames` of its frames, from number `skip` on, as phones trim."""
+    """Set an MP4's edit list to show `frames` frames from number `skip` on, as phones trim."""
     content = bytearray(path.read_bytes())
     movie, track, media, edits = (content.index(name) for name in (b"mvhd", b"tkhd", b"mdhd", b"elst"))
     clock, media_clock = (struct.unpack_from(">I", content, at + 16)[0] for at in (movie, media))

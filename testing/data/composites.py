@@ -1,7 +1,7 @@
-"""Films of two people whose paths are known: the rendered batter where he is, somebody else cut out and moved past him.
+"""Makes videos of two people with known paths: the rendered batter, and a cut-out copy that moves past him.
 
 batter ─▶ his outline, from his true joints ─┐
-other  ─▶ what differs from the still field ─┴─▶ pasted behind or in front, at a place and size of our choice
+copy   ─▶ mirrored, with a red shirt ────────┴─▶ pasted behind or in front, at a chosen place and size
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 
+from services.analyzer.arrays import Floats, Pixels
 from services.analyzer.settings import Limits
 from services.analyzer.video.frames import RGB, Losses, pictures
 from services.analyzer.video.probe import probe
@@ -27,9 +28,9 @@ LIMBS = (
 
 @dataclass(frozen=True)
 class Other:
-    """Whom we add: the batter again, in another shirt and mirrored, `scale` of his size.
+    """The second person: the batter mirrored, in another shirt, at `scale` of his size.
 
-    path: (seconds, pixels to the right of the batter's first place) pairs, straight in between.
+    path: (seconds, pixels to the right of the batter's first place) pairs, interpolated linearly.
     """
 
     scale: float
@@ -37,7 +38,8 @@ class Other:
     in_front: bool = False
 
     def offset(self, seconds: float) -> float:
-        return float(np.interp(seconds, *zip(*self.path, strict=True)))
+        times, offsets = np.array(self.path, dtype=float).T
+        return float(np.interp(seconds, times, offsets))
 
 
 def batter_frames() -> list[RGB]:
@@ -51,13 +53,14 @@ def joints(frame: int) -> dict[str, tuple[float, float]]:
     return {name: (x, y) for name, (x, y) in truth()["frames"][frame]["joints_2d_px"].items()}
 
 
-def trunk(points: dict[str, tuple[float, float]]) -> np.ndarray:
-    """(2,) the middle of shoulders and hips."""
-    return np.mean([points[f"{side}_{part}"] for side in ("left", "right") for part in ("shoulder", "hip")], axis=0)
+def trunk(points: dict[str, tuple[float, float]]) -> Floats:
+    """(2,) the centre of shoulders and hips."""
+    corners = [points[f"{side}_{part}"] for side in ("left", "right") for part in ("shoulder", "hip")]
+    return np.asarray(np.mean(corners, axis=0))
 
 
-def outline(points: dict[str, tuple[float, float]]) -> np.ndarray:
-    """(HEIGHT, WIDTH) 255 where the batter is: limbs as thick lines, trunk and head as filled shapes."""
+def outline(points: dict[str, tuple[float, float]]) -> Pixels:
+    """(HEIGHT, WIDTH) 255 inside the batter: limbs as thick lines, trunk and head as filled shapes."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     at = {name: (round(x), round(y)) for name, (x, y) in points.items()}
     for start, end in LIMBS:
@@ -74,39 +77,39 @@ def outline(points: dict[str, tuple[float, float]]) -> np.ndarray:
     return mask
 
 
-def compose(batter: list[RGB], other: Other, still: int = 0) -> Iterator[tuple[RGB, np.ndarray, np.ndarray]]:
-    """Every frame: picture, the batter's true trunk, the other's; the other stands as the batter in frame `still`."""
+def compose(batter: list[RGB], other: Other, still: int = 0) -> Iterator[tuple[RGB, Floats, Floats]]:
+    """Every frame: picture, the batter's true trunk, the other's; the other has the batter's pose of frame `still`."""
     points = joints(still)
-    cutout = batter[still][:, ::-1].copy()  # mirrored, and his blue shirt red
-    red, blue = cutout[..., 0].astype(int), cutout[..., 2].astype(int)
+    mirrored = batter[still][:, ::-1].copy()
+    red, blue = mirrored[..., 0].astype(int), mirrored[..., 2].astype(int)
     shirt = blue > red + 25
-    cutout[shirt] = cutout[shirt][:, ::-1]
-    mask = outline(points)[:, ::-1]
+    mirrored[shirt] = mirrored[shirt][:, ::-1]  # the blue shirt becomes red
     size = (round(WIDTH * other.scale), round(HEIGHT * other.scale))
-    cutout, mask = cv2.resize(np.ascontiguousarray(cutout), size), cv2.resize(np.ascontiguousarray(mask), size)
+    cutout = cv2.resize(np.ascontiguousarray(mirrored), size)
+    mask = cv2.resize(np.ascontiguousarray(outline(points)[:, ::-1]), size)
     own = trunk(points)
     place = np.array([WIDTH - own[0], own[1]]) * other.scale
     feet = max(y for _, y in points.values())
     for k, picture in enumerate(batter):
         wanted_x = trunk(joints(0))[0] + other.offset(k / 30)
         shift = np.array([wanted_x - place[0], feet - feet * other.scale])
-        matrix = np.float32([[1, 0, shift[0]], [0, 1, shift[1]]])
-        moved = cv2.warpAffine(cutout, matrix, (WIDTH, HEIGHT))
-        there = cv2.warpAffine(mask, matrix, (WIDTH, HEIGHT)) > 127
+        matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], dtype=np.float32)
+        moved = np.asarray(cv2.warpAffine(cutout, matrix, (WIDTH, HEIGHT)), dtype=np.uint8)
+        visible = np.asarray(cv2.warpAffine(mask, matrix, (WIDTH, HEIGHT))) > 127
         if not other.in_front:
-            there &= outline(joints(k)) == 0
-        yield np.where(there[..., None], moved, picture), trunk(joints(k)), place + shift
+            visible &= outline(joints(k)) == 0
+        yield np.where(visible[..., None], moved, picture), trunk(joints(k)), place + shift
 
 
-def write_composite(path: Path, batter: list[RGB], other: Other) -> tuple[np.ndarray, np.ndarray]:
-    """The film; returns (FRAMES, 2) true trunks of the batter and of the other."""
-    mine, theirs = [], []
+def write_composite(path: Path, batter: list[RGB], other: Other) -> tuple[Floats, Floats]:
+    """Write the video; returns (FRAMES, 2) true trunks of the batter and of the other."""
+    batter_trunks, other_trunks = [], []
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "crf": "16"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for rgb, own, other_s in compose(batter, other):
-            mine.append(own)
-            theirs.append(other_s)
+        for rgb, batter_trunk, other_trunk in compose(batter, other):
+            batter_trunks.append(batter_trunk)
+            other_trunks.append(other_trunk)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         container.mux(stream.encode())
-    return np.array(mine), np.array(theirs)
+    return np.array(batter_trunks), np.array(other_trunks)

@@ -1,6 +1,6 @@
-"""Small videos of every kind that phones and programs make, and ways to break them that files are broken in.
+"""Writes small videos in the formats of phones and programs, and damages them as files get damaged.
 
-Everything follows from a number: the same number, the same broken file.
+A number determines the damage: the same number gives the same broken file.
 """
 
 import random
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 
 from testing.data.clips import CLOCK, picture, tag_rotation
 
@@ -20,7 +21,7 @@ FRAMES, FPS, SIZE = 24, 25, (160, 64)
 
 @dataclass(frozen=True)
 class Seed:
-    """How a whole video is written; FRAMES pictures at FPS."""
+    """How to write an undamaged video of FRAMES pictures at FPS."""
 
     name: str
     codec: str = "libx264"
@@ -57,10 +58,11 @@ SEEDS = (
 
 
 def write(seed: Seed, folder: Path) -> bytes:
-    """The seed's whole video."""
+    """Write the seed's undamaged video to a folder; returns its bytes."""
     path = folder / seed.name
     with av.open(str(path), "w", options=_options(seed.muxer)) as container:
         stream = container.add_stream(seed.codec, rate=FPS, options=_options(seed.encoder))
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height = SIZE
         stream.pix_fmt = seed.pixels
         if seed.uneven:
@@ -82,7 +84,7 @@ def write(seed: Seed, folder: Path) -> bytes:
 
 
 def mutate(whole: bytes, number: int) -> tuple[str, bytes]:
-    """The video broken in one of the ways below, and which."""
+    """The name of one of WAYS, chosen by the number, and the video damaged in that way."""
     dice = random.Random(number)
     way = dice.choice(list(WAYS))
     return way, WAYS[way](bytearray(whole), dice)
@@ -97,39 +99,39 @@ def _truncate(file: bytearray, dice: random.Random) -> bytes:
 
 
 def _scatter(file: bytearray, dice: random.Random) -> bytes:
-    """Single bytes anywhere."""
+    """Change single bytes anywhere."""
     for _ in range(dice.choice((1, 3, 10, 100))):
         file[dice.randrange(len(file))] = dice.randrange(256)
     return bytes(file)
 
 
 def _header(file: bytearray, dice: random.Random) -> bytes:
-    """Bytes near the beginning, where most containers say what they are."""
+    """Change bytes near the beginning, where most containers have their header."""
     for _ in range(dice.choice((1, 2, 5))):
         file[dice.randrange(min(len(file), 400))] = dice.randrange(256)
     return bytes(file)
 
 
 def _box(file: bytearray, dice: random.Random) -> bytes:
-    """An absurd number somewhere in a table of an MP4, or in a header of another container."""
+    """Put an extreme number into a table of an MP4, or into a header of another container."""
     there = [at for name in BOXES for at in _places(file, name)]
     start = dice.choice(there) + 4 if there else 0
     at = start + 4 * dice.randrange(12)
     if at + 4 <= len(file):
-        file[at : at + 4] = struct.pack(">I", dice.choice(ABSURD))
+        file[at : at + 4] = struct.pack(">I", dice.choice(EXTREME))
     return bytes(file)
 
 
 def _size(file: bytearray, dice: random.Random) -> bytes:
-    """The length field of a box, an absurd one."""
+    """Put an extreme number into the length field of a box."""
     there = [at - 4 for name in BOXES for at in _places(file, name)] or [0]
     at = dice.choice(there)
-    file[at : at + 4] = struct.pack(">I", dice.choice(ABSURD))
+    file[at : at + 4] = struct.pack(">I", dice.choice(EXTREME))
     return bytes(file)
 
 
 def _dimensions(file: bytearray, dice: random.Random) -> bytes:
-    """A picture size, wherever it is written plainly, becomes a very large one."""
+    """Make a picture size very large, if the file stores it in plain bytes."""
     plain = [bytes(file).find(pattern) for pattern in (struct.pack(">HH", *SIZE), struct.pack("<II", *SIZE))]
     at = max(plain)
     if at >= 0:
@@ -139,20 +141,20 @@ def _dimensions(file: bytearray, dice: random.Random) -> bytes:
 
 
 def _blank(file: bytearray, dice: random.Random) -> bytes:
-    """A stretch of zeros, as a disk or a broken upload leaves."""
+    """Overwrite a range with zeros, as a failed disk or upload does."""
     at, length = dice.randrange(len(file)), dice.choice((16, 512, 4096))
     file[at : at + length] = bytes(len(file[at : at + length]))
     return bytes(file)
 
 
 def _move(file: bytearray, dice: random.Random) -> bytes:
-    """A stretch repeated elsewhere."""
+    """Insert a copy of a range elsewhere."""
     at, to, length = dice.randrange(len(file)), dice.randrange(len(file)), dice.choice((32, 1024))
     return bytes(file[:to] + file[at : at + length] + file[to:])
 
 
 def _drop(file: bytearray, dice: random.Random) -> bytes:
-    """A stretch missing: all that follows lies elsewhere than the index says."""
+    """Remove a range, so that all later data is not where the index says."""
     at, length = dice.randrange(len(file)), dice.choice((1, 32, 1024))
     return bytes(file[:at] + file[at + length :])
 
@@ -169,7 +171,7 @@ BOXES = (
     b"mvhd", b"tkhd", b"mdhd", b"elst", b"stsd", b"avcC", b"hvcC", b"stts", b"ctts", b"stss", b"stsz", b"stsc",
     b"stco", b"moov", b"trak", b"mdat", b"moof", b"tfhd", b"trun", b"avih", b"strh", b"strf", b"idx1",
 )  # fmt: skip
-ABSURD = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00FFFFFF, 0x10000000)
+EXTREME = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00FFFFFF, 0x10000000)
 WAYS: dict[str, Callable[[bytearray, random.Random], bytes]] = {
     "truncate": _truncate,
     "scatter": _scatter,

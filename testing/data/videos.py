@@ -1,4 +1,4 @@
-"""The videos that tests read: the sample that ships with the project, and real ones where they are at hand."""
+"""Locates the videos that tests read: the sample in the repository, and real videos if the corpus is installed."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.analyzer.arrays import Floats
 from services.analyzer.settings import BUILT_MODEL
 
 ROOT = Path(__file__).parents[2]
@@ -17,18 +18,18 @@ needs_model = pytest.mark.skipif(not BUILT_MODEL.exists(), reason=f"the pose mod
 
 
 def truth() -> dict[str, Any]:
-    """What the rendered batter really does."""
+    """The true joints, angles and events of the rendered batter."""
     return dict(json.loads((ROOT / "samples" / "batter_truth.json").read_text()))
 
 
-def truly(key: str) -> np.ndarray:
-    """One true series of the batter, a value a frame of the sample."""
+def truly(key: str) -> Floats:
+    """One true series of the batter, (n,): one value for each frame of the sample."""
     return np.array([frame[key] for frame in truth()["frames"]], dtype=float)
 
 
 def corpus(name: str) -> Path:
-    """A real video, or the test is skipped."""
+    """The path of a real video; skips the test if the corpus is not installed."""
     path = CORPUS / name
     if not path.exists():
-        pytest.skip(f"the corpus of real videos is not at hand: {name}")
+        pytest.skip(f"the corpus of real videos is not installed: {name}")
     return path

@@ -1,4 +1,4 @@
-"""`jobs`, `upload` and S3 as one analyzer sees them: small fakes on real ports, which can be told to misbehave."""
+"""Fakes `jobs`, `upload` and S3 for one analyzer: small servers on real ports, with configurable failures."""
 
 import threading
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ Answer = tuple[int, bytes]
 
 @dataclass
 class Services:
-    """What the fakes hold, were told, and are to answer.
+    """The state of the fakes: their data, the calls they received and the failures they simulate.
 
-    faults: of an RPC, gRPC codes to answer with before behaving. refusals: of an RPC, one code to answer with always.
-    get, put: HTTP answers before the right one.
+    faults: by RPC, gRPC codes that answer the first calls. refusals: by RPC, a gRPC code that answers every call.
+    get, put: HTTP answers to the first requests.
     """
 
     video: bytes = b"video"
@@ -46,7 +46,7 @@ class Services:
     s3: str = ""
 
     def environment(self, token_file: Path) -> dict[str, str]:
-        """What a pod's program finds them by."""
+        """The environment variables with which a pod's program finds the fakes."""
         return {
             "CREASE_JOBS_ENDPOINT": self.jobs_endpoint,
             "CREASE_UPLOAD_ENDPOINT": self.jobs_endpoint,
@@ -56,17 +56,17 @@ class Services:
 
     def called(self, name: str) -> list[Any]:
         """The requests of one RPC, in order."""
-        return [asked for known, asked in self.calls if known == name]
+        return [request for rpc, request in self.calls if rpc == name]
 
-    def hear(self, name: str, asked: Any, context: grpc.ServicerContext, proof: str) -> None:
-        """Note a call; refuse it where that is what was planned, or where its proof is wrong."""
-        self.calls.append((name, asked))
-        if planned := self.faults.get(name):
-            context.abort(planned.pop(0), "not now")
+    def record(self, name: str, request: Any, context: grpc.ServicerContext, authorization: str) -> None:
+        """Record a call; abort it with a configured failure, or if its authorization is wrong."""
+        self.calls.append((name, request))
+        if codes := self.faults.get(name):
+            context.abort(codes.pop(0), "a transient fault")
         if name in self.refusals:
-            context.abort(self.refusals[name], "not you")
-        if dict(context.invocation_metadata()).get("authorization") != proof:
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, "no such lease")
+            context.abort(self.refusals[name], "a configured refusal")
+        if dict(context.invocation_metadata()).get("authorization") != authorization:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "wrong authorization")
 
 
 class _Launches(LaunchServiceServicer):
@@ -74,7 +74,7 @@ class _Launches(LaunchServiceServicer):
         self.services = services
 
     def StartLaunch(self, request: Any, context: grpc.ServicerContext) -> wire.StartLaunchResponse:
-        self.services.hear("StartLaunch", request, context, f"Bearer {TOKEN}")
+        self.services.record("StartLaunch", request, context, f"Bearer {TOKEN}")
         length = self.services.content_length
         video = VideoObject(
             s3_key="coach_plus/coach/c/s/v/original.mp4",
@@ -92,15 +92,15 @@ class _Launches(LaunchServiceServicer):
         )
 
     def Heartbeat(self, request: Any, context: grpc.ServicerContext) -> wire.HeartbeatResponse:
-        self.services.hear("Heartbeat", request, context, f"Lease {LEASE}")
+        self.services.record("Heartbeat", request, context, f"Lease {LEASE}")
         return wire.HeartbeatResponse()
 
     def SubmitResult(self, request: Any, context: grpc.ServicerContext) -> wire.SubmitResultResponse:
-        self.services.hear("SubmitResult", request, context, f"Lease {LEASE}")
+        self.services.record("SubmitResult", request, context, f"Lease {LEASE}")
         return wire.SubmitResultResponse()
 
     def FailLaunch(self, request: Any, context: grpc.ServicerContext) -> wire.FailLaunchResponse:
-        self.services.hear("FailLaunch", request, context, f"Lease {LEASE}")
+        self.services.record("FailLaunch", request, context, f"Lease {LEASE}")
         return wire.FailLaunchResponse()
 
 
@@ -109,7 +109,7 @@ class _Uploads(UploadServiceServicer):
         self.services = services
 
     def SignLaunch(self, request: SignLaunchRequest, context: grpc.ServicerContext) -> SignLaunchResponse:
-        self.services.hear("SignLaunch", request, context, f"Lease {LEASE}")
+        self.services.record("SignLaunch", request, context, f"Lease {LEASE}")
         root = self.services.s3
         return SignLaunchResponse(
             video=SignedRequest(method="GET", url=f"{root}/original.mp4", headers={"If-Match": "etag"}),
@@ -129,15 +129,15 @@ def _s3(services: Services) -> ThreadingHTTPServer:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            right = self.headers["If-Match"] == "etag"
-            self._answer(*(services.get.pop(0) if services.get else (200, services.video) if right else (412, b"")))
+            matches = self.headers["If-Match"] == "etag"
+            self._answer(*(services.get.pop(0) if services.get else (200, services.video) if matches else (412, b"")))
 
         def do_PUT(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, said = services.put.pop(0) if services.put else (200, b"")
+            status, answer = services.put.pop(0) if services.put else (200, b"")
             if status == 200:
                 services.stored[self.path.lstrip("/")] = body
-            self._answer(status, said)
+            self._answer(status, answer)
 
         def _answer(self, status: int, body: bytes) -> None:
             self.send_response(status)
@@ -153,10 +153,12 @@ def _s3(services: Services) -> ThreadingHTTPServer:
 
 @contextmanager
 def serving(services: Services) -> Iterator[Services]:
-    """The fakes on free ports for as long as the block runs."""
+    """Serve the fakes on free ports during the block."""
     server = grpc.server(ThreadPoolExecutor(8))
-    add_LaunchServiceServicer_to_server(_Launches(services), server)
-    add_UploadServiceServicer_to_server(_Uploads(services), server)
+    # The fakes implement a pod's RPCs only; gRPC answers the others with UNIMPLEMENTED.
+    add_LaunchServiceServicer_to_server(_Launches(services), server)  # type: ignore[abstract]
+    add_UploadServiceServicer_to_server(_Uploads(services), server)  # type: ignore[abstract]
+
     services.jobs_endpoint = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     web = _s3(services)

@@ -7,9 +7,9 @@ import pytest
 
 from services.analyzer.biomechanics.events import action_windows
 from services.analyzer.biomechanics.measurement import Measurements, measure
-from services.analyzer.pose.estimator import Posing
+from services.analyzer.pose.estimator import LandmarkerFactory
 from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Floats, Poses
-from services.analyzer.pose.passes import Viewer
+from services.analyzer.pose.passes import PosePasses
 from services.analyzer.settings import Accelerator, Settings
 from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import on_grid
@@ -33,9 +33,11 @@ JOINTS = [name for name in LANDMARKS if name.split("_")[-1] in ("shoulder", "elb
 def posed(name: str) -> tuple[Poses, Measurements]:
     """The close-up of the delivery, and what was measured of the whole."""
     video = probe(corpus(name), SETTINGS)
-    viewer = Viewer(video, Posing(SETTINGS.mediapipe_pose_model_path, SETTINGS.accelerator), SETTINGS, None)
-    seen = viewer.look(on_grid(video.times, 10), lambda _: None)
-    seen = viewer.look_closer(seen, action_windows(seen.whole, "bowling"), lambda _: None)
+    viewer = PosePasses(
+        video, LandmarkerFactory(SETTINGS.mediapipe_pose_model_path, SETTINGS.accelerator), SETTINGS, None
+    )
+    seen = viewer.run_whole_clip(on_grid(video.times, 10), lambda _: None)
+    seen = viewer.run_close_ups(seen, action_windows(seen.whole, "bowling"), lambda _: None)
     return seen.closeups[0], measure(seen.whole, seen.closeups, "bowling")
 
 

@@ -1,4 +1,4 @@
-"""Writes what was seen as a Parquet table that any notebook opens: a row a sampled frame, NaN where not seen."""
+"""Writes the landmarks as a Parquet table: one row a sampled frame, NaN in frames without the athlete."""
 
 from pathlib import Path
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 from arro3.core import Array, Table
 from arro3.io import write_parquet
-from numpy.typing import NDArray
 
+from services.analyzer.arrays import Flags, Floats
 from services.analyzer.biomechanics.filtering import bridged, rejected, tidy
 from services.analyzer.biomechanics.kinematics import elbow_angle, hip_angle, knee_angle
 from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Poses
 
 ANGLES = {"knee": knee_angle, "hip": hip_angle, "elbow": elbow_angle}
-Columns = dict[str, NDArray[np.float64] | NDArray[np.bool_]]
+Columns = dict[str, Floats | Flags]
 
 
 def columns(poses: Poses) -> Columns:
-    """Column names to values, (n,) each: seconds, degrees in the picture (180 is straight), pixels, shares 0..1."""
+    """Values by column name, (n,) each: seconds, degrees in the picture (180 is straight), pixels, shares 0..1."""
     tidied = tidy(poses)
     table: Columns = {
         "time_seconds": poses.times,
@@ -36,7 +36,7 @@ def columns(poses: Poses) -> Columns:
 
 
 def write_frames(poses: Poses, out: Path) -> None:
-    """Write `frames.parquet`."""
+    """Write `frames.parquet` to `out`."""
     arrays: dict[str, Any] = {
         name: Array.from_numpy(np.ascontiguousarray(values)) for name, values in columns(poses).items()
     }
@@ -44,22 +44,23 @@ def write_frames(poses: Poses, out: Path) -> None:
 
 
 def records(poses: Poses) -> list[dict[str, object]]:
-    """The same rows for JSON, landmarks by name as {x, y, visibility}; None where not seen."""
+    """The same rows for JSON; landmarks by name as {x, y, visibility, presence}, None in frames without the athlete."""
     rows: list[dict[str, object]] = []
     table = columns(poses)
     angles = {name: values for name, values in table.items() if name.endswith("_deg")}
     for i, time in enumerate(poses.times):
-        seen = bool(poses.detected[i])
-        row: dict[str, object] = {"time_seconds": float(time), "detected": seen}
-        row |= {mark: bool(table[mark][i]) for mark in ("rejected", "bridged")}
+        detected = bool(poses.detected[i])
+        row: dict[str, object] = {"time_seconds": float(time), "detected": detected}
+        row |= {flag: bool(table[flag][i]) for flag in ("rejected", "bridged")}
         row |= {name: float(values[i]) for name, values in angles.items()}
-        row["landmarks"] = _landmarks(poses, i) if seen else None
+        row["landmarks"] = _landmarks(poses, i) if detected else None
         rows.append(row)
     return rows
 
 
 def _landmarks(poses: Poses, i: int) -> dict[str, dict[str, float]]:
-    """Tenths of a pixel: the model knows no more, and the file stays half as large."""
+    """Landmarks of frame i, in tenths of a pixel: the model is no more exact, and the file is half as large."""
+
     return {
         name: {
             "x": round(float(poses.image[i, k, 0]), 1),

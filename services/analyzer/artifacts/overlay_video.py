@@ -1,9 +1,9 @@
-"""Writes the video again, upright, smaller, at its true times, with the athlete's skeleton, angles and events in it.
+"""Writes overlay.mp4: the video upright and smaller, at its true times, with skeleton, angles and events drawn in.
 
-file ─▶ decoder, as H.264 stores it ─▶ ink ─▶ encoder ─▶ overlay.mp4
+file ─▶ decoder, as H.264 stores it ─▶ canvas ─▶ encoder ─▶ overlay.mp4
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -16,38 +16,37 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from services.analyzer.artifacts.anonymization import Veil
-from services.analyzer.artifacts.yuv_canvas import WHITE, Ink, text_width
-from services.analyzer.pose.landmarks import INDEX, PER_FRAME, Floats, Poses
+from services.analyzer.arrays import Floats, Indices
+from services.analyzer.artifacts.anonymization import Anonymizer
+from services.analyzer.artifacts.yuv_canvas import WHITE, Canvas, text_width
+from services.analyzer.pose.landmarks import INDEX, PER_FRAME, Poses
 from services.analyzer.pose.skeleton import BONES, COLOURS, FAINT, side_of, skeleton_at
+from services.analyzer.progress import Progress
 from services.analyzer.settings import Limits
-from services.analyzer.video.frames import Losses, Planar, planar_pictures
+from services.analyzer.video.frames import Losses, PlanarPicture, planar_pictures
 from services.analyzer.video.probe import Video
-from services.analyzer.video.sampling import Indices
 
 LONG_SIDE = 960
-# Told how far the work is, 0 to 1.
-Progress = Callable[[float], None]
 CLOCK = Fraction(1, 90_000)
-# Fast first: the file is looked at for a week and thrown away.
+# Speed matters more than size: the file is needed for a week.
 ENCODER = {"preset": "ultrafast", "crf": "24"}
-# How long the name of an event stays in the picture.
-SHOWN_SECONDS = 0.6
+# How long the label of an event stays in the picture.
+LABEL_SECONDS = 0.6
 BONE_ENDS = np.array([[INDEX[name] for name in bone] for bone in BONES])
 BONE_SIDES = np.array([side_of(*bone) for bone in BONES])
-# Joints, each with the two ends of its angle.
+# Joints, each with the two ends of the limbs that form its angle.
 ANGLES = [[INDEX[f"{side}_{part}"] for part in parts] for side in ("left", "right")
           for parts in (("knee", "hip", "ankle"), ("elbow", "shoulder", "wrist"))]  # fmt: skip
-# Of a limb that points at the camera no angle can be seen.
-SHORTEST_LIMB_PIXELS, NEARLY_STRAIGHT = 6.0, 0.1
+# A shorter limb points at the camera, and its angle is not visible. Below the second value a joint counts as straight.
+MIN_LIMB_PIXELS, NEARLY_STRAIGHT = 6.0, 0.1
 
 
 @dataclass(frozen=True)
 class Label:
-    """What happens at a moment, for the picture: ASCII."""
+    """The text of an event in the picture, ASCII, and the event's time."""
 
     time_seconds: float
-    words: str
+    text: str
 
 
 def write_overlay(
@@ -58,105 +57,107 @@ def write_overlay(
     out: Path,
     progress: Progress,
     labels: Sequence[Label] = (),
-    veil: Veil | None = None,
+    anonymizer: Anonymizer | None = None,
 ) -> None:
-    """The chosen frames of `video` as H.264 (yuv420p, index first) in `out`; `chosen` are indices into video.pts.
+    """Write the chosen frames to `out` as H.264 (yuv420p, index first); `chosen` are indices into video.pts.
 
-    Each frame has its own time, since the first of the video, and lasts until the next, or its end.
+    Each frame has its own time since the video's first frame, and lasts until the next frame or the video's end.
     """
     source = planar_pictures(video, chosen, limits, Losses(), LONG_SIDE)
     ticks = np.round(np.append(video.times[chosen], video.end_seconds) / float(CLOCK)).astype(int).tolist()
     starts = dict(zip(chosen.tolist(), ticks, strict=False))
-    # The encoder passes no lengths on, and a last frame may stay for as long as it likes.
-    lengths = {start: end - start for start, end in pairwise(ticks)}
+    # Durations are set on the packets: the encoder drops those of the frames, and the last frame's would be unlimited.
+    durations = {start: end - start for start, end in pairwise(ticks)}
     with av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream: VideoStream | None = None
         for picture in source:
-            stream = stream or _stream(container, video, picture)
-            if veil:
-                veil.hide(picture.planes, picture.time_seconds)
-            _draw(picture, poses, labels)
+            stream = stream or _add_stream(container, video, picture)
+            if anonymizer:
+                anonymizer.anonymize(picture.planes, picture.time_seconds)
+            _annotate(picture, poses, labels)
             frame = av.VideoFrame.from_ndarray(picture.flat.reshape(-1, picture.width), format="yuv420p")
             frame.pts, frame.time_base = starts[picture.index], CLOCK
-            _mux(container, stream.encode(frame), lengths)
+            _write_packets(container, stream.encode(frame), durations)
             progress(picture.time_seconds / video.duration_seconds)
         if stream:
-            _mux(container, stream.encode(), lengths)
+            _write_packets(container, stream.encode(), durations)
 
 
-def _mux(container: OutputContainer, packets: "list[Packet[VideoStream]]", lengths: dict[int, int]) -> None:
+def _write_packets(container: OutputContainer, packets: "list[Packet[VideoStream]]", durations: dict[int, int]) -> None:
+    """Write packets, each with its duration in ticks, by its start in ticks."""
     for packet in packets:
-        packet.duration = lengths.get(packet.pts or 0, 0)
+        packet.duration = durations.get(packet.pts or 0, 0)
         container.mux(packet)
 
 
-def _stream(container: OutputContainer, video: Video, picture: Planar) -> VideoStream:
+def _add_stream(container: OutputContainer, video: Video, picture: PlanarPicture) -> VideoStream:
     rate = Fraction(video.fps).limit_denominator(1001)
     stream: VideoStream = container.add_stream("libx264", rate=rate, options=ENCODER)
     stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
     context = stream.codec_context
-    context.time_base, context.thread_count = CLOCK, 1  # the decoder has the other core
+    context.time_base, context.thread_count = CLOCK, 1  # the decoder uses the other core
     context.color_primaries, context.color_trc, context.colorspace = video.colors
     return stream
 
 
-def _draw(picture: Planar, poses: Poses, labels: Sequence[Label]) -> None:
-    ink = Ink(picture)
+def _annotate(picture: PlanarPicture, poses: Poses, labels: Sequence[Label]) -> None:
+    canvas = Canvas(picture)
     points, visibility = skeleton_at(poses, picture.time_seconds)
     if np.isfinite(points).all():
         points = points * (picture.width / poses.width, picture.height / poses.height)
-        _skeleton(ink, points, visibility)
+        _draw_skeleton(canvas, points, visibility)
         for joint, *ends in ANGLES:
             if visibility[[joint, *ends]].min() >= FAINT:
-                _angle(ink, points[joint], *points[ends])
-    _labels(ink, [label for label in labels if 0 <= picture.time_seconds - label.time_seconds < SHOWN_SECONDS])
+                _draw_angle(canvas, points[joint], *points[ends])
+    _draw_labels(canvas, [label for label in labels if 0 <= picture.time_seconds - label.time_seconds < LABEL_SECONDS])
 
 
-def _skeleton(ink: Ink, points: Floats, visibility: Floats) -> None:
-    thick, clear = max(ink.width, ink.height) / 320, visibility[BONE_ENDS].min(axis=1) >= FAINT
+def _draw_skeleton(canvas: Canvas, points: Floats, visibility: Floats) -> None:
+    thickness, clear = max(canvas.width, canvas.height) / 320, visibility[BONE_ENDS].min(axis=1) >= FAINT
     for side, colour in COLOURS.items():
-        for shown, width in ((clear, thick), (~clear, 1.0)):
+        for shown, width in ((clear, thickness), (~clear, 1.0)):
             chosen = BONE_ENDS[shown & (side == BONE_SIDES)]
             if len(chosen):
-                ink.lines(points[chosen], colour, width)
+                canvas.draw_lines(points[chosen], colour, width)
 
 
-def _angle(ink: Ink, corner: Floats, a: Floats, b: Floats) -> None:
-    """An arc in the joint and its degrees on the outer side."""
-    long_side, limbs = max(ink.width, ink.height), np.array([a - corner, b - corner])
+def _draw_angle(canvas: Canvas, corner: Floats, a: Floats, b: Floats) -> None:
+    """Draw an arc inside the joint, and its degrees on the outer side. corner, a, b: (2,) pixels."""
+    long_side, limbs = max(canvas.width, canvas.height), np.array([a - corner, b - corner])
     lengths = np.hypot(*limbs.T)
-    if lengths.min() < SHORTEST_LIMB_PIXELS:
+    if lengths.min() < MIN_LIMB_PIXELS:
         return
     first, second = limbs / lengths[:, None]
     degrees = np.degrees(np.arccos(np.clip(first @ second, -1, 1)))
-    ink.arc(corner, a, b, min(lengths.min() / 3, long_side / 40), WHITE)
+    canvas.draw_arc(corner, a, b, min(lengths.min() / 3, long_side / 40), WHITE)
     height, text = long_side / 70, f"{degrees:.0f}°"
     outwards = -(first + second)
     if np.hypot(*outwards) < NEARLY_STRAIGHT:
         outwards = np.array([second[1], -second[0]])
     x, y = corner + outwards / np.hypot(*outwards) * height * 2.5
-    ink.words(text, x - text_width(text, height) / 2, y + height / 2, height)
+    canvas.draw_text(text, x - text_width(text, height) / 2, y + height / 2, height)
 
 
-def _labels(ink: Ink, shown: Sequence[Label]) -> None:
-    height = max(ink.width, ink.height) / 45
+def _draw_labels(canvas: Canvas, shown: Sequence[Label]) -> None:
+    height = max(canvas.width, canvas.height) / 45
     for row, label in enumerate(shown, start=1):
-        text = f"{label.words}  {label.time_seconds:.2f} s"
-        fitting = height * min(1.0, (ink.width - 2 * height) / text_width(text, height))
-        ink.words(text, height, row * height * 2.2, fitting)
+        text = f"{label.text}  {label.time_seconds:.2f} s"
+        fitting_height = height * min(1.0, (canvas.width - 2 * height) / text_width(text, height))
+        canvas.draw_text(text, height, row * height * 2.2, fitting_height)
 
 
-def blend(whole: Poses, closeups: list[Poses]) -> Poses:
-    """Every posed frame once, in order of time: those of a close-up, and of the whole clip where there is none."""
+def merge_poses(whole: Poses, closeups: list[Poses]) -> Poses:
+    """Each frame once, in order of time: the close-ups' frames, and the whole clip's frames outside of them."""
     parts = [part for part in closeups if len(part)]
     outside = np.ones(len(whole), dtype=bool)
     for part in parts:
         outside &= (whole.times < part.times[0]) | (whole.times > part.times[-1])
     order = np.argsort(np.concatenate([whole.times[outside], *(part.times for part in parts)]), kind="stable")
 
-    def joined(name: str) -> Floats:
+    def merge(name: str) -> Floats:
         values = [getattr(whole, name)[outside], *(getattr(part, name) for part in parts)]
         return np.asarray(np.concatenate(values)[order], dtype=float)
 
-    fields: dict[str, Any] = {name: joined(name) for name in PER_FRAME}
+    fields: dict[str, Any] = {name: merge(name) for name in PER_FRAME}
+
     return replace(whole, **fields)

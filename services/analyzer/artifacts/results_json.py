@@ -15,7 +15,7 @@ import numpy as np
 
 from services import traces
 from services.analyzer.cpu_time import by_stage
-from services.analyzer.pose.passes import Seen
+from services.analyzer.pose.passes import PoseResult
 from services.analyzer.video.probe import Video
 
 Results = dict[str, Any]
@@ -79,7 +79,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def summary(video: Video, sight: Seen, damage: str | None, model: str) -> dict[str, Any]:
+def summary(video: Video, sight: PoseResult, damage: str | None, model: str) -> dict[str, Any]:
     """What pictures and landmarks alone decide of pose_summary. damage: a sentence, None where nothing is broken."""
     whole = sight.whole
     seen = int(whole.detected.sum())
@@ -107,8 +107,8 @@ def summary(video: Video, sight: Seen, damage: str | None, model: str) -> dict[s
         "people_in_view": sight.people,
         "athlete": {"chosen_by": sight.chosen_by, "certainty": round(sight.certainty, 2)},
         "camera": {
-            "cuts": [round(cut, 3) for cut in sight.steadiness.cuts],
-            "pans": [{"from_seconds": start, "to_seconds": end} for start, end in sight.steadiness.pans],
+            "cuts": [round(cut, 3) for cut in sight.camera_motion.cuts],
+            "pans": [{"from_seconds": start, "to_seconds": end} for start, end in sight.camera_motion.pans],
         },
     }
 

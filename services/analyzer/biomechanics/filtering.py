@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.analyzer.pose.landmarks import PER_FRAME, Floats, Poses
+from services.analyzer.pose.landmarks import Floats, Poses, select_frames
+
+# The name by which this package calls it.
+rows = select_frames
 
 GRID_HZ = 60.0
 # Runs of detections shorter than this are a tracker grasping at shadows: one such run doubled a head metric.
@@ -47,12 +50,6 @@ def bridged(tidied: Poses) -> NDArray[np.bool_]:
     for before, after in pairwise(np.flatnonzero(tidied.detected)):
         short[before + 1 : after] = tidied.times[after] - tidied.times[before] <= _longest_bridge(tidied.times)
     return short
-
-
-def rows(poses: Poses, keep: NDArray[np.bool_]) -> Poses:
-    """The same series with the kept frames only."""
-    kept: dict[str, Any] = {name: getattr(poses, name)[keep] for name in PER_FRAME}
-    return replace(poses, **kept)
 
 
 def resample(times: Floats, values: Floats, hz: float = GRID_HZ) -> tuple[Floats, Floats]:

@@ -1,7 +1,7 @@
-"""Finds the athlete's landmarks in pictures, one after the other.
+"""Estimates people's landmarks in successive pictures with MediaPipe's PoseLandmarker.
 
-MediaPipe's PoseLandmarker in VIDEO mode follows a box from frame to frame: one landmarker per run of frames, never
-shared between two, times strictly increasing. On a GPU where one is wanted and works, else on the CPU; why is kept.
+In VIDEO mode a landmarker tracks a box from frame to frame. So each run of frames needs a landmarker of its own and
+strictly increasing times. It runs on a GPU if one is wanted and works, else on the CPU; the reason is recorded.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,25 +13,27 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from services.analyzer.cpu_time import spending
+from services.analyzer.arrays import Floats
+from services.analyzer.cpu_time import count_cpu_time
 from services.analyzer.errors import ModelFault
-from services.analyzer.pose.landmarks import LANDMARKS, Floats, Poses
-from services.analyzer.pose.mediapipe_runtime import empty_packages, give_back, keep_pages, one_heap
-from services.analyzer.pose.model import verified
+from services.analyzer.malloc import keep_freed_pages, release_free_memory, share_one_arena
+from services.analyzer.pose.landmarks import LANDMARKS, Poses
+from services.analyzer.pose.mediapipe_runtime import install_empty_packages
+from services.analyzer.pose.model import verify_model
 from services.analyzer.settings import Accelerator
 from services.analyzer.video.frames import RGB, Picture
 
-one_heap()
-keep_pages()
-empty_packages()
+share_one_arena()
+keep_freed_pages()
+install_empty_packages()
 from mediapipe.tasks.python.core.base_options import BaseOptions  # noqa: E402
 from mediapipe.tasks.python.vision.core.image import Image, ImageFormat  # noqa: E402
 from mediapipe.tasks.python.vision.core.vision_task_running_mode import VisionTaskRunningMode  # noqa: E402
 from mediapipe.tasks.python.vision.pose_landmarker import PoseLandmarker, PoseLandmarkerOptions  # noqa: E402
 
-# The model leaves a second core idle: what is looked at beside it, is looked at here, one after the other.
-BESIDE = ThreadPoolExecutor(1, "beside")
-# Where Linux shows a GPU to a container.
+# The model leaves a second core idle. This thread runs other estimators beside it, one call after the other.
+SECOND_CORE = ThreadPoolExecutor(1, "second-core")
+# Device files that Linux gives a container with a GPU.
 GPU_NODES = (Path("/dev/nvidia0"), Path("/dev/dri/renderD128"))
 
 
@@ -39,31 +41,31 @@ GPU_NODES = (Path("/dev/nvidia0"), Path("/dev/dri/renderD128"))
 class Person:
     """One person in a picture. image: (33, 2) shares of its width and height; world: (33, 3) m.
 
-    visibility, presence: (33,) 0..1, how likely each landmark is not hidden, and is in the picture at all.
-    shirt: (3,) mean RGB of the trunk, NaN where nobody looked.
+    visibility, presence: (33,) 0..1, the probability that a landmark is not hidden, and that it is in the picture.
+    torso_colour: (3,) mean RGB of the torso, NaN if it was not measured.
     """
 
     image: Floats
     world: Floats
     visibility: Floats
     presence: Floats
-    shirt: Floats = field(default_factory=lambda: np.full(3, np.nan))
+    torso_colour: Floats = field(default_factory=lambda: np.full(3, np.nan))
 
 
-# Of the people in each picture, at these seconds, the athlete or nobody.
-Choose = Callable[[list[list[Person]], list[float]], list[Person | None]]
+# Chooses the athlete in each picture, or None. Arguments: the people in each picture, and the pictures' seconds.
+ChooseAthlete = Callable[[list[list[Person]], list[float]], list[Person | None]]
 
 
 class PoseEstimator(Protocol):
-    """Whatever can find people in successive pictures of one video."""
+    """Estimates the landmarks of people in successive pictures of one video."""
 
     def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
-        """The people in the picture, the one followed first."""
+        """The people in the picture, the tracked one first."""
         ...
 
 
 class Landmarker:
-    """MediaPipe's pose model, following people through one run of frames. Use it in a `with`."""
+    """MediaPipe's pose model in VIDEO mode, which tracks people through one run of frames. A context manager."""
 
     mode = VisionTaskRunningMode.VIDEO
 
@@ -77,9 +79,9 @@ class Landmarker:
         self._last_ms = -1
 
     def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
-        """Whom it sees, at most as many as it was made for.
+        """The people in the picture, at most `most_people`.
 
-        Equal or decreasing milliseconds, which MediaPipe refuses, are moved on by one.
+        MediaPipe rejects equal or decreasing milliseconds, so such a time becomes the last one plus 1 ms.
         """
         self._last_ms = max(self._last_ms + 1, round(time_seconds * 1000))
         return _people(self._landmarker.detect_for_video(_image(rgb), self._last_ms))
@@ -91,41 +93,42 @@ class Landmarker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._landmarker.close()
-        give_back()
+        release_free_memory()
 
 
-class Glance(Landmarker):
-    """The same model for pictures far apart in time: where the last one showed somebody says nothing about the next."""
+class ImageLandmarker(Landmarker):
+    """The same model in IMAGE mode, without tracking, for pictures that are far apart in time."""
 
     mode = VisionTaskRunningMode.IMAGE
 
     def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
-        """Whom it sees, in no promised order."""
+        """The people in the picture, in any order."""
         return _people(self._landmarker.detect(_image(rgb)))
 
 
-class Posing:
-    """Makes landmarkers, all on the accelerator that a warm-up frame has proved.
+class LandmarkerFactory:
+    """Creates landmarkers, all on the accelerator that passed a warm-up frame.
 
-    model: its name. accelerator: "gpu" or "cpu", the one in use; reason: why that one.
+    model: its name. accelerator: "gpu" or "cpu", the one in use. reason: why that one.
     """
 
     def __init__(self, model: Path, wanted: Accelerator) -> None:
-        """Raises ModelFault where the model is missing, is none that is pinned, or does not load."""
-        self.model = verified(model)
+        """Raises ModelFault if the model is missing, is not pinned, or does not load."""
+        self.model = verify_model(model)
         self._path = model
         self._delegate = BaseOptions.Delegate.CPU
         self.accelerator = "cpu"
-        self.reason = self._settle(wanted)
+        self.reason = self._choose_accelerator(wanted)
 
-    def fresh(self, most_people: int = 1, kind: type[Landmarker] = Landmarker) -> Landmarker:
-        """A landmarker that has seen nothing yet. Looking for more than one person costs half as much again."""
+    def create(self, most_people: int = 1, kind: type[Landmarker] = Landmarker) -> Landmarker:
+        """A new landmarker without tracking state. More than one person costs 1.5 times as much."""
         try:
             return kind(self._path, self._delegate, most_people)
         except (RuntimeError, ValueError, OSError) as error:
             raise ModelFault(_first_line(error)) from error
 
-    def _settle(self, wanted: Accelerator) -> str:
+    def _choose_accelerator(self, wanted: Accelerator) -> str:
+        """Sets the delegate; returns the reason."""
         if wanted is Accelerator.cpu:
             return "a CPU was asked for"
         if wanted is Accelerator.auto and not any(node.exists() for node in GPU_NODES):
@@ -138,30 +141,30 @@ class Posing:
         return "a GPU is there and posed a first picture"
 
 
-def first(crowd: list[list[Person]], times: list[float]) -> list[Person | None]:
-    """The person followed first of each picture."""
-    return [people[0] if people else None for people in crowd]
+def choose_first(people_by_picture: list[list[Person]], times: list[float]) -> list[Person | None]:
+    """The first person of each picture, whom a landmarker tracks."""
+    return [people[0] if people else None for people in people_by_picture]
 
 
-class Watch:
-    """One run of an estimator over the pictures of a video, in order; it can go on where it stopped."""
+class PoseRun:
+    """One run of an estimator over the pictures of a video, in order; it can be continued."""
 
     def __init__(self, estimator: PoseEstimator) -> None:
         self._estimator = estimator
         self._times: list[float] = []
-        self._crowd: list[list[Person]] = []
+        self._people_by_picture: list[list[Person]] = []
 
-    def see(self, pictures: Iterable[Picture]) -> None:
-        """Pose the next pictures."""
+    def estimate(self, pictures: Iterable[Picture]) -> None:
+        """Estimate the people in the next pictures."""
         for picture in pictures:
-            with spending("pose"):
-                self._crowd.append(self._estimator.estimate(picture.rgb, picture.time_seconds))
+            with count_cpu_time("pose"):
+                self._people_by_picture.append(self._estimator.estimate(picture.rgb, picture.time_seconds))
             self._times.append(picture.time_seconds)
 
-    def poses(self, width: int, height: int, choose: Choose = first) -> Poses:
-        """The athlete in all pictures so far. Landmarks come out in pixels of a picture of width x height."""
-        nobody = Person(np.full((33, 2), np.nan), np.full((33, 3), np.nan), *np.full((2, 33), np.nan))
-        rows = [person or nobody for person in choose(self._crowd, self._times)]
+    def poses(self, width: int, height: int, choose: ChooseAthlete = choose_first) -> Poses:
+        """The athlete in all pictures so far, in pixels of a picture of width x height."""
+        unseen = Person(np.full((33, 2), np.nan), np.full((33, 3), np.nan), *np.full((2, 33), np.nan))
+        rows = [person or unseen for person in choose(self._people_by_picture, self._times)]
         shape = (len(rows), len(LANDMARKS))
         return Poses(
             times=np.array(self._times, dtype=float),
@@ -169,23 +172,27 @@ class Watch:
             world=np.array([row.world for row in rows], dtype=float).reshape(*shape, 3),
             visibility=np.array([row.visibility for row in rows], dtype=float).reshape(shape),
             presence=np.array([row.presence for row in rows], dtype=float).reshape(shape),
-            people=np.array([len(people) for people in self._crowd], dtype=float),
+            people=np.array([len(people) for people in self._people_by_picture], dtype=float),
             width=width,
             height=height,
         )
 
 
-def watch(
-    estimator: PoseEstimator, pictures: Iterable[Picture], width: int, height: int, choose: Choose = first
+def estimate_poses(
+    estimator: PoseEstimator,
+    pictures: Iterable[Picture],
+    width: int,
+    height: int,
+    choose: ChooseAthlete = choose_first,
 ) -> Poses:
-    """Pose all pictures of one run."""
-    run = Watch(estimator)
-    run.see(pictures)
+    """The athlete in all pictures of one run, in pixels of a picture of width x height."""
+    run = PoseRun(estimator)
+    run.estimate(pictures)
     return run.poses(width, height, choose)
 
 
 def _warm_up(model: Path, delegate: BaseOptions.Delegate) -> None:
-    """A delegate may be created and fail at its first picture only."""
+    """Estimate one picture: a delegate that cannot work may fail only then."""
     with Landmarker(model, delegate) as landmarker:
         landmarker.estimate(np.zeros((256, 256, 3), dtype=np.uint8), 0.0)
 
@@ -208,7 +215,8 @@ def _person(image: list[Any], world: list[Any]) -> Person:
 
 
 def _first_line(error: BaseException) -> str:
-    """What went wrong in the end: MediaPipe puts the names of all its nodes before it."""
+    """The last part of an error: MediaPipe puts the names of all its nodes before it."""
+
     from services import logs
 
     return logs.words(error).rsplit("; ", 1)[-1][:200]

@@ -1,11 +1,12 @@
-"""What the pose stage hands on: a person's landmarks over time, one row a sampled frame, NaN where nobody was seen."""
+"""Holds a person's landmarks over time, one row a frame, NaN in frames without the person."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from services.analyzer.arrays import Flags
+from services.analyzer.arrays import Floats as Floats
 
 # MediaPipe's names in MediaPipe's order; left and right are the athlete's own.
 LANDMARKS = (
@@ -16,9 +17,9 @@ LANDMARKS = (
     "left_heel", "right_heel", "left_foot_index", "right_foot_index",
 )  # fmt: skip
 INDEX = {name: i for i, name in enumerate(LANDMARKS)}
-# What has a row a frame.
+# The fields of Poses that have one row a frame.
 PER_FRAME = ("times", "image", "world", "visibility", "presence", "people")
-# Of each landmark, the one of the other side; what lies in the middle is its own. What is left in a mirror was right.
+# For each landmark, the index of its counterpart on the other side; a landmark in the middle is its own counterpart.
 OTHER_SIDE = [INDEX[n.replace("left", "right") if "left" in n else n.replace("right", "left")] for n in LANDMARKS]
 
 
@@ -26,11 +27,11 @@ OTHER_SIDE = [INDEX[n.replace("left", "right") if "left" in n else n.replace("ri
 class Poses:
     """Landmarks of one person.
 
-    times: (n,) seconds since the first frame of the video, increasing, true timestamps.
+    times: (n,) seconds since the first frame of the video, increasing, from the time stamps.
     image: (n, 33, 2) pixels of the upright picture, x right and y down.
-    world: (n, 33, 3) metres about the hips' middle, as MediaPipe estimates them.
-    visibility, presence: (n, 33) 0..1, how likely each is not hidden, and is in the picture at all.
-    people: (n,) how many people the detector saw.
+    world: (n, 33, 3) metres from the middle of the hips, as MediaPipe estimates them.
+    visibility, presence: (n, 33) 0..1, the probability that a landmark is not hidden, and that it is in the picture.
+    people: (n,) how many people the detector found.
     """
 
     times: Floats
@@ -46,8 +47,8 @@ class Poses:
         return len(self.times)
 
     @property
-    def detected(self) -> NDArray[np.bool_]:
-        """(n,) whether the athlete was found in the frame."""
+    def detected(self) -> Flags:
+        """(n,) whether the frame shows the athlete."""
         return np.isfinite(self.image[:, 0, 0])
 
     def point(self, name: str) -> Floats:
@@ -57,3 +58,9 @@ class Poses:
     def seen(self, name: str) -> Floats:
         """(n,) visibility of one landmark."""
         return self.visibility[:, INDEX[name]]
+
+
+def select_frames(poses: Poses, keep: Flags) -> Poses:
+    """The same person in the kept frames only. keep: (n,)."""
+    kept: dict[str, Any] = {name: getattr(poses, name)[keep] for name in PER_FRAME}
+    return replace(poses, **kept)

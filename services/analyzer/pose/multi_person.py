@@ -1,6 +1,6 @@
-"""Finds everybody where several people are in view: the pose model alone loses the smaller ones and whoever is passed.
+"""Finds all people in pictures of several: the pose model alone loses small people and people who are passed.
 
-picture ─▶ the model on all of it ─▶ nobody where somebody was? ─▶ the model on a square around that place ─▶ people
+picture ─▶ the model on all of it ─▶ is a known person missing? ─▶ the model on a square around the last place ─▶ people
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -9,156 +9,161 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from services.analyzer.pose.estimator import BESIDE, Person, PoseEstimator
-from services.analyzer.pose.landmarks import INDEX, Floats
+from services.analyzer.arrays import Floats
+from services.analyzer.pose.estimator import SECOND_CORE, Person, PoseEstimator
+from services.analyzer.pose.landmarks import INDEX
 from services.analyzer.video.frames import RGB, Picture
 
 TRUNK = [INDEX[name] for name in ("left_shoulder", "right_shoulder", "right_hip", "left_hip")]
-# Two findings nearer than this, in heights of the smaller, are one person found twice.
-SAME = 0.2
-# Who was seen is looked for this long, on a square of so many of their heights.
+# Two detections nearer than this, in heights of the smaller, are the same person.
+SAME_PERSON_HEIGHTS = 0.2
+# A missing person is searched for this long, in a square of this many of their heights.
 REMEMBERED_SECONDS, SQUARE_HEIGHTS = 1.0, 1.5
-# How often all of the picture is searched in parts, and how much of its longer side a part is.
-SEARCH_SECONDS, PART = 1.0, 0.6
-# Where, along and across the trunk, its colour is read: not at its edges.
+# How often the whole picture is searched in parts, and a part's share of the longer side.
+SEARCH_INTERVAL_SECONDS, PART_SHARE = 1.0, 0.6
+# Sample points of the torso's colour, along and across the trunk, away from its edges.
 ALONG, ACROSS = np.meshgrid(np.linspace(0.15, 0.85, 6), np.linspace(0.25, 0.75, 6))
 
 
 @dataclass(frozen=True)
-class Spot:
-    """Where somebody is to be looked for: (2,) pixels of the trunk, and a height in pixels."""
+class Location:
+    """Where a person is or is expected. place: (2,) pixels of the trunk's centre; height in pixels."""
 
     place: Floats
     height: float
 
 
-# Where the athlete should be at a time, None where nobody knows.
-Expected = Callable[[float], Spot | None]
+# Where the athlete is expected at a time in seconds, None if unknown.
+ExpectedLocation = Callable[[float], Location | None]
 
 
-class Crowd:
-    """Everybody in successive pictures of one video; a PoseEstimator over two others."""
+class MultiPersonEstimator:
+    """All people in successive pictures of one video; a PoseEstimator that combines two others."""
 
-    def __init__(self, follower: PoseEstimator, glance: PoseEstimator, expected: Expected = lambda _: None) -> None:
-        """follower: follows several people through whole pictures. glance: knows nothing of earlier pictures."""
-        self._follower = follower
-        self._glance = glance
+    def __init__(
+        self, tracking: PoseEstimator, detecting: PoseEstimator, expected: ExpectedLocation = lambda _: None
+    ) -> None:
+        """tracking: tracks several people through whole pictures. detecting: has no state."""
+        self._tracking = tracking
+        self._detecting = detecting
         self._expected = expected
-        self._seen: list[tuple[float, Spot]] = []
+        self._known: list[tuple[float, Location]] = []
         self._search_at = 0.0
 
     def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
-        """The people in the picture, in no promised order, each with the colour of their shirt."""
+        """The people in the picture, in any order, each with the colour of their torso."""
         size = np.array([rgb.shape[1], rgb.shape[0]], dtype=float)
-        people = _different(self._follower.estimate(rgb, time_seconds), size)
+        people = _merge_duplicates(self._tracking.estimate(rgb, time_seconds), size)
         if time_seconds >= self._search_at:
-            self._search_at = time_seconds + SEARCH_SECONDS
-            people = _different([*people, *search(self._glance, rgb, time_seconds)], size)
-        for spot in self._wanted(time_seconds):
-            if not any(_near(spot, person, size) for person in people):
-                people = _different([*people, *self._look(spot, rgb, size, time_seconds)], size)
+            self._search_at = time_seconds + SEARCH_INTERVAL_SECONDS
+            people = _merge_duplicates([*people, *search_both_ends(self._detecting, rgb, time_seconds)], size)
+        for location in self._locations_to_check(time_seconds):
+            if not any(_is_at(location, person, size) for person in people):
+                people = _merge_duplicates([*people, *self._search_around(location, rgb, size, time_seconds)], size)
         self._remember(people, size, time_seconds)
-        return [replace(person, shirt=shirt(person, rgb)) for person in people]
+        return [replace(person, torso_colour=torso_colour(person, rgb)) for person in people]
 
-    def _wanted(self, time: float) -> list[Spot]:
+    def _locations_to_check(self, time: float) -> list[Location]:
         expected = self._expected(time)
-        return [*([expected] if expected else []), *(spot for _, spot in self._seen)]
+        return [*([expected] if expected else []), *(location for _, location in self._known)]
 
-    def _look(self, spot: Spot, rgb: RGB, size: Floats, time: float) -> list[Person]:
-        """Who is in a square around the spot."""
-        half = SQUARE_HEIGHTS * spot.height / 2
-        start = np.clip(spot.place - half, 0, size - 1).astype(int)
-        end = np.clip(spot.place + half, start + 1, size).astype(int)
-        return within(self._glance, rgb, start, end, time)
+    def _search_around(self, location: Location, rgb: RGB, size: Floats, time: float) -> list[Person]:
+        """The people in a square around the location."""
+        half = SQUARE_HEIGHTS * location.height / 2
+        start = np.clip(location.place - half, 0, size - 1).astype(int)
+        end = np.clip(location.place + half, start + 1, size).astype(int)
+        return estimate_in_crop(self._detecting, rgb, start, end, time)
 
     def _remember(self, people: list[Person], size: Floats, time: float) -> None:
-        """Those in the picture, and for a while those who were."""
-        old = [(at, spot) for at, spot in self._seen if time - at <= REMEMBERED_SECONDS]
-        lost = [(at, spot) for at, spot in old if not any(_near(spot, person, size) for person in people)]
-        self._seen = [*lost, *((time, spot_of(person, size)) for person in people)]
+        """Keep the locations of these people, and those of missing people for REMEMBERED_SECONDS."""
+        recent = [(at, location) for at, location in self._known if time - at <= REMEMBERED_SECONDS]
+        missing = [(at, known) for at, known in recent if not any(_is_at(known, person, size) for person in people)]
+        self._known = [*missing, *((time, locate(person, size)) for person in people)]
 
 
-class Lookout:
-    """Looks up every few seconds to see whether the athlete is alone, which a model that follows one cannot tell."""
+class CrowdCheck:
+    """Counts the people every few seconds, because a model that tracks one person cannot see others."""
 
-    def __init__(self, glance: Callable[[], PoseEstimator], every_seconds: float) -> None:
-        """glance: asked for at the first look, so that the first pose need not wait for it."""
-        self._glance = glance
-        self._every_seconds = every_seconds
-        self._next_look = 0.0
-        self._looking: Future[int] | None = None
+    def __init__(self, get_detector: Callable[[], PoseEstimator], interval_seconds: float) -> None:
+        """get_detector: called at the first check, so that the first pose does not wait for it."""
+        self._get_detector = get_detector
+        self._interval_seconds = interval_seconds
+        self._next_check = 0.0
+        self._pending: Future[int] | None = None
         self.most_people = 0
 
-    def noting(self, pictures: Iterable[Picture]) -> Generator[Picture, None, None]:
-        """The same pictures, up to where it has seen a crowd: it looks at one while the next ones are used."""
+    def observe(self, pictures: Iterable[Picture]) -> Generator[Picture, None, None]:
+        """Pass the pictures through until a check finds several people; a check runs beside the next pictures."""
         try:
             for picture in pictures:
                 yield picture
-                due = picture.time_seconds >= self._next_look
-                if (due or (self._looking and self._looking.done())) and self._crowded():
+                due = picture.time_seconds >= self._next_check
+                if (due or (self._pending and self._pending.done())) and self._found_crowd():
                     return
                 if due:
-                    self._next_look = picture.time_seconds + self._every_seconds
-                    self._looking = BESIDE.submit(self._count, replace(picture, rgb=picture.rgb.copy()))
+                    self._next_check = picture.time_seconds + self._interval_seconds
+                    self._pending = SECOND_CORE.submit(self._count, replace(picture, rgb=picture.rgb.copy()))
         finally:
-            self._crowded()
+            self._found_crowd()
 
-    def _crowded(self) -> bool:
-        """Whether the looks so far saw a crowd, the last one waited for."""
-        if self._looking:
-            self.most_people = max(self.most_people, self._looking.result())
-            self._looking = None
+    def _found_crowd(self) -> bool:
+        """Whether any check found several people; waits for the pending check."""
+        if self._pending:
+            self.most_people = max(self.most_people, self._pending.result())
+            self._pending = None
         return self.most_people > 1
 
     def _count(self, picture: Picture) -> int:
-        rgb, time, glance = picture.rgb, picture.time_seconds, self._glance()
+        rgb, time, detector = picture.rgb, picture.time_seconds, self._get_detector()
         size = np.array([rgb.shape[1], rgb.shape[0]], dtype=float)
-        return len(_different([*glance.estimate(rgb, time), *search(glance, rgb, time)], size))
+        return len(_merge_duplicates([*detector.estimate(rgb, time), *search_both_ends(detector, rgb, time)], size))
 
 
-def search(glance: PoseEstimator, rgb: RGB, time: float) -> list[Person]:
-    """Everybody in both ends of the picture: in a part of it people are larger to the model."""
+def search_both_ends(detector: PoseEstimator, rgb: RGB, time: float) -> list[Person]:
+    """The people in two overlapping parts of the picture, in which they look larger to the model."""
     height, width = rgb.shape[:2]
     long = np.array([width > height, height >= width])
-    end = np.where(long, PART * np.array([width, height]), (width, height)).astype(int)
+    end = np.where(long, PART_SHARE * np.array([width, height]), (width, height)).astype(int)
     start = np.array([width, height]) - end
-    return [*within(glance, rgb, 0 * end, end, time), *within(glance, rgb, start, start + end, time)]
+    first, second = (0 * end, end), (start, start + end)
+    return [*estimate_in_crop(detector, rgb, *first, time), *estimate_in_crop(detector, rgb, *second, time)]
 
 
-def within(glance: PoseEstimator, rgb: RGB, start: Floats, end: Floats, time: float) -> list[Person]:
-    """Who is in the part from `start` to `end`, (2,) pixels each; in shares of the whole picture."""
-    part = np.ascontiguousarray(rgb[start[1] : end[1], start[0] : end[0]])
+def estimate_in_crop(detector: PoseEstimator, rgb: RGB, start: Floats, end: Floats, time: float) -> list[Person]:
+    """The people in the crop from `start` to `end`, (2,) pixels each; landmarks in shares of the whole picture."""
+    crop = np.ascontiguousarray(rgb[start[1] : end[1], start[0] : end[0]])
     size = np.array([rgb.shape[1], rgb.shape[0]])
     return [
-        replace(person, image=(person.image * (end - start) + start) / size) for person in glance.estimate(part, time)
+        replace(person, image=(person.image * (end - start) + start) / size) for person in detector.estimate(crop, time)
     ]
 
 
-def shirt(person: Person, rgb: RGB) -> Floats:
-    """(3,) mean colour of the trunk: the four joints span it, read at a grid of points."""
+def torso_colour(person: Person, rgb: RGB) -> Floats:
+    """(3,) mean RGB at a grid of points between the shoulders and the hips."""
     size = np.array([rgb.shape[1], rgb.shape[0]])
     left, right, right_hip, left_hip = person.image[TRUNK] * size
     top = left + (right - left) * ACROSS[..., None]
     bottom = left_hip + (right_hip - left_hip) * ACROSS[..., None]
-    at = np.clip(top + (bottom - top) * ALONG[..., None], 0, size - 1).astype(int)
-    return np.asarray(rgb[at[..., 1], at[..., 0]].reshape(-1, 3).mean(axis=0), dtype=float)
+    points = np.clip(top + (bottom - top) * ALONG[..., None], 0, size - 1).astype(int)
+    return np.asarray(rgb[points[..., 1], points[..., 0]].reshape(-1, 3).mean(axis=0), dtype=float)
 
 
-def spot_of(person: Person, size: Floats) -> Spot:
-    """Where a person is; size: (2,) width and height of the picture in pixels."""
+def locate(person: Person, size: Floats) -> Location:
+    """The person's location. size: (2,) width and height of the picture in pixels."""
     place = np.asarray(person.image[TRUNK].mean(axis=0) * size)
-    return Spot(place, max(float(np.ptp(person.image[:, 1]) * size[1]), 1.0))
+    return Location(place, max(float(np.ptp(person.image[:, 1]) * size[1]), 1.0))
 
 
-def _near(spot: Spot, person: Person, size: Floats) -> bool:
-    there = spot_of(person, size)
-    return bool(np.linalg.norm(there.place - spot.place) < SAME * min(there.height, spot.height))
+def _is_at(location: Location, person: Person, size: Floats) -> bool:
+    actual = locate(person, size)
+    distance = np.linalg.norm(actual.place - location.place)
+    return bool(distance < SAME_PERSON_HEIGHTS * min(actual.height, location.height))
 
 
-def _different(people: list[Person], size: Floats) -> list[Person]:
-    """Each person once, as first found."""
-    once: list[Person] = []
+def _merge_duplicates(people: list[Person], size: Floats) -> list[Person]:
+    """Each person once: the first detection of each."""
+    unique: list[Person] = []
     for person in people:
-        if not any(_near(spot_of(person, size), other, size) for other in once):
-            once.append(person)
-    return once
+        if not any(_is_at(locate(person, size), other, size) for other in unique):
+            unique.append(person)
+    return unique

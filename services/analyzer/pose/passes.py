@@ -1,10 +1,10 @@
-"""Watches a video twice: the whole clip at an even rate, then each action at every frame.
+"""Runs the pose model over a video in two passes: the whole clip at an even rate, then each action at every frame.
 
-    whole clip, one person ──others are seen──▶ whole clip again, everybody ─▶ the athlete
-         └──────────────── nobody else ────────────────▶ the athlete ─▶ windows ─▶ close-ups
+    whole clip, one person ──others are found──▶ whole clip again, all people ─▶ the athlete
+         └──────────────────── alone ───────────────▶ the athlete ─▶ windows ─▶ close-ups
 
-Each run has a landmarker of its own. Another process decodes ahead of it, and the next picture is looked at for other
-things meanwhile. A close-up of an athlete who is alone has two landmarkers: one sees it in a mirror.
+Each run has a landmarker of its own. Another process decodes ahead, and the next picture is observed for other purposes
+meanwhile. A close-up of an athlete who is alone runs two landmarkers: one on flipped pictures.
 """
 
 import weakref
@@ -16,243 +16,238 @@ from itertools import pairwise
 
 import numpy as np
 
-from services.analyzer.biomechanics.filtering import rows
-from services.analyzer.pose.estimator import Glance, Posing, Watch, watch
-from services.analyzer.pose.flip_average import Mirror
-from services.analyzer.pose.landmarks import Floats, Poses
-from services.analyzer.pose.multi_person import Crowd, Expected, Lookout, Spot
-from services.analyzer.pose.tracking import Box, Follow, boxed, expecting, expecting_in, known, largest, one_person
+from services.analyzer.arrays import Floats, Indices
+from services.analyzer.pose.estimator import ImageLandmarker, LandmarkerFactory, PoseRun, estimate_poses
+from services.analyzer.pose.flip_average import FlipAverage
+from services.analyzer.pose.landmarks import Poses, select_frames
+from services.analyzer.pose.multi_person import CrowdCheck, ExpectedLocation, Location, MultiPersonEstimator
+from services.analyzer.pose.tracking import (
+    AthleteSelector,
+    Box,
+    expect_athlete,
+    expect_in_box,
+    is_one_person,
+    largest,
+    nearest_to_athlete,
+    nearest_to_box,
+)
+from services.analyzer.progress import Progress, part_of
 from services.analyzer.settings import Limits
-from services.analyzer.video.camera_motion import Camera, Steadiness
-from services.analyzer.video.duplicate_frames import Stillness
-from services.analyzer.video.frames import LONG_SIDE, Losses, Picture, fitted, lent_pictures
-from services.analyzer.video.prefetch import ahead
+from services.analyzer.video.camera_motion import CameraMotion, CameraMotionDetector
+from services.analyzer.video.duplicate_frames import DuplicateDetector
+from services.analyzer.video.frames import LONG_SIDE, Losses, Picture, borrowed_pictures, fit_size
+from services.analyzer.video.prefetch import prefetch
 from services.analyzer.video.probe import Video
-from services.analyzer.video.sampling import Indices, every
+from services.analyzer.video.sampling import every
 
-# With more people than this in view, the smallest are not followed.
+# If more people are in view, the smallest are not tracked.
 MOST_PEOPLE = 4
-# A look for others costs two frames' time; a video gets about this many, at most one every so often.
-LOOKS, LOOK_SECONDS = 15, 3.0
+# A crowd check costs as much as two frames: about this many a video, at least this many seconds apart.
+CROWD_CHECKS, CROWD_CHECK_SECONDS = 15, 3.0
 
-# Of a window that a cut splits, parts shorter than this hold no action; a first pass has a step of at most so much.
-SHORTEST_WINDOW_SECONDS, CUT_STEP_SECONDS = 0.5, 0.1
-# Told how far something is, 0 to 1, ever growing.
-Progress = Callable[[float], None]
-# Sees all pictures on their way to the pose model.
-Passing = Callable[[Iterable[Picture]], Generator[Picture, None, None]]
-# Pictures of one run, for a `with`.
-Shown = Callable[[Passing], AbstractContextManager[Iterable[Picture]]]
+# A part of a window that is shorter contains no action. A cut may lie anywhere in a step of the whole-clip pass, which
+# lasts at most this long.
+MIN_WINDOW_SECONDS, CUT_STEP_SECONDS = 0.5, 0.1
+# Observes all pictures on their way to the pose model.
+Observer = Callable[[Iterable[Picture]], Generator[Picture, None, None]]
+# Opens the pictures of one run, each passed through an observer.
+OpenPictures = Callable[[Observer], AbstractContextManager[Iterable[Picture]]]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was seen in a video: the sampled clip, every action close up, and what is to be known of both.
+class PoseResult:
+    """The athlete's poses in the whole clip and in each close-up, with the facts about both passes.
 
-    people: the most at once. chosen_by: how the athlete was told from the others, `alone`, `size` or `box`;
-    certainty: how clear that was, 0 to 1. closeups: less the frames that only repeat the one before; shown: with them.
-    lost: what did not decode, None where all did.
+    wanted: the sampled frames. people: the most at once. chosen_by: how the athlete was selected, `alone`, `size` or
+    `box`. certainty: how clear the choice was, 0 to 1. closeups: without duplicate frames. closeups_with_duplicates:
+    with them. lost: a sentence about frames that did not decode, None if all did.
     """
 
     wanted: Indices
     whole: Poses
     people: int
-    steadiness: Steadiness
+    camera_motion: CameraMotion
     chosen_by: str = "alone"
     certainty: float = 1.0
     closeups: list[Poses] = field(default_factory=list)
-    shown: list[Poses] = field(default_factory=list)
+    closeups_with_duplicates: list[Poses] = field(default_factory=list)
     lost: str | None = None
 
 
 @dataclass
-class Sweep:
-    """One landmarker's run over the sampled clip, from its beginning; it can go on where it stopped.
+class WholeClipRun:
+    """One landmarker's run over the sampled clip, from its beginning; it can be continued.
 
-    lookout: while the athlete is believed to be alone. people: how many were seen before it began. wanted: so far.
+    crowd_check: None once several people are known to be in view. people: the number known before the run. wanted: the
+    frames so far.
     """
 
-    watch: Watch
-    lookout: Lookout | None
+    pose_run: PoseRun
+    crowd_check: CrowdCheck | None
     people: int = 0
-    camera: Camera = field(default_factory=Camera)
+    camera: CameraMotionDetector = field(default_factory=CameraMotionDetector)
     losses: Losses = field(default_factory=Losses)
     wanted: Indices = field(default_factory=lambda: np.empty(0, dtype=np.intp))
 
 
-class Viewer:
-    """Watches one video, for one athlete. box: around them in the first frame, where a client gave one."""
+class PosePasses:
+    """Estimates one athlete's poses in one video. box: around the athlete in the first frame, from the client."""
 
-    def __init__(self, video: Video, posing: Posing, limits: Limits, box: Box | None) -> None:
+    def __init__(self, video: Video, landmarkers: LandmarkerFactory, limits: Limits, box: Box | None) -> None:
         self.video = video
-        self._posing = posing
+        self._factory = landmarkers
         self._limits = limits
         self._size = np.array([video.width, video.height], dtype=float)
         self._box = box
-        self._sweep: Sweep | None = None
-        self._landmarkers = ExitStack()
-        weakref.finalize(self, self._landmarkers.close)
+        self._run: WholeClipRun | None = None
+        self._open_landmarkers = ExitStack()
+        weakref.finalize(self, self._open_landmarkers.close)
 
-    def look(self, wanted: Indices, progress: Progress, *, more: bool = False) -> Seen:
-        """The wanted frames of the whole clip. more: a later look may want others after these.
+    def run_whole_clip(self, wanted: Indices, progress: Progress, *, more: bool = False) -> PoseResult:
+        """Estimate the athlete in the wanted frames of the whole clip. more: keep the landmarker for a longer call.
 
-        That one decodes and poses the others alone, and sees what it would have seen had it begun anew.
+        The later call decodes and estimates only the additional frames; its result is that of one call for all frames.
         """
-        sweep = self._sweep
-        if not sweep or not self._goes_on(sweep, wanted):
-            sweep = self._begin(2) if self._box else self._begin()
-        self._see(sweep, wanted, progress)
-        seen = self._seen(sweep)
-        if sweep.lookout and (seen.people > 1 or not one_person(seen.whole)):
-            sweep = self._begin(max(seen.people, 1))
-            self._see(sweep, wanted, progress)
-            seen = self._seen(sweep)
+        run = self._run
+        if not run or not self._can_continue(run, wanted):
+            run = self._start(2) if self._box else self._start()
+        self._estimate(run, wanted, progress)
+        result = self._result(run)
+        if run.crowd_check and (result.people > 1 or not is_one_person(result.whole)):
+            run = self._start(max(result.people, 1))
+            self._estimate(run, wanted, progress)
+            result = self._result(run)
         if not more:
-            self._landmarkers.close()
-            self._sweep = None
-        return seen
+            self._open_landmarkers.close()
+            self._run = None
+        return result
 
-    def _seen(self, sweep: Sweep) -> Seen:
-        """What a sweep saw so far."""
+    def _result(self, run: WholeClipRun) -> PoseResult:
+        """The result of a run so far."""
         width, height = self.video.width, self.video.height
-        if sweep.lookout:
-            whole = sweep.watch.poses(width, height)
-            people = max(sweep.lookout.most_people, int(whole.people.max(initial=0)))
-            return Seen(sweep.wanted, whole, people, sweep.camera.steadiness(), lost=sweep.losses.sentence)
-        choose = Follow(self._size, boxed(self._box, self._size) if self._box else largest)
-        whole = sweep.watch.poses(width, height, choose)
-        return Seen(
-            sweep.wanted,
+        if run.crowd_check:
+            whole = run.pose_run.poses(width, height)
+            people = max(run.crowd_check.most_people, int(whole.people.max(initial=0)))
+            return PoseResult(run.wanted, whole, people, run.camera.motion(), lost=run.losses.message)
+        choose = AthleteSelector(self._size, nearest_to_box(self._box, self._size) if self._box else largest)
+        whole = run.pose_run.poses(width, height, choose)
+        return PoseResult(
+            run.wanted,
             whole,
-            max(sweep.people, int(whole.people.max(initial=0))),
-            sweep.camera.steadiness(),
+            max(run.people, int(whole.people.max(initial=0))),
+            run.camera.motion(),
             "box" if self._box else "size",
             choose.certainty,
-            lost=sweep.losses.sentence,
+            lost=run.losses.message,
         )
 
-    def _begin(self, people: int = 0) -> Sweep:
-        """A sweep for one who is alone; with so many people in view, for everybody."""
-        self._landmarkers.close()
+    def _start(self, people: int = 0) -> WholeClipRun:
+        """A run for an athlete who is alone; with `people` in view, a run for all people."""
+        self._open_landmarkers.close()
         if people:
-            expected = expecting_in(self._box, self._size) if self._box else _nowhere
-            sweep = Sweep(Watch(self._crowd(self._landmarkers, expected)), None, people)
+            expected = expect_in_box(self._box, self._size) if self._box else _expect_nowhere
+            run = WholeClipRun(PoseRun(self._create_multi_person(self._open_landmarkers, expected)), None, people)
         else:
-            stack, posing = self._landmarkers, self._posing
-            anybody = cache(lambda: stack.enter_context(posing.fresh(MOST_PEOPLE, Glance)))
-            lookout = Lookout(anybody, max(LOOK_SECONDS, self.video.duration_seconds / LOOKS))
-            sweep = Sweep(Watch(stack.enter_context(posing.fresh())), lookout)
-        self._sweep = sweep
-        return sweep
+            stack, factory = self._open_landmarkers, self._factory
+            get_detector = cache(lambda: stack.enter_context(factory.create(MOST_PEOPLE, ImageLandmarker)))
+            interval = max(CROWD_CHECK_SECONDS, self.video.duration_seconds / CROWD_CHECKS)
+            check = CrowdCheck(get_detector, interval)
+            run = WholeClipRun(PoseRun(stack.enter_context(factory.create())), check)
+        self._run = run
+        return run
 
-    def _goes_on(self, sweep: Sweep, wanted: Indices) -> bool:
-        """Whether what it saw is the beginning of what is wanted now, and is what a new one would see.
+    def _can_continue(self, run: WholeClipRun, wanted: Indices) -> bool:
+        """Whether the run's frames begin the wanted ones, and a new run would give the same poses for them.
 
-        A damaged file may decode otherwise from the middle; and whether somebody leaps is judged by all of the clip.
+        A damaged file may decode differently from the middle. And `is_one_person` needs all of the clip.
         """
-        whole = not (self.video.damage or sweep.losses.sentence)
-        sure = sweep.lookout is not None or sweep.people > 1
-        return whole and sure and np.array_equal(sweep.wanted, wanted[: len(sweep.wanted)])
+        undamaged = not (self.video.damage or run.losses.message)
+        repeatable = run.crowd_check is not None or run.people > 1
+        return undamaged and repeatable and np.array_equal(run.wanted, wanted[: len(run.wanted)])
 
-    def _see(self, sweep: Sweep, wanted: Indices, progress: Progress) -> None:
-        """Let it see those of the wanted frames that it has not seen."""
-        others = wanted[len(sweep.wanted) :]
-        with self._shown(others, sweep.losses, progress, sweep.camera.noting) as shown:
-            sweep.watch.see(sweep.lookout.noting(shown) if sweep.lookout else shown)
-        sweep.wanted = wanted
+    def _estimate(self, run: WholeClipRun, wanted: Indices, progress: Progress) -> None:
+        """Continue the run with the wanted frames that it does not have yet."""
+        others = wanted[len(run.wanted) :]
+        with self._open_pictures(others, run.losses, progress, run.camera.observe) as pictures:
+            run.pose_run.estimate(run.crowd_check.observe(pictures) if run.crowd_check else pictures)
+        run.wanted = wanted
 
-    def _crowd(self, stack: ExitStack, expected: Expected) -> Crowd:
-        """An estimator of everybody, the athlete looked for where they should be."""
-        follower = stack.enter_context(self._posing.fresh(MOST_PEOPLE))
-        anybody = stack.enter_context(self._posing.fresh(MOST_PEOPLE, Glance))
-        return Crowd(follower, anybody, self._as_shown(expected))
+    def _create_multi_person(self, stack: ExitStack, expected: ExpectedLocation) -> MultiPersonEstimator:
+        """An estimator of all people that also searches where the athlete is expected."""
+        tracking = stack.enter_context(self._factory.create(MOST_PEOPLE))
+        detecting = stack.enter_context(self._factory.create(MOST_PEOPLE, ImageLandmarker))
+        return MultiPersonEstimator(tracking, detecting, self._scale_to_pictures(expected))
 
-    def look_closer(self, seen: Seen, windows: list[tuple[float, float]], progress: Progress) -> Seen:
-        """Every frame of each (start, end) in seconds, less those that show the picture before once more."""
-        losses, closeups, all_shown = Losses(), list[Poses](), list[Poses]()
-        close_up = self._both_ways if seen.chosen_by == "alone" else partial(self._among_others, seen.whole)
+    def run_close_ups(self, result: PoseResult, windows: list[tuple[float, float]], progress: Progress) -> PoseResult:
+        """Add close-ups to the result: every frame of each (start, end) window in seconds, without duplicates."""
+        losses, closeups, with_duplicates = Losses(), list[Poses](), list[Poses]()
+        alone = result.chosen_by == "alone"
+        estimate = self._estimate_alone if alone else partial(self._estimate_among_others, result.whole)
         for i, (start, end) in enumerate(windows):
-            stillness, wanted = Stillness(), every(self.video.times, start, end)
-            part = share(progress, i / len(windows), (i + 1) / len(windows))
-            poses = close_up(partial(self._shown, wanted, losses, part), stillness.noting)
-            closeups.append(rows(poses, ~stillness.repeats()))
-            all_shown.append(poses)
-        return replace(seen, closeups=closeups, shown=all_shown, lost=seen.lost or losses.sentence)
+            duplicates, wanted = DuplicateDetector(), every(self.video.times, start, end)
+            window_progress = part_of(progress, i / len(windows), (i + 1) / len(windows))
+            poses = estimate(partial(self._open_pictures, wanted, losses, window_progress), duplicates.observe)
+            closeups.append(select_frames(poses, ~duplicates.duplicates()))
+            with_duplicates.append(poses)
+        lost = result.lost or losses.message
+        return replace(result, closeups=closeups, closeups_with_duplicates=with_duplicates, lost=lost)
 
-    def _both_ways(self, shown: Shown, passing: Passing) -> Poses:
-        """Of the only one in view."""
+    def _estimate_alone(self, open_pictures: OpenPictures, observe: Observer) -> Poses:
+        """The only person in view, averaged with the flipped pictures."""
         with ExitStack() as landmarkers:
-            mirror = Mirror(lambda: landmarkers.enter_context(self._posing.fresh()))
-            with shown(lambda pictures: mirror.noting(passing(pictures))) as pictures:
-                plain = landmarkers.enter_context(self._posing.fresh())
-                return watch(plain, pictures, self.video.width, self.video.height, mirror.first)
+            flip_average = FlipAverage(lambda: landmarkers.enter_context(self._factory.create()))
+            with open_pictures(lambda pictures: flip_average.observe(observe(pictures))) as pictures:
+                landmarker = landmarkers.enter_context(self._factory.create())
+                return estimate_poses(landmarker, pictures, self.video.width, self.video.height, flip_average.choose)
 
-    def _among_others(self, whole: Poses, shown: Shown, passing: Passing) -> Poses:
-        """Of whom the whole clip's poses show."""
-        with ExitStack() as landmarkers, shown(passing) as pictures:
-            crowd = self._crowd(landmarkers, expecting(whole))
-            choose = Follow(self._size, known(whole))
-            return watch(crowd, pictures, self.video.width, self.video.height, choose)
+    def _estimate_among_others(self, whole: Poses, open_pictures: OpenPictures, observe: Observer) -> Poses:
+        """The athlete of the whole clip, among several people."""
+        with ExitStack() as landmarkers, open_pictures(observe) as pictures:
+            estimator = self._create_multi_person(landmarkers, expect_athlete(whole))
+            choose = AthleteSelector(self._size, nearest_to_athlete(whole))
+            return estimate_poses(estimator, pictures, self.video.width, self.video.height, choose)
 
     @contextmanager
-    def _shown(
-        self, wanted: Indices, losses: Losses, progress: Progress, passing: Passing
+    def _open_pictures(
+        self, wanted: Indices, losses: Losses, progress: Progress, observe: Observer
     ) -> Generator[Iterable[Picture], None, None]:
-        """The wanted pictures, each decoded and passed while the model looks at the one before."""
+        """The wanted pictures; each is decoded and observed while the model works on the one before."""
         with (
-            closing(lent_pictures(self.video, wanted, self._limits, losses)) as source,
-            ahead(passing(source)) as coming,
+            closing(borrowed_pictures(self.video, wanted, self._limits, losses)) as source,
+            prefetch(observe(source)) as pictures,
         ):
-            yield _telling(coming, self.video.times[wanted], progress)
+            yield _report_progress(pictures, self.video.times[wanted], progress)
 
-    def _as_shown(self, expected: Expected) -> Expected:
-        """The same in pixels of the pictures that the model is shown."""
-        scale = fitted(self.video, LONG_SIDE)[0] / self.video.width
+    def _scale_to_pictures(self, expected: ExpectedLocation) -> ExpectedLocation:
+        """The same location in pixels of the pictures that the model gets, which may be shrunk."""
+        scale = fit_size(self.video, LONG_SIDE)[0] / self.video.width
 
-        def shown(time: float) -> Spot | None:
-            spot = expected(time)
-            return spot and Spot(spot.place * scale, spot.height * scale)
+        def scaled(time: float) -> Location | None:
+            location = expected(time)
+            return location and Location(location.place * scale, location.height * scale)
 
-        return shown
+        return scaled
 
 
-def _nowhere(time: float) -> Spot | None:
-    """Nobody knows where the athlete is."""
+def _expect_nowhere(time: float) -> Location | None:
+    """The athlete's location is unknown at all times."""
     return None
 
 
-def uncut(windows: list[tuple[float, float]], cuts: tuple[float, ...]) -> list[tuple[float, float]]:
-    """The windows, each within one shot: at a cut the athlete leaps, which looks like the fastest of strokes."""
+def split_at_cuts(windows: list[tuple[float, float]], cuts: tuple[float, ...]) -> list[tuple[float, float]]:
+    """The windows, split so that each lies within one shot: a jump at a cut would look like the fastest stroke."""
     parts = []
     for start, end in windows:
         edges = [start, *(cut for cut in cuts if start < cut < end), end]
-        # The last picture before a cut may lie anywhere in the sample's last step: leave that out.
+        # The last picture before a cut may lie anywhere in the last step of the sample, so that step is left out.
         spans = [(a, b - CUT_STEP_SECONDS if b != end else b) for a, b in pairwise(edges)]
-        parts += [(a, b) for a, b in spans if b - a >= SHORTEST_WINDOW_SECONDS]
+        parts += [(a, b) for a, b in spans if b - a >= MIN_WINDOW_SECONDS]
     return parts
 
 
-def share(progress: Progress, start: float, end: float) -> Progress:
-    """Progress of a part, as progress of the whole."""
-    return lambda fraction: progress(start + (end - start) * fraction)
-
-
-def growing(progress: Progress) -> Progress:
-    """The same, less what would go back: a crowd makes the first pass begin anew."""
-    best = -1.0
-
-    def tell(fraction: float) -> None:
-        nonlocal best
-        if fraction > best:
-            best = fraction
-        progress(best)
-
-    return tell
-
-
-def _telling(source: Iterable[Picture], times: Floats, progress: Progress) -> Generator[Picture, None, None]:
-    """The same pictures; each tells by its time how far we are."""
+def _report_progress(pictures: Iterable[Picture], times: Floats, progress: Progress) -> Generator[Picture, None, None]:
+    """Pass the pictures through; report progress after each, by its time."""
     span = max(float(times[-1] - times[0]), 1e-9) if len(times) else 1.0
-    for picture in source:
+    for picture in pictures:
         yield picture
         progress(min((picture.time_seconds - float(times[0])) / span, 1.0))

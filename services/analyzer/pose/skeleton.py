@@ -1,4 +1,4 @@
-"""What a skeleton is made of, and where it is at a moment: the athlete's left in one colour, right in another."""
+"""Defines the skeleton's bones and colours, and interpolates its position at a time."""
 
 import numpy as np
 
@@ -13,17 +13,17 @@ BONES = (
     ("left_heel", "left_foot_index"), ("right_ankle", "right_heel"), ("right_heel", "right_foot_index"),
     ("left_ear", "nose"), ("right_ear", "nose"),
 )  # fmt: skip
-# RGB. Apart in lightness too, for those who do not tell orange from blue.
+# RGB by the athlete's side. The colours differ in lightness too, for people who cannot tell orange from blue.
 COLOURS = {"left": (255, 176, 32), "right": (40, 120, 255), "middle": (240, 240, 240)}
-# What moves faster than a blink is not guessed across: a longer gap between two posed frames stays without a skeleton.
+# A longer gap between two posed frames gets no skeleton, because fast motion cannot be interpolated across it.
 LONGEST_BRIDGE_SECONDS = 0.25
 FAINT = 0.5
 
 
 def skeleton_at(poses: Poses, time_seconds: float) -> tuple[Floats, Floats]:
-    """(33, 2) pixels and (33,) visibility at a moment, by a straight line between the posed frames around it.
+    """(33, 2) pixels and (33,) visibility at a time, by linear interpolation between the two frames around it.
 
-    NaN where the athlete was not found on both sides, or they are too far apart.
+    NaN if either frame has no athlete, or the frames are too far apart.
     """
     unknown = np.full((33, 2), np.nan), np.zeros(33)
     if not len(poses) or not poses.times[0] - 0.05 <= time_seconds <= poses.times[-1] + 0.05:
@@ -41,6 +41,7 @@ def skeleton_at(poses: Poses, time_seconds: float) -> tuple[Floats, Floats]:
 
 
 def side_of(start: str, end: str) -> str:
-    """Whose a bone is: `left`, `right`, or `middle` where it joins both sides."""
+    """The side of a bone: `left`, `right`, or `middle` if it joins both sides."""
+
     sides = {name.split("_")[0] for name in (start, end)} & {"left", "right"}
     return sides.pop() if len(sides) == 1 else "middle"

@@ -1,10 +1,10 @@
-"""Chooses whom an analysis is about where several people are in view, and keeps to that one.
+"""Selects the athlete if several people are in view, and keeps to that person.
 
-    people in each picture ─▶ chains of the same person through time ─▶ the preferred chain
+    people in each picture ─▶ tracks, each of one person through time ─▶ the track with the lowest cost
 
-People are chained by where they are, where they were going, how tall and in what shirt, for the pose model gives
-them no names. Preferred is whom the client put a box around, else the largest over the clip; in a close-up, whoever
-was the athlete in the whole clip.
+The pose model gives people no identity. A track joins detections by place, direction of motion, height and torso
+colour. In the whole clip the athlete is the person nearest to the client's box, or without a box the largest person. In
+a close-up the athlete is the person where the whole clip has the athlete.
 """
 
 import math
@@ -13,35 +13,36 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from services.analyzer.arrays import Floats
 from services.analyzer.pose.estimator import Person
-from services.analyzer.pose.landmarks import Floats, Poses
-from services.analyzer.pose.multi_person import TRUNK, Expected, Spot, spot_of
+from services.analyzer.pose.landmarks import Poses
+from services.analyzer.pose.multi_person import TRUNK, ExpectedLocation, Location, locate
 from services.analyzer.pose.skeleton import skeleton_at
 
-# How far, in own heights, a person may have come since last seen: at once, and more for each second.
-REACH, REACH_PER_SECOND, FARTHEST = 0.4, 1.0, 1.5
-# A shirt that differs by so many levels counts like having come all the way. Light and folds alone make 15, and who
-# stands before somebody lends him their shirt altogether: it says no more than heights do.
-SHIRT_LEVELS = 120.0
-# As does being by a quarter taller or smaller; but one who bends or falls is nobody else for that alone.
-HEIGHT_STEP, MOST_BY_HEIGHT = 0.25, 0.75
-# Of all sightings of a person, those whose medians are the height and the shirt now.
-LATELY = slice(-9, None)
-# Beyond this, of way, height and shirt together, it is somebody else.
-STRANGER = 1.6
-# People keep their direction for so long, seen over as long.
-COURSE_SECONDS = 0.4
-# In a close-up the athlete is at most so many heights from where the whole clip has them.
-ASTRAY = 0.5
-# A leap, for one who is followed: as far as somebody else might be taken for the same, and half as far again.
-LEAP = 1.5
-# A box is around the athlete in the first frame, or where the model first sees anybody there.
+# How far a person may move between two detections, in own heights: at once, more for each second, and at most.
+REACH, REACH_PER_SECOND, MAX_REACH = 0.4, 1.0, 1.5
+# A difference of torso colour of this many levels costs as much as the whole reach. Light and folds alone make 15
+# levels, and a person who hides another gives them their own colour, so colour weighs no more than height.
+TORSO_COLOUR_LEVELS = 120.0
+# A quarter more or less height costs as much too, up to an upper bound: a person may bend or fall.
+HEIGHT_STEP, MAX_HEIGHT_COST = 0.25, 0.75
+# The detections of a track whose median gives its height and torso colour.
+RECENT = slice(-9, None)
+# A detection with a higher cost, the sum of distance, height and colour, is another person.
+MAX_MATCH_COST = 1.6
+# A person keeps their direction for this long. The velocity is measured over the same time.
+VELOCITY_SECONDS = 0.4
+# In a close-up the athlete is at most this many heights from their place in the whole clip.
+MAX_OFFSET_HEIGHTS = 0.5
+# A move of one person through a whole clip: the reach, and half as far again.
+MAX_LEAP_REACHES = 1.5
+# The box surrounds the athlete in the first frame, or where the model first detects a person there.
 BOX_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Box:
-    """Around the athlete in the first frame, in shares of the upright picture."""
+    """A box around the athlete in the first frame, in shares of the upright picture."""
 
     left: float
     top: float
@@ -50,147 +51,153 @@ class Box:
 
 
 @dataclass
-class Chain:
-    """One person through time: members by picture, and beside them their times, spots and shirts."""
+class Track:
+    """One person through time. members: by picture; times, locations, torso_colours: one each a member."""
 
     members: dict[int, Person] = field(default_factory=dict)
     times: list[float] = field(default_factory=list)
-    spots: list[Spot] = field(default_factory=list)
-    shirts: list[Floats] = field(default_factory=list)
+    locations: list[Location] = field(default_factory=list)
+    torso_colours: list[Floats] = field(default_factory=list)
 
-    def add(self, k: int, person: Person, spot: Spot, time: float) -> None:
+    def add(self, k: int, person: Person, location: Location, time: float) -> None:
+        """Append the person of picture k."""
         self.members[k] = person
         self.times.append(time)
-        self.spots.append(spot)
-        self.shirts.append(person.shirt)
+        self.locations.append(location)
+        self.torso_colours.append(person.torso_colour)
 
-    def unlike(self, person: Person, spot: Spot, time: float) -> float:
-        """How little a person looks like this one: 0 where all fits, infinite where they cannot have come so far."""
-        late = time - self.times[-1]
-        reach = min(REACH + REACH_PER_SECOND * late, FARTHEST) * self.spots[-1].height
-        away = float(np.linalg.norm(spot.place - self._bound_for(late))) / reach
-        if away >= 1:
+    def match_cost(self, person: Person, location: Location, time: float) -> float:
+        """How badly a detection fits this track: 0 if all agrees, infinite if the person cannot have come so far."""
+        elapsed = time - self.times[-1]
+        reach = min(REACH + REACH_PER_SECOND * elapsed, MAX_REACH) * self.locations[-1].height
+        distance = float(np.linalg.norm(location.place - self._predict_place(elapsed))) / reach
+        if distance >= 1:
             return float("inf")
-        height = float(np.median([spot.height for spot in self.spots[LATELY]]))
-        taller = min(abs(math.log(spot.height / height)) / HEIGHT_STEP, MOST_BY_HEIGHT)
-        shirt = float(np.linalg.norm(person.shirt - np.median(self.shirts[LATELY], axis=0))) / SHIRT_LEVELS
-        return away + taller + (shirt if math.isfinite(shirt) else 0.0)
+        height = float(np.median([location.height for location in self.locations[RECENT]]))
+        height_cost = min(abs(math.log(location.height / height)) / HEIGHT_STEP, MAX_HEIGHT_COST)
+        colour = np.median(self.torso_colours[RECENT], axis=0)
+        colour_cost = float(np.linalg.norm(person.torso_colour - colour)) / TORSO_COLOUR_LEVELS
+        return distance + height_cost + (colour_cost if math.isfinite(colour_cost) else 0.0)
 
-    def _bound_for(self, late: float) -> Floats:
-        """(2,) pixels, where they would be by now on the course they were on."""
-        k = next(
-            (k for k, time in enumerate(self.times) if self.times[-1] - time <= COURSE_SECONDS), len(self.times) - 1
-        )
+    def _predict_place(self, elapsed: float) -> Floats:
+        """(2,) pixels, the last place moved on with the recent velocity."""
+        last = len(self.times) - 1
+        k = next((k for k, time in enumerate(self.times) if self.times[-1] - time <= VELOCITY_SECONDS), last)
         span = self.times[-1] - self.times[k]
-        if span < COURSE_SECONDS / 2:
-            return self.spots[-1].place
-        speed = (self.spots[-1].place - self.spots[k].place) / span
-        return np.asarray(self.spots[-1].place + speed * min(late, COURSE_SECONDS))
+        if span < VELOCITY_SECONDS / 2:
+            return self.locations[-1].place
+        velocity = (self.locations[-1].place - self.locations[k].place) / span
+        return np.asarray(self.locations[-1].place + velocity * min(elapsed, VELOCITY_SECONDS))
 
 
-# The lower, the better; infinite: not this one.
-Preference = Callable[[Chain], float]
+# The athlete's track is the one with the lowest cost; an infinite cost excludes a track.
+TrackCost = Callable[[Track], float]
 
 
-class Follow:
-    """Picks the preferred person of each picture, None where they are not seen; a `pose.Choose`.
+class AthleteSelector:
+    """Selects the athlete of each picture, None where they are not detected; a `ChooseAthlete`.
 
-    certainty: how clear that choice was, 0 (somebody else as good) to 1 (nobody else).
+    certainty: how clear the choice was, from 0 (another person fits as well) to 1 (there is no other).
     """
 
-    def __init__(self, size: Floats, prefer: Preference) -> None:
+    def __init__(self, size: Floats, cost: TrackCost) -> None:
         """size: (2,) width and height in pixels."""
         self._size = size
-        self._prefer = prefer
+        self._cost = cost
         self.certainty = 1.0
 
-    def __call__(self, crowd: list[list[Person]], times: list[float]) -> list[Person | None]:
-        chains = chain(crowd, times, self._size)
-        ranked = sorted(((self._prefer(one), k) for k, one in enumerate(chains)))
+    def __call__(self, people_by_picture: list[list[Person]], times: list[float]) -> list[Person | None]:
+        tracks = build_tracks(people_by_picture, times, self._size)
+        ranked = sorted(((self._cost(track), k) for k, track in enumerate(tracks)))
         if not ranked or not np.isfinite(ranked[0][0]):
             self.certainty = 0.0
-            return [None] * len(crowd)
-        best, others = chains[ranked[0][1]], [score for score, _ in ranked[1:] if np.isfinite(score)]
-        if others:
-            low, high = sorted((abs(ranked[0][0]), abs(others[0])))
+            return [None] * len(people_by_picture)
+        best, other_costs = tracks[ranked[0][1]], [cost for cost, _ in ranked[1:] if np.isfinite(cost)]
+        if other_costs:
+            low, high = sorted((abs(ranked[0][0]), abs(other_costs[0])))
             self.certainty = 1.0 - low / high if high else 0.0
-        return [best.members.get(k) for k in range(len(crowd))]
+        return [best.members.get(k) for k in range(len(people_by_picture))]
 
 
-def chain(crowd: list[list[Person]], times: list[float], size: Floats) -> list[Chain]:
-    """Everybody's chain: in each picture the likest pairs of a chain and a person first, and new ones for the rest."""
-    chains: list[Chain] = []
-    for k, people in enumerate(crowd):
-        seen = [(person, spot_of(person, size)) for person in people]
-        pairs = sorted((one.unlike(*seen[p], times[k]), c, p) for c, one in enumerate(chains) for p in range(len(seen)))
-        taken: dict[int, int] = {}
-        for unlike, c, p in pairs:
-            if unlike < STRANGER and p not in taken and c not in taken.values():
-                taken[p] = c
-        for p, (person, spot) in enumerate(seen):
-            if p not in taken:
-                chains.append(Chain())
-            chains[taken.get(p, -1)].add(k, person, spot, times[k])
-    return chains
+def build_tracks(people_by_picture: list[list[Person]], times: list[float], size: Floats) -> list[Track]:
+    """One track for each person: each picture extends the best-matching tracks first and starts tracks for the rest."""
+    tracks: list[Track] = []
+    for k, people in enumerate(people_by_picture):
+        detections = [(person, locate(person, size)) for person in people]
+        pairs = sorted(
+            (track.match_cost(*detections[p], times[k]), t, p)
+            for t, track in enumerate(tracks)
+            for p in range(len(detections))
+        )
+        track_of: dict[int, int] = {}
+        for cost, t, p in pairs:
+            if cost < MAX_MATCH_COST and p not in track_of and t not in track_of.values():
+                track_of[p] = t
+        for p, (person, location) in enumerate(detections):
+            if p not in track_of:
+                tracks.append(Track())
+            tracks[track_of.get(p, -1)].add(k, person, location, times[k])
+    return tracks
 
 
-def largest(one: Chain) -> float:
-    """Prefers who is large for long."""
-    return -sum(spot.height for spot in one.spots)
+def largest(track: Track) -> float:
+    """A cost that prefers a person who is large for a long time."""
+    return -sum(location.height for location in track.locations)
 
 
-def boxed(box: Box, size: Floats) -> Preference:
-    """Prefers who was nearest to the middle of the box when first seen; those who came later are further away."""
-    middle = np.array([box.left + box.width / 2, box.top + box.height / 2]) * size
+def nearest_to_box(box: Box, size: Floats) -> TrackCost:
+    """A cost that prefers the person first detected nearest to the box's centre; a later first detection costs more."""
+    centre = np.array([box.left + box.width / 2, box.top + box.height / 2]) * size
 
-    def prefer(one: Chain) -> float:
-        late = max(one.times[0] - BOX_SECONDS, 0.0)
-        return float(np.linalg.norm(one.spots[0].place - middle)) + late * float(size.max())
+    def cost(track: Track) -> float:
+        delay = max(track.times[0] - BOX_SECONDS, 0.0)
+        return float(np.linalg.norm(track.locations[0].place - centre)) + delay * float(size.max())
 
-    return prefer
+    return cost
 
 
-def known(whole: Poses) -> Preference:
-    """Prefers who is where the athlete of the whole clip was, on average; nobody who never was."""
-    expected = expecting(whole)
+def nearest_to_athlete(whole: Poses) -> TrackCost:
+    """A cost that prefers the person nearest to the whole clip's athlete; infinite for a person who never is there."""
+    expected = expect_athlete(whole)
 
-    def prefer(one: Chain) -> float:
-        pairs = [(spot, there) for spot, time in zip(one.spots, one.times, strict=True) if (there := expected(time))]
-        away = [float(np.linalg.norm(spot.place - there.place)) / there.height for spot, there in pairs]
-        if not away or np.median(away) > ASTRAY:
+    def cost(track: Track) -> float:
+        pairs = zip(track.locations, track.times, strict=True)
+        both = [(location, athlete) for location, time in pairs if (athlete := expected(time))]
+        offsets = [float(np.linalg.norm(location.place - athlete.place)) / athlete.height for location, athlete in both]
+        if not offsets or np.median(offsets) > MAX_OFFSET_HEIGHTS:
             return float("inf")
-        # Many frames close by beat a few that happen to be closer.
-        return float(np.mean(away)) / len(away)
+        # Many frames close to the athlete cost less than a few frames that are closer.
+        return float(np.mean(offsets)) / len(offsets)
 
-    return prefer
+    return cost
 
 
-def expecting(whole: Poses) -> Expected:
-    """Where the athlete of the whole clip is at a time, in between two frames too."""
+def expect_athlete(whole: Poses) -> ExpectedLocation:
+    """The whole clip's athlete at a time, interpolated between two frames."""
 
-    def expected(time: float) -> Spot | None:
+    def expected(time: float) -> Location | None:
         points, _ = skeleton_at(whole, time)
         place = points[TRUNK].mean(axis=0)
         if not np.isfinite(place).all():
             return None
-        return Spot(place, max(float(np.ptp(points[:, 1])), 1.0))
+        return Location(place, max(float(np.ptp(points[:, 1])), 1.0))
 
     return expected
 
 
-def expecting_in(box: Box, size: Floats) -> Expected:
-    """Where the client says the athlete is in the beginning."""
-    middle = np.array([box.left + box.width / 2, box.top + box.height / 2]) * size
-    spot = Spot(middle, max(float(box.height * size[1]), 1.0))
-    return lambda time: spot if time <= BOX_SECONDS else None
+def expect_in_box(box: Box, size: Floats) -> ExpectedLocation:
+    """The client's box during the first BOX_SECONDS, then None."""
+    centre = np.array([box.left + box.width / 2, box.top + box.height / 2]) * size
+    location = Location(centre, max(float(box.height * size[1]), 1.0))
+    return lambda time: location if time <= BOX_SECONDS else None
 
 
-def one_person(whole: Poses) -> bool:
-    """Whether it can be one person all along whom a model followed: nobody leaps from one frame to the next."""
-    seen = whole.detected
-    places, times = whole.image[seen][:, TRUNK].mean(axis=1), whole.times[seen]
-    heights = np.ptp(whole.image[seen][:, :, 1], axis=1)
+def is_one_person(whole: Poses) -> bool:
+    """Whether the detections can be one person: no move between two frames exceeds the reach of a person."""
+    detected = whole.detected
+    places, times = whole.image[detected][:, TRUNK].mean(axis=1), whole.times[detected]
+    heights = np.ptp(whole.image[detected][:, :, 1], axis=1)
     if len(times) < 2:
         return True
-    way = np.linalg.norm(np.diff(places, axis=0), axis=1) / np.minimum(heights[:-1], heights[1:]).clip(1.0)
-    return bool((way < np.minimum(REACH + REACH_PER_SECOND * np.diff(times), FARTHEST) * LEAP).all())
+    moves = np.linalg.norm(np.diff(places, axis=0), axis=1) / np.minimum(heights[:-1], heights[1:]).clip(1.0)
+    return bool((moves < np.minimum(REACH + REACH_PER_SECOND * np.diff(times), MAX_REACH) * MAX_LEAP_REACHES).all())

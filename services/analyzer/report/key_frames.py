@@ -10,7 +10,7 @@ from itertools import chain
 import cv2
 import numpy as np
 
-from services.analyzer.artifacts.anonymization import Veil, veiled
+from services.analyzer.artifacts.anonymization import Anonymizer, anonymized
 from services.analyzer.artifacts.results_json import Results
 from services.analyzer.biomechanics.kinematics import other
 from services.analyzer.biomechanics.measurement import Course
@@ -58,18 +58,28 @@ class Moment:
 
 
 def key_frames(
-    video: Video, poses: Poses, results: Results, courses: Sequence[Course], limits: Limits, veil: Veil | None = None
+    video: Video,
+    poses: Poses,
+    results: Results,
+    courses: Sequence[Course],
+    limits: Limits,
+    anonymizer: Anonymizer | None = None,
 ) -> list[KeyFrame]:
     """The report's pictures with landmarks and numbers, in order of time."""
     chosen = moments(results)
     nearest = {int(np.argmin(np.abs(video.times - moment.time_seconds))): moment for moment in chosen}
     sides = _Sides(results["pose"]["pose_summary"], courses)
-    shots = _shots(video, np.array(sorted(nearest), dtype=np.intp), limits, LONG_SIDE, veil)
+    shots = _shots(video, np.array(sorted(nearest), dtype=np.intp), limits, LONG_SIDE, anonymizer)
     return [_key_frame(picture, poses, nearest[picture.index], sides) for picture in shots]
 
 
 def stills(
-    video: Video, poses: Poses, results: Results, courses: Sequence[Course], limits: Limits, veil: Veil | None = None
+    video: Video,
+    poses: Poses,
+    results: Results,
+    courses: Sequence[Course],
+    limits: Limits,
+    anonymizer: Anonymizer | None = None,
 ) -> list[Still]:
     """The film under the player's skeleton: the action of the first finding, about the athlete; none of a long one."""
     about = next(iter(_faults(results)), (0.0, ""))[0]
@@ -80,16 +90,18 @@ def stills(
     box = _about(poses, start, end)
     if box is None:
         return []
-    shots = _shots(video, every(video.times, start, end), limits, FILM_LONG_SIDE, veil)
+    shots = _shots(video, every(video.times, start, end), limits, FILM_LONG_SIDE, anonymizer)
     film = [Still(picture.time_seconds, _jpeg(_cut(picture.rgb, box), FILM_QUALITY), box) for picture in shots]
     while sum(len(still.jpeg) for still in film) > MOST_FILM_BYTES:
         film = film[::2]
     return film
 
 
-def _shots(video: Video, wanted: Indices, limits: Limits, long_side: int, veil: Veil | None) -> Iterator[Picture]:
+def _shots(
+    video: Video, wanted: Indices, limits: Limits, long_side: int, anonymizer: Anonymizer | None
+) -> Iterator[Picture]:
     """Every picture that leaves this module comes through here, hidden where it must be."""
-    return (veiled(picture, veil) for picture in pictures(video, wanted, limits, Losses(), long_side))
+    return (anonymized(picture, anonymizer) for picture in pictures(video, wanted, limits, Losses(), long_side))
 
 
 def _about(poses: Poses, start: float, end: float) -> tuple[float, float, float, float] | None:

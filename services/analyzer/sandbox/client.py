@@ -1,16 +1,16 @@
-"""Runs what opens a stranger's file in a process of its own, under limits: what the file breaks there, stays there.
+"""Opens untrusted files in a separate process with limits: a crash, a hang or high memory use stays in that process.
 
-    caller ──task─▶ server ──fork─▶ guard ──fork─▶ worker ── limits, then the task
-      ▲             (imports done    (ends the worker  │
-      │              once)            when the caller   │
-      │                               goes; tells how   │
-      │                               it ended)         │
-      └───────── JSON on a socket, pixels in shared memory ┘
+    caller ──task──▶ server ──fork──▶ guard ──fork──▶ worker ── sets its limits, then runs the task
+      ▲             (its imports      (kills the worker   │
+      │              are done once)    when the caller    │
+      │                                ends; reports how  │
+      │                                the worker ended)  │
+      └────────── JSON on a socket, pixels in shared memory ┘
 
-The server is a Python of its own, or a fork of a caller that has imported nothing yet but what both need (`prepare`).
+The server is a new Python process, or a fork of a caller that has imported only what both need (`fork_server`).
 
-A worker that crashes, hangs or eats memory is BadInput with a sentence. What comes back is JSON and pixels, never
-pickles: a worker that was taken over cannot make its caller run anything. `server.py` is the other side.
+A worker that crashes, hangs or exceeds its memory becomes BadInput with a message. A worker answers with JSON and
+pixels, never with pickles: a compromised worker cannot make its caller run code. `server.py` is the other side.
 """
 
 import atexit
@@ -33,152 +33,146 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from services.analyzer.arrays import Pixels
 from services.analyzer.errors import BadInput, Fault
-from services.analyzer.sandbox.limits import Bounds
+from services.analyzer.sandbox.limits import SandboxLimits
+from services.analyzer.sandbox.protocol import INTERNAL_ERROR_STATUS, SLOTS, Message, MessageConnection, receive
 
-# How many pictures lie in memory: two that are lent, and those that a worker is ahead.
-SLOTS = 3
 ROOT = Path(__file__).parents[3]
-Message = dict[str, Any]
-Pixels = NDArray[np.uint8]
-# The worker's own mistakes end with this, so that they are not taken for the file's.
-OUR_FAULT = 70
-FAREWELL_SECONDS = 0.5
-# A worker is left so many times as long by the clock as it may work without a sign of life: a machine that has little
-# time to give is not the file's doing.
-PATIENCE = 10
-# Until a worker's first word, before which it has not touched the file: a wait for that is the machine's doing.
-START_SECONDS = 300.0
+JOIN_TIMEOUT_SECONDS = 0.5
+# A worker may be silent for this many times its CPU limit by the clock: a slow machine is not the file's fault.
+CLOCK_SECONDS_PER_CPU_SECOND = 10
+# Upper bound until a worker's first message. Before that message the worker has not opened the file.
+START_TIMEOUT_SECONDS = 300.0
 
 
-def apart(
-    task: str, asked: Message, bounds: Bounds, picture_bytes: int = 0
+def run_in_sandbox(
+    task: str, arguments: Message, limits: SandboxLimits, picture_bytes: int = 0
 ) -> Generator[tuple[Message, Pixels], None, Message]:
-    """Run one of `server.TASKS` in a process of its own: yields its items, each with its picture, returns its result.
+    """Run one of `server.TASKS` in a process of its own: yields its items, each with its picture; returns its result.
 
-    A picture, at most `picture_bytes` large, is lent until the next item but one is asked for. Raises what the task
-    raises, and BadInput where it crashed (CRASHED), stood still (TOO_SLOW) or wanted more memory than it may
+    A picture has at most `picture_bytes`. The caller borrows it until it asks for the next item but one. Raises the
+    BadInput of the task, and BadInput if the worker crashed (CRASHED), stalled (TOO_SLOW) or exceeded its memory
     (TOO_MUCH_MEMORY).
     """
-    memory = _shared(SLOTS * picture_bytes)
+    memory = _create_shared_memory(SLOTS * picture_bytes)
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            _server.run([task, asked, asdict(bounds), picture_bytes], theirs, memory)
+            _server.run([task, arguments, asdict(limits), picture_bytes], theirs, memory)
         pixels = mmap.mmap(memory, SLOTS * picture_bytes, prot=mmap.PROT_READ) if picture_bytes else None
     finally:
         os.close(memory)
-    with Connection(ours.detach()) as line:
-        return (yield from _items(line, bounds, pixels, picture_bytes))
+    with Connection(ours.detach()) as worker:
+        return (yield from _read_items(worker, limits, pixels, picture_bytes))
 
 
-def _items(
-    line: "Connection[Any, Any]", bounds: Bounds, pixels: mmap.mmap | None, picture_bytes: int
+def _read_items(
+    worker: MessageConnection, limits: SandboxLimits, pixels: mmap.mmap | None, picture_bytes: int
 ) -> Generator[tuple[Message, Pixels], None, Message]:
-    if not line.poll(START_SECONDS):
-        raise Fault("UNEXPECTED", "Processing failed: no process for decoding could be started")
-    lent: list[int] = []
+    if not worker.poll(START_TIMEOUT_SECONDS):
+        raise Fault("UNEXPECTED", "Processing failed: the decoding process did not start")
+    borrowed: list[int] = []
     while True:
-        message = _next(line, bounds)
+        message = _next_message(worker, limits)
         if "item" in message:
-            lent.append(message["slot"])
-            yield message["item"], _picture(message, pixels, picture_bytes)
-            if len(lent) > 1:
-                _give_back(line, lent.pop(0))
+            borrowed.append(message["slot"])
+            yield message["item"], _read_picture(message, pixels, picture_bytes)
+            if len(borrowed) > 1:
+                _release_slot(worker, borrowed.pop(0))
         elif "result" in message:
             result: Message = message["result"]
             return result
         elif "refused" in message:
             raise BadInput(*message["refused"])
-        elif "broken" in message:
-            raise Fault("UNEXPECTED", f"Processing failed: {message['broken']}")
-        elif "ended" in message:
-            raise _verdict(message["ended"], bounds)
+        elif "internal_error" in message:
+            raise Fault("UNEXPECTED", f"Processing failed: {message['internal_error']}")
+        elif "exited" in message:
+            raise _classify_exit(message["exited"], limits)
 
 
-def _next(line: "Connection[Any, Any]", bounds: Bounds) -> Message:
-    """The next message; every one, even that it is still at work, shows that the worker does not stand still."""
-    patience = PATIENCE * bounds.max_stall_seconds
-    if not line.poll(patience):
-        raise BadInput("TOO_SLOW", f"the video could not be decoded: nothing came for {patience:.0f} s")
+def _next_message(worker: MessageConnection, limits: SandboxLimits) -> Message:
+    """The next message; each one, also `alive`, restarts the time limit."""
+    timeout = CLOCK_SECONDS_PER_CPU_SECOND * limits.max_stall_seconds
+    if not worker.poll(timeout):
+        raise BadInput("TOO_SLOW", f"the video could not be decoded: the decoder sent nothing for {timeout:.0f} s")
     try:
-        message: Message = json.loads(line.recv_bytes())
+        return receive(worker)
     except (EOFError, ConnectionError):
-        raise Fault("UNEXPECTED", "Processing failed: the decoder's guard went away") from None
-    return message
+        raise Fault("UNEXPECTED", "Processing failed: the decoder's guard ended unexpectedly") from None
 
 
-def _picture(message: Message, pixels: mmap.mmap | None, picture_bytes: int) -> Pixels:
-    """What lies in the slot that the message names; a worker that names what is not there is not believed."""
+def _read_picture(message: Message, pixels: mmap.mmap | None, picture_bytes: int) -> Pixels:
+    """The picture in the message's slot. Raises Fault if slot or shape is out of range: a worker is not trusted."""
     slot, shape = int(message["slot"]), [int(side) for side in message["shape"]]
     if pixels is None or not 0 <= slot < SLOTS or min(shape) < 1 or math.prod(shape) > picture_bytes:
-        raise Fault("UNEXPECTED", "Processing failed: the decoder sent what is no picture")
+        raise Fault("UNEXPECTED", "Processing failed: the decoder sent an invalid picture")
     flat = np.frombuffer(pixels, np.uint8, count=math.prod(shape), offset=slot * picture_bytes)
     return flat.reshape(shape)
 
 
-def _give_back(line: "Connection[Any, Any]", slot: int) -> None:
-    with contextlib.suppress(ConnectionError):  # the worker is done; what it said before is still to be read
-        line.send_bytes(bytes([slot]))
+def _release_slot(worker: MessageConnection, slot: int) -> None:
+    with contextlib.suppress(ConnectionError):  # the worker has ended; its earlier messages are still readable
+        worker.send_bytes(bytes([slot]))
 
 
-def _verdict(status: int, bounds: Bounds) -> Fault:
-    """What a worker's end means that said nothing itself. status: as of subprocess, negative for a signal."""
+def _classify_exit(status: int, limits: SandboxLimits) -> Fault:
+    """The fault for a worker that ended without a last message. status: as in subprocess, negative for a signal."""
     if -status == signal.SIGXCPU:
-        stuck = f"it kept the decoder at work for {bounds.max_stall_seconds:.0f} s without a picture"
-        return BadInput("TOO_SLOW", f"the video could not be decoded: {stuck}")
+        stalled = f"the decoder worked for {limits.max_stall_seconds:.0f} s without a picture"
+        return BadInput("TOO_SLOW", f"the video could not be decoded: {stalled}")
     if -status in (signal.SIGKILL, signal.SIGTERM):
-        return Fault("KILLED", "Processing failed: the decoder was killed from outside, by lack of memory most likely")
-    if status == OUR_FAULT:
+        return Fault("KILLED", "Processing failed: another process killed the decoder; probably memory ran out")
+    if status == INTERNAL_ERROR_STATUS:
         return Fault("UNEXPECTED", "Processing failed: the decoder could not be started")
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     return BadInput("CRASHED", f"the video cannot be decoded: it crashes the decoder ({how})")
 
 
-def prepare() -> None:
-    """Fork the server off now, so that what both import is imported once.
+def fork_server() -> None:
+    """Fork the server from this process now, so that shared imports are done once.
 
-    For a program that has hardly begun: no threads run in it yet, and what it holds already, the server holds too.
+    Call it early: this process must have no threads yet, and the server inherits all of its memory.
     """
     _server.fork()
 
 
 class _Server:
-    """The process that forks workers: started once, when first needed; it goes when this one goes."""
+    """The process that forks workers. It starts at the first request and ends with this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        # Waits for its end, not for long.
-        self._farewell: Callable[[], object] = lambda: None
+        # Waits for the process to end, at most JOIN_TIMEOUT_SECONDS.
+        self._join: Callable[[], object] = lambda: None
 
     def fork(self) -> None:
-        """Begin as a fork of this process, unless there is a server."""
+        """Fork the server from this process, unless it runs already."""
         if self._socket:
             return
-        import cv2  # noqa: F401 (both turn pictures with it)
+        import cv2  # noqa: F401 (both processes transform pictures with it)
 
         ours, theirs = socket.socketpair()
         process = get_context("fork").Process(target=_serve, args=(ours, theirs), daemon=True)
         with theirs:
             process.start()
-        self._socket, self._farewell = ours, lambda: process.join(FAREWELL_SECONDS)
+        self._socket, self._join = ours, lambda: process.join(JOIN_TIMEOUT_SECONDS)
 
-    def run(self, request: list[Any], line: socket.socket, memory: int) -> None:
-        """Have a worker do the request, with these two as its own."""
+    def run(self, request: list[Any], socket_for_worker: socket.socket, memory: int) -> None:
+        """Start a worker for the request, with this socket and this shared memory."""
         packed = json.dumps(request).encode()
         with self._lock:
-            for _ in range(2):  # one that was killed is started anew
+            for _ in range(2):  # a killed server is replaced once
                 server = self._socket = self._socket or self._start()
                 try:
-                    socket.send_fds(server, [len(packed).to_bytes(8, "big")], [line.fileno(), memory])
+                    header = len(packed).to_bytes(8, "big")
+                    socket.send_fds(server, [header], [socket_for_worker.fileno(), memory])
                     server.sendall(packed)
                     return
                 except OSError:
                     self._socket = None
-        raise Fault("UNEXPECTED", "Processing failed: no process for decoding could be started")
+        raise Fault("UNEXPECTED", "Processing failed: the decoding process could not be started")
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -188,30 +182,30 @@ class _Server:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=ROOT,
-                # Threads that a library starts at import would not live through a fork.
+                # A fork does not copy the threads that a library starts at import.
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
-        self._farewell = lambda: process.wait(FAREWELL_SECONDS)
+        self._join = lambda: process.wait(JOIN_TIMEOUT_SECONDS)
         return ours
 
     def stop(self) -> None:
-        """Let it go, and see it off for as long as that is quick: what it took counts as ours then."""
+        """Close the socket, which ends the server, and wait briefly: then its CPU time counts as ours."""
         if self._socket:
             self._socket.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._farewell()
+                self._join()
 
 
 def _serve(theirs: socket.socket, ours: socket.socket) -> None:
-    """In the fork: the other side, for as long as there is this one."""
+    """Run the server in the forked process."""
     theirs.close()
     from services.analyzer.sandbox.server import serve
 
     serve(ours)
 
 
-def _shared(size: int) -> int:
-    """Anonymous memory for pictures, of a size that nobody can change under its reader."""
+def _create_shared_memory(size: int) -> int:
+    """A descriptor of anonymous memory for pictures; seals fix its size, so that a worker cannot shrink it."""
     memory = os.memfd_create("pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(memory, size)
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)

@@ -1,8 +1,8 @@
-"""Reads what a file says about itself and what its packets say, which may differ. Runs in the sandbox.
+"""Reads the metadata of a file and the time stamps of its packets, which may differ. Runs in the sandbox.
 
     container ─▶ picture size ─▶ time stamps of all packets ─▶ first picture ─▶ facts
 
-Only plain containers are opened: a playlist that calls itself a video could make FFmpeg read other files.
+Only single-file containers are accepted: a playlist that claims to be a video could make FFmpeg read other files.
 """
 
 import struct
@@ -22,30 +22,32 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from services.analyzer.errors import BadInput
-from services.analyzer.sandbox.limits import Bounds
+from services.analyzer.sandbox.limits import SandboxLimits
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
-# How light is stored in high dynamic range: ITU-T H.273, TransferCharacteristics 16 and 18.
+# Transfer characteristics of high dynamic range: ITU-T H.273, TransferCharacteristics 16 and 18.
 HDR = {16: "pq", 18: "hlg"}
-# MPEG-TS, M2TS of cameras, TS with error correction.
+# MPEG-TS, the M2TS of cameras, TS with error correction.
 TS_PACKET_BYTES = (188, 192, 204)
 SEGMENT = bytes.fromhex("18538067")
-# Which stored picture stands upright as: axes swapped, then left and right, then top and bottom.
+# How to turn a stored picture upright: swap the axes, then flip left-right, then flip top-bottom.
 Orientation = tuple[bool, bool, bool]
 
 
-def inspect(asked: dict[str, Any], bounds: Bounds, still: Callable[[], None]) -> Generator[Any, None, dict[str, Any]]:
-    """The facts of `probe.Video` about the file at asked["path"], as JSON has them. Raises BadInput."""
+def inspect(
+    arguments: dict[str, Any], limits: SandboxLimits, report_alive: Callable[[], None]
+) -> Generator[Any, None, dict[str, Any]]:
+    """The fields of `probe.Video` for the file at arguments["path"], as JSON values. Raises BadInput."""
     yield from ()
-    path = Path(asked["path"])
-    with opened(path, bounds) as (container, stream):
-        _check_pixels(path, stream.width, stream.height, bounds)
+    path = Path(arguments["path"])
+    with opened(path, limits) as (container, stream):
+        _check_pixels(path, stream.width, stream.height, limits)
         declared = _declared_seconds(container, stream)
-        stamps, end, complaint = _stamps(path, container, stream, bounds, still)
-        complaint = complaint or _broken_off(path, container.format.name)
-    with opened(path, bounds) as (container, stream):
-        first = _first_picture(path, container, stream, still)
-        _check_pixels(path, first.width, first.height, bounds)
+        stamps, end, packet_error = _read_stamps(path, container, stream, limits, report_alive)
+        packet_error = packet_error or _find_truncation(path, container.format.name)
+    with opened(path, limits) as (container, stream):
+        first = _first_picture(path, container, stream, report_alive)
+        _check_pixels(path, first.width, first.height, limits)
         width, height = upright_size(first, stream)
         tick = stream.time_base or Fraction(1, 1000)
         return {
@@ -63,14 +65,14 @@ def inspect(asked: dict[str, Any], bounds: Bounds, still: Callable[[], None]) ->
             "time_base": (tick.numerator, tick.denominator),
             "pts": stamps,
             "end": end,
-            "complaint": complaint,
+            "packet_error": packet_error,
         }
 
 
 @contextmanager
-def opened(path: Path, bounds: Bounds) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file's container and its first moving picture, for as long as the block runs. Raises BadInput."""
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_pixels": str(bounds.max_video_pixels)}
+def opened(path: Path, limits: SandboxLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The file's container and its first video stream, not a cover picture; open during the block. Raises BadInput."""
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_pixels": str(limits.max_video_pixels)}
     try:
         container = av.open(str(path), options=options)
     except (av.FFmpegError, ValueError) as error:
@@ -79,16 +81,16 @@ def opened(path: Path, bounds: Bounds) -> Iterator[tuple[InputContainer, VideoSt
     with container:
         moving = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
         if not moving:
-            raise BadInput("NO_VIDEO_STREAM", f"{path.name} holds no video, only other streams")
+            raise BadInput("NO_VIDEO_STREAM", f"{path.name} has no video stream")
         if moving[0].codec_context is None:
-            raise BadInput("NOT_DECODABLE", f"{path.name} holds a kind of video that cannot be decoded")
+            raise BadInput("NOT_DECODABLE", f"{path.name} has a video codec that cannot be decoded")
         yield container, moving[0]
 
 
 def check_memory(error: Exception, packet: "Packet[VideoStream] | None" = None) -> None:
-    """Raise MemoryError for what FFmpeg says of memory, or of threads for want of it: no packet's fault.
+    """Raise MemoryError if FFmpeg failed for lack of memory, or of threads that need it: the packet is not at fault.
 
-    Decoders that got no memory for a picture may call its packet invalid: then there is none for another one either.
+    A decoder without memory for a picture may report an invalid packet. Allocating a picture here tells the two apart.
     """
     if isinstance(error, MemoryError | BlockingIOError):
         raise MemoryError from error
@@ -97,17 +99,18 @@ def check_memory(error: Exception, packet: "Packet[VideoStream] | None" = None) 
         np.empty((decoder.height, decoder.width, 3), np.uint8)
 
 
-def check_time(bounds: Bounds, what: str) -> None:
-    """Raise BadInput where this process has worked longer than it may; `what` begins the sentence."""
-    if time.process_time() > bounds.max_decode_seconds:
-        raise BadInput("TOO_SLOW", f"{what} within {bounds.max_decode_seconds:.0f} s of CPU time")
+def check_time(limits: SandboxLimits, failure: str) -> None:
+    """Raise BadInput if this process exceeded its CPU time; `failure` begins the message."""
+    if time.process_time() > limits.max_decode_seconds:
+        raise BadInput("TOO_SLOW", f"{failure} within {limits.max_decode_seconds:.0f} s of CPU time")
 
 
 def orientation(frame: VideoFrame) -> Orientation:
-    """How a stored picture is to be turned to stand upright: the nearest of the eight ways there are.
+    """How to turn a stored picture upright: the nearest of the eight orientations to its display matrix.
 
     The matrix sends stored (p, q) to (a p + c q, b p + d q): ISO/IEC 14496-12, 8.2.2.
     """
+    # PyAV has no types for side data.
     matrices: list[bytes] = [bytes(data) for data in frame.side_data if data.type == Type.DISPLAYMATRIX]  # type: ignore[arg-type, attr-defined]
     if not matrices:
         return False, False, False
@@ -118,22 +121,22 @@ def orientation(frame: VideoFrame) -> Orientation:
 
 
 def upright_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
-    """Width and height of the picture with square pixels, turned upright."""
+    """Width and height of the upright picture with square pixels."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     width = max(round(frame.width * aspect), 1) if aspect > 0 else frame.width
     return (frame.height, width) if orientation(frame)[0] else (width, frame.height)
 
 
-def _check_pixels(path: Path, width: int, height: int, bounds: Bounds) -> None:
+def _check_pixels(path: Path, width: int, height: int, limits: SandboxLimits) -> None:
     if width <= 0 or height <= 0:
-        raise BadInput("NOT_DECODABLE", f"{path.name} does not say how large its pictures are")
-    if width * height > bounds.max_video_pixels:
-        sentence = f"{path.name} is {width}x{height}; at most {bounds.max_video_pixels} pixels a picture are taken"
-        raise BadInput("TOO_MANY_PIXELS", sentence)
+        raise BadInput("NOT_DECODABLE", f"{path.name} declares no picture size")
+    if width * height > limits.max_video_pixels:
+        message = f"{path.name} is {width}x{height}; the limit is {limits.max_video_pixels} pixels a picture"
+        raise BadInput("TOO_MANY_PIXELS", message)
 
 
 def _declared_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    """What the file says of the stream; of the whole only where there is nothing else in it, as sound may be longer."""
+    """The stream's declared length; the container's only if it has no other stream, because sound may be longer."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     tag = stream.metadata.get("DURATION", "")  # Matroska: 00:00:03.500000000
@@ -146,37 +149,37 @@ def _declared_seconds(container: InputContainer, stream: VideoStream) -> float |
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _stamps(
-    path: Path, container: InputContainer, stream: VideoStream, bounds: Bounds, still: Callable[[], None]
+def _read_stamps(
+    path: Path, container: InputContainer, stream: VideoStream, limits: SandboxLimits, report_alive: Callable[[], None]
 ) -> tuple[list[int], int, str | None]:
-    """Presentation stamps of all frames, without decoding them; the end of the last; what is wrong with the packets.
+    """Presentation stamps of all frames, the end of the last frame, and the first packet error; decodes no frame.
 
-    What an edit list cuts away is not among them.
+    Frames that an edit list removes are left out.
     """
     stamps: list[int] = []
-    end, complaint = -(1 << 63), None
+    end, packet_error = -(1 << 63), None
     try:
         for packet in container.demux(stream):
-            still()
+            report_alive()
             if packet.is_corrupt:
-                complaint = complaint or "packets are incomplete"
+                packet_error = packet_error or "packets are incomplete"
             if packet.size and packet.pts is not None and not packet.is_discard:
                 stamps.append(packet.pts)
                 end = max(end, packet.pts + (packet.duration or 0))
-            if len(stamps) > bounds.max_video_frames:
-                sentence = f"{path.name} has over {bounds.max_video_frames} frames; no more can be analysed"
-                raise BadInput("TOO_MANY_FRAMES", sentence)
-            check_time(bounds, f"{path.name} could not be read")
+            if len(stamps) > limits.max_video_frames:
+                message = f"{path.name} has over {limits.max_video_frames} frames, which is the limit"
+                raise BadInput("TOO_MANY_FRAMES", message)
+            check_time(limits, f"{path.name} could not be read")
     except av.FFmpegError as error:
         check_memory(error)
-        complaint = complaint or error.strerror  # what was read counts
+        packet_error = packet_error or error.strerror  # the stamps so far stay valid
     if not stamps:
-        raise BadInput("NOT_DECODABLE", f"{path.name} holds no pictures with time stamps")
-    return sorted(set(stamps)), end, complaint
+        raise BadInput("NOT_DECODABLE", f"{path.name} has no pictures with time stamps")
+    return sorted(set(stamps)), end, packet_error
 
 
-def _broken_off(path: Path, container: str) -> str | None:
-    """Whether a file whose container declares no length ends in the middle of something."""
+def _find_truncation(path: Path, container: str) -> str | None:
+    """How a file is truncated, None if it is not; for containers that declare no length."""
     size = path.stat().st_size
     if container == "mpegts" and all(size % packet for packet in TS_PACKET_BYTES):
         return "it ends in the middle of a packet"
@@ -188,7 +191,7 @@ def _broken_off(path: Path, container: str) -> str | None:
 
 
 def _segment_past_end(path: Path, size: int) -> bool:
-    """Whether a Matroska segment of known size is longer than the file: RFC 8794, 4 and 6."""
+    """Whether a Matroska segment of known size ends after the file: RFC 8794, 4 and 6."""
     with path.open("rb") as file:
         head = file.read(4096)
     at = head.find(SEGMENT) + len(SEGMENT)
@@ -201,34 +204,37 @@ def _segment_past_end(path: Path, size: int) -> bool:
 
 
 def _box_past_end(path: Path, size: int) -> bool:
-    """Walks the outermost boxes of an MP4: ISO/IEC 14496-12, 4.2."""
+    """Whether one of the outermost boxes of an MP4 ends after the file: ISO/IEC 14496-12, 4.2."""
     at = 0
     with path.open("rb") as file:
         while at + 8 <= size:
             file.seek(at)
             length, _, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
-            if length == 0:  # to the end of the file
+            if length == 0:  # the box extends to the end of the file
                 return False
             length = large if length == 1 else length
-            if length < 8:  # no box: something else follows, which FFmpeg does without
+            if length < 8:  # not a box: FFmpeg ignores such trailing data
                 return False
             at += length
     return at > size
 
 
-def _first_picture(path: Path, container: InputContainer, stream: VideoStream, still: Callable[[], None]) -> VideoFrame:
-    """The first picture that decodes; one broken packet does not condemn the rest."""
+def _first_picture(
+    path: Path, container: InputContainer, stream: VideoStream, report_alive: Callable[[], None]
+) -> VideoFrame:
+    """The first picture that decodes, after any number of broken packets. Raises BadInput if there is none."""
     reason = "no picture in it can be decoded"
     try:
         for packet in container.demux(stream):
-            still()
+            report_alive()
             try:
                 for frame in packet.decode():
                     return frame
             except av.FFmpegError as error:
                 check_memory(error, packet)
-                reason = f"it breaks off or cannot be decoded ({error.strerror})"
+                reason = f"it is truncated or cannot be decoded ({error.strerror})"
     except av.FFmpegError as error:
         check_memory(error)
-        reason = f"it cannot be read to its first picture ({error.strerror})"
+        reason = f"its first picture cannot be read ({error.strerror})"
+
     raise BadInput("NOT_DECODABLE", f"{path.name} is not usable: {reason}")

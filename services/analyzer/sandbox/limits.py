@@ -1,11 +1,11 @@
-"""What one video may cost, as plain numbers that both sides of the sandbox know."""
+"""Holds what one video may cost, as plain numbers for both sides of the sandbox."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """Settings of the same names say it from outside; see `Limits`."""
+class SandboxLimits:
+    """The values of the settings with the same names; `settings.Limits` describes each."""
 
     max_video_bytes: int
     max_video_pixels: int

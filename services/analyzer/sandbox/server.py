@@ -1,7 +1,7 @@
-"""The processes of the sandbox: a server that forks a guard and a worker for each task; see `client.py`.
+"""Runs the processes of the sandbox: a server that forks a guard and a worker for each task; see `client.py`.
 
-`python -m services.analyzer.sandbox.server FD` serves the socket FD until its other end is closed. Nothing is imported
-here that decoding does not need: each fork has all of it.
+`python -m services.analyzer.sandbox.server FD` serves the socket FD until its other end closes. This module imports
+only what decoding needs, because every fork inherits all of it.
 """
 
 import contextlib
@@ -23,168 +23,165 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from services.analyzer.arrays import Pixels
 from services.analyzer.errors import BadInput
-from services.analyzer.pose.mediapipe_runtime import keep_pages
+from services.analyzer.malloc import keep_freed_pages
 from services.analyzer.sandbox import container, decoder
-from services.analyzer.sandbox.client import OUR_FAULT, SLOTS, Message, Pixels
-from services.analyzer.sandbox.limits import Bounds
+from services.analyzer.sandbox.limits import SandboxLimits
+from services.analyzer.sandbox.protocol import INTERNAL_ERROR_STATUS, SLOTS, Message, MessageConnection, send
 
-# A task yields (item, picture) and returns its result; it says now and then, by calling, that it is still at work.
-Still = Callable[[], None]
-Task = Callable[[Message, Bounds, Still], Generator[tuple[Message, Pixels], None, Message]]
+# A task yields (item, picture) pairs and returns its result. It calls the third argument to show progress.
+Task = Callable[[Message, SandboxLimits, Callable[[], None]], Generator[tuple[Message, Pixels], None, Message]]
 TASKS: dict[str, Task] = {"inspect": container.inspect, "decode": decoder.decode}
-STILL_SECONDS = 0.5
-MOST_OPEN_FILES = 32
+ALIVE_INTERVAL_SECONDS = 0.5
+MAX_OPEN_FILES = 32
 
 
 def serve(control: socket.socket) -> None:
-    """Fork for every request until there is nobody left to ask."""
-    keep_pages()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle
+    """Fork a guard for every request until the client closes its end."""
+    keep_freed_pages()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client handles Ctrl-C
     while True:
         size, fds, _, _ = socket.recv_fds(control, 8, 2)
-        _bury(block=not size)
+        _reap_guards(block=not size)
         if not size:
             return
-        request = _exactly(control, int.from_bytes(size, "big"))
+        request = _receive_exactly(control, int.from_bytes(size, "big"))
         if os.fork() == 0:
             control.close()
             try:
                 _guard(json.loads(request), *fds)
-            finally:  # never back into the server's loop
-                os._exit(OUR_FAULT)
+            finally:  # the fork must not return into the server's loop
+                os._exit(INTERNAL_ERROR_STATUS)
         for fd in fds:
             os.close(fd)
 
 
-def _bury(block: bool) -> None:
-    """Wait for guards that are done, so that what they took counts; they told their caller how it went."""
+def _reap_guards(block: bool) -> None:
+    """Wait for finished guards, so that their CPU time is counted; each has reported its worker's end already."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, 0 if block else os.WNOHANG)[0]:
             pass
 
 
-def _exactly(control: socket.socket, size: int) -> bytes:
+def _receive_exactly(control: socket.socket, size: int) -> bytes:
     parts: list[bytes] = []
     while size > 0:
         part = control.recv(min(size, 1 << 20))
         if not part:
-            sys.exit(OUR_FAULT)
+            sys.exit(INTERNAL_ERROR_STATUS)
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
 
 
-def _guard(request: list[Any], line: int, memory: int) -> None:
-    """Start the worker, end it when nobody listens any more, say how it ended."""
+def _guard(request: list[Any], client: int, memory: int) -> None:
+    """Start the worker, kill it when the client hangs up, report a failed exit. client, memory: descriptors."""
     pid = os.fork()
     if pid == 0:
-        _work(request, Connection(line), memory)
+        _run_task(request, Connection(client), memory)
     worker = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(worker, select.POLLIN)
-    poll.register(line, 0)  # hanging up is always told
+    poll.register(client, 0)  # poll reports a hang-up without being asked
     while worker not in (ready := [fd for fd, _ in poll.poll()]):
-        if line in ready:
+        if client in ready:
             signal.pidfd_send_signal(worker, signal.SIGKILL)
-            poll.unregister(line)
+            poll.unregister(client)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if status:
-        _tell(Connection(line), {"ended": status})
+        send(Connection(client), {"exited": status})
 
 
-def _work(request: list[Any], line: "Connection[Any, Any]", memory: int) -> NoReturn:
-    """Do one task under its limits; how it ended is the last message, or the exit status."""
+def _run_task(request: list[Any], client: MessageConnection, memory: int) -> NoReturn:
+    """Run one task under its limits; the last message or the exit status says how it ended."""
     status = 0
     try:
-        task, asked, numbers, picture_bytes = request
-        bounds = Bounds(**numbers)
+        task, arguments, numbers, picture_bytes = request
+        limits = SandboxLimits(**numbers)
         pixels = mmap.mmap(memory, SLOTS * picture_bytes) if picture_bytes else None
         os.close(memory)
-        _confine(bounds)
-        sender = _Sender(line, pixels, picture_bytes, bounds.max_stall_seconds)
+        _set_limits(limits)
+        sender = _Sender(client, pixels, picture_bytes, limits.max_stall_seconds)
         try:
-            _tell(line, {"still": True})  # from here on, what takes time is the file's doing
-            sender.send_all(TASKS[task](asked, bounds, sender.still))
+            send(client, {"alive": True})  # from here on, the file is responsible for the time
+            sender.send_all(TASKS[task](arguments, limits, sender.report_alive))
         except BadInput as refusal:
-            _tell(line, {"refused": [refusal.code, refusal.sentence]})
+            send(client, {"refused": [refusal.code, refusal.message]})
         except MemoryError:
-            most = bounds.max_decode_bytes >> 20
-            _tell(line, {"refused": ["TOO_MUCH_MEMORY", f"the video needs over {most} MB of memory to decode"]})
+            megabytes = limits.max_decode_bytes >> 20
+            message = f"the video needs over {megabytes} MB of memory to decode"
+            send(client, {"refused": ["TOO_MUCH_MEMORY", message]})
         except (ConnectionError, EOFError):
-            pass  # the caller has seen enough
+            pass  # the caller needs no more items
         except Exception:
-            _tell(line, {"broken": traceback.format_exc(limit=-3)})
+            send(client, {"internal_error": traceback.format_exc(limit=-3)})
     except BaseException:
-        status = OUR_FAULT
+        status = INTERNAL_ERROR_STATUS
     finally:
         os._exit(status)
 
 
-def _confine(bounds: Bounds) -> None:
-    """From here on the file decides what happens, within these limits."""
+def _set_limits(limits: SandboxLimits) -> None:
+    """Limit memory and files before the worker opens the untrusted file."""
     _, *_, data, _ = (int(pages) for pages in Path("/proc/self/statm").read_text().split())
-    most = data * resource.getpagesize() + bounds.max_decode_bytes
+    max_data = data * resource.getpagesize() + limits.max_decode_bytes
     for kind, limit in (
-        (resource.RLIMIT_DATA, most),
+        (resource.RLIMIT_DATA, max_data),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, MOST_OPEN_FILES),
+        (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
     ):
-        _limit(kind, limit)
+        _set_limit(kind, limit)
 
 
-def _limit(kind: int, limit: int) -> None:
+def _set_limit(kind: int, limit: int) -> None:
     _, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (limit if hard < 0 else min(limit, hard), hard))
 
 
 class _Sender:
-    """Puts pictures into free slots and says what lies there.
+    """Copies pictures into free slots and sends a message for each.
 
-    Between two signs of life the worker may take so many seconds of CPU time: the kernel ends it after that.
+    Each message renews the worker's CPU limit: the kernel ends a worker that uses `stall_seconds` between two messages.
     """
 
     def __init__(
-        self, line: "Connection[Any, Any]", pixels: mmap.mmap | None, picture_bytes: int, stall_seconds: float
+        self, client: MessageConnection, pixels: mmap.mmap | None, picture_bytes: int, stall_seconds: float
     ) -> None:
-        self._line = line
+        self._client = client
         self._stall_seconds = stall_seconds
         self._picture_bytes = picture_bytes
         self._pixels = np.frombuffer(pixels, np.uint8) if pixels else np.empty(0, np.uint8)
-        self._free = list(range(SLOTS))
-        self._alive()
+        self._free_slots = list(range(SLOTS))
+        self._renew_cpu_limit()
 
     def send_all(self, items: Generator[tuple[Message, Pixels], None, Message]) -> None:
-        """Everything the task yields, then what it returns."""
+        """Send every item of the task, then its result."""
         while True:
             try:
-                self._send(*next(items))  # no name keeps a picture while the next one is made
+                self._send(*next(items))  # unnamed, so that a picture is freed before the task makes the next one
             except StopIteration as end:
-                return _tell(self._line, {"result": end.value})
+                return send(self._client, {"result": end.value})
 
-    def still(self) -> None:
-        """Not an item, but a sign of life."""
-        if time.monotonic() > self._said + STILL_SECONDS:
-            self._alive()
-            _tell(self._line, {"still": True})
+    def report_alive(self) -> None:
+        """Show progress without an item, at most once per ALIVE_INTERVAL_SECONDS."""
+        if time.monotonic() > self._renewed_at + ALIVE_INTERVAL_SECONDS:
+            self._renew_cpu_limit()
+            send(self._client, {"alive": True})
 
-    def _alive(self) -> None:
-        self._said = time.monotonic()
-        _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + self._stall_seconds))
+    def _renew_cpu_limit(self) -> None:
+        self._renewed_at = time.monotonic()
+        _set_limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + self._stall_seconds))
 
     def _send(self, item: Message, picture: Pixels) -> None:
-        while not self._free or self._line.poll():
-            self._free += self._line.recv_bytes()
-        slot = self._free.pop()
+        while not self._free_slots or self._client.poll():
+            self._free_slots += self._client.recv_bytes()
+        slot = self._free_slots.pop()
         start = slot * self._picture_bytes
         self._pixels[start : start + picture.size].reshape(picture.shape)[:] = picture
-        self._alive()
-        _tell(self._line, {"item": item, "slot": slot, "shape": picture.shape})
-
-
-def _tell(line: "Connection[Any, Any]", message: Message) -> None:
-    line.send_bytes(json.dumps(message).encode())
+        self._renew_cpu_limit()
+        send(self._client, {"item": item, "slot": slot, "shape": picture.shape})
 
 
 if __name__ == "__main__":

@@ -1,27 +1,28 @@
-"""Brings chosen frames of a video as upright pictures with their true times.
+"""Reads chosen frames of a video as upright pictures with their true times.
 
     file ─▶ decoder (`decoder.py`, in the sandbox, a few pictures ahead) ─▶ shared memory ─▶ caller
 
-What was asked for and did not come is counted, never passed over.
+Every requested frame that does not decode is counted in `Losses`.
 """
 
 from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from services.analyzer.cpu_time import SPENT
-from services.analyzer.sandbox.client import Message, apart
+from services.analyzer.arrays import Indices, Pixels
+from services.analyzer.cpu_time import CPU_SECONDS
+from services.analyzer.sandbox.client import run_in_sandbox
+from services.analyzer.sandbox.protocol import Message
 from services.analyzer.settings import Limits
 from services.analyzer.video.probe import Video
-from services.analyzer.video.sampling import Indices
 
-RGB = NDArray[np.uint8]
-# Pictures larger than this are made smaller on the way: it costs less than it saves only above 1080p.
+# Pixels of shape (height, width, 3).
+RGB = Pixels
+# The decoder shrinks a picture above this: shrinking costs less than it saves only above 1080p.
 LONG_SIDE = 1920
-# Shrunk so much, a picture hides what a hasty decoder leaves undone.
-HALF = 1.9
+# A picture that is shrunk by this factor hides the artefacts of fast decoding.
+FAST_DECODING_SHRINK = 1.9
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,18 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Planar:
-    """The same as H.264 stores it. width and height are even; flat: (height * 3 / 2 * width,) Y, then U and V."""
+class PlanarPicture:
+    """A picture as H.264 stores it. width and height are even; flat: (height * 3 / 2 * width,) Y, then U and V."""
 
     index: int
     time_seconds: float
     width: int
     height: int
-    flat: NDArray[np.uint8]
+    flat: Pixels
 
     @property
-    def planes(self) -> tuple[RGB, RGB, RGB]:
-        """Y, (height, width), and U and V, (height / 2, width / 2), each to be drawn into."""
+    def planes(self) -> tuple[Pixels, Pixels, Pixels]:
+        """Writable views of `flat`: Y, (height, width), then U and V, (height / 2, width / 2)."""
         area, half = self.width * self.height, (self.height // 2, self.width // 2)
         luma, blue, red = np.split(self.flat, [area, area * 5 // 4])
         return luma.reshape(self.height, self.width), blue.reshape(half), red.reshape(half)
@@ -53,50 +54,50 @@ class Planar:
 
 @dataclass
 class Losses:
-    """What did not decode: how many frames were asked for and never came, and the decoder's first complaint."""
+    """Counts the requested frames that did not decode, and keeps the decoder's first error."""
 
     missing: int = 0
-    complaint: str | None = None
+    first_error: str | None = None
 
     @property
-    def sentence(self) -> str | None:
-        """What a person is told, None where nothing was lost."""
-        why = f" ({self.complaint})" if self.complaint else ""
+    def message(self) -> str | None:
+        """A sentence for people, None if nothing was lost."""
+        reason = f" ({self.first_error})" if self.first_error else ""
         if self.missing:
-            return f"{self.missing} frames could not be decoded{why}"
-        return f"parts of the video are broken{why}" if why else None
+            return f"{self.missing} frames could not be decoded{reason}"
+        return f"parts of the video are broken{reason}" if reason else None
 
 
 def pictures(
     video: Video, wanted: Indices, limits: Limits, losses: Losses, long_side: int = LONG_SIDE
 ) -> Generator[Picture, None, None]:
-    """The wanted frames in order, each the caller's own; `wanted` are increasing indices into video.pts.
+    """The wanted frames in order, each a copy that the caller owns; `wanted` are increasing indices into video.pts.
 
-    Frames that do not come are added to `losses`. Raises BadInput when decoding takes longer or more than is allowed.
+    Adds frames that do not decode to `losses`. Raises BadInput when decoding exceeds its limits.
     """
-    for picture in lent_pictures(video, wanted, limits, losses, long_side):
+    for picture in borrowed_pictures(video, wanted, limits, losses, long_side):
         yield Picture(picture.index, picture.time_seconds, picture.rgb.copy())
 
 
-def lent_pictures(
+def borrowed_pictures(
     video: Video, wanted: Indices, limits: Limits, losses: Losses, long_side: int = LONG_SIDE
 ) -> Generator[Picture, None, None]:
-    """The same without copying: each picture's pixels are good until the next but one is asked for."""
-    for index, rgb in _lent(video, wanted, limits, losses, fitted(video, long_side), "rgb24"):
+    """`pictures` without the copy: each picture's pixels stay valid until the caller takes the next but one."""
+    for index, rgb in _decode(video, wanted, limits, losses, fit_size(video, long_side), "rgb24"):
         yield Picture(index, float(video.times[index]), rgb)
 
 
 def planar_pictures(
     video: Video, wanted: Indices, limits: Limits, losses: Losses, long_side: int
-) -> Generator[Planar, None, None]:
-    """The wanted frames as H.264 stores them, each the caller's own."""
-    width, height = (max(side - side % 2, 2) for side in fitted(video, long_side))
-    hasty = video.width >= HALF * width
-    for index, flat in _lent(video, wanted, limits, losses, (width, height), "yuv420p", hasty=hasty):
-        yield Planar(index, float(video.times[index]), width, height, flat.copy())
+) -> Generator[PlanarPicture, None, None]:
+    """The wanted frames as H.264 stores them, each a copy that the caller owns."""
+    width, height = (max(side - side % 2, 2) for side in fit_size(video, long_side))
+    fast = video.width >= FAST_DECODING_SHRINK * width
+    for index, flat in _decode(video, wanted, limits, losses, (width, height), "yuv420p", fast=fast):
+        yield PlanarPicture(index, float(video.times[index]), width, height, flat.copy())
 
 
-def _lent(
+def _decode(
     video: Video,
     wanted: Indices,
     limits: Limits,
@@ -104,41 +105,42 @@ def _lent(
     size: tuple[int, int],
     layout: str,
     *,
-    hasty: bool = False,
-) -> Generator[tuple[int, NDArray[np.uint8]], None, None]:
-    asked = {
+    fast: bool = False,
+) -> Generator[tuple[int, Pixels], None, None]:
+    """Yield (index, borrowed pixels) of each decoded frame; then add the losses and the decoder's CPU time."""
+    arguments = {
         "path": str(video.path.absolute()),
         "pts": [int(stamp) for stamp in video.pts[wanted]],
-        # Elsewhere seeking may land behind what is asked for.
+        # In other containers, seeking may land after the requested stamp.
         "seek": bool(wanted[:1].any()) and video.container.startswith(("mov", "matroska")),
         "size": size,
         "orientation": video.orientation,
         "layout": layout,
-        "hasty": hasty,
+        "fast": fast,
     }
-    lost = yield from _decoded(asked, wanted, limits, 3 * size[0] * size[1])
-    for stage, seconds in lost["spent"].items():
-        SPENT[stage] += seconds
-    losses.missing += lost["missing"]
-    losses.complaint = losses.complaint or lost["complaint"]
+    result = yield from _run_decoder(arguments, wanted, limits, 3 * size[0] * size[1])
+    for stage, seconds in result["cpu_seconds"].items():
+        CPU_SECONDS[stage] += seconds
+    losses.missing += result["missing"]
+    losses.first_error = losses.first_error or result["first_error"]
 
 
-def _decoded(
-    asked: Message, wanted: Indices, limits: Limits, picture_bytes: int
-) -> Generator[tuple[int, NDArray[np.uint8]], None, Message]:
-    decoding = apart("decode", asked, limits.bounds, picture_bytes)
+def _run_decoder(
+    arguments: Message, wanted: Indices, limits: Limits, picture_bytes: int
+) -> Generator[tuple[int, Pixels], None, Message]:
+    decoding = run_in_sandbox("decode", arguments, limits.for_sandbox, picture_bytes)
     try:
         while True:
             item, pixels = next(decoding)
-            yield int(wanted[item["place"]]), pixels
+            yield int(wanted[item["index"]]), pixels
     except StopIteration as end:
-        lost: Message = end.value
-        return lost
+        result: Message = end.value
+        return result
     finally:
         decoding.close()
 
 
-def fitted(video: Video, long_side: int) -> tuple[int, int]:
-    """Width and height of its upright pictures with the longer side at most `long_side`."""
+def fit_size(video: Video, long_side: int) -> tuple[int, int]:
+    """Width and height of the video's upright pictures, shrunk so that the longer side is at most `long_side`."""
     shrink = min(1.0, long_side / max(video.width, video.height))
     return max(round(video.width * shrink), 1), max(round(video.height * shrink), 1)

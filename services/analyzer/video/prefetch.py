@@ -1,4 +1,4 @@
-"""Gets the next picture, with all that is done on its way, while the model looks at this one."""
+"""Prepares the next picture in a second thread while the pose model works on the current one."""
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,30 +6,30 @@ from contextlib import closing, contextmanager
 from itertools import islice
 from typing import TypeVar
 
-from services.analyzer.cpu_time import aside
+from services.analyzer.cpu_time import exclude_cpu_time
 
 Item = TypeVar("Item")
 
 
 @contextmanager
-def ahead(source: Generator[Item, None, None]) -> Iterator[Iterator[Item]]:
-    """The same items: a thread of its own gets the first at once, and each next one when the caller takes one.
+def prefetch(source: Generator[Item, None, None]) -> Iterator[Iterator[Item]]:
+    """The same items: a thread fetches the first at once, and each next item when the caller takes one.
 
-    So an item is still in use while the next one is made. The source is closed in the end.
+    So the caller still uses an item while the next one is made. The block's end closes the source.
     """
-    with closing(source), ThreadPoolExecutor(1, "ahead") as thread:
-        coming = thread.submit(_next, source)
+    with closing(source), ThreadPoolExecutor(1, "prefetch") as thread:
+        fetched = thread.submit(_fetch_next, source)
 
         def items() -> Iterator[Item]:
-            nonlocal coming
-            while got := coming.result():
-                coming = thread.submit(_next, source)
-                yield from got
+            nonlocal fetched
+            while item := fetched.result():
+                fetched = thread.submit(_fetch_next, source)
+                yield from item
 
         yield items()
 
 
-def _next(source: Iterator[Item]) -> list[Item]:
-    """One item, or none at the end."""
-    with aside():
+def _fetch_next(source: Iterator[Item]) -> list[Item]:
+    """One item, or an empty list at the end."""
+    with exclude_cpu_time():
         return list(islice(source, 1))

@@ -1,9 +1,9 @@
-"""The lease of one launch: what this pod says to `jobs` and `upload`, and for how long it may still say it.
+"""Holds the lease of one launch: this pod's calls to `jobs` and `upload`, and the time until which they are valid.
 
     StartLaunch (by the pod's token) ─▶ lease ─▶ Heartbeat … Heartbeat ─▶ SubmitResult | FailLaunch
                                                      SignLaunch whenever a URL is needed
 
-A refusal ends the lease at once. A service that is away is called again until the lease would have ended.
+A rejection ends the lease at once. A call to an unavailable service is retried until the lease ends.
 """
 
 import random
@@ -23,23 +23,28 @@ from crease.upload.v1.upload_pb2 import SignLaunchRequest, SignLaunchResponse
 from crease.upload.v1.upload_pb2_grpc import UploadServiceStub
 from services import traces
 from services.analyzer.artifacts.results_json import Results
-from services.analyzer.errors import Fault, LeaseLost, ServiceAway
+from services.analyzer.errors import Fault, LeaseLost, ServiceUnavailable
 
-CALL_SECONDS = 10.0
-# How long the end of the work waits for a heartbeat on its way.
-LAST_BEAT_SECONDS = 1.0
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
-# Said of a lease, each means that somebody else has the launch or nobody may have it.
-REFUSALS = frozenset(
+CALL_TIMEOUT_SECONDS = 10.0
+# How long the end of the work waits for a heartbeat in progress.
+HEARTBEAT_JOIN_TIMEOUT_SECONDS = 1.0
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 5.0
+# For a call with a lease, each means that another pod has the launch, or that the launch has ended.
+LEASE_LOST = frozenset(
     {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND}
 )
-# Our own mistakes: the same call would be answered the same way.
-MISTAKES = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED})
+# Errors in our own request, for which a retry gets the same answer.
+NOT_RETRYABLE = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED}
+)
 Reply = TypeVar("Reply")
 
 
-class Launch:
-    """One launch of one job, as its pod sees it. Methods raise LeaseLost, ServiceAway or, for our mistakes, Fault."""
+class LaunchLease:
+    """One pod's right to report for one launch.
+
+    Methods raise LeaseLost, ServiceUnavailable or, for an error in our request, Fault.
+    """
 
     def __init__(
         self,
@@ -51,8 +56,8 @@ class Launch:
         token_file: Path,
         patience_seconds: float,
     ) -> None:
-        """patience_seconds: how long to wait for services before there is a lease that could end."""
-        self._name: dict[str, Any] = {"job_id": job_id, "launch_no": number}
+        """patience_seconds: how long to retry StartLaunch, which has no lease yet."""
+        self._launch: dict[str, Any] = {"job_id": job_id, "launch_no": number}
         self._jobs = LaunchServiceStub(jobs)
         self._upload = UploadServiceStub(upload)
         self._token_file = token_file
@@ -61,112 +66,115 @@ class Launch:
         self._ends_at = time.monotonic() + patience_seconds
 
     @property
-    def beat_seconds(self) -> float:
-        """How often to send a heartbeat: three in the time of a lease."""
+    def heartbeat_interval_seconds(self) -> float:
+        """The time between two heartbeats: a third of the lease."""
         return self._lease_seconds / 3
 
     def start(self) -> wire.StartLaunchResponse:
         """Bind the launch to this pod and take its lease."""
         token = self._token_file.read_text(encoding="utf-8").strip()
         bearer = (("authorization", f"Bearer {token}"), *traces.metadata())
-        began = time.monotonic()
-        started = self._persist(
-            lambda: self._jobs.StartLaunch(wire.StartLaunchRequest(**self._name), metadata=bearer, timeout=CALL_SECONDS)
-        )
+        request = wire.StartLaunchRequest(**self._launch)
+        sent_at = time.monotonic()
+        started = self._retry(lambda: self._jobs.StartLaunch(request, metadata=bearer, timeout=CALL_TIMEOUT_SECONDS))
         self._lease = started.lease
         self._lease_seconds = started.lease_duration.ToNanoseconds() / 1e9
-        self._renewed(began)
+        self._extend(sent_at)
         return started
 
-    def beat(self, stage: "Stage.ValueType", progress: float) -> None:
-        """Renew the lease and say how far the stage is."""
-        asked = wire.HeartbeatRequest(**self._name, stage=stage, progress=progress)
-        began = time.monotonic()
-        self._persist(lambda: self._say(self._jobs.Heartbeat, asked))
-        self._renewed(began)
+    def renew(self, stage: "Stage.ValueType", progress: float) -> None:
+        """Send a heartbeat, which renews the lease and reports the stage's progress, 0 to 1."""
+        request = wire.HeartbeatRequest(**self._launch, stage=stage, progress=progress)
+        sent_at = time.monotonic()
+        self._retry(lambda: self._call(self._jobs.Heartbeat, request))
+        self._extend(sent_at)
 
     def sign(self, artifacts: list[Artifact]) -> SignLaunchResponse:
-        """URLs to read the video and to write these artifacts, good for some minutes."""
-        asked = SignLaunchRequest(**self._name, artifacts=artifacts)
-        return self._persist(lambda: self._say(self._upload.SignLaunch, asked))
+        """Signed requests to read the video and to write these artifacts, valid for some minutes."""
+        request = SignLaunchRequest(**self._launch, artifacts=artifacts)
+        return self._retry(lambda: self._call(self._upload.SignLaunch, request))
 
     def submit(self, stage: "Stage.ValueType", results: Results, artifacts: list[Artifact]) -> None:
-        """Publish the result of a stage; what could not be committed is offered again, unchanged."""
+        """Publish the result of a stage; each retry sends the same request."""
         packed = json_format.ParseDict(results, struct_pb2.Struct())
-        asked = wire.SubmitResultRequest(**self._name, stage=stage, results=packed, artifacts=artifacts)
-        self._persist(lambda: self._say(self._jobs.SubmitResult, asked))
+        request = wire.SubmitResultRequest(**self._launch, stage=stage, results=packed, artifacts=artifacts)
+        self._retry(lambda: self._call(self._jobs.SubmitResult, request))
 
-    def fail(self, ending: "wire.Ending.ValueType", code: str, sentence: str) -> None:
-        """Give up, and say why."""
-        asked = wire.FailLaunchRequest(**self._name, ending=ending, failure_code=code, error_message=sentence)
-        self._persist(lambda: self._say(self._jobs.FailLaunch, asked))
+    def fail(self, ending: "wire.Ending.ValueType", code: str, message: str) -> None:
+        """Report that the launch failed, and why."""
+        request = wire.FailLaunchRequest(**self._launch, ending=ending, failure_code=code, error_message=message)
+        self._retry(lambda: self._call(self._jobs.FailLaunch, request))
 
-    def _renewed(self, began: float) -> None:
-        """Count the lease from when the answered call was sent, at the latest: `jobs` counts from a little later."""
-        self._ends_at = max(began, time.monotonic() - CALL_SECONDS) + self._lease_seconds
+    def _extend(self, sent_at: float) -> None:
+        """Set the lease's end from the time at which the answered call was sent: `jobs` counts from a little later.
 
-    def _say(self, call: Callable[..., Reply], asked: Any) -> Reply:
+        `sent_at` is the time of the first attempt, so one call timeout ago is used if that is later.
+        """
+        self._ends_at = max(sent_at, time.monotonic() - CALL_TIMEOUT_SECONDS) + self._lease_seconds
+
+    def _call(self, rpc: Callable[..., Reply], request: Any) -> Reply:
         metadata = (("authorization", f"Lease {self._lease}"), *traces.metadata())
-        return call(asked, metadata=metadata, timeout=CALL_SECONDS)
+        return rpc(request, metadata=metadata, timeout=CALL_TIMEOUT_SECONDS)
 
-    def _persist(self, call: Callable[[], Reply]) -> Reply:
-        """Call until it is answered, refused, or the lease would be over."""
+    def _retry(self, call: Callable[[], Reply]) -> Reply:
+        """Call until the service answers or rejects the call, or the lease ends."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
                 return call()
             except grpc.RpcError as error:
-                _judge(error)
+                _raise_if_final(error)
                 if time.monotonic() + pause > self._ends_at:
-                    raise ServiceAway(f"a service stayed away until the lease ended: {error.details()}") from error
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # so that a restarted service is not stormed
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                    message = f"a service was unavailable until the lease ended: {error.details()}"
+                    raise ServiceUnavailable(message) from error
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # spreads the load on a restarted service
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
 
-class Pulse:
-    """Sends heartbeats from a thread of its own while the block runs; progress() raises what ended the lease."""
+class Heartbeat:
+    """Sends heartbeats from a thread of its own during the block. progress() raises the fault that ended the lease."""
 
-    def __init__(self, launch: Launch, stage: "Stage.ValueType") -> None:
-        self._launch = launch
+    def __init__(self, lease: LaunchLease, stage: "Stage.ValueType") -> None:
+        self._lease = lease
         self._stage = stage
         self._progress = 0.0
-        self._over = threading.Event()
-        self._end: Fault | None = None
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._stopped = threading.Event()
+        self._fault: Fault | None = None
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
-    def __enter__(self) -> "Pulse":
+    def __enter__(self) -> "Heartbeat":
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join(LAST_BEAT_SECONDS)
+        self._stopped.set()
+        self._thread.join(HEARTBEAT_JOIN_TIMEOUT_SECONDS)
 
-    def turn(self, stage: "Stage.ValueType") -> None:
-        """Begin a stage, and tell at once: `jobs` moves the job on when it hears of it."""
+    def begin_stage(self, stage: "Stage.ValueType") -> None:
+        """Begin a stage and report it at once, because `jobs` changes the job's status then."""
         self._stage, self._progress = stage, 0.0
-        self._launch.beat(stage, 0.0)
+        self._lease.renew(stage, 0.0)
 
     def progress(self, fraction: float) -> None:
-        """Note how far the stage is, 0 to 1. Raises LeaseLost or ServiceAway once the lease is gone."""
+        """Record the stage's progress, 0 to 1. Raises LeaseLost or ServiceUnavailable once the lease has ended."""
         self._progress = max(self._progress, min(fraction, 1.0))
-        if self._end:
-            raise self._end
+        if self._fault:
+            raise self._fault
 
     def _run(self) -> None:
-        while not self._over.wait(self._launch.beat_seconds):
+        while not self._stopped.wait(self._lease.heartbeat_interval_seconds):
             try:
-                self._launch.beat(self._stage, self._progress)
-            except Fault as end:
-                self._end = end
+                self._lease.renew(self._stage, self._progress)
+            except Fault as fault:
+                self._fault = fault
                 return
             except ValueError:
-                return  # the channel was closed under the last beat: the work is over
+                return  # the work has ended and closed the channel during this heartbeat
 
 
-def _judge(error: grpc.RpcError) -> None:
-    """Raise for an answer that will not change; return where the same call may succeed later."""
-    if error.code() in REFUSALS:
-        raise LeaseLost(f"this launch is not ours any more: {error.details()}") from error
-    if error.code() in MISTAKES:
-        raise Fault("REFUSED", f"a service does not take what we say: {error.details()}") from error
+def _raise_if_final(error: grpc.RpcError) -> None:
+    """Raise if a retry cannot succeed; return if it may."""
+    if error.code() in LEASE_LOST:
+        raise LeaseLost(f"this pod has lost the launch: {error.details()}") from error
+    if error.code() in NOT_RETRYABLE:
+        raise Fault("REFUSED", f"a service rejected the request: {error.details()}") from error

@@ -1,7 +1,7 @@
-"""Brings the video and takes the artifacts away, by signed requests; nothing here knows a credential.
+"""Downloads the video and uploads the artifacts by signed requests; this module holds no credentials.
 
-What S3 refuses for good (404, 403, another ETag) is the video's fault. What may pass (5xx, a broken line) is tried
-again with a fresh signature until the caller's patience ends.
+A definite rejection by S3 (404, 403, another ETag) is the video's fault. A transient error (5xx, a broken connection)
+is retried with a new signature until the caller's time limit.
 """
 
 import hashlib
@@ -15,21 +15,21 @@ import urllib3
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
-from services.analyzer.errors import BadInput, ServiceAway
+from services.analyzer.errors import BadInput, ServiceUnavailable
 
 CHUNK_BYTES = 1 << 18
-PASSING = frozenset({408, 425, 429})
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.3, 10.0
+TRANSIENT_STATUSES = frozenset({408, 425, 429})
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.3, 10.0
 
 Sign = Callable[[], SignedRequest]
 
 
-class _Passing(Exception):
-    """Worth another try."""
+class _TransientError(Exception):
+    """A failure after which a retry may succeed."""
 
 
 class Digest:
-    """Holds what is read against the SHA-256 of a video, or, where it came in parts, against that of their SHA-256s."""
+    """Compares a download with the video's SHA-256; of a multipart upload, with the SHA-256 of its parts' digests."""
 
     def __init__(self, video: VideoObject) -> None:
         self._video = video
@@ -39,6 +39,7 @@ class Digest:
         self._left = video.part_bytes
 
     def update(self, chunk: bytes) -> None:
+        """Add the next bytes of the file."""
         if self._video.sha256:
             self._whole.update(chunk)
         while self._video.parts_sha256 and chunk:
@@ -52,8 +53,8 @@ class Digest:
         self._parts.update(self._part.digest())
         self._part, self._left = hashlib.sha256(), self._video.part_bytes
 
-    def is_right(self) -> bool:
-        """Whether all that was read is what was sent; what nobody gave a checksum of is."""
+    def matches(self) -> bool:
+        """Whether the bytes so far have the declared checksum; true if the client declared none."""
         if self._left < self._video.part_bytes:
             self._end_part()
         video = self._video
@@ -62,83 +63,87 @@ class Digest:
 
 
 class Transfer:
-    """Moves files between S3 and a folder. told() is called all along and may raise to stop."""
+    """Moves files between S3 and a folder. It calls on_progress() regularly, which may raise to stop the transfer."""
 
-    def __init__(self, told: Callable[[], None], patience_seconds: float) -> None:
-        self._told = told
+    def __init__(self, on_progress: Callable[[], None], patience_seconds: float) -> None:
+        self._on_progress = on_progress
         self._patience_seconds = patience_seconds
         self._http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=30), retries=False)
 
-    def fetch(self, sign: Sign, to: Path, video: VideoObject, most_bytes: int) -> None:
-        """Stream the video into a file. Raises BadInput where it is not there, is another or is too large."""
+    def download(self, sign: Sign, to: Path, video: VideoObject, max_bytes: int) -> None:
+        """Stream the video into a file. Raises BadInput if the object is missing, differs or is too large."""
         expected = video.content_length
-        if expected > most_bytes:
-            raise BadInput("FILE_TOO_LARGE", f"The video has {expected} bytes; at most {most_bytes} are taken")
-        self._persist(lambda: self._fetch(sign(), to, video, most_bytes), "downloaded")
+        if expected > max_bytes:
+            raise BadInput("FILE_TOO_LARGE", f"The video has {expected} bytes; the limit is {max_bytes}")
+        self._retry(lambda: self._download(sign(), to, video, max_bytes), "download of the video")
 
-    def put(self, sign: Sign, file: Path) -> None:
-        """Store one file under its signed request."""
-        self._persist(lambda: self._put(sign(), file), "stored")
+    def upload(self, sign: Sign, file: Path) -> None:
+        """Store one file by its signed request."""
+        self._retry(lambda: self._upload(sign(), file), f"upload of {file.name}")
 
-    def _fetch(self, signed: SignedRequest, to: Path, video: VideoObject, most: int) -> None:
+    def _download(self, signed: SignedRequest, to: Path, video: VideoObject, max_bytes: int) -> None:
         expected = video.content_length or None
         response = self._open(signed)
         try:
             if response.status != HTTPStatus.OK:
-                raise _refusal(response.status, "Failed to download video from S3")
+                raise _classify_status(response.status, "Failed to download video from S3")
             digest, size = Digest(video), 0
             with to.open("wb") as file:
                 for chunk in response.stream(CHUNK_BYTES):
                     size += len(chunk)
-                    if size > min(most, expected or most):
+                    if size > min(max_bytes, expected or max_bytes):
                         raise BadInput("DOWNLOAD_FAILED", "Failed to download video from S3: larger than was uploaded")
                     digest.update(chunk)
                     file.write(chunk)
-                    self._told()
+                    self._on_progress()
         finally:
             response.release_conn()
         if expected is not None and size != expected:
-            raise _Passing(f"{size} of {expected} bytes came")
-        if not digest.is_right():
-            raise BadInput("DOWNLOAD_FAILED", "Failed to download video from S3: its SHA-256 is not the promised one")
+            raise _TransientError(f"S3 sent {size} of {expected} bytes")
+        if not digest.matches():
+            message = "Failed to download video from S3: its SHA-256 differs from the declared one"
+            raise BadInput("DOWNLOAD_FAILED", message)
 
-    def _put(self, signed: SignedRequest, file: Path) -> None:
+    def _upload(self, signed: SignedRequest, file: Path) -> None:
         with file.open("rb") as body:
             headers = {"Content-Length": str(file.stat().st_size), **_headers(signed)}
             response = self._http.request("PUT", signed.url, body=body, headers=headers, redirect=False)
-        # 412: an earlier try stored it and its answer was lost; nobody else writes under this launch's prefix.
+        # 412: an earlier attempt stored the file and its answer was lost; only this launch writes under its prefix.
         if response.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.PRECONDITION_FAILED):
-            raise _Passing(f"{file.name}: {_phrase(response.status)}")
-        self._told()
+            raise _TransientError(f"{file.name}: {_describe_status(response.status)}")
+        self._on_progress()
 
     def _open(self, signed: SignedRequest) -> urllib3.BaseHTTPResponse:
         return self._http.request("GET", signed.url, headers=_headers(signed), preload_content=False, redirect=False)
 
-    def _persist(self, attempt: Callable[[], None], done: str) -> None:
-        give_up_at, pause = time.monotonic() + self._patience_seconds, FIRST_PAUSE_SECONDS
+    def _retry(self, attempt: Callable[[], None], name: str) -> None:
+        """Repeat the attempt after transient errors until patience_seconds have passed; `name` is for the message."""
+        deadline, pause = time.monotonic() + self._patience_seconds, FIRST_PAUSE_SECONDS
         while True:
             try:
                 return attempt()
-            except (_Passing, urllib3.exceptions.HTTPError) as error:
-                if time.monotonic() + pause > give_up_at:
-                    raise ServiceAway(f"S3 stayed away; not {done}: {error}") from error
-            self._told()
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # so that S3 is not stormed by all pods at once
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            except (_TransientError, urllib3.exceptions.HTTPError) as error:
+                if time.monotonic() + pause > deadline:
+                    raise ServiceUnavailable(f"S3 was unavailable; the {name} failed: {error}") from error
+            self._on_progress()
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # spreads the load of many pods on S3
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
 
 def _headers(signed: SignedRequest) -> Mapping[str, str]:
-    """As signed; the host is the HTTP library's to say."""
+    """The signed headers except the host, which the HTTP library sets."""
     return {name: value for name, value in signed.headers.items() if name.lower() != "host"}
 
 
-def _refusal(status: int, what: str) -> Exception:
-    if 400 <= status < 500 and status not in PASSING:
-        return BadInput("DOWNLOAD_FAILED", f"{what}: {_phrase(status)}")
-    return _Passing(f"{what}: {_phrase(status)}")
+def _classify_status(status: int, failure: str) -> Exception:
+    """BadInput for a definite rejection, else a transient error; `failure` begins the message."""
+    if 400 <= status < 500 and status not in TRANSIENT_STATUSES:
+        return BadInput("DOWNLOAD_FAILED", f"{failure}: {_describe_status(status)}")
+    return _TransientError(f"{failure}: {_describe_status(status)}")
 
 
-def _phrase(status: int) -> str:
+def _describe_status(status: int) -> str:
+
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:

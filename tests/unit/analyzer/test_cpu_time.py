@@ -1,34 +1,34 @@
-"""Which stage CPU seconds are counted for."""
+"""CPU seconds are counted for the right stage."""
 
 import time
 from threading import Thread
 
 import pytest
 
-from services.analyzer.cpu_time import SPENT, aside, spending
+from services.analyzer.cpu_time import CPU_SECONDS, count_cpu_time, exclude_cpu_time
 
 
-@pytest.mark.parametrize("is_aside", [False, True])
-def test_what_is_done_aside_is_not_the_stage_s(is_aside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two threads that work at the same time, the stage is charged with both unless one says that it is aside."""
-    monkeypatch.setitem(SPENT, "pose", 0.0)
+@pytest.mark.parametrize("is_excluded", [False, True])
+def test_excluded_cpu_time_is_not_counted_for_the_stage(is_excluded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage counts the CPU time of both running threads, unless one of them excludes its own."""
+    monkeypatch.setitem(CPU_SECONDS, "pose", 0.0)
 
     def work() -> None:
-        if is_aside:
-            with aside():
+        if is_excluded:
+            with exclude_cpu_time():
                 _burn(0.3)
         else:
             _burn(0.3)
 
-    with spending("pose"):
+    with count_cpu_time("pose"):
         other = Thread(target=work)
         other.start()
         other.join()
-    assert (SPENT["pose"] < 0.15) is is_aside
+    assert (CPU_SECONDS["pose"] < 0.15) is is_excluded
 
 
 def _burn(seconds: float) -> None:
-    """CPU time, not the clock's."""
+    """Use this much CPU time."""
     began = time.thread_time()
     while time.thread_time() - began < seconds:
         pass

@@ -1,4 +1,4 @@
-"""Whole analyses of whole videos: the sample, whose truth is known, and real ones where they are at hand."""
+"""Whole analyses of whole videos: the sample with its known truth, and real videos if they are installed."""
 
 import json
 import os
@@ -14,8 +14,9 @@ import pyarrow.parquet
 import pytest
 
 from services.analyzer.artifacts.results_json import MOST_ROW_BYTES, row_copy
+from services.analyzer.cpu_time import STAGES
 from services.analyzer.errors import BadInput, ModelFault
-from services.analyzer.pipeline import Analysis, Order
+from services.analyzer.pipeline import Analysis, AnalysisOptions
 from services.analyzer.pose.landmarks import PER_FRAME
 from services.analyzer.pose.tracking import Box
 from services.analyzer.report.metadata import About
@@ -41,11 +42,11 @@ METRIC = {"value", "unit", "score", "confidence", "plane", "frames_used", "evide
 
 @dataclass
 class Done:
-    """One finished stage: what it returned, what it left, and what progress it told."""
+    """One finished stage: its results, its folder and the progress that it reported."""
 
     results: dict[str, Any]
     folder: Path
-    told: list[float]
+    reported: list[float]
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -61,29 +62,29 @@ class Done:
 
 
 def analysis(video: Path, discipline: str = "batting", sample_fps: int = 10, include_frames: bool = False) -> Analysis:
-    order = Order(discipline, sample_fps, include_frames)
+    order = AnalysisOptions(discipline, sample_fps, include_frames)
     return Analysis(video, order, Settings(accelerator=Accelerator.cpu), About())
 
 
 def deep(video: Path, folder: Path, discipline: str = "bowling", sample_fps: int = 10) -> Done:
-    told: list[float] = []
-    return Done(analysis(video, discipline, sample_fps).deep(folder, told.append), folder, told)
+    reported: list[float] = []
+    return Done(analysis(video, discipline, sample_fps).deep(folder, reported.append), folder, reported)
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Done]:
-    """Quick and then deep of the sample, as a pod does them."""
+    """The quick and then the deep stage of the sample, as a pod runs them."""
     work = analysis(BATTER, include_frames=True)
     done = []
     for stage in (work.quick, work.deep):
-        told: list[float] = []
+        reported: list[float] = []
         folder = tmp_path_factory.mktemp(stage.__name__)
-        done.append(Done(stage(folder, told.append), folder, told))
+        done.append(Done(stage(folder, reported.append), folder, reported))
     return done[0], done[1]
 
 
 def test_each_stage_leaves_its_four_files_in_the_contract_s_shape(both: tuple[Done, Done]) -> None:
-    """Every listed field is there, and results.json is what was returned."""
+    """Every required field is present, and results.json holds the returned results."""
     for stage in both:
         assert {file.name for file in stage.folder.iterdir()} == FILES
         assert set(stage.results) == {"pose", "metrics", "findings", "report"}
@@ -99,7 +100,7 @@ SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "results.schema.json").read
 
 
 def undescribed(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:
-    """Keys of a real result that the schema says nothing of."""
+    """Keys of a real result that the schema does not describe."""
     if "$ref" in schema:
         schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
     if "oneOf" in schema:
@@ -117,13 +118,13 @@ def undescribed(value: Any, schema: dict[str, Any], path: str = "") -> list[str]
 
 
 def assert_as_published(results: dict[str, Any]) -> None:
-    """The results are what docs/results.schema.json says, and hold nothing that it leaves out."""
+    """Assert that the results match docs/results.schema.json and have no key that it does not describe."""
     jsonschema.Draft202012Validator(SCHEMA).validate(results)
     assert undescribed(results, SCHEMA) == []
 
 
 def test_results_are_what_the_published_schema_says(both: tuple[Done, Done]) -> None:
-    """Of both stages, file and row's copy; and the schema does refuse what is not."""
+    """File and row copy of both stages match; a wrong result does not."""
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     for stage in both:
         assert_as_published(json.loads((stage.folder / "results.json").read_text()))
@@ -136,7 +137,7 @@ def test_results_are_what_the_published_schema_says(both: tuple[Done, Done]) -> 
 
 
 def test_a_number_or_its_reason_but_never_both(both: tuple[Done, Done]) -> None:
-    """Value and score are null exactly where absent_reason is set."""
+    """Value and score are null exactly if absent_reason is set."""
     for stage in both:
         for metric in stage.results["metrics"].values():
             absent = metric["absent_reason"] is not None
@@ -144,7 +145,7 @@ def test_a_number_or_its_reason_but_never_both(both: tuple[Done, Done]) -> None:
 
 
 def test_the_row_s_copy_has_no_frames_and_is_small(both: tuple[Done, Done]) -> None:
-    """The file lists every sampled frame, the row none, in under 64 KB."""
+    """The file lists every sampled frame; the row lists none and is under 64 KB."""
     row = row_copy(both[1].results)
     assert len(both[1].results["pose"]["frames"]) == 35
     assert "frames" not in row["pose"]
@@ -152,24 +153,24 @@ def test_the_row_s_copy_has_no_frames_and_is_small(both: tuple[Done, Done]) -> N
 
 
 def test_progress_grows_from_nothing_to_all(both: tuple[Done, Done]) -> None:
-    """It moves with every frame and never goes back."""
+    """Progress grows with every frame and never decreases."""
     for stage in both:
-        assert stage.told == sorted(stage.told)
-        assert len(stage.told) > 30
-        assert 0 <= stage.told[0] < 0.85
-        assert stage.told[-1] > 0.95
+        assert stage.reported == sorted(stage.reported)
+        assert len(stage.reported) > 30
+        assert 0 <= stage.reported[0] < 0.85
+        assert stage.reported[-1] > 0.95
 
 
-def test_the_deep_stage_does_not_pose_again_what_the_quick_one_did(both: tuple[Done, Done]) -> None:
-    """For a short clip at 10 fps the first pass is the same, so only the close-up is added."""
+def test_the_deep_stage_reuses_the_quick_stage_s_poses(both: tuple[Done, Done]) -> None:
+    """For a short clip at 10 fps both stages have the same first pass, so the deep stage adds only the close-up."""
     assert both[0].summary["run"]["provisional"]
     assert "pose" not in both[1].summary["run"]["seconds"]
     tables = [pyarrow.parquet.read_table(stage.folder / "frames.parquet") for stage in both]
     assert tables[0].equals(tables[1])
 
 
-def test_what_the_sample_is_and_what_read_it_are_said(both: tuple[Done, Done]) -> None:
-    """Frames, rate and size as rendered; model, accelerator with its reason, versions, seconds and memory beside."""
+def test_the_summary_describes_the_sample_and_the_run(both: tuple[Done, Done]) -> None:
+    """The summary has the rendered frames, rate and size, and the model, accelerator, versions and memory."""
     summary = both[1].summary
     known = {
         "total_frames": 105,
@@ -183,6 +184,7 @@ def test_what_the_sample_is_and_what_read_it_are_said(both: tuple[Done, Done]) -
     assert summary["video_fps"] == pytest.approx(30)
     assert summary["duration_seconds"] == pytest.approx(3.5, abs=0.01)
     assert summary["run"]["accelerator"] == "cpu"
+    assert set(summary["run"]["cpu_seconds"]) <= set(STAGES)
     assert summary["run"]["versions"]["mediapipe"]
     assert summary["run"]["peak_memory_bytes"] > 2**20
 
@@ -200,14 +202,14 @@ def test_the_batter_s_true_moments_and_angles_are_found(both: tuple[Done, Done])
 
 
 def test_the_overlay_shows_every_frame(both: tuple[Done, Done]) -> None:
-    """Deep: all 105 at their true times. Quick: those that were looked at."""
+    """The deep overlay has all 105 frames at their true times, the quick one the sampled frames."""
     quick, full = (probe(stage.folder / "overlay.mp4", Limits()) for stage in both)
     assert len(quick.pts) == 35
     assert full.times == pytest.approx(np.arange(105) / 30, abs=1e-3)
 
 
 def test_the_report_carries_its_pictures_and_needs_nothing_else(both: tuple[Done, Done]) -> None:
-    """One file: key frames inside it, no address to fetch from."""
+    """The report is one file with its key frames inside, and has no address to fetch from."""
     page = (both[1].folder / "report.html").read_text()
     assert page.count("data:image/jpeg;base64,") >= 2
     assert 'src="http' not in page
@@ -216,7 +218,7 @@ def test_the_report_carries_its_pictures_and_needs_nothing_else(both: tuple[Done
 
 @pytest.mark.slow
 def test_the_sampling_rate_does_not_change_the_numbers(both: tuple[Done, Done], tmp_path: Path) -> None:
-    """Metrics come from the close-up at every frame: 25 asked for gives what 10 gave, within 5 %."""
+    """Metrics come from the close-up at every frame: 25 fps gives the values of 10 fps, within 5 %."""
     other = deep(BATTER, tmp_path, "batting", sample_fps=25)
     assert other.summary["sampled_frames"] == pytest.approx(87, abs=1)
     for name, value in both[1].values.items():
@@ -227,7 +229,7 @@ def test_the_sampling_rate_does_not_change_the_numbers(both: tuple[Done, Done], 
 
 @pytest.mark.slow
 def test_the_same_video_gives_the_same_landmarks_again(both: tuple[Done, Done], tmp_path: Path) -> None:
-    """A second analysis agrees in every digit of every frame."""
+    """A second analysis gives the same digits in every frame."""
     analysis(BATTER).quick(tmp_path, lambda _: None)
     again, before = (pyarrow.parquet.read_table(at / "frames.parquet") for at in (tmp_path, both[0].folder))
     assert again.equals(before)
@@ -235,34 +237,34 @@ def test_the_same_video_gives_the_same_landmarks_again(both: tuple[Done, Done], 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("box", [None, Box(0.3, 0.2, 0.3, 0.7)])
-def test_a_look_that_goes_on_sees_what_a_look_at_all_of_it_sees(box: Box | None) -> None:
-    """Deep after quick: the same landmarks in every digit, and only the frames after quick's are decoded for them."""
-    order, settings = Order(athlete_box=box), Settings(accelerator=Accelerator.cpu)
-    viewers = [Analysis(BATTER, order, settings, About()).viewer for _ in range(3)]
-    wanted, told = on_grid(viewers[0].video.times, 10)[:20], list[float]()
-    begun = viewers[0].look(wanted[:8], lambda _: None, more=True)
-    gone_on = viewers[0].look(wanted, told.append)
-    assert len(told) == 12
+def test_a_continued_pass_gives_the_poses_of_one_pass(box: Box | None) -> None:
+    """The deep stage after quick gives the same digits, and decodes only the frames after quick's."""
+    order, settings = AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu)
+    passes = [Analysis(BATTER, order, settings, About()).pose_passes for _ in range(3)]
+    wanted, reported = on_grid(passes[0].video.times, 10)[:20], list[float]()
+    first_part = passes[0].run_whole_clip(wanted[:8], lambda _: None, more=True)
+    continued = passes[0].run_whole_clip(wanted, reported.append)
+    assert len(reported) == 12
     for one, other in (
-        (begun, viewers[1].look(wanted[:8], lambda _: None)),
-        (gone_on, viewers[2].look(wanted, lambda _: None)),
+        (first_part, passes[1].run_whole_clip(wanted[:8], lambda _: None)),
+        (continued, passes[2].run_whole_clip(wanted, lambda _: None)),
     ):
         for name in PER_FRAME:
             np.testing.assert_array_equal(getattr(one.whole, name), getattr(other.whole, name))
         assert replace(one, whole=other.whole, wanted=other.wanted) == other
 
 
-def test_quick_looks_at_the_first_thirty_seconds_only(tmp_path: Path) -> None:
-    """Of a slow 40 s film the first 31 frames, the one at 30.0 s included, are posed."""
+def test_quick_samples_the_first_thirty_seconds_only(tmp_path: Path) -> None:
+    """Of a 1 fps video of 40 s the first 31 frames are sampled, including the one at 30.0 s."""
     video = write_clip(tmp_path / "long.mp4", even(1, 40))
-    told: list[float] = []
-    done = Done(analysis(video).quick(tmp_path, told.append), tmp_path, told)
+    reported: list[float] = []
+    done = Done(analysis(video).quick(tmp_path, reported.append), tmp_path, reported)
     assert done.summary["total_frames"] == 40
     assert done.summary["sampled_frames"] == 31
 
 
-def test_nobody_in_view_is_said_and_measured_as_nothing(tmp_path: Path) -> None:
-    """No number at all, a finding about visibility, and the level is not high."""
+def test_a_video_without_people_gives_no_number_and_a_finding(tmp_path: Path) -> None:
+    """All values are null, one finding is about visibility, and the level is not high."""
     done = deep(write_clip(tmp_path / "field.mp4", even(30, 30)), tmp_path)
     assert done.summary["frames_with_pose"] == 0
     assert set(done.values.values()) == {None}
@@ -272,21 +274,21 @@ def test_nobody_in_view_is_said_and_measured_as_nothing(tmp_path: Path) -> None:
 
 
 def test_a_video_of_one_frame_is_analysed(tmp_path: Path) -> None:
-    """The shortest film there is ends in files like any other."""
+    """The shortest possible video gives all files."""
     done = deep(write_clip(tmp_path / "one.mp4", [0.0]), tmp_path)
     assert done.summary["total_frames"] == 1
 
 
 def test_without_a_model_nothing_begins(tmp_path: Path) -> None:
-    """The fault is the image's, not the video's."""
+    """The image is at fault, not the video."""
     settings = Settings(mediapipe_pose_model_path=tmp_path / "none")
     with pytest.raises(ModelFault):
-        Analysis(BATTER, Order(), settings, About())
+        Analysis(BATTER, AnalysisOptions(), settings, About())
 
 
 @pytest.mark.slow
 def test_a_turned_video_gives_the_answers_of_the_upright_one(tmp_path: Path) -> None:
-    """Stored sideways with a tag: same person, same release."""
+    """A video stored sideways with a tag has the same release."""
     upright = deep(corpus("bowling/bowl_01_540p.mp4"), tmp_path)
     turned = deep(corpus("hard/rot90_tag.mp4"), tmp_path)
     assert (turned.summary["width"], turned.summary["height"]) == (960, 540)
@@ -298,21 +300,21 @@ def test_a_turned_video_gives_the_answers_of_the_upright_one(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["hard/vfr_dropped.mp4", "hard/mirrored_left_arm.mp4"])
 @pytest.mark.slow
 def test_the_release_is_found_at_its_time_in_every_copy(name: str, tmp_path: Path) -> None:
-    """Frame 25 of 29.97 a second, read by eye within one frame; here with two for what the copies lost."""
+    """Frame 25 of 29.97 fps, read by eye to one frame; two frames more for the losses of the copies."""
     done = deep(corpus(name), tmp_path)
     assert done.events["release"] == pytest.approx(25 * 1.001 / 30, abs=2.5 / 30)
     assert done.summary["throwing_arm"] == ("left" if "mirrored" in name else "right")
 
 
 def test_a_truncated_file_is_refused_or_called_damaged(tmp_path: Path) -> None:
-    """Never a short result as if it were all."""
+    """A short result never passes as the whole."""
     with pytest.raises(BadInput, match="truncated_file"):
         deep(corpus("hard/truncated_file.mp4"), tmp_path)
 
 
 @pytest.mark.slow
 def test_a_walker_in_vp9_has_gaps_and_not_zeros(tmp_path: Path) -> None:
-    """She enters late and leaves early: rows without her are NaN."""
+    """The person enters late and leaves early: rows without her are NaN."""
     results = analysis(corpus("walk/walk_vp9.mp4"), "fielding").quick(tmp_path, lambda _: None)
     table = pyarrow.parquet.read_table(tmp_path / "frames.parquet")
     seen = table["detected"].to_numpy(zero_copy_only=False)
@@ -322,7 +324,7 @@ def test_a_walker_in_vp9_has_gaps_and_not_zeros(tmp_path: Path) -> None:
 
 
 def test_alone_bad_input_is_one_sentence_and_exit_status_65(tmp_path: Path) -> None:
-    """No traceback on a person's screen."""
+    """The user sees no traceback."""
     path = tmp_path / "notes.mp4"
     path.write_text("not a video at all " * 100)
     ran = _alone("--video", str(path), "--out", str(tmp_path / "out"))
@@ -332,14 +334,14 @@ def test_alone_bad_input_is_one_sentence_and_exit_status_65(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_alone_the_sample_ends_in_four_files_and_silence(tmp_path: Path) -> None:
-    """The command of the contract, with nothing on the screen but faults."""
+    """The contract's command prints nothing if there is no fault."""
     ran = _alone("--video", str(BATTER), "--out", str(tmp_path / "out"), "--quick")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     assert {file.name for file in (tmp_path / "out").iterdir()} == FILES
 
 
-def test_asking_for_help_does_not_wake_the_model() -> None:
-    """--help is answered before anything heavy is imported."""
+def test_help_does_not_import_the_model() -> None:
+    """--help is answered before any large library is imported."""
     ran = _alone("--help", flags=("-X", "importtime"))
     assert ran.returncode == 0
     assert not [line for line in ran.stderr.splitlines() if line.endswith(("| mediapipe", "| numpy", "| grpc"))]

@@ -1,11 +1,11 @@
-"""What `--anonymous` leaves of a picture."""
+"""The pictures of `--anonymous` show no faces."""
 
 import numpy as np
 import pytest
 
-from services.analyzer.artifacts.anonymization import Veil
+from services.analyzer.artifacts.anonymization import Anonymizer
 from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Poses
-from services.analyzer.video.frames import RGB, Planar
+from services.analyzer.video.frames import RGB, PlanarPicture
 
 SIZE = WIDTH, HEIGHT = 320, 240
 FACE = [name for name in LANDMARKS if any(part in name for part in ("nose", "eye", "ear", "mouth"))]
@@ -14,13 +14,14 @@ BODY = {"shoulder": 100, "elbow": 120, "wrist": 140, "pinky": 142, "index": 142,
 
 
 def standing(x: float = 160.0) -> Poses:
-    """One who stands at x with the face about (x, 80), at 0 s and 0.1 s, and is not seen at 0.2 s."""
+    """A person who stands at x with the face around (x, 80), at 0 s and 0.1 s, and is not detected at 0.2 s."""
     one = np.zeros((33, 2))
     for k, name in enumerate(LANDMARKS):
         part = name.removeprefix("left_").removeprefix("right_")
         one[k] = (x, 80) if name in FACE else (x + (5 if name.startswith("left") else -5), BODY[part])
     image = np.stack([one, one, one * np.nan])
-    return Poses(np.array([0.0, 0.1, 0.2]), image, np.zeros((3, 33, 3)), *np.ones((2, 3, 33)), np.ones(3), *SIZE)
+    visible = np.ones((3, 33))
+    return Poses(np.array([0.0, 0.1, 0.2]), image, np.zeros((3, 33, 3)), visible, visible, np.ones(3), *SIZE)
 
 
 def noise(*shape: int) -> RGB:
@@ -28,16 +29,16 @@ def noise(*shape: int) -> RGB:
 
 
 def roughness(part: RGB) -> float:
-    """How much neighbours differ: 85 in noise, next to nothing in what is hidden."""
+    """Mean difference of neighbouring pixels: 85 in noise, near 0 in a hidden area."""
     return float(np.abs(np.diff(part.astype(float), axis=1)).mean())
 
 
 @pytest.mark.parametrize("shape", [(HEIGHT, WIDTH, 3), (HEIGHT, WIDTH), (HEIGHT // 2, WIDTH // 2)])
 def test_a_face_is_hidden_and_the_body_is_not(shape: tuple[int, ...]) -> None:
-    """In colour, and in each plane of a film, whatever its size."""
+    """In RGB and in each plane of a video, for any size."""
     plane, scale = noise(*shape), shape[0] / HEIGHT
     before = plane.copy()
-    Veil(standing(), alone=True).hide([plane], 0.05)
+    Anonymizer(standing(), alone=True).anonymize([plane], 0.05)
     top, bottom, left, right = (round(side * scale) for side in (71, 89, 151, 169))
     assert roughness(plane[top:bottom, left:right]) < 10
     body = round(105 * scale)
@@ -45,19 +46,19 @@ def test_a_face_is_hidden_and_the_body_is_not(shape: tuple[int, ...]) -> None:
     assert np.array_equal(plane[:, : round(120 * scale)], before[:, : round(120 * scale)])
 
 
-def test_all_of_a_picture_is_hidden_where_the_athlete_is_not_found() -> None:
-    """Nobody knows where the face is then."""
+def test_a_picture_without_the_athlete_is_hidden_completely() -> None:
+    """The place of the face is unknown then."""
     for moment in (0.2, 0.15, 9.0):
         plane = noise(HEIGHT, WIDTH)
-        Veil(standing(), alone=True).hide([plane], moment)
+        Anonymizer(standing(), alone=True).anonymize([plane], moment)
         assert roughness(plane) < 10
 
 
-def test_others_are_hidden_with_all_that_is_around_the_athlete() -> None:
-    """Their faces are looked for by nobody; the athlete's body stays as it was."""
+def test_other_people_are_hidden_with_everything_around_the_athlete() -> None:
+    """Other people's faces are not located, so all around the athlete is hidden; the athlete's body stays."""
     plane = noise(HEIGHT, WIDTH)
     before = plane.copy()
-    Veil(standing(), alone=False).hide([plane], 0.0)
+    Anonymizer(standing(), alone=False).anonymize([plane], 0.0)
     assert roughness(plane[:, :100]) < 10
     assert roughness(plane[:, 220:]) < 10
     assert np.array_equal(plane[110:230, 150:170], before[110:230, 150:170])
@@ -65,18 +66,18 @@ def test_others_are_hidden_with_all_that_is_around_the_athlete() -> None:
 
 
 def test_a_face_at_the_edge_and_one_outside_do_no_harm() -> None:
-    """Landmarks may lie anywhere; nothing outside the picture can be hidden."""
+    """Landmarks may lie outside the picture."""
     for x in (0.0, -500.0, WIDTH, 5000.0):
-        film = Planar(0, 0.0, WIDTH, HEIGHT, noise(WIDTH * HEIGHT * 3 // 2))
-        Veil(standing(x), alone=True).hide(film.planes, 0.0)
-        Veil(standing(x), alone=False).hide(film.planes, 0.0)
+        film = PlanarPicture(0, 0.0, WIDTH, HEIGHT, noise(WIDTH * HEIGHT * 3 // 2))
+        Anonymizer(standing(x), alone=True).anonymize(film.planes, 0.0)
+        Anonymizer(standing(x), alone=False).anonymize(film.planes, 0.0)
         assert film.flat.shape == (WIDTH * HEIGHT * 3 // 2,)
     assert INDEX["nose"] == 0
 
 
 def test_the_planes_of_a_film_are_its_own_pixels() -> None:
-    """What is drawn into a plane is in what is encoded: Y, then U, then V."""
-    film = Planar(0, 0.0, 4, 2, np.zeros(12, dtype=np.uint8))
+    """The planes are views of the encoded buffer: Y, then U, then V."""
+    film = PlanarPicture(0, 0.0, 4, 2, np.zeros(12, dtype=np.uint8))
     for value, plane in enumerate(film.planes, start=1):
         plane[:] = value
     assert film.flat.tolist() == [1] * 8 + [2] * 2 + [3] * 2

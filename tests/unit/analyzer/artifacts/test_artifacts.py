@@ -1,4 +1,4 @@
-"""The files that an analysis leaves behind, read back by other programs."""
+"""The files of an analysis, read back by other programs."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from services.analyzer.artifacts.frames_parquet import columns, records, write_frames
-from services.analyzer.artifacts.overlay_video import Label, blend, write_overlay
+from services.analyzer.artifacts.overlay_video import Label, merge_poses, write_overlay
 from services.analyzer.artifacts.results_json import MOST_ROW_BYTES, plain, row_copy
 from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Poses
 from services.analyzer.pose.skeleton import COLOURS, skeleton_at
@@ -25,7 +25,7 @@ ANGLES = [f"{side}_{joint}_deg" for joint in ("knee", "hip", "elbow") for side i
 
 
 def series(times: list[float], x: float = 10.0, gaps: tuple[int, ...] = ()) -> Poses:
-    """Landmark k at (x + k, 2 k) pixels of 160 x 64; the frames in `gaps` show nobody."""
+    """Landmark k at (x + k, 2 k) pixels of 160 x 64; the frames in `gaps` have no athlete."""
     n = len(times)
     image = np.stack([np.array([(x + k, 2.0 * k) for k in range(33)])] * n)
     visibility = np.full((n, 33), 0.9)
@@ -35,7 +35,7 @@ def series(times: list[float], x: float = 10.0, gaps: tuple[int, ...] = ()) -> P
 
 
 def test_the_table_has_the_contract_s_columns_and_a_row_a_sample(tmp_path: Path) -> None:
-    """Read by another Parquet library: names, order of time, booleans, and NaN for the unseen."""
+    """Read by another Parquet library: names, order of time, booleans, and NaN in frames without the athlete."""
     write_frames(series([0.0, 0.1, 0.2], gaps=(1,)), tmp_path / "frames.parquet")
     table = pyarrow.parquet.read_table(tmp_path / "frames.parquet")
     landmark_columns = [f"{name}_{part}" for name in LANDMARKS for part in PARTS]
@@ -48,7 +48,7 @@ def test_the_table_has_the_contract_s_columns_and_a_row_a_sample(tmp_path: Path)
 
 
 def test_a_straight_leg_is_180_degrees_and_a_right_angle_90(tmp_path: Path) -> None:
-    """Angles in the table are those of the picture: pixels, not shares of its sides."""
+    """Angles in the table are measured in pixels, not in shares of the sides."""
     poses = series([0.0])
     for name, point in {"left_hip": (50, 10), "left_knee": (50, 30), "left_ankle": (50, 60)}.items():
         poses.image[0, INDEX[name]] = point
@@ -60,8 +60,8 @@ def test_a_straight_leg_is_180_degrees_and_a_right_angle_90(tmp_path: Path) -> N
     assert table["right_knee_deg"].to_pylist() == pytest.approx([90])
 
 
-def test_records_say_null_for_the_unseen() -> None:
-    """The frames of results.json have no landmarks where nobody was seen, and are valid JSON."""
+def test_records_are_null_without_the_athlete() -> None:
+    """The frames of results.json have null landmarks without the athlete, and are valid JSON."""
     rows = plain(records(series([0.0, 0.1], gaps=(1,))))
     assert rows[0]["landmarks"]["nose"] == {"x": 10.0, "y": 0.0, "visibility": 0.9, "presence": 0.45}
     assert rows[1]["landmarks"] is None
@@ -71,21 +71,21 @@ def test_records_say_null_for_the_unseen() -> None:
 
 def test_every_column_of_the_table_is_documented() -> None:
     """docs/files.md names each column and no other."""
-    said = (ROOT / "docs" / "files.md").read_text().partition("## frames.parquet")[2]
-    named = set(re.findall(r"`(\w+)`", said))
+    section = (ROOT / "docs" / "files.md").read_text().partition("## frames.parquet")[2]
+    named = set(re.findall(r"`(\w+)`", section))
     landmarks = {f"{name}_{part}" for name in LANDMARKS for part in PARTS}
     assert named - set(LANDMARKS) | landmarks == set(columns(series([0.0])))
     assert set(LANDMARKS) <= named
 
 
-def test_what_json_cannot_hold_becomes_null() -> None:
-    """NaN and the infinities, of Python and NumPy, however deep."""
+def test_values_without_a_json_form_become_null() -> None:
+    """NaN and infinities of Python and NumPy, at any depth."""
     value = {"a": [float("nan"), np.float64("inf"), np.int64(3)], "b": (np.bool_(True), np.array([1.5, np.nan]))}
     assert plain(value) == {"a": [None, None, 3], "b": [True, [1.5, None]]}
 
 
 def test_the_row_s_copy_stays_small_and_leaves_frames_to_the_file() -> None:
-    """However much evidence there is, the database's copy is under 64 KB and keeps every value."""
+    """With any amount of evidence, the database's copy is under 64 KB and keeps every value."""
     evidence = [{"time_seconds": k / 30, "value": k / 7} for k in range(5000)]
     results = {
         "pose": {"pose_summary": {"total_frames": 9}, "frames": [{}] * 1000},
@@ -98,11 +98,11 @@ def test_the_row_s_copy_stays_small_and_leaves_frames_to_the_file() -> None:
     assert set(row) == {"pose", "metrics", "findings", "report"}
     assert set(row["pose"]) == {"pose_summary"}
     assert row["metrics"]["head_stability_score"]["value"] == 0.5
-    assert len(results["metrics"]["head_stability_score"]["evidence"]) == 5000  # type: ignore[index]
+    assert len(evidence) == 5000
 
 
 def assert_same_film(source: Path, out: Path) -> None:
-    """`out` has the moments, the length and the upright shape of `source`, and is what every browser plays."""
+    """Assert that `out` has the times, the length and the upright shape of `source`, in a format of every browser."""
     film, again = probe(source, Limits()), probe(out, Limits())
     assert (again.codec, again.pixel_format, again.rotation_degrees, again.mirrored) == ("h264", "yuv420p", 0, False)
     shrink = min(1.0, 960 / max(film.width, film.height))
@@ -115,15 +115,15 @@ def assert_same_film(source: Path, out: Path) -> None:
 
 
 def overlaid(source: Path, out: Path, labels: tuple[Label, ...] = ()) -> list[float]:
-    """Write the overlay of a film of somebody who stands still; returns the progress that was told."""
-    film, told = probe(source, Limits()), list[float]()
+    """Write the overlay of a video of a person who stands still; returns the reported progress."""
+    film, reported = probe(source, Limits()), list[float]()
     poses = replace(series(film.times.tolist()), width=film.width, height=film.height)
-    write_overlay(film, poses, np.arange(len(film.times)), Limits(), out, told.append, labels)
-    return told
+    write_overlay(film, poses, np.arange(len(film.times)), Limits(), out, reported.append, labels)
+    return reported
 
 
-def test_a_long_session_fits_the_row_and_says_what_was_left_out() -> None:
-    """Two hundred balls, each with its values: lists are shortened, and how far is said."""
+def test_a_long_session_fits_the_row_and_states_the_shortened_length() -> None:
+    """The lists of 200 balls are shortened, and `shortened_to` states their length."""
     balls = [{"time_seconds": 8.0 * k, "values": {f"measure_{n}": k / 7 for n in range(13)}} for k in range(200)]
     measures = {"stride": {"value": 0.3, "evidence": [{"time_seconds": k / 3, "value": k / 7} for k in range(3000)]}}
     summary = {"total_frames": 9, "repetitions": balls, "measures": measures}
@@ -137,12 +137,12 @@ def test_a_long_session_fits_the_row_and_says_what_was_left_out() -> None:
 
 @pytest.mark.parametrize("turn", range(4))
 def test_the_overlay_is_upright_h264_at_true_times(tmp_path: Path, turn: int) -> None:
-    """A phone's clip with a hole in its times and a long last frame keeps both, and plays without its tag."""
+    """A gap in the times and a long last frame are kept, and the rotation tag is applied."""
     source = write_clip(tmp_path / "phone.mp4", [0.0, 0.033, 0.2, 0.233, 0.5])
     tag_matrix(source, [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)][turn])
-    told = overlaid(source, tmp_path / "overlay.mp4")
+    reported = overlaid(source, tmp_path / "overlay.mp4")
     assert_same_film(source, tmp_path / "overlay.mp4")
-    assert told == sorted(told)
+    assert reported == sorted(reported)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_the_overlay_is_upright_h264_at_true_times(tmp_path: Path, turn: int) ->
     ],
 )
 def test_an_overlay_has_the_times_of_every_codec(tmp_path: Path, codec: str, name: str, pixels: str) -> None:
-    """Whatever a container counts in, ten bits or eight."""
+    """For every clock of a container, in ten bits or eight."""
     source = write_clip(tmp_path / name, [0.0, 0.033, 0.067, 0.2, 0.233], codec=codec, pixels=pixels)
     overlaid(source, tmp_path / "overlay.mp4")
     assert_same_film(source, tmp_path / "overlay.mp4")
@@ -167,13 +167,13 @@ def test_an_overlay_has_the_times_of_every_codec(tmp_path: Path, codec: str, nam
      "hard/hevc.mp4", "golf/iphone_golf_rot_vfr.mov", "walk/walk_vp9.mp4", "pose2sim/cam01.mp4"],
 )  # fmt: skip
 def test_an_overlay_has_the_times_and_the_shape_of_a_real_film(tmp_path: Path, name: str) -> None:
-    """Phones, rotation tags, dropped frames, four codecs."""
+    """Videos of phones, with rotation tags, dropped frames and four codecs."""
     overlaid(corpus(name), tmp_path / "overlay.mp4")
     assert_same_film(corpus(name), tmp_path / "overlay.mp4")
 
 
 def test_the_skeleton_lies_where_the_landmarks_are_and_leaves_the_rest_alone(tmp_path: Path) -> None:
-    """Left and right in their own colours on the joints; an event's name is in the picture from its moment on."""
+    """Left and right have their own colours on the joints; an event's label begins at its time."""
     source = write_clip(tmp_path / "clip.mp4", even(10, 12), size=(640, 480))
     film = probe(source, Limits())
     poses = replace(series(film.times.tolist()), width=640, height=480)
@@ -191,7 +191,7 @@ def test_the_skeleton_lies_where_the_landmarks_are_and_leaves_the_rest_alone(tmp
 
 
 def test_an_overlay_of_odd_size_is_written_all_the_same(tmp_path: Path) -> None:
-    """H.264 wants even sides; a last row or column is given up."""
+    """H.264 needs even sides, so the last row or column is cut."""
     video = probe(write_clip(tmp_path / "clip.mp4", even(30, 3), size=(1282, 722)), Limits())
     write_overlay(video, series(even(30, 3)), np.arange(3), Limits(), tmp_path / "overlay.mp4", lambda _: None)
     again = probe(tmp_path / "overlay.mp4", Limits())
@@ -199,7 +199,7 @@ def test_an_overlay_of_odd_size_is_written_all_the_same(tmp_path: Path) -> None:
 
 
 def test_between_two_posed_frames_the_skeleton_moves_evenly() -> None:
-    """Half-way in time is half-way in the picture, and a long gap stays empty."""
+    """Half-way in time is half-way in the picture; a long gap has no skeleton."""
     poses = series([0.0, 0.1, 1.0])
     poses.image[1] += 10
     assert skeleton_at(poses, 0.05)[0][0].tolist() == [15, 5]
@@ -210,14 +210,14 @@ def test_between_two_posed_frames_the_skeleton_moves_evenly() -> None:
 
 
 def test_a_close_up_replaces_the_sampled_frames_it_covers() -> None:
-    """All moments once, in order, the close-up's landmarks where it has them."""
+    """Each time once, in order, with the close-up's landmarks inside its window."""
     whole, near = series([0.0, 0.1, 0.2, 0.3]), series([0.1, 0.13, 0.17, 0.2], x=50)
-    both = blend(whole, [near])
+    both = merge_poses(whole, [near])
     assert both.times.tolist() == [0.0, 0.1, 0.13, 0.17, 0.2, 0.3]
     assert both.image[:, 0, 0].tolist() == [10, 50, 50, 50, 50, 10]
 
 
 def test_every_frame_of_a_clip_can_be_read_back(tmp_path: Path) -> None:
-    """The helper that other tests rest on writes what it says."""
+    """`write_clip`, which other tests use, writes the given number of frames."""
     video = probe(write_clip(tmp_path / "clip.mp4", even(10, 4)), Limits())
     assert len(list(pictures(video, np.arange(4), Limits(), Losses()))) == 4

@@ -1,11 +1,11 @@
-"""Two people side by side, crossing, one nearer: the landmarks stay with the right one."""
+"""The landmarks stay with the athlete beside, behind and in front of another person."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from services.analyzer.pipeline import Analysis, Order
+from services.analyzer.pipeline import Analysis, AnalysisOptions
 from services.analyzer.pose.landmarks import Poses
 from services.analyzer.pose.multi_person import TRUNK
 from services.analyzer.pose.tracking import Box
@@ -16,7 +16,7 @@ from testing.data.composites import HEIGHT, WIDTH, Other, batter_frames, write_c
 from testing.data.videos import needs_model
 
 pytestmark = [needs_model, pytest.mark.slow]
-# Within so many pixels of the true trunk it is the right one. A body is so wide to either side, arms included.
+# Landmarks within this many pixels of the true trunk are right. Half the width of a body with its arms, in pixels.
 RIGHT, HALF_BODY = 40, 72
 ACROSS = ((0.0, -330.0), (3.5, 450.0))
 
@@ -32,8 +32,8 @@ FILMS = {
 
 
 def kept(poses: Poses, mine: np.ndarray, theirs: np.ndarray, scale: float) -> tuple[float, float]:
-    """The share of frames with landmarks in which they are not the other's; and, of all frames in which the two
-    bodies do not overlap, the share in which the athlete's were found."""
+    """Two shares: of the frames with landmarks, those not on the other person; of the frames in which the two
+    bodies do not overlap, those with the athlete's landmarks."""
     frames = np.round(poses.times * 30).astype(int)
     trunks = poses.image[:, TRUNK].mean(axis=1)
     off, off_other = (np.linalg.norm(trunks - true[frames], axis=1) for true in (mine, theirs))
@@ -44,28 +44,28 @@ def kept(poses: Poses, mine: np.ndarray, theirs: np.ndarray, scale: float) -> tu
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_the_athlete_is_kept_whoever_passes(name: str, tmp_path: Path) -> None:
-    """In 95 % of the frames, in the whole clip and close up; where two bodies overlap the model may see neither."""
+def test_the_athlete_is_kept_when_another_person_passes(name: str, tmp_path: Path) -> None:
+    """In 95 % of the frames of the whole clip and the close-up; overlapping bodies may hide each other."""
     path, other = tmp_path / "film.mp4", FILMS[name]
     mine, theirs = write_composite(path, batter_frames(), other)
     x, y = mine[0]
     box = Box((x - 80) / WIDTH, (y - 170) / HEIGHT, 160 / WIDTH, 460 / HEIGHT) if other.scale >= 1 else None
-    analysis = Analysis(path, Order(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
-    seen = analysis.viewer.look(on_grid(analysis.video.times, 10), lambda _: None)
-    near = analysis.viewer.look_closer(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
+    analysis = Analysis(path, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
+    seen = analysis.pose_passes.run_whole_clip(on_grid(analysis.video.times, 10), lambda _: None)
+    near = analysis.pose_passes.run_close_ups(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
     for poses in (seen.whole, near):
         assert min(kept(poses, mine, theirs, other.scale)) >= 0.95
 
 
-def test_the_smaller_one_is_followed_where_the_box_says_so(tmp_path: Path) -> None:
-    """Beside the larger one, all the time; how sure that was is said."""
+def test_the_smaller_person_is_tracked_if_the_box_is_around_them(tmp_path: Path) -> None:
+    """The boxed person is selected beside a larger one, with a certainty over 0.5."""
     path = tmp_path / "film.mp4"
     mine, theirs = write_composite(path, batter_frames(), FILMS["beside"])
     x, y = theirs[0]
     box = Box((x - 70) / WIDTH, (y - 150) / HEIGHT, 140 / WIDTH, 380 / HEIGHT)
-    analysis = Analysis(path, Order(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
-    seen = analysis.viewer.look(on_grid(analysis.video.times, 10), lambda _: None)
-    near = analysis.viewer.look_closer(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
+    analysis = Analysis(path, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
+    seen = analysis.pose_passes.run_whole_clip(on_grid(analysis.video.times, 10), lambda _: None)
+    near = analysis.pose_passes.run_close_ups(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
     assert (seen.people, seen.chosen_by) == (2, "box")
     assert seen.certainty > 0.5
     assert min(min(kept(poses, theirs, mine, 1.0)) for poses in (seen.whole, near)) >= 0.95

@@ -1,4 +1,4 @@
-"""Landmarks of real pictures, and the seam that lets other code stand in for the model."""
+"""Landmarks of real pictures, and of fake estimators in place of the model."""
 
 import json
 
@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from services.analyzer.pose.estimator import Person, Posing, watch
+from services.analyzer.pose.estimator import LandmarkerFactory, Person, estimate_poses
 from services.analyzer.settings import BUILT_MODEL, Accelerator
 from services.analyzer.video.frames import RGB, Picture
 from testing.data.videos import corpus, needs_model
 
 
 class Scripted:
-    """Finds whom it is told to find, picture by picture."""
+    """An estimator that returns given people, picture by picture."""
 
     def __init__(self, script: list[list[Person]]) -> None:
         self.script = script
@@ -31,16 +31,18 @@ def blank(k: int) -> Picture:
 
 
 def test_landmarks_become_pixels_of_the_whole_picture() -> None:
-    """Half the width and a quarter of the height of 1920x1080, whatever size the model was shown."""
-    poses = watch(Scripted([[someone()]]), [blank(0)], 1920, 1080)
+    """Half the width and a quarter of the height of 1920x1080, for any size of the model's picture."""
+    poses = estimate_poses(Scripted([[someone()]]), [blank(0)], 1920, 1080)
     assert poses.image[0, 0].tolist() == [960, 270]
     assert (poses.visibility[0, 0], poses.presence[0, 0]) == (0.9, 0.8)
     assert (poses.width, poses.height) == (1920, 1080)
 
 
 def test_frames_without_the_athlete_stay_as_gaps() -> None:
-    """A row is kept for each picture; nobody is NaN, not zero."""
-    poses = watch(Scripted([[someone()], [], [someone(), someone(0.1)]]), [blank(k) for k in range(3)], 100, 100)
+    """Each picture has a row; one without people is NaN, not zero."""
+    poses = estimate_poses(
+        Scripted([[someone()], [], [someone(), someone(0.1)]]), [blank(k) for k in range(3)], 100, 100
+    )
     assert poses.times.tolist() == [0.0, 0.1, 0.2]
     assert poses.detected.tolist() == [True, False, True]
     assert np.isnan(poses.visibility[1]).all()
@@ -49,33 +51,35 @@ def test_frames_without_the_athlete_stay_as_gaps() -> None:
 
 def test_no_pictures_make_an_empty_series() -> None:
     """A window without frames is no error."""
-    poses = watch(Scripted([]), [], 100, 100)
+    poses = estimate_poses(Scripted([]), [], 100, 100)
     assert len(poses) == 0
     assert poses.image.shape == (0, 33, 2)
 
 
-# The lite one has a leg that is behind the other a tenth of the picture elsewhere.
+# The lite model misplaces a hidden leg by a tenth of the picture.
 @pytest.mark.parametrize(("which", "off"), [("lite", 0.12), ("full", 0.02), ("heavy", 0.02)])
 def test_a_photo_has_the_landmarks_that_mediapipe_expects_of_it(which: str, off: float) -> None:
-    """Each model built here is so near to the published landmarks in each normalised coordinate."""
+    """The largest difference from the published landmarks is below the limit in each normalised coordinate."""
     model = BUILT_MODEL.with_name(f"pose_landmarker_{which}.task")
     if not model.exists():
         pytest.skip(f"the pose model is not built: {model.name}")
     expected = np.array(json.loads(corpus("pose-image/expected_landmarks.json").read_text())[which.title()])[:, :2]
-    rgb = np.ascontiguousarray(cv2.imread(str(corpus("pose-image/test_image.jpg")))[..., ::-1])
-    posing = Posing(model, Accelerator.cpu)
-    with posing.fresh() as landmarker:
+    bgr = cv2.imread(str(corpus("pose-image/test_image.jpg")))
+    assert bgr is not None
+    rgb = np.ascontiguousarray(bgr[..., ::-1], dtype=np.uint8)
+    landmarkers = LandmarkerFactory(model, Accelerator.cpu)
+    with landmarkers.create() as landmarker:
         found = landmarker.estimate(rgb, 0.0)
-    assert (posing.model, len(found)) == (model.stem, 1)
+    assert (landmarkers.model, len(found)) == (model.stem, 1)
     assert np.abs(found[0].image - expected).max() < off
     assert np.median(np.abs(found[0].image - expected)) < 0.01
     assert found[0].presence.min() > 0.5
 
 
 @needs_model
-def test_times_that_do_not_increase_are_moved_on() -> None:
-    """Two frames within one millisecond are both posed; MediaPipe itself would refuse the second."""
-    with Posing(BUILT_MODEL, Accelerator.cpu).fresh() as landmarker:
+def test_times_that_do_not_increase_are_corrected() -> None:
+    """Both of two frames within a millisecond are estimated; MediaPipe itself rejects the second."""
+    with LandmarkerFactory(BUILT_MODEL, Accelerator.cpu).create() as landmarker:
         for time in (0.0, 0.0002, 0.0002, 0.001):
             assert landmarker.estimate(np.zeros((64, 64, 3), dtype=np.uint8), time) == []
 
@@ -83,10 +87,10 @@ def test_times_that_do_not_increase_are_moved_on() -> None:
 @needs_model
 @pytest.mark.parametrize("wanted", [Accelerator.auto, Accelerator.gpu])
 def test_without_a_usable_gpu_the_cpu_is_used_and_the_reason_kept(wanted: Accelerator) -> None:
-    """Asking for a GPU where there is none still poses, in the same process."""
-    posing = Posing(BUILT_MODEL, wanted)
-    if posing.accelerator == "gpu":
+    """Without a GPU the same process estimates on the CPU."""
+    landmarkers = LandmarkerFactory(BUILT_MODEL, wanted)
+    if landmarkers.accelerator == "gpu":
         pytest.skip("this machine has a GPU that MediaPipe can use")
-    assert "GPU" in posing.reason
-    with posing.fresh() as landmarker:
+    assert "GPU" in landmarkers.reason
+    with landmarkers.create() as landmarker:
         assert landmarker.estimate(np.zeros((64, 64, 3), dtype=np.uint8), 0.0) == []

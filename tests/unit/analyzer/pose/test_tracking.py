@@ -1,4 +1,4 @@
-"""Whom an analysis is about where several people are in view."""
+"""The athlete is selected and tracked if several people are in view."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from services.analyzer.pipeline import Analysis, Order
-from services.analyzer.pose.estimator import Person, watch
+from services.analyzer.pipeline import Analysis, AnalysisOptions
+from services.analyzer.pose.estimator import Person, estimate_poses
 from services.analyzer.pose.landmarks import INDEX
-from services.analyzer.pose.multi_person import Crowd, Lookout, Spot, shirt
-from services.analyzer.pose.tracking import Box, Follow, boxed, chain, largest, one_person
+from services.analyzer.pose.multi_person import CrowdCheck, Location, MultiPersonEstimator, torso_colour
+from services.analyzer.pose.tracking import AthleteSelector, Box, build_tracks, is_one_person, largest, nearest_to_box
 from services.analyzer.report.metadata import About
 from services.analyzer.settings import Accelerator, Limits, Settings
 from services.analyzer.video.frames import Losses, Picture, pictures
@@ -24,7 +24,7 @@ SIZE = np.array([1000.0, 500.0])
 
 
 def person(x: float, height: float = 0.5) -> Person:
-    """Someone whose trunk is at x, half-way up, with 33 landmarks spread over their height."""
+    """A person with the trunk at x and half-way up, and 33 landmarks spread over their height."""
     image = np.stack([np.full(33, x), np.linspace(0.5 - height / 2, 0.5 + height / 2, 33)], axis=1)
     for name in ("left_shoulder", "right_shoulder", "left_hip", "right_hip"):
         image[INDEX[name]] = (x, 0.5)
@@ -35,34 +35,34 @@ def places(chosen: list[Person | None]) -> list[float | None]:
     return [None if one is None else round(float(one.image[0, 0]), 3) for one in chosen]
 
 
-def test_two_who_stand_apart_are_two_chains_whatever_their_order() -> None:
-    """The model lists people in any order; where they are decides."""
+def test_two_people_who_stand_apart_are_two_tracks_in_any_order() -> None:
+    """The model lists people in any order; their places decide."""
     crowd = [[person(0.2), person(0.8)], [person(0.79), person(0.22)], [person(0.24), person(0.8)]]
-    chains = chain(crowd, [0.0, 0.1, 0.2], SIZE)
+    chains = build_tracks(crowd, [0.0, 0.1, 0.2], SIZE)
     assert sorted(len(one.members) for one in chains) == [3, 3]
 
 
 def test_the_largest_over_the_clip_is_the_athlete() -> None:
-    """Someone larger who only walks through is not."""
+    """A larger person who only walks through is not the athlete."""
     crowd = [[person(0.2, 0.4), person(0.8, 0.3)], [person(0.8, 0.3), person(0.2, 0.4)], [person(0.5, 0.9)]]
     crowd += [[person(0.2, 0.4)]]
-    assert places(Follow(SIZE, largest)(crowd, [0.0, 0.1, 0.2, 0.3])) == [0.2, 0.2, None, 0.2]
+    assert places(AthleteSelector(SIZE, largest)(crowd, [0.0, 0.1, 0.2, 0.3])) == [0.2, 0.2, None, 0.2]
 
 
 def test_a_box_chooses_the_smaller_one() -> None:
-    """Whoever is nearest to the box's middle in the beginning is followed to the end."""
+    """The person nearest to the box's centre in the beginning is tracked to the end."""
     crowd = [[person(0.2, 0.8), person(0.8, 0.2)], [person(0.78, 0.2), person(0.2, 0.8)]]
-    around = boxed(Box(left=0.7, top=0.3, width=0.2, height=0.4), SIZE)
-    assert places(Follow(SIZE, around)(crowd, [0.0, 0.1])) == [0.8, 0.78]
+    around = nearest_to_box(Box(left=0.7, top=0.3, width=0.2, height=0.4), SIZE)
+    assert places(AthleteSelector(SIZE, around)(crowd, [0.0, 0.1])) == [0.8, 0.78]
 
 
-def test_nobody_is_followed_through_empty_pictures() -> None:
+def test_empty_pictures_have_no_athlete() -> None:
     """No people, no athlete, no error."""
-    assert Follow(SIZE, largest)([[], []], [0.0, 0.1]) == [None, None]
+    assert AthleteSelector(SIZE, largest)([[], []], [0.0, 0.1]) == [None, None]
 
 
 class Columns:
-    """Sees a person, 20 pixels tall, wherever a column of the picture is white."""
+    """An estimator that finds a person, 20 pixels tall, at each white column of the picture."""
 
     def estimate(self, rgb: np.ndarray, time_seconds: float) -> list[Person]:
         height = 20 / rgb.shape[0]
@@ -76,18 +76,18 @@ def standing(*places: int) -> np.ndarray:
     return rgb
 
 
-def test_the_lookout_stops_at_the_first_crowd_it_sees() -> None:
-    """It looks every two seconds, so the crowd of 2.5 s and on is seen at 4 s, and told before the next look."""
+def test_the_crowd_check_stops_at_the_first_crowd() -> None:
+    """It checks every two seconds, so the check at 4 s finds the crowd that begins at 2.5 s."""
     film = [Picture(k, k / 2, standing(20, 80) if k >= 5 else standing(20)) for k in range(20)]
-    lookout = Lookout(Columns, 2.0)
-    shown = [p.index for p in lookout.noting(film)]
+    check = CrowdCheck(Columns, 2.0)
+    shown = [p.index for p in check.observe(film)]
     assert shown == list(range(len(shown)))
     assert 9 <= len(shown) <= 13
-    assert lookout.most_people == 2
+    assert check.most_people == 2
 
 
 class Shortsighted(Columns):
-    """Sees the leftmost person of a picture only, as a model that loses the others."""
+    """An estimator that finds only the leftmost person, like a model that loses the others."""
 
     def estimate(self, rgb: np.ndarray, time_seconds: float) -> list[Person]:
         return super().estimate(rgb, time_seconds)[:1]
@@ -97,22 +97,22 @@ def columns(people: list[Person]) -> list[int]:
     return sorted(int(one.image[0, 0] * 100) for one in people)
 
 
-def test_whoever_was_seen_is_looked_for_where_they_were() -> None:
-    """The follower loses the one on the right; a look at the square around their last place finds them again."""
-    crowd = Crowd(Shortsighted(), Columns())
+def test_a_lost_person_is_searched_at_their_last_place() -> None:
+    """The tracking estimator loses the right person; the search around their last place finds them."""
+    crowd = MultiPersonEstimator(Shortsighted(), Columns())
     for k in range(12):
         assert columns(crowd.estimate(standing(20, 70 + k), k / 5)) == [20, 70 + k]
 
 
-def test_the_athlete_is_looked_for_where_they_are_expected() -> None:
-    """Nobody has seen them there yet."""
-    expected = Spot(np.array([60.5, 20.0]), 10.0)
-    crowd = Crowd(Shortsighted(), Shortsighted(), lambda _: expected)
+def test_the_athlete_is_searched_at_the_expected_place() -> None:
+    """Also before any detection there."""
+    expected = Location(np.array([60.5, 20.0]), 10.0)
+    crowd = MultiPersonEstimator(Shortsighted(), Shortsighted(), lambda _: expected)
     assert 60 in columns(crowd.estimate(standing(20, 60), 0.0))
 
 
-def test_a_shirt_s_colour_is_read_from_the_trunk() -> None:
-    """Red where the trunk is, whatever surrounds it."""
+def test_the_torso_colour_is_read_from_the_trunk() -> None:
+    """The colour is red inside the trunk, for any surroundings."""
     rgb = np.full((100, 100, 3), 255, dtype=np.uint8)
     rgb[30:61, 40:61] = (200, 0, 0)
     image = np.zeros((33, 2))
@@ -124,40 +124,44 @@ def test_a_shirt_s_colour_is_read_from_the_trunk() -> None:
     }
     for name, corner in corners.items():
         image[INDEX[name]] = corner
-    assert shirt(Person(image, np.zeros((33, 3)), *np.ones((2, 33))), rgb).tolist() == [200, 0, 0]
+    assert torso_colour(Person(image, np.zeros((33, 3)), *np.ones((2, 33))), rgb).tolist() == [200, 0, 0]
 
 
-def test_people_who_cross_keep_their_shirts() -> None:
-    """They meet in the middle and go on; places alone would let them turn round."""
+def test_people_who_cross_keep_their_torso_colours() -> None:
+    """Two people meet and continue; by place alone their tracks would swap."""
     crowd = []
     for k in range(21):
         red, blue = person(0.2 + 0.03 * k), person(0.8 - 0.03 * k)
-        crowd.append([replace(red, shirt=np.array([200.0, 0, 0])), replace(blue, shirt=np.array([0, 0, 200.0]))])
+        crowd.append(
+            [replace(red, torso_colour=np.array([200.0, 0, 0])), replace(blue, torso_colour=np.array([0, 0, 200.0]))]
+        )
     crowd[10] = crowd[10][:1]  # one hides the other
-    for one in chain(crowd, [k / 10 for k in range(21)], SIZE):
-        assert len({tuple(worn) for worn in one.shirts}) == 1
+    for one in build_tracks(crowd, [k / 10 for k in range(21)], SIZE):
+        assert len({tuple(worn) for worn in one.torso_colours}) == 1
 
 
-def test_how_clear_the_choice_was_is_said() -> None:
-    """Two of a size: not at all. One alone: entirely. A box around one: mostly."""
+def test_certainty_shows_how_clear_the_choice_was() -> None:
+    """Two people of a size: 0. One person alone: 1. A box around one of two: over 0.9."""
     pair = [[person(0.2), person(0.8)]] * 4
-    by_size = Follow(SIZE, largest)
+    by_size = AthleteSelector(SIZE, largest)
     by_size(pair, [0.0, 0.1, 0.2, 0.3])
     assert by_size.certainty == pytest.approx(0.0, abs=0.01)
-    alone = Follow(SIZE, largest)
+    alone = AthleteSelector(SIZE, largest)
     alone([[person(0.2)]] * 4, [0.0, 0.1, 0.2, 0.3])
     assert alone.certainty == 1.0
-    by_box = Follow(SIZE, boxed(Box(left=0.7, top=0.3, width=0.22, height=0.4), SIZE))
+    by_box = AthleteSelector(SIZE, nearest_to_box(Box(left=0.7, top=0.3, width=0.22, height=0.4), SIZE))
     by_box(pair, [0.0, 0.1, 0.2, 0.3])
     assert by_box.certainty > 0.9
 
 
 @pytest.mark.parametrize(("leap", "one"), [(0.0, True), (0.5, False)])
-def test_a_leap_gives_away_that_it_was_not_one_person(leap: float, one: bool) -> None:
-    """A model that follows one person jumps to another when the first is hidden."""
+def test_a_leap_shows_that_two_people_were_tracked(leap: float, one: bool) -> None:
+    """A model that tracks one person jumps to another when the first is hidden."""
     people = [person(0.2 + 0.01 * k + (leap if k > 5 else 0.0)) for k in range(12)]
-    whole = watch(Scripted([[each] for each in people]), [Picture(k, k / 10, standing()) for k in range(12)], 1000, 500)
-    assert one_person(whole) == one
+    whole = estimate_poses(
+        Scripted([[each] for each in people]), [Picture(k, k / 10, standing()) for k in range(12)], 1000, 500
+    )
+    assert is_one_person(whole) == one
 
 
 LARGE, SMALL = 500, 400
@@ -166,7 +170,7 @@ MIDDLE = slice(230, 730)
 
 @pytest.fixture(scope="module")
 def two_batters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The middle of the sample, and beside it the same at four fifths of the size."""
+    """A video of the sample's middle, and beside it the same at four fifths of the size."""
     path = tmp_path_factory.mktemp("crowd") / "two.mp4"
     film = pictures(probe(BATTER, Limits()), np.arange(105), Limits(), Losses())
     with av.open(str(path), "w") as container:
@@ -185,11 +189,11 @@ def two_batters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(("box", "left"), [(None, True), (Box(0.6, 0.3, 0.35, 0.7), False)])
 def test_of_two_batters_the_larger_or_the_boxed_one_is_followed(two_batters: Path, box: Box | None, left: bool) -> None:
-    """In the whole clip and close up the landmarks lie on that batter's side, and both are counted."""
-    analysis = Analysis(two_batters, Order(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
-    seen = analysis.viewer.look(np.arange(0, 105, 5), lambda _: None)
+    """In the whole clip and in the close-up the landmarks lie on that batter's side, and two people are counted."""
+    analysis = Analysis(two_batters, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
+    seen = analysis.pose_passes.run_whole_clip(np.arange(0, 105, 5), lambda _: None)
     assert seen.people == 2
-    near = analysis.viewer.look_closer(seen, [(1.0, 1.5)], lambda _: None).closeups[0]
+    near = analysis.pose_passes.run_close_ups(seen, [(1.0, 1.5)], lambda _: None).closeups[0]
     for poses in (seen.whole, near):
         assert poses.detected.mean() > 0.9
         assert ((poses.point("left_hip")[poses.detected, 0] < LARGE) == left).all()

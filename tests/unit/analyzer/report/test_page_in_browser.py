@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.analyzer.pipeline import Analysis, Order
+from services.analyzer.pipeline import Analysis, AnalysisOptions
 from services.analyzer.report.metadata import About
 from services.analyzer.settings import Settings
 from testing.data import motions, reports
@@ -195,7 +195,7 @@ def batter(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pa
     """The rendered batter's results, and the folder with his page."""
     folder = tmp_path_factory.mktemp("batter")
     about = About(title="Nets", discipline="batting")
-    results = Analysis(BATTER, Order("batting"), Settings.load(), about).deep(folder, lambda _: None)
+    results = Analysis(BATTER, AnalysisOptions("batting"), Settings.load(), about).deep(folder, lambda _: None)
     return results, folder
 
 

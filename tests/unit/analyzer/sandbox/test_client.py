@@ -1,4 +1,4 @@
-"""What a stranger's file can do to the process that opens it, and what becomes of the analyzer then: a sentence."""
+"""The sandbox turns every failure of the process that opens an untrusted file into a fault with a message."""
 
 import contextlib
 import signal
@@ -16,7 +16,7 @@ import pytest
 
 from services.analyzer.errors import BadInput, Fault
 from services.analyzer.settings import Limits
-from services.analyzer.video.frames import Losses, Picture, lent_pictures, pictures
+from services.analyzer.video.frames import Losses, Picture, borrowed_pictures, pictures
 from services.analyzer.video.probe import Video, probe
 from testing.data.clips import even, number_of, write_clip
 from testing.data.videos import ROOT
@@ -24,7 +24,7 @@ from testing.data.videos import ROOT
 
 @pytest.fixture
 def video(tmp_path: Path) -> Video:
-    """More frames than the decoder may be ahead."""
+    """A video with more frames than the decoder may hold ahead."""
     return probe(write_clip(tmp_path / "clip.mp4", even(30, 60)), Limits())
 
 
@@ -33,7 +33,7 @@ def reading(video: Video, limits: Limits | None = None) -> Generator[Picture, No
 
 
 def servers() -> list[psutil.Process]:
-    """Of this process, which has other children too where other tests run; dead ones are none."""
+    """Sandbox servers among this process's children, which other tests may start too; without ended processes."""
     return [child for child in psutil.Process().children() if _is_server(child)]
 
 
@@ -44,7 +44,7 @@ def _is_server(process: psutil.Process) -> bool:
 
 
 def workers() -> list[psutil.Process]:
-    """Of this process: its server's guards' children."""
+    """The decoding processes of this process: the children of its server's guards."""
     return [
         worker
         for server in psutil.Process().children()
@@ -56,7 +56,7 @@ def workers() -> list[psutil.Process]:
 
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL])
 def test_a_decoder_that_crashes_is_bad_input_and_the_next_file_is_read(video: Video, how: signal.Signals) -> None:
-    """65 and a sentence that names the signal; nothing else of the analyzer notices."""
+    """Exit status 65 and a message that names the signal; the analyzer can read the next file."""
     source = reading(video)
     next(source)
     (worker,) = workers()
@@ -68,7 +68,7 @@ def test_a_decoder_that_crashes_is_bad_input_and_the_next_file_is_read(video: Vi
 
 
 def test_a_decoder_that_hangs_is_ended(video: Video) -> None:
-    """No sign of life for as long as is allowed by the clock: 65, and nothing is left running."""
+    """A decoder that sends no message until the time limit gives exit status 65 and is killed."""
     source = reading(video, Limits(max_stall_seconds=0.1))
     next(source)
     (worker,) = workers()
@@ -76,11 +76,11 @@ def test_a_decoder_that_hangs_is_ended(video: Video) -> None:
     with pytest.raises(BadInput) as caught:
         list(source)
     assert caught.value.code == "TOO_SLOW"
-    assert _gone(worker)
+    assert _has_ended(worker)
 
 
 def test_a_decoder_that_is_given_no_time_is_waited_for(video: Video) -> None:
-    """Longer than it may work without a sign of life: it did not work, so the video is read all the same."""
+    """A suspended decoder uses no CPU time, so it may be silent for longer than its CPU limit."""
     source = reading(video, Limits(max_stall_seconds=0.5))
     next(source)
     (worker,) = workers()
@@ -90,7 +90,7 @@ def test_a_decoder_that_is_given_no_time_is_waited_for(video: Video) -> None:
 
 
 def test_a_decoder_that_works_without_a_sign_of_life_is_ended_by_its_cpu_time(video: Video) -> None:
-    """Its limit is always a little ahead of what it took; who reaches it is told from a crash."""
+    """The kernel's CPU limit is just above the time used; SIGXCPU is reported as TOO_SLOW, not as a crash."""
     source = reading(video, Limits(max_stall_seconds=7))
     next(source)
     (worker,) = workers()
@@ -104,7 +104,7 @@ def test_a_decoder_that_works_without_a_sign_of_life_is_ended_by_its_cpu_time(vi
 
 @pytest.mark.slow
 def test_a_decoder_that_starts_slowly_is_not_the_video_s_fault(video: Video) -> None:
-    """A machine with no time for it, for longer than a decoder may stand still: the video is read all the same."""
+    """A server that is suspended for longer than a decoder may stall does not fail the video."""
     (server,) = servers()
     server.suspend()
     later = threading.Timer(12, server.resume)
@@ -116,7 +116,7 @@ def test_a_decoder_that_starts_slowly_is_not_the_video_s_fault(video: Video) -> 
 
 
 def test_a_decoder_that_was_killed_is_not_the_video_s_fault(video: Video) -> None:
-    """Killed from outside, as for want of memory on the node: to be tried again, not 65."""
+    """SIGKILL, as from a node without memory, is a failure to retry, not exit status 65."""
     source = reading(video)
     next(source)
     (worker,) = workers()
@@ -127,24 +127,24 @@ def test_a_decoder_that_was_killed_is_not_the_video_s_fault(video: Video) -> Non
 
 
 def test_memory_beyond_the_limit_is_refused(tmp_path: Path) -> None:
-    """Pictures of 2 megapixels do not fit into 4 MB."""
+    """Pictures of 2 megapixels need more than 4 MB."""
     path = write_clip(tmp_path / "large.mp4", even(30, 12), size=(1920, 1080), options={"preset": "ultrafast"})
     with pytest.raises(BadInput) as caught:
         list(pictures(probe(path, Limits()), np.arange(12), Limits(max_decode_bytes=4 << 20), Losses()))
     assert caught.value.code == "TOO_MUCH_MEMORY"
 
 
-def test_who_stops_listening_ends_the_decoder(video: Video) -> None:
-    """Closing the stream early leaves no process behind."""
+def test_closing_the_generator_ends_the_decoder(video: Video) -> None:
+    """Closing the generator early leaves no process behind."""
     source = reading(video)
     next(source)
     (worker,) = workers()
     source.close()
-    assert _gone(worker)
+    assert _has_ended(worker)
 
 
 def test_a_server_that_was_killed_is_started_anew(video: Video) -> None:
-    """The next file is read all the same."""
+    """The next file is read by a new server."""
     killed = servers()
     for server in killed:
         server.kill()
@@ -154,23 +154,23 @@ def test_a_server_that_was_killed_is_started_anew(video: Video) -> None:
 
 
 def test_two_videos_can_be_read_at_once(video: Video, tmp_path: Path) -> None:
-    """Each has a worker of its own."""
+    """Each video has a worker of its own."""
     other = probe(write_clip(tmp_path / "other.mp4", even(30, 40)), Limits())
     both = zip(reading(video), pictures(other, np.arange(40), Limits(), Losses()), strict=False)
     assert [(number_of(a.rgb), number_of(b.rgb)) for a, b in both] == [(k, k) for k in range(40)]
 
 
 def test_the_decoder_is_never_further_ahead_than_its_slots(video: Video) -> None:
-    """A lent picture is whole until the next but one is asked for, however long that takes."""
-    for before, shown in pairwise(lent_pictures(video, np.arange(60), Limits(), Losses())):
+    """A borrowed picture stays valid until the next but one is taken, however long that takes."""
+    for before, shown in pairwise(borrowed_pictures(video, np.arange(60), Limits(), Losses())):
         if shown.index < 3:
             time.sleep(0.1)
         assert (number_of(before.rgb), number_of(shown.rgb)) == (before.index, shown.index)
 
 
-@pytest.mark.parametrize("begin", ["", "from services.analyzer.sandbox import client; client.prepare()\n"])
+@pytest.mark.parametrize("begin", ["", "from services.analyzer.sandbox import client; client.fork_server()\n"])
 def test_an_analyzer_that_is_killed_leaves_no_process_behind(video: Video, begin: str) -> None:
-    """Server, guard and worker go with the one they work for, whether the server is its fork or not."""
+    """Server, guard and worker end with their analyzer, whether the server is its fork or not."""
     program = (
         f"{begin}"
         "import sys, numpy as np; from pathlib import Path\n"
@@ -185,11 +185,11 @@ def test_an_analyzer_that_is_killed_leaves_no_process_behind(video: Video, begin
         helpers = [one for one in psutil.Process(analyzer.pid).children(recursive=True) if one.status() != "zombie"]
         assert len(helpers) == 3
         analyzer.kill()
-    assert all(_gone(helper) for helper in helpers)
+    assert all(_has_ended(helper) for helper in helpers)
 
 
-def test_what_opens_strangers_files_can_reach_nothing_else() -> None:
-    """The decoding process holds neither the model, nor gRPC, nor settings with their tokens, forked or not."""
+def test_the_sandbox_imports_nothing_that_it_does_not_need() -> None:
+    """The decoding process imports neither the model, nor gRPC, nor settings with their tokens, forked or not."""
     program = "import sys, services.analyzer.__main__, services.analyzer.sandbox.server; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(ran.stdout.split())
@@ -197,8 +197,9 @@ def test_what_opens_strangers_files_can_reach_nothing_else() -> None:
     assert not loaded & {"mediapipe", "grpc", "pydantic", "urllib3", "scipy", "services.analyzer.settings"}
 
 
-def _gone(process: psutil.Process) -> bool:
-    """Whether it ends, within a time that no machine needs."""
+def _has_ended(process: psutil.Process) -> bool:
+    """Whether the process ends within 10 s."""
+
     for _ in range(200):
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
             return True

@@ -1,4 +1,4 @@
-"""Files that are broken or made to harm: each ends as a whole reading, a reading called damaged, or one sentence."""
+"""Broken and malicious files: each is read completely, reported as damaged, or rejected with one message."""
 
 import os
 import time
@@ -10,62 +10,62 @@ import pytest
 
 from services.analyzer.errors import BadInput
 from services.analyzer.settings import Limits
-from services.analyzer.video.frames import Losses, lent_pictures
+from services.analyzer.video.frames import Losses, borrowed_pictures
 from services.analyzer.video.probe import probe
-from testing.data.mutations import FPS, FRAMES, SEEDS, mutate, write
+from testing.data.mutations import FPS, FRAMES, SEEDS, Seed, mutate, write
 
-# Every file below is read in a fraction of a second; a hang would be found at the first of these.
+# Every file below takes a fraction of a second, so these limits detect a hang.
 LIMITS = Limits(max_stall_seconds=20, max_decode_seconds=30)
-# They say nowhere how long they are, so that only a cut in the middle of a packet or box can be told.
-BOUNDLESS = ("h264.ts", "fragments.mp4")
+# These formats declare no length, so that only a cut in the middle of a packet or box is detectable.
+WITHOUT_DECLARED_LENGTH = ("h264.ts", "fragments.mp4")
 
 
 @pytest.fixture(scope="module")
 def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The undamaged videos by name."""
     folder = tmp_path_factory.mktemp("seeds")
     return {seed.name: write(seed, folder) for seed in SEEDS}
 
 
 def read(path: Path) -> tuple[int, float, bool]:
-    """Pictures that came, the seconds they span, and whether anything is said to be missing. Raises BadInput."""
+    """The number of decoded pictures, the video's seconds, and whether it is reported damaged. Raises BadInput."""
     video, losses = probe(path, LIMITS), Losses()
-    came = sum(1 for _ in lent_pictures(video, np.arange(len(video.pts)), LIMITS, losses))
-    assert came == len(video.pts) or losses.sentence, "pictures are missing and nothing says so"
-    return came, video.duration_seconds, bool(video.damage or losses.sentence)
+    decoded = sum(1 for _ in borrowed_pictures(video, np.arange(len(video.pts)), LIMITS, losses))
+    assert decoded == len(video.pts) or losses.message, "pictures are missing and no loss is reported"
+    return decoded, video.duration_seconds, bool(video.damage or losses.message)
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed.name)
-def test_a_whole_file_of_every_kind_is_read_to_its_end(wholes: dict[str, bytes], seed: object, tmp_path: Path) -> None:
-    """All its pictures, in its own time, and nothing called damaged."""
-    name = seed.name  # type: ignore[attr-defined]
-    (tmp_path / name).write_bytes(wholes[name])
-    came, seconds, damaged = read(tmp_path / name)
-    assert (came, damaged) == (FRAMES, False)
+def test_a_whole_file_of_every_kind_is_read_to_its_end(wholes: dict[str, bytes], seed: Seed, tmp_path: Path) -> None:
+    """All pictures decode, the duration is right, and no damage is reported."""
+    (tmp_path / seed.name).write_bytes(wholes[seed.name])
+    decoded, seconds, damaged = read(tmp_path / seed.name)
+    assert (decoded, damaged) == (FRAMES, False)
     assert seconds == pytest.approx(FRAMES / FPS, abs=1 / FPS)
 
 
 def check(number: int, wholes: dict[str, bytes], folder: Path) -> str:
-    """Break one file and read it; returns how that ended. What a broken file may not do is asserted."""
+    """Damage one file and read it; returns the outcome. Asserts that it neither crashes, hangs nor passes as whole."""
     seed = SEEDS[number % len(SEEDS)]
     way, content = mutate(wholes[seed.name], number)
     path = folder / seed.name
     path.write_bytes(content)
     began = time.monotonic()
     try:
-        came, seconds, damaged = read(path)
+        decoded, seconds, damaged = read(path)
     except BadInput as fault:
         if fault.code in ("CRASHED", "TOO_SLOW"):
-            pytest.fail(f"{number}: {seed.name} after {way}: {fault.sentence}")
+            pytest.fail(f"{number}: {seed.name} after {way}: {fault.message}")
         return fault.code
     assert time.monotonic() - began < LIMITS.max_decode_seconds
-    if not damaged and (seed.name not in BOUNDLESS or way == "truncate"):
-        short = came < FRAMES and seconds < (FRAMES - 1.5) / FPS
-        assert not short, f"{number}: {seed.name} after {way}: {came} pictures in {seconds:.2f} s pass for the whole"
+    if not damaged and (seed.name not in WITHOUT_DECLARED_LENGTH or way == "truncate"):
+        short = decoded < FRAMES and seconds < (FRAMES - 1.5) / FPS
+        assert not short, f"{number}: {seed.name} after {way}: {decoded} pictures in {seconds:.2f} s pass for the whole"
     return "damaged" if damaged else "whole"
 
 
 def test_a_broken_file_is_refused_or_called_damaged(wholes: dict[str, bytes], tmp_path: Path) -> None:
-    """Two dozen broken files of twenty kinds; `make slow` reads a thousand."""
+    """24 broken files of 20 formats; `make slow` reads 1000."""
     for number in range(24):
         check(number, wholes, tmp_path)
 
@@ -73,14 +73,14 @@ def test_a_broken_file_is_refused_or_called_damaged(wholes: dict[str, bytes], tm
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_thousand_broken_files_are_refused_or_called_damaged(wholes: dict[str, bytes], tmp_path: Path) -> None:
-    """No crash, no hang, no short result that passes for the whole; every ending that there is comes up."""
+    """No file crashes, hangs or passes as whole when it is short; every outcome occurs."""
     endings = {check(number, wholes, tmp_path) for number in range(1000)}
     assert endings >= {"whole", "damaged", "NOT_A_VIDEO", "NOT_DECODABLE", "NO_VIDEO_STREAM"}
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "missing", "device"])
-def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
-    """A pipe would be waited on for ever."""
+def test_a_path_that_is_no_regular_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+    """Opening a pipe would wait forever."""
     path = tmp_path / "clip.mp4"
     if kind == "folder":
         path.mkdir()
@@ -88,21 +88,23 @@ def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
         os.mkfifo(path)
     elif kind == "device":
         path.symlink_to("/dev/zero")
-    with pytest.raises(BadInput, match=r"clip\.mp4 is (no file|not there)"):
+    with pytest.raises(BadInput, match=r"clip\.mp4 (is not a regular file|does not exist)"):
         probe(path, LIMITS)
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "h264.mkv", "mjpeg.avi"])
 def test_a_wrong_extension_does_not_matter(wholes: dict[str, bytes], name: str, tmp_path: Path) -> None:
-    """What is in the file decides."""
+    """The content decides the format."""
     path = tmp_path / "holiday.jpg"
     path.write_bytes(wholes[name])
-    assert read(path) == (FRAMES, pytest.approx(FRAMES / FPS, abs=1 / FPS), False)
+    decoded, seconds, damaged = read(path)
+    assert (decoded, damaged) == (FRAMES, False)
+    assert seconds == pytest.approx(FRAMES / FPS, abs=1 / FPS)
 
 
 @pytest.mark.slow
 def test_a_small_file_with_a_huge_picture_is_refused(tmp_path: Path) -> None:
-    """8192 x 8192 in under a megabyte."""
+    """A picture of 8192 x 8192 fits into less than a megabyte."""
     path = tmp_path / "bomb.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "threads": "1"})

@@ -1,4 +1,4 @@
-"""What the camera did, told from pictures of a field that is moved, changed, or left alone."""
+"""Cuts and pans are detected in pictures of a field that moves, changes or stays."""
 
 from collections.abc import Callable
 
@@ -6,28 +6,28 @@ import cv2
 import numpy as np
 import pytest
 
-from services.analyzer.pose.passes import uncut
-from services.analyzer.video.camera_motion import Camera, Steadiness
+from services.analyzer.pose.passes import split_at_cuts
+from services.analyzer.video.camera_motion import CameraMotion, CameraMotionDetector
 from services.analyzer.video.frames import Picture
 from testing.data.composites import batter_frames
 
 
 def field(seed: int, width: int = 1600) -> np.ndarray:
-    """A blotchy ground of (450, width) pixels: as much to see in it as in a real one."""
+    """A blotchy ground of (450, width) pixels, with as much texture as a real one."""
     noise = np.random.default_rng(seed).integers(0, 256, (30, width // 15), dtype=np.uint8)
     return cv2.cvtColor(cv2.resize(noise, (width, 450), interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB)
 
 
-def seen(shown: Callable[[float], np.ndarray], seconds: float = 3.0, fps: int = 10) -> Steadiness:
-    """What is said of a film that shows `shown(time)`."""
-    camera = Camera()
+def seen(shown: Callable[[float], np.ndarray], seconds: float = 3.0, fps: int = 10) -> CameraMotion:
+    """The motion detected in a video that shows `shown(time)`."""
+    camera = CameraMotionDetector()
     film = (Picture(k, k / fps, shown(k / fps)) for k in range(int(seconds * fps)))
-    assert sum(1 for _ in camera.noting(film)) == int(seconds * fps)
-    return camera.steadiness()
+    assert sum(1 for _ in camera.observe(film)) == int(seconds * fps)
+    return camera.motion()
 
 
 def with_runner(ground: np.ndarray, time: float) -> np.ndarray:
-    """Somebody, a quarter of the picture, runs across it."""
+    """The ground with a runner, a quarter of the picture, who crosses it."""
     shown = ground[:, :800].copy()
     x = int(100 + 180 * time)
     shown[120:440, x : x + 150] = (200, 40, 40)
@@ -35,34 +35,34 @@ def with_runner(ground: np.ndarray, time: float) -> np.ndarray:
 
 
 def test_a_camera_that_stands_still_does_nothing() -> None:
-    """Whatever runs through the picture."""
+    """A runner who crosses the picture is not camera motion."""
     ground = field(1)
-    assert seen(lambda time: with_runner(ground, time)) == Steadiness()
+    assert seen(lambda time: with_runner(ground, time)) == CameraMotion()
 
 
 def test_a_cut_is_found_at_its_first_picture() -> None:
-    """Two fields, the same runner."""
+    """Two fields with the same runner have one cut."""
     first, second = field(1), field(2)
     assert seen(lambda time: with_runner(first if time < 1.35 else second, time)).cuts == (1.4,)
 
 
 @pytest.mark.parametrize("way", [-1, 1])
 def test_a_pan_is_found_and_is_no_cut(way: int) -> None:
-    """A quarter of the width a second from 1 s on for a second, either way."""
+    """A quarter of the width a second, from 1 s to 2 s, in either direction."""
     ground = field(1)
 
     def shown(time: float) -> np.ndarray:
         start = 400 + way * int(200 * np.clip(time - 1, 0, 1))
         return with_runner(ground[:, start : start + 800], time)
 
-    said = seen(shown)
-    assert said.cuts == ()
-    [(start, end)] = said.pans
-    assert (start, end) == (pytest.approx(1.0, abs=0.11), pytest.approx(2.0, abs=0.11))
+    motion = seen(shown)
+    assert motion.cuts == ()
+    [pan] = motion.pans
+    assert pan == pytest.approx((1.0, 2.0), abs=0.11)
 
 
 def test_a_hand_that_shakes_is_no_pan() -> None:
-    """To and fro, four times a second."""
+    """A picture that moves to and fro four times a second has no pan."""
     ground = field(1)
 
     def shown(time: float) -> np.ndarray:
@@ -73,13 +73,13 @@ def test_a_hand_that_shakes_is_no_pan() -> None:
 
 
 def test_the_rendered_batter_is_filmed_from_a_tripod() -> None:
-    """A real stroke in front of trees, neither cut nor pan."""
+    """A stroke in front of trees has neither a cut nor a pan."""
     frames = batter_frames()
-    assert seen(lambda time: frames[round(time * 30)], seconds=3.4) == Steadiness()
+    assert seen(lambda time: frames[round(time * 30)], seconds=3.4) == CameraMotion()
 
 
 def test_a_window_is_split_at_a_cut() -> None:
-    """What is left on both sides, less the step in which the cut lies and what is too short for an action."""
-    assert uncut([(1.0, 3.0)], ()) == [(1.0, 3.0)]
-    assert uncut([(1.0, 3.0)], (2.0,)) == [(1.0, 1.9), (2.0, 3.0)]
-    assert uncut([(1.0, 3.0), (5.0, 6.0)], (2.8, 4.0)) == [(1.0, pytest.approx(2.7)), (5.0, 6.0)]
+    """Both sides of a cut remain, without the step of the cut and without parts too short for an action."""
+    assert split_at_cuts([(1.0, 3.0)], ()) == [(1.0, 3.0)]
+    assert split_at_cuts([(1.0, 3.0)], (2.0,)) == [(1.0, 1.9), (2.0, 3.0)]
+    assert split_at_cuts([(1.0, 3.0), (5.0, 6.0)], (2.8, 4.0)) == [(1.0, pytest.approx(2.7)), (5.0, 6.0)]

@@ -1,16 +1,16 @@
-"""Frames that show the picture before once more."""
+"""Frames that repeat the picture before are detected."""
 
 import numpy as np
 
-from services.analyzer.video.duplicate_frames import Stillness
+from services.analyzer.video.duplicate_frames import DuplicateDetector
 from services.analyzer.video.frames import RGB, Picture
 
 
 def repeats(frames: list[RGB]) -> list[int]:
-    stillness = Stillness()
-    passed = list(stillness.noting(Picture(k, k / 30, rgb) for k, rgb in enumerate(frames)))
+    detector = DuplicateDetector()
+    passed = list(detector.observe(Picture(k, k / 30, rgb) for k, rgb in enumerate(frames)))
     assert [p.index for p in passed] == list(range(len(frames)))
-    return np.flatnonzero(stillness.repeats()).tolist()
+    return np.flatnonzero(detector.duplicates()).tolist()
 
 
 def ball(x: int) -> RGB:
@@ -32,19 +32,19 @@ def test_a_repeat_among_moving_frames_is_found_in_spite_of_coding_noise() -> Non
 
 
 def test_a_repeat_between_moving_frames_is_found_however_coarsely_it_is_coded() -> None:
-    """It differs by several levels all over, and by far less than its neighbours do."""
+    """A duplicate differs by several levels everywhere, and by far less than its neighbours."""
     coarse = (ball(20).astype(int) + 6).astype(np.uint8)
     assert repeats([ball(0), ball(20), coarse, ball(60), ball(80)]) == [2]
 
 
-def test_who_starts_to_move_shows_no_repeat() -> None:
-    """The step before was small because he stood, not because the picture did."""
+def test_starting_to_move_is_no_repeat() -> None:
+    """A small step before a movement is a standing athlete, not a duplicate."""
     standing = [(ball(20).astype(int) + 3 * k).astype(np.uint8) for k in range(3)]
     assert repeats([*standing, ball(60), ball(80)]) == []
 
 
 def test_a_still_athlete_is_no_repeat() -> None:
-    """Where nothing moves for a while, all frames are kept."""
+    """All frames are kept while nothing moves."""
     assert repeats([noisy(ball(50), k) for k in range(8)]) == []
 
 

@@ -1,4 +1,4 @@
-"""Pictures and their times, exactly."""
+"""Frames are read exactly, with their true times."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tests.unit.analyzer.video.test_probe import faststart
 def decoded(video: Video, wanted: list[int] | np.ndarray, long_side: int = 1920) -> list[Picture]:
     losses = Losses()
     got = list(pictures(video, np.asarray(wanted, dtype=np.intp), Limits(), losses, long_side))
-    assert losses.sentence is None
+    assert losses.message is None
     return got
 
 
@@ -31,7 +31,7 @@ def video(tmp_path: Path) -> Video:
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 def test_each_chosen_frame_is_the_one_with_that_time(tmp_path: Path, codec: str) -> None:
-    """The number drawn into a picture is its place in the video, and its time is true."""
+    """The number in a picture is its index in the video, and its time is true."""
     options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
     video = probe(write_clip(tmp_path / "clip.mp4", even(30, 60), codec=codec, options=options), Limits())
     got = decoded(video, [0, 3, 7, 31, 59])
@@ -40,7 +40,7 @@ def test_each_chosen_frame_is_the_one_with_that_time(tmp_path: Path, codec: str)
 
 
 def test_skipping_unasked_frames_changes_no_byte_of_the_asked_ones(video: Video) -> None:
-    """Sampled frames are byte for byte those of a decoder that decodes everything, from any starting point."""
+    """Sampled frames equal, byte for byte, those of a decoder that decodes everything, from any start."""
     with av.open(str(video.path)) as container:
         all_of_them = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     for wanted in (on_grid(video.times, 10), on_grid(video.times, 7, 1.0, 2.0), np.array([41, 42, 43, 44])):
@@ -49,10 +49,10 @@ def test_skipping_unasked_frames_changes_no_byte_of_the_asked_ones(video: Video)
 
 
 def test_variable_frame_times_are_kept(tmp_path: Path) -> None:
-    """Frames shown at odd moments come with those moments."""
+    """Uneven time stamps are preserved."""
     times = [0.0, 0.033, 0.2, 0.21, 0.5, 1.0, 1.033]
     video = probe(write_clip(tmp_path / "vfr.mp4", times), Limits())
-    got = decoded(video, range(7))  # type: ignore[arg-type]
+    got = decoded(video, list(range(7)))
     assert [number_of(p.rgb) for p in got] == list(range(7))
     assert [p.time_seconds for p in got] == pytest.approx(times, abs=1e-3)
 
@@ -67,7 +67,7 @@ def test_a_rotation_tag_is_applied_clockwise(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [160, 162, 178, 202, 218, 234])
 def test_rows_are_never_padded(tmp_path: Path, width: int) -> None:
-    """At every width the array is contiguous and looks as it was drawn: strides that MediaPipe ignores shear it."""
+    """At every width the array is contiguous and shows the drawn picture: MediaPipe ignores strides."""
     video = probe(write_clip(tmp_path / "clip.mp4", even(30, 2), size=(width, 64)), Limits())
     rgb = decoded(video, [1])[0].rgb
     assert rgb.flags.c_contiguous
@@ -76,13 +76,13 @@ def test_rows_are_never_padded(tmp_path: Path, width: int) -> None:
 
 
 def test_large_pictures_are_made_smaller_and_small_ones_left(video: Video) -> None:
-    """The longer side is at most what was asked; a picture is never blown up."""
+    """The longer side is at most `long_side`; a picture is never enlarged."""
     assert decoded(video, [1], long_side=80)[0].rgb.shape == (32, 80, 3)
     assert decoded(video, [1], long_side=4000)[0].rgb.shape == (HEIGHT, WIDTH, 3)
 
 
 def test_frames_that_never_come_are_counted(tmp_path: Path) -> None:
-    """Where the index promises more than the file holds, the missing ones are said, never passed over."""
+    """If the index lists more frames than decode, the missing ones are counted."""
     path = faststart(write_clip(tmp_path / "whole.mp4", even(30, 90)))
     content = bytearray(path.read_bytes())
     half = content.index(b"mdat") + (len(content) - content.index(b"mdat")) // 2
@@ -92,11 +92,11 @@ def test_frames_that_never_come_are_counted(tmp_path: Path) -> None:
     video = probe(path, Limits())
     got = list(pictures(video, np.arange(len(video.pts)), Limits(), losses))
     assert len(got) + losses.missing == 90
-    assert losses.sentence
+    assert losses.message
 
 
 def test_decoding_that_takes_too_long_is_stopped(video: Video) -> None:
-    """The bound on decoding time is a fault with a code, not a hang."""
+    """Exceeding the CPU limit of decoding is a fault with a code."""
     with pytest.raises(BadInput, match="within") as caught:
         list(pictures(video, np.arange(90), Limits(max_decode_seconds=1e-9), Losses()))
     assert caught.value.code == "TOO_SLOW"

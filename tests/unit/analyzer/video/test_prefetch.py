@@ -1,15 +1,15 @@
-"""The next item is made while the last one is used; what goes wrong meanwhile reaches whoever uses them."""
+"""The next item is made while the caller uses the last one; an error of the source reaches the caller."""
 
 from collections.abc import Generator
 from threading import Event
 
 import pytest
 
-from services.analyzer.video.prefetch import ahead
+from services.analyzer.video.prefetch import prefetch
 
 
 def test_the_first_item_is_made_at_once_and_the_next_one_while_one_is_used() -> None:
-    """One further, and in order."""
+    """Exactly one item is prefetched, in order."""
     made = [Event() for _ in range(4)]
 
     def source() -> Generator[int, None, None]:
@@ -17,7 +17,7 @@ def test_the_first_item_is_made_at_once_and_the_next_one_while_one_is_used() -> 
             event.set()
             yield k
 
-    with ahead(source()) as items:
+    with prefetch(source()) as items:
         assert made[0].wait(60)
         assert not made[1].is_set()
         for k in items:
@@ -25,8 +25,8 @@ def test_the_first_item_is_made_at_once_and_the_next_one_while_one_is_used() -> 
             assert not any(event.is_set() for event in made[k + 2 :])
 
 
-def test_whoever_has_seen_enough_ends_the_source() -> None:
-    """With what it holds, by the end of the block."""
+def test_leaving_the_block_early_closes_the_source() -> None:
+    """The end of the block closes the source."""
     ended = []
 
     def source() -> Generator[int, None, None]:
@@ -35,19 +35,19 @@ def test_whoever_has_seen_enough_ends_the_source() -> None:
         finally:
             ended.append(True)
 
-    with ahead(source()) as items:
+    with prefetch(source()) as items:
         next(iter(items))
     assert ended
 
 
 def test_a_source_that_fails_fails_where_its_items_are_used() -> None:
-    """After those that came before."""
+    """The items before the error are delivered first."""
 
     def source() -> Generator[int, None, None]:
         yield 1
         raise ValueError("the second is broken")
 
-    with ahead(source()) as items:
+    with prefetch(source()) as items:
         assert next(items) == 1
         with pytest.raises(ValueError, match="the second is broken"):
             next(items)

@@ -1,4 +1,4 @@
-"""What is said of a file before it is analysed."""
+"""The facts about a file that are read before it is analysed."""
 
 import wave
 from pathlib import Path
@@ -37,13 +37,13 @@ def test_a_plain_video_is_described_as_it_was_written(clip: Path) -> None:
 
 
 def test_a_rotation_tag_turns_width_and_height(clip: Path) -> None:
-    """A phone's upright video is stored lying; what is reported is upright."""
+    """A phone stores its upright video sideways; the reported size is upright."""
     video = probe(tag_rotation(clip), Limits())
     assert (video.width, video.height, video.rotation_degrees) == (HEIGHT, WIDTH, 90)
 
 
-def test_true_times_are_told_from_the_declared_rate(tmp_path: Path) -> None:
-    """Dropped frames leave a hole in the times, and the true rate is the lower one."""
+def test_times_come_from_the_stamps_not_from_the_declared_rate(tmp_path: Path) -> None:
+    """Dropped frames leave gaps in the times, and the true rate is the lower one."""
     times = [t for k, t in enumerate(even(30, 61)) if k % 5]
     video = probe(write_clip(tmp_path / "vfr.mp4", times), Limits())
     assert video.times == pytest.approx(np.array(times) - times[0], abs=1e-4)
@@ -51,7 +51,7 @@ def test_true_times_are_told_from_the_declared_rate(tmp_path: Path) -> None:
 
 
 def test_times_count_from_the_first_frame(tmp_path: Path) -> None:
-    """A stream that begins at 5 s begins at zero for us."""
+    """A stream that begins at 5 s has its first frame at 0 s."""
     video = probe(write_clip(tmp_path / "late.mkv", [5 + t for t in even(10, 20)]), Limits())
     assert video.times[0] == 0
     assert video.times[-1] == pytest.approx(1.9, abs=2e-3)
@@ -69,30 +69,30 @@ def test_other_containers_are_read_too(tmp_path: Path, name: str, codec: str) ->
     ("content", "code"),
     [(b"", "FILE_EMPTY"), (b"once upon a time " * 400, "NOT_A_VIDEO"), (b"\x00" * 5000, "NOT_A_VIDEO")],
 )
-def test_what_is_no_video_is_refused_by_name(tmp_path: Path, content: bytes, code: str) -> None:
-    """The sentence names the file and the code names the fault."""
+def test_a_file_that_is_no_video_is_refused_by_name(tmp_path: Path, content: bytes, code: str) -> None:
+    """The message names the file, and the code names the fault."""
     path = tmp_path / "holiday.mp4"
     path.write_bytes(content)
     fault = refused(path)
     assert fault.code == code
-    assert "holiday.mp4" in fault.sentence
+    assert "holiday.mp4" in fault.message
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
-    """So is one that is not there, and a folder."""
+    """A missing file and a folder are rejected."""
     assert refused(tmp_path / "gone.mp4").code == "FILE_MISSING"
     assert refused(tmp_path).code == "FILE_MISSING"
 
 
 def test_a_playlist_cannot_make_us_open_other_files(tmp_path: Path, clip: Path) -> None:
-    """An HLS playlist that points at a perfectly good video is no video."""
+    """An HLS playlist that points at a valid video is rejected."""
     path = tmp_path / "list.mp4"
     path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{clip}\n#EXT-X-ENDLIST\n")
     assert refused(path).code == "NOT_A_VIDEO"
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
-    """A file whose only stream is sound is refused."""
+    """A file with only an audio stream is rejected."""
     path = tmp_path / "sound.mkv"
     _write_sound(path)
     assert refused(path).code == "NO_VIDEO_STREAM"
@@ -108,12 +108,12 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     ],
 )
 def test_every_limit_is_held(clip: Path, limits: Limits, code: str) -> None:
-    """One more byte, pixel, second or frame than allowed is refused with its own code."""
+    """Each limit on bytes, pixels, seconds and frames has a code of its own."""
     assert refused(clip, limits).code == code
 
 
 def test_a_file_cut_off_in_the_middle_is_called_damaged(tmp_path: Path) -> None:
-    """With its index in front a cut file still opens, and what it lacks is said."""
+    """A cut file with its index in front still opens, and the missing time is reported."""
     path = write_clip(tmp_path / "whole.mp4", even(30, 90))
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(faststart(path).read_bytes()[: int(path.stat().st_size * 0.6)])
@@ -124,7 +124,7 @@ def test_a_file_cut_off_in_the_middle_is_called_damaged(tmp_path: Path) -> None:
 
 
 def test_a_file_without_its_index_is_refused(tmp_path: Path) -> None:
-    """An MP4 that lost its end lost its index."""
+    """An MP4 has its index at the end, so a cut one cannot be opened."""
     path = write_clip(tmp_path / "whole.mp4", even(30, 90))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
     assert refused(path).code == "NOT_A_VIDEO"
@@ -157,6 +157,6 @@ def _write_sound(path: Path) -> None:
 
 
 def test_a_video_knows_nothing_of_where_it_lies(clip: Path) -> None:
-    """Only the file's name is ever said to people, not its folder."""
+    """Messages contain the file's name, not its folder."""
     assert isinstance(probe(clip, Limits()), Video)
-    assert str(clip.parent) not in refused(clip, Limits(max_video_frames=1)).sentence
+    assert str(clip.parent) not in refused(clip, Limits(max_video_frames=1)).message

@@ -1,4 +1,4 @@
-"""Which frames are looked at."""
+"""Which frames are sampled."""
 
 import numpy as np
 import pytest
@@ -18,19 +18,19 @@ def test_ten_asked_is_ten_got_at_any_source_rate(source_fps: float, frames: int)
 
 
 def test_a_slower_source_gives_every_frame_once() -> None:
-    """Seven frames a second asked at ten are seven."""
+    """A source of 7 fps sampled at 10 fps gives 7 fps."""
     times = np.arange(21) / 7
     assert on_grid(times, 10).tolist() == list(range(21))
 
 
 def test_a_hole_in_the_video_is_not_filled_with_copies() -> None:
-    """Ticks in a hole fall on its two edges, which are taken once."""
+    """Ticks in a gap select its two edges, each once."""
     times = np.array([0.0, 0.1, 0.2, 1.2, 1.3])
     assert on_grid(times, 10).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_the_grid_starts_and_ends_where_it_is_told() -> None:
-    """Half a second from 1.0 s on at 10 a second is six ticks, both ends included."""
+    """1.0 s to 1.5 s at 10 fps is six ticks, both ends included."""
     times = np.arange(300) / 30
     assert times[on_grid(times, 10, 1.0, 1.5)].round(6).tolist() == [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
 
@@ -52,7 +52,7 @@ def test_a_close_up_takes_every_frame_up_to_sixty_a_second() -> None:
     st.integers(1, 30),
 )
 def test_samples_are_increasing_and_no_frame_is_nearer_to_their_ticks(steps: list[float], fps: int) -> None:
-    """Whatever the time stamps, the frame nearest to each tick is among the chosen."""
+    """For any time stamps, the frame nearest to each tick is selected."""
     times = np.concatenate([[0.0], np.cumsum(steps)])
     chosen = on_grid(times, fps)
     assert (np.diff(chosen) > 0).all()

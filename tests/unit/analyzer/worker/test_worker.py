@@ -1,4 +1,4 @@
-"""One pod's work against `jobs`, `upload` and S3 that misbehave on cue."""
+"""One pod's work against fakes of `jobs`, `upload` and S3 that simulate failures."""
 
 import os
 import signal
@@ -16,21 +16,21 @@ import pytest
 
 from crease.analysis.v1.launch_pb2 import Ending, StartLaunchResponse
 from crease.jobs.v1.job_pb2 import Job, Stage
-from crease.jobs.v1.session_pb2 import Session
+from crease.jobs.v1.session_pb2 import CameraView, Session
 from services.analyzer.errors import BadInput, ModelFault
 from services.analyzer.settings import WorkerSettings
 from services.analyzer.worker import worker
-from services.analyzer.worker.worker import work
+from services.analyzer.worker.worker import run_launch
 from testing.data.videos import BATTER, ROOT, needs_model
 from testing.fakes.analyzer_peers import TOKEN, Services, serving
 
-RESULTS = {"pose": {"pose_summary": {}, "frames": [{}]}, "metrics": {}, "findings": {}, "report": {}}
+RESULTS: dict[str, Any] = {"pose": {"pose_summary": {}, "frames": [{}]}, "metrics": {}, "findings": {}, "report": {}}
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 AWAY = grpc.StatusCode.UNAVAILABLE
 
 
 class Scripted:
-    """An analysis that takes as long as it is told and then leaves one file, or fails."""
+    """An analysis that takes a given time, then writes one file or fails."""
 
     def __init__(self, seconds: float = 0.0, fault: Exception | None = None) -> None:
         self.seconds, self.fault = seconds, fault
@@ -62,7 +62,7 @@ class Scripted:
 
 @pytest.fixture(autouse=True)
 def _own_signals() -> Iterator[None]:
-    """The worker takes SIGTERM over; give it back."""
+    """Restore the SIGTERM handler that the worker replaces."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -77,7 +77,7 @@ def token_file(tmp_path: Path) -> Path:
 
 def run(services: Services, token_file: Path, analysis: Scripted, **settings: Any) -> int:
     with serving(services):
-        return work("job-1", 2, _settings(services, token_file, **settings), analysis.begin)
+        return run_launch("job-1", 2, _settings(services, token_file, **settings), analysis.begin)
 
 
 def _settings(services: Services, token_file: Path, **more: Any) -> WorkerSettings:
@@ -90,14 +90,14 @@ def _settings(services: Services, token_file: Path, **more: Any) -> WorkerSettin
 
 
 def test_both_stages_are_analysed_stored_and_published_in_order(token_file: Path) -> None:
-    """The pinned video is read once; each stage's files lie in S3 before its result is submitted; frames stay there."""
+    """The pinned video is read once. A stage's files are in S3 before its result is submitted. Frames stay in S3."""
     services, analysis = Services(video=b"the film"), Scripted()
     assert run(services, token_file, analysis) == 0
     assert analysis.read == b"the film"
     assert analysis.stages == ["quick", "deep"]
     assert services.stored == {"STAGE_QUICK/report.html": b"<p>quick", "STAGE_DEEP/report.html": b"<p>deep"}
     submitted = services.called("SubmitResult")
-    assert [asked.stage for asked in submitted] == [Stage.STAGE_QUICK, Stage.STAGE_DEEP]
+    assert [request.stage for request in submitted] == [Stage.STAGE_QUICK, Stage.STAGE_DEEP]
     assert set(submitted[0].results.keys()) == {"pose", "metrics", "findings", "report"}
     assert list(submitted[0].results["pose"].keys()) == ["pose_summary"]
     assert [(a.name, a.content_length) for a in submitted[0].artifacts] == [("report.html", 8)]
@@ -105,21 +105,21 @@ def test_both_stages_are_analysed_stored_and_published_in_order(token_file: Path
 
 
 def test_a_relaunch_resumes_at_deep(token_file: Path) -> None:
-    """Where the quick result is in, only deep is done."""
+    """If the quick result is published already, only the deep stage runs."""
     analysis = Scripted()
     assert run(Services(stage=Stage.STAGE_DEEP), token_file, analysis) == 0
     assert analysis.stages == ["deep"]
 
 
 def test_without_deep_the_quick_result_is_the_end(token_file: Path) -> None:
-    """One stage, one result."""
+    """Only the quick stage runs."""
     services, analysis = Services(deep_enabled=False), Scripted()
     assert run(services, token_file, analysis) == 0
     assert analysis.stages == ["quick"]
 
 
 def test_heartbeats_say_stage_and_progress_all_along(token_file: Path) -> None:
-    """Three in the time of a lease, and one at once when deep begins."""
+    """A heartbeat every third of the lease, and one at once when the deep stage begins."""
     services = Services(lease_seconds=0.3)
     assert run(services, token_file, Scripted(seconds=0.5)) == 0
     beats = services.called("Heartbeat")
@@ -131,7 +131,7 @@ def test_heartbeats_say_stage_and_progress_all_along(token_file: Path) -> None:
 
 @pytest.mark.parametrize("code", [DENIED, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND])
 def test_a_launch_that_is_not_ours_is_left_alone(token_file: Path, code: grpc.StatusCode) -> None:
-    """Refused at the start: 75, and nothing else is said."""
+    """A rejected StartLaunch gives exit status 75, and the pod makes no other call."""
     services, analysis = Services(refusals={"StartLaunch": code}), Scripted()
     assert run(services, token_file, analysis) == 75
     assert analysis.stages == []
@@ -139,7 +139,7 @@ def test_a_launch_that_is_not_ours_is_left_alone(token_file: Path, code: grpc.St
 
 
 def test_a_lease_lost_in_the_middle_stops_the_work_and_publishes_nothing(token_file: Path) -> None:
-    """The next step of the analysis after the refused heartbeat ends it, long before it would be done."""
+    """The analysis ends at its next progress report after the rejected heartbeat."""
     services = Services(lease_seconds=0.3, refusals={"Heartbeat": DENIED})
     began = time.monotonic()
     assert run(services, token_file, Scripted(seconds=30)) == 75
@@ -149,7 +149,7 @@ def test_a_lease_lost_in_the_middle_stops_the_work_and_publishes_nothing(token_f
 
 
 def test_services_that_come_back_lose_nothing(token_file: Path) -> None:
-    """Each call is repeated until it is answered; the video is analysed once all the same."""
+    """Each call is retried until it is answered, and the video is analysed once."""
     faults = {name: [AWAY, AWAY] for name in ("StartLaunch", "SignLaunch", "Heartbeat", "SubmitResult")}
     services, analysis = Services(faults=faults, lease_seconds=10), Scripted()
     assert run(services, token_file, analysis, start_patience_seconds=10, transfer_patience_seconds=10) == 0
@@ -157,18 +157,18 @@ def test_services_that_come_back_lose_nothing(token_file: Path) -> None:
 
 
 def test_a_result_that_cannot_be_committed_is_offered_until_the_lease_ends(token_file: Path) -> None:
-    """A service that stays away costs 69; the analysis is not repeated for that."""
+    """An unavailable service gives exit status 69, and the analysis is not repeated."""
     services, analysis = Services(refusals={"SubmitResult": AWAY, "Heartbeat": AWAY}, lease_seconds=1.5), Scripted()
     assert run(services, token_file, analysis) == 69
     assert analysis.stages == ["quick"]
     assert len(services.called("SubmitResult")) >= 2
-    assert len({asked.SerializeToString(deterministic=True) for asked in services.called("SubmitResult")}) == 1
+    assert len({request.SerializeToString(deterministic=True) for request in services.called("SubmitResult")}) == 1
 
 
 def test_no_services_at_all_is_69(token_file: Path) -> None:
-    """Nobody listens at the address that was given."""
+    """The configured port refuses connections."""
     services = Services(jobs_endpoint="127.0.0.1:9")
-    assert work("job-1", 2, _settings(services, token_file), Scripted().begin) == 69
+    assert run_launch("job-1", 2, _settings(services, token_file), Scripted().begin) == 69
 
 
 @pytest.mark.parametrize(
@@ -177,16 +177,16 @@ def test_no_services_at_all_is_69(token_file: Path) -> None:
 def test_a_video_that_s3_refuses_fails_the_job_in_the_contract_s_words(
     token_file: Path, status: int, words: str
 ) -> None:
-    """Gone, forbidden or another one: definite, 65, no retry."""
+    """A missing, forbidden or replaced object is definite: exit status 65, no retry."""
     services = Services(get=[(status, b"")])
     assert run(services, token_file, Scripted()) == 65
-    (asked,) = services.called("FailLaunch")
-    assert asked.error_message == f"Failed to download video from S3: {words}"
-    assert (asked.ending, asked.failure_code) == (Ending.ENDING_BAD_INPUT, "DOWNLOAD_FAILED")
+    (request,) = services.called("FailLaunch")
+    assert request.error_message == f"Failed to download video from S3: {words}"
+    assert (request.ending, request.failure_code) == (Ending.ENDING_BAD_INPUT, "DOWNLOAD_FAILED")
 
 
 def test_a_passing_fault_of_s3_is_tried_again_with_a_fresh_signature(token_file: Path) -> None:
-    """Throttled, broken and then fine, for reading and for writing."""
+    """Transient errors of GET and PUT are retried with a new signature each time."""
     services = Services(get=[(503, b""), (429, b"")], put=[(500, b"")], deep_enabled=False)
     assert run(services, token_file, Scripted(), transfer_patience_seconds=10) == 0
     assert len(services.called("SignLaunch")) == 3 + 2
@@ -194,20 +194,20 @@ def test_a_passing_fault_of_s3_is_tried_again_with_a_fresh_signature(token_file:
 
 
 def test_an_artifact_whose_answer_was_lost_is_not_an_error(token_file: Path) -> None:
-    """If-None-Match answers 412 to the second try of a PUT that went through."""
+    """With If-None-Match, S3 answers 412 to the second attempt of a PUT that succeeded."""
     services = Services(put=[(500, b""), (412, b"")], deep_enabled=False)
     assert run(services, token_file, Scripted(), transfer_patience_seconds=10) == 0
 
 
 def test_s3_that_stays_away_is_69_and_fails_no_job(token_file: Path) -> None:
-    """The job will be launched again: nothing is wrong with the video."""
+    """The video is not at fault, so the job can be launched again."""
     services = Services(get=[(503, b"")] * 99)
     assert run(services, token_file, Scripted()) == 69
     assert services.called("FailLaunch") == []
 
 
 def test_a_video_longer_or_shorter_than_was_uploaded_is_not_analysed(token_file: Path) -> None:
-    """Longer is definite; shorter may be a broken line and is tried again."""
+    """A longer object is definite; a shorter one may be a broken connection and is retried."""
     longer = Services(video=b"0123456789", content_length=5)
     assert run(longer, token_file, analysis := Scripted()) == 65
     shorter = Services(video=b"0123456789", content_length=11)
@@ -216,7 +216,7 @@ def test_a_video_longer_or_shorter_than_was_uploaded_is_not_analysed(token_file:
 
 
 def test_a_video_over_the_limit_is_not_even_fetched(token_file: Path) -> None:
-    """Its size is known beforehand."""
+    """The job states the size, so no URL is requested."""
     services = Services(video=b"0123456789")
     assert run(services, token_file, Scripted(), max_video_bytes=9) == 65
     assert services.called("FailLaunch")[0].failure_code == "FILE_TOO_LARGE"
@@ -234,16 +234,16 @@ def test_a_video_over_the_limit_is_not_even_fetched(token_file: Path) -> None:
 def test_every_failure_has_its_class_code_and_exit_status(
     token_file: Path, fault: Exception, ending: int, code: str, status: int
 ) -> None:
-    """The video's fault is 65 and final; the image's and ours are 70."""
+    """A fault of the video is 65 and final; a fault of the image or of our code is 70."""
     services = Services()
     assert run(services, token_file, Scripted(fault=fault)) == status
-    (asked,) = services.called("FailLaunch")
-    assert (asked.ending, asked.failure_code) == (ending, code)
-    assert asked.error_message
+    (request,) = services.called("FailLaunch")
+    assert (request.ending, request.failure_code) == (ending, code)
+    assert request.error_message
 
 
 def test_a_fault_that_sigterm_caused_is_no_failure(token_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Libraries written in C make an ImportError of the exit that interrupts their import."""
+    """A C library turns the SystemExit that interrupts its import into an ImportError."""
 
     class Interrupted(Scripted):
         def _stage(self, name: str, out: Path, progress: Any) -> dict[str, Any]:
@@ -252,7 +252,7 @@ def test_a_fault_that_sigterm_caused_is_no_failure(token_file: Path, monkeypatch
             raise ImportError("numpy.core.multiarray failed to import")
 
     monkeypatch.setattr(worker, "_stopping", threading.Event())
-    monkeypatch.setattr(worker, "_cut_off", lambda: None)
+    monkeypatch.setattr(worker, "_exit_now", lambda: None)
     services = Services()
     assert run(services, token_file, Interrupted()) == 143
     assert services.called("FailLaunch") == []
@@ -261,7 +261,7 @@ def test_a_fault_that_sigterm_caused_is_no_failure(token_file: Path, monkeypatch
 @needs_model
 @pytest.mark.slow
 def test_a_pod_analyses_the_sample_from_start_to_end(tmp_path: Path, token_file: Path) -> None:
-    """The program itself, as it is started in a pod, on the real video with the real model."""
+    """The program as a pod starts it, on the real sample with the real model."""
     services = Services(video=BATTER.read_bytes(), lease_seconds=30)
     with serving(services), _pod(services, token_file, tmp_path) as pod:
         assert pod.wait(timeout=90) == 0
@@ -274,7 +274,7 @@ def test_a_pod_analyses_the_sample_from_start_to_end(tmp_path: Path, token_file:
 
 @needs_model
 def test_sigterm_ends_a_pod_within_two_seconds_and_publishes_nothing(tmp_path: Path, token_file: Path) -> None:
-    """In the middle of the work: exit status 143, no result, no failure, no files left behind."""
+    """During the work SIGTERM gives exit status 143: no result, no failure report, no files."""
     services = Services(video=BATTER.read_bytes(), lease_seconds=0.3)
     with serving(services), _pod(services, token_file, tmp_path) as pod:
         _wait_for(lambda: services.called("SignLaunch"))
@@ -326,11 +326,13 @@ def _wait_for(happened: Any) -> None:
     raise AssertionError("it did not happen")
 
 
-def test_the_report_of_an_anonymous_job_is_told_of_nobody() -> None:
-    """What a person wrote may name people: title, players and notes stay away, the rest is said."""
-    session = Session(title="Asha's nets", player_ids=["Asha"], notes="with Ravi", camera_view="CAMERA_VIEW_SIDE")
+def test_the_report_of_an_anonymous_job_has_no_text_that_people_wrote() -> None:
+    """Title, players and notes may contain names and are left out; discipline and camera view remain."""
+    session = Session(
+        title="Asha's nets", player_ids=["Asha"], notes="with Ravi", camera_view=CameraView.CAMERA_VIEW_SIDE
+    )
     for anonymous in (False, True):
-        told = worker.about(StartLaunchResponse(job=Job(anonymous=anonymous), session=session), "bowling")
+        about = worker.about(StartLaunchResponse(job=Job(anonymous=anonymous), session=session), "bowling")
         named = ("", (), "") if anonymous else ("Asha's nets", ("Asha",), "with Ravi")
-        assert (told.title, told.players, told.notes) == named
-        assert (told.discipline, told.camera_view) == ("bowling", "side")
+        assert (about.title, about.players, about.notes) == named
+        assert (about.discipline, about.camera_view) == ("bowling", "side")
