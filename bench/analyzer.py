@@ -103,7 +103,7 @@ def run() -> Iterator[Figure]:
 
 def against_the_bound(film: Path) -> Iterator[Figure]:
     """The two pose passes, sandbox and choosing of the athlete included."""
-    from services.analyzer.biomechanics.events import action_windows
+    from services.analyzer.biomechanics.events import close_up_windows
     from services.analyzer.pose.estimator import Posing
     from services.analyzer.pose.passes import Viewer, uncut
     from services.analyzer.settings import Accelerator, Settings
@@ -119,7 +119,7 @@ def against_the_bound(film: Path) -> Iterator[Figure]:
     def passes() -> None:
         viewer = Viewer(video, posing, settings, None)
         seen = viewer.look(wanted, lambda _: None)
-        windows[:] = uncut(action_windows(seen.whole, "batting"), seen.steadiness.cuts)
+        windows[:] = uncut(close_up_windows(seen.whole, "batting"), seen.steadiness.cuts)
         viewer.look_closer(seen, windows, lambda _: None)
 
     passes()  # what is needed once is warm

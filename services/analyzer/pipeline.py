@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from services.analyzer.artifacts.anonymization import Veil
-from services.analyzer.artifacts.results_json import Results, Run, plain, summary
+from services.analyzer.artifacts.result import AnalysisResult, Run, summarize_clip
+from services.analyzer.artifacts.results_json import Results, document, plain
 from services.analyzer.cpu_time import spending
 from services.analyzer.pose.estimator import Posing
 from services.analyzer.pose.landmarks import Poses
@@ -79,9 +80,9 @@ class Analysis:
             with run.timing("pose"):
                 seen = self.viewer.look(wanted, share(progress, 0.0, 0.5))
         with run.timing("close_up"):
-            from services.analyzer.biomechanics.events import action_windows
+            from services.analyzer.biomechanics.events import close_up_windows
 
-            windows = uncut(action_windows(seen.whole, self.order.discipline), seen.steadiness.cuts)
+            windows = uncut(close_up_windows(seen.whole, self.order.discipline), seen.steadiness.cuts)
             seen = self.viewer.look_closer(seen, windows, share(progress, 0.5, 0.75))
         drawn = every(self.video.times, 0.0, float(self.video.times[-1]), OVERLAY_FPS)
         return self._conclude(seen, drawn, run, out, share(progress, 0.75, 1.0))
@@ -94,10 +95,11 @@ class Analysis:
         # What judges, draws, writes and encodes is not needed for the first pose.
         from services.analyzer.artifacts.frames_parquet import write_frames
         from services.analyzer.artifacts.overlay_video import Label, blend, write_overlay
+        from services.analyzer.biomechanics.labels import EVENT_CAPTIONS
         from services.analyzer.biomechanics.measurement import measure
         from services.analyzer.coaching.findings import find
         from services.analyzer.coaching.summary import compose
-        from services.analyzer.report.key_frames import CAPTIONS, key_frames, stills
+        from services.analyzer.report.key_frames import key_frames, stills
         from services.analyzer.report.page import render
 
         with run.timing("measure"):
@@ -106,28 +108,18 @@ class Analysis:
             report = compose(measured, findings, self.order.discipline)
         posed = blend(seen.whole, seen.shown)
         veil = Veil(posed, alone=seen.people <= 1) if self.order.anonymous else None
-        labels = [
-            Label(event.time_seconds, CAPTIONS[event.name]) for event in measured.events if event.name in CAPTIONS
-        ]
+        labels = [Label(event.time_seconds, EVENT_CAPTIONS[event.name]) for event in measured.events]
         with run.timing("overlay"), spending("overlay"):
             write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress, labels, veil)
         damage = self.video.damage or seen.lost
-        said = summary(self.video, seen, damage, self.posing.model)
-        pose_summary = {**said, **measured.summary(), "run": run.as_dict()}
-        results: Results = plain(
-            {
-                "pose": {"pose_summary": pose_summary},
-                "metrics": {name: metric.as_dict() for name, metric in measured.metrics.items()},
-                "findings": findings,
-                "report": report,
-            }
-        )
-        pictures_of_it = key_frames(self.video, posed, results, measured.courses, self.settings, veil)
-        film = stills(self.video, posed, results, measured.courses, self.settings, veil)
-        page = render(results, measured.courses, posed, pictures_of_it, self.about, film)
+        clip = summarize_clip(self.video, seen, damage, self.posing.model)
+        result = AnalysisResult(clip, run, measured, findings, report)
+        pictures_of_it = key_frames(self.video, posed, result, self.settings, veil)
+        film = stills(self.video, posed, result, self.settings, veil)
+        page = render(result, posed, pictures_of_it, self.about, film)
         (out / "report.html").write_text(page, encoding="utf-8", errors="replace")  # a file's name may be no UTF-8
         write_frames(seen.whole, out / "frames.parquet")
-        return self._file(results, seen.whole, out)
+        return self._file(document(result), seen.whole, out)
 
     def _file(self, results: Results, whole: Poses, out: Path) -> Results:
         """Write results.json, with frames where they were asked for."""
