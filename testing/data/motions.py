@@ -4,7 +4,8 @@ The figure is 100 px from shoulders to hips, thigh and shank are 80 px each: a t
 in an image of 1280 x 720, filmed from the side, feet at y = 560. Each function takes the sampling rate.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -315,3 +316,38 @@ def _other(name: str) -> str:
     if "left" in name:
         return name.replace("left", "right")
     return name.replace("right", "left")
+
+
+@dataclass(frozen=True)
+class KnownAnswer:
+    """A motion and the exact value that one number has in it."""
+
+    motion: Callable[[], Poses]
+    discipline: str
+    answer: float
+
+    def poses(self) -> Poses:
+        return self.motion()
+
+
+def _opening_bowler() -> Poses:
+    return bowler(30, knee_deg=(150, 170), elbow_deg=(150, 170))
+
+
+# Every number of `services/analyzer/biomechanics/registry.py`; NaN where no film gives it.
+KNOWN_ANSWERS = {
+    "head_stability_score": KnownAnswer(lambda: sway(30, 0.1), "bowling", 0.1 / np.sqrt(2)),
+    "balance_drift_score": KnownAnswer(lambda: sway(30, 0.1), "bowling", 0.1 / np.sqrt(2)),
+    "front_knee_brace_score": KnownAnswer(lambda: bowler(30), "bowling", 160),
+    "hip_shoulder_separation_timing": KnownAnswer(lambda: turning(30, 0.12), "batting", np.nan),
+    "elbow_drop_score": KnownAnswer(lambda: bowler(30), "bowling", ARM / 2 / BODY),
+    "stride_length": KnownAnswer(lambda: bowler(30), "bowling", STRIDE / STATURE),
+    "run_up_speed_trend": KnownAnswer(lambda: bowler(30), "bowling", 1.0),
+    # The wrist over the sole, with the arm 30 degrees past upright at release.
+    "release_height": KnownAnswer(lambda: bowler(30), "bowling", (260 + ARM * np.cos(np.radians(30))) / STATURE),
+    "trunk_lateral_flexion_at_release": KnownAnswer(lambda: from_behind(delivery(30), 20), "bowling", 20),
+    "front_knee_at_contact": KnownAnswer(_opening_bowler, "bowling", 150),
+    "front_knee_at_release": KnownAnswer(_opening_bowler, "bowling", 170),
+    "front_knee_change": KnownAnswer(_opening_bowler, "bowling", 20),
+    "bowling_elbow_extension": KnownAnswer(_opening_bowler, "bowling", 20),
+}
