@@ -38,7 +38,7 @@ def still(fps: float, seconds: float = 3.0) -> Poses:
     return Poses(times, image, np.zeros((n, 33, 3)), visibility, presence, np.ones(n), WIDTH, HEIGHT)
 
 
-def nobody(fps: float, seconds: float = 3.0) -> Poses:
+def undetected(fps: float, seconds: float = 3.0) -> Poses:
     """Frames without a detection."""
     poses = still(fps, seconds)
     return replace(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from services.analyzer.knowledge.loader import Drill
 
 Json = dict[str, Any]
-# The JSON document of results.json, for those who store or send it.
+# The document of results.json, as callers store and send it.
 Results = Json
 # Version of docs/results.schema.json. A version gains keys; it never removes one or changes its meaning.
 VERSION = 1

@@ -35,7 +35,7 @@ from services.analyzer.biomechanics.unscored_metrics import NO_DELIVERY
 from services.analyzer.knowledge.loader import Scale, shared
 from services.analyzer.pose.landmarks import Poses
 
-NOBODY = "nobody in view"
+NO_PLAYER = "no player in view"
 
 # Standard error of a median of n over that of a mean, for a normal distribution.
 MEDIAN_PER_MEAN_ERROR = 1.2533
@@ -87,7 +87,7 @@ def measure(whole: Poses, closeups: list[Poses], discipline: str) -> Measurement
 
 def _without_athlete(rate: float) -> Measurements:
     """No number, since too few frames have a detection."""
-    absent = {name: Metric.absent(spec, spec.absent_reason or NOBODY) for name, spec in SPECS.items()}
+    absent = {name: Metric.absent(spec, spec.absent_reason or NO_PLAYER) for name, spec in SPECS.items()}
     return Measurements(
         metrics={spec.name: absent[spec.name] for spec in METRICS},
         events=[],

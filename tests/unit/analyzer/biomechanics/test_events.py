@@ -83,8 +83,8 @@ def test_a_still_man_does_nothing() -> None:
 
 def test_an_empty_field_has_no_action() -> None:
     """It has no window either, and raises nothing."""
-    assert close_up_windows(motions.nobody(30), "batting") == []
-    assert isinstance(find_actions(motions.nobody(30), "bowling"), Missing)
+    assert close_up_windows(motions.undetected(30), "batting") == []
+    assert isinstance(find_actions(motions.undetected(30), "bowling"), Missing)
 
 
 @pytest.mark.parametrize("fps", [15, 30, 60])

@@ -33,8 +33,8 @@ def test_a_body_without_legs_in_view_comes_from_the_torso() -> None:
 
 def test_an_empty_clip_has_no_length() -> None:
     """NaN, not zero."""
-    assert np.isnan(torso_length(motions.nobody(30)))
-    assert np.isnan(body_length(motions.nobody(30)))
+    assert np.isnan(torso_length(motions.undetected(30)))
+    assert np.isnan(body_length(motions.undetected(30)))
 
 
 @pytest.mark.parametrize(("c", "degrees"), [((1, 0), 90), ((0, -1), 180), ((0, 1), 0), ((1, -1), 135)])

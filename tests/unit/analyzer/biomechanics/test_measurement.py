@@ -8,7 +8,7 @@ import pytest
 from services.analyzer.biomechanics.action_window import TOO_FEW_FOR_A_DELIVERY
 from services.analyzer.biomechanics.events import close_up_windows
 from services.analyzer.biomechanics.kinematics import Side, body_length
-from services.analyzer.biomechanics.measurement import NOBODY, measure
+from services.analyzer.biomechanics.measurement import NO_PLAYER, measure
 from services.analyzer.biomechanics.model import Measurements, Reliability, Unit
 from services.analyzer.biomechanics.registry import METRICS, TIMING_REASON
 from services.analyzer.pose.landmarks import INDEX, Poses
@@ -123,12 +123,12 @@ def test_worst_moments_are_apart() -> None:
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
-def test_nobody_in_view_has_no_number_at_all(discipline: str) -> None:
+def test_without_a_player_there_is_no_number(discipline: str) -> None:
     """No metric, event or side, and the reason; also for an empty series."""
-    for poses in (motions.nobody(30), motions.between(motions.nobody(30), 9, 10)):
+    for poses in (motions.undetected(30), motions.between(motions.undetected(30), 9, 10)):
         measured = measure(poses, [], discipline)
         assert values(measured) == {}
-        assert measured.metrics["head_stability_score"].absent_reason == NOBODY
+        assert measured.metrics["head_stability_score"].absent_reason == NO_PLAYER
         assert (measured.events, measured.front_leg, measured.throwing_arm) == ([], None, None)
         assert measured.detection_rate_percent == 0
         assert measured.reliability is Reliability.LOW
@@ -146,7 +146,7 @@ def test_legs_out_of_the_picture_leave_no_knee_but_the_others() -> None:
 
 def test_separation_timing_is_absent_with_its_reason() -> None:
     """The pose model cannot resolve it, in any clip."""
-    for poses in (motions.stroke(30), motions.nobody(30)):
+    for poses in (motions.stroke(30), motions.undetected(30)):
         metric = measure(poses, [poses], "batting").metrics["hip_shoulder_separation_timing"]
         assert (metric.value, metric.score, metric.absent_reason) == (None, None, TIMING_REASON)
 

@@ -88,12 +88,12 @@ def test_a_player_seen_half_the_time_is_warned_of() -> None:
 
 def test_a_film_without_the_player_gives_the_advice_to_film_again() -> None:
     """No praise, no drill for the player, no level."""
-    made = report(motions.nobody(30), "batting")
+    made = report(motions.undetected(30), "batting")
     assert "nothing was measured" in made.summary
     assert len(made.one_week_plan) == 1
-    html = page(motions.nobody(30))
+    html = page(motions.undetected(30))
     assert "Not assessed" in html
-    assert "nobody in view" in html
+    assert "no player in view" in html
 
 
 def test_hostile_words_stay_words() -> None:
@@ -136,7 +136,7 @@ def test_the_page_stands_alone_under_a_strict_policy() -> None:
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_every_tag_is_closed(discipline: str) -> None:
     """With an action, a still player, or no player."""
-    for poses in (motions.delivery(30), motions.stroke(30), motions.still(30), motions.nobody(30)):
+    for poses in (motions.delivery(30), motions.stroke(30), motions.still(30), motions.undetected(30)):
         assert Tags(page(poses, discipline)).open == []
 
 
@@ -263,7 +263,7 @@ def test_a_plot_shows_the_number_and_its_mark() -> None:
     assert plots[0].spec is FRONT_KNEE_BRACE
     assert min(value for _, value in plots[0].readout) == pytest.approx(knee.value, abs=0.1)
     assert len({plot.span for plot in plots}) == 1
-    assert "polyline" not in page(motions.nobody(30))
+    assert "polyline" not in page(motions.undetected(30))
 
 
 def test_a_scale_inverts_a_score_to_its_value() -> None:
