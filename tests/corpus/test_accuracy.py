@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bench import accuracy
-from bench.accuracy import Claim
+from bench.accuracy_claims import Claim
+from bench.accuracy_motions import on_motions
 from services.analyzer.settings import BUILT_MODEL
 
 Group = Callable[[], Iterator[Claim]]
@@ -32,7 +33,7 @@ def check(group: Group) -> None:
 @pytest.mark.slow
 def test_numbers_of_known_motions_are_as_documented() -> None:
     """Every number, at every rate, mirrored, off square, with noise and gaps."""
-    check(accuracy.on_motions)
+    check(on_motions)
 
 
 @pytest.mark.slow

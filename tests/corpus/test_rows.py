@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bench import accuracy
-from bench.accuracy import BATTER, BOWLERS, Take, moment, opened, posed_take
+from bench.accuracy import BATTER, BOWLERS, Take, opened, posed_take
+from bench.accuracy_claims import moment
 from services.analyzer.artifacts.frames_parquet import ANGLES
 from services.analyzer.biomechanics.kinematics import elbow_angle
 from services.analyzer.biomechanics.measurement import measure
