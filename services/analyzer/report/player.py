@@ -6,7 +6,7 @@ long video loses frames, so that the page stays small enough to mail.
 
 import base64
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,51 @@ FAINT = 0.5
 UNITS = 1000
 MARGIN = 0.15
 Span = tuple[float, float]
-Json = dict[str, Any]
 
 
-def player(posed: Poses, spans: Sequence[Span], plots: Sequence[Plot], stills: Sequence[Still] = ()) -> Json:
-    """JSON for `report.js`. spans: (from, to) in seconds of each action, which the player shows close up."""
+class CloseUp(TypedDict):
+    """The stretch of an action, and the [x, y, width, height] that the player shows of it."""
+
+    span: Span
+    box: list[int]
+
+
+class Cursor(TypedDict):
+    """The (seconds, value) pairs of a plot's cursor. digits, sign: how a value is written."""
+
+    span: Span
+    readout: tuple[tuple[float, float], ...]
+    digits: int
+    sign: str
+
+
+class FilmStill(TypedDict):
+    """A still in the player's units. jpeg: base64."""
+
+    time: float
+    box: list[float]
+    jpeg: str
+
+
+class PlayerData(TypedDict):
+    """JSON for `report.js`.
+
+    bones: indices of both ends, and the side. frames: x and y of each joint in turn, None without a detection.
+    faint: indices of the joints of low visibility.
+    """
+
+    size: list[int]
+    bones: list[tuple[int, int, str]]
+    times: list[float]
+    frames: list[list[int] | None]
+    faint: list[list[int]]
+    boxes: list[CloseUp]
+    plots: list[Cursor]
+    stills: list[FilmStill]
+
+
+def player(posed: Poses, spans: Sequence[Span], plots: Sequence[Plot], stills: Sequence[Still] = ()) -> PlayerData:
+    """The data of the player. spans: (from, to) in seconds of each action, which the player shows close up."""
     names = sorted({name for bone in BONES for name in bone}, key=lambda name: INDEX[name])
     kept = _kept_frames(posed, spans)
     scale = UNITS / max(posed.width, posed.height)
@@ -36,7 +76,7 @@ def player(posed: Poses, spans: Sequence[Span], plots: Sequence[Plot], stills: S
     times = posed.times[kept]
     return {
         "size": [round(posed.width * scale), round(posed.height * scale)],
-        "bones": [[names.index(a), names.index(b), side_of(a, b)] for a, b in BONES],
+        "bones": [(names.index(a), names.index(b), side_of(a, b)) for a, b in BONES],
         "times": [round(float(time), 3) for time in times],
         "frames": [_flat(frame) for frame in points],
         "faint": [np.flatnonzero(row).tolist() if np.isfinite(points[k]).all() else [] for k, row in enumerate(faint)],
@@ -57,13 +97,12 @@ def _kept_frames(posed: Poses, spans: Sequence[Span]) -> NDArray[np.intp]:
     return np.sort(np.concatenate([np.flatnonzero(inside), others]))
 
 
-def _plot(plot: Plot) -> Json:
-    """The values of a plot's cursor. digits, sign: how a value is written."""
+def _plot(plot: Plot) -> Cursor:
     unit = plot.spec.unit
     return {"span": plot.span, "readout": plot.readout, "digits": unit.digits, "sign": unit.sign}
 
 
-def _still(still: Still, width: float, height: float) -> Json:
+def _still(still: Still, width: float, height: float) -> FilmStill:
     x, y, across, down = still.box
     box = [round(x * width, 1), round(y * height, 1), round(across * width, 1), round(down * height, 1)]
     return {"time": round(still.time_seconds, 3), "box": box, "jpeg": base64.b64encode(still.jpeg).decode()}
