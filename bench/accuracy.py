@@ -1,8 +1,8 @@
 """Measures the accuracy of every number: `python -m bench.accuracy` prints each claim with its error, as a table.
 
-Clips are posed as the product poses a single player: the whole clip at 10 frames a second, then each action at every
-frame, plain and mirrored. Each pose is computed once a process. An error is the worst of its row, unless the row says
-mean. Rows of missing clips are left out.
+Clips are posed as the product poses a single player. The whole clip is posed at 10 frames a second, then each action at
+every frame, plain and mirrored. Each pose is computed once a process. An error is the worst of its row, unless the row
+says mean. Rows of missing clips are left out.
 """
 
 import csv

@@ -1,8 +1,8 @@
 """Finds front-foot contact and the front leg by place, not by MediaPipe's left and right.
 
-MediaPipe swaps the legs around the release of most bowlers. A planted foot does not move, so the search takes the two
-places on which feet stand just before a moment and goes back to when a foot arrived on each. Contact is the flat foot,
-1.5 to 3 frames (at 30 a second) after heel strike.
+MediaPipe swaps the legs around the release of most bowlers, but a planted foot does not move. The search takes the two
+places on which feet stand just before a moment, and follows each back to the arrival of a foot. Contact is the flat
+foot, 1.5 to 3 frames (at 30 a second) after heel strike.
 """
 
 from dataclasses import dataclass
@@ -174,8 +174,8 @@ class _Stand:
     def arrivals(self) -> list[_Arrival]:
         """The arrival on each place on which a foot stands just before the moment.
 
-        Each foot of each sample near the moment is a seed: midway through a swap neither label is on its foot, so one
-        sample is not reliable.
+        Each foot of each sample near the moment is a seed. One sample is not reliable: midway through a swap neither
+        label is on its foot.
         """
         near = (self.times >= self.moment - max(SEED_SECONDS, 1.01 * self.step)) & (
             self.times <= self.moment + max(0.03, 0.5 * self.step)

@@ -89,7 +89,7 @@ def _words(advice: Advice, confident: bool) -> _Words:
 
 
 def _level(found: list[Finding], measurements: Measurements) -> Level:
-    """LOW with a severe finding; HIGH with none but mild ones and enough confident metrics; else MEDIUM.
+    """LOW with a severe finding. HIGH with at most mild ones and two confident metrics or more. Else MEDIUM.
 
     A film with too few detections of the player is never HIGH.
     """
