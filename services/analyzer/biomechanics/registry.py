@@ -1,8 +1,8 @@
 """Lists every number that the analyzer measures: one `MetricSpec` each, in the order of results.json.
 
 To add a number: its entry here, its motion in `testing/data/motions.py`, its row in `bench/accuracy_motions.py`, its
-entry in `docs/metrics.md`. A score also needs its scale and fault in each `knowledge/*.yaml`. `test_registry.py` checks
-these.
+entry in `docs/metrics.md`. A score also needs its scale and fault in each `knowledge/*.yaml`, and its key in
+`docs/results.schema.json`. `test_registry.py` checks these.
 """
 
 from functools import cache

@@ -1,6 +1,7 @@
 """Every number has all its parts, and only the registry names it."""
 
 import ast
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,13 @@ def test_an_annotated_number_has_its_joints(spec: MetricSpec) -> None:
     for trace in measure(known.poses(), [], known.discipline).traces:
         assert (spec.name in trace.joints) == (spec.absent_reason is None)
         assert all(len(entry.names) > 0 for entry in trace.joints.get(spec.name, ()))
+
+
+def test_the_schema_has_every_scored_number() -> None:
+    """docs/results.schema.json lists the keys of `metrics` in the order of the registry."""
+    schema = json.loads((ROOT / "docs" / "results.schema.json").read_text(encoding="utf-8"))
+    metrics = schema["properties"]["metrics"]
+    assert metrics["required"] == list(metrics["properties"]) == [spec.name for spec in METRICS]
 
 
 def test_every_known_answer_is_of_a_number() -> None:
