@@ -9,6 +9,7 @@ from services.analyzer.biomechanics.model import Evidence, Measurements, Metric,
 from services.analyzer.biomechanics.registry import METRICS, guidance
 from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.model import FilmCode, Level
+from services.analyzer.knowledge import loader
 from services.analyzer.knowledge.loader import DISCIPLINES, Guidance, GuidanceError, Shared, read, shared
 
 # The promised thresholds: batting, bowling, wicketkeeping, fielding.
@@ -164,7 +165,7 @@ def test_an_unknown_discipline_is_named() -> None:
 )
 def test_a_wrong_file_is_refused_by_name_and_place(tmp_path: Path, old: str, new: str, complaint: str) -> None:
     """The error names the file and the key."""
-    text = (Path(__file__).parents[4] / "services/analyzer/knowledge/batting.yaml").read_text()
+    text = (loader.FOLDER / "batting.yaml").read_text()
     assert old in text
     wrong = tmp_path / "batting.yaml"
     wrong.write_text(text.replace(old, new, 1))
@@ -175,8 +176,18 @@ def test_a_wrong_file_is_refused_by_name_and_place(tmp_path: Path, old: str, new
 
 def test_severities_with_a_hole_are_refused(tmp_path: Path) -> None:
     """The last band has no upper bound, the others rise."""
-    text = (Path(__file__).parents[4] / "services/analyzer/knowledge/shared.yaml").read_text()
+    text = (loader.FOLDER / "shared.yaml").read_text()
     wrong = tmp_path / "shared.yaml"
     wrong.write_text(text.replace("severity: medium, under: 0.15", "severity: medium, under: 0.01"))
     with pytest.raises(GuidanceError, match="rise"):
         read(wrong, Shared)
+
+
+def test_a_scale_in_the_wrong_direction_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry knows which values are better; a scale that contradicts it stops the program."""
+    text = (loader.FOLDER / "batting.yaml").read_text()
+    assert "[[0.0, 1.0], [0.35, 0.0]]" in text
+    (tmp_path / "batting.yaml").write_text(text.replace("[[0.0, 1.0], [0.35, 0.0]]", "[[0.0, 0.0], [0.35, 1.0]]"))
+    monkeypatch.setattr(loader, "FOLDER", tmp_path)
+    with pytest.raises(GuidanceError, match=r"batting.yaml: scales.head_stability_score: lower values"):
+        guidance.__wrapped__("batting")
