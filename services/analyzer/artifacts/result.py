@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services import traces
+from services.analyzer.pose.passes import Seen
+from services.analyzer.video.probe import Video
 
 # Lazy: the first pose does not wait for modules that come after it.
 if TYPE_CHECKING:
     from services.analyzer.biomechanics.model import Measurements
     from services.analyzer.coaching.model import Findings, Report
-    from services.analyzer.pose.passes import Seen
-    from services.analyzer.video.probe import Video
 
 PACKAGES = ("mediapipe", "av", "numpy", "scipy", "opencv-python-headless")
 
