@@ -72,14 +72,14 @@ def _analyze_file(arguments: argparse.Namespace) -> int:
 def _analyze(arguments: argparse.Namespace, settings: "Settings") -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     from services.analyzer.pipeline import Analysis, AnalysisOptions  # MediaPipe takes half a second to import
-    from services.analyzer.report.metadata import About
+    from services.analyzer.report.metadata import Metadata
 
     options = AnalysisOptions(
         arguments.discipline, arguments.sample_fps, arguments.include_frames, anonymous=arguments.anonymous
     )
     now = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
     name = "" if arguments.anonymous else arguments.video.name
-    about = About(discipline=arguments.discipline, file_name=name, analysed_at=now)
+    about = Metadata(discipline=arguments.discipline, file_name=name, analysed_at=now)
     analysis = Analysis(arguments.video, options, settings, about)
     run = analysis.quick if arguments.quick else analysis.deep
     run(arguments.out, lambda _: None)

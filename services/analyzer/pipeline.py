@@ -18,7 +18,8 @@ import numpy as np
 
 from services.analyzer.arrays import Indices
 from services.analyzer.artifacts.anonymization import Anonymizer
-from services.analyzer.artifacts.results_json import Results, Run, plain, summary
+from services.analyzer.artifacts.result import AnalysisResult, Run, summarize_clip
+from services.analyzer.artifacts.results_json import Results, document, plain
 from services.analyzer.cpu_time import count_cpu_time
 from services.analyzer.pose.estimator import LandmarkerFactory
 from services.analyzer.pose.landmarks import Poses
@@ -30,7 +31,7 @@ from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import every, on_grid
 
 if TYPE_CHECKING:
-    from services.analyzer.report.metadata import About
+    from services.analyzer.report.metadata import Metadata
 
 MIN_SAMPLE_FPS = 10
 QUICK_SECONDS = 30.0
@@ -55,7 +56,7 @@ class Analysis:
     The constructor raises BadInput for a video that cannot be analysed, and ModelFault without a pinned model.
     """
 
-    def __init__(self, source: Path, options: AnalysisOptions, settings: Settings, about: "About") -> None:
+    def __init__(self, source: Path, options: AnalysisOptions, settings: Settings, about: "Metadata") -> None:
         self.options = options
         self.settings = settings
         self.about = about
@@ -85,9 +86,9 @@ class Analysis:
             with run.timing("pose"):
                 poses = self.pose_passes.run_whole_clip(wanted, part_of(progress, 0.0, 0.5))
         with run.timing("close_up"):
-            from services.analyzer.biomechanics.events import action_windows
+            from services.analyzer.biomechanics.events import close_up_windows
 
-            windows = split_at_cuts(action_windows(poses.whole, self.options.discipline), poses.camera_motion.cuts)
+            windows = split_at_cuts(close_up_windows(poses.whole, self.options.discipline), poses.camera_motion.cuts)
             poses = self.pose_passes.run_close_ups(poses, windows, part_of(progress, 0.5, 0.75))
         drawn = every(self.video.times, 0.0, float(self.video.times[-1]), OVERLAY_FPS)
         return self._write_files(poses, drawn, run, out, part_of(progress, 0.75, 1.0))
@@ -100,10 +101,11 @@ class Analysis:
         # Imported here, because the first pose needs none of these.
         from services.analyzer.artifacts.frames_parquet import write_frames
         from services.analyzer.artifacts.overlay_video import Label, merge_poses, write_overlay
+        from services.analyzer.biomechanics.labels import EVENT_CAPTIONS
         from services.analyzer.biomechanics.measurement import measure
         from services.analyzer.coaching.findings import find
         from services.analyzer.coaching.summary import compose
-        from services.analyzer.report.key_frames import CAPTIONS, key_frames, stills
+        from services.analyzer.report.key_frames import key_frames, stills
         from services.analyzer.report.page import render
 
         with run.timing("measure"):
@@ -112,29 +114,19 @@ class Analysis:
             report = compose(measured, findings, self.options.discipline)
         posed = merge_poses(poses.whole, poses.closeups_with_duplicates)
         anonymizer = Anonymizer(posed, alone=poses.people <= 1) if self.options.anonymous else None
-        labels = [
-            Label(event.time_seconds, CAPTIONS[event.name]) for event in measured.events if event.name in CAPTIONS
-        ]
+        labels = [Label(event.time_seconds, EVENT_CAPTIONS[event.name]) for event in measured.events]
         with run.timing("overlay"), count_cpu_time("overlay"):
             write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress, labels, anonymizer)
         damage = self.video.damage or poses.lost
-        video_summary = summary(self.video, poses, damage, self.landmarkers.model)
-        pose_summary = {**video_summary, **measured.summary(), "run": run.as_dict()}
-        results: Results = plain(
-            {
-                "pose": {"pose_summary": pose_summary},
-                "metrics": {name: metric.as_dict() for name, metric in measured.metrics.items()},
-                "findings": findings,
-                "report": report,
-            }
-        )
-        pictures = key_frames(self.video, posed, results, measured.courses, self.settings, anonymizer)
-        film = stills(self.video, posed, results, measured.courses, self.settings, anonymizer)
-        page = render(results, measured.courses, posed, pictures, self.about, film)
+        clip = summarize_clip(self.video, poses, damage, self.landmarkers.model)
+        result = AnalysisResult(clip, run, measured, findings, report)
+        pictures = key_frames(self.video, posed, result, self.settings, anonymizer)
+        film = stills(self.video, posed, result, self.settings, anonymizer)
+        page = render(result, posed, pictures, self.about, film)
         # A file's name in the page may be invalid UTF-8.
         (out / "report.html").write_text(page, encoding="utf-8", errors="replace")
         write_frames(poses.whole, out / "frames.parquet")
-        return self._write_results(results, poses.whole, out)
+        return self._write_results(document(result), poses.whole, out)
 
     def _write_results(self, results: Results, whole: Poses, out: Path) -> Results:
         """Write results.json, with frames if the client asked for them; returns what it wrote."""

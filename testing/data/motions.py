@@ -1,14 +1,17 @@
-"""Movements whose exact answer is known: a stick figure in pixels that sways, hinges, bowls and strides on demand.
+"""Makes movements whose exact answer is known: a stick figure in pixels that sways, hinges, bowls and strides.
 
-The figure is 100 px from shoulders to hips, its thigh and shank 80 px each, so a torso is 100 px and a body 260 px. It
-stands in a picture of 1280 x 720, seen from the side, feet at y = 560. Each function takes the sampling rate.
+The figure is 100 px from shoulders to hips, thigh and shank are 80 px each: a torso is 100 px, a body 260 px. It stands
+in an image of 1280 x 720, filmed from the side, feet at y = 560. Each function takes the sampling rate.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from services.analyzer.pose.landmarks import INDEX, LANDMARKS, PER_FRAME, Floats, Poses
+from services.analyzer.arrays import Floats
+from services.analyzer.pose.landmarks import INDEX, LANDMARKS, PER_FRAME, Poses
 
 TORSO, BODY = 100.0, 260.0
 WIDTH, HEIGHT = 1280, 720
@@ -18,7 +21,7 @@ HEAD = SHOULDER - np.array([0, 40])
 THIGH = 80.0
 ARM = 90.0  # shoulder to wrist
 STRIDE = 180.0  # between a bowler's feet
-# Trunk, thigh and shank are this share of a man's height.
+# Trunk, thigh and shank are 0.779 of stature.
 STATURE = BODY / 0.779
 
 
@@ -28,15 +31,16 @@ def clock(fps: float, seconds: float) -> Floats:
 
 
 def still(fps: float, seconds: float = 3.0) -> Poses:
-    """Nobody moves: arms hang, both feet under the hips."""
+    """A figure that stands still: arms hang, both feet under the hips."""
     times = clock(fps, seconds)
     image = np.tile(_figure(), (len(times), 1, 1))
     n = len(times)
-    return Poses(times, image, np.zeros((n, 33, 3)), *np.full((2, n, 33), 0.99), np.ones(n), WIDTH, HEIGHT)
+    visibility, presence = np.full((n, 33), 0.99), np.full((n, 33), 0.99)
+    return Poses(times, image, np.zeros((n, 33, 3)), visibility, presence, np.ones(n), WIDTH, HEIGHT)
 
 
-def nobody(fps: float, seconds: float = 3.0) -> Poses:
-    """Frames in which no one was found."""
+def undetected(fps: float, seconds: float = 3.0) -> Poses:
+    """Frames without a detection."""
     poses = still(fps, seconds)
     return replace(
         poses,
@@ -48,7 +52,7 @@ def nobody(fps: float, seconds: float = 3.0) -> Poses:
 
 
 def sway(fps: float, amplitude_bodies: float, hz: float = 0.5, seconds: float = 4.6) -> Poses:
-    """Everything above the feet goes to and fro as a sine: RMS is amplitude / sqrt(2) over whole periods."""
+    """A figure that sways above the feet as a sine: the RMS is amplitude / sqrt(2) over whole periods."""
     poses = still(fps, seconds)
     x = amplitude_bodies * BODY * np.sin(2 * np.pi * hz * poses.times)
     for name in LANDMARKS:
@@ -58,7 +62,7 @@ def sway(fps: float, amplitude_bodies: float, hz: float = 0.5, seconds: float = 
 
 
 def hinge(fps: float, start_deg: float, deg_per_second: float, seconds: float = 2.0) -> Poses:
-    """Both knees open at an even rate; the thigh hangs, the shank swings."""
+    """Knees that open at a constant rate; the thigh hangs, the shank swings."""
     poses = still(fps, seconds)
     bend = np.radians(180 - (start_deg + deg_per_second * poses.times))
     for side in ("left", "right"):
@@ -70,11 +74,11 @@ def hinge(fps: float, start_deg: float, deg_per_second: float, seconds: float = 
 
 
 def stroke(fps: float, landing: float = 1.4, hands: float = 1.65, seconds: float = 3.0, knee_deg: float = 140) -> Poses:
-    """The left foot steps two torsos and is down at `landing`; then both hands swing, fastest at `hands`."""
+    """A stroke: the left foot steps two torsos and is down at `landing`; both hands are fastest at `hands`."""
     poses = still(fps, seconds)
     _step(poses, "left", landing, 200.0)
     _front_knee(poses, "left", knee_deg)
-    # A logistic sweep is fastest in its middle: 120 degrees at up to 12 torsos a second.
+    # A logistic sweep of 120 degrees is fastest in its middle, at 12 torsos a second.
     turn = np.radians(60 - 120 / (1 + np.exp(-(poses.times - hands) / 0.04)))
     for side in ("left", "right"):
         point_arm(poses, side, np.pi - turn)
@@ -84,7 +88,7 @@ def stroke(fps: float, landing: float = 1.4, hands: float = 1.65, seconds: float
 def delivery(
     fps: float, upright: float = 1.4, landing: float = 1.25, seconds: float = 2.4, side: str = "right"
 ) -> Poses:
-    """An arm goes over the top at 1,000 degrees a second, upright at `upright`; the other foot steps before it."""
+    """A delivery: the arm turns at 1,000 degrees a second, upright at `upright`; the other foot steps before it."""
     poses = still(fps, seconds)
     front = "left" if side == "right" else "right"
     _step(poses, front, landing, 200.0)
@@ -103,8 +107,10 @@ def bowler(
     run_up: tuple[float, float] = (500, 400),
     seconds: float = 9.0,
 ) -> Poses:
-    """A delivery with everything known. run_up: (px/s at landing, px/s2). The feet are then STRIDE px apart; front knee
-    and bowling elbow open evenly, from landing and from the arm's level, to release, 30 ms after the arm is upright.
+    """A delivery with all answers known; release is 30 ms after the arm is upright.
+
+    run_up: (px/s, px/s2) at landing, when the feet are STRIDE px apart. knee_deg, elbow_deg: (start, release). The
+    front knee opens from landing, the bowling elbow from the arm's level.
     """
     poses = still(fps, seconds)
     release = upright + 0.030
@@ -115,7 +121,7 @@ def bowler(
     after = np.clip(poses.times - landing, 0, 0.15)
     path = -(speed * before - gain * before**2 / 2) + speed * (after - after**2 / 0.3)
     poses.image[..., 0] += path[:, None]
-    # The rear foot is down a quarter of a second before the front foot, and is dragged after it.
+    # The rear foot is down 0.25 s before the front foot, and is dragged after it.
     _plant(
         poses,
         "right",
@@ -130,7 +136,7 @@ def bowler(
 
 
 def from_behind(poses: Poses, lean_deg: float) -> Poses:
-    """The same arms seen along the pitch: shoulders 40 px wide, the trunk leaning to the left, feet apart in depth."""
+    """The motion filmed along the pitch: shoulders 40 px wide, the trunk leaning left, feet apart in depth."""
     image, world = poses.image.copy(), poses.world.copy()
     lean = np.radians(lean_deg)
     for name in LANDMARKS:
@@ -148,14 +154,14 @@ def from_behind(poses: Poses, lean_deg: float) -> Poses:
 
 
 def jump(fps: float, height_bodies: float = 0.3, seconds: float = 3.0) -> Poses:
-    """All of the body is up at once, for half a second, and down at once."""
+    """A jump with vertical edges: the body is up for half a second."""
     poses = still(fps, seconds)
     poses.image[(poses.times >= 1.2) & (poses.times < 1.7), :, 1] -= height_bodies * BODY
     return poses
 
 
 def pendulum(fps: float, swing_deg: float = 40, hz: float = 0.8, seconds: float = 4.6) -> Poses:
-    """Both arms hang and swing: the hand is fastest at the bottom, 2 pi hz * swing * arm."""
+    """Arms that swing as pendulums: a hand is fastest at the bottom, at 2 pi hz * swing * arm."""
     poses = still(fps, seconds)
     angle = np.pi + np.radians(swing_deg) * np.sin(2 * np.pi * hz * poses.times)
     for side in ("left", "right"):
@@ -164,7 +170,7 @@ def pendulum(fps: float, swing_deg: float = 40, hz: float = 0.8, seconds: float 
 
 
 def walker(fps: float, *, strides_hz: float = 0.9, swing_deg: float = 30, seconds: float = 4.0) -> Poses:
-    """Somebody walks or runs across the picture: arms against legs, each foot down for six tenths of its stride."""
+    """A walker or runner across the image: arms against legs, each foot down for 0.6 of its stride."""
     poses = still(fps, seconds)
     speed = 270.0  # px/s, a brisk walk
     poses.image[..., 0] += (speed * (poses.times - seconds / 2))[:, None]
@@ -172,7 +178,7 @@ def walker(fps: float, *, strides_hz: float = 0.9, swing_deg: float = 30, second
         phase = strides_hz * poses.times + ahead
         swing = np.radians(swing_deg) * np.sin(2 * np.pi * phase)
         point_arm(poses, side, np.pi + swing)
-        # In strides: the foot stands, then catches up in the last four tenths; the middle of it is under the hips.
+        # In strides: the foot stands for 0.6, then swings forward; the middle of its stand is under the hips.
         swung = np.clip((phase % 1 - 0.6) / 0.4, 0, 1)
         ahead_of_hips = speed / strides_hz * (np.floor(phase) + swung**2 * (3 - 2 * swung) - phase + 0.3)
         for part in ("ankle", "heel", "foot_index"):
@@ -182,7 +188,7 @@ def walker(fps: float, *, strides_hz: float = 0.9, swing_deg: float = 30, second
 
 
 def turning(fps: float, lag_seconds: float, seconds: float = 3.0) -> Poses:
-    """A stroke in whose space hips turn through 80 degrees about 1.5 s, and shoulders the same `lag_seconds` later."""
+    """A stroke whose hips turn by 80 degrees in space around 1.5 s, and whose shoulders do so `lag_seconds` later."""
     poses = stroke(fps, seconds=seconds)
     for part, at in (("hip", 1.5), ("shoulder", 1.5 + lag_seconds)):
         yaw = np.radians(80 / (1 + np.exp(-(poses.times - at) / 0.05)))
@@ -193,7 +199,7 @@ def turning(fps: float, lag_seconds: float, seconds: float = 3.0) -> Poses:
 
 
 def turned(poses: Poses, degrees: float) -> Poses:
-    """The same movement with the camera off square: what lies along the picture is shorter by the cosine."""
+    """The motion with the camera off square: lengths along the image are shorter by the cosine."""
     image, world = poses.image.copy(), poses.world.copy()
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     image[..., 0] = poses.width / 2 + (image[..., 0] - poses.width / 2) * cosine
@@ -205,20 +211,20 @@ def turned(poses: Poses, degrees: float) -> Poses:
 
 
 def noisy(poses: Poses, share_of_body: float = 0.02, seed: int = 0) -> Poses:
-    """Every coordinate off by a normal error of its own in every frame."""
+    """The motion with an independent normal error in every coordinate of every frame."""
     noise = np.random.default_rng(seed).normal(0, share_of_body * BODY, poses.image.shape)
     return replace(poses, image=poses.image + noise)
 
 
 def holed(poses: Poses, share: float = 0.1, seed: int = 0) -> Poses:
-    """One frame in ten, at random, shows nobody."""
+    """The motion with one frame in ten, at random, without a detection."""
     image = poses.image.copy()
     image[np.random.default_rng(seed).random(len(poses)) < share] = np.nan
     return replace(poses, image=image)
 
 
 def mirrored(poses: Poses) -> Poses:
-    """The same clip in a mirror: x turned over, left called right."""
+    """The motion in a mirror: x reversed, left and right labels swapped."""
     swap = [INDEX[_other(name)] for name in LANDMARKS]
     image = poses.image[:, swap].copy()
     image[..., 0] = poses.width - image[..., 0]
@@ -229,11 +235,12 @@ def mirrored(poses: Poses) -> Poses:
 def between(poses: Poses, start: float, end: float) -> Poses:
     """The frames of a stretch of time."""
     keep = (poses.times >= start) & (poses.times <= end)
-    return replace(poses, **{name: getattr(poses, name)[keep] for name in PER_FRAME})
+    kept: dict[str, Any] = {name: getattr(poses, name)[keep] for name in PER_FRAME}
+    return replace(poses, **kept)
 
 
 def legs_swapped(poses: Poses, start: float, end: float) -> Poses:
-    """The same clip with left legs called right for a while, as MediaPipe does around a release."""
+    """The motion with swapped leg labels for a stretch, as MediaPipe swaps them around a release."""
     image = poses.image.copy()
     rows = (poses.times >= start) & (poses.times <= end)
     for part in ("hip", "knee", "ankle", "heel", "foot_index"):
@@ -243,7 +250,7 @@ def legs_swapped(poses: Poses, start: float, end: float) -> Poses:
 
 
 def hidden(poses: Poses, *parts: str) -> Poses:
-    """The same clip with some parts ("ankle", "foot") out of the picture, as MediaPipe guesses them: below its edge."""
+    """The motion with parts ("ankle", "foot") below the image edge, where MediaPipe extrapolates them."""
     image, visibility = poses.image.copy(), poses.visibility.copy()
     for name in LANDMARKS:
         if any(part in name for part in parts):
@@ -253,7 +260,7 @@ def hidden(poses: Poses, *parts: str) -> Poses:
 
 
 def _figure() -> Floats:
-    """(33, 2) of a man who stands."""
+    """(33, 2) pixels of the standing figure."""
     image = np.empty((33, 2))
     foot = _below(HIP, 2 * THIGH)
     places = {"shoulder": SHOULDER, "elbow": _below(SHOULDER, ARM / 2), "hip": HIP, "knee": _below(HIP, THIGH)}
@@ -270,14 +277,14 @@ def _below(point: Floats, pixels: float) -> Floats:
 
 
 def _step(poses: Poses, side: str, landing: float, length: float) -> None:
-    """A foot that comes from `length` px behind in 0.3 s, at an even speed, and stops at `landing`."""
+    """Moves a foot from `length` px behind at constant speed in 0.3 s; it stops at `landing`."""
     short = length * np.clip((landing - poses.times) / 0.3, 0, 1)
     for part in ("ankle", "heel", "foot_index"):
         poses.image[:, INDEX[f"{side}_{part}"], 0] += 60 - short
 
 
 def _plant(poses: Poses, side: str, landing: float, x: float, drag: Floats | float = 0.0) -> None:
-    """A foot that leaves the body's path for a place within 0.15 s, and stays there but for its drag."""
+    """Moves a foot from the body's path to a place within 0.15 s; it stays there, apart from its drag."""
     stands = np.clip((poses.times - (landing - 0.15)) / 0.15, 0, 1)
     for part in ("ankle", "heel", "foot_index"):
         foot = poses.image[:, INDEX[f"{side}_{part}"]]
@@ -285,7 +292,7 @@ def _plant(poses: Poses, side: str, landing: float, x: float, drag: Floats | flo
 
 
 def _front_knee(poses: Poses, side: str, degrees: float | Floats) -> None:
-    """Puts the knee where thigh and shank make this angle, at any place of hip and ankle."""
+    """Moves the knee so that thigh and shank make this angle, for any position of hip and ankle."""
     hip, ankle = poses.point(f"{side}_hip"), poses.point(f"{side}_ankle")
     along = ankle - hip
     reach = np.linalg.norm(along, axis=1, keepdims=True)
@@ -295,7 +302,7 @@ def _front_knee(poses: Poses, side: str, degrees: float | Floats) -> None:
 
 
 def point_arm(poses: Poses, side: str, angle: Floats, elbow_deg: float | Floats = 180.0) -> None:
-    """Turns an arm to an angle from straight up, positive to the right, its elbow bent to `elbow_deg`."""
+    """Turns an arm to an angle in radians from straight up, positive to the right, with the elbow at `elbow_deg`."""
     way = np.stack([np.sin(angle), -np.cos(angle)], axis=1)
     across = np.stack([-way[:, 1], way[:, 0]], axis=1)
     half = np.radians(np.broadcast_to(elbow_deg, angle.shape) / 2)[:, None]
@@ -310,3 +317,38 @@ def _other(name: str) -> str:
     if "left" in name:
         return name.replace("left", "right")
     return name.replace("right", "left")
+
+
+@dataclass(frozen=True)
+class KnownAnswer:
+    """A motion and the exact value that one number has in it."""
+
+    motion: Callable[[], Poses]
+    discipline: str
+    answer: float
+
+    def poses(self) -> Poses:
+        return self.motion()
+
+
+def _opening_bowler() -> Poses:
+    return bowler(30, knee_deg=(150, 170), elbow_deg=(150, 170))
+
+
+# Every number of `services/analyzer/biomechanics/registry.py`; NaN where no film gives it.
+KNOWN_ANSWERS = {
+    "head_stability_score": KnownAnswer(lambda: sway(30, 0.1), "bowling", 0.1 / np.sqrt(2)),
+    "balance_drift_score": KnownAnswer(lambda: sway(30, 0.1), "bowling", 0.1 / np.sqrt(2)),
+    "front_knee_brace_score": KnownAnswer(lambda: bowler(30), "bowling", 160),
+    "hip_shoulder_separation_timing": KnownAnswer(lambda: turning(30, 0.12), "batting", np.nan),
+    "elbow_drop_score": KnownAnswer(lambda: bowler(30), "bowling", ARM / 2 / BODY),
+    "stride_length": KnownAnswer(lambda: bowler(30), "bowling", STRIDE / STATURE),
+    "run_up_speed_trend": KnownAnswer(lambda: bowler(30), "bowling", 1.0),
+    # The wrist over the sole, with the arm 30 degrees past upright at release.
+    "release_height": KnownAnswer(lambda: bowler(30), "bowling", (260 + ARM * np.cos(np.radians(30))) / STATURE),
+    "trunk_lateral_flexion_at_release": KnownAnswer(lambda: from_behind(delivery(30), 20), "bowling", 20),
+    "front_knee_at_contact": KnownAnswer(_opening_bowler, "bowling", 150),
+    "front_knee_at_release": KnownAnswer(_opening_bowler, "bowling", 170),
+    "front_knee_change": KnownAnswer(_opening_bowler, "bowling", 20),
+    "bowling_elbow_extension": KnownAnswer(_opening_bowler, "bowling", 20),
+}

@@ -1,4 +1,4 @@
-"""Report pages to test: of drawn motions, of scores given by hand, and one as full as a page gets."""
+"""Builds report pages for tests: of drawn motions, of given scores, and one with everything that a page can hold."""
 
 from dataclasses import replace
 from functools import cache
@@ -8,14 +8,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from services.analyzer.biomechanics.measurement import MEASURES, UNITS, Measurements, Metric, measure
+from services.analyzer.artifacts.result import AnalysisResult, ClipSummary, Run
+from services.analyzer.biomechanics.kinematics import KNEE, Side, landmarks_of
+from services.analyzer.biomechanics.measurement import measure
+from services.analyzer.biomechanics.model import Evidence, Measurements, Metric, MetricSpec, Reliability
+from services.analyzer.biomechanics.registry import FRONT_KNEE_BRACE, HIP_SHOULDER_TIMING, METRICS, SPECS, guidance
 from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.summary import compose
-from services.analyzer.knowledge.loader import guidance
 from services.analyzer.pose.landmarks import PER_FRAME, Poses
-from services.analyzer.report.annotations import draw
-from services.analyzer.report.metadata import About
-from services.analyzer.report.page import KeyFrame, render
+from services.analyzer.report.annotations import annotate
+from services.analyzer.report.metadata import Metadata
+from services.analyzer.report.model import KeyFrame
+from services.analyzer.report.page import render
 from testing.data import motions
 
 HOSTILE = (
@@ -27,102 +31,105 @@ LONG_HOSTILE = (HOSTILE * 50)[:5000]
 STROKES, SECONDS_EACH = 8, 3.75
 
 
-def results(measured: Measurements, discipline: str, whole: Poses) -> dict[str, Any]:
-    """The results of a clip with these poses, as the pipeline files them."""
+def result_of(measured: Measurements, discipline: str, whole: Poses) -> AnalysisResult:
+    """The result of a clip with these poses, as the pipeline makes it."""
     findings = find(measured, discipline)
-    summary = {
-        "total_frames": len(whole),
-        "sampled_frames": len(whole),
-        "frames_with_pose": int(whole.detected.sum()),
-        "detection_rate_percent": measured.detection_rate_percent,
-        "video_fps": 30.0,
-        "model": "pose_landmarker_full",
-        "width": 1280,
-        "height": 720,
-        "duration_seconds": 3.0,
-        "damaged": False,
-        **measured.summary(),
-    }
-    return {
-        "pose": {"pose_summary": summary},
-        "metrics": {name: metric.as_dict() for name, metric in measured.metrics.items()},
-        "findings": findings,
-        "report": compose(measured, findings, discipline),
-    }
-
-
-def page(poses: Poses, discipline: str = "batting", frames: list[KeyFrame] | None = None, **about: Any) -> str:
-    """The page of one motion, measured as a close-up of itself."""
-    measured = measure(poses, [poses] if poses.detected.any() else [], discipline)
-    return render(
-        results(measured, discipline, poses),
-        measured.courses,
-        poses,
-        frames or [],
-        About(discipline=discipline, **about),
+    clip = ClipSummary(
+        total_frames=len(whole),
+        sampled_frames=len(whole),
+        frames_with_pose=int(whole.detected.sum()),
+        video_fps=30.0,
+        declared_fps=30.0,
+        model="pose_landmarker_full",
+        width=whole.width,
+        height=whole.height,
+        rotation_degrees=0,
+        duration_seconds=3.0,
+        container="mp4",
+        codec="h264",
+        pixel_format="yuv420p",
+        hdr=None,
+        mirrored=False,
+        longest_gap_seconds=0.0,
+        damage=None,
+        people_in_view=1,
+        chosen_by="alone",
+        certainty=1.0,
+    )
+    return AnalysisResult(
+        clip, Run("deep", "cpu", "tests"), measured, findings, compose(measured, findings, discipline)
     )
 
 
-def judged(discipline: str, *, detection_rate_percent: float = 100.0, **margins: float) -> Measurements:
-    """Metrics so far over (or, below 0, under) their marks, in score; those not named are absent."""
+def page(poses: Poses, discipline: str = "batting", frames: list[KeyFrame] | None = None, **metadata: Any) -> str:
+    """The page of one motion, measured as a close-up of itself. metadata: fields of `Metadata`."""
+    measured = measure(poses, [poses] if poses.detected.any() else [], discipline)
+    about = Metadata(discipline=discipline, **metadata)
+    return render(result_of(measured, discipline, poses), poses, frames or [], about)
+
+
+def with_margins(discipline: str, *, detection_rate_percent: float = 100.0, **margins: float) -> Measurements:
+    """Measurements whose scores are this far above (or, negative, below) their marks; metrics not named are absent."""
+    metrics = {spec.name: Metric.absent(spec, "not seen") for spec in METRICS}
+    metrics |= {name: _metric(SPECS[name], discipline, margin) for name, margin in margins.items()}
+    return Measurements(metrics, [], Side.LEFT, None, detection_rate_percent, Reliability.HIGH, 1)
+
+
+def _metric(spec: MetricSpec, discipline: str, margin: float) -> Metric:
     guide = guidance(discipline)
-    metrics = {name: Metric(None, unit, None, 0.0, 0, absent_reason="not seen") for name, unit in UNITS.items()}
-    for name, margin in margins.items():
-        mark = guide.mark(name)
-        assert mark
-        score = None if mark.threshold is None else round(mark.threshold + margin, 3)
-        value = mark.value + margin if score is None else guide.scales[name].value(score)  # type: ignore[index]
-        metrics[name] = Metric(value, UNITS[name], score, 0.9, 20, ((1.5, value),), error=abs(value) / 20)
-    return Measurements(metrics, [], "left", None, detection_rate_percent, "high", 1)
+    mark = guide.mark(spec.name)
+    assert mark
+    score = None if mark.threshold is None else round(mark.threshold + margin, 3)
+    value = mark.value + margin if score is None else guide.scales[spec.name].value(score)
+    return Metric(spec, value, score, 0.9, 20, (Evidence(1.5, value),), error=abs(value) / 20)
 
 
 def picture(seed: int) -> bytes:
-    """A JPEG of 720 x 405 that is as heavy as a film's: grass is noise."""
+    """A JPEG of 720 x 405 with noise, which makes it as large as one of grass."""
     rgb = np.random.default_rng(seed).normal(120, 12, (405, 720, 3)).clip(0, 255).astype(np.uint8)
     return bytes(cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes())
 
 
 def key_frame(poses: Poses, at: float, caption: str = "contact", jpeg: bytes | None = None) -> KeyFrame:
-    """A picture of a motion at a moment, with its front knee marked."""
+    """A picture of a motion at a moment, annotated with its front knee."""
     points = poses.image[int(np.argmin(np.abs(poses.times - at)))]
-    mark = draw("front_knee_brace_score", 140.0, points, "left")
-    assert mark
-    return KeyFrame(at, jpeg or picture(0), 1280, 720, points, np.ones(33), caption, at, (mark,))
+    annotation = annotate(FRONT_KNEE_BRACE, 140.0, points, landmarks_of(Side.LEFT, KNEE))
+    assert annotation
+    return KeyFrame(at, jpeg or picture(0), 1280, 720, points, np.ones(33), at, caption, (annotation,))
 
 
 @cache
 def strokes() -> tuple[Poses, list[Poses], Measurements]:
-    """Half a minute with eight strokes: the whole clip at 10 frames a second, each stroke at 60, what is measured."""
+    """Half a minute with eight strokes: the whole clip at 10 frames a second, each stroke at 60, the measurements."""
 
     def one(fps: float, number: int) -> Poses:
         poses = motions.stroke(fps, knee_deg=100 + 5 * number, seconds=SECONDS_EACH - 0.01)
         return replace(poses, times=poses.times + number * SECONDS_EACH)
 
     parts = [one(10, number) for number in range(STROKES)]
-    whole = replace(parts[0], **{name: np.concatenate([getattr(p, name) for p in parts]) for name in PER_FRAME})
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_FRAME}
+    whole = replace(parts[0], **columns)
     assert all(b > a for a, b in pairwise(whole.times))
     starts = [number * SECONDS_EACH for number in range(STROKES)]
     closeups = [motions.between(one(60, k), start + 0.7, start + 2.4) for k, start in enumerate(starts)]
     return whole, closeups, measure(whole, closeups, "batting")
 
 
-def fullest(**about: Any) -> str:
-    """A page with all that a page may have: five findings, every measure, eight strokes, six pictures."""
+def fullest(**metadata: Any) -> str:
+    """A page with everything: five findings, every number, eight strokes, six pictures. metadata: of `Metadata`."""
     whole, closeups, measured = strokes()
-    low = judged("batting", **dict.fromkeys(UNITS, -0.2) | {"hip_shoulder_separation_timing": -0.1})
+    margins = {spec.name: -0.1 if spec is HIP_SHOULDER_TIMING else -0.2 for spec in METRICS}
     metrics = {
-        name: replace(bad, evidence=measured.metrics[name].evidence or bad.evidence)
-        for name, bad in low.metrics.items()
+        name: replace(low, evidence=measured.metrics[name].evidence or low.evidence)
+        for name, low in with_margins("batting", **margins).metrics.items()
     }
     measures = {
         name: metric
         if metric.value is not None
-        else Metric(0.5, MEASURES[name][0], None, 0.9, 9, ((1.4, 0.5),), error=0.1)
+        else Metric(metric.spec, 0.5, None, 0.9, 9, (Evidence(1.4, 0.5),), error=0.1)
         for name, metric in measured.measures.items()
     }
-    measured = replace(measured, metrics=metrics, measures=measures)
+    result = result_of(replace(measured, metrics=metrics, measures=measures), "batting", whole)
     closest = closeups[0]
     frames = [key_frame(closest, 1.0 + 0.2 * k, f"Moment {k}, with words to it", picture(k)) for k in range(6)]
-    return render(
-        results(measured, "batting", whole), measured.courses, closest, frames, About(discipline="batting", **about)
-    )
+    return render(result, closest, frames, Metadata(discipline="batting", **metadata))

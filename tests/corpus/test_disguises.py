@@ -1,14 +1,16 @@
-"""One bowler in six disguises: stored sideways, in HEVC, with frames dropped, in 4K, in a mirror, and as he was."""
+"""One bowler in six copies: plain, stored sideways, in HEVC, with dropped frames, in 4K and mirrored."""
 
 import functools
 
 import numpy as np
 import pytest
 
-from services.analyzer.biomechanics.events import action_windows
-from services.analyzer.biomechanics.measurement import Measurements, measure
+from services.analyzer.arrays import Floats
+from services.analyzer.biomechanics.events import close_up_windows
+from services.analyzer.biomechanics.measurement import measure
+from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.pose.estimator import LandmarkerFactory
-from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Floats, Poses
+from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Poses
 from services.analyzer.pose.passes import PosePasses
 from services.analyzer.settings import Accelerator, Settings
 from services.analyzer.video.probe import probe
@@ -31,18 +33,18 @@ JOINTS = [name for name in LANDMARKS if name.split("_")[-1] in ("shoulder", "elb
 
 @functools.cache
 def posed(name: str) -> tuple[Poses, Measurements]:
-    """The close-up of the delivery, and what was measured of the whole."""
+    """The close-up of the delivery, and the measurements."""
     video = probe(corpus(name), SETTINGS)
     viewer = PosePasses(
         video, LandmarkerFactory(SETTINGS.mediapipe_pose_model_path, SETTINGS.accelerator), SETTINGS, None
     )
     seen = viewer.run_whole_clip(on_grid(video.times, 10), lambda _: None)
-    seen = viewer.run_close_ups(seen, action_windows(seen.whole, "bowling"), lambda _: None)
+    seen = viewer.run_close_ups(seen, close_up_windows(seen.whole, "bowling"), lambda _: None)
     return seen.closeups[0], measure(seen.whole, seen.closeups, "bowling")
 
 
 def joints(poses: Poses, mirrored: bool) -> Floats:
-    """(n, joints, 2) shares of the picture's height, upright and as filmed: a mirror swaps sides and turns x round."""
+    """(n, joints, 2) shares of the image height; for a mirrored clip with sides swapped and x reversed."""
     swap = {"left": "right", "right": "left"}
     names = [name.replace(side := name.split("_")[0], swap[side]) if mirrored else name for name in JOINTS]
     points = poses.image[:, [INDEX[name] for name in names]] / poses.height

@@ -1,120 +1,207 @@
-"""Puts what was found into the one shape that clients read; what JSON cannot hold (NaN, infinity) becomes null."""
+"""Converts a typed result into the JSON of results.json, and shortens it for the row in the database.
 
-import importlib.metadata
+    AnalysisResult ─▶ document ─▶ results.json
+                          └─────▶ row_copy ─▶ Job.results
+
+docs/results.schema.json describes the shape. The order of keys is part of it. NaN and infinities become null.
+"""
+
+from __future__ import annotations
+
 import json
 import math
-import platform
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from services import traces
+from services.analyzer.artifacts.result import peak_memory_bytes, versions
 from services.analyzer.cpu_time import by_stage
-from services.analyzer.pose.passes import PoseResult
-from services.analyzer.video.probe import Video
 
-Results = dict[str, Any]
-# Of docs/results.schema.json: a key may be added to a version, none is removed or changes its meaning.
+# Lazy: a worker imports this module before the first pose.
+if TYPE_CHECKING:
+    from services.analyzer.artifacts.result import AnalysisResult, ClipSummary, Run
+    from services.analyzer.biomechanics.events import Event
+    from services.analyzer.biomechanics.model import Measurements, Metric, Repetition
+    from services.analyzer.coaching.model import Day, Finding, Report
+    from services.analyzer.knowledge.loader import Drill
+
+Json = dict[str, Any]
+# The document of results.json, as callers store and send it.
+Results = Json
+# Version of docs/results.schema.json. A version gains keys; it never removes one or changes its meaning.
 VERSION = 1
-# The row in the database holds less than this; per-frame data are files.
+# Upper bound of the row's results in the database; per-frame data are files.
 MOST_ROW_BYTES = 64 * 1024
-# What grows with the length of a film.
+# Keys of lists that grow with the length of a film.
 LISTS = frozenset({"evidence", "repetitions", "events", "cuts", "pans"})
-PACKAGES = ("mediapipe", "av", "numpy", "scipy", "opencv-python-headless")
 
 
-@dataclass
-class Run:
-    """How an analysis went: the stage, the accelerator and why that one, and the seconds each step took."""
-
-    stage: str
-    accelerator: str
-    accelerator_reason: str
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timing(self, step: str) -> Iterator[None]:
-        """Add the wall time of the block to a step."""
-        started = time.perf_counter()
-        try:
-            with traces.span(step):
-                yield
-        finally:
-            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
-
-    def as_dict(self) -> dict[str, Any]:
-        """For pose_summary, with the process's peak memory so far and the versions of what computed the numbers."""
-        return {
-            "stage": self.stage,
-            "provisional": self.stage == "quick",
-            "accelerator": self.accelerator,
-            "accelerator_reason": self.accelerator_reason,
-            "seconds": {step: round(seconds, 3) for step, seconds in self.seconds.items()},
-            "cpu_seconds": {stage: round(seconds, 3) for stage, seconds in by_stage().items()},
-            "peak_memory_bytes": peak_memory_bytes(),
-            "versions": versions(),
-        }
+def document(result: AnalysisResult) -> Json:
+    """results.json of one stage, without per-frame data."""
+    measurements = result.measurements
+    summary = {**_clip(result.clip), **_measurements(measurements), "run": _run(result.run)}
+    return {
+        "pose": {"pose_summary": _plain_dict(summary)},
+        "metrics": _plain_dict({name: _metric(metric) for name, metric in measurements.metrics.items()}),
+        "findings": _plain_dict(
+            {
+                "overall_level": result.findings.overall_level,
+                "findings": [_finding(finding) for finding in result.findings.findings],
+            }
+        ),
+        "report": _plain_dict(_report(result.report)),
+    }
 
 
-def peak_memory_bytes() -> int:
-    """The most that this process held so far. getrusage would count what its parent held before exec, too."""
-    status = Path("/proc/self/status").read_text()
-    [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024
-
-
-def versions() -> dict[str, str]:
-    """What a number may depend on beside the video."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def summary(video: Video, sight: PoseResult, damage: str | None, model: str) -> dict[str, Any]:
-    """What pictures and landmarks alone decide of pose_summary. damage: a sentence, None where nothing is broken."""
-    whole = sight.whole
-    seen = int(whole.detected.sum())
+def _clip(clip: ClipSummary) -> Json:
     return {
         "results_version": VERSION,
-        "total_frames": len(video.pts),
-        "sampled_frames": len(whole),
-        "frames_with_pose": seen,
-        "detection_rate_percent": round(100 * seen / len(whole), 1) if len(whole) else 0.0,
-        "video_fps": round(video.fps, 3),
-        "declared_fps": video.declared_fps,
-        "model": model,
-        "width": video.width,
-        "height": video.height,
-        "rotation_degrees": video.rotation_degrees,
-        "duration_seconds": round(video.duration_seconds, 3),
-        "container": video.container,
-        "codec": video.codec,
-        "pixel_format": video.pixel_format,
-        "hdr": video.hdr,
-        "mirrored": video.mirrored,
-        "longest_gap_seconds": round(video.longest_gap_seconds, 3),
-        "damaged": damage is not None,
-        "damage": damage,
-        "people_in_view": sight.people,
-        "athlete": {"chosen_by": sight.chosen_by, "certainty": round(sight.certainty, 2)},
+        "total_frames": clip.total_frames,
+        "sampled_frames": clip.sampled_frames,
+        "frames_with_pose": clip.frames_with_pose,
+        "detection_rate_percent": round(clip.detection_rate_percent, 1),
+        "video_fps": round(clip.video_fps, 3),
+        "declared_fps": clip.declared_fps,
+        "model": clip.model,
+        "width": clip.width,
+        "height": clip.height,
+        "rotation_degrees": clip.rotation_degrees,
+        "duration_seconds": round(clip.duration_seconds, 3),
+        "container": clip.container,
+        "codec": clip.codec,
+        "pixel_format": clip.pixel_format,
+        "hdr": clip.hdr,
+        "mirrored": clip.mirrored,
+        "longest_gap_seconds": round(clip.longest_gap_seconds, 3),
+        "damaged": clip.damage is not None,
+        "damage": clip.damage,
+        "people_in_view": clip.people_in_view,
+        "athlete": {"chosen_by": clip.chosen_by, "certainty": round(clip.certainty, 2)},
         "camera": {
-            "cuts": [round(cut, 3) for cut in sight.camera_motion.cuts],
-            "pans": [{"from_seconds": start, "to_seconds": end} for start, end in sight.camera_motion.pans],
+            "cuts": [round(cut, 3) for cut in clip.cuts],
+            "pans": [{"from_seconds": start, "to_seconds": end} for start, end in clip.pans],
         },
     }
 
 
+def _measurements(measurements: Measurements) -> Json:
+    return {
+        "front_leg": measurements.front_leg,
+        "throwing_arm": measurements.throwing_arm,
+        "reliability": measurements.reliability,
+        "actions": measurements.actions,
+        "notes": list(measurements.notes),
+        "events": [_event(event) for event in measurements.events],
+        "repetitions": [_repetition(repetition) for repetition in measurements.repetitions],
+        "measures": {name: _measure(metric) for name, metric in measurements.measures.items()},
+        "errors": {name: metric.error for name, metric in measurements.metrics.items()},
+    }
+
+
+def _metric(metric: Metric) -> Json:
+    return {
+        "value": metric.value,
+        "unit": metric.unit,
+        "score": metric.score,
+        "confidence": metric.confidence,
+        "plane": metric.spec.plane,
+        "frames_used": metric.frames_used,
+        "evidence": [moment._asdict() for moment in metric.evidence],
+        "absent_reason": metric.absent_reason,
+    }
+
+
+def _measure(metric: Metric) -> Json:
+    """A metric without its score, with its error."""
+    shape = _metric(metric)
+    del shape["score"]
+    return {**shape, "error": metric.error}
+
+
+def _event(event: Event) -> Json:
+    return {
+        "name": event.name,
+        "time_seconds": round(event.time_seconds, 3),
+        "confidence": round(event.confidence, 2),
+    }
+
+
+def _repetition(repetition: Repetition) -> Json:
+    contact = repetition.contact_seconds
+    return {
+        "name": repetition.name,
+        "time_seconds": round(repetition.time_seconds, 3),
+        "contact_seconds": None if contact is None else round(contact, 3),
+        "front_leg": repetition.front_leg,
+        "values": repetition.values,
+    }
+
+
+def _run(run: Run) -> Json:
+    """The run, with the process's peak memory so far and the versions of the packages."""
+    return {
+        "stage": run.stage,
+        "provisional": run.provisional,
+        "accelerator": run.accelerator,
+        "accelerator_reason": run.accelerator_reason,
+        "seconds": {step: round(seconds, 3) for step, seconds in run.seconds.items()},
+        "cpu_seconds": {stage: round(seconds, 3) for stage, seconds in by_stage().items()},
+        "peak_memory_bytes": peak_memory_bytes(),
+        "versions": versions(),
+    }
+
+
+def _finding(finding: Finding) -> Json:
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "title": finding.title,
+        "why": finding.why,
+        "source": finding.source,
+        "cues": list(finding.cues),
+        "drills": _drills(finding.drills),
+        "metric": finding.metric and finding.metric.name,
+        "value": finding.value,
+        "unit": finding.unit,
+        "score": finding.score,
+        "threshold": finding.threshold,
+        "confidence": finding.confidence,
+        "time_seconds": finding.time_seconds,
+    }
+
+
+def _report(report: Report) -> Json:
+    return {
+        "summary": report.summary,
+        "top_issues": [_issue(issue) for issue in report.top_issues],
+        "drills": _drills(report.drills),
+        "one_week_plan": [_day(day) for day in report.one_week_plan],
+        "reliability_warning": report.reliability_warning,
+    }
+
+
+def _issue(finding: Finding) -> Json:
+    shape = _finding(finding)
+    return {key: shape[key] for key in ("code", "severity", "title", "metric", "time_seconds")}
+
+
+def _day(day: Day) -> Json:
+    return {"day": day.day, "focus": day.focus, "cue": day.cue, "drills": _drills(day.drills)}
+
+
+def _drills(drills: tuple[Drill, ...]) -> list[Json]:
+    return [drill.model_dump() for drill in drills]
+
+
+def _plain_dict(values: Json) -> Json:
+    return {key: plain(value) for key, value in values.items()}
+
+
 def plain(value: Any) -> Any:
-    """The same value for JSON: NumPy's scalars and arrays as Python's, NaN and infinities as None."""
+    """The value for JSON: NumPy scalars and arrays as Python's, enums as their values, NaN and infinities as None."""
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
@@ -126,12 +213,12 @@ def plain(value: Any) -> Any:
     return value
 
 
-def row_copy(results: Results) -> Results:
-    """What goes into the database's row: without frames, and with shorter lists if that is what makes it too large.
+def row_copy(results: Json) -> Json:
+    """The document for the database's row: without frames, and with shortened lists if it is too large.
 
-    How long they may be is then in its summary, as `shortened_to`.
+    A shortened document has the longest list's length in its summary, as `shortened_to`.
     """
-    row: Results = {**results, "pose": {"pose_summary": results["pose"]["pose_summary"]}}
+    row: Json = {**results, "pose": {"pose_summary": results["pose"]["pose_summary"]}}
     for most in (200, 50, 20, 5, 1, 0):
         if len(json.dumps(row).encode()) < MOST_ROW_BYTES:
             break

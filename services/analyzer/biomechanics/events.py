@@ -1,117 +1,123 @@
-"""Finds the moments that everything else is measured around: strokes, throws and takes, and the release of a ball.
+"""Finds the actions of a clip: strokes, throws and takes by fast hands, deliveries by the arm over the top.
 
-    whole clip ──find_actions──▶ fastest hands, or the arm over the top ──find_landing──▶ contact and front leg
-         └──────action_windows──▶ where the second pass looks again, at every frame
+    whole clip ──find_actions───────▶ fastest hands, or the arm over the top ──find_landing──▶ contact and front leg
+         └──────close_up_windows──▶ (from, to) of the second pass, which poses every frame
 
-Each search ends in the moment or in `Missing`, a sentence that says why not; no answer is an answer.
+Each search returns the action or `Missing` with its reason.
 """
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 
+from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.filtering import GRID_HZ, tidy
 from services.analyzer.biomechanics.foot_contact import LOWEST_RATE_FPS, TOO_FEW, Missing, find_landing
 from services.analyzer.biomechanics.kinematics import (
     SIDES,
+    Side,
     frame_rate,
     hand_speeds,
     hand_velocities,
     torso_length,
     travel,
 )
-from services.analyzer.pose.landmarks import Floats, Poses
+from services.analyzer.knowledge.loader import Discipline
+from services.analyzer.pose.landmarks import Poses
 
-MOST_ACTIONS = 8  # bounds the second pass: about 12 s of video
-LEAST_SEEN = 0.6  # of an action or a window, to claim the one or read a number off the other
+MOST_ACTIONS = 8  # bounds the second pass to about 12 s of video
+LEAST_SEEN = 0.6  # share of an action or a window in which the athlete must be detected
 
 # Strokes, throws, takes: peaks of hand speed.
 SLOWEST_ACTION_TORSOS_PER_SECOND = 2.5
 SHARE_OF_FASTEST = 0.5
 APART_SECONDS = 1.5  # nearer peaks are a backlift and its stroke
-# Or a stroke and its follow-through, which seen from behind is as fast: the first of two alike is the stroke. A
-# backlift comes longer before it, and is slower.
+# Or a stroke and its follow-through, which is as fast when filmed from behind: the first of two similar peaks is the
+# stroke. A backlift is slower and comes earlier.
 ALIKE, FOLLOW_THROUGH_SECONDS = 0.8, 0.5
-# A bat holds both hands together: 0.3 torso apart in a drive, where a balancing man's are 0.9 and more.
+# A bat keeps the hands together: 0.3 torso apart in a drive, against 0.9 and more of a balancing man.
 HANDS_ON_BAT_TORSOS, AROUND_PEAK_SECONDS = 0.8, 0.1
 AROUND_PEAK_STEPS = round(AROUND_PEAK_SECONDS * GRID_HZ)
-# And they move as one. A walker's hands pass close by each other just when they are fastest, but opposite ways: they
-# part at twice the speed of either.
+# Upper bound of the hands' relative speed, over the faster hand's speed. A walker's hands also pass close to each other
+# when they are fastest, but in opposite directions: their ratio is 2.
 PARTING_ON_BAT = 1.0
-# A ball taken brings the hands together and keeps them so. Who throws has them apart, one over its shoulder, and the
-# other hand goes slower than half as fast. Hands that pass each other, apart before and after, swing as in a walk.
+# A take brings the hands together and keeps them together. A throw has them apart, one over its shoulder and the other
+# under half as fast. Hands that are apart, pass each other and are apart again swing as in a walk.
 HANDS_ON_BALL_TORSOS, SWING_SECONDS = 0.4, 0.3
 PARTING_IN_A_THROW = (0.5, 1.5)
-TAKE_OR_THROW_CONFIDENCE = 0.3  # no film with a known one was at hand
+TAKE_OR_THROW_CONFIDENCE = 0.3  # not validated on a film with a known take or throw
 
-# Deliveries: an arm that passes over the top. Real ones sweep 290-370 degrees in 0.3 s, run-up swings under 140.
+# Deliveries: an arm over the top. Measured sweeps are 290 to 370 degrees in 0.3 s, of run-up swings under 140.
 HALF_SWEEP_SECONDS = 0.15
 SWEEP_DEG = (180.0, 450.0)
 DELIVERIES_APART_SECONDS = 0.9
 RIVAL_MARGIN = 0.4
-# By eye the ball has left 0.5 to 1.3 frames (of 30 a second) after the arm was upright.
+# Read by eye: the ball leaves 0.5 to 1.3 frames (of 30 a second) after the arm is upright.
 RELEASE_AFTER_UPRIGHT_SECONDS = 0.030
 
-# What the second pass sees around a moment.
+# Seconds before and after a moment that the second pass poses.
 AROUND_CONTACT = (0.7, 0.75)
 AROUND_RELEASE = (0.8, 0.65)
-# Where no contact was found a stroke's fastest hands stand in; they come about 0.3 s after the foot.
+# Without a contact, around the fastest hands, which come about 0.3 s after it.
 AROUND_HANDS = (1.0, 0.6)
+
+
+class EventName(StrEnum):
+    """Names of events in results.json."""
+
+    FRONT_FOOT_CONTACT = "front_foot_contact"
+    RELEASE = "release"
+    FASTEST_HANDS = "fastest_hands"
+    THROW = "throw"
+    TAKE = "take"
 
 
 @dataclass(frozen=True)
 class Event:
-    """A named moment; `confidence` 0..1 is a judgement from rate and margin, not a probability."""
+    """A named moment. confidence: 0..1, a judgement from frame rate and margin, not a probability."""
 
-    name: str
+    name: EventName
     time_seconds: float
     confidence: float
-
-    def as_dict(self) -> dict[str, str | float]:
-        return {
-            "name": self.name,
-            "time_seconds": round(self.time_seconds, 3),
-            "confidence": round(self.confidence, 2),
-        }
 
 
 @dataclass(frozen=True)
 class Action:
     """One delivery, stroke, throw or take.
 
-    name: `release`, or of fast hands `throw` and `take`, and `fastest_hands` where no more can be told. side: the arm
-    that bowled, or whose hand was fastest. strength: orders actions of one clip, nothing else.
+    name: RELEASE, THROW or TAKE; FASTEST_HANDS if the kind is unknown. side: the bowling arm, or the faster hand.
+    strength: orders the actions of one clip. confidence: 0..1.
     """
 
-    name: str
+    name: EventName
     time_seconds: float
-    side: str
+    side: Side
     strength: float
     confidence: float
 
 
 def find_actions(poses: Poses, discipline: str) -> list[Action] | Missing:
-    """Every action of a tidied clip in order of time, or why there is none that can be trusted."""
+    """Every unambiguous action of a cleaned clip, in order of time, or why there is none."""
     if frame_rate(poses) < LOWEST_RATE_FPS:
         return Missing(TOO_FEW)
     found = _likely_actions(poses, discipline)
-    if isinstance(found, Missing) or discipline != "bowling":
+    if isinstance(found, Missing) or discipline != Discipline.BOWLING:
         return found
     candidates = _passages(poses)
-    sure = [action for action in found if not _has_rival(action, candidates)]
-    return sure or Missing("two moments, or both arms, look like the release")
+    unambiguous = [action for action in found if not _has_rival(action, candidates)]
+    return unambiguous or Missing("two moments, or both arms, look like the release")
 
 
-def action_windows(whole: Poses, discipline: str) -> list[tuple[float, float]]:
-    """Where the second pass should look: (from, to) in seconds of the video, in order, apart; empty without an action.
+def close_up_windows(whole: Poses, discipline: str) -> list[tuple[float, float]]:
+    """Disjoint windows for the second pass, (from, to) in seconds of the video, in order; empty without an action.
 
-    A delivery with a rival is looked at too, and so are a bowler's fastest hands where no arm was caught at the top:
-    at every frame it may become clear. Whole tenths of a second, so that what the first pass saw a little differently
-    is looked at again in the same frames.
+    Includes ambiguous deliveries, and a bowler's fastest hands if no arm was detected over the top: every frame may
+    resolve them. Rounded outwards to tenths of a second, so that small changes of the first pass select equal frames.
     """
     poses = tidy(whole)
     actions = _likely_actions(poses, discipline)
-    if isinstance(actions, Missing) and discipline == "bowling":
+    if isinstance(actions, Missing) and discipline == Discipline.BOWLING:
         actions = _strongest(_fast_hands(poses, discipline))
     if isinstance(actions, Missing):
         return []
@@ -126,10 +132,10 @@ def action_windows(whole: Poses, discipline: str) -> list[tuple[float, float]]:
 
 
 def _likely_actions(poses: Poses, discipline: str) -> list[Action] | Missing:
-    """The strongest candidates, in order of time; good enough to look there again."""
+    """The strongest candidates, ambiguous ones included, in order of time."""
     if poses.detected.sum() < 4:
         return Missing("too few frames with the athlete in view")
-    return _strongest(_deliveries(poses) if discipline == "bowling" else _fast_hands(poses, discipline))
+    return _strongest(_deliveries(poses) if discipline == Discipline.BOWLING else _fast_hands(poses, discipline))
 
 
 def _strongest(found: list[Action] | Missing) -> list[Action] | Missing:
@@ -140,7 +146,7 @@ def _strongest(found: list[Action] | Missing) -> list[Action] | Missing:
 
 
 def _window(poses: Poses, action: Action, discipline: str) -> tuple[float, float]:
-    if discipline == "bowling":
+    if discipline == Discipline.BOWLING:
         moment, (before, after) = action.time_seconds, AROUND_RELEASE
     else:
         landing = find_landing(poses, action.time_seconds)
@@ -162,17 +168,18 @@ def _fast_hands(poses: Poses, discipline: str) -> list[Action] | Missing:
     parting = np.linalg.norm(velocity[:, 0] - velocity[:, 1], axis=-1) / np.maximum(fastest, 1e-9)
     found = []
     for k in peaks:
-        fast = Action("fastest_hands", float(grid[k]), SIDES[int(np.argmax(speed[k]))], float(fastest[k]), confidence)
+        side = SIDES[int(np.argmax(speed[k]))]
+        fast = Action(EventName.FASTEST_HANDS, float(grid[k]), side, float(fastest[k]), confidence)
         around = slice(max(0, k - AROUND_PEAK_STEPS), k + AROUND_PEAK_STEPS + 1)
-        if action := _told(poses, discipline, fast, float(np.median(parting[around]))):
+        if action := _classify_hands(poses, discipline, fast, float(np.median(parting[around]))):
             found.append(action)
-    how = "not together" if discipline == "batting" else "past each other, as in a walk"
+    how = "not together" if discipline == Discipline.BATTING else "past each other, as in a walk"
     return found or Missing(f"no action found: the hands move fast, but {how}, or the athlete is lost")
 
 
 def _peaks(fastest: Floats, discipline: str) -> list[int]:
-    """Where hands are fastest, well apart; of a bat's swing and a follow-through as fast, the swing."""
-    from scipy.signal import find_peaks  # it brings all of SciPy: a second that the first pose need not wait for
+    """Grid indices of peaks of hand speed, 1.5 s or more apart; in batting of the stroke, not its follow-through."""
+    from scipy.signal import find_peaks  # lazy: SciPy takes a second to import, which delays the first pose
 
     top = float(fastest.max(initial=0))
     high = {
@@ -180,16 +187,19 @@ def _peaks(fastest: Floats, discipline: str) -> list[int]:
         "prominence": 0.5 * SHARE_OF_FASTEST * top,
     }
     apart, _ = find_peaks(fastest, distance=round(APART_SECONDS * GRID_HZ), **high)
-    if discipline != "batting":
+    if discipline != Discipline.BATTING:
         return [int(k) for k in apart]
     near, _ = find_peaks(fastest, **high)
     soon = FOLLOW_THROUGH_SECONDS * GRID_HZ
     return [next(int(j) for j in near if k - j <= soon and fastest[j] >= ALIKE * fastest[k]) for k in apart]
 
 
-def _told(poses: Poses, discipline: str, fast: Action, parting: float) -> Action | None:
-    """What fast hands did, as far as it can be told; None where they did nothing but swing, or are lost in it."""
-    if discipline == "bowling":
+def _classify_hands(poses: Poses, discipline: str, fast: Action, parting: float) -> Action | None:
+    """The action of fast hands, with its kind if known; None for a mere swing or too few detections.
+
+    parting: the hands' relative speed over the faster hand's speed.
+    """
+    if discipline == Discipline.BOWLING:
         return fast
     ago = poses.times - fast.time_seconds
     swing = np.abs(ago) <= SWING_SECONDS
@@ -198,31 +208,31 @@ def _told(poses: Poses, discipline: str, fast: Action, parting: float) -> Action
     between = _between_hands(poses)
     apart = np.linalg.norm(between, axis=1)
     around = np.abs(ago) <= max(AROUND_PEAK_SECONDS, 1.01 / frame_rate(poses))
-    apart_then = np.nanmedian(apart[around])
-    if discipline == "batting":
-        return fast if parting < PARTING_ON_BAT and apart_then < HANDS_ON_BAT_TORSOS else None
-    unsure = replace(fast, confidence=TAKE_OR_THROW_CONFIDENCE * fast.confidence)
+    apart_at_peak = np.nanmedian(apart[around])
+    if discipline == Discipline.BATTING:
+        return fast if parting < PARTING_ON_BAT and apart_at_peak < HANDS_ON_BAT_TORSOS else None
+    unvalidated = replace(fast, confidence=TAKE_OR_THROW_CONFIDENCE * fast.confidence)
     held = apart[(ago >= 0) & (ago <= SWING_SECONDS)] < HANDS_ON_BALL_TORSOS
     if ago[-1] >= SWING_SECONDS and 2 * held.sum() > len(held) and held[-1]:
-        return replace(unsure, name="take")
+        return replace(unvalidated, name=EventName.TAKE)
     if parting > PARTING_IN_A_THROW[1]:
         return None
     rise = (poses.point(f"{fast.side}_shoulder") - poses.point(f"{fast.side}_wrist"))[around, 1]
-    over_the_shoulder = np.nanmax(rise, initial=0) > 0 and apart_then > HANDS_ON_BAT_TORSOS
+    over_the_shoulder = np.nanmax(rise, initial=0) > 0 and apart_at_peak > HANDS_ON_BAT_TORSOS
     if over_the_shoulder and parting > PARTING_IN_A_THROW[0]:
-        return replace(unsure, name="throw")
-    return None if _pass(between[swing]) else fast
+        return replace(unvalidated, name=EventName.THROW)
+    return None if _hands_pass(between[swing]) else fast
 
 
-def _pass(between: Floats) -> bool:
-    """Whether hands pass each other: they are apart, then as far apart the other way round."""
-    seen = between[np.isfinite(between).all(axis=1)]
-    widest = seen[np.argmax(np.linalg.norm(seen, axis=1))]
-    return bool((seen @ widest).min() < -HANDS_ON_BALL_TORSOS * np.linalg.norm(widest))
+def _hands_pass(between: Floats) -> bool:
+    """Whether the hands pass each other: apart, then apart in the opposite order. between: (n, 2)."""
+    known = between[np.isfinite(between).all(axis=1)]
+    widest = known[np.argmax(np.linalg.norm(known, axis=1))]
+    return bool((known @ widest).min() < -HANDS_ON_BALL_TORSOS * np.linalg.norm(widest))
 
 
 def _between_hands(poses: Poses) -> Floats:
-    """(n, 2) torsos from the right wrist to the left."""
+    """(n, 2) torsos: vector from the right wrist to the left."""
     return np.asarray((poses.point("left_wrist") - poses.point("right_wrist")) / torso_length(poses))
 
 
@@ -239,7 +249,7 @@ def _deliveries(poses: Poses) -> list[Action] | Missing:
 
 
 def _has_rival(action: Action, candidates: list[Action]) -> bool:
-    """Whether another moment of the same delivery, or the other arm, looks nearly as much like the release."""
+    """Whether another moment of the same delivery, or the other arm, is nearly as strong a candidate."""
     return any(
         action.strength - other.strength < RIVAL_MARGIN
         and (gap := abs(other.time_seconds - action.time_seconds)) <= DELIVERIES_APART_SECONDS
@@ -249,32 +259,32 @@ def _has_rival(action: Action, candidates: list[Action]) -> bool:
 
 
 def _passages(poses: Poses) -> list[Action]:
-    """Every passage of an arm over the top that could be a delivery; strength is sweep / 360 plus relative speed."""
+    """Every passage of an arm over the top; strength is sweep / 360 degrees plus hand speed over the clip's fastest."""
     grid, speeds = hand_speeds(poses)
     top = float(speeds.max(initial=0)) or 1.0
-    going = travel(poses)
+    direction = travel(poses)
     found = []
     for column, side in enumerate(SIDES):
-        for way in (going,) if going else (1, -1):
-            for at, sweep in _over_the_top(poses, side, way):
-                near = np.abs(grid - at) <= 0.1
+        for turn in (direction,) if direction else (1, -1):
+            for upright, sweep in _over_the_top(poses, side, turn):
+                near = np.abs(grid - upright) <= 0.1
                 strength = sweep / 360 + float(speeds[near, column].max(initial=0)) / top
-                at += RELEASE_AFTER_UPRIGHT_SECONDS
-                found.append(Action("release", at, side, strength, rate_confidence(poses)))
+                release = upright + RELEASE_AFTER_UPRIGHT_SECONDS
+                found.append(Action(EventName.RELEASE, release, side, strength, rate_confidence(poses)))
     return found
 
 
-def _over_the_top(poses: Poses, side: str, way: int) -> list[tuple[float, float]]:
-    """(seconds, degrees swept in +-0.15 s) of each time an arm passes upright, turning to the right (1) or left (-1).
+def _over_the_top(poses: Poses, side: Side, turn: int) -> list[tuple[float, float]]:
+    """(seconds, degrees swept in +-0.15 s) of each upright arm, for an arm that turns right (1) or left (-1).
 
-    The arm's angle is taken from straight up. Between two samples it is held to have turned by -110..250 degrees that
-    way: at 10 frames a second a bowling arm turns 140.
+    The angle counts from straight up. It is unwrapped to a step of -110 to 250 degrees between samples: at 10 frames a
+    second a bowling arm turns 140.
     """
-    seen = poses.detected
-    times = poses.times[seen]
-    arm = (poses.point(f"{side}_wrist") - poses.point(f"{side}_shoulder"))[seen]
-    above = (poses.point("nose") - poses.point(f"{side}_wrist"))[seen, 1]
-    raw = way * np.degrees(np.arctan2(arm[:, 0], -arm[:, 1]))
+    detected = poses.detected
+    times = poses.times[detected]
+    arm = (poses.point(f"{side}_wrist") - poses.point(f"{side}_shoulder"))[detected]
+    above = (poses.point("nose") - poses.point(f"{side}_wrist"))[detected, 1]
+    raw = turn * np.degrees(np.arctan2(arm[:, 0], -arm[:, 1]))
     turned = np.concatenate([raw[:1], raw[0] + np.cumsum((np.diff(raw) + 110) % 360 - 110)])
     found = []
     for k in range(len(turned) - 1):
@@ -291,5 +301,5 @@ def _over_the_top(poses: Poses, side: str, way: int) -> list[tuple[float, float]
 
 
 def rate_confidence(poses: Poses) -> float:
-    """0.9 from 24 frames a second up, 0.5 at 10: the measured spread of an event's time grows about like that."""
+    """0.9 from 24 frames a second up, falling to 0.5 at 10: about as the measured spread of event times grows."""
     return float(np.interp(frame_rate(poses), [10, 24], [0.5, 0.9]))

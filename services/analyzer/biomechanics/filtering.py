@@ -1,6 +1,6 @@
-"""Puts landmarks onto an even grid in seconds and takes the noise off, so that no number depends on the frame rate.
+"""Cleans, resamples and filters landmark series, so that no number depends on the frame rate.
 
-Time stamps go in, never frame numbers. A gap stays a gap: what lies in one is NaN, and a filter never runs across it.
+Input is timestamps in seconds, never frame numbers. Samples inside a long gap are NaN, and no filter runs across one.
 """
 
 from collections.abc import Iterator
@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.analyzer.pose.landmarks import Floats, Poses, select_frames
-
-# The name by which this package calls it.
-rows = select_frames
+from services.analyzer.arrays import Floats
+from services.analyzer.pose.landmarks import Poses
 
 GRID_HZ = 60.0
-# Runs of detections shorter than this are a tracker grasping at shadows: one such run doubled a head metric.
+# Shorter runs of detections are false positives: one such run doubled a head metric.
 SHORTEST_RUN_FRAMES = 3
-# From one frame with the athlete to the next; a little more, for sampled frames lie up to half a frame off their tick.
+# From one frame with the athlete to the next, plus half a frame: sampled frames lie up to that far off their tick.
 LONGEST_BRIDGE_SECONDS, OFF_TICK_SECONDS = 0.2, 0.021
-# No trunk comes faster than a sprinter's 12 m/s, of bodies of 1.4 m, and a camera that follows takes from that: what
-# leaps farther and back again is a swap of people, or no person. A body is so many torsos (Drillis and Contini 1966).
+# Upper bound of trunk speed: a sprinter's 12 m/s over a body of 1.4 m; a panning camera only reduces it. A faster leap
+# and return is a swap of people or a false positive. Torsos per body: Drillis and Contini 1966.
 FASTEST_BODIES_PER_SECOND, TORSOS_PER_BODY = 9.0, 2.7
 # Two passes of an order-2 Butterworth reach -3 dB below the designed cut-off, by this factor. Winter, Biomechanics
 # and Motor Control of Human Movement, 4th ed. (2009), section 3.4.4: (2^(1/2) - 1)^(1/4).
@@ -30,7 +28,7 @@ WINTER_ORDER_2 = 0.802
 
 
 def tidy(poses: Poses) -> Poses:
-    """The same series with untrustworthy detections made NaN: lone ones, leaps, and people standing on their heads."""
+    """The series with outlier detections set to NaN: isolated ones, leaps, and a head below the hips."""
     keep = poses.detected & ~_head_below_hips(poses)
     keep[_leaps(poses, np.flatnonzero(keep))] = False
     for run in _runs(keep):
@@ -40,12 +38,12 @@ def tidy(poses: Poses) -> Poses:
 
 
 def rejected(poses: Poses, tidied: Poses) -> NDArray[np.bool_]:
-    """(n,) whether somebody was found who is not believed to be the athlete as they were then: `tidy` drops them."""
+    """(n,) whether `tidy` dropped the frame's detection as an outlier."""
     return np.asarray(poses.detected & ~tidied.detected)
 
 
 def bridged(tidied: Poses) -> NDArray[np.bool_]:
-    """(n,) whether a frame without a believed athlete lies in a gap that is short enough to be carried across."""
+    """(n,) whether a frame without a valid detection lies in a gap that is short enough to interpolate."""
     short = np.zeros(len(tidied), dtype=bool)
     for before, after in pairwise(np.flatnonzero(tidied.detected)):
         short[before + 1 : after] = tidied.times[after] - tidied.times[before] <= _longest_bridge(tidied.times)
@@ -53,12 +51,12 @@ def bridged(tidied: Poses) -> NDArray[np.bool_]:
 
 
 def resample(times: Floats, values: Floats, hz: float = GRID_HZ) -> tuple[Floats, Floats]:
-    """Values on an even grid of `hz`, by a cubic that never overshoots (pchip: Fritsch and Carlson 1980).
+    """Values on an even grid of `hz`, by a cubic without overshoot (pchip: Fritsch and Carlson 1980).
 
     times: (n,) seconds; values: (n, ...), NaN where unknown. Returns (m,) seconds and (m, ...) values, NaN inside gaps
-    too long to bridge; both are empty with fewer than two known samples.
+    too long to interpolate. Both are empty with fewer than two known samples.
     """
-    from scipy.interpolate import PchipInterpolator  # SciPy takes a second to import, and the first pose need not wait
+    from scipy.interpolate import PchipInterpolator  # lazy: SciPy takes a second to import, which delays the first pose
 
     known = _known(values)
     if known.sum() < 2:
@@ -74,9 +72,9 @@ def resample(times: Floats, values: Floats, hz: float = GRID_HZ) -> tuple[Floats
 
 
 def lowpass(values: Floats, cut_off_hz: float, hz: float = GRID_HZ) -> Floats:
-    """Zero-phase Butterworth of order 2 along the first axis of evenly sampled values; NaN gaps split it.
+    """Zero-phase Butterworth filter of order 2 along the first axis of evenly sampled values, each gap-free run alone.
 
-    `cut_off_hz` is where both passes together are down 3 dB; one near half the rate leaves the values as they are.
+    cut_off_hz: -3 dB of both passes together; from 0.4 `hz` up the values are returned unfiltered.
     """
     from scipy.signal import butter, sosfiltfilt
 
@@ -93,9 +91,9 @@ def lowpass(values: Floats, cut_off_hz: float, hz: float = GRID_HZ) -> Floats:
 
 
 def despike(path: Floats, size: float) -> Floats:
-    """A copy of an (n, 2) path where a sample over `size` from both neighbours, while they agree, is put between them.
+    """A copy of an (n, 2) path without single-frame spikes, which is how a swap of left and right for one frame looks.
 
-    That is how a swap of left and right that lasts one frame looks.
+    A sample over `size` from both neighbours becomes their midpoint if the neighbours are within `size` of each other.
     """
     out = path.copy()
     for k in range(1, len(path) - 1):
@@ -107,12 +105,15 @@ def despike(path: Floats, size: float) -> Floats:
 
 
 def _longest_bridge(times: Floats) -> float:
-    """Seconds from one known sample to the next that are carried across; neighbours are no gap. times: (n,), n > 1."""
+    """Longest gap in seconds that is interpolated; at least 1.5 sampling steps. times: (n,), n > 1."""
     return max(LONGEST_BRIDGE_SECONDS + OFF_TICK_SECONDS, 1.5 * float(np.median(np.diff(times))))
 
 
 def _leaps(poses: Poses, known: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Of the known frames, those to which the trunk leaps, to be back within a bridge; who stays away has moved on."""
+    """Indices of known frames in which the trunk leaps away and returns within an interpolated gap.
+
+    A trunk that does not return has moved, and is no outlier.
+    """
     shoulders, hips = ((poses.point(f"left_{part}") + poses.point(f"right_{part}")) / 2 for part in ("shoulder", "hip"))
     places, times = ((shoulders + hips) / 2)[known], poses.times[known]
     torso = float(np.median(np.linalg.norm(shoulders - hips, axis=1)[known])) if len(known) else 0.0
@@ -135,12 +136,12 @@ def _leaps(poses: Poses, known: NDArray[np.intp]) -> NDArray[np.intp]:
 
 def _head_below_hips(poses: Poses) -> NDArray[np.bool_]:
     hips = (poses.point("left_hip") + poses.point("right_hip")) / 2
-    below: NDArray[np.bool_] = poses.point("nose")[:, 1] > hips[:, 1]  # y grows downwards; NaN compares false
+    below: NDArray[np.bool_] = poses.point("nose")[:, 1] > hips[:, 1]  # y points down; NaN compares false
     return below
 
 
 def _known(values: Floats) -> NDArray[np.bool_]:
-    """(n,) whether all of a row is finite."""
+    """(n,) whether every value of a row is finite."""
     return np.asarray(np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
 
 

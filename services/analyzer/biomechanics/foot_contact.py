@@ -1,8 +1,8 @@
-"""Finds front-foot contact, and reads the leg that stands there, without trusting left and right.
+"""Finds front-foot contact and the front leg by place, not by MediaPipe's left and right.
 
-MediaPipe swaps the legs around a release in most bowlers. Places don't swap: a foot that is down stays where it is, so
-the two places on which feet stand just before a moment are followed back to when each was taken. Contact means the flat
-foot, which is 1.5 to 3 frames (at 30 a second) later than the heel's touch.
+MediaPipe swaps the legs around the release of most bowlers, but a planted foot does not move. The search takes the two
+places on which feet stand just before a moment, and follows each back to the arrival of a foot. Contact is the flat
+foot, 1.5 to 3 frames (at 30 a second) after heel strike.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,24 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from services.analyzer.biomechanics.filtering import despike, rows
-from services.analyzer.biomechanics.kinematics import SIDES, foot, frame_rate, in_view, knee_angle, torso_length
-from services.analyzer.pose.landmarks import Floats, Poses
+from services.analyzer.biomechanics.filtering import despike
+from services.analyzer.biomechanics.kinematics import (
+    KNEE,
+    SIDES,
+    Side,
+    foot,
+    frame_rate,
+    in_view,
+    knee_angle,
+    landmarks_of,
+    torso_length,
+)
+from services.analyzer.pose.landmarks import Floats, Poses, select_frames
 
-LOWEST_RATE_FPS = 9.5  # "10 frames a second", as real time stamps make it
+LOWEST_RATE_FPS = 9.5  # 10 frames a second, less the jitter of real timestamps
 TOO_FEW = "too few frames: under 10 a second around the action"
 
-# Landing, in torsos.
+# Thresholds of a landing, in torsos.
 STANDING_TORSOS = 0.3
 HOLD_TORSOS, HOLD_DRIFT_PER_SECOND, ARRIVED_TORSOS = 0.12, 0.1, 0.07
 SPIKE_TORSOS, SHORTEST_STEP_TORSOS, SHARE_OF_OTHER_STEP = 0.3, 0.5, 0.5
@@ -28,47 +38,51 @@ SEED_SECONDS, SHORTEST_STAND_SECONDS = 0.15, 0.06
 
 @dataclass(frozen=True)
 class Missing:
-    """Nothing was found, and why."""
+    """A value that could not be measured. reason: a sentence without its full stop."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Landing:
-    """Front-foot contact: when, which label (left, right) that foot mostly had, and the step before it in torsos."""
+    """Front-foot contact. side: the label that the foot had in most samples; step_torsos: the step before it."""
 
     time_seconds: float
-    side: str
+    side: Side
     step_torsos: float
 
 
 def find_landing(poses: Poses, before_seconds: float) -> Landing | Missing:
-    """Front-foot contact before a moment: the place that was taken last, by a real step, is the front foot's.
+    """Front-foot contact before a moment: the last place on which a foot arrived by a step of over half a torso.
 
-    A place is held while *either* foot is on it.
+    A place counts as occupied while *either* label is on it.
     """
     if frame_rate(poses) < LOWEST_RATE_FPS:
         return Missing(TOO_FEW)
-    if not _feet_seen(poses, before_seconds):
+    if not _feet_in_view(poses, before_seconds):
         return Missing("feet not visible")
     stand = _Stand.of(poses, before_seconds)
     arrivals = [arrival for arrival in stand.arrivals() if before_seconds - arrival.time_seconds <= LOOK_BACK_SECONDS]
     longest = max((arrival.step_torsos for arrival in arrivals), default=0.0)
     if longest <= SHORTEST_STEP_TORSOS:
         return Missing("no step of the front foot seen")
-    # A dragged rear foot arrives late too, but hardly moves.
-    real = [a for a in arrivals if a.step_torsos > max(SHORTEST_STEP_TORSOS, SHARE_OF_OTHER_STEP * longest)]
-    latest = max(real, key=lambda arrival: arrival.time_seconds)
-    # Many seeds lie on one place, for what is no step away is no other; each tells a little earlier or later.
-    there = [a for a in real if np.linalg.norm(np.subtract(a.place, latest.place)) < SHORTEST_STEP_TORSOS]
-    at = median(arrival.time_seconds for arrival in there)
-    nearest = min(there, key=lambda arrival: abs(arrival.time_seconds - at))
-    return Landing(at, nearest.side, nearest.step_torsos)
+    # A dragged rear foot also arrives late, by a short step.
+    steps = [a for a in arrivals if a.step_torsos > max(SHORTEST_STEP_TORSOS, SHARE_OF_OTHER_STEP * longest)]
+    latest = max(steps, key=lambda arrival: arrival.time_seconds)
+    # Many seeds lie on one place; their arrival times differ slightly, so the median decides.
+    same_place = [a for a in steps if np.linalg.norm(np.subtract(a.place, latest.place)) < SHORTEST_STEP_TORSOS]
+    contact = median(arrival.time_seconds for arrival in same_place)
+    nearest = min(same_place, key=lambda arrival: abs(arrival.time_seconds - contact))
+    return Landing(contact, nearest.side, nearest.step_torsos)
 
 
 @dataclass(frozen=True)
 class FrontLeg:
-    """The leg at the landing place: (n,) seconds, samples, labels as indices of SIDES; (n, 2) pixels of its foot."""
+    """The leg on the landing place, sample by sample.
+
+    times: (n,) seconds; samples: (n,) indices of the series; labels: (n,) indices of SIDES; place: (n, 2) pixels of
+    the foot.
+    """
 
     times: Floats
     samples: NDArray[np.intp]
@@ -77,56 +91,73 @@ class FrontLeg:
 
 
 def front_leg(poses: Poses, landing: Landing, until_seconds: float) -> FrontLeg:
-    """Each sample from landing to a moment in which a foot is within 0.3 torso of the landing place.
+    """The leg within 0.3 torso of the landing place, in each sample from the landing to a moment.
 
-    By place, so that swapped legs don't matter; samples in which neither foot is there are left out.
+    Chosen by place, so swapped labels have no effect. Samples with neither foot on the place are left out.
     """
     torso = torso_length(poses)
     paths = np.stack([foot(poses, side) for side in SIDES])
     half_step = 0.5 / frame_rate(poses)
     inside = (poses.times >= landing.time_seconds - half_step) & (poses.times <= until_seconds + half_step)
-    seen = np.flatnonzero(inside & poses.detected)
+    detected = np.flatnonzero(inside & poses.detected)
     samples, labels = [], []
-    if len(seen):
-        settled = seen[poses.times[seen] <= poses.times[seen[0]] + SETTLED_SECONDS + half_step]
+    if len(detected):
+        settled = detected[poses.times[detected] <= poses.times[detected[0]] + SETTLED_SECONDS + half_step]
         place = np.median(paths[SIDES.index(landing.side), settled], axis=0)
-        for k in seen:
-            off = np.linalg.norm(paths[:, k] - place, axis=1)
-            nearest = int(np.argmin(off))
-            if off[nearest] < STANDING_TORSOS * torso:
+        for k in detected:
+            distances = np.linalg.norm(paths[:, k] - place, axis=1)
+            nearest = int(np.argmin(distances))
+            if distances[nearest] < STANDING_TORSOS * torso:
                 samples.append(k)
                 labels.append(nearest)
                 place = 0.8 * place + 0.2 * paths[nearest, k]  # follows a panning camera
-    at, who = np.array(samples, dtype=np.intp), np.array(labels, dtype=np.intp)
-    return FrontLeg(poses.times[at], at, who, paths[who, at])
+    indices, sides = np.array(samples, dtype=np.intp), np.array(labels, dtype=np.intp)
+    return FrontLeg(poses.times[indices], indices, sides, paths[sides, indices])
 
 
-def front_knee(poses: Poses, landing: Landing, until_seconds: float) -> tuple[Floats, Floats]:
-    """(n,) seconds and (n,) degrees of the front knee in the picture from landing to a moment, sample by sample."""
+@dataclass(frozen=True)
+class FrontKnee:
+    """The front knee, sample by sample. times: (n,) seconds; degrees: (n,), in the image plane, 180 is straight.
+
+    joints: (n,) the hip, knee and ankle that each angle was computed from.
+    """
+
+    times: Floats
+    degrees: Floats
+    joints: tuple[tuple[str, ...], ...]
+
+
+def front_knee(poses: Poses, landing: Landing, until_seconds: float) -> FrontKnee:
+    """The angle of the front knee from the landing to a moment."""
     leg = front_leg(poses, landing, until_seconds)
     degrees = np.stack([knee_angle(poses, side) for side in SIDES])[leg.labels, leg.samples]
     known = np.isfinite(degrees)
-    return leg.times[known], degrees[known]
+    joints = tuple(landmarks_of(SIDES[label], KNEE) for label in leg.labels[known])
+    return FrontKnee(leg.times[known], degrees[known], joints)
 
 
-def _feet_seen(poses: Poses, before_seconds: float) -> bool:
+def _feet_in_view(poses: Poses, before_seconds: float) -> bool:
     near = (poses.times >= before_seconds - LOOK_BACK_SECONDS) & (poses.times <= before_seconds)
-    return any(in_view(rows(poses, near), [f"{side}_ankle", f"{side}_foot_index"]) for side in SIDES)
+    return any(in_view(select_frames(poses, near), landmarks_of(side, ("ankle", "foot_index"))) for side in SIDES)
 
 
 @dataclass(frozen=True)
 class _Arrival:
-    """A place taken by a foot: when, by which label, after how long a step, and where (torsos)."""
+    """The arrival of a foot on a place. side: its label; step_torsos: the step before; place: x, y in torsos."""
 
     time_seconds: float
-    side: str
+    side: Side
     step_torsos: float
     place: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class _Stand:
-    """Both feet up to a moment: times (n,) and paths (2, n, 2) in torsos, left first; `step` is the sampling step."""
+    """Both feet over the detected frames.
+
+    times: (n,) seconds; paths: (2, n, 2) torsos, left first; moment: the search looks back from here; step: seconds
+    from sample to sample.
+    """
 
     times: Floats
     paths: Floats
@@ -135,16 +166,16 @@ class _Stand:
 
     @classmethod
     def of(cls, poses: Poses, moment: float) -> "_Stand":
-        seen = poses.detected
+        detected = poses.detected
         torso = torso_length(poses)
-        paths = np.stack([despike(foot(poses, side)[seen] / torso, SPIKE_TORSOS) for side in SIDES])
-        return cls(poses.times[seen], paths, moment, 1 / frame_rate(poses))
+        paths = np.stack([despike(foot(poses, side)[detected] / torso, SPIKE_TORSOS) for side in SIDES])
+        return cls(poses.times[detected], paths, moment, 1 / frame_rate(poses))
 
     def arrivals(self) -> list[_Arrival]:
-        """Every place on which a foot stands just before the moment, from when it was taken.
+        """The arrival on each place on which a foot stands just before the moment.
 
-        Each foot of each sample near the moment is a seed: half-way through a swap both labels are off their foot, so
-        that no single one can be trusted.
+        Each foot of each sample near the moment is a seed. One sample is not reliable: midway through a swap neither
+        label is on its foot.
         """
         near = (self.times >= self.moment - max(SEED_SECONDS, 1.01 * self.step)) & (
             self.times <= self.moment + max(0.03, 0.5 * self.step)
@@ -155,43 +186,45 @@ class _Stand:
         return [arrival for arrival in found if arrival is not None]
 
     def _arrival(self, seed: Floats, last: int) -> _Arrival | None:
-        """When this place was taken; None if a foot always was there, or only passes by."""
-        held = self._held(seed, last)
-        if len(held) < 2 or held[-1][0] == 0:
+        """The arrival on this place; None if a foot stood there from the start, or only passes."""
+        occupied = self._occupied(seed, last)
+        if len(occupied) < 2 or occupied[-1][0] == 0:
             return None
-        first = held[-1][0]
+        first = occupied[-1][0]
         if self.moment - self.times[first] < min(SHORTEST_STAND_SECONDS, 0.99 * self.step):
             return None
-        who = max((0, 1), key=[label for _, label in held].count)
-        place = self._settled(held)
-        return self._first_near(first, held[0][0], who, place)
+        label = max((0, 1), key=[label for _, label in occupied].count)
+        place = self._settled(occupied)
+        return self._first_near(first, occupied[0][0], label, place)
 
-    def _held(self, place: Floats, last: int) -> list[tuple[int, int]]:
-        """(sample, foot on the place) from the moment back to the place's first taking, short gaps forgiven."""
-        off = np.linalg.norm(self.paths[:, : last + 1] - place, axis=2)
-        held: list[tuple[int, int]] = []
+    def _occupied(self, place: Floats, last: int) -> list[tuple[int, int]]:
+        """(sample, label of the foot on the place), latest first, back to the first sample; short gaps are allowed."""
+        distances = np.linalg.norm(self.paths[:, : last + 1] - place, axis=2)
+        occupied: list[tuple[int, int]] = []
         since = self.moment
         for k in range(last, -1, -1):
             ago = self.moment - self.times[k]
-            who = int(np.argmin(off[:, k]))
-            if off[who, k] < HOLD_TORSOS + HOLD_DRIFT_PER_SECOND * max(0.0, ago):
-                held.append((k, who))
+            label = int(np.argmin(distances[:, k]))
+            if distances[label, k] < HOLD_TORSOS + HOLD_DRIFT_PER_SECOND * max(0.0, ago):
+                occupied.append((k, label))
                 since = self.times[k]
             elif since - self.times[k] > GAP_SECONDS + self.step or ago > LOOK_BACK_SECONDS:
                 break
-        return held
+        return occupied
 
-    def _settled(self, held: list[tuple[int, int]]) -> Floats:
-        """(2,) where the foot was in its first 0.1 s on the place."""
-        first = self.times[held[-1][0]]
-        early = [self.paths[who, k] for k, who in held if self.times[k] <= first + max(SETTLED_SECONDS, self.step)]
-        still = early[:-1] if len(early) > 2 else early  # the first sample there is often still arriving
+    def _settled(self, occupied: list[tuple[int, int]]) -> Floats:
+        """(2,) median position of the foot in its first 0.1 s on the place."""
+        first = self.times[occupied[-1][0]]
+        early = [
+            self.paths[label, k] for k, label in occupied if self.times[k] <= first + max(SETTLED_SECONDS, self.step)
+        ]
+        still = early[:-1] if len(early) > 2 else early  # in the first sample the foot often still moves
         return np.asarray(np.median(still, axis=0))
 
-    def _first_near(self, first: int, last: int, who: int, place: Floats) -> _Arrival | None:
-        """Between samples, when either foot came near: its label may have been the other one while it landed."""
-        away = np.linalg.norm(self.paths - place, axis=2)
-        nearer = away.min(axis=0)
+    def _first_near(self, first: int, last: int, label: int, place: Floats) -> _Arrival | None:
+        """The arrival of either foot, interpolated between samples: while it lands, a foot may have the other label."""
+        distances = np.linalg.norm(self.paths - place, axis=2)
+        nearer = distances.min(axis=0)
         near = nearer < ARRIVED_TORSOS
         inside = np.flatnonzero(near[first : last + 1])
         if not len(inside):
@@ -200,8 +233,9 @@ class _Stand:
         while k > 0 and near[k - 1]:
             k -= 1
         if k == 0:
-            return None  # the foot was there when the picture began
+            return None  # the clip begins with the foot on the place
         part = (nearer[k - 1] - ARRIVED_TORSOS) / (nearer[k - 1] - nearer[k])
         at = self.times[k - 1] + part * (self.times[k] - self.times[k - 1])
-        lately = (self.times < self.times[k]) & (self.times > self.times[k - 1] - STEP_SECONDS)
-        return _Arrival(float(at), SIDES[who], float(away[who, lately].max()), (float(place[0]), float(place[1])))
+        before = (self.times < self.times[k]) & (self.times > self.times[k - 1] - STEP_SECONDS)
+        step = float(distances[label, before].max())
+        return _Arrival(float(at), SIDES[label], step, (float(place[0]), float(place[1])))

@@ -1,9 +1,9 @@
-"""How far a number is off because the joints tremble: it is read once more off joints that tremble twice as much.
+"""Estimates how far landmark noise puts a number off, by measuring it again with twice the noise.
 
-    joints ─▶ tremor of each: what is left of three differences in time ─▶ shaken copies ─▶ the same number again
+    landmarks ─▶ noise of each: third difference in time ─▶ replicates with twice the noise ─▶ the number again
 
-Where it goes then is where it came from (simulation extrapolation: Cook and Stefanski 1994): by how much it moves is
-its bias, how it scatters its error. So a number says by itself when a film is too rough for it.
+This is simulation extrapolation (Cook and Stefanski 1994). The mean shift over the replicates estimates the number's
+bias, their spread its random error.
 """
 
 from collections.abc import Iterator
@@ -11,25 +11,26 @@ from dataclasses import replace
 
 import numpy as np
 
+from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.kinematics import torso_length
-from services.analyzer.pose.landmarks import OTHER_SIDE, Floats, Poses
+from services.analyzer.pose.landmarks import OTHER_SIDE, Poses
 
 # A third difference of independent errors has this many times their variance: 1 + 9 + 9 + 1.
 THIRD_DIFFERENCE_VARIANCE = 20.0
-# Of a normal error, standard deviations in its median size.
+# Median absolute value of a normal error, in standard deviations.
 MEDIAN_SIZE = 0.6745
-# Noise of so many times the tremor doubles it.
+# Noise of this many times the landmark noise, added to it, doubles it.
 DOUBLING = 3.0**0.5
-COPIES, SEED = 8, 7919
+REPLICATES, SEED = 8, 7919
 LEAST_FRAMES = 8
-# Torsos; a median joint that trembles less moves no number. In films it is 0.01 to 0.03 at 30 frames a second.
+# Torsos; a smaller median noise changes no number. Films show 0.01 to 0.03 at 30 frames a second.
 STEADY_TORSOS = 0.002
 
 
-def tremor(poses: Poses) -> Floats:
-    """(33,) pixels by which each landmark is off from frame to frame, as a standard deviation; 0 with too few frames.
+def landmark_noise(poses: Poses) -> Floats:
+    """(33,) pixels: standard deviation of each landmark from frame to frame; 0 with too few frames.
 
-    The median over time, so that a limb's own quick turn, which fills few frames, counts little.
+    The median over time: a limb's own fast turn fills few frames, and has little weight.
     """
     steps = np.abs(np.diff(poses.image, n=3, axis=0))
     steps = steps[np.isfinite(steps).all(axis=(1, 2))]
@@ -38,24 +39,24 @@ def tremor(poses: Poses) -> Floats:
     return np.asarray(np.median(steps, axis=(0, 2)) / MEDIAN_SIZE / THIRD_DIFFERENCE_VARIANCE**0.5)
 
 
-def shaken(poses: Poses) -> Iterator[Poses]:
-    """Copies whose landmarks tremble twice as much as these do; none where they don't.
+def replicates(poses: Poses) -> Iterator[Poses]:
+    """Copies of the series with twice its landmark noise; none if its noise is negligible.
 
-    Every other one trembles as the one before would in a mirror, so that a mirrored clip has the same copies, mirrored.
+    Every second replicate mirrors the noise of the one before, so a mirrored clip has the same replicates, mirrored.
     """
-    size = DOUBLING * tremor(poses)[:, None]
+    size = DOUBLING * landmark_noise(poses)[:, None]
     if not np.median(size) > DOUBLING * STEADY_TORSOS * torso_length(poses):
         return
     random = np.random.default_rng(SEED)
-    for _ in range(COPIES // 2):
+    for _ in range(REPLICATES // 2):
         noise = random.normal(0, 1, poses.image.shape)
         for each in (noise, noise[:, OTHER_SIDE] * (-1, 1)):
             yield replace(poses, image=poses.image + size * each)
 
 
-def scatter(value: float, shaken_values: list[float]) -> float:
-    """By how much a value is off, in its unit, from what it became of shaken copies: bias and error together."""
-    if len(shaken_values) < 2:
+def noise_error(value: float, replicate_values: list[float]) -> float:
+    """Bias and random error of a value together, in its unit, from its values in the replicates."""
+    if len(replicate_values) < 2:
         return 0.0
-    bias, spread = np.mean(shaken_values) - value, np.std(shaken_values, ddof=1) / DOUBLING
+    bias, spread = np.mean(replicate_values) - value, np.std(replicate_values, ddof=1) / DOUBLING
     return float(np.hypot(bias, spread))

@@ -1,31 +1,40 @@
-"""Reads each metric off one action: a value in the athlete's own lengths or in degrees, worst moments, a confidence.
+"""Reads each scored number off one action, as lengths in bodies or degrees in the image plane.
 
-A reading that cannot be made is `Missing` with its reason. Everything hangs on a window in seconds about contact or
-release, with soft edges, so that an event that is off by a frame moves little.
+Every function returns `Missing` with the reason if the number cannot be measured. Windows around contact or release
+have soft edges, so that an event that is off by a frame changes a number little.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from services.analyzer.biomechanics.action_window import Look
+from services.analyzer.arrays import Floats
+from services.analyzer.biomechanics.action_window import ActionWindow
 from services.analyzer.biomechanics.events import LEAST_SEEN, Action
 from services.analyzer.biomechanics.filtering import GRID_HZ, lowpass, resample
-from services.analyzer.biomechanics.foot_contact import Landing, Missing, front_knee
+from services.analyzer.biomechanics.foot_contact import FrontKnee, Landing, Missing, front_knee
 from services.analyzer.biomechanics.kinematics import (
     BODY_PER_STATURE,
     FOOT,
     HEAD,
+    KNEE,
     SIDES,
+    Side,
+    both_sides,
     feet,
     feet_in_view,
     frame_rate,
     head,
+    landmarks_of,
     middle,
     other,
 )
-from services.analyzer.biomechanics.landmark_noise import tremor
-from services.analyzer.pose.landmarks import INDEX, Floats
+from services.analyzer.biomechanics.landmark_noise import landmark_noise
+from services.analyzer.biomechanics.model import Curve, Evidence, MeasuredJoints, Reading
+from services.analyzer.knowledge.loader import Discipline
+from services.analyzer.pose.landmarks import INDEX
 
 KNEE_AFTER_CONTACT_SECONDS = 0.3
 
@@ -33,201 +42,227 @@ SWAY_CUT_OFF_HZ, ANGLE_CUT_OFF_HZ = 3.0, 6.0
 LEAST_VISIBILITY = 0.5
 HIPS_FOR_FEET_CONFIDENCE = 0.5
 GUESSED_ARM_CONFIDENCE = 0.5
-# Thigh or shank, of trunk + thigh + shank (Drillis and Contini 1966).
+# Thigh or shank over trunk + thigh + shank (Drillis and Contini 1966).
 BONE_PER_BODY = 0.246 / BODY_PER_STATURE
 MOMENTS_APART_SECONDS, MOST_MOMENTS = 0.3, 3
-# Typical errors, as docs/metrics.md measured them: of the value; body lengths; degrees.
+# Typical errors, measured in docs/metrics.md: share of the value; body lengths; degrees.
 HEAD_ERROR_SHARE, BALANCE_ERROR_SHARE, LEAST_SWAY_ERROR = 0.05, 0.10, 0.002
 ELBOW_ERROR, KNEE_ERROR_DEG = 0.015, 3.0
 NOT_SIDE_ON = Missing("view not side-on")
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One metric in one action: `moments` are (seconds, value), worst first; frames seen in the window.
+class _Base(NamedTuple):
+    """The reference of sway. path: (n, 2) pixels; joints: its landmarks; confidence: 0..1."""
 
-    error: by how much the value scatters from film to film of one movement, in its unit; two of three are nearer.
-    unsure: what its moment, off by as much as moments are, adds to that.
-    curve: (n,) seconds and (n,) values over time that the number was read off; None for one of a single moment.
-    """
-
-    value: float
-    moments: list[tuple[float, float]]
-    frames: int
+    path: Floats
+    joints: tuple[str, ...]
     confidence: float
-    error: float
-    curve: tuple[Floats, Floats] | None = None
-    unsure: float = 0.0
 
 
-def head_stability(look: Look) -> Reading | Missing:
-    """RMS distance of the head from its mean place over the feet, in bodies."""
-    base, joints, trust = _ground(look)
-    offset = (head(look.poses) - base) / look.body
-    return _spread(look, offset, [*HEAD, *joints], trust, "head", HEAD_ERROR_SHARE)
+class _Series(NamedTuple):
+    """A path on the even grid: (n,) seconds, (n, k) values, (n,) window weights, and its confidence, 0..1."""
+
+    times: Floats
+    values: Floats
+    weights: Floats
+    confidence: float
 
 
-def balance_drift(look: Look) -> Reading | Missing:
-    """RMS of the trunk's sideways distance from its mean place over the feet, in bodies."""
-    if look.end_on:
+def head_stability(window: ActionWindow) -> Reading | Missing:
+    """RMS distance of the head from its mean position relative to the feet, in bodies."""
+    base = _sway_base(window)
+    offset = (head(window.poses) - base.path) / window.body
+    return _spread(window, offset, HEAD, base, "head", HEAD_ERROR_SHARE)
+
+
+def balance_drift(window: ActionWindow) -> Reading | Missing:
+    """RMS of the trunk's horizontal distance from its mean position relative to the feet, in bodies."""
+    if window.end_on:
         return NOT_SIDE_ON
-    base, joints, trust = _ground(look)
-    trunk = (middle(look.poses, "hip") + middle(look.poses, "shoulder")) / 2
-    offset = (trunk - base)[:, :1] / look.body
-    joints = [f"{side}_{part}" for side in SIDES for part in ("hip", "shoulder")] + joints
-    return _spread(look, offset, joints, trust, "trunk", BALANCE_ERROR_SHARE)
+    base = _sway_base(window)
+    trunk = (middle(window.poses, "hip") + middle(window.poses, "shoulder")) / 2
+    offset = (trunk - base.path)[:, :1] / window.body
+    return _spread(window, offset, both_sides("hip", "shoulder"), base, "trunk", BALANCE_ERROR_SHARE)
 
 
-def _ground(look: Look) -> tuple[Floats, list[str], float]:
-    """What sway is measured against: the feet; where they are out of the picture the hips, and then trusted less."""
-    if feet_in_view(look.inside):
-        return feet(look.poses), [f"{side}_{part}" for side in SIDES for part in FOOT], 1.0
-    return middle(look.poses, "hip"), [], HIPS_FOR_FEET_CONFIDENCE
+def _sway_base(window: ActionWindow) -> _Base:
+    """The feet; the hips at lower confidence if the feet are out of view."""
+    if feet_in_view(window.inside):
+        return _Base(feet(window.poses), both_sides(*FOOT), 1.0)
+    return _Base(middle(window.poses, "hip"), (), HIPS_FOR_FEET_CONFIDENCE)
 
 
-def elbow_drop(look: Look) -> Reading | Missing:
+def elbow_drop(window: ActionWindow) -> Reading | Missing:
     """Weighted mean of how far the elbow is below the shoulder, in bodies; negative is above.
 
-    The front arm's in batting and bowling, else the one with the faster hand.
+    Batting and bowling: the front arm. Fielding and wicketkeeping: the arm with the faster hand.
     """
-    if isinstance(look.action, Missing):
-        return look.action
-    if look.bowling_arm:
-        return _elbow_of(look, other(look.bowling_arm))  # the bowling elbow swings from low to high anyway
-    if look.discipline != "batting":
-        return _elbow_of(look, look.action.side)
-    if look.front_leg:
-        return _elbow_of(look, look.front_leg)
-    # Side unknown: the top hand's elbow is the higher one in nearly every grip, but that is a guess.
-    both = [reading for side in SIDES if isinstance(reading := _elbow_of(look, side), Reading)]
+    if isinstance(window.action, Missing):
+        return window.action
+    if window.bowling_arm:
+        return _elbow_drop_of(window, other(window.bowling_arm))  # the bowling elbow always swings from low to high
+    if window.discipline != Discipline.BATTING:
+        return _elbow_drop_of(window, window.action.side)
+    if window.front_leg:
+        return _elbow_drop_of(window, window.front_leg)
+    # Front side unknown: the top hand's elbow is the higher one in nearly every grip.
+    both = [reading for side in SIDES if isinstance(reading := _elbow_drop_of(window, side), Reading)]
     if not both:
         return Missing("front arm not visible")
     top = min(both, key=lambda reading: reading.value)
     return replace(top, confidence=GUESSED_ARM_CONFIDENCE * top.confidence)
 
 
-def _elbow_of(look: Look, side: str) -> Reading | Missing:
-    joints = [f"{side}_elbow", f"{side}_shoulder"]
-    drop = (look.poses.point(joints[0]) - look.poses.point(joints[1]))[:, 1:] / look.body
-    series = _series(look, drop, joints, f"{side} arm")
+def _elbow_drop_of(window: ActionWindow, side: Side) -> Reading | Missing:
+    elbow, shoulder = joints = landmarks_of(side, ("elbow", "shoulder"))
+    drop = (window.poses.point(elbow) - window.poses.point(shoulder))[:, 1:] / window.body
+    series = _series(window, drop, joints, f"{side} arm")
     if isinstance(series, Missing):
         return series
-    times, values, weights, confidence = series
-    value = float(np.average(values[:, 0], weights=weights))
-    drops, error = values[:, 0], ELBOW_ERROR * look.coarseness
-    return Reading(value, worst(times, drops, weights), _frames(look), confidence, error, (times, drops))
+    drops = series.values[:, 0]
+    return Reading(
+        value=float(np.average(drops, weights=series.weights)),
+        moments=worst_moments(series.times, drops, series.weights),
+        frames=_frames(window),
+        confidence=series.confidence,
+        error=ELBOW_ERROR * window.coarseness,
+        joints=(MeasuredJoints(window.middle, joints),),
+        curve=Curve(series.times, drops),
+    )
 
 
-def front_knee_brace(look: Look) -> Reading | Missing:
-    """Smallest angle of the front knee between front-foot contact and release (batting: 0.3 s later), in degrees."""
-    series = standing_knee(look)
-    if isinstance(series, Missing):
-        return series
-    times, degrees, confidence = series
-    grid, angle = _smooth_angle(look, times, degrees)
+def front_knee_brace(window: ActionWindow) -> Reading | Missing:
+    """Smallest angle of the front knee from contact to release (batting: 0.3 s after contact), in degrees."""
+    standing = standing_knee(window)
+    if isinstance(standing, Missing):
+        return standing
+    knee, confidence = standing
+    grid, angle = _smooth_angle(window, knee.times, knee.degrees)
     smallest = float(np.nanmin(angle))
-    moments = worst(grid, -angle, np.ones(len(grid)), -1)
-    unsure = float(np.hypot(_knee_tremor(look), _hangs_on_one_frame(look, times, degrees, smallest)))
-    return Reading(smallest, moments, len(times), confidence, KNEE_ERROR_DEG * look.coarseness, (grid, angle), unsure)
+    return Reading(
+        value=smallest,
+        moments=worst_moments(grid, -angle, np.ones(len(grid)), -1),
+        frames=len(knee.times),
+        confidence=confidence,
+        error=KNEE_ERROR_DEG * window.coarseness,
+        joints=joints_over_time(knee),
+        curve=Curve(grid, angle),
+        moment_error=float(np.hypot(_knee_noise(window), _single_frame_error(window, knee, smallest))),
+    )
 
 
-def _smooth_angle(look: Look, times: Floats, degrees: Floats) -> tuple[Floats, Floats]:
+def joints_over_time(knee: FrontKnee) -> tuple[MeasuredJoints, ...]:
+    """The landmarks of the front knee, sample by sample: labels may be swapped in some."""
+    return tuple(MeasuredJoints(float(time), names) for time, names in zip(knee.times, knee.joints, strict=True))
+
+
+def _smooth_angle(window: ActionWindow, times: Floats, degrees: Floats) -> tuple[Floats, Floats]:
     """An angle on the even grid, filtered: (m,) seconds and (m,) degrees."""
     grid, angle = resample(times, degrees)
-    return grid, lowpass(angle, min(ANGLE_CUT_OFF_HZ, 0.4 * frame_rate(look.poses)))
+    return grid, lowpass(angle, min(ANGLE_CUT_OFF_HZ, 0.4 * frame_rate(window.poses)))
 
 
-def _hangs_on_one_frame(look: Look, times: Floats, degrees: Floats, smallest: float) -> float:
-    """Degrees by which the smallest angle is larger without the frame it is smallest in: mixed-up legs last for one."""
-    k = int(np.argmin(degrees))
-    if k in (0, len(degrees) - 1):
-        return 0.0  # it opens or closes all the way, and the end is a moment of its own
-    _, without = _smooth_angle(look, np.delete(times, k), np.delete(degrees, k))
+def _single_frame_error(window: ActionWindow, knee: FrontKnee, smallest: float) -> float:
+    """Degrees by which the smallest angle grows without its lowest frame: swapped legs often last for one frame."""
+    k = int(np.argmin(knee.degrees))
+    if k in (0, len(knee.degrees) - 1):
+        return 0.0  # the angle is monotonic, and its lowest frame is an end of the stretch
+    _, without = _smooth_angle(window, np.delete(knee.times, k), np.delete(knee.degrees, k))
     return float(np.nanmin(without)) - smallest
 
 
-def _knee_tremor(look: Look) -> float:
-    """Degrees by which the filtered knee trembles: by about that the smallest angle comes out too small.
+def _knee_noise(window: ActionWindow) -> float:
+    """Degrees of noise in the filtered knee angle, about the bias of its minimum.
 
-    A straight leg's knee moves the angle through thigh and shank at once, hip and ankle through one each.
+    Of a straight leg, the knee's noise acts on the angle through thigh and shank, those of hip and ankle through one.
     """
-    hip, knee, ankle = (tremor(look.poses)[INDEX[f"{look.front_leg}_{part}"]] for part in ("hip", "knee", "ankle"))
-    bone = look.body * BONE_PER_BODY
-    passed = min(1.0, 2 * ANGLE_CUT_OFF_HZ / frame_rate(look.poses))
+    noise = landmark_noise(window.poses)
+    hip, knee, ankle = (noise[INDEX[f"{window.front_leg}_{part}"]] for part in KNEE)
+    bone = window.body * BONE_PER_BODY
+    passed = min(1.0, 2 * ANGLE_CUT_OFF_HZ / frame_rate(window.poses))
     return float(np.degrees(np.sqrt((hip**2 + 4 * knee**2 + ankle**2) * passed) / bone))
 
 
-def standing(look: Look) -> tuple[float, float]:
-    """Seconds of contact, and of release (batting: 0.3 s later): the stretch that the front leg is read in."""
-    assert isinstance(look.landing, Landing)  # noqa: S101 - else no leg stands
-    assert isinstance(look.action, Action)  # noqa: S101
-    contact = look.landing.time_seconds
-    return contact, look.action.time_seconds if look.bowling_arm else contact + KNEE_AFTER_CONTACT_SECONDS
+def standing_seconds(window: ActionWindow) -> tuple[float, float]:
+    """Seconds of contact, and of release (batting: 0.3 s later): the stretch that the front leg is measured in."""
+    assert isinstance(window.landing, Landing)  # noqa: S101 - callers check that the front foot landed
+    assert isinstance(window.action, Action)  # noqa: S101
+    contact = window.landing.time_seconds
+    return contact, window.action.time_seconds if window.bowling_arm else contact + KNEE_AFTER_CONTACT_SECONDS
 
 
-def standing_knee(look: Look) -> tuple[Floats, Floats, float] | Missing:
-    """The front knee from contact to release (batting: 0.3 s on): (n,) seconds, (n,) degrees, confidence."""
-    if isinstance(look.action, Missing):
-        return look.action
-    if isinstance(look.landing, Missing):
-        return look.landing
-    if look.end_on:
+def standing_knee(window: ActionWindow) -> tuple[FrontKnee, float] | Missing:
+    """The front knee from contact to release (batting: 0.3 s later), and its confidence, 0..1."""
+    if isinstance(window.action, Missing):
+        return window.action
+    if isinstance(window.landing, Missing):
+        return window.landing
+    if window.end_on:
         return NOT_SIDE_ON
-    contact, until = standing(look)
-    times, degrees = front_knee(look.poses, look.landing, until)
-    expected = (until - contact) * frame_rate(look.poses)
-    if len(times) < max(3, LEAST_SEEN * expected):
+    contact, until = standing_seconds(window)
+    knee = front_knee(window.poses, window.landing, until)
+    expected = (until - contact) * frame_rate(window.poses)
+    if len(knee.times) < max(3, LEAST_SEEN * expected):
         return Missing("front knee not seen between contact and release")
-    knee = [f"{look.landing.side}_{part}" for part in ("hip", "knee", "ankle")]
-    return times, degrees, look.trust * visibility(look, knee)
+    joints = landmarks_of(window.landing.side, KNEE)
+    return knee, window.moment_confidence * visibility(window, joints)
 
 
-def _spread(look: Look, offset: Floats, joints: list[str], trust: float, what: str, share: float) -> Reading | Missing:
-    """Weighted RMS about the weighted mean of an (n, k) path; share: its error, of the value."""
-    if look.too_coarse:
-        return look.too_coarse
-    series = _series(look, offset, joints, what)
+def _spread(
+    window: ActionWindow, offset: Floats, joints: tuple[str, ...], base: _Base, part: str, error_share: float
+) -> Reading | Missing:
+    """Weighted RMS of an (n, k) path about its weighted mean. error_share: error over value."""
+    if window.too_coarse:
+        return window.too_coarse
+    series = _series(window, offset, (*joints, *base.joints), part)
     if isinstance(series, Missing):
         return series
-    times, path, weights, confidence = series
-    away = np.linalg.norm(path - np.average(path, axis=0, weights=weights), axis=1)
-    value = float(np.sqrt(np.average(away**2, weights=weights)))
-    error = max(share * value, LEAST_SWAY_ERROR) * look.coarseness
-    return Reading(value, worst(times, away, weights), _frames(look), trust * confidence, error, (times, away))
+    distances = np.linalg.norm(series.values - np.average(series.values, axis=0, weights=series.weights), axis=1)
+    value = float(np.sqrt(np.average(distances**2, weights=series.weights)))
+    return Reading(
+        value=value,
+        moments=worst_moments(series.times, distances, series.weights),
+        frames=_frames(window),
+        confidence=base.confidence * series.confidence,
+        error=max(error_share * value, LEAST_SWAY_ERROR) * window.coarseness,
+        joints=(MeasuredJoints(window.middle, joints),),
+        curve=Curve(series.times, distances),
+    )
 
 
-def _series(look: Look, path: Floats, joints: list[str], what: str) -> tuple[Floats, Floats, Floats, float] | Missing:
-    """The path on the grid where it has weight: seconds, values, weights, confidence; Missing if too little is seen."""
-    likely = visibility(look, joints)
-    if likely < LEAST_VISIBILITY:
-        return Missing(f"{what} not visible")
-    times, values = resample(look.poses.times, path)
+def _series(window: ActionWindow, path: Floats, joints: Sequence[str], part: str) -> _Series | Missing:
+    """The filtered path on the grid, for all times of positive weight; Missing if too little of it is detected."""
+    joint_visibility = visibility(window, joints)
+    if joint_visibility < LEAST_VISIBILITY:
+        return Missing(f"{part} not visible")
+    times, values = resample(window.poses.times, path)
     values = lowpass(values, SWAY_CUT_OFF_HZ)
-    weights = look.weights(times)
+    weights = window.weights(times)
     use = (weights > 0) & np.isfinite(values).all(axis=1)
-    wanted = (look.end - look.start) * GRID_HZ
-    seen = float(weights[use & (weights == 1)].sum() / wanted) if wanted > 0 else 0.0
+    expected = (window.end - window.start) * GRID_HZ
+    seen = float(weights[use & (weights == 1)].sum() / expected) if expected > 0 else 0.0
     if seen < LEAST_SEEN:
         return Missing("too few frames with the athlete in view")
-    return times[use], values[use], weights[use], look.trust * likely * min(1.0, seen)
+    confidence = window.moment_confidence * joint_visibility * min(1.0, seen)
+    return _Series(times[use], values[use], weights[use], confidence)
 
 
-def visibility(look: Look, joints: list[str]) -> float:
-    """Median over joints and frames of the window; 0 where nobody is in it."""
-    values = look.inside.visibility[:, [INDEX[joint] for joint in joints]]
+def visibility(window: ActionWindow, joints: Sequence[str]) -> float:
+    """Median over the joints and the frames of the window, 0..1; 0 without a detection."""
+    values = window.inside.visibility[:, [INDEX[joint] for joint in joints]]
     return float(np.nanmedian(values)) if np.isfinite(values).any() else 0.0
 
 
-def _frames(look: Look) -> int:
-    return int(look.inside.detected.sum())
+def _frames(window: ActionWindow) -> int:
+    return int(window.inside.detected.sum())
 
 
-def worst(times: Floats, badness: Floats, weights: Floats, sign: int = 1) -> list[tuple[float, float]]:
-    """The worst moments, at least 0.3 s apart: (seconds, badness * sign), inside the window proper."""
-    moments: list[tuple[float, float]] = []
+def worst_moments(times: Floats, badness: Floats, weights: Floats, sign: int = 1) -> list[Evidence]:
+    """At most three moments of most badness inside the window, 0.3 s or more apart; value is badness * sign."""
+    moments: list[Evidence] = []
     for k in np.argsort(-np.where(weights == 1, badness, -np.inf)):
         if len(moments) == MOST_MOMENTS or weights[k] < 1 or not np.isfinite(badness[k]):
             break
-        if all(abs(times[k] - at) >= MOMENTS_APART_SECONDS for at, _ in moments):
-            moments.append((float(times[k]), float(badness[k] * sign)))
+        if all(abs(times[k] - moment.time_seconds) >= MOMENTS_APART_SECONDS for moment in moments):
+            moments.append(Evidence(float(times[k]), float(badness[k] * sign)))
     return moments

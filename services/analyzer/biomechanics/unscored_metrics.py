@@ -1,212 +1,228 @@
-"""Reads what a coach asks beside the five metrics: numbers without a score, since what is good in them is his to say.
+"""Reads each number without a score off one action, in the image plane.
 
-Each is read off one action and in the picture's plane; one that cannot be made is `Missing` with its reason. Heights
-are the athlete's own stature, from the length of trunk and leg by body proportions.
+Every function returns `Missing` with the reason if the number cannot be measured. Heights are shares of the athlete's
+stature, which body proportions give from trunk and leg length.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.analyzer.biomechanics.action_window import Look
+from services.analyzer.biomechanics.action_window import ActionWindow
 from services.analyzer.biomechanics.events import LEAST_SEEN
-from services.analyzer.biomechanics.filtering import LONGEST_BRIDGE_SECONDS, rows
+from services.analyzer.biomechanics.filtering import LONGEST_BRIDGE_SECONDS
 from services.analyzer.biomechanics.foot_contact import Landing, Missing, front_leg
 from services.analyzer.biomechanics.kinematics import (
     BODY_PER_STATURE,
+    ELBOW,
     FOOT,
     SIDES,
-    elbow_angle,
+    Side,
+    angle_of,
+    both_sides,
     foot,
     frame_rate,
+    landmarks_of,
     middle,
     other,
     torso_length,
 )
+from services.analyzer.biomechanics.model import Evidence, MeasuredJoints, Reading
 from services.analyzer.biomechanics.scored_metrics import (
     LEAST_VISIBILITY,
     NOT_SIDE_ON,
-    Reading,
-    standing,
+    joints_over_time,
     standing_knee,
+    standing_seconds,
 )
-from services.analyzer.pose.landmarks import INDEX, Floats, Poses
+from services.analyzer.pose.landmarks import INDEX, Floats, Poses, select_frames
 
-# What is read at a moment is the mean over this long about it, or the nearest sample.
+# A value at a moment is the mean over this stretch around it, or the nearest sample.
 MOMENT_SECONDS = 0.05
-STRAIGHT_DEG = 180.0  # no angle in the picture is more
+STRAIGHT_DEG = 180.0  # upper bound of an angle in the image
 RUN_UP_SECONDS, SLOWEST_RUN_UP_STATURES_PER_SECOND = 0.5, 0.5
 CAMERA_DRIFT_TORSOS, STANDS_AFTER_RELEASE_SECONDS = 0.2, 0.1
-# Under these an elbow in the picture is off by 80 degrees, or by 30 to 36.
+# Measured: below the first pair an elbow angle in the image is off by 80 degrees, below the second by 30 to 36.
 SHORTEST_ARM, LEAST_ELBOW_VISIBILITY = 0.7, 0.9
 SURE_ARM, SURE_ELBOW_VISIBILITY = 0.85, 0.98
 ARM_SURE_DEG, ARM_UNSURE_DEG = 20.0, 35.0
 ARM_RAISE_SECONDS = 0.3
-LOWEST_ELBOW_RATE_FPS = 19.5  # the arm is up a tenth of a second after it was level
+LOWEST_ELBOW_RATE_FPS = 19.5  # the arm takes a tenth of a second from level to upright
 NO_DELIVERY = Missing("no delivery")
 
-# Typical errors, as docs/metrics.md measured them: statures, 1/s, degrees.
-# And of moments, seconds: a number that changes fast there is as unsure as they are.
+# Typical errors of moments in seconds: a number that changes fast at a moment has the moment's error in it.
 CONTACT_ERROR_SECONDS, RELEASE_ERROR_SECONDS = 0.033, 0.015
+# Typical errors, measured in docs/metrics.md: statures, 1/s, degrees.
 STRIDE_ERROR, HEIGHT_ERROR, TREND_ERROR = 0.02, 0.035, 0.15
 KNEE_ERROR_DEG, KNEE_CHANGE_ERROR_DEG, LEAN_ERROR_DEG = 4.0, 6.0, 5.0
 
 
-def stride_length(look: Look) -> Reading | Missing:
-    """Distance between the feet along the picture when the front foot is down, in statures."""
-    if isinstance(look.landing, Missing):
-        return look.landing
-    if look.end_on:
+def stride_length(window: ActionWindow) -> Reading | Missing:
+    """Distance between the feet along the image at front-foot contact, in statures."""
+    if isinstance(window.landing, Missing):
+        return window.landing
+    if window.end_on:
         return NOT_SIDE_ON
-    apart = np.abs(foot(look.poses, "left") - foot(look.poses, "right"))[:, 0]
-    at, times = look.landing.time_seconds, look.poses.times
-    width = max(MOMENT_SECONDS, 1.01 / frame_rate(look.poses))
+    apart = np.abs(foot(window.poses, Side.LEFT) - foot(window.poses, Side.RIGHT))[:, 0]
+    contact, times = window.landing.time_seconds, window.poses.times
+    width = max(MOMENT_SECONDS, 1.01 / frame_rate(window.poses))
 
     def stride(at: float) -> float:
         near = apart[(times >= at) & (times <= at + width)]
-        return float(np.nanmean(near)) / _stature(look) if np.isfinite(near).any() else float("nan")
+        return float(np.nanmean(near)) / _stature(window) if np.isfinite(near).any() else float("nan")
 
-    joints = [f"{side}_{part}" for side in SIDES for part in FOOT]
-    return _reading(look, stride(at), at, joints, STRIDE_ERROR, _moved(stride, at, CONTACT_ERROR_SECONDS))
+    moment_error = _moment_error(stride, contact, CONTACT_ERROR_SECONDS)
+    return _reading(window, stride(contact), contact, both_sides(*FOOT), STRIDE_ERROR, moment_error)
 
 
-def run_up_speed_trend(look: Look) -> Reading | Missing:
-    """How fast the hips gain speed in the half second before front-foot contact: share of their mean speed a second.
+def run_up_speed_trend(window: ActionWindow) -> Reading | Missing:
+    """Acceleration of the hips in the 0.5 s before front-foot contact over their mean speed, in 1/s.
 
-    By a parabola through their places, so that noise is averaged over the whole stretch. A camera that moves would
-    be in it: then the standing front foot drifts through the picture.
+    From a parabola through their positions, which averages noise over the stretch. Absent if the camera moves, which
+    shows as drift of the standing front foot.
     """
-    if isinstance(look.action, Missing) or look.bowling_arm is None:
+    if isinstance(window.action, Missing) or window.bowling_arm is None:
         return NO_DELIVERY
-    if isinstance(look.landing, Missing):
-        return look.landing
-    if look.end_on:
+    if isinstance(window.landing, Missing):
+        return window.landing
+    if window.end_on:
         return NOT_SIDE_ON
-    if _camera_moves(look, look.landing, look.action.time_seconds + STANDS_AFTER_RELEASE_SECONDS):
+    if _camera_moves(window, window.landing, window.action.time_seconds + STANDS_AFTER_RELEASE_SECONDS):
         return Missing("the camera moves")
-    end = look.landing.time_seconds
-    if len(_run_up(look, end)) < LEAST_SEEN * RUN_UP_SECONDS * frame_rate(look.poses):
+    contact = window.landing.time_seconds
+    if len(_run_up(window, contact)) < LEAST_SEEN * RUN_UP_SECONDS * frame_rate(window.poses):
         return Missing("too few frames of the run-up")
-    speed, trend = _speed(look, end)
+    speed, trend = _speed_and_trend(window, contact)
     if abs(speed) < SLOWEST_RUN_UP_STATURES_PER_SECOND:
         return Missing("no run-up seen")
-    unsure = _moved(lambda at: _speed(look, at)[1], end, CONTACT_ERROR_SECONDS)
-    return _reading(look, trend, end, ["left_hip", "right_hip"], TREND_ERROR, unsure)
+    moment_error = _moment_error(lambda at: _speed_and_trend(window, at)[1], contact, CONTACT_ERROR_SECONDS)
+    return _reading(window, trend, contact, both_sides("hip"), TREND_ERROR, moment_error)
 
 
-def _run_up(look: Look, end: float) -> Poses:
-    """The frames of the last half second before a moment in which somebody was seen."""
-    poses = look.poses
-    return rows(poses, (poses.times >= end - RUN_UP_SECONDS) & (poses.times <= end) & poses.detected)
+def _run_up(window: ActionWindow, end: float) -> Poses:
+    """The frames with a detection in the last half second before a moment."""
+    poses = window.poses
+    return select_frames(poses, (poses.times >= end - RUN_UP_SECONDS) & (poses.times <= end) & poses.detected)
 
 
-def _speed(look: Look, end: float) -> tuple[float, float]:
-    """Of the hips over the last half second before a moment: mean, statures a second, and its gain as a share."""
-    poses = _run_up(look, end)
+def _speed_and_trend(window: ActionWindow, end: float) -> tuple[float, float]:
+    """Mean speed of the hips over the last half second, in statures a second, and acceleration over speed, in 1/s."""
+    poses = _run_up(window, end)
     times = poses.times
     if len(times) < 3:
         return 0.0, float("nan")
-    x = middle(poses, "hip")[:, 0] / _stature(look)
-    bend, _, _ = np.polyfit(times - times.mean(), x, 2)
+    x = middle(poses, "hip")[:, 0] / _stature(window)
+    half_acceleration, _, _ = np.polyfit(times - times.mean(), x, 2)
     speed = float((x[-1] - x[0]) / (times[-1] - times[0]))
-    return speed, float(2 * bend / speed) if speed else float("nan")
+    return speed, float(2 * half_acceleration / speed) if speed else float("nan")
 
 
-def release_height(look: Look) -> Reading | Missing:
-    """Height of the bowling wrist over the standing front foot at release, in statures; the ball is a hand higher."""
-    if isinstance(look.action, Missing) or look.bowling_arm is None:
+def release_height(window: ActionWindow) -> Reading | Missing:
+    """Height of the bowling wrist over the front sole at release, in statures; the ball is a hand higher."""
+    if isinstance(window.action, Missing) or window.bowling_arm is None:
         return NO_DELIVERY
-    if isinstance(look.landing, Missing):
-        return look.landing
-    leg = front_leg(look.poses, look.landing, look.action.time_seconds)
+    if isinstance(window.landing, Missing):
+        return window.landing
+    leg = front_leg(window.poses, window.landing, window.action.time_seconds)
     if not len(leg.times):
         return Missing("feet not visible")
-    soles = np.stack([np.max([look.poses.point(f"{side}_{p}")[:, 1] for p in FOOT], axis=0) for side in SIDES])
+    soles = np.stack(
+        [np.max([window.poses.point(name)[:, 1] for name in landmarks_of(side, FOOT)], axis=0) for side in SIDES]
+    )
     ground = float(np.median(soles[leg.labels, leg.samples]))
-    wrist, release = f"{look.bowling_arm}_wrist", look.action.time_seconds
+    wrist, release = f"{window.bowling_arm}_wrist", window.action.time_seconds
 
     def height(at: float) -> float:
-        return (ground - _at(look.poses, look.poses.point(wrist)[:, 1], at)) / _stature(look)
+        return (ground - _value_at(window.poses, window.poses.point(wrist)[:, 1], at)) / _stature(window)
 
-    unsure = _moved(height, release, RELEASE_ERROR_SECONDS)
-    return _reading(look, height(release), release, [wrist], HEIGHT_ERROR, unsure)
+    moment_error = _moment_error(height, release, RELEASE_ERROR_SECONDS)
+    return _reading(window, height(release), release, (wrist,), HEIGHT_ERROR, moment_error)
 
 
-def trunk_lateral_flexion(look: Look) -> Reading | Missing:
-    """Lean of the trunk away from the bowling arm at release, in degrees from upright; seen only along the pitch."""
-    if isinstance(look.action, Missing) or look.bowling_arm is None:
+def trunk_lateral_flexion(window: ActionWindow) -> Reading | Missing:
+    """Lean of the trunk away from the bowling arm at release, in degrees; visible only along the pitch."""
+    if isinstance(window.action, Missing) or window.bowling_arm is None:
         return NO_DELIVERY
-    if not look.end_on:
+    if not window.end_on:
         return Missing("view not from the front or behind")
-    poses = look.poses
+    poses, release = window.poses, window.action.time_seconds
     trunk = middle(poses, "shoulder") - middle(poses, "hip")
-    across = poses.point(f"{other(look.bowling_arm)}_shoulder") - poses.point(f"{look.bowling_arm}_shoulder")
-    away = np.sign(np.nanmedian(across[np.abs(poses.times - look.action.time_seconds) <= 2 * MOMENT_SECONDS, 0]))
+    across = poses.point(f"{other(window.bowling_arm)}_shoulder") - poses.point(f"{window.bowling_arm}_shoulder")
+    away = np.sign(np.nanmedian(across[np.abs(poses.times - release) <= 2 * MOMENT_SECONDS, 0]))
     lean = np.degrees(np.arctan2(away * trunk[:, 0], -trunk[:, 1]))
-    joints = [f"{side}_{part}" for side in SIDES for part in ("hip", "shoulder")]
-    return _reading(look, _at(poses, lean, look.action.time_seconds), look.action.time_seconds, joints, LEAN_ERROR_DEG)
+    joints = both_sides("hip", "shoulder")
+    return _reading(window, _value_at(poses, lean, release), release, joints, LEAN_ERROR_DEG)
 
 
-def front_knee_at_contact(look: Look) -> Reading | Missing:
-    """Angle of the front knee as the foot lands, in degrees."""
-    return _knee(look, lambda start, _: start, KNEE_ERROR_DEG, at=0)
+def front_knee_at_contact(window: ActionWindow) -> Reading | Missing:
+    """Angle of the front knee at front-foot contact, in degrees."""
+    return _knee(window, lambda contact, _: contact, KNEE_ERROR_DEG, moment=0)
 
 
-def front_knee_at_release(look: Look) -> Reading | Missing:
+def front_knee_at_release(window: ActionWindow) -> Reading | Missing:
     """Angle of the front knee at release (batting: 0.3 s after contact), in degrees."""
-    return _knee(look, lambda _, end: end, KNEE_ERROR_DEG, at=-1)
+    return _knee(window, lambda _, release: release, KNEE_ERROR_DEG, moment=-1)
 
 
-def front_knee_change(look: Look) -> Reading | Missing:
-    """How far the front knee opened from contact to release, in degrees; under 0 it gave way."""
-    return _knee(look, lambda start, end: end - start, KNEE_CHANGE_ERROR_DEG, at=-1)
+def front_knee_change(window: ActionWindow) -> Reading | Missing:
+    """Angle of the front knee at release less that at contact, in degrees; negative if the knee gives way."""
+    return _knee(window, lambda contact, release: release - contact, KNEE_CHANGE_ERROR_DEG, moment=-1)
 
 
-def elbow_extension(look: Look) -> Reading | Missing:
-    """How far the bowling elbow straightened from the arm level to release, in degrees of the picture.
+def elbow_extension(window: ActionWindow) -> Reading | Missing:
+    """Angle of the bowling elbow at release less that with the arm level, in degrees of the image.
 
-    A camera sees the elbow's carrying angle and the arm's turn as extension too: this is no verdict on an action.
+    One camera also sees the elbow's carrying angle and the arm's rotation as extension: the number does not decide
+    whether an action is legal.
     """
-    arm = look.bowling_arm
-    if isinstance(look.action, Missing) or arm is None:
+    arm = window.bowling_arm
+    if isinstance(window.action, Missing) or arm is None:
         return NO_DELIVERY
-    poses, release = look.poses, look.action.time_seconds
+    poses, release = window.poses, window.action.time_seconds
     if frame_rate(poses) < LOWEST_ELBOW_RATE_FPS:
         return Missing("too few frames: under 20 a second around the action")
-    level = _arm_level(poses, arm, release)
+    level = _arm_level_seconds(poses, arm, release)
     if level is None:
         return Missing("arm not seen level before release")
     stretch = _between(poses, level, release)
-    seen = float(np.nanmin(poses.seen(f"{arm}_elbow")[stretch], initial=1))
-    if seen < LEAST_ELBOW_VISIBILITY:
+    visible = float(np.nanmin(poses.seen(f"{arm}_elbow")[stretch], initial=1))
+    if visible < LEAST_ELBOW_VISIBILITY:
         return Missing("elbow not visible")
-    length = _arm_share(poses, arm, stretch)
+    length = _arm_length_share(poses, arm, stretch)
     if length < SHORTEST_ARM:
         return Missing("arm points at the camera")
-    sure = seen > SURE_ELBOW_VISIBILITY and length > SURE_ARM
-    angle = elbow_angle(poses, arm)
-    value = _at(poses, angle, release) - _at(poses, angle, level)
-    joints = [f"{arm}_{part}" for part in ("shoulder", "elbow", "wrist")]
-    return _reading(look, value, release, joints, ARM_SURE_DEG if sure else ARM_UNSURE_DEG)
+    sure = visible > SURE_ELBOW_VISIBILITY and length > SURE_ARM
+    joints = landmarks_of(arm, ELBOW)
+    angle = angle_of(poses, joints)
+    value = _value_at(poses, angle, release) - _value_at(poses, angle, level)
+    return _reading(window, value, release, joints, ARM_SURE_DEG if sure else ARM_UNSURE_DEG)
 
 
-def _knee(look: Look, of: Callable[[float, float], float], error: float, at: int) -> Reading | Missing:
-    """A number from the knee at contact and at the end; shown at the first or last sample."""
-    series = standing_knee(look)
-    if isinstance(series, Missing):
-        return series
-    times, degrees, confidence = series
-    start, end = _ends(times, degrees, standing(look), max(MOMENT_SECONDS, 0.6 / frame_rate(look.poses)))
-    value = of(min(start, STRAIGHT_DEG), min(end, STRAIGHT_DEG))
-    return Reading(value, [(float(times[at]), value)], len(times), confidence, error * look.coarseness)
+def _knee(
+    window: ActionWindow, value_of: Callable[[float, float], float], error: float, moment: int
+) -> Reading | Missing:
+    """A number from the front knee's angles at contact and at release. moment: index of the sample that shows it."""
+    standing = standing_knee(window)
+    if isinstance(standing, Missing):
+        return standing
+    knee, confidence = standing
+    width = max(MOMENT_SECONDS, 0.6 / frame_rate(window.poses))
+    contact, release = _ends(knee.times, knee.degrees, standing_seconds(window), width)
+    value = value_of(min(contact, STRAIGHT_DEG), min(release, STRAIGHT_DEG))
+    return Reading(
+        value=value,
+        moments=[Evidence(float(knee.times[moment]), value)],
+        frames=len(knee.times),
+        confidence=confidence,
+        error=error * window.coarseness,
+        joints=joints_over_time(knee),
+    )
 
 
 def _ends(times: Floats, values: Floats, moments: tuple[float, float], width: float) -> tuple[float, float]:
-    """Values at two moments, the first and last of a series: means over a width, which lie inside, carried outwards at
-    the rate between them.
-    """
+    """Values at two moments near the ends of a series: means over the first and last `width` seconds, extrapolated."""
     first, last = times <= times[0] + width, times >= times[-1] - width
     start, end = float(values[first].mean()), float(values[last].mean())
     from_start, to_end = float(times[first].mean()), float(times[last].mean())
@@ -214,56 +230,68 @@ def _ends(times: Floats, values: Floats, moments: tuple[float, float], width: fl
     return start - rate * (from_start - moments[0]), end + rate * (moments[1] - to_end)
 
 
-def _moved(of: Callable[[float], float], at: float, off: float) -> float:
-    """By how much a number read at a moment changes where the moment is off by so many seconds, either way."""
-    return float(np.nanmax([abs(of(at + way * off) - of(at)) for way in (-1, 1)] + [0.0]))
+def _moment_error(value_at: Callable[[float], float], moment: float, seconds: float) -> float:
+    """Largest change of a value if its moment is `seconds` earlier or later; 0 if unknown."""
+    changes = [abs(value_at(moment + sign * seconds) - value_at(moment)) for sign in (-1, 1)]
+    return float(np.nanmax([*changes, 0.0]))
 
 
 def _reading(
-    look: Look, value: float, at: float, joints: list[str], error: float, unsure: float = 0.0
+    window: ActionWindow,
+    value: float,
+    moment: float,
+    joints: Sequence[str],
+    error: float,
+    moment_error: float = 0.0,
 ) -> Reading | Missing:
-    """A number read at one moment; Missing where the joints are not seen there, or the number is none."""
-    near = rows(look.poses, np.abs(look.poses.times - at) <= max(MOMENT_SECONDS, 1.01 / frame_rate(look.poses)))
-    values = near.visibility[:, [INDEX[joint] for joint in joints]]
-    likely = float(np.nanmedian(values)) if np.isfinite(values).any() else 0.0
-    if likely < LEAST_VISIBILITY or not np.isfinite(value):
+    """The reading of one moment; Missing if the joints are not visible at it, or the value is not finite."""
+    width = max(MOMENT_SECONDS, 1.01 / frame_rate(window.poses))
+    near = select_frames(window.poses, np.abs(window.poses.times - moment) <= width)
+    visible = near.visibility[:, [INDEX[joint] for joint in joints]]
+    joint_visibility = float(np.nanmedian(visible)) if np.isfinite(visible).any() else 0.0
+    if joint_visibility < LEAST_VISIBILITY or not np.isfinite(value):
         return Missing(f"{joints[0].split('_')[-1]} not visible")
-    frames = int(near.detected.sum())
     return Reading(
-        float(value), [(at, float(value))], frames, look.trust * likely, error * look.coarseness, unsure=unsure
+        value=float(value),
+        moments=[Evidence(moment, float(value))],
+        frames=int(near.detected.sum()),
+        confidence=window.moment_confidence * joint_visibility,
+        error=error * window.coarseness,
+        joints=(MeasuredJoints(moment, tuple(joints)),),
+        moment_error=moment_error,
     )
 
 
-def _stature(look: Look) -> float:
+def _stature(window: ActionWindow) -> float:
     """Pixels."""
-    return look.body / BODY_PER_STATURE
+    return window.body / BODY_PER_STATURE
 
 
-def _at(poses: Poses, values: Floats, at: float) -> float:
-    """(n,) values at a moment, by the curve through their samples; NaN where they were not seen about it."""
-    near = np.isfinite(values) & (np.abs(poses.times - at) <= LONGEST_BRIDGE_SECONDS)
-    if near.sum() < 2 or not poses.times[near][0] <= at <= poses.times[near][-1]:
+def _value_at(poses: Poses, values: Floats, moment: float) -> float:
+    """(n,) values interpolated at a moment by pchip; NaN without known samples around it."""
+    near = np.isfinite(values) & (np.abs(poses.times - moment) <= LONGEST_BRIDGE_SECONDS)
+    if near.sum() < 2 or not poses.times[near][0] <= moment <= poses.times[near][-1]:
         return float("nan")
-    from scipy.interpolate import PchipInterpolator  # SciPy takes a second to import, and the first pose need not wait
+    from scipy.interpolate import PchipInterpolator  # lazy: SciPy takes a second to import, which delays the first pose
 
-    return float(PchipInterpolator(poses.times[near], values[near])(at))
+    return float(PchipInterpolator(poses.times[near], values[near])(moment))
 
 
 def _between(poses: Poses, start: float, end: float) -> NDArray[np.bool_]:
-    """(n,) the samples of a stretch of time, half a step more at both ends."""
+    """(n,) whether a detection lies in a stretch of time, extended by half a step at both ends."""
     half_step = 0.5 / frame_rate(poses)
     return (poses.times >= start - half_step) & (poses.times <= end + half_step) & poses.detected
 
 
-def _camera_moves(look: Look, landing: Landing, until: float) -> bool:
-    """Whether the standing front foot wanders through the picture: then it is the picture that moves."""
-    leg = front_leg(look.poses, landing, until)
-    x = leg.place[:, 0] / torso_length(look.poses)
+def _camera_moves(window: ActionWindow, landing: Landing, until: float) -> bool:
+    """Whether the standing front foot drifts through the image by over 0.2 torso."""
+    leg = front_leg(window.poses, landing, until)
+    x = leg.place[:, 0] / torso_length(window.poses)
     return len(x) > 3 and abs(float(np.median(x[-2:]) - np.median(x[:2]))) > CAMERA_DRIFT_TORSOS
 
 
-def _arm_level(poses: Poses, arm: str, release: float) -> float | None:
-    """When the arm was last level on its way up to release; None if that was not seen."""
+def _arm_level_seconds(poses: Poses, arm: Side, release: float) -> float | None:
+    """When the rising arm was last level in the 0.3 s before release; None if no two samples enclose that."""
     rise = (poses.point(f"{arm}_shoulder") - poses.point(f"{arm}_wrist"))[:, 1]
     before = np.flatnonzero((poses.times >= release - ARM_RAISE_SECONDS) & (poses.times <= release) & poses.detected)
     for a, b in reversed(list(pairwise(before))):
@@ -272,8 +300,8 @@ def _arm_level(poses: Poses, arm: str, release: float) -> float | None:
     return None
 
 
-def _arm_share(poses: Poses, arm: str, stretch: NDArray[np.bool_]) -> float:
-    """The arm's shortest length in a stretch over its longest in the clip, both in the picture, along its two bones."""
-    bones = [("shoulder", "elbow"), ("elbow", "wrist")]
-    lengths = sum(np.linalg.norm(poses.point(f"{arm}_{a}") - poses.point(f"{arm}_{b}"), axis=1) for a, b in bones)
+def _arm_length_share(poses: Poses, arm: Side, stretch: NDArray[np.bool_]) -> float:
+    """The arm's shortest length in a stretch over its longest in the clip, both in the image, along its two bones."""
+    bones = pairwise(landmarks_of(arm, ELBOW))
+    lengths = sum(np.linalg.norm(poses.point(a) - poses.point(b), axis=1) for a, b in bones)
     return float(np.nanmin(lengths[stretch]) / np.nanmax(lengths)) if stretch.any() else 0.0

@@ -1,36 +1,68 @@
-"""What a coach can edit: scales, thresholds and advice in `knowledge/*.yaml`, loaded once and checked on the way in.
+"""Loads and validates `knowledge/*.yaml`: the scales, thresholds and advice that a coach can edit.
 
-One file a discipline, and `shared.yaml` for what is the same in all. A wrong file stops the program and names the
-file, the place in it and the fault.
+One file a discipline, and `shared.yaml` for all disciplines. An invalid file stops the program with an error that names
+the file, the key and the fault.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 FOLDER = Path(__file__).parent
-DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")
+
+
+class Discipline(StrEnum):
+    """What a player does in a video."""
+
+    BATTING = "batting"
+    BOWLING = "bowling"
+    WICKETKEEPING = "wicketkeeping"
+    FIELDING = "fielding"
+
+
+class Severity(StrEnum):
+    """Severity of a finding."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class FaultCode(StrEnum):
+    """Codes of the faults that a guidance file describes."""
+
+    HEAD_MOVEMENT = "HEAD_MOVEMENT"
+    BALANCE_DRIFT = "BALANCE_DRIFT"
+    KNEE_COLLAPSE = "KNEE_COLLAPSE"
+    ROTATION_TIMING = "ROTATION_TIMING"
+    ELBOW_DROP = "ELBOW_DROP"
+
+
+DISCIPLINES = tuple(Discipline)
+
+
+def _known_metric(name: str, info: ValidationInfo) -> str:
+    """The name, if the caller of `read` gave it as a scored metric; any name if the caller gave none."""
+    metrics = info.context
+    if metrics is not None and name not in metrics:
+        raise ValueError(f"unknown metric {name!r}: one of {', '.join(metrics)}")
+    return name
+
 
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Severity = Literal["low", "medium", "high"]
-Metric = Literal[
-    "head_stability_score",
-    "balance_drift_score",
-    "front_knee_brace_score",
-    "hip_shoulder_separation_timing",
-    "elbow_drop_score",
-]
-Code = Literal["HEAD_MOVEMENT", "BALANCE_DRIFT", "KNEE_COLLAPSE", "ROTATION_TIMING", "ELBOW_DROP"]
+MetricName = Annotated[str, AfterValidator(_known_metric)]
 
 
 class GuidanceError(ValueError):
-    """A guidance file does not fit its schema; the message names file, place and fault."""
+    """A guidance file does not fit its schema. The message names the file, the key and the fault."""
 
 
 class _Strict(BaseModel):
@@ -41,7 +73,7 @@ T = TypeVar("T", bound=_Strict)
 
 
 class Drill(_Strict):
-    """One exercise: what it is called, how it is done, how much of it."""
+    """One exercise. how: instructions; dose: how many repetitions."""
 
     name: Text
     how: Text
@@ -49,7 +81,7 @@ class Drill(_Strict):
 
 
 class Advice(_Strict):
-    """What to tell about one fault. `source` is a publication, or "coaching practice"."""
+    """Advice for one fault. source: a publication, or "coaching practice"."""
 
     title: Text
     why: Text
@@ -59,15 +91,15 @@ class Advice(_Strict):
 
 
 class Fault(Advice):
-    """A fault that a metric shows: its score, or its value in its own unit (`compare`), is under the threshold."""
+    """A fault: the metric's score, or its value in its own unit (`compare`), is below the threshold."""
 
-    metric: Metric
+    metric: MetricName
     compare: Literal["score", "value"]
     threshold: Annotated[float, Field(gt=0)]
 
 
 class Scale(_Strict):
-    """How a value becomes a score: straight lines between (value, score) points, flat beyond the first and last."""
+    """Maps a value to a score: straight lines between (value, score) points, constant beyond the first and last."""
 
     points: Annotated[tuple[tuple[float, Share], ...], Field(min_length=2)]
 
@@ -80,15 +112,20 @@ class Scale(_Strict):
             raise ValueError("the scores of a scale must all rise or all fall")
         return self
 
+    @property
+    def rises(self) -> bool:
+        """Whether a larger value has a better score."""
+        return self.points[0][1] < self.points[-1][1]
+
     def score(self, value: float) -> float:
-        """0..1 for a value in the metric's unit."""
+        """Score, 0..1, of a value in the metric's unit."""
         for (x0, y0), (x1, y1) in pairwise(self.points):
             if value <= x1:
                 return y0 + (y1 - y0) * max(0.0, value - x0) / (x1 - x0)
         return self.points[-1][1]
 
     def value(self, score: float) -> float:
-        """The value at which the score is just this; the scale's nearer end where it never is."""
+        """The value at which the scale reaches a score; the nearer end of the scale if it never does."""
         rising = self.points if self.points[0][1] <= self.points[-1][1] else self.points[::-1]
         for (x0, y0), (x1, y1) in pairwise(rising):
             if score <= y1:
@@ -98,9 +135,9 @@ class Scale(_Strict):
 
 @dataclass(frozen=True)
 class Mark:
-    """What a metric should reach, in its own unit: `value` or more where `at_least`, else `value` or less.
+    """The threshold that a player aims at, in the metric's unit: `value` or more if `at_least`, else `value` or less.
 
-    threshold: the same as a score, for what is compared by its score; None for what is compared by its value.
+    threshold: the same as a score, 0..1; None if the fault compares values.
     """
 
     value: float
@@ -109,11 +146,11 @@ class Mark:
 
 
 class Guidance(_Strict):
-    """All that is particular to one discipline."""
+    """Scales, faults and drills of one discipline. maintenance: drills for a player without a fault."""
 
-    discipline: Literal["batting", "bowling", "wicketkeeping", "fielding"]
-    scales: dict[Metric, Scale]
-    faults: dict[Code, Fault]
+    discipline: Discipline
+    scales: dict[MetricName, Scale]
+    faults: dict[FaultCode, Fault]
     maintenance: Annotated[tuple[Drill, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -124,26 +161,25 @@ class Guidance(_Strict):
         return self
 
     def mark(self, metric: str) -> Mark | None:
-        """What is asked of a metric; None where no fault is read off it."""
+        """The mark of a metric; None if no fault depends on it."""
         fault = next((fault for fault in self.faults.values() if fault.metric == metric), None)
         if fault is None:
             return None
         if fault.compare == "value":
             return Mark(fault.threshold, at_least=True, threshold=None)
         scale = self.scales[fault.metric]
-        rising = scale.points[0][1] < scale.points[-1][1]
-        return Mark(scale.value(fault.threshold), at_least=rising, threshold=fault.threshold)
+        return Mark(scale.value(fault.threshold), at_least=scale.rises, threshold=fault.threshold)
 
 
 class Band(_Strict):
-    """A severity and the shortfall under which it holds; `under` is left out of the last, which has no end."""
+    """A severity and the upper bound of its shortfall; the last band has no upper bound."""
 
     severity: Severity
     under: Annotated[float, Field(gt=0)] | None = None
 
 
 class Shared(_Strict):
-    """What is the same in all disciplines."""
+    """Guidance for all disciplines. hedge: the words before a finding of low confidence."""
 
     severities: Annotated[tuple[Band, ...], Field(min_length=1)]
     sure_from_confidence: Share
@@ -160,28 +196,30 @@ class Shared(_Strict):
         return self
 
     def severity(self, shortfall: float) -> Severity:
-        """How bad it is to miss a threshold by this much (over 0)."""
+        """Severity of a shortfall, which is threshold less score (for timings: less seconds) and over 0."""
         return next(band.severity for band in self.severities if band.under is None or shortfall < band.under)
 
 
-@cache
-def guidance(discipline: str) -> Guidance:
-    """The guidance of a discipline. Raises GuidanceError for an unknown one, or a file that does not fit."""
+def load_guidance(discipline: str, metrics: Collection[str]) -> Guidance:
+    """The guidance of a discipline, which may name only the given metrics.
+
+    Raises GuidanceError for an unknown discipline, or an invalid file. Callers use `biomechanics.registry.guidance`.
+    """
     if discipline not in DISCIPLINES:
         raise GuidanceError(f"unknown discipline {discipline!r}: one of {', '.join(DISCIPLINES)}")
-    return read(FOLDER / f"{discipline}.yaml", Guidance)
+    return read(FOLDER / f"{discipline}.yaml", Guidance, metrics)
 
 
 @cache
 def shared() -> Shared:
-    """The guidance common to all disciplines. Raises GuidanceError if its file does not fit."""
+    """The guidance for all disciplines. Raises GuidanceError if its file is invalid."""
     return read(FOLDER / "shared.yaml", Shared)
 
 
-def read(path: Path, schema: type[T]) -> T:
-    """One file, checked. Raises GuidanceError."""
+def read(path: Path, schema: type[T], metrics: Collection[str] | None = None) -> T:
+    """Reads and validates one file. metrics: the names that it may use; None allows all. Raises GuidanceError."""
     try:
-        return schema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return schema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")), context=metrics)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise GuidanceError(f"{path.name}: {faults}") from error

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from services.analyzer.arrays import Flags
-from services.analyzer.arrays import Floats as Floats
+from services.analyzer.arrays import Flags, Floats
 
 # MediaPipe's names in MediaPipe's order; left and right are the athlete's own.
 LANDMARKS = (

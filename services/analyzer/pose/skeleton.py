@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from services.analyzer.pose.landmarks import Floats, Poses
+from services.analyzer.arrays import Floats
+from services.analyzer.pose.landmarks import Poses
 
 BONES = (
     ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"), ("left_wrist", "left_index"),

@@ -1,95 +1,109 @@
-"""Draws a number into the picture it was read off: an angle as an arc with its degrees, a distance as a line,
-how far something is off its mean place as a ring around it.
+"""Draws a number into an image as an SVG path, on the joints that it was measured from.
 
-Everything is in the picture's pixels and hangs on the landmarks that are drawn there, so that what is marked is what
-was measured; the number beside it is the measured one.
+MetricSpec.annotation: what to draw ─┐
+Trace.joints: which landmarks ───────┴─▶ arc, line or ring in pixels of the image, with the measured number
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 
-from services.analyzer.biomechanics.kinematics import HEAD
-from services.analyzer.pose.landmarks import INDEX, Floats
+from services.analyzer.arrays import Floats
+from services.analyzer.biomechanics.kinematics import both_sides, joint_angle
+from services.analyzer.biomechanics.model import AnnotationKind, MetricSpec, Trace
+from services.analyzer.pose.landmarks import INDEX
+from services.analyzer.report.model import Annotation
 
-ARC_SHARE = 0.45  # of the shorter bone
-RING_SHARE = 0.3  # of the torso
-LABEL_SHARE = 1.5  # of the arc's radius, from the joint
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One number in a picture: an SVG path with its label. degrees: what the drawn arc spans, None for a line."""
-
-    metric: str
-    value: float
-    unit: str
-    path: str
-    label: str
-    at: tuple[float, float]
-    degrees: float | None = None
+ARC_SHARE = 0.45  # radius of an arc, of the shorter bone
+RING_SHARE = 0.3  # radius of a ring, of the torso
+LABEL_SHARE = 1.5  # distance of a label from the joint, of the arc's radius
+MOST_LABEL_DIGITS = 2
+NEARLY_OPPOSITE = 0.05
+SHORTEST_BONE_PIXELS = 1.0
 
 
-def draw(metric: str, value: float, points: Floats, side: str | None) -> Drawn | None:
-    """The mark of one number; None where it has none, or its joints are not seen. side: of the leg or arm it is of."""
-    if metric in ("front_knee_brace_score", "front_knee_at_contact", "front_knee_at_release") and side:
-        return _arc(metric, value, *(points[INDEX[f"{side}_{joint}"]] for joint in ("hip", "knee", "ankle")))
-    shoulder, hip = (_middle(points, part) for part in ("shoulder", "hip"))
-    if metric == "trunk_lateral_flexion_at_release":
-        return _arc(metric, value, shoulder, hip, hip - np.array([0.0, np.linalg.norm(shoulder - hip)]))
-    if metric == "stride_length":
-        feet = [points[[INDEX[f"{s}_{part}"] for part in ("ankle", "heel", "foot_index")]] for s in ("left", "right")]
-        (xa, _), (xb, _) = (foot.mean(axis=0) for foot in feet)
-        ground = max(float(foot[:, 1].max()) for foot in feet)
-        return _line(metric, value, np.array([xa, ground]), np.array([xb, ground]))
-    if metric == "elbow_drop_score" and side:
-        elbow, top = (points[INDEX[f"{side}_{joint}"]] for joint in ("elbow", "shoulder"))
-        return _line(metric, value, np.array([elbow[0], top[1]]), elbow)
-    if metric == "head_stability_score":
-        return _ring(metric, value, points[[INDEX[name] for name in HEAD]].mean(axis=0), points)
-    if metric == "balance_drift_score":
-        return _ring(metric, value, (shoulder + hip) / 2, points)
-    return None
+def measured_joints(traces: Iterable[Trace], spec: MetricSpec, time_seconds: float) -> tuple[str, ...]:
+    """The landmarks that the number was computed from, nearest in time; empty if it was not measured."""
+    entries = [entry for trace in traces for entry in trace.joints.get(spec.name, ())]
+    nearest = min(sorted(entries), key=lambda entry: abs(entry.time_seconds - time_seconds), default=None)
+    return nearest.names if nearest else ()
 
 
-def _arc(metric: str, value: float, one: Floats, joint: Floats, other: Floats) -> Drawn | None:
-    """The angle at a joint between the ways to two points."""
-    if not np.isfinite([one, joint, other]).all():
+def annotate(spec: MetricSpec, value: float, points: Floats, joints: tuple[str, ...]) -> Annotation | None:
+    """The annotation of one number; None if its spec has none, or a joint was not detected.
+
+    points: (33, 2) pixels; joints: the landmarks that the number was computed from.
+    """
+    if spec.annotation is None or not joints:
         return None
-    ways = [end - joint for end in (one, other)]
-    lengths = [float(np.linalg.norm(way)) for way in ways]
-    if min(lengths) < 1:
+    measured = points[[INDEX[name] for name in joints]]
+    match spec.annotation.kind:
+        case AnnotationKind.ANGLE:
+            return _arc(spec, value, *measured)
+        case AnnotationKind.LEAN:
+            shoulder, hip = _mean(measured, joints, "shoulder"), _mean(measured, joints, "hip")
+            return _arc(spec, value, shoulder, hip, hip - np.array([0.0, np.linalg.norm(shoulder - hip)]))
+        case AnnotationKind.STRIDE:
+            left, right = _of_part(measured, joints, "left"), _of_part(measured, joints, "right")
+            ground = float(measured[:, 1].max())
+            return _line(spec, value, *(np.array([foot[:, 0].mean(), ground]) for foot in (left, right)))
+        case AnnotationKind.DROP:
+            low, high = measured
+            return _line(spec, value, np.array([low[0], high[1]]), low)
+        case AnnotationKind.RING:
+            return _ring(spec, value, measured.mean(axis=0), _torso_pixels(points))
+
+
+def _arc(spec: MetricSpec, value: float, one: Floats, vertex: Floats, other: Floats) -> Annotation | None:
+    """An arc at the vertex between the directions of two points."""
+    if not np.isfinite([one, vertex, other]).all():
+        return None
+    bones = [end - vertex for end in (one, other)]
+    lengths = [float(np.linalg.norm(bone)) for bone in bones]
+    if min(lengths) < SHORTEST_BONE_PIXELS:
         return None
     radius = ARC_SHARE * min(lengths)
-    a, b = (way / length for way, length in zip(ways, lengths, strict=True))
-    start, end = joint + radius * a, joint + radius * b
+    a, b = (bone / length for bone, length in zip(bones, lengths, strict=True))
+    start, end = vertex + radius * a, vertex + radius * b
     sweep = int(a[0] * b[1] - a[1] * b[0] > 0)
-    degrees = float(np.degrees(np.arccos(np.clip(a @ b, -1, 1))))
-    between = a + b if np.linalg.norm(a + b) > 0.05 else np.array([-a[1], a[0]])
-    at = joint + LABEL_SHARE * radius * between / np.linalg.norm(between)
+    between = a + b if np.linalg.norm(a + b) > NEARLY_OPPOSITE else np.array([-a[1], a[0]])
+    label_at = vertex + LABEL_SHARE * radius * between / np.linalg.norm(between)
     path = f"M{start[0]:.1f} {start[1]:.1f}A{radius:.1f} {radius:.1f} 0 0 {sweep} {end[0]:.1f} {end[1]:.1f}"
-    return Drawn(metric, value, "deg", path, f"{value:.0f}°", (round(float(at[0]), 1), round(float(at[1]), 1)), degrees)
+    return _annotation(spec, value, path, label_at, float(joint_angle(one, vertex, other)))
 
 
-def _line(metric: str, value: float, a: Floats, b: Floats) -> Drawn | None:
+def _line(spec: MetricSpec, value: float, a: Floats, b: Floats) -> Annotation | None:
     if not np.isfinite([a, b]).all():
         return None
-    at = (a + b) / 2
-    path = f"M{a[0]:.1f} {a[1]:.1f}L{b[0]:.1f} {b[1]:.1f}"
-    unit = "body heights" if metric == "stride_length" else "body lengths"
-    return Drawn(metric, value, unit, path, f"{value:.2f}", (round(float(at[0]), 1), round(float(at[1]), 1)))
+    return _annotation(spec, value, f"M{a[0]:.1f} {a[1]:.1f}L{b[0]:.1f} {b[1]:.1f}", (a + b) / 2)
 
 
-def _ring(metric: str, value: float, at: Floats, points: Floats) -> Drawn | None:
-    """Around a place whose distance from its mean place is the number."""
-    torso = float(np.linalg.norm(_middle(points, "shoulder") - _middle(points, "hip")))
-    if not np.isfinite([*at, torso]).all():
+def _ring(spec: MetricSpec, value: float, centre: Floats, torso: float) -> Annotation | None:
+    """A ring around a place whose distance from its mean place is the number. torso: pixels."""
+    if not np.isfinite([*centre, torso]).all():
         return None
+    x, y = centre
     r = RING_SHARE * torso
-    path = f"M{at[0] - r:.1f} {at[1]:.1f}a{r:.1f} {r:.1f} 0 1 1 {2 * r:.1f} 0a{r:.1f} {r:.1f} 0 1 1 {-2 * r:.1f} 0z"
-    above = (round(float(at[0]), 1), round(float(at[1] - 1.6 * r), 1))
-    return Drawn(metric, value, "body lengths", path, f"{value:.2f}", above)
+    path = f"M{x - r:.1f} {y:.1f}a{r:.1f} {r:.1f} 0 1 1 {2 * r:.1f} 0a{r:.1f} {r:.1f} 0 1 1 {-2 * r:.1f} 0z"
+    return _annotation(spec, value, path, np.array([x, y - 1.6 * r]))
 
 
-def _middle(points: Floats, part: str) -> Floats:
-    return np.asarray((points[INDEX[f"left_{part}"]] + points[INDEX[f"right_{part}"]]) / 2)
+def _annotation(
+    spec: MetricSpec, value: float, path: str, label_at: Floats, degrees: float | None = None
+) -> Annotation:
+    label = f"{value:.{min(spec.unit.digits, MOST_LABEL_DIGITS)}f}{spec.unit.sign}"
+    return Annotation(spec, value, path, label, (round(float(label_at[0]), 1), round(float(label_at[1]), 1)), degrees)
+
+
+def _of_part(measured: Floats, joints: tuple[str, ...], part: str) -> Floats:
+    """(k, 2) pixels of the joints with a part ("left", "hip") in their name."""
+    return measured[[part in name for name in joints]]
+
+
+def _mean(measured: Floats, joints: tuple[str, ...], part: str) -> Floats:
+    return np.asarray(_of_part(measured, joints, part).mean(axis=0))
+
+
+def _torso_pixels(points: Floats) -> float:
+    shoulder, hip = (points[[INDEX[name] for name in both_sides(part)]].mean(axis=0) for part in ("shoulder", "hip"))
+    return float(np.linalg.norm(shoulder - hip))

@@ -1,7 +1,7 @@
-"""Writes one self-contained HTML file from a template: its style and script inside, by hash, and nothing from outside.
+"""Writes one self-contained HTML file from a template, under a content security policy with its own hashes.
 
-The policy in the page allows its own style sheet and script, pictures inside it, and a film that lies beside it on
-disk; it names no host. Every value goes through autoescape: titles and names come from strangers.
+The policy allows the page's own style and script, images inside it, and a film beside it on disk; it names no host.
+Every value is autoescaped: titles and names are untrusted input.
 """
 
 import base64
@@ -9,7 +9,6 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -17,8 +16,8 @@ from markupsafe import Markup
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_page(template: str, script: str | None = None, **values: Any) -> str:
-    """The page of a template that extends `page.html`; `script` names a file beside it, where the page has one."""
+def write_page(template: str, script: str | None = None, **values: object) -> str:
+    """The page of a template that extends `page.html`. script: name of its script file, if it has one."""
     style = _own("page.css")
     program = _own(script) if script else None
     policy = f"default-src 'none'; style-src {_hash(style)}; img-src data:; base-uri 'none'; form-action 'none'"
@@ -28,8 +27,8 @@ def write_page(template: str, script: str | None = None, **values: Any) -> str:
     return page.render(style=style, script=program, policy=policy, **values)
 
 
-def data_block(value: Any) -> Markup:
-    """JSON that may stand inside a script element: no character of it can end or open anything."""
+def data_block(value: object) -> Markup:
+    """JSON for the inside of a script element, with every character escaped that could end the element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -38,7 +37,7 @@ def data_block(value: Any) -> Markup:
 
 @cache
 def _own(name: str) -> Markup:
-    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - our own file, and the policy holds its hash
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - our own file, and the policy has its hash
 
 
 def _hash(text: str) -> str:

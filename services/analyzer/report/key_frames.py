@@ -1,124 +1,116 @@
-"""Picks the moments that a report shows and fetches their pictures: where each finding is worst first, then the events.
+"""Selects the moments that a report shows and fetches their images: findings first, then worst moments, then events.
 
-A picture carries the numbers that were read at its moment, drawn on the joints they were read off.
+Each image has the numbers of its moment drawn on the joints that they were measured from.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from services.analyzer.arrays import Floats, Indices
 from services.analyzer.artifacts.anonymization import Anonymizer, anonymized
-from services.analyzer.artifacts.results_json import Results
-from services.analyzer.biomechanics.kinematics import other
-from services.analyzer.biomechanics.measurement import Course
-from services.analyzer.pose.landmarks import Floats, Poses
+from services.analyzer.artifacts.result import AnalysisResult
+from services.analyzer.biomechanics.labels import EVENT_CAPTIONS
+from services.analyzer.biomechanics.model import AnnotationKind, Evidence, Metric, MetricSpec, Trace
+from services.analyzer.pose.landmarks import Poses
 from services.analyzer.pose.skeleton import skeleton_at
-from services.analyzer.report.annotations import Drawn, draw
-from services.analyzer.report.page import MOST_KEY_FRAMES, KeyFrame
-from services.analyzer.report.player import Still
+from services.analyzer.report.annotations import annotate, measured_joints
+from services.analyzer.report.model import Annotation, Box, KeyFrame, Still
 from services.analyzer.settings import Limits
 from services.analyzer.video.frames import RGB, Losses, Picture, pictures
 from services.analyzer.video.probe import Video
-from services.analyzer.video.sampling import Indices, every
+from services.analyzer.video.sampling import every
 
+MOST_KEY_FRAMES = 6
 LONG_SIDE = 720
 JPEG_QUALITY = 82
-# The film in the player: a second or so of one action, cut out about the athlete. Over the bytes, every other frame.
+# The film in the player: about a second of one action, cropped to the athlete. Over the limit every second frame goes.
 FILM_LONG_SIDE, FILM_QUALITY, MOST_FILM_BYTES = 960, 66, 1_000_000
-FILM_ROOM_SECONDS, LONGEST_FILM_SECONDS, FILM_ROOM = 0.2, 3.0, 0.15
-# Two moments nearer than this are one picture with both captions.
+FILM_MARGIN_SECONDS, LONGEST_FILM_SECONDS, FILM_MARGIN = 0.2, 3.0, 0.15
+# Nearer moments share one image, with both captions.
 APART_SECONDS = 0.05
-CAPTIONS = {
-    "front_foot_contact": "Front-foot contact",
-    "release": "Ball release",
-    "fastest_hands": "Hands at their fastest",
-    "throw": "Throw",
-    "take": "Take",
-}
-WORST_CAPTIONS = {
-    "front_knee_brace_score": "Front knee at its smallest",
-    "elbow_drop_score": "Elbow at its lowest",
-    "head_stability_score": "Head farthest off",
-    "balance_drift_score": "Trunk farthest off",
-}
-# Read at one moment; the others are of a stretch, and a moment shows them only where it is the one stretch's worst.
-MOMENTARY = ("front_knee", "stride_length", "trunk_lateral_flexion")
+
+
+class NumberAt(NamedTuple):
+    """A number and its value at one moment."""
+
+    spec: MetricSpec
+    value: float
+
+
+class _Caption(NamedTuple):
+    """A moment and its caption."""
+
+    time_seconds: float
+    text: str
 
 
 @dataclass
 class Moment:
-    """Something to show: `captions` say what happens there, `numbers` are (metric, value) read there."""
+    """A moment to show, with its captions and the numbers that were measured at it."""
 
     time_seconds: float
     captions: list[str]
-    numbers: list[tuple[str, float]] = field(default_factory=list)
+    numbers: list[NumberAt] = field(default_factory=list)
 
 
 def key_frames(
-    video: Video,
-    poses: Poses,
-    results: Results,
-    courses: Sequence[Course],
-    limits: Limits,
-    anonymizer: Anonymizer | None = None,
+    video: Video, poses: Poses, result: AnalysisResult, limits: Limits, anonymizer: Anonymizer | None = None
 ) -> list[KeyFrame]:
-    """The report's pictures with landmarks and numbers, in order of time."""
-    chosen = moments(results)
-    nearest = {int(np.argmin(np.abs(video.times - moment.time_seconds))): moment for moment in chosen}
-    sides = _Sides(results["pose"]["pose_summary"], courses)
-    shots = _shots(video, np.array(sorted(nearest), dtype=np.intp), limits, LONG_SIDE, anonymizer)
-    return [_key_frame(picture, poses, nearest[picture.index], sides) for picture in shots]
+    """The report's images with landmarks and annotations, in order of time."""
+    nearest = {int(np.argmin(np.abs(video.times - moment.time_seconds))): moment for moment in moments(result)}
+    wanted = np.array(sorted(nearest), dtype=np.intp)
+    traces = result.measurements.traces
+    images = _images(video, wanted, limits, LONG_SIDE, anonymizer)
+    return [_key_frame(image, poses, nearest[image.index], traces) for image in images]
 
 
 def stills(
-    video: Video,
-    poses: Poses,
-    results: Results,
-    courses: Sequence[Course],
-    limits: Limits,
-    anonymizer: Anonymizer | None = None,
+    video: Video, poses: Poses, result: AnalysisResult, limits: Limits, anonymizer: Anonymizer | None = None
 ) -> list[Still]:
-    """The film under the player's skeleton: the action of the first finding, about the athlete; none of a long one."""
-    about = next(iter(_faults(results)), (0.0, ""))[0]
-    course = min(courses, key=lambda course: max(course.start - about, about - course.end, 0.0), default=None)
-    if course is None or course.end - course.start > LONGEST_FILM_SECONDS:
+    """The film of the first finding's action, cropped to the athlete; empty for an action of over three seconds."""
+    moment = result.findings.first_moment or 0.0
+    traces = result.measurements.traces
+    trace = min(traces, key=lambda trace: max(trace.start - moment, moment - trace.end, 0.0), default=None)
+    if trace is None or trace.end - trace.start > LONGEST_FILM_SECONDS:
         return []
-    start, end = course.start - FILM_ROOM_SECONDS, course.end + FILM_ROOM_SECONDS
-    box = _about(poses, start, end)
+    start, end = trace.start - FILM_MARGIN_SECONDS, trace.end + FILM_MARGIN_SECONDS
+    box = _athlete_box(poses, start, end)
     if box is None:
         return []
-    shots = _shots(video, every(video.times, start, end), limits, FILM_LONG_SIDE, anonymizer)
-    film = [Still(picture.time_seconds, _jpeg(_cut(picture.rgb, box), FILM_QUALITY), box) for picture in shots]
+    images = _images(video, every(video.times, start, end), limits, FILM_LONG_SIDE, anonymizer)
+    film = [Still(image.time_seconds, _jpeg(_cropped(image.rgb, box), FILM_QUALITY), box) for image in images]
     while sum(len(still.jpeg) for still in film) > MOST_FILM_BYTES:
         film = film[::2]
     return film
 
 
-def _shots(
+def _images(
     video: Video, wanted: Indices, limits: Limits, long_side: int, anonymizer: Anonymizer | None
 ) -> Iterator[Picture]:
-    """Every picture that leaves this module comes through here, hidden where it must be."""
+    """The wanted images, anonymized if there is an anonymizer. Every image of the report comes through here."""
     return (anonymized(picture, anonymizer) for picture in pictures(video, wanted, limits, Losses(), long_side))
 
 
-def _about(poses: Poses, start: float, end: float) -> tuple[float, float, float, float] | None:
-    """(x, y, width, height), as shares of the picture, of all that the athlete is in meanwhile; None if not seen."""
-    there = poses.image[(poses.times >= start) & (poses.times <= end)].reshape(-1, 2)
-    there = there[np.isfinite(there).all(axis=1)] / (poses.width, poses.height)
-    if not len(there):
+def _athlete_box(poses: Poses, start: float, end: float) -> Box | None:
+    """The box around the athlete through a stretch of time, as shares of the image; None without a detection."""
+    points = poses.image[(poses.times >= start) & (poses.times <= end)].reshape(-1, 2)
+    points = points[np.isfinite(points).all(axis=1)] / (poses.width, poses.height)
+    if not len(points):
         return None
-    low, high = there.min(axis=0), there.max(axis=0)
-    room = FILM_ROOM * (high - low).max()
-    (left, top), (right, bottom) = np.clip(low - room, 0, 1), np.clip(high + room, 0, 1)
-    return (
-        (float(left), float(top), float(right - left), float(bottom - top)) if right > left and bottom > top else None
-    )
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = FILM_MARGIN * (high - low).max()
+    (left, top), (right, bottom) = np.clip(low - margin, 0, 1), np.clip(high + margin, 0, 1)
+    if right <= left or bottom <= top:
+        return None
+    return Box(float(left), float(top), float(right - left), float(bottom - top))
 
 
-def _cut(rgb: RGB, box: tuple[float, float, float, float]) -> RGB:
+def _cropped(rgb: RGB, box: Box) -> RGB:
     height, width = rgb.shape[:2]
     x, y, across, down = box
     return np.ascontiguousarray(
@@ -126,95 +118,89 @@ def _cut(rgb: RGB, box: tuple[float, float, float, float]) -> RGB:
     )
 
 
-def moments(results: Results) -> list[Moment]:
-    """At most as many as a report holds, the most telling first; what is near another is told with it."""
+def moments(result: AnalysisResult) -> list[Moment]:
+    """The moments to show, by priority, at most six; moments within 0.05 s are one."""
     chosen: list[Moment] = []
-    for time_seconds, caption in chain(_faults(results), _worst(results), _events(results)):
+    for time_seconds, caption in chain(_findings(result), _worst_moments(result), _events(result)):
         same = next((known for known in chosen if abs(known.time_seconds - time_seconds) < APART_SECONDS), None)
         if same is not None:
             same.captions += [caption] if caption not in same.captions else []
         elif len(chosen) < MOST_KEY_FRAMES:
             chosen.append(Moment(time_seconds, [caption]))
     for moment in chosen:
-        moment.numbers = list(_numbers(results, moment.time_seconds))
+        moment.numbers = list(_numbers_at(result, moment.time_seconds))
     return chosen
 
 
-def _faults(results: Results) -> list[tuple[float, str]]:
-    found = results["findings"]["findings"]
-    return [(finding["time_seconds"], finding["title"]) for finding in found if finding["time_seconds"] is not None]
+def _findings(result: AnalysisResult) -> list[_Caption]:
+    found = result.findings.findings
+    return [_Caption(each.time_seconds, each.title) for each in found if each.time_seconds is not None]
 
 
-def _worst(results: Results) -> Iterator[tuple[float, str]]:
-    for name, caption in WORST_CAPTIONS.items():
-        if evidence := results["metrics"].get(name, {}).get("evidence"):
-            yield evidence[0]["time_seconds"], caption
+def _worst_moments(result: AnalysisResult) -> list[_Caption]:
+    """The worst moment of each number whose spec has a caption for it, by rank."""
+    ranked = [
+        (metric.spec.worst_moment, metric.evidence[0])
+        for metric in result.measurements.everything.values()
+        if metric.spec.worst_moment and metric.evidence
+    ]
+    ranked.sort(key=lambda pair: pair[0].rank)
+    return [_Caption(evidence.time_seconds, spec.caption) for spec, evidence in ranked]
 
 
-def _events(results: Results) -> list[tuple[float, str]]:
-    """Those of the action nearest to the first finding, then the rest."""
-    events = results["pose"]["pose_summary"]["events"]
-    about = next(iter(_faults(results)), (0.0, ""))[0]
-    events = sorted(events, key=lambda event: abs(event["time_seconds"] - about))
-    return [(event["time_seconds"], CAPTIONS.get(event["name"], event["name"])) for event in events]
+def _events(result: AnalysisResult) -> list[_Caption]:
+    """All events, the nearest to the first finding first."""
+    moment = result.findings.first_moment or 0.0
+    events = [_Caption(round(each.time_seconds, 3), EVENT_CAPTIONS[each.name]) for each in result.measurements.events]
+    return sorted(events, key=lambda event: abs(event.time_seconds - moment))
 
 
-def _numbers(results: Results, at: float) -> Iterator[tuple[str, float]]:
-    """Every (metric, value) that was read about this moment, those with a score first."""
-    summary = results["pose"]["pose_summary"]
-    for name, metric in chain(results["metrics"].items(), summary.get("measures", {}).items()):
-        evidence = metric["evidence"]
-        if not name.startswith(MOMENTARY):
-            evidence = evidence[:1] if summary["actions"] <= 1 else []
-        near = [(abs(e["time_seconds"] - at), e["value"]) for e in evidence]
-        if near and min(near)[0] < APART_SECONDS:
-            yield name, min(near)[1]
+def _numbers_at(result: AnalysisResult, moment: float) -> Iterator[NumberAt]:
+    """Each number that has evidence within 0.05 s of a moment, scored numbers first."""
+    single_action = result.measurements.actions <= 1
+    for metric in result.measurements.everything.values():
+        near = [
+            (abs(time_seconds - moment), value)
+            for time_seconds, value in _shown_evidence(metric, single_action)
+            if abs(time_seconds - moment) < APART_SECONDS
+        ]
+        if near:
+            yield NumberAt(metric.spec, min(near)[1])
 
 
-class _Sides:
-    """Which leg or arm a number is of, by its label in the picture, which is not always the true one."""
-
-    def __init__(self, summary: Results, courses: Sequence[Course]) -> None:
-        self._standing = sorted(standing for course in courses for standing in course.standing)
-        arm = summary["throwing_arm"]
-        self._front_arm = other(arm) if arm else summary["front_leg"]
-
-    def of(self, metric: str, at: float) -> str | None:
-        """`left` or `right`; None where it was not seen."""
-        if metric.startswith("elbow"):
-            return self._front_arm
-        if not self._standing:
-            return None
-        time, side = min(self._standing, key=lambda standing: abs(standing[0] - at))
-        return side if abs(time - at) <= 2 * APART_SECONDS else None
+def _shown_evidence(metric: Metric, single_action: bool) -> Sequence[Evidence]:
+    """The evidence that an image may show: all of a number of one moment; of a stretch, the only action's worst."""
+    if metric.spec.single_moment:
+        return metric.evidence
+    return metric.evidence[:1] if single_action else ()
 
 
-def _key_frame(picture: Picture, poses: Poses, moment: Moment, sides: _Sides) -> KeyFrame:
-    height, width = picture.rgb.shape[:2]
-    points, visibility = skeleton_at(poses, picture.time_seconds)
+def _key_frame(image: Picture, poses: Poses, moment: Moment, traces: Sequence[Trace]) -> KeyFrame:
+    height, width = image.rgb.shape[:2]
+    points, visibility = skeleton_at(poses, image.time_seconds)
     points = points * (width / poses.width, height / poses.height)
     return KeyFrame(
-        time_seconds=picture.time_seconds,
-        jpeg=_jpeg(picture.rgb, JPEG_QUALITY),
+        time_seconds=image.time_seconds,
+        jpeg=_jpeg(image.rgb, JPEG_QUALITY),
         width=width,
         height=height,
         points=points,
         visibility=visibility,
-        caption="; ".join(moment.captions),
         moment_seconds=moment.time_seconds,
-        marks=tuple(_marks(moment, points, sides)),
+        caption="; ".join(moment.captions),
+        annotations=tuple(_annotations(moment, points, traces)),
     )
 
 
-def _marks(moment: Moment, points: Floats, sides: _Sides) -> Iterator[Drawn]:
-    """The moment's numbers, one a joint: the first that was read there."""
-    taken: list[list[str]] = []
-    for metric, value in moment.numbers:
-        part = metric.split("_")[:2]  # the front knee has several numbers, and one place
-        drawn = draw(metric, value, points, sides.of(metric, moment.time_seconds))
-        if drawn and part not in taken:
-            taken.append(part)
-            yield drawn
+def _annotations(moment: Moment, points: Floats, traces: Sequence[Trace]) -> Iterator[Annotation]:
+    """The annotations of a moment's numbers: one for each shape and set of joints, of the first number with it."""
+    drawn: set[tuple[AnnotationKind, tuple[str, ...]]] = set()
+    for spec, value in moment.numbers:
+        joints = measured_joints(traces, spec, moment.time_seconds)
+        annotation = annotate(spec, value, points, joints)
+        if spec.annotation and annotation and (key := (spec.annotation.kind, joints)) not in drawn:
+            drawn.add(key)
+            yield annotation
 
 
 def _jpeg(rgb: RGB, quality: int) -> bytes:

@@ -1,11 +1,14 @@
-"""What a report says of its film, beside what was found in it."""
+"""Defines the metadata of a video that its report shows."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class About:
-    """Who, what and when. Whatever is empty is left out. analysed_at: as it should be read."""
+class Metadata:
+    """Words of the session and the file, from people. Empty fields are left out of the report.
+
+    analysed_at: as a person reads it. versions: by package; empty for those of this run.
+    """
 
     title: str = ""
     players: tuple[str, ...] = ()
@@ -15,3 +18,6 @@ class About:
     analysed_at: str = ""
     notes: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+
+
+# The former name, for callers outside of `report`.

@@ -39,7 +39,7 @@ from services.logs import Logger, configure
 if TYPE_CHECKING:
     from services.analyzer.pipeline import Analysis
     from services.analyzer.pose.tracking import Box
-    from services.analyzer.report.metadata import About
+    from services.analyzer.report.metadata import Metadata
 
 CreateAnalysis = Callable[[Path, StartLaunchResponse, WorkerSettings], "Analysis"]
 CONTENT_TYPES = {
@@ -150,12 +150,12 @@ def _create_analysis(video: Path, started: StartLaunchResponse, settings: Worker
     return Analysis(video, options, job_settings, about(started, options.discipline))
 
 
-def about(started: StartLaunchResponse, discipline: str) -> "About":
+def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
     """The report's metadata; for an anonymous job without text that people wrote, because it may contain names."""
-    from services.analyzer.report.metadata import About
+    from services.analyzer.report.metadata import Metadata
 
     session, named = started.session, not started.job.anonymous
-    return About(
+    return Metadata(
         title=session.title if named else "",
         players=tuple(session.player_ids) if named else (),
         discipline=discipline,

@@ -19,7 +19,7 @@ from services.analyzer.errors import BadInput, ModelFault
 from services.analyzer.pipeline import Analysis, AnalysisOptions
 from services.analyzer.pose.landmarks import PER_FRAME
 from services.analyzer.pose.tracking import Box
-from services.analyzer.report.metadata import About
+from services.analyzer.report.metadata import Metadata
 from services.analyzer.settings import Accelerator, Limits, Settings
 from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import on_grid
@@ -63,7 +63,7 @@ class Done:
 
 def analysis(video: Path, discipline: str = "batting", sample_fps: int = 10, include_frames: bool = False) -> Analysis:
     order = AnalysisOptions(discipline, sample_fps, include_frames)
-    return Analysis(video, order, Settings(accelerator=Accelerator.cpu), About())
+    return Analysis(video, order, Settings(accelerator=Accelerator.cpu), Metadata())
 
 
 def deep(video: Path, folder: Path, discipline: str = "bowling", sample_fps: int = 10) -> Done:
@@ -240,7 +240,7 @@ def test_the_same_video_gives_the_same_landmarks_again(both: tuple[Done, Done], 
 def test_a_continued_pass_gives_the_poses_of_one_pass(box: Box | None) -> None:
     """The deep stage after quick gives the same digits, and decodes only the frames after quick's."""
     order, settings = AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu)
-    passes = [Analysis(BATTER, order, settings, About()).pose_passes for _ in range(3)]
+    passes = [Analysis(BATTER, order, settings, Metadata()).pose_passes for _ in range(3)]
     wanted, reported = on_grid(passes[0].video.times, 10)[:20], list[float]()
     first_part = passes[0].run_whole_clip(wanted[:8], lambda _: None, more=True)
     continued = passes[0].run_whole_clip(wanted, reported.append)
@@ -283,7 +283,7 @@ def test_without_a_model_nothing_begins(tmp_path: Path) -> None:
     """The image is at fault, not the video."""
     settings = Settings(mediapipe_pose_model_path=tmp_path / "none")
     with pytest.raises(ModelFault):
-        Analysis(BATTER, AnalysisOptions(), settings, About())
+        Analysis(BATTER, AnalysisOptions(), settings, Metadata())
 
 
 @pytest.mark.slow

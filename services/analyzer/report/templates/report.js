@@ -1,4 +1,4 @@
-// Steps through the film's skeletons, frame by frame, and keeps the slider, the plots' cursors and the film together.
+// Steps through the skeletons of a film, and keeps the slider, the cursors of the plots and the film in sync.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -21,7 +21,7 @@
   head.setAttribute("class", "head");
   const plots = [...document.querySelectorAll("figure.plot")].map((element, k) => ({
     ...data.plots[k], element, cursor: element.querySelector(".cursor"), at: element.querySelector("output"),
-    unit: element.dataset.metric.includes("knee") ? "°" : "", group: element.closest("details"),
+    group: element.closest("details"),
   }));
   let now = 0, timer = null;
 
@@ -62,7 +62,7 @@
   }
 
   function cursors(t) {
-    for (const { element, cursor, at, span, readout, unit } of plots) {
+    for (const { element, cursor, at, span, readout, digits, sign } of plots) {
       const part = (t - span[0]) / (span[1] - span[0]);
       const inside = part >= 0 && part <= 1;
       cursor.style.display = inside ? "" : "none";
@@ -70,12 +70,12 @@
       if (inside) draw(cursor, { x1: x, x2: x });
       const times = readout.map(([time]) => time), k = nearest(times, t);
       const read = inside && Math.abs(times[k] - t) < 0.06;
-      at.textContent = read ? readout[k][1].toFixed(unit ? 0 : 3) + unit : "";
+      at.textContent = read ? readout[k][1].toFixed(digits) + sign : "";
       element.dataset.at = inside ? t.toFixed(3) : "";
     }
   }
 
-  // t: the moment asked for, which may lie between two frames.
+  // t: the requested moment, which may lie between two frames.
   function show(k, t = data.times[k]) {
     now = Math.max(0, Math.min(k, data.times.length - 1));
     skeleton(now);
@@ -134,7 +134,7 @@
       show(nearest(data.times, span[0] + Math.min(1, Math.max(0, part)) * (span[1] - span[0])));
     });
 
-  // The film lies beside this page where the page was saved with it; asked for only when somebody wants to see it.
+  // The film may be saved beside this page. The page loads it only after a click.
   const opener = find("open-film");
   opener.hidden = location.protocol !== "file:";
   opener.addEventListener("click", () => {

@@ -1,4 +1,4 @@
-"""Filters that know time: gaps stay gaps, slow things stay, fast noise goes, single swaps are undone."""
+"""Filtering in time: gaps stay, slow movement stays, fast noise goes, single-frame swaps are undone."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from testing.data import motions
 
 @pytest.mark.parametrize("fps", [10, 24, 30, 59.94])
 def test_resampling_hits_a_straight_line_exactly(fps: float) -> None:
-    """Constant velocity is the same line at every rate."""
+    """Constant velocity gives the same line at every rate."""
     times = motions.clock(fps, 2.0)
     grid, values = resample(times, 3 * times + 1)
     np.testing.assert_allclose(values, 3 * grid + 1, atol=1e-9)
@@ -18,7 +18,7 @@ def test_resampling_hits_a_straight_line_exactly(fps: float) -> None:
 
 
 def test_resampling_never_overshoots_a_step() -> None:
-    """A foot that stops does not swing through."""
+    """A foot that stops does not overshoot."""
     times = motions.clock(10, 2.0)
     _, values = resample(times, np.where(times < 1, 0.0, 1.0))
     assert values.min() >= 0
@@ -26,7 +26,7 @@ def test_resampling_never_overshoots_a_step() -> None:
 
 
 def test_a_long_gap_stays_a_gap() -> None:
-    """A quarter of a second unseen is not invented; a fifth is bridged."""
+    """A gap of 0.25 s is not interpolated; one of 0.2 s is."""
     times = motions.clock(30, 2.0)
     path = times.copy()
     path[(times > 0.505) & (times < 0.76)] = np.nan
@@ -37,7 +37,7 @@ def test_a_long_gap_stays_a_gap() -> None:
 
 
 def test_too_little_to_resample_gives_nothing() -> None:
-    """One known sample is no movement."""
+    """One known sample gives an empty series."""
     grid, values = resample(np.array([0.0, 0.1]), np.array([[1.0, 2.0], [np.nan, np.nan]]))
     assert grid.size == 0
     assert values.shape == (0, 2)
@@ -58,7 +58,7 @@ def test_the_cut_off_is_where_both_passes_together_are_down_3_db() -> None:
 
 
 def test_the_filter_never_crosses_a_gap() -> None:
-    """A stretch after a gap comes out as if the one before had never been."""
+    """The stretch before a gap has no effect on the one after it."""
     values = np.concatenate([np.full(60, 100.0), np.full(30, np.nan), np.zeros(60)])
     out = lowpass(values, 3.0)
     np.testing.assert_allclose(out[90:], 0, atol=1e-9)
@@ -89,7 +89,7 @@ def test_lone_detections_and_headstands_are_dropped() -> None:
 
 @pytest.mark.parametrize("fps", [10, 30, 60])
 def test_a_leap_there_and_back_is_rejected(fps: float) -> None:
-    """Somebody two bodies away for a tenth of a second is not the athlete; a sprinter is, and so is who stays there."""
+    """A detection two bodies away for 0.1 s is an outlier; a sprinter is not, nor a detection that stays there."""
     poses = motions.still(fps, 3.0)
     leap = (poses.times > 0.99) & (poses.times < 1.09)
     poses.image[leap, :, 0] += 2 * motions.BODY
@@ -103,7 +103,7 @@ def test_a_leap_there_and_back_is_rejected(fps: float) -> None:
 
 @pytest.mark.parametrize("fps", [10, 24, 30, 59.94])
 def test_short_gaps_are_marked_and_long_ones_are_not(fps: float) -> None:
-    """Up to 0.2 s from one frame to the next, whatever the rate; what is not in between is no gap."""
+    """Up to 0.2 s from one frame to the next, at any rate; frames before the first detection are no gap."""
     poses = motions.still(fps, 3.0)
     short, long = ((poses.times > start) & (poses.times < start + span) for start, span in ((1.01, 0.18), (2.01, 0.28)))
     poses.image[short | long] = np.nan

@@ -1,9 +1,8 @@
-"""Lengths, angles and speeds of a figure whose answers are known."""
+"""Lengths, angles and speeds of a figure with known answers."""
 
 import numpy as np
 import pytest
 
-from services.analyzer.biomechanics.filtering import rows
 from services.analyzer.biomechanics.kinematics import (
     body_length,
     feet_in_view,
@@ -14,27 +13,28 @@ from services.analyzer.biomechanics.kinematics import (
     torso_length,
     travel,
 )
+from services.analyzer.pose.landmarks import select_frames
 from testing.data import motions
 
 
 def test_lengths_are_those_of_the_figure() -> None:
-    """100 px of trunk, 260 px stretched out."""
+    """A trunk of 100 px, a body of 260 px."""
     poses = motions.still(30)
     assert torso_length(poses) == pytest.approx(motions.TORSO)
     assert body_length(poses) == pytest.approx(motions.BODY)
 
 
 def test_a_body_without_legs_in_view_comes_from_the_torso() -> None:
-    """Body proportions stand in within 5 % where feet are cut off."""
+    """Body proportions replace it, within 5 %."""
     assert body_length(motions.hidden(motions.still(30), "knee", "ankle", "heel", "foot")) == pytest.approx(
         270, rel=0.05
     )
 
 
-def test_nobody_has_no_length() -> None:
+def test_an_empty_clip_has_no_length() -> None:
     """NaN, not zero."""
-    assert np.isnan(torso_length(motions.nobody(30)))
-    assert np.isnan(body_length(motions.nobody(30)))
+    assert np.isnan(torso_length(motions.undetected(30)))
+    assert np.isnan(body_length(motions.undetected(30)))
 
 
 @pytest.mark.parametrize(("c", "degrees"), [((1, 0), 90), ((0, -1), 180), ((0, 1), 0), ((1, -1), 135)])
@@ -53,13 +53,13 @@ def test_a_hinge_opens_at_its_rate(fps: float) -> None:
 
 
 def test_angles_are_taken_in_pixels_not_in_shares_of_the_picture() -> None:
-    """A right angle is one in a wide picture too."""
+    """A right angle is 90 degrees in a wide image too."""
     poses = motions.hinge(30, 90, 0)
     assert knee_angle(poses, "left")[0] == pytest.approx(90)
 
 
 def test_hands_that_hang_have_no_speed() -> None:
-    """And a whole body that travels does not move its hands against its hips."""
+    """Nor do those of a body that travels."""
     poses = motions.still(30)
     poses.image[..., 0] += 200 * poses.times[:, None]
     assert hand_speeds(poses)[1].max() == pytest.approx(0, abs=1e-6)
@@ -85,7 +85,7 @@ def test_travel_has_the_sign_of_the_way() -> None:
 
 
 def test_feet_below_the_picture_are_not_in_view() -> None:
-    """MediaPipe guesses them, with coordinates beyond the edge."""
+    """MediaPipe extrapolates them beyond the edge."""
     assert feet_in_view(motions.still(30))
     assert not feet_in_view(motions.hidden(motions.still(30), "ankle", "heel", "foot"))
 
@@ -93,4 +93,4 @@ def test_feet_below_the_picture_are_not_in_view() -> None:
 def test_the_rate_comes_from_time_stamps() -> None:
     """A dropped frame does not change it."""
     poses = motions.still(30)
-    assert frame_rate(rows(poses, np.arange(len(poses)) != 7)) == pytest.approx(30)
+    assert frame_rate(select_frames(poses, np.arange(len(poses)) != 7)) == pytest.approx(30)

@@ -1,9 +1,9 @@
-"""A number knows how far trembling joints put it off, and is absent where that is too far."""
+"""A number's error includes landmark noise, and a number is absent if the noise is too large."""
 
 import numpy as np
 import pytest
 
-from services.analyzer.biomechanics.landmark_noise import scatter, shaken, tremor
+from services.analyzer.biomechanics.landmark_noise import landmark_noise, noise_error, replicates
 from services.analyzer.biomechanics.measurement import UNSTEADY, measure
 from services.analyzer.pose.landmarks import INDEX
 from testing.data import motions
@@ -12,28 +12,28 @@ NOISE = 0.02 * motions.BODY
 
 
 @pytest.mark.parametrize("fps", [25, 30, 60])
-def test_tremor_is_the_noise_and_not_the_movement(fps: float) -> None:
-    """Of a bowler in noise of 5.2 px, a fifth of that at most is the delivery's own."""
-    assert tremor(motions.noisy(motions.bowler(fps)))[INDEX["left_knee"]] == pytest.approx(NOISE, rel=0.2)
-    assert tremor(motions.bowler(fps)).max() < 0.01
+def test_landmark_noise_excludes_the_movement(fps: float) -> None:
+    """A bowler in noise of 5.2 px: at most a fifth of the estimate comes from the delivery."""
+    assert landmark_noise(motions.noisy(motions.bowler(fps)))[INDEX["left_knee"]] == pytest.approx(NOISE, rel=0.2)
+    assert landmark_noise(motions.bowler(fps)).max() < 0.01
 
 
-def test_what_does_not_tremble_is_not_shaken() -> None:
-    """Nothing is added to the error of a clean movement."""
-    assert list(shaken(motions.bowler(30))) == []
-    assert scatter(1.0, []) == 0.0
+def test_a_clean_motion_has_no_replicates() -> None:
+    """Its errors have no part from noise."""
+    assert list(replicates(motions.bowler(30))) == []
+    assert noise_error(1.0, []) == 0.0
 
 
-def test_shaken_copies_tremble_twice_as_much_and_a_mirror_has_the_same() -> None:
-    """So that a mirrored clip has the same errors and the same absent numbers."""
+def test_replicates_have_twice_the_noise_and_a_mirror_has_the_same() -> None:
+    """So a mirrored clip has the same errors and the same absent numbers."""
     poses = motions.noisy(motions.bowler(30))
-    here, there = list(shaken(poses)), list(shaken(motions.mirrored(poses)))
-    assert np.median(tremor(here[0])) == pytest.approx(2 * NOISE, rel=0.1)
+    here, there = list(replicates(poses)), list(replicates(motions.mirrored(poses)))
+    assert np.median(landmark_noise(here[0])) == pytest.approx(2 * NOISE, rel=0.1)
     np.testing.assert_allclose(motions.mirrored(there[0]).image, here[1].image)
 
 
-def test_an_error_grows_with_the_noise_until_the_number_is_gone() -> None:
-    """The bowling elbow: 20 degrees, then more, then absent; never a wild number."""
+def test_an_error_grows_with_the_noise_until_the_number_is_absent() -> None:
+    """The bowling elbow: 20 degrees, then more, then absent."""
     bowler = motions.bowler(30, elbow_deg=(150, 170))
     found = [measure(motions.noisy(bowler, share), [], "bowling") for share in (0, 0.005, 0.03)]
     clean, rough, hopeless = (each.measures["bowling_elbow_extension"] for each in found)

@@ -1,16 +1,16 @@
-"""Metrics of movements with known answers: right values, none invented, and none that a camera or a rate can change."""
+"""Numbers of motions with known answers: right values, no invented ones, no effect of camera or frame rate."""
 
-import json
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from services.analyzer.biomechanics.action_window import TOO_FEW_FOR_A_DELIVERY
-from services.analyzer.biomechanics.events import action_windows
-from services.analyzer.biomechanics.kinematics import body_length
-from services.analyzer.biomechanics.measurement import NOBODY, TIMING_REASON, UNITS, Measurements, measure
+from services.analyzer.biomechanics.events import close_up_windows
+from services.analyzer.biomechanics.kinematics import Side, body_length
+from services.analyzer.biomechanics.measurement import NO_PLAYER, measure
+from services.analyzer.biomechanics.model import Measurements, Reliability, Unit
+from services.analyzer.biomechanics.registry import METRICS, TIMING_REASON
 from services.analyzer.pose.landmarks import INDEX, Poses
 from testing.data import motions
 
@@ -19,8 +19,8 @@ RATES = (10, 15, 30, 60)
 
 
 def both_passes(whole: Poses, full: Poses, discipline: str) -> Measurements:
-    """The first pass and, cut out of the full rate, the windows it asks for."""
-    windows = action_windows(whole, discipline)
+    """Measured as the pipeline does: the first pass, and its windows cut out of the full rate."""
+    windows = close_up_windows(whole, discipline)
     return measure(whole, [motions.between(full, start, end) for start, end in windows], discipline)
 
 
@@ -37,7 +37,7 @@ def test_sway_is_its_root_mean_square(fps: float) -> None:
 
 
 def test_a_still_player_scores_full_marks() -> None:
-    """No movement, no spread."""
+    """The spread is 0."""
     metric = measure(motions.still(30), [], "batting").metrics["head_stability_score"]
     assert metric.value == pytest.approx(0, abs=1e-6)
     assert metric.score == 1.0
@@ -45,7 +45,7 @@ def test_a_still_player_scores_full_marks() -> None:
 
 @pytest.mark.parametrize("size", [0.5, 2.0])
 def test_a_nearer_camera_changes_nothing(size: float) -> None:
-    """Lengths are the athlete's own."""
+    """Lengths are shares of the athlete's own."""
     poses = motions.stroke(30)
     larger = replace(poses, image=poses.image * size, width=int(1280 * size), height=int(720 * size))
     assert values(measure(larger, [], "batting")) == pytest.approx(values(measure(poses, [], "batting")), rel=1e-3)
@@ -53,18 +53,18 @@ def test_a_nearer_camera_changes_nothing(size: float) -> None:
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_a_mirrored_clip_swaps_the_sides_and_no_magnitude(discipline: str) -> None:
-    """Left for right, everything else the same."""
+    """Left and right swap, all else is equal."""
     poses = motions.delivery(30) if discipline == "bowling" else motions.stroke(30)
     here = both_passes(poses, poses, discipline)
     there = both_passes(motions.mirrored(poses), motions.mirrored(poses), discipline)
     assert values(there) == pytest.approx(values(here), abs=1e-6)
-    assert {here.front_leg, there.front_leg} == {"left", "right"}
+    assert {here.front_leg, there.front_leg} == {Side.LEFT, Side.RIGHT}
     assert [e.name for e in here.events] == [e.name for e in there.events]
 
 
 @pytest.mark.parametrize("discipline", ["batting", "bowling"])
 def test_the_first_pass_rate_changes_no_number(discipline: str) -> None:
-    """10 or 30 frames a second: within 5 %, because the close-up decides."""
+    """10 or 30 frames a second: within 5 %, since the close-up decides."""
     make = motions.delivery if discipline == "bowling" else motions.stroke
     slow, fast = (values(both_passes(make(fps), make(30), discipline)) for fps in (10, 30))
     assert len(slow) == 4
@@ -75,29 +75,28 @@ def test_the_front_knee_is_its_smallest_angle_in_degrees() -> None:
     """140 as drawn, and the leg that stepped is the front one."""
     measured = both_passes(motions.stroke(10, knee_deg=140), motions.stroke(30, knee_deg=140), "batting")
     assert measured.metrics["front_knee_brace_score"].value == pytest.approx(140, abs=1)
-    assert measured.metrics["front_knee_brace_score"].unit == "deg"
+    assert measured.metrics["front_knee_brace_score"].unit is Unit.DEGREES
     assert measured.front_leg == "left"
 
 
 @pytest.mark.parametrize(("bend", "given"), [(0, True), (20, False)])
 def test_a_knee_that_is_small_in_one_frame_alone_is_not_believed(bend: float, given: bool) -> None:
-    """Legs mixed up for a frame show one that is bent more, and no leg bends and opens 20 px within a fifteenth of a
-    second.
-    """
+    """Swapped legs show a bent knee for one frame; a real leg does not bend and open by 20 px within 1/15 s."""
     poses = motions.bowler(30, knee_deg=(150, 150))
     poses.image[np.argmin(np.abs(poses.times - 8.53)), INDEX["left_knee"], 0] += bend
     assert (measure(poses, [], "bowling").metrics["front_knee_brace_score"].value is not None) == given
 
 
 def test_a_knee_that_goes_straight_goes_no_further() -> None:
-    """Carried on to the moment of release, a knee that opens to 180 would read more."""
-    measured = measure(motions.bowler(30, knee_deg=(150, 180)), [], "bowling").measures
-    assert measured["front_knee_at_release"].value == pytest.approx(180, abs=1)
-    assert measured["front_knee_at_release"].value <= 180
+    """Extrapolated to the moment of release, a knee that opens to 180 would read more."""
+    value = measure(motions.bowler(30, knee_deg=(150, 180)), [], "bowling").measures["front_knee_at_release"].value
+    assert value == pytest.approx(180, abs=1)
+    assert value is not None
+    assert value <= 180
 
 
 def test_an_elbow_that_hangs_is_half_an_arm_below_the_shoulder() -> None:
-    """45 px, where the bowler's other arm hangs."""
+    """45 px: the bowler's other arm hangs."""
     measured = both_passes(motions.delivery(10), motions.delivery(30), "bowling")
     assert measured.metrics["elbow_drop_score"].value == pytest.approx(45 / body_length(motions.delivery(10)), rel=0.01)
     assert measured.throwing_arm == "right"
@@ -124,19 +123,19 @@ def test_worst_moments_are_apart() -> None:
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
-def test_nobody_in_view_has_no_number_at_all(discipline: str) -> None:
+def test_without_a_player_there_is_no_number(discipline: str) -> None:
     """No metric, event or side, and the reason; also for an empty series."""
-    for poses in (motions.nobody(30), motions.between(motions.nobody(30), 9, 10)):
+    for poses in (motions.undetected(30), motions.between(motions.undetected(30), 9, 10)):
         measured = measure(poses, [], discipline)
         assert values(measured) == {}
-        assert measured.metrics["head_stability_score"].absent_reason == NOBODY
+        assert measured.metrics["head_stability_score"].absent_reason == NO_PLAYER
         assert (measured.events, measured.front_leg, measured.throwing_arm) == ([], None, None)
         assert measured.detection_rate_percent == 0
-        assert measured.reliability == "low"
+        assert measured.reliability is Reliability.LOW
 
 
 def test_legs_out_of_the_picture_leave_no_knee_but_the_others() -> None:
-    """Movement is then against the hips, trusted less, and the notes say so."""
+    """Movement is then relative to the hips, at lower confidence, and a note says so."""
     poses = motions.hidden(motions.delivery(30), "knee", "ankle", "heel", "foot")
     measured = both_passes(poses, poses, "bowling")
     assert measured.metrics["front_knee_brace_score"].absent_reason == "feet not visible"
@@ -146,8 +145,8 @@ def test_legs_out_of_the_picture_leave_no_knee_but_the_others() -> None:
 
 
 def test_separation_timing_is_absent_with_its_reason() -> None:
-    """This model cannot tell it, in any clip."""
-    for poses in (motions.stroke(30), motions.nobody(30)):
+    """The pose model cannot resolve it, in any clip."""
+    for poses in (motions.stroke(30), motions.undetected(30)):
         metric = measure(poses, [poses], "batting").metrics["hip_shoulder_separation_timing"]
         assert (metric.value, metric.score, metric.absent_reason) == (None, None, TIMING_REASON)
 
@@ -159,7 +158,7 @@ def test_a_quick_look_at_a_bowler_gives_no_knee() -> None:
 
 
 def test_what_the_close_up_denies_the_first_pass_cannot_claim() -> None:
-    """An action of the coarse look that no close look confirms is none."""
+    """An action of the first pass counts only if a close-up confirms it."""
     measured = measure(motions.stroke(10), [motions.still(30)], "batting")
     assert measured.actions == 0
     assert measured.events == []
@@ -168,21 +167,16 @@ def test_what_the_close_up_denies_the_first_pass_cannot_claim() -> None:
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 @pytest.mark.parametrize("hole", [0, 0.3, 0.9])
 def test_every_metric_has_the_contract_s_shape(discipline: str, hole: float) -> None:
-    """Five names, eight keys, null value and score exactly with a reason, scores 0 to 1, no NaN; also with holes."""
+    """Five names, null value and score exactly with a reason, scores 0 to 1; also with holes."""
     poses = motions.delivery(30)
     poses.image[(poses.times > 1.4 - hole) & (poses.times < 1.4)] = np.nan
     measured = both_passes(poses, poses, discipline)
-    assert set(measured.metrics) == set(UNITS)
+    assert list(measured.metrics) == [spec.name for spec in METRICS]
     for metric in measured.metrics.values():
-        shape: dict[str, Any] = metric.as_dict()
-        json.dumps(shape, allow_nan=False)
-        assert set(shape) == {
-            *("value", "unit", "score", "confidence", "plane", "frames_used", "evidence", "absent_reason")
-        }
-        assert (shape["value"] is None) == (shape["score"] is None) == (shape["absent_reason"] is not None)
-        assert shape["score"] is None or 0 <= shape["score"] <= 1
-        assert 0 <= shape["confidence"] <= 1
-    json.dumps(measured.summary(), allow_nan=False)
+        assert (metric.value is None) == (metric.score is None) == (metric.absent_reason is not None)
+        assert metric.value is None or np.isfinite([metric.value, *(value for _, value in metric.evidence)]).all()
+        assert metric.score is None or 0 <= metric.score <= 1
+        assert 0 <= metric.confidence <= 1
 
 
 def shifted(poses: Poses, seconds: float) -> Poses:
@@ -190,7 +184,7 @@ def shifted(poses: Poses, seconds: float) -> Poses:
 
 
 def test_each_repetition_has_its_numbers() -> None:
-    """Three strokes, their moments, and what the median is made of; their scatter is in its error."""
+    """Three strokes with their moments and values; the median's error includes their scatter."""
     closeups = [shifted(motions.stroke(30, knee_deg=deg), 10.0 * k) for k, deg in enumerate((120, 140, 150))]
     measured = measure(motions.stroke(10), closeups, "batting")
     one = measure(motions.stroke(10), closeups[:1], "batting")
@@ -203,17 +197,19 @@ def test_each_repetition_has_its_numbers() -> None:
 
 
 def test_under_10_frames_a_second_nothing_is_measured() -> None:
-    """An action would go unseen, and the whole clip be measured as if there were none."""
+    """An action would go undetected, and the whole clip would be measured instead."""
     for poses, discipline in ((motions.stroke(5), "batting"), (motions.delivery(5), "bowling")):
         measured = measure(poses, [], discipline)
         assert values(measured) == {}
         assert all(
-            m.absent_reason and "too few frames" in m.absent_reason for m in measured.metrics.values() if m.unit != "s"
+            m.absent_reason and "too few frames" in m.absent_reason
+            for m in measured.metrics.values()
+            if m.unit is not Unit.SECONDS
         )
 
 
-def test_along_the_pitch_only_what_means_something_there_is_measured() -> None:
-    """From behind: the trunk's lateral lean, but no knee, stride or drift along a picture that lies across."""
+def test_from_behind_only_the_lean_of_the_trunk_is_measured() -> None:
+    """Knee, stride and drift need a camera at the side; the lean needs one along the pitch."""
     measured = measure(motions.from_behind(motions.delivery(30), 20), [], "bowling")
     for name in ("balance_drift_score", "front_knee_brace_score"):
         assert measured.metrics[name].absent_reason == "view not side-on"
@@ -225,7 +221,7 @@ def test_along_the_pitch_only_what_means_something_there_is_measured() -> None:
 
 
 def test_a_moving_camera_has_no_run_up_speed() -> None:
-    """A standing foot that drifts through the picture is the picture drifting."""
+    """A standing foot that drifts through the image shows that the camera moves."""
     poses = motions.bowler(30)
     assert measure(poses, [], "bowling").measures["run_up_speed_trend"].value == pytest.approx(1, rel=0.1)
     pan = 150 * np.clip(poses.times - 8.2, 0, None)
@@ -235,7 +231,7 @@ def test_a_moving_camera_has_no_run_up_speed() -> None:
 
 @pytest.mark.parametrize(("visible", "reason"), [(0.85, "elbow not visible"), (0.95, None), (0.99, None)])
 def test_an_elbow_is_as_sure_as_it_is_seen(visible: float, reason: str | None) -> None:
-    """20 degrees at best, 35 where it is half hidden, nothing under 0.9; and no score, for it is no verdict."""
+    """An error of 20 degrees at best, of 35 if half hidden; absent under 0.9. It has no score."""
     poses = motions.bowler(30, elbow_deg=(150, 170))
     poses.visibility[:, INDEX["right_elbow"]] = visible
     measured = measure(poses, [], "bowling").measures["bowling_elbow_extension"]
@@ -245,7 +241,7 @@ def test_an_elbow_is_as_sure_as_it_is_seen(visible: float, reason: str | None) -
 
 
 def test_nothing_but_a_delivery_has_a_release_height() -> None:
-    """A stroke is not bowled."""
+    """A stroke has no release."""
     measured = measure(motions.stroke(30), [], "batting").measures
     for name in ("release_height", "run_up_speed_trend", "trunk_lateral_flexion_at_release", "bowling_elbow_extension"):
         assert measured[name].absent_reason == "no delivery"

@@ -1,16 +1,18 @@
-"""Thresholds without gaps, severities that only grow, words from files that a coach can edit."""
+"""Thresholds without gaps, severities that only grow, and advice from files that a coach can edit."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from services.analyzer.biomechanics.measurement import UNITS, Measurements, Metric
+from services.analyzer.biomechanics.kinematics import Side
+from services.analyzer.biomechanics.model import Evidence, Measurements, Metric, Reliability
+from services.analyzer.biomechanics.registry import METRICS, guidance
 from services.analyzer.coaching.findings import find
-from services.analyzer.knowledge.loader import DISCIPLINES, Guidance, GuidanceError, Shared, guidance, read, shared
+from services.analyzer.coaching.model import FilmCode, Level
+from services.analyzer.knowledge import loader
+from services.analyzer.knowledge.loader import DISCIPLINES, Guidance, GuidanceError, Shared, read, shared
 
-# What the product promises, by discipline: batting, bowling, wicketkeeping, fielding.
+# The promised thresholds: batting, bowling, wicketkeeping, fielding.
 PROMISED = {
     "HEAD_MOVEMENT": ("head_stability_score", "score", (0.60, 0.65, 0.58, 0.55)),
     "BALANCE_DRIFT": ("balance_drift_score", "score", (0.55, 0.60, 0.52, 0.50)),
@@ -24,19 +26,19 @@ RANK = {None: 0, "low": 1, "medium": 2, "high": 3}
 def measurements(confidence: float = 0.9, rate: float = 100.0, **scores: float) -> Measurements:
     """All metrics at these scores (for timing: seconds); those not named are absent."""
     metrics = {
-        name: Metric(scores[name], unit, scores[name], confidence, 20, ((1.5, 0.2),))
-        if name in scores
-        else Metric(None, unit, None, 0.0, 0, absent_reason="not seen")
-        for name, unit in UNITS.items()
+        spec.name: Metric(spec, scores[spec.name], scores[spec.name], confidence, 20, (Evidence(1.5, 0.2),))
+        if spec.name in scores
+        else Metric.absent(spec, "not seen")
+        for spec in METRICS
     }
-    return Measurements(metrics, [], "left", None, rate, "high", 1)
+    return Measurements(metrics, [], Side.LEFT, None, rate, Reliability.HIGH, 1)
 
 
 def severity(discipline: str, code: str, metric: str, score: float) -> str | None:
-    """The severity at which a finding of this code comes out; None where it does not."""
-    found = find(measurements(**{metric: score}), discipline)["findings"]
-    assert all(finding["code"] == code for finding in found)
-    return found[0]["severity"] if found else None
+    """The severity of the finding with this code; None without a finding."""
+    found = find(measurements(**{metric: score}), discipline).findings
+    assert all(finding.code == code for finding in found)
+    return found[0].severity if found else None
 
 
 @pytest.mark.parametrize(("place", "discipline"), list(enumerate(DISCIPLINES)))
@@ -51,7 +53,7 @@ def test_thresholds_are_the_promised_ones(place: int, discipline: str) -> None:
 @pytest.mark.parametrize("code", PROMISED)
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_a_worse_score_is_never_a_milder_finding(discipline: str, code: str) -> None:
-    """Along the whole scale: none, low, medium, high, without a gap or a step back."""
+    """Along the whole scale: none, low, medium, high, in this order."""
     metric = PROMISED[code][0]
     ranks = [RANK[severity(discipline, code, metric, k / 1000)] for k in range(1000, -1, -10)]
     assert ranks == sorted(ranks)
@@ -60,7 +62,7 @@ def test_a_worse_score_is_never_a_milder_finding(discipline: str, code: str) -> 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_severity_changes_at_the_promised_shortfalls(discipline: str) -> None:
-    """Under 0.05 low, under 0.15 medium, from there high; at the threshold nothing."""
+    """Under 0.05 low, under 0.15 medium, else high; none at the threshold."""
     metric, _, thresholds = PROMISED["HEAD_MOVEMENT"]
     threshold = thresholds[DISCIPLINES.index(discipline)]
     cases = {0.0: None, 0.001: "low", 0.049: "low", 0.051: "medium", 0.149: "medium", 0.151: "high", 0.4: "high"}
@@ -68,68 +70,66 @@ def test_severity_changes_at_the_promised_shortfalls(discipline: str) -> None:
         assert severity(discipline, "HEAD_MOVEMENT", metric, threshold - shortfall) == expected
 
 
-def test_what_was_not_measured_finds_nothing() -> None:
-    """Absent is neither good nor bad."""
-    found = find(measurements(head_stability_score=0.9), "batting")
-    assert found["findings"] == []
+def test_an_absent_number_gives_no_finding() -> None:
+    """It is neither good nor bad."""
+    assert find(measurements(head_stability_score=0.9), "batting").findings == ()
 
 
 def test_the_level_follows_the_worst_finding() -> None:
-    """high without findings or with low ones, medium, low."""
+    """high without findings or with low ones, then medium, then low."""
     good = {"balance_drift_score": 0.9, "elbow_drop_score": 0.9}
     levels = {0.9: "high", 0.58: "high", 0.5: "medium", 0.2: "low"}
     for score, level in levels.items():
-        assert find(measurements(head_stability_score=score, **good), "batting")["overall_level"] == level
+        assert find(measurements(head_stability_score=score, **good), "batting").overall_level == level
 
 
 def test_too_little_seen_is_not_called_high() -> None:
-    """One number, or unsure ones, are no proof that all is well."""
-    assert find(measurements(head_stability_score=0.9), "batting")["overall_level"] == "medium"
+    """One number, or several of low confidence, are too few."""
+    assert find(measurements(head_stability_score=0.9), "batting").overall_level is Level.MEDIUM
     unsure = measurements(confidence=0.3, head_stability_score=0.9, balance_drift_score=0.9, elbow_drop_score=0.9)
-    assert find(unsure, "batting")["overall_level"] == "medium"
+    assert find(unsure, "batting").overall_level is Level.MEDIUM
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
-def test_nobody_in_view_is_the_only_finding(discipline: str) -> None:
-    """About the film, severe, and nothing about the player."""
+def test_a_film_without_the_player_has_one_finding(discipline: str) -> None:
+    """It is about the film, and severe."""
     found = find(measurements(rate=0.0), discipline)
-    assert [(f["code"], f["severity"]) for f in found["findings"]] == [("INSUFFICIENT_POSE_VISIBILITY", "high")]
+    assert [(f.code, f.severity) for f in found.findings] == [(FilmCode.INSUFFICIENT_POSE_VISIBILITY, "high")]
 
 
 def test_a_low_detection_rate_replaces_the_findings() -> None:
-    """Under 60 % the film is the finding, whatever the numbers say, and nothing is called good."""
+    """Under 60 % the film is the only finding, for all scores, and the level is not high."""
     for score in (0.2, 0.9):
         scores = {"head_stability_score": score, "balance_drift_score": 0.9, "elbow_drop_score": 0.9}
         found = find(measurements(rate=59, **scores), "batting")
-        assert [f["code"] for f in found["findings"]] == ["INSUFFICIENT_POSE_VISIBILITY"]
-        assert found["overall_level"] != "high"
-        seen = find(measurements(rate=60, **scores), "batting")["findings"]
-        assert [f["code"] for f in seen] == (["HEAD_MOVEMENT"] if score < 0.6 else [])
+        assert [f.code for f in found.findings] == [FilmCode.INSUFFICIENT_POSE_VISIBILITY]
+        assert found.overall_level is not Level.HIGH
+        seen = find(measurements(rate=60, **scores), "batting").findings
+        assert [f.code for f in seen] == (["HEAD_MOVEMENT"] if score < 0.6 else [])
 
 
-def test_an_unsure_finding_is_worded_as_a_possibility() -> None:
-    """The numbers stay, the claim softens."""
-    sure = find(measurements(0.9, head_stability_score=0.4), "batting")["findings"][0]
-    unsure = find(measurements(0.3, head_stability_score=0.4), "batting")["findings"][0]
-    assert unsure["title"].startswith(shared().hedge)
-    assert not sure["title"].startswith(shared().hedge)
-    assert sure["severity"] == unsure["severity"]
+def test_a_finding_of_low_confidence_is_worded_as_a_possibility() -> None:
+    """Its numbers stay the same."""
+    sure = find(measurements(0.9, head_stability_score=0.4), "batting").findings[0]
+    unsure = find(measurements(0.3, head_stability_score=0.4), "batting").findings[0]
+    assert unsure.title.startswith(shared().hedge)
+    assert not sure.title.startswith(shared().hedge)
+    assert sure.severity == unsure.severity
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
-def test_findings_are_plain_json_and_complete(discipline: str) -> None:
-    """Every field that clients read, worst first."""
-    scores = dict.fromkeys(UNITS, 0.0)
-    found: dict[str, Any] = json.loads(json.dumps(find(measurements(**scores), discipline), allow_nan=False))
-    assert {f["code"] for f in found["findings"]} == set(PROMISED)
-    ranks = [RANK[f["severity"]] for f in found["findings"]]
+def test_findings_are_complete(discipline: str) -> None:
+    """Every field is set, worst first."""
+    found = find(measurements(**{spec.name: 0.0 for spec in METRICS}), discipline).findings
+    assert {f.code for f in found} == set(PROMISED)
+    ranks = [RANK[f.severity] for f in found]
     assert ranks == sorted(ranks, reverse=True)
-    for finding in found["findings"]:
-        assert finding["title"]
-        assert finding["why"]
-        assert finding["cues"]
-        assert finding["drills"][0]["name"]
-        assert finding["time_seconds"] == 1.5
+    for finding in found:
+        assert finding.title
+        assert finding.why
+        assert finding.cues
+        assert finding.drills[0].name
+        assert finding.time_seconds == 1.5
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
@@ -137,7 +137,7 @@ def test_scales_are_flat_enough(discipline: str) -> None:
     """A length 5 % off moves a score by at most 0.031, which is less than a band of severity."""
     guide = guidance(discipline)
     for name in ("head_stability_score", "balance_drift_score", "elbow_drop_score"):
-        scale = guide.scales[name]  # type: ignore[index]
+        scale = guide.scales[name]
         for k in range(1, 60):
             value = k * scale.points[-1][0] / 100
             assert abs(scale.score(value) - scale.score(value * 1.05)) <= 0.031
@@ -146,7 +146,7 @@ def test_scales_are_flat_enough(discipline: str) -> None:
 
 
 def test_an_unknown_discipline_is_named() -> None:
-    """And the known ones are listed."""
+    """The error lists the known ones."""
     with pytest.raises(GuidanceError, match=r"'tennis'.*batting"):
         guidance("tennis")
 
@@ -157,26 +157,37 @@ def test_an_unknown_discipline_is_named() -> None:
         ("threshold: 0.6\n", "threshold: high\n", "faults.HEAD_MOVEMENT.threshold"),
         ("threshold: 0.6\n", "treshold: 0.6\n", "treshold"),
         ("discipline: batting", "discipline: tennis", "discipline"),
+        ("metric: head_stability_score", "metric: head_score", "unknown metric 'head_score'"),
         ("[0.35, 0.0]", "[-0.35, 0.0]", "must increase"),
         ("[0.35, 0.0]", "[0.35, 0.0], [0.4, 0.5]", "all rise or all fall"),
         ("maintenance:", "maintenance: [", "batting.yaml"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name_and_place(tmp_path: Path, old: str, new: str, complaint: str) -> None:
-    """A coach who mistypes learns where."""
-    text = (Path(__file__).parents[4] / "services/analyzer/knowledge/batting.yaml").read_text()
+    """The error names the file and the key."""
+    text = (loader.FOLDER / "batting.yaml").read_text()
     assert old in text
     wrong = tmp_path / "batting.yaml"
     wrong.write_text(text.replace(old, new, 1))
     with pytest.raises(GuidanceError, match=complaint) as caught:
-        read(wrong, Guidance)
+        read(wrong, Guidance, [spec.name for spec in METRICS])
     assert "batting.yaml" in str(caught.value)
 
 
 def test_severities_with_a_hole_are_refused(tmp_path: Path) -> None:
-    """The last has no end, the others rise."""
-    text = (Path(__file__).parents[4] / "services/analyzer/knowledge/shared.yaml").read_text()
+    """The last band has no upper bound, the others rise."""
+    text = (loader.FOLDER / "shared.yaml").read_text()
     wrong = tmp_path / "shared.yaml"
     wrong.write_text(text.replace("severity: medium, under: 0.15", "severity: medium, under: 0.01"))
     with pytest.raises(GuidanceError, match="rise"):
         read(wrong, Shared)
+
+
+def test_a_scale_in_the_wrong_direction_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry knows which values are better; a scale that contradicts it stops the program."""
+    text = (loader.FOLDER / "batting.yaml").read_text()
+    assert "[[0.0, 1.0], [0.35, 0.0]]" in text
+    (tmp_path / "batting.yaml").write_text(text.replace("[[0.0, 1.0], [0.35, 0.0]]", "[[0.0, 0.0], [0.35, 1.0]]"))
+    monkeypatch.setattr(loader, "FOLDER", tmp_path)
+    with pytest.raises(GuidanceError, match=r"batting.yaml: scales.head_stability_score: lower values"):
+        guidance.__wrapped__("batting")

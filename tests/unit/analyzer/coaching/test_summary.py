@@ -1,20 +1,20 @@
-"""The sentences of a report, for every discipline and level, as they were read and approved.
+"""The sentences of a report, for every discipline and level, compared with approved ones in words.txt.
 
-`python -m tests.unit.analyzer.coaching.test_summary` writes them again, to be read again.
+`python -m tests.unit.analyzer.coaching.test_summary` writes words.txt; read the diff before you commit it.
 """
 
 import re
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pytest
 
-from services.analyzer.biomechanics.measurement import Measurements
+from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.coaching.findings import find
-from services.analyzer.coaching.summary import compose, level
+from services.analyzer.coaching.model import Findings, Report
+from services.analyzer.coaching.summary import compose, level_sentence
 from services.analyzer.knowledge.loader import DISCIPLINES
-from testing.data.reports import judged
+from testing.data.reports import with_margins
 
 GOLDEN = Path(__file__).parent / "words.txt"
 HEAD, KNEE, BALANCE, ELBOW = (
@@ -28,74 +28,84 @@ CASES: dict[str, dict[str, float]] = {
 }
 
 
-def case(discipline: str, name: str) -> tuple[Measurements, dict[str, Any]]:
-    """Its measurements, and {metrics, findings, report} of results."""
-    measured = judged(discipline, **CASES[name])
+class Case(NamedTuple):
+    """One case with its findings and its report."""
+
+    measured: Measurements
+    findings: Findings
+    report: Report
+
+    @property
+    def level(self) -> str:
+        return level_sentence(self.measured, self.findings)
+
+
+def case(discipline: str, name: str) -> Case:
+    measured = with_margins(discipline, **CASES[name])
     findings = find(measured, discipline)
-    metrics = {metric: found.as_dict() for metric, found in measured.metrics.items()}
-    return measured, {"metrics": metrics, "findings": findings, "report": compose(measured, findings, discipline)}
+    return Case(measured, findings, compose(measured, findings, discipline))
 
 
-def written(discipline: str, name: str) -> str:
+def text(discipline: str, name: str) -> str:
     """The case as text, a sentence a line."""
-    _, results = case(discipline, name)
-    report = results["report"]
-    lines = [f"== {discipline}, {name}", level(results), report["summary"]]
-    lines += [report["reliability_warning"]] if report["reliability_warning"] else []
-    for day in report["one_week_plan"]:
-        cue = f" “{day['cue']}”" if day["cue"] else ""
-        drills = "; ".join(f"{drill['name']}, {drill['dose']}" for drill in day["drills"])
-        lines.append(f"Day {day['day']}: {day['focus']}.{cue}{' ' + drills if drills else ''}")
+    made = case(discipline, name)
+    report = made.report
+    lines = [f"== {discipline}, {name}", made.level, report.summary]
+    lines += [report.reliability_warning] if report.reliability_warning else []
+    for day in report.one_week_plan:
+        cue = f" “{day.cue}”" if day.cue else ""
+        drills = "; ".join(f"{drill.name}, {drill.dose}" for drill in day.drills)
+        lines.append(f"Day {day.day}: {day.focus}.{cue}{' ' + drills if drills else ''}")
     return "\n".join(lines) + "\n"
 
 
-def everything() -> str:
-    return "\n".join(written(discipline, name) for discipline in DISCIPLINES for name in CASES)
+def all_text() -> str:
+    return "\n".join(text(discipline, name) for discipline in DISCIPLINES for name in CASES)
 
 
-def test_the_words_are_the_ones_that_were_read() -> None:
+def test_the_sentences_are_the_approved_ones() -> None:
     """Every discipline at every level."""
-    assert everything() == GOLDEN.read_text(encoding="utf-8")
+    assert all_text() == GOLDEN.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("discipline", DISCIPLINES)
-def test_a_level_is_what_its_case_says(discipline: str, name: str) -> None:
-    """In its first word, with the numbers that make it one."""
-    _, results = case(discipline, name)
-    first = level(results)
-    assert first.startswith("Not assessed" if name == "not seen enough" else f"{name.capitalize()}: ")
+def test_a_level_is_that_of_its_case(discipline: str, name: str) -> None:
+    """Its first word, with the numbers that decide it."""
+    expected = "Not assessed" if name == "not seen enough" else f"{name.capitalize()}: "
+    assert case(discipline, name).level.startswith(expected)
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_no_sentence_stands_twice(discipline: str, name: str) -> None:
-    """One fault on four days of a week has four sentences, and a cue is said once."""
-    _, results = case(discipline, name)
-    report = results["report"]
-    said = [day[key] for day in report["one_week_plan"] for key in ("focus", "cue") if day[key]]
-    sentences = [*said, *re.split(r"(?<=[.!?]) ", report["summary"])]
+    """One fault on four days of a week has four sentences, and each cue is used once."""
+    report = case(discipline, name).report
+    days = report.one_week_plan
+    words = [words for day in days for words in (day.focus, day.cue) if words]
+    sentences = [*words, *re.split(r"(?<=[.!?]) ", report.summary)]
     assert len(sentences) == len(set(sentences))
 
 
 @pytest.mark.parametrize("name", ["medium", "low"])
 @pytest.mark.parametrize("discipline", DISCIPLINES)
-def test_what_is_told_is_told_with_its_number(discipline: str, name: str) -> None:
-    """Each fault in the summary has its value, its error and its mark behind it."""
-    measured, results = case(discipline, name)
-    advice = re.findall(r"(?:First|Then|And then)[^.]*?: .*? \((.*?)\)\.", results["report"]["summary"])
-    assert len(advice) == min(3, len(results["findings"]["findings"]))
+def test_each_fault_in_the_summary_has_its_number(discipline: str, name: str) -> None:
+    """Its value, its error, its worst moment and its mark."""
+    made = case(discipline, name)
+    advice = re.findall(r"(?:First|Then|And then)[^.]*?: .*? \((.*?)\)\.", made.report.summary)
+    assert len(advice) == min(3, len(made.findings.findings))
     assert all("±" in number and "the mark is" in number and "worst at 1.50 s" in number for number in advice)
-    assert measured.metrics[KNEE].value is not None
-    assert any(f"{measured.metrics[KNEE].value:.0f}°" in number for number in chain(advice))
+    knee = made.measured.metrics[KNEE].value
+    assert knee is not None
+    assert any(f"{knee:.0f}°" in number for number in advice)
 
 
-def test_a_film_that_shows_too_little_is_not_judged() -> None:
-    """Its numbers are counted, and nobody is told that they reach or miss a mark."""
-    _, results = case("batting", "not seen enough")
-    assert "40 %" in results["report"]["summary"]
-    assert "mark" not in results["report"]["summary"]
+def test_a_film_with_too_few_detections_is_not_judged() -> None:
+    """The summary has the detection rate, and no mark."""
+    summary = case("batting", "not seen enough").report.summary
+    assert "40 %" in summary
+    assert "mark" not in summary
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(everything(), encoding="utf-8")
+    GOLDEN.write_text(all_text(), encoding="utf-8")

@@ -9,7 +9,7 @@ from services.analyzer.pipeline import Analysis, AnalysisOptions
 from services.analyzer.pose.landmarks import Poses
 from services.analyzer.pose.multi_person import TRUNK
 from services.analyzer.pose.tracking import Box
-from services.analyzer.report.metadata import About
+from services.analyzer.report.metadata import Metadata
 from services.analyzer.settings import Accelerator, Settings
 from services.analyzer.video.sampling import on_grid
 from testing.data.composites import HEIGHT, WIDTH, Other, batter_frames, write_composite
@@ -50,7 +50,7 @@ def test_the_athlete_is_kept_when_another_person_passes(name: str, tmp_path: Pat
     mine, theirs = write_composite(path, batter_frames(), other)
     x, y = mine[0]
     box = Box((x - 80) / WIDTH, (y - 170) / HEIGHT, 160 / WIDTH, 460 / HEIGHT) if other.scale >= 1 else None
-    analysis = Analysis(path, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
+    analysis = Analysis(path, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), Metadata())
     seen = analysis.pose_passes.run_whole_clip(on_grid(analysis.video.times, 10), lambda _: None)
     near = analysis.pose_passes.run_close_ups(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
     for poses in (seen.whole, near):
@@ -63,7 +63,7 @@ def test_the_smaller_person_is_tracked_if_the_box_is_around_them(tmp_path: Path)
     mine, theirs = write_composite(path, batter_frames(), FILMS["beside"])
     x, y = theirs[0]
     box = Box((x - 70) / WIDTH, (y - 150) / HEIGHT, 140 / WIDTH, 380 / HEIGHT)
-    analysis = Analysis(path, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
+    analysis = Analysis(path, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), Metadata())
     seen = analysis.pose_passes.run_whole_clip(on_grid(analysis.video.times, 10), lambda _: None)
     near = analysis.pose_passes.run_close_ups(seen, [(0.8, 2.4)], lambda _: None).closeups[0]
     assert (seen.people, seen.chosen_by) == (2, "box")

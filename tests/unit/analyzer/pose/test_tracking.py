@@ -13,7 +13,7 @@ from services.analyzer.pose.estimator import Person, estimate_poses
 from services.analyzer.pose.landmarks import INDEX
 from services.analyzer.pose.multi_person import CrowdCheck, Location, MultiPersonEstimator, torso_colour
 from services.analyzer.pose.tracking import AthleteSelector, Box, build_tracks, is_one_person, largest, nearest_to_box
-from services.analyzer.report.metadata import About
+from services.analyzer.report.metadata import Metadata
 from services.analyzer.settings import Accelerator, Limits, Settings
 from services.analyzer.video.frames import Losses, Picture, pictures
 from services.analyzer.video.probe import probe
@@ -190,7 +190,9 @@ def two_batters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("box", "left"), [(None, True), (Box(0.6, 0.3, 0.35, 0.7), False)])
 def test_of_two_batters_the_larger_or_the_boxed_one_is_followed(two_batters: Path, box: Box | None, left: bool) -> None:
     """In the whole clip and in the close-up the landmarks lie on that batter's side, and two people are counted."""
-    analysis = Analysis(two_batters, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), About())
+    analysis = Analysis(
+        two_batters, AnalysisOptions(athlete_box=box), Settings(accelerator=Accelerator.cpu), Metadata()
+    )
     seen = analysis.pose_passes.run_whole_clip(np.arange(0, 105, 5), lambda _: None)
     assert seen.people == 2
     near = analysis.pose_passes.run_close_ups(seen, [(1.0, 1.5)], lambda _: None).closeups[0]

@@ -1,4 +1,4 @@
-"""A report that says what was found and nothing else, is safe to open, and stands alone."""
+"""The report shows its findings and nothing else, is safe to open, and needs no other file."""
 
 import base64
 import hashlib
@@ -6,35 +6,47 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from typing import Any
 
 import numpy as np
 import pytest
 
-from services.analyzer.biomechanics.measurement import TIMING_REASON, measure
+from services.analyzer.biomechanics.events import Event, EventName
+from services.analyzer.biomechanics.kinematics import FOOT, HEAD, KNEE, Side, both_sides, landmarks_of
+from services.analyzer.biomechanics.measurement import measure
+from services.analyzer.biomechanics.model import MeasuredJoints
+from services.analyzer.biomechanics.registry import (
+    ELBOW_DROP,
+    FRONT_KNEE_BRACE,
+    HEAD_STABILITY,
+    STRIDE_LENGTH,
+    TIMING_REASON,
+    TRUNK_LATERAL_FLEXION,
+)
 from services.analyzer.coaching.findings import find
+from services.analyzer.coaching.model import Report
 from services.analyzer.coaching.summary import compose
 from services.analyzer.knowledge.loader import DISCIPLINES, Scale
-from services.analyzer.pose.landmarks import Poses
-from services.analyzer.report.annotations import draw
+from services.analyzer.pose.landmarks import INDEX, Poses
+from services.analyzer.report.annotations import annotate, measured_joints
 from services.analyzer.report.html import data_block
 from services.analyzer.report.key_frames import moments
-from services.analyzer.report.page import KeyFrame
+from services.analyzer.report.model import KeyFrame
 from services.analyzer.report.player import MOST_FRAMES, player
 from services.analyzer.report.plots import action_plots
 from testing.data import motions
-from testing.data.reports import HOSTILE, fullest, key_frame, page, results, strokes
+from testing.data.reports import HOSTILE, fullest, key_frame, page, result_of, strokes
 
 JPEG = b"\xff\xd8\xff\xe0 not really a picture"
+FRONT_KNEE = landmarks_of(Side.LEFT, KNEE)
 
 
-def report(poses: Poses, discipline: str) -> dict[str, Any]:
+def report(poses: Poses, discipline: str) -> Report:
     measured = measure(poses, [poses], discipline)
     return compose(measured, find(measured, discipline), discipline)
 
 
 class Tags(HTMLParser):
-    """Every tag with its attributes, and what is left open at the end."""
+    """Every tag with its attributes, and the tags that are open at the end."""
 
     VOID = ("meta", "br", "image", "line", "circle", "polyline", "rect", "path", "use", "input")
 
@@ -57,40 +69,48 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
-def test_a_report_is_plain_json_with_a_week_of_seven_days(discipline: str) -> None:
-    """And at most three things to work on."""
+def test_a_report_has_a_week_of_seven_days(discipline: str) -> None:
+    """And at most three issues."""
     poses = motions.delivery(30) if discipline == "bowling" else motions.stroke(30)
-    made = json.loads(json.dumps(report(poses, discipline), allow_nan=False))
-    assert set(made) == {"summary", "top_issues", "drills", "one_week_plan", "reliability_warning"}
-    assert [day["day"] for day in made["one_week_plan"]] == [1, 2, 3, 4, 5, 6, 7]
-    assert len(made["top_issues"]) <= 3
-    assert made["drills"]
-    assert made["reliability_warning"] is None
+    made = report(poses, discipline)
+    assert [day.day for day in made.one_week_plan] == [1, 2, 3, 4, 5, 6, 7]
+    assert len(made.top_issues) <= 3
+    assert made.drills
+    assert made.reliability_warning is None
 
 
 def test_a_player_seen_half_the_time_is_warned_of() -> None:
-    """Under 60 % detection the report says how much was seen."""
+    """Under 60 % the warning has the detection rate."""
     poses = motions.stroke(30)
     poses.image[1::2] = np.nan
-    assert "50 %" in report(poses, "batting")["reliability_warning"]
+    assert "50 %" in (report(poses, "batting").reliability_warning or "")
 
 
-def test_nobody_in_view_gives_no_advice_but_to_film_again() -> None:
+def test_a_film_without_the_player_gives_the_advice_to_film_again() -> None:
     """No praise, no drill for the player, no level."""
-    made = report(motions.nobody(30), "batting")
-    assert "nothing was measured" in made["summary"]
-    assert len(made["one_week_plan"]) == 1
-    html = page(motions.nobody(30))
+    made = report(motions.undetected(30), "batting")
+    assert "nothing was measured" in made.summary
+    assert len(made.one_week_plan) == 1
+    html = page(motions.undetected(30))
     assert "Not assessed" in html
-    assert "nobody in view" in html
+    assert "no player in view" in html
 
 
 def test_hostile_words_stay_words() -> None:
-    """Titles, players, notes and file names come from strangers."""
-    frame = KeyFrame(1.4, JPEG, 1280, 720, motions.stroke(30).image[42], np.ones(33), HOSTILE)
-    fields = {"title": HOSTILE, "players": (HOSTILE,), "notes": HOSTILE, "file_name": HOSTILE, "camera_view": HOSTILE}
-    tags = Tags(page(motions.stroke(30), frames=[frame], **fields)).seen
-    plain = Tags(page(motions.stroke(30), frames=[replace(frame, caption="x")], **dict.fromkeys(fields, "x"))).seen
+    """Titles, players, notes and file names are untrusted input."""
+    frame = KeyFrame(1.4, JPEG, 1280, 720, motions.stroke(30).image[42], np.ones(33), 1.4, HOSTILE)
+    fields = ("title", "notes", "file_name", "camera_view")
+    tags, plain = (
+        Tags(
+            page(
+                motions.stroke(30),
+                frames=[replace(frame, caption=words)],
+                players=(words,),
+                **dict.fromkeys(fields, words),
+            )
+        ).seen
+        for words in (HOSTILE, "x")
+    )
     assert [tag for tag, _ in tags] == [tag for tag, _ in plain]
     assert {"img", "iframe", "link", "object"}.isdisjoint(tag for tag, _ in tags)
     assert not [name for _, attributes in tags for name in attributes if name.startswith("on") or name == "style"]
@@ -99,7 +119,7 @@ def test_hostile_words_stay_words() -> None:
 
 
 def test_the_page_stands_alone_under_a_strict_policy() -> None:
-    """No address but data ones; the only style and script are those whose hashes the policy holds."""
+    """All addresses are data; the policy has the hashes of the only style and the only script."""
     html = page(motions.stroke(30), frames=[key_frame(motions.stroke(30), 1.4)], title="Net session")
     assert not re.search(r"(?<!www.w3.org/2000)https?://(?!www\.w3\.org/2000/svg)|@import|url\(", html)
     policy = next(a["content"] for tag, a in Tags(html).seen if a.get("http-equiv") == "Content-Security-Policy")
@@ -115,98 +135,139 @@ def test_the_page_stands_alone_under_a_strict_policy() -> None:
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_every_tag_is_closed(discipline: str) -> None:
-    """Whatever there is to show: an action, a still player, nobody."""
-    for poses in (motions.delivery(30), motions.stroke(30), motions.still(30), motions.nobody(30)):
+    """With an action, a still player, or no player."""
+    for poses in (motions.delivery(30), motions.stroke(30), motions.still(30), motions.undetected(30)):
         assert Tags(page(poses, discipline)).open == []
 
 
-def test_what_could_not_be_measured_is_said_with_its_reason() -> None:
-    """In the table, beside what could."""
+def test_an_absent_number_is_listed_with_its_reason() -> None:
+    """On the page of a stroke that has other numbers."""
     html = page(motions.stroke(30))
     assert TIMING_REASON in html
     assert "deg" in html
 
 
-def test_key_frames_are_drawn_with_the_bones_that_were_seen() -> None:
-    """The JPEG as it is, both sides told apart, hidden joints left out."""
+def test_key_frames_have_the_visible_bones() -> None:
+    """The JPEG is unchanged, both sides have a colour, bones of hidden joints are left out."""
     points, visibility = motions.stroke(30).image[42], np.ones(33)
-    whole = page(motions.stroke(30), frames=[KeyFrame(1.4, JPEG, 1280, 720, points, visibility, "contact")])
+    whole = page(motions.stroke(30), frames=[KeyFrame(1.4, JPEG, 1280, 720, points, visibility, 1.4, "contact")])
     assert base64.b64encode(JPEG).decode() in whole
     assert 'class="bone left"' in whole
     assert 'class="bone right"' in whole
-    bare = page(motions.stroke(30), frames=[KeyFrame(1.4, JPEG, 1280, 720, points, visibility * 0.1)])
+    bare = page(motions.stroke(30), frames=[KeyFrame(1.4, JPEG, 1280, 720, points, visibility * 0.1, 1.4)])
     assert 'class="bone ' not in bare
     assert page(motions.stroke(30)).count("<image") == 0
 
 
 @pytest.mark.parametrize("degrees", [60.0, 100.0, 140.0, 175.0])
 def test_an_arc_spans_the_angle_that_it_says(degrees: float) -> None:
-    """From its path alone: both ends lie on the bones, so the angle between them is the knee's."""
+    """Both ends of its path lie on the bones: the angle between them is the knee's."""
     points = motions.stroke(30, knee_deg=degrees).image[60]
-    drawn = draw("front_knee_brace_score", degrees, points, "left")
+    drawn = annotate(FRONT_KNEE_BRACE, degrees, points, FRONT_KNEE)
     assert drawn
     assert drawn.label == f"{degrees:.0f}°"
     assert drawn.degrees == pytest.approx(degrees, abs=0.1)
     start, end = (np.array(pair.split()[-2:], dtype=float) for pair in drawn.path[1:].split("A"))
-    joint = points[25]  # the left knee
-    ways = [(spot - joint) / np.linalg.norm(spot - joint) for spot in (start, end)]
-    assert np.degrees(np.arccos(ways[0] @ ways[1])) == pytest.approx(degrees, abs=0.5)
+    knee = points[INDEX["left_knee"]]
+    a, b = ((point - knee) / np.linalg.norm(point - knee) for point in (start, end))
+    assert np.degrees(np.arccos(a @ b)) == pytest.approx(degrees, abs=0.5)
 
 
 def test_a_lean_is_drawn_between_trunk_and_upright() -> None:
-    """As far as the trunk leans."""
+    """It spans the trunk's angle from vertical."""
     leaning = motions.from_behind(motions.delivery(30), 20)
-    drawn = draw("trunk_lateral_flexion_at_release", 20.0, leaning.image[len(leaning) // 2], None)
+    drawn = annotate(TRUNK_LATERAL_FLEXION, 20.0, leaning.image[len(leaning) // 2], both_sides("hip", "shoulder"))
     assert drawn
     assert drawn.degrees == pytest.approx(20, abs=1)
 
 
-def test_nothing_is_drawn_on_joints_that_were_not_seen() -> None:
-    """Not even a part of it."""
-    nobody = np.full((33, 2), np.nan)
-    for metric in ("front_knee_brace_score", "stride_length", "elbow_drop_score", "head_stability_score"):
-        assert draw(metric, 1.0, nobody, "left") is None
+def test_no_annotation_has_an_undetected_joint() -> None:
+    """A number whose joints are NaN is not drawn."""
+    undetected = np.full((33, 2), np.nan)
+    arm = landmarks_of(Side.LEFT, ("elbow", "shoulder"))
+    for spec, joints in (
+        (FRONT_KNEE_BRACE, FRONT_KNEE),
+        (STRIDE_LENGTH, both_sides(*FOOT)),
+        (ELBOW_DROP, arm),
+        (HEAD_STABILITY, HEAD),
+    ):
+        assert annotate(spec, 1.0, undetected, joints) is None
 
 
-def test_a_moment_is_the_findings_and_the_worst_comes_first() -> None:
-    """A finding has its picture at its own time, whatever else there is to show."""
+@pytest.mark.parametrize("discipline", ["fielding", "wicketkeeping"])
+@pytest.mark.parametrize("side", [Side.LEFT, Side.RIGHT])
+def test_the_annotated_elbow_is_the_measured_one(discipline: str, side: Side) -> None:
+    """A throw is measured on the throwing arm, opposite to the front leg: the picture marks that arm too.
+
+    The arms differ: the throwing elbow goes up, the other one hangs 45 px below its shoulder.
+    """
+    poses = motions.delivery(30, side=side)
+    poses.image[:, [INDEX[f"{side}_{part}"] for part in ("shoulder", "elbow", "wrist")], 0] += 200
+    measured = measure(poses, [poses], discipline)
+    assert measured.front_leg not in (side, None)
+    evidence = measured.metrics[ELBOW_DROP.name].evidence[0]
+    frame = int(np.argmin(np.abs(poses.times - evidence.time_seconds)))
+    joints = measured_joints(measured.traces, ELBOW_DROP, evidence.time_seconds)
+    annotation = annotate(ELBOW_DROP, evidence.value, poses.image[frame], joints)
+    assert annotation
+    x = float(annotation.path.rpartition("L")[2].split()[0])
+    assert x == pytest.approx(poses.point(f"{side}_elbow")[frame, 0], abs=0.1)
+
+
+def test_the_annotated_knee_is_the_label_that_was_measured() -> None:
+    """Where the legs' labels are swapped for a while, so are the joints of the annotation."""
+    poses = motions.legs_swapped(motions.stroke(30), 1.54, 1.64)
+    traces = measure(poses, [poses], "batting").traces
+    for seconds, side in ((1.45, Side.LEFT), (1.6, Side.RIGHT)):
+        assert measured_joints(traces, FRONT_KNEE_BRACE, seconds) == landmarks_of(side, KNEE)
+
+
+def test_a_number_that_was_not_measured_has_no_joints() -> None:
+    """And so no annotation."""
+    measured = measure(motions.still(30), [], "batting")
+    assert measured_joints(measured.traces, FRONT_KNEE_BRACE, 1.0) == ()
+    assert annotate(FRONT_KNEE_BRACE, 140.0, motions.still(30).image[0], ()) is None
+    assert all(isinstance(entry, MeasuredJoints) for entry in measured.traces[0].joints[HEAD_STABILITY.name])
+
+
+def test_findings_have_the_first_moments() -> None:
+    """Each finding has an image at its own worst moment."""
     whole, _, measured = strokes()
-    filed = results(measured, "batting", whole)
-    found = filed["findings"]["findings"]
-    chosen = moments(filed)
+    result = result_of(measured, "batting", whole)
+    found = result.findings.findings
+    chosen = moments(result)
     assert found
-    assert [m.time_seconds for m in chosen[: len(found)]] == [finding["time_seconds"] for finding in found]
-    assert all(finding["title"] in m.captions for finding, m in zip(found, chosen, strict=False))
+    assert [moment.time_seconds for moment in chosen[: len(found)]] == [finding.time_seconds for finding in found]
+    assert all(finding.title in moment.captions for finding, moment in zip(found, chosen, strict=False))
     assert len(chosen) <= 6
 
 
-def test_throws_and_takes_have_words() -> None:
-    """Every action that can be found is named on the page as a person names it."""
+def test_every_event_has_a_caption() -> None:
+    """The page names each kind of action in plain words."""
     poses = motions.stroke(30)
-    for name, words in (("throw", "Throw"), ("take", "Take"), ("release", "Ball release")):
-        filed = results(measure(poses, [poses], "fielding"), "fielding", poses)
-        filed["pose"]["pose_summary"]["events"] = [{"name": name, "time_seconds": 1.65, "confidence": 0.9}]
-        assert words in [caption for moment in moments(filed) for caption in moment.captions]
+    measured = measure(poses, [poses], "fielding")
+    for name, words in ((EventName.THROW, "Throw"), (EventName.TAKE, "Take"), (EventName.RELEASE, "Ball release")):
+        result = result_of(replace(measured, events=[Event(name, 1.65, 0.9)]), "fielding", poses)
+        assert words in [caption for moment in moments(result) for caption in moment.captions]
 
 
 def test_a_plot_shows_the_number_and_its_mark() -> None:
-    """The lowest place of the knee's curve is the knee's number; the mark is the threshold in degrees."""
+    """The lowest point of the knee's curve is the knee's number; the mark is the threshold in degrees."""
     poses = motions.stroke(30, knee_deg=110)
     measured = measure(poses, [poses], "batting")
     knee = measured.metrics["front_knee_brace_score"]
     html = page(poses)
     assert "front foot down" in html
     assert "mark 120" in html
-    worst = {name: list(metric.evidence) for name, metric in measured.metrics.items()}
-    plots = action_plots(measured.courses[0], measured.events, {}, worst)
-    assert plots[0].metric == "front_knee_brace_score"
+    plots = action_plots(measured.traces[0], measured, {})
+    assert plots[0].spec is FRONT_KNEE_BRACE
     assert min(value for _, value in plots[0].readout) == pytest.approx(knee.value, abs=0.1)
     assert len({plot.span for plot in plots}) == 1
-    assert "polyline" not in page(motions.nobody(30))
+    assert "polyline" not in page(motions.undetected(30))
 
 
-def test_a_scale_read_backwards_gives_the_value_of_a_score() -> None:
-    """Rising and falling, and its ends beyond them."""
+def test_a_scale_inverts_a_score_to_its_value() -> None:
+    """For rising and falling scales, and at their ends."""
     for points in (((60.0, 0.0), (120.0, 0.5), (180.0, 1.0)), ((0.0, 1.0), (0.35, 0.0))):
         scale = Scale(points=points)
         for score in (0.0, 0.25, 0.5, 0.9, 1.0):
@@ -214,7 +275,7 @@ def test_a_scale_read_backwards_gives_the_value_of_a_score() -> None:
 
 
 def test_the_player_has_every_frame_of_an_action_and_stays_small() -> None:
-    """Half an hour is thinned outside of the actions, never inside."""
+    """Half an hour loses frames outside of the actions, never inside."""
     poses = motions.still(10, seconds=1800)
     packed = player(poses, [(100.0, 110.0)], [])
     assert len(packed["times"]) <= MOST_FRAMES + 1
@@ -223,7 +284,7 @@ def test_the_player_has_every_frame_of_an_action_and_stays_small() -> None:
 
 
 def test_half_a_minute_with_all_there_is_stays_under_3_mb() -> None:
-    """Six pictures as heavy as grass, eight strokes, every finding; and it is whole."""
+    """With six pictures as large as those of grass, eight strokes and every finding."""
     html = fullest()
     assert len(html.encode()) < 3_000_000
     assert Tags(html).open == []

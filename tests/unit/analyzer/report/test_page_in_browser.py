@@ -1,4 +1,4 @@
-"""The report in a real browser: it moves, jumps, prints and stays alone; and on a film with known truth it says it."""
+"""The report in a real browser: it plays, jumps, prints, sends no request, and shows the truth of a known film."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from services.analyzer.pipeline import Analysis, AnalysisOptions
-from services.analyzer.report.metadata import About
+from services.analyzer.report.metadata import Metadata
 from services.analyzer.settings import Settings
 from testing.data import motions, reports
 from testing.data.videos import BATTER, ROOT, needs_model, truly
@@ -38,7 +38,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """By name: one stroke, all that a page may have, the same with strangers' words, nobody in view."""
+    """By name: one stroke, everything that a page can hold, the same with hostile words, no player in view."""
     folder = tmp_path_factory.mktemp("pages")
     stroke = motions.stroke(60, knee_deg=100)
     hostile = dict.fromkeys(("title", "notes", "file_name", "analysed_at"), reports.LONG_HOSTILE)
@@ -46,7 +46,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "stroke": reports.page(stroke, frames=[reports.key_frame(stroke, 1.5)], title="Nets", players=("Asha",)),
         "fullest": reports.fullest(title="Net session", players=("Asha Rao",), notes="Front-foot drives."),
         "hostile": reports.fullest(**hostile, players=(reports.LONG_HOSTILE, reports.HOSTILE)),
-        "nobody": reports.page(motions.nobody(30)),
+        "nobody": reports.page(motions.undetected(30)),
     }
     for name, html in written.items():
         (folder / f"{name}.html").write_text(html, encoding="utf-8")
@@ -54,8 +54,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["stroke", "fullest", "hostile", "nobody"])
-def test_a_page_asks_for_nothing_and_complains_of_nothing(browser: Browser, pages: dict[str, Path], name: str) -> None:
-    """Not when it is opened, and not when every button that plays or jumps is pressed."""
+def test_a_page_sends_no_request_and_logs_no_error(browser: Browser, pages: dict[str, Path], name: str) -> None:
+    """Neither on opening nor after a click on every button that plays or jumps."""
     with browser.page(pages[name]) as page:
         page.evaluate("document.querySelectorAll('#go, #back, #on, .jump').forEach(button => button.click())")
         page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -64,8 +64,8 @@ def test_a_page_asks_for_nothing_and_complains_of_nothing(browser: Browser, page
         assert page.complaints == []
 
 
-def test_a_stranger_who_asks_for_more_is_refused(browser: Browser, pages: dict[str, Path]) -> None:
-    """The policy holds in the browser: no script, style, picture or request that the page does not bring."""
+def test_the_policy_blocks_injected_content(browser: Browser, pages: dict[str, Path]) -> None:
+    """The browser blocks every script, style, image and request that is not the page's own."""
     with browser.page(pages["stroke"]) as page:
         refused = page.evaluate("""new Promise(done => {
             const seen = [];
@@ -82,7 +82,7 @@ def test_a_stranger_who_asks_for_more_is_refused(browser: Browser, pages: dict[s
 
 
 def test_the_slider_moves_the_skeleton_and_all_cursors(browser: Browser, pages: dict[str, Path]) -> None:
-    """By keys and by its value; every plot's cursor stands at the moment that the clock says."""
+    """By keys and by its value; every plot's cursor is at the clock's moment."""
     with browser.page(pages["stroke"]) as page:
         page.evaluate("document.getElementById('slider').focus()")
         before, skeleton = page.evaluate(NOW), page.evaluate(SKELETON)
@@ -93,7 +93,7 @@ def test_the_slider_moves_the_skeleton_and_all_cursors(browser: Browser, pages: 
         moment = 100 / 60
         assert page.evaluate(CLOCK) == f"{moment:.2f} s"
         assert [float(at) for at in page.evaluate(CURSORS)] == pytest.approx([moment] * 4, abs=0.001)
-        # Where a cursor is drawn is where its axis has that moment.
+        # The cursor's x is the moment's on its axis.
         plot, x = page.evaluate("""(() => {
             const data = JSON.parse(document.getElementById('data').textContent);
             return [[data.plots[0].span, data.box], document.querySelector('.cursor').getAttribute('x1')];
@@ -108,7 +108,7 @@ def test_the_slider_moves_the_skeleton_and_all_cursors(browser: Browser, pages: 
 
 
 def test_a_skeleton_is_where_the_player_was(browser: Browser, pages: dict[str, Path]) -> None:
-    """The left knee of the drawn frame is the motion's, in the player's units."""
+    """The drawn left knee is the motion's, in the player's units."""
     poses = motions.stroke(60, knee_deg=100)
     with browser.page(pages["stroke"]) as page:
         page.evaluate(f"document.getElementById('slider').value = 90, {INPUT}")
@@ -120,7 +120,7 @@ def test_a_skeleton_is_where_the_player_was(browser: Browser, pages: dict[str, P
 
 
 def test_it_plays_and_stops(browser: Browser, pages: dict[str, Path]) -> None:
-    """Frames go by until somebody presses stop."""
+    """Frames advance until a click on stop."""
     with browser.page(pages["stroke"]) as page:
         page.evaluate(f"document.getElementById('slider').value = 0, {INPUT}")
         page.evaluate("document.getElementById('go').click()")
@@ -134,7 +134,7 @@ def test_it_plays_and_stops(browser: Browser, pages: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("name", ["stroke", "fullest"])
 def test_every_card_jumps_to_its_moment(browser: Browser, pages: dict[str, Path], name: str) -> None:
-    """The player, its plots and the keyboard are at the finding's time, and the plots of its action are open."""
+    """Player, cursors and focus move to the finding's time, and the plots of its action open."""
     with browser.page(pages[name]) as page:
         count = page.evaluate("document.querySelectorAll('.card .jump').length")
         assert count >= 1
@@ -153,7 +153,7 @@ def test_every_card_jumps_to_its_moment(browser: Browser, pages: dict[str, Path]
 
 @pytest.mark.parametrize("name", ["stroke", "fullest", "hostile", "nobody"])
 def test_it_prints_on_two_pages_of_a4(browser: Browser, pages: dict[str, Path], name: str) -> None:
-    """At most: a film of nobody needs one."""
+    """A page without a player needs one."""
     with browser.page(pages[name]) as page:
         printed = page.printed()
         count = len(re.findall(rb"/Type\s*/Page\b", printed))
@@ -165,7 +165,7 @@ def test_it_prints_on_two_pages_of_a4(browser: Browser, pages: dict[str, Path], 
 @pytest.mark.parametrize("size", [PHONE, TABLET, PROJECTOR])
 @pytest.mark.parametrize("name", ["stroke", "fullest", "hostile", "nobody"])
 def test_no_width_scrolls_sideways(browser: Browser, pages: dict[str, Path], name: str, size: tuple[int, int]) -> None:
-    """From the smallest phone to a projector; only a table may scroll in itself."""
+    """From the smallest phone to a projector; only a table may scroll on its own."""
     with browser.page(pages[name], *size) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
 
@@ -176,14 +176,14 @@ def test_no_width_scrolls_sideways(browser: Browser, pages: dict[str, Path], nam
 def test_axe_finds_nothing_serious(
     browser: Browser, pages: dict[str, Path], name: str, size: tuple[int, int], scheme: str
 ) -> None:
-    """By axe-core's rules for WCAG 2.2 A and AA, on a phone in the light and on a projector in the dark."""
+    """axe-core's rules for WCAG 2.2 A and AA, on a phone in light and on a projector in dark colours."""
     with browser.page(pages[name], *size) as page:
         page.prefer(scheme)
         assert serious(page) == []
 
 
-def test_a_film_lies_beside_it_or_it_says_not(browser: Browser, pages: dict[str, Path]) -> None:
-    """Nothing is asked for until somebody wants to see it; an absent film is a sentence."""
+def test_a_missing_film_is_reported(browser: Browser, pages: dict[str, Path]) -> None:
+    """The page requests the film only after a click, and shows a sentence if it is missing."""
     with browser.page(pages["stroke"]) as page:
         page.evaluate("document.getElementById('open-film').click()")
         page.wait("document.getElementById('film').hidden")
@@ -192,9 +192,9 @@ def test_a_film_lies_beside_it_or_it_says_not(browser: Browser, pages: dict[str,
 
 @pytest.fixture(scope="module")
 def batter(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """The rendered batter's results, and the folder with his page."""
+    """The rendered batter's results, and the folder with the page."""
     folder = tmp_path_factory.mktemp("batter")
-    about = About(title="Nets", discipline="batting")
+    about = Metadata(title="Nets", discipline="batting")
     results = Analysis(BATTER, AnalysisOptions("batting"), Settings.load(), about).deep(folder, lambda _: None)
     return results, folder
 
@@ -203,9 +203,9 @@ def batter(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pa
 def test_the_angle_in_the_picture_is_the_tables_and_the_truth(
     browser: Browser, batter: tuple[dict[str, Any], Path]
 ) -> None:
-    """Each arc says its number of the table, spans the true knee's angle in its frame, and its frame is the moment's.
+    """Each arc has the table's number, spans the true knee's angle in its frame, and its frame is the moment's.
 
-    Label and arc differ by what the filter takes off one frame's noise.
+    Label and arc differ by one frame's noise, which the filter removes.
     """
     results, folder = batter
     true_knee = truly("left_knee_angle_image_deg")
@@ -231,8 +231,8 @@ def test_the_angle_in_the_picture_is_the_tables_and_the_truth(
 
 
 @needs_model
-def test_the_player_has_the_film_under_the_skeleton(browser: Browser, batter: tuple[dict[str, Any], Path]) -> None:
-    """Each frame of the stroke has its own picture, in place; before and after it the skeleton stands alone."""
+def test_the_player_has_the_film_behind_the_skeleton(browser: Browser, batter: tuple[dict[str, Any], Path]) -> None:
+    """Each frame of the stroke has its own image in place; other frames have the skeleton alone."""
     results, folder = batter
     contact = results["pose"]["pose_summary"]["events"][0]["time_seconds"]
     with browser.page(folder / "report.html") as page:
@@ -251,8 +251,8 @@ def test_the_player_has_the_film_under_the_skeleton(browser: Browser, batter: tu
 
 
 @needs_model
-def test_the_film_beside_it_is_in_step(browser: Browser, batter: tuple[dict[str, Any], Path]) -> None:
-    """The overlay decodes in the browser and goes to the slider's moment, under the page's own policy."""
+def test_the_film_beside_it_is_in_sync(browser: Browser, batter: tuple[dict[str, Any], Path]) -> None:
+    """The overlay decodes in the browser and seeks to the slider's moment, under the page's own policy."""
     _, folder = batter
     with browser.page(folder / "report.html") as page:
         page.evaluate("document.getElementById('open-film').click()")
@@ -264,7 +264,7 @@ def test_the_film_beside_it_is_in_step(browser: Browser, batter: tuple[dict[str,
 
 
 def serious(page: Page) -> list[str]:
-    """What axe-core calls serious or critical, each with its first place."""
+    """The violations that axe-core calls serious or critical, each with its first element."""
     page.evaluate(AXE.read_text(encoding="utf-8") + "; 0")
     rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
     found = page.evaluate(f"axe.run(document, {json.dumps(rules)}).then(result => result.violations)")

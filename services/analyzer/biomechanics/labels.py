@@ -1,0 +1,60 @@
+"""Holds the words of events, actions and values that overlay, summary and report share."""
+
+from typing import NamedTuple
+
+from services.analyzer.biomechanics.events import EventName
+from services.analyzer.biomechanics.model import Unit
+from services.analyzer.knowledge.loader import Discipline, Mark
+
+EVENT_CAPTIONS = {
+    EventName.FRONT_FOOT_CONTACT: "Front-foot contact",
+    EventName.RELEASE: "Ball release",
+    EventName.FASTEST_HANDS: "Hands at their fastest",
+    EventName.THROW: "Throw",
+    EventName.TAKE: "Take",
+}
+# For the narrow places of a plot.
+SHORT_EVENT_CAPTIONS = {
+    EventName.FRONT_FOOT_CONTACT: "front foot down",
+    EventName.RELEASE: "release",
+    EventName.FASTEST_HANDS: "fastest hands",
+    EventName.THROW: "throw",
+    EventName.TAKE: "take",
+}
+
+
+class Noun(NamedTuple):
+    """A noun in both numbers."""
+
+    singular: str
+    plural: str
+
+
+ACTION_NOUNS = {
+    Discipline.BATTING: Noun("stroke", "strokes"),
+    Discipline.BOWLING: Noun("delivery", "deliveries"),
+    Discipline.WICKETKEEPING: Noun("action", "actions"),
+    Discipline.FIELDING: Noun("action", "actions"),
+}
+
+
+def action_noun(discipline: str) -> Noun:
+    """The noun for an action of a discipline; for an unknown discipline, or none, `action`."""
+    return ACTION_NOUNS[Discipline(discipline)] if discipline in ACTION_NOUNS else Noun("action", "actions")
+
+
+def format_number(value: float, unit: Unit, error: float | None = None) -> str:
+    """A number without its unit's name: `132° ± 3°`, `0.124 ± 0.006`."""
+    number = f"{value:.{unit.digits}f}{unit.sign}".replace("-", "−")
+    return f"{number} ± {error:.{unit.digits}f}{unit.sign}" if error else number
+
+
+def format_value(value: float, unit: Unit, error: float | None = None) -> str:
+    """A number with its unit: `132° ± 3°`, `0.124 ± 0.006 body lengths`."""
+    suffix = {Unit.DEGREES: "", Unit.PER_SECOND: " a second"}.get(unit, f" {unit}")
+    return f"{format_number(value, unit, error)}{suffix}"
+
+
+def format_mark(mark: Mark, unit: Unit) -> str:
+    """A mark with its unit: `120° or more`."""
+    return f"{format_value(mark.value, unit)} or {'more' if mark.at_least else 'less'}"

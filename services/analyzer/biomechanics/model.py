@@ -1,0 +1,253 @@
+"""Defines the types of a number: its specification, its reading in one action, and its value in a video.
+
+MetricSpec.read(ActionWindow) ──▶ Reading or Missing, one an action ──median──▶ Metric ──▶ Measurements
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+from services.analyzer.arrays import Floats
+from services.analyzer.biomechanics.action_window import ActionWindow
+from services.analyzer.biomechanics.events import Event, EventName
+from services.analyzer.biomechanics.foot_contact import Missing
+from services.analyzer.biomechanics.kinematics import Side
+from services.analyzer.knowledge.loader import Discipline
+
+
+class Unit(StrEnum):
+    """Units of numbers, as results.json spells them."""
+
+    BODY_LENGTHS = "body lengths"
+    BODY_HEIGHTS = "body heights"
+    DEGREES = "deg"
+    SECONDS = "s"
+    PER_SECOND = "1/s"
+    PERCENT_OF_FRAMES = "percent of frames"
+
+    @property
+    def digits(self) -> int:
+        """Decimals that a person reads."""
+        return {Unit.DEGREES: 0, Unit.BODY_LENGTHS: 3, Unit.SECONDS: 3}.get(self, 2)
+
+    @property
+    def sign(self) -> str:
+        """The sign behind a number without a space; empty if the unit is a word."""
+        return "°" if self is Unit.DEGREES else ""
+
+
+class Plane(StrEnum):
+    """The plane that a number is measured in: the image plane, or space."""
+
+    IMAGE = "image"
+    SPACE = "space"
+
+
+class Better(Enum):
+    """Which change of a number is an improvement; UNJUDGED leaves that to the coach."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    UNJUDGED = "unjudged"
+
+
+class Reliability(StrEnum):
+    """Reliability of all numbers of one video."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class Evidence(NamedTuple):
+    """The value of a number at one moment. time_seconds: of the video."""
+
+    time_seconds: float
+    value: float
+
+
+class Curve(NamedTuple):
+    """A number over time. times: (n,) seconds; values: (n,) in its unit."""
+
+    times: Floats
+    values: Floats
+
+
+class MeasuredJoints(NamedTuple):
+    """The landmarks that a number was computed from, around a moment."""
+
+    time_seconds: float
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number in one action.
+
+    moments: worst first; none if the number has no moment. frames: detected frames in the window. confidence: 0..1.
+    error: standard deviation over films of one movement, in the number's unit. moment_error: the part of the error
+    that comes from a moment that is off. joints: what the number was computed from, over time; annotations draw these.
+    curve: the series that the number is taken from; None for a number of one moment.
+    """
+
+    value: float
+    moments: list[Evidence]
+    frames: int
+    confidence: float
+    error: float
+    joints: tuple[MeasuredJoints, ...]
+    curve: Curve | None = None
+    moment_error: float = 0.0
+
+
+class AnnotationKind(Enum):
+    """What an image shows of a number, on the joints that it was computed from."""
+
+    ANGLE = "arc at the second of three joints"
+    LEAN = "arc between the trunk and the vertical"
+    STRIDE = "line along the ground between the feet"
+    DROP = "vertical line from the height of the second joint to the first"
+    RING = "ring around the mean of the joints"
+
+
+@dataclass(frozen=True)
+class AnnotationSpec:
+    """How an image shows a number. caption: its words, with {} for the value."""
+
+    kind: AnnotationKind
+    caption: str
+
+
+@dataclass(frozen=True)
+class CurveSpec:
+    """How a plot shows a number's curve. least_range: the y axis spans this or more, so that noise looks small.
+
+    rank: place among the plots of an action.
+    """
+
+    rank: int
+    title: str
+    y_axis: str
+    least_range: float
+
+
+@dataclass(frozen=True)
+class WorstMomentSpec:
+    """How an image shows a number's worst moment. rank: priority among the numbers, where images are limited."""
+
+    rank: int
+    caption: str
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """All that is particular to one number. `registry.py` holds one for each.
+
+    name: its key in results.json and knowledge/*.yaml. label, meaning: for people. disciplines: where it is measured.
+    read: measures it in one action. better: the direction of its scale; UNJUDGED without a score.
+    single_moment: every moment in the evidence shows the whole number; else only the worst moment of the only action
+    does. absent_reason: set if no film gives this number.
+    """
+
+    name: str
+    label: str
+    meaning: str
+    unit: Unit
+    read: Callable[[ActionWindow], Reading | Missing]
+    better: Better = Better.UNJUDGED
+    plane: Plane = Plane.IMAGE
+    disciplines: frozenset[Discipline] = frozenset(Discipline)
+    curve: CurveSpec | None = None
+    annotation: AnnotationSpec | None = None
+    worst_moment: WorstMomentSpec | None = None
+    single_moment: bool = False
+    absent_reason: str | None = None
+
+    @property
+    def scored(self) -> bool:
+        """Whether the number has a scale and a score."""
+        return self.better is not Better.UNJUDGED
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a video. `value` is None exactly if `absent_reason` is set.
+
+    score: 0..1, 1 is best; None without a value or a scale. confidence: 0..1. evidence: worst moment first.
+    error: standard deviation over films of one movement, in the number's unit; None without a value.
+    """
+
+    spec: MetricSpec
+    value: float | None
+    score: float | None
+    confidence: float
+    frames_used: int
+    evidence: tuple[Evidence, ...] = ()
+    absent_reason: str | None = None
+    error: float | None = None
+
+    @classmethod
+    def absent(cls, spec: MetricSpec, reason: str) -> "Metric":
+        """A number that was not measured."""
+        return cls(spec, None, None, 0.0, 0, absent_reason=reason)
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of value, evidence and error."""
+        return self.spec.unit
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """One action of several. values: by name of the number, None if it was not measured."""
+
+    name: EventName
+    time_seconds: float
+    contact_seconds: float | None
+    front_leg: Side | None
+    values: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One action, or the whole clip, over time: what plots and annotations draw.
+
+    start, end: the window in seconds. curves, joints: by name of the number, if it was measured.
+    """
+
+    start: float
+    end: float
+    curves: dict[str, Curve]
+    joints: dict[str, tuple[MeasuredJoints, ...]]
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """All numbers of one video.
+
+    metrics, measures: by name, with and without a score, in the order of the registry. actions: how many were measured.
+    notes: sentences about how the numbers were measured. repetitions: in order of time. traces: one for each action,
+    or one for the whole clip.
+    """
+
+    metrics: dict[str, Metric]
+    events: list[Event]
+    front_leg: Side | None
+    throwing_arm: Side | None
+    detection_rate_percent: float
+    reliability: Reliability
+    actions: int
+    notes: tuple[str, ...] = ()
+    measures: dict[str, Metric] = field(default_factory=dict)
+    repetitions: tuple[Repetition, ...] = ()
+    traces: tuple[Trace, ...] = ()
+
+    @property
+    def everything(self) -> dict[str, Metric]:
+        """Scored numbers, then the others, by name."""
+        return self.metrics | self.measures
+
+    def present(self) -> list[Metric]:
+        """The scored numbers that were measured."""
+        return [metric for metric in self.metrics.values() if metric.value is not None]

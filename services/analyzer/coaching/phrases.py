@@ -1,0 +1,63 @@
+"""Builds the phrases that summary and week plan share: counts, numbers with their marks, confidence words."""
+
+from services.analyzer.biomechanics.labels import format_mark, format_value
+from services.analyzer.biomechanics.model import Measurements, Metric
+from services.analyzer.biomechanics.registry import guidance
+from services.analyzer.knowledge.loader import shared
+
+COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+HIGH_CONFIDENCE = 0.75
+
+
+def count_phrase(number: int) -> str:
+    """`two` for 2; digits from nine on."""
+    return COUNT_WORDS[number] if number < len(COUNT_WORDS) else str(number)
+
+
+def all_numbers(count: int) -> str:
+    """`both numbers`, `all four numbers`."""
+    return f"{'both' if count == 2 else f'all {count_phrase(count)}'} numbers"
+
+
+def reached_phrase(measured: int) -> str:
+    """`all four numbers reach their mark`."""
+    return "the one number reaches its mark" if measured == 1 else f"{all_numbers(measured)} reach their mark"
+
+
+def missed_phrase(missed: int, measured: int) -> str:
+    """`two of four numbers miss their mark`."""
+    if missed == measured > 1:
+        return f"{all_numbers(measured)} miss their mark"
+    numbers = f"{count_phrase(missed)} of {count_phrase(measured)} numbers"
+    return f"{numbers} misses its mark" if missed == 1 else f"{numbers} miss their mark"
+
+
+def number_phrase(metric: Metric, discipline: str, worst_seconds: float | None = None) -> str:
+    """A measured number with its error, its worst moment if given, and its mark if it has one."""
+    assert metric.value is not None  # noqa: S101 - callers pass measured numbers
+    mark = guidance(discipline).mark(metric.spec.name)
+    worst = "" if worst_seconds is None else f", worst at {worst_seconds:.2f} s"
+    aim = f"; the mark is {format_mark(mark, metric.unit)}" if mark else ""
+    return f"{format_value(metric.value, metric.unit, metric.error)}{worst}{aim}"
+
+
+def nearest_to_mark(measurements: Measurements, discipline: str) -> Metric | None:
+    """The metric with the least score above its mark; None without a score."""
+    margins: dict[str, float] = {}
+    for name, metric in measurements.metrics.items():
+        mark = guidance(discipline).mark(name)
+        if metric.score is not None and mark and mark.threshold is not None:
+            margins[name] = metric.score - mark.threshold
+    return measurements.metrics[min(margins, key=lambda name: margins[name])] if margins else None
+
+
+def confidence_word(confidence: float) -> str:
+    """`high`, `medium` or `low` for a confidence, 0..1."""
+    if confidence >= HIGH_CONFIDENCE:
+        return "high"
+    return "medium" if confidence >= shared().sure_from_confidence else "low"
+
+
+def lower_first(text: str) -> str:
+    """The text with a lower-case first letter."""
+    return text[0].lower() + text[1:]

@@ -1,0 +1,107 @@
+"""Prepares a key frame for the template: JPEG as a data address, bones, annotations, crop around the athlete."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.analyzer.biomechanics.labels import format_value
+from services.analyzer.pose.landmarks import INDEX
+from services.analyzer.pose.skeleton import BONES, side_of
+from services.analyzer.report.model import Annotation, Box, KeyFrame
+
+LEAST_VISIBILITY = 0.5
+BONES_PER_WIDTH = 120
+CROP_MARGIN = 1.4
+LEAST_CROP_SHARE = 6  # the crop is at least a sixth of the image's height
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One key frame. box: `viewBox` of its crop; thick: width of a bone; bones: side, and x and y of both ends.
+
+    numbers: the annotations in words.
+    """
+
+    id: str
+    moment: float
+    time_seconds: float
+    caption: str
+    size: tuple[int, int]
+    box: str
+    thick: float
+    bones: list[tuple[str, list[float]]]
+    annotations: tuple[Annotation, ...]
+    numbers: str
+    alt: str
+    href: str
+
+
+def picture(frame: KeyFrame, number: int) -> Picture:
+    """The key frame for the template; `number` makes its id unique in the page."""
+    crop = _crop(frame)
+    numbers = _numbers(frame.annotations)
+    return Picture(
+        id=f"frame-{number}",
+        moment=frame.moment_seconds,
+        time_seconds=frame.time_seconds,
+        caption=frame.caption,
+        size=(frame.width, frame.height),
+        box=" ".join(f"{side:.0f}" for side in crop),
+        thick=crop.width / BONES_PER_WIDTH,
+        bones=_bones(frame),
+        annotations=frame.annotations,
+        numbers=numbers,
+        alt=", ".join(filter(None, [frame.caption or "Key moment", numbers])),
+        href="data:image/jpeg;base64," + base64.b64encode(frame.jpeg).decode(),
+    )
+
+
+def main_picture(pictures: Sequence[Picture], moment: float | None) -> Picture | None:
+    """The picture at the top: the nearest to a moment; without one, that with an angle and the most annotations."""
+    if not pictures:
+        return None
+    if moment is not None:
+        return min(pictures, key=lambda picture: abs(picture.moment - moment))
+    return max(pictures, key=lambda picture: (_has_angle(picture), len(picture.annotations)))
+
+
+def _has_angle(picture: Picture) -> bool:
+    return any(annotation.degrees for annotation in picture.annotations)
+
+
+def _bones(frame: KeyFrame) -> list[tuple[str, list[float]]]:
+    """The bones with both ends visible."""
+    bones = []
+    for start, end in BONES:
+        a, b = INDEX[start], INDEX[end]
+        if np.isfinite(frame.points[[a, b]]).all() and frame.visibility[[a, b]].min() >= LEAST_VISIBILITY:
+            ends = [round(float(value), 1) for value in (*frame.points[a], *frame.points[b])]
+            bones.append((side_of(start, end), ends))
+    return bones
+
+
+def _numbers(annotations: Sequence[Annotation]) -> str:
+    """The annotations in words."""
+    return ", ".join(
+        annotation.spec.annotation.caption.format(format_value(annotation.value, annotation.spec.unit))
+        for annotation in annotations
+        if annotation.spec.annotation
+    )
+
+
+def _crop(frame: KeyFrame) -> Box:
+    """A square around the athlete with a margin; the whole image without a detection.
+
+    Filmed from the side a cricketer often fills a tenth of the image: too little to show a knee on a phone.
+    """
+    points = frame.points[np.isfinite(frame.points).all(axis=1)]
+    if not len(points):
+        return Box(0.0, 0.0, float(frame.width), float(frame.height))
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    side = CROP_MARGIN * max(right - left, bottom - top, frame.height / LEAST_CROP_SHARE)
+    width, height = min(side, frame.width), min(side, frame.height)
+    x = np.clip((left + right - width) / 2, 0, frame.width - width)
+    y = np.clip((top + bottom - height) / 2, 0, frame.height - height)
+    return Box(float(x), float(y), float(width), float(height))
