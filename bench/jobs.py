@@ -28,8 +28,8 @@ from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services import dev_issuer
+from services.jobs.domain.limits import LaunchLimits
 from services.jobs.store import database, fair_queue
-from services.jobs.store.fair_queue import Limits
 from testing.metrics import scrape
 from testing.servers.otlp import collecting
 from testing.servers.postgres import Server, postgres
@@ -340,9 +340,9 @@ async def open_bare(database_url: str, capacity: int) -> list[float]:
     for _ in range(OPENINGS):
         started = time.monotonic()
         connection = database.begin(session)
-        rows, _ = await fair_queue.offer(connection, "c1", capacity, 30.0, Limits(), commit=True)
+        claim = await fair_queue.claim(connection, "c1", capacity, 30.0, LaunchLimits(), commit=True)
         took.append(time.monotonic() - started)
-        assert len(rows) == capacity
+        assert len(claim.launches) == capacity
     await session.close()
     return took
 

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from services import logs
+from services.jobs.domain.records import Job
 from services.jobs.notifier import Notifier
-from services.jobs.store.database import Database, Row, translate
+from services.jobs.store.database import Database, translate
+from services.jobs.store.rows import read_job
 from services.logs import Logger
 
 
@@ -23,16 +25,16 @@ class News:
 
     def __init__(self) -> None:
         self._version = 0
-        self._row: Row | None = None
+        self._row: Job | None = None
         self._came = asyncio.Event()
 
-    def put(self, row: Row) -> None:
+    def put(self, row: Job) -> None:
         """Forgets what is older."""
-        if row["version"] > self._version:
-            self._version, self._row = row["version"], row
+        if row.version > self._version:
+            self._version, self._row = row.version, row
             self._came.set()
 
-    async def next(self) -> Row:
+    async def next(self) -> Job:
         """Waits for a state that was not given yet."""
         await self._came.wait()
         self._came.clear()
@@ -65,13 +67,13 @@ class Watchers:
                 del self._news[job_id]
                 del self._versions[job_id]
 
-    def give(self, row: Row) -> None:
+    def give(self, row: Job) -> None:
         """Gives a job's state to all who watch it."""
-        streams = self._news.get(row["id"], ())
+        streams = self._news.get(row.id, ())
         for news in streams:
             news.put(row)
         if streams:
-            self._versions[row["id"]] = max(row["version"], self._versions[row["id"]])
+            self._versions[row.id] = max(row.version, self._versions[row.id])
 
     async def run(self, log: Logger) -> None:
         """Reads for ever. A database that is away is asked again at the next poll."""
@@ -99,7 +101,7 @@ class Watchers:
             return
         versions = [self._versions[job_id] for job_id in ids]
         async with self._database.transaction() as connection:
-            for row in await connection.rows(_NEWER, commit=True, ids=ids, versions=versions):
+            for row in await connection.records(read_job, _NEWER, commit=True, ids=ids, versions=versions):
                 self.give(row)
 
 

@@ -97,9 +97,9 @@ class Gauges(Collector):
 
 def told(by_status: dict[str, Row], of_all: Row) -> Iterator[Metric]:
     """The gauges: of each status, of some of them, and of all that is open."""
-    jobs = {status: _count(by_status, status, "jobs") for status in states.STATUSES}
+    jobs: dict[str, int] = {status: _count(by_status, status, "jobs") for status in states.STATUSES}
     yield _labelled("crease_jobs", "Jobs", jobs)
-    ages = {status: _age(by_status, status) for status in states.STATUSES if status not in _RESTING}
+    ages: dict[str, float] = {status: _age(by_status, status) for status in states.STATUSES if status not in _RESTING}
     yield _labelled("crease_oldest_job_age_seconds", "How long the oldest job is in its status", ages)
     waiting = [_count(by_status, status, "unlaunched") for status in (states.AWAITING_UPLOAD, states.QUEUED)]
     for name, value, words in (

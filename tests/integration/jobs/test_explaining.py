@@ -46,7 +46,7 @@ def test_each_step_of_a_job_is_explained(road: Road, empty: str) -> None:
         (1, "unknown", "exit code 70"), (2, "succeeded", ""),
     ]  # fmt: skip
     assert seen[-1].status == job_pb2.JOB_STATUS_DONE
-    assert seen[-1].sentence.startswith("It is done, after 2 launches, ")
+    assert seen[-1].sentence.startswith("The job is done, after 2 launches, ")
 
 
 def test_only_who_may_see_a_job_is_told_about_it(road: Road) -> None:

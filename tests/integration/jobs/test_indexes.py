@@ -9,6 +9,7 @@ import pytest
 from services.auth import Person
 from services.jobs.background import expiry
 from services.jobs.background.job_watch import Watchers
+from services.jobs.domain.limits import LaunchLimits
 from services.jobs.notifier import Notifier
 from services.jobs.store import fair_queue, jobs, launches, outbox, sessions
 from services.jobs.store.database import Database
@@ -48,15 +49,15 @@ async def send_all(database: Database, url: str) -> None:
                 token = ""
                 for _ in range(2):
                     some = {"session_id": "", "status": status, "size": 5, "page_token": token}
-                    _, token = await jobs.list_for(connection, person, **some)
+                    _, token = await jobs.list_visible(connection, person, **some)
             token = ""
             for _ in range(2):
-                rows, token = await sessions.list_for(connection, person, size=5, page_token=token)
-                await sessions.statuses(connection, [row["id"] for row in rows])
-        await jobs.get_for(connection, str(job[0]), root)
-        await launches.list_of(connection, job[0])
-        await fair_queue.opened(connection, str(job[1]))
-        await fair_queue.offer(connection, "c1", 10, 30.0, fair_queue.Limits())
+                rows, token = await sessions.list_visible(connection, person, size=5, page_token=token)
+                await sessions.statuses(connection, [row.id for row in rows])
+        await jobs.get_visible(connection, str(job[0]), root)
+        await launches.list_of_job(connection, job[0])
+        await fair_queue.count_open(connection, str(job[1]))
+        await fair_queue.claim(connection, "c1", 10, 30.0, LaunchLimits())
         await launches.list_open(connection, "c1", 50, None)
         await outbox.read(connection, outbox.Position(latest[0], 0))
         await outbox.behind_seconds(connection, outbox.RELAY)

@@ -550,11 +550,11 @@ def test_a_change_of_numbers_without_errors_is_not_shown(people: People) -> None
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"camera_view": "CAMERA_VIEW_SIDE"}, "different camera views: not said and side"),
+        ({"camera_view": "CAMERA_VIEW_SIDE"}, "different camera views: not given and side"),
         ({"discipline": "DISCIPLINE_BOWLING"}, "different disciplines: batting and bowling"),
         ({"summary": {"video_fps": 120.0}}, "different frame rates: 30 a second and 60 a second"),
         ({"summary": {"video_fps": 30.0, "actions": 0}}, "different extents: actions and a whole clip"),
-        ({"summary": {"video_fps": 30.0, "model": "lite"}}, "different pose models: not said and lite"),
+        ({"summary": {"video_fps": 30.0, "model": "lite"}}, "different pose models: not given and lite"),
     ],
 )
 def test_what_was_filmed_otherwise_is_said_and_not_subtracted(people: People, more: dict[str, Any], why: str) -> None:
@@ -600,7 +600,7 @@ def test_jobs_that_are_less_alike_than_their_numbers_are_said_so(people: People,
     assert list(reply.player_ids) == both
     assert list(reply.caveats) == [
         "The jobs are of different disciplines: batting, bowling",
-        "The jobs are of different camera views: side, not said",
+        "The jobs are of different camera views: side, not given",
         "The sessions have 2 players in common: the jobs may show different ones",
         f"Only the quick stage, which is provisional, was run by: {jobs[1]}",
     ]

@@ -4,15 +4,18 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import psycopg
 import pytest
 
+from services.jobs.domain.limits import LaunchLimits
+from services.jobs.domain.records import AssignedLaunch
 from services.jobs.store import fair_queue
-from services.jobs.store.database import Database, Row
-from services.jobs.store.fair_queue import ROUND, Limits
+from services.jobs.store.database import Database
+from services.jobs.store.fair_queue import BATCH
 
-FREE = Limits()
+NO_LIMITS = LaunchLimits()
 
 
 class Queue:
@@ -48,25 +51,26 @@ class Queue:
         self.end(*names)
         self.sql.execute("UPDATE video_analysis_jobs SET status = 'cancelled' WHERE s3_key = ANY(%s)", [list(names)])
 
-    async def open(self, capacity: int, limits: Limits = FREE) -> set[str]:
+    async def open(self, capacity: int, limits: LaunchLimits = NO_LIMITS) -> set[str]:
         """The names of the jobs that launches were opened for."""
         async with self.opening(capacity, limits) as names:
             return names
 
     @asynccontextmanager
-    async def opening(self, capacity: int, limits: Limits = FREE) -> AsyncIterator[set[str]]:
+    async def opening(self, capacity: int, limits: LaunchLimits = NO_LIMITS) -> AsyncIterator[set[str]]:
         """As `open`, not committed inside the block."""
         async with self.database.transaction() as connection:
-            rows: list[Row] = []
+            launches: list[AssignedLaunch] = []
             more = True
-            while more and (wanted := capacity - len(rows)):
-                offered, more = await fair_queue.offer(connection, "c1", wanted, 3600.0, limits)
-                rows += offered
-            ids = [row["job_id"] for row in rows]
+            while more and (wanted := capacity - len(launches)):
+                claim = await fair_queue.claim(connection, "c1", wanted, 3600.0, limits)
+                launches += claim.launches
+                more = claim.more
+            ids = [launch.job_id for launch in launches]
             assert len(set(ids)) == len(ids)
             yield self.names(ids)
 
-    def names(self, ids: list[object]) -> set[str]:
+    def names(self, ids: list[UUID]) -> set[str]:
         rows = self.sql.execute("SELECT s3_key FROM video_analysis_jobs WHERE id = ANY(%s)", [ids])
         return {name for (name,) in rows}
 
@@ -123,7 +127,7 @@ async def test_the_turns_are_those_of_the_definition(queue: Queue, owners: int, 
         queue.add(owner, count)
         waiting[owner] = [f"{owner}{rank}" for rank in range(1, count + 1)]
     opened: dict[str, int] = {}
-    for capacity in (1, 7, 2, ROUND, 1):
+    for capacity in (1, 7, 2, BATCH, 1):
         expected = model(waiting, opened, capacity)
         assert await queue.open(capacity) == expected
         for owner, names in waiting.items():
@@ -133,9 +137,9 @@ async def test_the_turns_are_those_of_the_definition(queue: Queue, owners: int, 
 
 async def test_more_than_one_round_is_opened_at_once(queue: Queue) -> None:
     """A capacity is met, however large."""
-    queue.add("a", 3 * ROUND)
-    assert len(await queue.open(2 * ROUND + 1)) == 2 * ROUND + 1
-    assert len(await queue.open(1000)) == ROUND - 1
+    queue.add("a", 3 * BATCH)
+    assert len(await queue.open(2 * BATCH + 1)) == 2 * BATCH + 1
+    assert len(await queue.open(1000)) == BATCH - 1
 
 
 async def test_a_job_whose_time_has_not_come_does_not_hold_up_its_owners_next(queue: Queue) -> None:
@@ -184,15 +188,15 @@ async def test_an_owner_opens_no_more_than_the_limit(queue: Queue) -> None:
     """The others go on; an end makes room for one."""
     queue.add("a", 5)
     queue.add("b", 1)
-    limits = Limits(of_owner=2)
+    limits = LaunchLimits(per_owner=2)
     assert await queue.open(10, limits) == {"a1", "a2", "b1"}
     assert await queue.open(10, limits) == set()
     queue.close("a1")
     assert await queue.open(10, limits) == {"a3"}
 
 
-@pytest.mark.parametrize("limits", [Limits(all=5), Limits(of_owner=5)])
-async def test_callers_at_once_do_not_pass_a_limit_together(queue: Queue, limits: Limits) -> None:
+@pytest.mark.parametrize("limits", [LaunchLimits(total=5), LaunchLimits(per_owner=5)])
+async def test_callers_at_once_do_not_pass_a_limit_together(queue: Queue, limits: LaunchLimits) -> None:
     """Counting and opening is one step."""
     queue.add("a", 40)
     opened = await asyncio.gather(*(queue.open(3, limits) for _ in range(4)))

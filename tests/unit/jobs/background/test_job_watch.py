@@ -5,6 +5,7 @@ import uuid
 
 from services.jobs.background.job_watch import News
 from services.jobs.notifier import Notifier
+from testing.data import jobs
 
 # Nobody waits for as long in these tests.
 LONG_SECONDS = 60.0
@@ -43,11 +44,11 @@ async def test_a_slow_stream_finds_only_the_newest_state() -> None:
     """What came between is forgotten, and an older state that comes late too."""
     news = News()
     for version in (1, 3, 2):
-        news.put({"version": version})
-    assert await news.next() == {"version": 3}
-    news.put({"version": 3})
+        news.put(jobs.job(version=version))
+    assert await news.next() == jobs.job(version=3)
+    news.put(jobs.job(version=3))
     coming = asyncio.create_task(news.next())
     await asyncio.sleep(0)
     assert not coming.done()
-    news.put({"version": 4})
-    assert await coming == {"version": 4}
+    news.put(jobs.job(version=4))
+    assert await coming == jobs.job(version=4)
