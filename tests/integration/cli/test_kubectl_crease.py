@@ -64,7 +64,7 @@ def test_drained_it_launches_nothing_until_that_is_undone(scene: Scene, crease: 
     waiting = scene.queue()
     wait_for(lambda: scene.controller.log.read_text().count('"event": "drained"') == 2)
     said = crease("why", waiting).stdout
-    assert "It waits to be launched" in said
+    assert "The job waits to be launched" in said
     assert "Nothing new is launched: by " in said
     [running] = scene.namespace.pods()
     assert (running["metadata"]["labels"]["crease.dev/job"], running["status"]["phase"]) == (before, "Running")
