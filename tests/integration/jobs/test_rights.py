@@ -13,6 +13,11 @@ import pytest
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
 from services import dev_issuer
+from services.auth import Person
+from services.jobs.domain import authorization
+from services.jobs.domain.records import Owner, OwnerType
+from services.jobs.store import sessions
+from services.jobs.store.database import Database
 from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs import filled
 from tests.integration.jobs.test_lifecycle import RESULTS, Road
@@ -231,3 +236,32 @@ def test_a_list_holds_what_its_reader_may_see_and_nothing_else(whose: str, stage
         listed = {job.job_id for job in road.jobs.ListJobs(request, metadata=scene.callers[caller]).jobs}
         sees = expected("JobService/GetJob", whose, caller) == "allowed"
         assert listed == (set(scene.values["job_ids"]) if sees else set()), caller
+
+
+@pytest.mark.parametrize(
+    "person",
+    [
+        Person("coach-1", "coach_pro_plus"),
+        Person("coach-1", "coach_pro_plus", organisation_id="o-1"),
+        Person("boss", "org_pro", organisation_id="o-1"),
+        Person("boss", "org_pro"),
+        Person("o-1", "org_pro", organisation_id="coach-1"),
+        Person("root", "superuser"),
+        Person("", "no_role"),
+    ],
+    ids=str,
+)
+async def test_the_rule_of_ownership_is_the_same_in_sql_and_in_python(person: Person, empty: str) -> None:
+    """A list holds the sessions of exactly those owners that `may_see` names, whatever the kinds of equal ids."""
+    owners = [Owner(kind, key) for kind in OwnerType for key in ("coach-1", "coach-2", "boss", "o-1", "")]
+    insert = "INSERT INTO video_sessions (owner_type, owner_id, created_by) VALUES (%s, %s, '')"
+    with psycopg.connect(empty, autocommit=True) as connection:
+        for owner in owners:
+            connection.execute(insert, [owner.type.value, owner.id])
+    database = Database(empty, 1)
+    try:
+        async with database.transaction() as transaction:
+            listed, _ = await sessions.list_visible(transaction, person, size=50, page_token="")
+    finally:
+        await database.close()
+    assert {session.owner for session in listed} == {owner for owner in owners if authorization.may_see(person, owner)}
