@@ -1,13 +1,15 @@
 """Cancelling through a real `jobs`: final only when proved, and one outcome whatever it races with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Barrier
 from typing import LiteralString
 
 import grpc
 import psycopg
 import pytest
+from google.protobuf import json_format
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
@@ -24,7 +26,7 @@ def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
     return Road(shared_jobs.endpoint, laptop)
 
 
-def cancel(road: Road, job_id: str, who: Sequence[tuple[str, str]] | None = None) -> job_pb2.Job:
+def cancel(road: Road, job_id: str, who: tuple[tuple[str, str], ...] | None = None) -> job_pb2.Job:
     return road.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=who or road.coach)
 
 
@@ -96,9 +98,8 @@ def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Ro
     launch, secret = road.started()
     road.submit(launch, secret, QUICK)
     cancel(road, launch.job_id)
-    name = {"job_id": launch.job_id, "launch_no": 1}
-    fail = launch_pb2.FailLaunchRequest(**name, ending=launch_pb2.ENDING_BAD_INPUT)
-    sign = job_pb2.AuthorizeLaunchRequest(**name, lease=secret)
+    fail = launch_pb2.FailLaunchRequest(job_id=launch.job_id, launch_no=1, ending=launch_pb2.ENDING_BAD_INPUT)
+    sign = job_pb2.AuthorizeLaunchRequest(job_id=launch.job_id, launch_no=1, lease=secret)
     for call in (
         lambda: road.beat(launch, secret, DEEP),
         lambda: road.submit(launch, secret, DEEP),
@@ -117,7 +118,7 @@ def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Ro
     road.end(launch, launch_pb2.ENDING_CANCELLED)
     job = road.job(launch.job_id)
     assert (job.status, job.results_stage) == (job_pb2.JOB_STATUS_CANCELLED, QUICK)
-    assert job.results["pose"]["pose_summary"]["total_frames"] == 105
+    assert json_format.MessageToDict(job.results)["pose"]["pose_summary"]["total_frames"] == 105
 
 
 def test_a_watcher_sees_the_wish_and_then_the_end(road: Road) -> None:
@@ -176,8 +177,8 @@ def test_a_job_cancelled_while_its_launch_starts_has_one_outcome(road: Road) -> 
         job_id = road.queued()
         [launch] = road.open()
         started, asked = at_once(
-            lambda launch=launch, number=number: road.start(launch, uid=f"pod-{number}"),
-            lambda job_id=job_id: cancel(road, job_id),
+            partial(road.start, launch, uid=f"pod-{number}"),
+            partial(cancel, road, job_id),
         )
         assert (asked, started) in {("ok", "ok"), ("ok", "JOB_CANCELLING")}
         assert road.status(job_id) == ("quick_running" if started == "ok" else "queued")
@@ -191,8 +192,8 @@ def test_a_job_cancelled_while_its_last_result_is_submitted_is_done_or_cancelled
         launch, secret = road.started()
         road.submit(launch, secret, QUICK)
         outcome = at_once(
-            lambda launch=launch, secret=secret: road.submit(launch, secret, DEEP),
-            lambda launch=launch: cancel(road, launch.job_id),
+            partial(road.submit, launch, secret, DEEP),
+            partial(cancel, road, launch.job_id),
         )
         assert outcome in (["ok", "WRONG_STATE"], ["LEASE_LOST", "ok"])
         road.end(launch, launch_pb2.ENDING_CANCELLED)
@@ -201,10 +202,14 @@ def test_a_job_cancelled_while_its_last_result_is_submitted_is_done_or_cancelled
 
 def test_a_job_cancelled_while_launches_are_opened_is_never_launched_afterwards(road: Road) -> None:
     """It is cancelled without a launch, or its one launch is to be deleted."""
+
+    def open_into(opened: list[launch_pb2.Launch]) -> None:
+        opened.extend(road.open())
+
     for _ in range(RACES):
         job_id = road.queued()
         opened: list[launch_pb2.Launch] = []
-        calls = at_once(lambda opened=opened: opened.extend(road.open()), lambda job_id=job_id: cancel(road, job_id))
+        calls = at_once(partial(open_into, opened), partial(cancel, road, job_id))
         assert calls == ["ok", "ok"]
         assert road.open() == []
         assert road.status(job_id) == ("queued" if opened else "cancelled")

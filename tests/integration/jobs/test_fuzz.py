@@ -43,7 +43,10 @@ MAX_DEPTH = 4
 
 
 class Dice:
-    """Makes messages, the same ones for the same seed."""
+    """Makes messages, the same ones for the same seed.
+
+    The stubs give a field two types, of the C and of the Python implementation: hence Any.
+    """
 
     def __init__(self, seed: int, known: dict[str, Any]) -> None:
         self.random = random.Random(seed)
@@ -77,7 +80,7 @@ class Dice:
             else:
                 setattr(message, field.name, self._value(field))
 
-    def _fill_many(self, message: Message, field: FieldDescriptor, depth: int) -> None:
+    def _fill_many(self, message: Message, field: Any, depth: int) -> None:
         many = getattr(message, field.name)
         count = self.random.choice([0, 1, 2, 2, 60])
         if field.message_type is None:
@@ -90,7 +93,7 @@ class Dice:
             for _ in range(min(count, 3)):
                 self._fill(many.add(), depth + 1)
 
-    def _value(self, field: FieldDescriptor) -> Any:
+    def _value(self, field: Any) -> Any:
         if field.name in self._known and self.random.random() < 0.7:
             return self.random.choice(self._known[field.name])
         match field.cpp_type:

@@ -39,7 +39,7 @@ class Road:
             session = self.sessions.CreateSession(session_pb2.CreateSessionRequest(title="Nets"), metadata=self.coach)
             fields["session_id"] = session.session_id
         values = {"s3_bucket": "videos", "content_type": "video/mp4"} | fields
-        request = job_pb2.CreateJobRequest(content_length=10, **values)  # type: ignore[arg-type]
+        request = job_pb2.CreateJobRequest(content_length=10, **values)  # type: ignore[arg-type] # fields of any type
         return self.intake.CreateJob(request, metadata=self.upload).job_id
 
     def queued(self, **fields: object) -> str:
@@ -70,30 +70,34 @@ class Road:
         self.confirm(launch)
         return launch, self.start(launch).lease
 
-    def submit(self, launch: launch_pb2.Launch, secret: str, stage: int) -> job_pb2.Job:
+    def submit(self, launch: launch_pb2.Launch, secret: str, stage: "job_pb2.Stage.ValueType") -> job_pb2.Job:
         request = launch_pb2.SubmitResultRequest(
             job_id=launch.job_id,
             launch_no=launch.launch_no,
             stage=stage,
-            results=RESULTS,  # type: ignore[arg-type]
+            results=RESULTS,
         )
         return self.launches.SubmitResult(request, metadata=lease(secret)).job
 
-    def beat(self, launch: launch_pb2.Launch, secret: str, stage: int, progress: float = 0.5) -> None:
+    def beat(
+        self, launch: launch_pb2.Launch, secret: str, stage: "job_pb2.Stage.ValueType", progress: float = 0.5
+    ) -> None:
         request = launch_pb2.HeartbeatRequest(
             job_id=launch.job_id,
             launch_no=launch.launch_no,
             stage=stage,
-            progress=progress,  # type: ignore[arg-type]
+            progress=progress,
         )
         self.launches.Heartbeat(request, metadata=lease(secret))
 
-    def end(self, launch: launch_pb2.Launch, ending: int, message: str = "gone") -> launch_pb2.Launch:
+    def end(
+        self, launch: launch_pb2.Launch, ending: "launch_pb2.Ending.ValueType", message: str = "gone"
+    ) -> launch_pb2.Launch:
         request = launch_pb2.EndLaunchRequest(
             job_id=launch.job_id,
             launch_no=launch.launch_no,
             ending=ending,
-            message=message,  # type: ignore[arg-type]
+            message=message,
         )
         return self.launches.EndLaunch(request, metadata=self.controller)
 

@@ -29,6 +29,7 @@ from psycopg.rows import dict_row
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
 from services.jobs.domain import states
+from services.jobs.domain.states import Status
 from testing.servers.postgres import Server, clear
 from testing.servers.programs import Laptop, Program, lease, running
 from tests.conftest import IMPATIENT
@@ -449,7 +450,7 @@ class Machine(RuleBasedStateMachine):
             trails[str(row["job_id"])].append((row["from_status"], row["to_status"]))
         assert trails == {job.id: job.trail for job in self.jobs}
         for trail in trails.values():
-            assert all(source in states.SOURCES[target] for source, target in trail[1:])
+            assert all(source in states.SOURCES[Status(target)] for source, target in trail[1:])
             self.arrows.update(trail)
 
     @invariant()

@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -104,7 +105,7 @@ def people(shared_jobs: Program, laptop: Laptop, database_url: str) -> People:
 
 def run(database_url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        cursor = connection.execute(statement, values)  # type: ignore[arg-type]
+        cursor = connection.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
 
 
@@ -112,7 +113,7 @@ def run(database_url: str, statement: str, *values: object) -> list[tuple[Any, .
 def held(database_url: str, table: str, key: str, *, waiting: int) -> Iterator[None]:
     """Locks a row until as many calls as the block has begun wait for it."""
     with psycopg.connect(database_url) as holder:
-        holder.execute(f"SELECT FROM {table} WHERE id = %s FOR UPDATE", [key])  # type: ignore[arg-type]
+        holder.execute(f"SELECT FROM {table} WHERE id = %s FOR UPDATE", [key])
         yield
         count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         give_up = time.monotonic() + 30
@@ -175,7 +176,7 @@ def test_a_token_belongs_to_its_list_and_its_person(people: People) -> None:
     own = people.page(page_size=1).next_page_token
     jobs = people.jobs.ListJobs(job_pb2.ListJobsRequest(page_size=1), metadata=people.coach).next_page_token
     for token in (jobs, "x", "é", own[:-8], "W10=" * 100000):
-        assert refused(lambda token=token: people.page(page_token=token))[0] == "INVALID_ARGUMENT"  # type: ignore[misc]
+        assert refused(partial(people.page, page_token=token))[0] == "INVALID_ARGUMENT"
     stranger = people.laptop.person("coach-2")
     assert refused(lambda: people.page(page_token=own, metadata=stranger))[0] == "INVALID_ARGUMENT"
     assert len(people.page(page_token=own).sessions) == 1
@@ -216,7 +217,7 @@ def test_a_star_replaces_all_that_can_be_set(people: People) -> None:
 def test_a_path_that_is_unknown_or_immutable_is_refused_and_nothing_written(people: People, path: str) -> None:
     """Not even the paths beside it that are good; a star stands alone."""
     before = people.session(title="Nets")
-    call = lambda: people.update(before.session_id, "title", path, title="Match")  # noqa: E731
+    call = partial(people.update, before.session_id, "title", path, title="Match")
     assert refused(call)[:2] == ("INVALID_ARGUMENT", "INVALID_FIELD")
     assert people.seen(before.session_id) == before
 
@@ -441,7 +442,7 @@ def test_a_reanalysis_needs_the_right_to_upload(people: People) -> None:
     request = job_pb2.ReanalyzeJobRequest(job_id=first)
     for claims, reason in (({"role": "player"}, "ROLE_NOT_ALLOWED"), ({"features": ()}, "FEATURE_NOT_ENABLED")):
         person = people.laptop.person("coach-1", **claims)
-        call = lambda person=person: people.jobs.ReanalyzeJob(request, metadata=person)  # noqa: E731
+        call = partial(people.jobs.ReanalyzeJob, request, metadata=person)
         assert refused(call)[:2] == ("PERMISSION_DENIED", reason)
 
 
@@ -524,7 +525,7 @@ def test_a_metric_that_one_job_lacks_is_said_absent_and_never_subtracted(people:
     ("more", "why"),
     [({"unit": "deg"}, "different units: body and deg"), ({"plane": "space"}, "different planes: image and space")],
 )
-def test_numbers_of_different_kinds_are_not_subtracted(people: People, more: dict[str, str], why: str) -> None:
+def test_numbers_of_different_kinds_are_not_subtracted(people: People, more: dict[str, Any], why: str) -> None:
     """A body length less a degree is nothing."""
     jobs = [people.analysed({"elbow_drop_score": metric(0.5, **kind)}) for kind in ({}, more)]
     [compared] = people.compare(*jobs).metrics
@@ -541,7 +542,8 @@ def test_a_change_is_clear_only_beyond_what_the_errors_allow(people: People) -> 
 
 def test_a_change_of_numbers_without_errors_is_not_shown(people: People) -> None:
     """Results from before errors were recorded."""
-    jobs = [people.analysed({"elbow_drop_score": metric(0.5)}, summary=known) for known in (None, {"errors": {}})]
+    summaries: tuple[dict[str, Any] | None, ...] = (None, {"errors": {}})
+    jobs = [people.analysed({"elbow_drop_score": metric(0.5)}, summary=summary) for summary in summaries]
     [compared] = people.compare(*jobs).metrics
     assert not compared.overall.HasField("value")
     assert compared.overall.absent_reason == f"job {jobs[1]}: the error of this number was not recorded"
@@ -626,7 +628,7 @@ def test_a_comparison_takes_two_to_twenty_different_jobs(people: People) -> None
     """Whatever the spelling of an id."""
     done = people.analysed({})
     for job_ids in ([], [done], [done, done], [done, done.upper()], [str(uuid.uuid4()) for _ in range(21)]):
-        assert refused(lambda job_ids=job_ids: people.compare(*job_ids))[0] == "INVALID_ARGUMENT"  # type: ignore[misc]
+        assert refused(partial(people.compare, *job_ids))[0] == "INVALID_ARGUMENT"
 
 
 def test_what_is_anothers_is_refused_and_what_is_unknown_not_found(people: People) -> None:
@@ -638,17 +640,17 @@ def test_what_is_anothers_is_refused_and_what_is_unknown_not_found(people: Peopl
     unknown = str(uuid.uuid4())
     session_calls: list[Callable[[str], object]] = [people.delete, lambda key: people.update(key, title="x")]
     for call in session_calls:
-        assert refused(lambda call=call: call(session_id)) == (  # type: ignore[misc]
+        assert refused(partial(call, session_id)) == (
             "PERMISSION_DENIED", "SESSION_ACCESS_DENIED", "You don't have access to this session",
         )  # fmt: skip
-        assert refused(lambda call=call: call(unknown))[2] == "Video session not found"  # type: ignore[misc]
+        assert refused(partial(call, unknown))[2] == "Video session not found"
     job_calls: list[Callable[[str], object]] = [
         people.retry, people.reanalyze, lambda key: people.compare(key, unknown),
     ]  # fmt: skip
     for call in job_calls:
-        assert refused(lambda call=call: call(own)) == (  # type: ignore[misc]
+        assert refused(partial(call, own)) == (
             "PERMISSION_DENIED", "JOB_ACCESS_DENIED", "You don't have access to this job",
         )  # fmt: skip
     for call in job_calls[:2]:
-        assert refused(lambda call=call: call(unknown))[2] == "Analysis job not found"  # type: ignore[misc]
+        assert refused(partial(call, unknown))[2] == "Analysis job not found"
     assert [session.session_id for session in people.page().sessions] == [their]

@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
 from testing.servers.programs import Laptop, Program, running
 from tests.integration.jobs.test_lifecycle import Road
@@ -30,7 +31,7 @@ def refusal(road: Road, **fields: object) -> str:
     with pytest.raises(grpc.RpcError) as caught:
         road.created(**fields)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    return caught.value.details().partition(":")[0]
+    return (caught.value.details() or "").partition(":")[0]
 
 
 def test_jobs_in_flight_are_bounded_for_each_owner(road: Road) -> None:
@@ -51,7 +52,7 @@ def test_bytes_are_bounded_until_some_are_deleted(road: Road) -> None:
     jobs = []
     for _ in range(4):
         jobs.append(road.queued())
-        road.end(road.confirm(road.open()[0]), 2)
+        road.end(road.confirm(road.open()[0]), launch_pb2.ENDING_BAD_INPUT)
     assert refusal(road) == "content_length"
     road.jobs.ReanalyzeJob(job_pb2.ReanalyzeJobRequest(job_id=jobs[0]), metadata=road.coach)
     road.jobs.DeleteJob(job_pb2.DeleteJobRequest(job_id=jobs[1]), metadata=road.coach)

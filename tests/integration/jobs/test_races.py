@@ -52,7 +52,7 @@ def wait_until_waiting(database_url: str, count: int) -> None:
             time.sleep(0.005)
 
 
-def outcome(call: "Future[Any]") -> str:
+def outcome(call: "Future[Any] | grpc.Future[Any]") -> str:
     """OK, or the code of the refusal."""
     error = call.exception(WAIT_SECONDS)
     if error is None:
@@ -187,7 +187,7 @@ def test_a_result_and_the_end_of_its_launch_are_one_after_the_other(
         launch, secret = road.started()
         road.submit(launch, secret, job_pb2.STAGE_QUICK)
         with holding(empty, LOCK, launch.job_id):
-            calls = [
+            calls: list[Future[Any]] = [
                 pool.submit(road.submit, launch, secret, job_pb2.STAGE_DEEP),
                 pool.submit(road.end, launch, launch_pb2.ENDING_DISRUPTION),
             ]

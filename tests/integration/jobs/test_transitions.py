@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
 from services.jobs.domain import states
+from services.jobs.domain.states import Status
 from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs import filled
 from tests.integration.jobs.test_lifecycle import RESULTS, Road
@@ -196,7 +197,7 @@ def test_the_table_agrees_with_the_drawing() -> None:
     """No cell moves a job along an arrow that states.py does not have; quick without deep takes two at once."""
     for name, status, outcome in cells():
         if outcome in states.STATUSES and name != "SubmitResult:quick_only":
-            assert STATUSES[status].get("status", status) in states.SOURCES[outcome], (name, status)
+            assert STATUSES[status].get("status", status) in states.SOURCES[Status(outcome)], (name, status)
 
 
 @pytest.mark.parametrize(("name", "status", "outcome"), list(cells()))
@@ -221,7 +222,7 @@ def test_a_call_moves_a_job_exactly_as_tabled(name: str, status: str, outcome: s
     arrows = [(event["from_status"], event["to_status"]) for event in scene.events()[events:]]
     assert (after["status"], arrows[0][0], arrows[-1][1]) == (outcome, row["status"], outcome)
     assert all(source in states.SOURCES[target] for source, target in arrows)
-    assert after["stage"] == states.stage(outcome, after["results_stage"])
+    assert after["stage"] == states.stage(Status(outcome), after["results_stage"])
 
 
 @pytest.mark.parametrize("status", STATUSES)
