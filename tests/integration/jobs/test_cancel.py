@@ -1,4 +1,4 @@
-"""Cancelling through a real `jobs`: final only when proved, and one outcome whatever it races with."""
+"""Cancelling through a real `jobs`: final only with proof, and with one outcome in every race."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -63,8 +63,8 @@ def run_sql(url: str, statement: LiteralString, *values: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["awaiting_upload", "queued", "failed"])
-def test_a_job_that_nothing_runs_for_is_cancelled_at_once(road: Road, empty: str, status: str) -> None:
-    """Again is success, and nothing is ever launched for it."""
+def test_a_job_without_an_open_launch_is_cancelled_at_once(road: Road, empty: str, status: str) -> None:
+    """A second CancelJob succeeds, and the job is never launched."""
     job_id = road.created()
     run_sql(empty, "UPDATE video_analysis_jobs SET status = %s", status)
     first = cancel(road, job_id)
@@ -75,7 +75,7 @@ def test_a_job_that_nothing_runs_for_is_cancelled_at_once(road: Road, empty: str
 
 
 def test_a_launch_that_was_not_started_ends_before_its_job_is_cancelled(road: Road, empty: str) -> None:
-    """It is listed as one to be deleted, is not offered again, can't be started, and only proof ends it."""
+    """ListLaunches marks it; jobs does not hand it out again, lets no pod start it, and ends it only with proof."""
     job_id = road.queued()
     [launch] = road.open()
     assert not launch.HasField("cancel_requested_at")
@@ -94,7 +94,7 @@ def test_a_launch_that_was_not_started_ends_before_its_job_is_cancelled(road: Ro
 
 
 def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Road, empty: str) -> None:
-    """Nor does its silence prove that it is gone; the quick result stays readable."""
+    """An expired lease is no proof that the pod is gone; the quick result stays readable."""
     launch, secret = road.started()
     road.submit(launch, secret, QUICK)
     cancel(road, launch.job_id)
@@ -108,7 +108,7 @@ def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Ro
         lambda: road.intake.AuthorizeLaunch(sign, metadata=road.upload),
     ):
         assert refusal(call) == ("PERMISSION_DENIED", "LEASE_LOST")
-    # A sweep ends the lease of the other, which is older by then.
+    # A sweep ends the expired launch of the other job; it has seen the older lease by then.
     run_sql(empty, "UPDATE launches SET lease_expires_at = now() - interval '1 hour'")
     other, _ = road.started()
     run_sql(empty, "UPDATE launches SET lease_expires_at = now() WHERE job_id = %s", other.job_id)
@@ -121,8 +121,8 @@ def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Ro
     assert json_format.MessageToDict(job.results)["pose"]["pose_summary"]["total_frames"] == 105
 
 
-def test_a_watcher_sees_the_wish_and_then_the_end(road: Road) -> None:
-    """WatchJob ends with cancelled."""
+def test_a_watcher_sees_the_request_to_cancel_and_then_the_cancellation(road: Road) -> None:
+    """The stream ends with the status cancelled."""
     launch, _ = road.started()
     watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=launch.job_id), metadata=road.coach, timeout=20)
     assert not next(watch).HasField("cancel_requested_at")
@@ -132,8 +132,8 @@ def test_a_watcher_sees_the_wish_and_then_the_end(road: Road) -> None:
     assert [job.stage for job in watch] == ["CANCELLED"]
 
 
-def test_what_is_done_cannot_be_cancelled(road: Road) -> None:
-    """Its result stands."""
+def test_a_done_job_cannot_be_cancelled(road: Road) -> None:
+    """Its result is kept."""
     launch, secret = road.started()
     road.submit(launch, secret, QUICK)
     road.submit(launch, secret, DEEP)
@@ -143,7 +143,7 @@ def test_what_is_done_cannot_be_cancelled(road: Road) -> None:
     assert refused.value.details() == "Cannot cancel a job in status: done"
 
 
-def test_a_launch_that_nobody_cancelled_does_not_end_as_cancelled(road: Road) -> None:
+def test_a_launch_without_a_request_to_cancel_does_not_end_as_cancelled(road: Road) -> None:
     """A controller can't cancel a person's job."""
     launch, secret = road.started()
     refused = refusal(road.end, launch, launch_pb2.ENDING_CANCELLED)
@@ -151,8 +151,8 @@ def test_a_launch_that_nobody_cancelled_does_not_end_as_cancelled(road: Road) ->
     road.beat(launch, secret, QUICK)
 
 
-def test_only_who_may_see_a_job_may_cancel_it(road: Road) -> None:
-    """Another coach's is denied, an unknown one is not found."""
+def test_only_a_person_who_may_see_a_job_may_cancel_it(road: Road) -> None:
+    """Another coach's job is denied, an unknown one is not found."""
     job_id = road.created()
     assert refusal(cancel, road, job_id, road.laptop.person("coach-2")) == ("PERMISSION_DENIED", "JOB_ACCESS_DENIED")
     assert refusal(cancel, road, "x") == ("NOT_FOUND", "JOB_NOT_FOUND")
@@ -160,7 +160,7 @@ def test_only_who_may_see_a_job_may_cancel_it(road: Road) -> None:
 
 
 def test_a_cancelled_job_that_an_operator_queues_again_is_launched(road: Road, empty: str) -> None:
-    """The row is the truth: the old wish doesn't stick to it."""
+    """The operator's update clears the old request to cancel."""
     job_id = road.queued()
     [launch] = road.open()
     cancel(road, job_id)
@@ -172,7 +172,7 @@ def test_a_cancelled_job_that_an_operator_queues_again_is_launched(road: Road, e
 
 
 def test_a_job_cancelled_while_its_launch_starts_has_one_outcome(road: Road) -> None:
-    """Whichever comes first, the lease writes nothing, and proof makes it cancelled."""
+    """In either order the lease writes nothing, and the job is cancelled with proof."""
     for number in range(RACES):
         job_id = road.queued()
         [launch] = road.open()
@@ -187,7 +187,7 @@ def test_a_job_cancelled_while_its_launch_starts_has_one_outcome(road: Road) -> 
 
 
 def test_a_job_cancelled_while_its_last_result_is_submitted_is_done_or_cancelled(road: Road) -> None:
-    """Exactly one of both succeeds."""
+    """Exactly one of the two calls succeeds."""
     for _ in range(RACES):
         launch, secret = road.started()
         road.submit(launch, secret, QUICK)

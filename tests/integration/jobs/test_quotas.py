@@ -1,4 +1,4 @@
-"""What one owner may have, through a `jobs` that is told how much."""
+"""The quotas of one owner, through a `jobs` whose settings have them."""
 
 import uuid
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def refusal(road: Road, **fields: object) -> str:
 
 
 def test_jobs_in_flight_are_bounded_for_each_owner(road: Road) -> None:
-    """Three of them; a cancelled one makes room; the same request again is the same job."""
+    """Three jobs; a cancelled one makes room, and a repeated request_id is the same job."""
     same = str(uuid.uuid4())
     first = road.created()
     session_id = road.job(first).session_id
@@ -48,7 +48,7 @@ def test_jobs_in_flight_are_bounded_for_each_owner(road: Road) -> None:
 
 
 def test_bytes_are_bounded_until_some_are_deleted(road: Road) -> None:
-    """Four videos of ten; analysing one of them again costs none."""
+    """Four videos of ten bytes; a reanalysis counts no bytes."""
     jobs = []
     for _ in range(4):
         jobs.append(road.queued())
@@ -59,8 +59,8 @@ def test_bytes_are_bounded_until_some_are_deleted(road: Road) -> None:
     road.created()
 
 
-def test_of_many_at_once_no_more_are_made_than_there_is_room_for(road: Road) -> None:
-    """Ten ask for three places."""
+def test_calls_at_once_do_not_exceed_a_quota_together(road: Road) -> None:
+    """Of ten calls three succeed."""
 
     def one(_: int) -> bool:
         try:
