@@ -31,7 +31,7 @@ from services.jobs.store.database import (
     LOCK_TIMEOUT_SECONDS,
     STATEMENT_TIMEOUT_SECONDS,
     Connection,
-    Session,
+    PostgresSession,
     begin,
     connect,
     translate,
@@ -87,12 +87,12 @@ async def run(settings: RelaySettings, queue: Queue, log: Logger) -> None:
         await asyncio.sleep(STANDBY_SECONDS)
 
 
-async def _open(settings: RelaySettings) -> Session:
+async def _open(settings: RelaySettings) -> PostgresSession:
     options = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
     return await connect(settings.database_url.get_secret_value(), options=options, application_name="crease-relay")
 
 
-async def _turn(session: Session) -> None:
+async def _turn(session: PostgresSession) -> None:
     """Waits until no other session holds the lock, and this one does: the lock goes with it."""
     while True:
         if await Connection(session).value(f"SELECT pg_try_advisory_lock({LOCK})"):
@@ -100,7 +100,7 @@ async def _turn(session: Session) -> None:
         await asyncio.sleep(STANDBY_SECONDS)
 
 
-async def _relay(session: Session, queue: Queue, poll_seconds: float, log: Logger) -> None:
+async def _relay(session: PostgresSession, queue: Queue, poll_seconds: float, log: Logger) -> None:
     backoff = poll_seconds
     while True:
         connection = begin(session)
@@ -124,7 +124,7 @@ async def _position(connection: Connection) -> outbox.Position:
     return await outbox.position(connection, outbox.RELAY) or await outbox.hold(connection, outbox.RELAY)
 
 
-async def _send(session: Session, queue: Queue, rows: Sequence[Event]) -> None:
+async def _send(session: PostgresSession, queue: Queue, rows: Sequence[Event]) -> None:
     """Sends what of these events is for SQS, and records after each batch. Raises QueueAway."""
     waiting = [row for row in rows if row.to_status == states.QUEUED]
     while waiting:
@@ -136,7 +136,7 @@ async def _send(session: Session, queue: Queue, rows: Sequence[Event]) -> None:
         await _record(session, rows[-1], {})
 
 
-async def _record(session: Session, last: Event, sent: dict[object, str]) -> None:
+async def _record(session: PostgresSession, last: Event, sent: dict[object, str]) -> None:
     """Writes each job's message id beside it, which is no transition, and where the relay stands now."""
     connection = begin(session)
     for job in sorted(sent, key=str):

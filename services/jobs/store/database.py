@@ -39,7 +39,7 @@ _BEGIN = (
     f" SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; "
 )
 _DIALECT: Any = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-Session = psycopg.AsyncConnection[Row]
+PostgresSession = psycopg.AsyncConnection[Row]
 
 
 def url(database_url: str) -> sa.URL:
@@ -50,7 +50,7 @@ def url(database_url: str) -> sa.URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-async def connect(database_url: str, **options: Any) -> Session:
+async def connect(database_url: str, **options: Any) -> PostgresSession:
     """A session in autocommit mode. The client puts values into the SQL: several statements then share a round trip.
 
     options: libpq's connection parameters.
@@ -80,7 +80,7 @@ class Connection:
     `commit=True` commits the transaction with the statement, in the same round trip.
     """
 
-    def __init__(self, session: Session, begin: str = "") -> None:
+    def __init__(self, session: PostgresSession, begin: str = "") -> None:
         self._session = session
         self._unsent = begin
         self._on_commit: list[Callable[[], None]] = []
@@ -152,7 +152,7 @@ class Connection:
         return await cursor.set_result(-2 if commit else -1)
 
 
-def begin(session: Session) -> Connection:
+def begin(session: PostgresSession) -> Connection:
     """A transaction; the caller commits it."""
     return Connection(session, _BEGIN)
 
@@ -170,7 +170,7 @@ class Database:
 
     def __init__(self, database_url: str, pool_size: int) -> None:
         self._url = database_url
-        self._idle: list[Session] = []
+        self._idle: list[PostgresSession] = []
         self._available = asyncio.Semaphore(pool_size)
         self._waiting = self._busy = 0
 
@@ -211,7 +211,7 @@ class Database:
             self._waiting -= 1
         self._busy += 1
 
-    async def _roll_back(self, session: Session) -> None:
+    async def _roll_back(self, session: PostgresSession) -> None:
         try:
             await session.rollback()
         except psycopg.OperationalError:
