@@ -33,6 +33,8 @@ MAX_RESULTS_BYTES = 64 * 1024
 RESULT_PARTS = frozenset({"pose", "metrics", "findings", "report"})
 ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 RUNNING_STATUS = {ResultStage.QUICK: states.QUICK_RUNNING, ResultStage.DEEP: states.DEEP_RUNNING}
+# The requests of a pod that holds a lease.
+LeaseRequest = launch_pb2.HeartbeatRequest | launch_pb2.SubmitResultRequest | launch_pb2.FailLaunchRequest
 _STAGES = {job_pb2.STAGE_QUICK: ResultStage.QUICK, job_pb2.STAGE_DEEP: ResultStage.DEEP}
 
 
@@ -157,13 +159,13 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         self._notifier.notify(job.id)
         return launch_pb2.FailLaunchResponse(job=mapping.job(job))
 
-    async def _leased(self, connection: Connection, request: Any) -> tuple[Job, AssignedLaunch]:
+    async def _leased(self, connection: Connection, request: LeaseRequest) -> tuple[Job, AssignedLaunch]:
         """The job and the launch, both locked, if the caller has the valid lease and the job is running."""
         job, launch = await self._lock(connection, request)
         self._check_leased(job, launch)
         return job, launch
 
-    async def _lock(self, connection: Connection, request: Any) -> tuple[Job, AssignedLaunch]:
+    async def _lock(self, connection: Connection, request: LeaseRequest) -> tuple[Job, AssignedLaunch]:
         try:
             return await launches.get_for_update(connection, request.job_id, request.launch_no)
         except errors.NotFound:
