@@ -12,8 +12,9 @@ class DatabaseSettings(Settings):
 
 
 class RelaySettings(DatabaseSettings, WatchedSettings):
-    # Empty: the relay sends no messages.
+    # URL of the SQS queue; empty: the relay sends no messages.
     queue_url: str = Field("", validation_alias="SQS_VIDEO_ANALYSIS_QUEUE_URL")
+    # AWS region of the queue.
     region: str = Field("", validation_alias="AWS_REGION", validate_default=True)
     # URL of an SQS server other than AWS's; empty: AWS.
     sqs_endpoint: str = ""
@@ -29,6 +30,7 @@ class RelaySettings(DatabaseSettings, WatchedSettings):
 
 
 class JobsSettings(DatabaseSettings, ServerSettings):
+    # Whether a new job gets a deep stage after its quick stage.
     deep_enabled: bool = Field(True, validation_alias="COACH_PLUS_DEEP_ANALYSIS_ENABLED")
     # Upper bound of this process's connections to PostgreSQL.
     pool_size: PositiveInt = 10
@@ -38,11 +40,13 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     lease_seconds: PositiveFloat = 30.0
     # Seconds without a call of a cluster's controller after which its launches that no pod has started are lost.
     cluster_silence_seconds: PositiveFloat = 300.0
-    # Upper bounds of open launches: of all owners together, and of one owner; 0: no bound.
+    # Upper bound of open launches of all owners together; 0: no bound.
     max_open_launches: NonNegativeInt = 0
+    # Upper bound of open launches of one owner; 0: no bound.
     max_open_launches_per_owner: NonNegativeInt = 0
-    # Upper bounds for one owner: bytes of videos, and jobs that are neither done, failed nor cancelled; 0: no bound.
+    # Upper bound of the bytes of one owner's videos; 0: no bound.
     owner_bytes: NonNegativeInt = 0
+    # Upper bound of one owner's jobs that are neither done, failed nor cancelled; 0: no bound.
     owner_jobs_in_flight: NonNegativeInt = 0
     # Seconds after which a job whose upload was never completed fails.
     upload_ttl_seconds: PositiveFloat = 86400.0
