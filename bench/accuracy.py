@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.accuracy_claims import Claim, absences, clear, given, moment, number, percent_off, worst, wrong
 from bench.accuracy_motions import on_held_out_motions, on_motions
-from services.analyzer.arrays import Indices
+from services.analyzer.arrays import Floats, Indices
 from services.analyzer.biomechanics.events import close_up_windows, find_actions
 from services.analyzer.biomechanics.filtering import tidy
 from services.analyzer.biomechanics.foot_contact import Missing
@@ -39,7 +39,7 @@ from services.analyzer.biomechanics.registry import (
 )
 from services.analyzer.pose.estimator import LandmarkerFactory, estimate_poses
 from services.analyzer.pose.flip_average import FlipAverage
-from services.analyzer.pose.landmarks import INDEX, LANDMARKS, PER_FRAME, Floats, Poses, select_frames
+from services.analyzer.pose.landmarks import INDEX, LANDMARKS, PER_FRAME, Poses, select_frames
 from services.analyzer.settings import Accelerator, Settings
 from services.analyzer.video.duplicate_frames import DuplicateDetector
 from services.analyzer.video.frames import Losses, Picture, pictures

@@ -1,4 +1,9 @@
-"""`python -m services.jobs` serves; `… migrate` brings the database up to date; `… relay` sends to SQS."""
+"""Entry points of jobs.
+
+python -m services.jobs          the gRPC server, with its background tasks
+python -m services.jobs migrate  upgrades the database to the newest revision
+python -m services.jobs relay    sends JobQueued events to SQS
+"""
 
 import asyncio
 import sys
@@ -20,7 +25,7 @@ from services.authorization import Rights
 from services.jobs.background import expiry, table_metrics
 from services.jobs.background.job_watch import Watchers
 from services.jobs.domain import authorization
-from services.jobs.notifier import Bell
+from services.jobs.notifier import Notifier
 from services.jobs.rpc.event_service import EventService
 from services.jobs.rpc.intake_service import IntakeService
 from services.jobs.rpc.job_service import JobService
@@ -36,62 +41,65 @@ SERVICES = [
     for file in (session_pb2, job_pb2, sweep_pb2, launch_pb2, event_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
-# A table that others hold for two seconds is tried for again: for less than the five minutes that Helm waits.
+# A migration gives up a lock after two seconds and is tried again, for less than the five minutes that Helm waits.
 MIGRATION_TRIES = 30
 MIGRATION_PAUSE_SECONDS = 3.0
 
 
 def migrate(database_url: str, revision: str = "head") -> None:
-    """Upgrades the database to a revision. Two at once wait for each other.
+    """Upgrades the database to a revision. Two migrations at once wait for each other.
 
-    A table that somebody holds is tried for again, since nobody shall wait behind us; in the end that is an error.
+    A migration that cannot lock a table is tried again, so that no transaction waits behind it. Raises OperationalError
+    after the last try.
     """
     config = alembic.config.Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     engine = sa.create_engine(url(database_url), poolclass=sa.NullPool)
-    for left in reversed(range(MIGRATION_TRIES)):
+    for tries_left in reversed(range(MIGRATION_TRIES)):
         try:
             with engine.connect() as connection:
                 config.attributes["connection"] = connection
                 alembic.command.upgrade(config, revision)
             break
         except sa.exc.OperationalError as error:
-            if not isinstance(error.orig, psycopg.errors.LockNotAvailable) or not left:
+            if not isinstance(error.orig, psycopg.errors.LockNotAvailable) or not tries_left:
                 raise
             time.sleep(MIGRATION_PAUSE_SECONDS)
 
 
 async def run(settings: JobsSettings) -> None:
-    """Serves until told to stop, sweeps and reads for watchers meanwhile; if one breaks, all end."""
+    """Serves until SIGTERM, with the background tasks. An error in any of them ends the program."""
     log = logs.configure("jobs", settings.log_level)
     metrics.start(settings.metrics_listen, log)
     traces.start("jobs", settings.otlp_endpoint, settings.trace_share)
     database = Database(settings.database_url.get_secret_value(), settings.pool_size)
     verifier = Verifier(settings.issuers, settings.audience)
-    bell = Bell(settings.poll_seconds)
-    watchers = Watchers(database, bell)
+    notifier = Notifier(settings.poll_seconds)
+    watchers = Watchers(database, notifier)
 
-    def add(server: grpc.aio.Server) -> None:
-        session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, bell), server)
-        people = JobService(database, bell, watchers, settings.limits, deep_enabled=settings.deep_enabled)
-        job_pb2_grpc.add_JobServiceServicer_to_server(people, server)
-        intake = IntakeService(database, verifier, bell, settings.quotas, deep_enabled=settings.deep_enabled)
+    def add_services(server: grpc.aio.Server) -> None:
+        session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, notifier), server)
+        job_service = JobService(
+            database, notifier, watchers, settings.launch_limits, deep_enabled=settings.deep_enabled
+        )
+        job_pb2_grpc.add_JobServiceServicer_to_server(job_service, server)
+        intake = IntakeService(database, verifier, notifier, settings.quotas, deep_enabled=settings.deep_enabled)
         job_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
         sweep_pb2_grpc.add_SweepServiceServicer_to_server(SweepService(database, verifier), server)
-        launch_pb2_grpc.add_LaunchServiceServicer_to_server(LaunchService(database, settings, bell), server)
-        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, bell), server)
+        launch_pb2_grpc.add_LaunchServiceServicer_to_server(LaunchService(database, settings, notifier), server)
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, notifier), server)
 
-    table = Rights(authorization.TABLE, SERVICES)
-    edge = Edge(verifier, table, translate, log, write_seconds=settings.write_seconds)
+    rights = Rights(authorization.TABLE, SERVICES)
+    edge = Edge(verifier, rights, translate, log, write_seconds=settings.write_seconds)
     try:
         async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(expiry.run(database, settings, bell, log)),
+            background = [
+                group.create_task(expiry.run(database, settings, notifier, log)),
                 group.create_task(watchers.run(log)),
                 group.create_task(table_metrics.run(database, settings.gauge_seconds, log)),
             ]
-            await serve(settings, edge, add, tuple(service.full_name for service in SERVICES), log)
-            for task in beside:
+            await serve(settings, edge, add_services, tuple(service.full_name for service in SERVICES), log)
+            for task in background:
                 task.cancel()
     finally:
         await database.close()
@@ -104,7 +112,7 @@ def main() -> None:
         case ["migrate"]:
             migrate(DatabaseSettings.load().database_url.get_secret_value())
         case ["relay"]:
-            # The server's image holds no boto3.
+            # Imported here, because the server's image holds no boto3.
             from services.jobs.background import outbox_relay
 
             outbox_relay.main()

@@ -11,7 +11,7 @@ from prometheus_client import Counter, Histogram
 
 from services import metrics, traces
 from services.jobs.domain import states
-from services.jobs.store.database import Row
+from services.jobs.domain.records import Accelerator, AssignedLaunch, Ending, Job, Launch
 
 STAGE_SECONDS = Histogram(
     "crease_stage_seconds",
@@ -36,39 +36,41 @@ CPU_STAGES = ("fetch", "decode", "convert", "pose", "overlay", "rest")
 OTHER_STAGE = "other"
 
 
-def moved(before: Row, after: Row) -> None:
+def moved(before: Job, after: Job) -> None:
     """A job went from one status to another."""
-    if metrics.is_on() and before["status"] not in states.FINAL:
-        seconds = (after["status_since"] - before["status_since"]).total_seconds()
-        STAGE_SECONDS.labels(before["status"]).observe(max(seconds, 0.0))
+    if metrics.is_on() and before.status not in states.FINAL:
+        seconds = (after.status_since - before.status_since).total_seconds()
+        STAGE_SECONDS.labels(before.status).observe(max(seconds, 0.0))
 
 
-def opened(launches: Iterable[Row]) -> None:
+def opened(launches: Iterable[AssignedLaunch]) -> None:
     """Jobs left the queue."""
     if traces.is_on():
         for launch in launches:
-            about = {"job_id": str(launch["job_id"]), "launch_no": launch["launch_no"]}
-            traces.record("queue", launch["trace_parent"], launch["job_queued_at"], launch["opened_at"], **about)
+            about: dict[str, Any] = {"job_id": str(launch.job_id), "launch_no": launch.launch_no}
+            traces.record(
+                "queue", launch.trace_parent, launch.job_queued_at or launch.opened_at, launch.opened_at, **about
+            )
 
 
-def ended(launch: Row, ending: str) -> None:
+def ended(launch: Launch, ending: Ending) -> None:
     """A launch ended."""
     if not metrics.is_on():
         return
-    ENDED.labels(ending, launch["placed_on"] or "unknown").inc()
-    if ending == "lease_lost":
+    ENDED.labels(ending, launch.placed_on or "unknown").inc()
+    if ending == Ending.LEASE_LOST:
         LEASES_LOST.inc()
-    if ending == "unschedulable" and launch["placed_on"] == "gpu":
+    if ending == Ending.UNSCHEDULABLE and launch.placed_on == Accelerator.GPU:
         WAITED_IN_VAIN.inc()
 
 
-def analysed(launch: Row, results: Any) -> None:
+def analysed(launch: Launch, results: Any) -> None:
     """A launch published the last of its results."""
     if not metrics.is_on():
         return
     summary = _part(_part(results, "pose"), "pose_summary")
     run, video_seconds = _part(summary, "run"), _number(summary.get("duration_seconds"))
-    if launch["placed_on"] == "gpu" and run.get("accelerator") == "cpu":
+    if launch.placed_on == Accelerator.GPU and run.get("accelerator") == "cpu":
         NOT_USED.inc()
     if not video_seconds:
         return

@@ -1,9 +1,8 @@
-"""What `jobs` must be told."""
+"""Settings of `jobs`: of its server, of `migrate` and of the relay to SQS."""
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
 
-from services.jobs.store.fair_queue import Limits
-from services.jobs.store.quotas import Quotas
+from services.jobs.domain.limits import LaunchLimits, Quotas
 from services.settings import ServerSettings, Settings, WatchedSettings
 
 
@@ -13,12 +12,13 @@ class DatabaseSettings(Settings):
 
 
 class RelaySettings(DatabaseSettings, WatchedSettings):
-    # Empty: nothing is sent to SQS.
+    # URL of the SQS queue; empty: the relay sends no messages.
     queue_url: str = Field("", validation_alias="SQS_VIDEO_ANALYSIS_QUEUE_URL")
+    # AWS region of the queue.
     region: str = Field("", validation_alias="AWS_REGION", validate_default=True)
-    # Another server than AWS's.
+    # URL of an SQS server other than AWS's; empty: AWS.
     sqs_endpoint: str = ""
-    # How often new events are looked for.
+    # Seconds between two reads of the outbox.
     poll_seconds: PositiveFloat = 0.25
 
     @field_validator("region")
@@ -30,40 +30,43 @@ class RelaySettings(DatabaseSettings, WatchedSettings):
 
 
 class JobsSettings(DatabaseSettings, ServerSettings):
+    # Whether a new job gets a deep stage after its quick stage.
     deep_enabled: bool = Field(True, validation_alias="COACH_PLUS_DEEP_ANALYSIS_ENABLED")
-    # Connections that this process may hold.
+    # Upper bound of this process's connections to PostgreSQL.
     pool_size: PositiveInt = 10
-    # A launch that was offered and not confirmed for this long is offered again.
+    # Seconds after which jobs hands out a launch again that the controller has not confirmed.
     confirm_seconds: PositiveFloat = 30.0
-    # A lease that was not renewed for this long is lost.
+    # Seconds after which a lease expires unless a heartbeat renews it.
     lease_seconds: PositiveFloat = 30.0
-    # Launches that no pod has started are lost with a cluster whose controller was silent for this long.
+    # Seconds without a call of a cluster's controller after which its launches that no pod has started are lost.
     cluster_silence_seconds: PositiveFloat = 300.0
-    # How many launches may be open at once, of all owners together and of one; 0: any number.
+    # Upper bound of open launches of all owners together; 0: no bound.
     max_open_launches: NonNegativeInt = 0
+    # Upper bound of open launches of one owner; 0: no bound.
     max_open_launches_per_owner: NonNegativeInt = 0
-    # What one owner may have: bytes of videos, and jobs that are neither done, failed nor cancelled; 0: any number.
+    # Upper bound of the bytes of one owner's videos; 0: no bound.
     owner_bytes: NonNegativeInt = 0
+    # Upper bound of one owner's jobs that are neither done, failed nor cancelled; 0: no bound.
     owner_jobs_in_flight: NonNegativeInt = 0
-    # Uploads never completed fail after this long.
+    # Seconds after which a job whose upload was never completed fails.
     upload_ttl_seconds: PositiveFloat = 86400.0
-    # How often expired uploads and lost leases are looked for.
+    # Seconds between two searches for expired uploads and lost leases.
     sweep_seconds: PositiveFloat = 1.0
-    # Events are kept for this long, and until the relay has sent them.
+    # Seconds for which events are kept; those that the relay has not sent yet are kept longer.
     event_ttl_seconds: PositiveFloat = 604800.0
-    # How often the gauges of all jobs are read, by one replica, if metrics are on.
+    # Seconds between two reads of the gauges of all jobs, by one replica, if metrics are on.
     gauge_seconds: PositiveFloat = 10.0
-    # A stream whose client makes no room for the next message in this time is dropped.
+    # Seconds after which jobs ends a stream whose client does not accept the next message.
     write_seconds: PositiveFloat = 30.0
-    # How often watchers look for what other replicas changed: so that they hear of it within 250 ms.
+    # Seconds between two polls for the commits of other replicas: watchers see them within 250 ms.
     poll_seconds: PositiveFloat = 0.2
 
     @property
     def quotas(self) -> Quotas:
-        """What one owner may have."""
+        """The upper bounds for one owner."""
         return Quotas(self.owner_bytes, self.owner_jobs_in_flight)
 
     @property
-    def limits(self) -> Limits:
-        """How many launches may be open."""
-        return Limits(self.max_open_launches, self.max_open_launches_per_owner)
+    def launch_limits(self) -> LaunchLimits:
+        """The upper bounds of open launches."""
+        return LaunchLimits(self.max_open_launches, self.max_open_launches_per_owner)

@@ -9,10 +9,11 @@ from statistics import median
 
 import numpy as np
 
+from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.events import Action, EventName, find_actions, rate_confidence
 from services.analyzer.biomechanics.foot_contact import LOWEST_RATE_FPS, TOO_FEW, Landing, Missing, find_landing
 from services.analyzer.biomechanics.kinematics import Side, body_length, frame_rate, other, stance_turn
-from services.analyzer.pose.landmarks import Floats, Poses, select_frames
+from services.analyzer.pose.landmarks import Poses, select_frames
 
 # Seconds before and after the moment of an action: contact (batting and the rest), release (bowling).
 AROUND_CONTACT = (0.3, 0.4)

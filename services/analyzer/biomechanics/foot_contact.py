@@ -11,6 +11,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.filtering import despike
 from services.analyzer.biomechanics.kinematics import (
     KNEE,
@@ -23,7 +24,7 @@ from services.analyzer.biomechanics.kinematics import (
     landmarks_of,
     torso_length,
 )
-from services.analyzer.pose.landmarks import Floats, Poses, select_frames
+from services.analyzer.pose.landmarks import Poses, select_frames
 
 LOWEST_RATE_FPS = 9.5  # 10 frames a second, less the jitter of real timestamps
 TOO_FEW = "too few frames: under 10 a second around the action"

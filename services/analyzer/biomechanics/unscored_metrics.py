@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.action_window import ActionWindow
 from services.analyzer.biomechanics.events import LEAST_SEEN
 from services.analyzer.biomechanics.filtering import LONGEST_BRIDGE_SECONDS
@@ -37,7 +38,7 @@ from services.analyzer.biomechanics.scored_metrics import (
     standing_knee,
     standing_seconds,
 )
-from services.analyzer.pose.landmarks import INDEX, Floats, Poses, select_frames
+from services.analyzer.pose.landmarks import INDEX, Poses, select_frames
 
 # A value at a moment is the mean over this stretch around it, or the nearest sample.
 MOMENT_SECONDS = 0.05

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from services.analyzer.arrays import Floats
-from services.analyzer.arrays import Indices as Indices
+from services.analyzer.arrays import Floats, Indices
 
 # Enough to resolve a stroke; a higher rate costs time and changes no number.
 CLOSEUP_FPS = 60.0

@@ -9,10 +9,12 @@ import time
 
 from services import errors, logs
 from services.jobs.domain import states
-from services.jobs.notifier import Bell
+from services.jobs.domain.records import Ending
+from services.jobs.notifier import Notifier
 from services.jobs.settings import JobsSettings
 from services.jobs.store import jobs, launches, outbox
 from services.jobs.store.database import Database, Row, translate
+from services.jobs.store.rows import read_job
 from services.logs import Logger
 
 BATCH = 100
@@ -21,7 +23,7 @@ BEHIND_SECONDS = 60.0
 TELL_SECONDS = 60.0
 
 
-async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logger) -> None:
+async def run(database: Database, settings: JobsSettings, notifier: Notifier, log: Logger) -> None:
     """Sweeps for ever. A database that is away is tried again at the next tick."""
     told = float("-inf")
     while True:
@@ -41,7 +43,7 @@ async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logge
                 log.info("purged", events=purged)
             told = _tell_of_relay(log, behind, told)
             # Also where nothing was found: while it looked, its transactions held events back from their readers.
-            bell.ring()
+            notifier.notify()
         await asyncio.sleep(settings.sweep_seconds)
 
 
@@ -68,7 +70,7 @@ async def purge_events(database: Database, ttl_seconds: float) -> int:
 async def expire_uploads(database: Database, ttl_seconds: float) -> int:
     """Fails jobs that have awaited their upload for too long. Returns how many."""
     async with database.transaction() as connection:
-        rows = await connection.rows(_LOCK_EXPIRED, ttl_seconds=ttl_seconds)
+        rows = await connection.records(read_job, _LOCK_EXPIRED, ttl_seconds=ttl_seconds)
         for job in rows:
             message = "Upload verification failed: no video was uploaded in time"
             await jobs.move(connection, job, states.FAILED, failure_code="UPLOAD_EXPIRED", error_message=message)
@@ -86,7 +88,9 @@ async def end_lost_leases(database: Database) -> int:
     """Ends launches whose pod has not renewed its lease in time, unless they are being cancelled. Returns how many."""
     async with database.transaction() as connection:
         rows = await connection.rows(_OVERDUE)
-    return sum([await _end_if_lost(database, row, "The analyzer {pod_name} was not heard of in time") for row in rows])
+    return sum(
+        [await _end_if_lost(database, row, "The analyzer {launch.pod_name} was not heard of in time") for row in rows]
+    )
 
 
 _OVERDUE = f"""
@@ -104,7 +108,9 @@ async def end_stranded(database: Database, silence_seconds: float) -> int:
     """
     async with database.transaction() as connection:
         rows = await connection.rows(_STRANDED, silence_seconds=silence_seconds)
-    return sum([await _end_if_lost(database, row, "The cluster {cluster} was not heard of in time") for row in rows])
+    return sum(
+        [await _end_if_lost(database, row, "The cluster {launch.cluster} was not heard of in time") for row in rows]
+    )
 
 
 _STRANDED = f"""
@@ -119,11 +125,11 @@ _STRANDED = f"""
 async def _end_if_lost(database: Database, key: Row, message: str) -> bool:
     async with database.transaction() as connection:
         try:
-            job, launch = await launches.lock(connection, str(key["job_id"]), key["launch_no"])
+            job, launch = await launches.get_for_update(connection, str(key["job_id"]), key["launch_no"])
         except errors.NotFound:
             return False  # deleted since it was seen
         # Of what is being cancelled the controller must prove that it is gone; silence proves nothing.
-        if launch["is_leased"] or launch["ended_at"] is not None or job["cancel_requested_at"] is not None:
+        if launch.is_leased or launch.ended_at is not None or job.cancel_requested_at is not None:
             return False
-        await launches.end(connection, job, launch, "lease_lost", message.format_map(launch))
+        await launches.end(connection, job, launch, Ending.LEASE_LOST, message.format(launch=launch))
         return True

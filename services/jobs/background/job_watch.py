@@ -1,6 +1,6 @@
 """Who watches which job: one reader for all streams, so that thousands of them cost one query a poll.
 
-    changed here ──(bell, with the job's id)──▶ read it, if it is watched ──────────┐
+    changed here ──(notifier, with the job's id)──▶ read it, if it is watched ──────────┐
     changed elsewhere ──(poll)──▶ read what is watched and has another version ─────┴─▶ its newest state, to each stream
 
 A stream that is slow to send finds only the newest state when it comes back: what it missed it need not know.
@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from services import logs
-from services.jobs.notifier import Bell
-from services.jobs.store.database import Database, Row, translate
+from services.jobs.domain.records import Job
+from services.jobs.notifier import Notifier
+from services.jobs.store.database import Database, translate
+from services.jobs.store.rows import read_job
 from services.logs import Logger
 
 
@@ -23,16 +25,16 @@ class News:
 
     def __init__(self) -> None:
         self._version = 0
-        self._row: Row | None = None
+        self._row: Job | None = None
         self._came = asyncio.Event()
 
-    def put(self, row: Row) -> None:
+    def put(self, row: Job) -> None:
         """Forgets what is older."""
-        if row["version"] > self._version:
-            self._version, self._row = row["version"], row
+        if row.version > self._version:
+            self._version, self._row = row.version, row
             self._came.set()
 
-    async def next(self) -> Row:
+    async def next(self) -> Job:
         """Waits for a state that was not given yet."""
         await self._came.wait()
         self._came.clear()
@@ -44,9 +46,9 @@ class News:
 class Watchers:
     """The streams of this replica."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
-        self._bell = bell
+        self._notifier = notifier
         self._news: dict[UUID, set[News]] = {}
         # What every stream of the job was given.
         self._versions: dict[UUID, int] = {}
@@ -65,22 +67,22 @@ class Watchers:
                 del self._news[job_id]
                 del self._versions[job_id]
 
-    def give(self, row: Row) -> None:
+    def give(self, row: Job) -> None:
         """Gives a job's state to all who watch it."""
-        streams = self._news.get(row["id"], ())
+        streams = self._news.get(row.id, ())
         for news in streams:
             news.put(row)
         if streams:
-            self._versions[row["id"]] = max(row["version"], self._versions[row["id"]])
+            self._versions[row.id] = max(row.version, self._versions[row.id])
 
     async def run(self, log: Logger) -> None:
         """Reads for ever. A database that is away is asked again at the next poll."""
         polled_at = float("-inf")
         while True:
-            rings = self._bell.rings
-            changed = self._bell.take_changed() & self._news.keys()
+            sequence = self._notifier.sequence
+            changed = self._notifier.take_changed() & self._news.keys()
             try:
-                if time.monotonic() - polled_at >= self._bell.poll_seconds:
+                if time.monotonic() - polled_at >= self._notifier.poll_seconds:
                     polled_at = time.monotonic()
                     await self.read(self._news)
                 else:
@@ -89,8 +91,8 @@ class Watchers:
                 if translate(error) is None:
                     raise
                 log.warning("watching put off", error=logs.words(error))
-                await asyncio.sleep(self._bell.poll_seconds)
-            await self._bell.wait(rings)
+                await asyncio.sleep(self._notifier.poll_seconds)
+            await self._notifier.wait(sequence)
 
     async def read(self, job_ids: Iterable[UUID]) -> None:
         """Gives what is new of these jobs, which are watched."""
@@ -99,7 +101,7 @@ class Watchers:
             return
         versions = [self._versions[job_id] for job_id in ids]
         async with self._database.transaction() as connection:
-            for row in await connection.rows(_NEWER, last=True, ids=ids, versions=versions):
+            for row in await connection.records(read_job, _NEWER, commit=True, ids=ids, versions=versions):
                 self.give(row)
 
 

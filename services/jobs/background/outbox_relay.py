@@ -23,15 +23,15 @@ from prometheus_client import Counter
 from services import logs, metrics
 from services.jobs.background.sinks.sqs import MAX_MESSAGES, Message, Queue, QueueAway
 from services.jobs.domain import states
-from services.jobs.rpc import mapping
+from services.jobs.domain.records import Event
 from services.jobs.settings import RelaySettings
 from services.jobs.store import outbox
+from services.jobs.store.cloud_events import cloud_event
 from services.jobs.store.database import (
     LOCK_TIMEOUT_SECONDS,
     STATEMENT_TIMEOUT_SECONDS,
     Connection,
-    Row,
-    Session,
+    PostgresSession,
     begin,
     connect,
     translate,
@@ -87,12 +87,12 @@ async def run(settings: RelaySettings, queue: Queue, log: Logger) -> None:
         await asyncio.sleep(STANDBY_SECONDS)
 
 
-async def _open(settings: RelaySettings) -> Session:
+async def _open(settings: RelaySettings) -> PostgresSession:
     options = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
     return await connect(settings.database_url.get_secret_value(), options=options, application_name="crease-relay")
 
 
-async def _turn(session: Session) -> None:
+async def _turn(session: PostgresSession) -> None:
     """Waits until no other session holds the lock, and this one does: the lock goes with it."""
     while True:
         if await Connection(session).value(f"SELECT pg_try_advisory_lock({LOCK})"):
@@ -100,7 +100,7 @@ async def _turn(session: Session) -> None:
         await asyncio.sleep(STANDBY_SECONDS)
 
 
-async def _relay(session: Session, queue: Queue, poll_seconds: float, log: Logger) -> None:
+async def _relay(session: PostgresSession, queue: Queue, poll_seconds: float, log: Logger) -> None:
     backoff = poll_seconds
     while True:
         connection = begin(session)
@@ -124,33 +124,33 @@ async def _position(connection: Connection) -> outbox.Position:
     return await outbox.position(connection, outbox.RELAY) or await outbox.hold(connection, outbox.RELAY)
 
 
-async def _send(session: Session, queue: Queue, rows: Sequence[Row]) -> None:
+async def _send(session: PostgresSession, queue: Queue, rows: Sequence[Event]) -> None:
     """Sends what of these events is for SQS, and records after each batch. Raises QueueAway."""
-    waiting = [row for row in rows if row["to_status"] == states.QUEUED]
+    waiting = [row for row in rows if row.to_status == states.QUEUED]
     while waiting:
         ids = await asyncio.to_thread(queue.send, [message(row) for row in waiting[:MAX_MESSAGES]])
         MESSAGES.labels("sent").inc(len(ids))
         sent, waiting = waiting[: len(ids)], waiting[len(ids) :]
-        await _record(session, sent[-1], dict(zip((row["job_id"] for row in sent), ids, strict=True)))
-    if rows and rows[-1]["to_status"] != states.QUEUED:
+        await _record(session, sent[-1], dict(zip((row.job_id for row in sent), ids, strict=True)))
+    if rows and rows[-1].to_status != states.QUEUED:
         await _record(session, rows[-1], {})
 
 
-async def _record(session: Session, last: Row, sent: dict[object, str]) -> None:
+async def _record(session: PostgresSession, last: Event, sent: dict[object, str]) -> None:
     """Writes each job's message id beside it, which is no transition, and where the relay stands now."""
     connection = begin(session)
     for job in sorted(sent, key=str):
-        connection.later(_SENT, job=job, message=sent[job])
-    await outbox.move(connection, outbox.RELAY, outbox.Position(last["xid"], last["id"]))
+        connection.pipeline(_SENT, job=job, message=sent[job])
+    await outbox.move(connection, outbox.RELAY, outbox.Position(last.xid, last.id))
     await connection.commit()
 
 
 _SENT = "UPDATE video_analysis_jobs SET sqs_message_id = %(message)s WHERE id = %(job)s"
 
 
-def message(row: Row) -> Message:
+def message(row: Event) -> Message:
     """The body as consumers know it, and the CloudEvents envelope as attributes; `ce-id` says the order."""
-    event = mapping.event(row)
+    event = cloud_event(row)
     body = {
         "job_id": event.data.job_id,
         "session_id": event.data.session_id,

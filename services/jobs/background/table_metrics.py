@@ -77,7 +77,7 @@ class Gauges(Collector):
         resting = [*_RESTING] if asked_at >= self._rests_until else []
         async with self._database.transaction() as connection:
             values = {"me": self._me, "turn_seconds": turn_seconds, "open": [*_OPEN], "resting": resting}
-            rows = await connection.rows(_READ, last=True, **values)
+            rows = await connection.rows(_READ, commit=True, **values)
         counted: dict[str, Row] = {row["status"]: row for row in rows if row["status"]}
         if resting:
             count = sum(row["jobs"] for status, row in counted.items() if status in _RESTING)
@@ -97,9 +97,9 @@ class Gauges(Collector):
 
 def told(by_status: dict[str, Row], of_all: Row) -> Iterator[Metric]:
     """The gauges: of each status, of some of them, and of all that is open."""
-    jobs = {status: _count(by_status, status, "jobs") for status in states.STATUSES}
+    jobs: dict[str, int] = {status: _count(by_status, status, "jobs") for status in states.STATUSES}
     yield _labelled("crease_jobs", "Jobs", jobs)
-    ages = {status: _age(by_status, status) for status in states.STATUSES if status not in _RESTING}
+    ages: dict[str, float] = {status: _age(by_status, status) for status in states.STATUSES if status not in _RESTING}
     yield _labelled("crease_oldest_job_age_seconds", "How long the oldest job is in its status", ages)
     waiting = [_count(by_status, status, "unlaunched") for status in (states.AWAITING_UPLOAD, states.QUEUED)]
     for name, value, words in (

@@ -1,4 +1,4 @@
-"""Who may call what: one table of RPC and kinds of caller; which rows a person may see is `sees` below.
+"""Access rights of jobs: a table of RPCs and callers, and one rule of ownership.
 
 person      a user of any role; ownership decides further
 upload      the program that holds S3
@@ -7,12 +7,10 @@ pod         an analyzer's pod, by its token
 lease       an analyzer's pod, by the lease it was given
 """
 
-import sqlalchemy as sa
-
 from services import errors
 from services.auth import Person
 from services.authorization import Table
-from services.jobs.store.schema import sessions
+from services.jobs.domain.records import Owner, OwnerType
 
 UPLOADERS = frozenset({"coach_pro_plus", "org_pro", "superuser"})
 UPLOAD_FEATURE = "video_upload_enabled"
@@ -53,34 +51,34 @@ TABLE: Table = {
 }
 
 
-def sees(person: Person) -> sa.ColumnElement[bool]:
-    """Which sessions a person may see: their own, for `org_pro` their organisation's too, for `superuser` all.
+def visible_owners(person: Person) -> frozenset[Owner] | None:
+    """The owners whose sessions and jobs a person may see and change; None is every owner.
 
-    A deleted one nobody.
+    The only rule of ownership: `may_see` applies it to one owner, `store/sessions.py` turns it into SQL.
     """
-    return sessions.c.deleted_at.is_(None) & _owns(person)
-
-
-def _owns(person: Person) -> sa.ColumnElement[bool]:
-    own = (sessions.c.owner_type == "coach") & (sessions.c.owner_id == person.subject)
     if person.role == "superuser":
-        return sa.true()
+        return None
+    own = Owner(OwnerType.COACH, person.subject)
     if person.role == "org_pro" and person.organisation_id:
-        return own | (sessions.c.owner_type == "org") & (sessions.c.owner_id == person.organisation_id)
-    return own
+        return frozenset({own, Owner(OwnerType.ORGANISATION, person.organisation_id)})
+    return frozenset({own})
 
 
-def may_see(person: Person, owner_type: str, owner_id: str) -> bool:
-    """`sees`, for one row in hand."""
-    if person.role == "superuser":
-        return True
-    if owner_type == "org":
-        return person.role == "org_pro" and person.organisation_id == owner_id != ""
-    return owner_id == person.subject
+def may_see(person: Person, owner: Owner) -> bool:
+    """Whether a person may see what an owner has."""
+    owners = visible_owners(person)
+    return owners is None or owner in owners
+
+
+def owner_of_new_session(person: Person) -> Owner:
+    """The owner of a session that a person creates: for `org_pro` their organisation."""
+    if person.role == "org_pro" and person.organisation_id:
+        return Owner(OwnerType.ORGANISATION, person.organisation_id)
+    return Owner(OwnerType.COACH, person.subject)
 
 
 def check_uploader(person: Person) -> None:
-    """Raises PermissionDenied for a role or a set of features that may not upload."""
+    """Raises PermissionDenied unless the person's role and features allow uploads."""
     if person.role not in UPLOADERS:
         raise errors.PermissionDenied("Only Coach Pro Plus users can upload videos", reason="ROLE_NOT_ALLOWED")
     if UPLOAD_FEATURE not in person.features:
@@ -88,6 +86,6 @@ def check_uploader(person: Person) -> None:
 
 
 def check_superuser(person: Person) -> None:
-    """Raises PermissionDenied for everybody else."""
+    """Raises PermissionDenied for every other role."""
     if person.role != "superuser":
-        raise errors.PermissionDenied("Only superusers may ask this", reason="ROLE_NOT_ALLOWED")
+        raise errors.PermissionDenied("Only superusers may call this", reason="ROLE_NOT_ALLOWED")

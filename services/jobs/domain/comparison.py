@@ -1,8 +1,8 @@
-"""What changed between jobs of one player, metric by metric, from the results as stored.
+"""Changes between jobs of one player, metric by metric, from the results as stored.
 
-A change is the later value less the earlier, as sure as the less sure of both, and always beside the smallest change
-that their errors let one see. Where a reading or its error is missing, or the two are not of one kind, the change is
-absent and says why: nothing is ever subtracted from a guess.
+A change is the later value minus the earlier. Its confidence is the lower one of both, and the smallest change that
+their errors allow to detect stands beside it. A change is absent, with its reason, if a reading or its error is
+missing, or if the two readings are not comparable.
 """
 
 import math
@@ -12,26 +12,30 @@ from itertools import pairwise
 from typing import Any
 
 from crease.jobs.v1 import job_pb2
-from services.jobs.store.database import Row
+from services.jobs.domain.records import Job, Session
+from services.jobs.domain.states import ResultStage
 
 NOT_MEASURED = "not measured by this analysis"
 NO_ERROR = "the error of this number was not recorded"
 # Minimal detectable change with 95 % confidence: 1.96 standard errors of a difference. Weir, Journal of Strength and
 # Conditioning Research 19 (2005) 231-240.
 CONFIDENCE_95 = 1.96
-# A quick look takes 10 frames a second, a close one every frame up to 60. Rates nearer than this are one.
-QUICK_FPS, MOST_FPS, SAME_RATE = 10.0, 60.0, 1.25
+# The quick stage samples 10 frames a second, the deep stage every frame up to 60. Two rates whose ratio is at most
+# SAME_RATE count as equal.
+QUICK_FPS, MAX_FPS, SAME_RATE = 10.0, 60.0, 1.25
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Analysis:
-    """A done job as it is compared: `metrics` (with measures) by name as in its results, each with its error where one
-    was recorded; the rest from its row and its session. fps: frames a second at which an action was looked at, None
-    where that is not known. whole_clip: no action was found, and the whole clip measured instead.
+    """The part of a done job that is compared.
+
+    metrics: scored and unscored, by name, as in the results. errors: by the same names, where they were recorded.
+    fps: frames a second within an action, None if not known. whole_clip: no action was found, so that the whole clip
+    was measured.
     """
 
     job_id: str
-    results_stage: str
+    results_stage: ResultStage | None
     discipline: str
     camera_view: str
     player_ids: tuple[str, ...]
@@ -42,39 +46,39 @@ class Analysis:
     model: str
 
 
-# What two analyses must have in common for their numbers to be of one kind.
+# Two analyses are comparable only if each of these is equal.
 KINDS: dict[str, Callable[[Analysis], str]] = {
-    "disciplines": lambda analysis: analysis.discipline or "not said",
-    "camera views": lambda analysis: analysis.camera_view or "not said",
+    "disciplines": lambda analysis: analysis.discipline or "not given",
+    "camera views": lambda analysis: analysis.camera_view or "not given",
     "extents": lambda analysis: "a whole clip" if analysis.whole_clip else "actions",
-    "pose models": lambda analysis: analysis.model or "not said",
+    "pose models": lambda analysis: analysis.model or "not given",
 }
-# A reading with the analysis that it is from.
-Read = tuple[Analysis, job_pb2.MetricReading]
+# A reading, and the analysis that it comes from.
+Source = tuple[Analysis, job_pb2.MetricReading]
 
 
-def analysis(job: Row, session: Row) -> Analysis:
-    """A done job with its session. Rows from before two-phase uploads may hold any results, or none."""
-    results = _mapping(job["results"])
+def analysis(job: Job, session: Session) -> Analysis:
+    """The analysis of a done job. A row from before two-phase uploads may hold any results, or none."""
+    results = _mapping(job.results)
     summary = _mapping(_mapping(results.get("pose")).get("pose_summary"))
     measures = _mapping(summary.get("measures"))
     errors = {name: _mapping(measure).get("error") for name, measure in measures.items()}
     return Analysis(
-        job_id=str(job["id"]),
-        results_stage=job["results_stage"] or "",
-        discipline=session["discipline"],
-        camera_view=session["camera_view"],
-        player_ids=tuple(session["player_ids"]),
+        job_id=str(job.id),
+        results_stage=job.results_stage,
+        discipline=session.discipline,
+        camera_view=session.camera_view,
+        player_ids=session.player_ids,
         metrics=_mapping(results.get("metrics")) | measures,
         errors=_mapping(summary.get("errors")) | errors,
-        fps=_looked_at(_number(summary.get("video_fps")), job["results_stage"] or ""),
+        fps=_action_fps(_number(summary.get("video_fps")), job.results_stage),
         whole_clip=summary.get("actions") == 0,
         model=_text(summary.get("model")),
     )
 
 
 def common_players(analyses: Sequence[Analysis]) -> list[str]:
-    """Whom every session names, in the first one's order."""
+    """The players that every session names, in the first session's order."""
     others = [set(analysis.player_ids) for analysis in analyses[1:]]
     return [
         player for player in dict.fromkeys(analyses[0].player_ids) if player and all(player in ids for ids in others)
@@ -82,30 +86,32 @@ def common_players(analyses: Sequence[Analysis]) -> list[str]:
 
 
 def caveats(analyses: Sequence[Analysis]) -> list[str]:
-    """What makes the jobs less alike than their numbers look, a sentence each."""
-    said = [
+    """The differences between the jobs that limit their comparison, a sentence each."""
+    sentences = [
         f"The jobs are of different {words}: {', '.join(found)}"
         for words, kind in KINDS.items()
         if len(found := dict.fromkeys(kind(analysis) for analysis in analyses)) > 1
     ]
-    if any(_other_rate(*pair) for pair in pairwise(analyses)):
-        said.append(f"The jobs are of different frame rates: {', '.join(_rate(analysis) for analysis in analyses)}")
+    if any(_rates_differ(*pair) for pair in pairwise(analyses)):
+        sentences.append(
+            f"The jobs are of different frame rates: {', '.join(_rate(analysis) for analysis in analyses)}"
+        )
     players = common_players(analyses)
     if len(players) > 1:
-        said.append(f"The sessions have {len(players)} players in common: the jobs may show different ones")
+        sentences.append(f"The sessions have {len(players)} players in common: the jobs may show different ones")
     if len({analysis.results_stage for analysis in analyses}) > 1:
-        quick = [analysis.job_id for analysis in analyses if analysis.results_stage == "quick"]
-        said.append(f"Only the quick stage, which is provisional, was run by: {', '.join(quick)}")
-    return said
+        quick = [analysis.job_id for analysis in analyses if analysis.results_stage == ResultStage.QUICK]
+        sentences.append(f"Only the quick stage, which is provisional, was run by: {', '.join(quick)}")
+    return sentences
 
 
 def compare(analyses: Sequence[Analysis]) -> list[job_pb2.MetricComparison]:
-    """Every metric that any of the jobs names, through all of them in their order."""
+    """Every metric that any of the jobs has, with its readings in the order of the jobs."""
     names = dict.fromkeys(name for analysis in analyses for name in analysis.metrics)
     return [_metric(name, [(analysis, _reading(analysis, name)) for analysis in analyses]) for name in names]
 
 
-def _metric(name: str, readings: list[Read]) -> job_pb2.MetricComparison:
+def _metric(name: str, readings: list[Source]) -> job_pb2.MetricComparison:
     return job_pb2.MetricComparison(
         name=name,
         readings=[reading for _, reading in readings],
@@ -138,10 +144,10 @@ def _reading(analysis: Analysis, name: str) -> job_pb2.MetricReading:
     return reading
 
 
-def _change(one: Read, other: Read) -> job_pb2.MetricChange:
+def _change(one: Source, other: Source) -> job_pb2.MetricChange:
     (_, earlier), (_, later) = one, other
     change = job_pb2.MetricChange(from_job_id=earlier.job_id, to_job_id=later.job_id)
-    change.absent_reason = _obstacle(one, other)
+    change.absent_reason = _incomparable(one, other)
     if change.absent_reason:
         return change
     change.value = later.value - earlier.value
@@ -154,8 +160,8 @@ def _change(one: Read, other: Read) -> job_pb2.MetricChange:
     return change
 
 
-def _obstacle(one: Read, other: Read) -> str:
-    """Why two readings have no difference; empty where they have one."""
+def _incomparable(one: Source, other: Source) -> str:
+    """Why two readings cannot be subtracted; empty if they can."""
     missing = [f"job {reading.job_id}: {reading.absent_reason}" for _, reading in (one, other) if reading.absent_reason]
     if missing:
         return "; ".join(missing)
@@ -165,19 +171,19 @@ def _obstacle(one: Read, other: Read) -> str:
     for words, kind_of in KINDS.items():
         if kind_of(one[0]) != kind_of(other[0]):
             return f"different {words}: {kind_of(one[0])} and {kind_of(other[0])}"
-    if _other_rate(one[0], other[0]):
+    if _rates_differ(one[0], other[0]):
         return f"different frame rates: {_rate(one[0])} and {_rate(other[0])}"
     unknown = [f"job {reading.job_id}: {NO_ERROR}" for _, reading in (one, other) if not reading.HasField("error")]
     return "; ".join(unknown)
 
 
-def _looked_at(video_fps: float | None, stage: str) -> float | None:
+def _action_fps(video_fps: float | None, stage: ResultStage | None) -> float | None:
     if video_fps is None:
         return None
-    return min(video_fps, QUICK_FPS if stage == "quick" else MOST_FPS)
+    return min(video_fps, QUICK_FPS if stage == ResultStage.QUICK else MAX_FPS)
 
 
-def _other_rate(one: Analysis, other: Analysis) -> bool:
+def _rates_differ(one: Analysis, other: Analysis) -> bool:
     if one.fps is None or other.fps is None:
         return False
     return max(one.fps, other.fps) > SAME_RATE * min(one.fps, other.fps)
@@ -188,12 +194,12 @@ def _rate(analysis: Analysis) -> str:
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    """A mapping, or an empty one for anything else that a row may hold."""
+    """A mapping, or an empty one for any other JSON value."""
     return value if isinstance(value, dict) else {}
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, or None for anything else that a row may hold."""
+    """A finite number, or None for any other JSON value."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)

@@ -1,128 +1,133 @@
-"""Why a job is not done yet, or how it ended: one sentence, from what was recorded and nothing else.
+"""One sentence for ExplainJob: why a job is not done yet, or how it ended, from records alone.
 
-    final? ──▶ how it ended                    nothing to wait for
-    awaiting_upload ──▶ upload
-    a launch is open ──▶ being cancelled, silent or at work: lease;  not started yet: capacity
-    queued ──▶ its time has not come: backoff;  as many are open as may be: limits;  else capacity
+    final or failed ──▶ how it ended                         nothing
+    awaiting_upload ──▶ the upload is missing                upload
+    a launch is open ──▶ being cancelled, silent, running    lease
+                    └──▶ not started yet                     capacity
+    queued ──▶ its backoff has not ended                     backoff
+          ├──▶ as many launches are open as the limit allows limits
+          └──▶ no cluster has room                           capacity
 
-Pure: the same rows at the same time give the same words.
+Pure: the same records at the same time give the same sentence.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from services.jobs.domain import states
-from services.jobs.store.database import Row
+from services.jobs.domain.limits import LaunchLimits, OpenLaunches
+from services.jobs.domain.records import Job, Launch
+from services.jobs.domain.states import ResultStage
 
 
-@dataclass(frozen=True)
+class WaitingFor(StrEnum):
+    """The enum WaitingFor of the protos."""
+
+    NOTHING = "nothing"
+    UPLOAD = "upload"
+    LEASE = "lease"
+    CAPACITY = "capacity"
+    BACKOFF = "backoff"
+    LIMITS = "limits"
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
-    """`waiting_for` is a word of the enum WaitingFor; `since` is when that began."""
+    """`since`: when the wait for `waiting_for` began."""
 
     sentence: str
-    waiting_for: str
+    waiting_for: WaitingFor
     since: datetime
 
 
-@dataclass(frozen=True)
-class Room:
-    """How many launches are open, and how many may be (0: any number); of all owners and of the job's."""
-
-    open: int = 0
-    limit: int = 0
-    open_of_owner: int = 0
-    limit_of_owner: int = 0
-
-
-ROOMY = Room()
-
-
-def explain(job: Row, launches: Sequence[Row], now: datetime, room: Room = ROOMY) -> Explanation:
-    """The answer for a job and all its launches, the first one first."""
-    if job["status"] in (states.DONE, states.FAILED, states.CANCELLED):
-        return Explanation(_ended(job, launches), "nothing", job["completed_at"] or job["updated_at"])
-    if launches and launches[-1]["ended_at"] is None:
+def explain(
+    job: Job, launches: Sequence[Launch], now: datetime, opened: OpenLaunches, limits: LaunchLimits
+) -> Explanation:
+    """The explanation of a job. `launches` are all of its launches, the first one first."""
+    if job.status in states.FINAL or job.status == states.FAILED:
+        return Explanation(_ended(job, launches), WaitingFor.NOTHING, job.completed_at or job.updated_at)
+    if launches and launches[-1].ended_at is None:
         return _launched(job, launches[-1], now)
-    if job["status"] == states.AWAITING_UPLOAD:
-        sentence = "The video has not arrived: it was not uploaded, or the upload was not said to be complete"
-        return Explanation(sentence, "upload", job["created_at"])
-    if job["status"] == states.QUEUED:
-        return _queued(job, launches, now, room)
-    sentence = f"Its status is {job['status']}, but no launch is open for it: somebody wrote into the database"
-    return Explanation(sentence, "nothing", job["updated_at"])
+    if job.status == states.AWAITING_UPLOAD:
+        sentence = "The video has not arrived: the client has not uploaded it, or has not called CompleteUpload"
+        return Explanation(sentence, WaitingFor.UPLOAD, job.created_at)
+    if job.status == states.QUEUED:
+        return _queued(job, launches, now, opened, limits)
+    sentence = f"The job has the status {job.status} but no open launch: an operator changed its row by hand"
+    return Explanation(sentence, WaitingFor.NOTHING, job.updated_at)
 
 
-def _ended(job: Row, launches: Sequence[Row]) -> str:
+def _ended(job: Job, launches: Sequence[Launch]) -> str:
     tries = _count(len(launches), "launch", "launches")
-    match job["status"]:
-        case states.DONE:
-            return f"It is done, after {tries}{_took(job)}"
-        case states.FAILED:
-            why = job["error_message"] or "nobody said why"
-            return f"It failed after {tries}{_code(job['failure_code'])}: {why}"
+    match job.status:
+        case states.Status.DONE:
+            return f"The job is done, after {tries}{_duration(job)}"
+        case states.Status.FAILED:
+            code = f" ({job.failure_code})" if job.failure_code else ""
+            return f"The job failed after {tries}{code}: {job.error_message or 'no reason was recorded'}"
         case _:
-            kept = "; the quick result can still be read" if job["results_stage"] == "quick" else ""
-            return f"It was cancelled after {tries}{kept}"
+            kept = "; its quick result can still be read" if job.results_stage == ResultStage.QUICK else ""
+            return f"The job was cancelled after {tries}{kept}"
 
 
-def _launched(job: Row, launch: Row, now: datetime) -> Explanation:
-    name = f"Launch {launch['launch_no']} in {launch['cluster']}"
-    if job["cancel_requested_at"] is not None:
-        where = f" ({launch['placement_reason']})" if launch["placement_reason"] else ""
-        sentence = f"It is being cancelled: {name} is deleted, and not yet proved gone{where}"
-        return Explanation(sentence, "lease", job["cancel_requested_at"])
-    if launch["started_at"] is None:
+def _launched(job: Job, launch: Launch, now: datetime) -> Explanation:
+    name = f"Launch {launch.launch_no} in {launch.cluster}"
+    if job.cancel_requested_at is not None:
+        where = f" ({launch.placement_reason})" if launch.placement_reason else ""
+        sentence = f"The job is being cancelled: the controller is deleting {name}, which may still run{where}"
+        return Explanation(sentence, WaitingFor.LEASE, job.cancel_requested_at)
+    if launch.started_at is None or launch.lease_expires_at is None:
         return _starting(name, launch)
-    if launch["lease_expires_at"] < now:
-        silent = _span((now - launch["lease_expires_at"]).total_seconds())
-        sentence = f"{name} has fallen silent: the lease of {launch['pod_name']} ran out {silent} ago"
-        return Explanation(sentence, "lease", launch["lease_expires_at"])
-    where = f" on the {launch['placed_on'].upper()}" if launch["placed_on"] in ("gpu", "cpu") else ""
-    sentence = f"{name} is at work{where}: stage {job['stage']}, {job['progress_pct']} %"
-    return Explanation(sentence, "lease", launch["started_at"])
+    if launch.lease_expires_at < now:
+        silence = _span((now - launch.lease_expires_at).total_seconds())
+        sentence = f"{name} sends no heartbeat: the lease of {launch.pod_name} expired {silence} ago"
+        return Explanation(sentence, WaitingFor.LEASE, launch.lease_expires_at)
+    where = f" on the {launch.placed_on.upper()}" if launch.placed_on else ""
+    sentence = f"{name} is running{where}: stage {job.stage}, {job.progress_pct} %"
+    return Explanation(sentence, WaitingFor.LEASE, launch.started_at)
 
 
-def _starting(name: str, launch: Row) -> Explanation:
-    if launch["confirmed_at"] is None and launch["placement_reason"]:
-        sentence = f"{name} cannot be created yet: {launch['placement_reason']}"
-        return Explanation(sentence, "capacity", launch["opened_at"])
-    if launch["confirmed_at"] is None:
-        sentence = f"{name} was handed to the controller, which has not said yet that anything runs for it"
-        return Explanation(sentence, "capacity", launch["opened_at"])
-    why = f": {launch['placement_reason']}" if launch["placement_reason"] else ""
-    return Explanation(f"{name} was created and has not started yet{why}", "capacity", launch["confirmed_at"])
+def _starting(name: str, launch: Launch) -> Explanation:
+    if launch.confirmed_at is None and launch.placement_reason:
+        sentence = f"{name} cannot be created yet: {launch.placement_reason}"
+        return Explanation(sentence, WaitingFor.CAPACITY, launch.opened_at)
+    if launch.confirmed_at is None:
+        sentence = f"{name} was handed to the controller, which has not confirmed it yet"
+        return Explanation(sentence, WaitingFor.CAPACITY, launch.opened_at)
+    reason = f": {launch.placement_reason}" if launch.placement_reason else ""
+    return Explanation(f"{name} was created and has not started yet{reason}", WaitingFor.CAPACITY, launch.confirmed_at)
 
 
-def _queued(job: Row, launches: Sequence[Row], now: datetime, room: Room) -> Explanation:
-    since = max(filter(None, (job["queued_at"] or job["created_at"], job["not_before"])))
-    last = launches[-1] if launches else None
-    again = f" again (launch {last['launch_no']} ended: {_why(last)})" if last else ""
+def _queued(
+    job: Job, launches: Sequence[Launch], now: datetime, opened: OpenLaunches, limits: LaunchLimits
+) -> Explanation:
+    queued_at = job.queued_at or job.created_at
+    since = max(queued_at, job.not_before) if job.not_before else queued_at
+    again = f" again (launch {launches[-1].launch_no} ended: {_ending(launches[-1])})" if launches else ""
     if since > now:
-        sentence = f"It is launched{again} in {_span((since - now).total_seconds())}"
-        return Explanation(sentence, "backoff", job["queued_at"] or job["created_at"])
-    waits = f"It waits to be launched{again}"
-    if room.limit and room.open >= room.limit:
-        return Explanation(f"{waits}: {room.open} launches are open, as many as may be", "limits", since)
-    if room.limit_of_owner and room.open_of_owner >= room.limit_of_owner:
-        sentence = f"{waits}: its owner has {room.open_of_owner} open launches, as many as may be"
-        return Explanation(sentence, "limits", since)
-    return Explanation(f"{waits}: no cluster has had room for it yet", "capacity", since)
+        sentence = f"The job is launched{again} in {_span((since - now).total_seconds())}"
+        return Explanation(sentence, WaitingFor.BACKOFF, queued_at)
+    waits = f"The job waits to be launched{again}"
+    if limits.total and opened.total >= limits.total:
+        sentence = f"{waits}: {opened.total} launches are open, and the limit is {limits.total}"
+        return Explanation(sentence, WaitingFor.LIMITS, since)
+    if limits.per_owner and opened.of_owner >= limits.per_owner:
+        sentence = f"{waits}: its owner has {opened.of_owner} open launches, and the limit is {limits.per_owner}"
+        return Explanation(sentence, WaitingFor.LIMITS, since)
+    return Explanation(f"{waits}: no cluster has had room for it yet", WaitingFor.CAPACITY, since)
 
 
-def _took(job: Row) -> str:
-    # Set by hand, it may lack its times.
-    began, ended = job["queued_at"] or job["created_at"], job["completed_at"]
+def _duration(job: Job) -> str:
+    # A row that an operator changed may lack its times.
+    began, ended = job.queued_at or job.created_at, job.completed_at
     return f", {_span((ended - began).total_seconds())} after it was queued" if ended else ""
 
 
-def _why(launch: Row) -> str:
-    words = str(launch["ending"]).replace("_", " ")
-    return f"{words}, {launch['ending_message']}" if launch["ending_message"] else words
-
-
-def _code(failure_code: str) -> str:
-    return f" ({failure_code})" if failure_code else ""
+def _ending(launch: Launch) -> str:
+    words = str(launch.ending or "").replace("_", " ")
+    return f"{words}, {launch.ending_message}" if launch.ending_message else words
 
 
 def _count(number: int, one: str, many: str) -> str:
@@ -130,7 +135,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _span(seconds: float) -> str:
-    """A time as people say it, in its largest unit."""
+    """A duration in its largest unit of which it has at least two."""
     for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= 2 * size:
             return _count(int(seconds // size), unit, f"{unit}s")

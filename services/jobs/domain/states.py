@@ -1,4 +1,4 @@
-"""The life of a job, written down once.
+"""The states of a job: which follows which, and the stage, progress and event that belong to each.
 
     awaiting_upload ─▶ queued ─▶ quick_running ─▶ quick_done ─▶ deep_running ─▶ done
           │              ▲ │          │               │  └───(deep off)──────────▲
@@ -7,38 +7,84 @@
           ├─▶ failed ─▶ queued   (CompleteUpload again, or RetryJob)
           └─▶ cancelled          (from every state that is not final)
 
-Every update of a status names the states it may come from, taken from this table; an update that moves no row is an
-error the caller sees. The database adds an event to each transition by a trigger, so that none can go without one.
+Every update of a status names the states that it may come from, taken from this table; an update that moves no row is
+an error for the caller. A trigger of the database adds an event to each transition, so that none lacks one.
 """
 
-AWAITING_UPLOAD = "awaiting_upload"
-QUEUED = "queued"
-QUICK_RUNNING = "quick_running"
-QUICK_DONE = "quick_done"
-DEEP_RUNNING = "deep_running"
-DONE = "done"
-FAILED = "failed"
-CANCELLED = "cancelled"
+from enum import StrEnum
 
-# In the order of the database's enum. Databases made before two-phase uploads hold two more, which a CHECK refuses.
-STATUSES = (AWAITING_UPLOAD, QUEUED, QUICK_RUNNING, QUICK_DONE, DEEP_RUNNING, DONE, FAILED, CANCELLED)
+
+class Status(StrEnum):
+    """The column `status`, in the order of the database's enum.
+
+    That enum has two labels more, from before two-phase uploads; a CHECK refuses them.
+    """
+
+    AWAITING_UPLOAD = "awaiting_upload"
+    QUEUED = "queued"
+    QUICK_RUNNING = "quick_running"
+    QUICK_DONE = "quick_done"
+    DEEP_RUNNING = "deep_running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ResultStage(StrEnum):
+    """The stages of an analysis, each of which has a result."""
+
+    QUICK = "quick"
+    DEEP = "deep"
+
+
+class SessionStatus(StrEnum):
+    PENDING = "pending"
+    UPLOADED = "uploaded"
+    PROCESSING = "processing"
+    READY = "ready"
+    FAILED = "failed"
+
+
+# Callers write `states.QUEUED`.
+AWAITING_UPLOAD = Status.AWAITING_UPLOAD
+QUEUED = Status.QUEUED
+QUICK_RUNNING = Status.QUICK_RUNNING
+QUICK_DONE = Status.QUICK_DONE
+DEEP_RUNNING = Status.DEEP_RUNNING
+DONE = Status.DONE
+FAILED = Status.FAILED
+CANCELLED = Status.CANCELLED
+
+STATUSES = tuple(Status)
 
 FINAL = frozenset({DONE, CANCELLED})
-# A launch may be at work.
+# A launch may be open.
 LAUNCHED = frozenset({QUEUED, QUICK_RUNNING, QUICK_DONE, DEEP_RUNNING})
+# The upload may still be completed.
+UPLOADABLE = frozenset({AWAITING_UPLOAD, FAILED})
 
-# to: from
-SOURCES: dict[str, frozenset[str]] = {
+# target: the states that it may come from
+SOURCES: dict[Status, frozenset[Status]] = {
     QUEUED: frozenset({AWAITING_UPLOAD, FAILED, QUICK_RUNNING, QUICK_DONE, DEEP_RUNNING}),
     QUICK_RUNNING: frozenset({QUEUED}),
     QUICK_DONE: frozenset({QUICK_RUNNING}),
     DEEP_RUNNING: frozenset({QUICK_DONE, QUEUED}),
     DONE: frozenset({QUICK_DONE, DEEP_RUNNING}),
-    FAILED: frozenset({AWAITING_UPLOAD, FAILED}) | LAUNCHED,
-    CANCELLED: frozenset({AWAITING_UPLOAD, FAILED}) | LAUNCHED,
+    FAILED: UPLOADABLE | LAUNCHED,
+    CANCELLED: UPLOADABLE | LAUNCHED,
 }
 
-# What operators read in the column `stage`.
+# The status of the job that decides for its session, and the status that the session then has.
+SESSION_STATUSES = {
+    QUEUED: SessionStatus.UPLOADED,
+    QUICK_RUNNING: SessionStatus.PROCESSING,
+    QUICK_DONE: SessionStatus.PROCESSING,
+    DEEP_RUNNING: SessionStatus.PROCESSING,
+    DONE: SessionStatus.READY,
+    FAILED: SessionStatus.FAILED,
+}
+
+# The column `stage`, which operators read.
 STAGES = {
     AWAITING_UPLOAD: "AWAITING_UPLOAD",
     QUEUED: "QUEUED",
@@ -51,8 +97,8 @@ STAGES = {
 }
 DEEP_QUEUED = "DEEP_QUEUED"
 
-# Where progress_pct stands when a state is entered; None leaves it as it was.
-PROGRESS = {
+# progress_pct on entering a state; None keeps the value.
+PROGRESS: dict[Status, int | None] = {
     AWAITING_UPLOAD: 0,
     QUEUED: 0,
     QUICK_RUNNING: 1,
@@ -62,7 +108,7 @@ PROGRESS = {
     FAILED: None,
     CANCELLED: None,
 }
-# While a stage runs, progress moves inside these bounds.
+# Bounds of progress_pct while a stage runs.
 RUNNING_PROGRESS = {QUICK_RUNNING: (1, 49), DEEP_RUNNING: (51, 99)}
 
 EVENT_TYPES = {
@@ -78,22 +124,22 @@ EVENT_TYPES = {
 DEAD_LETTERED = "DEAD_LETTERED"
 
 
-def event_type(to: str, failure_code: str) -> str:
+def event_type(to: Status, failure_code: str) -> str:
     """The CloudEvents type of a transition."""
     return "JobDeadLettered" if to == FAILED and failure_code == DEAD_LETTERED else EVENT_TYPES[to]
 
 
-def stage(status: str, results_stage: str | None) -> str:
-    """The stage string of a status; a queued job whose quick result is in waits for deep."""
-    return DEEP_QUEUED if status == QUEUED and results_stage == "quick" else STAGES[status]
+def stage(status: Status, results_stage: ResultStage | None) -> str:
+    """The stage string of a status; a queued job that has its quick result waits for deep."""
+    return DEEP_QUEUED if status == QUEUED and results_stage == ResultStage.QUICK else STAGES[status]
 
 
-def progress(status: str, results_stage: str | None) -> int | None:
-    """progress_pct on entering a status, or None where it stays as it was."""
-    return PROGRESS[QUICK_DONE] if status == QUEUED and results_stage == "quick" else PROGRESS[status]
+def progress(status: Status, results_stage: ResultStage | None) -> int | None:
+    """progress_pct on entering a status; None keeps the value."""
+    return PROGRESS[QUICK_DONE if status == QUEUED and results_stage == ResultStage.QUICK else status]
 
 
-def running_progress(status: str, fraction: float) -> int:
+def running_progress(status: Status, fraction: float) -> int:
     """progress_pct while a stage runs, from the fraction (0..1) of the stage that is done."""
     low, high = RUNNING_PROGRESS[status]
     # In this order: max(0.0, NaN) is 0.0, max(NaN, 0.0) is NaN.

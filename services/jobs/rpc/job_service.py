@@ -1,4 +1,4 @@
-"""JobService: what people see of their jobs."""
+"""JobService: people read their jobs, watch, cancel, retry, reanalyze, delete and compare them."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -12,94 +12,103 @@ from services.auth import Person
 from services.authorization import caller_as
 from services.jobs.background.job_watch import Watchers
 from services.jobs.domain import authorization, comparison, states
-from services.jobs.domain.explanation import Room, explain
-from services.jobs.notifier import Bell
+from services.jobs.domain.explanation import explain
+from services.jobs.domain.limits import LaunchLimits
+from services.jobs.domain.protobuf import enum_text
+from services.jobs.domain.records import Job
+from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping, validation
 from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, sessions
-from services.jobs.store.database import Connection, Database, Row, parse_id
+from services.jobs.store.database import Connection, Database, parse_id
 from services.serving import Context
 
-# After these nothing changes unless somebody asks for it.
-_RESTING = (*states.FINAL, states.FAILED)
+# A job in one of these changes only on request.
+_SETTLED = states.FINAL | {states.FAILED}
 MAX_COMPARED = 20
 # The id of no job.
-NOTHING = UUID(int=0)
+NO_JOB = UUID(int=0)
 
 
 class JobService(job_pb2_grpc.JobServiceServicer):
     def __init__(
-        self, database: Database, bell: Bell, watchers: Watchers, limits: fair_queue.Limits, *, deep_enabled: bool
+        self,
+        database: Database,
+        notifier: Notifier,
+        watchers: Watchers,
+        limits: LaunchLimits,
+        *,
+        deep_enabled: bool,
     ) -> None:
         self._database = database
-        self._bell = bell
+        self._notifier = notifier
         self._watchers = watchers
         self._limits = limits
         self._deep_enabled = deep_enabled
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
-        return mapping.job(await self._row(request.job_id))
+        return mapping.job(await self._get(request.job_id))
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
         async with self._database.transaction() as connection:
-            rows, token = await jobs.list_for(
+            page, token = await jobs.list_visible(
                 connection,
                 caller_as(Person),
                 session_id=request.session_id,
-                status=mapping.word(job_pb2.JobStatus, request.status),
+                status=enum_text(job_pb2.JobStatus, request.status),
                 size=request.page_size,
                 page_token=request.page_token,
             )
-        return job_pb2.ListJobsResponse(jobs=[mapping.job(row) for row in rows], next_page_token=token)
+        return job_pb2.ListJobsResponse(jobs=[mapping.job(job) for job in page], next_page_token=token)
 
     async def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.Job]:
-        with self._watchers.watch(parse_id(request.job_id) or NOTHING) as news:
-            self._watchers.give(await self._row(request.job_id))
+        with self._watchers.watch(parse_id(request.job_id) or NO_JOB) as news:
+            self._watchers.give(await self._get(request.job_id))
             while True:
-                row = await news.next()
-                yield mapping.job(row)
-                if row["status"] in _RESTING:
+                job = await news.next()
+                yield mapping.job(job)
+                if job.status in _SETTLED:
                     return
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
-            job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
+            job = await jobs.get_visible_for_update(connection, request.job_id, caller_as(Person))
             job = await cancellation.cancel(connection, job)
-        self._bell.ring(job["id"])
+        self._notifier.notify(job.id)
         return mapping.job(job)
 
     async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
-            job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
-            if job["status"] != states.FAILED:
-                raise errors.FailedPrecondition(f"Cannot retry a job in status: {job['status']}", reason="WRONG_STATE")
+            job = await jobs.get_visible_for_update(connection, request.job_id, caller_as(Person))
+            if job.status != states.FAILED:
+                raise errors.FailedPrecondition(f"Cannot retry a job in status: {job.status}", reason="WRONG_STATE")
             jobs.check_verified(job)
-            job = await jobs.move(connection, job, states.QUEUED, last=True, **jobs.afresh(job))
-        self._bell.ring(job["id"])
+            job = await jobs.move(connection, job, states.QUEUED, commit=True, **jobs.retry_values(job))
+        self._notifier.notify(job.id)
         return mapping.job(job)
 
     async def ReanalyzeJob(self, request: job_pb2.ReanalyzeJobRequest, context: Context) -> job_pb2.Job:
         person = caller_as(Person)
         authorization.check_uploader(person)
-        asked = _asked(request) | {"created_by": person.subject, "deep_enabled": self._deep_enabled}
+        values = _changed_settings(request) | {"created_by": person.subject, "deep_enabled": self._deep_enabled}
         async with self._database.transaction() as connection:
-            source = await jobs.hold_for(connection, request.job_id, person)
+            source = await jobs.get_visible_for_update(connection, request.job_id, person)
             jobs.check_verified(source)
-            session = await sessions.get(connection, source["session_id"])
-            job = await jobs.create_again(connection, session, source, asked)
-        self._bell.ring(job["id"])
+            session = await sessions.get(connection, source.session_id)
+            job = await jobs.create_reanalysis(connection, session, source, values)
+        self._notifier.notify(job.id)
         return mapping.job(job)
 
     async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
-            job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
+            job = await jobs.get_visible_for_update(connection, request.job_id, caller_as(Person))
             await object_cleanup.delete(connection, job)
-        self._bell.ring(job["id"])
+        self._notifier.notify(job.id)
         return empty_pb2.Empty()
 
     async def CompareJobs(self, request: job_pb2.CompareJobsRequest, context: Context) -> job_pb2.CompareJobsResponse:
         _check_compared(request.job_ids)
         async with self._database.transaction() as connection:
-            analyses = [await self._analysis(connection, job_id) for job_id in request.job_ids]
+            analyses = [await self._done_analysis(connection, job_id) for job_id in request.job_ids]
         players = comparison.common_players(analyses)
         if not players:
             raise errors.InvalidArgument("job_ids", "the sessions of these jobs name no player in common")
@@ -107,45 +116,44 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             player_ids=players, metrics=comparison.compare(analyses), caveats=comparison.caveats(analyses)
         )
 
-    async def _analysis(self, connection: Connection, job_id: str) -> comparison.Analysis:
-        job = await jobs.get_for(connection, job_id, caller_as(Person))
-        if job["status"] != states.DONE:
+    async def _done_analysis(self, connection: Connection, job_id: str) -> comparison.Analysis:
+        job = await jobs.get_visible(connection, job_id, caller_as(Person))
+        if job.status != states.DONE:
             raise errors.FailedPrecondition(
-                f"Cannot compare job {job['id']} in status: {job['status']}", reason="JOB_NOT_DONE"
+                f"Cannot compare job {job.id} in status: {job.status}", reason="JOB_NOT_DONE"
             )
-        return comparison.analysis(job, await sessions.get(connection, job["session_id"]))
+        return comparison.analysis(job, await sessions.get(connection, job.session_id))
 
     async def ExplainJob(self, request: job_pb2.ExplainJobRequest, context: Context) -> job_pb2.ExplainJobResponse:
         async with self._database.transaction() as connection:
-            job = await jobs.get_for(connection, request.job_id, caller_as(Person))
-            past = await launches.list_of(connection, job["id"])
-            opened = await fair_queue.opened(connection, job["owner"])
+            job = await jobs.get_visible(connection, request.job_id, caller_as(Person))
+            past = await launches.list_of_job(connection, job.id)
+            opened = await fair_queue.count_open(connection, job.owner)
             now = await connection.value("SELECT clock_timestamp()")
-        room = Room(opened.all, self._limits.all, opened.of_owner, self._limits.of_owner)
-        return mapping.explanation(job, explain(job, past, now, room), past)
+        return mapping.explanation(job, explain(job, past, now, opened, self._limits), past)
 
-    async def _row(self, job_id: str) -> Row:
+    async def _get(self, job_id: str) -> Job:
         async with self._database.transaction() as connection:
-            return await jobs.get_for(connection, job_id, caller_as(Person))
+            return await jobs.get_visible(connection, job_id, caller_as(Person))
 
 
-def _asked(request: job_pb2.ReanalyzeJobRequest) -> dict[str, Any]:
-    """The settings that the new job has of its own; what is unset comes from the other job."""
-    asked: dict[str, Any] = {"id": uuid4(), "request_id": validation.request_id(request.request_id)}
+def _changed_settings(request: job_pb2.ReanalyzeJobRequest) -> dict[str, Any]:
+    """The columns that the request sets for the new job; the others are copied from the source job."""
+    values: dict[str, Any] = {"id": uuid4(), "request_id": validation.request_id(request.request_id)}
     if request.HasField("sample_fps"):
-        asked["sample_fps"] = validation.sample_fps(request.sample_fps)
+        values["sample_fps"] = validation.sample_fps(request.sample_fps)
     if request.HasField("include_frames"):
-        asked["include_frames"] = request.include_frames
+        values["include_frames"] = request.include_frames
     if request.HasField("anonymous"):
-        asked["anonymous"] = request.anonymous
+        values["anonymous"] = request.anonymous
     if request.HasField("accelerator"):
-        asked["accelerator"] = validation.accelerator(request.accelerator)
-    return asked
+        values["accelerator"] = validation.accelerator(request.accelerator)
+    return values
 
 
 def _check_compared(job_ids: Sequence[str]) -> None:
     if not 2 <= len(job_ids) <= MAX_COMPARED:
         raise errors.InvalidArgument("job_ids", f"must be 2 to {MAX_COMPARED}")
-    # However a client spells a UUID.
+    # Parsed, because a client may write the same UUID in several ways.
     if len({parse_id(job_id) or job_id for job_id in job_ids}) != len(job_ids):
         raise errors.InvalidArgument("job_ids", "must not name a job twice")

@@ -1,10 +1,11 @@
-"""LaunchService: how the controller gets work, and how one pod reports it."""
+"""LaunchService: the controller claims launches, and the pod of each launch reports progress and results."""
 
 import json
 import re
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from google.protobuf import duration_pb2, json_format
 from psycopg.types.json import Jsonb
@@ -16,25 +17,32 @@ from services.auth import Lease, Pod
 from services.authorization import caller_as
 from services.jobs import metrics
 from services.jobs.domain import retry_policy, states
-from services.jobs.notifier import Bell
+from services.jobs.domain.protobuf import enum_text, timestamp
+from services.jobs.domain.records import Artifact, AssignedLaunch, Ending, Job
+from services.jobs.domain.states import ResultStage
+from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping
 from services.jobs.settings import JobsSettings
 from services.jobs.store import fair_queue, jobs, launches, pagination, sessions
-from services.jobs.store.database import Connection, Database, Now, Row, parse_id
+from services.jobs.store.database import Connection, Database, Now, parse_id
+from services.jobs.store.rows import artifact_json
 from services.serving import Context
 
 MAX_CAPACITY = 1000
 MAX_RESULTS_BYTES = 64 * 1024
 RESULT_PARTS = frozenset({"pose", "metrics", "findings", "report"})
 ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-RUNNING_STATUS = {"quick": states.QUICK_RUNNING, "deep": states.DEEP_RUNNING}
+RUNNING_STATUS = {ResultStage.QUICK: states.QUICK_RUNNING, ResultStage.DEEP: states.DEEP_RUNNING}
+# The requests of a pod that holds a lease.
+LeaseRequest = launch_pb2.HeartbeatRequest | launch_pb2.SubmitResultRequest | launch_pb2.FailLaunchRequest
+_STAGES = {job_pb2.STAGE_QUICK: ResultStage.QUICK, job_pb2.STAGE_DEEP: ResultStage.DEEP}
 
 
 class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
-    def __init__(self, database: Database, settings: JobsSettings, bell: Bell) -> None:
+    def __init__(self, database: Database, settings: JobsSettings, notifier: Notifier) -> None:
         self._database = database
         self._settings = settings
-        self._bell = bell
+        self._notifier = notifier
 
     async def OpenLaunches(
         self, request: launch_pb2.OpenLaunchesRequest, context: Context
@@ -42,20 +50,21 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         _check_cluster(request.cluster)
         if not 1 <= request.capacity <= MAX_CAPACITY:
             raise errors.InvalidArgument("capacity", f"must be 1 to {MAX_CAPACITY}")
-        rows: list[Row] = []
+        claimed: list[AssignedLaunch] = []
         more = True
-        while more and (wanted := request.capacity - len(rows)):
+        while more and (wanted := request.capacity - len(claimed)):
             async with self._database.transaction() as connection:
-                offered, more = await fair_queue.offer(
+                claim = await fair_queue.claim(
                     connection,
                     request.cluster,
                     wanted,
                     self._settings.confirm_seconds,
-                    self._settings.limits,
-                    last=True,
+                    self._settings.launch_limits,
+                    commit=True,
                 )
-            rows += offered
-        return launch_pb2.OpenLaunchesResponse(launches=[mapping.launch(row) for row in rows])
+            claimed += claim.launches
+            more = claim.more
+        return launch_pb2.OpenLaunchesResponse(launches=[mapping.launch(launch) for launch in claimed])
 
     async def ListLaunches(
         self, request: launch_pb2.ListLaunchesRequest, context: Context
@@ -63,19 +72,21 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         _check_cluster(request.cluster)
         size = pagination.page_size(request.page_size)
         async with self._database.transaction() as connection:
-            rows = await launches.list_open(connection, request.cluster, size + 1, _after(request.page_token))
-        page = rows[:size]
-        token = f"{page[-1]['job_id']}-{page[-1]['launch_no']}" if len(rows) > size else ""
-        return launch_pb2.ListLaunchesResponse(launches=[mapping.launch(row) for row in page], next_page_token=token)
+            found = await launches.list_open(connection, request.cluster, size + 1, _parse_token(request.page_token))
+        page = found[:size]
+        token = f"{page[-1].job_id}-{page[-1].launch_no}" if len(found) > size else ""
+        return launch_pb2.ListLaunchesResponse(
+            launches=[mapping.launch(launch) for launch in page], next_page_token=token
+        )
 
     async def ConfirmLaunch(self, request: launch_pb2.ConfirmLaunchRequest, context: Context) -> launch_pb2.Launch:
         if not (request.kubernetes_uid or request.placement_reason):
             raise errors.InvalidArgument(
-                "kubernetes_uid", "must not be empty, unless placement_reason says why nothing runs"
+                "kubernetes_uid", "must not be empty, unless placement_reason says why there is no Kubernetes Job"
             )
-        placed_on = mapping.word(job_pb2.Accelerator, request.placed_on)
+        placed_on = enum_text(job_pb2.Accelerator, request.placed_on)
         async with self._database.transaction() as connection:
-            row = await launches.confirm(
+            launch = await launches.confirm(
                 connection,
                 request.job_id,
                 request.launch_no,
@@ -83,14 +94,14 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
                 placed_on,
                 request.placement_reason,
             )
-        return mapping.launch(row)
+        return mapping.launch(launch)
 
     async def EndLaunch(self, request: launch_pb2.EndLaunchRequest, context: Context) -> launch_pb2.Launch:
-        ending = _ending(request.ending, states.CANCELLED)
+        ending = _ending(request.ending, Ending.CANCELLED)
         async with self._database.transaction() as connection:
-            job, launch = await launches.lock(connection, request.job_id, request.launch_no)
+            job, launch = await launches.get_for_update(connection, request.job_id, request.launch_no)
             _, launch = await launches.end(connection, job, launch, ending, request.message)
-        self._bell.ring(job["id"])
+        self._notifier.notify(job.id)
         return mapping.launch(launch)
 
     async def StartLaunch(
@@ -98,44 +109,44 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
     ) -> launch_pb2.StartLaunchResponse:
         lease_seconds = self._settings.lease_seconds
         async with self._database.transaction() as connection:
-            job, launch = await launches.lock(connection, request.job_id, request.launch_no)
+            job, launch = await launches.get_for_update(connection, request.job_id, request.launch_no)
             job, secret = await launches.start(connection, job, launch, caller_as(Pod), lease_seconds)
-            session, shown = await sessions.shown(connection, job["session_id"], last=True)
-        self._bell.ring(job["id"])
+            session, session_status = await sessions.get_with_status(connection, job.session_id, commit=True)
+        self._notifier.notify(job.id)
         duration = duration_pb2.Duration()
         duration.FromTimedelta(timedelta(seconds=lease_seconds))
         return launch_pb2.StartLaunchResponse(
             lease=secret,
             lease_duration=duration,
-            stage=job_pb2.STAGE_DEEP if job["results_stage"] == "quick" else job_pb2.STAGE_QUICK,
+            stage=job_pb2.STAGE_DEEP if job.results_stage == ResultStage.QUICK else job_pb2.STAGE_QUICK,
             job=mapping.job(job),
-            session=mapping.session(session, shown),
+            session=mapping.session(session, session_status),
         )
 
     async def Heartbeat(self, request: launch_pb2.HeartbeatRequest, context: Context) -> launch_pb2.HeartbeatResponse:
         async with self._database.transaction() as connection:
-            job, launch = await self._held(connection, request)
-            if request.stage == job_pb2.STAGE_DEEP and job["status"] == states.QUICK_DONE:
+            job, launch = await self._leased(connection, request)
+            if request.stage == job_pb2.STAGE_DEEP and job.status == states.QUICK_DONE:
                 job = await jobs.move(connection, job, states.DEEP_RUNNING)
             _report_progress(connection, job, request)
             launch = await launches.renew(connection, launch, self._settings.lease_seconds)
-        self._bell.ring(job["id"])
-        return launch_pb2.HeartbeatResponse(lease_expires_at=mapping.timestamp(launch["lease_expires_at"]))
+        self._notifier.notify(job.id)
+        return launch_pb2.HeartbeatResponse(lease_expires_at=timestamp(launch.lease_expires_at))
 
     async def SubmitResult(
         self, request: launch_pb2.SubmitResultRequest, context: Context
     ) -> launch_pb2.SubmitResultResponse:
-        stage = mapping.word(job_pb2.Stage, request.stage)
-        if stage not in RUNNING_STATUS:
+        stage = _STAGES.get(request.stage)
+        if stage is None:
             raise errors.InvalidArgument("stage", "must be STAGE_QUICK or STAGE_DEEP")
         results = _results(request)
         async with self._database.transaction() as connection:
             job, launch = await self._lock(connection, request)
             if not _is_submitted(job, launch, stage):
-                self._check_held(job, launch)
+                self._check_leased(job, launch)
                 artifacts = _artifacts(request, jobs.artifact_prefix(job, request.launch_no), stage)
                 job = await _publish(connection, job, launch, stage, results, artifacts)
-        self._bell.ring(job["id"])
+        self._notifier.notify(job.id)
         return launch_pb2.SubmitResultResponse(job=mapping.job(job))
 
     async def FailLaunch(
@@ -143,72 +154,73 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
     ) -> launch_pb2.FailLaunchResponse:
         ending = _ending(request.ending)
         async with self._database.transaction() as connection:
-            job, launch = await self._held(connection, request)
+            job, launch = await self._leased(connection, request)
             job, _ = await launches.end(connection, job, launch, ending, request.error_message, request.failure_code)
-        self._bell.ring(job["id"])
+        self._notifier.notify(job.id)
         return launch_pb2.FailLaunchResponse(job=mapping.job(job))
 
-    async def _held(self, connection: Connection, request: Any) -> tuple[Row, Row]:
-        """The job and launch, locked, whose living lease the caller holds, while the job is still being run."""
+    async def _leased(self, connection: Connection, request: LeaseRequest) -> tuple[Job, AssignedLaunch]:
+        """The job and the launch, both locked, if the caller has the valid lease and the job is running."""
         job, launch = await self._lock(connection, request)
-        self._check_held(job, launch)
+        self._check_leased(job, launch)
         return job, launch
 
-    async def _lock(self, connection: Connection, request: Any) -> tuple[Row, Row]:
+    async def _lock(self, connection: Connection, request: LeaseRequest) -> tuple[Job, AssignedLaunch]:
         try:
-            return await launches.lock(connection, request.job_id, request.launch_no)
+            return await launches.get_for_update(connection, request.job_id, request.launch_no)
         except errors.NotFound:
             raise launches.lease_lost() from None
 
-    def _check_held(self, job: Row, launch: Row) -> None:
+    def _check_leased(self, job: Job, launch: AssignedLaunch) -> None:
         launches.check_lease(job, launch, caller_as(Lease).secret)
-        if job["status"] not in states.LAUNCHED - {states.QUEUED}:
+        if job.status not in states.LAUNCHED - {states.QUEUED}:
             raise launches.lease_lost()
 
 
-def _is_submitted(job: Row, launch: Row, stage: str) -> bool:
-    """Whether this very lease has submitted this very stage before: a reply got lost, nothing else."""
-    same_lease = launches.is_lease_of(launch, caller_as(Lease).secret) and job["cancel_requested_at"] is None
-    alive = launch["ending"] in ("", "succeeded") and launch["launch_no"] == job["launch_count"]
-    return same_lease and alive and job["results_stage"] == stage
+def _is_submitted(job: Job, launch: AssignedLaunch, stage: ResultStage) -> bool:
+    """Whether the same lease has submitted the same stage before: the pod repeats a call whose reply was lost."""
+    same_lease = launches.is_lease_of(launch, caller_as(Lease).secret) and job.cancel_requested_at is None
+    is_newest = launch.ending in (None, Ending.SUCCEEDED) and launch.launch_no == job.launch_count
+    return same_lease and is_newest and job.results_stage == stage
 
 
-def _report_progress(connection: Connection, job: Row, request: launch_pb2.HeartbeatRequest) -> None:
-    if RUNNING_STATUS.get(mapping.word(job_pb2.Stage, request.stage)) != job["status"]:
-        return
-    reached = states.running_progress(job["status"], request.progress)
-    if reached > job["progress_pct"]:
-        connection.later(_PROGRESS, id=job["id"], reached=reached)
-
-
-_PROGRESS = "UPDATE video_analysis_jobs SET progress_pct = %(reached)s WHERE id = %(id)s"
+def _report_progress(connection: Connection, job: Job, request: launch_pb2.HeartbeatRequest) -> None:
+    stage = _STAGES.get(request.stage)
+    if stage is not None and RUNNING_STATUS[stage] == job.status:
+        jobs.report_progress(connection, job, states.running_progress(job.status, request.progress))
 
 
 async def _publish(
-    connection: Connection, job: Row, launch: Row, stage: str, results: Any, artifacts: list[Any]
-) -> Row:
-    """Moves the job by the result of a stage; the last stage ends the launch."""
-    result: dict[str, Any] = {"results": results, "results_stage": stage, "artifacts": Jsonb(artifacts)}
+    connection: Connection,
+    job: Job,
+    launch: AssignedLaunch,
+    stage: ResultStage,
+    results: dict[str, Any],
+    artifacts: list[Artifact],
+) -> Job:
+    """Stores the result of a stage and moves the job; the last stage ends the launch."""
+    stored = Jsonb([artifact_json(artifact) for artifact in artifacts])
+    result: dict[str, Any] = {"results": results, "results_stage": stage, "artifacts": stored}
     finished: dict[str, Any] = {"completed_at": Now(), "failure_code": "", "error_message": ""}
-    if stage == "quick":
-        job = await jobs.move(connection, job, states.QUICK_DONE, last=job["deep_enabled"], **result)
-        if job["deep_enabled"]:
+    if stage == ResultStage.QUICK:
+        job = await jobs.move(connection, job, states.QUICK_DONE, commit=job.deep_enabled, **result)
+        if job.deep_enabled:
             return job
         result = {}
-    elif job["status"] == states.QUICK_DONE:
+    elif job.status == states.QUICK_DONE:
         job = await jobs.move(connection, job, states.DEEP_RUNNING)
-    elif job["status"] != states.DEEP_RUNNING:
-        raise jobs.cannot_become(job, states.DONE)
+    elif job.status != states.DEEP_RUNNING:
+        raise jobs.wrong_transition(job, states.DONE)
     launches.succeed(connection, launch)
-    connection.afterwards(partial(metrics.analysed, launch, results))
-    return await jobs.move(connection, job, states.DONE, last=True, **result, **finished)
+    connection.on_commit(partial(metrics.analysed, launch, results))
+    return await jobs.move(connection, job, states.DONE, commit=True, **result, **finished)
 
 
 def _results(request: launch_pb2.SubmitResultRequest) -> dict[str, Any]:
     try:
         results: dict[str, Any] = json_format.MessageToDict(request.results)
     except ValueError:
-        raise errors.InvalidArgument("results", "must not hold NaN or Infinity, which JSON has not") from None
+        raise errors.InvalidArgument("results", "must not hold NaN or Infinity: JSON has no such numbers") from None
     if set(results) != RESULT_PARTS:
         raise errors.InvalidArgument("results", f"must have exactly the parts {', '.join(sorted(RESULT_PARTS))}")
     size = len(json.dumps(results).encode())
@@ -219,27 +231,29 @@ def _results(request: launch_pb2.SubmitResultRequest) -> dict[str, Any]:
     return results
 
 
-def _artifacts(request: launch_pb2.SubmitResultRequest, prefix: str, stage: str) -> list[dict[str, Any]]:
+def _artifacts(request: launch_pb2.SubmitResultRequest, prefix: str, stage: ResultStage) -> list[Artifact]:
     for artifact in request.artifacts:
         if not ARTIFACT_NAME.fullmatch(artifact.name):
-            raise errors.InvalidArgument("artifacts.name", f"{artifact.name!r} is no artifact's name")
+            raise errors.InvalidArgument("artifacts.name", f"{artifact.name!r} is not an artifact's name")
     return [
-        {
-            "name": artifact.name,
-            "stage": job_pb2.Stage.Name(request.stage),
-            "content_type": artifact.content_type,
-            "content_length": artifact.content_length,
-            "s3_key": f"{prefix}{stage}/{artifact.name}",
-        }
+        Artifact(
+            name=artifact.name,
+            stage=stage,
+            content_type=artifact.content_type,
+            content_length=artifact.content_length,
+            s3_key=f"{prefix}{stage}/{artifact.name}",
+        )
         for artifact in request.artifacts
     ]
 
 
-def _ending(number: int, *more: str) -> str:
-    ending = mapping.word(launch_pb2.Ending, number)
-    if ending not in (*retry_policy.RULES, *more):
-        raise errors.InvalidArgument("ending", f"must be one of {', '.join((*retry_policy.RULES, *more))}")
-    return ending
+def _ending(number: int, *more: Ending) -> Ending:
+    """The ending that a caller reports: one with a rule in `retry_policy.py`, or one of `more`."""
+    text = enum_text(launch_pb2.Ending, number)
+    allowed = (*retry_policy.RULES, *more)
+    if text not in allowed:
+        raise errors.InvalidArgument("ending", f"must be one of {', '.join(allowed)}")
+    return Ending(text)
 
 
 def _check_cluster(cluster: str) -> None:
@@ -247,7 +261,7 @@ def _check_cluster(cluster: str) -> None:
         raise errors.InvalidArgument("cluster", "must be a DNS label")
 
 
-def _after(token: str) -> tuple[Any, int] | None:
+def _parse_token(token: str) -> tuple[UUID, int] | None:
     if not token:
         return None
     job_id, _, launch_no = token.rpartition("-")

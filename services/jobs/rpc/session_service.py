@@ -1,4 +1,4 @@
-"""SessionService: what coaches file videos under."""
+"""SessionService: people create, read, change, list and delete the sessions of their videos."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,67 +10,69 @@ from services import errors
 from services.auth import Person
 from services.authorization import caller_as
 from services.jobs.domain import authorization
-from services.jobs.notifier import Bell
+from services.jobs.domain.protobuf import enum_text
+from services.jobs.domain.states import SessionStatus
+from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping
 from services.jobs.store import sessions
 from services.jobs.store.database import Database
 from services.serving import Context
 
-MAX_TITLE = 200
-MAX_NOTES = 5000
+MAX_TITLE_CHARACTERS = 200
+MAX_NOTES_CHARACTERS = 5000
 MAX_PLAYERS = 50
-MAX_PLAYER = 100
-# What a client may set; the rest is ours to say.
+MAX_PLAYER_CHARACTERS = 100
+# The fields that a client may set.
 SETTABLE = ("title", "player_ids", "notes", "discipline", "camera_view")
 
 
 class SessionService(session_pb2_grpc.SessionServiceServicer):
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
-        self._bell = bell
+        self._notifier = notifier
 
     async def CreateSession(self, request: session_pb2.CreateSessionRequest, context: Context) -> session_pb2.Session:
         person = caller_as(Person)
         authorization.check_uploader(person)
-        values = _values(request, SETTABLE)
+        values = _columns(request, SETTABLE)
         async with self._database.transaction() as connection:
-            row = await sessions.create(connection, person, values)
-        return mapping.session(row, "pending")
+            session = await sessions.create(connection, person, values)
+        return mapping.session(session, SessionStatus.PENDING)
 
     async def GetSession(self, request: session_pb2.GetSessionRequest, context: Context) -> session_pb2.Session:
         async with self._database.transaction() as connection:
-            row = await sessions.get_for(connection, request.session_id, caller_as(Person))
-            return mapping.session(*await sessions.shown(connection, row["id"], last=True))
+            session = await sessions.get_visible(connection, request.session_id, caller_as(Person))
+            return mapping.session(*await sessions.get_with_status(connection, session.id, commit=True))
 
     async def ListSessions(
         self, request: session_pb2.ListSessionsRequest, context: Context
     ) -> session_pb2.ListSessionsResponse:
         async with self._database.transaction() as connection:
-            rows, token = await sessions.list_for(
+            page, token = await sessions.list_visible(
                 connection, caller_as(Person), size=request.page_size, page_token=request.page_token
             )
-            shown = await sessions.statuses(connection, [row["id"] for row in rows])
-        listed = [mapping.session(row, shown[row["id"]]) for row in rows]
+            statuses = await sessions.statuses(connection, [session.id for session in page])
+        listed = [mapping.session(session, statuses[session.id]) for session in page]
         return session_pb2.ListSessionsResponse(sessions=listed, next_page_token=token)
 
     async def UpdateSession(self, request: session_pb2.UpdateSessionRequest, context: Context) -> session_pb2.Session:
         async with self._database.transaction() as connection:
-            row = await sessions.get_for(connection, request.session.session_id, caller_as(Person))
-            values = _values(request.session, _masked(request), "session.")
+            session = await sessions.get_visible(connection, request.session.session_id, caller_as(Person))
+            values = _columns(request.session, _masked(request), "session.")
             if values:
-                await sessions.update(connection, row, values)
-            return mapping.session(*await sessions.shown(connection, row["id"], last=True))
+                await sessions.update(connection, session, values)
+            return mapping.session(*await sessions.get_with_status(connection, session.id, commit=True))
 
     async def DeleteSession(self, request: session_pb2.DeleteSessionRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
-            row = await sessions.get_for(connection, request.session_id, caller_as(Person))
-            await sessions.delete(connection, await sessions.lock(connection, row["id"]))
-        self._bell.ring()
+            session = await sessions.get_visible(connection, request.session_id, caller_as(Person))
+            await sessions.delete(connection, await sessions.get_for_update(connection, session.id))
+        self._notifier.notify()
         return empty_pb2.Empty()
 
 
 def _masked(request: session_pb2.UpdateSessionRequest) -> Sequence[str]:
-    """The fields to write (AIP-134): those of the mask; without one, those that are populated."""
+    """The fields to write (AIP-134): those of the mask; without a mask, those that are populated."""
     paths = list(request.update_mask.paths)
     if paths == ["*"]:
         return SETTABLE
@@ -80,30 +82,33 @@ def _masked(request: session_pb2.UpdateSessionRequest) -> Sequence[str]:
     return paths or [field.name for field, _ in request.session.ListFields() if field.name in SETTABLE]
 
 
-def _values(
+def _columns(
     message: session_pb2.CreateSessionRequest | session_pb2.Session, fields: Iterable[str], path: str = ""
 ) -> dict[str, Any]:
-    """Fields of a message as columns hold them; `path` is where in the request the message stands. Raises InvalidArgument."""
+    """The columns of a message's fields. Raises InvalidArgument.
+
+    path: the path of the message in the request, for errors.
+    """
     columns: dict[str, Any] = {}
     for field in fields:
         value = getattr(message, field)
         match field:
             case "title":
-                columns[field] = _text(path + field, value, MAX_TITLE)
+                columns[field] = _text(path + field, value, MAX_TITLE_CHARACTERS)
             case "notes":
-                columns[field] = _text(path + field, value, MAX_NOTES)
+                columns[field] = _text(path + field, value, MAX_NOTES_CHARACTERS)
             case "player_ids":
                 columns[field] = _players(path + field, value)
             case "discipline":
-                columns[field] = _word(path + field, session_pb2.Discipline, value) or "batting"
+                columns[field] = _enum(path + field, session_pb2.Discipline, value) or "batting"
             case "camera_view":
-                columns[field] = _word(path + field, session_pb2.CameraView, value)
+                columns[field] = _enum(path + field, session_pb2.CameraView, value)
     return columns
 
 
-def _text(field: str, text: str, most: int) -> str:
-    if len(text) > most:
-        raise errors.InvalidArgument(field, f"at most {most} characters")
+def _text(field: str, text: str, limit: int) -> str:
+    if len(text) > limit:
+        raise errors.InvalidArgument(field, f"at most {limit} characters")
     if "\0" in text:
         raise errors.InvalidArgument(field, "must not hold a NUL character")
     return text
@@ -112,10 +117,10 @@ def _text(field: str, text: str, most: int) -> str:
 def _players(field: str, players: Sequence[str]) -> list[str]:
     if len(players) > MAX_PLAYERS:
         raise errors.InvalidArgument(field, f"at most {MAX_PLAYERS} players")
-    return [_text(field, player, MAX_PLAYER) for player in players]
+    return [_text(field, player, MAX_PLAYER_CHARACTERS) for player in players]
 
 
-def _word(field: str, enum: Any, number: int) -> str:
+def _enum(field: str, enum: Any, number: int) -> str:
     if number not in enum.values():
         raise errors.InvalidArgument(field, f"must be one of {', '.join(enum.keys())}")
-    return mapping.word(enum, number)
+    return enum_text(enum, number)

@@ -1,4 +1,4 @@
-"""SweepService: what S3 holds and should not, for `upload`, which holds S3 and no rows."""
+"""SweepService: `upload` claims S3 objects to remove, and compares S3 with the database."""
 
 from datetime import timedelta
 
@@ -8,12 +8,13 @@ from crease.jobs.v1 import sweep_pb2, sweep_pb2_grpc
 from services import errors
 from services.auth import Verifier
 from services.jobs.domain import authorization
-from services.jobs.rpc.intake_service import person_behind
+from services.jobs.rpc.intake_service import end_user
 from services.jobs.store import object_cleanup, pagination
-from services.jobs.store.database import Database, Row, parse_id
+from services.jobs.store.database import Database, parse_id
+from services.jobs.store.object_cleanup import Cleanup, StoredVideo
 from services.serving import Context
 
-# URLs live for a week at most, and a PUT that began in time a little longer.
+# A URL is valid for a week at most, and a PUT that began in time may end a little later.
 MAX_AGAIN_SECONDS = 8 * 86400
 
 
@@ -26,42 +27,40 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
         self, request: sweep_pb2.TakeRubbishRequest, context: Context
     ) -> sweep_pb2.TakeRubbishResponse:
         async with self._database.transaction() as connection:
-            rows = await object_cleanup.take(connection, request.limit)
-        return sweep_pb2.TakeRubbishResponse(rubbish=[_rubbish(row) for row in rows])
+            cleanups = await object_cleanup.claim(connection, request.limit)
+        return sweep_pb2.TakeRubbishResponse(rubbish=[_rubbish(cleanup) for cleanup in cleanups])
 
     async def SettleRubbish(self, request: sweep_pb2.SettleRubbishRequest, context: Context) -> empty_pb2.Empty:
         if not 0 <= request.again_in.seconds <= MAX_AGAIN_SECONDS:
             raise errors.InvalidArgument("again_in", f"must be 0 to {MAX_AGAIN_SECONDS} seconds")
         again_in = timedelta(seconds=request.again_in.seconds) if request.HasField("again_in") else None
         async with self._database.transaction() as connection:
-            await object_cleanup.settle(connection, request.job_id, again_in)
+            await object_cleanup.complete(connection, request.job_id, again_in)
         return empty_pb2.Empty()
 
     async def ListVideos(self, request: sweep_pb2.ListVideosRequest, context: Context) -> sweep_pb2.ListVideosResponse:
-        authorization.check_superuser(await person_behind(self._verifier))
+        authorization.check_superuser(await end_user(self._verifier))
         job_id = parse_id(request.after_job_id)
         if request.after_key and job_id is None:
             raise errors.InvalidArgument("after_job_id", "must be a UUID")
         after = (request.after_key, job_id) if job_id else None
         async with self._database.transaction() as connection:
-            rows = await object_cleanup.kept(
+            stored = await object_cleanup.list_stored(
                 connection, request.s3_bucket, after, pagination.page_size(request.page_size)
             )
-        return sweep_pb2.ListVideosResponse(videos=[_kept(row) for row in rows])
+        return sweep_pb2.ListVideosResponse(videos=[_kept_video(video) for video in stored])
 
 
-def _rubbish(row: Row) -> sweep_pb2.Rubbish:
-    made = sweep_pb2.Rubbish(job_id=str(row["id"]), s3_bucket=row["s3_bucket"], prefix=object_cleanup.prefix(row))
-    made.age.FromTimedelta(row["age"])
-    return made
+def _rubbish(cleanup: Cleanup) -> sweep_pb2.Rubbish:
+    rubbish = sweep_pb2.Rubbish(job_id=str(cleanup.job_id), s3_bucket=cleanup.s3_bucket, prefix=cleanup.prefix)
+    rubbish.age.FromTimedelta(cleanup.age)
+    return rubbish
 
 
-def _kept(row: Row) -> sweep_pb2.KeptVideo:
-    expected = row["deleted_at"] is None
-    artifacts = [artifact["s3_key"] for artifact in row["artifacts"]]
+def _kept_video(video: StoredVideo) -> sweep_pb2.KeptVideo:
     return sweep_pb2.KeptVideo(
-        job_id=str(row["id"]),
-        s3_key=row["s3_key"],
-        is_verified=expected and row["etag"] != "",
-        artifacts=artifacts if expected else [],
+        job_id=str(video.job_id),
+        s3_key=video.s3_key,
+        is_verified=video.is_verified,
+        artifacts=video.artifact_keys,
     )

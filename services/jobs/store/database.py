@@ -1,10 +1,10 @@
-"""The one way to PostgreSQL: a bounded pool, short transactions in few round trips, what its errors mean to callers.
+"""Access to PostgreSQL: a bounded pool, transactions of few round trips, and the gRPC errors of database errors.
 
-    transaction() ─▶ BEGIN and its limits travel with the first statement ─▶ … ─▶ COMMIT travels with the last one,
-                     where the caller knows that it is the last
+    transaction() ─▶ BEGIN and its time limits travel with the first statement ─▶ …
+                  ─▶ COMMIT travels with the last statement, where the caller marks it by `commit=True`
 
-A statement is SQL with `%(name)s`, or SQLAlchemy's where it is put together at run time. Building and caching those
-took more than half of a call's CPU time, so whatever can be written out is.
+A statement is SQL with `%(name)s`, or SQLAlchemy's where it is put together at run time. Most are written out, because
+building and caching SQLAlchemy's took more than half of a call's CPU time.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -23,21 +23,23 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from services import errors, logs
 
-Row = Mapping[str, Any]
+# Values by their column's name. Rows stay in this room: `rows.py` makes records of them.
+Row = DictRow
+Record = TypeVar("Record")
 Statement = str | sa.Executable
 STATEMENT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 5
-# How long a call waits for one of the pool's connections.
+# The longest wait of a call for a session of the pool.
 POOL_TIMEOUT_SECONDS = 5
-# The limits are set in each transaction by itself: PgBouncer refuses startup parameters, and lends each transaction
-# another connection. For the same reason nothing is prepared.
+# Each transaction sets its limits, and no statement is prepared: PgBouncer refuses startup parameters, and each
+# transaction may run on another of its connections.
 _BEGIN = (
     f"BEGIN; SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT_SECONDS}s';"
     f" SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; "
 )
 _DIALECT: Any = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-Session = psycopg.AsyncConnection[DictRow]
+PostgresSession = psycopg.AsyncConnection[Row]
 
 
 def url(database_url: str) -> sa.URL:
@@ -48,92 +50,110 @@ def url(database_url: str) -> sa.URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-async def connect(database_url: str, **how: Any) -> Session:
-    """A session in which each statement stands by itself. Values are put into the SQL on this side: only so may several
-    statements share a round trip."""
+async def connect(database_url: str, **options: Any) -> PostgresSession:
+    """A session in autocommit mode. The client puts values into the SQL: several statements then share a round trip.
+
+    options: libpq's connection parameters.
+    """
     session = await psycopg.AsyncConnection.connect(
         database_url,
         autocommit=True,
         row_factory=_named,
         cursor_factory=psycopg.AsyncClientCursor,
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        **how,
+        **options,
     )
     session.adapters.register_dumper(dict, JsonbDumper)
     return session
 
 
-def _named(cursor: psycopg.AsyncCursor[Any]) -> RowMaker[DictRow]:
-    """As psycopg's `dict_row`, which besides makes a description of each column, anew for each result."""
+def _named(cursor: psycopg.AsyncCursor[Any]) -> RowMaker[Row]:
+    """A cheaper `psycopg.rows.dict_row`: that one also builds a description of every column of every result."""
     result = cursor.pgresult
     names = [(result.fname(n) or b"").decode() for n in range(result.nfields)] if result else []
     return lambda values: dict(zip(names, values, strict=True))
 
 
 class Connection:
-    """Statements of one session, in one transaction or each by itself."""
+    """Statements of one session: in one transaction, or each by itself.
 
-    def __init__(self, session: Session, begin: str = "") -> None:
+    `commit=True` commits the transaction with the statement, in the same round trip.
+    """
+
+    def __init__(self, session: PostgresSession, begin: str = "") -> None:
         self._session = session
         self._unsent = begin
-        self._afterwards: list[Callable[[], None]] = []
-        self.is_over = False
+        self._on_commit: list[Callable[[], None]] = []
+        self.is_committed = False
 
-    async def rows(self, statement: Statement, *, last: bool = False, **values: Any) -> list[DictRow]:
-        """What a statement returns. `last`: the transaction is committed with it, in the same round trip."""
-        cursor = await self._send(statement, values, last=last)
+    async def rows(self, statement: Statement, *, commit: bool = False, **values: Any) -> list[Row]:
+        """The rows that a statement returns."""
+        cursor = await self._send(statement, values, commit=commit)
         return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
-    async def row(self, statement: Statement, *, last: bool = False, **values: Any) -> DictRow | None:
+    async def row(self, statement: Statement, *, commit: bool = False, **values: Any) -> Row | None:
         """The first row that a statement returns, if any."""
-        return next(iter(await self.rows(statement, last=last, **values)), None)
+        return next(iter(await self.rows(statement, commit=commit, **values)), None)
+
+    async def records(
+        self, read: Callable[[Row], Record], statement: Statement, *, commit: bool = False, **values: Any
+    ) -> list[Record]:
+        """The rows that a statement returns, as records."""
+        return [read(row) for row in await self.rows(statement, commit=commit, **values)]
+
+    async def record(
+        self, read: Callable[[Row], Record], statement: Statement, *, commit: bool = False, **values: Any
+    ) -> Record | None:
+        """The first row that a statement returns, if any, as a record."""
+        row = await self.row(statement, commit=commit, **values)
+        return None if row is None else read(row)
 
     async def value(self, statement: Statement, **values: Any) -> Any:
-        """The first column of the first row; None where there is none."""
+        """The first column of the first row; None without a row."""
         row = await self.row(statement, **values)
         return next(iter(row.values())) if row else None
 
-    async def run(self, statement: Statement, *, last: bool = False, **values: Any) -> int:
-        """How many rows a statement wrote."""
-        return (await self._send(statement, values, last=last)).rowcount
+    async def run(self, statement: Statement, *, commit: bool = False, **values: Any) -> int:
+        """Runs a statement and returns the number of rows that it wrote."""
+        return (await self._send(statement, values, commit=commit)).rowcount
 
-    def later(self, statement: str, **values: Any) -> None:
-        """Sends a statement together with the next one. Nobody hears what it did, so rows must be held that make it
-        certain."""
+    def pipeline(self, statement: str, **values: Any) -> None:
+        """Sends a statement together with the next one.
+
+        Its result is discarded, so the caller must hold the rows that make its effect certain.
+        """
         self._unsent += psycopg.AsyncClientCursor(self._session).mogrify(statement, values) + "; "
 
-    def afterwards(self, note: Callable[[], None]) -> None:
-        """Has something noted once it is committed, and not where it is not."""
-        self._afterwards.append(note)
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` after the transaction is committed; a transaction that is rolled back never calls it."""
+        self._on_commit.append(callback)
 
     async def commit(self) -> None:
-        """Makes an end, unless the last statement did."""
-        if not self.is_over:
+        """Commits, unless a statement did so already."""
+        if not self.is_committed:
             started = time.monotonic()
             await self._session.execute(self._unsent + "COMMIT")
             logs.spent("db_ms", time.monotonic() - started)
-            self.is_over = True
-        for note in self._afterwards:
-            note()
+            self.is_committed = True
+        for callback in self._on_commit:
+            callback()
 
-    async def _send(
-        self, statement: Statement, values: Mapping[str, Any], *, last: bool
-    ) -> psycopg.AsyncCursor[DictRow]:
-        cursor: psycopg.AsyncClientCursor[DictRow] = self._session.cursor()  # type: ignore[assignment]
+    async def _send(self, statement: Statement, values: Mapping[str, Any], *, commit: bool) -> psycopg.AsyncCursor[Row]:
+        cursor: psycopg.AsyncClientCursor[Row] = self._session.cursor()  # type: ignore[assignment] # see connect()
         if not isinstance(statement, str):
             statement, values = _written_out(statement)
-        text = self._unsent + cursor.mogrify(statement, values) + ("; COMMIT" if last else "")
-        self._unsent, self.is_over = "", last
+        text = self._unsent + cursor.mogrify(statement, values) + ("; COMMIT" if commit else "")
+        self._unsent, self.is_committed = "", commit
         started = time.monotonic()
         try:
             await cursor.execute(text)
         finally:
             logs.spent("db_ms", time.monotonic() - started)
-        return await cursor.set_result(-2 if last else -1)
+        return await cursor.set_result(-2 if commit else -1)
 
 
-def begin(session: Session) -> Connection:
-    """A transaction, which its owner commits."""
+def begin(session: PostgresSession) -> Connection:
+    """A transaction; the caller commits it."""
     return Connection(session, _BEGIN)
 
 
@@ -143,24 +163,24 @@ def _written_out(statement: sa.Executable) -> tuple[str, Mapping[str, Any]]:
 
 
 class Database:
-    """Gives out transactions, on at most `pool_size` sessions.
+    """A pool of at most `pool_size` sessions.
 
-    A session that PostgreSQL closed costs the call that finds out; then all are made anew.
+    If PostgreSQL has closed a session, the call that uses it fails, and the pool opens all sessions anew.
     """
 
     def __init__(self, database_url: str, pool_size: int) -> None:
         self._url = database_url
-        self._idle: list[Session] = []
-        self._room = asyncio.Semaphore(pool_size)
+        self._idle: list[PostgresSession] = []
+        self._available = asyncio.Semaphore(pool_size)
         self._waiting = self._busy = 0
 
     def sessions(self) -> dict[str, int]:
-        """How many are at work, how many rest, and how many calls wait for one."""
+        """Numbers of busy sessions, of idle sessions, and of calls that wait for a session."""
         return {"busy": self._busy, "idle": len(self._idle), "waited_for": self._waiting}
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Commits at the end of the block; rolls back where it raises."""
+        """Commits at the end of the block; rolls back if the block raises."""
         await self._wait()
         try:
             session = self._idle.pop() if self._idle else await connect(self._url)
@@ -172,7 +192,7 @@ class Database:
                 await self._roll_back(session)
                 raise
             except BaseException:
-                # Cancelled: there is no time to ask what became of it.
+                # The call was cancelled: there is no time for a rollback.
                 await session.close()
                 raise
             finally:
@@ -180,18 +200,18 @@ class Database:
                     self._idle.append(session)
         finally:
             self._busy -= 1
-            self._room.release()
+            self._available.release()
 
     async def _wait(self) -> None:
         self._waiting += 1
         try:
             async with asyncio.timeout(POOL_TIMEOUT_SECONDS):
-                await self._room.acquire()
+                await self._available.acquire()
         finally:
             self._waiting -= 1
         self._busy += 1
 
-    async def _roll_back(self, session: Session) -> None:
+    async def _roll_back(self, session: PostgresSession) -> None:
         try:
             await session.rollback()
         except psycopg.OperationalError:
@@ -200,42 +220,42 @@ class Database:
             await self.close()
 
     async def close(self) -> None:
-        """Closes the sessions that nobody uses."""
+        """Closes the idle sessions."""
         idle, self._idle = self._idle, []
         for session in idle:
             await session.close()
 
 
 def translate(error: Exception) -> errors.Fault | None:
-    """What a database error means to a caller; None for what is our own fault."""
+    """The error that a caller gets for a database error; None for a fault of this program."""
     match error:
         case psycopg.DataError():
             return errors.InvalidArgument("request", "holds a value that cannot be stored")
         case psycopg.OperationalError() | psycopg.InterfaceError() | TimeoutError():
-            return errors.Unavailable("The database is away", reason="DATABASE_AWAY")
+            return errors.Unavailable("The database is unavailable", reason="DATABASE_AWAY")
         case _:
             return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Now:
-    """A value to write: the database's clock, some seconds on."""
+    """A value to write: the database's clock plus some seconds."""
 
     seconds: float = 0.0
 
 
 def assignments(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """`column = value, …` for an UPDATE of these columns, and the values to send with it."""
-    written = [f"{name} = {_NOW % name if isinstance(value, Now) else f'%({name})s'}" for name, value in values.items()]
+    columns = [f"{name} = {_NOW % name if isinstance(value, Now) else f'%({name})s'}" for name, value in values.items()]
     sent = {name: value.seconds if isinstance(value, Now) else value for name, value in values.items()}
-    return ", ".join(written), sent
+    return ", ".join(columns), sent
 
 
 _NOW = "clock_timestamp() + %%(%s)s * interval '1 second'"
 
 
 def parse_id(text: str) -> UUID | None:
-    """The UUID that a client sent, or None: what is no UUID is the id of nothing."""
+    """The UUID that a client sent; None for any other text, which is the id of no row."""
     try:
         return UUID(text)
     except ValueError:

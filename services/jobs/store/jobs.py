@@ -1,4 +1,4 @@
-"""Jobs in the database: reading them, and the one function that moves them from state to state."""
+"""Jobs in the database: reads them, creates them, and moves them from state to state, by `move` alone."""
 
 import hashlib
 import re
@@ -12,80 +12,86 @@ from services import errors, traces
 from services.auth import Person
 from services.jobs import metrics
 from services.jobs.domain import authorization, states
-from services.jobs.store import pagination
+from services.jobs.domain.records import Job, Session
+from services.jobs.domain.states import Status
+from services.jobs.store import ownership, pagination
 from services.jobs.store.database import Connection, Row, assignments, parse_id
+from services.jobs.store.rows import read_job, read_owner
 from services.jobs.store.schema import jobs, sessions
 
 
-async def get(connection: Connection, job_id: str | UUID, *, lock: bool = False) -> Row:
-    """One job. `lock` holds its row until the transaction ends: whoever changes a job or its launches holds it first.
+async def get(connection: Connection, job_id: str | UUID, *, for_update: bool = False) -> Job:
+    """One job. Raises NotFound.
 
-    Raises NotFound.
+    for_update: locks the row until the transaction ends. A transaction that changes a job or its launches locks the
+    job first.
     """
     key = job_id if isinstance(job_id, UUID) else parse_id(job_id)
-    row = await connection.row(_LOCK if lock else _GET, id=key)
-    if row is None:
+    job = await connection.record(read_job, _GET_FOR_UPDATE if for_update else _GET, id=key)
+    if job is None:
         raise not_found()
-    return row
+    return job
 
 
 _GET = "SELECT * FROM video_analysis_jobs WHERE id = %(id)s"
-_LOCK = f"{_GET} FOR UPDATE"
+_GET_FOR_UPDATE = f"{_GET} FOR UPDATE"
 
 
-async def get_for(connection: Connection, job_id: str, person: Person) -> Row:
+async def get_visible(connection: Connection, job_id: str, person: Person) -> Job:
     """One job that a person may see. Raises NotFound, PermissionDenied."""
-    return check_seen(await connection.row(_GET_OWNED, id=parse_id(job_id)), person)
+    return _visible(await connection.row(_GET_WITH_OWNER, id=parse_id(job_id)), person)
 
 
-async def hold_for(connection: Connection, job_id: str, person: Person) -> Row:
-    """One job that a person may change, locked, in a session that is held. Raises NotFound, PermissionDenied."""
-    return check_seen(await connection.row(_HOLD_OWNED, id=parse_id(job_id)), person)
+async def get_visible_for_update(connection: Connection, job_id: str, person: Person) -> Job:
+    """One job that a person may change, locked; its session is locked against deletion. Raises as `get_visible`."""
+    return _visible(await connection.row(_GET_WITH_OWNER_FOR_UPDATE, id=parse_id(job_id)), person)
 
 
-_GET_OWNED = """
+_GET_WITH_OWNER = """
     SELECT job.*, session.owner_type, session.owner_id FROM video_analysis_jobs AS job
     JOIN video_sessions AS session ON session.id = job.session_id
     WHERE job.id = %(id)s AND session.deleted_at IS NULL AND job.deleted_at IS NULL
 """
-# In this order: whoever deletes a session holds it before its jobs.
-_HOLD_OWNED = f"{_GET_OWNED} FOR SHARE OF session FOR UPDATE OF job"
+# In this order, because deleting a session locks the session before its jobs.
+_GET_WITH_OWNER_FOR_UPDATE = f"{_GET_WITH_OWNER} FOR SHARE OF session FOR UPDATE OF job"
 
 
-def check_seen(row: Row | None, person: Person) -> Row:
-    """A row of a job with its owner, if it is one and the person may see it. Raises NotFound, PermissionDenied."""
+def _visible(row: Row | None, person: Person) -> Job:
     if row is None:
         raise not_found()
-    if not authorization.may_see(person, row["owner_type"], row["owner_id"]):
+    if not authorization.may_see(person, read_owner(row)):
         raise errors.PermissionDenied("You don't have access to this job", reason="JOB_ACCESS_DENIED")
-    return row
+    return read_job(row)
 
 
 def not_found() -> errors.NotFound:
+    """The error for a job that does not exist or is deleted."""
     return errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND")
 
 
-async def move(connection: Connection, job: Row, to: str, *, last: bool = False, **values: Any) -> Row:
-    """Moves a job to a state that the table allows from where it is. Raises FailedPrecondition where no row moved.
+async def move(connection: Connection, job: Job, to: Status, *, commit: bool = False, **values: Any) -> Job:
+    """Moves a job to a state, if `states.SOURCES` allows it from the job's current one, and writes other columns.
 
-    last: the transaction is committed with it. Either nothing else is written, or the row is held in a state from
-    which it moves for certain.
+    commit: commits with the update. The caller then has nothing else to write, or has locked the row in a state from
+    which the move is certain. Raises FailedPrecondition if no row moved.
     """
-    results_stage = values.get("results_stage", job["results_stage"])
+    results_stage = values.get("results_stage", job.results_stage)
     values |= {"status": to, "stage": states.stage(to, results_stage)}
     progress = states.progress(to, results_stage)
     if progress is not None:
         values["progress_pct"] = progress
     columns, sent = assignments(values)
-    row = await connection.row(_MOVE.format(columns), last=last, id=job["id"], sources=_SOURCES[to], **sent)
-    if row is None:
-        raise cannot_become(job, to)
-    connection.afterwards(partial(metrics.moved, job, row))
-    return row
+    statement = _MOVE.format(columns)
+    moved = await connection.record(read_job, statement, commit=commit, id=job.id, sources=_SOURCES[to], **sent)
+    if moved is None:
+        raise wrong_transition(job, to)
+    connection.on_commit(partial(metrics.moved, job, moved))
+    return moved
 
 
-def cannot_become(job: Row, to: str) -> errors.FailedPrecondition:
-    return errors.FailedPrecondition(f"A job in status {job['status']} cannot become {to}", reason="WRONG_STATE")
+def wrong_transition(job: Job, to: Status) -> errors.FailedPrecondition:
+    """The error for a move that `states.SOURCES` does not allow."""
+    return errors.FailedPrecondition(f"A job in status {job.status} cannot become {to}", reason="WRONG_STATE")
 
 
 _SOURCES = {to: sorted(sources) for to, sources in states.SOURCES.items()}
@@ -95,78 +101,117 @@ _MOVE = """
 """
 
 
-async def write(connection: Connection, job: Row, **values: Any) -> Row:
-    """Writes columns of a job that is held, which moves it nowhere."""
+async def write(connection: Connection, job: Job, **values: Any) -> Job:
+    """Writes columns of a locked job, other than its status."""
     columns, sent = assignments(values)
-    [row] = await connection.rows(_WRITE.format(columns), id=job["id"], **sent)
-    return row
+    [written] = await connection.records(read_job, _WRITE.format(columns), id=job.id, **sent)
+    return written
 
 
 _WRITE = "UPDATE video_analysis_jobs SET {} WHERE id = %(id)s RETURNING *"
 
 
-def afresh(job: Row) -> dict[str, Any]:
-    """What a failed job is queued again with: no fault and no delay, and every cause of failure has its tries anew."""
-    cleared = {"failure_code": "", "error_message": "", "not_before": None, "memory_factor": 1.0}
-    return cleared | {"retries_from_launch": job["launch_count"]}
+def report_progress(connection: Connection, job: Job, progress_pct: int) -> None:
+    """Raises progress_pct of a locked job, in the same round trip as the next statement."""
+    if progress_pct > job.progress_pct:
+        connection.pipeline(_PROGRESS, id=job.id, progress_pct=progress_pct)
 
 
-def check_verified(job: Row) -> None:
-    """Raises FailedPrecondition for a job whose video nobody has verified."""
-    if not job["etag"]:
+_PROGRESS = "UPDATE video_analysis_jobs SET progress_pct = %(progress_pct)s WHERE id = %(id)s"
+
+
+def retry_values(job: Job) -> dict[str, Any]:
+    """The columns that a failed job is queued again with: no failure, no delay, and every ending counted anew."""
+    return {
+        "failure_code": "",
+        "error_message": "",
+        "not_before": None,
+        "memory_factor": 1.0,
+        "retries_from_launch": job.launch_count,
+    }
+
+
+def check_verified(job: Job) -> None:
+    """Raises FailedPrecondition for a job whose upload was never verified."""
+    if not job.video.etag:
         message = "The job has no verified video: complete the upload with CompleteUpload"
         raise errors.FailedPrecondition(message, reason="UPLOAD_NOT_VERIFIED")
 
 
-def check_open(job: Row) -> None:
-    """Raises FailedPrecondition for a job that waits for no video."""
-    if job["status"] not in (states.AWAITING_UPLOAD, states.FAILED):
-        raise errors.FailedPrecondition(
-            f"Cannot complete upload for job in status: {job['status']}", reason="WRONG_STATE"
-        )
-    if job["cleared_at"] is not None:
-        message = "The upload was given up and what came of it was cleared away: initiate another"
+def check_uploadable(job: Job) -> None:
+    """Raises FailedPrecondition for a job whose upload cannot be completed any more."""
+    if job.status not in states.UPLOADABLE:
+        raise wrong_upload_state(job)
+    if job.cleared_at is not None:
+        message = "The upload was abandoned and its objects were removed: call InitiateUpload again"
         raise errors.FailedPrecondition(message, reason="UPLOAD_CLEARED")
 
 
+def wrong_upload_state(job: Job) -> errors.FailedPrecondition:
+    """The error for an upload that the job's status does not allow."""
+    return errors.FailedPrecondition(f"Cannot complete upload for job in status: {job.status}", reason="WRONG_STATE")
+
+
+# The columns that a repeated request_id must repeat.
 _REANALYSIS = ("sample_fps", "include_frames", "accelerator", "anonymous")
 _UPLOAD = (*_REANALYSIS, "athlete_box", "content_type", "content_length", "sha256")
 
 
-async def create(connection: Connection, session: Row, values: dict[str, Any], *, last: bool = True) -> Row:
-    """Adds a job that awaits its upload, or finds the one that the same person made with the same request_id.
+async def create(connection: Connection, session: Session, values: dict[str, Any], *, commit: bool = True) -> Job:
+    """Adds a job that awaits its upload, or returns the one that the same person made with the same request_id.
 
-    last: the transaction is committed with it. Raises AlreadyExists where that one has other content, FailedPrecondition where it
-    is gone.
+    values: its columns. commit: commits with the insert. Raises AlreadyExists if the request_id was used with other
+    content, FailedPrecondition if its job is deleted.
     """
     values = values | {"source_job_id": None}
-    return await _create(connection, session, states.AWAITING_UPLOAD, values, _UPLOAD, last=last)
+    return await _create(connection, session, states.AWAITING_UPLOAD, values, _UPLOAD, commit=commit)
 
 
-async def create_again(connection: Connection, session: Row, source: Row, values: dict[str, Any]) -> Row:
-    """Adds a queued job on the pinned video of another, or finds the one made with the same request_id, as `create`."""
-    pinned = ("s3_bucket", "s3_key", "content_type", "content_length", "etag", "version_id", "sha256")
-    names = (*pinned, "part_bytes", "parts_sha256", "athlete_box", *_REANALYSIS)
-    copied = {name: source[name] for name in names} | {"source_job_id": source["id"]}
+async def create_reanalysis(connection: Connection, session: Session, source: Job, values: dict[str, Any]) -> Job:
+    """Adds a queued job on the verified video of another one. A repeated request_id is treated as by `create`."""
+    video = source.video
+    copied = {
+        "s3_bucket": video.s3_bucket,
+        "s3_key": video.s3_key,
+        "content_type": video.content_type,
+        "content_length": video.content_length,
+        "etag": video.etag,
+        "version_id": video.version_id,
+        "sha256": video.sha256,
+        "part_bytes": video.part_bytes,
+        "parts_sha256": video.parts_sha256,
+        "athlete_box": source.athlete_box,
+        "sample_fps": source.sample_fps,
+        "include_frames": source.include_frames,
+        "accelerator": source.accelerator,
+        "anonymous": source.anonymous,
+        "source_job_id": source.id,
+    }
     return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS)
 
 
 async def _create(
-    connection: Connection, session: Row, status: str, values: dict[str, Any], same: tuple[str, ...], last: bool = True
-) -> Row:
-    values |= {"session_id": session["id"], "status": status, "stage": states.STAGES[status]}
+    connection: Connection,
+    session: Session,
+    status: Status,
+    values: dict[str, Any],
+    same: tuple[str, ...],
+    *,
+    commit: bool = True,
+) -> Job:
+    values |= {"session_id": session.id, "status": status, "stage": states.STAGES[status]}
     values |= {"trace_parent": traces.header()}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
-    row = await connection.row(_INSERT.format(*columns), last=last, **values)
-    if row is not None:
-        return row
+    job = await connection.record(read_job, _INSERT.format(*columns), commit=commit, **values)
+    if job is not None:
+        return job
     [row] = await connection.rows(_SAME_REQUEST, **values)
-    if row["session_id"] != session["id"] or any(row[name] != values[name] for name in ("source_job_id", *same)):
+    if row["session_id"] != session.id or any(row[name] != values[name] for name in ("source_job_id", *same)):
         raise errors.AlreadyExists("request_id was used for another job", reason="REQUEST_ID_REUSED")
     if row["deleted_at"] is not None or row["cleared_at"] is not None:
-        message = "The job of this request_id was given up or deleted: use another request_id"
+        message = "The job of this request_id was abandoned or deleted: use another request_id"
         raise errors.FailedPrecondition(message, reason="UPLOAD_CLEARED")
-    return row
+    return read_job(row)
 
 
 _INSERT = """
@@ -176,31 +221,33 @@ _INSERT = """
 _SAME_REQUEST = "SELECT * FROM video_analysis_jobs WHERE created_by = %(created_by)s AND request_id = %(request_id)s"
 
 
-def video_key(session: Row, video_id: UUID) -> str:
-    """Where a video is put. Ids that hold more than letters, digits, - and _ are hashed: no user text enters a key."""
-    owner = session["owner_id"]
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", owner):
-        owner = "h-" + hashlib.sha256(owner.encode()).hexdigest()[:32]
-    return f"coach_plus/{session['owner_type']}/{owner}/{session['id']}/{video_id}/original.mp4"
+def video_key(session: Session, video_id: UUID) -> str:
+    """The S3 key of a new video. An owner's id with characters other than letters, digits, - and _ is hashed."""
+    owner_id = session.owner.id
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", owner_id):
+        owner_id = "h-" + hashlib.sha256(owner_id.encode()).hexdigest()[:32]
+    return f"coach_plus/{session.owner.type}/{owner_id}/{session.id}/{video_id}/original.mp4"
 
 
-def artifact_prefix(job: Row, launch_no: int) -> str:
-    """Where one launch's artifacts go: beside the video, under the job and the launch, so that no two share a key."""
-    return f"{job['s3_key'].rpartition('/')[0]}/analysis/{job['id']}/{launch_no}/"
+def artifact_prefix(job: Job, launch_no: int) -> str:
+    """The S3 prefix of a launch's artifacts: beside the video, by job and launch, so that no two share a key."""
+    return f"{job.video.s3_key.rpartition('/')[0]}/analysis/{job.id}/{launch_no}/"
 
 
-async def list_for(
+async def list_visible(
     connection: Connection, person: Person, *, session_id: str, status: str, size: int, page_token: str
-) -> tuple[list[Row], str]:
-    """A page of the jobs that a person may see, newest first, and the next page's token (empty at the end).
+) -> tuple[list[Job], str]:
+    """A page of the jobs that a person may see, without results, newest first, and the next page's token.
 
-    Raises InvalidArgument for a page size or a token that is none of this filter.
+    Raises InvalidArgument for a negative page size or the token of another filter.
     """
     columns = [column for column in jobs.c if column.name != "results"]
-    statement = sa.select(*columns).join(sessions).where(authorization.sees(person), jobs.c.deleted_at.is_(None))
+    statement = sa.select(*columns).join(sessions).where(ownership.visible_to(person), jobs.c.deleted_at.is_(None))
     if session_id:
         statement = statement.where(jobs.c.session_id == parse_id(session_id))
     if status:
         statement = statement.where(jobs.c.status == status)
     filtered = f"{person.subject} {session_id} {status}"
-    return await pagination.read(connection, statement, jobs, size=size, token=page_token, filtered=filtered)
+    return await pagination.read_page(
+        connection, read_job, statement, jobs, size=size, token=page_token, filtered=filtered
+    )

@@ -8,10 +8,10 @@ one that it follows: where its transaction is the older one, it takes the other'
 
 from dataclasses import dataclass
 
-from psycopg.rows import DictRow
-
 from services import errors
+from services.jobs.domain.records import Event
 from services.jobs.store.database import Connection
+from services.jobs.store.rows import read_event
 
 BATCH = 500
 PURGE_BATCH = 1000
@@ -47,12 +47,12 @@ async def now(connection: Connection) -> Position:
     return Position(await connection.value(f"SELECT {SETTLED}"), 0)
 
 
-async def read(connection: Connection, after: Position, *, last: bool = False) -> list[DictRow]:
+async def read(connection: Connection, after: Position, *, commit: bool = False) -> list[Event]:
     """The next events after a position, oldest first, at most BATCH. Raises OutOfRange where some are purged."""
-    rows = await connection.rows(_READ, last=last, xid=after.xid, id=after.id)
+    rows = await connection.rows(_READ, commit=commit, xid=after.xid, id=after.id)
     if rows and after < (purged := Position(rows[0]["purged_xid"], rows[0]["purged_id"])):
         raise _purged(after, purged)
-    return rows
+    return [read_event(row) for row in rows]
 
 
 _READ = f"""

@@ -1,4 +1,4 @@
-"""The tables as they are after the last migration. Two keep the names that operators have in their runbooks."""
+"""The tables after the newest migration, for SQLAlchemy. Runbooks name `video_sessions` and `video_analysis_jobs`."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -37,7 +37,7 @@ sessions = sa.Table(
     sa.Column("camera_view", sa.Text),
     sa.Column("created_at", _time),
     sa.Column("updated_at", _time),
-    # A deleted session and its jobs are kept, and read as if they were not there.
+    # Set for a deleted session: its row and its jobs are kept, and every call reads them as not found.
     sa.Column("deleted_at", _time),
 )
 
@@ -64,40 +64,40 @@ jobs = sa.Table(
     sa.Column("etag", sa.Text),
     sa.Column("version_id", sa.Text),
     sa.Column("sha256", sa.Text),
-    # Of a video in parts: the length of each but the last, S3's name of the upload, the SHA-256 over their SHA-256s.
+    # For a multipart upload: bytes of each part but the last, S3's upload id, SHA-256 of the parts' SHA-256s.
     sa.Column("part_bytes", sa.BigInteger),
     sa.Column("upload_id", sa.Text),
     sa.Column("parts_sha256", sa.Text),
     sa.Column("sqs_message_id", sa.Text),
     sa.Column("created_by", sa.Text),
     sa.Column("request_id", _uuid),
-    # The job whose video this one analyses again.
+    # The job whose video this job analyses again.
     sa.Column("source_job_id", _uuid),
     sa.Column("results", pg.JSONB),
     sa.Column("results_stage", sa.Text),
     sa.Column("artifacts", pg.JSONB),
     sa.Column("launch_count", sa.Integer),
     sa.Column("memory_factor", sa.Float),
-    # Launches up to this one count no more: somebody asked to try afresh.
+    # The retry policy ignores launches up to this number: they ended before the last RetryJob.
     sa.Column("retries_from_launch", sa.Integer),
     sa.Column("not_before", _time),
-    # Whose turn it counts as: `coach/<id>` or `org/<id>`; kept by a trigger.
+    # Key of the fair queue: `coach/<id>` or `org/<id>`; set by a trigger.
     sa.Column("owner", sa.Text),
-    # Whether a launch of it is open; kept by a trigger.
+    # Whether the job has an open launch; set by a trigger.
     sa.Column("launched", sa.Boolean),
-    # With an open launch: it is being cancelled.
+    # Set by CancelJob; with an open launch the job is being cancelled.
     sa.Column("cancel_requested_at", _time),
-    # A deleted job is kept, and reads as if it were not there.
+    # Set for a deleted job: its row is kept, and every call reads it as not found.
     sa.Column("deleted_at", _time),
-    # When to look what S3 still holds of a job that needs it no more; set by a trigger.
+    # When the cleanup of its S3 objects is due; set by a trigger.
     sa.Column("sweep_at", _time),
-    # Since then nothing is accepted as its video.
+    # When its cleanup was claimed first; from then on jobs accepts no video for it.
     sa.Column("cleared_at", _time),
-    # Counted up by the database at each update: what watchers compare.
+    # Counted up by a trigger at each update; WatchJob compares it.
     sa.Column("version", sa.BigInteger),
-    # W3C's traceparent of the call that made it; empty where that was not traced.
+    # W3C traceparent of the call that created the job; empty if that call was not traced.
     sa.Column("trace_parent", sa.Text),
-    # Since when it is in its status; kept by a trigger.
+    # When the job entered its status; set by a trigger.
     sa.Column("status_since", _time),
     sa.Column("created_at", _time),
     sa.Column("queued_at", _time),
@@ -118,14 +118,14 @@ launches = sa.Table(
     sa.Column("placement_reason", sa.Text),
     sa.Column("pod_name", sa.Text),
     sa.Column("pod_uid", sa.Text),
-    # SHA-256 of the secret: who reads the database still can't speak for a pod.
+    # SHA-256 of the lease: a reader of the database cannot call as the pod.
     sa.Column("lease_hash", sa.LargeBinary),
     sa.Column("lease_expires_at", _time),
-    # A class of endings.py, or `succeeded`, `cancelled`; empty while the launch is open.
+    # A value of records.Ending; empty while the launch is open.
     sa.Column("ending", sa.Text),
     sa.Column("ending_message", sa.Text),
     sa.Column("opened_at", _time),
-    # When it was last handed to a controller.
+    # When the launch was last handed to a controller.
     sa.Column("offered_at", _time),
     sa.Column("confirmed_at", _time),
     sa.Column("started_at", _time),

@@ -1,7 +1,7 @@
-"""Sessions in the database. Their status is never stored: it is read from their jobs.
+"""Sessions in the database. A session's status is never stored: it follows from its jobs.
 
-A deleted session keeps its row and reads as if it were not there. Whoever adds a job to a session, or queues one of
-its jobs, holds the session first: deleting it waits for them, or they find it gone.
+A deleted session keeps its row and reads as not found. A transaction that adds a job to a session, or queues one of its
+jobs, locks the session FOR SHARE first: a deletion waits for it, or it finds the session deleted.
 """
 
 from collections.abc import Iterable
@@ -13,123 +13,127 @@ import sqlalchemy as sa
 from services import errors
 from services.auth import Person
 from services.jobs.domain import authorization, states
-from services.jobs.store import jobs as job_rows
-from services.jobs.store import pagination
+from services.jobs.domain.records import Session
+from services.jobs.domain.states import SessionStatus
+from services.jobs.store import jobs as job_store
+from services.jobs.store import ownership, pagination
 from services.jobs.store.database import Connection, Now, Row, assignments, parse_id
+from services.jobs.store.rows import read_job, read_session
 from services.jobs.store.schema import sessions
 
-# What a session shows for its deciding job.
-_SHOWS = {
-    states.QUEUED: "uploaded",
-    states.QUICK_RUNNING: "processing",
-    states.QUICK_DONE: "processing",
-    states.DEEP_RUNNING: "processing",
-    states.DONE: "ready",
-    states.FAILED: "failed",
-}
+
+def _quoted(texts: Iterable[str]) -> str:
+    return ", ".join(f"'{text}'" for text in sorted(texts))
 
 
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(f"'{word}'" for word in sorted(words))
-
-
-async def create(connection: Connection, person: Person, values: dict[str, Any]) -> Row:
-    """Adds a session; an `org_pro`'s belongs to their organisation."""
-    org = person.role == "org_pro" and person.organisation_id != ""
-    owner = ("org", person.organisation_id) if org else ("coach", person.subject)
-    values |= {"id": uuid4(), "owner_type": owner[0], "owner_id": owner[1], "created_by": person.subject}
+async def create(connection: Connection, person: Person, values: dict[str, Any]) -> Session:
+    """Adds a session with these columns; an `org_pro`'s belongs to their organisation."""
+    owner = authorization.owner_of_new_session(person)
+    values |= {"id": uuid4(), "owner_type": owner.type, "owner_id": owner.id, "created_by": person.subject}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
-    [row] = await connection.rows(_INSERT.format(*columns), last=True, **values)
-    return row
+    [session] = await connection.records(read_session, _INSERT.format(*columns), commit=True, **values)
+    return session
 
 
 _INSERT = "INSERT INTO video_sessions ({}) VALUES ({}) RETURNING *"
-_LIVING = "id = %(id)s AND deleted_at IS NULL"
-_GET = f"SELECT * FROM video_sessions WHERE {_LIVING}"
-# The status of the job that decides what its session shows: the newest live one, else the newest done, else the newest
-# failed.
+_EXISTS = "id = %(id)s AND deleted_at IS NULL"
+_GET = f"SELECT * FROM video_sessions WHERE {_EXISTS}"
+# The status of the job that decides for its session: the newest live one, else the newest done one, else the newest
+# failed one.
 _DECIDING = f"""(
     SELECT status FROM video_analysis_jobs
-    WHERE session_id = video_sessions.id AND video_analysis_jobs.deleted_at IS NULL AND status IN ({_listed(_SHOWS)})
-    ORDER BY CASE WHEN status IN ({_listed(states.LAUNCHED)}) THEN 0 WHEN status = '{states.DONE}' THEN 1 ELSE 2 END,
+    WHERE session_id = video_sessions.id AND video_analysis_jobs.deleted_at IS NULL
+      AND status IN ({_quoted(states.SESSION_STATUSES)})
+    ORDER BY CASE WHEN status IN ({_quoted(states.LAUNCHED)}) THEN 0 WHEN status = '{states.DONE}' THEN 1 ELSE 2 END,
         created_at DESC LIMIT 1) AS deciding"""
-_SHOWN = f"SELECT *, {_DECIDING} FROM video_sessions WHERE {_LIVING}"
+_GET_WITH_STATUS = f"SELECT *, {_DECIDING} FROM video_sessions WHERE {_EXISTS}"
 _STATUSES = f"SELECT id, {_DECIDING} FROM video_sessions WHERE id = ANY (%(ids)s)"
 
 
-async def get(connection: Connection, session_id: str | UUID) -> Row:
+async def get(connection: Connection, session_id: str | UUID) -> Session:
     """One session. Raises NotFound."""
-    return _found(await connection.row(_GET, id=_key(session_id)))
+    return _found(await connection.record(read_session, _GET, id=_key(session_id)))
 
 
-async def hold(connection: Connection, session_id: str | UUID) -> Row:
-    """One session, which can't be deleted until the transaction ends. Raises NotFound."""
-    return _found(await connection.row(f"{_GET} FOR SHARE", id=_key(session_id)))
+async def get_for_share(connection: Connection, session_id: str | UUID) -> Session:
+    """One session, which cannot be deleted until the transaction ends. Raises NotFound."""
+    return _found(await connection.record(read_session, f"{_GET} FOR SHARE", id=_key(session_id)))
 
 
-async def lock(connection: Connection, session_id: str | UUID) -> Row:
-    """One session, which nobody else can change or hold until the transaction ends. Raises NotFound.
+async def get_for_update(connection: Connection, session_id: str | UUID) -> Session:
+    """One session, locked against changes and against `get_for_share` until the transaction ends. Raises NotFound.
 
-    Its key stays as it is: PostgreSQL makes sure of a job's session where the job is written twice, when whoever ends
-    its launch holds the job already and must not wait here.
+    The lock is NO KEY UPDATE. PostgreSQL checks a job's foreign key if the job is written twice in a transaction; the
+    transaction that ends a launch holds the job by then, and a stronger lock would make it wait here.
     """
-    return _found(await connection.row(f"{_GET} FOR NO KEY UPDATE", id=_key(session_id)))
+    return _found(await connection.record(read_session, f"{_GET} FOR NO KEY UPDATE", id=_key(session_id)))
 
 
 def _key(session_id: str | UUID) -> UUID | None:
     return session_id if isinstance(session_id, UUID) else parse_id(session_id)
 
 
-def _found(row: Row | None) -> Row:
-    if row is None:
-        raise errors.NotFound("Video session not found", reason="SESSION_NOT_FOUND")
-    return row
+def _found(session: Session | None) -> Session:
+    if session is None:
+        raise _not_found()
+    return session
 
 
-async def get_for(connection: Connection, session_id: str, person: Person) -> Row:
+def _not_found() -> errors.NotFound:
+    return errors.NotFound("Video session not found", reason="SESSION_NOT_FOUND")
+
+
+async def get_visible(connection: Connection, session_id: str, person: Person) -> Session:
     """One session that a person may see. Raises NotFound, PermissionDenied."""
-    return _seen(await get(connection, session_id), person)
+    return _visible(await get(connection, session_id), person)
 
 
-async def hold_for(connection: Connection, session_id: str, person: Person) -> Row:
-    """One session that a person may see, held. Raises NotFound, PermissionDenied."""
-    return _seen(await hold(connection, session_id), person)
+async def get_visible_for_share(connection: Connection, session_id: str, person: Person) -> Session:
+    """One session that a person may see, locked against deletion. Raises NotFound, PermissionDenied."""
+    return _visible(await get_for_share(connection, session_id), person)
 
 
-def _seen(row: Row, person: Person) -> Row:
-    if not authorization.may_see(person, row["owner_type"], row["owner_id"]):
+def _visible(session: Session, person: Person) -> Session:
+    if not authorization.may_see(person, session.owner):
         raise errors.PermissionDenied("You don't have access to this session", reason="SESSION_ACCESS_DENIED")
-    return row
+    return session
 
 
-async def list_for(connection: Connection, person: Person, *, size: int, page_token: str) -> tuple[list[Row], str]:
+async def list_visible(
+    connection: Connection, person: Person, *, size: int, page_token: str
+) -> tuple[list[Session], str]:
     """A page of the sessions that a person may see, newest first, and the next page's token (empty at the end).
 
-    Raises InvalidArgument for a page size or a token that is none of this list.
+    Raises InvalidArgument for a negative page size or the token of another list.
     """
-    statement = sa.select(sessions).where(authorization.sees(person))
+    statement = sa.select(sessions).where(ownership.visible_to(person))
     filtered = f"{person.subject} sessions"
-    return await pagination.read(connection, statement, sessions, size=size, token=page_token, filtered=filtered)
+    return await pagination.read_page(
+        connection, read_session, statement, sessions, size=size, token=page_token, filtered=filtered
+    )
 
 
-async def update(connection: Connection, session: Row, values: dict[str, Any]) -> Row:
-    """Writes columns of a session. Raises NotFound where it was deleted meanwhile."""
+async def update(connection: Connection, session: Session, values: dict[str, Any]) -> Session:
+    """Writes columns of a session. Raises NotFound if it was deleted in the meantime."""
     columns, sent = assignments(values | {"updated_at": Now()})
-    statement = f"UPDATE video_sessions SET {columns} WHERE {_LIVING} RETURNING *"
-    return _found(await connection.row(statement, id=session["id"], **sent))
+    statement = f"UPDATE video_sessions SET {columns} WHERE {_EXISTS} RETURNING *"
+    return _found(await connection.record(read_session, statement, id=session.id, **sent))
 
 
-async def delete(connection: Connection, session: Row) -> None:
-    """Deletes a session that is locked, with its jobs. Raises FailedPrecondition while one of them is queued or runs."""
-    rows = await connection.rows(_LOCK_JOBS, id=session["id"])
-    if any(row["status"] in states.LAUNCHED for row in rows):
+async def delete(connection: Connection, session: Session) -> None:
+    """Deletes a session that is locked for update, with its jobs.
+
+    Raises FailedPrecondition while one of its jobs is queued or runs.
+    """
+    jobs = await connection.records(read_job, _LOCK_JOBS, id=session.id)
+    if any(job.status in states.LAUNCHED for job in jobs):
         message = "The session has an analysis that is queued or running: cancel it first, or wait"
         raise errors.FailedPrecondition(message, reason="SESSION_HAS_LIVE_JOBS")
-    for row in rows:
-        if row["status"] == states.AWAITING_UPLOAD:
-            await job_rows.move(connection, row, states.CANCELLED)
-    await connection.run(_DELETE_JOBS, id=session["id"])
-    await connection.run("UPDATE video_sessions SET deleted_at = clock_timestamp() WHERE id = %(id)s", id=session["id"])
+    for job in jobs:
+        if job.status == states.AWAITING_UPLOAD:
+            await job_store.move(connection, job, states.CANCELLED)
+    await connection.run(_DELETE_JOBS, id=session.id)
+    await connection.run("UPDATE video_sessions SET deleted_at = clock_timestamp() WHERE id = %(id)s", id=session.id)
 
 
 _DELETE_JOBS = """
@@ -138,16 +142,21 @@ _DELETE_JOBS = """
 _LOCK_JOBS = "SELECT * FROM video_analysis_jobs WHERE session_id = %(id)s ORDER BY id FOR UPDATE"
 
 
-async def shown(connection: Connection, session_id: UUID, *, last: bool = False) -> tuple[Row, str]:
+async def get_with_status(
+    connection: Connection, session_id: UUID, *, commit: bool = False
+) -> tuple[Session, SessionStatus]:
     """One session and its status. Raises NotFound."""
-    row = _found(await connection.row(_SHOWN, id=session_id, last=last))
-    return row, _status(row)
+    row = await connection.row(_GET_WITH_STATUS, id=session_id, commit=commit)
+    if row is None:
+        raise _not_found()
+    return read_session(row), _status(row)
 
 
-async def statuses(connection: Connection, session_ids: Iterable[UUID]) -> dict[UUID, str]:
-    """What sessions show."""
+async def statuses(connection: Connection, session_ids: Iterable[UUID]) -> dict[UUID, SessionStatus]:
+    """The statuses of sessions, by their ids."""
     return {row["id"]: _status(row) for row in await connection.rows(_STATUSES, ids=list(session_ids))}
 
 
-def _status(row: Row) -> str:
-    return _SHOWS.get(row["deciding"], "pending")
+def _status(row: Row) -> SessionStatus:
+    deciding = row["deciding"]
+    return states.SESSION_STATUSES[deciding] if deciding else SessionStatus.PENDING

@@ -65,7 +65,7 @@ def test_a_drained_controller_launches_nothing_until_undo(scene: Scene, crease: 
     waiting = scene.queue()
     wait_for(lambda: scene.controller.log.read_text().count('"event": "drained"') == 2)
     shown = crease("why", waiting).stdout
-    assert "It waits to be launched" in shown
+    assert "The job waits to be launched" in shown
     assert "The controller launches nothing new: drained by " in shown
     [running] = scene.namespace.pods()
     assert (running["metadata"]["labels"]["crease.dev/job"], running["status"]["phase"]) == (before, "Running")

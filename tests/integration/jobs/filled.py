@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -35,17 +35,24 @@ def _fill(message: Message, values: Mapping[str, Any]) -> None:
                 getattr(message, field.name).extend(value)
             else:
                 setattr(message, field.name, value)
-        elif _is_ours(field):
-            inner = GetMessageClass(field.message_type)()
+        elif (inner_type := _own_message(field)) is not None:
+            inner = GetMessageClass(inner_type)()
             _fill(inner, values)
             if inner.ByteSize():
                 getattr(message, field.name).CopyFrom(inner)
 
 
-def _is_ours(field: FieldDescriptor) -> bool:
-    """One message of our own protos."""
-    inner = field.message_type
-    return inner is not None and not field.is_repeated and inner.full_name.startswith("crease.")
+def _own_message(field: Any) -> Descriptor | None:
+    """The type of a single field that holds a message of our own protos.
+
+    The stubs give a field two types, of the C and of the Python implementation: hence Any.
+    """
+    inner: Descriptor | None = field.message_type
+    return inner if inner is not None and not field.is_repeated and inner.full_name.startswith("crease.") else None
+
+
+def _unchanged(body: bytes) -> bytes:
+    return body
 
 
 def send(channel: grpc.Channel, rpc: str, message: Message | bytes, metadata: Any) -> str:
@@ -55,11 +62,13 @@ def send(channel: grpc.Channel, rpc: str, message: Message | bytes, metadata: An
     body = message if isinstance(message, bytes) else message.SerializeToString()
     try:
         if method.server_streaming:
-            stream = channel.unary_stream(path)(body, metadata=metadata, timeout=STREAM_SECONDS)
+            stream: Any = channel.unary_stream(path, _unchanged, _unchanged)(
+                body, metadata=metadata, timeout=STREAM_SECONDS
+            )
             next(stream, None)
             stream.cancel()
         else:
-            channel.unary_unary(path)(body, metadata=metadata, timeout=CALL_SECONDS)
+            channel.unary_unary(path, _unchanged, _unchanged)(body, metadata=metadata, timeout=CALL_SECONDS)
     except grpc.RpcError as error:
         waits = method.server_streaming and error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         return "OK" if waits else str(error.code().name)

@@ -1,13 +1,15 @@
-"""Cancelling through a real `jobs`: final only when proved, and one outcome whatever it races with."""
+"""Cancelling through a real `jobs`: final only with proof, and with one outcome in every race."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Barrier
 from typing import LiteralString
 
 import grpc
 import psycopg
 import pytest
+from google.protobuf import json_format
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
@@ -24,7 +26,7 @@ def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
     return Road(shared_jobs.endpoint, laptop)
 
 
-def cancel(road: Road, job_id: str, who: Sequence[tuple[str, str]] | None = None) -> job_pb2.Job:
+def cancel(road: Road, job_id: str, who: tuple[tuple[str, str], ...] | None = None) -> job_pb2.Job:
     return road.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=who or road.coach)
 
 
@@ -61,8 +63,8 @@ def run_sql(url: str, statement: LiteralString, *values: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["awaiting_upload", "queued", "failed"])
-def test_a_job_that_nothing_runs_for_is_cancelled_at_once(road: Road, empty: str, status: str) -> None:
-    """Again is success, and nothing is ever launched for it."""
+def test_a_job_without_an_open_launch_is_cancelled_at_once(road: Road, empty: str, status: str) -> None:
+    """A second CancelJob succeeds, and the job is never launched."""
     job_id = road.created()
     run_sql(empty, "UPDATE video_analysis_jobs SET status = %s", status)
     first = cancel(road, job_id)
@@ -73,7 +75,7 @@ def test_a_job_that_nothing_runs_for_is_cancelled_at_once(road: Road, empty: str
 
 
 def test_a_launch_that_was_not_started_ends_before_its_job_is_cancelled(road: Road, empty: str) -> None:
-    """It is listed as one to be deleted, is not offered again, can't be started, and only proof ends it."""
+    """ListLaunches marks it; jobs does not hand it out again, lets no pod start it, and ends it only with proof."""
     job_id = road.queued()
     [launch] = road.open()
     assert not launch.HasField("cancel_requested_at")
@@ -92,13 +94,12 @@ def test_a_launch_that_was_not_started_ends_before_its_job_is_cancelled(road: Ro
 
 
 def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Road, empty: str) -> None:
-    """Nor does its silence prove that it is gone; the quick result stays readable."""
+    """An expired lease is no proof that the pod is gone; the quick result stays readable."""
     launch, secret = road.started()
     road.submit(launch, secret, QUICK)
     cancel(road, launch.job_id)
-    name = {"job_id": launch.job_id, "launch_no": 1}
-    fail = launch_pb2.FailLaunchRequest(**name, ending=launch_pb2.ENDING_BAD_INPUT)
-    sign = job_pb2.AuthorizeLaunchRequest(**name, lease=secret)
+    fail = launch_pb2.FailLaunchRequest(job_id=launch.job_id, launch_no=1, ending=launch_pb2.ENDING_BAD_INPUT)
+    sign = job_pb2.AuthorizeLaunchRequest(job_id=launch.job_id, launch_no=1, lease=secret)
     for call in (
         lambda: road.beat(launch, secret, DEEP),
         lambda: road.submit(launch, secret, DEEP),
@@ -107,7 +108,7 @@ def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Ro
         lambda: road.intake.AuthorizeLaunch(sign, metadata=road.upload),
     ):
         assert refusal(call) == ("PERMISSION_DENIED", "LEASE_LOST")
-    # A sweep ends the lease of the other, which is older by then.
+    # A sweep ends the expired launch of the other job; it has seen the older lease by then.
     run_sql(empty, "UPDATE launches SET lease_expires_at = now() - interval '1 hour'")
     other, _ = road.started()
     run_sql(empty, "UPDATE launches SET lease_expires_at = now() WHERE job_id = %s", other.job_id)
@@ -117,11 +118,11 @@ def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Ro
     road.end(launch, launch_pb2.ENDING_CANCELLED)
     job = road.job(launch.job_id)
     assert (job.status, job.results_stage) == (job_pb2.JOB_STATUS_CANCELLED, QUICK)
-    assert job.results["pose"]["pose_summary"]["total_frames"] == 105
+    assert json_format.MessageToDict(job.results)["pose"]["pose_summary"]["total_frames"] == 105
 
 
-def test_a_watcher_sees_the_wish_and_then_the_end(road: Road) -> None:
-    """WatchJob ends with cancelled."""
+def test_a_watcher_sees_the_request_to_cancel_and_then_the_cancellation(road: Road) -> None:
+    """The stream ends with the status cancelled."""
     launch, _ = road.started()
     watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=launch.job_id), metadata=road.coach, timeout=20)
     assert not next(watch).HasField("cancel_requested_at")
@@ -131,8 +132,8 @@ def test_a_watcher_sees_the_wish_and_then_the_end(road: Road) -> None:
     assert [job.stage for job in watch] == ["CANCELLED"]
 
 
-def test_what_is_done_cannot_be_cancelled(road: Road) -> None:
-    """Its result stands."""
+def test_a_done_job_cannot_be_cancelled(road: Road) -> None:
+    """Its result is kept."""
     launch, secret = road.started()
     road.submit(launch, secret, QUICK)
     road.submit(launch, secret, DEEP)
@@ -142,7 +143,7 @@ def test_what_is_done_cannot_be_cancelled(road: Road) -> None:
     assert refused.value.details() == "Cannot cancel a job in status: done"
 
 
-def test_a_launch_that_nobody_cancelled_does_not_end_as_cancelled(road: Road) -> None:
+def test_a_launch_without_a_request_to_cancel_does_not_end_as_cancelled(road: Road) -> None:
     """A controller can't cancel a person's job."""
     launch, secret = road.started()
     refused = refusal(road.end, launch, launch_pb2.ENDING_CANCELLED)
@@ -150,8 +151,8 @@ def test_a_launch_that_nobody_cancelled_does_not_end_as_cancelled(road: Road) ->
     road.beat(launch, secret, QUICK)
 
 
-def test_only_who_may_see_a_job_may_cancel_it(road: Road) -> None:
-    """Another coach's is denied, an unknown one is not found."""
+def test_only_a_person_who_may_see_a_job_may_cancel_it(road: Road) -> None:
+    """Another coach's job is denied, an unknown one is not found."""
     job_id = road.created()
     assert refusal(cancel, road, job_id, road.laptop.person("coach-2")) == ("PERMISSION_DENIED", "JOB_ACCESS_DENIED")
     assert refusal(cancel, road, "x") == ("NOT_FOUND", "JOB_NOT_FOUND")
@@ -159,7 +160,7 @@ def test_only_who_may_see_a_job_may_cancel_it(road: Road) -> None:
 
 
 def test_a_cancelled_job_that_an_operator_queues_again_is_launched(road: Road, empty: str) -> None:
-    """The row is the truth: the old wish doesn't stick to it."""
+    """The operator's update clears the old request to cancel."""
     job_id = road.queued()
     [launch] = road.open()
     cancel(road, job_id)
@@ -171,13 +172,13 @@ def test_a_cancelled_job_that_an_operator_queues_again_is_launched(road: Road, e
 
 
 def test_a_job_cancelled_while_its_launch_starts_has_one_outcome(road: Road) -> None:
-    """Whichever comes first, the lease writes nothing, and proof makes it cancelled."""
+    """In either order the lease writes nothing, and the job is cancelled with proof."""
     for number in range(RACES):
         job_id = road.queued()
         [launch] = road.open()
         started, asked = at_once(
-            lambda launch=launch, number=number: road.start(launch, uid=f"pod-{number}"),
-            lambda job_id=job_id: cancel(road, job_id),
+            partial(road.start, launch, uid=f"pod-{number}"),
+            partial(cancel, road, job_id),
         )
         assert (asked, started) in {("ok", "ok"), ("ok", "JOB_CANCELLING")}
         assert road.status(job_id) == ("quick_running" if started == "ok" else "queued")
@@ -186,13 +187,13 @@ def test_a_job_cancelled_while_its_launch_starts_has_one_outcome(road: Road) -> 
 
 
 def test_a_job_cancelled_while_its_last_result_is_submitted_is_done_or_cancelled(road: Road) -> None:
-    """Exactly one of both succeeds."""
+    """Exactly one of the two calls succeeds."""
     for _ in range(RACES):
         launch, secret = road.started()
         road.submit(launch, secret, QUICK)
         outcome = at_once(
-            lambda launch=launch, secret=secret: road.submit(launch, secret, DEEP),
-            lambda launch=launch: cancel(road, launch.job_id),
+            partial(road.submit, launch, secret, DEEP),
+            partial(cancel, road, launch.job_id),
         )
         assert outcome in (["ok", "WRONG_STATE"], ["LEASE_LOST", "ok"])
         road.end(launch, launch_pb2.ENDING_CANCELLED)
@@ -201,10 +202,14 @@ def test_a_job_cancelled_while_its_last_result_is_submitted_is_done_or_cancelled
 
 def test_a_job_cancelled_while_launches_are_opened_is_never_launched_afterwards(road: Road) -> None:
     """It is cancelled without a launch, or its one launch is to be deleted."""
+
+    def open_into(opened: list[launch_pb2.Launch]) -> None:
+        opened.extend(road.open())
+
     for _ in range(RACES):
         job_id = road.queued()
         opened: list[launch_pb2.Launch] = []
-        calls = at_once(lambda opened=opened: opened.extend(road.open()), lambda job_id=job_id: cancel(road, job_id))
+        calls = at_once(partial(open_into, opened), partial(cancel, road, job_id))
         assert calls == ["ok", "ok"]
         assert road.open() == []
         assert road.status(job_id) == ("queued" if opened else "cancelled")

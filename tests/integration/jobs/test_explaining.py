@@ -1,4 +1,4 @@
-"""ExplainJob through a real `jobs`; the sentences themselves are in the table of test_explanation.py."""
+"""ExplainJob through a real `jobs`; test_explanation.py has the table of its sentences."""
 
 import grpc
 import psycopg
@@ -20,7 +20,7 @@ def explain(road: Road, job_id: str) -> job_pb2.ExplainJobResponse:
 
 
 def test_each_step_of_a_job_is_explained(road: Road, empty: str) -> None:
-    """What it waits for, from the upload to the end, and the history stays."""
+    """What the job waits for, from the upload until it is done; the history is kept."""
     job_id = road.created()
     seen = [explain(road, job_id)]
     road.intake.ConfirmUpload(job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc"), metadata=road.upload)
@@ -46,10 +46,10 @@ def test_each_step_of_a_job_is_explained(road: Road, empty: str) -> None:
         (1, "unknown", "exit code 70"), (2, "succeeded", ""),
     ]  # fmt: skip
     assert seen[-1].status == job_pb2.JOB_STATUS_DONE
-    assert seen[-1].sentence.startswith("It is done, after 2 launches, ")
+    assert seen[-1].sentence.startswith("The job is done, after 2 launches, ")
 
 
-def test_only_who_may_see_a_job_is_told_about_it(road: Road) -> None:
+def test_only_a_person_who_may_see_a_job_gets_its_explanation(road: Road) -> None:
     """As GetJob."""
     request = job_pb2.ExplainJobRequest(job_id=road.created())
     with pytest.raises(grpc.RpcError) as refused:
@@ -57,8 +57,8 @@ def test_only_who_may_see_a_job_is_told_about_it(road: Road) -> None:
     assert code_of(refused) == ("PERMISSION_DENIED", "JOB_ACCESS_DENIED")
 
 
-def test_what_the_cluster_refuses_is_told_and_offered_again(road: Road, empty: str) -> None:
-    """A quota on Kubernetes Jobs, in the cluster's words: no confirmation, so the launch is still to be started."""
+def test_a_launch_that_the_cluster_rejects_is_explained_and_handed_out_again(road: Road, empty: str) -> None:
+    """ConfirmLaunch without a UID records the cluster's reason, a quota, and leaves the launch unconfirmed."""
     job_id = road.queued()
     road.open()
     refused = launch_pb2.ConfirmLaunchRequest(job_id=job_id, launch_no=1, placement_reason="exceeded quota: jobs")

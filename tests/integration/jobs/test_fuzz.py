@@ -1,4 +1,4 @@
-"""Hostile requests: every unary RPC, every caller, and whatever can be put into a message or sent instead of one."""
+"""Hostile requests: every unary RPC by every caller, with hostile values, broken messages or random bytes."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ from tests.integration.jobs import filled
 from tests.integration.jobs.test_lifecycle import Road
 
 UNARY = [name for name, method in filled.RPCS.items() if not method.server_streaming]
-# What a server may say of a request, however bad. Not INTERNAL, not UNKNOWN: those say that we are broken.
+# The codes that a hostile request may get. INTERNAL and UNKNOWN are missing: they would be faults of jobs.
 ANSWERS = {
     "OK", "INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "ALREADY_EXISTS",
     "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED",
@@ -43,7 +43,10 @@ MAX_DEPTH = 4
 
 
 class Dice:
-    """Makes messages, the same ones for the same seed."""
+    """Makes messages, the same ones for the same seed.
+
+    The stubs give a field two types, of the C and of the Python implementation: hence Any.
+    """
 
     def __init__(self, seed: int, known: dict[str, Any]) -> None:
         self.random = random.Random(seed)
@@ -56,7 +59,7 @@ class Dice:
         message = GetMessageClass(filled.RPCS[rpc].input_type)()
         self._fill(message, 0)
         if kind < 0.051:
-            # Field 15 of no message of ours: five megabytes of what nobody reads.
+            # Five megabytes in field 15, which no message of ours has.
             return message.SerializeToString() + b"\x7a" + b"\x80\x80\xc0\x02" + b"x" * (5 * 2**20)
         if kind < 0.08:
             body = bytearray(message.SerializeToString() or b"\0")
@@ -77,7 +80,7 @@ class Dice:
             else:
                 setattr(message, field.name, self._value(field))
 
-    def _fill_many(self, message: Message, field: FieldDescriptor, depth: int) -> None:
+    def _fill_many(self, message: Message, field: Any, depth: int) -> None:
         many = getattr(message, field.name)
         count = self.random.choice([0, 1, 2, 2, 60])
         if field.message_type is None:
@@ -90,7 +93,7 @@ class Dice:
             for _ in range(min(count, 3)):
                 self._fill(many.add(), depth + 1)
 
-    def _value(self, field: FieldDescriptor) -> Any:
+    def _value(self, field: Any) -> Any:
         if field.name in self._known and self.random.random() < 0.7:
             return self.random.choice(self._known[field.name])
         match field.cpp_type:
@@ -115,14 +118,14 @@ def database(postgres_server: Server) -> str:
 
 @pytest.fixture(scope="module")
 def program(database: str, laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """A `jobs` in which only calls change rows: nothing expires while it is attacked."""
+    """A `jobs` in which only calls change rows: no lease and no upload expires during the test."""
     env = laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": database, "CREASE_LEASE_SECONDS": "86400"}
     with running(Program("jobs", env, Path(tmp_path_factory.mktemp("fuzz"), "log"))) as started:
         yield started
 
 
 def rows(connection: psycopg.Connection[Any]) -> list[Any]:
-    """What is there, short enough to compare after each request."""
+    """A digest of all rows, to compare after each request."""
     return connection.execute("""
         SELECT (SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM video_sessions t),
                (SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM video_analysis_jobs t),
@@ -132,7 +135,7 @@ def rows(connection: psycopg.Connection[Any]) -> list[Any]:
 
 
 def attack(program: Program, laptop: Laptop, database: str, seed: int, count: int) -> Counter[str]:
-    """Sends so many requests; returns how often each answer came."""
+    """Sends `count` requests; returns the number of each status code."""
     road = Road(program.endpoint, laptop)
     launch, secret = road.started()
     pod = laptop.pod(f"analysis-{launch.job_id}-{launch.launch_no}-aaaaa", "pod-1")
@@ -171,7 +174,7 @@ def attack(program: Program, laptop: Laptop, database: str, seed: int, count: in
 def test_hostile_requests_are_answered_and_change_nothing_when_refused(
     program: Program, laptop: Laptop, database: str
 ) -> None:
-    """Five hundred, the same at every run; the server lives on."""
+    """Five hundred requests, the same in every run; the server keeps running."""
     seen = attack(program, laptop, database, seed=7, count=500)
     assert {"OK", "INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED"} <= seen.keys()
 
@@ -179,7 +182,7 @@ def test_hostile_requests_are_answered_and_change_nothing_when_refused(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_ten_thousand_hostile_requests_are_answered(program: Program, laptop: Laptop, database: str) -> None:
-    """In twenty attacks; what fails names its seed."""
+    """In twenty attacks; a failure names its seed."""
     total: Counter[str] = Counter()
     for seed in range(20):
         total += attack(program, laptop, database, seed, 500)
@@ -187,7 +190,7 @@ def test_ten_thousand_hostile_requests_are_answered(program: Program, laptop: La
 
 
 def test_a_message_too_large_is_refused_before_it_is_read(program: Program, laptop: Laptop) -> None:
-    """RESOURCE_EXHAUSTED, whoever sends it; for each service's first RPC, since the limit is the server's."""
+    """RESOURCE_EXHAUSTED without a token; for each service's first RPC, because the limit is the server's."""
     first = {rpc.partition("/")[0]: rpc for rpc in reversed(UNARY)}
     with grpc.insecure_channel(program.endpoint) as channel:
         for rpc in first.values():

@@ -9,7 +9,8 @@ import pytest
 from services.auth import Person
 from services.jobs.background import expiry
 from services.jobs.background.job_watch import Watchers
-from services.jobs.notifier import Bell
+from services.jobs.domain.limits import LaunchLimits
+from services.jobs.notifier import Notifier
 from services.jobs.store import fair_queue, jobs, launches, outbox, sessions
 from services.jobs.store.database import Database
 
@@ -48,19 +49,19 @@ async def send_all(database: Database, url: str) -> None:
                 token = ""
                 for _ in range(2):
                     some = {"session_id": "", "status": status, "size": 5, "page_token": token}
-                    _, token = await jobs.list_for(connection, person, **some)
+                    _, token = await jobs.list_visible(connection, person, **some)
             token = ""
             for _ in range(2):
-                rows, token = await sessions.list_for(connection, person, size=5, page_token=token)
-                await sessions.statuses(connection, [row["id"] for row in rows])
-        await jobs.get_for(connection, str(job[0]), root)
-        await launches.list_of(connection, job[0])
-        await fair_queue.opened(connection, str(job[1]))
-        await fair_queue.offer(connection, "c1", 10, 30.0, fair_queue.Limits())
+                rows, token = await sessions.list_visible(connection, person, size=5, page_token=token)
+                await sessions.statuses(connection, [row.id for row in rows])
+        await jobs.get_visible(connection, str(job[0]), root)
+        await launches.list_of_job(connection, job[0])
+        await fair_queue.count_open(connection, str(job[1]))
+        await fair_queue.claim(connection, "c1", 10, 30.0, LaunchLimits())
         await launches.list_open(connection, "c1", 50, None)
         await outbox.read(connection, outbox.Position(latest[0], 0))
         await outbox.behind_seconds(connection, outbox.RELAY)
-    watchers = Watchers(database, Bell(0.1))
+    watchers = Watchers(database, Notifier(0.1))
     with watchers.watch(job[0]):
         await watchers.read([job[0]])
     await expiry.expire_uploads(database, 86400.0)

@@ -39,7 +39,7 @@ class Road:
             session = self.sessions.CreateSession(session_pb2.CreateSessionRequest(title="Nets"), metadata=self.coach)
             fields["session_id"] = session.session_id
         values = {"s3_bucket": "videos", "content_type": "video/mp4"} | fields
-        request = job_pb2.CreateJobRequest(content_length=10, **values)  # type: ignore[arg-type]
+        request = job_pb2.CreateJobRequest(content_length=10, **values)  # type: ignore[arg-type] # fields of any type
         return self.intake.CreateJob(request, metadata=self.upload).job_id
 
     def queued(self, **fields: object) -> str:
@@ -70,30 +70,34 @@ class Road:
         self.confirm(launch)
         return launch, self.start(launch).lease
 
-    def submit(self, launch: launch_pb2.Launch, secret: str, stage: int) -> job_pb2.Job:
+    def submit(self, launch: launch_pb2.Launch, secret: str, stage: "job_pb2.Stage.ValueType") -> job_pb2.Job:
         request = launch_pb2.SubmitResultRequest(
             job_id=launch.job_id,
             launch_no=launch.launch_no,
             stage=stage,
-            results=RESULTS,  # type: ignore[arg-type]
+            results=RESULTS,
         )
         return self.launches.SubmitResult(request, metadata=lease(secret)).job
 
-    def beat(self, launch: launch_pb2.Launch, secret: str, stage: int, progress: float = 0.5) -> None:
+    def beat(
+        self, launch: launch_pb2.Launch, secret: str, stage: "job_pb2.Stage.ValueType", progress: float = 0.5
+    ) -> None:
         request = launch_pb2.HeartbeatRequest(
             job_id=launch.job_id,
             launch_no=launch.launch_no,
             stage=stage,
-            progress=progress,  # type: ignore[arg-type]
+            progress=progress,
         )
         self.launches.Heartbeat(request, metadata=lease(secret))
 
-    def end(self, launch: launch_pb2.Launch, ending: int, message: str = "gone") -> launch_pb2.Launch:
+    def end(
+        self, launch: launch_pb2.Launch, ending: "launch_pb2.Ending.ValueType", message: str = "gone"
+    ) -> launch_pb2.Launch:
         request = launch_pb2.EndLaunchRequest(
             job_id=launch.job_id,
             launch_no=launch.launch_no,
             ending=ending,
-            message=message,  # type: ignore[arg-type]
+            message=message,
         )
         return self.launches.EndLaunch(request, metadata=self.controller)
 
@@ -104,7 +108,7 @@ class Road:
         return job_pb2.JobStatus.Name(self.job(job_id).status).removeprefix("JOB_STATUS_").lower()
 
     def events_of(self, job_id: str, count: int) -> list[str]:
-        """The types of a job's first events, from the beginning of time."""
+        """The types of the first `count` events of a job."""
         stream = self.events.WatchEvents(
             event_pb2.WatchEventsRequest(after="0-0"), metadata=self.controller, timeout=20
         )
@@ -120,7 +124,7 @@ class Road:
 
 @pytest.fixture
 def database_url(empty: str) -> str:
-    """Of the `jobs` behind `road`."""
+    """The database of the `jobs` that `road` calls."""
     return empty
 
 
@@ -134,7 +138,7 @@ def code_of(error: pytest.ExceptionInfo[grpc.RpcError]) -> tuple[str, str]:
 
 
 def test_a_job_goes_from_upload_to_done_with_one_event_a_transition(road: Road) -> None:
-    """The whole road: statuses, stages, progress and events as drawn."""
+    """Statuses, stages, progress and events are those of the drawing in states.py."""
     job_id = road.created()
     assert road.status(job_id) == "awaiting_upload"
     assert road.open() == []
@@ -169,7 +173,7 @@ def test_without_a_deep_stage_the_quick_result_finishes_the_job(road: Road, data
 
 
 def test_a_second_pod_of_a_launch_is_refused_and_the_first_may_ask_again(road: Road) -> None:
-    """One launch, one pod; a lost reply costs the first pod nothing but its old lease."""
+    """One launch has one pod. A pod whose reply was lost calls again and gets a new lease; the old one ends."""
     launch, old = road.started()
     with pytest.raises(grpc.RpcError) as refused:
         road.start(launch, suffix="bbbbb", uid="pod-2")
@@ -192,7 +196,7 @@ def test_a_pod_of_another_launch_cannot_start_this_one(road: Road) -> None:
 
 
 def test_a_lost_launch_is_followed_by_another_that_resumes_at_deep(road: Road) -> None:
-    """The quick result outlives its launch, and the old lease can write nothing more."""
+    """The quick result outlives its launch; jobs rejects every call by the old lease."""
     launch, secret = road.started()
     road.submit(launch, secret, job_pb2.STAGE_QUICK)
     road.end(launch, launch_pb2.ENDING_DISRUPTION)
@@ -208,8 +212,8 @@ def test_a_lost_launch_is_followed_by_another_that_resumes_at_deep(road: Road) -
     assert road.submit(again, started.lease, job_pb2.STAGE_DEEP).status == job_pb2.JOB_STATUS_DONE
 
 
-def test_a_launch_that_has_started_found_its_node(road: Road) -> None:
-    """A controller whose view is older than the pod's first word takes nothing from it."""
+def test_a_started_launch_cannot_end_as_unschedulable(road: Road) -> None:
+    """A controller with a stale cache cannot end a launch whose pod has started."""
     launch, secret = road.started()
     with pytest.raises(grpc.RpcError) as late:
         road.end(launch, launch_pb2.ENDING_UNSCHEDULABLE)
@@ -218,7 +222,7 @@ def test_a_launch_that_has_started_found_its_node(road: Road) -> None:
 
 
 def test_a_result_submitted_again_by_its_own_lease_changes_nothing(road: Road) -> None:
-    """A lost reply is answered again, also after the launch has ended well."""
+    """A pod whose reply was lost may repeat the call, also after the launch has succeeded."""
     launch, secret = road.started()
     for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
         first = road.submit(launch, secret, stage)
@@ -226,7 +230,7 @@ def test_a_result_submitted_again_by_its_own_lease_changes_nothing(road: Road) -
 
 
 def test_bad_input_fails_the_job_at_once_with_its_code_and_sentence(road: Road) -> None:
-    """The analyzer's word is final: no second launch."""
+    """The job fails without a second launch."""
     launch, secret = road.started()
     request = launch_pb2.FailLaunchRequest(
         job_id=launch.job_id, launch_no=1, ending=launch_pb2.ENDING_BAD_INPUT,
@@ -239,7 +243,7 @@ def test_bad_input_fails_the_job_at_once_with_its_code_and_sentence(road: Road) 
 
 
 def test_an_unconfirmed_launch_is_offered_again_under_the_same_number(road: Road, database_url: str) -> None:
-    """A controller that died between offer and create loses nothing and doubles nothing."""
+    """A controller that crashed between OpenLaunches and the Kubernetes Job loses no launch and duplicates none."""
     road.queued()
     [first] = road.open()
     assert road.open() == []
@@ -255,7 +259,7 @@ def test_an_unconfirmed_launch_is_offered_again_under_the_same_number(road: Road
 
 
 def test_a_lease_that_is_not_renewed_is_lost_and_the_job_queued_again(road: Road, database_url: str) -> None:
-    """The sweep judges by the database's clock."""
+    """The sweep compares lease_expires_at with the database's clock."""
     launch, secret = road.started()
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("UPDATE launches SET lease_expires_at = now() - interval '1 second'")
@@ -266,8 +270,8 @@ def test_a_lease_that_is_not_renewed_is_lost_and_the_job_queued_again(road: Road
     assert code_of(lost) == ("PERMISSION_DENIED", "LEASE_LOST")
 
 
-def test_a_silent_cluster_loses_what_no_pod_of_it_has_started(road: Road, database_url: str) -> None:
-    """Offered or confirmed there, for ever otherwise. Started launches have their leases; a late pod is refused."""
+def test_a_silent_cluster_loses_the_launches_that_no_pod_has_started(road: Road, database_url: str) -> None:
+    """Without this rule an offered or confirmed launch would stay open for ever. A pod that starts later is refused."""
     road.queued()
     [launch] = road.open()
     road.confirm(launch)
@@ -288,7 +292,7 @@ def test_a_silent_cluster_loses_what_no_pod_of_it_has_started(road: Road, databa
 
 
 def test_an_operators_update_is_launched_like_any_other(road: Road, database_url: str) -> None:
-    """The row is the truth: no event of ours is needed, and one is written all the same."""
+    """jobs finds the row without an event; a trigger writes the event all the same."""
     job_id = road.created()
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(
@@ -300,7 +304,7 @@ def test_an_operators_update_is_launched_like_any_other(road: Road, database_url
 
 
 def test_an_unknown_end_is_tried_twice_more_and_then_dead_lettered(road: Road, database_url: str) -> None:
-    """Two more launches, then an event that somebody should look at."""
+    """Two more launches, then the event JobDeadLettered."""
     job_id = road.queued()
     for number in (1, 2, 3):
         with psycopg.connect(database_url, autocommit=True) as connection:
@@ -322,7 +326,7 @@ def test_an_upload_that_never_comes_expires(road: Road, database_url: str) -> No
 
 
 def test_events_resume_after_the_last_one_seen(road: Road) -> None:
-    """No event twice, none skipped."""
+    """The reader gets each event exactly once."""
     first = road.queued()
     stream = road.events.WatchEvents(event_pb2.WatchEventsRequest(after="0-0"), metadata=road.controller, timeout=20)
     seen = [next(stream), next(stream)]
@@ -339,7 +343,7 @@ def test_events_resume_after_the_last_one_seen(road: Road) -> None:
 
 
 def test_an_event_that_commits_late_is_not_missed(road: Road, database_url: str) -> None:
-    """A transaction held open keeps back what came after it, and is then delivered first."""
+    """An open transaction holds back later events; after its commit its own event comes first."""
     late, early = road.created(), road.created()
     start = event_pb2.WatchEventsRequest()
     stream = road.events.WatchEvents(start, metadata=road.controller, timeout=20)
@@ -358,7 +362,7 @@ def test_an_event_that_commits_late_is_not_missed(road: Road, database_url: str)
 
 
 def test_the_same_request_id_is_the_same_job_and_other_content_is_refused(road: Road) -> None:
-    """AIP-155."""
+    """AIP-155: another content is ALREADY_EXISTS."""
     session = road.sessions.CreateSession(session_pb2.CreateSessionRequest(), metadata=road.coach)
     request = job_pb2.CreateJobRequest(
         session_id=session.session_id, s3_bucket="videos", content_type="video/mp4", content_length=10,
@@ -373,7 +377,7 @@ def test_the_same_request_id_is_the_same_job_and_other_content_is_refused(road: 
 
 
 def test_jobs_are_listed_in_pages_newest_first(road: Road) -> None:
-    """Tokens are bound to their filter; nothing is listed twice or left out."""
+    """A token belongs to its filter; the pages hold each job exactly once."""
     made = [road.created() for _ in range(5)]
     seen: list[str] = []
     token = ""
@@ -391,7 +395,7 @@ def test_jobs_are_listed_in_pages_newest_first(road: Road) -> None:
     assert seen == made[::-1]
 
 
-def test_a_session_shows_what_its_jobs_say(road: Road) -> None:
+def test_the_status_of_a_session_follows_from_its_jobs(road: Road) -> None:
     """pending, uploaded, processing, ready: from the newest live job, else the newest done one."""
     launch, secret = road.started()
     session_id = launch.session_id
@@ -418,7 +422,7 @@ def test_a_session_shows_what_its_jobs_say(road: Road) -> None:
 def test_a_job_is_seen_by_its_owner_and_superusers(
     road: Road, subject: str, claims: dict[str, str], expected: tuple[str, str] | None
 ) -> None:
-    """Not yours reads PERMISSION_DENIED, unknown reads NOT_FOUND."""
+    """Another's job reads PERMISSION_DENIED, an unknown one NOT_FOUND."""
     job_id = road.created()
     person = road.laptop.person(subject, **claims)
     if expected is None:
@@ -432,14 +436,14 @@ def test_a_job_is_seen_by_its_owner_and_superusers(
 
 @pytest.mark.parametrize("job_id", ["", "x", "a9f0c3de-9f0b-4c55-8a0e-6f1f0f4d6f55", "\x00", "a" * 5000])
 def test_an_unknown_job_is_not_found(road: Road, job_id: str) -> None:
-    """Whatever a client sends as an id."""
+    """A text that is no UUID is the id of no job."""
     with pytest.raises(grpc.RpcError) as refused:
         road.jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id), metadata=road.coach)
     assert (*code_of(refused), refused.value.details()) == ("NOT_FOUND", "JOB_NOT_FOUND", "Analysis job not found")
 
 
 def test_uploading_needs_the_role_and_the_feature(road: Road) -> None:
-    """The contract's two sentences."""
+    """Each refusal has its sentence of the contract."""
     create = session_pb2.CreateSessionRequest()
     for claims, sentence in (
         ({"role": "player"}, "Only Coach Pro Plus users can upload videos"),
@@ -451,7 +455,7 @@ def test_uploading_needs_the_role_and_the_feature(road: Road) -> None:
 
 
 def test_the_contracts_sql_runs_as_written(road: Road, database_url: str) -> None:
-    """Runbooks paste these."""
+    """Runbooks contain these statements."""
     road.created()
     with psycopg.connect(database_url, autocommit=True) as connection:
         labels = connection.execute(

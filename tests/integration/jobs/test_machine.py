@@ -1,7 +1,7 @@
-"""Any order of calls: a model of jobs beside a real `jobs`, driven by Hypothesis as every caller there is.
+"""Any order of calls: a model of jobs beside a real `jobs`, driven by Hypothesis as every kind of caller.
 
-The model knows the drawing of states.py and the table of endings.py and nothing of SQL. Time passes only where a rule
-says so, by SQL; leases and offers last an hour otherwise.
+The model knows the drawing of states.py and the table of retry_policy.py, and no SQL. Only a rule makes time pass, by
+an UPDATE; otherwise leases and unconfirmed launches last an hour.
 """
 
 import time
@@ -29,6 +29,7 @@ from psycopg.rows import dict_row
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
 from services.jobs.domain import states
+from services.jobs.domain.states import Status
 from testing.servers.postgres import Server, clear
 from testing.servers.programs import Laptop, Program, lease, running
 from tests.conftest import IMPATIENT
@@ -39,7 +40,7 @@ RUNNING = ("quick_running", "quick_done", "deep_running")
 LIVE = ("queued", *RUNNING)
 FP, PD, NF = "FAILED_PRECONDITION", "PERMISSION_DENIED", "NOT_FOUND"
 STAGES = {"quick": job_pb2.STAGE_QUICK, "deep": job_pb2.STAGE_DEEP}
-# How often each cause is tried again; None: always.
+# Retries of each ending; None: any number.
 TRIES = {
     "bad_input": 0,
     "disruption": 5,
@@ -65,7 +66,7 @@ WAIT_SECONDS = 60
 picks = st.integers(0, MAX_JOBS - 1)
 endings = st.sampled_from(sorted(TRIES))
 stages = st.sampled_from(sorted(STAGES))
-# Mistakes are made now and then; were they the rule, nothing would ever be done.
+# Wrong calls are rare: otherwise no job would ever be done.
 rarely = st.sampled_from([False, False, False, False, True])
 
 
@@ -95,13 +96,13 @@ class Job:
     launches: list[Launch] = field(default_factory=list)
     trail: list[tuple[str | None, str]] = field(default_factory=lambda: [(None, "awaiting_upload")])
     causes: Counter[str] = field(default_factory=Counter)
-    # Queued by hand, which leaves the progress where it was.
+    # Queued by an operator, whose UPDATE keeps the progress.
     by_hand: bool = False
-    # Queued again after a while, of which the model can't tell how long it is.
+    # Queued again with a backoff; the model does not know its length.
     later: bool = False
-    # Somebody asked for its end, and its launch is still open.
+    # CancelJob was called, and the launch is still open.
     cancelling: bool = False
-    # Its session is.
+    # Its session is deleted.
     deleted: bool = False
 
     @property
@@ -118,7 +119,7 @@ class Job:
         self.status, self.by_hand = to, False
 
     def end(self, launch: Launch, ending: str) -> None:
-        """The launch is over, and the job does what the table of endings says."""
+        """The launch ends, and the job moves as retry_policy.py says."""
         launch.ending = ending
         if self.status not in LIVE:
             return
@@ -131,7 +132,7 @@ class Job:
 
 
 class Machine(RuleBasedStateMachine):
-    """Each rule makes a call as the one who would make it, and compares the answer and then all rows with the model."""
+    """Each rule makes one caller's call and compares the answer with the model; the invariants compare all rows."""
 
     road: Road
     database: psycopg.Connection[dict[str, Any]]
@@ -139,7 +140,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(running=st.booleans(), stages=st.integers(0, 2))
     def begin(self, running: bool, stages: int) -> None:
-        """Half of the time with a job that is being run, some stages far: few orders of random calls get one there."""
+        """In half of the examples one job is already running: random calls seldom get one there."""
         clear(self.database)
         self.jobs: list[Job] = []
         if running:
@@ -160,7 +161,7 @@ class Machine(RuleBasedStateMachine):
         return any(job.launches for job in self.jobs)
 
     def pick_launch(self, number: int, older: bool) -> tuple[Job, Launch]:
-        """The newest launch of a job that is being run, where there is one; `older`: the first launch of any job."""
+        """The newest launch of a running job, if there is one; `older`: the first launch of any job."""
         launched = [job for job in self.jobs if job.launches]
         alive = [job for job in launched if job.is_open and job.status in LIVE]
         among = alive if alive and not older else launched
@@ -221,7 +222,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(has_launches)
     @rule(number=picks)
     def forget_offer(self, number: int) -> None:
-        """The controller died with what it was offered."""
+        """The controller crashed before it confirmed its launches."""
         job, launch = self.pick_launch(number, older=False)
         statement = "UPDATE launches SET offered_at = offered_at - interval '2 hours' WHERE job_id = %(id)s"
         self.sql(statement, id=job.id)
@@ -290,7 +291,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: any(self.is_held(job) for job in self.jobs))
     @rule(number=picks)
     def carry_on(self, number: int) -> None:
-        """The analyzer does its next stage as it should."""
+        """The analyzer submits the result of its next stage."""
         held = [job for job in self.jobs if self.is_held(job)]
         job = held[number % len(held)]
         assert job.launch is not None
@@ -336,7 +337,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(has_jobs)
     @rule(number=picks)
     def cancel(self, number: int) -> None:
-        """The coach has changed their mind."""
+        """The coach cancels the job."""
         job = self.pick(number)
         expected = NF if job.deleted else FP if job.status == "done" else "OK"
         request = job_pb2.CancelJobRequest(job_id=job.id)
@@ -349,7 +350,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(has_launches)
     @rule(number=picks, older=rarely)
     def prove_gone(self, number: int, older: bool) -> None:
-        """The controller has deleted what ran, and seen that it is gone."""
+        """The controller has deleted the Kubernetes Job and confirmed that it is gone."""
         job, launch = self.pick_launch(number, older)
         request = launch_pb2.EndLaunchRequest(
             job_id=job.id, launch_no=launch.number, ending=launch_pb2.ENDING_CANCELLED
@@ -363,7 +364,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(has_jobs)
     @rule(number=picks)
     def retry(self, number: int) -> None:
-        """The coach wants it tried afresh."""
+        """The coach retries the job."""
         job = self.pick(number)
         allowed = not job.deleted and job.status == "failed" and job.etag != ""
         expected = "OK" if allowed else NF if job.deleted else FP
@@ -377,7 +378,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(has_jobs)
     @rule(number=picks, really=rarely)
     def delete(self, number: int, really: bool) -> None:
-        """The coach deletes a session; not often, since nothing comes of it afterwards."""
+        """The coach deletes a session; rarely, because every later call for it is refused."""
         job = self.pick(number)
         if not really:
             return
@@ -396,7 +397,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: any(job.is_open and job.launch.lease and not job.cancelling for job in self.jobs))
     @rule(number=picks)
     def lose_lease(self, number: int) -> None:
-        """The pod is not heard of for too long."""
+        """The pod sends no heartbeat, and its lease expires."""
         leased = [job for job in self.jobs if job.is_open and job.launch and job.launch.lease and not job.cancelling]
         job = leased[number % len(leased)]
         assert job.launch is not None
@@ -409,7 +410,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: any(job.status == "awaiting_upload" for job in self.jobs))
     @rule(number=picks)
     def expire_upload(self, number: int) -> None:
-        """The client never came back."""
+        """The client never completes the upload."""
         waiting = [job for job in self.jobs if job.status == "awaiting_upload"]
         job = waiting[number % len(waiting)]
         aged = "UPDATE video_analysis_jobs SET created_at = created_at - interval '25 hours' WHERE id = %(id)s"
@@ -420,7 +421,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(has_jobs)
     @rule(number=picks, to=st.sampled_from(["queued", "queued", "cancelled"]))
     def operate(self, number: int, to: str) -> None:
-        """An operator knows better."""
+        """An operator changes the status by hand."""
         job = self.pick(number)
         if job.status in ("done", "cancelled") or job.deleted:
             return
@@ -449,12 +450,12 @@ class Machine(RuleBasedStateMachine):
             trails[str(row["job_id"])].append((row["from_status"], row["to_status"]))
         assert trails == {job.id: job.trail for job in self.jobs}
         for trail in trails.values():
-            assert all(source in states.SOURCES[target] for source, target in trail[1:])
+            assert all(source in states.SOURCES[Status(target)] for source, target in trail[1:])
             self.arrows.update(trail)
 
     @invariant()
     def launches_are_as_the_model_says(self) -> None:
-        """At most one is open, and where there are results somebody held a lease."""
+        """At most one launch of a job is open, and every result came by a lease."""
         seen: dict[str, list[str]] = {job.id: [] for job in self.jobs}
         leased = set()
         for row in self.sql("SELECT * FROM launches ORDER BY job_id, launch_no"):
@@ -511,7 +512,7 @@ def in_order(row: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def machine(postgres_server: Server, laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The machine, with a `jobs` of its own for which time stands still."""
+    """The machine, with its own `jobs`, in which no lease and no launch expires by itself."""
     url = postgres_server.clone()
     still = {"CREASE_LEASE_SECONDS": "3600", "CREASE_CONFIRM_SECONDS": "3600", "CREASE_SWEEP_SECONDS": "0.02"}
     env = laptop.env | IMPATIENT | still | {"CREASE_DATABASE_URL": url}
@@ -534,13 +535,13 @@ def drive(machine: Any, examples: int, steps: int, *, repeatable: bool) -> None:
 
 
 def test_any_short_order_of_calls_leaves_what_the_model_says(machine: Any) -> None:
-    """The same few hundred steps at every run."""
+    """A few hundred steps, the same in every run."""
     drive(machine, 8, 40, repeatable=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_any_long_order_of_calls_leaves_what_the_model_says(machine: Any) -> None:
-    """Thousands of steps, others at every run."""
+    """Thousands of steps, different in every run."""
     drive(machine, 60, 60, repeatable=False)
     assert {status for _, status in machine.arrows} == set(states.STATUSES)

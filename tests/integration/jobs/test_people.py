@@ -1,9 +1,10 @@
-"""What people do with sessions and jobs, through a real `jobs` on a real PostgreSQL."""
+"""The calls of people about sessions and jobs, through a real `jobs` on a real PostgreSQL."""
 
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -22,7 +23,7 @@ REPAIRS = ("RetryJob", "ConfirmUpload")
 
 
 class People(Road):
-    """The road, as coaches walk it."""
+    """The callers of `jobs`, with the calls that coaches make."""
 
     def session(self, **fields: Any) -> session_pb2.Session:
         return self.sessions.CreateSession(session_pb2.CreateSessionRequest(**fields), metadata=self.coach)
@@ -59,7 +60,7 @@ class People(Road):
         self.intake.ConfirmUpload(request, metadata=self.upload)
 
     def failed(self, *, quick: bool = False) -> str:
-        """A job whose first launch called its video bad, before or after the quick result."""
+        """A job that failed for bad input, before or after its quick result."""
         launch, secret = self.started()
         if quick:
             self.submit(launch, secret, job_pb2.STAGE_QUICK)
@@ -67,7 +68,7 @@ class People(Road):
         return launch.job_id
 
     def finish(self, metrics: dict[str, Any], artifact: str = "", summary: dict[str, Any] | None = None) -> str:
-        """Runs the one queued job to its end, with these metrics, each off by 0.05 unless its summary says; its id."""
+        """Runs the one queued job until it is done; returns its id. Each metric has an error of 0.05, unless given."""
         [launch] = self.open()
         self.confirm(launch)
         secret = self.start(launch).lease
@@ -93,7 +94,7 @@ class People(Road):
 
 @pytest.fixture
 def database_url(empty: str) -> str:
-    """Of the `jobs` behind `people`."""
+    """The database of the `jobs` that `people` calls."""
     return empty
 
 
@@ -104,7 +105,7 @@ def people(shared_jobs: Program, laptop: Laptop, database_url: str) -> People:
 
 def run(database_url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        cursor = connection.execute(statement, values)  # type: ignore[arg-type]
+        cursor = connection.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
 
 
@@ -112,12 +113,12 @@ def run(database_url: str, statement: str, *values: object) -> list[tuple[Any, .
 def held(database_url: str, table: str, key: str, *, waiting: int) -> Iterator[None]:
     """Locks a row until as many calls as the block has begun wait for it."""
     with psycopg.connect(database_url) as holder:
-        holder.execute(f"SELECT FROM {table} WHERE id = %s FOR UPDATE", [key])  # type: ignore[arg-type]
+        holder.execute(f"SELECT FROM {table} WHERE id = %s FOR UPDATE", [key])
         yield
         count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         give_up = time.monotonic() + 30
         while run(database_url, count) != [(waiting,)]:
-            assert time.monotonic() < give_up, "they never met"
+            assert time.monotonic() < give_up, "the calls did not wait for the lock"
             time.sleep(0.01)
 
 
@@ -136,8 +137,8 @@ def refused(call: Callable[[], object]) -> tuple[str, str, str]:
 # Sessions
 
 
-def test_sessions_are_listed_in_pages_newest_first_with_what_they_show(people: People) -> None:
-    """Nothing twice, nothing left out, nobody else's; each with the status that GetSession gives it."""
+def test_sessions_are_listed_in_pages_newest_first_with_their_status(people: People) -> None:
+    """The pages hold each session of the coach exactly once, with the same status as GetSession."""
     made = [people.session(title=str(number)).session_id for number in range(4)]
     people.queued(session_id=made[1])
     stranger = people.laptop.person("coach-2")
@@ -155,7 +156,7 @@ def test_sessions_are_listed_in_pages_newest_first_with_what_they_show(people: P
     assert [session.title for session in listed if session.status == session_pb2.SESSION_STATUS_UPLOADED] == ["1"]
 
 
-def test_a_page_holds_fifty_sessions_unless_asked_and_two_hundred_at_most(people: People, database_url: str) -> None:
+def test_a_page_holds_fifty_sessions_by_default_and_two_hundred_at_most(people: People, database_url: str) -> None:
     """page_size 0 is 50, over 200 is 200, negative is refused."""
     run(
         database_url,
@@ -169,20 +170,20 @@ def test_a_page_holds_fifty_sessions_unless_asked_and_two_hundred_at_most(people
 
 
 def test_a_token_belongs_to_its_list_and_its_person(people: People) -> None:
-    """A token of ListJobs, of somebody else or of nobody is refused."""
+    """A token of ListJobs, another person's token and an invented one are refused."""
     for _ in range(2):
         people.created()
     own = people.page(page_size=1).next_page_token
     jobs = people.jobs.ListJobs(job_pb2.ListJobsRequest(page_size=1), metadata=people.coach).next_page_token
     for token in (jobs, "x", "é", own[:-8], "W10=" * 100000):
-        assert refused(lambda token=token: people.page(page_token=token))[0] == "INVALID_ARGUMENT"  # type: ignore[misc]
+        assert refused(partial(people.page, page_token=token))[0] == "INVALID_ARGUMENT"
     stranger = people.laptop.person("coach-2")
     assert refused(lambda: people.page(page_token=own, metadata=stranger))[0] == "INVALID_ARGUMENT"
     assert len(people.page(page_token=own).sessions) == 1
 
 
-def test_an_update_writes_what_its_mask_names_and_nothing_else(people: People) -> None:
-    """A field that is named and not populated becomes empty; one that is not named stays, whatever was sent."""
+def test_an_update_writes_only_the_fields_of_its_mask(people: People) -> None:
+    """An unpopulated field of the mask becomes empty; a field outside the mask keeps its value."""
     before = people.session(title="Nets", notes="left-handed", player_ids=["p-1"])
     after = people.update(before.session_id, "notes", "camera_view", title="Ignored", camera_view="CAMERA_VIEW_SIDE")
     assert (after.title, after.notes, list(after.player_ids)) == ("Nets", "", ["p-1"])
@@ -193,7 +194,7 @@ def test_an_update_writes_what_its_mask_names_and_nothing_else(people: People) -
 
 
 def test_without_a_mask_an_update_writes_the_populated_fields(people: People) -> None:
-    """AIP-134; what is ours to say may be sent back and is ignored."""
+    """AIP-134: a client may send the other fields back; jobs ignores them."""
     before = people.session(title="Nets", notes="left-handed")
     after = people.update(before.session_id, title="Match", owner_id="coach-2", status="SESSION_STATUS_READY")
     assert (after.title, after.notes, after.owner_id) == ("Match", "left-handed", "coach-1")
@@ -201,8 +202,8 @@ def test_without_a_mask_an_update_writes_the_populated_fields(people: People) ->
     assert people.update(before.session_id) == after
 
 
-def test_a_star_replaces_all_that_can_be_set(people: People) -> None:
-    """A discipline that nobody names is batting, as in CreateSession."""
+def test_a_star_replaces_every_field_that_a_client_may_set(people: People) -> None:
+    """An unpopulated discipline becomes batting, as in CreateSession."""
     before = people.session(title="Nets", notes="n", player_ids=["p-1"], discipline="DISCIPLINE_BOWLING")
     after = people.update(before.session_id, "*", title="Match")
     assert (after.title, after.notes, list(after.player_ids)) == ("Match", "", [])
@@ -214,9 +215,9 @@ def test_a_star_replaces_all_that_can_be_set(people: People) -> None:
     ["session_id", "owner_type", "owner_id", "status", "created_at", "updated_at", "deleted_at", "title.x", "", "*"],
 )
 def test_a_path_that_is_unknown_or_immutable_is_refused_and_nothing_written(people: People, path: str) -> None:
-    """Not even the paths beside it that are good; a star stands alone."""
+    """The valid paths beside it are not written either; a star must stand alone."""
     before = people.session(title="Nets")
-    call = lambda: people.update(before.session_id, "title", path, title="Match")  # noqa: E731
+    call = partial(people.update, before.session_id, "title", path, title="Match")
     assert refused(call)[:2] == ("INVALID_ARGUMENT", "INVALID_FIELD")
     assert people.seen(before.session_id) == before
 
@@ -233,8 +234,8 @@ def test_an_update_is_held_to_the_limits_of_a_create(people: People, fields: dic
     assert people.seen(before.session_id) == before
 
 
-def test_a_deleted_session_reads_as_if_it_were_not_there_and_so_do_its_jobs(people: People, database_url: str) -> None:
-    """Every call of a person answers NOT_FOUND; the rows are kept."""
+def test_a_deleted_session_and_its_jobs_read_as_not_found(people: People, database_url: str) -> None:
+    """Every call of a person returns NOT_FOUND; the rows are kept."""
     session_id = people.session(player_ids=["p-1"]).session_id
     other = people.analysed({})
     people.queued(session_id=session_id)
@@ -262,7 +263,7 @@ def test_a_deleted_session_reads_as_if_it_were_not_there_and_so_do_its_jobs(peop
 
 @pytest.mark.parametrize("status", LIVE)
 def test_a_session_with_a_live_job_is_not_deleted(people: People, database_url: str, status: str) -> None:
-    """And its jobs that await their upload stay as they are."""
+    """Its jobs that await their upload are not cancelled either."""
     job_id = people.created()
     session_id = people.job(job_id).session_id
     waiting = people.created(session_id=session_id)
@@ -272,8 +273,8 @@ def test_a_session_with_a_live_job_is_not_deleted(people: People, database_url: 
     assert (people.status(job_id), people.status(waiting)) == (status, "awaiting_upload")
 
 
-def test_deleting_a_session_cancels_what_awaits_its_upload(people: People, database_url: str) -> None:
-    """With an event, as every transition; failed jobs stay failed."""
+def test_deleting_a_session_cancels_its_jobs_that_await_their_upload(people: People, database_url: str) -> None:
+    """The transition has its event; failed jobs stay failed."""
     failed = people.failed()
     session_id = people.job(failed).session_id
     waiting = people.created(session_id=session_id)
@@ -286,7 +287,7 @@ def test_deleting_a_session_cancels_what_awaits_its_upload(people: People, datab
 
 
 def test_of_a_delete_and_a_retry_at_once_one_is_refused(people: People, database_url: str) -> None:
-    """Never a deleted session with a live job."""
+    """A deleted session never has a live job."""
     job_id = people.failed()
     session_id = people.job(job_id).session_id
     with held(database_url, "video_sessions", session_id, waiting=2):
@@ -297,7 +298,7 @@ def test_of_a_delete_and_a_retry_at_once_one_is_refused(people: People, database
 
 
 def test_of_a_delete_and_an_upload_at_once_no_job_is_left_waiting(people: People, database_url: str) -> None:
-    """The job is cancelled with its session, or was never made."""
+    """The job is cancelled with its session, or is not created."""
     session_id = people.session().session_id
     with held(database_url, "video_sessions", session_id, waiting=2):
         request = session_pb2.DeleteSessionRequest(session_id=session_id)
@@ -313,8 +314,8 @@ def test_of_a_delete_and_an_upload_at_once_no_job_is_left_waiting(people: People
 # Retry
 
 
-def test_a_retried_job_is_queued_again_on_the_video_that_was_pinned(people: People) -> None:
-    """No fault is left on it, and its next launch has a new number."""
+def test_a_retried_job_is_queued_again_on_its_pinned_video(people: People) -> None:
+    """Its failure is cleared, and its next launch has a new number."""
     job_id = people.failed()
     before = people.job(job_id)
     job = people.retry(job_id)
@@ -325,7 +326,7 @@ def test_a_retried_job_is_queued_again_on_the_video_that_was_pinned(people: Peop
 
 
 def test_a_retried_job_whose_quick_result_is_in_resumes_at_deep(people: People) -> None:
-    """The quick result stays readable meanwhile."""
+    """The quick result stays readable in the meantime."""
     job_id = people.failed(quick=True)
     job = people.retry(job_id)
     assert (job.stage, job.progress_pct, job.results_stage) == ("DEEP_QUEUED", 50, job_pb2.STAGE_QUICK)
@@ -336,7 +337,7 @@ def test_a_retried_job_whose_quick_result_is_in_resumes_at_deep(people: People) 
 
 @pytest.mark.parametrize("status", NOT_FAILED)
 def test_only_a_failed_job_is_retried(people: People, database_url: str, status: str) -> None:
-    """Any other status reads FAILED_PRECONDITION and stays."""
+    """Any other status returns FAILED_PRECONDITION and is kept."""
     job_id = people.queued()
     run(database_url, "UPDATE video_analysis_jobs SET progress_pct = 100, status = %s WHERE id = %s", status, job_id)
     expected = ("FAILED_PRECONDITION", "WRONG_STATE", f"Cannot retry a job in status: {status}")
@@ -345,7 +346,7 @@ def test_only_a_failed_job_is_retried(people: People, database_url: str, status:
 
 
 def test_a_job_without_a_verified_video_is_not_retried(people: People) -> None:
-    """It says what to do instead."""
+    """The error names CompleteUpload."""
     job_id = people.created()
     missing = job_pb2.FailUploadRequest(job_id=job_id, failure_code="NOT_FOUND", error_message="Not there")
     people.intake.FailUpload(missing, metadata=people.upload)
@@ -356,8 +357,8 @@ def test_a_job_without_a_verified_video_is_not_retried(people: People) -> None:
 
 
 @pytest.mark.parametrize("how", REPAIRS)
-def test_a_job_tried_afresh_has_all_its_tries_again(people: People, database_url: str, how: str) -> None:
-    """An unknown end costs two more launches before the repair, and two more after it."""
+def test_a_repaired_job_has_all_its_retries_again(people: People, database_url: str, how: str) -> None:
+    """The ending `unknown` allows two more launches before the repair, and two more after it."""
     job_id = people.queued()
     for number in range(1, 7):
         run(database_url, "UPDATE video_analysis_jobs SET not_before = NULL")
@@ -370,8 +371,8 @@ def test_a_job_tried_afresh_has_all_its_tries_again(people: People, database_url
 
 
 @pytest.mark.parametrize("how", REPAIRS)
-def test_a_job_tried_afresh_begins_with_the_usual_memory(people: People, how: str) -> None:
-    """Else each repair would ask for half as much again."""
+def test_a_repaired_job_starts_with_the_default_memory(people: People, how: str) -> None:
+    """Otherwise each repair would multiply the memory by 1.5."""
     job_id = people.queued()
     factors = []
     for number in range(1, 5):
@@ -385,7 +386,7 @@ def test_a_job_tried_afresh_begins_with_the_usual_memory(people: People, how: st
 
 
 def test_of_two_retries_at_once_exactly_one_moves_the_job(people: People, database_url: str) -> None:
-    """The other is refused, and one event says so."""
+    """The other is refused, and there is one event."""
     job_id = people.failed()
     with held(database_url, "video_analysis_jobs", job_id, waiting=2):
         request = job_pb2.RetryJobRequest(job_id=job_id)
@@ -399,7 +400,7 @@ def test_of_two_retries_at_once_exactly_one_moves_the_job(people: People, databa
 
 
 def test_a_reanalysis_is_a_new_job_on_the_same_pinned_video(people: People) -> None:
-    """With settings of its own, queued at once; the first job and its results stay."""
+    """It has its own settings and is queued at once; the first job and its results are kept."""
     first = people.analysed({})
     before = people.job(first)
     made = people.reanalyze(first, sample_fps=30, include_frames=True, accelerator="ACCELERATOR_CPU", anonymous=True)
@@ -413,8 +414,8 @@ def test_a_reanalysis_is_a_new_job_on_the_same_pinned_video(people: People) -> N
     assert people.events_of(made.job_id, 1) == ["JobQueued"]
 
 
-def test_what_a_reanalysis_does_not_ask_for_is_as_the_first_job_has_it(people: People) -> None:
-    """Unset is not the default: the box around the athlete comes along too."""
+def test_a_setting_that_a_reanalysis_leaves_unset_is_the_first_jobs(people: People) -> None:
+    """An unset field is copied, not set to the default; so is the box around the athlete."""
     box = job_pb2.AthleteBox(left=0.1, top=0.2, width=0.3, height=0.4)
     first = people.queued(
         sample_fps=20, include_frames=True, accelerator="ACCELERATOR_GPU", athlete_box=box, anonymous=True
@@ -436,17 +437,17 @@ def test_a_reanalysis_is_held_to_the_limits_of_an_upload(people: People, fields:
 
 
 def test_a_reanalysis_needs_the_right_to_upload(people: People) -> None:
-    """It costs as much."""
+    """It costs as much as an analysis of a new video."""
     first = people.queued()
     request = job_pb2.ReanalyzeJobRequest(job_id=first)
     for claims, reason in (({"role": "player"}, "ROLE_NOT_ALLOWED"), ({"features": ()}, "FEATURE_NOT_ENABLED")):
         person = people.laptop.person("coach-1", **claims)
-        call = lambda person=person: people.jobs.ReanalyzeJob(request, metadata=person)  # noqa: E731
+        call = partial(people.jobs.ReanalyzeJob, request, metadata=person)
         assert refused(call)[:2] == ("PERMISSION_DENIED", reason)
 
 
 def test_the_same_request_id_is_the_same_reanalysis_and_other_content_is_refused(people: People) -> None:
-    """AIP-155; an upload and a reanalysis never share one."""
+    """AIP-155: an upload and a reanalysis never share a request_id."""
     first, second = people.queued(), people.queued()
     request_id = str(uuid.uuid4())
     made = people.reanalyze(first, sample_fps=15, request_id=request_id)
@@ -460,7 +461,7 @@ def test_the_same_request_id_is_the_same_reanalysis_and_other_content_is_refused
 
 
 def test_two_analyses_of_one_video_share_no_artifact(people: People) -> None:
-    """The key holds the job's id, beside the video they share."""
+    """The artifacts' keys hold the job's id."""
     people.queued()
     first = people.finish({}, artifact="report.html")
     second = people.reanalyze(first).job_id
@@ -483,7 +484,7 @@ def metric(value: float | None, confidence: float = 1.0, **more: Any) -> dict[st
 
 
 def test_the_change_of_a_metric_goes_from_the_first_job_to_the_last_and_step_by_step(people: People) -> None:
-    """In the order asked; as sure as the less sure of both."""
+    """In the order of the request; the confidence is the lower one of both."""
     values = ((0.5, 0.9), (0.25, 0.4), (1.0, 0.8))
     jobs = [people.analysed({"elbow_drop_score": metric(value, sure)}) for value, sure in values]
     reply = people.compare(*jobs)
@@ -503,8 +504,8 @@ def test_the_change_of_a_metric_goes_from_the_first_job_to_the_last_and_step_by_
     assert backwards.overall.value == -0.5
 
 
-def test_a_metric_that_one_job_lacks_is_said_absent_and_never_subtracted(people: People) -> None:
-    """With the reason, whether it could not be measured or nobody tried; what can be subtracted is."""
+def test_a_metric_that_one_job_lacks_is_absent_from_the_comparison(people: People) -> None:
+    """With its reason: it was not measurable, or the analysis did not measure it. Other steps are compared."""
     jobs = [
         people.analysed({"elbow_drop_score": metric(0.5), "head_stability_score": metric(0.25)}),
         people.analysed({"elbow_drop_score": metric(None)}),
@@ -524,24 +525,25 @@ def test_a_metric_that_one_job_lacks_is_said_absent_and_never_subtracted(people:
     ("more", "why"),
     [({"unit": "deg"}, "different units: body and deg"), ({"plane": "space"}, "different planes: image and space")],
 )
-def test_numbers_of_different_kinds_are_not_subtracted(people: People, more: dict[str, str], why: str) -> None:
-    """A body length less a degree is nothing."""
+def test_values_of_different_units_or_planes_are_not_subtracted(people: People, more: dict[str, Any], why: str) -> None:
+    """The change is absent and names both."""
     jobs = [people.analysed({"elbow_drop_score": metric(0.5, **kind)}) for kind in ({}, more)]
     [compared] = people.compare(*jobs).metrics
     assert (compared.overall.HasField("value"), compared.overall.absent_reason) == (False, why)
 
 
 def test_a_change_is_clear_only_beyond_what_the_errors_allow(people: People) -> None:
-    """1.96 standard errors of a difference: 0.14 where both are off by 0.05."""
+    """1.96 standard errors of a difference: 0.14 if the error of both is 0.05."""
     jobs = [people.analysed({"elbow_drop_score": metric(value)}) for value in (0.5, 0.6, 0.75)]
     [compared] = people.compare(*jobs).metrics
     assert [step.detectable for step in compared.steps] == pytest.approx([0.1386, 0.1386], abs=1e-4)
     assert [step.clear for step in (*compared.steps, compared.overall)] == [False, True, True]
 
 
-def test_a_change_of_numbers_without_errors_is_not_shown(people: People) -> None:
-    """Results from before errors were recorded."""
-    jobs = [people.analysed({"elbow_drop_score": metric(0.5)}, summary=known) for known in (None, {"errors": {}})]
+def test_a_change_of_values_without_errors_is_absent(people: People) -> None:
+    """Older results have no errors."""
+    summaries: tuple[dict[str, Any] | None, ...] = (None, {"errors": {}})
+    jobs = [people.analysed({"elbow_drop_score": metric(0.5)}, summary=summary) for summary in summaries]
     [compared] = people.compare(*jobs).metrics
     assert not compared.overall.HasField("value")
     assert compared.overall.absent_reason == f"job {jobs[1]}: the error of this number was not recorded"
@@ -550,15 +552,15 @@ def test_a_change_of_numbers_without_errors_is_not_shown(people: People) -> None
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"camera_view": "CAMERA_VIEW_SIDE"}, "different camera views: not said and side"),
+        ({"camera_view": "CAMERA_VIEW_SIDE"}, "different camera views: not given and side"),
         ({"discipline": "DISCIPLINE_BOWLING"}, "different disciplines: batting and bowling"),
         ({"summary": {"video_fps": 120.0}}, "different frame rates: 30 a second and 60 a second"),
         ({"summary": {"video_fps": 30.0, "actions": 0}}, "different extents: actions and a whole clip"),
-        ({"summary": {"video_fps": 30.0, "model": "lite"}}, "different pose models: not said and lite"),
+        ({"summary": {"video_fps": 30.0, "model": "lite"}}, "different pose models: not given and lite"),
     ],
 )
-def test_what_was_filmed_otherwise_is_said_and_not_subtracted(people: People, more: dict[str, Any], why: str) -> None:
-    """View, discipline, rate, pose model, and a whole clip against an action; also as a caveat."""
+def test_analyses_that_are_not_comparable_are_not_subtracted(people: People, more: dict[str, Any], why: str) -> None:
+    """The reason names the camera view, discipline, frame rate, extent or pose model; it is a caveat too."""
     alike: dict[str, Any] = {"summary": {"video_fps": 29.97}, "discipline": "DISCIPLINE_BATTING"}
     jobs = [people.analysed({"elbow_drop_score": metric(0.5)}, **(alike | kind)) for kind in ({}, more)]
     reply = people.compare(*jobs)
@@ -567,7 +569,7 @@ def test_what_was_filmed_otherwise_is_said_and_not_subtracted(people: People, mo
 
 
 def test_measures_are_compared_like_metrics(people: People) -> None:
-    """They have no score, and their own errors beside them."""
+    """They have no score, and each holds its own error."""
     jobs = []
     for value in (0.6, 0.7):
         stride = {k: v for k, v in metric(value).items() if k != "score"} | {"error": 0.02}
@@ -579,7 +581,7 @@ def test_measures_are_compared_like_metrics(people: People) -> None:
 
 
 def test_results_of_any_shape_can_be_compared(people: People, database_url: str) -> None:
-    """Rows from before two-phase uploads hold what they hold; what is no number is absent."""
+    """Rows from before two-phase uploads may hold any JSON; a value that is no number is absent."""
     jobs = [people.analysed({"a": metric(0.5)}) for _ in range(3)]
     for job_id, results in zip(jobs[1:], ('{"metrics": {"a": {"value": "0.5", "score": true}}}', "[]"), strict=True):
         run(database_url, "UPDATE video_analysis_jobs SET results = %s::jsonb WHERE id = %s", results, job_id)
@@ -588,8 +590,8 @@ def test_results_of_any_shape_can_be_compared(people: People, database_url: str)
     assert not compared.overall.HasField("value")
 
 
-def test_jobs_that_are_less_alike_than_their_numbers_are_said_so(people: People, database_url: str) -> None:
-    """Discipline, camera view, whom they may show, and how far the analysis went."""
+def test_differences_between_jobs_are_listed_as_caveats(people: People, database_url: str) -> None:
+    """Discipline, camera view, several players in common, and the stage."""
     both = ["p-1", "p-2"]
     jobs = [
         people.analysed({}, player_ids=both, discipline="DISCIPLINE_BATTING", camera_view="CAMERA_VIEW_SIDE"),
@@ -600,7 +602,7 @@ def test_jobs_that_are_less_alike_than_their_numbers_are_said_so(people: People,
     assert list(reply.player_ids) == both
     assert list(reply.caveats) == [
         "The jobs are of different disciplines: batting, bowling",
-        "The jobs are of different camera views: side, not said",
+        "The jobs are of different camera views: side, not given",
         "The sessions have 2 players in common: the jobs may show different ones",
         f"Only the quick stage, which is provisional, was run by: {jobs[1]}",
     ]
@@ -608,14 +610,14 @@ def test_jobs_that_are_less_alike_than_their_numbers_are_said_so(people: People,
 
 @pytest.mark.parametrize("players", [["p-2"], []])
 def test_jobs_without_a_player_in_common_are_not_compared(people: People, players: list[str]) -> None:
-    """A session that names nobody shares nobody."""
+    """Sessions without players have none in common."""
     jobs = [people.analysed({}), people.analysed({}, player_ids=players)]
     sentence = "job_ids: the sessions of these jobs name no player in common"
     assert refused(lambda: people.compare(*jobs)) == ("INVALID_ARGUMENT", "INVALID_FIELD", sentence)
 
 
 def test_only_done_jobs_are_compared(people: People) -> None:
-    """The first that is not is named."""
+    """The error names the first job that is not done."""
     done = people.analysed({})
     queued = people.queued()
     expected = ("FAILED_PRECONDITION", "JOB_NOT_DONE", f"Cannot compare job {queued} in status: queued")
@@ -623,13 +625,13 @@ def test_only_done_jobs_are_compared(people: People) -> None:
 
 
 def test_a_comparison_takes_two_to_twenty_different_jobs(people: People) -> None:
-    """Whatever the spelling of an id."""
+    """The same id in another spelling is the same job."""
     done = people.analysed({})
     for job_ids in ([], [done], [done, done], [done, done.upper()], [str(uuid.uuid4()) for _ in range(21)]):
-        assert refused(lambda job_ids=job_ids: people.compare(*job_ids))[0] == "INVALID_ARGUMENT"  # type: ignore[misc]
+        assert refused(partial(people.compare, *job_ids))[0] == "INVALID_ARGUMENT"
 
 
-def test_what_is_anothers_is_refused_and_what_is_unknown_not_found(people: People) -> None:
+def test_anothers_session_or_job_is_denied_and_an_unknown_one_not_found(people: People) -> None:
     """The contract's sentences, for each call that names a session or a job."""
     own = people.analysed({})
     session_id = people.job(own).session_id
@@ -638,17 +640,17 @@ def test_what_is_anothers_is_refused_and_what_is_unknown_not_found(people: Peopl
     unknown = str(uuid.uuid4())
     session_calls: list[Callable[[str], object]] = [people.delete, lambda key: people.update(key, title="x")]
     for call in session_calls:
-        assert refused(lambda call=call: call(session_id)) == (  # type: ignore[misc]
+        assert refused(partial(call, session_id)) == (
             "PERMISSION_DENIED", "SESSION_ACCESS_DENIED", "You don't have access to this session",
         )  # fmt: skip
-        assert refused(lambda call=call: call(unknown))[2] == "Video session not found"  # type: ignore[misc]
+        assert refused(partial(call, unknown))[2] == "Video session not found"
     job_calls: list[Callable[[str], object]] = [
         people.retry, people.reanalyze, lambda key: people.compare(key, unknown),
     ]  # fmt: skip
     for call in job_calls:
-        assert refused(lambda call=call: call(own)) == (  # type: ignore[misc]
+        assert refused(partial(call, own)) == (
             "PERMISSION_DENIED", "JOB_ACCESS_DENIED", "You don't have access to this job",
         )  # fmt: skip
     for call in job_calls[:2]:
-        assert refused(lambda call=call: call(unknown))[2] == "Analysis job not found"  # type: ignore[misc]
+        assert refused(partial(call, unknown))[2] == "Analysis job not found"
     assert [session.session_id for session in people.page().sessions] == [their]

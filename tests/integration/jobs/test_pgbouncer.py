@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture
 def bouncer_url(database_url: str, tmp_path: Path) -> Iterator[str]:
-    """The database through a PgBouncer as its authors ship it, but for the mode: it ignores no startup parameter."""
+    """The database through a PgBouncer with default settings except the mode: it ignores no startup parameter."""
     parts = urlsplit(database_url)
     [folder], database, port = parse_qs(parts.query)["host"], parts.path.strip("/"), free_port()
     (tmp_path / "users").write_text('"postgres" ""\n')
@@ -44,7 +44,7 @@ auth_file = {tmp_path / "users"}
 pool_mode = transaction
 default_pool_size = 2
 """)
-    # As root it refuses to run; PostgreSQL's own user may enter its socket's folder.
+    # PgBouncer does not run as root; PostgreSQL's user may enter the folder of its socket.
     as_user = ["-u", Path(folder).owner()] if os.geteuid() == 0 else []
     for path in (tmp_path, *list(tmp_path.parents)[:2]):
         path.chmod(0o755)
@@ -86,7 +86,7 @@ def test_the_whole_life_of_a_job_passes_through_pgbouncer(bouncer_url: str, lapt
 
 
 async def test_no_statement_runs_without_its_limits(bouncer_url: str, database_url: str) -> None:
-    """In each transaction both time-outs are set, behind PgBouncer and without."""
+    """Each transaction sets both time-outs, with PgBouncer and without."""
     for url in (bouncer_url, database_url):
         database = Database(url, 3)
         for _ in range(3):

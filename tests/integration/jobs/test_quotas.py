@@ -1,4 +1,4 @@
-"""What one owner may have, through a `jobs` that is told how much."""
+"""The quotas of one owner, through a `jobs` whose settings have them."""
 
 import uuid
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
 from testing.servers.programs import Laptop, Program, running
 from tests.integration.jobs.test_lifecycle import Road
@@ -30,11 +31,11 @@ def refusal(road: Road, **fields: object) -> str:
     with pytest.raises(grpc.RpcError) as caught:
         road.created(**fields)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    return caught.value.details().partition(":")[0]
+    return (caught.value.details() or "").partition(":")[0]
 
 
 def test_jobs_in_flight_are_bounded_for_each_owner(road: Road) -> None:
-    """Three of them; a cancelled one makes room; the same request again is the same job."""
+    """Three jobs; a cancelled one makes room, and a repeated request_id is the same job."""
     same = str(uuid.uuid4())
     first = road.created()
     session_id = road.job(first).session_id
@@ -47,19 +48,19 @@ def test_jobs_in_flight_are_bounded_for_each_owner(road: Road) -> None:
 
 
 def test_bytes_are_bounded_until_some_are_deleted(road: Road) -> None:
-    """Four videos of ten; analysing one of them again costs none."""
+    """Four videos of ten bytes; a reanalysis counts no bytes."""
     jobs = []
     for _ in range(4):
         jobs.append(road.queued())
-        road.end(road.confirm(road.open()[0]), 2)
+        road.end(road.confirm(road.open()[0]), launch_pb2.ENDING_BAD_INPUT)
     assert refusal(road) == "content_length"
     road.jobs.ReanalyzeJob(job_pb2.ReanalyzeJobRequest(job_id=jobs[0]), metadata=road.coach)
     road.jobs.DeleteJob(job_pb2.DeleteJobRequest(job_id=jobs[1]), metadata=road.coach)
     road.created()
 
 
-def test_of_many_at_once_no_more_are_made_than_there_is_room_for(road: Road) -> None:
-    """Ten ask for three places."""
+def test_calls_at_once_do_not_exceed_a_quota_together(road: Road) -> None:
+    """Of ten calls three succeed."""
 
     def one(_: int) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""Races made to happen: a connection of the test holds the row until every caller waits for it, then lets go."""
+"""Races, forced: the test locks the row until every caller waits for it, then releases it."""
 
 import threading
 import time
@@ -43,7 +43,7 @@ def holding(database_url: str, statement: str, *values: Any) -> Iterator[psycopg
 
 
 def wait_until_waiting(database_url: str, count: int) -> None:
-    """Until so many others wait for a lock."""
+    """Returns once `count` sessions wait for a lock."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     give_up = time.monotonic() + WAIT_SECONDS
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -52,7 +52,7 @@ def wait_until_waiting(database_url: str, count: int) -> None:
             time.sleep(0.005)
 
 
-def outcome(call: "Future[Any]") -> str:
+def outcome(call: "Future[Any] | grpc.Future[Any]") -> str:
     """OK, or the code of the refusal."""
     error = call.exception(WAIT_SECONDS)
     if error is None:
@@ -83,7 +83,7 @@ def test_of_two_confirmations_at_once_one_moves_the_job(road: Road, pool: Thread
 
 
 def test_an_upload_confirmed_while_it_expires_is_queued(road: Road, pool: ThreadPoolExecutor, empty: str) -> None:
-    """Whoever comes first: the video is there, so the job ends queued and is not failed afterwards."""
+    """In either order the job ends queued, because its video is there."""
     for _ in range(ROUNDS):
         job_id = road.created()
         aged = "UPDATE video_analysis_jobs SET created_at = created_at - interval '25 hours' WHERE id = %s"
@@ -98,7 +98,7 @@ def test_an_upload_confirmed_while_it_expires_is_queued(road: Road, pool: Thread
 
 
 def test_a_confirmation_that_waited_for_an_expiry_repairs_it(road: Road, pool: ThreadPoolExecutor, empty: str) -> None:
-    """What it read before it waited counts for nothing."""
+    """ConfirmUpload uses the row that it reads after the wait."""
     job_id = road.created()
     expired = "UPDATE video_analysis_jobs SET status = 'failed', failure_code = 'UPLOAD_EXPIRED' WHERE id = %s"
     with holding(empty, expired, job_id):
@@ -109,7 +109,7 @@ def test_a_confirmation_that_waited_for_an_expiry_repairs_it(road: Road, pool: T
 
 
 def test_of_two_pods_that_start_at_once_one_gets_the_lease(road: Road, pool: ThreadPoolExecutor, empty: str) -> None:
-    """The other is refused, and the lease that was given works."""
+    """The other is refused, and the lease of the first is valid."""
     job_id = road.queued()
     [launch] = road.open()
     with holding(empty, LOCK, job_id):
@@ -132,7 +132,7 @@ LOST = {
 def test_a_result_that_waited_while_its_lease_was_lost_is_refused(
     lost: str, road: Road, pool: ThreadPoolExecutor, empty: str
 ) -> None:
-    """It was right when it was sent and is not when it is read."""
+    """Its lease was valid when the call was sent, and is not when jobs reads the row."""
     launch, secret = road.started()
     with holding(empty, LOCK, launch.job_id) as holder:
         call = pool.submit(road.submit, launch, secret, job_pb2.STAGE_QUICK)
@@ -145,9 +145,9 @@ def test_a_result_that_waited_while_its_lease_was_lost_is_refused(
     assert "quick_done" not in history(empty, launch.job_id)
 
 
-def test_who_deletes_a_session_keeps_nobody_from_ending_its_launches(road: Road, empty: str) -> None:
-    """PostgreSQL looks at the session of a job that is written twice, for whoever holds the job; who deletes that
-    session holds it and waits for the job."""
+def test_deleting_a_session_does_not_block_the_end_of_its_launches(road: Road, empty: str) -> None:
+    """PostgreSQL checks the session of a job that is written twice in a transaction. DeleteSession has locked the
+    session and waits for the job."""
     launch, _ = road.started()
     request = session_pb2.DeleteSessionRequest(session_id=launch.session_id)
     with holding(empty, LOCK, launch.job_id) as holder:
@@ -158,8 +158,8 @@ def test_who_deletes_a_session_keeps_nobody_from_ending_its_launches(road: Road,
     assert outcome(deletion) == "FAILED_PRECONDITION"
 
 
-def test_the_sweep_outlives_a_job_that_is_deleted_before_it_is_held(road: Road, empty: str) -> None:
-    """It saw a lease that ran out and waits for the row of the job, which is gone then; the next one is swept."""
+def test_the_sweep_survives_a_job_that_is_deleted_before_it_is_locked(road: Road, empty: str) -> None:
+    """The sweep found an expired lease and waits for the job's row, which is deleted; it sweeps the next one."""
     launch, _ = road.started()
     with holding(empty, LOCK, launch.job_id) as holder:
         _expire(empty, launch.job_id)
@@ -182,12 +182,12 @@ def _expire(database_url: str, job_id: str) -> None:
 def test_a_result_and_the_end_of_its_launch_are_one_after_the_other(
     road: Road, pool: ThreadPoolExecutor, empty: str
 ) -> None:
-    """The controller sees the pod gone while its last result is on the way: done, or queued again; never both."""
+    """The controller ends the launch while its last result is submitted: the job is done or queued, never both."""
     for _ in range(ROUNDS):
         launch, secret = road.started()
         road.submit(launch, secret, job_pb2.STAGE_QUICK)
         with holding(empty, LOCK, launch.job_id):
-            calls = [
+            calls: list[Future[Any]] = [
                 pool.submit(road.submit, launch, secret, job_pb2.STAGE_DEEP),
                 pool.submit(road.end, launch, launch_pb2.ENDING_DISRUPTION),
             ]
@@ -214,8 +214,8 @@ def replicas(shared_jobs: Program, second: Program, laptop: Laptop, empty: str) 
 
 
 @pytest.mark.slow
-def test_who_watches_at_one_replica_sees_what_another_changes(replicas: list[Road]) -> None:
-    """The state now, then each change, found by polling; the stream ends with the job's end."""
+def test_a_watcher_at_one_replica_sees_the_changes_of_another(replicas: list[Road]) -> None:
+    """The stream sends the current state, then each change, found by polling; it ends when the job is done."""
     job_id = replicas[0].created()
     watch = replicas[1].jobs.WatchJob(
         job_pb2.WatchJobRequest(job_id=job_id), metadata=replicas[1].coach, timeout=WAIT_SECONDS
@@ -231,7 +231,7 @@ def test_who_watches_at_one_replica_sees_what_another_changes(replicas: list[Roa
 def test_launches_opened_on_two_replicas_at_once_are_opened_once(
     replicas: list[Road], pool: ThreadPoolExecutor, empty: str
 ) -> None:
-    """Each queued job is offered to one of them, none twice, none left, and nobody is refused."""
+    """Each queued job is claimed exactly once, and no call fails."""
     session = replicas[0].created()
     many = """
         INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key)
@@ -253,8 +253,8 @@ def test_launches_opened_on_two_replicas_at_once_are_opened_once(
 
 
 @pytest.mark.slow
-async def test_a_herd_that_comes_back_at_once_is_answered(road: Road, shared_jobs: Program) -> None:
-    """No call is cancelled because many wait: the worst that one hears is that the database was too busy."""
+async def test_many_calls_at_once_are_answered(road: Road, shared_jobs: Program) -> None:
+    """No call is cancelled because others wait: the worst answer is that the database is unavailable."""
     request = job_pb2.GetJobRequest(job_id=road.created())
     async with grpc.aio.insecure_channel(shared_jobs.endpoint) as channel:
         stub = job_pb2_grpc.JobServiceStub(channel)

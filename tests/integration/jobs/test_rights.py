@@ -1,4 +1,4 @@
-"""Who may call what, as a full product: every RPC of `jobs`, every caller, a coach's job and an organisation's."""
+"""Access rights as a full product: every RPC of `jobs`, every caller, a coach's job and an organisation's."""
 
 import hashlib
 import uuid
@@ -13,14 +13,19 @@ import pytest
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
 from services import dev_issuer
+from services.auth import Person
+from services.jobs.domain import authorization
+from services.jobs.domain.records import Owner, OwnerType
+from services.jobs.store import sessions
+from services.jobs.store.database import Database
 from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs import filled
 from tests.integration.jobs.test_lifecycle import RESULTS, Road
 
-# Nobody is nobody everywhere; everybody else gets PERMISSION_DENIED where they aren't named below.
+# These get UNAUTHENTICATED everywhere; every other caller gets PERMISSION_DENIED unless ALLOWED names it.
 UNAUTHENTICATED = {"anonymous", "expired"}
 PEOPLE = {"coach", "other coach", "org_pro", "other org_pro", "superuser"}
-# `upload` must show a person's own token wherever a person's rights decide.
+# `upload` must forward a person's token wherever the person's rights decide.
 UPLOADS = {"upload", "upload for the owner", "upload for another", "upload for a superuser"}
 CALLERS = sorted(UNAUTHENTICATED | PEOPLE | UPLOADS | {"controller", "pod", "other pod", "lease", "other lease"})
 
@@ -67,22 +72,22 @@ ALLOWED: dict[str, frozenset[str]] = {
     "LaunchService/FailLaunch": LEASE,
     "EventService/WatchEvents": CONTROLLER,
 }
-# What no caller reads who may call; the last three would be faults of ours.
+# An allowed caller gets none of these; the last three would be faults of jobs.
 NOT_ALLOWED = {"UNAUTHENTICATED", "PERMISSION_DENIED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED"}
-# Without a person's token `upload` proves who it is and not for whom it asks.
+# `upload` is refused as unauthenticated here if it forwards no person's token.
 NEEDS_A_PERSON = {rpc for rpc, allowed in ALLOWED.items() if allowed <= BEHIND}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A running job, everything that can be said of it, and everybody who may come along."""
+    """A running job, the values of requests about it, and the credentials of every caller."""
 
     values: dict[str, Any]
     callers: dict[str, Any]
 
 
 class Stage:
-    """Sets scenes."""
+    """Makes scenes."""
 
     def __init__(self, road: Road, laptop: Laptop) -> None:
         self._road = road
@@ -186,7 +191,7 @@ def expected(rpc: str, whose: str, caller: str) -> str:
 
 
 def fingerprint(database_url: str) -> str:
-    """Of every row there is."""
+    """A digest of all rows."""
     digest = hashlib.sha256()
     with psycopg.connect(database_url, autocommit=True) as connection:
         for table in ("video_sessions", "video_analysis_jobs", "launches", "events"):
@@ -196,16 +201,16 @@ def fingerprint(database_url: str) -> str:
 
 
 def test_every_rpc_has_its_callers_written_down() -> None:
-    """Who adds an RPC says here who may call it."""
+    """A new RPC needs its row in ALLOWED."""
     assert filled.RPCS.keys() <= ALLOWED.keys()
 
 
 @pytest.mark.parametrize("whose", WHOSE)
 @pytest.mark.parametrize("rpc", filled.RPCS)
-def test_each_caller_is_allowed_or_refused_as_tabled(
+def test_each_caller_is_allowed_or_refused_as_the_table_says(
     rpc: str, whose: str, stage: Stage, channel: grpc.Channel, empty: str
 ) -> None:
-    """A refused call has the code of its refusal and changes no row; an allowed one is judged on its merits alone."""
+    """A refused call returns its code and changes no row; an allowed call may fail for other reasons."""
     scene = stage.scene(whose)
     refused = [caller for caller in CALLERS if expected(rpc, whose, caller) != "allowed"]
     before = fingerprint(empty)
@@ -215,7 +220,7 @@ def test_each_caller_is_allowed_or_refused_as_tabled(
     }
     assert fingerprint(empty) == before
     for number, caller in enumerate(sorted(set(CALLERS) - set(refused))):
-        # The first meets the scene that the refused have left as it was.
+        # The first allowed caller uses the same scene, which the refused calls have not changed.
         scene = stage.scene(whose) if number else scene
         code = filled.send(channel, rpc, filled.request(rpc, scene.values), scene.callers[caller])
         seen[caller] = code if code in NOT_ALLOWED else "allowed"
@@ -223,11 +228,40 @@ def test_each_caller_is_allowed_or_refused_as_tabled(
 
 
 @pytest.mark.parametrize("whose", WHOSE)
-def test_a_list_holds_what_its_reader_may_see_and_nothing_else(whose: str, stage: Stage, road: Road) -> None:
-    """ListJobs and GetJob are one rule."""
+def test_a_list_holds_exactly_the_jobs_that_its_reader_may_see(whose: str, stage: Stage, road: Road) -> None:
+    """ListJobs and GetJob apply the same rule."""
     scene = stage.scene(whose)
     for caller in sorted(PEOPLE):
         request = job_pb2.ListJobsRequest(session_id=scene.values["session_id"])
         listed = {job.job_id for job in road.jobs.ListJobs(request, metadata=scene.callers[caller]).jobs}
         sees = expected("JobService/GetJob", whose, caller) == "allowed"
         assert listed == (set(scene.values["job_ids"]) if sees else set()), caller
+
+
+@pytest.mark.parametrize(
+    "person",
+    [
+        Person("coach-1", "coach_pro_plus"),
+        Person("coach-1", "coach_pro_plus", organisation_id="o-1"),
+        Person("boss", "org_pro", organisation_id="o-1"),
+        Person("boss", "org_pro"),
+        Person("o-1", "org_pro", organisation_id="coach-1"),
+        Person("root", "superuser"),
+        Person("", "no_role"),
+    ],
+    ids=str,
+)
+async def test_the_rule_of_ownership_is_the_same_in_sql_and_in_python(person: Person, empty: str) -> None:
+    """A list holds the sessions of exactly the owners that `may_see` allows, also for equal ids of both kinds."""
+    owners = [Owner(kind, key) for kind in OwnerType for key in ("coach-1", "coach-2", "boss", "o-1", "")]
+    insert = "INSERT INTO video_sessions (owner_type, owner_id, created_by) VALUES (%s, %s, '')"
+    with psycopg.connect(empty, autocommit=True) as connection:
+        for owner in owners:
+            connection.execute(insert, [owner.type.value, owner.id])
+    database = Database(empty, 1)
+    try:
+        async with database.transaction() as transaction:
+            listed, _ = await sessions.list_visible(transaction, person, size=50, page_token="")
+    finally:
+        await database.close()
+    assert {session.owner for session in listed} == {owner for owner in owners if authorization.may_see(person, owner)}

@@ -1,4 +1,4 @@
-"""Every status against every RPC: what moves a job, where to, and what is refused; one cell a test.
+"""Every status against every RPC: where a call moves a job, and which calls are refused; one test for each cell.
 
 A status is set by hand, under a launch whose pod holds a living lease, so that nothing but the status decides.
 """
@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
 from services.jobs.domain import states
+from services.jobs.domain.states import Status
 from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs import filled
 from tests.integration.jobs.test_lifecycle import RESULTS, Road
@@ -32,8 +33,8 @@ STATUSES: dict[str, dict[str, Any]] = {
     "cancelled": {"stage": "CANCELLED", "progress_pct": 25},
 }
 
-# What becomes of a job in each status, in the order above. A status: there it goes. `-`: the call succeeds and the row
-# stays as it is. `~`: it succeeds and the status stays. FP, PD: it is FAILED_PRECONDITION or
+# The outcome of a call for a job in each status. A status: the job moves to it. `-`: the call succeeds and the row is
+# unchanged. `~`: the call succeeds and the status is unchanged. FP, PD: the call returns FAILED_PRECONDITION or
 # PERMISSION_DENIED, and nothing changes.
 TABLE = """
 #                        awaiting queued        deep_queued   quick_running quick_done    deep_running  done  failed cancelled
@@ -68,7 +69,7 @@ SERVICE = {
     "RecordMultipart": "IntakeService",
     "AbandonUpload": "IntakeService",
 }
-# What a call says beside its name.
+# The fields of each variant of a call.
 SAYS: dict[str, dict[str, Any]] = {
     "quick": {"stage": QUICK},
     "quick_only": {"stage": QUICK},
@@ -94,18 +95,18 @@ READING = {
     "LaunchService/ListLaunches",
     "LaunchService/ConfirmLaunch",
 }
-# It reads done jobs alone.
+# Reads done jobs only.
 COMPARING = {"JobService/CompareJobs"}
-# It looks after S3, for nobody's job in particular.
+# Concerns the objects in S3, of no particular job.
 SWEEPING = {"SweepService/TakeRubbish", "SweepService/SettleRubbish", "SweepService/ListVideos"}
 # Streams, which outlast a test.
 WATCHING = {"JobService/WatchJob", "EventService/WatchEvents"}
-# Kept by the database at each write.
+# Columns that triggers write at each update.
 BOOKKEEPING = ("version", "updated_at", "launched")
 
 
 def cells() -> Iterator[tuple[str, str, str]]:
-    """(call, status, what becomes of it)."""
+    """(call, status, outcome)."""
     for line in TABLE.strip().splitlines()[1:]:
         name, *outcomes = line.split()
         for status, outcome in zip(STATUSES, outcomes, strict=True):
@@ -118,7 +119,7 @@ def rpc_of(name: str) -> str:
 
 
 class Scene:
-    """A job in one status under a living lease, and the calls of everybody whom it concerns."""
+    """A job in one status, with a launch whose lease is valid, and every caller."""
 
     def __init__(self, road: Road, channel: grpc.Channel, database_url: str) -> None:
         self._road = road
@@ -186,7 +187,7 @@ def without_bookkeeping(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_rpc_is_known_to_move_jobs_or_not_to() -> None:
-    """Who adds an RPC says here what it does to a job in each status."""
+    """A new RPC needs its row in TABLE or its place in one of the sets."""
     moving = {rpc_of(name) for name, _, _ in cells()}
     assert filled.RPCS.keys() <= moving | READING | COMPARING | SWEEPING | WATCHING
     assert not moving & READING
@@ -196,12 +197,12 @@ def test_the_table_agrees_with_the_drawing() -> None:
     """No cell moves a job along an arrow that states.py does not have; quick without deep takes two at once."""
     for name, status, outcome in cells():
         if outcome in states.STATUSES and name != "SubmitResult:quick_only":
-            assert STATUSES[status].get("status", status) in states.SOURCES[outcome], (name, status)
+            assert STATUSES[status].get("status", status) in states.SOURCES[Status(outcome)], (name, status)
 
 
 @pytest.mark.parametrize(("name", "status", "outcome"), list(cells()))
-def test_a_call_moves_a_job_exactly_as_tabled(name: str, status: str, outcome: str, scene: Scene) -> None:
-    """Where it moves there is one event more for each arrow; where it is refused not a column differs."""
+def test_a_call_moves_a_job_as_the_table_says(name: str, status: str, outcome: str, scene: Scene) -> None:
+    """Each arrow adds one event; a refused call changes no column."""
     if name == "OpenLaunches":
         scene.run("UPDATE launches SET ended_at = now(), ending = 'disruption' WHERE job_id = %(job_id)s")
     scene.put(status, deep_enabled=name != "SubmitResult:quick_only")
@@ -221,12 +222,12 @@ def test_a_call_moves_a_job_exactly_as_tabled(name: str, status: str, outcome: s
     arrows = [(event["from_status"], event["to_status"]) for event in scene.events()[events:]]
     assert (after["status"], arrows[0][0], arrows[-1][1]) == (outcome, row["status"], outcome)
     assert all(source in states.SOURCES[target] for source, target in arrows)
-    assert after["stage"] == states.stage(outcome, after["results_stage"])
+    assert after["stage"] == states.stage(Status(outcome), after["results_stage"])
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_what_only_reads_moves_nothing(status: str, scene: Scene) -> None:
-    """Whatever it is asked about, and whatever it answers."""
+def test_a_call_that_only_reads_moves_no_job(status: str, scene: Scene) -> None:
+    """In every status."""
     scene.put(status)
     before = scene.everything()
     codes = {rpc: scene.call(rpc) for rpc in READING}

@@ -1,4 +1,4 @@
-"""`jobs` as a whole."""
+"""The program `jobs` as a whole."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from services.jobs.settings import JobsSettings
 
 
 async def test_a_sweep_that_breaks_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server whose leases are never again looked at must not look well."""
+    """A server that no longer sweeps leases must not report healthy."""
     for name, value in (("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none"), ("ISSUERS", "[]")):
         monkeypatch.setenv(f"CREASE_{name}", value)
     monkeypatch.setenv("CREASE_LISTEN", "127.0.0.1:0")

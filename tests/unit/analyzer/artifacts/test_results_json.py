@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-import jsonschema  # type: ignore[import-untyped]  # it ships no types
+import jsonschema
 import pytest
 
 from services.analyzer.artifacts.results_json import document

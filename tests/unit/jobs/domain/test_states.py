@@ -3,6 +3,7 @@
 import pytest
 
 from services.jobs.domain import retry_policy, states
+from services.jobs.domain.states import ResultStage, Status
 
 
 def test_nothing_leaves_a_final_state() -> None:
@@ -40,15 +41,18 @@ def test_every_state_has_its_words() -> None:
         (states.DEEP_RUNNING, -1.0, 51),
     ],
 )
-def test_progress_stays_inside_its_stage(status: str, fraction: float, percent: int) -> None:
+def test_progress_stays_inside_its_stage(status: Status, fraction: float, percent: int) -> None:
     """1..49 for quick, 51..99 for deep, whatever a pod says."""
     assert states.running_progress(status, fraction) == percent
 
 
 def test_a_queued_job_with_its_quick_result_waits_for_deep() -> None:
     """DEEP_QUEUED at 50."""
-    assert (states.stage("queued", "quick"), states.progress("queued", "quick")) == ("DEEP_QUEUED", 50)
-    assert (states.stage("queued", None), states.progress("queued", None)) == ("QUEUED", 0)
+    assert (states.stage(states.QUEUED, ResultStage.QUICK), states.progress(states.QUEUED, ResultStage.QUICK)) == (
+        "DEEP_QUEUED",
+        50,
+    )
+    assert (states.stage(states.QUEUED, None), states.progress(states.QUEUED, None)) == ("QUEUED", 0)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def test_a_queued_job_with_its_quick_result_waits_for_deep() -> None:
     ],
 )
 def test_the_class_of_an_ending_decides_whether_it_is_tried_again(ending: str, before: int, again: bool) -> None:
-    """The table at the top of endings.py."""
+    """The table at the top of retry_policy.py."""
     follows = retry_policy.following(ending, before)
     assert follows.again is again
     assert bool(follows.failure_code) is not again

@@ -1,29 +1,32 @@
-"""Owners take turns, limits hold, and no job is opened twice, on a real PostgreSQL."""
+"""The fair queue on a real PostgreSQL: the order of owners, the limits, and one launch for each job."""
 
 import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import psycopg
 import pytest
 
+from services.jobs.domain.limits import LaunchLimits
+from services.jobs.domain.records import AssignedLaunch
 from services.jobs.store import fair_queue
-from services.jobs.store.database import Database, Row
-from services.jobs.store.fair_queue import ROUND, Limits
+from services.jobs.store.database import Database
+from services.jobs.store.fair_queue import BATCH
 
-FREE = Limits()
+NO_LIMITS = LaunchLimits()
 
 
 class Queue:
-    """Jobs that wait, each named after its owner and its rank in the owner's queue: `a1`, `a2`, `b1`."""
+    """Waiting jobs, each named after its owner and its rank in the owner's queue: `a1`, `a2`, `b1`."""
 
     def __init__(self, url: str) -> None:
         self.database = Database(url, 4)
         self.sql = psycopg.connect(url, autocommit=True)
 
     def add(self, owner: str, count: int) -> None:
-        """Younger than whatever was added before."""
+        """Adds jobs that are younger than all others."""
         session = self.sql.execute(
             "INSERT INTO video_sessions (owner_type, owner_id, created_by) VALUES ('coach', %s, '') RETURNING id",
             [owner],
@@ -36,7 +39,7 @@ class Queue:
         )
 
     def end(self, *names: str) -> None:
-        """As an operator would."""
+        """Ends the launches of jobs by hand, as an operator does."""
         self.sql.execute(
             "UPDATE launches SET ending = 'unknown', ended_at = now() FROM video_analysis_jobs AS job"
             " WHERE job.id = job_id AND s3_key = ANY(%s)",
@@ -44,29 +47,30 @@ class Queue:
         )
 
     def close(self, *names: str) -> None:
-        """Ends their launches and their life."""
+        """Ends the launches of jobs, and cancels the jobs."""
         self.end(*names)
         self.sql.execute("UPDATE video_analysis_jobs SET status = 'cancelled' WHERE s3_key = ANY(%s)", [list(names)])
 
-    async def open(self, capacity: int, limits: Limits = FREE) -> set[str]:
-        """The names of the jobs that launches were opened for."""
+    async def open(self, capacity: int, limits: LaunchLimits = NO_LIMITS) -> set[str]:
+        """Claims launches and returns the names of their jobs."""
         async with self.opening(capacity, limits) as names:
             return names
 
     @asynccontextmanager
-    async def opening(self, capacity: int, limits: Limits = FREE) -> AsyncIterator[set[str]]:
-        """As `open`, not committed inside the block."""
+    async def opening(self, capacity: int, limits: LaunchLimits = NO_LIMITS) -> AsyncIterator[set[str]]:
+        """As `open`; commits at the end of the block."""
         async with self.database.transaction() as connection:
-            rows: list[Row] = []
+            launches: list[AssignedLaunch] = []
             more = True
-            while more and (wanted := capacity - len(rows)):
-                offered, more = await fair_queue.offer(connection, "c1", wanted, 3600.0, limits)
-                rows += offered
-            ids = [row["job_id"] for row in rows]
+            while more and (wanted := capacity - len(launches)):
+                claim = await fair_queue.claim(connection, "c1", wanted, 3600.0, limits)
+                launches += claim.launches
+                more = claim.more
+            ids = [launch.job_id for launch in launches]
             assert len(set(ids)) == len(ids)
             yield self.names(ids)
 
-    def names(self, ids: list[object]) -> set[str]:
+    def names(self, ids: list[UUID]) -> set[str]:
         rows = self.sql.execute("SELECT s3_key FROM video_analysis_jobs WHERE id = ANY(%s)", [ids])
         return {name for (name,) in rows}
 
@@ -85,15 +89,15 @@ async def queue(empty: str) -> AsyncIterator[Queue]:
 
 
 async def test_ten_thousand_jobs_of_one_owner_do_not_delay_anothers_first(queue: Queue) -> None:
-    """The second place is the other's, whoever queued first."""
+    """The second place belongs to the other owner."""
     queue.add("a", 10_000)
     queue.add("b", 2)
     assert await queue.open(2) == {"a1", "b1"}
     assert await queue.open(3) == {"a2", "b2", "a3"}
 
 
-async def test_who_has_launches_open_comes_after_who_has_none(queue: Queue) -> None:
-    """What runs counts, not only what is opened now; what has ended does not."""
+async def test_an_owner_with_open_launches_comes_after_one_without(queue: Queue) -> None:
+    """Launches of earlier calls count while they are open."""
     queue.add("a", 5)
     assert await queue.open(2) == {"a1", "a2"}
     queue.add("b", 3)
@@ -103,7 +107,7 @@ async def test_who_has_launches_open_comes_after_who_has_none(queue: Queue) -> N
 
 
 def model(waiting: dict[str, list[str]], opened: dict[str, int], capacity: int) -> set[str]:
-    """The definition, word by word."""
+    """The definition of the order, as the docstring of fair_queue.py has it."""
     age = {name: place for place, name in enumerate(name for names in waiting.values() for name in names)}
     places = [
         (opened.get(owner, 0) + rank, age[name], name)
@@ -114,8 +118,8 @@ def model(waiting: dict[str, list[str]], opened: dict[str, int], capacity: int) 
 
 
 @pytest.mark.parametrize(("owners", "most"), [(2, 8), (9, 8), (100, 1), (100, 2), (100, 8)])
-async def test_the_turns_are_those_of_the_definition(queue: Queue, owners: int, most: int) -> None:
-    """For queues and capacities of any size; where the oldest jobs are of owners enough, and where they are not."""
+async def test_the_order_is_the_one_of_the_definition(queue: Queue, owners: int, most: int) -> None:
+    """For queues and capacities of any size, whether or not the oldest jobs belong to enough owners."""
     dice = random.Random(owners + most)
     waiting: dict[str, list[str]] = {}
     for number in range(owners):
@@ -123,7 +127,7 @@ async def test_the_turns_are_those_of_the_definition(queue: Queue, owners: int, 
         queue.add(owner, count)
         waiting[owner] = [f"{owner}{rank}" for rank in range(1, count + 1)]
     opened: dict[str, int] = {}
-    for capacity in (1, 7, 2, ROUND, 1):
+    for capacity in (1, 7, 2, BATCH, 1):
         expected = model(waiting, opened, capacity)
         assert await queue.open(capacity) == expected
         for owner, names in waiting.items():
@@ -131,22 +135,22 @@ async def test_the_turns_are_those_of_the_definition(queue: Queue, owners: int, 
             waiting[owner] = [name for name in names if name not in expected]
 
 
-async def test_more_than_one_round_is_opened_at_once(queue: Queue) -> None:
-    """A capacity is met, however large."""
-    queue.add("a", 3 * ROUND)
-    assert len(await queue.open(2 * ROUND + 1)) == 2 * ROUND + 1
-    assert len(await queue.open(1000)) == ROUND - 1
+async def test_more_than_one_batch_is_claimed_by_one_call(queue: Queue) -> None:
+    """jobs claims batches until the capacity is reached."""
+    queue.add("a", 3 * BATCH)
+    assert len(await queue.open(2 * BATCH + 1)) == 2 * BATCH + 1
+    assert len(await queue.open(1000)) == BATCH - 1
 
 
-async def test_a_job_whose_time_has_not_come_does_not_hold_up_its_owners_next(queue: Queue) -> None:
-    """Backoff is the job's, not the owner's."""
+async def test_a_job_in_backoff_does_not_delay_its_owners_next_job(queue: Queue) -> None:
+    """Backoff concerns the job alone."""
     queue.add("a", 2)
     queue.sql.execute("UPDATE video_analysis_jobs SET not_before = now() + interval '1 hour' WHERE s3_key = 'a1'")
     assert await queue.open(5) == {"a2"}
 
 
 async def test_a_launch_ended_or_deleted_by_hand_makes_its_job_wait_again(queue: Queue) -> None:
-    """Whether one is open is kept by the database, whoever writes."""
+    """Triggers keep `launched`, for every writer."""
     queue.add("a", 1)
     assert await queue.open(1) == {"a1"}
     assert await queue.open(1) == set()
@@ -156,8 +160,8 @@ async def test_a_launch_ended_or_deleted_by_hand_makes_its_job_wait_again(queue:
     assert await queue.open(1) == {"a1"}
 
 
-async def test_what_another_is_opening_is_passed_over_without_waiting(queue: Queue) -> None:
-    """Two transactions at once take different jobs."""
+async def test_jobs_that_another_transaction_claims_are_skipped_without_waiting(queue: Queue) -> None:
+    """Two transactions at once claim different jobs."""
     queue.add("a", 6)
     async with queue.opening(3) as first, asyncio.timeout(4):
         second = await queue.open(3)
@@ -165,7 +169,7 @@ async def test_what_another_is_opening_is_passed_over_without_waiting(queue: Que
 
 
 async def test_callers_at_once_never_open_two_for_one_job(queue: Queue) -> None:
-    """Four connections draw on one queue until it is empty: each job once, and no call fails."""
+    """Four connections empty one queue: each job is claimed once, and no call fails."""
     for number in range(10):
         queue.add(f"o{number}-", 20)
     taken: list[set[str]] = []
@@ -181,19 +185,19 @@ async def test_callers_at_once_never_open_two_for_one_job(queue: Queue) -> None:
 
 
 async def test_an_owner_opens_no_more_than_the_limit(queue: Queue) -> None:
-    """The others go on; an end makes room for one."""
+    """Other owners are not affected; the end of a launch allows one more."""
     queue.add("a", 5)
     queue.add("b", 1)
-    limits = Limits(of_owner=2)
+    limits = LaunchLimits(per_owner=2)
     assert await queue.open(10, limits) == {"a1", "a2", "b1"}
     assert await queue.open(10, limits) == set()
     queue.close("a1")
     assert await queue.open(10, limits) == {"a3"}
 
 
-@pytest.mark.parametrize("limits", [Limits(all=5), Limits(of_owner=5)])
-async def test_callers_at_once_do_not_pass_a_limit_together(queue: Queue, limits: Limits) -> None:
-    """Counting and opening is one step."""
+@pytest.mark.parametrize("limits", [LaunchLimits(total=5), LaunchLimits(per_owner=5)])
+async def test_callers_at_once_do_not_pass_a_limit_together(queue: Queue, limits: LaunchLimits) -> None:
+    """A lock makes counting and claiming one step."""
     queue.add("a", 40)
     opened = await asyncio.gather(*(queue.open(3, limits) for _ in range(4)))
     assert (sum(map(len, opened)), queue.opened()) == (5, 5)
