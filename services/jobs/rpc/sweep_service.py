@@ -22,20 +22,33 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
         self._database = database
         self._verifier = verifier
 
-    async def TakeRubbish(
-        self, request: sweep_pb2.TakeRubbishRequest, context: Context
-    ) -> sweep_pb2.TakeRubbishResponse:
+    async def ClaimCleanup(
+        self, request: sweep_pb2.ClaimCleanupRequest, context: Context
+    ) -> sweep_pb2.ClaimCleanupResponse:
         async with self._database.transaction() as connection:
             rows = await object_cleanup.take(connection, request.limit)
-        return sweep_pb2.TakeRubbishResponse(rubbish=[_rubbish(row) for row in rows])
+        return sweep_pb2.ClaimCleanupResponse(cleanups=[_cleanup(row) for row in rows])
 
-    async def SettleRubbish(self, request: sweep_pb2.SettleRubbishRequest, context: Context) -> empty_pb2.Empty:
+    async def CompleteCleanup(
+        self, request: sweep_pb2.CompleteCleanupRequest | sweep_pb2.SettleRubbishRequest, context: Context
+    ) -> empty_pb2.Empty:
         if not 0 <= request.again_in.seconds <= MAX_AGAIN_SECONDS:
             raise errors.InvalidArgument("again_in", f"must be 0 to {MAX_AGAIN_SECONDS} seconds")
         again_in = timedelta(seconds=request.again_in.seconds) if request.HasField("again_in") else None
         async with self._database.transaction() as connection:
             await object_cleanup.settle(connection, request.job_id, again_in)
         return empty_pb2.Empty()
+
+    async def TakeRubbish(
+        self, request: sweep_pb2.TakeRubbishRequest, context: Context
+    ) -> sweep_pb2.TakeRubbishResponse:
+        """Deprecated. Its messages have the fields and numbers of ClaimCleanup's."""
+        reply = await self.ClaimCleanup(sweep_pb2.ClaimCleanupRequest(limit=request.limit), context)
+        return sweep_pb2.TakeRubbishResponse.FromString(reply.SerializeToString())
+
+    async def SettleRubbish(self, request: sweep_pb2.SettleRubbishRequest, context: Context) -> empty_pb2.Empty:
+        """Deprecated."""
+        return await self.CompleteCleanup(request, context)
 
     async def ListVideos(self, request: sweep_pb2.ListVideosRequest, context: Context) -> sweep_pb2.ListVideosResponse:
         authorization.check_superuser(await person_behind(self._verifier))
@@ -50,10 +63,10 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
         return sweep_pb2.ListVideosResponse(videos=[_kept(row) for row in rows])
 
 
-def _rubbish(row: Row) -> sweep_pb2.Rubbish:
-    made = sweep_pb2.Rubbish(job_id=str(row["id"]), s3_bucket=row["s3_bucket"], prefix=object_cleanup.prefix(row))
-    made.age.FromTimedelta(row["age"])
-    return made
+def _cleanup(row: Row) -> sweep_pb2.Cleanup:
+    cleanup = sweep_pb2.Cleanup(job_id=str(row["id"]), s3_bucket=row["s3_bucket"], prefix=object_cleanup.prefix(row))
+    cleanup.age.FromTimedelta(row["age"])
+    return cleanup
 
 
 def _kept(row: Row) -> sweep_pb2.KeptVideo:

@@ -97,7 +97,7 @@ READING = {
 # It reads done jobs alone.
 COMPARING = {"JobService/CompareJobs"}
 # It looks after S3, for nobody's job in particular.
-SWEEPING = {"SweepService/TakeRubbish", "SweepService/SettleRubbish", "SweepService/ListVideos"}
+SWEEPING = {rpc for rpc in filled.RPCS if rpc.startswith("SweepService/")}
 # Streams, which outlast a test.
 WATCHING = {"JobService/WatchJob", "EventService/WatchEvents"}
 # Kept by the database at each write.
