@@ -18,7 +18,9 @@ from crease.jobs.v1.job_pb2 import (
     CancelJobRequest,
     ExplainJobRequest,
     ExplainJobResponse,
+    LaunchEnding,
     ListJobsRequest,
+    PastLaunch,
     RetryJobRequest,
     WaitingFor,
 )
@@ -75,8 +77,10 @@ def why(services: Services, place: Place, job_id: str) -> None:
     if drained := place.drained():
         console.line(f"Nothing new is launched: {drained}. `drain --undo` ends that.")
     for past in explained.launches:
-        if past.ending:
-            console.line(f"Launch {past.launch_no} ended as {past.ending}: {past.ending_message or 'nothing was said'}")
+        if past.launch_ending:
+            console.line(
+                f"Launch {past.launch_no} ended as {_ending(past)}: {past.ending_message or 'nothing was said'}"
+            )
     for run in place.runs(job_id):
         console.line(f"{run.name}  {run.state}  {run.words}".rstrip())
     for told in place.told(job_id):
@@ -91,7 +95,7 @@ def launches(services: Services, job_id: str) -> None:
     for one in explained.launches:
         placed = Accelerator.Name(one.placed_on).removeprefix("ACCELERATOR_").lower()
         began = _moment(one.started_at.ToDatetime()) if one.HasField("started_at") else "never started"
-        ended = f"{one.ending}, {_moment(one.ended_at.ToDatetime())}" if one.ending else "open"
+        ended = f"{_ending(one)}, {_moment(one.ended_at.ToDatetime())}" if one.launch_ending else "open"
         console.line(f"{one.launch_no:>3}  {one.cluster}  {placed:<11}  {began}  {ended}  {one.pod_name}".rstrip())
         for words in filter(None, (one.placement_reason, one.ending_message)):
             console.line(f"     {words}")
@@ -244,6 +248,10 @@ def _failed_with(services: Services, code: str) -> Iterator[str]:
 
 def _line(what: str, words: str) -> None:
     console.line(f"{what:<12}{words}", whole=True)
+
+
+def _ending(launch: PastLaunch) -> str:
+    return LaunchEnding.Name(launch.launch_ending).removeprefix("LAUNCH_ENDING_").lower()
 
 
 def _moment(at: datetime) -> str:

@@ -129,7 +129,8 @@ def _past(row: Row) -> job_pb2.PastLaunch:
     names = ("launch_no", "cluster", "placement_reason", "pod_name", "ending", "ending_message")
     times = ("opened_at", "confirmed_at", "started_at", "ended_at")
     placed_on = number(job_pb2.Accelerator, row["placed_on"])
-    return job_pb2.PastLaunch(placed_on=placed_on, **_fields(row, names, times))
+    launch_ending = number(job_pb2.LaunchEnding, row["ending"])
+    return job_pb2.PastLaunch(placed_on=placed_on, launch_ending=launch_ending, **_fields(row, names, times))
 
 
 def event(row: Row) -> event_pb2.Event:
