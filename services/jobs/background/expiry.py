@@ -9,7 +9,7 @@ import time
 
 from services import errors, logs
 from services.jobs.domain import states
-from services.jobs.notifier import Bell
+from services.jobs.notifier import Notifier
 from services.jobs.settings import JobsSettings
 from services.jobs.store import jobs, launches, outbox
 from services.jobs.store.database import Database, Row, translate
@@ -21,7 +21,7 @@ BEHIND_SECONDS = 60.0
 TELL_SECONDS = 60.0
 
 
-async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logger) -> None:
+async def run(database: Database, settings: JobsSettings, notifier: Notifier, log: Logger) -> None:
     """Sweeps for ever. A database that is away is tried again at the next tick."""
     told = float("-inf")
     while True:
@@ -41,7 +41,7 @@ async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logge
                 log.info("purged", events=purged)
             told = _tell_of_relay(log, behind, told)
             # Also where nothing was found: while it looked, its transactions held events back from their readers.
-            bell.ring()
+            notifier.notify()
         await asyncio.sleep(settings.sweep_seconds)
 
 

@@ -1,6 +1,6 @@
 """Who watches which job: one reader for all streams, so that thousands of them cost one query a poll.
 
-    changed here ──(bell, with the job's id)──▶ read it, if it is watched ──────────┐
+    changed here ──(notifier, with the job's id)──▶ read it, if it is watched ──────────┐
     changed elsewhere ──(poll)──▶ read what is watched and has another version ─────┴─▶ its newest state, to each stream
 
 A stream that is slow to send finds only the newest state when it comes back: what it missed it need not know.
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from services import logs
-from services.jobs.notifier import Bell
+from services.jobs.notifier import Notifier
 from services.jobs.store.database import Database, Row, translate
 from services.logs import Logger
 
@@ -44,9 +44,9 @@ class News:
 class Watchers:
     """The streams of this replica."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
-        self._bell = bell
+        self._notifier = notifier
         self._news: dict[UUID, set[News]] = {}
         # What every stream of the job was given.
         self._versions: dict[UUID, int] = {}
@@ -77,10 +77,10 @@ class Watchers:
         """Reads for ever. A database that is away is asked again at the next poll."""
         polled_at = float("-inf")
         while True:
-            rings = self._bell.rings
-            changed = self._bell.take_changed() & self._news.keys()
+            sequence = self._notifier.sequence
+            changed = self._notifier.take_changed() & self._news.keys()
             try:
-                if time.monotonic() - polled_at >= self._bell.poll_seconds:
+                if time.monotonic() - polled_at >= self._notifier.poll_seconds:
                     polled_at = time.monotonic()
                     await self.read(self._news)
                 else:
@@ -89,8 +89,8 @@ class Watchers:
                 if translate(error) is None:
                     raise
                 log.warning("watching put off", error=logs.words(error))
-                await asyncio.sleep(self._bell.poll_seconds)
-            await self._bell.wait(rings)
+                await asyncio.sleep(self._notifier.poll_seconds)
+            await self._notifier.wait(sequence)
 
     async def read(self, job_ids: Iterable[UUID]) -> None:
         """Gives what is new of these jobs, which are watched."""

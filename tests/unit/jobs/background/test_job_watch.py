@@ -4,7 +4,7 @@ import asyncio
 import uuid
 
 from services.jobs.background.job_watch import News
-from services.jobs.notifier import Bell
+from services.jobs.notifier import Notifier
 
 # Nobody waits for as long in these tests.
 LONG_SECONDS = 60.0
@@ -12,31 +12,31 @@ LONG_SECONDS = 60.0
 
 async def test_a_ring_while_a_reader_reads_ends_its_next_wait_at_once() -> None:
     """What was committed after it read is not left to the next poll."""
-    bell = Bell(LONG_SECONDS)
-    rings = bell.rings
-    bell.ring()
+    notifier = Notifier(LONG_SECONDS)
+    sequence = notifier.sequence
+    notifier.notify()
     async with asyncio.timeout(LONG_SECONDS / 2):
-        await bell.wait(rings)
+        await notifier.wait(sequence)
 
 
 async def test_a_ring_ends_every_wait_that_is_under_way() -> None:
     """All readers of the replica wake."""
-    bell = Bell(LONG_SECONDS)
-    waiting = [asyncio.create_task(bell.wait(bell.rings)) for _ in range(3)]
+    notifier = Notifier(LONG_SECONDS)
+    waiting = [asyncio.create_task(notifier.wait(notifier.sequence)) for _ in range(3)]
     await asyncio.sleep(0)
-    bell.ring()
+    notifier.notify()
     async with asyncio.timeout(LONG_SECONDS / 2):
         await asyncio.gather(*waiting)
 
 
 async def test_the_jobs_that_were_rung_for_are_told_once() -> None:
     """Each by its id, until somebody takes them."""
-    bell, first, second = Bell(LONG_SECONDS), uuid.uuid4(), uuid.uuid4()
-    bell.ring(first)
-    bell.ring(second)
-    bell.ring()
-    assert bell.take_changed() == {first, second}
-    assert bell.take_changed() == set()
+    notifier, first, second = Notifier(LONG_SECONDS), uuid.uuid4(), uuid.uuid4()
+    notifier.notify(first)
+    notifier.notify(second)
+    notifier.notify()
+    assert notifier.take_changed() == {first, second}
+    assert notifier.take_changed() == set()
 
 
 async def test_a_slow_stream_finds_only_the_newest_state() -> None:
