@@ -140,7 +140,7 @@ async def _record(session: Session, last: Row, sent: dict[object, str]) -> None:
     """Writes each job's message id beside it, which is no transition, and where the relay stands now."""
     connection = begin(session)
     for job in sorted(sent, key=str):
-        connection.later(_SENT, job=job, message=sent[job])
+        connection.pipeline(_SENT, job=job, message=sent[job])
     await outbox.move(connection, outbox.RELAY, outbox.Position(last["xid"], last["id"]))
     await connection.commit()
 

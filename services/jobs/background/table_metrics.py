@@ -77,7 +77,7 @@ class Gauges(Collector):
         resting = [*_RESTING] if asked_at >= self._rests_until else []
         async with self._database.transaction() as connection:
             values = {"me": self._me, "turn_seconds": turn_seconds, "open": [*_OPEN], "resting": resting}
-            rows = await connection.rows(_READ, last=True, **values)
+            rows = await connection.rows(_READ, commit=True, **values)
         counted: dict[str, Row] = {row["status"]: row for row in rows if row["status"]}
         if resting:
             count = sum(row["jobs"] for status, row in counted.items() if status in _RESTING)
