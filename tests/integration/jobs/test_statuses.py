@@ -67,7 +67,7 @@ def test_every_program_knows_the_status(status: str) -> None:
 def test_the_gauges_and_the_dashboard_know_the_status(status: str) -> None:
     """Also where no job has it. The dashboard's two charts by status leave none out."""
     unknown = dict.fromkeys(("failures", "launches_open", "outbox_seconds", "relay_seconds"), None)
-    families = {family.name: family.samples for family in table_metrics.told({}, unknown)}
+    families = {family.name: family.samples for family in table_metrics.make_gauges({}, unknown)}
     counted, ages = (
         {sample.labels["status"] for sample in families[name]}
         for name in ("crease_jobs", "crease_oldest_job_age_seconds")
