@@ -18,15 +18,15 @@ class EventService(event_pb2_grpc.EventServiceServicer):
     async def WatchEvents(
         self, request: event_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[event_pb2.Event]:
-        position = outbox.parse(request.after) if request.after else None
+        position = outbox.parse_position(request.after) if request.after else None
         async with self._database.transaction() as connection:
             if position is None:
-                position = await outbox.now(connection)
-            await outbox.check_kept(connection, position)
+                position = await outbox.end_position(connection)
+            await outbox.check_not_purged(connection, position)
         while True:
             sequence = self._notifier.sequence
             async with self._database.transaction() as connection:
-                rows = await outbox.read(connection, position, commit=True)
+                rows = await outbox.read_events(connection, position, commit=True)
             for row in rows:
                 position = outbox.Position(row["xid"], row["id"])
                 yield mapping.event(row)

@@ -8,7 +8,7 @@ import pytest
 
 from services.auth import Person
 from services.jobs.background import expiry
-from services.jobs.background.job_watch import Watchers
+from services.jobs.background.job_watch import JobWatcher
 from services.jobs.notifier import Notifier
 from services.jobs.store import fair_queue, jobs, launches, outbox, sessions
 from services.jobs.store.database import Database
@@ -58,14 +58,14 @@ async def send_all(database: Database, url: str) -> None:
         await fair_queue.opened(connection, str(job[1]))
         await fair_queue.offer(connection, "c1", 10, 30.0, fair_queue.Limits())
         await launches.list_open(connection, "c1", 50, None)
-        await outbox.read(connection, outbox.Position(latest[0], 0))
-        await outbox.behind_seconds(connection, outbox.RELAY)
-    watchers = Watchers(database, Notifier(0.1))
-    with watchers.watch(job[0]):
-        await watchers.read([job[0]])
+        await outbox.read_events(connection, outbox.Position(latest[0], 0))
+        await outbox.lag_seconds(connection, outbox.RELAY)
+    watcher = JobWatcher(database, Notifier(0.1))
+    with watcher.subscribe(job[0]):
+        await watcher.publish_changes([job[0]])
     await expiry.expire_uploads(database, 86400.0)
-    await expiry.end_lost_leases(database)
-    await expiry.end_stranded(database, 300.0)
+    await expiry.end_expired_leases(database)
+    await expiry.end_launches_of_silent_clusters(database, 300.0)
 
 
 @pytest.mark.slow

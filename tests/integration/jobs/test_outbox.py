@@ -161,7 +161,7 @@ def test_a_relay_that_stays_behind_is_told_of(road: Road, empty: str, shared_job
     try:
         sql(empty, "INSERT INTO event_positions (name, xid, id) VALUES ('sqs', 0, 0)")
         sql(empty, "UPDATE events SET created_at = now() - interval '2 minutes'")
-        wait_until(lambda: '"event": "the SQS relay is behind' in shared_jobs.log.read_text())
+        wait_until(lambda: '"event": "sqs_relay_lagging"' in shared_jobs.log.read_text())
     finally:
         sql(empty, "DELETE FROM event_positions WHERE name = 'sqs'")
 

@@ -144,19 +144,19 @@ def test_of_two_relays_one_sends_and_the_other_takes_over_when_it_dies(
 ) -> None:
     """Killed or hanging, its turn ends; what comes meanwhile is sent by the other, and nothing is lost."""
     with relay(env, tmp_path / "one") as one, relay(env, tmp_path / "two") as two:
-        wait_until(lambda: one.says("active") or two.says("active"))
+        wait_until(lambda: one.says("sqs_relay_active") or two.says("sqs_relay_active"))
         before = [road.queued() for _ in range(12)]
         assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(12)] == before
         wait_until(lambda: message_id(road, before[-1]))
-        assert not (one.says("active") and two.says("active"))
-        active, standby = (one, two) if one.says("active") else (two, one)
+        assert not (one.says("sqs_relay_active") and two.says("sqs_relay_active"))
+        active, standby = (one, two) if one.says("sqs_relay_active") else (two, one)
         active.process.send_signal(signal.SIGSTOP)
         meanwhile = road.queued()
         [sent] = sqs.receive(1)
         assert json.loads(sent["Body"])["job_id"] == meanwhile
         # What was sent and not yet written down would be sent again.
         wait_until(lambda: message_id(road, meanwhile))
-        assert standby.says("active")
+        assert standby.says("sqs_relay_active")
         active.process.kill()
     with relay(env, tmp_path / "three"):
         after = road.queued()
@@ -169,12 +169,12 @@ def test_a_killed_relay_is_followed_by_the_other_within_ten_seconds(
 ) -> None:
     """SIGKILL between two jobs."""
     with relay(env, tmp_path / "one") as one, relay(env, tmp_path / "two") as two:
-        wait_until(lambda: one.says("active") or two.says("active"))
-        active, standby = (one, two) if one.says("active") else (two, one)
+        wait_until(lambda: one.says("sqs_relay_active") or two.says("sqs_relay_active"))
+        active, standby = (one, two) if one.says("sqs_relay_active") else (two, one)
         active.process.kill()
         killed = time.monotonic()
         job_id = road.queued()
-        wait_until(lambda: standby.says("active"))
+        wait_until(lambda: standby.says("sqs_relay_active"))
         assert time.monotonic() - killed < 10
         assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(1)] == [job_id]
 
@@ -187,7 +187,7 @@ def test_while_sqs_is_away_jobs_go_on_and_later_it_hears_of_all(
     late = sqs.url.rpartition("/")[0] + "/" + name
     with relay(env | {"SQS_VIDEO_ANALYSIS_QUEUE_URL": late}, tmp_path / "log") as running:
         job_ids = [road.queued() for _ in range(3)]
-        wait_until(lambda: running.says("SQS is away"))
+        wait_until(lambda: running.says("sqs_unavailable"))
         assert [road.status(job_id) for job_id in job_ids] == ["queued"] * 3
         queue = Sqs(sqs.client, sqs.client.create_queue(QueueName=name)["QueueUrl"])
         assert [json.loads(sent["Body"])["job_id"] for sent in queue.receive(3)] == job_ids
@@ -200,7 +200,7 @@ def test_a_server_that_refuses_connections_is_tried_again(
     """The position stays where it was, so that the next relay sends what this one could not."""
     job_id = road.queued()
     with relay(env | {"CREASE_SQS_ENDPOINT": "http://127.0.0.1:1"}, tmp_path / "one") as running:
-        wait_until(lambda: running.says("SQS is away"))
+        wait_until(lambda: running.says("sqs_unavailable"))
         assert running.process.poll() is None
     with relay(env, tmp_path / "two"):
         assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(1)] == [job_id]
