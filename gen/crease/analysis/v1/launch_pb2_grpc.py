@@ -114,9 +114,9 @@ class LaunchServiceServicer:
     def EndLaunch(self, request, context):
         """Ends an open launch and applies the retry policy to its job. An ended launch stays unchanged, and the answer has its
         ending. Precondition: the Kubernetes Job is gone; for ENDING_CANCELLED, no object exists under the launch's name.
-        Fails with FAILED_PRECONDITION for ENDING_CANCELLED without a cancel request (CANCEL_NOT_REQUESTED), for another ending
-        of a job that is being cancelled (JOB_CANCELLING), and for ENDING_UNSCHEDULABLE after a pod has started
-        (LAUNCH_STARTED). Read the cluster again after a failure. Safe to retry.
+        Fails with FAILED_PRECONDITION: CANCEL_NOT_REQUESTED for ENDING_CANCELLED without a cancel request, JOB_CANCELLING for
+        another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started. Read
+        the cluster again after such a failure. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

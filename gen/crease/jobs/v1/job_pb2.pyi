@@ -935,8 +935,8 @@ class MetricChange(_message.Message):
     from_job_id: _builtins.str
     to_job_id: _builtins.str
     value: _builtins.float
-    """Unset exactly when absent_reason is set: a value is missing, its error is unknown, or the two are not comparable
-    (unit, plane, discipline, camera view, frame rate, a whole clip against an action).
+    """Unset exactly when absent_reason is set: a value is missing, its error is unknown, or the two are not comparable.
+    They differ then in unit, plane, discipline, camera view or frame rate, or a whole clip is compared with an action.
     """
     unit: _builtins.str
     score: _builtins.float

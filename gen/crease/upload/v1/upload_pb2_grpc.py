@@ -83,10 +83,10 @@ class UploadServiceServicer:
 
     def InitiateUpload(self, request, context):
         """Creates a job that awaits its video, and signs the PUT for it. A long video gets a plan of parts for SignParts instead.
-        Precondition: the caller may upload to the session. Fails with INVALID_ARGUMENT naming the field, also for an exhausted
-        quota; NOT_FOUND or PERMISSION_DENIED (session, role, feature); INTERNAL if signing fails; FAILED_PRECONDITION if
-        request_id names an abandoned upload. Retry with the same request_id: the same job, with a new URL or the same plan.
-        Without: another job.
+        Precondition: the caller may upload to the session, else NOT_FOUND or PERMISSION_DENIED (session, role, feature).
+        Fails with INVALID_ARGUMENT naming the field, also for an exhausted quota. Fails with INTERNAL if signing fails, and
+        FAILED_PRECONDITION if request_id names an abandoned upload.
+        Retry with the same request_id: the same job, with a new URL or the same plan. Without: another job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

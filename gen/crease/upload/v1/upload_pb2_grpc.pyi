@@ -35,10 +35,10 @@ class UploadServiceStub:
     def __new__(cls, channel: _aio.Channel) -> UploadServiceAsyncStub: ...
     InitiateUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.InitiateUploadRequest, _upload_pb2.InitiateUploadResponse]
     """Creates a job that awaits its video, and signs the PUT for it. A long video gets a plan of parts for SignParts instead.
-    Precondition: the caller may upload to the session. Fails with INVALID_ARGUMENT naming the field, also for an exhausted
-    quota; NOT_FOUND or PERMISSION_DENIED (session, role, feature); INTERNAL if signing fails; FAILED_PRECONDITION if
-    request_id names an abandoned upload. Retry with the same request_id: the same job, with a new URL or the same plan.
-    Without: another job.
+    Precondition: the caller may upload to the session, else NOT_FOUND or PERMISSION_DENIED (session, role, feature).
+    Fails with INVALID_ARGUMENT naming the field, also for an exhausted quota. Fails with INTERNAL if signing fails, and
+    FAILED_PRECONDITION if request_id names an abandoned upload.
+    Retry with the same request_id: the same job, with a new URL or the same plan. Without: another job.
     """
     SignParts: _grpc.UnaryUnaryMultiCallable[_upload_pb2.SignPartsRequest, _upload_pb2.SignPartsResponse]
     """Signs PUTs of parts, each bound to its length and its SHA-256. Parts may be sent in any order, in parallel, and again.
@@ -79,10 +79,10 @@ class UploadServiceAsyncStub(UploadServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     InitiateUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.InitiateUploadRequest, _upload_pb2.InitiateUploadResponse]  # type: ignore[assignment]
     """Creates a job that awaits its video, and signs the PUT for it. A long video gets a plan of parts for SignParts instead.
-    Precondition: the caller may upload to the session. Fails with INVALID_ARGUMENT naming the field, also for an exhausted
-    quota; NOT_FOUND or PERMISSION_DENIED (session, role, feature); INTERNAL if signing fails; FAILED_PRECONDITION if
-    request_id names an abandoned upload. Retry with the same request_id: the same job, with a new URL or the same plan.
-    Without: another job.
+    Precondition: the caller may upload to the session, else NOT_FOUND or PERMISSION_DENIED (session, role, feature).
+    Fails with INVALID_ARGUMENT naming the field, also for an exhausted quota. Fails with INTERNAL if signing fails, and
+    FAILED_PRECONDITION if request_id names an abandoned upload.
+    Retry with the same request_id: the same job, with a new URL or the same plan. Without: another job.
     """
     SignParts: _aio.UnaryUnaryMultiCallable[_upload_pb2.SignPartsRequest, _upload_pb2.SignPartsResponse]  # type: ignore[assignment]
     """Signs PUTs of parts, each bound to its length and its SHA-256. Parts may be sent in any order, in parallel, and again.
@@ -126,10 +126,10 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_upload_pb2.InitiateUploadResponse, _abc.Awaitable[_upload_pb2.InitiateUploadResponse]]:
         """Creates a job that awaits its video, and signs the PUT for it. A long video gets a plan of parts for SignParts instead.
-        Precondition: the caller may upload to the session. Fails with INVALID_ARGUMENT naming the field, also for an exhausted
-        quota; NOT_FOUND or PERMISSION_DENIED (session, role, feature); INTERNAL if signing fails; FAILED_PRECONDITION if
-        request_id names an abandoned upload. Retry with the same request_id: the same job, with a new URL or the same plan.
-        Without: another job.
+        Precondition: the caller may upload to the session, else NOT_FOUND or PERMISSION_DENIED (session, role, feature).
+        Fails with INVALID_ARGUMENT naming the field, also for an exhausted quota. Fails with INTERNAL if signing fails, and
+        FAILED_PRECONDITION if request_id names an abandoned upload.
+        Retry with the same request_id: the same job, with a new URL or the same plan. Without: another job.
         """
 
     @_abc_1.abstractmethod
