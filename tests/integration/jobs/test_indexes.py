@@ -1,4 +1,4 @@
-"""No query reads a whole table: the statements that `jobs` really sends, explained on a hundred thousand jobs."""
+"""No query reads a whole table: EXPLAIN of the statements that `jobs` sends, on a hundred thousand jobs."""
 
 import re
 from typing import Any
@@ -13,8 +13,7 @@ from services.jobs.notifier import Notifier
 from services.jobs.store import fair_queue, jobs, launches, outbox, sessions
 from services.jobs.store.database import Database
 
-# Twenty thousand sessions, a twentieth of them with jobs; one job in a thousand waits, runs, or awaits its upload too
-# long.
+# Twenty thousand sessions, a twentieth of them with jobs; one job in a thousand is queued or awaits its upload.
 FILL = """
     INSERT INTO video_sessions (owner_type, owner_id, created_by)
         SELECT 'coach', 'coach-' || n, 'coach-' || n FROM generate_series(1, 20000) n;
@@ -37,7 +36,7 @@ def filled_url(database_url: str) -> str:
 
 
 async def send_all(database: Database, url: str) -> None:
-    """Each query that grows with the tables, as its callers make it."""
+    """Sends each query whose cost may grow with the tables, as its callers do."""
     coach, boss, root = Person("coach-5", "coach_pro_plus"), Person("b", "org_pro", "o-1"), Person("root", "superuser")
     with psycopg.connect(url, autocommit=True) as sql:
         [latest] = sql.execute("SELECT max(xid) - 1 FROM events").fetchall()
@@ -47,8 +46,9 @@ async def send_all(database: Database, url: str) -> None:
             for status in ("", "queued"):
                 token = ""
                 for _ in range(2):
-                    some = {"session_id": "", "status": status, "size": 5, "page_token": token}
-                    _, token = await jobs.list_for(connection, person, **some)
+                    _, token = await jobs.list_for(
+                        connection, person, session_id="", status=status, size=5, page_token=token
+                    )
             token = ""
             for _ in range(2):
                 rows, token = await sessions.list_for(connection, person, size=5, page_token=token)
@@ -70,24 +70,24 @@ async def send_all(database: Database, url: str) -> None:
 
 @pytest.mark.slow
 async def test_no_statement_reads_a_whole_table(filled_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither sessions nor jobs nor launches nor events are read from end to end, whoever asks."""
+    """No sequential scan of sessions, jobs, launches or events, for any caller."""
     sent: set[str] = set()
     execute = psycopg.AsyncClientCursor.execute
 
-    async def noting(self: Any, query: str, *rest: Any, **how: Any) -> Any:
+    async def record(self: Any, query: str, *args: Any, **options: Any) -> Any:
         sent.update(part for part in query.split("; ") if not part.startswith(("BEGIN", "SET LOCAL", "COMMIT")))
-        return await execute(self, query, *rest, **how)
+        return await execute(self, query, *args, **options)
 
-    monkeypatch.setattr(psycopg.AsyncClientCursor, "execute", noting)
+    monkeypatch.setattr(psycopg.AsyncClientCursor, "execute", record)
     database = Database(filled_url, 3)
     await send_all(database, filled_url)
     await database.close()
-    whole: dict[str, list[str]] = {}
+    scans: dict[str, list[str]] = {}
     with psycopg.connect(filled_url) as connection:
         for statement in sent:
             plan = [line for (line,) in connection.execute(f"EXPLAIN {statement}").fetchall()]
             connection.rollback()
             if re.search(r"Seq Scan on (?:video_sessions|video_analysis_jobs|launches|events)\b", str(plan)):
-                whole[statement] = plan
+                scans[statement] = plan
     assert len(sent) > 18
-    assert whole == {}
+    assert scans == {}
