@@ -99,7 +99,7 @@ class JobWatcher:
             return
         versions = [self._versions[job_id] for job_id in ids]
         async with self._database.transaction() as connection:
-            for row in await connection.rows(_NEWER, commit=True, ids=ids, versions=versions):
+            for row in await connection.rows(_NEWER, last=True, ids=ids, versions=versions):
                 self.publish(row)
 
 

@@ -139,7 +139,7 @@ async def _save(session: Session, last: Row, sent: dict[object, str]) -> None:
     """Writes the message id of each job, which is no transition, and saves the position of the relay."""
     connection = begin(session)
     for job in sorted(sent, key=str):
-        connection.pipeline(_SENT, job=job, message=sent[job])
+        connection.later(_SENT, job=job, message=sent[job])
     await outbox.save_position(connection, outbox.RELAY, outbox.Position(last["xid"], last["id"]))
     await connection.commit()
 

@@ -81,7 +81,7 @@ class TableMetrics(Collector):
                 "open": [*_OPEN],
                 "finished": finished,
             }
-            rows = await connection.rows(_READ, commit=True, **values)
+            rows = await connection.rows(_READ, last=True, **values)
         by_status: dict[str, Row] = {row["status"]: row for row in rows if row["status"]}
         if finished:
             count = sum(row["jobs"] for status, row in by_status.items() if status in _FINISHED)

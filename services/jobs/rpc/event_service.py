@@ -26,7 +26,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         while True:
             sequence = self._notifier.sequence
             async with self._database.transaction() as connection:
-                rows = await outbox.read_events(connection, position, commit=True)
+                rows = await outbox.read_events(connection, position, last=True)
             for row in rows:
                 position = outbox.Position(row["xid"], row["id"])
                 yield mapping.event(row)

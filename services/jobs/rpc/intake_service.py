@@ -36,7 +36,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         async with self._database.transaction() as connection:
             session = await sessions.hold_for(connection, request.session_id, person)
             values |= {"id": uuid4(), "s3_key": jobs.video_key(session, uuid4())}
-            job = await jobs.create(connection, session, values, commit=not self._quotas.any)
+            job = await jobs.create(connection, session, values, last=not self._quotas.any)
             await quotas.check(connection, job, self._quotas)
         self._notifier.notify(job["id"])
         return mapping.job(job)
@@ -51,7 +51,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             moved = job["status"] in _OPEN
             if moved:
                 jobs.check_open(job)
-                job = await jobs.move(connection, job, states.QUEUED, commit=True, **_pinned(job, request))
+                job = await jobs.move(connection, job, states.QUEUED, last=True, **_pinned(job, request))
         if moved:
             self._notifier.notify(job["id"])
         return job_pb2.ConfirmUploadResponse(job=mapping.job(job), moved=moved)
@@ -62,7 +62,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             if job["status"] not in _OPEN:
                 raise _wrong_state(job)
             why = {"failure_code": request.failure_code, "error_message": request.error_message}
-            job = await jobs.move(connection, job, states.FAILED, commit=True, **why)
+            job = await jobs.move(connection, job, states.FAILED, last=True, **why)
         self._notifier.notify(job["id"])
         return mapping.job(job)
 

@@ -79,7 +79,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             if job["status"] != states.FAILED:
                 raise errors.FailedPrecondition(f"Cannot retry a job in status: {job['status']}", reason="WRONG_STATE")
             jobs.check_verified(job)
-            job = await jobs.move(connection, job, states.QUEUED, commit=True, **jobs.afresh(job))
+            job = await jobs.move(connection, job, states.QUEUED, last=True, **jobs.afresh(job))
         self._notifier.notify(job["id"])
         return mapping.job(job)
 

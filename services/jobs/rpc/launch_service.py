@@ -52,7 +52,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
                     wanted,
                     self._settings.confirm_seconds,
                     self._settings.limits,
-                    commit=True,
+                    last=True,
                 )
             rows += offered
         return launch_pb2.OpenLaunchesResponse(launches=[mapping.launch(row) for row in rows])
@@ -100,7 +100,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         async with self._database.transaction() as connection:
             job, launch = await launches.lock(connection, request.job_id, request.launch_no)
             job, secret = await launches.start(connection, job, launch, caller_as(Pod), lease_seconds)
-            session, shown = await sessions.shown(connection, job["session_id"], commit=True)
+            session, shown = await sessions.shown(connection, job["session_id"], last=True)
         self._notifier.notify(job["id"])
         duration = duration_pb2.Duration()
         duration.FromTimedelta(timedelta(seconds=lease_seconds))
@@ -178,7 +178,7 @@ def _report_progress(connection: Connection, job: Row, request: launch_pb2.Heart
         return
     reached = states.running_progress(job["status"], request.progress)
     if reached > job["progress_pct"]:
-        connection.pipeline(_PROGRESS, id=job["id"], reached=reached)
+        connection.later(_PROGRESS, id=job["id"], reached=reached)
 
 
 _PROGRESS = "UPDATE video_analysis_jobs SET progress_pct = %(reached)s WHERE id = %(id)s"
@@ -191,7 +191,7 @@ async def _publish(
     result: dict[str, Any] = {"results": results, "results_stage": stage, "artifacts": Jsonb(artifacts)}
     finished: dict[str, Any] = {"completed_at": Now(), "failure_code": "", "error_message": ""}
     if stage == "quick":
-        job = await jobs.move(connection, job, states.QUICK_DONE, commit=job["deep_enabled"], **result)
+        job = await jobs.move(connection, job, states.QUICK_DONE, last=job["deep_enabled"], **result)
         if job["deep_enabled"]:
             return job
         result = {}
@@ -200,8 +200,8 @@ async def _publish(
     elif job["status"] != states.DEEP_RUNNING:
         raise jobs.cannot_become(job, states.DONE)
     launches.succeed(connection, launch)
-    connection.on_commit(partial(metrics.analysed, launch, results))
-    return await jobs.move(connection, job, states.DONE, commit=True, **result, **finished)
+    connection.afterwards(partial(metrics.analysed, launch, results))
+    return await jobs.move(connection, job, states.DONE, last=True, **result, **finished)
 
 
 def _results(request: launch_pb2.SubmitResultRequest) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
     async def GetSession(self, request: session_pb2.GetSessionRequest, context: Context) -> session_pb2.Session:
         async with self._database.transaction() as connection:
             row = await sessions.get_for(connection, request.session_id, caller_as(Person))
-            return mapping.session(*await sessions.shown(connection, row["id"], commit=True))
+            return mapping.session(*await sessions.shown(connection, row["id"], last=True))
 
     async def ListSessions(
         self, request: session_pb2.ListSessionsRequest, context: Context
@@ -59,7 +59,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
             values = _values(request.session, _masked(request), "session.")
             if values:
                 await sessions.update(connection, row, values)
-            return mapping.session(*await sessions.shown(connection, row["id"], commit=True))
+            return mapping.session(*await sessions.shown(connection, row["id"], last=True))
 
     async def DeleteSession(self, request: session_pb2.DeleteSessionRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:

@@ -76,60 +76,60 @@ class Connection:
     def __init__(self, session: Session, begin: str = "") -> None:
         self._session = session
         self._unsent = begin
-        self._on_commit: list[Callable[[], None]] = []
-        self.is_committed = False
+        self._afterwards: list[Callable[[], None]] = []
+        self.is_over = False
 
-    async def rows(self, statement: Statement, *, commit: bool = False, **values: Any) -> list[DictRow]:
-        """What a statement returns. `commit`: the transaction is committed with it, in the same round trip."""
-        cursor = await self._send(statement, values, commit=commit)
+    async def rows(self, statement: Statement, *, last: bool = False, **values: Any) -> list[DictRow]:
+        """What a statement returns. `last`: the transaction is committed with it, in the same round trip."""
+        cursor = await self._send(statement, values, last=last)
         return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
-    async def row(self, statement: Statement, *, commit: bool = False, **values: Any) -> DictRow | None:
+    async def row(self, statement: Statement, *, last: bool = False, **values: Any) -> DictRow | None:
         """The first row that a statement returns, if any."""
-        return next(iter(await self.rows(statement, commit=commit, **values)), None)
+        return next(iter(await self.rows(statement, last=last, **values)), None)
 
     async def value(self, statement: Statement, **values: Any) -> Any:
         """The first column of the first row; None where there is none."""
         row = await self.row(statement, **values)
         return next(iter(row.values())) if row else None
 
-    async def run(self, statement: Statement, *, commit: bool = False, **values: Any) -> int:
+    async def run(self, statement: Statement, *, last: bool = False, **values: Any) -> int:
         """How many rows a statement wrote."""
-        return (await self._send(statement, values, commit=commit)).rowcount
+        return (await self._send(statement, values, last=last)).rowcount
 
-    def pipeline(self, statement: str, **values: Any) -> None:
+    def later(self, statement: str, **values: Any) -> None:
         """Sends a statement together with the next one. Nobody hears what it did, so rows must be held that make it
         certain."""
         self._unsent += psycopg.AsyncClientCursor(self._session).mogrify(statement, values) + "; "
 
-    def on_commit(self, callback: Callable[[], None]) -> None:
+    def afterwards(self, note: Callable[[], None]) -> None:
         """Has something noted once it is committed, and not where it is not."""
-        self._on_commit.append(callback)
+        self._afterwards.append(note)
 
     async def commit(self) -> None:
         """Makes an end, unless the last statement did."""
-        if not self.is_committed:
+        if not self.is_over:
             started = time.monotonic()
             await self._session.execute(self._unsent + "COMMIT")
             logs.spent("db_ms", time.monotonic() - started)
-            self.is_committed = True
-        for callback in self._on_commit:
-            callback()
+            self.is_over = True
+        for note in self._afterwards:
+            note()
 
     async def _send(
-        self, statement: Statement, values: Mapping[str, Any], *, commit: bool
+        self, statement: Statement, values: Mapping[str, Any], *, last: bool
     ) -> psycopg.AsyncCursor[DictRow]:
         cursor: psycopg.AsyncClientCursor[DictRow] = self._session.cursor()  # type: ignore[assignment]
         if not isinstance(statement, str):
             statement, values = _written_out(statement)
-        text = self._unsent + cursor.mogrify(statement, values) + ("; COMMIT" if commit else "")
-        self._unsent, self.is_committed = "", commit
+        text = self._unsent + cursor.mogrify(statement, values) + ("; COMMIT" if last else "")
+        self._unsent, self.is_over = "", last
         started = time.monotonic()
         try:
             await cursor.execute(text)
         finally:
             logs.spent("db_ms", time.monotonic() - started)
-        return await cursor.set_result(-2 if commit else -1)
+        return await cursor.set_result(-2 if last else -1)
 
 
 def begin(session: Session) -> Connection:

@@ -42,12 +42,12 @@ class Open:
 
 
 async def offer(
-    connection: Connection, cluster: str, most: int, confirm_seconds: float, limits: Limits, *, commit: bool = False
+    connection: Connection, cluster: str, most: int, confirm_seconds: float, limits: Limits, *, last: bool = False
 ) -> tuple[list[DictRow], bool]:
     """Launches for a cluster, at most `most` and ROUND, each new one of a queued job whose turn it is; and whether more
     may wait.
 
-    commit: the transaction is committed with them.
+    last: the transaction is committed with them.
     """
     if limits.all or limits.of_owner:
         await connection.run("SELECT pg_advisory_xact_lock(%(alone)s)", alone=_ALONE)
@@ -57,7 +57,7 @@ async def offer(
     limit = limits.of_owner or 2**31 - 1
     rows = await connection.rows(
         _OFFER,
-        commit=commit,
+        last=last,
         cluster=cluster,
         take=take,
         new=new,
@@ -65,7 +65,7 @@ async def offer(
         limit=limit,
         confirm_seconds=confirm_seconds,
     )
-    connection.on_commit(partial(metrics.opened, [row for row in rows if row["is_new"]]))
+    connection.afterwards(partial(metrics.opened, [row for row in rows if row["is_new"]]))
     # Where fewer were found than looked for, those that did not come are in another's hands.
     return rows, len(rows) == take or (len(rows) > 0 and rows[0]["looked_at"] == new + SPARE)
 

@@ -65,10 +65,10 @@ def not_found() -> errors.NotFound:
     return errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND")
 
 
-async def move(connection: Connection, job: Row, to: str, *, commit: bool = False, **values: Any) -> Row:
+async def move(connection: Connection, job: Row, to: str, *, last: bool = False, **values: Any) -> Row:
     """Moves a job to a state that the table allows from where it is. Raises FailedPrecondition where no row moved.
 
-    commit: the transaction is committed with it. Either nothing else is written, or the row is held in a state from
+    last: the transaction is committed with it. Either nothing else is written, or the row is held in a state from
     which it moves for certain.
     """
     results_stage = values.get("results_stage", job["results_stage"])
@@ -77,10 +77,10 @@ async def move(connection: Connection, job: Row, to: str, *, commit: bool = Fals
     if progress is not None:
         values["progress_pct"] = progress
     columns, sent = assignments(values)
-    row = await connection.row(_MOVE.format(columns), commit=commit, id=job["id"], sources=_SOURCES[to], **sent)
+    row = await connection.row(_MOVE.format(columns), last=last, id=job["id"], sources=_SOURCES[to], **sent)
     if row is None:
         raise cannot_become(job, to)
-    connection.on_commit(partial(metrics.moved, job, row))
+    connection.afterwards(partial(metrics.moved, job, row))
     return row
 
 
@@ -133,14 +133,14 @@ _REANALYSIS = ("sample_fps", "include_frames", "accelerator", "anonymous")
 _UPLOAD = (*_REANALYSIS, "athlete_box", "content_type", "content_length", "sha256")
 
 
-async def create(connection: Connection, session: Row, values: dict[str, Any], *, commit: bool = True) -> Row:
+async def create(connection: Connection, session: Row, values: dict[str, Any], *, last: bool = True) -> Row:
     """Adds a job that awaits its upload, or finds the one that the same person made with the same request_id.
 
-    commit: the transaction is committed with it. Raises AlreadyExists where that one has other content, FailedPrecondition where it
+    last: the transaction is committed with it. Raises AlreadyExists where that one has other content, FailedPrecondition where it
     is gone.
     """
     values = values | {"source_job_id": None}
-    return await _create(connection, session, states.AWAITING_UPLOAD, values, _UPLOAD, commit=commit)
+    return await _create(connection, session, states.AWAITING_UPLOAD, values, _UPLOAD, last=last)
 
 
 async def create_again(connection: Connection, session: Row, source: Row, values: dict[str, Any]) -> Row:
@@ -152,17 +152,12 @@ async def create_again(connection: Connection, session: Row, source: Row, values
 
 
 async def _create(
-    connection: Connection,
-    session: Row,
-    status: str,
-    values: dict[str, Any],
-    same: tuple[str, ...],
-    commit: bool = True,
+    connection: Connection, session: Row, status: str, values: dict[str, Any], same: tuple[str, ...], last: bool = True
 ) -> Row:
     values |= {"session_id": session["id"], "status": status, "stage": states.STAGES[status]}
     values |= {"trace_parent": traces.header()}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
-    row = await connection.row(_INSERT.format(*columns), commit=commit, **values)
+    row = await connection.row(_INSERT.format(*columns), last=last, **values)
     if row is not None:
         return row
     [row] = await connection.rows(_SAME_REQUEST, **values)

@@ -48,7 +48,7 @@ def lease_lost() -> errors.PermissionDenied:
 
 async def list_open(connection: Connection, cluster: str, size: int, after: tuple[UUID, int] | None) -> list[Row]:
     """A page of a cluster's open launches, by job and number; who asks for it is heard of."""
-    connection.pipeline(_HEARD, cluster=cluster)
+    connection.later(_HEARD, cluster=cluster)
     job_id, launch_no = after or (UUID(int=0), 0)
     return [*await connection.rows(_LIST_OPEN, cluster=cluster, size=size, job_id=job_id, launch_no=launch_no)]
 
@@ -117,11 +117,11 @@ _LOCK = f"""
 
 
 async def _update(
-    connection: Connection, launch: Row, where: str = "", *, commit: bool = False, **values: Any
+    connection: Connection, launch: Row, where: str = "", *, last: bool = False, **values: Any
 ) -> Row | None:
     columns, sent = assignments(values)
     key = {"job_id": launch["job_id"], "launch_no": launch["launch_no"]}
-    return await connection.row(_UPDATE.format(columns, where), commit=commit, **key, **sent)
+    return await connection.row(_UPDATE.format(columns, where), last=last, **key, **sent)
 
 
 async def confirm(connection: Connection, job_id: str, launch_no: int, uid: str, placed_on: str, reason: str) -> Row:
@@ -130,7 +130,7 @@ async def confirm(connection: Connection, job_id: str, launch_no: int, uid: str,
     The same UID again is success. Raises NotFound, FailedPrecondition.
     """
     values = {"kubernetes_uid": uid, "placed_on": placed_on, "placement_reason": reason}
-    row = await connection.row(_CONFIRM, commit=True, job_id=parse_id(job_id), launch_no=launch_no, **values)
+    row = await connection.row(_CONFIRM, last=True, job_id=parse_id(job_id), launch_no=launch_no, **values)
     if row is None:
         await get(connection, job_id, launch_no)
         raise errors.FailedPrecondition("The launch has ended or was confirmed for another UID", reason="WRONG_STATE")
@@ -159,7 +159,7 @@ async def start(connection: Connection, job: Row, launch: Row, pod: Pod, lease_s
         raise errors.PermissionDenied(f"The launch belongs to pod {launch['pod_name']}", reason="OTHER_POD")
     secret = secrets.token_urlsafe(32)
     bound = {"pod_name": pod.name, "pod_uid": pod.uid, "lease_hash": _hash(secret), "lease_seconds": lease_seconds}
-    connection.pipeline(_START, job_id=job["id"], launch_no=launch["launch_no"], **bound)
+    connection.later(_START, job_id=job["id"], launch_no=launch["launch_no"], **bound)
     if job["status"] == states.QUEUED:
         to = states.DEEP_RUNNING if job["results_stage"] == "quick" else states.QUICK_RUNNING
         job = await jobs.move(connection, job, to, started_at=Now())
@@ -198,7 +198,7 @@ def is_lease_of(launch: Row, secret: str) -> bool:
 
 async def renew(connection: Connection, launch: Row, lease_seconds: float) -> Row:
     """Extends the lease of a launch that is held, from now, by the database's clock; with it the transaction ends."""
-    row = await _update(connection, launch, _OPEN, commit=True, lease_expires_at=Now(lease_seconds))
+    row = await _update(connection, launch, _OPEN, last=True, lease_expires_at=Now(lease_seconds))
     if row is None:
         raise lease_lost()
     return row
@@ -206,8 +206,8 @@ async def renew(connection: Connection, launch: Row, lease_seconds: float) -> Ro
 
 def succeed(connection: Connection, launch: Row) -> None:
     """Ends a launch that is held and open, whose job is done with the next statement."""
-    connection.pipeline(_SUCCEED, job_id=launch["job_id"], launch_no=launch["launch_no"])
-    connection.on_commit(partial(metrics.ended, launch, "succeeded"))
+    connection.later(_SUCCEED, job_id=launch["job_id"], launch_no=launch["launch_no"])
+    connection.afterwards(partial(metrics.ended, launch, "succeeded"))
 
 
 _SUCCEED = """
@@ -237,7 +237,7 @@ async def end(
     ended = await _update(connection, launch, _OPEN, ending=ending, ending_message=message, ended_at=Now())
     if ended is None:
         return job, await get(connection, job["id"], launch["launch_no"])
-    connection.on_commit(partial(metrics.ended, launch, ending))
+    connection.afterwards(partial(metrics.ended, launch, ending))
     if cancelling and job["status"] != states.CANCELLED:
         job = await jobs.move(connection, job, states.CANCELLED)
     elif job["status"] in states.LAUNCHED and ending in retry_policy.RULES:

@@ -34,7 +34,7 @@ async def take(connection: Connection, limit: int) -> Sequence[Row]:
     """What is due, with its `age` and whether its video `is_shared`. Raises InvalidArgument."""
     if not 1 <= limit <= MAX_TAKEN:
         raise errors.InvalidArgument("limit", f"must be 1 to {MAX_TAKEN}")
-    return await connection.rows(_TAKE, commit=True, limit=limit, settle=timedelta(seconds=SETTLE_SECONDS))
+    return await connection.rows(_TAKE, last=True, limit=limit, settle=timedelta(seconds=SETTLE_SECONDS))
 
 
 # A job made by ReanalyzeJob reads the same video, in the same session. A tombstone holds no results: they are about a

@@ -47,9 +47,9 @@ async def end_position(connection: Connection) -> Position:
     return Position(await connection.value(f"SELECT {OLDEST_RUNNING}"), 0)
 
 
-async def read_events(connection: Connection, after: Position, *, commit: bool = False) -> list[DictRow]:
+async def read_events(connection: Connection, after: Position, *, last: bool = False) -> list[DictRow]:
     """The next events after a position, oldest first, at most BATCH. Raises OutOfRange if any of them are purged."""
-    rows = await connection.rows(_READ, commit=commit, xid=after.xid, id=after.id)
+    rows = await connection.rows(_READ, last=last, xid=after.xid, id=after.id)
     if rows and after < (purged := Position(rows[0]["purged_xid"], rows[0]["purged_id"])):
         raise _purged(after, purged)
     return rows

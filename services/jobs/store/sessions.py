@@ -39,7 +39,7 @@ async def create(connection: Connection, person: Person, values: dict[str, Any])
     owner = ("org", person.organisation_id) if org else ("coach", person.subject)
     values |= {"id": uuid4(), "owner_type": owner[0], "owner_id": owner[1], "created_by": person.subject}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
-    [row] = await connection.rows(_INSERT.format(*columns), commit=True, **values)
+    [row] = await connection.rows(_INSERT.format(*columns), last=True, **values)
     return row
 
 
@@ -138,9 +138,9 @@ _DELETE_JOBS = """
 _LOCK_JOBS = "SELECT * FROM video_analysis_jobs WHERE session_id = %(id)s ORDER BY id FOR UPDATE"
 
 
-async def shown(connection: Connection, session_id: UUID, *, commit: bool = False) -> tuple[Row, str]:
+async def shown(connection: Connection, session_id: UUID, *, last: bool = False) -> tuple[Row, str]:
     """One session and its status. Raises NotFound."""
-    row = _found(await connection.row(_SHOWN, id=session_id, commit=commit))
+    row = _found(await connection.row(_SHOWN, id=session_id, last=last))
     return row, _status(row)
 
 
