@@ -20,7 +20,7 @@ from services.authorization import Rights
 from services.jobs.background import expiry, table_metrics
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization
-from services.jobs.notifier import Notifier
+from services.jobs.notifier import Bell
 from services.jobs.rpc.event_service import EventService
 from services.jobs.rpc.intake_service import IntakeService
 from services.jobs.rpc.job_service import JobService
@@ -68,25 +68,25 @@ async def run(settings: JobsSettings) -> None:
     traces.start("jobs", settings.otlp_endpoint, settings.trace_share)
     database = Database(settings.database_url.get_secret_value(), settings.pool_size)
     verifier = Verifier(settings.issuers, settings.audience)
-    notifier = Notifier(settings.poll_seconds)
-    job_watcher = JobWatcher(database, notifier)
+    bell = Bell(settings.poll_seconds)
+    job_watcher = JobWatcher(database, bell)
 
     def add(server: grpc.aio.Server) -> None:
-        session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, notifier), server)
-        people = JobService(database, notifier, job_watcher, settings.limits, deep_enabled=settings.deep_enabled)
+        session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, bell), server)
+        people = JobService(database, bell, job_watcher, settings.limits, deep_enabled=settings.deep_enabled)
         job_pb2_grpc.add_JobServiceServicer_to_server(people, server)
-        intake = IntakeService(database, verifier, notifier, settings.quotas, deep_enabled=settings.deep_enabled)
+        intake = IntakeService(database, verifier, bell, settings.quotas, deep_enabled=settings.deep_enabled)
         job_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
         sweep_pb2_grpc.add_SweepServiceServicer_to_server(SweepService(database, verifier), server)
-        launch_pb2_grpc.add_LaunchServiceServicer_to_server(LaunchService(database, settings, notifier), server)
-        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, notifier), server)
+        launch_pb2_grpc.add_LaunchServiceServicer_to_server(LaunchService(database, settings, bell), server)
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, bell), server)
 
     table = Rights(authorization.TABLE, SERVICES)
     edge = Edge(verifier, table, translate, log, write_seconds=settings.write_seconds)
     try:
         async with asyncio.TaskGroup() as group:
             beside = [
-                group.create_task(expiry.run(database, settings, notifier, log)),
+                group.create_task(expiry.run(database, settings, bell, log)),
                 group.create_task(job_watcher.run(log)),
                 group.create_task(table_metrics.run(database, settings.gauge_seconds, log)),
             ]

@@ -1,35 +1,35 @@
-"""Wakes this replica's readers after a commit; they find the commits of other replicas by polling."""
+"""Wakes this replica's readers when something may have changed; what other replicas change is found by polling."""
 
 import asyncio
 from uuid import UUID
 
 
-class Notifier:
-    """Counts notifications, so that a reader misses none: it notes `sequence`, reads, then waits for a later one."""
+class Bell:
+    """Readers note `rings` before they read, and then wait for another: none rings unheard in between."""
 
     def __init__(self, poll_seconds: float) -> None:
         self.poll_seconds = poll_seconds
-        self.sequence = 0
-        self._notified = asyncio.Event()
+        self.rings = 0
+        self._rung = asyncio.Event()
         self._changed: set[UUID] = set()
 
-    def notify(self, *job_ids: UUID) -> None:
-        """Wakes all readers after a commit. `job_ids`: the jobs that changed, where the caller knows them."""
-        self.sequence += 1
+    def ring(self, *job_ids: UUID) -> None:
+        """Something was committed; of these jobs, where they are known."""
+        self.rings += 1
         self._changed.update(job_ids)
-        self._notified.set()
-        self._notified = asyncio.Event()
+        self._rung.set()
+        self._rung = asyncio.Event()
 
-    async def wait(self, sequence: int) -> None:
-        """Returns once `sequence` is outdated, at the latest after the poll interval."""
-        if self.sequence != sequence:
+    async def wait(self, rings: int) -> None:
+        """Until it has rung more often than that, or the poll interval is over."""
+        if self.rings != rings:
             return
         try:
-            await asyncio.wait_for(self._notified.wait(), self.poll_seconds)
+            await asyncio.wait_for(self._rung.wait(), self.poll_seconds)
         except TimeoutError:
             return
 
     def take_changed(self) -> set[UUID]:
-        """The jobs that were notified about since the last call."""
+        """The jobs that it rang for since this was asked last."""
         changed, self._changed = self._changed, set()
         return changed

@@ -15,7 +15,7 @@ import time
 
 from services import errors, logs
 from services.jobs.domain import states
-from services.jobs.notifier import Notifier
+from services.jobs.notifier import Bell
 from services.jobs.settings import JobsSettings
 from services.jobs.store import jobs, launches, outbox
 from services.jobs.store.database import Database, Row, translate
@@ -27,7 +27,7 @@ MAX_LAG_SECONDS = 60.0
 WARN_SECONDS = 60.0
 
 
-async def run(database: Database, settings: JobsSettings, notifier: Notifier, log: Logger) -> None:
+async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logger) -> None:
     """Expires in a loop. If the database is unavailable, it tries again at the next tick."""
     warned_at = float("-inf")
     while True:
@@ -48,7 +48,7 @@ async def run(database: Database, settings: JobsSettings, notifier: Notifier, lo
                 log.info("events_purged", events=purged)
             warned_at = _warn_of_relay_lag(log, lag_seconds, warned_at)
             # Also if nothing expired: these transactions delayed newer events, which readers can read now.
-            notifier.notify()
+            bell.ring()
         await asyncio.sleep(settings.sweep_seconds)
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from services import logs
-from services.jobs.notifier import Notifier
+from services.jobs.notifier import Bell
 from services.jobs.store.database import Database, Row, translate
 from services.logs import Logger
 
@@ -44,9 +44,9 @@ class Subscription:
 class JobWatcher:
     """Publishes the states of watched jobs to the streams of this replica."""
 
-    def __init__(self, database: Database, notifier: Notifier) -> None:
+    def __init__(self, database: Database, bell: Bell) -> None:
         self._database = database
-        self._notifier = notifier
+        self._bell = bell
         self._subscriptions: dict[UUID, set[Subscription]] = {}
         # The newest version that every stream of the job has got.
         self._versions: dict[UUID, int] = {}
@@ -77,10 +77,10 @@ class JobWatcher:
         """Reads in a loop. If the database is unavailable, it tries again at the next poll."""
         polled_at = float("-inf")
         while True:
-            sequence = self._notifier.sequence
-            changed = self._notifier.take_changed() & self._subscriptions.keys()
+            rings = self._bell.rings
+            changed = self._bell.take_changed() & self._subscriptions.keys()
             try:
-                if time.monotonic() - polled_at >= self._notifier.poll_seconds:
+                if time.monotonic() - polled_at >= self._bell.poll_seconds:
                     polled_at = time.monotonic()
                     await self.publish_changes(self._subscriptions)
                 else:
@@ -89,8 +89,8 @@ class JobWatcher:
                 if translate(error) is None:
                     raise
                 log.warning("job_watch_postponed", error=logs.words(error))
-                await asyncio.sleep(self._notifier.poll_seconds)
-            await self._notifier.wait(sequence)
+                await asyncio.sleep(self._bell.poll_seconds)
+            await self._bell.wait(rings)
 
     async def publish_changes(self, job_ids: Iterable[UUID]) -> None:
         """Reads and publishes the watched jobs among these whose version has changed."""

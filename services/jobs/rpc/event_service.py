@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from crease.events.v1 import event_pb2, event_pb2_grpc
-from services.jobs.notifier import Notifier
+from services.jobs.notifier import Bell
 from services.jobs.rpc import mapping
 from services.jobs.store import outbox
 from services.jobs.store.database import Database
@@ -11,9 +11,9 @@ from services.serving import Context
 
 
 class EventService(event_pb2_grpc.EventServiceServicer):
-    def __init__(self, database: Database, notifier: Notifier) -> None:
+    def __init__(self, database: Database, bell: Bell) -> None:
         self._database = database
-        self._notifier = notifier
+        self._bell = bell
 
     async def WatchEvents(
         self, request: event_pb2.WatchEventsRequest, context: Context
@@ -24,11 +24,11 @@ class EventService(event_pb2_grpc.EventServiceServicer):
                 position = await outbox.end_position(connection)
             await outbox.check_not_purged(connection, position)
         while True:
-            sequence = self._notifier.sequence
+            rings = self._bell.rings
             async with self._database.transaction() as connection:
                 rows = await outbox.read_events(connection, position, last=True)
             for row in rows:
                 position = outbox.Position(row["xid"], row["id"])
                 yield mapping.event(row)
             if len(rows) < outbox.BATCH:
-                await self._notifier.wait(sequence)
+                await self._bell.wait(rings)

@@ -9,7 +9,7 @@ from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
 from services.auth import Person, Verifier
 from services.jobs.domain import authorization, states
-from services.jobs.notifier import Notifier
+from services.jobs.notifier import Bell
 from services.jobs.rpc import mapping, validation
 from services.jobs.store import cancellation, jobs, launches, quotas, sessions
 from services.jobs.store.database import Connection, Database, Row
@@ -21,11 +21,11 @@ _OPEN = (states.AWAITING_UPLOAD, states.FAILED)
 
 class IntakeService(job_pb2_grpc.IntakeServiceServicer):
     def __init__(
-        self, database: Database, verifier: Verifier, notifier: Notifier, allowed: quotas.Quotas, *, deep_enabled: bool
+        self, database: Database, verifier: Verifier, bell: Bell, allowed: quotas.Quotas, *, deep_enabled: bool
     ) -> None:
         self._database = database
         self._verifier = verifier
-        self._notifier = notifier
+        self._bell = bell
         self._quotas = allowed
         self._deep_enabled = deep_enabled
 
@@ -38,7 +38,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             values |= {"id": uuid4(), "s3_key": jobs.video_key(session, uuid4())}
             job = await jobs.create(connection, session, values, last=not self._quotas.any)
             await quotas.check(connection, job, self._quotas)
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         return mapping.job(job)
 
     async def ConfirmUpload(
@@ -53,7 +53,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
                 jobs.check_open(job)
                 job = await jobs.move(connection, job, states.QUEUED, last=True, **_pinned(job, request))
         if moved:
-            self._notifier.notify(job["id"])
+            self._bell.ring(job["id"])
         return job_pb2.ConfirmUploadResponse(job=mapping.job(job), moved=moved)
 
     async def FailUpload(self, request: job_pb2.FailUploadRequest, context: Context) -> job_pb2.Job:
@@ -63,7 +63,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
                 raise _wrong_state(job)
             why = {"failure_code": request.failure_code, "error_message": request.error_message}
             job = await jobs.move(connection, job, states.FAILED, last=True, **why)
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         return mapping.job(job)
 
     async def RecordMultipart(self, request: job_pb2.RecordMultipartRequest, context: Context) -> job_pb2.Job:
@@ -84,7 +84,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
                     f"Cannot abort upload for job in status: {job['status']}", reason="WRONG_STATE"
                 )
             job = await cancellation.cancel(connection, job)
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         return mapping.job(job)
 
     async def AuthorizeLaunch(

@@ -13,7 +13,7 @@ from services.authorization import caller_as
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization, comparison, states
 from services.jobs.domain.explanation import Room, explain
-from services.jobs.notifier import Notifier
+from services.jobs.notifier import Bell
 from services.jobs.rpc import mapping, validation
 from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, sessions
 from services.jobs.store.database import Connection, Database, Row, parse_id
@@ -30,14 +30,14 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def __init__(
         self,
         database: Database,
-        notifier: Notifier,
+        bell: Bell,
         job_watcher: JobWatcher,
         limits: fair_queue.Limits,
         *,
         deep_enabled: bool,
     ) -> None:
         self._database = database
-        self._notifier = notifier
+        self._bell = bell
         self._job_watcher = job_watcher
         self._limits = limits
         self._deep_enabled = deep_enabled
@@ -70,7 +70,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         async with self._database.transaction() as connection:
             job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
             job = await cancellation.cancel(connection, job)
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         return mapping.job(job)
 
     async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Context) -> job_pb2.Job:
@@ -80,7 +80,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
                 raise errors.FailedPrecondition(f"Cannot retry a job in status: {job['status']}", reason="WRONG_STATE")
             jobs.check_verified(job)
             job = await jobs.move(connection, job, states.QUEUED, last=True, **jobs.afresh(job))
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         return mapping.job(job)
 
     async def ReanalyzeJob(self, request: job_pb2.ReanalyzeJobRequest, context: Context) -> job_pb2.Job:
@@ -92,14 +92,14 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             jobs.check_verified(source)
             session = await sessions.get(connection, source["session_id"])
             job = await jobs.create_again(connection, session, source, asked)
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         return mapping.job(job)
 
     async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
             job = await jobs.hold_for(connection, request.job_id, caller_as(Person))
             await object_cleanup.delete(connection, job)
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         return empty_pb2.Empty()
 
     async def CompareJobs(self, request: job_pb2.CompareJobsRequest, context: Context) -> job_pb2.CompareJobsResponse:

@@ -16,7 +16,7 @@ from services.auth import Lease, Pod
 from services.authorization import caller_as
 from services.jobs import metrics
 from services.jobs.domain import retry_policy, states
-from services.jobs.notifier import Notifier
+from services.jobs.notifier import Bell
 from services.jobs.rpc import mapping
 from services.jobs.settings import JobsSettings
 from services.jobs.store import fair_queue, jobs, launches, pagination, sessions
@@ -31,10 +31,10 @@ RUNNING_STATUS = {"quick": states.QUICK_RUNNING, "deep": states.DEEP_RUNNING}
 
 
 class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
-    def __init__(self, database: Database, settings: JobsSettings, notifier: Notifier) -> None:
+    def __init__(self, database: Database, settings: JobsSettings, bell: Bell) -> None:
         self._database = database
         self._settings = settings
-        self._notifier = notifier
+        self._bell = bell
 
     async def OpenLaunches(
         self, request: launch_pb2.OpenLaunchesRequest, context: Context
@@ -90,7 +90,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         async with self._database.transaction() as connection:
             job, launch = await launches.lock(connection, request.job_id, request.launch_no)
             _, launch = await launches.end(connection, job, launch, ending, request.message)
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         return mapping.launch(launch)
 
     async def StartLaunch(
@@ -101,7 +101,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
             job, launch = await launches.lock(connection, request.job_id, request.launch_no)
             job, secret = await launches.start(connection, job, launch, caller_as(Pod), lease_seconds)
             session, shown = await sessions.shown(connection, job["session_id"], last=True)
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         duration = duration_pb2.Duration()
         duration.FromTimedelta(timedelta(seconds=lease_seconds))
         return launch_pb2.StartLaunchResponse(
@@ -119,7 +119,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
                 job = await jobs.move(connection, job, states.DEEP_RUNNING)
             _report_progress(connection, job, request)
             launch = await launches.renew(connection, launch, self._settings.lease_seconds)
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         return launch_pb2.HeartbeatResponse(lease_expires_at=mapping.timestamp(launch["lease_expires_at"]))
 
     async def SubmitResult(
@@ -135,7 +135,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
                 self._check_held(job, launch)
                 artifacts = _artifacts(request, jobs.artifact_prefix(job, request.launch_no), stage)
                 job = await _publish(connection, job, launch, stage, results, artifacts)
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         return launch_pb2.SubmitResultResponse(job=mapping.job(job))
 
     async def FailLaunch(
@@ -145,7 +145,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         async with self._database.transaction() as connection:
             job, launch = await self._held(connection, request)
             job, _ = await launches.end(connection, job, launch, ending, request.error_message, request.failure_code)
-        self._notifier.notify(job["id"])
+        self._bell.ring(job["id"])
         return launch_pb2.FailLaunchResponse(job=mapping.job(job))
 
     async def _held(self, connection: Connection, request: Any) -> tuple[Row, Row]:

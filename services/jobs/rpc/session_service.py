@@ -10,7 +10,7 @@ from services import errors
 from services.auth import Person
 from services.authorization import caller_as
 from services.jobs.domain import authorization
-from services.jobs.notifier import Notifier
+from services.jobs.notifier import Bell
 from services.jobs.rpc import mapping
 from services.jobs.store import sessions
 from services.jobs.store.database import Database
@@ -25,9 +25,9 @@ SETTABLE = ("title", "player_ids", "notes", "discipline", "camera_view")
 
 
 class SessionService(session_pb2_grpc.SessionServiceServicer):
-    def __init__(self, database: Database, notifier: Notifier) -> None:
+    def __init__(self, database: Database, bell: Bell) -> None:
         self._database = database
-        self._notifier = notifier
+        self._bell = bell
 
     async def CreateSession(self, request: session_pb2.CreateSessionRequest, context: Context) -> session_pb2.Session:
         person = caller_as(Person)
@@ -65,7 +65,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         async with self._database.transaction() as connection:
             row = await sessions.get_for(connection, request.session_id, caller_as(Person))
             await sessions.delete(connection, await sessions.lock(connection, row["id"]))
-        self._notifier.notify()
+        self._bell.ring()
         return empty_pb2.Empty()
 
 

@@ -9,7 +9,7 @@ import pytest
 from services.auth import Person
 from services.jobs.background import expiry
 from services.jobs.background.job_watch import JobWatcher
-from services.jobs.notifier import Notifier
+from services.jobs.notifier import Bell
 from services.jobs.store import fair_queue, jobs, launches, outbox, sessions
 from services.jobs.store.database import Database
 
@@ -60,7 +60,7 @@ async def send_all(database: Database, url: str) -> None:
         await launches.list_open(connection, "c1", 50, None)
         await outbox.read_events(connection, outbox.Position(latest[0], 0))
         await outbox.lag_seconds(connection, outbox.RELAY)
-    watcher = JobWatcher(database, Notifier(0.1))
+    watcher = JobWatcher(database, Bell(0.1))
     with watcher.subscribe(job[0]):
         await watcher.publish_changes([job[0]])
     await expiry.expire_uploads(database, 86400.0)

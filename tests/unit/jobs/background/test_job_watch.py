@@ -4,7 +4,7 @@ import asyncio
 import uuid
 
 from services.jobs.background.job_watch import Subscription
-from services.jobs.notifier import Notifier
+from services.jobs.notifier import Bell
 
 # Longer than any wait in these tests.
 LONG_SECONDS = 60.0
@@ -12,31 +12,31 @@ LONG_SECONDS = 60.0
 
 async def test_a_notification_during_a_read_ends_the_next_wait_at_once() -> None:
     """A commit after the read does not wait for the next poll."""
-    notifier = Notifier(LONG_SECONDS)
-    sequence = notifier.sequence
-    notifier.notify()
+    bell = Bell(LONG_SECONDS)
+    rings = bell.rings
+    bell.ring()
     async with asyncio.timeout(LONG_SECONDS / 2):
-        await notifier.wait(sequence)
+        await bell.wait(rings)
 
 
 async def test_a_notification_ends_every_current_wait() -> None:
     """All readers of the replica wake."""
-    notifier = Notifier(LONG_SECONDS)
-    waiting = [asyncio.create_task(notifier.wait(notifier.sequence)) for _ in range(3)]
+    bell = Bell(LONG_SECONDS)
+    waiting = [asyncio.create_task(bell.wait(bell.rings)) for _ in range(3)]
     await asyncio.sleep(0)
-    notifier.notify()
+    bell.ring()
     async with asyncio.timeout(LONG_SECONDS / 2):
         await asyncio.gather(*waiting)
 
 
 async def test_each_changed_job_is_returned_once() -> None:
     """By its id; a second call returns none."""
-    notifier, first, second = Notifier(LONG_SECONDS), uuid.uuid4(), uuid.uuid4()
-    notifier.notify(first)
-    notifier.notify(second)
-    notifier.notify()
-    assert notifier.take_changed() == {first, second}
-    assert notifier.take_changed() == set()
+    bell, first, second = Bell(LONG_SECONDS), uuid.uuid4(), uuid.uuid4()
+    bell.ring(first)
+    bell.ring(second)
+    bell.ring()
+    assert bell.take_changed() == {first, second}
+    assert bell.take_changed() == set()
 
 
 async def test_a_slow_stream_gets_only_the_newest_state() -> None:
