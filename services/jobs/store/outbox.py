@@ -51,7 +51,7 @@ async def read_events(connection: Connection, after: Position, *, last: bool = F
     """The next events after a position, oldest first, at most BATCH. Raises OutOfRange if any of them are purged."""
     rows = await connection.rows(_READ, last=last, xid=after.xid, id=after.id)
     if rows and after < (purged := Position(rows[0]["purged_xid"], rows[0]["purged_id"])):
-        raise _purged(after, purged)
+        raise _events_purged(after, purged)
     return rows
 
 
@@ -63,7 +63,7 @@ _READ = f"""
 """
 
 
-def _purged(after: Position, purged: Position) -> errors.OutOfRange:
+def _events_purged(after: Position, purged: Position) -> errors.OutOfRange:
     message = f"Events after {after} are no longer kept; those after {purged} are"
     return errors.OutOfRange(message, reason="EVENTS_PURGED")
 
@@ -72,7 +72,7 @@ async def check_not_purged(connection: Connection, after: Position) -> None:
     """Raises OutOfRange if events after a position are purged."""
     purged = await get_position(connection, PURGED)
     if purged and after < purged:
-        raise _purged(after, purged)
+        raise _events_purged(after, purged)
 
 
 async def get_position(connection: Connection, name: str) -> Position | None:
