@@ -19,9 +19,7 @@ STAGE_SECONDS = Histogram(
     ["stage"],
     buckets=(0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5, 15, 30, 60, 150, 300, 600, 1800, 3600, 14400, 86400),
 )
-ENDED = Counter(
-    "crease_launches_ended_total", "Launches by ending and accelerator", ["ending", "accelerator"]
-)
+ENDED = Counter("crease_launches_ended_total", "Launches by ending and accelerator", ["ending", "accelerator"])
 LEASES_LOST = Counter("crease_leases_lost_total", "Launches whose lease expired, or whose cluster fell silent")
 CPU_PER_VIDEO_SECOND = Histogram(
     "crease_analyzer_cpu_per_video_second",
