@@ -1,6 +1,6 @@
-"""Writes docs/api.md: the contracts of the protos, and who may call what. `python -m scripts.api_docs`.
+"""Writes docs/api.md, the contracts of the protos and the callers of each RPC: `python -m scripts.api_docs`.
 
-The comments are read by protoc, since generated code carries none; the callers are the tables that the servers check.
+protoc reads the comments, because generated code has none. The callers come from the tables that the servers enforce.
 """
 
 import tempfile
@@ -28,30 +28,30 @@ RIGHTS: Table = {**upload_rights.TABLE, **jobs_rights.TABLE}
 HEAD = """\
 # API
 
-Written by `python -m scripts.api_docs` from `protos/` and the tables of rights; a test holds it against them.
+Written by `python -m scripts.api_docs` from `protos/` and the servers' rights tables; a test holds it against them.
 
-| caller | is proved by |
+| caller | authentication |
 |---|---|
-| person | `authorization: Bearer <JWT>` of the identity provider; whose session or job it is decides further |
-| upload, controller | `authorization: Bearer <JWT>` of the cluster, of that program's ServiceAccount |
-| pod | `authorization: Bearer <JWT>` of the cluster, of the analyzer's ServiceAccount, bound to the pod |
+| person | `authorization: Bearer <JWT>` of the identity provider; ownership of the session or job decides further |
+| upload, controller | `authorization: Bearer <JWT>` of the cluster, for the program's ServiceAccount |
+| pod | `authorization: Bearer <JWT>` of the cluster, for the analyzer's ServiceAccount, bound to the pod |
 | lease | `authorization: Lease <secret>`, from StartLaunch |
 
-A call without a valid token is UNAUTHENTICATED, one by a caller that is not named PERMISSION_DENIED.
+A call without a valid token fails with UNAUTHENTICATED, a call by any other caller with PERMISSION_DENIED.
 """
-# Numbers of descriptor.proto, by which comments name what they stand at.
+# Field numbers of descriptor.proto, which form the path of a comment.
 MESSAGES, ENUMS, SERVICES, INSIDE = 4, 5, 6, 2
 KINDS = {number: name.removeprefix("TYPE_").lower() for name, number in FieldDescriptorProto.Type.items()}
 
 
 class Comments:
-    """The comment before each thing of a file, by the thing's path in it."""
+    """The leading comments of a file, by the path of the declaration."""
 
     def __init__(self, file: FileDescriptorProto) -> None:
         self._texts = {tuple(at.path): at.leading_comments for at in file.source_code_info.location}
 
     def at(self, *path: int) -> str:
-        """On one line; empty where there is none."""
+        """The comment on one line; empty without one."""
         return " ".join(self._texts.get(path, "").split())
 
 
@@ -65,22 +65,22 @@ def page() -> str:
 
 
 def parse() -> list[FileDescriptorProto]:
-    """Our protos with their comments, in the order in which a client meets them."""
+    """Our protos with their comments, in the order in which a client needs them."""
     protos = ROOT / "protos"
     names = sorted(str(path.relative_to(protos)) for path in protos.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "set")
         command = ["protoc", f"-I{protos}", f"-I{files('grpc_tools') / '_proto'}", "--include_source_info"]
         if protoc.main([*command, f"--descriptor_set_out={out}", *names]) != 0:
-            raise SystemExit("protoc refused the protos")
+            raise SystemExit("protoc failed on the protos; its message is above")
         found = FileDescriptorSet.FromString(out.read_bytes()).file
     areas = ["upload", "jobs", "analysis", "events"]
     return sorted(found, key=lambda file: (areas.index(file.package.split(".")[1]), file.name))
 
 
 def summary(parsed: list[FileDescriptorProto]) -> Iterator[str]:
-    """Who may call what, at a glance."""
-    yield "## Who may call what\n"
+    """The table of callers."""
+    yield "## Callers\n"
     yield "| RPC | callers |\n|---|---|"
     for file in parsed:
         for service in file.service:

@@ -23,7 +23,7 @@ from services import logs, metrics, traces
 from services.auth import Verifier
 from services.authorization import Rights
 from services.jobs.background import expiry, table_metrics
-from services.jobs.background.job_watch import Watchers
+from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization
 from services.jobs.notifier import Notifier
 from services.jobs.rpc.event_service import EventService
@@ -75,12 +75,12 @@ async def run(settings: JobsSettings) -> None:
     database = Database(settings.database_url.get_secret_value(), settings.pool_size)
     verifier = Verifier(settings.issuers, settings.audience)
     notifier = Notifier(settings.poll_seconds)
-    watchers = Watchers(database, notifier)
+    job_watcher = JobWatcher(database, notifier)
 
     def add_services(server: grpc.aio.Server) -> None:
         session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, notifier), server)
         job_service = JobService(
-            database, notifier, watchers, settings.launch_limits, deep_enabled=settings.deep_enabled
+            database, notifier, job_watcher, settings.launch_limits, deep_enabled=settings.deep_enabled
         )
         job_pb2_grpc.add_JobServiceServicer_to_server(job_service, server)
         intake = IntakeService(database, verifier, notifier, settings.quotas, deep_enabled=settings.deep_enabled)
@@ -95,7 +95,7 @@ async def run(settings: JobsSettings) -> None:
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(expiry.run(database, settings, notifier, log)),
-                group.create_task(watchers.run(log)),
+                group.create_task(job_watcher.run(log)),
                 group.create_task(table_metrics.run(database, settings.gauge_seconds, log)),
             ]
             await serve(settings, edge, add_services, tuple(service.full_name for service in SERVICES), log)

@@ -1,6 +1,6 @@
-"""What this process counts of jobs as it moves them; of a transition that was not committed, nothing.
+"""Counts transitions, launches and results after their commit.
 
-Numbers that an analyzer sent are taken as far as they make sense: its results come from a stranger's file.
+Numbers of an analyzer's results are validated: they come from an untrusted file.
 """
 
 import math
@@ -15,36 +15,34 @@ from services.jobs.domain.records import Accelerator, AssignedLaunch, Ending, Jo
 
 STAGE_SECONDS = Histogram(
     "crease_stage_seconds",
-    "How long jobs were in the status that they left",
+    "Time that jobs were in the status that they left",
     ["stage"],
     buckets=(0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5, 15, 30, 60, 150, 300, 600, 1800, 3600, 14400, 86400),
 )
-ENDED = Counter(
-    "crease_launches_ended_total", "Launches by how they ended and what they were on", ["ending", "accelerator"]
-)
-LEASES_LOST = Counter("crease_leases_lost_total", "Launches whose pod was not heard of in time, or never")
+ENDED = Counter("crease_launches_ended_total", "Launches by ending and accelerator", ["ending", "accelerator"])
+LEASES_LOST = Counter("crease_leases_lost_total", "Launches whose lease expired, or whose cluster fell silent")
 CPU_PER_VIDEO_SECOND = Histogram(
     "crease_analyzer_cpu_per_video_second",
-    "CPU seconds of a whole analysis for each second of its video, by its stage",
+    "CPU seconds of a whole analysis per second of its video, by stage",
     ["stage"],
     buckets=(0.01, 0.03, 0.1, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30),
 )
 WAITED_IN_VAIN, NOT_USED = (metrics.FALLBACKS.labels(reason) for reason in ("unschedulable", "no_delegate"))
-# The stages that services/analyzer/cpu_time.py reports. Any other reported stage is summed under OTHER_STAGE, so that
-# the sum over all labels is the whole CPU time, and the labels stay few.
+# The stages of CPU time in an analyzer's result: services/analyzer/cpu_time.py. Any other reported stage is summed under
+# OTHER_STAGE, so that the sum over all labels is the whole CPU time, and the labels stay few.
 CPU_STAGES = ("fetch", "decode", "convert", "pose", "overlay", "rest")
 OTHER_STAGE = "other"
 
 
 def moved(before: Job, after: Job) -> None:
-    """A job went from one status to another."""
+    """Observes how long a job was in the status that it left."""
     if metrics.is_on() and before.status not in states.FINAL:
         seconds = (after.status_since - before.status_since).total_seconds()
         STAGE_SECONDS.labels(before.status).observe(max(seconds, 0.0))
 
 
 def opened(launches: Iterable[AssignedLaunch]) -> None:
-    """Jobs left the queue."""
+    """Records the time in the queue of each opened launch, as a span of the job's trace."""
     if traces.is_on():
         for launch in launches:
             about: dict[str, Any] = {"job_id": str(launch.job_id), "launch_no": launch.launch_no}
@@ -54,7 +52,7 @@ def opened(launches: Iterable[AssignedLaunch]) -> None:
 
 
 def ended(launch: Launch, ending: Ending) -> None:
-    """A launch ended."""
+    """Counts the ending of a launch."""
     if not metrics.is_on():
         return
     ENDED.labels(ending, launch.placed_on or "unknown").inc()
@@ -65,7 +63,7 @@ def ended(launch: Launch, ending: Ending) -> None:
 
 
 def analysed(launch: Launch, results: Any) -> None:
-    """A launch published the last of its results."""
+    """Counts a final result: the CPU time of its stages, and a GPU that the analyzer could not use."""
     if not metrics.is_on():
         return
     summary = _part(_part(results, "pose"), "pose_summary")

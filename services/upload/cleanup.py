@@ -1,6 +1,6 @@
 """What S3 need not hold any more: found by `jobs`, removed here, until S3 lists none of it.
 
-TakeRubbish ─▶ delete every version and every unfinished part under its prefix ─▶ SettleRubbish
+ClaimCleanup ─▶ delete every version and every unfinished part under its prefix ─▶ CompleteCleanup
                  └── S3 away or unwilling: not settled, so handed out again
 
 A URL that was signed before may still bring something: each prefix is looked at once more when none can be left.
@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import grpc.aio
 
-from crease.jobs.v1.sweep_pb2 import Rubbish
+from crease.jobs.v1.sweep_pb2 import Cleanup
 from services import errors, logs
 from services.logs import Logger
 from services.upload.jobs_client import Jobs
@@ -28,24 +28,24 @@ async def run(jobs: Jobs, storage: Storage, settings: UploadSettings, log: Logge
     url_lives = timedelta(seconds=settings.upload_url_seconds + LAST_PUT_SECONDS)
     while True:
         try:
-            taken = await jobs.take_rubbish(BATCH)
+            taken = await jobs.claim_cleanup(BATCH)
         except (grpc.aio.AioRpcError, OSError) as error:
             log.warning("sweep put off", why=logs.words(error))
             taken = []
-        for rubbish in taken:
-            await remove(rubbish, jobs, storage, url_lives, log)
+        for cleanup in taken:
+            await remove(cleanup, jobs, storage, url_lives, log)
         if len(taken) < BATCH:
             await asyncio.sleep(settings.sweep_seconds)
 
 
-async def remove(rubbish: Rubbish, jobs: Jobs, storage: Storage, url_lives: timedelta, log: Logger) -> None:
+async def remove(cleanup: Cleanup, jobs: Jobs, storage: Storage, url_lives: timedelta, log: Logger) -> None:
     """Removes what is under one prefix. What fails is said, and left for the next time."""
     try:
-        count = await storage.delete_all(rubbish.s3_bucket, rubbish.prefix)
-        left = url_lives - rubbish.age.ToTimedelta()
-        await jobs.settle_rubbish(rubbish.job_id, left if left > timedelta() else None)
-        log.info("swept", job_id=rubbish.job_id, removed=count)
+        count = await storage.delete_all(cleanup.s3_bucket, cleanup.prefix)
+        left = url_lives - cleanup.age.ToTimedelta()
+        await jobs.complete_cleanup(cleanup.job_id, left if left > timedelta() else None)
+        log.info("swept", job_id=cleanup.job_id, removed=count)
     except errors.Fault as fault:
-        log.warning("not swept", job_id=rubbish.job_id, prefix=rubbish.prefix, why=fault.message)
+        log.warning("not swept", job_id=cleanup.job_id, prefix=cleanup.prefix, why=fault.message)
     except grpc.aio.AioRpcError as error:
-        log.warning("not settled", job_id=rubbish.job_id, why=error.details())
+        log.warning("not settled", job_id=cleanup.job_id, why=error.details())

@@ -4,7 +4,7 @@ GetJob                                 authorization: the person's
 CreateJob, ConfirmUpload, FailUpload,  authorization: upload's, crease-user: the person's
 RecordMultipart, AbandonUpload, ListVideos
 AuthorizeLaunch                        authorization: upload's; the lease is in the request and decides
-TakeRubbish, SettleRubbish             authorization: upload's; nobody stands behind them
+ClaimCleanup, CompleteCleanup          authorization: upload's; nobody stands behind them
 """
 
 import time
@@ -78,16 +78,16 @@ class Jobs:
                 return
             asked.after_key, asked.after_job_id = page.videos[-1].s3_key, page.videos[-1].job_id
 
-    async def take_rubbish(self, limit: int) -> list[sweep_pb2.Rubbish]:
+    async def claim_cleanup(self, limit: int) -> list[sweep_pb2.Cleanup]:
         metadata = (bearer(self._token_file),)
-        request = sweep_pb2.TakeRubbishRequest(limit=limit)
-        return list((await self._ask(self._sweep.TakeRubbish, request, metadata)).rubbish)
+        request = sweep_pb2.ClaimCleanupRequest(limit=limit)
+        return list((await self._ask(self._sweep.ClaimCleanup, request, metadata)).cleanups)
 
-    async def settle_rubbish(self, job_id: str, again_in: timedelta | None) -> None:
-        request = sweep_pb2.SettleRubbishRequest(job_id=job_id)
+    async def complete_cleanup(self, job_id: str, again_in: timedelta | None) -> None:
+        request = sweep_pb2.CompleteCleanupRequest(job_id=job_id)
         if again_in is not None:
             request.again_in.FromTimedelta(again_in)
-        await self._ask(self._sweep.SettleRubbish, request, (bearer(self._token_file),))
+        await self._ask(self._sweep.CompleteCleanup, request, (bearer(self._token_file),))
 
     async def authorize(self, request: job_pb2.AuthorizeLaunchRequest) -> job_pb2.AuthorizeLaunchResponse:
         metadata = (bearer(self._token_file),)

@@ -97,8 +97,8 @@ class FakeJobs(
             job.status = job_pb2.JOB_STATUS_CANCELLED
             return job
 
-    def TakeRubbish(self, request: sweep_pb2.TakeRubbishRequest, context: Any) -> sweep_pb2.TakeRubbishResponse:
-        return sweep_pb2.TakeRubbishResponse()
+    def ClaimCleanup(self, request: sweep_pb2.ClaimCleanupRequest, context: Any) -> sweep_pb2.ClaimCleanupResponse:
+        return sweep_pb2.ClaimCleanupResponse()
 
     def AuthorizeLaunch(self, request: job_pb2.AuthorizeLaunchRequest, context: Any) -> job_pb2.AuthorizeLaunchResponse:
         with self._answering(context, "authorization", Service):

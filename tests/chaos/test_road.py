@@ -1,4 +1,4 @@
-"""A real video through every real part, and what a crash on the way costs: a launch at most, never a job."""
+"""A real video through every real program; a crash costs at most a launch, never a job."""
 
 import json
 import signal
@@ -21,14 +21,14 @@ def road(tmp_path: Path, jobs_env: dict[str, str], laptop: Laptop, s3_server: En
 
 
 def launches(database_url: str, job_id: str) -> list[str]:
-    """How each launch of a job ended, in order."""
+    """The endings of a job's launches, in order."""
     with psycopg.connect(database_url) as connection:
         rows = connection.execute("SELECT ending FROM launches WHERE job_id = %s ORDER BY launch_no", [job_id])
         return [ending for (ending,) in rows.fetchall()]
 
 
-def results_events(database_url: str, job_id: str) -> int:
-    """How often a job became done."""
+def count_done_events(database_url: str, job_id: str) -> int:
+    """The number of transitions of a job to done."""
     with psycopg.connect(database_url) as connection:
         query = "SELECT count(*) FROM events WHERE job_id = %s AND to_status = 'done'"
         row = connection.execute(query, [job_id]).fetchone()
@@ -36,19 +36,19 @@ def results_events(database_url: str, job_id: str) -> int:
         return int(row[0])
 
 
-def until(road: Product, job_id: str, status: int) -> None:
-    """Waits until a job has reached a status."""
+def wait_for_status(road: Product, job_id: str, status: int) -> None:
+    """Waits until a job reaches a status."""
     assert any(job.status == status for job in road.watch(job_id)), road.job(job_id)
 
 
 @pytest.mark.timeout(180)
 def test_a_video_becomes_a_report_through_every_real_part(road: Product, database_url: str) -> None:
-    """One launch, one result, and a report that can be fetched."""
+    """One launch, one result, and a report that can be downloaded."""
     job_id = road.uploaded(SAMPLE.read_bytes(), include_frames=True)
-    seen = [job.status for job in road.watch(job_id)]
+    statuses = [job.status for job in road.watch(job_id)]
     job = road.job(job_id)
     assert job.status == job_pb2.JOB_STATUS_DONE, job.error_message
-    assert seen == sorted(seen)
+    assert statuses == sorted(statuses)
     assert launches(database_url, job_id) == ["succeeded"]
     results = json.loads(road.download(job_id, "results.json"))
     assert results["pose"]["pose_summary"]["detection_rate_percent"] == 100.0
@@ -62,37 +62,33 @@ def test_a_video_becomes_a_report_through_every_real_part(road: Product, databas
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_an_analyzer_killed_in_the_middle_is_followed_by_a_second_launch_and_one_result(
-    road: Product, database_url: str
-) -> None:
-    """SIGKILL while it runs, which is also how a lack of memory looks: the next launch finishes."""
+def test_a_killed_analyzer_is_followed_by_a_second_launch_and_one_result(road: Product, database_url: str) -> None:
+    """SIGKILL while it runs, as by the kernel's OOM killer: the next launch finishes."""
     job_id = road.uploaded(SAMPLE.read_bytes())
-    until(road, job_id, job_pb2.JOB_STATUS_QUICK_RUNNING)
+    wait_for_status(road, job_id, job_pb2.JOB_STATUS_QUICK_RUNNING)
     for process in road.analyzers():
         process.send_signal(signal.SIGKILL)
-    until(road, job_id, job_pb2.JOB_STATUS_DONE)
+    wait_for_status(road, job_id, job_pb2.JOB_STATUS_DONE)
     endings = launches(database_url, job_id)
     assert len(endings) == 2
     assert endings[0] in ("disruption", "out_of_memory", "lease_lost")
     assert endings[1] == "succeeded"
-    assert results_events(database_url, job_id) == 1
+    assert count_done_events(database_url, job_id) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("victim", ["jobs", "upload", "controller"])
-def test_a_program_killed_in_the_middle_and_started_again_costs_no_result(
-    road: Product, database_url: str, victim: str
-) -> None:
-    """SIGKILL while an analysis runs, then a start: one result, by whichever launch."""
+def test_a_killed_and_restarted_program_loses_no_result(road: Product, database_url: str, victim: str) -> None:
+    """SIGKILL while an analysis runs, then a restart: one result, by any launch."""
     job_id = road.uploaded(SAMPLE.read_bytes())
-    until(road, job_id, job_pb2.JOB_STATUS_QUICK_RUNNING)
+    wait_for_status(road, job_id, job_pb2.JOB_STATUS_QUICK_RUNNING)
     program = getattr(road, victim)
     program.kill()
     program.start()
-    until(road, job_id, job_pb2.JOB_STATUS_DONE)
+    wait_for_status(road, job_id, job_pb2.JOB_STATUS_DONE)
     assert launches(database_url, job_id)[-1] == "succeeded"
-    assert results_events(database_url, job_id) == 1
+    assert count_done_events(database_url, job_id) == 1
 
 
 @pytest.mark.timeout(180)
@@ -100,13 +96,13 @@ def test_a_program_killed_in_the_middle_and_started_again_costs_no_result(
 def test_a_job_cancelled_while_its_analyzer_runs_leaves_no_process_and_no_result(
     road: Product, database_url: str
 ) -> None:
-    """Cancelled is said when nothing of it lives any more, and it is not launched again."""
+    """The status is cancelled once no process of it is left, and jobs does not launch it again."""
     job_id = road.uploaded(SAMPLE.read_bytes())
-    until(road, job_id, job_pb2.JOB_STATUS_QUICK_RUNNING)
+    wait_for_status(road, job_id, job_pb2.JOB_STATUS_QUICK_RUNNING)
     assert road.analyzers()
-    asked = road.job_stub.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=road.coach)
-    assert asked.HasField("cancel_requested_at")
-    until(road, job_id, job_pb2.JOB_STATUS_CANCELLED)
+    cancelling = road.job_stub.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=road.coach)
+    assert cancelling.HasField("cancel_requested_at")
+    wait_for_status(road, job_id, job_pb2.JOB_STATUS_CANCELLED)
     assert road.analyzers() == []
     assert launches(database_url, job_id) == ["cancelled"]
     assert not road.job(job_id).artifacts
@@ -115,10 +111,10 @@ def test_a_job_cancelled_while_its_analyzer_runs_leaves_no_process_and_no_result
 
 @pytest.mark.timeout(180)
 @pytest.mark.slow
-def test_what_is_no_video_fails_with_a_sentence_and_is_not_tried_again(road: Product, database_url: str) -> None:
-    """Bad input is final: one launch, a code, words for a person."""
+def test_a_file_that_is_no_video_fails_with_a_sentence_and_without_a_retry(road: Product, database_url: str) -> None:
+    """Bad input: one launch, a failure code, a sentence for people."""
     job_id = road.uploaded(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"<html>not a video</html>" * 50)
-    until(road, job_id, job_pb2.JOB_STATUS_FAILED)
+    wait_for_status(road, job_id, job_pb2.JOB_STATUS_FAILED)
     job = road.job(job_id)
     assert launches(database_url, job_id) == ["bad_input"]
     assert (job.failure_code, job.error_message) == ("NOT_A_VIDEO", "The video is not a video that can be read")
@@ -127,9 +123,9 @@ def test_what_is_no_video_fails_with_a_sentence_and_is_not_tried_again(road: Pro
 @pytest.mark.timeout(180)
 @pytest.mark.slow
 def test_an_operators_queued_row_without_a_video_fails_with_a_sentence(road: Product, database_url: str) -> None:
-    """The repair SQL of the runbook on a job that nothing was uploaded for."""
+    """The repair SQL of the runbook on a job without an upload."""
     begun = road.initiate(1000)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("UPDATE video_analysis_jobs SET status = 'queued', stage = 'QUEUED'")
-    until(road, begun.job_id, job_pb2.JOB_STATUS_FAILED)
+    wait_for_status(road, begun.job_id, job_pb2.JOB_STATUS_FAILED)
     assert road.job(begun.job_id).error_message == "Failed to download video from S3: 404 Not Found"

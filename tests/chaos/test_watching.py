@@ -1,4 +1,4 @@
-"""What people who run Crease see of one video: its trace, its log lines, the metrics it moved, none of its secrets."""
+"""The observability of one video: its trace, its log lines and its metrics, without its secrets."""
 
 import json
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 
 from crease.jobs.v1 import job_pb2
 from testing.metrics import names, scrape, value
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @dataclass
 class Watched:
-    """One video that became a report, one that could not, and all that was told of both."""
+    """One video with a report, one that failed, and the traces, logs and metrics of both."""
 
     product: Product
     collector: Collector
@@ -39,7 +40,7 @@ class Watched:
         return [json.loads(line) for log in logs for line in log.read_text().splitlines() if line.startswith("{")]
 
     def span(self, program: str, name: str, **attributes: Any) -> Span:
-        """The one span of that name in the video's trace."""
+        """The only span of that name in the video's trace."""
         [found] = [
             span
             for span in self.trace
@@ -49,7 +50,7 @@ class Watched:
 
     @property
     def trace(self) -> list[Span]:
-        """The video's: that of the call which made its job."""
+        """The spans of the trace of the call that created the job."""
         made = [span for span in self.collector.spans if span.name == "UploadService/InitiateUpload"]
         first = min(made, key=lambda span: span.began)
         return [span for span in self.collector.spans if span.trace == first.trace]
@@ -81,12 +82,14 @@ def _token_files(folder: Path) -> list[str]:
     return [file.read_text() for file in folder.glob("*.jwt")]
 
 
-def test_one_trace_goes_from_the_upload_to_the_report(watched: Watched) -> None:
-    """Each part hangs where the work passed from one program to the next; nothing of the trace hangs in the air."""
-    # Each program sends what it has now and then, the analyzer at its end.
-    last = {"complete": 1, "IntakeService/ConfirmUpload": 1, "queue": 1, "launch": 1, "analysis": 1}
-    last["LaunchService/SubmitResult"] = 2
-    wait_until(lambda: all([span.name for span in watched.trace].count(name) == count for name, count in last.items()))
+def test_one_trace_spans_the_upload_to_the_report(watched: Watched) -> None:
+    """Each span's parent is the span that handed the work over; no span lacks its parent."""
+    # Each program exports its spans at intervals, the analyzer at its end.
+    expected = {"complete": 1, "IntakeService/ConfirmUpload": 1, "queue": 1, "launch": 1, "analysis": 1}
+    expected["LaunchService/SubmitResult"] = 2
+    wait_until(
+        lambda: all([span.name for span in watched.trace].count(name) == count for name, count in expected.items())
+    )
     wait_until(
         lambda: all(not span.parent or span.parent in {one.id for one in watched.trace} for span in watched.trace)
     )
@@ -101,8 +104,8 @@ def test_one_trace_goes_from_the_upload_to_the_report(watched: Watched) -> None:
     assert created.parent == root.id
     assert complete.parent == queue.parent == launch.parent == created.id
     assert by_id[watched.span("jobs", "IntakeService/ConfirmUpload").parent] == complete
-    asked = {span.name for span in watched.trace if span.parent == complete.id and span.program == "upload"}
-    assert {"S3.HeadObject", "S3.GetObject"} <= asked
+    s3_calls = {span.name for span in watched.trace if span.parent == complete.id and span.program == "upload"}
+    assert {"S3.HeadObject", "S3.GetObject"} <= s3_calls
     assert analysis.parent == launch.id
     assert analysis.attributes["exit_status"] == 0
     assert watched.span("analyzer", "fetch").parent == deep.parent == analysis.id
@@ -118,16 +121,16 @@ def test_one_trace_goes_from_the_upload_to_the_report(watched: Watched) -> None:
     assert root.began <= queue.began <= queue.ended <= launch.ended <= deep.began < published[-1].ended
 
 
-def test_the_call_that_completed_the_upload_is_linked_from_the_video_s_trace(watched: Watched) -> None:
-    """A client's call is a trace of its own; from the video's one gets there."""
+def test_the_trace_links_to_the_call_that_completed_the_upload(watched: Watched) -> None:
+    """A client's call has a trace of its own, and the video's trace links to it."""
     [link] = watched.span("upload", "complete").links
     [call] = [span for span in watched.collector.spans if (span.trace, span.id) == link]
     assert call.name == "UploadService/CompleteUpload"
     assert call.trace != watched.trace[0].trace
 
 
-def test_each_call_and_action_is_one_line_that_says_who_what_and_how_long(watched: Watched) -> None:
-    """And the lines about a job can be found by its id, in all programs."""
+def test_each_call_and_action_is_one_line_with_its_caller_outcome_and_time(watched: Watched) -> None:
+    """The lines of all programs about a job have its id."""
     lines = watched.lines()
     of_job = [line for line in lines if line.get("job_id") == watched.job_id]
     assert {line["program"] for line in of_job} == {"jobs", "upload", "controller"}
@@ -146,7 +149,7 @@ def test_each_call_and_action_is_one_line_that_says_who_what_and_how_long(watche
 
 
 def test_no_log_holds_a_token_a_signature_or_a_player_s_name(watched: Watched) -> None:
-    """Neither of those that were used here, nor anything that looks like one."""
+    """Neither the secrets of this test, nor any string that looks like one."""
     logs = [*watched.product.folder.rglob("*.log"), *watched.product.folder.rglob("log")]
     assert len(logs) >= 3
     for log in logs:
@@ -155,25 +158,26 @@ def test_no_log_holds_a_token_a_signature_or_a_player_s_name(watched: Watched) -
         assert not re.search(r"X-Amz-|eyJ[\w-]{8,}\.|Bearer |Lease \w", text), log
 
 
-def test_every_metric_that_is_listed_is_told_and_none_besides(watched: Watched) -> None:
-    """docs/operating.md, held against three programs at work; what only a cluster, GPUs or SQS move is left out."""
+def test_exactly_the_listed_metrics_are_exported(watched: Watched) -> None:
+    """docs/operating.md, held against three running programs; without the metrics of a cluster, GPUs or SQS."""
     page = (ROOT / "docs" / "operating.md").read_text()
     listed = set(re.findall(r"^\| `(crease_\w+)` \|", page, re.MULTILINE))
-    told = set[str]()
+    exported = set[str]()
     for program in ("jobs", "upload", "controller"):
-        told |= names(scrape(watched.product.metrics_port(program)))
-    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in told}
+        exported |= names(scrape(watched.product.metrics_port(program)))
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in exported}
     assert families - listed == set()
     elsewhere = {"crease_sqs_messages_total", "crease_view_age_seconds", "crease_kube_requests_total"}
     assert listed - families == elsewhere
 
 
-def test_what_the_video_took_is_told(watched: Watched) -> None:
-    """Calls to S3, the queue, and the CPU of its analysis in the proportions of its result."""
+def test_the_cost_of_the_video_is_exported(watched: Watched) -> None:
+    """Calls to S3, the queue, and the CPU time of its analysis, equal to its result."""
     upload, jobs, controller = (scrape(watched.product.metrics_port(name)) for name in ("upload", "jobs", "controller"))
     assert (value(upload, "crease_s3_requests_total", operation="HeadObject", outcome="ok") or 0) >= 2
     assert (value(controller, "crease_queue_to_job_seconds_count") or 0) == 2
-    summary = watched.result.results["pose"]["pose_summary"]  # type: ignore[index]
-    spent = summary["run"]["cpu_seconds"]["pose"] / summary["duration_seconds"]
+    results: dict[str, Any] = json_format.MessageToDict(watched.result.results)
+    summary = results["pose"]["pose_summary"]
+    cpu_per_second = summary["run"]["cpu_seconds"]["pose"] / summary["duration_seconds"]
     counted = value(jobs, "crease_analyzer_cpu_per_video_second_sum", stage="pose")
-    assert counted == pytest.approx(spent)
+    assert counted == pytest.approx(cpu_per_second)

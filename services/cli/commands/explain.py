@@ -1,6 +1,13 @@
 """`crease why`, `launches` and `logs`: what happened to one job, and why it is not done yet."""
 
-from crease.jobs.v1.job_pb2 import Accelerator, ExplainJobRequest, ExplainJobResponse, WaitingFor
+from crease.jobs.v1.job_pb2 import (
+    Accelerator,
+    ExplainJobRequest,
+    ExplainJobResponse,
+    LaunchEnding,
+    PastLaunch,
+    WaitingFor,
+)
 from services.cli.api.client import Services
 from services.cli.commands.options import Arguments, Commands, add_command, connect_as_operator, find_runtime
 from services.cli.runtime.interface import Runtime
@@ -45,9 +52,9 @@ def show_why(services: Services, runtime: Runtime, job_id: str) -> None:
             f"The controller launches nothing new: drained {drained_by}. `drain --undo` allows new launches."
         )
     for past in explained.launches:
-        if past.ending:
+        if past.launch_ending:
             console.print_line(
-                f"Launch {past.launch_no} ended as {past.ending}: {past.ending_message or 'without a message'}"
+                f"Launch {past.launch_no} ended as {_ending(past)}: {past.ending_message or 'without a message'}"
             )
     for run in runtime.list_runs(job_id):
         console.print_line(f"{run.name}  {run.state}  {run.detail}".rstrip())
@@ -65,7 +72,11 @@ def show_launches(services: Services, job_id: str) -> None:
         started = (
             console.format_time(launch.started_at.ToDatetime()) if launch.HasField("started_at") else "never started"
         )
-        ended = f"{launch.ending}, {console.format_time(launch.ended_at.ToDatetime())}" if launch.ending else "open"
+        ended = (
+            f"{_ending(launch)}, {console.format_time(launch.ended_at.ToDatetime())}"
+            if launch.launch_ending
+            else "open"
+        )
         line = f"{launch.launch_no:>3}  {launch.cluster}  {accelerator:<11}  {started}  {ended}  {launch.pod_name}"
         console.print_line(line.rstrip())
         for reason in filter(None, (launch.placement_reason, launch.ending_message)):
@@ -74,3 +85,8 @@ def show_launches(services: Services, job_id: str) -> None:
 
 def _explain(services: Services, job_id: str) -> ExplainJobResponse:
     return services.call(services.jobs.ExplainJob, ExplainJobRequest(job_id=job_id))
+
+
+def _ending(launch: PastLaunch) -> str:
+    """`out_of_memory` of LAUNCH_ENDING_OUT_OF_MEMORY."""
+    return LaunchEnding.Name(launch.launch_ending).removeprefix("LAUNCH_ENDING_").lower()

@@ -1,7 +1,13 @@
-"""What time does to jobs, by the database's clock: uploads that never came expire, leases not renewed are lost, and so
-are launches that wait in a cluster nobody hears of.
+"""Expires overdue uploads, launches and events, by the database's clock.
 
-Safe on many replicas: each row is taken by whoever locks it first, and checked again under the lock.
+| row                                                       | becomes                          |
+|-----------------------------------------------------------|----------------------------------|
+| job that awaits its upload longer than upload_ttl_seconds | failed, UPLOAD_EXPIRED           |
+| launch whose lease has expired                            | ended, lease_lost                |
+| unstarted launch of a cluster silent for too long         | ended, lease_lost                |
+| event older than event_ttl_seconds, passed by all readers | deleted                          |
+
+Every replica runs this: the first to lock a row changes it, and checks the row again under the lock.
 """
 
 import asyncio
@@ -18,57 +24,61 @@ from services.jobs.store.rows import read_job
 from services.logs import Logger
 
 BATCH = 100
-# A relay further behind than this is told of, this often.
-BEHIND_SECONDS = 60.0
-TELL_SECONDS = 60.0
+# A relay that lags further is logged, at this interval.
+MAX_LAG_SECONDS = 60.0
+WARN_SECONDS = 60.0
 
 
 async def run(database: Database, settings: JobsSettings, notifier: Notifier, log: Logger) -> None:
-    """Sweeps for ever. A database that is away is tried again at the next tick."""
-    told = float("-inf")
+    """Expires in a loop. If the database is unavailable, it tries again at the next tick."""
+    warned_at = float("-inf")
     while True:
         try:
             expired = await expire_uploads(database, settings.upload_ttl_seconds)
-            lost = await end_lost_leases(database) + await end_stranded(database, settings.cluster_silence_seconds)
+            lost = await end_expired_leases(database)
+            lost += await end_launches_of_silent_clusters(database, settings.cluster_silence_seconds)
             purged = await purge_events(database, settings.event_ttl_seconds)
-            behind = await relay_behind_seconds(database)
+            lag_seconds = await relay_lag_seconds(database)
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("sweep put off", error=logs.words(error))
+            log.warning("expiry_postponed", error=logs.words(error))
         else:
             if expired or lost:
-                log.info("swept", uploads_expired=expired, launches_lost=lost)
+                log.info("expired", uploads_expired=expired, launches_lost=lost)
             if purged:
-                log.info("purged", events=purged)
-            told = _tell_of_relay(log, behind, told)
-            # Also where nothing was found: while it looked, its transactions held events back from their readers.
+                log.info("events_purged", events=purged)
+            warned_at = _warn_of_relay_lag(log, lag_seconds, warned_at)
+            # Also if nothing expired: these transactions delayed newer events, which readers can read now.
             notifier.notify()
         await asyncio.sleep(settings.sweep_seconds)
 
 
-def _tell_of_relay(log: Logger, behind_seconds: float, told: float) -> float:
-    """Warns now and then of a relay that is behind: none runs, or SQS is away. Returns when it was told of last."""
-    if behind_seconds < BEHIND_SECONDS or time.monotonic() - told < TELL_SECONDS:
-        return told
-    log.warning("the SQS relay is behind, and events are kept for it", relay_behind_seconds=round(behind_seconds))
+def _warn_of_relay_lag(log: Logger, lag_seconds: float, warned_at: float) -> float:
+    """Warns at most every WARN_SECONDS that the SQS relay lags: no relay runs, or SQS is unavailable.
+
+    Returns the time of the last warning. Events are not purged until the relay has sent them.
+    """
+    if lag_seconds < MAX_LAG_SECONDS or time.monotonic() - warned_at < WARN_SECONDS:
+        return warned_at
+    log.warning("sqs_relay_lagging", relay_lag_seconds=round(lag_seconds))
     return time.monotonic()
 
 
-async def relay_behind_seconds(database: Database) -> float:
-    """How long the oldest event that the relay has not passed has waited; 0 where there never was a relay."""
+async def relay_lag_seconds(database: Database) -> float:
+    """The age of the oldest event that the relay has not sent; 0 if no relay has ever run."""
     async with database.transaction() as connection:
-        return await outbox.behind_seconds(connection, outbox.RELAY)
+        return await outbox.lag_seconds(connection, outbox.RELAY)
 
 
 async def purge_events(database: Database, ttl_seconds: float) -> int:
-    """Deletes events that are older than they are kept. Returns how many."""
+    """Deletes events older than `ttl_seconds`. Returns how many."""
     async with database.transaction() as connection:
         return await outbox.purge(connection, ttl_seconds)
 
 
 async def expire_uploads(database: Database, ttl_seconds: float) -> int:
-    """Fails jobs that have awaited their upload for too long. Returns how many."""
+    """Fails jobs that have awaited their upload longer than `ttl_seconds`. Returns how many."""
     async with database.transaction() as connection:
         rows = await connection.records(read_job, _LOCK_EXPIRED, ttl_seconds=ttl_seconds)
         for job in rows:
@@ -84,16 +94,19 @@ _LOCK_EXPIRED = f"""
 """
 
 
-async def end_lost_leases(database: Database) -> int:
-    """Ends launches whose pod has not renewed its lease in time, unless they are being cancelled. Returns how many."""
+async def end_expired_leases(database: Database) -> int:
+    """Ends launches whose lease has expired, except those of jobs that are being cancelled. Returns how many."""
     async with database.transaction() as connection:
-        rows = await connection.rows(_OVERDUE)
+        rows = await connection.rows(_EXPIRED_LEASES)
     return sum(
-        [await _end_if_lost(database, row, "The analyzer {launch.pod_name} was not heard of in time") for row in rows]
+        [
+            await _end_launch(database, row, "The analyzer {launch.pod_name} did not renew its lease in time")
+            for row in rows
+        ]
     )
 
 
-_OVERDUE = f"""
+_EXPIRED_LEASES = f"""
     SELECT launches.job_id, launches.launch_no FROM launches
     JOIN video_analysis_jobs AS job ON job.id = launches.job_id
     WHERE launches.ended_at IS NULL AND launches.lease_expires_at < clock_timestamp()
@@ -101,19 +114,22 @@ _OVERDUE = f"""
 """
 
 
-async def end_stranded(database: Database, silence_seconds: float) -> int:
-    """Ends launches that no pod has started, in clusters that were silent for so long. Returns how many.
+async def end_launches_of_silent_clusters(database: Database, silence_seconds: float) -> int:
+    """Ends unstarted launches of clusters whose controller has been silent for `silence_seconds`. Returns how many.
 
-    A pod that comes to life there after all is refused: its launch is over.
+    A pod that starts there later is rejected with LAUNCH_ENDED.
     """
     async with database.transaction() as connection:
-        rows = await connection.rows(_STRANDED, silence_seconds=silence_seconds)
+        rows = await connection.rows(_UNSTARTED_IN_SILENCE, silence_seconds=silence_seconds)
     return sum(
-        [await _end_if_lost(database, row, "The cluster {launch.cluster} was not heard of in time") for row in rows]
+        [
+            await _end_launch(database, row, "The controller of cluster {launch.cluster} did not report in time")
+            for row in rows
+        ]
     )
 
 
-_STRANDED = f"""
+_UNSTARTED_IN_SILENCE = f"""
     SELECT launches.job_id, launches.launch_no FROM clusters
     JOIN launches ON launches.cluster = clusters.name JOIN video_analysis_jobs AS job ON job.id = launches.job_id
     WHERE clusters.seen_at < clock_timestamp() - %(silence_seconds)s * interval '1 second'
@@ -122,13 +138,13 @@ _STRANDED = f"""
 """
 
 
-async def _end_if_lost(database: Database, key: Row, message: str) -> bool:
+async def _end_launch(database: Database, key: Row, message: str) -> bool:
     async with database.transaction() as connection:
         try:
             job, launch = await launches.get_for_update(connection, str(key["job_id"]), key["launch_no"])
         except errors.NotFound:
-            return False  # deleted since it was seen
-        # Of what is being cancelled the controller must prove that it is gone; silence proves nothing.
+            return False  # deleted since the query
+        # While a job is being cancelled, the controller must prove that nothing runs; an expired lease proves nothing.
         if launch.is_leased or launch.ended_at is not None or job.cancel_requested_at is not None:
             return False
         await launches.end(connection, job, launch, Ending.LEASE_LOST, message.format(launch=launch))

@@ -1,9 +1,9 @@
-"""Who watches which job: one reader for all streams, so that thousands of them cost one query a poll.
+"""Feeds all WatchJob streams of this replica from one reader, so that thousands of streams cost one query a poll.
 
-    changed here ──(notifier, with the job's id)──▶ read it, if it is watched ──────────┐
-    changed elsewhere ──(poll)──▶ read what is watched and has another version ─────┴─▶ its newest state, to each stream
+    changed by this replica  ──(notifier, with the job's id)──▶ read it, if it is watched ────┐
+    changed by another       ──(poll)──▶ read each watched job whose version has changed ─────┴─▶ its streams
 
-A stream that is slow to send finds only the newest state when it comes back: what it missed it need not know.
+A slow stream gets only the newest state of its job; older states are dropped.
 """
 
 import asyncio
@@ -20,89 +20,89 @@ from services.jobs.store.rows import read_job
 from services.logs import Logger
 
 
-class News:
-    """What one stream has yet to send: the newest state of its job, or nothing."""
+class Subscription:
+    """The newest state of one job that one stream has not sent yet, or none."""
 
     def __init__(self) -> None:
         self._version = 0
         self._row: Job | None = None
-        self._came = asyncio.Event()
+        self._arrived = asyncio.Event()
 
     def put(self, row: Job) -> None:
-        """Forgets what is older."""
+        """Keeps a state if it is newer, and drops the older one."""
         if row.version > self._version:
             self._version, self._row = row.version, row
-            self._came.set()
+            self._arrived.set()
 
     async def next(self) -> Job:
-        """Waits for a state that was not given yet."""
-        await self._came.wait()
-        self._came.clear()
+        """Waits for a state that was not returned yet."""
+        await self._arrived.wait()
+        self._arrived.clear()
         row, self._row = self._row, None
-        assert row is not None  # noqa: S101 (it came)
+        assert row is not None  # noqa: S101 (set before the event)
         return row
 
 
-class Watchers:
-    """The streams of this replica."""
+class JobWatcher:
+    """Publishes the states of watched jobs to the streams of this replica."""
 
     def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
         self._notifier = notifier
-        self._news: dict[UUID, set[News]] = {}
-        # What every stream of the job was given.
+        self._subscriptions: dict[UUID, set[Subscription]] = {}
+        # The newest version that every stream of the job has got.
         self._versions: dict[UUID, int] = {}
 
     @contextmanager
-    def watch(self, job_id: UUID) -> Iterator[News]:
-        """From here on nothing that is new of a job is missed."""
-        news = News()
-        self._news.setdefault(job_id, set()).add(news)
+    def subscribe(self, job_id: UUID) -> Iterator[Subscription]:
+        """Subscribes to a job: every later state is published to the subscription."""
+        subscription = Subscription()
+        self._subscriptions.setdefault(job_id, set()).add(subscription)
         self._versions.setdefault(job_id, 0)
         try:
-            yield news
+            yield subscription
         finally:
-            self._news[job_id].remove(news)
-            if not self._news[job_id]:
-                del self._news[job_id]
+            self._subscriptions[job_id].remove(subscription)
+            if not self._subscriptions[job_id]:
+                del self._subscriptions[job_id]
                 del self._versions[job_id]
 
-    def give(self, row: Job) -> None:
-        """Gives a job's state to all who watch it."""
-        streams = self._news.get(row.id, ())
-        for news in streams:
-            news.put(row)
-        if streams:
+    def publish(self, row: Job) -> None:
+        """Publishes a job's state to all of its subscriptions."""
+        subscriptions = self._subscriptions.get(row.id, ())
+        for subscription in subscriptions:
+            subscription.put(row)
+        if subscriptions:
             self._versions[row.id] = max(row.version, self._versions[row.id])
 
     async def run(self, log: Logger) -> None:
-        """Reads for ever. A database that is away is asked again at the next poll."""
+        """Reads in a loop. If the database is unavailable, it tries again at the next poll."""
         polled_at = float("-inf")
         while True:
             sequence = self._notifier.sequence
-            changed = self._notifier.take_changed() & self._news.keys()
+            changed = self._notifier.take_changed() & self._subscriptions.keys()
             try:
                 if time.monotonic() - polled_at >= self._notifier.poll_seconds:
                     polled_at = time.monotonic()
-                    await self.read(self._news)
+                    await self.publish_changes(self._subscriptions)
                 else:
-                    await self.read(changed)
+                    await self.publish_changes(changed)
             except Exception as error:
                 if translate(error) is None:
                     raise
-                log.warning("watching put off", error=logs.words(error))
+                log.warning("job_watch_postponed", error=logs.words(error))
                 await asyncio.sleep(self._notifier.poll_seconds)
             await self._notifier.wait(sequence)
 
-    async def read(self, job_ids: Iterable[UUID]) -> None:
-        """Gives what is new of these jobs, which are watched."""
+    async def publish_changes(self, job_ids: Iterable[UUID]) -> None:
+        """Reads and publishes the watched jobs among these whose version has changed."""
         ids = list(job_ids)
         if not ids:
             return
         versions = [self._versions[job_id] for job_id in ids]
         async with self._database.transaction() as connection:
             for row in await connection.records(read_job, _NEWER, commit=True, ids=ids, versions=versions):
-                self.give(row)
+                self.publish(row)
 
 
 _NEWER = """

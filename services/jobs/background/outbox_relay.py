@@ -1,16 +1,15 @@
-"""`python -m services.jobs relay`: sends each JobQueued to SQS, in the order of events, at least once.
+"""`python -m services.jobs relay`: sends each JobQueued event to SQS, in order, at least once.
 
-standby ──(nobody else holds the lock)──▶ active: read ─▶ send ─▶ record ─▶ read …
-   ▲                                        │
-   └──────────(its session is lost)─────────┘
+    standby ──(the lock is free)──▶ active: read ─▶ send ─▶ save position ─▶ read …
+       ▲                               │
+       └──────(the session ends)───────┘
 
-Jobs run without it: `WatchEvents` wakes the controller, and a queued row is found at its tick. So whoever has no queue
-starts none, as on a laptop. One that was there and no longer runs holds events back from being purged; the sweep of
-`jobs` says so.
+The relay is optional: without SQS, as on a laptop, `WatchEvents` and the controller's polling find each queued job.
+Events are not purged until the relay has sent them; if no relay runs, `expiry` logs the lag.
 
-One relay is active: the one whose session holds an advisory lock, and it reads and records through that session. So it
-needs a connection of its own to PostgreSQL, not one that a pooler shares. The server ends a session that says nothing
-for IDLE_SECONDS, and one whose host is gone as soon; another relay then goes on from what was recorded last.
+One relay is active: its session holds an advisory lock, and it reads and writes through that session. The relay
+therefore needs its own connection to PostgreSQL, without a pooler. PostgreSQL ends a session that is idle, or whose
+host is lost, for IDLE_SECONDS; then a standby relay continues from the saved position.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ from collections.abc import Sequence
 from prometheus_client import Counter
 
 from services import logs, metrics
-from services.jobs.background.sinks.sqs import MAX_MESSAGES, Message, Queue, QueueAway
+from services.jobs.background.sinks.sqs import MAX_MESSAGES, Message, Queue, QueueUnavailable
 from services.jobs.domain import states
 from services.jobs.domain.records import Event
 from services.jobs.settings import RelaySettings
@@ -39,16 +38,16 @@ from services.jobs.store.database import (
 from services.logs import Logger
 
 MESSAGES = Counter(
-    "crease_sqs_messages_total", "Messages that SQS took, and batches of which it took none", ["outcome"]
+    "crease_sqs_messages_total", "Messages that SQS accepted, and batches of which it accepted none", ["outcome"]
 )
 
-# Any number that nobody else uses.
+# An arbitrary number, unique among our advisory locks.
 LOCK = 0x637265617371
 IDLE_SECONDS = 7
 STANDBY_SECONDS = 1.0
-# Shorter than IDLE_SECONDS: who waits for SQS keeps its turn.
-LONGEST_BACKOFF_SECONDS = 5.0
-SESSION = {
+# Shorter than IDLE_SECONDS: a relay that waits for SQS keeps its session.
+MAX_BACKOFF_SECONDS = 5.0
+SESSION_OPTIONS = {
     "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
     "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
     "idle_session_timeout": f"{IDLE_SECONDS}s",
@@ -64,36 +63,36 @@ def main() -> None:
     settings = RelaySettings.load()
     log = logs.configure("relay", settings.log_level)
     if not settings.queue_url:
-        log.info("there is no queue: SQS_VIDEO_ANALYSIS_QUEUE_URL is empty")
+        log.info("sqs_relay_disabled", reason="SQS_VIDEO_ANALYSIS_QUEUE_URL is empty")
         return
     metrics.start(settings.metrics_listen, log)
-    # Whenever it ends, the next one goes on: there is nothing to finish.
+    # Nothing needs finishing: the next relay continues from the saved position.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     asyncio.run(run(settings, Queue(settings), log))
 
 
 async def run(settings: RelaySettings, queue: Queue, log: Logger) -> None:
-    """Relays for ever. A database that is away is tried again."""
+    """Relays in a loop. If the database is unavailable, it tries again."""
     while True:
         try:
             async with await _open(settings) as session:
-                await _turn(session)
-                log.info("active")
+                await _wait_for_lock(session)
+                log.info("sqs_relay_active")
                 await _relay(session, queue, settings.poll_seconds, log)
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("standing by", error=logs.words(error))
+            log.warning("sqs_relay_standby", error=logs.words(error))
         await asyncio.sleep(STANDBY_SECONDS)
 
 
 async def _open(settings: RelaySettings) -> PostgresSession:
-    options = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
+    options = " ".join(f"-c {name}={value}" for name, value in SESSION_OPTIONS.items())
     return await connect(settings.database_url.get_secret_value(), options=options, application_name="crease-relay")
 
 
-async def _turn(session: PostgresSession) -> None:
-    """Waits until no other session holds the lock, and this one does: the lock goes with it."""
+async def _wait_for_lock(session: PostgresSession) -> None:
+    """Waits until this session holds the lock, which PostgreSQL releases with the session."""
     while True:
         if await Connection(session).value(f"SELECT pg_try_advisory_lock({LOCK})"):
             return
@@ -104,44 +103,44 @@ async def _relay(session: PostgresSession, queue: Queue, poll_seconds: float, lo
     backoff = poll_seconds
     while True:
         connection = begin(session)
-        rows = await outbox.read(connection, await _position(connection))
+        rows = await outbox.read_events(connection, await _start_position(connection))
         await connection.commit()
         try:
             await _send(session, queue, rows)
-        except QueueAway as away:
+        except QueueUnavailable as error:
             MESSAGES.labels("refused").inc()
-            log.warning("SQS is away", error=str(away), again_seconds=round(backoff, 1))
+            log.warning("sqs_unavailable", error=str(error), retry_seconds=round(backoff, 1))
             await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+            backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
             continue
         backoff = poll_seconds
         if len(rows) < outbox.BATCH:
             await asyncio.sleep(poll_seconds)
 
 
-async def _position(connection: Connection) -> outbox.Position:
-    """Where the last relay stopped; at first, before all that is kept, so that a job from before it is sent too."""
-    return await outbox.position(connection, outbox.RELAY) or await outbox.hold(connection, outbox.RELAY)
+async def _start_position(connection: Connection) -> outbox.Position:
+    """The position saved by the last relay. The first relay starts at the first kept event."""
+    return await outbox.get_position(connection, outbox.RELAY) or await outbox.add_reader(connection, outbox.RELAY)
 
 
 async def _send(session: PostgresSession, queue: Queue, rows: Sequence[Event]) -> None:
-    """Sends what of these events is for SQS, and records after each batch. Raises QueueAway."""
-    waiting = [row for row in rows if row.to_status == states.QUEUED]
-    while waiting:
-        ids = await asyncio.to_thread(queue.send, [message(row) for row in waiting[:MAX_MESSAGES]])
+    """Sends the JobQueued events among these, and saves the position after each batch. Raises QueueUnavailable."""
+    unsent = [row for row in rows if row.to_status == states.QUEUED]
+    while unsent:
+        ids = await asyncio.to_thread(queue.send, [message(row) for row in unsent[:MAX_MESSAGES]])
         MESSAGES.labels("sent").inc(len(ids))
-        sent, waiting = waiting[: len(ids)], waiting[len(ids) :]
-        await _record(session, sent[-1], dict(zip((row.job_id for row in sent), ids, strict=True)))
+        sent, unsent = unsent[: len(ids)], unsent[len(ids) :]
+        await _save(session, sent[-1], dict(zip((row.job_id for row in sent), ids, strict=True)))
     if rows and rows[-1].to_status != states.QUEUED:
-        await _record(session, rows[-1], {})
+        await _save(session, rows[-1], {})
 
 
-async def _record(session: PostgresSession, last: Event, sent: dict[object, str]) -> None:
-    """Writes each job's message id beside it, which is no transition, and where the relay stands now."""
+async def _save(session: PostgresSession, last: Event, sent: dict[object, str]) -> None:
+    """Writes the message id of each job, which is no transition, and saves the position of the relay."""
     connection = begin(session)
     for job in sorted(sent, key=str):
         connection.pipeline(_SENT, job=job, message=sent[job])
-    await outbox.move(connection, outbox.RELAY, outbox.Position(last.xid, last.id))
+    await outbox.save_position(connection, outbox.RELAY, outbox.Position(last.xid, last.id))
     await connection.commit()
 
 
@@ -149,7 +148,7 @@ _SENT = "UPDATE video_analysis_jobs SET sqs_message_id = %(message)s WHERE id = 
 
 
 def message(row: Event) -> Message:
-    """The body as consumers know it, and the CloudEvents envelope as attributes; `ce-id` says the order."""
+    """The contract's body, with the CloudEvents envelope as attributes. `ce-id` gives the order."""
     event = cloud_event(row)
     body = {
         "job_id": event.data.job_id,

@@ -1,12 +1,12 @@
-"""What all jobs together are at, read from the database by one replica at a time.
+"""Exports the gauges of all jobs, read from the database by one replica at a time.
 
-    nobody tells, or not for TURN intervals ──▶ we tell: read, each interval ──▶ another tells, once we are silent
+    no exporter, or its lease expired ──▶ become the exporter: read and renew the lease at each interval
 
-The replica that tells is written down in a row: a lock of a session would not outlive a pooler. One that can't read for
-that long tells nothing any more, since another may.
+A row names the exporter and its lease, because a session's lock does not survive a pooler. A replica that cannot read
+before its lease expires exports no gauges, because another replica may.
 
-What is open is read each time. What rests is nearly all of a large table, and counting it goes through an index from
-end to end: the more there is, the more seldom it is done, and what was counted last is told meanwhile.
+Finished jobs are most of a large table, and counting them scans a whole index. They are therefore counted less often as
+the table grows; between counts, the last value is exported. Open jobs are counted at each interval.
 """
 
 import asyncio
@@ -21,21 +21,20 @@ from prometheus_client.registry import Collector
 from services import logs, metrics
 from services.jobs.domain import states
 from services.jobs.store.database import Database, Row, translate
-from services.jobs.store.outbox import RELAY, SETTLED
+from services.jobs.store.outbox import OLDEST_RUNNING, RELAY
 from services.logs import Logger
 
-TURN = 3
+LEASE_INTERVALS = 3
 OVERDUE_SECONDS = 300
-# As many of what rests are counted in a second, over time: about 0.2 % of a core.
-RESTING_PER_SECOND = 10_000
+# The rate of counting finished jobs, averaged over time: about 0.2 % of a core.
+FINISHED_PER_SECOND = 10_000
 
-# In these a job stays.
-_RESTING = (states.DONE, states.FAILED, states.CANCELLED)
-_OPEN = tuple(status for status in states.STATUSES if status not in _RESTING)
+_FINISHED = (states.DONE, states.FAILED, states.CANCELLED)
+_OPEN = tuple(status for status in states.STATUSES if status not in _FINISHED)
 _READ = f"""
-    WITH turn AS (
+    WITH lease AS (
         INSERT INTO tellers AS teller (what, who, until)
-        VALUES ('jobs', %(me)s, clock_timestamp() + %(turn_seconds)s * interval '1 second')
+        VALUES ('jobs', %(replica)s, clock_timestamp() + %(lease_seconds)s * interval '1 second')
         ON CONFLICT (what) DO UPDATE SET who = excluded.who, until = excluded.until
         WHERE teller.who = excluded.who OR teller.until < clock_timestamp() RETURNING what),
     counted AS (
@@ -45,73 +44,82 @@ _READ = f"""
         FROM video_analysis_jobs WHERE status = ANY(%(open)s::video_analysis_job_status[]) GROUP BY status
         UNION ALL
         SELECT status::text, count(*), NULL, 0, 0
-        FROM video_analysis_jobs WHERE status = ANY(%(resting)s::video_analysis_job_status[]) GROUP BY status)
+        FROM video_analysis_jobs WHERE status = ANY(%(finished)s::video_analysis_job_status[]) GROUP BY status)
     SELECT counted.*, extract(epoch FROM clock_timestamp() - since) AS age_seconds,
         (SELECT count(*) FROM launches WHERE ended_at IS NULL) AS launches_open,
         (SELECT count(*) FROM video_analysis_jobs
             WHERE status = '{states.FAILED}' AND status_since > now() - interval '1 hour') AS failures,
-        (SELECT extract(epoch FROM clock_timestamp() - min(created_at)) FROM events WHERE xid >= {SETTLED})
+        (SELECT extract(epoch FROM clock_timestamp() - min(created_at)) FROM events WHERE xid >= {OLDEST_RUNNING})
             AS outbox_seconds,
         (SELECT extract(epoch FROM clock_timestamp() - first.created_at) FROM event_positions AS relay, LATERAL (
             SELECT created_at FROM events WHERE (xid, id) > (relay.xid, relay.id) ORDER BY xid, id LIMIT 1) AS first
             WHERE relay.name = '{RELAY}') AS relay_seconds
-    FROM turn LEFT JOIN counted ON true
+    FROM lease LEFT JOIN counted ON true
 """
 
 
-class Gauges(Collector):
-    """What was read last, for as long as it is ours to tell."""
+class TableMetrics(Collector):
+    """The gauges that were read last, while this replica is the exporter."""
 
-    def __init__(self, database: Database, every_seconds: float) -> None:
+    def __init__(self, database: Database, interval_seconds: float) -> None:
         self._database = database
-        self._every_seconds = every_seconds
-        self._me = uuid.uuid4()
-        # By status; and one of them, for what is said of all jobs. None: it is not ours to tell.
-        self._counted: dict[str, Row] = {}
-        self._of_all: Row | None = None
-        self._until = self._rests_until = float("-inf")
+        self._interval_seconds = interval_seconds
+        self._replica = uuid.uuid4()
+        # One row a status; each also holds the totals, which `_totals` repeats. None: this replica is not the exporter.
+        self._by_status: dict[str, Row] = {}
+        self._totals: Row | None = None
+        self._expires_at = self._recount_at = float("-inf")
 
     async def read(self) -> None:
-        """Takes or keeps the turn, and reads; without it, tells nothing."""
-        asked_at, turn_seconds = time.monotonic(), TURN * self._every_seconds
-        resting = [*_RESTING] if asked_at >= self._rests_until else []
+        """Takes or renews the exporter's lease, and reads. If another replica holds it, nothing is exported."""
+        started_at, lease_seconds = time.monotonic(), LEASE_INTERVALS * self._interval_seconds
+        finished = [*_FINISHED] if started_at >= self._recount_at else []
         async with self._database.transaction() as connection:
-            values = {"me": self._me, "turn_seconds": turn_seconds, "open": [*_OPEN], "resting": resting}
+            values = {
+                "replica": self._replica,
+                "lease_seconds": lease_seconds,
+                "open": [*_OPEN],
+                "finished": finished,
+            }
             rows = await connection.rows(_READ, commit=True, **values)
-        counted: dict[str, Row] = {row["status"]: row for row in rows if row["status"]}
-        if resting:
-            count = sum(row["jobs"] for status, row in counted.items() if status in _RESTING)
-            self._rests_until = asked_at + count / RESTING_PER_SECOND
+        by_status: dict[str, Row] = {row["status"]: row for row in rows if row["status"]}
+        if finished:
+            count = sum(row["jobs"] for status, row in by_status.items() if status in _FINISHED)
+            self._recount_at = started_at + count / FINISHED_PER_SECOND
         else:
-            counted |= {status: row for status, row in self._counted.items() if status in _RESTING}
-        self._counted = counted
-        self._of_all = rows[0] if rows else None
-        self._until = asked_at + turn_seconds
+            by_status |= {status: row for status, row in self._by_status.items() if status in _FINISHED}
+        self._by_status = by_status
+        self._totals = rows[0] if rows else None
+        self._expires_at = started_at + lease_seconds
 
     def collect(self) -> Iterator[Metric]:
-        """For Prometheus, in a thread of its own."""
-        counted, of_all = self._counted, self._of_all
-        if of_all and time.monotonic() < self._until:
-            yield from told(counted, of_all)
+        """Called by Prometheus's client, in a thread of its own."""
+        by_status, totals = self._by_status, self._totals
+        if totals and time.monotonic() < self._expires_at:
+            yield from make_gauges(by_status, totals)
 
 
-def told(by_status: dict[str, Row], of_all: Row) -> Iterator[Metric]:
-    """The gauges: of each status, of some of them, and of all that is open."""
+def make_gauges(by_status: dict[str, Row], totals: Row) -> Iterator[Metric]:
+    """The gauges of each status, and of all jobs together."""
     jobs: dict[str, int] = {status: _count(by_status, status, "jobs") for status in states.STATUSES}
     yield _labelled("crease_jobs", "Jobs", jobs)
-    ages: dict[str, float] = {status: _age(by_status, status) for status in states.STATUSES if status not in _RESTING}
-    yield _labelled("crease_oldest_job_age_seconds", "How long the oldest job is in its status", ages)
+    ages: dict[str, float] = {status: _age(by_status, status) for status in states.STATUSES if status not in _FINISHED}
+    yield _labelled("crease_oldest_job_age_seconds", "Time that the oldest job has been in its status", ages)
     waiting = [_count(by_status, status, "unlaunched") for status in (states.AWAITING_UPLOAD, states.QUEUED)]
-    for name, value, words in (
-        ("awaiting_upload_overdue", _count(by_status, states.AWAITING_UPLOAD, "overdue"), "Uploads awaited over 5 min"),
-        ("failures_last_hour", of_all["failures"], "Jobs that failed within an hour"),
-        ("launches_open", of_all["launches_open"], "Launches that have not ended"),
-        ("jobs_waiting", sum(waiting), "Jobs that await their upload, or are queued and have no open launch"),
-        ("jobs_final", sum(jobs[status] for status in _RESTING), "Jobs that are done, failed or cancelled"),
-        ("outbox_lag_seconds", of_all["outbox_seconds"], "How long the oldest event waits that readers must not see"),
-        ("relay_lag_seconds", of_all["relay_seconds"], "How long the oldest event waits for the relay to SQS"),
+    for name, value, description in (
+        (
+            "awaiting_upload_overdue",
+            _count(by_status, states.AWAITING_UPLOAD, "overdue"),
+            "Jobs that have awaited their upload for over 5 minutes",
+        ),
+        ("failures_last_hour", totals["failures"], "Jobs that failed within the last hour"),
+        ("launches_open", totals["launches_open"], "Launches that have not ended"),
+        ("jobs_waiting", sum(waiting), "Jobs that await their upload, or are queued without an open launch"),
+        ("jobs_final", sum(jobs[status] for status in _FINISHED), "Jobs that are done, failed or cancelled"),
+        ("outbox_lag_seconds", totals["outbox_seconds"], "Age of the oldest event that readers cannot see yet"),
+        ("relay_lag_seconds", totals["relay_seconds"], "Age of the oldest event that the SQS relay has not sent"),
     ):
-        yield GaugeMetricFamily(f"crease_{name}", words, value=float(value or 0))
+        yield GaugeMetricFamily(f"crease_{name}", description, value=float(value or 0))
 
 
 def _count(by_status: dict[str, Row], status: str, column: str) -> int:
@@ -122,36 +130,38 @@ def _age(by_status: dict[str, Row], status: str) -> float:
     return float(by_status[status]["age_seconds"]) if status in by_status else 0.0
 
 
-def _labelled(name: str, words: str, values: dict[str, float] | dict[str, int]) -> Metric:
-    family = GaugeMetricFamily(name, words, labels=["status"])
+def _labelled(name: str, description: str, values: dict[str, float] | dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, description, labels=["status"])
     for status, value in values.items():
         family.add_metric([status], value)
     return family
 
 
-class _Pool(Collector):
+class _PoolMetrics(Collector):
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily("crease_pool_sessions", "Sessions with PostgreSQL, and who waits", labels=["state"])
+        family = GaugeMetricFamily(
+            "crease_pool_sessions", "Sessions with PostgreSQL, and calls that wait for one", labels=["state"]
+        )
         for state, value in self._database.sessions().items():
             family.add_metric([state], value)
         yield family
 
 
-async def run(database: Database, every_seconds: float, log: Logger) -> None:
-    """Reads for ever, if anybody may hear of it. A database that is away is asked again at the next interval."""
+async def run(database: Database, interval_seconds: float, log: Logger) -> None:
+    """Reads in a loop if metrics are on. If the database is unavailable, it tries again at the next interval."""
     if not metrics.is_on():
         return
-    gauges = Gauges(database, every_seconds)
-    for collector in (gauges, _Pool(database)):
+    table_metrics = TableMetrics(database, interval_seconds)
+    for collector in (table_metrics, _PoolMetrics(database)):
         REGISTRY.register(collector)
     while True:
         try:
-            await gauges.read()
+            await table_metrics.read()
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("gauges not read", error=logs.words(error))
-        await asyncio.sleep(every_seconds)
+            log.warning("table_metrics_not_read", error=logs.words(error))
+        await asyncio.sleep(interval_seconds)

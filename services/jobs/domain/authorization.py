@@ -36,6 +36,8 @@ TABLE: Table = {
     "/crease.jobs.v1.IntakeService/RecordMultipart": frozenset({"upload"}),
     "/crease.jobs.v1.IntakeService/AbandonUpload": frozenset({"upload"}),
     "/crease.jobs.v1.IntakeService/AuthorizeLaunch": frozenset({"upload"}),
+    "/crease.jobs.v1.SweepService/ClaimCleanup": frozenset({"upload"}),
+    "/crease.jobs.v1.SweepService/CompleteCleanup": frozenset({"upload"}),
     "/crease.jobs.v1.SweepService/TakeRubbish": frozenset({"upload"}),
     "/crease.jobs.v1.SweepService/SettleRubbish": frozenset({"upload"}),
     "/crease.jobs.v1.SweepService/ListVideos": frozenset({"upload"}),

@@ -1,15 +1,15 @@
-"""How a launch ended decides what its job does next, by class, never by counting alone.
+"""Decides from a launch's ending whether jobs queues the job again or fails it.
 
-| ending        | next                                                       |
-|---------------|------------------------------------------------------------|
-| bad_input     | failed                                                     |
-| disruption    | queued again, at most 5 times for this cause               |
-| lease_lost    | as disruption, with a cap of its own                       |
-| out_of_memory | queued once more, with 1.5 times the memory                |
-| unschedulable | queued again without costing a try                         |
-| image         | failed                                                     |
-| deadline      | failed                                                     |
-| unknown       | queued twice more, with backoff; then failed, dead-lettered |
+| ending        | next step                                                     |
+|---------------|---------------------------------------------------------------|
+| bad_input     | failed                                                        |
+| disruption    | queued again, at most 5 times for this ending                 |
+| lease_lost    | queued again, at most 5 times for this ending                 |
+| out_of_memory | queued once more, with 1.5 times the memory                   |
+| unschedulable | queued again, any number of times                             |
+| image         | failed                                                        |
+| deadline      | failed                                                        |
+| unknown       | queued twice more, with backoff; then failed and dead-lettered |
 """
 
 import random
@@ -22,9 +22,9 @@ MAX_BACKOFF_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Rule:
-    """`tries`: how many further launches this cause may cost; None: any number."""
+    """`retries`: how many further launches this ending allows; None: any number."""
 
-    tries: int | None
+    retries: int | None
     failure_code: str
     backoff_seconds: float = 0.0
     memory_factor: float = 1.0
@@ -43,20 +43,26 @@ RULES = {
 
 
 @dataclass(frozen=True)
-class Next:
-    """What becomes of the job: queued again after a delay, or failed with a code."""
+class NextStep:
+    """`requeue`: the job is queued again after `delay_seconds`; otherwise it fails with `failure_code`."""
 
-    again: bool
+    requeue: bool
     failure_code: str = ""
     delay_seconds: float = 0.0
     memory_factor: float = 1.0
 
 
-def following(ending: str, before: int, *, jitter: float | None = None) -> Next:
-    """What follows an ending that the job has seen `before` times already; `jitter` is 0..1, random unless given."""
+def next_step(ending: str, earlier: int, *, reported_code: str = "", jitter: float | None = None) -> NextStep:
+    """The next step for a job that has had this ending `earlier` times before.
+
+    The analyzer's `reported_code` replaces the rule's failure code. It never replaces DEAD_LETTERED, which decides the
+    type of the event. `jitter` is 0 to 1, random by default.
+    """
     rule = RULES[ending]
-    if rule.tries is not None and before >= rule.tries:
-        return Next(again=False, failure_code=rule.failure_code)
+    if rule.retries is not None and earlier >= rule.retries:
+        is_dead_letter = rule.failure_code == states.DEAD_LETTERED
+        code = rule.failure_code if is_dead_letter else reported_code or rule.failure_code
+        return NextStep(requeue=False, failure_code=code)
     spread = random.random() if jitter is None else jitter  # noqa: S311 (spreads load, guards nothing)
-    delay = min(rule.backoff_seconds * 2**before * (0.5 + spread), MAX_BACKOFF_SECONDS)
-    return Next(again=True, delay_seconds=delay, memory_factor=rule.memory_factor)
+    delay = min(rule.backoff_seconds * 2**earlier * (0.5 + spread), MAX_BACKOFF_SECONDS)
+    return NextStep(requeue=True, delay_seconds=delay, memory_factor=rule.memory_factor)

@@ -1,6 +1,6 @@
-"""Runs each migration in a transaction of its own: a new enum label can be used only after its commit.
+"""Runs each migration in its own transaction, because a new enum label can be used only after its commit.
 
-What cannot be in a transaction is a migration by itself, which may be cut off anywhere and run again.
+Statements that cannot run in a transaction are a migration of their own, which can be interrupted anywhere and rerun.
 """
 
 import time
@@ -8,31 +8,31 @@ import time
 import sqlalchemy as sa
 from alembic import context
 
-# Two migrations at once wait for each other here; the number is any that nobody else uses.
+# Concurrent migrations wait for each other on this lock. An arbitrary number, unique among our advisory locks.
 LOCK = 0x637265617365
-ASK_AGAIN_SECONDS = 0.1
-# For a table. Whoever comes after would wait behind a migration that waits, so it gives up, and is tried again.
+POLL_SECONDS = 0.1
+# Calls that need the table queue behind a waiting migration, so a migration gives up after this time and is retried.
 LOCK_TIMEOUT = "2s"
 
 connection = context.config.attributes["connection"]
-# Asked for again and again: one who waits in a statement holds a snapshot, for whose end an index waits to be built.
+# Polled, because a statement that waits holds a snapshot, and building an index waits for the end of every snapshot.
 while not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({LOCK})").scalar():
     connection.commit()
-    time.sleep(ASK_AGAIN_SECONDS)
+    time.sleep(POLL_SECONDS)
 connection.commit()
 
 
-def limit(begun: sa.Connection) -> None:
-    # An index is built outside of any transaction, where this is in force for nothing: nobody waits behind it.
+def limit_lock_wait(begun: sa.Connection) -> None:
+    # SET LOCAL has no effect on indexes, which are built outside a transaction; their builds block no other call.
     begun.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
 
 
-sa.event.listen(connection, "begin", limit)
+sa.event.listen(connection, "begin", limit_lock_wait)
 try:
     context.configure(connection=connection, transaction_per_migration=True)
     with context.begin_transaction():
         context.run_migrations()
 finally:
-    sa.event.remove(connection, "begin", limit)
+    sa.event.remove(connection, "begin", limit_lock_wait)
     connection.exec_driver_sql(f"SELECT pg_advisory_unlock({LOCK})")
     connection.commit()

@@ -1,12 +1,12 @@
-"""Indexes built while writers go on."""
+"""Builds indexes without blocking writers."""
 
 from alembic import op
 
 
 def build(table: str, indexes: dict[str, str], *, unique: bool = False) -> None:
-    """Builds indexes by name, each of the columns and rows that SQL says, which may not be in a transaction.
+    """Builds indexes outside a transaction. `indexes` maps each name to the columns and the WHERE clause in SQL.
 
-    What a build that was cut off has left is no index, though it has the name: it is dropped and built anew.
+    An interrupted build leaves an invalid index under the name; it is dropped and built again.
     """
     with op.get_context().autocommit_block():
         for name, columns in indexes.items():

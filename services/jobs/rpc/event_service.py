@@ -18,15 +18,15 @@ class EventService(event_pb2_grpc.EventServiceServicer):
     async def WatchEvents(
         self, request: event_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[event_pb2.Event]:
-        position = outbox.parse(request.after) if request.after else None
+        position = outbox.parse_position(request.after) if request.after else None
         async with self._database.transaction() as connection:
             if position is None:
-                position = await outbox.now(connection)
-            await outbox.check_kept(connection, position)
+                position = await outbox.end_position(connection)
+            await outbox.check_not_purged(connection, position)
         while True:
             sequence = self._notifier.sequence
             async with self._database.transaction() as connection:
-                events = await outbox.read(connection, position, commit=True)
+                events = await outbox.read_events(connection, position, commit=True)
             for event in events:
                 position = outbox.Position(event.xid, event.id)
                 yield cloud_event(event)

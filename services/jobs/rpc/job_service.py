@@ -10,7 +10,7 @@ from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
 from services.auth import Person
 from services.authorization import caller_as
-from services.jobs.background.job_watch import Watchers
+from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization, comparison, states
 from services.jobs.domain.explanation import explain
 from services.jobs.domain.limits import LaunchLimits
@@ -34,14 +34,14 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         self,
         database: Database,
         notifier: Notifier,
-        watchers: Watchers,
+        job_watcher: JobWatcher,
         limits: LaunchLimits,
         *,
         deep_enabled: bool,
     ) -> None:
         self._database = database
         self._notifier = notifier
-        self._watchers = watchers
+        self._job_watcher = job_watcher
         self._limits = limits
         self._deep_enabled = deep_enabled
 
@@ -61,10 +61,10 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         return job_pb2.ListJobsResponse(jobs=[mapping.job(job) for job in page], next_page_token=token)
 
     async def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.Job]:
-        with self._watchers.watch(parse_id(request.job_id) or NO_JOB) as news:
-            self._watchers.give(await self._get(request.job_id))
+        with self._job_watcher.subscribe(parse_id(request.job_id) or NO_JOB) as subscription:
+            self._job_watcher.publish(await self._get(request.job_id))
             while True:
-                job = await news.next()
+                job = await subscription.next()
                 yield mapping.job(job)
                 if job.status in _SETTLED:
                     return

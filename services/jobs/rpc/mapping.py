@@ -143,4 +143,5 @@ def _past_launch(record: Launch) -> job_pb2.PastLaunch:
         confirmed_at=timestamp(record.confirmed_at),
         started_at=timestamp(record.started_at),
         ended_at=timestamp(record.ended_at),
+        launch_ending=enum_number(job_pb2.LaunchEnding, record.ending),
     )

@@ -23,20 +23,33 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
         self._database = database
         self._verifier = verifier
 
-    async def TakeRubbish(
-        self, request: sweep_pb2.TakeRubbishRequest, context: Context
-    ) -> sweep_pb2.TakeRubbishResponse:
+    async def ClaimCleanup(
+        self, request: sweep_pb2.ClaimCleanupRequest, context: Context
+    ) -> sweep_pb2.ClaimCleanupResponse:
         async with self._database.transaction() as connection:
             cleanups = await object_cleanup.claim(connection, request.limit)
-        return sweep_pb2.TakeRubbishResponse(rubbish=[_rubbish(cleanup) for cleanup in cleanups])
+        return sweep_pb2.ClaimCleanupResponse(cleanups=[_cleanup(cleanup) for cleanup in cleanups])
 
-    async def SettleRubbish(self, request: sweep_pb2.SettleRubbishRequest, context: Context) -> empty_pb2.Empty:
+    async def CompleteCleanup(
+        self, request: sweep_pb2.CompleteCleanupRequest | sweep_pb2.SettleRubbishRequest, context: Context
+    ) -> empty_pb2.Empty:
         if not 0 <= request.again_in.seconds <= MAX_AGAIN_SECONDS:
             raise errors.InvalidArgument("again_in", f"must be 0 to {MAX_AGAIN_SECONDS} seconds")
         again_in = timedelta(seconds=request.again_in.seconds) if request.HasField("again_in") else None
         async with self._database.transaction() as connection:
             await object_cleanup.complete(connection, request.job_id, again_in)
         return empty_pb2.Empty()
+
+    async def TakeRubbish(
+        self, request: sweep_pb2.TakeRubbishRequest, context: Context
+    ) -> sweep_pb2.TakeRubbishResponse:
+        """Deprecated. Its messages have the fields and numbers of ClaimCleanup's."""
+        reply = await self.ClaimCleanup(sweep_pb2.ClaimCleanupRequest(limit=request.limit), context)
+        return sweep_pb2.TakeRubbishResponse.FromString(reply.SerializeToString())
+
+    async def SettleRubbish(self, request: sweep_pb2.SettleRubbishRequest, context: Context) -> empty_pb2.Empty:
+        """Deprecated."""
+        return await self.CompleteCleanup(request, context)
 
     async def ListVideos(self, request: sweep_pb2.ListVideosRequest, context: Context) -> sweep_pb2.ListVideosResponse:
         authorization.check_superuser(await end_user(self._verifier))
@@ -51,10 +64,10 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
         return sweep_pb2.ListVideosResponse(videos=[_kept_video(video) for video in stored])
 
 
-def _rubbish(cleanup: Cleanup) -> sweep_pb2.Rubbish:
-    rubbish = sweep_pb2.Rubbish(job_id=str(cleanup.job_id), s3_bucket=cleanup.s3_bucket, prefix=cleanup.prefix)
-    rubbish.age.FromTimedelta(cleanup.age)
-    return rubbish
+def _cleanup(cleanup: Cleanup) -> sweep_pb2.Cleanup:
+    message = sweep_pb2.Cleanup(job_id=str(cleanup.job_id), s3_bucket=cleanup.s3_bucket, prefix=cleanup.prefix)
+    message.age.FromTimedelta(cleanup.age)
+    return message
 
 
 def _kept_video(video: StoredVideo) -> sweep_pb2.KeptVideo:

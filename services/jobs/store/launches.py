@@ -248,13 +248,12 @@ async def end(
 async def _apply_policy(connection: Connection, job: Job, ending: Ending, message: str, failure_code: str) -> Job:
     since = job.retries_from_launch
     before = await connection.value(_COUNT_ENDING, job_id=job.id, ending=ending, since=since) - 1
-    follows = retry_policy.following(ending, before)
-    if not follows.again:
-        code = failure_code or follows.failure_code
-        return await jobs.move(connection, job, states.FAILED, failure_code=code, error_message=message)
+    step = retry_policy.next_step(ending, before, reported_code=failure_code)
+    if not step.requeue:
+        return await jobs.move(connection, job, states.FAILED, failure_code=step.failure_code, error_message=message)
     values: dict[str, Any] = {
-        "not_before": Now(follows.delay_seconds),
-        "memory_factor": job.memory_factor * follows.memory_factor,
+        "not_before": Now(step.delay_seconds),
+        "memory_factor": job.memory_factor * step.memory_factor,
     }
     if job.status != states.QUEUED:
         return await jobs.move(connection, job, states.QUEUED, **values)

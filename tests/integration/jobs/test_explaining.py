@@ -45,6 +45,8 @@ def test_each_step_of_a_job_is_explained(road: Road, empty: str) -> None:
     assert [(past.launch_no, past.ending, past.ending_message) for past in seen[-1].launches] == [
         (1, "unknown", "exit code 70"), (2, "succeeded", ""),
     ]  # fmt: skip
+    endings = [job_pb2.LAUNCH_ENDING_UNKNOWN, job_pb2.LAUNCH_ENDING_SUCCEEDED]
+    assert [past.launch_ending for past in seen[-1].launches] == endings
     assert seen[-1].status == job_pb2.JOB_STATUS_DONE
     assert seen[-1].sentence.startswith("The job is done, after 2 launches, ")
 

@@ -1,4 +1,4 @@
-"""No query reads a whole table: the statements that `jobs` really sends, explained on a hundred thousand jobs."""
+"""No query reads a whole table: EXPLAIN of the statements that `jobs` sends, on a hundred thousand jobs."""
 
 import re
 from typing import Any
@@ -8,14 +8,13 @@ import pytest
 
 from services.auth import Person
 from services.jobs.background import expiry
-from services.jobs.background.job_watch import Watchers
+from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain.limits import LaunchLimits
 from services.jobs.notifier import Notifier
 from services.jobs.store import fair_queue, jobs, launches, outbox, sessions
 from services.jobs.store.database import Database
 
-# Twenty thousand sessions, a twentieth of them with jobs; one job in a thousand waits, runs, or awaits its upload too
-# long.
+# Twenty thousand sessions, a twentieth of them with jobs; one job in a thousand is queued or awaits its upload.
 FILL = """
     INSERT INTO video_sessions (owner_type, owner_id, created_by)
         SELECT 'coach', 'coach-' || n, 'coach-' || n FROM generate_series(1, 20000) n;
@@ -38,7 +37,7 @@ def filled_url(database_url: str) -> str:
 
 
 async def send_all(database: Database, url: str) -> None:
-    """Each query that grows with the tables, as its callers make it."""
+    """Sends each query whose cost may grow with the tables, as its callers do."""
     coach, boss, root = Person("coach-5", "coach_pro_plus"), Person("b", "org_pro", "o-1"), Person("root", "superuser")
     with psycopg.connect(url, autocommit=True) as sql:
         [latest] = sql.execute("SELECT max(xid) - 1 FROM events").fetchall()
@@ -48,8 +47,9 @@ async def send_all(database: Database, url: str) -> None:
             for status in ("", "queued"):
                 token = ""
                 for _ in range(2):
-                    some = {"session_id": "", "status": status, "size": 5, "page_token": token}
-                    _, token = await jobs.list_visible(connection, person, **some)
+                    _, token = await jobs.list_visible(
+                        connection, person, session_id="", status=status, size=5, page_token=token
+                    )
             token = ""
             for _ in range(2):
                 rows, token = await sessions.list_visible(connection, person, size=5, page_token=token)
@@ -59,36 +59,36 @@ async def send_all(database: Database, url: str) -> None:
         await fair_queue.count_open(connection, str(job[1]))
         await fair_queue.claim(connection, "c1", 10, 30.0, LaunchLimits())
         await launches.list_open(connection, "c1", 50, None)
-        await outbox.read(connection, outbox.Position(latest[0], 0))
-        await outbox.behind_seconds(connection, outbox.RELAY)
-    watchers = Watchers(database, Notifier(0.1))
-    with watchers.watch(job[0]):
-        await watchers.read([job[0]])
+        await outbox.read_events(connection, outbox.Position(latest[0], 0))
+        await outbox.lag_seconds(connection, outbox.RELAY)
+    watcher = JobWatcher(database, Notifier(0.1))
+    with watcher.subscribe(job[0]):
+        await watcher.publish_changes([job[0]])
     await expiry.expire_uploads(database, 86400.0)
-    await expiry.end_lost_leases(database)
-    await expiry.end_stranded(database, 300.0)
+    await expiry.end_expired_leases(database)
+    await expiry.end_launches_of_silent_clusters(database, 300.0)
 
 
 @pytest.mark.slow
 async def test_no_statement_reads_a_whole_table(filled_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither sessions nor jobs nor launches nor events are read from end to end, whoever asks."""
+    """No sequential scan of sessions, jobs, launches or events, for any caller."""
     sent: set[str] = set()
     execute = psycopg.AsyncClientCursor.execute
 
-    async def noting(self: Any, query: str, *rest: Any, **how: Any) -> Any:
+    async def record(self: Any, query: str, *args: Any, **options: Any) -> Any:
         sent.update(part for part in query.split("; ") if not part.startswith(("BEGIN", "SET LOCAL", "COMMIT")))
-        return await execute(self, query, *rest, **how)
+        return await execute(self, query, *args, **options)
 
-    monkeypatch.setattr(psycopg.AsyncClientCursor, "execute", noting)
+    monkeypatch.setattr(psycopg.AsyncClientCursor, "execute", record)
     database = Database(filled_url, 3)
     await send_all(database, filled_url)
     await database.close()
-    whole: dict[str, list[str]] = {}
+    scans: dict[str, list[str]] = {}
     with psycopg.connect(filled_url) as connection:
         for statement in sent:
             plan = [line for (line,) in connection.execute(f"EXPLAIN {statement}").fetchall()]
             connection.rollback()
             if re.search(r"Seq Scan on (?:video_sessions|video_analysis_jobs|launches|events)\b", str(plan)):
-                whole[statement] = plan
+                scans[statement] = plan
     assert len(sent) > 18
-    assert whole == {}
+    assert scans == {}

@@ -316,6 +316,26 @@ def test_an_unknown_end_is_tried_twice_more_and_then_dead_lettered(road: Road, d
     assert road.events_of(job_id, 3)[-1] == "JobDeadLettered"
 
 
+def test_a_third_unknown_ending_that_the_analyzer_reports_is_dead_lettered_too(road: Road, empty: str) -> None:
+    """FailLaunch has a failure_code of its own; the job still gets DEAD_LETTERED, as by EndLaunch."""
+    road.queued()
+    for _ in range(3):
+        with psycopg.connect(empty, autocommit=True) as connection:
+            connection.execute("UPDATE video_analysis_jobs SET not_before = NULL")
+        [launch] = road.open()
+        secret = road.start(launch).lease
+        request = launch_pb2.FailLaunchRequest(
+            job_id=launch.job_id, launch_no=launch.launch_no, ending=launch_pb2.ENDING_UNKNOWN,
+            failure_code="PROCESSING_FAILED", error_message="Processing failed: KeyError",
+        )  # fmt: skip
+        job = road.launches.FailLaunch(request, metadata=lease(secret)).job
+    assert job.launch_count == 3
+    assert (job.stage, job.failure_code) == ("FAILED", "DEAD_LETTERED")
+    assert job.error_message == "Processing failed: KeyError"
+    # Created, then queued, started and ended by each launch.
+    assert road.events_of(job.job_id, 8)[-1] == "JobDeadLettered"
+
+
 def test_an_upload_that_never_comes_expires(road: Road, database_url: str) -> None:
     """After upload_ttl_seconds: failed, UPLOAD_EXPIRED."""
     job_id = road.created()

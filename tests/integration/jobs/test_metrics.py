@@ -1,4 +1,4 @@
-"""What `jobs` tells Prometheus, beside what the database holds."""
+"""The metrics of `jobs`, held against the database."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from testing.servers.programs import Laptop, Program, free_port, running
 from tests.integration.jobs.test_lifecycle import Road
 from tests.integration.jobs.test_outbox import wait_until
 
-SOON = {"CREASE_GAUGE_SECONDS": "0.1"}
+FREQUENT = {"CREASE_GAUGE_SECONDS": "0.1"}
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,8 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def jobs(shared_jobs_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Program]:
-    told = {**shared_jobs_env, **SOON, **listening(port)}
-    with running(Program("jobs", told, tmp_path_factory.mktemp("watched") / "log")) as program:
+    settings = {**shared_jobs_env, **FREQUENT, **listening(port)}
+    with running(Program("jobs", settings, tmp_path_factory.mktemp("watched") / "log")) as program:
         yield program
 
 
@@ -38,7 +38,7 @@ def balance(port: int) -> tuple[float | None, ...]:
 def test_rows_are_open_launches_waiting_and_final_ones_wherever_jobs_stand(
     jobs: Program, port: int, laptop: Laptop, empty: str
 ) -> None:
-    """Jobs in all places of their life balance; a row that an operator moved without its launch does not."""
+    """Jobs in every status balance; a row that an operator moved without its launch does not."""
     road = Road(jobs.endpoint, laptop)
     road.created()
     launch, secret = road.started()
@@ -52,10 +52,8 @@ def test_rows_are_open_launches_waiting_and_final_ones_wherever_jobs_stand(
     wait_until(lambda: balance(port) == (4, 1, 2, 2))
 
 
-def test_it_counts_calls_stages_and_ends_and_ages_of_what_waits(
-    jobs: Program, port: int, laptop: Laptop, empty: str
-) -> None:
-    """Of one life, one refused call, one bad file and an upload that is late."""
+def test_calls_stages_endings_and_ages_are_counted(jobs: Program, port: int, laptop: Laptop, empty: str) -> None:
+    """With one finished job, one rejected call, one bad file and one late upload."""
     road = Road(jobs.endpoint, laptop)
     before = scrape(port)
     assert labels_of(before, "crease_fallbacks_total", "reason") == {"unschedulable": 0, "no_delegate": 0}
@@ -73,15 +71,15 @@ def test_it_counts_calls_stages_and_ends_and_ages_of_what_waits(
     wait_until(lambda: value(scrape(port), "crease_awaiting_upload_overdue") == 1)
     series = scrape(port)
 
-    def more(name: str, **labels: str) -> float:
+    def increase(name: str, **labels: str) -> float:
         return (value(series, name, **labels) or 0) - (value(before, name, **labels) or 0)
 
-    assert more("crease_rpc_seconds_count", method="JobService/GetJob", code="NOT_FOUND") == 1
-    assert more("crease_rpc_seconds_count", method="LaunchService/SubmitResult", code="OK") == 2
-    assert more("crease_launches_ended_total", ending="succeeded", accelerator="unknown") == 1
-    assert more("crease_launches_ended_total", ending="bad_input", accelerator="unknown") == 1
+    assert increase("crease_rpc_seconds_count", method="JobService/GetJob", code="NOT_FOUND") == 1
+    assert increase("crease_rpc_seconds_count", method="LaunchService/SubmitResult", code="OK") == 2
+    assert increase("crease_launches_ended_total", ending="succeeded", accelerator="unknown") == 1
+    assert increase("crease_launches_ended_total", ending="bad_input", accelerator="unknown") == 1
     stages = labels_of(series, "crease_stage_seconds_count", "stage")
-    assert {stage: more("crease_stage_seconds_count", stage=stage) for stage in stages} == {
+    assert {stage: increase("crease_stage_seconds_count", stage=stage) for stage in stages} == {
         "awaiting_upload": 2,
         "queued": 2,
         "quick_running": 2,
@@ -95,12 +93,14 @@ def test_it_counts_calls_stages_and_ends_and_ages_of_what_waits(
 
 
 @pytest.mark.slow
-def test_one_replica_tells_of_all_jobs_and_another_when_it_is_gone(jobs_env: dict[str, str], tmp_path: Path) -> None:
-    """What all of them would say is said once, so that it may be summed; each tells its own calls."""
+def test_one_replica_exports_the_gauges_of_all_jobs_and_another_after_its_death(
+    jobs_env: dict[str, str], tmp_path: Path
+) -> None:
+    """Exported once, so that a sum over replicas is right; each replica exports its own calls."""
     one, other = free_port(), free_port()
     with (
-        running(Program("jobs", {**jobs_env, **SOON, **listening(one)}, tmp_path / "one")) as first,
-        running(Program("jobs", {**jobs_env, **SOON, **listening(other)}, tmp_path / "other")),
+        running(Program("jobs", {**jobs_env, **FREQUENT, **listening(one)}, tmp_path / "one")) as first,
+        running(Program("jobs", {**jobs_env, **FREQUENT, **listening(other)}, tmp_path / "other")),
     ):
         wait_until(lambda: "crease_jobs" in names(scrape(one)))
         assert "crease_jobs" not in names(scrape(other))

@@ -1,4 +1,4 @@
-"""A database from before two-phase uploads, brought up to date; and what goes on meanwhile."""
+"""Migrations of a database from before two-phase uploads, alone and while programs use it."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ OLD = ("queued", "quick_running", "quick_done", "deep_running", "done", "process
 
 
 def database_at(server: Server, revision: str) -> str:
-    """A new one, empty; its URL."""
+    """The URL of a new, empty database at a revision."""
     name = f"test_{uuid.uuid4().hex}"
     server.run(f"CREATE DATABASE {name}")
     migrate(server.url(name), revision)
@@ -41,7 +41,7 @@ def database_at(server: Server, revision: str) -> str:
 
 @pytest.fixture
 def old_database(postgres_server: Server) -> str:
-    """At 0001, with a row in every status."""
+    """The URL of a database at 0001, with a row in every status."""
     url = database_at(postgres_server, "0001")
     with psycopg.connect(url, autocommit=True) as connection:
         row = connection.execute(
@@ -58,10 +58,12 @@ def old_database(postgres_server: Server) -> str:
 
 
 def test_an_old_database_upgrades_without_losing_a_row(old_database: str) -> None:
-    """completed is done, processing starts again, queued stays claimable; 0002 puts awaiting_upload first."""
+    """completed becomes done, processing becomes queued, queued stays queued."""
     migrate(old_database)
     with psycopg.connect(old_database) as connection:
-        rows = dict(connection.execute("SELECT error_message, status::text FROM video_analysis_jobs").fetchall())
+        rows: dict[str, str] = dict(
+            connection.execute("SELECT error_message, status::text FROM video_analysis_jobs").fetchall()
+        )
     assert rows == {
         "queued": "queued",
         "quick_running": "queued",
@@ -74,8 +76,8 @@ def test_an_old_database_upgrades_without_losing_a_row(old_database: str) -> Non
     }
 
 
-def test_the_old_labels_are_refused_from_now_on(old_database: str) -> None:
-    """They stay in the enum, and a CHECK keeps them out."""
+def test_the_old_labels_are_refused_after_the_upgrade(old_database: str) -> None:
+    """They stay in the enum, and a CHECK refuses them."""
     migrate(old_database)
     with psycopg.connect(old_database, autocommit=True) as connection:
         for label in ("processing", "completed"):
@@ -84,7 +86,7 @@ def test_the_old_labels_are_refused_from_now_on(old_database: str) -> None:
 
 
 def test_migrating_twice_changes_nothing(old_database: str) -> None:
-    """A hook that runs again is harmless."""
+    """A Helm hook may run again."""
     versions = []
     for _ in range(2):
         migrate(old_database)
@@ -95,7 +97,7 @@ def test_migrating_twice_changes_nothing(old_database: str) -> None:
 
 
 def test_the_database_refuses_a_second_open_launch(old_database: str) -> None:
-    """One open launch a job, whoever writes."""
+    """One open launch a job, for every writer."""
     migrate(old_database)
     job = "SELECT id FROM video_analysis_jobs ORDER BY id LIMIT 1"
     insert = f"INSERT INTO launches (job_id, launch_no, cluster) VALUES (({job}), %s, 'c')"  # noqa: S608 (constants)
@@ -105,8 +107,8 @@ def test_the_database_refuses_a_second_open_launch(old_database: str) -> None:
             connection.execute(insert, [2])
 
 
-def test_an_index_that_a_cut_off_build_left_behind_is_built_anew(postgres_server: Server) -> None:
-    """It has the name, and no query may use it."""
+def test_an_invalid_index_of_an_interrupted_build_is_built_again(postgres_server: Server) -> None:
+    """It has the name, but no query can use it."""
     url = database_at(postgres_server, "0015")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE INDEX jobs_since ON video_analysis_jobs (status)")
@@ -119,45 +121,45 @@ def test_an_index_that_a_cut_off_build_left_behind_is_built_anew(postgres_server
     assert "(status, status_since, launched)" in found[0][1]
 
 
-class CutOffError(Exception):
-    """What ran the migrations is gone."""
+class MigrationInterrupted(Exception):
+    """The process that migrates has died."""
 
 
 @pytest.mark.slow
-def test_a_migration_that_is_cut_off_anywhere_is_run_again(postgres_server: Server) -> None:
-    """Before and after each statement that stands outside a transaction; those inside undo themselves."""
+def test_a_migration_that_is_interrupted_anywhere_can_be_rerun(postgres_server: Server) -> None:
+    """Before and after each statement outside a transaction; a transaction rolls back."""
     url = database_at(postgres_server, "0001")
     reached: set[tuple[str, str]] = set()
 
-    def cut_off(when: str) -> Callable[..., None]:
+    def interrupt(when: str) -> Callable[..., None]:
         def at(connection: sa.Connection, _: object, statement: str, *__: object) -> None:
             here = (when, statement)
             if connection.connection.dbapi_connection.autocommit and here not in reached:  # type: ignore[union-attr]
                 reached.add(here)
-                raise CutOffError
+                raise MigrationInterrupted
 
         return at
 
-    cuts = {f"{when}_cursor_execute": cut_off(when) for when in ("before", "after")}
-    for name, cut in cuts.items():
-        sa.event.listen(sa.Engine, name, cut)
+    hooks = {f"{when}_cursor_execute": interrupt(when) for when in ("before", "after")}
+    for name, hook in hooks.items():
+        sa.event.listen(sa.Engine, name, hook)
     try:
-        is_over = False
-        while not is_over:
-            with suppress(CutOffError):
+        is_done = False
+        while not is_done:
+            with suppress(MigrationInterrupted):
                 migrate(url)
-                is_over = True
+                is_done = True
     finally:
-        for name, cut in cuts.items():
-            sa.event.remove(sa.Engine, name, cut)
+        for name, hook in hooks.items():
+            sa.event.remove(sa.Engine, name, hook)
     assert len(reached) > 30
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchall() == [(0,)]
 
 
 @pytest.mark.slow
-def test_two_migrations_at_once_take_turns(postgres_server: Server) -> None:
-    """Neither stands in the way of an index that the other one builds."""
+def test_two_concurrent_migrations_run_one_after_the_other(postgres_server: Server) -> None:
+    """Neither blocks an index that the other one builds."""
     url = database_at(postgres_server, "0001")
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(in_a_process, url) for _ in range(2)]:
@@ -165,13 +167,13 @@ def test_two_migrations_at_once_take_turns(postgres_server: Server) -> None:
 
 
 def in_a_process(url: str) -> None:
-    """Migrates as a pod does."""
+    """Migrates in a process of its own, as a pod does."""
     command = [sys.executable, "-m", "services.jobs", "migrate"]
     subprocess.run(command, env=os.environ | {"CREASE_DATABASE_URL": url}, check=True, capture_output=True)
 
 
-def test_every_index_of_a_migration_is_there_under_a_name_of_its_own(database_url: str) -> None:
-    """A name that another has already would leave an index unbuilt, and nobody would hear of it."""
+def test_every_index_of_a_migration_exists_under_a_unique_name(database_url: str) -> None:
+    """With a name that exists already, an index would silently not be built."""
     built: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(indexes, "build", lambda _, named, **__: built.extend(named))
@@ -180,28 +182,28 @@ def test_every_index_of_a_migration_is_there_under_a_name_of_its_own(database_ur
         for revision in alembic.script.ScriptDirectory(str(MIGRATIONS)).walk_revisions():
             revision.module.upgrade()
     with psycopg.connect(database_url) as connection:
-        there = {name for (name,) in connection.execute("SELECT indexname FROM pg_indexes").fetchall()}
+        existing = {name for (name,) in connection.execute("SELECT indexname FROM pg_indexes").fetchall()}
     assert sorted(built) == sorted(set(built))
     assert len(built) > 10
-    assert set(built) <= there
+    assert set(built) <= existing
 
 
 @pytest.mark.slow
-def test_a_migration_gives_up_a_table_that_is_held_and_takes_it_later(
+def test_a_migration_gives_up_on_a_locked_table_and_retries_later(
     postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever only reads meanwhile would wait behind it: they do not."""
+    """Otherwise, readers would wait behind the migration."""
     monkeypatch.setattr("services.jobs.__main__.MIGRATION_PAUSE_SECONDS", 0.1)
     url = database_at(postgres_server, "0013")
-    gave_up = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+    waiting_locks = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
     with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as watcher:
         holder.execute("SELECT 1 FROM video_analysis_jobs")
         migration = threading.Thread(target=migrate, args=[url])
         migration.start()
-        waited, let_go = False, False
-        while not (waited and let_go):
-            waits = watcher.execute(gave_up).fetchall() != [(0,)]
-            waited, let_go = waited or waits, let_go or (waited and not waits)
+        waited, gave_up = False, False
+        while not (waited and gave_up):
+            waits = watcher.execute(waiting_locks).fetchall() != [(0,)]
+            waited, gave_up = waited or waits, gave_up or (waited and not waits)
             time.sleep(0.01)
         watcher.execute("SET statement_timeout = '4s'; SELECT count(*) FROM video_analysis_jobs")
         holder.rollback()
@@ -211,8 +213,8 @@ def test_a_migration_gives_up_a_table_that_is_held_and_takes_it_later(
 
 @contextmanager
 def watching_locks(url: str) -> Iterator[Callable[[], float]]:
-    """For how many seconds in all somebody held ACCESS EXCLUSIVE on one of the tables, so far."""
-    over, held = threading.Event(), [0.0]
+    """The total seconds so far in which any session held ACCESS EXCLUSIVE on one of the tables."""
+    stop, held = threading.Event(), [0.0]
     exclusive = """
         SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation IN (
             SELECT oid FROM pg_class WHERE relname IN ('video_sessions', 'video_analysis_jobs', 'launches', 'events'))
@@ -221,7 +223,7 @@ def watching_locks(url: str) -> Iterator[Callable[[], float]]:
     def watch() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
             before = time.monotonic()
-            while not over.is_set():
+            while not stop.is_set():
                 is_held = connection.execute(exclusive).fetchone() is not None
                 now = time.monotonic()
                 held[0] += is_held * (now - before)
@@ -233,14 +235,14 @@ def watching_locks(url: str) -> Iterator[Callable[[], float]]:
     try:
         yield lambda: held[0]
     finally:
-        over.set()
+        stop.set()
         watcher.join()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_million_jobs_are_migrated_without_locking_anyone_out_for_long(postgres_server: Server) -> None:
-    """ACCESS EXCLUSIVE, for which every reader waits, is held for at most two seconds of all it takes."""
+def test_a_million_jobs_are_migrated_with_short_exclusive_locks(postgres_server: Server) -> None:
+    """ACCESS EXCLUSIVE, which blocks every reader, is held for at most two seconds in all."""
     url = database_at(postgres_server, "0001")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("INSERT INTO video_sessions (owner_type, owner_id, created_by) VALUES ('coach', 'c', 'c')")
@@ -252,16 +254,16 @@ def test_a_million_jobs_are_migrated_without_locking_anyone_out_for_long(postgre
         """)
         with watching_locks(url) as held:
             connection.execute("BEGIN; LOCK video_analysis_jobs; SELECT pg_sleep(0.2); COMMIT")
-            seen = held()
-            assert seen > 0.1, "the watcher sees no lock"
+            before = held()
+            assert before > 0.1, "the watcher detects no lock"
             migrate(url)
-        assert held() - seen < 2
+        assert held() - before < 2
         rows = connection.execute("SELECT status::text, count(*) FROM video_analysis_jobs GROUP BY 1").fetchall()
     assert dict(rows) == {"queued": 100_000, "failed": 850_000, "done": 50_000}
 
 
 class OldProgram:
-    """What a `jobs` of schema 0007 says to the database, statement by statement, in transactions as it has them."""
+    """The statements and transactions of a `jobs` of schema 0007."""
 
     PINNED = "etag = 'abc', content_length = 10"
 
@@ -295,7 +297,7 @@ class OldProgram:
             assert moved.rowcount == 1
 
     def open(self) -> list[Any]:
-        """Launches for what waits, its own or not."""
+        """Opens launches for queued jobs, its own or not. Returns the jobs' ids."""
         with self._sql.transaction():
             rows = self._sql.execute("""
                 SELECT id FROM video_analysis_jobs AS job WHERE status = 'queued' AND NOT EXISTS (
@@ -325,34 +327,34 @@ class OldProgram:
             ended = "UPDATE launches SET ended_at = clock_timestamp(), ending = 'succeeded' WHERE job_id = %s"
             self._sql.execute(ended, [job_id])
 
-    def live(self) -> None:
+    def run_a_job(self) -> None:
         job_id = self.create()
         self.move(job_id, "awaiting_upload", "queued", self.PINNED)
         for opened in self.open():
             self.finish(opened)
 
 
-LIFE = ["awaiting_upload", "queued", "quick_running", "quick_done", "deep_running", "done"]
+TRANSITIONS = ["awaiting_upload", "queued", "quick_running", "quick_done", "deep_running", "done"]
 
 
 @pytest.mark.slow
 def test_an_old_and_a_new_jobs_share_the_database_while_it_is_upgraded(
     postgres_server: Server, laptop: Laptop, tmp_path: Path
 ) -> None:
-    """Neither is refused anything, no job is opened twice, and all are done, one event a transition."""
+    """Neither gets an error, no job has two open launches, and all are done with one event a transition."""
     url = database_at(postgres_server, "0007")
-    over, faults = threading.Event(), []
+    stop, errors = threading.Event(), list[Exception]()
     old = OldProgram(url)
 
-    def live_on() -> None:
+    def run_old_program() -> None:
         try:
-            while not over.is_set():
-                old.live()
-        except Exception as fault:  # whatever it is, it is the finding
-            faults.append(fault)
+            while not stop.is_set():
+                old.run_a_job()
+        except Exception as error:  # any error fails the test
+            errors.append(error)
 
-    living = threading.Thread(target=live_on)
-    living.start()
+    old_program = threading.Thread(target=run_old_program)
+    old_program.start()
     try:
         migrate(url)
         with running(Program("jobs", laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": url}, tmp_path / "log")) as new:
@@ -363,24 +365,24 @@ def test_an_old_and_a_new_jobs_share_the_database_while_it_is_upgraded(
                     secret = road.start(road.confirm(launch, launch.job_id)).lease
                     for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
                         road.submit(launch, secret, stage)
-            over.set()
-            living.join()
+            stop.set()
+            old_program.join()
             while opened := old.open():
                 for job_id in opened:
                     old.finish(job_id)
     finally:
-        over.set()
-        living.join()
+        stop.set()
+        old_program.join()
         old.close()
-    assert faults == []
+    assert errors == []
     with psycopg.connect(url, autocommit=True) as connection:
         trails = connection.execute(
             "SELECT array_agg(to_status ORDER BY xid, id) FROM events GROUP BY job_id"
         ).fetchall()
         jobs = "SELECT owner, launched, launch_count, count(*) FROM video_analysis_jobs GROUP BY 1, 2, 3"
         rows = connection.execute(jobs).fetchall()
-    assert all(trail == LIFE for (trail,) in trails)
+    assert all(trail == TRANSITIONS for (trail,) in trails)
     assert {row[1:3] for row in rows} == {(False, 1)}
-    # Those that were done before owners took turns have none.
+    # Jobs that were done before the fair queue have no owner.
     assert {row[0] for row in rows} | {""} == {"", "coach/old", "coach/coach-1"}
     assert sum(row[3] for row in rows) == len(trails) > 60

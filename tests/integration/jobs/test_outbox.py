@@ -1,4 +1,4 @@
-"""The outbox: the order of one job's events, what is purged and who hears of it, readers that don't read."""
+"""The outbox: the order of a job's events, purging, and clients that stop reading."""
 
 import threading
 import time
@@ -24,14 +24,14 @@ def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
 
 @pytest.fixture
 def connect(empty: str) -> Iterator[Connect]:
-    """Connections to the database behind `road`, closed at the end."""
+    """Opens connections to the database behind `road`, closed at the end."""
     opened: list[psycopg.Connection] = []
 
-    def one() -> psycopg.Connection:
+    def open_one() -> psycopg.Connection:
         opened.append(psycopg.connect(empty))
         return opened[-1]
 
-    yield one
+    yield open_one
     for connection in opened:
         connection.close()
 
@@ -42,10 +42,10 @@ def sql(url: str, statement: str, *values: object) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def wait_until(is_so: Callable[[], object]) -> None:
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < give_up
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
@@ -59,10 +59,10 @@ def waits_for_a_lock(url: str, waiting: psycopg.Connection) -> bool:
     return bool(sql(url, statement, waiting.info.backend_pid))
 
 
-def test_an_older_transaction_that_changes_a_job_second_is_heard_second(
+def test_an_older_transaction_that_changes_a_job_second_has_the_second_event(
     road: Road, empty: str, connect: Connect
 ) -> None:
-    """Also by a reader who looks while the older one is over and the younger one must still wait its turn."""
+    """Also for a reader who reads after the older one has ended and before the younger one is visible."""
     job_id = road.created()
     older, between, younger = connect(), connect(), connect()
     for connection in (older, between, younger):
@@ -71,7 +71,7 @@ def test_an_older_transaction_that_changes_a_job_second_is_heard_second(
     younger.commit()
     older.execute("UPDATE video_analysis_jobs SET status = 'queued' WHERE id = %s", [job_id])
     older.commit()
-    # `between` holds back what is not older than it: neither of the two may be out.
+    # `between` delays every event that is not older: neither of the two may be visible.
     readable = "SELECT to_status FROM events WHERE xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
     assert sql(empty, readable) == [("awaiting_upload",)]
     between.commit()
@@ -79,13 +79,13 @@ def test_an_older_transaction_that_changes_a_job_second_is_heard_second(
 
 
 def test_an_operators_bare_updates_that_wait_for_a_job_keep_the_order(road: Road, empty: str, connect: Connect) -> None:
-    """Its transaction begins at the first row, waits at the second, and meets a younger one's change at the third."""
+    """Its transaction begins at the first row, waits at the second, and finds a younger change at the third."""
     first, second, third = (road.created() for _ in range(3))
     holder, younger, operator = connect(), connect(), connect()
     holder.execute("SELECT 1 FROM video_analysis_jobs WHERE id = %s FOR UPDATE", [second])
 
     def queue_all() -> None:
-        # Row by row: one UPDATE of all would take them in whatever order they lie.
+        # Row by row, because one UPDATE of all has no defined order.
         for job_id in (first, second, third):
             operator.execute("UPDATE video_analysis_jobs SET status = 'queued' WHERE id = %s", [job_id])
         operator.commit()
@@ -102,8 +102,10 @@ def test_an_operators_bare_updates_that_wait_for_a_job_keep_the_order(road: Road
     assert road.events_of(third, 3) == ["JobCreated", "JobFailed", "JobQueued"]
 
 
-def test_whoever_waits_for_a_locked_job_is_heard_after_its_holder(road: Road, empty: str, connect: Connect) -> None:
-    """Lock first, then write: as every transition of ours does."""
+def test_a_transaction_that_waits_for_a_locked_job_has_the_later_event(
+    road: Road, empty: str, connect: Connect
+) -> None:
+    """Lock first, then write, as every transition of jobs does."""
     job_id = road.created()
     lock = "SELECT 1 FROM video_analysis_jobs WHERE id = %s FOR UPDATE"
     move = "UPDATE video_analysis_jobs SET status = %s WHERE id = %s"
@@ -124,8 +126,8 @@ def test_whoever_waits_for_a_locked_job_is_heard_after_its_holder(road: Road, em
     assert road.events_of(job_id, 3) == ["JobCreated", "JobFailed", "JobQueued"]
 
 
-def test_old_events_are_purged_and_a_reader_from_before_is_told_where_to_start(road: Road, empty: str) -> None:
-    """OUT_OF_RANGE names the position; from there on nothing is missing."""
+def test_old_events_are_purged_and_an_old_reader_gets_the_position_to_start_from(road: Road, empty: str) -> None:
+    """OUT_OF_RANGE names the position; no event after it is missing."""
     for _ in range(3):
         road.created()
     sql(empty, "UPDATE events SET created_at = now() - interval '8 days'")
@@ -139,8 +141,8 @@ def test_old_events_are_purged_and_a_reader_from_before_is_told_where_to_start(r
     assert next(watch(road, str(start))).subject == young
 
 
-def test_nothing_is_purged_that_the_relay_has_not_sent(road: Road, empty: str) -> None:
-    """However old it is; up to where the relay stands it goes."""
+def test_an_event_that_the_relay_has_not_sent_is_not_purged(road: Road, empty: str) -> None:
+    """However old it is. Events up to the relay's position are purged."""
     for _ in range(4):
         road.created()
     [_, (xid, number), *_] = sql(empty, "SELECT xid, id FROM events ORDER BY xid, id")
@@ -155,13 +157,13 @@ def test_nothing_is_purged_that_the_relay_has_not_sent(road: Road, empty: str) -
     wait_until(lambda: sql(empty, "SELECT count(*) FROM events") == [(0,)])
 
 
-def test_a_relay_that_stays_behind_is_told_of(road: Road, empty: str, shared_jobs: Program) -> None:
-    """Nothing is purged meanwhile, so somebody must hear of it: none runs, or SQS is away."""
+def test_a_relay_that_lags_is_logged(road: Road, empty: str, shared_jobs: Program) -> None:
+    """No event is purged meanwhile, so an operator must see it: no relay runs, or SQS is unavailable."""
     road.created()
     try:
         sql(empty, "INSERT INTO event_positions (name, xid, id) VALUES ('sqs', 0, 0)")
         sql(empty, "UPDATE events SET created_at = now() - interval '2 minutes'")
-        wait_until(lambda: '"event": "the SQS relay is behind' in shared_jobs.log.read_text())
+        wait_until(lambda: '"event": "sqs_relay_lagging"' in shared_jobs.log.read_text())
     finally:
         sql(empty, "DELETE FROM event_positions WHERE name = 'sqs'")
 
@@ -170,7 +172,7 @@ def test_a_relay_that_stays_behind_is_told_of(road: Road, empty: str, shared_job
 def test_a_reader_that_stops_reading_is_dropped_and_costs_no_memory(
     road: Road, empty: str, shared_jobs: Program
 ) -> None:
-    """RESOURCE_EXHAUSTED after CREASE_WRITE_SECONDS; 60 MB of events wait for it in the database, not in the server."""
+    """RESOURCE_EXHAUSTED after CREASE_WRITE_SECONDS; 60 MB of events wait in the database, not in the server."""
     job_id = road.created()
     sql(
         empty,
@@ -182,12 +184,12 @@ def test_a_reader_that_stops_reading_is_dropped_and_costs_no_memory(
     server = psutil.Process(shared_jobs.process.pid)
     before = server.memory_info().rss
     stream = watch(road, timeout=100)
-    seen = [next(stream).id]
+    received = [next(stream).id]
     dropped = '"fault": "SLOW_READER"'
     wait_until(lambda: dropped in shared_jobs.log.read_text())
     assert server.memory_info().rss - before < 30 * 2**20
-    with pytest.raises(grpc.RpcError) as told:
-        seen.extend(event.id for event in stream)
-    assert code_of(told) == ("RESOURCE_EXHAUSTED", "SLOW_READER")
-    assert 1 < len(seen) < 20001
-    assert next(watch(road, seen[-1])).id not in seen
+    with pytest.raises(grpc.RpcError) as dropped_error:
+        received.extend(event.id for event in stream)
+    assert code_of(dropped_error) == ("RESOURCE_EXHAUSTED", "SLOW_READER")
+    assert 1 < len(received) < 20001
+    assert next(watch(road, received[-1])).id not in received

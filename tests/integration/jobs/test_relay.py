@@ -31,27 +31,27 @@ def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
 
 @dataclass
 class Sqs:
-    """A queue of its own, as an operator's consumer sees it."""
+    """A queue of its own, read as an operator's consumer reads it."""
 
     client: Any
     url: str
 
     def receive(self, count: int) -> list[dict[str, Any]]:
-        """The next messages, until there are that many; then nothing more may be waiting."""
+        """The next `count` messages; fails if more are waiting."""
         messages: list[dict[str, Any]] = []
         while len(messages) < count:
-            reply = self._ask(WaitTimeSeconds=5)
+            reply = self._receive(WaitTimeSeconds=5)
             messages += reply
-        assert self._ask() == []
+        assert self._receive() == []
         return messages
 
-    def _ask(self, **how: Any) -> list[dict[str, Any]]:
+    def _receive(self, **options: Any) -> list[dict[str, Any]]:
         reply = self.client.receive_message(
-            QueueUrl=self.url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], **how
+            QueueUrl=self.url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], **options
         )
         found: list[dict[str, Any]] = reply.get("Messages", [])
-        for one in found:
-            self.client.delete_message(QueueUrl=self.url, ReceiptHandle=one["ReceiptHandle"])
+        for message in found:
+            self.client.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
         return found
 
 
@@ -69,9 +69,9 @@ def sqs(s3_server: Endpoint) -> Sqs:
 
 @pytest.fixture
 def env(empty: str, s3_server: Endpoint, sqs: Sqs) -> Iterator[dict[str, str]]:
-    """What a relay is told; no position outlives the test."""
-    mine = {name: value for name, value in s3_server.env.items() if name.startswith("AWS_")}
-    yield mine | {
+    """The settings of a relay; its position is deleted after the test."""
+    aws = {name: value for name, value in s3_server.env.items() if name.startswith("AWS_")}
+    yield aws | {
         "CREASE_DATABASE_URL": empty,
         "SQS_VIDEO_ANALYSIS_QUEUE_URL": sqs.url,
         "CREASE_SQS_ENDPOINT": s3_server.url,
@@ -86,7 +86,7 @@ class Relay:
     process: "subprocess.Popen[bytes]"
     log: Path
 
-    def says(self, event: str) -> bool:
+    def has_logged(self, event: str) -> bool:
         return f'"event": "{event}"' in self.log.read_text()
 
 
@@ -114,7 +114,7 @@ def message_id(road: Road, job_id: str) -> str:
 def test_a_queued_job_is_sent_with_its_envelope_and_its_message_id_is_kept(
     road: Road, empty: str, env: dict[str, str], sqs: Sqs, tmp_path: Path
 ) -> None:
-    """Body and attributes to the letter; what was queued before there was a relay is sent too."""
+    """Exact body and attributes; a job that was queued before the first relay is sent too."""
     job_id = road.queued(sample_fps=15, include_frames=True)
     [_, event] = [event for _, event in zip(range(2), watch(road), strict=False)]
     port = free_port()
@@ -142,21 +142,21 @@ def test_a_queued_job_is_sent_with_its_envelope_and_its_message_id_is_kept(
 def test_of_two_relays_one_sends_and_the_other_takes_over_when_it_dies(
     road: Road, empty: str, env: dict[str, str], sqs: Sqs, tmp_path: Path
 ) -> None:
-    """Killed or hanging, its turn ends; what comes meanwhile is sent by the other, and nothing is lost."""
+    """Whether it is stopped or killed, the other relay sends the jobs that follow, and none is lost."""
     with relay(env, tmp_path / "one") as one, relay(env, tmp_path / "two") as two:
-        wait_until(lambda: one.says("active") or two.says("active"))
+        wait_until(lambda: one.has_logged("sqs_relay_active") or two.has_logged("sqs_relay_active"))
         before = [road.queued() for _ in range(12)]
         assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(12)] == before
         wait_until(lambda: message_id(road, before[-1]))
-        assert not (one.says("active") and two.says("active"))
-        active, standby = (one, two) if one.says("active") else (two, one)
+        assert not (one.has_logged("sqs_relay_active") and two.has_logged("sqs_relay_active"))
+        active, standby = (one, two) if one.has_logged("sqs_relay_active") else (two, one)
         active.process.send_signal(signal.SIGSTOP)
         meanwhile = road.queued()
         [sent] = sqs.receive(1)
         assert json.loads(sent["Body"])["job_id"] == meanwhile
-        # What was sent and not yet written down would be sent again.
+        # A message whose position is not saved would be sent again.
         wait_until(lambda: message_id(road, meanwhile))
-        assert standby.says("active")
+        assert standby.has_logged("sqs_relay_active")
         active.process.kill()
     with relay(env, tmp_path / "three"):
         after = road.queued()
@@ -169,45 +169,45 @@ def test_a_killed_relay_is_followed_by_the_other_within_ten_seconds(
 ) -> None:
     """SIGKILL between two jobs."""
     with relay(env, tmp_path / "one") as one, relay(env, tmp_path / "two") as two:
-        wait_until(lambda: one.says("active") or two.says("active"))
-        active, standby = (one, two) if one.says("active") else (two, one)
+        wait_until(lambda: one.has_logged("sqs_relay_active") or two.has_logged("sqs_relay_active"))
+        active, standby = (one, two) if one.has_logged("sqs_relay_active") else (two, one)
         active.process.kill()
         killed = time.monotonic()
         job_id = road.queued()
-        wait_until(lambda: standby.says("active"))
+        wait_until(lambda: standby.has_logged("sqs_relay_active"))
         assert time.monotonic() - killed < 10
         assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(1)] == [job_id]
 
 
-def test_while_sqs_is_away_jobs_go_on_and_later_it_hears_of_all(
+def test_while_sqs_is_unavailable_jobs_continue_and_later_all_are_sent(
     road: Road, env: dict[str, str], sqs: Sqs, tmp_path: Path
 ) -> None:
-    """Here it is away by having no such queue; it is retried until there is one."""
+    """The queue does not exist here; the relay retries until it does."""
     name = f"late-{uuid.uuid4().hex}"
     late = sqs.url.rpartition("/")[0] + "/" + name
     with relay(env | {"SQS_VIDEO_ANALYSIS_QUEUE_URL": late}, tmp_path / "log") as running:
         job_ids = [road.queued() for _ in range(3)]
-        wait_until(lambda: running.says("SQS is away"))
+        wait_until(lambda: running.has_logged("sqs_unavailable"))
         assert [road.status(job_id) for job_id in job_ids] == ["queued"] * 3
         queue = Sqs(sqs.client, sqs.client.create_queue(QueueName=name)["QueueUrl"])
         assert [json.loads(sent["Body"])["job_id"] for sent in queue.receive(3)] == job_ids
 
 
 @pytest.mark.slow
-def test_a_server_that_refuses_connections_is_tried_again(
+def test_a_server_that_refuses_connections_is_retried(
     road: Road, env: dict[str, str], sqs: Sqs, tmp_path: Path
 ) -> None:
-    """The position stays where it was, so that the next relay sends what this one could not."""
+    """The position does not change, so the next relay sends the job."""
     job_id = road.queued()
     with relay(env | {"CREASE_SQS_ENDPOINT": "http://127.0.0.1:1"}, tmp_path / "one") as running:
-        wait_until(lambda: running.says("SQS is away"))
+        wait_until(lambda: running.has_logged("sqs_unavailable"))
         assert running.process.poll() is None
     with relay(env, tmp_path / "two"):
         assert [json.loads(sent["Body"])["job_id"] for sent in sqs.receive(1)] == [job_id]
 
 
-def test_without_a_queue_the_relay_ends_well_and_says_so(env: dict[str, str], tmp_path: Path) -> None:
-    """An empty setting is an answer, not a fault."""
+def test_without_a_queue_the_relay_exits_with_0_and_logs_why(env: dict[str, str], tmp_path: Path) -> None:
+    """An empty setting is valid."""
     with relay(env | {"SQS_VIDEO_ANALYSIS_QUEUE_URL": ""}, tmp_path / "log") as ended:
         assert ended.process.wait(30) == 0
         assert "SQS_VIDEO_ANALYSIS_QUEUE_URL is empty" in ended.log.read_text()
@@ -216,7 +216,7 @@ def test_without_a_queue_the_relay_ends_well_and_says_so(env: dict[str, str], tm
 def test_a_queue_without_a_region_is_refused(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The setting that is missing is named."""
+    """The error names the missing setting."""
     for name, value in (env | {"AWS_REGION": ""}).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as refused:

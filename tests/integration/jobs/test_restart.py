@@ -1,4 +1,4 @@
-"""PostgreSQL goes away under a running `jobs` and comes back."""
+"""PostgreSQL stops under a running `jobs` and starts again."""
 
 import subprocess
 import tempfile
@@ -18,7 +18,7 @@ from tests.integration.jobs.test_lifecycle import Road
 
 
 class Switch:
-    """Turns a PostgreSQL off and on, as its operator would."""
+    """Stops and starts a PostgreSQL, as its operator does."""
 
     def __init__(self, data: Path, log: Path) -> None:
         self._data = data
@@ -45,10 +45,10 @@ def own_postgres() -> Iterator[tuple[Server, Switch]]:
 
 
 @pytest.mark.slow
-def test_a_restarted_database_is_used_again_and_its_absence_is_unavailable(
+def test_calls_are_unavailable_until_the_database_is_back(
     own_postgres: tuple[Server, Switch], laptop: Laptop, tmp_path: Path
 ) -> None:
-    """DATABASE_AWAY for every call meanwhile; afterwards the same process goes on, leases included."""
+    """DATABASE_AWAY for every call meanwhile; then the same process serves, with the same leases."""
     server, switch = own_postgres
     env = laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": server.clone(), "CREASE_LEASE_SECONDS": "3600"}
     with running(Program("jobs", env, tmp_path / "log")) as program:

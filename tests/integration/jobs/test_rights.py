@@ -57,6 +57,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "IntakeService/FailUpload": BEHIND,
     "IntakeService/RecordMultipart": BEHIND,
     "IntakeService/AbandonUpload": BEHIND,
+    "SweepService/ClaimCleanup": frozenset(UPLOADS),
+    "SweepService/CompleteCleanup": frozenset(UPLOADS),
     "SweepService/TakeRubbish": frozenset(UPLOADS),
     "SweepService/SettleRubbish": frozenset(UPLOADS),
     "SweepService/ListVideos": frozenset({"upload for a superuser"}),

@@ -1,4 +1,4 @@
-"""Who may have a call traced: the programs of ours, who hand a trace on; nobody else has a say."""
+"""Only our own programs can have a call traced, by passing on a trace."""
 
 import signal
 from pathlib import Path
@@ -13,28 +13,28 @@ from testing.servers.programs import Laptop, Program, lease, running
 from tests.integration.jobs.test_lifecycle import Road
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-ASKED = (("traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),)
+TRACEPARENT = (("traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),)
 
 
 def beat(road: Road, launch: launch_pb2.Launch, secret: str) -> None:
     request = launch_pb2.HeartbeatRequest(
         job_id=launch.job_id, launch_no=launch.launch_no, stage=job_pb2.STAGE_QUICK, progress=0.5
     )
-    road.launches.Heartbeat(request, metadata=lease(secret) + ASKED)
+    road.launches.Heartbeat(request, metadata=lease(secret) + TRACEPARENT)
 
 
 @pytest.mark.slow
-def test_a_trace_goes_on_from_who_has_proved_to_be_ours_and_from_nobody_else(
+def test_a_trace_continues_only_from_an_authenticated_program_of_ours(
     jobs_env: dict[str, str], laptop: Laptop, tmp_path: Path
 ) -> None:
-    """A coach who asks for it, and who makes up a lease, are traced as often as all others: here never."""
+    """A coach's trace and a made-up lease are sampled like any call: here never."""
     with collecting() as collector:
         traced = {"CREASE_OTLP_ENDPOINT": collector.endpoint, "CREASE_TRACE_SHARE": "0"}
         with running(Program("jobs", {**jobs_env, **traced}, tmp_path / "log")) as program:
             road = Road(program.endpoint, laptop)
-            road.coach += ASKED
+            road.coach += TRACEPARENT
             road.queued()
-            road.controller += ASKED
+            road.controller += TRACEPARENT
             [launch] = road.open()
             road.controller = road.controller[:1]
             road.confirm(launch)

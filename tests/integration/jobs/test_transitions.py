@@ -98,7 +98,7 @@ READING = {
 # Reads done jobs only.
 COMPARING = {"JobService/CompareJobs"}
 # Concerns the objects in S3, of no particular job.
-SWEEPING = {"SweepService/TakeRubbish", "SweepService/SettleRubbish", "SweepService/ListVideos"}
+SWEEPING = {rpc for rpc in filled.RPCS if rpc.startswith("SweepService/")}
 # Streams, which outlast a test.
 WATCHING = {"JobService/WatchJob", "EventService/WatchEvents"}
 # Columns that triggers write at each update.

@@ -8,6 +8,8 @@ from prometheus_client import REGISTRY
 from services import metrics as shared
 from services.analyzer import cpu_time
 from services.jobs import metrics
+from services.jobs.domain.records import Accelerator
+from testing.data import jobs
 
 NAME = "crease_analyzer_cpu_per_video_second_sum"
 
@@ -22,7 +24,7 @@ def added_by(cpu_seconds: dict[str, Any], video_seconds: float = 2.0) -> dict[st
     stages = (*metrics.CPU_STAGES, metrics.OTHER_STAGE)
     before = {stage: REGISTRY.get_sample_value(NAME, {"stage": stage}) or 0.0 for stage in stages}
     summary = {"duration_seconds": video_seconds, "run": {"accelerator": "cpu", "cpu_seconds": cpu_seconds}}
-    metrics.analysed({"placed_on": "cpu"}, {"pose": {"pose_summary": summary}})
+    metrics.analysed(jobs.launch(placed_on=Accelerator.CPU), {"pose": {"pose_summary": summary}})
     after = {stage: REGISTRY.get_sample_value(NAME, {"stage": stage}) or 0.0 for stage in stages}
     return {stage: after[stage] - before[stage] for stage in stages if after[stage] != before[stage]}
 

@@ -34,53 +34,57 @@ class _EndingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ending.ValueTy
     ENDING_SUCCEEDED: _Ending.ValueType  # 1
     """The result of the last stage was committed."""
     ENDING_BAD_INPUT: _Ending.ValueType  # 2
-    """The video cannot be analysed, by anybody. The job fails; no retry."""
+    """The video cannot be analysed. jobs fails the job without a retry."""
     ENDING_DISRUPTION: _Ending.ValueType  # 3
-    """Drained, evicted, preempted, its node lost, deleted by hand. Launched again, with a cap of its own."""
+    """The pod was drained, evicted, preempted or deleted by hand, or its node was lost. jobs queues the job again, at most
+    5 times.
+    """
     ENDING_OUT_OF_MEMORY: _Ending.ValueType  # 4
-    """Killed for memory. Once more, with 1.5 times the memory."""
+    """The kernel killed the pod for memory. jobs queues the job once more, with 1.5 times the memory."""
     ENDING_IMAGE: _Ending.ValueType  # 5
-    """The image or the configuration is broken. The job fails; RetryJob after the repair."""
+    """The image or the configuration is broken. jobs fails the job; call RetryJob after the repair."""
     ENDING_UNSCHEDULABLE: _Ending.ValueType  # 6
-    """No node takes it before its deadline. A GPU launch falls back to the CPU."""
+    """No node accepted the pod before its deadline. A GPU launch falls back to the CPU."""
     ENDING_DEADLINE: _Ending.ValueType  # 7
-    """It ran longer than it may. The job fails."""
+    """The pod exceeded its run time limit. jobs fails the job."""
     ENDING_UNKNOWN: _Ending.ValueType  # 8
-    """Anything else. Two more launches, with backoff; then the job fails and is dead-lettered."""
+    """Any other ending. jobs queues the job twice more, with backoff; then it fails and dead-letters the job."""
     ENDING_LEASE_LOST: _Ending.ValueType  # 9
-    """The lease was not renewed in time. Launched again as after a disruption."""
+    """The pod did not renew its lease in time. jobs queues the job again, at most 5 times."""
     ENDING_CANCELLED: _Ending.ValueType  # 10
-    """Somebody cancelled the job, and nothing lives under the launch's name. The job is cancelled."""
+    """The job was cancelled, and no Kubernetes object exists under the launch's name. jobs cancels the job."""
 
 class Ending(_Ending, metaclass=_EndingEnumTypeWrapper):
-    """How a launch ended; it decides what happens to its job. `services/jobs/domain/retry_policy.py` holds the table."""
+    """How a launch ended. It decides the job's next step; `services/jobs/domain/retry_policy.py` holds the table."""
 
 ENDING_UNSPECIFIED: Ending.ValueType  # 0
 ENDING_SUCCEEDED: Ending.ValueType  # 1
 """The result of the last stage was committed."""
 ENDING_BAD_INPUT: Ending.ValueType  # 2
-"""The video cannot be analysed, by anybody. The job fails; no retry."""
+"""The video cannot be analysed. jobs fails the job without a retry."""
 ENDING_DISRUPTION: Ending.ValueType  # 3
-"""Drained, evicted, preempted, its node lost, deleted by hand. Launched again, with a cap of its own."""
+"""The pod was drained, evicted, preempted or deleted by hand, or its node was lost. jobs queues the job again, at most
+5 times.
+"""
 ENDING_OUT_OF_MEMORY: Ending.ValueType  # 4
-"""Killed for memory. Once more, with 1.5 times the memory."""
+"""The kernel killed the pod for memory. jobs queues the job once more, with 1.5 times the memory."""
 ENDING_IMAGE: Ending.ValueType  # 5
-"""The image or the configuration is broken. The job fails; RetryJob after the repair."""
+"""The image or the configuration is broken. jobs fails the job; call RetryJob after the repair."""
 ENDING_UNSCHEDULABLE: Ending.ValueType  # 6
-"""No node takes it before its deadline. A GPU launch falls back to the CPU."""
+"""No node accepted the pod before its deadline. A GPU launch falls back to the CPU."""
 ENDING_DEADLINE: Ending.ValueType  # 7
-"""It ran longer than it may. The job fails."""
+"""The pod exceeded its run time limit. jobs fails the job."""
 ENDING_UNKNOWN: Ending.ValueType  # 8
-"""Anything else. Two more launches, with backoff; then the job fails and is dead-lettered."""
+"""Any other ending. jobs queues the job twice more, with backoff; then it fails and dead-letters the job."""
 ENDING_LEASE_LOST: Ending.ValueType  # 9
-"""The lease was not renewed in time. Launched again as after a disruption."""
+"""The pod did not renew its lease in time. jobs queues the job again, at most 5 times."""
 ENDING_CANCELLED: Ending.ValueType  # 10
-"""Somebody cancelled the job, and nothing lives under the launch's name. The job is cancelled."""
+"""The job was cancelled, and no Kubernetes object exists under the launch's name. jobs cancels the job."""
 Global___Ending: _TypeAlias = Ending  # noqa: Y015
 
 @_typing.final
 class Launch(_message.Message):
-    """One try to run a job: exactly one Kubernetes Job, named `analysis-{job_id}-{launch_no}`."""
+    """One attempt to run a job: exactly one Kubernetes Job, named `analysis-{job_id}-{launch_no}`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -109,32 +113,33 @@ class Launch(_message.Message):
     TRACE_PARENT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     launch_no: _builtins.int
-    """From 1. A number is never used again."""
+    """From 1. A number is never reused."""
     session_id: _builtins.str
     cluster: _builtins.str
-    """The controller's cluster that it belongs to."""
+    """The cluster of the controller that claimed the launch."""
     accelerator: _job_pb2.Accelerator.ValueType
-    """What the client asked for."""
+    """The client's request."""
     memory_factor: _builtins.float
-    """Memory to give, as a factor of the usual."""
+    """The memory limit, as a factor of the default."""
     kubernetes_uid: _builtins.str
-    """Set by ConfirmLaunch. Empty: nothing is known to run for it."""
+    """UID of the Kubernetes Job, set by ConfirmLaunch. Empty: no Kubernetes Job is known."""
     placed_on: _job_pb2.Accelerator.ValueType
-    """What it runs on, and why; while the UID is empty, why nothing runs. Set by ConfirmLaunch."""
+    """The hardware it runs on, set by ConfirmLaunch."""
     placement_reason: _builtins.str
+    """The reason for that placement; while kubernetes_uid is empty, the reason why nothing runs."""
     pod_name: _builtins.str
     """The pod that holds the lease. Empty until StartLaunch."""
     ending: Global___Ending.ValueType
-    """Unspecified while it is open."""
+    """Unspecified while the launch is open."""
     ending_message: _builtins.str
     owner_hash: _builtins.str
-    """Tells owners apart without naming them: 16 hexadecimal digits of a SHA-256."""
+    """Distinguishes owners without naming them: 16 hexadecimal digits of a SHA-256."""
     job_status: _job_pb2.JobStatus.ValueType
-    """Where the job stands."""
+    """The job's status."""
     unscheduled_reason: _builtins.str
-    """How the job's last launch ended that no GPU took, since it was last queued afresh. Set: `auto` means the CPU now."""
+    """The message of the job's latest unschedulable launch since it was last queued anew. Set: `auto` now means the CPU."""
     trace_parent: _builtins.str
-    """Where the job's trace goes on: W3C's traceparent. Empty: it is not traced."""
+    """W3C traceparent of the job's trace; empty: not traced."""
     @_builtins.property
     def opened_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -147,11 +152,11 @@ class Launch(_message.Message):
     def ended_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def cancel_requested_at(self) -> _timestamp_pb2.Timestamp:
-        """Set: what runs for it is to be deleted, nothing is to be created, and only ENDING_CANCELLED ends it."""
+        """Set: delete the Kubernetes Job and create none; only ENDING_CANCELLED ends the launch."""
 
     @_builtins.property
     def job_queued_at(self) -> _timestamp_pb2.Timestamp:
-        """Since when a launch of the job could have been opened: when it was queued, or when its delay was over."""
+        """The time from which a launch of the job could be opened: when it was queued, or when its backoff ended."""
 
     def __init__(
         self,
@@ -196,7 +201,7 @@ class OpenLaunchesRequest(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     capacity: _builtins.int
-    """How many launches the caller can start now, 1 to 1,000."""
+    """Number of launches that the caller can start now, 1 to 1,000."""
     def __init__(
         self,
         *,
@@ -323,7 +328,7 @@ class EndLaunchRequest(_message.Message):
     launch_no: _builtins.int
     ending: Global___Ending.ValueType
     message: _builtins.str
-    """One sentence for people: what the cluster said."""
+    """One sentence for people, with the cluster's reason."""
     def __init__(
         self,
         *,
@@ -372,12 +377,12 @@ class StartLaunchResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
     lease: _builtins.str
-    """The secret that proves everything the pod says later."""
+    """The secret that authenticates the pod's later calls."""
     stage: _job_pb2.Stage.ValueType
-    """Where to begin: deep where the quick result is in."""
+    """The stage to begin with: deep if the quick result is available."""
     @_builtins.property
     def lease_duration(self) -> _duration_pb2.Duration:
-        """The lease ends when no heartbeat came for this long; send three in that time."""
+        """The lease ends after this time without a heartbeat. Send three heartbeats in that time."""
 
     @_builtins.property
     def job(self) -> _job_pb2.Job: ...
@@ -412,7 +417,7 @@ class HeartbeatRequest(_message.Message):
     launch_no: _builtins.int
     stage: _job_pb2.Stage.ValueType
     progress: _builtins.float
-    """Of the stage, 0 to 1."""
+    """Fraction of the stage that is done, 0 to 1."""
     def __init__(
         self,
         *,
@@ -463,11 +468,11 @@ class SubmitResultRequest(_message.Message):
     stage: _job_pb2.Stage.ValueType
     @_builtins.property
     def results(self) -> _struct_pb2.Struct:
-        """In the shape of the contract, without frames."""
+        """pose, metrics, findings and report, without frames."""
 
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Artifact]:
-        """What was put under the launch's prefix; s3_key is ignored and computed."""
+        """The files uploaded under the launch's prefix. s3_key is ignored; jobs computes it."""
 
     def __init__(
         self,
@@ -519,7 +524,7 @@ class FailLaunchRequest(_message.Message):
     launch_no: _builtins.int
     ending: Global___Ending.ValueType
     failure_code: _builtins.str
-    """A word for programs, such as NOT_A_VIDEO."""
+    """A code for programs, such as NOT_A_VIDEO."""
     error_message: _builtins.str
     """A sentence for people."""
     def __init__(

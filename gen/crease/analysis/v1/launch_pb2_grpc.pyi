@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LaunchServiceStub:
-    """How an analysis gets run. The first four are for `controller`; the others for one analyzer pod, which proves itself
-    once by its pod's token and from then on by its lease (metadata `authorization: Lease …`).
+    """Launches of jobs. The first four RPCs are for `controller`. The others are for one analyzer pod: it authenticates
+    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`).
     """
 
     @_typing.overload
@@ -36,95 +36,107 @@ class LaunchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LaunchServiceAsyncStub: ...
     OpenLaunches: _grpc.UnaryUnaryMultiCallable[_launch_pb2.OpenLaunchesRequest, _launch_pb2.OpenLaunchesResponse]
-    """Offers up to `capacity` launches to run in `cluster`: those of it that were offered before and not confirmed in time,
-    under the same number, then new ones for queued jobs that have none. Owners take turns: next is the job whose owner has the
-    fewest open launches, counting its own older jobs in the queue; among equals the oldest. No more are opened than the limits of
-    `jobs` allow. A job that is being cancelled is not offered. A controller that dies loses nothing: call again.
+    """Claims up to `capacity` launches for `cluster`. Unconfirmed launches of the cluster come first, under the same number,
+    once their claim times out. Then jobs opens launches for queued jobs without one, within its limits. The fair queue
+    orders them by the owner's open launches plus the owner's older queued jobs, then by age. A job that is being
+    cancelled is skipped. Fails with INVALID_ARGUMENT naming the field. Retry: an unconfirmed launch is claimed again.
     """
     ListLaunches: _grpc.UnaryUnaryMultiCallable[_launch_pb2.ListLaunchesRequest, _launch_pb2.ListLaunchesResponse]
-    """Lists the open launches of a cluster, by job and number: what may run there. What runs without being listed is to
-    be stopped. Retry at will.
+    """Lists the open launches of a cluster, by job and number. Stop each Kubernetes Job that the list lacks.
+    Fails with INVALID_ARGUMENT naming the field. Safe to retry.
     """
     ConfirmLaunch: _grpc.UnaryUnaryMultiCallable[_launch_pb2.ConfirmLaunchRequest, _launch_pb2.Launch]
-    """Something runs for the launch: its Kubernetes UID, where it was placed and why. The same again is success.
-    With an empty UID: the cluster does not take it now, and why; the launch stays unconfirmed, and Explain says so.
-    Fails with NOT_FOUND, FAILED_PRECONDITION when the launch has ended or another UID was confirmed. Retry at will.
+    """Records the Kubernetes Job of a launch: its UID, its placement and the reason. Repeating the same UID succeeds.
+    An empty UID records why the cluster does not run it now; the launch stays unconfirmed, and ExplainJob shows the
+    reason. Fails with NOT_FOUND, and FAILED_PRECONDITION if the launch has ended or another UID is confirmed. Safe to
+    retry.
     """
     EndLaunch: _grpc.UnaryUnaryMultiCallable[_launch_pb2.EndLaunchRequest, _launch_pb2.Launch]
-    """What ran for the launch is gone, and how it ended. Ends an open launch and queues or fails its job by the table of
-    endings; on an ended one nothing changes and the answer says how it ended. ENDING_CANCELLED says besides that nothing lives
-    under the launch's name. Fails with FAILED_PRECONDITION for it where nobody asked to cancel (CANCEL_NOT_REQUESTED), and for
-    any other ending where somebody did (JOB_CANCELLING), or for ENDING_UNSCHEDULABLE where a pod has started
-    (LAUNCH_STARTED): look again. Retry at will.
+    """Ends an open launch and applies the retry policy to its job. An ended launch stays unchanged, and the answer has its
+    ending. Precondition: the Kubernetes Job is gone; for ENDING_CANCELLED, no object exists under the launch's name.
+    Fails with FAILED_PRECONDITION: CANCEL_NOT_REQUESTED for ENDING_CANCELLED without a cancel request, JOB_CANCELLING for
+    another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started. Read
+    the cluster again after such a failure. Safe to retry.
     """
     StartLaunch: _grpc.UnaryUnaryMultiCallable[_launch_pb2.StartLaunchRequest, _launch_pb2.StartLaunchResponse]
-    """A pod begins. Precondition: the caller's token names a pod of this launch. Binds the launch to that pod, moves the
-    job to quick_running (deep_running where the quick result is in) and gives a fresh lease; an earlier lease of the same
-    pod ends. Fails with PERMISSION_DENIED for a second pod, FAILED_PRECONDITION when the launch has ended or the job is
-    being cancelled. Retry at will.
+    """Binds an open launch to the calling pod, moves the job to quick_running and returns a new lease. With a quick result
+    the job moves to deep_running. An earlier lease of the same pod ends. Precondition: the token names a pod of this launch.
+    Fails with PERMISSION_DENIED for any other pod, and FAILED_PRECONDITION if the launch has ended or the job is being
+    cancelled. Safe to retry.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_launch_pb2.HeartbeatRequest, _launch_pb2.HeartbeatResponse]
-    """Renews the lease, reports progress, and moves quick_done to deep_running when the deep stage has begun.
-    Fails with PERMISSION_DENIED when the lease is lost: stop at once, somebody else may be at work. Retry at will.
+    """Renews the lease and records progress. The first heartbeat of the deep stage moves quick_done to deep_running.
+    Fails with PERMISSION_DENIED if the lease is lost: stop at once, because another pod may be running the job. Safe to
+    retry.
     """
     SubmitResult: _grpc.UnaryUnaryMultiCallable[_launch_pb2.SubmitResultRequest, _launch_pb2.SubmitResultResponse]
-    """Publishes the result of a stage in one update: quick_running to quick_done (and done, without a deep stage),
-    deep_running to done. The same stage again by the same lease changes nothing and succeeds. Fails with PERMISSION_DENIED when the
-    lease is lost, INVALID_ARGUMENT for results over 64 KB or without their four parts. Retry at will.
+    """Commits the result of a stage in one update: quick_running becomes quick_done, or done without a deep stage;
+    deep_running becomes done. Repeating a stage with the same lease succeeds and changes nothing.
+    Fails with PERMISSION_DENIED if the lease is lost, and INVALID_ARGUMENT for results over 64 KB or without their four
+    parts. Safe to retry.
     """
     FailLaunch: _grpc.UnaryUnaryMultiCallable[_launch_pb2.FailLaunchRequest, _launch_pb2.FailLaunchResponse]
-    """The pod gives up, saying why. Ends the launch as EndLaunch does. Fails with PERMISSION_DENIED when the lease is lost."""
+    """Ends the launch on the pod's own report and applies the retry policy, as EndLaunch. A failed job gets `failure_code`,
+    or DEAD_LETTERED after the third ENDING_UNKNOWN. Fails with PERMISSION_DENIED if the lease is lost.
+    Retry: PERMISSION_DENIED then confirms that the launch has ended.
+    """
 
 @_typing.type_check_only
 class LaunchServiceAsyncStub(LaunchServiceStub):
-    """How an analysis gets run. The first four are for `controller`; the others for one analyzer pod, which proves itself
-    once by its pod's token and from then on by its lease (metadata `authorization: Lease …`).
+    """Launches of jobs. The first four RPCs are for `controller`. The others are for one analyzer pod: it authenticates
+    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     OpenLaunches: _aio.UnaryUnaryMultiCallable[_launch_pb2.OpenLaunchesRequest, _launch_pb2.OpenLaunchesResponse]  # type: ignore[assignment]
-    """Offers up to `capacity` launches to run in `cluster`: those of it that were offered before and not confirmed in time,
-    under the same number, then new ones for queued jobs that have none. Owners take turns: next is the job whose owner has the
-    fewest open launches, counting its own older jobs in the queue; among equals the oldest. No more are opened than the limits of
-    `jobs` allow. A job that is being cancelled is not offered. A controller that dies loses nothing: call again.
+    """Claims up to `capacity` launches for `cluster`. Unconfirmed launches of the cluster come first, under the same number,
+    once their claim times out. Then jobs opens launches for queued jobs without one, within its limits. The fair queue
+    orders them by the owner's open launches plus the owner's older queued jobs, then by age. A job that is being
+    cancelled is skipped. Fails with INVALID_ARGUMENT naming the field. Retry: an unconfirmed launch is claimed again.
     """
     ListLaunches: _aio.UnaryUnaryMultiCallable[_launch_pb2.ListLaunchesRequest, _launch_pb2.ListLaunchesResponse]  # type: ignore[assignment]
-    """Lists the open launches of a cluster, by job and number: what may run there. What runs without being listed is to
-    be stopped. Retry at will.
+    """Lists the open launches of a cluster, by job and number. Stop each Kubernetes Job that the list lacks.
+    Fails with INVALID_ARGUMENT naming the field. Safe to retry.
     """
     ConfirmLaunch: _aio.UnaryUnaryMultiCallable[_launch_pb2.ConfirmLaunchRequest, _launch_pb2.Launch]  # type: ignore[assignment]
-    """Something runs for the launch: its Kubernetes UID, where it was placed and why. The same again is success.
-    With an empty UID: the cluster does not take it now, and why; the launch stays unconfirmed, and Explain says so.
-    Fails with NOT_FOUND, FAILED_PRECONDITION when the launch has ended or another UID was confirmed. Retry at will.
+    """Records the Kubernetes Job of a launch: its UID, its placement and the reason. Repeating the same UID succeeds.
+    An empty UID records why the cluster does not run it now; the launch stays unconfirmed, and ExplainJob shows the
+    reason. Fails with NOT_FOUND, and FAILED_PRECONDITION if the launch has ended or another UID is confirmed. Safe to
+    retry.
     """
     EndLaunch: _aio.UnaryUnaryMultiCallable[_launch_pb2.EndLaunchRequest, _launch_pb2.Launch]  # type: ignore[assignment]
-    """What ran for the launch is gone, and how it ended. Ends an open launch and queues or fails its job by the table of
-    endings; on an ended one nothing changes and the answer says how it ended. ENDING_CANCELLED says besides that nothing lives
-    under the launch's name. Fails with FAILED_PRECONDITION for it where nobody asked to cancel (CANCEL_NOT_REQUESTED), and for
-    any other ending where somebody did (JOB_CANCELLING), or for ENDING_UNSCHEDULABLE where a pod has started
-    (LAUNCH_STARTED): look again. Retry at will.
+    """Ends an open launch and applies the retry policy to its job. An ended launch stays unchanged, and the answer has its
+    ending. Precondition: the Kubernetes Job is gone; for ENDING_CANCELLED, no object exists under the launch's name.
+    Fails with FAILED_PRECONDITION: CANCEL_NOT_REQUESTED for ENDING_CANCELLED without a cancel request, JOB_CANCELLING for
+    another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started. Read
+    the cluster again after such a failure. Safe to retry.
     """
     StartLaunch: _aio.UnaryUnaryMultiCallable[_launch_pb2.StartLaunchRequest, _launch_pb2.StartLaunchResponse]  # type: ignore[assignment]
-    """A pod begins. Precondition: the caller's token names a pod of this launch. Binds the launch to that pod, moves the
-    job to quick_running (deep_running where the quick result is in) and gives a fresh lease; an earlier lease of the same
-    pod ends. Fails with PERMISSION_DENIED for a second pod, FAILED_PRECONDITION when the launch has ended or the job is
-    being cancelled. Retry at will.
+    """Binds an open launch to the calling pod, moves the job to quick_running and returns a new lease. With a quick result
+    the job moves to deep_running. An earlier lease of the same pod ends. Precondition: the token names a pod of this launch.
+    Fails with PERMISSION_DENIED for any other pod, and FAILED_PRECONDITION if the launch has ended or the job is being
+    cancelled. Safe to retry.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_launch_pb2.HeartbeatRequest, _launch_pb2.HeartbeatResponse]  # type: ignore[assignment]
-    """Renews the lease, reports progress, and moves quick_done to deep_running when the deep stage has begun.
-    Fails with PERMISSION_DENIED when the lease is lost: stop at once, somebody else may be at work. Retry at will.
+    """Renews the lease and records progress. The first heartbeat of the deep stage moves quick_done to deep_running.
+    Fails with PERMISSION_DENIED if the lease is lost: stop at once, because another pod may be running the job. Safe to
+    retry.
     """
     SubmitResult: _aio.UnaryUnaryMultiCallable[_launch_pb2.SubmitResultRequest, _launch_pb2.SubmitResultResponse]  # type: ignore[assignment]
-    """Publishes the result of a stage in one update: quick_running to quick_done (and done, without a deep stage),
-    deep_running to done. The same stage again by the same lease changes nothing and succeeds. Fails with PERMISSION_DENIED when the
-    lease is lost, INVALID_ARGUMENT for results over 64 KB or without their four parts. Retry at will.
+    """Commits the result of a stage in one update: quick_running becomes quick_done, or done without a deep stage;
+    deep_running becomes done. Repeating a stage with the same lease succeeds and changes nothing.
+    Fails with PERMISSION_DENIED if the lease is lost, and INVALID_ARGUMENT for results over 64 KB or without their four
+    parts. Safe to retry.
     """
     FailLaunch: _aio.UnaryUnaryMultiCallable[_launch_pb2.FailLaunchRequest, _launch_pb2.FailLaunchResponse]  # type: ignore[assignment]
-    """The pod gives up, saying why. Ends the launch as EndLaunch does. Fails with PERMISSION_DENIED when the lease is lost."""
+    """Ends the launch on the pod's own report and applies the retry policy, as EndLaunch. A failed job gets `failure_code`,
+    or DEAD_LETTERED after the third ENDING_UNKNOWN. Fails with PERMISSION_DENIED if the lease is lost.
+    Retry: PERMISSION_DENIED then confirms that the launch has ended.
+    """
 
 class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
-    """How an analysis gets run. The first four are for `controller`; the others for one analyzer pod, which proves itself
-    once by its pod's token and from then on by its lease (metadata `authorization: Lease …`).
+    """Launches of jobs. The first four RPCs are for `controller`. The others are for one analyzer pod: it authenticates
+    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`).
     """
 
     @_abc_1.abstractmethod
@@ -133,10 +145,10 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _launch_pb2.OpenLaunchesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_launch_pb2.OpenLaunchesResponse, _abc.Awaitable[_launch_pb2.OpenLaunchesResponse]]:
-        """Offers up to `capacity` launches to run in `cluster`: those of it that were offered before and not confirmed in time,
-        under the same number, then new ones for queued jobs that have none. Owners take turns: next is the job whose owner has the
-        fewest open launches, counting its own older jobs in the queue; among equals the oldest. No more are opened than the limits of
-        `jobs` allow. A job that is being cancelled is not offered. A controller that dies loses nothing: call again.
+        """Claims up to `capacity` launches for `cluster`. Unconfirmed launches of the cluster come first, under the same number,
+        once their claim times out. Then jobs opens launches for queued jobs without one, within its limits. The fair queue
+        orders them by the owner's open launches plus the owner's older queued jobs, then by age. A job that is being
+        cancelled is skipped. Fails with INVALID_ARGUMENT naming the field. Retry: an unconfirmed launch is claimed again.
         """
 
     @_abc_1.abstractmethod
@@ -145,8 +157,8 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _launch_pb2.ListLaunchesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_launch_pb2.ListLaunchesResponse, _abc.Awaitable[_launch_pb2.ListLaunchesResponse]]:
-        """Lists the open launches of a cluster, by job and number: what may run there. What runs without being listed is to
-        be stopped. Retry at will.
+        """Lists the open launches of a cluster, by job and number. Stop each Kubernetes Job that the list lacks.
+        Fails with INVALID_ARGUMENT naming the field. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -155,9 +167,10 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _launch_pb2.ConfirmLaunchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_launch_pb2.Launch, _abc.Awaitable[_launch_pb2.Launch]]:
-        """Something runs for the launch: its Kubernetes UID, where it was placed and why. The same again is success.
-        With an empty UID: the cluster does not take it now, and why; the launch stays unconfirmed, and Explain says so.
-        Fails with NOT_FOUND, FAILED_PRECONDITION when the launch has ended or another UID was confirmed. Retry at will.
+        """Records the Kubernetes Job of a launch: its UID, its placement and the reason. Repeating the same UID succeeds.
+        An empty UID records why the cluster does not run it now; the launch stays unconfirmed, and ExplainJob shows the
+        reason. Fails with NOT_FOUND, and FAILED_PRECONDITION if the launch has ended or another UID is confirmed. Safe to
+        retry.
         """
 
     @_abc_1.abstractmethod
@@ -166,11 +179,11 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _launch_pb2.EndLaunchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_launch_pb2.Launch, _abc.Awaitable[_launch_pb2.Launch]]:
-        """What ran for the launch is gone, and how it ended. Ends an open launch and queues or fails its job by the table of
-        endings; on an ended one nothing changes and the answer says how it ended. ENDING_CANCELLED says besides that nothing lives
-        under the launch's name. Fails with FAILED_PRECONDITION for it where nobody asked to cancel (CANCEL_NOT_REQUESTED), and for
-        any other ending where somebody did (JOB_CANCELLING), or for ENDING_UNSCHEDULABLE where a pod has started
-        (LAUNCH_STARTED): look again. Retry at will.
+        """Ends an open launch and applies the retry policy to its job. An ended launch stays unchanged, and the answer has its
+        ending. Precondition: the Kubernetes Job is gone; for ENDING_CANCELLED, no object exists under the launch's name.
+        Fails with FAILED_PRECONDITION: CANCEL_NOT_REQUESTED for ENDING_CANCELLED without a cancel request, JOB_CANCELLING for
+        another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started. Read
+        the cluster again after such a failure. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -179,10 +192,10 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _launch_pb2.StartLaunchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_launch_pb2.StartLaunchResponse, _abc.Awaitable[_launch_pb2.StartLaunchResponse]]:
-        """A pod begins. Precondition: the caller's token names a pod of this launch. Binds the launch to that pod, moves the
-        job to quick_running (deep_running where the quick result is in) and gives a fresh lease; an earlier lease of the same
-        pod ends. Fails with PERMISSION_DENIED for a second pod, FAILED_PRECONDITION when the launch has ended or the job is
-        being cancelled. Retry at will.
+        """Binds an open launch to the calling pod, moves the job to quick_running and returns a new lease. With a quick result
+        the job moves to deep_running. An earlier lease of the same pod ends. Precondition: the token names a pod of this launch.
+        Fails with PERMISSION_DENIED for any other pod, and FAILED_PRECONDITION if the launch has ended or the job is being
+        cancelled. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -191,8 +204,9 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _launch_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_launch_pb2.HeartbeatResponse, _abc.Awaitable[_launch_pb2.HeartbeatResponse]]:
-        """Renews the lease, reports progress, and moves quick_done to deep_running when the deep stage has begun.
-        Fails with PERMISSION_DENIED when the lease is lost: stop at once, somebody else may be at work. Retry at will.
+        """Renews the lease and records progress. The first heartbeat of the deep stage moves quick_done to deep_running.
+        Fails with PERMISSION_DENIED if the lease is lost: stop at once, because another pod may be running the job. Safe to
+        retry.
         """
 
     @_abc_1.abstractmethod
@@ -201,9 +215,10 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _launch_pb2.SubmitResultRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_launch_pb2.SubmitResultResponse, _abc.Awaitable[_launch_pb2.SubmitResultResponse]]:
-        """Publishes the result of a stage in one update: quick_running to quick_done (and done, without a deep stage),
-        deep_running to done. The same stage again by the same lease changes nothing and succeeds. Fails with PERMISSION_DENIED when the
-        lease is lost, INVALID_ARGUMENT for results over 64 KB or without their four parts. Retry at will.
+        """Commits the result of a stage in one update: quick_running becomes quick_done, or done without a deep stage;
+        deep_running becomes done. Repeating a stage with the same lease succeeds and changes nothing.
+        Fails with PERMISSION_DENIED if the lease is lost, and INVALID_ARGUMENT for results over 64 KB or without their four
+        parts. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -212,6 +227,9 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _launch_pb2.FailLaunchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_launch_pb2.FailLaunchResponse, _abc.Awaitable[_launch_pb2.FailLaunchResponse]]:
-        """The pod gives up, saying why. Ends the launch as EndLaunch does. Fails with PERMISSION_DENIED when the lease is lost."""
+        """Ends the launch on the pod's own report and applies the retry policy, as EndLaunch. A failed job gets `failure_code`,
+        or DEAD_LETTERED after the third ENDING_UNKNOWN. Fails with PERMISSION_DENIED if the lease is lost.
+        Retry: PERMISSION_DENIED then confirms that the launch has ended.
+        """
 
 def add_LaunchServiceServicer_to_server(servicer: LaunchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

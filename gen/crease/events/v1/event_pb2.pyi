@@ -20,8 +20,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Event(_message.Message):
-    """One transition of one job, as a CloudEvents 1.0 envelope with a protobuf payload. It is committed in the transaction
-    that makes the transition.
+    """One transition of one job, as a CloudEvents 1.0 envelope with a protobuf payload. The database commits the event and
+    the transition in the same transaction.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -34,7 +34,7 @@ class Event(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Unique and, within one job, increasing; also the position to resume from."""
+    """Unique, and increasing within one job; also the position to resume from."""
     source: _builtins.str
     """`/crease/jobs`."""
     specversion: _builtins.str
@@ -112,6 +112,7 @@ class WatchEventsRequest(_message.Message):
 
     AFTER_FIELD_NUMBER: _builtins.int
     after: _builtins.str
+    """The id of the last event received; empty: only events from now on."""
     def __init__(
         self,
         *,

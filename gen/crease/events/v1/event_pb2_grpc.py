@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EventServiceStub:
-    """For `controller` and internal services.
+    """Events of all jobs, for `controller` and internal services.
     """
 
     def __init__(self, channel):
@@ -43,15 +43,15 @@ class EventServiceStub:
 
 
 class EventServiceServicer:
-    """For `controller` and internal services.
+    """Events of all jobs, for `controller` and internal services.
     """
 
     def WatchEvents(self, request, context):
-        """Sends every event after `after`, then new ones as they are committed; never ends by itself, never skips one that
-        commits late. An empty `after` starts with what happens from now on. Fails with INVALID_ARGUMENT for a position that is none.
-        After a broken stream call again with the id of the last event seen. Events are kept for some days: a position before
-        the first that is kept fails with OUT_OF_RANGE, whose message names the one from which to start. A client that stops
-        reading for 30 s is dropped with RESOURCE_EXHAUSTED.
+        """Streams every event after `after`, then each new event. No event is missed, also where a transaction commits late.
+        The stream has no end. Events are kept for some days.
+        Fails with INVALID_ARGUMENT for a malformed position, and OUT_OF_RANGE for a position before the first kept event; the
+        message names the position to start from. Fails with RESOURCE_EXHAUSTED if the client stops reading for 30 s.
+        After a broken stream, call again with the id of the last event received.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,7 +74,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService:
-    """For `controller` and internal services.
+    """Events of all jobs, for `controller` and internal services.
     """
 
     @staticmethod

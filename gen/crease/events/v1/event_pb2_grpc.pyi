@@ -27,35 +27,35 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EventServiceStub:
-    """For `controller` and internal services."""
+    """Events of all jobs, for `controller` and internal services."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EventServiceAsyncStub: ...
     WatchEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.WatchEventsRequest, _event_pb2.Event]
-    """Sends every event after `after`, then new ones as they are committed; never ends by itself, never skips one that
-    commits late. An empty `after` starts with what happens from now on. Fails with INVALID_ARGUMENT for a position that is none.
-    After a broken stream call again with the id of the last event seen. Events are kept for some days: a position before
-    the first that is kept fails with OUT_OF_RANGE, whose message names the one from which to start. A client that stops
-    reading for 30 s is dropped with RESOURCE_EXHAUSTED.
+    """Streams every event after `after`, then each new event. No event is missed, also where a transaction commits late.
+    The stream has no end. Events are kept for some days.
+    Fails with INVALID_ARGUMENT for a malformed position, and OUT_OF_RANGE for a position before the first kept event; the
+    message names the position to start from. Fails with RESOURCE_EXHAUSTED if the client stops reading for 30 s.
+    After a broken stream, call again with the id of the last event received.
     """
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
-    """For `controller` and internal services."""
+    """Events of all jobs, for `controller` and internal services."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchEvents: _aio.UnaryStreamMultiCallable[_event_pb2.WatchEventsRequest, _event_pb2.Event]  # type: ignore[assignment]
-    """Sends every event after `after`, then new ones as they are committed; never ends by itself, never skips one that
-    commits late. An empty `after` starts with what happens from now on. Fails with INVALID_ARGUMENT for a position that is none.
-    After a broken stream call again with the id of the last event seen. Events are kept for some days: a position before
-    the first that is kept fails with OUT_OF_RANGE, whose message names the one from which to start. A client that stops
-    reading for 30 s is dropped with RESOURCE_EXHAUSTED.
+    """Streams every event after `after`, then each new event. No event is missed, also where a transaction commits late.
+    The stream has no end. Events are kept for some days.
+    Fails with INVALID_ARGUMENT for a malformed position, and OUT_OF_RANGE for a position before the first kept event; the
+    message names the position to start from. Fails with RESOURCE_EXHAUSTED if the client stops reading for 30 s.
+    After a broken stream, call again with the id of the last event received.
     """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For `controller` and internal services."""
+    """Events of all jobs, for `controller` and internal services."""
 
     @_abc_1.abstractmethod
     def WatchEvents(
@@ -63,11 +63,11 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_event_pb2.Event], _abc.AsyncIterator[_event_pb2.Event]]:
-        """Sends every event after `after`, then new ones as they are committed; never ends by itself, never skips one that
-        commits late. An empty `after` starts with what happens from now on. Fails with INVALID_ARGUMENT for a position that is none.
-        After a broken stream call again with the id of the last event seen. Events are kept for some days: a position before
-        the first that is kept fails with OUT_OF_RANGE, whose message names the one from which to start. A client that stops
-        reading for 30 s is dropped with RESOURCE_EXHAUSTED.
+        """Streams every event after `after`, then each new event. No event is missed, also where a transaction commits late.
+        The stream has no end. Events are kept for some days.
+        Fails with INVALID_ARGUMENT for a malformed position, and OUT_OF_RANGE for a position before the first kept event; the
+        message names the position to start from. Fails with RESOURCE_EXHAUSTED if the client stops reading for 30 s.
+        After a broken stream, call again with the id of the last event received.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -19,6 +19,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _JobStatus:
@@ -29,42 +34,42 @@ class _JobStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobStatus.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     JOB_STATUS_UNSPECIFIED: _JobStatus.ValueType  # 0
     JOB_STATUS_AWAITING_UPLOAD: _JobStatus.ValueType  # 1
-    """The client has a URL; no video is known to be there. Never launched."""
+    """The client has a URL; no video is verified. The job cannot be launched."""
     JOB_STATUS_QUEUED: _JobStatus.ValueType  # 2
-    """The video is verified and pinned; the job waits for a launch. The only state that can be launched."""
+    """The video is verified and pinned, and the job waits for a launch. Only queued jobs can be launched."""
     JOB_STATUS_QUICK_RUNNING: _JobStatus.ValueType  # 3
     """One pod holds the lease and computes the quick result."""
     JOB_STATUS_QUICK_DONE: _JobStatus.ValueType  # 4
-    """The quick result can be read and survives whatever happens next."""
+    """The quick result is available, and stays available after a later failure."""
     JOB_STATUS_DEEP_RUNNING: _JobStatus.ValueType  # 5
     """One pod holds the lease and computes the deep result."""
     JOB_STATUS_DONE: _JobStatus.ValueType  # 6
-    """The last result can be read. Final."""
+    """The last result is available. Final."""
     JOB_STATUS_FAILED: _JobStatus.ValueType  # 7
-    """Stopped by a fault that has a code and a sentence. RetryJob or CompleteUpload may queue it again."""
+    """The job stopped with a failure code and a sentence. RetryJob or CompleteUpload may queue it again."""
     JOB_STATUS_CANCELLED: _JobStatus.ValueType  # 8
-    """Nobody works on it and nobody will. Final."""
+    """Nothing runs for the job, and nothing will. Final."""
 
 class JobStatus(_JobStatus, metaclass=_JobStatusEnumTypeWrapper):
-    """Where a job stands; `services/jobs/domain/states.py` draws how one becomes another."""
+    """The status of a job. `services/jobs/domain/states.py` draws the transitions."""
 
 JOB_STATUS_UNSPECIFIED: JobStatus.ValueType  # 0
 JOB_STATUS_AWAITING_UPLOAD: JobStatus.ValueType  # 1
-"""The client has a URL; no video is known to be there. Never launched."""
+"""The client has a URL; no video is verified. The job cannot be launched."""
 JOB_STATUS_QUEUED: JobStatus.ValueType  # 2
-"""The video is verified and pinned; the job waits for a launch. The only state that can be launched."""
+"""The video is verified and pinned, and the job waits for a launch. Only queued jobs can be launched."""
 JOB_STATUS_QUICK_RUNNING: JobStatus.ValueType  # 3
 """One pod holds the lease and computes the quick result."""
 JOB_STATUS_QUICK_DONE: JobStatus.ValueType  # 4
-"""The quick result can be read and survives whatever happens next."""
+"""The quick result is available, and stays available after a later failure."""
 JOB_STATUS_DEEP_RUNNING: JobStatus.ValueType  # 5
 """One pod holds the lease and computes the deep result."""
 JOB_STATUS_DONE: JobStatus.ValueType  # 6
-"""The last result can be read. Final."""
+"""The last result is available. Final."""
 JOB_STATUS_FAILED: JobStatus.ValueType  # 7
-"""Stopped by a fault that has a code and a sentence. RetryJob or CompleteUpload may queue it again."""
+"""The job stopped with a failure code and a sentence. RetryJob or CompleteUpload may queue it again."""
 JOB_STATUS_CANCELLED: JobStatus.ValueType  # 8
-"""Nobody works on it and nobody will. Final."""
+"""Nothing runs for the job, and nothing will. Final."""
 Global___JobStatus: _TypeAlias = JobStatus  # noqa: Y015
 
 class _Accelerator:
@@ -74,19 +79,19 @@ class _Accelerator:
 class _AcceleratorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Accelerator.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ACCELERATOR_UNSPECIFIED: _Accelerator.ValueType  # 0
-    """As AUTO."""
+    """Same as AUTO."""
     ACCELERATOR_AUTO: _Accelerator.ValueType  # 1
-    """A GPU where one is free or can be had, else the CPU."""
+    """A GPU where one is available, else the CPU."""
     ACCELERATOR_GPU: _Accelerator.ValueType  # 2
     ACCELERATOR_CPU: _Accelerator.ValueType  # 3
 
 class Accelerator(_Accelerator, metaclass=_AcceleratorEnumTypeWrapper):
-    """Which hardware the client asks for."""
+    """The hardware that the client requests."""
 
 ACCELERATOR_UNSPECIFIED: Accelerator.ValueType  # 0
-"""As AUTO."""
+"""Same as AUTO."""
 ACCELERATOR_AUTO: Accelerator.ValueType  # 1
-"""A GPU where one is free or can be had, else the CPU."""
+"""A GPU where one is available, else the CPU."""
 ACCELERATOR_GPU: Accelerator.ValueType  # 2
 ACCELERATOR_CPU: Accelerator.ValueType  # 3
 Global___Accelerator: _TypeAlias = Accelerator  # noqa: Y015
@@ -109,6 +114,44 @@ STAGE_QUICK: Stage.ValueType  # 1
 STAGE_DEEP: Stage.ValueType  # 2
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
+class _LaunchEnding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LaunchEndingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LaunchEnding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LAUNCH_ENDING_UNSPECIFIED: _LaunchEnding.ValueType  # 0
+    """The launch is open."""
+    LAUNCH_ENDING_SUCCEEDED: _LaunchEnding.ValueType  # 1
+    LAUNCH_ENDING_BAD_INPUT: _LaunchEnding.ValueType  # 2
+    LAUNCH_ENDING_DISRUPTION: _LaunchEnding.ValueType  # 3
+    LAUNCH_ENDING_OUT_OF_MEMORY: _LaunchEnding.ValueType  # 4
+    LAUNCH_ENDING_IMAGE: _LaunchEnding.ValueType  # 5
+    LAUNCH_ENDING_UNSCHEDULABLE: _LaunchEnding.ValueType  # 6
+    LAUNCH_ENDING_DEADLINE: _LaunchEnding.ValueType  # 7
+    LAUNCH_ENDING_UNKNOWN: _LaunchEnding.ValueType  # 8
+    LAUNCH_ENDING_LEASE_LOST: _LaunchEnding.ValueType  # 9
+    LAUNCH_ENDING_CANCELLED: _LaunchEnding.ValueType  # 10
+
+class LaunchEnding(_LaunchEnding, metaclass=_LaunchEndingEnumTypeWrapper):
+    """How a launch ended. The names and numbers are those of `crease.analysis.v1.Ending`, which documents them: that package
+    imports this one, so this one cannot import it.
+    """
+
+LAUNCH_ENDING_UNSPECIFIED: LaunchEnding.ValueType  # 0
+"""The launch is open."""
+LAUNCH_ENDING_SUCCEEDED: LaunchEnding.ValueType  # 1
+LAUNCH_ENDING_BAD_INPUT: LaunchEnding.ValueType  # 2
+LAUNCH_ENDING_DISRUPTION: LaunchEnding.ValueType  # 3
+LAUNCH_ENDING_OUT_OF_MEMORY: LaunchEnding.ValueType  # 4
+LAUNCH_ENDING_IMAGE: LaunchEnding.ValueType  # 5
+LAUNCH_ENDING_UNSCHEDULABLE: LaunchEnding.ValueType  # 6
+LAUNCH_ENDING_DEADLINE: LaunchEnding.ValueType  # 7
+LAUNCH_ENDING_UNKNOWN: LaunchEnding.ValueType  # 8
+LAUNCH_ENDING_LEASE_LOST: LaunchEnding.ValueType  # 9
+LAUNCH_ENDING_CANCELLED: LaunchEnding.ValueType  # 10
+Global___LaunchEnding: _TypeAlias = LaunchEnding  # noqa: Y015
+
 class _WaitingFor:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -117,39 +160,39 @@ class _WaitingForEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitingFor
     DESCRIPTOR: _descriptor.EnumDescriptor
     WAITING_FOR_UNSPECIFIED: _WaitingFor.ValueType  # 0
     WAITING_FOR_NOTHING: _WaitingFor.ValueType  # 1
-    """Nothing: it is done, failed or cancelled."""
+    """Nothing: the job is done, failed or cancelled."""
     WAITING_FOR_UPLOAD: _WaitingFor.ValueType  # 2
-    """The client: the video is not there or was not said to be complete."""
+    """The client: the video is missing, or CompleteUpload was not called."""
     WAITING_FOR_CAPACITY: _WaitingFor.ValueType  # 3
-    """A place to run: no cluster has taken the job, or what it created has not started."""
+    """Capacity: no cluster has opened a launch, or the Kubernetes Job has not started."""
     WAITING_FOR_LIMITS: _WaitingFor.ValueType  # 4
-    """An end of other launches, its owner's or anybody's: as many are open as may be."""
+    """The end of other launches: the limit of open launches is reached, in total or for the owner."""
     WAITING_FOR_BACKOFF: _WaitingFor.ValueType  # 5
-    """The time until the next launch, after one that ended badly."""
+    """The delay before the next launch, after a failed one."""
     WAITING_FOR_LEASE: _WaitingFor.ValueType  # 6
-    """The open launch: it works, has fallen silent, or is being stopped; the sentence says which."""
+    """The open launch: it is running, silent or being cancelled; the sentence says which."""
 
 class WaitingFor(_WaitingFor, metaclass=_WaitingForEnumTypeWrapper):
-    """What has to happen before a job goes on."""
+    """The condition that a job waits for."""
 
 WAITING_FOR_UNSPECIFIED: WaitingFor.ValueType  # 0
 WAITING_FOR_NOTHING: WaitingFor.ValueType  # 1
-"""Nothing: it is done, failed or cancelled."""
+"""Nothing: the job is done, failed or cancelled."""
 WAITING_FOR_UPLOAD: WaitingFor.ValueType  # 2
-"""The client: the video is not there or was not said to be complete."""
+"""The client: the video is missing, or CompleteUpload was not called."""
 WAITING_FOR_CAPACITY: WaitingFor.ValueType  # 3
-"""A place to run: no cluster has taken the job, or what it created has not started."""
+"""Capacity: no cluster has opened a launch, or the Kubernetes Job has not started."""
 WAITING_FOR_LIMITS: WaitingFor.ValueType  # 4
-"""An end of other launches, its owner's or anybody's: as many are open as may be."""
+"""The end of other launches: the limit of open launches is reached, in total or for the owner."""
 WAITING_FOR_BACKOFF: WaitingFor.ValueType  # 5
-"""The time until the next launch, after one that ended badly."""
+"""The delay before the next launch, after a failed one."""
 WAITING_FOR_LEASE: WaitingFor.ValueType  # 6
-"""The open launch: it works, has fallen silent, or is being stopped; the sentence says which."""
+"""The open launch: it is running, silent or being cancelled; the sentence says which."""
 Global___WaitingFor: _TypeAlias = WaitingFor  # noqa: Y015
 
 @_typing.final
 class AthleteBox(_message.Message):
-    """A box in fractions of the upright picture (0 to 1, origin at the top left) around the athlete in the first frame."""
+    """A box around the athlete in the first frame, in fractions of the upright picture (0 to 1, origin at the top left)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -179,7 +222,7 @@ Global___AthleteBox: _TypeAlias = AthleteBox  # noqa: Y015
 
 @_typing.final
 class VideoObject(_message.Message):
-    """The one S3 object that an analysis reads; pinned when the upload was verified."""
+    """The S3 object that an analysis reads. jobs pins it when the upload is verified."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -198,17 +241,17 @@ class VideoObject(_message.Message):
     content_type: _builtins.str
     content_length: _builtins.int
     etag: _builtins.str
-    """Empty until the upload was verified."""
+    """Empty until the upload is verified."""
     version_id: _builtins.str
-    """Empty where the bucket has no versions."""
+    """Empty if the bucket has no versions."""
     sha256: _builtins.str
-    """64 lower-case hex digits; empty where the client gave none."""
+    """64 lower-case hex digits; empty if the client gave none."""
     part_bytes: _builtins.int
-    """The length of every part but the last, where the video comes in parts; 0: it comes in one PUT."""
+    """The length of every part but the last of a multipart upload; 0: one PUT."""
     upload_id: _builtins.str
-    """S3's name of the upload in parts; empty before the first part was signed."""
+    """S3's id of the multipart upload; empty before the first part is signed."""
     parts_sha256: _builtins.str
-    """Of a verified video in parts: the SHA-256 over its parts' SHA-256s, 64 lower-case hex digits; empty where S3 keeps none."""
+    """Of a verified multipart upload: the SHA-256 over its parts' SHA-256s, 64 lower-case hex digits; empty if S3 keeps none."""
     def __init__(
         self,
         *,
@@ -233,7 +276,7 @@ Global___VideoObject: _TypeAlias = VideoObject  # noqa: Y015
 
 @_typing.final
 class Artifact(_message.Message):
-    """A file the analyzer made."""
+    """A file that the analyzer wrote."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -302,13 +345,13 @@ class Job(_message.Message):
     session_id: _builtins.str
     status: Global___JobStatus.ValueType
     stage: _builtins.str
-    """As on the operators' dashboards: AWAITING_UPLOAD, QUEUED, DEEP_QUEUED, QUICK, QUICK_DONE, DEEP, DONE, FAILED, CANCELLED."""
+    """The column `stage` for operators: AWAITING_UPLOAD, QUEUED, DEEP_QUEUED, QUICK, QUICK_DONE, DEEP, DONE, FAILED, CANCELLED."""
     progress_pct: _builtins.int
     """0 to 100."""
     failure_code: _builtins.str
-    """Empty unless failed; a word for programs, such as UPLOAD_EXPIRED."""
+    """A code for programs, such as UPLOAD_EXPIRED. Empty unless the job failed."""
     error_message: _builtins.str
-    """Empty unless failed; a sentence for people."""
+    """A sentence for people. Empty unless the job failed."""
     sample_fps: _builtins.int
     """Frames analysed per second of video, 1 to 30."""
     include_frames: _builtins.bool
@@ -317,22 +360,22 @@ class Job(_message.Message):
     accelerator: Global___Accelerator.ValueType
     sqs_message_id: _builtins.str
     results_stage: Global___Stage.ValueType
-    """The stage `results` comes from; unspecified where there are none."""
+    """The stage that `results` comes from; unspecified without results."""
     launch_count: _builtins.int
-    """How many launches were opened."""
+    """Number of launches opened so far."""
     source_job_id: _builtins.str
-    """The job whose video this one analyses again; empty where it has an upload of its own."""
+    """The job whose video this job analyses again; empty for a job with its own upload."""
     trace_parent: _builtins.str
-    """Where its trace goes on: W3C's traceparent. Empty: it is not traced."""
+    """W3C traceparent of the job's trace; empty: not traced."""
     anonymous: _builtins.bool
-    """Whether its files leave out what the session says of people, and show no faces."""
+    """Whether the artifacts omit the session's personal data and hide faces."""
     @_builtins.property
     def athlete_box(self) -> Global___AthleteBox: ...
     @_builtins.property
     def video(self) -> Global___VideoObject: ...
     @_builtins.property
     def results(self) -> _struct_pb2.Struct:
-        """The newest result, in the shape of the contract: pose, metrics, findings, report. Under 64 KB."""
+        """The newest result: pose, metrics, findings, report. Under 64 KB."""
 
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]: ...
@@ -342,7 +385,7 @@ class Job(_message.Message):
     def queued_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
-        """When the newest launch started."""
+        """Start of the newest launch."""
 
     @_builtins.property
     def completed_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -350,7 +393,7 @@ class Job(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def cancel_requested_at(self) -> _timestamp_pb2.Timestamp:
-        """While the status is not final: the job is being cancelled, and nothing more is written for it."""
+        """Set while a cancellation is in progress: results and progress are no longer accepted."""
 
     def __init__(
         self,
@@ -538,11 +581,11 @@ class ExplainJobResponse(_message.Message):
     waiting_for: Global___WaitingFor.ValueType
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since when that has been so."""
+        """Start of this condition."""
 
     @_builtins.property
     def launches(self) -> _containers.RepeatedCompositeFieldContainer[Global___PastLaunch]:
-        """Every launch of the job, the first one first."""
+        """Every launch of the job, oldest first."""
 
     def __init__(
         self,
@@ -564,7 +607,7 @@ Global___ExplainJobResponse: _TypeAlias = ExplainJobResponse  # noqa: Y015
 
 @_typing.final
 class PastLaunch(_message.Message):
-    """One try to run a job, as it was recorded."""
+    """One launch of a job, as recorded."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -579,16 +622,28 @@ class PastLaunch(_message.Message):
     CONFIRMED_AT_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
+    LAUNCH_ENDING_FIELD_NUMBER: _builtins.int
     launch_no: _builtins.int
     cluster: _builtins.str
     placed_on: Global___Accelerator.ValueType
-    """What it ran on, and why; unspecified where nothing is known to have run."""
+    """The hardware it ran on; unspecified if it is not known to have run."""
     placement_reason: _builtins.str
+    """The reason for that placement."""
     pod_name: _builtins.str
-    ending: _builtins.str
-    """A word of `services/jobs/domain/retry_policy.py`, `succeeded` or `cancelled`; empty while it is open."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def ending(self) -> _builtins.str:
+        """Deprecated: use launch_ending. Its name in lower case, such as `bad_input`; empty while the launch is open."""
+
+    @ending.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def ending(self, value: _builtins.str) -> None:
+        """Deprecated: use launch_ending. Its name in lower case, such as `bad_input`; empty while the launch is open."""
+
     ending_message: _builtins.str
-    """One sentence for people: what was seen of its end."""
+    """How the launch ended, in one sentence for people."""
+    launch_ending: Global___LaunchEnding.ValueType
+    """Unspecified while the launch is open."""
     @_builtins.property
     def opened_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -611,10 +666,11 @@ class PastLaunch(_message.Message):
         confirmed_at: _timestamp_pb2.Timestamp | None = ...,
         started_at: _timestamp_pb2.Timestamp | None = ...,
         ended_at: _timestamp_pb2.Timestamp | None = ...,
+        launch_ending: Global___LaunchEnding.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["confirmed_at", b"confirmed_at", "ended_at", b"ended_at", "opened_at", b"opened_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "confirmed_at", b"confirmed_at", "ended_at", b"ended_at", "ending", b"ending", "ending_message", b"ending_message", "launch_no", b"launch_no", "opened_at", b"opened_at", "placed_on", b"placed_on", "placement_reason", b"placement_reason", "pod_name", b"pod_name", "started_at", b"started_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "confirmed_at", b"confirmed_at", "ended_at", b"ended_at", "ending", b"ending", "ending_message", b"ending_message", "launch_ending", b"launch_ending", "launch_no", b"launch_no", "opened_at", b"opened_at", "placed_on", b"placed_on", "placement_reason", b"placement_reason", "pod_name", b"pod_name", "started_at", b"started_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -650,13 +706,13 @@ class ReanalyzeJobRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ANONYMOUS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """The job whose video to analyse again."""
+    """The job whose video to analyse again. Each unset optional field below keeps that job's value."""
     sample_fps: _builtins.int
-    """1 to 30; 0 means 10. Unset, like the two below and `anonymous`: as that job has it."""
+    """1 to 30; 0 means 10."""
     include_frames: _builtins.bool
     accelerator: Global___Accelerator.ValueType
     request_id: _builtins.str
-    """A UUID of the client's choice, so that a repeated call is the same call."""
+    """A UUID chosen by the client, which makes a repeated call idempotent."""
     anonymous: _builtins.bool
     def __init__(
         self,
@@ -717,7 +773,7 @@ class CompareJobsRequest(_message.Message):
     JOB_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """2 to 20, in the order to compare them."""
+        """2 to 20, in the order of comparison."""
 
     def __init__(
         self,
@@ -741,13 +797,13 @@ class CompareJobsResponse(_message.Message):
     CAVEATS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def player_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Whom every one of the sessions names."""
+        """The players that every session names."""
 
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricComparison]: ...
     @_builtins.property
     def caveats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """One sentence for each thing that makes the jobs less alike than their numbers look."""
+        """One sentence for each condition that makes the jobs less comparable than their numbers suggest."""
 
     def __init__(
         self,
@@ -766,7 +822,7 @@ Global___CompareJobsResponse: _TypeAlias = CompareJobsResponse  # noqa: Y015
 
 @_typing.final
 class MetricComparison(_message.Message):
-    """One metric through the jobs."""
+    """One metric across the jobs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -777,7 +833,7 @@ class MetricComparison(_message.Message):
     name: _builtins.str
     @_builtins.property
     def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricReading]:
-        """One a job, in the order asked."""
+        """One reading a job, in the order of the request."""
 
     @_builtins.property
     def overall(self) -> Global___MetricChange:
@@ -805,7 +861,7 @@ Global___MetricComparison: _TypeAlias = MetricComparison  # noqa: Y015
 
 @_typing.final
 class MetricReading(_message.Message):
-    """What one job measured."""
+    """The measurement of one metric by one job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -822,14 +878,14 @@ class MetricReading(_message.Message):
     """Unset exactly when absent_reason is set."""
     unit: _builtins.str
     score: _builtins.float
-    """0 to 1, high is good."""
+    """0 to 1, higher is better."""
     confidence: _builtins.float
     """0 to 1."""
     plane: _builtins.str
     """`image` or `space`."""
     absent_reason: _builtins.str
     error: _builtins.float
-    """By how much the value scatters from film to film of one movement, in its unit; unset where that was not recorded."""
+    """Standard error of the value between films of one movement, in its unit; unset if it was not recorded."""
     def __init__(
         self,
         *,
@@ -863,7 +919,7 @@ Global___MetricReading: _TypeAlias = MetricReading  # noqa: Y015
 
 @_typing.final
 class MetricChange(_message.Message):
-    """From one job to another: the later value less the earlier."""
+    """The change from one job to another: the later value minus the earlier."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -879,19 +935,19 @@ class MetricChange(_message.Message):
     from_job_id: _builtins.str
     to_job_id: _builtins.str
     value: _builtins.float
-    """Unset exactly when absent_reason is set: one of them is missing, its error is not known, or they are not of one
-    kind (unit, plane, discipline, camera view, frame rate, a whole clip against an action).
+    """Unset exactly when absent_reason is set: a value is missing, its error is unknown, or the two are not comparable.
+    They differ then in unit, plane, discipline, camera view or frame rate, or a whole clip is compared with an action.
     """
     unit: _builtins.str
     score: _builtins.float
     """The change of the score; above 0 is better."""
     confidence: _builtins.float
-    """The smaller of both."""
+    """The lower confidence of the two readings."""
     absent_reason: _builtins.str
     detectable: _builtins.float
-    """The minimal detectable change: without any true one, 95 of 100 changes are smaller than this."""
+    """The minimal detectable change at 95 % confidence: of 100 comparisons without a true change, 95 stay below it."""
     clear: _builtins.bool
-    """Whether the change is larger than that; a smaller one is no news."""
+    """Whether the change exceeds `detectable`. Treat a smaller change as no change."""
     def __init__(
         self,
         *,
@@ -949,7 +1005,7 @@ class CreateJobRequest(_message.Message):
     content_length: _builtins.int
     sha256: _builtins.str
     request_id: _builtins.str
-    """A UUID of the client's choice, so that a repeated call is the same call."""
+    """A UUID chosen by the client, which makes a repeated call idempotent."""
     accelerator: Global___Accelerator.ValueType
     part_bytes: _builtins.int
     """As in VideoObject."""
@@ -1020,7 +1076,7 @@ class ConfirmUploadResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     MOVED_FIELD_NUMBER: _builtins.int
     moved: _builtins.bool
-    """False where the job had been queued before and nothing changed."""
+    """False if the job was queued earlier and nothing changed."""
     @_builtins.property
     def job(self) -> Global___Job: ...
     def __init__(
@@ -1071,7 +1127,7 @@ class RecordMultipartRequest(_message.Message):
     INSTEAD_OF_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     upload_id: _builtins.str
-    """Empty: the recorded one is lost, and none has begun."""
+    """Empty: the recorded multipart upload is lost, and no other has begun."""
     instead_of: _builtins.str
     def __init__(
         self,

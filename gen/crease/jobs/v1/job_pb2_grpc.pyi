@@ -28,105 +28,115 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """For people and internal services."""
+    """Jobs, for people and internal services."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JobServiceAsyncStub: ...
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.GetJobRequest, _job_pb2.Job]
-    """Reads a job with its newest result. Fails with NOT_FOUND, or PERMISSION_DENIED if it is another's. Retry at will."""
+    """Reads a job with its newest result. Fails with NOT_FOUND, and PERMISSION_DENIED if the caller may not see it. Safe to
+    retry.
+    """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_pb2.ListJobsRequest, _job_pb2.ListJobsResponse]
-    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200;
-    a negative one or a token that does not belong to this filter is INVALID_ARGUMENT. Retry at will.
+    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200.
+    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter. Safe to retry.
     """
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_pb2.WatchJobRequest, _job_pb2.Job]
-    """Sends the job as it is now, then after every change, and ends when it is done, failed or cancelled. Changes in quick succession may
-    be sent as one. Fails as GetJob. After a broken stream call again: the first message is the state at that time.
+    """Streams the current job, then the job after each change, and ends when it is done, failed or cancelled. Changes in
+    quick succession may be merged into one message. Fails as GetJob.
+    After a broken stream, call again: the first message is the current state.
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.Job]
-    """Cancels a job, from every status that is not final. With no launch open it is cancelled in the answer; else the answer has
-    cancel_requested_at, what runs is deleted, and the job is cancelled once it is proved gone: WatchJob ends then. A quick result
-    stays readable. Fails as GetJob, and with FAILED_PRECONDITION (WRONG_STATE) when done. Retry at will.
+    """Cancels a job. Without an open launch, the answer's status is cancelled. With one, the answer has cancel_requested_at;
+    the controller deletes the Kubernetes Job, and jobs cancels the job once its end is proved. WatchJob ends then.
+    A quick result stays readable. Precondition: the job is not done, else FAILED_PRECONDITION (WRONG_STATE).
+    Fails as GetJob. Safe to retry.
     """
     ExplainJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.ExplainJobRequest, _job_pb2.ExplainJobResponse]
-    """Says in one sentence why a job is not done yet or how it ended, and the history of its launches, from what was recorded:
-    also where what ran is long forgotten. Changes nothing. Fails as GetJob. Retry at will.
+    """Explains in one sentence why a job is not done, or how it ended, and lists its launches. The answer comes from the
+    database alone, also after Kubernetes has deleted the objects. Fails as GetJob. Safe to retry.
     """
     RetryJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.RetryJobRequest, _job_pb2.Job]
-    """Queues a failed job again on the video that was pinned; it resumes at deep where the quick result is in, and every
-    cause of failure has its tries anew. Precondition: failed, with a video that was verified. Fails as GetJob, and with
-    FAILED_PRECONDITION in any other status (WRONG_STATE) or without a video (UPLOAD_NOT_VERIFIED: complete the upload).
-    Retry: WRONG_STATE then says that it was queued.
+    """Queues a failed job again on the pinned video, with all retries of every ending. It resumes at the deep stage if the
+    quick result is available. Precondition: the job failed, else FAILED_PRECONDITION (WRONG_STATE), and its video was
+    verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED: complete the upload). Fails as GetJob.
+    Retry: WRONG_STATE then confirms that the job was queued.
     """
     ReanalyzeJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.ReanalyzeJobRequest, _job_pb2.Job]
-    """Queues a new job on the pinned video of another, whatever became of that one, in the same session. Precondition: the
-    video was verified, and the caller may upload. Fails as GetJob, with PERMISSION_DENIED for a role or features that may not
-    upload, INVALID_ARGUMENT naming the field, FAILED_PRECONDITION without a video (UPLOAD_NOT_VERIFIED).
-    Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
+    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+    Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
+    Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
+    field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
     """
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.DeleteJobRequest, _empty_pb2.Empty]
-    """Deletes a job: from then on it reads NOT_FOUND, and what S3 holds of it is removed soon; its video too, unless another job
-    analyses the same one. A job that awaited its upload is cancelled. Precondition: it is not queued and nothing of it runs, else
-    FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob. Retry at will: NOT_FOUND then says that it is gone.
+    """Deletes a job: it then reads NOT_FOUND, and `upload` deletes its S3 objects soon. The video is kept while another job
+    analyses it. A job that awaits its upload is cancelled. Precondition: the job is neither queued nor running, else
+    FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob.
+    Safe to retry: NOT_FOUND then confirms the deletion.
     """
     CompareJobs: _grpc.UnaryUnaryMultiCallable[_job_pb2.CompareJobsRequest, _job_pb2.CompareJobsResponse]
-    """Compares the metrics of one player's jobs in the order asked: from the first to the last, and from each to the next.
-    What one of two jobs could not measure is said absent, never subtracted. Precondition: all are done, else
-    FAILED_PRECONDITION (JOB_NOT_DONE). Fails as GetJob, and with INVALID_ARGUMENT for fewer than two jobs, over 20, one
-    twice, or sessions that name no player in common. Retry at will.
+    """Compares the metrics of one player's jobs in the order given: first to last, and each to the next. A change is absent
+    if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
+    Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
+    a common player. Safe to retry.
     """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
-    """For people and internal services."""
+    """Jobs, for people and internal services."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetJob: _aio.UnaryUnaryMultiCallable[_job_pb2.GetJobRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Reads a job with its newest result. Fails with NOT_FOUND, or PERMISSION_DENIED if it is another's. Retry at will."""
+    """Reads a job with its newest result. Fails with NOT_FOUND, and PERMISSION_DENIED if the caller may not see it. Safe to
+    retry.
+    """
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_pb2.ListJobsRequest, _job_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200;
-    a negative one or a token that does not belong to this filter is INVALID_ARGUMENT. Retry at will.
+    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200.
+    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter. Safe to retry.
     """
     WatchJob: _aio.UnaryStreamMultiCallable[_job_pb2.WatchJobRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Sends the job as it is now, then after every change, and ends when it is done, failed or cancelled. Changes in quick succession may
-    be sent as one. Fails as GetJob. After a broken stream call again: the first message is the state at that time.
+    """Streams the current job, then the job after each change, and ends when it is done, failed or cancelled. Changes in
+    quick succession may be merged into one message. Fails as GetJob.
+    After a broken stream, call again: the first message is the current state.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Cancels a job, from every status that is not final. With no launch open it is cancelled in the answer; else the answer has
-    cancel_requested_at, what runs is deleted, and the job is cancelled once it is proved gone: WatchJob ends then. A quick result
-    stays readable. Fails as GetJob, and with FAILED_PRECONDITION (WRONG_STATE) when done. Retry at will.
+    """Cancels a job. Without an open launch, the answer's status is cancelled. With one, the answer has cancel_requested_at;
+    the controller deletes the Kubernetes Job, and jobs cancels the job once its end is proved. WatchJob ends then.
+    A quick result stays readable. Precondition: the job is not done, else FAILED_PRECONDITION (WRONG_STATE).
+    Fails as GetJob. Safe to retry.
     """
     ExplainJob: _aio.UnaryUnaryMultiCallable[_job_pb2.ExplainJobRequest, _job_pb2.ExplainJobResponse]  # type: ignore[assignment]
-    """Says in one sentence why a job is not done yet or how it ended, and the history of its launches, from what was recorded:
-    also where what ran is long forgotten. Changes nothing. Fails as GetJob. Retry at will.
+    """Explains in one sentence why a job is not done, or how it ended, and lists its launches. The answer comes from the
+    database alone, also after Kubernetes has deleted the objects. Fails as GetJob. Safe to retry.
     """
     RetryJob: _aio.UnaryUnaryMultiCallable[_job_pb2.RetryJobRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Queues a failed job again on the video that was pinned; it resumes at deep where the quick result is in, and every
-    cause of failure has its tries anew. Precondition: failed, with a video that was verified. Fails as GetJob, and with
-    FAILED_PRECONDITION in any other status (WRONG_STATE) or without a video (UPLOAD_NOT_VERIFIED: complete the upload).
-    Retry: WRONG_STATE then says that it was queued.
+    """Queues a failed job again on the pinned video, with all retries of every ending. It resumes at the deep stage if the
+    quick result is available. Precondition: the job failed, else FAILED_PRECONDITION (WRONG_STATE), and its video was
+    verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED: complete the upload). Fails as GetJob.
+    Retry: WRONG_STATE then confirms that the job was queued.
     """
     ReanalyzeJob: _aio.UnaryUnaryMultiCallable[_job_pb2.ReanalyzeJobRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Queues a new job on the pinned video of another, whatever became of that one, in the same session. Precondition: the
-    video was verified, and the caller may upload. Fails as GetJob, with PERMISSION_DENIED for a role or features that may not
-    upload, INVALID_ARGUMENT naming the field, FAILED_PRECONDITION without a video (UPLOAD_NOT_VERIFIED).
-    Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
+    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+    Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
+    Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
+    field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
     """
     DeleteJob: _aio.UnaryUnaryMultiCallable[_job_pb2.DeleteJobRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a job: from then on it reads NOT_FOUND, and what S3 holds of it is removed soon; its video too, unless another job
-    analyses the same one. A job that awaited its upload is cancelled. Precondition: it is not queued and nothing of it runs, else
-    FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob. Retry at will: NOT_FOUND then says that it is gone.
+    """Deletes a job: it then reads NOT_FOUND, and `upload` deletes its S3 objects soon. The video is kept while another job
+    analyses it. A job that awaits its upload is cancelled. Precondition: the job is neither queued nor running, else
+    FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob.
+    Safe to retry: NOT_FOUND then confirms the deletion.
     """
     CompareJobs: _aio.UnaryUnaryMultiCallable[_job_pb2.CompareJobsRequest, _job_pb2.CompareJobsResponse]  # type: ignore[assignment]
-    """Compares the metrics of one player's jobs in the order asked: from the first to the last, and from each to the next.
-    What one of two jobs could not measure is said absent, never subtracted. Precondition: all are done, else
-    FAILED_PRECONDITION (JOB_NOT_DONE). Fails as GetJob, and with INVALID_ARGUMENT for fewer than two jobs, over 20, one
-    twice, or sessions that name no player in common. Retry at will.
+    """Compares the metrics of one player's jobs in the order given: first to last, and each to the next. A change is absent
+    if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
+    Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
+    a common player. Safe to retry.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For people and internal services."""
+    """Jobs, for people and internal services."""
 
     @_abc_1.abstractmethod
     def GetJob(
@@ -134,7 +144,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.GetJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """Reads a job with its newest result. Fails with NOT_FOUND, or PERMISSION_DENIED if it is another's. Retry at will."""
+        """Reads a job with its newest result. Fails with NOT_FOUND, and PERMISSION_DENIED if the caller may not see it. Safe to
+        retry.
+        """
 
     @_abc_1.abstractmethod
     def ListJobs(
@@ -142,8 +154,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ListJobsResponse, _abc.Awaitable[_job_pb2.ListJobsResponse]]:
-        """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200;
-        a negative one or a token that does not belong to this filter is INVALID_ARGUMENT. Retry at will.
+        """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200.
+        Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -152,8 +164,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_pb2.Job], _abc.AsyncIterator[_job_pb2.Job]]:
-        """Sends the job as it is now, then after every change, and ends when it is done, failed or cancelled. Changes in quick succession may
-        be sent as one. Fails as GetJob. After a broken stream call again: the first message is the state at that time.
+        """Streams the current job, then the job after each change, and ends when it is done, failed or cancelled. Changes in
+        quick succession may be merged into one message. Fails as GetJob.
+        After a broken stream, call again: the first message is the current state.
         """
 
     @_abc_1.abstractmethod
@@ -162,9 +175,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """Cancels a job, from every status that is not final. With no launch open it is cancelled in the answer; else the answer has
-        cancel_requested_at, what runs is deleted, and the job is cancelled once it is proved gone: WatchJob ends then. A quick result
-        stays readable. Fails as GetJob, and with FAILED_PRECONDITION (WRONG_STATE) when done. Retry at will.
+        """Cancels a job. Without an open launch, the answer's status is cancelled. With one, the answer has cancel_requested_at;
+        the controller deletes the Kubernetes Job, and jobs cancels the job once its end is proved. WatchJob ends then.
+        A quick result stays readable. Precondition: the job is not done, else FAILED_PRECONDITION (WRONG_STATE).
+        Fails as GetJob. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -173,8 +187,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.ExplainJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ExplainJobResponse, _abc.Awaitable[_job_pb2.ExplainJobResponse]]:
-        """Says in one sentence why a job is not done yet or how it ended, and the history of its launches, from what was recorded:
-        also where what ran is long forgotten. Changes nothing. Fails as GetJob. Retry at will.
+        """Explains in one sentence why a job is not done, or how it ended, and lists its launches. The answer comes from the
+        database alone, also after Kubernetes has deleted the objects. Fails as GetJob. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -183,10 +197,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.RetryJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """Queues a failed job again on the video that was pinned; it resumes at deep where the quick result is in, and every
-        cause of failure has its tries anew. Precondition: failed, with a video that was verified. Fails as GetJob, and with
-        FAILED_PRECONDITION in any other status (WRONG_STATE) or without a video (UPLOAD_NOT_VERIFIED: complete the upload).
-        Retry: WRONG_STATE then says that it was queued.
+        """Queues a failed job again on the pinned video, with all retries of every ending. It resumes at the deep stage if the
+        quick result is available. Precondition: the job failed, else FAILED_PRECONDITION (WRONG_STATE), and its video was
+        verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED: complete the upload). Fails as GetJob.
+        Retry: WRONG_STATE then confirms that the job was queued.
         """
 
     @_abc_1.abstractmethod
@@ -195,10 +209,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.ReanalyzeJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """Queues a new job on the pinned video of another, whatever became of that one, in the same session. Precondition: the
-        video was verified, and the caller may upload. Fails as GetJob, with PERMISSION_DENIED for a role or features that may not
-        upload, INVALID_ARGUMENT naming the field, FAILED_PRECONDITION without a video (UPLOAD_NOT_VERIFIED).
-        Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
+        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+        Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
+        Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
+        field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
         """
 
     @_abc_1.abstractmethod
@@ -207,9 +221,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.DeleteJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a job: from then on it reads NOT_FOUND, and what S3 holds of it is removed soon; its video too, unless another job
-        analyses the same one. A job that awaited its upload is cancelled. Precondition: it is not queued and nothing of it runs, else
-        FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob. Retry at will: NOT_FOUND then says that it is gone.
+        """Deletes a job: it then reads NOT_FOUND, and `upload` deletes its S3 objects soon. The video is kept while another job
+        analyses it. A job that awaits its upload is cancelled. Precondition: the job is neither queued nor running, else
+        FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob.
+        Safe to retry: NOT_FOUND then confirms the deletion.
         """
 
     @_abc_1.abstractmethod
@@ -218,17 +233,17 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.CompareJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.CompareJobsResponse, _abc.Awaitable[_job_pb2.CompareJobsResponse]]:
-        """Compares the metrics of one player's jobs in the order asked: from the first to the last, and from each to the next.
-        What one of two jobs could not measure is said absent, never subtracted. Precondition: all are done, else
-        FAILED_PRECONDITION (JOB_NOT_DONE). Fails as GetJob, and with INVALID_ARGUMENT for fewer than two jobs, over 20, one
-        twice, or sessions that name no player in common. Retry at will.
+        """Compares the metrics of one player's jobs in the order given: first to last, and each to the next. A change is absent
+        if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
+        Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
+        a common player. Safe to retry.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class IntakeServiceStub:
-    """For `upload` alone: it holds S3, `jobs` holds the rows. Where a person stands behind the call, their own token
-    comes along in the metadata `crease-user`, and their rights decide.
+    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person is
+    behind the call, the metadata `crease-user` carries that person's token, and that person's rights apply.
     """
 
     @_typing.overload
@@ -236,71 +251,73 @@ class IntakeServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IntakeServiceAsyncStub: ...
     CreateJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.CreateJobRequest, _job_pb2.Job]
-    """Creates a job that awaits its upload, and names the S3 key. Precondition: the person may upload to the session.
-    Fails with NOT_FOUND or PERMISSION_DENIED (session), INVALID_ARGUMENT naming the field: also where the owner has used up their
-    bytes (content_length) or their jobs in flight (session_id).
-    Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
+    """Creates a job that awaits its upload, and chooses the S3 key. Precondition: the person may upload to the session.
+    Fails with NOT_FOUND or PERMISSION_DENIED (session), and INVALID_ARGUMENT naming the field. An exhausted quota is
+    INVALID_ARGUMENT too: of bytes naming content_length, of jobs in flight naming session_id.
+    Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
     """
     ConfirmUpload: _grpc.UnaryUnaryMultiCallable[_job_pb2.ConfirmUploadRequest, _job_pb2.ConfirmUploadResponse]
-    """The object is there as promised: pins it and queues the job. From awaiting_upload or failed; once queued or later it
-    changes nothing and answers with the job. Fails with FAILED_PRECONDITION when cancelled, or when the upload was given up and
-    what S3 held of it was cleared away (UPLOAD_CLEARED). Retry at will.
+    """Pins the verified object and queues the job, from awaiting_upload or failed. A job that is queued or further stays
+    unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED).
+    Safe to retry.
     """
     FailUpload: _grpc.UnaryUnaryMultiCallable[_job_pb2.FailUploadRequest, _job_pb2.Job]
-    """The object is definitely not what was promised: fails the job with a code and a sentence. From awaiting_upload or
-    failed; any other state is FAILED_PRECONDITION. Retry at will.
+    """Fails the job with a code and a sentence, because the object is definitely wrong. Precondition: awaiting_upload or
+    failed, else FAILED_PRECONDITION. Safe to retry.
     """
     RecordMultipart: _grpc.UnaryUnaryMultiCallable[_job_pb2.RecordMultipartRequest, _job_pb2.Job]
-    """Records which upload in parts brings the video, if the recorded one is still `instead_of`; the answer has the one that counts.
-    Precondition: awaiting_upload or failed, without a verified video, else FAILED_PRECONDITION. Retry at will.
+    """Records the id of the video's multipart upload if the recorded id is `instead_of`. The answer has the id that is
+    recorded now. Precondition: awaiting_upload or failed, without a verified video, else FAILED_PRECONDITION. Safe to
+    retry.
     """
     AbandonUpload: _grpc.UnaryUnaryMultiCallable[_job_pb2.AbandonUploadRequest, _job_pb2.Job]
-    """Cancels a job whose video was never verified. Cancelled already: nothing changes. Any other job is FAILED_PRECONDITION.
-    Retry at will.
+    """Cancels a job whose video was never verified. A cancelled job stays unchanged. Any other job is FAILED_PRECONDITION.
+    Safe to retry.
     """
     AuthorizeLaunch: _grpc.UnaryUnaryMultiCallable[_job_pb2.AuthorizeLaunchRequest, _job_pb2.AuthorizeLaunchResponse]
-    """Whose launch a lease proves, and what may be signed for it: the pinned video to read, the prefix to write under.
-    Fails with PERMISSION_DENIED when the lease is not the living one of that launch. Retry at will.
+    """Checks a launch's lease, and returns the video to read and the prefix to write under.
+    Fails with PERMISSION_DENIED if the lease is not the launch's current one. Safe to retry.
     """
 
 @_typing.type_check_only
 class IntakeServiceAsyncStub(IntakeServiceStub):
-    """For `upload` alone: it holds S3, `jobs` holds the rows. Where a person stands behind the call, their own token
-    comes along in the metadata `crease-user`, and their rights decide.
+    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person is
+    behind the call, the metadata `crease-user` carries that person's token, and that person's rights apply.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateJob: _aio.UnaryUnaryMultiCallable[_job_pb2.CreateJobRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Creates a job that awaits its upload, and names the S3 key. Precondition: the person may upload to the session.
-    Fails with NOT_FOUND or PERMISSION_DENIED (session), INVALID_ARGUMENT naming the field: also where the owner has used up their
-    bytes (content_length) or their jobs in flight (session_id).
-    Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
+    """Creates a job that awaits its upload, and chooses the S3 key. Precondition: the person may upload to the session.
+    Fails with NOT_FOUND or PERMISSION_DENIED (session), and INVALID_ARGUMENT naming the field. An exhausted quota is
+    INVALID_ARGUMENT too: of bytes naming content_length, of jobs in flight naming session_id.
+    Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
     """
     ConfirmUpload: _aio.UnaryUnaryMultiCallable[_job_pb2.ConfirmUploadRequest, _job_pb2.ConfirmUploadResponse]  # type: ignore[assignment]
-    """The object is there as promised: pins it and queues the job. From awaiting_upload or failed; once queued or later it
-    changes nothing and answers with the job. Fails with FAILED_PRECONDITION when cancelled, or when the upload was given up and
-    what S3 held of it was cleared away (UPLOAD_CLEARED). Retry at will.
+    """Pins the verified object and queues the job, from awaiting_upload or failed. A job that is queued or further stays
+    unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED).
+    Safe to retry.
     """
     FailUpload: _aio.UnaryUnaryMultiCallable[_job_pb2.FailUploadRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """The object is definitely not what was promised: fails the job with a code and a sentence. From awaiting_upload or
-    failed; any other state is FAILED_PRECONDITION. Retry at will.
+    """Fails the job with a code and a sentence, because the object is definitely wrong. Precondition: awaiting_upload or
+    failed, else FAILED_PRECONDITION. Safe to retry.
     """
     RecordMultipart: _aio.UnaryUnaryMultiCallable[_job_pb2.RecordMultipartRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Records which upload in parts brings the video, if the recorded one is still `instead_of`; the answer has the one that counts.
-    Precondition: awaiting_upload or failed, without a verified video, else FAILED_PRECONDITION. Retry at will.
+    """Records the id of the video's multipart upload if the recorded id is `instead_of`. The answer has the id that is
+    recorded now. Precondition: awaiting_upload or failed, without a verified video, else FAILED_PRECONDITION. Safe to
+    retry.
     """
     AbandonUpload: _aio.UnaryUnaryMultiCallable[_job_pb2.AbandonUploadRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Cancels a job whose video was never verified. Cancelled already: nothing changes. Any other job is FAILED_PRECONDITION.
-    Retry at will.
+    """Cancels a job whose video was never verified. A cancelled job stays unchanged. Any other job is FAILED_PRECONDITION.
+    Safe to retry.
     """
     AuthorizeLaunch: _aio.UnaryUnaryMultiCallable[_job_pb2.AuthorizeLaunchRequest, _job_pb2.AuthorizeLaunchResponse]  # type: ignore[assignment]
-    """Whose launch a lease proves, and what may be signed for it: the pinned video to read, the prefix to write under.
-    Fails with PERMISSION_DENIED when the lease is not the living one of that launch. Retry at will.
+    """Checks a launch's lease, and returns the video to read and the prefix to write under.
+    Fails with PERMISSION_DENIED if the lease is not the launch's current one. Safe to retry.
     """
 
 class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For `upload` alone: it holds S3, `jobs` holds the rows. Where a person stands behind the call, their own token
-    comes along in the metadata `crease-user`, and their rights decide.
+    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person is
+    behind the call, the metadata `crease-user` carries that person's token, and that person's rights apply.
     """
 
     @_abc_1.abstractmethod
@@ -309,10 +326,10 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.CreateJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """Creates a job that awaits its upload, and names the S3 key. Precondition: the person may upload to the session.
-        Fails with NOT_FOUND or PERMISSION_DENIED (session), INVALID_ARGUMENT naming the field: also where the owner has used up their
-        bytes (content_length) or their jobs in flight (session_id).
-        Retry with the same request_id: the same job; with other content ALREADY_EXISTS. Without: another job.
+        """Creates a job that awaits its upload, and chooses the S3 key. Precondition: the person may upload to the session.
+        Fails with NOT_FOUND or PERMISSION_DENIED (session), and INVALID_ARGUMENT naming the field. An exhausted quota is
+        INVALID_ARGUMENT too: of bytes naming content_length, of jobs in flight naming session_id.
+        Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
         """
 
     @_abc_1.abstractmethod
@@ -321,9 +338,9 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.ConfirmUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ConfirmUploadResponse, _abc.Awaitable[_job_pb2.ConfirmUploadResponse]]:
-        """The object is there as promised: pins it and queues the job. From awaiting_upload or failed; once queued or later it
-        changes nothing and answers with the job. Fails with FAILED_PRECONDITION when cancelled, or when the upload was given up and
-        what S3 held of it was cleared away (UPLOAD_CLEARED). Retry at will.
+        """Pins the verified object and queues the job, from awaiting_upload or failed. A job that is queued or further stays
+        unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED).
+        Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -332,8 +349,8 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.FailUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """The object is definitely not what was promised: fails the job with a code and a sentence. From awaiting_upload or
-        failed; any other state is FAILED_PRECONDITION. Retry at will.
+        """Fails the job with a code and a sentence, because the object is definitely wrong. Precondition: awaiting_upload or
+        failed, else FAILED_PRECONDITION. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -342,8 +359,9 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.RecordMultipartRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """Records which upload in parts brings the video, if the recorded one is still `instead_of`; the answer has the one that counts.
-        Precondition: awaiting_upload or failed, without a verified video, else FAILED_PRECONDITION. Retry at will.
+        """Records the id of the video's multipart upload if the recorded id is `instead_of`. The answer has the id that is
+        recorded now. Precondition: awaiting_upload or failed, without a verified video, else FAILED_PRECONDITION. Safe to
+        retry.
         """
 
     @_abc_1.abstractmethod
@@ -352,8 +370,8 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.AbandonUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """Cancels a job whose video was never verified. Cancelled already: nothing changes. Any other job is FAILED_PRECONDITION.
-        Retry at will.
+        """Cancels a job whose video was never verified. A cancelled job stays unchanged. Any other job is FAILED_PRECONDITION.
+        Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -362,8 +380,8 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.AuthorizeLaunchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.AuthorizeLaunchResponse, _abc.Awaitable[_job_pb2.AuthorizeLaunchResponse]]:
-        """Whose launch a lease proves, and what may be signed for it: the pinned video to read, the prefix to write under.
-        Fails with PERMISSION_DENIED when the lease is not the living one of that launch. Retry at will.
+        """Checks a launch's lease, and returns the video to read and the prefix to write under.
+        Fails with PERMISSION_DENIED if the lease is not the launch's current one. Safe to retry.
         """
 
 def add_IntakeServiceServicer_to_server(servicer: IntakeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

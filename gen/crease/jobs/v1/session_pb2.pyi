@@ -34,7 +34,7 @@ class _DisciplineEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Discipline
     DISCIPLINE_FIELDING: _Discipline.ValueType  # 4
 
 class Discipline(_Discipline, metaclass=_DisciplineEnumTypeWrapper):
-    """What the athlete does in the videos of a session; it chooses metrics, thresholds, words and drills."""
+    """The athlete's activity in a session's videos. It selects metrics, thresholds, wording and drills."""
 
 DISCIPLINE_UNSPECIFIED: Discipline.ValueType  # 0
 DISCIPLINE_BATTING: Discipline.ValueType  # 1
@@ -55,7 +55,7 @@ class _CameraViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CameraView
     CAMERA_VIEW_BEHIND: _CameraView.ValueType  # 3
 
 class CameraView(_CameraView, metaclass=_CameraViewEnumTypeWrapper):
-    """Where the camera stands. Unspecified: nobody said."""
+    """The camera's position relative to the athlete. Unspecified: not given."""
 
 CAMERA_VIEW_UNSPECIFIED: CameraView.ValueType  # 0
 CAMERA_VIEW_SIDE: CameraView.ValueType  # 1
@@ -71,35 +71,35 @@ class _SessionStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Session
     DESCRIPTOR: _descriptor.EnumDescriptor
     SESSION_STATUS_UNSPECIFIED: _SessionStatus.ValueType  # 0
     SESSION_STATUS_PENDING: _SessionStatus.ValueType  # 1
-    """No video has arrived: no job yet, or all of them await their upload or were cancelled."""
+    """No video has arrived: there is no job, or every job awaits its upload or is cancelled."""
     SESSION_STATUS_UPLOADED: _SessionStatus.ValueType  # 2
-    """A video has arrived and its analysis waits to be launched."""
+    """A video has arrived and its job is queued."""
     SESSION_STATUS_PROCESSING: _SessionStatus.ValueType  # 3
-    """An analysis runs."""
+    """An analysis is running."""
     SESSION_STATUS_READY: _SessionStatus.ValueType  # 4
-    """A report can be read."""
+    """A report is available."""
     SESSION_STATUS_FAILED: _SessionStatus.ValueType  # 5
-    """The newest analysis failed and no other is live or done."""
+    """The newest job failed, and no other job is live or done."""
 
 class SessionStatus(_SessionStatus, metaclass=_SessionStatusEnumTypeWrapper):
-    """What a session shows of its jobs: its newest live one, else its newest done one. Derived at each read, never stored."""
+    """The status of a session: that of its newest live job, else of its newest done job. Derived at each read, never stored."""
 
 SESSION_STATUS_UNSPECIFIED: SessionStatus.ValueType  # 0
 SESSION_STATUS_PENDING: SessionStatus.ValueType  # 1
-"""No video has arrived: no job yet, or all of them await their upload or were cancelled."""
+"""No video has arrived: there is no job, or every job awaits its upload or is cancelled."""
 SESSION_STATUS_UPLOADED: SessionStatus.ValueType  # 2
-"""A video has arrived and its analysis waits to be launched."""
+"""A video has arrived and its job is queued."""
 SESSION_STATUS_PROCESSING: SessionStatus.ValueType  # 3
-"""An analysis runs."""
+"""An analysis is running."""
 SESSION_STATUS_READY: SessionStatus.ValueType  # 4
-"""A report can be read."""
+"""A report is available."""
 SESSION_STATUS_FAILED: SessionStatus.ValueType  # 5
-"""The newest analysis failed and no other is live or done."""
+"""The newest job failed, and no other job is live or done."""
 Global___SessionStatus: _TypeAlias = SessionStatus  # noqa: Y015
 
 @_typing.final
 class Session(_message.Message):
-    """What a coach files videos under."""
+    """A group of videos of a coach or an organisation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -262,11 +262,11 @@ class UpdateSessionRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> Global___Session:
-        """`session_id` says which; title, player_ids, notes, discipline and camera_view can be set."""
+        """`session_id` selects the session. title, player_ids, notes, discipline and camera_view can be set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Empty: every field of those five that is populated. `*`: all five."""
+        """Empty: each of those five fields that is populated. `*`: all five."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class SessionServiceStub:
-    """For people and internal services.
+    """Sessions, for people and internal services.
     """
 
     def __init__(self, channel):
@@ -64,12 +64,12 @@ class SessionServiceStub:
 
 
 class SessionServiceServicer:
-    """For people and internal services.
+    """Sessions, for people and internal services.
     """
 
     def CreateSession(self, request, context):
-        """Creates a session owned by the caller (by the caller's organisation for `org_pro`), status pending.
-        Fails with INVALID_ARGUMENT naming the field, PERMISSION_DENIED for roles that may not upload.
+        """Creates a session with status pending. The caller owns it; for `org_pro`, the caller's organisation owns it.
+        Fails with INVALID_ARGUMENT naming the field, and PERMISSION_DENIED for a role that may not upload.
         Retry: creates another session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -77,33 +77,33 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """Reads a session. Fails with NOT_FOUND, or PERMISSION_DENIED if it is another's. Retry at will.
+        """Reads a session. Fails with NOT_FOUND, and PERMISSION_DENIED if the caller may not see it. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200; a negative one
-        or a token of another list is INVALID_ARGUMENT. Retry at will.
+        """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200.
+        Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another list. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSession(self, request, context):
-        """Writes the fields that the mask names and leaves the others; analyses that were made keep what they were made with.
-        Fails with NOT_FOUND, PERMISSION_DENIED if it is another's, INVALID_ARGUMENT for a path that is unknown or not a
-        client's to set, and for values that CreateSession would refuse; then nothing is written. Retry at will.
+        """Writes the fields that the mask names. Finished analyses keep the values that they were made with.
+        Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT for an unknown path, a path that clients cannot set,
+        or a value that CreateSession rejects. On failure nothing is written. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """Deletes a session with its jobs: from then on both read NOT_FOUND, and jobs that awaited their upload are cancelled.
-        Precondition: no analysis of it is queued or runs, else FAILED_PRECONDITION and nothing changes: cancel it, or wait.
-        Fails with NOT_FOUND, or PERMISSION_DENIED if it is another's. Retry at will: NOT_FOUND then says that it is gone.
+        """Deletes a session with its jobs: both then read NOT_FOUND. Jobs that await their upload are cancelled.
+        Precondition: no analysis of the session is queued or running, else FAILED_PRECONDITION and nothing changes.
+        Fails with NOT_FOUND and PERMISSION_DENIED. Safe to retry: NOT_FOUND then confirms the deletion.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,7 +146,7 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SessionService:
-    """For people and internal services.
+    """Sessions, for people and internal services.
     """
 
     @staticmethod

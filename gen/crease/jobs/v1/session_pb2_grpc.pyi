@@ -28,63 +28,63 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SessionServiceStub:
-    """For people and internal services."""
+    """Sessions, for people and internal services."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.CreateSessionRequest, _session_pb2.Session]
-    """Creates a session owned by the caller (by the caller's organisation for `org_pro`), status pending.
-    Fails with INVALID_ARGUMENT naming the field, PERMISSION_DENIED for roles that may not upload.
+    """Creates a session with status pending. The caller owns it; for `org_pro`, the caller's organisation owns it.
+    Fails with INVALID_ARGUMENT naming the field, and PERMISSION_DENIED for a role that may not upload.
     Retry: creates another session.
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.Session]
-    """Reads a session. Fails with NOT_FOUND, or PERMISSION_DENIED if it is another's. Retry at will."""
+    """Reads a session. Fails with NOT_FOUND, and PERMISSION_DENIED if the caller may not see it. Safe to retry."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]
-    """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200; a negative one
-    or a token of another list is INVALID_ARGUMENT. Retry at will.
+    """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200.
+    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another list. Safe to retry.
     """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.UpdateSessionRequest, _session_pb2.Session]
-    """Writes the fields that the mask names and leaves the others; analyses that were made keep what they were made with.
-    Fails with NOT_FOUND, PERMISSION_DENIED if it is another's, INVALID_ARGUMENT for a path that is unknown or not a
-    client's to set, and for values that CreateSession would refuse; then nothing is written. Retry at will.
+    """Writes the fields that the mask names. Finished analyses keep the values that they were made with.
+    Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT for an unknown path, a path that clients cannot set,
+    or a value that CreateSession rejects. On failure nothing is written. Safe to retry.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.DeleteSessionRequest, _empty_pb2.Empty]
-    """Deletes a session with its jobs: from then on both read NOT_FOUND, and jobs that awaited their upload are cancelled.
-    Precondition: no analysis of it is queued or runs, else FAILED_PRECONDITION and nothing changes: cancel it, or wait.
-    Fails with NOT_FOUND, or PERMISSION_DENIED if it is another's. Retry at will: NOT_FOUND then says that it is gone.
+    """Deletes a session with its jobs: both then read NOT_FOUND. Jobs that await their upload are cancelled.
+    Precondition: no analysis of the session is queued or running, else FAILED_PRECONDITION and nothing changes.
+    Fails with NOT_FOUND and PERMISSION_DENIED. Safe to retry: NOT_FOUND then confirms the deletion.
     """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
-    """For people and internal services."""
+    """Sessions, for people and internal services."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.CreateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Creates a session owned by the caller (by the caller's organisation for `org_pro`), status pending.
-    Fails with INVALID_ARGUMENT naming the field, PERMISSION_DENIED for roles that may not upload.
+    """Creates a session with status pending. The caller owns it; for `org_pro`, the caller's organisation owns it.
+    Fails with INVALID_ARGUMENT naming the field, and PERMISSION_DENIED for a role that may not upload.
     Retry: creates another session.
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Reads a session. Fails with NOT_FOUND, or PERMISSION_DENIED if it is another's. Retry at will."""
+    """Reads a session. Fails with NOT_FOUND, and PERMISSION_DENIED if the caller may not see it. Safe to retry."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200; a negative one
-    or a token of another list is INVALID_ARGUMENT. Retry at will.
+    """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200.
+    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another list. Safe to retry.
     """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.UpdateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Writes the fields that the mask names and leaves the others; analyses that were made keep what they were made with.
-    Fails with NOT_FOUND, PERMISSION_DENIED if it is another's, INVALID_ARGUMENT for a path that is unknown or not a
-    client's to set, and for values that CreateSession would refuse; then nothing is written. Retry at will.
+    """Writes the fields that the mask names. Finished analyses keep the values that they were made with.
+    Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT for an unknown path, a path that clients cannot set,
+    or a value that CreateSession rejects. On failure nothing is written. Safe to retry.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_pb2.DeleteSessionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a session with its jobs: from then on both read NOT_FOUND, and jobs that awaited their upload are cancelled.
-    Precondition: no analysis of it is queued or runs, else FAILED_PRECONDITION and nothing changes: cancel it, or wait.
-    Fails with NOT_FOUND, or PERMISSION_DENIED if it is another's. Retry at will: NOT_FOUND then says that it is gone.
+    """Deletes a session with its jobs: both then read NOT_FOUND. Jobs that await their upload are cancelled.
+    Precondition: no analysis of the session is queued or running, else FAILED_PRECONDITION and nothing changes.
+    Fails with NOT_FOUND and PERMISSION_DENIED. Safe to retry: NOT_FOUND then confirms the deletion.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For people and internal services."""
+    """Sessions, for people and internal services."""
 
     @_abc_1.abstractmethod
     def CreateSession(
@@ -92,8 +92,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.CreateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """Creates a session owned by the caller (by the caller's organisation for `org_pro`), status pending.
-        Fails with INVALID_ARGUMENT naming the field, PERMISSION_DENIED for roles that may not upload.
+        """Creates a session with status pending. The caller owns it; for `org_pro`, the caller's organisation owns it.
+        Fails with INVALID_ARGUMENT naming the field, and PERMISSION_DENIED for a role that may not upload.
         Retry: creates another session.
         """
 
@@ -103,7 +103,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """Reads a session. Fails with NOT_FOUND, or PERMISSION_DENIED if it is another's. Retry at will."""
+        """Reads a session. Fails with NOT_FOUND, and PERMISSION_DENIED if the caller may not see it. Safe to retry."""
 
     @_abc_1.abstractmethod
     def ListSessions(
@@ -111,8 +111,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.ListSessionsResponse, _abc.Awaitable[_session_pb2.ListSessionsResponse]]:
-        """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200; a negative one
-        or a token of another list is INVALID_ARGUMENT. Retry at will.
+        """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200.
+        Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another list. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -121,9 +121,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.UpdateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """Writes the fields that the mask names and leaves the others; analyses that were made keep what they were made with.
-        Fails with NOT_FOUND, PERMISSION_DENIED if it is another's, INVALID_ARGUMENT for a path that is unknown or not a
-        client's to set, and for values that CreateSession would refuse; then nothing is written. Retry at will.
+        """Writes the fields that the mask names. Finished analyses keep the values that they were made with.
+        Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT for an unknown path, a path that clients cannot set,
+        or a value that CreateSession rejects. On failure nothing is written. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -132,9 +132,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a session with its jobs: from then on both read NOT_FOUND, and jobs that awaited their upload are cancelled.
-        Precondition: no analysis of it is queued or runs, else FAILED_PRECONDITION and nothing changes: cancel it, or wait.
-        Fails with NOT_FOUND, or PERMISSION_DENIED if it is another's. Retry at will: NOT_FOUND then says that it is gone.
+        """Deletes a session with its jobs: both then read NOT_FOUND. Jobs that await their upload are cancelled.
+        Precondition: no analysis of the session is queued or running, else FAILED_PRECONDITION and nothing changes.
+        Fails with NOT_FOUND and PERMISSION_DENIED. Safe to retry: NOT_FOUND then confirms the deletion.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

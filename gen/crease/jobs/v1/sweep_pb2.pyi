@@ -17,10 +17,117 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class ClaimCleanupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """1 to 100."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimCleanupRequest: _TypeAlias = ClaimCleanupRequest  # noqa: Y015
+
+@_typing.final
+class ClaimCleanupResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLEANUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cleanups(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cleanup]: ...
+    def __init__(
+        self,
+        *,
+        cleanups: _abc.Iterable[Global___Cleanup] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleanups", b"cleanups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimCleanupResponse: _TypeAlias = ClaimCleanupResponse  # noqa: Y015
+
+@_typing.final
+class Cleanup(_message.Message):
+    """The objects to delete for one job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    S3_BUCKET_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    s3_bucket: _builtins.str
+    prefix: _builtins.str
+    """Delete every version of each object under this prefix, and every unfinished multipart upload. It ends in a slash."""
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """Time since the first claim. URLs signed before it stay valid for a while."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        s3_bucket: _builtins.str = ...,
+        prefix: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "job_id", b"job_id", "prefix", b"prefix", "s3_bucket", b"s3_bucket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cleanup: _TypeAlias = Cleanup  # noqa: Y015
+
+@_typing.final
+class CompleteCleanupRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    AGAIN_IN_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    @_builtins.property
+    def again_in(self) -> _duration_pb2.Duration:
+        """Time until the cleanup is due again; unset: never."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        again_in: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["again_in", b"again_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again_in", b"again_in", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompleteCleanupRequest: _TypeAlias = CompleteCleanupRequest  # noqa: Y015
+
+@_deprecated("""This message has been marked as deprecated using proto message options.""")
+@_typing.final
 class TakeRubbishRequest(_message.Message):
+    """Deprecated: use ClaimCleanupRequest."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMIT_FIELD_NUMBER: _builtins.int
@@ -39,8 +146,11 @@ class TakeRubbishRequest(_message.Message):
 
 Global___TakeRubbishRequest: _TypeAlias = TakeRubbishRequest  # noqa: Y015
 
+@_deprecated("""This message has been marked as deprecated using proto message options.""")
 @_typing.final
 class TakeRubbishResponse(_message.Message):
+    """Deprecated: use ClaimCleanupResponse."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     RUBBISH_FIELD_NUMBER: _builtins.int
@@ -59,9 +169,10 @@ class TakeRubbishResponse(_message.Message):
 
 Global___TakeRubbishResponse: _TypeAlias = TakeRubbishResponse  # noqa: Y015
 
+@_deprecated("""This message has been marked as deprecated using proto message options.""")
 @_typing.final
 class Rubbish(_message.Message):
-    """What is to be removed for one job."""
+    """Deprecated: use Cleanup, which has the same fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -72,11 +183,8 @@ class Rubbish(_message.Message):
     job_id: _builtins.str
     s3_bucket: _builtins.str
     prefix: _builtins.str
-    """Every object whose key begins so, in every version, and every unfinished upload; it ends in a slash."""
     @_builtins.property
-    def age(self) -> _duration_pb2.Duration:
-        """Since it was handed out first: URLs that were signed before live on for a while."""
-
+    def age(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
@@ -93,17 +201,18 @@ class Rubbish(_message.Message):
 
 Global___Rubbish: _TypeAlias = Rubbish  # noqa: Y015
 
+@_deprecated("""This message has been marked as deprecated using proto message options.""")
 @_typing.final
 class SettleRubbishRequest(_message.Message):
+    """Deprecated: use CompleteCleanupRequest, which has the same fields."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     AGAIN_IN_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     @_builtins.property
-    def again_in(self) -> _duration_pb2.Duration:
-        """Look again after this time; unset: never."""
-
+    def again_in(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
@@ -129,7 +238,7 @@ class ListVideosRequest(_message.Message):
     s3_bucket: _builtins.str
     page_size: _builtins.int
     after_key: _builtins.str
-    """Where the page before ended: its last entry; empty at the beginning."""
+    """The s3_key and job_id of the previous page's last entry; empty for the first page."""
     after_job_id: _builtins.str
     def __init__(
         self,
@@ -154,7 +263,7 @@ class ListVideosResponse(_message.Message):
     VIDEOS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def videos(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptVideo]:
-        """Empty at the end."""
+        """Empty after the last page."""
 
     def __init__(
         self,
@@ -171,7 +280,7 @@ Global___ListVideosResponse: _TypeAlias = ListVideosResponse  # noqa: Y015
 
 @_typing.final
 class KeptVideo(_message.Message):
-    """What S3 may and must hold for one job."""
+    """The objects that S3 may hold and must hold for one job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -182,10 +291,10 @@ class KeptVideo(_message.Message):
     job_id: _builtins.str
     s3_key: _builtins.str
     is_verified: _builtins.bool
-    """Whether the object must be there: the video was verified."""
+    """Whether the video was verified, so that its object must exist."""
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Keys of artifacts, which must be there."""
+        """Keys of artifacts, which must exist."""
 
     def __init__(
         self,

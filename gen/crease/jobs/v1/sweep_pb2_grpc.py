@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class SweepServiceStub:
-    """For `upload` alone: what S3 still holds of jobs that are deleted, and of uploads that were given up; and what it should hold.
+    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`.
     """
 
     def __init__(self, channel):
@@ -36,6 +36,16 @@ class SweepServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.ClaimCleanup = channel.unary_unary(
+                '/crease.jobs.v1.SweepService/ClaimCleanup',
+                request_serializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupRequest.SerializeToString,
+                response_deserializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupResponse.FromString,
+                _registered_method=True)
+        self.CompleteCleanup = channel.unary_unary(
+                '/crease.jobs.v1.SweepService/CompleteCleanup',
+                request_serializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.CompleteCleanupRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.TakeRubbish = channel.unary_unary(
                 '/crease.jobs.v1.SweepService/TakeRubbish',
                 request_serializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.TakeRubbishRequest.SerializeToString,
@@ -54,27 +64,44 @@ class SweepServiceStub:
 
 
 class SweepServiceServicer:
-    """For `upload` alone: what S3 still holds of jobs that are deleted, and of uploads that were given up; and what it should hold.
+    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`.
     """
 
+    def ClaimCleanup(self, request, context):
+        """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
+        job. A cleanup that is not completed within five minutes can be claimed again.
+        Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteCleanup(self, request, context):
+        """Records that S3 holds nothing under the prefix of a claimed cleanup.
+        Fails with NOT_FOUND for an unknown job, and INVALID_ARGUMENT for again_in over 8 days. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TakeRubbish(self, request, context):
-        """Hands out rubbish, the longest due first. From then on nothing is accepted as the video of such a job. What is not settled
-        within five minutes is handed out again. Retry at will.
+        """Deprecated: use ClaimCleanup, which does the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SettleRubbish(self, request, context):
-        """Says that S3 holds nothing of it now. Retry at will.
+        """Deprecated: use CompleteCleanup, which does the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListVideos(self, request, context):
-        """Lists what S3 should hold, in the order of the keys' bytes. Precondition: the person behind the call is a superuser, else
-        PERMISSION_DENIED. page_size 0 means 50, over 200 means 200; a negative one is INVALID_ARGUMENT. Retry at will.
+        """Lists the videos and artifacts that S3 should hold, in byte order of the keys. page_size 0 means 50, over 200 means
+        200. Precondition: the person behind the call is a superuser, else PERMISSION_DENIED.
+        Fails with INVALID_ARGUMENT for a negative page_size. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,6 +110,16 @@ class SweepServiceServicer:
 
 def add_SweepServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ClaimCleanup': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimCleanup,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupRequest.FromString,
+                    response_serializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupResponse.SerializeToString,
+            ),
+            'CompleteCleanup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteCleanup,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.CompleteCleanupRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
             'TakeRubbish': grpc.unary_unary_rpc_method_handler(
                     servicer.TakeRubbish,
                     request_deserializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.TakeRubbishRequest.FromString,
@@ -107,8 +144,62 @@ def add_SweepServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SweepService:
-    """For `upload` alone: what S3 still holds of jobs that are deleted, and of uploads that were given up; and what it should hold.
+    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`.
     """
+
+    @staticmethod
+    def ClaimCleanup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.SweepService/ClaimCleanup',
+            crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupRequest.SerializeToString,
+            crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteCleanup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.SweepService/CompleteCleanup',
+            crease_dot_jobs_dot_v1_dot_sweep__pb2.CompleteCleanupRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def TakeRubbish(request,

@@ -8,6 +8,7 @@ from crease.jobs.v1 import sweep_pb2 as _sweep_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 import abc as _abc_1
+import builtins as _builtins
 import grpc as _grpc
 import sys
 import typing as _typing
@@ -16,6 +17,11 @@ if sys.version_info >= (3, 11):
     from typing import Self as _Self
 else:
     from typing_extensions import Self as _Self
+
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
 _T = _typing.TypeVar("_T")
 
@@ -28,59 +34,104 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SweepServiceStub:
-    """For `upload` alone: what S3 still holds of jobs that are deleted, and of uploads that were given up; and what it should hold."""
+    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SweepServiceAsyncStub: ...
-    TakeRubbish: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.TakeRubbishRequest, _sweep_pb2.TakeRubbishResponse]
-    """Hands out rubbish, the longest due first. From then on nothing is accepted as the video of such a job. What is not settled
-    within five minutes is handed out again. Retry at will.
+    ClaimCleanup: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.ClaimCleanupRequest, _sweep_pb2.ClaimCleanupResponse]
+    """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
+    job. A cleanup that is not completed within five minutes can be claimed again.
+    Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
     """
-    SettleRubbish: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.SettleRubbishRequest, _empty_pb2.Empty]
-    """Says that S3 holds nothing of it now. Retry at will."""
+    CompleteCleanup: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.CompleteCleanupRequest, _empty_pb2.Empty]
+    """Records that S3 holds nothing under the prefix of a claimed cleanup.
+    Fails with NOT_FOUND for an unknown job, and INVALID_ARGUMENT for again_in over 8 days. Safe to retry.
+    """
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def TakeRubbish(self) -> _grpc.UnaryUnaryMultiCallable[_sweep_pb2.TakeRubbishRequest, _sweep_pb2.TakeRubbishResponse]:
+        """Deprecated: use ClaimCleanup, which does the same."""
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def SettleRubbish(self) -> _grpc.UnaryUnaryMultiCallable[_sweep_pb2.SettleRubbishRequest, _empty_pb2.Empty]:
+        """Deprecated: use CompleteCleanup, which does the same."""
     ListVideos: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.ListVideosRequest, _sweep_pb2.ListVideosResponse]
-    """Lists what S3 should hold, in the order of the keys' bytes. Precondition: the person behind the call is a superuser, else
-    PERMISSION_DENIED. page_size 0 means 50, over 200 means 200; a negative one is INVALID_ARGUMENT. Retry at will.
+    """Lists the videos and artifacts that S3 should hold, in byte order of the keys. page_size 0 means 50, over 200 means
+    200. Precondition: the person behind the call is a superuser, else PERMISSION_DENIED.
+    Fails with INVALID_ARGUMENT for a negative page_size. Safe to retry.
     """
 
 @_typing.type_check_only
 class SweepServiceAsyncStub(SweepServiceStub):
-    """For `upload` alone: what S3 still holds of jobs that are deleted, and of uploads that were given up; and what it should hold."""
+    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    TakeRubbish: _aio.UnaryUnaryMultiCallable[_sweep_pb2.TakeRubbishRequest, _sweep_pb2.TakeRubbishResponse]  # type: ignore[assignment]
-    """Hands out rubbish, the longest due first. From then on nothing is accepted as the video of such a job. What is not settled
-    within five minutes is handed out again. Retry at will.
+    ClaimCleanup: _aio.UnaryUnaryMultiCallable[_sweep_pb2.ClaimCleanupRequest, _sweep_pb2.ClaimCleanupResponse]  # type: ignore[assignment]
+    """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
+    job. A cleanup that is not completed within five minutes can be claimed again.
+    Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
     """
-    SettleRubbish: _aio.UnaryUnaryMultiCallable[_sweep_pb2.SettleRubbishRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Says that S3 holds nothing of it now. Retry at will."""
+    CompleteCleanup: _aio.UnaryUnaryMultiCallable[_sweep_pb2.CompleteCleanupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Records that S3 holds nothing under the prefix of a claimed cleanup.
+    Fails with NOT_FOUND for an unknown job, and INVALID_ARGUMENT for again_in over 8 days. Safe to retry.
+    """
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def TakeRubbish(self) -> _aio.UnaryUnaryMultiCallable[_sweep_pb2.TakeRubbishRequest, _sweep_pb2.TakeRubbishResponse]:  # type: ignore[override]
+        """Deprecated: use ClaimCleanup, which does the same."""
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def SettleRubbish(self) -> _aio.UnaryUnaryMultiCallable[_sweep_pb2.SettleRubbishRequest, _empty_pb2.Empty]:  # type: ignore[override]
+        """Deprecated: use CompleteCleanup, which does the same."""
     ListVideos: _aio.UnaryUnaryMultiCallable[_sweep_pb2.ListVideosRequest, _sweep_pb2.ListVideosResponse]  # type: ignore[assignment]
-    """Lists what S3 should hold, in the order of the keys' bytes. Precondition: the person behind the call is a superuser, else
-    PERMISSION_DENIED. page_size 0 means 50, over 200 means 200; a negative one is INVALID_ARGUMENT. Retry at will.
+    """Lists the videos and artifacts that S3 should hold, in byte order of the keys. page_size 0 means 50, over 200 means
+    200. Precondition: the person behind the call is a superuser, else PERMISSION_DENIED.
+    Fails with INVALID_ARGUMENT for a negative page_size. Safe to retry.
     """
 
 class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For `upload` alone: what S3 still holds of jobs that are deleted, and of uploads that were given up; and what it should hold."""
+    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`."""
 
+    @_abc_1.abstractmethod
+    def ClaimCleanup(
+        self,
+        request: _sweep_pb2.ClaimCleanupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweep_pb2.ClaimCleanupResponse, _abc.Awaitable[_sweep_pb2.ClaimCleanupResponse]]:
+        """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
+        job. A cleanup that is not completed within five minutes can be claimed again.
+        Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def CompleteCleanup(
+        self,
+        request: _sweep_pb2.CompleteCleanupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Records that S3 holds nothing under the prefix of a claimed cleanup.
+        Fails with NOT_FOUND for an unknown job, and INVALID_ARGUMENT for again_in over 8 days. Safe to retry.
+        """
+
+    @_deprecated("""Deprecated: use ClaimCleanup, which does the same.""")
     @_abc_1.abstractmethod
     def TakeRubbish(
         self,
         request: _sweep_pb2.TakeRubbishRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sweep_pb2.TakeRubbishResponse, _abc.Awaitable[_sweep_pb2.TakeRubbishResponse]]:
-        """Hands out rubbish, the longest due first. From then on nothing is accepted as the video of such a job. What is not settled
-        within five minutes is handed out again. Retry at will.
-        """
+        """Deprecated: use ClaimCleanup, which does the same."""
 
+    @_deprecated("""Deprecated: use CompleteCleanup, which does the same.""")
     @_abc_1.abstractmethod
     def SettleRubbish(
         self,
         request: _sweep_pb2.SettleRubbishRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Says that S3 holds nothing of it now. Retry at will."""
+        """Deprecated: use CompleteCleanup, which does the same."""
 
     @_abc_1.abstractmethod
     def ListVideos(
@@ -88,8 +139,9 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sweep_pb2.ListVideosRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sweep_pb2.ListVideosResponse, _abc.Awaitable[_sweep_pb2.ListVideosResponse]]:
-        """Lists what S3 should hold, in the order of the keys' bytes. Precondition: the person behind the call is a superuser, else
-        PERMISSION_DENIED. page_size 0 means 50, over 200 means 200; a negative one is INVALID_ARGUMENT. Retry at will.
+        """Lists the videos and artifacts that S3 should hold, in byte order of the keys. page_size 0 means 50, over 200 means
+        200. Precondition: the person behind the call is a superuser, else PERMISSION_DENIED.
+        Fails with INVALID_ARGUMENT for a negative page_size. Safe to retry.
         """
 
 def add_SweepServiceServicer_to_server(servicer: SweepServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SignedRequest(_message.Message):
-    """A URL that stands for one request. Send it with exactly these headers, or S3 refuses it."""
+    """A presigned URL for one request. Send it with exactly these headers, or S3 rejects it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -95,10 +95,10 @@ class InitiateUploadRequest(_message.Message):
     sha256: _builtins.str
     """64 hex digits; empty: not checked."""
     request_id: _builtins.str
-    """A UUID of the client's choice (AIP-155); empty: every call is another upload."""
+    """A UUID chosen by the client (AIP-155); empty: every call creates another upload."""
     accelerator: _job_pb2.Accelerator.ValueType
     anonymous: _builtins.bool
-    """The report leaves out the session's title, players and notes, and its pictures and the overlay video show no faces."""
+    """The report omits the session's title, players and notes; its pictures and the overlay video hide faces."""
     @_builtins.property
     def athlete_box(self) -> _job_pb2.AthleteBox: ...
     def __init__(
@@ -158,18 +158,18 @@ class InitiateUploadResponse(_message.Message):
     job_id: _builtins.str
     session_id: _builtins.str
     presigned_url: _builtins.str
-    """PUT the video here; empty where there is a plan of parts."""
+    """The URL to PUT the video to; empty with a plan of parts."""
     expires_in: _builtins.int
     """Seconds until the URL expires."""
     s3_bucket: _builtins.str
     s3_key: _builtins.str
     @_builtins.property
     def required_headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Headers to send with the PUT, to the letter."""
+        """Headers that the PUT must carry unchanged."""
 
     @_builtins.property
     def parts(self) -> Global___PartPlan:
-        """How to send a long video; unset: in one PUT."""
+        """The plan for a long video; unset: one PUT."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ Global___InitiateUploadResponse: _TypeAlias = InitiateUploadResponse  # noqa: Y0
 
 @_typing.final
 class PartPlan(_message.Message):
-    """The video in parts 1 to part_count, each of part_bytes but the last, which is the rest."""
+    """A video in parts 1 to part_count. Each has part_bytes, and the last has the rest."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -278,7 +278,7 @@ class SignPartsResponse(_message.Message):
     EXPIRES_IN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def puts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignedRequest]:
-        """One for each part asked for, in that order."""
+        """One a requested part, in the same order."""
 
     @_builtins.property
     def expires_in(self) -> _duration_pb2.Duration: ...
@@ -322,7 +322,7 @@ class ListPartsResponse(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
-        """By number, at most 10,000."""
+        """By part_number, at most 10,000."""
 
     def __init__(
         self,
@@ -346,7 +346,7 @@ class CompleteUploadRequest(_message.Message):
     job_id: _builtins.str
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
-        """What the client has sent, where it sent parts: a difference from what S3 has is a fault. Empty: not compared."""
+        """The parts that the client sent. A difference from the parts in S3 is a permanent fault. Empty: not compared."""
 
     def __init__(
         self,
@@ -414,7 +414,7 @@ class CompleteUploadResponse(_message.Message):
     job_id: _builtins.str
     status: _job_pb2.JobStatus.ValueType
     sqs_message_id: _builtins.str
-    """Empty where there is no SQS, or the message was not sent yet."""
+    """Empty without SQS, or before the message is sent."""
     message: _builtins.str
     def __init__(
         self,
@@ -440,7 +440,7 @@ class SignDownloadRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     name: _builtins.str
-    """As in Job.artifacts; of the newest stage that has it."""
+    """A name of Job.artifacts; the newest stage that has it is used."""
     def __init__(
         self,
         *,
@@ -490,7 +490,7 @@ class SignLaunchRequest(_message.Message):
     launch_no: _builtins.int
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Artifact]:
-        """To be put; s3_key is ignored and computed from the launch's prefix, stage and name."""
+        """The files to upload. s3_key is ignored; upload computes it from the launch's prefix, stage and name."""
 
     def __init__(
         self,
@@ -517,7 +517,7 @@ class SignLaunchResponse(_message.Message):
     def video(self) -> Global___SignedRequest: ...
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignedRequest]:
-        """One for each artifact asked for, in that order."""
+        """One a requested artifact, in the same order."""
 
     def __init__(
         self,
@@ -550,7 +550,7 @@ Global___ListOrphansRequest: _TypeAlias = ListOrphansRequest  # noqa: Y015
 
 @_typing.final
 class Orphan(_message.Message):
-    """What only one side has."""
+    """An S3 object without its row, or a row without its object."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -562,26 +562,26 @@ class Orphan(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         KIND_UNSPECIFIED: Orphan._Kind.ValueType  # 0
         KIND_OBJECT: Orphan._Kind.ValueType  # 1
-        """An object that belongs to no job."""
+        """An object without a job."""
         KIND_PARTS: Orphan._Kind.ValueType  # 2
-        """Parts of an upload that no job waits for."""
+        """Parts of a multipart upload that no job awaits."""
         KIND_VIDEO_MISSING: Orphan._Kind.ValueType  # 3
-        """A job whose video is not there."""
+        """A job without its video."""
         KIND_ARTIFACT_MISSING: Orphan._Kind.ValueType  # 4
-        """A job one of whose artifacts is not there."""
+        """A job without one of its artifacts."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
-        """What is out of place."""
+        """The kind of orphan."""
 
     KIND_UNSPECIFIED: Orphan.Kind.ValueType  # 0
     KIND_OBJECT: Orphan.Kind.ValueType  # 1
-    """An object that belongs to no job."""
+    """An object without a job."""
     KIND_PARTS: Orphan.Kind.ValueType  # 2
-    """Parts of an upload that no job waits for."""
+    """Parts of a multipart upload that no job awaits."""
     KIND_VIDEO_MISSING: Orphan.Kind.ValueType  # 3
-    """A job whose video is not there."""
+    """A job without its video."""
     KIND_ARTIFACT_MISSING: Orphan.Kind.ValueType  # 4
-    """A job one of whose artifacts is not there."""
+    """A job without one of its artifacts."""
 
     KIND_FIELD_NUMBER: _builtins.int
     S3_KEY_FIELD_NUMBER: _builtins.int
@@ -590,9 +590,9 @@ class Orphan(_message.Message):
     kind: Global___Orphan.Kind.ValueType
     s3_key: _builtins.str
     job_id: _builtins.str
-    """Empty where there is no job."""
+    """Empty without a job."""
     content_length: _builtins.int
-    """Of the object, where there is one."""
+    """Length of the object; 0 without one."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UploadServiceStub:
-    """For people and internal services; SignLaunch for the analyzer alone.
+    """Uploads and downloads, for people and internal services. SignLaunch is for the analyzer alone.
     """
 
     def __init__(self, channel):
@@ -78,74 +78,74 @@ class UploadServiceStub:
 
 
 class UploadServiceServicer:
-    """For people and internal services; SignLaunch for the analyzer alone.
+    """Uploads and downloads, for people and internal services. SignLaunch is for the analyzer alone.
     """
 
     def InitiateUpload(self, request, context):
-        """Creates a job that awaits its video, and signs the PUT that brings it; a long video gets a plan of parts instead, for SignParts.
-        Precondition: the caller may upload to the session. Fails with INVALID_ARGUMENT naming the field (also where the owner has used up
-        their bytes or their jobs in flight), NOT_FOUND or PERMISSION_DENIED (session, role, feature), INTERNAL when signing fails,
-        FAILED_PRECONDITION where request_id is that of an upload that was given up.
-        Retry with the same request_id: the same job, a fresh URL or the same plan. Without: another job.
+        """Creates a job that awaits its video, and signs the PUT for it. A long video gets a plan of parts for SignParts instead.
+        Precondition: the caller may upload to the session, else NOT_FOUND or PERMISSION_DENIED (session, role, feature).
+        Fails with INVALID_ARGUMENT naming the field, also for an exhausted quota. Fails with INTERNAL if signing fails, and
+        FAILED_PRECONDITION if request_id names an abandoned upload.
+        Retry with the same request_id: the same job, with a new URL or the same plan. Without: another job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SignParts(self, request, context):
-        """Signs PUTs of parts, each bound to its length by the plan and to its SHA-256. Parts may be put in any order, at once, and again.
-        Precondition: a job with a plan, awaiting its upload or failed without a verified video, else FAILED_PRECONDITION. Fails with
-        INVALID_ARGUMENT naming the field, UNAVAILABLE when S3 is away. Retry at will.
+        """Signs PUTs of parts, each bound to its length and its SHA-256. Parts may be sent in any order, in parallel, and again.
+        Precondition: the job has a plan and awaits its upload, or failed without a verified video, else FAILED_PRECONDITION.
+        Fails with INVALID_ARGUMENT naming the field, and UNAVAILABLE if S3 is unavailable. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListParts(self, request, context):
-        """What has arrived, so that an upload goes on where it stood after client or server died. Parts that S3 has lost are not listed: sign
-        and put them anew. Precondition and failures as SignParts. Retry at will.
+        """Lists the parts that S3 holds, so that a client resumes an upload after either side crashed. A part that S3 lost is not
+        listed: sign and send it again. Precondition and failures as SignParts. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteUpload(self, request, context):
-        """Says that the video is in S3. Verifies it there, pins it and queues the job; the job already queued or further: success, nothing changes.
-        A definite fault (missing, forbidden, empty, other length, checksum differs, no video inside, parts missing) fails the job:
-        FAILED_PRECONDITION; upload again, or the parts that are missing, and call again. A passing one (S3 slow or away) is UNAVAILABLE and
-        changes nothing. A cancelled job is FAILED_PRECONDITION. Retry at will.
+        """Verifies the video in S3, pins it and queues the job. A job that is queued or further stays unchanged, with success.
+        A permanent fault fails the job with FAILED_PRECONDITION: object missing, forbidden or empty, wrong length or checksum,
+        not a video, parts missing. Upload the video or the missing parts again, then call again. A transient fault of S3 is
+        UNAVAILABLE and changes nothing. A cancelled job is FAILED_PRECONDITION. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AbortUpload(self, request, context):
-        """Gives an upload up: cancels its job and frees what S3 holds of it. Precondition: the video was not verified, else
-        FAILED_PRECONDITION (WRONG_STATE): cancel or delete the job instead. Cancelled already: success. Retry at will.
+        """Cancels the job of an upload and deletes its S3 objects. Precondition: the video was not verified, else
+        FAILED_PRECONDITION (WRONG_STATE): cancel or delete the job instead. A cancelled job succeeds. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SignDownload(self, request, context):
-        """Signs the GET of an artifact of a job the caller may see. Fails with NOT_FOUND for an unknown job or artifact,
-        PERMISSION_DENIED if the job is another's. Retry at will.
+        """Signs the GET of an artifact of a job. Fails with NOT_FOUND for an unknown job or artifact, and PERMISSION_DENIED if
+        the caller may not see the job. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SignLaunch(self, request, context):
-        """By lease (metadata `authorization: Lease …`): signs the GET of the pinned video and the PUTs of artifacts under the launch's prefix.
-        As often as asked while the lease lives; then PERMISSION_DENIED. Retry at will.
+        """Signs the GET of the pinned video and the PUTs of artifacts under the launch's prefix. Authenticated by lease (metadata
+        `authorization: Lease …`). Fails with PERMISSION_DENIED once the lease has ended. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOrphans(self, request, context):
-        """For superusers: compares what S3 holds with what the rows say, and sends what only one of them has. What is uploaded or deleted
-        meanwhile may be among it: ask again before believing it. Changes nothing. Fails with PERMISSION_DENIED. Retry at will.
+        """Streams the orphans: objects in S3 without a row, and rows without their object. Read-only. An upload or a deletion
+        in progress may appear: list again to confirm an orphan. For superusers, else PERMISSION_DENIED. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,7 +203,7 @@ def add_UploadServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UploadService:
-    """For people and internal services; SignLaunch for the analyzer alone.
+    """Uploads and downloads, for people and internal services. SignLaunch is for the analyzer alone.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The one place of `jobs` that holds boto3: a queue that takes up to ten messages at a time."""
+"""Sends messages to SQS in batches of up to ten. Only this module of `jobs` imports boto3."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from services.jobs.settings import RelaySettings
 
 MAX_MESSAGES = 10
-# Together shorter than the relay's session may be idle: who waits for SQS must not lose its turn by that.
+# Together shorter than IDLE_SECONDS of the relay: a relay that waits for SQS must not lose its session.
 LIMITS = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1}, max_pool_connections=1)
 
 
-class QueueAway(Exception):
-    """SQS did not take a message; the same one may be taken later."""
+class QueueUnavailable(Exception):
+    """SQS did not accept a message; a retry may succeed."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,21 @@ class Queue:
         self._client: Any = boto3.client("sqs", region_name=settings.region, endpoint_url=endpoint, config=LIMITS)
 
     def send(self, messages: Sequence[Message]) -> list[str]:
-        """Sends up to MAX_MESSAGES. Returns the ids of the first ones that were taken, up to the first that was not.
+        """Sends up to MAX_MESSAGES. Returns the ids of the accepted messages before the first rejected one.
 
-        Raises QueueAway where none was.
+        Raises QueueUnavailable if SQS rejected the first message.
         """
         entries = [_entry(str(number), message) for number, message in enumerate(messages)]
         try:
             reply = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)
         except (BotoCoreError, ClientError) as error:
-            raise QueueAway(str(error)) from error
-        taken = {one["Id"]: one["MessageId"] for one in reply.get("Successful", ())}
-        first = next((number for number in range(len(messages)) if str(number) not in taken), len(messages))
+            raise QueueUnavailable(str(error)) from error
+        accepted = {entry["Id"]: entry["MessageId"] for entry in reply.get("Successful", ())}
+        first = next((number for number in range(len(messages)) if str(number) not in accepted), len(messages))
         if first == 0:
-            raise QueueAway("; ".join(f"{one['Code']}: {one.get('Message', '')}" for one in reply.get("Failed", ())))
-        return [taken[str(number)] for number in range(first)]
+            failed = reply.get("Failed", ())
+            raise QueueUnavailable("; ".join(f"{entry['Code']}: {entry.get('Message', '')}" for entry in failed))
+        return [accepted[str(number)] for number in range(first)]
 
 
 def _entry(key: str, message: Message) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The schema as it was before two-phase uploads: jobs were born queued."""
+"""The schema before two-phase uploads: new jobs are queued."""
 
 from alembic import op
 

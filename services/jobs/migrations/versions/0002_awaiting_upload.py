@@ -1,4 +1,4 @@
-"""Two-phase uploads: a job exists before its video has arrived, and is not claimable until then."""
+"""Two-phase uploads: a job exists before its video arrives, and cannot be claimed until then."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Jobs can be cancelled. A label of its own migration, since it can't be used in the transaction that adds it."""
+"""Jobs can be cancelled. The label has its own migration: it cannot be used in the transaction that adds it."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Launches, the outbox, and what a job must remember of its video. Constant defaults only: no table is rewritten."""
+"""Launches, the outbox, and the columns of a job's video. Constant defaults, so no table is rewritten."""
 
 from alembic import op
 
@@ -73,7 +73,7 @@ def upgrade() -> None:
 
 
 def _triggers() -> None:
-    # Whoever changes a status, an operator's UPDATE included, leaves an event, a time and a version behind.
+    # Every change of a status, also by an operator's UPDATE, writes an event, a time and a version.
     op.execute("""
         CREATE FUNCTION video_analysis_job_stamp() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN

@@ -1,4 +1,4 @@
-"""Rows from before two-phase uploads: `completed` is done, `processing` starts again, `queued` stays claimable."""
+"""Rows from before two-phase uploads: `completed` becomes done, `processing` becomes queued, `queued` stays."""
 
 from alembic import op
 
@@ -14,7 +14,7 @@ def upgrade() -> None:
     op.execute("""
         UPDATE video_analysis_jobs SET status = 'queued', stage = 'QUEUED', progress_pct = 0 WHERE status = 'processing'
     """)
-    # Nobody's lease stands behind what ran under the old program.
+    # A job that ran under the old program has no lease.
     op.execute("""
         UPDATE video_analysis_jobs SET status = 'queued', stage = 'QUEUED', progress_pct = 0
         WHERE status IN ('quick_running', 'quick_done', 'deep_running')

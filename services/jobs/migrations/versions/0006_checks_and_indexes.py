@@ -1,4 +1,4 @@
-"""What must always hold, of rows that are written from now on."""
+"""Checks of the rows that are written from now on."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""The same of all rows, and what queries need; checked and built without stopping writers."""
+"""Validates the checks of 0006 for all rows and builds indexes, without blocking writers."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Sessions can be deleted, jobs tried afresh, and a video analysed again. Constant defaults: no table is rewritten."""
+"""Columns for deleted sessions, retried jobs and reanalysed videos. Constant defaults, so no table is rewritten."""
 
 from alembic import op
 

@@ -1,6 +1,6 @@
-"""What fairness and cancelling are read from: whose a job is, whether a launch of it is open, since when it shall end.
+"""Columns for the fair queue and cancellation: a job's owner, whether a launch is open, when cancelling was requested.
 
-The first two are kept by triggers, so that they are true whoever writes, an older program included.
+Triggers keep the first two correct for every writer, including an older program.
 """
 
 from alembic import op
@@ -17,7 +17,7 @@ def upgrade() -> None:
             ADD COLUMN cancel_requested_at timestamptz
     """)
     _triggers()
-    # No launch opens or ends meanwhile: creating its trigger holds the table.
+    # Creating the trigger locks `launches`, so no launch opens or ends during this update.
     op.execute("""
         UPDATE video_analysis_jobs SET launched = true FROM launches
         WHERE launches.job_id = video_analysis_jobs.id AND launches.ended_at IS NULL

@@ -1,4 +1,4 @@
-"""Whose the jobs are that are not final, and the order of those that wait."""
+"""Sets the owner of jobs that are not final, and indexes the fair queue."""
 
 from alembic import op
 
@@ -8,7 +8,7 @@ revision = "0008b"
 down_revision = "0008"
 
 INDEXES = {
-    # Who waits, owner by owner, and the oldest of each first.
+    # Waiting jobs by owner, the oldest of each owner first.
     "jobs_in_turn": "(owner, queued_at, id) WHERE status = 'queued' AND NOT launched",
     "jobs_launched": "(owner) WHERE launched",
 }

@@ -1,11 +1,11 @@
-"""The events of one job in the order of its changes, whatever the order of transactions; and who stands where.
+"""Keeps a job's events in the order of its transitions, for any order of transactions; adds the readers' positions.
 
-A transaction may get its id, write elsewhere, and only then wait for a job's row that a younger one holds: a bare
-UPDATE does so by itself. Its event would sort before the one that it follows. So an event's position is never below
-that of the job's event before it, which the row remembers. It stays true that at a position come only events of
-transactions that are no younger, so that a reader below the oldest running one misses none.
+A transaction can get its id first and then wait for a row that a younger transaction holds, as a bare UPDATE does.
+Its event would sort before the event that it follows. The row therefore stores the position of the job's last event
+(`event_xid`), and the next event is never placed below it. An event is never placed below its own transaction either,
+so a reader below the oldest running transaction misses none.
 
-Positions are of this server's transactions: into another server jobs go with `event_xid` 0, and without events.
+Positions belong to one server's transactions. Import jobs into another server with `event_xid` 0 and without events.
 """
 
 from alembic import op
@@ -41,7 +41,7 @@ def upgrade() -> None:
             RETURN NULL;
         END $$
     """)
-    # `purged`: up to where old events are deleted. `sqs`: up to where the relay has sent.
+    # Positions: `purged`, up to where events are deleted; `sqs`, up to where the relay has sent them.
     op.execute("""
         CREATE TABLE event_positions (
             name text PRIMARY KEY,

@@ -1,4 +1,4 @@
-"""The list of all sessions, newest first, as a superuser reads it."""
+"""Indexes all sessions, newest first, for a superuser's list."""
 
 from services.jobs.migrations import indexes
 

@@ -1,6 +1,6 @@
-"""Videos in parts; jobs that are deleted one by one; and what S3 still holds of jobs that need it no more.
+"""Multipart uploads, deletion of single jobs, and the cleanup of S3 objects that no job needs.
 
-`sweep_at` is set by a trigger, so that nothing is forgotten in S3 whoever deletes, cancels or gives up a job.
+A trigger sets `sweep_at`, so that each deletion, cancellation and failed upload leads to a cleanup.
 """
 
 from alembic import op
@@ -19,7 +19,7 @@ def upgrade() -> None:
             ADD COLUMN sweep_at timestamptz,
             ADD COLUMN cleared_at timestamptz
     """)
-    # A failed upload may be repaired for a day. One that is never completed has had its time.
+    # A failed upload can be repaired for a day; an expired one cannot.
     op.execute("""
         CREATE FUNCTION video_analysis_job_rubbish() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN

@@ -1,4 +1,4 @@
-"""The jobs of deleted sessions are deleted; and what finds rubbish."""
+"""Deletes the jobs of deleted sessions, and indexes cleanups."""
 
 from alembic import op
 
@@ -9,7 +9,7 @@ down_revision = "0011"
 
 INDEXES = {
     "jobs_rubbish": "(sweep_at) WHERE sweep_at IS NOT NULL",
-    # In the order in which S3 lists keys.
+    # In S3's order of keys.
     "jobs_by_key": '(s3_bucket, s3_key COLLATE "C", id)',
     "jobs_of_owner": "(owner) INCLUDE (content_length) WHERE deleted_at IS NULL",
 }

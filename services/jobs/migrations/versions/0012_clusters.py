@@ -1,4 +1,4 @@
-"""When each cluster was last heard of: a launch that no pod has started has no lease that could run out."""
+"""Records when each cluster's controller last called, because an unstarted launch has no lease that could expire."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""What metrics are read from: since when each job is in its status, and which replica tells of all of them."""
+"""Adds `status_since` of each job, and the replica that exports the gauges of all jobs."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0012"
 
 
 def upgrade() -> None:
-    # Of a job that is there already: since now, which is written into no row.
+    # Existing jobs read the time of this migration; no row is rewritten.
     op.execute("ALTER TABLE video_analysis_jobs ADD COLUMN status_since timestamptz NOT NULL DEFAULT now()")
     op.execute("""
         CREATE FUNCTION video_analysis_job_entered() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-"""Where the trace of a job goes on, in whatever program takes it up."""
+"""Adds the trace context of a job, which every program continues."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Whether a job's files leave out what its session says of people, and show no faces."""
+"""Adds whether a job's artifacts omit the session's personal data and hide faces."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Jobs by since when they are in their status: counted through, it is read without the rows."""
+"""Indexes jobs by status and its start, so that the gauges count them without reading rows."""
 
 from services.jobs.migrations import indexes
 

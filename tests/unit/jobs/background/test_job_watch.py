@@ -1,18 +1,18 @@
-"""Readers that wait for a ring, and streams that wait for news."""
+"""Readers that wait for the notifier, and streams that wait for a new state."""
 
 import asyncio
 import uuid
 
-from services.jobs.background.job_watch import News
+from services.jobs.background.job_watch import Subscription
 from services.jobs.notifier import Notifier
 from testing.data import jobs
 
-# Nobody waits for as long in these tests.
+# Longer than any wait in these tests.
 LONG_SECONDS = 60.0
 
 
-async def test_a_ring_while_a_reader_reads_ends_its_next_wait_at_once() -> None:
-    """What was committed after it read is not left to the next poll."""
+async def test_a_notification_during_a_read_ends_the_next_wait_at_once() -> None:
+    """A commit after the read does not wait for the next poll."""
     notifier = Notifier(LONG_SECONDS)
     sequence = notifier.sequence
     notifier.notify()
@@ -20,7 +20,7 @@ async def test_a_ring_while_a_reader_reads_ends_its_next_wait_at_once() -> None:
         await notifier.wait(sequence)
 
 
-async def test_a_ring_ends_every_wait_that_is_under_way() -> None:
+async def test_a_notification_ends_every_current_wait() -> None:
     """All readers of the replica wake."""
     notifier = Notifier(LONG_SECONDS)
     waiting = [asyncio.create_task(notifier.wait(notifier.sequence)) for _ in range(3)]
@@ -30,8 +30,8 @@ async def test_a_ring_ends_every_wait_that_is_under_way() -> None:
         await asyncio.gather(*waiting)
 
 
-async def test_the_jobs_that_were_rung_for_are_told_once() -> None:
-    """Each by its id, until somebody takes them."""
+async def test_each_changed_job_is_returned_once() -> None:
+    """By its id; a second call returns none."""
     notifier, first, second = Notifier(LONG_SECONDS), uuid.uuid4(), uuid.uuid4()
     notifier.notify(first)
     notifier.notify(second)
@@ -40,15 +40,15 @@ async def test_the_jobs_that_were_rung_for_are_told_once() -> None:
     assert notifier.take_changed() == set()
 
 
-async def test_a_slow_stream_finds_only_the_newest_state() -> None:
-    """What came between is forgotten, and an older state that comes late too."""
-    news = News()
+async def test_a_slow_stream_gets_only_the_newest_state() -> None:
+    """States in between are dropped, and so is an older state that arrives late."""
+    subscription = Subscription()
     for version in (1, 3, 2):
-        news.put(jobs.job(version=version))
-    assert await news.next() == jobs.job(version=3)
-    news.put(jobs.job(version=3))
-    coming = asyncio.create_task(news.next())
+        subscription.put(jobs.job(version=version))
+    assert await subscription.next() == jobs.job(version=3)
+    subscription.put(jobs.job(version=3))
+    arriving = asyncio.create_task(subscription.next())
     await asyncio.sleep(0)
-    assert not coming.done()
-    news.put(jobs.job(version=4))
-    assert await coming == jobs.job(version=4)
+    assert not arriving.done()
+    subscription.put(jobs.job(version=4))
+    assert await arriving == jobs.job(version=4)

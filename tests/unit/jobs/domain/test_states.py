@@ -73,16 +73,16 @@ def test_a_queued_job_with_its_quick_result_waits_for_deep() -> None:
 )
 def test_the_class_of_an_ending_decides_whether_it_is_tried_again(ending: str, before: int, again: bool) -> None:
     """The table at the top of retry_policy.py."""
-    follows = retry_policy.following(ending, before)
-    assert follows.again is again
+    follows = retry_policy.next_step(ending, before)
+    assert follows.requeue is again
     assert bool(follows.failure_code) is not again
 
 
 def test_out_of_memory_gets_half_as_much_again() -> None:
     """Once."""
-    assert retry_policy.following("out_of_memory", 0).memory_factor == 1.5
+    assert retry_policy.next_step("out_of_memory", 0).memory_factor == 1.5
 
 
 def test_backoff_doubles_and_is_bounded() -> None:
     """5 s, 10 s for the unknown, with the jitter in the middle."""
-    assert [retry_policy.following("unknown", n, jitter=0.5).delay_seconds for n in (0, 1)] == [5.0, 10.0]
+    assert [retry_policy.next_step("unknown", n, jitter=0.5).delay_seconds for n in (0, 1)] == [5.0, 10.0]
