@@ -21,8 +21,8 @@ import urllib3
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
 from services.upload.s3 import parts, preflight
+from services.upload.s3.settings import StorageSettings
 from services.upload.s3.storage import Storage
-from services.upload.settings import StorageSettings
 from testing.servers import certificates, s3
 from testing.servers.proxy import proxy
 

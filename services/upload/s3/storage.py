@@ -29,7 +29,7 @@ from services.file_signatures import HEAD_BYTES
 from services.upload.s3 import parts
 from services.upload.s3.parts import Arrived
 from services.upload.s3.preflight import Seen
-from services.upload.settings import StorageSettings
+from services.upload.s3.settings import StorageSettings
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from services.upload.s3.preflight import Seen
+from services.upload.s3.settings import StorageSettings
 from services.upload.s3.storage import Storage
-from services.upload.settings import StorageSettings
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
