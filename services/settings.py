@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from services import exit_codes
+
 
 def _variable(field: str) -> str:
     return f"CREASE_{field.upper()}"
@@ -34,7 +36,7 @@ class Settings(BaseModel):
         except ValidationError as error:
             for fault in error.errors():
                 print(f"{fault['loc'][0]}: {fault['msg']}", file=sys.stderr)  # noqa: T201 (before logs exist)
-            raise SystemExit(78) from None
+            raise SystemExit(exit_codes.CONFIGURATION) from None
 
 
 def _parsed(value: Any) -> Any:

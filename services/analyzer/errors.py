@@ -7,13 +7,15 @@ Fault ── 70 anything else
   └─ LeaseLost ─── 75 another pod has this launch now, or it is over
 """
 
-DONE = 0
+from services import exit_codes
+
+DONE = exit_codes.OK
 
 
 class Fault(Exception):
     """Something a person is told in one sentence, without a traceback."""
 
-    exit_status = 70
+    exit_status = exit_codes.INTERNAL
 
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -24,7 +26,7 @@ class Fault(Exception):
 class BadInput(Fault):
     """The video itself is at fault; the sentence names it."""
 
-    exit_status = 65
+    exit_status = exit_codes.BAD_INPUT
 
 
 class ModelFault(Fault):
@@ -37,7 +39,7 @@ class ModelFault(Fault):
 class ServiceAway(Fault):
     """A service stayed away for too long."""
 
-    exit_status = 69
+    exit_status = exit_codes.UNAVAILABLE
 
     def __init__(self, sentence: str) -> None:
         super().__init__("SERVICE_AWAY", sentence)
@@ -46,7 +48,7 @@ class ServiceAway(Fault):
 class LeaseLost(Fault):
     """The right to report for this launch is gone; whatever was found must not be published."""
 
-    exit_status = 75
+    exit_status = exit_codes.LEASE_LOST
 
     def __init__(self, sentence: str) -> None:
         super().__init__("LEASE_LOST", sentence)

@@ -25,11 +25,12 @@ from services.analyzer.pose.tracking import Box
 from services.analyzer.settings import Settings
 from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import Indices, every, on_grid
+from services.limits import DEFAULT_SAMPLE_FPS
 
 if TYPE_CHECKING:
     from services.analyzer.report.metadata import About
 
-LEAST_FPS = 10
+LEAST_FPS = DEFAULT_SAMPLE_FPS
 QUICK_SECONDS = 30.0
 OVERLAY_FPS = 30.0
 

@@ -42,11 +42,12 @@ from services.cli.laptop import state_dir
 from services.cli.runtime import kubernetes
 from services.cli.runtime.interface import Place
 from services.cli.ui import console
+from services.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
+from services.naming import DISCIPLINES
 
 Arguments = argparse.Namespace
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run = Callable[[Arguments], int]
-DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")
 CAMERAS = ("side", "front", "behind")
 INTERRUPTED = 130
 ORPHANS_FOUND = 1
@@ -157,7 +158,13 @@ def _add_analyze(commands: Commands) -> None:
     command.add_argument("--camera", choices=CAMERAS, default="", help="where the camera stood")
     command.add_argument("--player", action="append", default=[], metavar="NAME", help="who is seen; may be repeated")
     command.add_argument("--title", default="", help="the file's name unless given")
-    command.add_argument("--sample-fps", type=_sample_fps, default=0, metavar="N", help="frames a second, 1 to 30 (10)")
+    command.add_argument(
+        "--sample-fps",
+        type=_sample_fps,
+        default=0,
+        metavar="N",
+        help=f"frames a second, {MIN_SAMPLE_FPS} to {MAX_SAMPLE_FPS} ({DEFAULT_SAMPLE_FPS})",
+    )
     command.add_argument("--include-frames", action="store_true", help="list every frame in results.json")
     command.add_argument("--json", action="store_true", help="print one JSON object instead of words")
     command.add_argument("--anonymous", action="store_true", help="send no names, show no faces")
@@ -165,8 +172,8 @@ def _add_analyze(commands: Commands) -> None:
 
 
 def _sample_fps(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 30:
-        raise argparse.ArgumentTypeError("must be a whole number from 1 to 30")
+    if not text.isdecimal() or not MIN_SAMPLE_FPS <= int(text) <= MAX_SAMPLE_FPS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {MIN_SAMPLE_FPS} to {MAX_SAMPLE_FPS}")
     return int(text)
 
 

@@ -1,10 +1,11 @@
 """What stops a command: one sentence for the user, one exit code for scripts. Nothing else ever reaches the screen."""
 
-USAGE = 2
-# The numbers of sysexits.h, as the analyzer uses them.
-BAD_VIDEO = 65
-AWAY = 69
-FAILED = 70
+from services import exit_codes
+
+USAGE = exit_codes.USAGE
+BAD_VIDEO = exit_codes.BAD_INPUT
+AWAY = exit_codes.UNAVAILABLE
+FAILED = exit_codes.INTERNAL
 
 
 class Trouble(Exception):

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, Pos
 
 from services.controller.core.decide import Limits
 from services.controller.kubernetes.quantity import bytes_of, cores_of
+from services.naming import CONTROLLER_LEASE
 from services.settings import FromJson, Issuers, ServerSettings
 from services.settings import Settings as Shared
 
@@ -129,7 +130,7 @@ class KubernetesSettings(Settings):
     # Which of its replicas this is: the holder of the Lease.
     identity: LabelValue = Field(default_factory=socket.gethostname)
     # The Lease by which one replica works and the others stand by. Empty: every replica works, which is as safe.
-    leader_lease: str = "crease-controller"
+    leader_lease: str = CONTROLLER_LEASE
     # A leader that was not heard of for this long is followed by another.
     leader_seconds: PositiveFloat = 15.0
     # A look at the cluster that was not renewed for this long decides nothing.

@@ -17,6 +17,7 @@ from services import errors, logs, traces
 from services.auth import Lease, Person
 from services.authorization import caller_as
 from services.logs import Logger
+from services.naming import VIDEOS_ROOT, artifact_key
 from services.serving import Context
 from services.upload import validation
 from services.upload.completion import OPEN, Completion, word
@@ -133,8 +134,8 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         if caller_as(Person).role != "superuser":
             raise errors.PermissionDenied("Only superusers may ask this", reason="ROLE_NOT_ALLOWED")
         bucket = self._settings.bucket
-        objects = self._storage.objects(bucket, inventory.ROOT)
-        uploads = self._storage.uploads(bucket, inventory.ROOT)
+        objects = self._storage.objects(bucket, VIDEOS_ROOT)
+        uploads = self._storage.uploads(bucket, VIDEOS_ROOT)
         async for orphan in inventory.compare(objects, uploads, self._jobs.kept(bucket)):
             yield orphan
 
@@ -153,7 +154,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         """May be put again: a pod whose answer was lost repeats itself, under a prefix that is its own."""
         return self._storage.sign_put(
             allowed.video.s3_bucket,
-            f"{allowed.artifact_prefix}{FOLDERS[artifact.stage]}/{artifact.name}",
+            artifact_key(allowed.artifact_prefix, FOLDERS[artifact.stage], artifact.name),
             content_length=artifact.content_length,
             content_type=artifact.content_type,
         )

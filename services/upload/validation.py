@@ -8,6 +8,8 @@ from uuid import UUID
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services.errors import InvalidArgument
+from services.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
+from services.naming import ARTIFACT_NAME
 
 VIDEO_TYPES = (
     "video/mp4",
@@ -17,7 +19,6 @@ VIDEO_TYPES = (
     "video/x-msvideo",
     "video/mpeg",
 )
-MAX_SAMPLE_FPS = 30
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 # One page of SignParts.
@@ -26,8 +27,6 @@ MAX_PARTS = 100
 # One launch's artifacts in one call, and the largest of them: an overlay of the longest video stays far below.
 MAX_ARTIFACTS = 32
 MAX_ARTIFACT_BYTES = 5_000_000_000
-# It becomes the end of a key: no slash, no space, nothing that starts with a dot.
-ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # It becomes a header: nothing that could end one.
 MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?")
 
@@ -39,7 +38,9 @@ def check_upload(request: upload_pb2.InitiateUploadRequest, max_content_length: 
     if not 1 <= request.content_length <= max_content_length:
         raise InvalidArgument("content_length", f"must be 1 to {max_content_length} bytes")
     if not 0 <= request.sample_fps <= MAX_SAMPLE_FPS:
-        raise InvalidArgument("sample_fps", f"must be 1 to {MAX_SAMPLE_FPS}, or 0 for 10")
+        raise InvalidArgument(
+            "sample_fps", f"must be {MIN_SAMPLE_FPS} to {MAX_SAMPLE_FPS}, or 0 for {DEFAULT_SAMPLE_FPS}"
+        )
     if request.sha256 and not SHA256.fullmatch(request.sha256):
         raise InvalidArgument("sha256", "must be 64 hex digits, or empty")
     if request.request_id and not _is_uuid(request.request_id):

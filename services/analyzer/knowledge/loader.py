@@ -13,8 +13,10 @@ from typing import Annotated, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from services import naming
+
 FOLDER = Path(__file__).parent
-DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")
+DISCIPLINES = naming.DISCIPLINES
 
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -111,7 +113,7 @@ class Mark:
 class Guidance(_Strict):
     """All that is particular to one discipline."""
 
-    discipline: Literal["batting", "bowling", "wicketkeeping", "fielding"]
+    discipline: naming.Discipline
     scales: dict[Metric, Scale]
     faults: dict[Code, Fault]
     maintenance: Annotated[tuple[Drill, ...], Field(min_length=1)]

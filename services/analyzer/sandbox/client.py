@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services import exit_codes
 from services.analyzer.errors import BadInput, Fault
 from services.analyzer.sandbox.limits import Bounds
 
@@ -44,7 +45,7 @@ ROOT = Path(__file__).parents[3]
 Message = dict[str, Any]
 Pixels = NDArray[np.uint8]
 # The worker's own mistakes end with this, so that they are not taken for the file's.
-OUR_FAULT = 70
+OUR_FAULT = exit_codes.INTERNAL
 FAREWELL_SECONDS = 0.5
 # A worker is left so many times as long by the clock as it may work without a sign of life: a machine that has little
 # time to give is not the file's doing.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from services import naming
 from services.cli.errors import AWAY, FAILED, USAGE, Trouble
 from services.cli.runtime.interface import Check, Run, Told
 from services.cli.runtime.prometheus import read_metrics
@@ -20,9 +21,8 @@ Object = dict[str, Any]
 
 OURS = "app.kubernetes.io/name=crease"
 COMPONENT = "app.kubernetes.io/component"
-JOB_LABEL = "crease.dev/job"
-# As services/controller/kubernetes/leader_election.py reads it.
-DRAINED = "crease.dev/drained"
+JOB_LABEL = naming.JOB_LABEL
+DRAINED = naming.DRAINED_ANNOTATION
 METRICS_PORT = "metrics"
 NOWHERE = "127.0.0.1:1"
 # Beyond it tokens are refused, and what happened when cannot be told.
@@ -110,7 +110,7 @@ class ClusterPlace:
 
     def told(self, job_id: str) -> Sequence[Told]:
         """As `Place` says: Kubernetes Events on its Kubernetes Jobs and pods."""
-        prefix = f"analysis-{job_id}-"
+        prefix = naming.launch_prefix(job_id)
         events = (one for one in self._kubectl.items("events") if one["involvedObject"]["name"].startswith(prefix))
         found = [Told(_event_time(one), one.get("reason", ""), one.get("message", "")) for one in events]
         return sorted(found, key=lambda one: one.at)

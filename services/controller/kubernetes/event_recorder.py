@@ -9,6 +9,7 @@ import contextlib
 import uuid
 from datetime import datetime
 
+from services import naming
 from services.controller.core.launcher import Seen, Unknown
 from services.controller.kubernetes.api_client import Api, Refusal
 
@@ -62,6 +63,6 @@ class Teller:
             "lastTimestamp": now,
             "count": 1,
             "source": {"component": "crease-controller"},
-            "reportingComponent": "crease.dev/controller",
+            "reportingComponent": naming.CONTROLLER_COMPONENT,
             "reportingInstance": self._identity,
         }

@@ -10,6 +10,7 @@ import asyncio
 import time
 from typing import Any
 
+from services import naming
 from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
 from services.controller.core.launcher import Unknown
@@ -19,7 +20,7 @@ from services.logs import Logger
 
 Lease = dict[str, Any]
 # On the Lease, since it outlives every replica: there, nothing new is launched. Its value is for people.
-DRAINED = "crease.dev/drained"
+DRAINED = naming.DRAINED_ANNOTATION
 
 
 class Leader:

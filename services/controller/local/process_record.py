@@ -25,16 +25,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from crease.jobs.v1.job_pb2 import Accelerator
+from services import naming
 from services.controller.core.launcher import Phase, Placement, Reason, Seen
 
 DRAFT = ".draft-"
 
 # The traps keep the shell alive to see the program end; the program itself gets the signals' usual meaning.
-SHELL = """
+SHELL = f"""
 trap : HUP INT TERM
 echo $$ >pid.new && mv pid.new pid || exit
-"$@" >log 2>&1 </dev/null
-echo $? >exit_code.new && mv exit_code.new exit_code
+"$@" >{naming.LOG_FILE} 2>&1 </dev/null
+echo $? >{naming.EXIT_CODE_FILE}.new && mv {naming.EXIT_CODE_FILE}.new {naming.EXIT_CODE_FILE}
 """
 
 
@@ -70,7 +71,7 @@ class Record:
             self.folder.rename(folder)
         except OSError:
             # A folder that isn't empty is never replaced; any other error is the caller's to see.
-            if not (folder / "record.json").exists():
+            if not (folder / naming.RECORD_FILE).exists():
                 raise
             shutil.rmtree(self.folder)
             return None
@@ -92,8 +93,8 @@ class Record:
     def seen(self) -> Seen:
         """What is known of it. Life is asked first: what its end leaves is written before the lock is let go."""
         held = self.is_held()
-        known = json.loads((self.folder / "record.json").read_text())
-        exit_code = self._number("exit_code")
+        known = json.loads((self.folder / naming.RECORD_FILE).read_text())
+        exit_code = self._number(naming.EXIT_CODE_FILE)
         return Seen(
             name=self.folder.name,
             uid=known["uid"],
@@ -112,7 +113,7 @@ class Record:
         return Phase.SUCCEEDED if exit_code == 0 else Phase.FAILED
 
     def _reason(self, exit_code: int | None) -> Reason | None:
-        if (self.folder / "deleted").exists():
+        if (self.folder / naming.DELETED_FILE).exists():
             return Reason.DELETED
         if exit_code is not None:
             return None
@@ -120,7 +121,7 @@ class Record:
 
     def mark_deleted(self) -> float:
         """Writes down that its end is asked for; the seconds since this was first done."""
-        mark = self.folder / "deleted"
+        mark = self.folder / naming.DELETED_FILE
         with contextlib.suppress(FileExistsError):
             mark.touch(exist_ok=False)
         return time.time() - mark.stat().st_mtime
@@ -159,7 +160,7 @@ def draft(root: Path, *, labels: Mapping[str, str], placement: Placement, token:
         "placed_on": Accelerator.Name(placement.on),
         "placement_reason": placement.reason,
     }
-    with (folder / "record.json").open("w") as file:
+    with (folder / naming.RECORD_FILE).open("w") as file:
         file.write(json.dumps(known))
         file.flush()
         # After a power cut there is either a whole record or none.

@@ -6,15 +6,15 @@ from crease.jobs.v1 import job_pb2
 from services import errors
 from services.jobs.rpc import mapping
 from services.jobs.store.database import parse_id
-
-DEFAULT_SAMPLE_FPS = 10
-MAX_SAMPLE_FPS = 30
+from services.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
 
 
 def sample_fps(asked: int) -> int:
     """0 means the default."""
     if not 0 <= asked <= MAX_SAMPLE_FPS:
-        raise errors.InvalidArgument("sample_fps", f"must be 1 to {MAX_SAMPLE_FPS}, or 0 for {DEFAULT_SAMPLE_FPS}")
+        raise errors.InvalidArgument(
+            "sample_fps", f"must be {MIN_SAMPLE_FPS} to {MAX_SAMPLE_FPS}, or 0 for {DEFAULT_SAMPLE_FPS}"
+        )
     return asked or DEFAULT_SAMPLE_FPS
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from services import errors, traces
+from services import errors, naming, traces
 from services.auth import Person
 from services.jobs import metrics
 from services.jobs.domain import authorization, states
@@ -181,12 +181,12 @@ def video_key(session: Row, video_id: UUID) -> str:
     owner = session["owner_id"]
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", owner):
         owner = "h-" + hashlib.sha256(owner.encode()).hexdigest()[:32]
-    return f"coach_plus/{session['owner_type']}/{owner}/{session['id']}/{video_id}/original.mp4"
+    return f"{naming.VIDEOS_ROOT}{session['owner_type']}/{owner}/{session['id']}/{video_id}/original.mp4"
 
 
 def artifact_prefix(job: Row, launch_no: int) -> str:
     """Where one launch's artifacts go: beside the video, under the job and the launch, so that no two share a key."""
-    return f"{job['s3_key'].rpartition('/')[0]}/analysis/{job['id']}/{launch_no}/"
+    return naming.launch_artifacts_prefix(job["s3_key"], job["id"], launch_no)
 
 
 async def list_for(

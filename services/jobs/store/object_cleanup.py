@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from services import errors
+from services import errors, naming
 from services.jobs.domain import states
 from services.jobs.store import jobs
 from services.jobs.store.database import Connection, Now, Row
@@ -58,8 +58,8 @@ _TAKE = """
 
 def prefix(row: Row) -> str:
     """All that belongs to the video, or to this job alone where another job has the same video."""
-    folder = row["s3_key"].rpartition("/")[0]
-    return f"{folder}/analysis/{row['id']}/" if row["is_shared"] else f"{folder}/"
+    key = row["s3_key"]
+    return naming.analysis_prefix(key, row["id"]) if row["is_shared"] else f"{naming.video_folder(key)}/"
 
 
 async def settle(connection: Connection, job_id: str, again_in: timedelta | None) -> None:

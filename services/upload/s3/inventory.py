@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from crease.jobs.v1.sweep_pb2 import KeptVideo
 from crease.upload.v1.upload_pb2 import Orphan
+from services.naming import ANALYSIS_FOLDER
 from services.upload.s3.storage import Item
 
-ROOT = "coach_plus/"
 FOLDER_DEPTH = 5
 T = TypeVar("T")
 Folder = tuple[str, list[T]]
@@ -43,7 +43,7 @@ def judge(objects: Sequence[Item], uploads: Sequence[Item], kept: Sequence[KeptV
 def _belongs(key: str, job_ids: set[str]) -> bool:
     """Whether a key is an artifact of one of the jobs: `…/analysis/{job_id}/…`."""
     folder, _, rest = key[len(folder_of(key)) :].partition("/")
-    return folder == "analysis" and rest.partition("/")[0] in job_ids
+    return folder == ANALYSIS_FOLDER and rest.partition("/")[0] in job_ids
 
 
 async def folders(items: AsyncIterator[T], key: Callable[[T], str]) -> AsyncIterator[Folder[T]]:
