@@ -1,7 +1,6 @@
 """Puts what was found into the one shape that clients read; what JSON cannot hold (NaN, infinity) becomes null."""
 
 import importlib.metadata
-import json
 import math
 import platform
 import time
@@ -17,12 +16,11 @@ from services import traces
 from services.analyzer.cpu_time import by_stage
 from services.analyzer.pose.passes import Seen
 from services.analyzer.video.probe import Video
+from services.limits import MAX_RESULTS_BYTES, results_bytes
 
 Results = dict[str, Any]
 # Of docs/results.schema.json: a key may be added to a version, none is removed or changes its meaning.
 VERSION = 1
-# The row in the database holds less than this; per-frame data are files.
-MOST_ROW_BYTES = 64 * 1024
 # What grows with the length of a film.
 LISTS = frozenset({"evidence", "repetitions", "events", "cuts", "pans"})
 PACKAGES = ("mediapipe", "av", "numpy", "scipy", "opencv-python-headless")
@@ -133,7 +131,7 @@ def row_copy(results: Results) -> Results:
     """
     row: Results = {**results, "pose": {"pose_summary": results["pose"]["pose_summary"]}}
     for most in (200, 50, 20, 5, 1, 0):
-        if len(json.dumps(row).encode()) < MOST_ROW_BYTES:
+        if results_bytes(row) <= MAX_RESULTS_BYTES:
             break
         row = _shortened(row, most)
         row["pose"]["pose_summary"]["shortened_to"] = most
