@@ -15,10 +15,10 @@ import urllib3
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
+from services import s3_errors
 from services.analyzer.errors import BadInput, ServiceAway
 
 CHUNK_BYTES = 1 << 18
-PASSING = frozenset({408, 425, 429})
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.3, 10.0
 
 Sign = Callable[[], SignedRequest]
@@ -85,7 +85,8 @@ class Transfer:
         response = self._open(signed)
         try:
             if response.status != HTTPStatus.OK:
-                raise _refusal(response.status, "Failed to download video from S3")
+                code = s3_errors.error_code(response.read(s3_errors.MAX_ERROR_BYTES))
+                raise _refusal(response.status, code, "Failed to download video from S3")
             digest, size = Digest(video), 0
             with to.open("wb") as file:
                 for chunk in response.stream(CHUNK_BYTES):
@@ -132,8 +133,8 @@ def _headers(signed: SignedRequest) -> Mapping[str, str]:
     return {name: value for name, value in signed.headers.items() if name.lower() != "host"}
 
 
-def _refusal(status: int, what: str) -> Exception:
-    if 400 <= status < 500 and status not in PASSING:
+def _refusal(status: int, code: str, what: str) -> Exception:
+    if 400 <= status < 500 and not s3_errors.is_transient(status, code):
         return BadInput("DOWNLOAD_FAILED", f"{what}: {_phrase(status)}")
     return _Passing(f"{what}: {_phrase(status)}")
 

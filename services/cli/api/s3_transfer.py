@@ -3,7 +3,6 @@
 import contextlib
 import io
 import random
-import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import BinaryIO
 
 import urllib3
 
+from services import s3_errors
 from services.cli.errors import AWAY, Trouble
 
 TRIES = 5
@@ -108,7 +108,7 @@ class Line:
             reply = self._pool.request(method, url, headers=dict(headers), preload_content=False)
             with contextlib.closing(reply):
                 if reply.status != 200:
-                    reply.read()
+                    reply.read(cache_content=True)
                     return reply
                 with draft.open("wb") as file:
                     for chunk in reply.stream(CHUNK_BYTES):
@@ -137,7 +137,7 @@ class Line:
             except urllib3.exceptions.HTTPError as error:
                 said = type(error).__name__
                 continue
-            if reply.status < 500 and reply.status != 429:
+            if not s3_errors.is_transient(reply.status, s3_errors.error_code(reply.data)):
                 return reply
             said = refusal(reply.status, reply.data)
         raise Trouble(f"S3 does not answer ({said}): try again later.", AWAY)
@@ -145,5 +145,5 @@ class Line:
 
 def refusal(status: int, body: bytes) -> str:
     """What S3 said, as one phrase."""
-    said = dict(re.findall(r"<(Code|Message)>([^<]*)</", body[:4096].decode(errors="replace")))
+    said = s3_errors.error_fields(body)
     return " ".join(filter(None, (str(status), said.get("Code", ""), said.get("Message", "").rstrip("."))))

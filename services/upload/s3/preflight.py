@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from crease.jobs.v1.job_pb2 import VideoObject
-from services import file_signatures
+from services import file_signatures, s3_errors
 
 # What clients and servers say that don't know better; the first bytes tell.
 GENERIC_TYPES = ("", "application/octet-stream", "binary/octet-stream")
@@ -20,6 +20,8 @@ class Seen:
     """What S3 said. `status` is HTTP's, 0 where there was no answer; `trouble` says why in a few words."""
 
     status: int
+    # S3's error code; the answer to a HEAD has none.
+    code: str = ""
     trouble: str = ""
     content_length: int = 0
     content_type: str = ""
@@ -53,7 +55,12 @@ Rule = Callable[[Seen, VideoObject, int], bool]
 TABLE: tuple[tuple[str, bool, Rule, str], ...] = (
     # code, is it definite, when, sentence
     ("VIDEO_MISSING", True, lambda seen, promised, most: seen.status == 404, "no video was uploaded"),
-    ("VIDEO_FORBIDDEN", True, lambda seen, promised, most: seen.status == 403, "S3 forbids reading the video"),
+    (
+        "VIDEO_FORBIDDEN",
+        True,
+        lambda seen, promised, most: seen.status == 403 and not s3_errors.is_transient(seen.status, seen.code),
+        "S3 forbids reading the video",
+    ),
     ("S3_AWAY", False, lambda seen, promised, most: seen.status != 200, "S3 could not be asked ({seen.trouble})"),
     ("VIDEO_EMPTY", True, lambda seen, promised, most: seen.content_length == 0, "the video is empty"),
     (

@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
-from services import logs, traces
+from services import logs, s3_errors, traces
 from services.errors import Fault, Internal, Unavailable
 from services.file_signatures import HEAD_BYTES
 from services.upload.s3 import parts
@@ -42,9 +42,8 @@ REQUESTS = Counter("crease_s3_requests_total", "Calls to S3 by how they ended", 
 
 # All that a call to S3 can end in, beside its answer; the last two are a line that broke while a body was read.
 TROUBLES = (BotoCoreError, ClientError, TimeoutError, OSError, HTTPError)
-# They come with a status that would be definite otherwise.
-PASSING_CODES = frozenset({"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "Throttling", "OperationAborted"})
-PASSING_STATUSES = frozenset({408, 409, 412, 425, 429})
+# The object was replaced between two calls: the next call sees the new one.
+PRECONDITION_FAILED = 412
 SIGNING_THREADS = 4
 
 
@@ -151,7 +150,7 @@ class Storage:
             try:
                 return [_arrived(part) for page in pages(**params) for part in page.get("Parts", [])]
             except ClientError as error:
-                if _code(error) == "NoSuchUpload":
+                if _code(error.response) == "NoSuchUpload":
                     return None
                 raise
 
@@ -170,7 +169,7 @@ class Storage:
             try:
                 self._patient.complete_multipart_upload(**_place(video), **params, **self._owner)
             except ClientError as error:
-                if _code(error) not in ("NoSuchUpload", "PreconditionFailed"):
+                if _code(error.response) not in ("NoSuchUpload", "PreconditionFailed"):
                     raise
 
         await self._ask(complete, self._settings.s3_assembly_seconds)
@@ -247,7 +246,7 @@ class Storage:
             try:
                 self._client.abort_multipart_upload(Bucket=bucket, Key=item.key, UploadId=item.name, **self._owner)
             except ClientError as error:
-                if _code(error) != "NoSuchUpload":
+                if _code(error.response) != "NoSuchUpload":
                     raise
 
     def _delete(self, bucket: str, items: Sequence[Item]) -> None:
@@ -288,7 +287,7 @@ class Storage:
             return await self._call(work)
         except ClientError as error:
             status = int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-            return Seen(status, trouble=f"HTTP {status}")
+            return Seen(status, code=_code(error.response), trouble=f"HTTP {status}")
         except TROUBLES as error:
             return Seen(0, trouble=type(error).__name__)
 
@@ -343,10 +342,10 @@ def _asked(context: dict[str, Any], **_: Any) -> None:
     context["asked_at"] = datetime.now(UTC)
 
 
-def _answered(model: Any, http_response: Any, context: Mapping[str, Any], **_: Any) -> None:
+def _answered(model: Any, http_response: Any, parsed: Any, context: Mapping[str, Any], **_: Any) -> None:
     """What S3 said at last: retries count as one."""
     status = http_response.status_code
-    outcome = "ok" if status < 400 else "away" if status >= 500 or status in PASSING_STATUSES else "refused"
+    outcome = "ok" if status < 400 else "away" if _is_transient(status, _code(parsed)) else "refused"
     _ended(model.name, outcome, context, {"http.response.status_code": status})
 
 
@@ -407,13 +406,19 @@ def _fault(error: Exception) -> Fault:
     if not isinstance(error, ClientError):
         return Unavailable(f"S3 could not be asked ({type(error).__name__})", reason="S3_AWAY")
     status = int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-    if status >= 500 or status in PASSING_STATUSES or _code(error) in PASSING_CODES:
-        return Unavailable(f"S3 could not be asked (HTTP {status} {_code(error)})", reason="S3_AWAY")
-    return Internal(f"S3 refused {error.operation_name}: HTTP {status} {_code(error)}", reason="S3_REFUSED")
+    if _is_transient(status, _code(error.response)):
+        return Unavailable(f"S3 could not be asked (HTTP {status} {_code(error.response)})", reason="S3_AWAY")
+    return Internal(f"S3 refused {error.operation_name}: HTTP {status} {_code(error.response)}", reason="S3_REFUSED")
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+def _is_transient(status: int, code: str = "") -> bool:
+    return status == PRECONDITION_FAILED or s3_errors.is_transient(status, code)
+
+
+def _code(response: Any) -> str:
+    """S3's error code. The answer to a HEAD has no body, and botocore puts the status there: no code."""
+    code = str(response.get("Error", {}).get("Code", ""))
+    return "" if code.isdigit() else code
 
 
 def _why(error: Exception) -> str:

@@ -73,6 +73,24 @@ def test_a_put_is_sent_again_when_s3_or_the_line_stumbles(s3: Answers, video: Pa
     assert heard[-1] == video.stat().st_size
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, "RequestTimeout"), (403, "RequestTimeTooSkewed"), (409, "")])
+def test_a_transient_error_code_is_retried_whatever_its_status(
+    s3: Answers, video: Path, tmp_path: Path, status: int, code: str
+) -> None:
+    """S3 sends RequestTimeout as a 400: it ended an upload at once. The same holds for a download."""
+    s3.statuses[:], s3.body = [status, 200, status, 200], f"<Error><Code>{code}</Code></Error>".encode()
+    s3_transfer.Line().put(s3.url, headers(video), video)
+    s3_transfer.Line().fetch("GET", s3.url, {}, tmp_path / "report.html")
+    assert s3.statuses == []
+
+
+def test_a_refused_download_says_what_s3_said(s3: Answers, tmp_path: Path) -> None:
+    """The body of a refusal is read before the connection is given back."""
+    s3.statuses[:], s3.body = [403], DENIED
+    with pytest.raises(Trouble, match="403 AccessDenied Request has expired"):
+        s3_transfer.Line().fetch("GET", s3.url, {}, tmp_path / "report.html")
+
+
 def test_an_object_that_is_there_already_is_an_upload_that_arrived(s3: Answers, video: Path) -> None:
     """A lost answer leaves the object behind; the second PUT is refused by If-None-Match, and all is well."""
     s3.statuses[:] = [0, 412]

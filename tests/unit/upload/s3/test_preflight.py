@@ -22,6 +22,8 @@ MOST = 1000
         (replace(RIGHT, content_length=99), "VIDEO_LENGTH_DIFFERS", True),
         (replace(RIGHT, content_type="text/html"), "NOT_A_VIDEO", True),
         (replace(RIGHT, sha256="cd" * 32), "VIDEO_CHECKSUM_DIFFERS", True),
+        (Seen(403, code="AccessDenied"), "VIDEO_FORBIDDEN", True),
+        (Seen(403, code="RequestTimeTooSkewed"), "S3_AWAY", False),
         *((Seen(status), "S3_AWAY", False) for status in (0, 301, 400, 408, 429, 500, 502, 503, 504)),
     ],
 )

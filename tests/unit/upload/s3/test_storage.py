@@ -7,6 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from crease.jobs.v1.job_pb2 import VideoObject
+from services import errors
+from services.upload.s3 import preflight
 from services.upload.s3.preflight import Seen
 from services.upload.s3.settings import StorageSettings
 from services.upload.s3.storage import Storage
@@ -26,15 +29,19 @@ def settings(region: str = "eu-west-1", endpoint: str = "") -> StorageSettings:
 
 @pytest.fixture
 def answering() -> Iterator[http.server.HTTPServer]:
-    """A server that answers every HEAD with the status in its key."""
+    """A server that answers with the status and the error code in its key: `404` or `400-RequestTimeout`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             # A client that is sent elsewhere asks the bucket where it lives; this one does not say.
-            name = self.path.rpartition("/")[2]
-            self.send_response(int(name) if name.isdigit() else 200)
-            self.send_header("Content-Length", "0")
+            status, _, code = self.path.partition("?")[0].rpartition("/")[2].partition("-")
+            body = b"" if self.command == "HEAD" else f"<Error><Code>{code}</Code></Error>".encode()
+            self.send_response(int(status) if status.isdigit() else 200)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_DELETE = do_HEAD
 
         def log_message(self, *_: object) -> None:
             pass
@@ -84,3 +91,28 @@ async def test_what_s3_answers_is_passed_on_as_it_is(answering: http.server.HTTP
     """Whether it is definite is not for storage to say."""
     storage = Storage(settings(endpoint=f"http://127.0.0.1:{answering.server_port}"))
     assert await storage.head("videos", str(status)) == Seen(status, trouble=f"HTTP {status}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_transient"),
+    [
+        ("400-RequestTimeout", True),
+        ("403-RequestTimeTooSkewed", True),
+        ("409-ConditionalRequestConflict", True),
+        ("429-TooManyRequests", True),
+        ("503-SlowDown", True),
+        ("400-InvalidRequest", False),
+        ("403-AccessDenied", False),
+    ],
+)
+async def test_a_transient_answer_is_unavailable_and_a_refusal_internal(
+    answering: http.server.HTTPServer, answer: str, is_transient: bool
+) -> None:
+    """Of a call that changes S3 and of one that reads the first bytes of a video."""
+    storage = Storage(settings(endpoint=f"http://127.0.0.1:{answering.server_port}"))
+    with pytest.raises(errors.Unavailable if is_transient else errors.Internal):
+        await storage.delete("videos", answer, etag="abc", version_id="")
+    seen = await storage.read_head("videos", answer, Seen(200, etag="abc", content_length=100))
+    finding = preflight.judge(seen, VideoObject(content_length=100), 1000)
+    assert finding is not None
+    assert finding.code == ("VIDEO_FORBIDDEN" if answer == "403-AccessDenied" else "S3_AWAY")
