@@ -53,7 +53,7 @@ RUN UNUSED="matplotlib mpl_toolkits fontTools PIL pillow.libs kiwisolver \
  && find /out/packages -name '*.so' ! -path '*.libs/*' -exec strip --strip-unneeded {} +
 COPY locks/model.txt ./
 COPY scripts/build_model.py ./scripts/
-COPY services/__init__.py ./services/
+COPY services/__init__.py services/exit_codes.py ./services/
 COPY services/analyzer/__init__.py services/analyzer/errors.py ./services/analyzer/
 COPY services/analyzer/pose/__init__.py services/analyzer/pose/model.py ./services/analyzer/pose/
 # Any platform's wheel will do: only the model files inside are used. The result is checked against its SHA-256.
