@@ -13,8 +13,7 @@ from crease.jobs.v1 import job_pb2
 from services.analyzer.artifacts.results_json import row_copy
 from services.limits import MAX_RESULTS_BYTES, results_bytes
 from testing.servers.programs import lease
-from tests.integration.jobs.test_lifecycle import Road, database_url, road
-
+from tests.integration.jobs.test_lifecycle import Road, database_url, road  # noqa: F401 (fixtures)
 
 
 def results_of(size: int) -> dict[str, Any]:
@@ -30,25 +29,25 @@ def results_of(size: int) -> dict[str, Any]:
     return results
 
 
-def submit(road: Road, results: dict[str, Any]) -> None:
-    launch, secret = road.started()
+def submit(to: Road, results: dict[str, Any]) -> None:
+    launch, secret = to.started()
     request = launch_pb2.SubmitResultRequest(
         job_id=launch.job_id,
         launch_no=launch.launch_no,
         stage=job_pb2.STAGE_QUICK,
         results=json_format.ParseDict(results, struct_pb2.Struct()),
     )
-    road.launches.SubmitResult(request, metadata=lease(secret))
+    to.launches.SubmitResult(request, metadata=lease(secret))
 
 
-def test_a_result_at_the_bound_is_kept_whole_and_accepted(road: Road) -> None:
+def test_a_result_at_the_bound_is_kept_whole_and_accepted(road: Road) -> None:  # noqa: F811
     """The analyzer shortens nothing, and jobs stores it."""
     results = results_of(MAX_RESULTS_BYTES)
     assert row_copy(results) == results
     submit(road, results)
 
 
-def test_a_result_one_byte_beyond_is_shortened_or_refused(road: Road) -> None:
+def test_a_result_one_byte_beyond_is_shortened_or_refused(road: Road) -> None:  # noqa: F811
     """The analyzer shortens it until jobs accepts it; jobs refuses it whole and names the size."""
     results = results_of(MAX_RESULTS_BYTES + 1)
     with pytest.raises(grpc.RpcError) as refused:
