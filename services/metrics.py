@@ -43,7 +43,7 @@ def start(listen: str, log: Logger) -> None:
         raise SystemExit(f"CREASE_METRICS_LISTEN: cannot listen on {listen}: {error}") from None
     _on = True
     _BUILD.labels(VERSION).set(1)
-    log.info("metrics", listen=listen, port=server.server_port)
+    log.info("metrics_serving", version=VERSION, listen=listen, port=server.server_port)
 
 
 def rpc(method: str, code: str, seconds: float) -> None:

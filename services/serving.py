@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from services import errors, logs, metrics, traces
+from services import VERSION, errors, logs, metrics, traces
 from services.auth import Caller, Lease, Pod, Service, Verifier
 from services.logs import Logger
 from services.settings import ServerSettings
@@ -259,7 +259,7 @@ async def serve(
         await server.start()
         for name in ("", *services):
             await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", listen=settings.listen, port=port)
+        log.info("serving", version=VERSION, listen=settings.listen, port=port)
         readiness = asyncio.create_task(_tell_readiness(checks, is_ready))
         await stop.wait()
         readiness.cancel()

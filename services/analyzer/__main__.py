@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services import VERSION
 from services.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
 from services.naming import DISCIPLINES
 
@@ -98,6 +99,7 @@ def _arguments() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--video", type=Path, help="the file to analyse, without any service")
     what.add_argument("--job-id", help="the job whose launch this process is")
+    parser.add_argument("--version", action="version", version=f"crease {VERSION}")
     parser.add_argument("--launch", type=int, help="the launch's number, with --job-id")
     parser.add_argument("--out", type=Path, help="the folder for results.json and the other files, with --video")
     parser.add_argument("--discipline", choices=DISCIPLINES, default=DISCIPLINES[0])

@@ -32,6 +32,7 @@ from typing import TypeAlias
 from google.protobuf import json_format
 
 from crease.jobs.v1.job_pb2 import GetJobRequest, Job, ListJobsRequest
+from services import VERSION
 from services.cli.api import client, video_file
 from services.cli.api.client import Services
 from services.cli.api.resume_state import Notes
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "crease") -> int:
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog=prog, description="Turns a video of a cricketer into a report.")
+    whole.add_argument("--version", action="version", version=f"crease {VERSION}")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     _add_up(commands)
     _add_analyze(commands)

@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-import tomllib
 
 import pytest
 
-from services import VERSION, traces
+from services import traces
 from testing.servers.programs import ROOT
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -36,8 +35,3 @@ def test_what_is_no_traceparent_is_no_parent(sent: str) -> None:
     """A caller's text is not parsed for more than it is."""
     assert traces.parent_in({"traceparent": sent}) == ""
     assert traces.parent_in({"traceparent": SAMPLED}) == SAMPLED
-
-
-def test_programs_say_the_version_of_the_project() -> None:
-    """One number, in two places."""
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
