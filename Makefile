@@ -71,6 +71,9 @@ protos: setup ## generate gen/ from protos/
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m grpc_tools.protoc -I protos --python_out=gen --grpc_python_out=gen \
 	  --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS)
 
+settings: setup ## write docs/settings.md from the code and the chart
+	$(PYTHON) -m scripts.settings_docs
+
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 lock: setup ## pin the dependency groups of pyproject.toml by hash
 	$(LOCK) --group dev -o locks/dev.txt
@@ -139,4 +142,4 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test slow alerts gameday cluster bench accuracy models lint protos lock setup system proof-tools kubernetes
+.PHONY: help demo test slow alerts gameday cluster bench accuracy models lint protos settings lock setup system proof-tools kubernetes

@@ -76,25 +76,30 @@ Issuers = Annotated[tuple[Issuer, ...], FromJson]
 class WatchedSettings(Settings):
     """How a program is watched."""
 
+    # The least severe level that is logged.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    # host:port where Prometheus reads metrics; empty: nowhere.
+    # host:port where Prometheus reads metrics. Empty: metrics are off.
     metrics_listen: str = Field("", pattern=r"^(\S+:\d+)?$")
 
 
 class ServerSettings(WatchedSettings):
     """What every gRPC server needs."""
 
-    # host:port
+    # host:port at which the server listens.
     listen: str = "127.0.0.1:50051"
+    # The audience that every token must name.
     audience: str = "crease"
+    # Trusted token issuers: of people, and of the cluster's ServiceAccounts.
     issuers: Issuers
-    # PEM files. Given, the server speaks TLS; with a client CA it asks clients for a certificate too.
+    # PEM file of the server's certificate. Unset: the server does not speak TLS.
     tls_certificate: Path | None = None
+    # PEM file of the private key of that certificate.
     tls_key: Path | None = None
+    # PEM file of the authority of client certificates. Unset: clients need none.
     tls_client_ca: Path | None = None
-    # Seconds that running calls get to finish when the server is told to stop.
+    # How long running calls may take to finish after SIGTERM.
     drain_seconds: float = 10.0
-    # http(s)://host:port of an OTLP collector, by gRPC; empty: nothing is traced.
+    # http(s)://host:port of an OTLP collector, by gRPC. Empty: tracing is off.
     otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
-    # Of the traces that begin here, what share is sent, 0 to 1.
+    # The share of new traces that is sampled.
     trace_share: float = Field(0.1, ge=0, le=1)

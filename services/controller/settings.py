@@ -63,10 +63,12 @@ class Which(Shared):
 class Settings(Which, ServerSettings):
     """Its server has no RPC of its own: it listens for health and reflection, and believes no issuer."""
 
+    # The controller believes no issuer: its server has no RPC of its own.
     issuers: Issuers = ()
+    # host:port at which the server listens.
     listen: str = "127.0.0.1:50053"
 
-    # host:port
+    # host:port of jobs.
     jobs_endpoint: str
     # host:port; the controller never calls it, its analyzers do
     upload_endpoint: str
@@ -141,8 +143,12 @@ class KubernetesSettings(Settings):
     watch_nodes: bool = True
 
     # What follows is what a Kubernetes Job for a launch looks like.
+
+    # The analyzer's image.
     analyzer_image: Annotated[str, AfterValidator(_image)]
+    # When a node pulls the image.
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    # Names of the Secrets with which a node pulls the image.
     image_pull_secrets: Words = ()
     # The ServiceAccount whose name the pods' tokens carry. `jobs` must know it as the analyzer's.
     analyzer_service_account: LabelValue = "crease-analyzer"
@@ -154,8 +160,9 @@ class KubernetesSettings(Settings):
     analyzer_environment: Map = Field(default_factory=dict)
     # The user and the group; not root.
     analyzer_user: PositiveInt = 65532
+    # CPU that a pod requests.
     analyzer_cpu: Cores = "1"
-    # Empty: no limit.
+    # CPU limit of a pod. Empty: no limit.
     analyzer_cpu_limit: Cores | Literal[""] = ""
     # What is requested is also the limit; a launch after one that ran out of memory gets 1.5 times as much.
     analyzer_memory: Bytes = "2Gi"
@@ -165,12 +172,19 @@ class KubernetesSettings(Settings):
     analyzer_grace_seconds: PositiveInt = 30
     # How long what has ended can still be looked at with kubectl.
     ttl_seconds: PositiveInt = 3600
+    # PriorityClass of the pods.
     priority_class: str = ""
+    # RuntimeClass of the pods.
     runtime_class: str = ""
+    # Annotations of the pods.
     pod_annotations: Map = Field(default_factory=dict)
+    # Node selector of the pods.
     node_selector: Map = Field(default_factory=dict)
+    # Tolerations of the pods.
     tolerations: Objects = ()
+    # Topology spread constraints of the pods.
     topology_spread: Objects = ()
+    # Affinity of the pods.
     affinity: Object = Field(default_factory=dict)
     # Kueue's LocalQueue: given, Kubernetes Jobs are created suspended, and it lets them begin.
     queue_name: str = ""
@@ -179,8 +193,9 @@ class KubernetesSettings(Settings):
     gpu_resource: str = ""
     # A pool of nodes with GPUs grows from zero, so that none need be seen to be free.
     gpu_scales_up: bool = False
-    # For what is placed on a GPU, in addition.
+    # Node selector of pods on a GPU, in addition.
     gpu_node_selector: Map = Field(default_factory=dict)
+    # Tolerations of pods on a GPU, in addition.
     gpu_tolerations: Objects = ()
 
 

@@ -13,10 +13,11 @@ class DatabaseSettings(Settings):
 
 
 class RelaySettings(DatabaseSettings, WatchedSettings):
-    # Empty: nothing is sent to SQS.
+    # URL of the SQS queue. Empty: nothing is sent to SQS.
     queue_url: str = Field("", validation_alias="SQS_VIDEO_ANALYSIS_QUEUE_URL")
+    # The region of the queue.
     region: str = Field("", validation_alias="AWS_REGION", validate_default=True)
-    # Another server than AWS's.
+    # http(s)://host:port of another server than AWS. Empty: AWS.
     sqs_endpoint: str = ""
     # How often new events are looked for.
     poll_seconds: PositiveFloat = 0.25
@@ -30,6 +31,7 @@ class RelaySettings(DatabaseSettings, WatchedSettings):
 
 
 class JobsSettings(DatabaseSettings, ServerSettings):
+    # Whether a deep analysis follows the quick one.
     deep_enabled: bool = Field(True, validation_alias="COACH_PLUS_DEEP_ANALYSIS_ENABLED")
     # Connections that this process may hold.
     pool_size: PositiveInt = 10
@@ -39,11 +41,13 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     lease_seconds: PositiveFloat = 30.0
     # Launches that no pod has started are lost with a cluster whose controller was silent for this long.
     cluster_silence_seconds: PositiveFloat = 300.0
-    # How many launches may be open at once, of all owners together and of one; 0: any number.
+    # How many launches may be open at once. 0: any number.
     max_open_launches: NonNegativeInt = 0
+    # How many launches of one owner may be open at once. 0: any number.
     max_open_launches_per_owner: NonNegativeInt = 0
-    # What one owner may have: bytes of videos, and jobs that are neither done, failed nor cancelled; 0: any number.
+    # How many bytes of videos one owner may have. 0: any number.
     owner_bytes: NonNegativeInt = 0
+    # How many jobs of one owner may be neither done, failed nor cancelled. 0: any number.
     owner_jobs_in_flight: NonNegativeInt = 0
     # Uploads never completed fail after this long.
     upload_ttl_seconds: PositiveFloat = 86400.0

@@ -10,17 +10,19 @@ from services.upload.s3.settings import StorageSettings
 
 
 class UploadSettings(StorageSettings, ServerSettings):
+    # host:port at which the server listens.
     listen: str = "127.0.0.1:50052"
-    # host:port
+    # host:port of jobs, https:// before it for TLS.
     jobs_endpoint: str
+    # How long a call to jobs may take.
     jobs_timeout_seconds: PositiveFloat = 10.0
-    # How `upload` proves itself to `jobs`.
+    # File with the token that authenticates upload to jobs.
     token_file: Path
-    # The largest video taken; the bound is what S3's 10,000 parts hold.
+    # The largest video accepted. Its upper bound is 10,000 parts, S3's maximum.
     max_content_length: int = Field(5_000_000_000, gt=0, le=LARGEST_PART_BYTES * MOST_PARTS)
-    # From here a video comes in parts. S3 takes no more than 5 GiB in one PUT.
+    # Videos of this size and more are uploaded in parts. S3 accepts at most 5 GiB in one PUT.
     multipart_from_bytes: int = Field(100_000_000, gt=0, le=5 * 2**30)
-    # How often health asks whether S3 answers.
+    # How often the health check calls S3.
     s3_check_seconds: PositiveFloat = 10.0
-    # How often what S3 need not hold any more is looked for.
+    # How often upload asks jobs for objects to delete.
     sweep_seconds: PositiveFloat = 30.0
