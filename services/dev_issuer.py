@@ -1,7 +1,7 @@
-"""The laptop's own issuer: no authentication is skipped on a laptop, it simply mints its own tokens.
+"""The laptop's token issuer. A laptop skips no authentication: it issues its own tokens.
 
-A folder holds the private key (`key.pem`, readable by its owner alone) and the public one (`jwks.json`). The claims are
-those of the real issuers: an identity provider for people, a Kubernetes API server for programs and pods.
+A folder holds the private key (`key.pem`, mode 0600) and the public one (`jwks.json`). The claims are those of the real
+issuers: an identity provider for people, a Kubernetes API server for services and pods.
 """
 
 import json
@@ -22,7 +22,7 @@ KEY_ID = "laptop"
 
 
 def create(folder: Path) -> None:
-    """Makes the key pair, unless it is there."""
+    """Makes the key pair, unless the folder has one."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if (folder / "jwks.json").exists():
         return
@@ -35,7 +35,7 @@ def create(folder: Path) -> None:
 
 
 def issuers(folder: Path) -> list[dict[str, Any]]:
-    """What CREASE_ISSUERS must say to believe this issuer: once for people, once for programs."""
+    """The value of CREASE_ISSUERS that trusts this issuer: one entry for people, one for services."""
     jwks_url = (folder.resolve() / "jwks.json").as_uri()
     subjects = {_account(program): program for program in ("upload", "controller", "analyzer")}
     return [
@@ -57,7 +57,7 @@ def program(folder: Path, name: str, *, seconds: float = 30 * 86400) -> str:
 
 
 def pod(folder: Path, name: str, *, uid: str | None = None, seconds: float = 6 * 3600) -> str:
-    """The token of one analyzer process: what Kubernetes projects into a pod."""
+    """The token of one analyzer process, as Kubernetes projects it into a pod."""
     kubernetes = {"namespace": NAMESPACE, "pod": {"name": name, "uid": uid or str(uuid.uuid4())}}
     return _sign(folder, f"{ISSUER}/cluster", {"sub": _account("analyzer"), "kubernetes.io": kubernetes}, seconds)
 

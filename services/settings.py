@@ -1,4 +1,4 @@
-"""Settings come from the environment, once, typed. A missing or wrong one stops the program and names itself."""
+"""Settings: read from the environment, once, typed. A missing or wrong one stops the program and names itself."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def _variable(field: str) -> str:
 
 
 class Settings(BaseModel):
-    """Fields are read from `CREASE_<FIELD>`, or from their alias where operators already know another name."""
+    """Fields are read from `CREASE_<FIELD>`, or from their alias where the variable has another name."""
 
     model_config = ConfigDict(
         alias_generator=AliasGenerator(validation_alias=_variable),
@@ -24,13 +24,13 @@ class Settings(BaseModel):
         validate_by_name=True,
         validate_default=True,
         frozen=True,
-        # Of all the kinds there are, a program loads one.
+        # A program loads one of many classes: validators of the others are never built.
         defer_build=True,
     )
 
     @classmethod
     def load(cls) -> Self:
-        """The settings, or exit code 78 with one line for each culprit."""
+        """The settings. Ends the program with exit code 78 and one line per wrong setting."""
         try:
             return cls.model_validate(dict(os.environ), by_alias=True, by_name=False)
         except ValidationError as error:
@@ -46,25 +46,24 @@ def _parsed(value: Any) -> Any:
         raise ValueError(f"must be JSON: {error}") from None
 
 
-# Of what is no plain word or number: the environment has it as JSON.
+# For values that are neither a word nor a number: the environment has them as JSON.
 FromJson = BeforeValidator(_parsed)
 
 
 class Issuer(BaseModel):
-    """Whose tokens are believed, and for what.
+    """A trusted token issuer.
 
     `people`: an identity provider; its claims are `sub`, `role`, `org_id` and `features`.
-    `cluster`: a Kubernetes API server, or the laptop's own issuer; `subjects` says which ServiceAccount is which
-    program.
+    `cluster`: a Kubernetes API server, or the laptop's issuer; `subjects` maps ServiceAccounts to programs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["people", "cluster"]
     issuer: str
-    # http(s)://… or file:///…
+    # Where the issuer publishes its keys: http(s)://… or file:///…
     jwks_url: str
-    # An API server has an authority of its own and tells its keys only to who proves an identity of its own.
+    # An API server has its own authority and publishes its keys only to an authenticated ServiceAccount.
     jwks_ca_file: Path | None = None
     jwks_token_file: Path | None = None
     subjects: dict[str, Literal["upload", "controller", "analyzer"]] = {}
@@ -74,7 +73,7 @@ Issuers = Annotated[tuple[Issuer, ...], FromJson]
 
 
 class WatchedSettings(Settings):
-    """How a program is watched."""
+    """Settings of logs and metrics."""
 
     # The least severe level that is logged.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -83,7 +82,7 @@ class WatchedSettings(Settings):
 
 
 class ServerSettings(WatchedSettings):
-    """What every gRPC server needs."""
+    """Settings of every gRPC server."""
 
     # host:port at which the server listens.
     listen: str = "127.0.0.1:50051"

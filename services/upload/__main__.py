@@ -8,10 +8,10 @@ from grpc_health.v1 import health, health_pb2
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import logs, metrics, traces
 from services.auth import Verifier
-from services.authorization import Rights
+from services.authorization import Authorizer
 from services.clients import open_aio_channel
 from services.logs import Logger
-from services.serving import Edge, serve
+from services.serving import CallInterceptor, serve
 from services.upload import authorization, cleanup
 from services.upload.jobs_client import Jobs, translate
 from services.upload.s3.storage import Storage
@@ -28,7 +28,9 @@ async def run(settings: UploadSettings) -> None:
     log = logs.configure("upload", settings.log_level)
     metrics.start(settings.metrics_listen, log)
     traces.start("upload", settings.otlp_endpoint, settings.trace_share)
-    edge = Edge(Verifier(settings.issuers, settings.audience), Rights(authorization.TABLE, [SERVICE]), translate, log)
+    interceptor = CallInterceptor(
+        Verifier(settings.issuers, settings.audience), Authorizer(authorization.TABLE, [SERVICE]), translate, log
+    )
     storage, checks = Storage(settings), health.aio.HealthServicer()
     async with open_aio_channel(settings.jobs_endpoint) as channel:
         jobs = Jobs(channel, settings.token_file, settings.jobs_timeout_seconds)
@@ -43,7 +45,7 @@ async def run(settings: UploadSettings) -> None:
                     group.create_task(cleanup.run(jobs, storage, settings, log)),
                     group.create_task(watch_s3(storage, checks, settings.s3_check_seconds, log)),
                 ]
-                await serve(settings, edge, add, (SERVICE.full_name,), log, checks=checks)
+                await serve(settings, interceptor, add, (SERVICE.full_name,), log, checks=checks)
                 for task in beside:
                     task.cancel()
         finally:

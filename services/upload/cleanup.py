@@ -30,7 +30,7 @@ async def run(jobs: Jobs, storage: Storage, settings: UploadSettings, log: Logge
         try:
             taken = await jobs.take_rubbish(BATCH)
         except (grpc.aio.AioRpcError, OSError) as error:
-            log.warning("sweep put off", why=logs.words(error))
+            log.warning("sweep put off", why=logs.error_text(error))
             taken = []
         for rubbish in taken:
             await remove(rubbish, jobs, storage, url_lives, log)
@@ -45,7 +45,7 @@ async def remove(rubbish: Rubbish, jobs: Jobs, storage: Storage, url_lives: time
         left = url_lives - rubbish.age.ToTimedelta()
         await jobs.settle_rubbish(rubbish.job_id, left if left > timedelta() else None)
         log.info("swept", job_id=rubbish.job_id, removed=count)
-    except errors.Fault as fault:
+    except errors.ServiceError as fault:
         log.warning("not swept", job_id=rubbish.job_id, prefix=rubbish.prefix, why=fault.message)
     except grpc.aio.AioRpcError as error:
         log.warning("not settled", job_id=rubbish.job_id, why=error.details())

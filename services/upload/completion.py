@@ -105,7 +105,7 @@ class Completion:
         video = job.video
         try:
             await self._storage.delete(video.s3_bucket, video.s3_key, etag=seen.etag, version_id=seen.version_id)
-        except errors.Fault as fault:
+        except errors.ServiceError as fault:
             self._log.warning("not deleted", s3_key=video.s3_key, why=fault.message)
 
 

@@ -27,7 +27,7 @@ PAGE = 200
 Reply = TypeVar("Reply")
 
 # A refusal by `jobs` is told to the client as it is.
-RELAYED: dict[grpc.StatusCode, Callable[..., errors.Fault]] = {
+RELAYED: dict[grpc.StatusCode, Callable[..., errors.ServiceError]] = {
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
     grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
@@ -98,7 +98,7 @@ class Jobs:
         try:
             return await call(request, metadata=metadata + traces.metadata(), timeout=self._timeout)
         finally:
-            logs.spent("jobs_ms", time.monotonic() - began)
+            logs.add_duration("jobs_ms", time.monotonic() - began)
 
     def _for_person(self) -> tuple[tuple[str, str], ...]:
         token = _authorization().partition(" ")[2]
@@ -110,12 +110,12 @@ def _authorization() -> str:
     return call.get().metadata["authorization"]
 
 
-def translate(error: Exception) -> errors.Fault | None:
+def translate(error: Exception) -> errors.ServiceError | None:
     """The fault that an answer of `jobs` means to our caller; None for what is our own fault."""
     if not isinstance(error, grpc.aio.AioRpcError):
         return None
     message, reason = error.details() or "", clients.reason(error)
-    if clients.is_passing(error) or error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+    if clients.is_transient(error) or error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
         if reason:
             return errors.Unavailable(message, reason=reason)
         return errors.Unavailable("The service that keeps the jobs is away; call again", reason="JOBS_AWAY")
@@ -127,7 +127,7 @@ def translate(error: Exception) -> errors.Fault | None:
     return relayed(message, reason=reason) if relayed else None
 
 
-def _invalid(error: grpc.aio.AioRpcError) -> errors.Fault | None:
+def _invalid(error: grpc.aio.AioRpcError) -> errors.ServiceError | None:
     status: Any = rpc_status.from_call(error)
     bad = error_details_pb2.BadRequest()
     for detail in status.details if status else ():

@@ -69,7 +69,7 @@ class Multipart:
             lost = job_pb2.VideoObject(s3_bucket=video.s3_bucket, s3_key=video.s3_key, upload_id=mine)
             try:
                 await self._storage.abort(lost)
-            except errors.Fault as fault:
+            except errors.ServiceError as fault:
                 self._log.warning("not aborted", s3_key=video.s3_key, why=fault.message)
         return video
 

@@ -97,7 +97,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         job = await self._jobs.abandon(request.job_id)
         try:
             await self._storage.delete_all(job.video.s3_bucket, inventory.folder_of(job.video.s3_key))
-        except errors.Fault as fault:
+        except errors.ServiceError as fault:
             # The job is cancelled, so that the sweep finds it.
             self._log.warning("left to the sweep", why=fault.message)
         return upload_pb2.AbortUploadResponse(job_id=job.job_id, status=job.status)

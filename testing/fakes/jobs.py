@@ -153,11 +153,11 @@ class FakeJobs(
                 raise errors.PermissionDenied(f"{caller} may not", reason="CALLER_NOT_ALLOWED")
             with self.lock:
                 yield caller
-        except errors.Fault as fault:
+        except errors.ServiceError as fault:
             _abort(context, fault)
 
 
-def _abort(context: Any, fault: errors.Fault) -> NoReturn:
+def _abort(context: Any, fault: errors.ServiceError) -> NoReturn:
     context.abort_with_status(rpc_status.to_status(status(fault)))
     raise AssertionError("abort_with_status raises")
 

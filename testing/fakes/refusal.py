@@ -16,7 +16,7 @@ class Refusal(grpc.RpcError, grpc.Call):
         self._all = (code, details, trailing)
 
     @classmethod
-    def of(cls, fault: errors.Fault) -> "Refusal":
+    def of(cls, fault: errors.ServiceError) -> "Refusal":
         made = rpc_status.to_status(status(fault))
         return cls(made.code, made.details, made.trailing_metadata)
 

@@ -211,4 +211,4 @@ def _first_line(error: BaseException) -> str:
     """What went wrong in the end: MediaPipe puts the names of all its nodes before it."""
     from services import logs
 
-    return logs.words(error).rsplit("; ", 1)[-1][:200]
+    return logs.error_text(error).rsplit("; ", 1)[-1][:200]

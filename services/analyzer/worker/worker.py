@@ -56,7 +56,7 @@ def work(job_id: str, number: int, settings: WorkerSettings, begin: Begin | None
     """Do one launch, analysing with what `begin` makes of the video; returns the process's exit status."""
     log = configure("analyzer", job_id=job_id, launch_no=number)
     signal.signal(signal.SIGTERM, _stop)
-    traces.start_within("analyzer", settings.otlp_endpoint, settings.trace_parent)
+    traces.start_in_trace("analyzer", settings.otlp_endpoint, settings.trace_parent)
     try:
         with (
             _launch(job_id, number, settings) as launch,

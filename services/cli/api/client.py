@@ -78,7 +78,7 @@ class Services:
             try:
                 return method(request, timeout=seconds, metadata=self.proof())
             except grpc.RpcError as error:
-                if not clients.is_passing(error) or time.monotonic() > deadline:
+                if not clients.is_transient(error) or time.monotonic() > deadline:
                     raise meaning(error) from error
             self.check_up()
             time.sleep(0.5)

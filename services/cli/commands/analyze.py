@@ -125,7 +125,7 @@ def watch(services: Services, job_id: str) -> Iterator[Job]:
                 if job.status in FINAL:
                     return
         except grpc.RpcError as error:
-            if not clients.is_passing(error):
+            if not clients.is_transient(error):
                 raise client.meaning(error) from error
         services.check_up()
         if time.monotonic() - heard > AWAY_SECONDS:

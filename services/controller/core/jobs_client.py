@@ -95,7 +95,7 @@ class Jobs:
         try:
             return await call(request, timeout=CALL_SECONDS, metadata=self._proof() + traces.metadata())
         finally:
-            logs.spent("jobs_ms", time.monotonic() - began)
+            logs.add_duration("jobs_ms", time.monotonic() - began)
 
     def _proof(self) -> tuple[tuple[str, str]]:
         return (auth.bearer(self._token_file),)

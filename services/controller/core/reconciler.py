@@ -20,7 +20,7 @@ import grpc.aio
 from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import Accelerator
 from services import logs, traces
-from services.clients import is_passing
+from services.clients import is_transient
 from services.controller.core import failpoints, metrics
 from services.controller.core.decide import ORDER, Action, Confirm, Create, Delete, End, Mark, View, decide, unwanted
 from services.controller.core.failpoints import CrashPoint
@@ -185,7 +185,7 @@ class Reconciler:
         async with self._turn:
             began_cpu = time.process_time()
             began, actions, outcome = time.monotonic(), list[Action](), "ok"
-            with logs.spending() as spent:
+            with logs.collecting_durations() as spent:
                 try:
                     view = await look()
                     actions = decide(view, self._settings.limits, self._launcher.now())
@@ -279,7 +279,7 @@ class Reconciler:
         """Whether there was an answer. One launch that the cluster cannot answer for stops no other. One line each."""
         async with self._under_way:
             began, outcome, said = time.monotonic(), "ok", dict[str, object]()
-            with logs.spending() as spent:
+            with logs.collecting_durations() as spent:
                 try:
                     await self._perform(action)
                 except Unknown as error:
@@ -289,7 +289,7 @@ class Reconciler:
                     outcome, said = "rejected", {"error": str(error)}
                 except grpc.RpcError as error:
                     outcome, said = "refused", {"error": _words(error)}
-                    if is_passing(error):
+                    if is_transient(error):
                         outcome = "away"
                         raise
                     # `jobs` knows better than the last look; the next one will show what.
@@ -323,7 +323,7 @@ class Reconciler:
         job_id, launch_no = launch.job_id, launch.launch_no
         with traces.span("launch", launch.trace_parent, job_id=job_id, launch_no=launch_no, why=why) as span:
             if launch.trace_parent and traces.is_on():
-                launch.trace_parent = traces.header()
+                launch.trace_parent = traces.traceparent()
             try:
                 seen = await self._launcher.create(launch, placement)
             except Rejected as error:

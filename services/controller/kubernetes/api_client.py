@@ -146,7 +146,7 @@ class Api:
             metrics.KUBE_REQUESTS.labels(verb, "0").inc()
             raise Unknown(f"No answer to {method} {path}: {_words(error)}") from error
         finally:
-            logs.spent("kube_ms", time.monotonic() - began)
+            logs.add_duration("kube_ms", time.monotonic() - began)
         response: aiohttp.ClientResponse = answer.response
         metrics.KUBE_REQUESTS.labels(verb, str(response.status)).inc()
         if date := response.headers.get("Date"):

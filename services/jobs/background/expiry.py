@@ -33,7 +33,7 @@ async def run(database: Database, settings: JobsSettings, bell: Bell, log: Logge
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("sweep put off", error=logs.words(error))
+            log.warning("sweep put off", error=logs.error_text(error))
         else:
             if expired or lost:
                 log.info("swept", uploads_expired=expired, launches_lost=lost)

@@ -88,7 +88,7 @@ class Watchers:
             except Exception as error:
                 if translate(error) is None:
                     raise
-                log.warning("watching put off", error=logs.words(error))
+                log.warning("watching put off", error=logs.error_text(error))
                 await asyncio.sleep(self._bell.poll_seconds)
             await self._bell.wait(rings)
 

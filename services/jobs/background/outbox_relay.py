@@ -83,7 +83,7 @@ async def run(settings: RelaySettings, queue: Queue, log: Logger) -> None:
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("standing by", error=logs.words(error))
+            log.warning("standing by", error=logs.error_text(error))
         await asyncio.sleep(STANDBY_SECONDS)
 
 

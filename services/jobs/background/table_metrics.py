@@ -153,5 +153,5 @@ async def run(database: Database, every_seconds: float, log: Logger) -> None:
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("gauges not read", error=logs.words(error))
+            log.warning("gauges not read", error=logs.error_text(error))
         await asyncio.sleep(every_seconds)

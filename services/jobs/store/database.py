@@ -111,7 +111,7 @@ class Connection:
         if not self.is_over:
             started = time.monotonic()
             await self._session.execute(self._unsent + "COMMIT")
-            logs.spent("db_ms", time.monotonic() - started)
+            logs.add_duration("db_ms", time.monotonic() - started)
             self.is_over = True
         for note in self._afterwards:
             note()
@@ -128,7 +128,7 @@ class Connection:
         try:
             await cursor.execute(text)
         finally:
-            logs.spent("db_ms", time.monotonic() - started)
+            logs.add_duration("db_ms", time.monotonic() - started)
         return await cursor.set_result(-2 if last else -1)
 
 
@@ -206,7 +206,7 @@ class Database:
             await session.close()
 
 
-def translate(error: Exception) -> errors.Fault | None:
+def translate(error: Exception) -> errors.ServiceError | None:
     """What a database error means to a caller; None for what is our own fault."""
     match error:
         case psycopg.DataError():

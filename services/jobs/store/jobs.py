@@ -155,7 +155,7 @@ async def _create(
     connection: Connection, session: Row, status: str, values: dict[str, Any], same: tuple[str, ...], last: bool = True
 ) -> Row:
     values |= {"session_id": session["id"], "status": status, "stage": states.STAGES[status]}
-    values |= {"trace_parent": traces.header()}
+    values |= {"trace_parent": traces.traceparent()}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
     row = await connection.row(_INSERT.format(*columns), last=last, **values)
     if row is not None:

@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
 from services import logs, s3_errors, traces
-from services.errors import Fault, Internal, Unavailable
+from services.errors import ServiceError, Internal, Unavailable
 from services.file_signatures import HEAD_BYTES
 from services.upload.s3 import parts
 from services.upload.s3.parts import Arrived
@@ -308,7 +308,7 @@ class Storage:
             async with asyncio.timeout(seconds or self._settings.s3_timeout_seconds):
                 return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
         finally:
-            logs.spent("s3_ms", time.monotonic() - began)
+            logs.add_duration("s3_ms", time.monotonic() - began)
 
 
 def _open(session: boto3.Session, settings: StorageSettings, seconds: float, tries: int = 2) -> "S3Client":
@@ -359,7 +359,7 @@ def _ended(operation: str, outcome: str, context: Mapping[str, Any], said: Mappi
     if traces.is_on() and "asked_at" in context:
         called = {"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": operation, **said}
         began, ended = context["asked_at"], datetime.now(UTC)
-        traces.record(f"S3.{operation}", traces.header(), began, ended, kind="CLIENT", **called)
+        traces.record(f"S3.{operation}", traces.traceparent(), began, ended, kind="CLIENT", **called)
 
 
 # What a signature binds beside method, host and path, and so must be sent: boto's parameter, the header.
@@ -401,7 +401,7 @@ def _arrived(part: Mapping[str, Any]) -> Arrived:
     return Arrived(part["PartNumber"], part["Size"], part["ETag"].strip('"'), sha256)
 
 
-def _fault(error: Exception) -> Fault:
+def _fault(error: Exception) -> ServiceError:
     """Away for what may pass, Broken for what will not."""
     if not isinstance(error, ClientError):
         return Unavailable(f"S3 could not be asked ({type(error).__name__})", reason="S3_AWAY")

@@ -141,8 +141,8 @@ async def test_an_api_server_s_keys_are_read_with_a_token_and_its_own_authority(
         try:
             with pytest.raises(errors.Unavailable, match="certificate"):
                 await auth.Verifier([Issuer.model_validate(people)], "crease").verify(token)
-            believed = auth.Verifier([Issuer.model_validate(people | trusted)], "crease")
-            assert isinstance(await believed.verify(token), auth.Person)
+            verifier = auth.Verifier([Issuer.model_validate(people | trusted)], "crease")
+            assert isinstance(await verifier.verify(token), auth.Person)
         finally:
             server.shutdown()
             thread.join()
@@ -162,7 +162,7 @@ async def test_an_issuer_that_was_away_is_asked_again_at_once(folder: Path, veri
     """A failed fetch costs the call that made it, not the next ones."""
     keys = (folder / "jwks.json").rename(folder / "away.json")
     token = dev_issuer.person(folder, "coach-1")
-    with pytest.raises(errors.Unavailable, match="could not be read"):
+    with pytest.raises(errors.Unavailable, match="could not be fetched"):
         await verifier.verify(token)
     keys.rename(folder / "jwks.json")
     assert isinstance(await verifier.verify(token), auth.Person)
@@ -178,7 +178,7 @@ async def test_a_token_is_checked_once_and_then_believed_for_a_while(
     brief = dev_issuer.person(folder, "coach-1", seconds=5)
     await verifier.verify(brief)
     ends = jwt.decode(brief, options={"verify_signature": False})["exp"]
-    assert verifier._believed[brief].until <= ends
+    assert verifier._verified[brief].until <= ends
 
 
 async def test_a_withdrawn_key_proves_nothing_any_more(
@@ -186,11 +186,11 @@ async def test_a_withdrawn_key_proves_nothing_any_more(
 ) -> None:
     """Keys and tokens are looked at again; here at once."""
     monkeypatch.setattr(auth, "KEYS_SECONDS", -1.0)
-    monkeypatch.setattr(auth, "BELIEVED_SECONDS", -1.0)
+    monkeypatch.setattr(auth, "TOKEN_CACHE_SECONDS", -1.0)
     token = dev_issuer.person(folder, "coach-1")
     await verifier.verify(token)
     keys = (folder / "jwks.json").rename(folder / "away.json")
     await verifier.verify(token)
     keys.with_name("jwks.json").write_text('{"keys": []}')
-    with pytest.raises(errors.Fault):
+    with pytest.raises(errors.ServiceError):
         await verifier.verify(token)

@@ -8,7 +8,7 @@ from services import errors, serving
 
 def test_every_class_of_fault_has_a_status() -> None:
     """The translation is total: a new class without a row fails here, not at a user's."""
-    assert set(serving.CODES) == set(errors.Fault.__subclasses__())
+    assert set(serving.CODES) == set(errors.ServiceError.__subclasses__())
 
 
 def test_an_invalid_field_is_named_in_a_bad_request() -> None:

@@ -16,7 +16,7 @@ import services.serving, services.jobs.__main__, services.upload.__main__, servi
 import services.analyzer.worker
 from services import traces
 traces.start("jobs", "")
-traces.start_within("analyzer", "http://127.0.0.1:1", "{UNSAMPLED}")
+traces.start_in_trace("analyzer", "http://127.0.0.1:1", "{UNSAMPLED}")
 with traces.span("call", served=True) as span:
     span.add(outcome="OK")
 assert traces.metadata() == (("traceparent", "{UNSAMPLED}"),)
@@ -33,5 +33,5 @@ def test_off_or_not_sampled_nothing_of_it_is_even_imported() -> None:
 @pytest.mark.parametrize("sent", ["", "nonsense", SAMPLED + "-more", SAMPLED.upper()])
 def test_what_is_no_traceparent_is_no_parent(sent: str) -> None:
     """A caller's text is not parsed for more than it is."""
-    assert traces.parent_in({"traceparent": sent}) == ""
-    assert traces.parent_in({"traceparent": SAMPLED}) == SAMPLED
+    assert traces.valid_parent({"traceparent": sent}) == ""
+    assert traces.valid_parent({"traceparent": SAMPLED}) == SAMPLED

@@ -5,7 +5,7 @@ import pytest
 from crease.upload.v1 import upload_pb2
 from services import errors
 from services.auth import Caller, Lease, Person, Pod, Service
-from services.authorization import Rights
+from services.authorization import Authorizer
 from services.upload import authorization
 from services.upload.settings import UploadSettings
 
@@ -14,7 +14,7 @@ CALLERS: list[Caller] = [PERSON, LEASE, Service("upload"), Service("controller")
 SERVICE = upload_pb2.DESCRIPTOR.services_by_name["UploadService"]
 
 
-RIGHTS = Rights(authorization.TABLE, [SERVICE])
+RIGHTS = Authorizer(authorization.TABLE, [SERVICE])
 
 
 @pytest.mark.parametrize("method", [method.name for method in SERVICE.methods])
@@ -36,7 +36,7 @@ def test_an_rpc_without_a_row_stops_the_server() -> None:
     """Nobody forgets to say who may call a new one."""
     fewer = {name: kinds for name, kinds in authorization.TABLE.items() if not name.endswith("/SignLaunch")}
     with pytest.raises(SystemExit, match="SignLaunch"):
-        Rights(fewer, [SERVICE])
+        Authorizer(fewer, [SERVICE])
 
 
 NEEDED = {

@@ -171,7 +171,7 @@ async def test_every_request_is_counted_by_what_came_of_it(api: Api, server: Ser
 
     before = {kind: counted(*kind) for kind in kinds}
     server.answers = [says(201), says(429, Retry_After="0.05"), says(200), says(403), hangs_up, says(410)]
-    with logs.spending() as spent:
+    with logs.collecting_durations() as spent:
         await api.post(PATH, {})
         await api.get(PATH)
         with pytest.raises(Refusal):
