@@ -87,21 +87,21 @@ class Store:
     async def verdict(self, key: str, promised: bytes = VIDEO) -> str:
         """What CompleteUpload would say: a code, or empty for the promised video."""
         video = VideoObject(content_length=len(promised), sha256=hashlib.sha256(promised).hexdigest())
-        seen = await self.storage.head(self.bucket, key)
-        finding = preflight.judge(seen, video, MOST)
-        if finding is None:
-            finding = preflight.judge(await self.storage.read_head(self.bucket, key, seen), video, MOST)
-        return finding.code if finding else ""
+        observed = await self.storage.head(self.bucket, key)
+        problem = preflight.check(observed, video, MOST)
+        if problem is None:
+            problem = preflight.check(await self.storage.read_head(self.bucket, key, observed), video, MOST)
+        return problem.code if problem else ""
 
     async def begun(self, count: int = 2) -> tuple[VideoObject, bytes]:
         """A video in parts, and what it is to hold."""
-        body = VIDEO + os.urandom(parts.SMALLEST_PART_BYTES * (count - 1))
+        body = VIDEO + os.urandom(parts.MIN_PART_BYTES * (count - 1))
         video = VideoObject(
             s3_bucket=self.bucket,
             s3_key=self.key(),
             content_type="video/mp4",
             content_length=len(body),
-            part_bytes=parts.SMALLEST_PART_BYTES,
+            part_bytes=parts.MIN_PART_BYTES,
         )
         video.upload_id = await self.storage.begin_parts(video)
         return video, body
@@ -200,21 +200,21 @@ async def a_second_put_is_refused(store: Store) -> None:
 
 async def a_swapped_video_is_not_read_by_its_pin(store: Store) -> None:
     key = await store.stored()
-    seen = await store.storage.head(store.bucket, key)
-    pinned = await store.storage.sign_get(store.bucket, key, etag=seen.etag)
+    observed = await store.storage.head(store.bucket, key)
+    pinned = await store.storage.sign_get(store.bucket, key, etag=observed.etag)
     assert send(pinned) == 200
     store.endpoint.client().put_object(Bucket=store.bucket, Key=key, Body=VIDEO[::-1])
     assert send(pinned) == 412
-    assert (await store.storage.read_head(store.bucket, key, seen)).status == 412
+    assert (await store.storage.read_head(store.bucket, key, observed)).status == 412
 
 
 async def a_pinned_version_outlives_a_swap(store: Store) -> None:
     client, bucket, key = store.endpoint.client(), f"versions-{uuid.uuid4()}", store.key()
     store.endpoint.make_bucket(bucket, versioned=True)
     client.put_object(Bucket=bucket, Key=key, Body=VIDEO)
-    seen = await store.storage.head(bucket, key)
+    observed = await store.storage.head(bucket, key)
     client.put_object(Bucket=bucket, Key=key, Body=VIDEO[::-1])
-    pinned = await store.storage.sign_get(bucket, key, etag=seen.etag, version_id=seen.version_id)
+    pinned = await store.storage.sign_get(bucket, key, etag=observed.etag, version_id=observed.version_id)
     reply = answer("GET", pinned.url, b"", dict(pinned.headers))
     assert (reply.status, reply.data) == (200, VIDEO)
 
@@ -301,10 +301,10 @@ async def parts_become_the_video_with_their_checksum(store: Store) -> None:
         assert await store.put_part(video, body, number) == 200
     arrived = await store.storage.list_parts(video) or []
     await store.storage.assemble(video, arrived)
-    seen = await store.storage.head(video.s3_bucket, video.s3_key)
-    assert (seen.content_length, seen.content_type) == (len(body), "video/mp4")
-    assert seen.parts_sha256 == parts.sha256_of([part.sha256 for part in arrived]) != ""
-    signed = await store.storage.sign_get(video.s3_bucket, video.s3_key, etag=seen.etag)
+    observed = await store.storage.head(video.s3_bucket, video.s3_key)
+    assert (observed.content_length, observed.content_type) == (len(body), "video/mp4")
+    assert observed.parts_sha256 == parts.sha256_of([part.sha256 for part in arrived]) != ""
+    signed = await store.storage.sign_get(video.s3_bucket, video.s3_key, etag=observed.etag)
     assert answer("GET", signed.url, b"", dict(signed.headers)).data == body
 
 

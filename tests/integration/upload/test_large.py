@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.upload.s3.parts import SMALLEST_PART_BYTES, sha256_of
+from services.upload.s3.parts import MIN_PART_BYTES, sha256_of
 from testing.servers.programs import ROOT
 from testing.servers.s3 import versitygw
 from tests.integration.upload.client import VIDEO
@@ -64,7 +64,7 @@ def test_two_gigabytes_arrive_whole_though_upload_is_killed_twice(start: Any, tm
         stored = client.jobs.jobs[job_id].video
         body, digests = s3.get_object(Bucket="large", Key=stored.s3_key)["Body"], []
         with video.open("rb") as file:
-            while piece := file.read(SMALLEST_PART_BYTES):
+            while piece := file.read(MIN_PART_BYTES):
                 digests.append(hashlib.sha256(piece).hexdigest())
                 assert hashlib.sha256(body.read(len(piece))).hexdigest() == digests[-1]
         assert body.read() == b""

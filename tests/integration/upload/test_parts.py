@@ -16,10 +16,10 @@ from services import clients
 from services.cli.api import upload as sender
 from services.cli.api.client import Services
 from services.cli.api.s3_transfer import Line, Refused
-from services.upload.s3.parts import SMALLEST_PART_BYTES, sha256_of
+from services.upload.s3.parts import MIN_PART_BYTES, sha256_of
 from tests.integration.upload.client import VIDEO, Client, put
 
-LONG = VIDEO + os.urandom(2 * SMALLEST_PART_BYTES)
+LONG = VIDEO + os.urandom(2 * MIN_PART_BYTES)
 FROM_BYTES = {"CREASE_MULTIPART_FROM_BYTES": "1000000"}
 
 
@@ -29,7 +29,7 @@ def client(start: Any) -> Client:
 
 
 def pieces(body: bytes = LONG) -> list[bytes]:
-    return [body[at : at + SMALLEST_PART_BYTES] for at in range(0, len(body), SMALLEST_PART_BYTES)]
+    return [body[at : at + MIN_PART_BYTES] for at in range(0, len(body), MIN_PART_BYTES)]
 
 
 def part(number: int, body: bytes = LONG) -> upload_pb2.Part:
@@ -65,7 +65,7 @@ def left(client: Client, job_id: str) -> tuple[int, int]:
 def test_a_long_video_comes_in_parts_and_goes_on_after_upload_was_killed(client: Client) -> None:
     """The plan says how many; what had arrived is still there; the job is pinned to the whole."""
     begun = client.initiate(LONG)
-    assert (begun.presigned_url, begun.parts.part_count, begun.parts.part_bytes) == ("", 3, SMALLEST_PART_BYTES)
+    assert (begun.presigned_url, begun.parts.part_count, begun.parts.part_bytes) == ("", 3, MIN_PART_BYTES)
     assert arrived(client, begun.job_id) == []
     send(client, begun.job_id, 3, 1)
     client.program.kill()
@@ -258,7 +258,7 @@ def test_the_same_command_after_ctrl_c_sends_only_what_is_missing(
     asked, heard = order(client), list[int]()
 
     def stop_at_the_second_part(done: int, whole: int) -> None:
-        if done > SMALLEST_PART_BYTES:
+        if done > MIN_PART_BYTES:
             raise BrokenOff
 
     with pytest.raises(BrokenOff):

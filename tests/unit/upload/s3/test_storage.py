@@ -10,7 +10,7 @@ import pytest
 from crease.jobs.v1.job_pb2 import VideoObject
 from services import errors
 from services.upload.s3 import preflight
-from services.upload.s3.preflight import Seen
+from services.upload.s3.preflight import ObservedObject
 from services.upload.s3.settings import StorageSettings
 from services.upload.s3.storage import Storage
 
@@ -90,7 +90,7 @@ async def test_a_pinned_get_binds_version_and_etag() -> None:
 async def test_what_s3_answers_is_passed_on_as_it_is(answering: http.server.HTTPServer, status: int) -> None:
     """Whether it is definite is not for storage to say."""
     storage = Storage(settings(endpoint=f"http://127.0.0.1:{answering.server_port}"))
-    assert await storage.head("videos", str(status)) == Seen(status, trouble=f"HTTP {status}")
+    assert await storage.head("videos", str(status)) == ObservedObject(status, error=f"HTTP {status}")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ async def test_a_transient_answer_is_unavailable_and_a_refusal_internal(
     storage = Storage(settings(endpoint=f"http://127.0.0.1:{answering.server_port}"))
     with pytest.raises(errors.Unavailable if is_transient else errors.Internal):
         await storage.delete("videos", answer, etag="abc", version_id="")
-    seen = await storage.read_head("videos", answer, Seen(200, etag="abc", content_length=100))
-    finding = preflight.judge(seen, VideoObject(content_length=100), 1000)
-    assert finding is not None
-    assert finding.code == ("VIDEO_FORBIDDEN" if answer == "403-AccessDenied" else "S3_AWAY")
+    observed = await storage.read_head("videos", answer, ObservedObject(200, etag="abc", content_length=100))
+    problem = preflight.check(observed, VideoObject(content_length=100), 1000)
+    assert problem is not None
+    assert problem.code == ("VIDEO_FORBIDDEN" if answer == "403-AccessDenied" else "S3_AWAY")
