@@ -78,7 +78,7 @@ class WatchedSettings(Settings):
     # The least severe level that is logged.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # host:port where Prometheus reads metrics. Empty: metrics are off.
-    metrics_listen: str = Field("", pattern=r"^(\S+:\d+)?$")
+    metrics_listen: str = Field(default="", pattern=r"^(\S+:\d+)?$")
 
 
 class ServerSettings(WatchedSettings):
@@ -99,6 +99,6 @@ class ServerSettings(WatchedSettings):
     # How long running calls may take to finish after SIGTERM.
     drain_seconds: float = 10.0
     # http(s)://host:port of an OTLP collector, by gRPC. Empty: tracing is off.
-    otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    otlp_endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
     # The share of new traces that is sampled.
-    trace_share: float = Field(0.1, ge=0, le=1)
+    trace_share: float = Field(default=0.1, ge=0, le=1)

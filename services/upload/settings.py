@@ -19,9 +19,9 @@ class UploadSettings(StorageSettings, ServerSettings):
     # File with the token that authenticates upload to jobs.
     token_file: Path
     # The largest video accepted. Its upper bound is 10,000 parts, S3's maximum.
-    max_content_length: int = Field(5_000_000_000, gt=0, le=MAX_PART_BYTES * MAX_PARTS_PER_UPLOAD)
+    max_content_length: int = Field(default=5_000_000_000, gt=0, le=MAX_PART_BYTES * MAX_PARTS_PER_UPLOAD)
     # Videos of this size and more are uploaded in parts. S3 accepts at most 5 GiB in one PUT.
-    multipart_from_bytes: int = Field(100_000_000, gt=0, le=5 * 2**30)
+    multipart_from_bytes: int = Field(default=100_000_000, gt=0, le=5 * 2**30)
     # How often the health check calls S3.
     s3_check_seconds: PositiveFloat = 10.0
     # How often upload asks jobs for objects to delete.

@@ -1,4 +1,4 @@
-"""The whole product for tests: real PostgreSQL, real S3, and our programs, each a process of its own."""
+"""The whole product for tests: real PostgreSQL, real S3, and each program as a process."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,14 +16,14 @@ from testing.servers.programs import ROOT, Laptop, Program, free_port, running
 from testing.servers.s3 import Endpoint
 
 BUCKET = "crease-videos"
-# Names, which belong in no log.
+# Personal names, which must appear in no log.
 PLAYERS, NOTES = ("Bartholomew Quillfeather",), "Quillfeather's hands were late again"
 SAMPLE = ROOT / "samples" / "batter.mp4"
 
 
 @dataclass
 class Product:
-    """The programs, and a coach who uses them."""
+    """The running programs, with the calls of a coach."""
 
     jobs: Program
     upload: Program
@@ -62,7 +62,7 @@ class Product:
         return begun.job_id
 
     def open_launches(self) -> list[launch_pb2.Launch]:
-        """As the controller asks."""
+        """Calls OpenLaunches as the controller does."""
         request = launch_pb2.OpenLaunchesRequest(cluster="laptop", capacity=10)
         return list(self.launch_stub.OpenLaunches(request, metadata=self.laptop.program("controller")).launches)
 
@@ -74,7 +74,7 @@ class Product:
         return job_pb2.JobStatus.Name(self.job(job_id).status).removeprefix("JOB_STATUS_").lower()
 
     def watch(self, job_id: str) -> Iterator[job_pb2.Job]:
-        """Every change until the job rests; a stream that breaks is taken up again."""
+        """Every change until the job is final; reconnects a broken stream."""
         while True:
             try:
                 request = job_pb2.WatchJobRequest(job_id=job_id)
@@ -92,7 +92,7 @@ class Product:
         return reply.data
 
     def analyzers(self) -> list[psutil.Process]:
-        """The analyzers of this product that run now."""
+        """The running analyzers of this product."""
         mine = str(self.folder)
         return [one for one in psutil.process_iter() if _is_analyzer(one) and mine in _token_file(one)]
 
@@ -128,8 +128,10 @@ def product(
     controlled: bool = True,
     traced: str = "",
 ) -> Iterator[Product]:
-    """Runs for as long as the block. `controlled` False leaves the controller out: nothing is launched. `traced`: an
-    OTLP endpoint."""
+    """A running product, until the block ends.
+
+    `controlled` False: without a controller, so that nothing is launched. `traced`: an OTLP endpoint.
+    """
     ports = [free_port() for _ in range(2)]
     jobs = Program("jobs", jobs_env, folder / "jobs.log", ports[0])
     upload_env = laptop.env | s3.env | {
@@ -157,5 +159,10 @@ def product(
     with ExitStack() as stack:
         for program in (jobs, upload, controller)[: 3 if controlled else 2]:
             stack.enter_context(running(program))
-        stack.callback(lambda: [one.kill() for one in made.analyzers()])
+        stack.callback(_kill_analyzers, made)
         yield made
+
+
+def _kill_analyzers(made: Product) -> None:
+    for analyzer in made.analyzers():
+        analyzer.kill()

@@ -1,4 +1,4 @@
-"""Real programs for tests: each started as it is in production, on a free port, and gone at the end."""
+"""Real programs for tests: each started as in production, on a free port, and stopped at the end."""
 
 import json
 import os
@@ -28,7 +28,7 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nobody listens on and that was not given before: the kernel gives one again that is not used yet."""
+    """A free port that was not returned before: the kernel may return the same unused port twice."""
     while True:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 def foreign_to(group: str) -> list[str]:
-    """Installed packages that the image of a program lacks: what no lock of its names brings."""
+    """Installed packages that the image of a program lacks: those in no lock of the program."""
     lock = (ROOT / "locks" / f"{group}.txt").read_text()
     locked = {_distribution(name) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
     return [
@@ -55,7 +55,7 @@ def _distribution(name: str) -> str:
 
 @dataclass
 class Program:
-    """One of ours as a process of its own, in a process group of its own."""
+    """One program as a process in its own process group."""
 
     name: str
     env: Mapping[str, str]
@@ -66,6 +66,12 @@ class Program:
     @property
     def endpoint(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the started program."""
+        assert self.process is not None, f"{self.name} is not started"
+        return self.process.pid
 
     def start(self) -> "Program":
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -93,7 +99,7 @@ class Program:
                     time.sleep(0.05)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash."""
+        """Crashes the program by SIGKILL."""
         self.stop(signal.SIGKILL)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
@@ -105,7 +111,7 @@ class Program:
 
 @contextmanager
 def running(program: Program) -> Iterator[Program]:
-    """The program, started, for as long as the block runs."""
+    """The started program, until the block ends."""
     try:
         yield program.start()
     finally:
@@ -114,7 +120,7 @@ def running(program: Program) -> Iterator[Program]:
 
 @dataclass(frozen=True)
 class Laptop:
-    """The laptop's issuer, as tests use it: tokens for everybody."""
+    """The laptop's issuer: tokens for any caller."""
 
     folder: Path
 
@@ -139,5 +145,5 @@ class Laptop:
 
 
 def lease(secret: str) -> tuple[tuple[str, str], ...]:
-    """The metadata of a pod that holds a lease."""
+    """The metadata of a call with a lease."""
     return (("authorization", f"Lease {secret}"),)

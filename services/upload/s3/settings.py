@@ -17,17 +17,17 @@ class StorageSettings(Settings):
     # The bucket of videos and artifacts.
     bucket: str = Field(min_length=3, validation_alias="S3_COACH_VIDEOS_BUCKET")
     # How long a signed PUT is valid.
-    upload_url_seconds: UrlSeconds = Field(3600, validation_alias="S3_UPLOAD_URL_EXPIRES_SECONDS")
+    upload_url_seconds: UrlSeconds = Field(default=3600, validation_alias="S3_UPLOAD_URL_EXPIRES_SECONDS")
     # How long a signed GET is valid.
     download_url_seconds: UrlSeconds = 300
     # http(s)://host:port at which upload, clients and analyzers reach S3. Empty: AWS.
-    s3_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    s3_endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
     # Whether URLs are host/bucket/key instead of bucket.host/key. Unset: only with CREASE_S3_ENDPOINT.
     s3_path_style: bool | None = None
     # The KMS key that encrypts objects. Empty: the bucket's default.
-    s3_kms_key: str = Field("", pattern=r"^[A-Za-z0-9:/_-]*$")
+    s3_kms_key: str = Field(default="", pattern=r"^[A-Za-z0-9:/_-]*$")
     # The AWS account that must own the bucket, 12 digits. Empty: not checked.
-    s3_bucket_owner: str = Field("", pattern=r"^(\d{12})?$")
+    s3_bucket_owner: str = Field(default="", pattern=r"^(\d{12})?$")
     # PEM file of the authority of the endpoint's certificate. Unset: the system's authorities.
     s3_ca_file: Path | None = None
     # Concurrent calls to S3.

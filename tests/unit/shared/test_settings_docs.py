@@ -1,4 +1,4 @@
-"""docs/settings.md, held against the classes of settings, the modules that read the environment and the chart."""
+"""docs/settings.md agrees with the classes of settings, the modules that read the environment, and the chart."""
 
 import re
 
@@ -13,7 +13,7 @@ DOCUMENTED = {*re.findall(r"^\| `(\w+)` \|", settings_docs.PAGE.read_text(), re.
 
 
 def test_the_settings_page_says_what_the_code_and_the_chart_say() -> None:
-    """Where this fails: `make settings`, and read what changed."""
+    """If this fails, run `make settings` and review the change."""
     assert settings_docs.PAGE.read_text() == settings_docs.page()
 
 

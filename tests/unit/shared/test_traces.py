@@ -1,4 +1,4 @@
-"""Tracing that is off, and what is handed on; tests/chaos/test_watching.py follows one that is on."""
+"""Tracing that is off, and propagation; tests/chaos/test_watching.py tests tracing that is on."""
 
 import subprocess
 import sys
@@ -25,13 +25,13 @@ assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 
 
 @pytest.mark.slow
-def test_off_or_not_sampled_nothing_of_it_is_even_imported() -> None:
-    """Every program; a trace that is not sampled is handed on as such, so that no part of it is sampled anew."""
+def test_off_or_not_sampled_opentelemetry_is_not_imported() -> None:
+    """In every program. A trace that is not sampled is propagated as such, so that no part of it is sampled."""
     subprocess.run([sys.executable, "-c", OFF], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("sent", ["", "nonsense", SAMPLED + "-more", SAMPLED.upper()])
-def test_what_is_no_traceparent_is_no_parent(sent: str) -> None:
-    """A caller's text is not parsed for more than it is."""
+def test_a_malformed_traceparent_is_ignored(sent: str) -> None:
+    """Only the exact format of W3C's header is accepted."""
     assert traces.valid_parent({"traceparent": sent}) == ""
     assert traces.valid_parent({"traceparent": SAMPLED}) == SAMPLED

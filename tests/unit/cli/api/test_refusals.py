@@ -28,7 +28,9 @@ from testing.fakes.refusal import Refusal
         ),
     ],
 )
-def test_the_services_own_sentence_is_what_the_user_reads(fault: errors.ServiceError, sentence: str, exit_code: int) -> None:
+def test_the_services_own_sentence_is_what_the_user_reads(
+    fault: errors.ServiceError, sentence: str, exit_code: int
+) -> None:
     """A refusal is shown in the words of the contract, with one full stop."""
     trouble = meaning(Refusal.of(fault))
     assert (trouble.sentence, trouble.exit_code) == (sentence, exit_code)

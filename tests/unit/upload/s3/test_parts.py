@@ -1,4 +1,4 @@
-"""The plan of parts: whole numbers, whose bounds are S3's."""
+"""The plan of a multipart upload, within S3's limits."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ from services.upload.s3.parts import MAX_PART_BYTES, MAX_PARTS_PER_UPLOAD, MIB, 
 
 
 @given(st.integers(1, MAX_PART_BYTES * MAX_PARTS_PER_UPLOAD))
-def test_every_length_is_covered_by_parts_that_s3_takes(length: int) -> None:
+def test_every_length_is_covered_by_parts_that_s3_accepts(length: int) -> None:
     """8 to 64 MiB each but the last, which is not empty; never more than 10,000."""
     video = VideoObject(content_length=length, part_bytes=parts.part_bytes(length))
     count = parts.count(video)
@@ -32,12 +32,12 @@ def test_parts_grow_before_they_are_many(length: int, mib: int) -> None:
 
 
 def test_a_video_in_one_put_has_no_parts() -> None:
-    """The plan of a short one."""
+    """A short video has a plan of zero parts."""
     assert parts.count(VideoObject(content_length=10)) == 0
 
 
 def test_parts_that_are_short_or_absent_are_missing() -> None:
-    """Of three the second is cut and the third is not there."""
+    """Of three parts, the second is short and the third is absent."""
     video = VideoObject(content_length=2 * MIN_PART_BYTES + 5, part_bytes=MIN_PART_BYTES)
     arrived = [UploadedPart(1, MIN_PART_BYTES, "e", ""), UploadedPart(2, MIN_PART_BYTES - 1, "e", "")]
     assert parts.missing(video, arrived) == [2, 3]
@@ -47,7 +47,7 @@ def test_parts_that_are_short_or_absent_are_missing() -> None:
 
 
 def test_a_composite_checksum_is_the_hash_of_hashes() -> None:
-    """As S3 computes it; unknown where one part's is unknown."""
+    """As S3 computes it; empty if one part's checksum is unknown."""
     one, two = hashlib.sha256(b"1"), hashlib.sha256(b"2")
     whole = hashlib.sha256(one.digest() + two.digest()).hexdigest()
     assert parts.sha256_of([one.hexdigest(), two.hexdigest()]) == whole

@@ -1,4 +1,4 @@
-"""Signing, which asks nothing of S3, and asking an S3 that answers badly."""
+"""Signing, which does not call S3, and calls to an S3 that answers with errors."""
 
 import http.server
 import threading
@@ -33,7 +33,7 @@ def answering() -> Iterator[http.server.HTTPServer]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            # A client that is sent elsewhere asks the bucket where it lives; this one does not say.
+            # After a redirect, botocore asks for the region of the bucket; this server answers without one.
             status, _, code = self.path.partition("?")[0].rpartition("/")[2].partition("-")
             body = b"" if self.command == "HEAD" else f"<Error><Code>{code}</Code></Error>".encode()
             self.send_response(int(status) if status.isdigit() else 200)
@@ -63,7 +63,7 @@ def answering() -> Iterator[http.server.HTTPServer]:
     ],
 )
 async def test_every_region_signs_for_its_own_host_with_version_4_and_binds_the_headers(region: str, host: str) -> None:
-    """Left to itself the client signs with version 2 in some regions, which binds none, and for the global host."""
+    """By default boto3 signs with version 2 in some regions, which binds no header, and for the global host."""
     signed = await Storage(settings(region)).sign_put(
         "videos", "a/original.mp4", content_length=7, content_type="video/mp4", sha256=EMPTY_SHA256, once=True
     )
@@ -87,8 +87,8 @@ async def test_a_pinned_get_binds_version_and_etag() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 400, 403, 404, 429, 500, 503])
-async def test_what_s3_answers_is_passed_on_as_it_is(answering: http.server.HTTPServer, status: int) -> None:
-    """Whether it is definite is not for storage to say."""
+async def test_the_status_of_s3_is_reported_unchanged(answering: http.server.HTTPServer, status: int) -> None:
+    """preflight.py decides whether it is permanent."""
     storage = Storage(settings(endpoint=f"http://127.0.0.1:{answering.server_port}"))
     assert await storage.head("videos", str(status)) == ObservedObject(status, error=f"HTTP {status}")
 
