@@ -34,7 +34,7 @@ MAX_CACHED_TOKENS = 10_000
 
 @dataclass(frozen=True)
 class Person:
-    """A user. `subject`: the issuer's stable id. `role`: coach_pro_plus, org_pro or superuser."""
+    """A user. `subject`: the issuer's stable id. `role`: a role of services/naming.py."""
 
     subject: str
     role: str

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from services.naming import COACH_PRO_PLUS, UPLOAD_FEATURE
+
 ISSUER = "crease-laptop"
 NAMESPACE = "laptop"
 KEY_ID = "laptop"
@@ -44,8 +46,15 @@ def issuers(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def person(folder: Path, subject: str, *, role: str = "coach_pro_plus", organisation_id: str = "",
-           features: tuple[str, ...] = ("video_upload_enabled",), seconds: float = 30 * 86400) -> str:  # fmt: skip
+def person(
+    folder: Path,
+    subject: str,
+    *,
+    role: str = COACH_PRO_PLUS,
+    organisation_id: str = "",
+    features: tuple[str, ...] = (UPLOAD_FEATURE,),
+    seconds: float = 30 * 86400,
+) -> str:
     """A person's token."""
     claims = {"sub": subject, "role": role, "org_id": organisation_id, "features": list(features)}
     return _sign(folder, f"{ISSUER}/people", claims, seconds)

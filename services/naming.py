@@ -11,12 +11,23 @@ from typing import Literal, get_args
 Discipline = Literal["batting", "bowling", "wicketkeeping", "fielding"]
 DISCIPLINES: tuple[Discipline, ...] = get_args(Discipline)
 
+# Roles and features in a person's token.
+COACH_PRO_PLUS = "coach_pro_plus"
+ORG_PRO = "org_pro"
+SUPERUSER = "superuser"
+UPLOAD_FEATURE = "video_upload_enabled"
+
 # The root of all keys in the bucket.
 VIDEOS_ROOT = "coach_plus/"
 ANALYSIS_FOLDER = "analysis"
 # An artifact's name becomes the end of a key: no slash, no space, no leading dot.
 ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
+# Kubernetes' recommended labels, which the chart sets too: name, component.
+NAME_LABEL = "app.kubernetes.io/name"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+PRODUCT = "crease"
+ANALYZER_COMPONENT = "analyzer"
 # Labels of a launch's Kubernetes Job and its pods. The local launcher records the first two as well.
 JOB_LABEL = "crease.dev/job"
 LAUNCH_LABEL = "crease.dev/launch"
@@ -32,8 +43,9 @@ CREATED_BY_ANNOTATION = "crease.dev/created-by"
 # The reporting component of the controller's Kubernetes Events.
 CONTROLLER_COMPONENT = "crease.dev/controller"
 
-# The Lease that the controller's replicas compete for.
-CONTROLLER_LEASE = "crease-controller"
+# The Lease that the controller's replicas compete for; the chart puts the release's name before the suffix.
+CONTROLLER_LEASE_SUFFIX = "-controller"
+CONTROLLER_LEASE = f"{PRODUCT}{CONTROLLER_LEASE_SUFFIX}"
 # The controller launches nothing new while its Lease has this annotation. The value is a reason for people.
 DRAINED_ANNOTATION = "crease.dev/drained"
 

@@ -17,7 +17,7 @@ from services import errors, logs, traces
 from services.auth import Lease, Person
 from services.authorization import caller_as
 from services.logs import Logger
-from services.naming import VIDEOS_ROOT, artifact_key
+from services.naming import SUPERUSER, VIDEOS_ROOT, artifact_key
 from services.serving import Context
 from services.upload import validation
 from services.upload.completion import OPEN_STATUSES, Completion, status_name
@@ -135,7 +135,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     async def ListOrphans(
         self, request: upload_pb2.ListOrphansRequest, context: Context
     ) -> AsyncIterator[upload_pb2.Orphan]:
-        if caller_as(Person).role != "superuser":
+        if caller_as(Person).role != SUPERUSER:
             raise errors.PermissionDenied("Only superusers may list orphans", reason="ROLE_NOT_ALLOWED")
         bucket = self._settings.bucket
         objects = self._storage.objects(bucket, VIDEOS_ROOT)

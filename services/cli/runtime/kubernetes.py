@@ -19,8 +19,8 @@ from services.cli.runtime.prometheus import read_metrics
 
 Object = dict[str, Any]
 
-OURS = "app.kubernetes.io/name=crease"
-COMPONENT = "app.kubernetes.io/component"
+OURS = f"{naming.NAME_LABEL}={naming.PRODUCT}"
+COMPONENT = naming.COMPONENT_LABEL
 JOB_LABEL = naming.JOB_LABEL
 DRAINED = naming.DRAINED_ANNOTATION
 METRICS_PORT = "metrics"
@@ -208,7 +208,7 @@ class ClusterPlace:
         return Check("rights", not missing, words, advice)
 
     def _image(self, image: str) -> Check:
-        pods = self._kubectl.items("pods", "-l", "app.kubernetes.io/component=analyzer")
+        pods = self._kubectl.items("pods", "-l", f"{naming.COMPONENT_LABEL}={naming.ANALYZER_COMPONENT}")
         said = {words for pod in pods for words in _waiting(pod) if words.partition(":")[0] in BAD_IMAGE}
         words = f"{image}: {'; '.join(sorted(said))[:300]}" if said else f"no pod fails to get {image}"
         advice = "Push the image or repair image.registry, image.tag and image.pullSecrets; then retry the failed jobs."
@@ -233,7 +233,9 @@ class ClusterPlace:
 
     def _lease(self) -> Object | None:
         leases = self._kubectl.items("leases")
-        return next((one for one in leases if str(_metadata(one)["name"]).endswith("-controller")), None)
+        return next(
+            (one for one in leases if str(_metadata(one)["name"]).endswith(naming.CONTROLLER_LEASE_SUFFIX)), None
+        )
 
 
 @contextlib.contextmanager

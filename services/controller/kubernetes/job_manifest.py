@@ -78,8 +78,8 @@ def selector(settings: KubernetesSettings) -> str:
 
 def _labels(launch: Launch, placement: Placement, settings: KubernetesSettings) -> dict[str, str]:
     return {
-        "app.kubernetes.io/name": "crease",
-        "app.kubernetes.io/component": "analyzer",
+        naming.NAME_LABEL: naming.PRODUCT,
+        naming.COMPONENT_LABEL: naming.ANALYZER_COMPONENT,
         "app.kubernetes.io/part-of": "crease",
         MANAGED_BY: MANAGER,
         CLUSTER_LABEL: settings.cluster,

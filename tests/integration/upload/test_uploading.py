@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 import socket
 import uuid
@@ -14,7 +15,7 @@ from grpc_status import rpc_status
 
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
-from services import clients
+from services import VERSION, clients
 from testing.servers.programs import free_port, lease
 from tests.integration.upload.client import VIDEO, Client, get, put
 
@@ -56,6 +57,14 @@ def test_an_uploaded_video_is_verified_pinned_and_queued(either: Client) -> None
     assert job.video.etag == hashlib.md5(VIDEO, usedforsecurity=False).hexdigest()
     assert (job.video.sha256, job.video.content_length) == (sha256, len(VIDEO))
     assert bool(job.video.version_id) == (begun.s3_bucket == "versioned")
+
+
+def test_the_log_of_the_start_has_the_version(client: Client) -> None:
+    """So that a log names the release that wrote it."""
+    lines = [json.loads(line) for line in client.program.log.read_text().splitlines() if line.startswith("{")]
+    started = [line for line in lines if line["event"] == "serving"]
+    assert started
+    assert {line["version"] for line in started} == {VERSION}
 
 
 def test_the_reply_lists_the_headers_that_the_signature_binds(client: Client) -> None:
