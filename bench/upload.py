@@ -152,7 +152,7 @@ class _Bench:
         yield Figure("upload_client_throughput", statistics.median(ratios), "x", 0.9, most=False, how=how)
 
     def _by_us(self, video: Path) -> float:
-        services = Services(None, None, self.stub, self.token)  # type: ignore[arg-type]
+        services = Services(None, None, self.stub, self.token)  # type: ignore[arg-type]  # upload only
         asked = upload_pb2.InitiateUploadRequest(
             session_id=self.jobs.add_session(),
             content_type="video/mp4",
@@ -180,8 +180,11 @@ class _Bench:
 def _presigner(endpoint: s3.Endpoint) -> Callable[[], str]:
     """A presigned PUT by bare boto3, its client warm."""
     client = endpoint.client()
-    params = {"Bucket": "bench", "Key": f"coach_plus/coach/c/{uuid.uuid4()}/{uuid.uuid4()}/original.mp4"}
-    params |= {"ContentLength": 2024, "ContentType": "video/mp4", "IfNoneMatch": "*"}  # type: ignore[dict-item]
+    params: dict[str, Any] = {
+        "Bucket": "bench",
+        "Key": f"coach_plus/coach/c/{uuid.uuid4()}/{uuid.uuid4()}/original.mp4",
+    }
+    params |= {"ContentLength": 2024, "ContentType": "video/mp4", "IfNoneMatch": "*"}
 
     def presign() -> str:
         return str(client.generate_presigned_url("put_object", Params=params, ExpiresIn=3600))

@@ -10,7 +10,7 @@ from services import VERSION
 from services.logs import Logger
 
 # The time at which a counter was created would double the number of series.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped in prometheus_client
 # Among the buckets are the goals of calls: 5, 15 and 150 ms.
 CALL_SECONDS = (0.002, 0.005, 0.015, 0.03, 0.05, 0.15, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 

@@ -67,7 +67,7 @@ class Jobs:
         request = job_pb2.AbandonUploadRequest(job_id=job_id)
         return await self._request(self._intake.AbandonUpload, request, self._for_person())
 
-    async def kept(self, bucket: str) -> AsyncIterator[sweep_pb2.KeptVideo]:
+    async def list_videos(self, bucket: str) -> AsyncIterator[sweep_pb2.KeptVideo]:
         """All videos that S3 may hold objects of, in the byte order of their keys."""
         request = sweep_pb2.ListVideosRequest(s3_bucket=bucket, page_size=PAGE)
         while True:

@@ -140,7 +140,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         bucket = self._settings.bucket
         objects = self._storage.objects(bucket, VIDEOS_ROOT)
         uploads = self._storage.uploads(bucket, VIDEOS_ROOT)
-        async for orphan in inventory.compare(objects, uploads, self._jobs.kept(bucket)):
+        async for orphan in inventory.compare(objects, uploads, self._jobs.list_videos(bucket)):
             yield orphan
 
     async def _in_parts(self, job_id: str) -> job_pb2.Job:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -46,8 +47,8 @@ class Product:
     def initiate(self, content_length: int, **fields: object) -> upload_pb2.InitiateUploadResponse:
         asked = session_pb2.CreateSessionRequest(title="Nets", player_ids=PLAYERS, notes=NOTES)
         session = self.session_stub.CreateSession(asked, metadata=self.coach, wait_for_ready=True, timeout=60)
-        values = {"session_id": session.session_id, "content_type": "video/mp4"} | fields
-        request = upload_pb2.InitiateUploadRequest(content_length=content_length, **values)  # type: ignore[arg-type]
+        values: dict[str, Any] = {"session_id": session.session_id, "content_type": "video/mp4"} | fields
+        request = upload_pb2.InitiateUploadRequest(content_length=content_length, **values)
         return self.upload_stub.InitiateUpload(request, metadata=self.coach, wait_for_ready=True, timeout=60)
 
     def complete(self, job_id: str) -> upload_pb2.CompleteUploadResponse:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -128,8 +129,8 @@ class Laptop:
     def env(self) -> dict[str, str]:
         return {"CREASE_ISSUERS": json.dumps(dev_issuer.issuers(self.folder))}
 
-    def person(self, subject: str = "coach-1", **claims: object) -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {dev_issuer.person(self.folder, subject, **claims)}"),)  # type: ignore[arg-type]
+    def person(self, subject: str = "coach-1", **claims: Any) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {dev_issuer.person(self.folder, subject, **claims)}"),)
 
     def program(self, name: str, *, behind: str | None = None) -> tuple[tuple[str, str], ...]:
         metadata = (("authorization", f"Bearer {dev_issuer.program(self.folder, name)}"),)

@@ -71,8 +71,8 @@ async def compare(
     heads = [await anext(side, None) for side in sides]
     while any(heads):
         name = min((head[0] for head in heads if head), key=str.encode)
-        now = [head[1] if head and head[0] == name else [] for head in heads]
-        for orphan in compare_folder(*now):  # type: ignore[arg-type]
+        groups = [head[1] if head and head[0] == name else [] for head in heads]
+        for orphan in compare_folder(*groups):  # type: ignore[arg-type]  # one list of each type
             yield orphan
         for index, side in enumerate(sides):
             head = heads[index]

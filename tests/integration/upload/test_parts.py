@@ -235,7 +235,7 @@ def video(tmp_path: Path) -> Path:
 def services(client: Client, tmp_path: Path) -> Services:
     token = tmp_path / "token"
     token.write_text(client.laptop.person("coach-1")[0][1].removeprefix("Bearer "))
-    return Services(None, None, client.stub, token)  # type: ignore[arg-type]
+    return Services(None, None, client.stub, token)  # type: ignore[arg-type]  # upload only
 
 
 def order(client: Client) -> upload_pb2.InitiateUploadRequest:

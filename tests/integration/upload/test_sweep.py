@@ -100,7 +100,7 @@ def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, caps
     assert {kind for kind, _ in listed} == {"KIND_OBJECT", "KIND_PARTS", "KIND_VIDEO_MISSING", "KIND_ARTIFACT_MISSING"}
     assert len(listed) == 4
     assert not any(key.startswith(folder_of(whole.key(kept))) for _, key in listed)
-    services = Services(None, None, whole.upload, whole.admin_token())  # type: ignore[arg-type]
+    services = Services(None, None, whole.upload, whole.admin_token())  # type: ignore[arg-type]  # upload only
     assert show_orphans(services) == 4
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == "4 orphans. What is uploaded or deleted just now may be among them."

@@ -2,6 +2,7 @@
 
 from crease.jobs.v1 import session_pb2
 from services import naming
+from testing.servers.programs import ROOT
 
 JOB = "0b6f3a52-8a3e-4f0e-9c3b-0d6f0d8f7a11"
 VIDEO = "coach_plus/coach/c1/s1/v1/original.mp4"
@@ -23,3 +24,13 @@ def test_an_artifact_lies_beside_its_video_under_its_job_launch_and_stage() -> N
     assert naming.artifact_key(prefix, "quick", "report.html") == (
         f"coach_plus/coach/c1/s1/v1/analysis/{JOB}/1/quick/report.html"
     )
+
+
+def test_no_other_module_writes_the_shared_names() -> None:
+    """A copy could drift: programs import the name."""
+    labels = [value for name, value in vars(naming).items() if name.endswith(("_LABEL", "_ANNOTATION"))]
+    names = [*labels, 'f"analysis-', naming.ARTIFACT_NAME.pattern, naming.UPLOAD_FEATURE]
+    modules = [file for file in (ROOT / "services").rglob("*.py") if file.name != "naming.py"]
+    copies = [(file.name, name) for file in modules for name in names if name in file.read_text()]
+    assert len(labels) > 8
+    assert copies == []
