@@ -53,7 +53,7 @@ RUN UNUSED="matplotlib mpl_toolkits fontTools PIL pillow.libs kiwisolver \
  && find /out/packages -name '*.so' ! -path '*.libs/*' -exec strip --strip-unneeded {} +
 COPY locks/model.txt ./
 COPY scripts/build_model.py ./scripts/
-COPY services/__init__.py ./services/
+COPY services/__init__.py services/exit_codes.py ./services/
 COPY services/analyzer/__init__.py services/analyzer/errors.py ./services/analyzer/
 COPY services/analyzer/pose/__init__.py services/analyzer/pose/model.py ./services/analyzer/pose/
 # Only the model files in the wheel are used, so its platform does not matter. build_model.py checks the SHA-256.

@@ -77,6 +77,9 @@ protos: setup ## generate gen/ from protos/
 schema: setup ## write services/jobs/store/schema.sql from the migrations
 	$(PYTHON) -m scripts.schema
 
+settings: setup ## write docs/settings.md from the code and the chart
+	$(PYTHON) -m scripts.settings_docs
+
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 lock: setup ## pin the dependency groups of pyproject.toml by hash
 	$(LOCK) --group dev -o locks/dev.txt
@@ -145,5 +148,5 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test slow alerts gameday cluster images chart e2e bench accuracy models lint protos schema lock sbom setup system \
+.PHONY: help demo test slow alerts gameday cluster images chart e2e bench accuracy models lint protos schema settings lock sbom setup system \
   proof-tools kubernetes

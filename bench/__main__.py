@@ -1,4 +1,4 @@
-"""`python -m bench [NAME ...]`: prints each figure on a line of its own as it is measured."""
+"""`python -m bench [NAME ...]`: prints each figure on its own line as soon as it is measured."""
 
 from __future__ import annotations
 

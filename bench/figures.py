@@ -1,4 +1,4 @@
-"""One measured figure, and how it prints; and what is measured in more than one bench."""
+"""One measured figure and its printed line, and measurements that several benches share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Figure:
-    """`value` in `unit` against `goal`, a ceiling unless `most` is false; `how` is the small print."""
+    """`value` in `unit` against `goal`: an upper bound, or a lower bound if `most` is false. `how`: the conditions."""
 
     name: str
     value: float
@@ -22,7 +22,7 @@ class Figure:
 
     @property
     def ok(self) -> bool:
-        """Whether the goal is met; a figure without a goal is there to be read."""
+        """Whether the goal is met; true without a goal."""
         if self.goal is None:
             return True
         return self.value <= self.goal if self.most else self.value >= self.goal
@@ -33,7 +33,7 @@ class Figure:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """What a process has taken so far, of all its threads."""
+    """CPU seconds of all threads of a process so far."""
     times = process.cpu_times()
     return float(times.user + times.system)
 

@@ -1,4 +1,4 @@
-"""`upload` against bare boto3: signing, completing, sending."""
+"""Measures upload against bare boto3: signing, completing, sending."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(2000)
 
 
 def run() -> Iterator[Figure]:
-    """On versitygw where there is Go, with a `jobs` that answers from memory."""
+    """An upload on versitygw, if Go is installed, and a jobs that answers from memory."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crease-bench-")))
         bench = _Bench(stack, folder)
@@ -53,7 +53,9 @@ class _Bench:
         endpoint = stack.enter_context(s3.versitygw(folder / "s3"))
         endpoint.make_bucket("bench")
         issuers = [Issuer.model_validate(one) for one in dev_issuer.issuers(laptop.folder)]
-        self.jobs = stack.enter_context(serving_jobs(FakeJobs(Verifier(issuers, "crease"))))
+        # The stubs mark every RPC abstract; the generated base class answers those that the fake leaves out.
+        fake = FakeJobs(Verifier(issuers, "crease"))  # type: ignore[abstract]
+        self.jobs = stack.enter_context(serving_jobs(fake))
         env = laptop.env | endpoint.env | {
             "S3_COACH_VIDEOS_BUCKET": "bench",
             "CREASE_JOBS_ENDPOINT": f"127.0.0.1:{self.jobs.port}",
@@ -73,14 +75,14 @@ class _Bench:
         self.token.write_text(self.coach[0][1].removeprefix("Bearer "))
 
     def _cpu(self) -> float:
-        """Seconds of CPU that `upload` has used."""
+        """CPU seconds that upload has used."""
         process = self.program.process
         if process is None:
             raise RuntimeError("upload does not run")
         return cpu_seconds(psutil.Process(process.pid))
 
     def initiating(self) -> Iterator[Figure]:
-        """Server time of one call, against bare boto3's presigning plus one bare call of `jobs`, in turns."""
+        """Server time of one call, against presigning by bare boto3 plus one bare call of jobs, alternating."""
         session_id = self.jobs.add_session()
         asked = upload_pb2.InitiateUploadRequest(session_id=session_id, content_type="video/mp4", content_length=2024)
         create = job_pb2.CreateJobRequest(session_id=session_id, s3_bucket="bench", content_length=2024)
@@ -102,7 +104,7 @@ class _Bench:
         yield Figure("upload_initiate_rate", 1 / seconds, "calls/s", 300, most=False, how=how)
 
     def completing(self) -> Iterator[Figure]:
-        """Server time of CompleteUpload less that of its calls, made bare: GetJob, HEAD, ranged GET, ConfirmUpload."""
+        """Server time of CompleteUpload minus that of its bare calls: GetJob, HEAD, ranged GET, ConfirmUpload."""
         client, bare = self.endpoint.client(), []
         for _ in range(COMPLETIONS):
             begun = self._put(client)
@@ -130,12 +132,12 @@ class _Bench:
         return begun
 
     def _server_ms(self, rpc: str) -> list[float]:
-        """What `upload` has logged of its calls."""
+        """The log lines of upload's calls."""
         lines = [json.loads(line) for line in self.program.log.read_text().splitlines() if '"event": "rpc"' in line]
         return [float(line["ms"]) for line in lines if line["method"].endswith(f"/{rpc}")]
 
     def sending(self, video: Path) -> Iterator[Figure]:
-        """Our client against s3transfer on the same file and server, in turns; both four at once, 8 MiB parts."""
+        """Our client against s3transfer, alternating, same file and server; both send four 8 MiB parts at once."""
         with video.open("wb") as file:
             file.write(VIDEO)
             # Not sparse: both read it from the page cache.
@@ -150,7 +152,7 @@ class _Bench:
         yield Figure("upload_client_throughput", statistics.median(ratios), "x", 0.9, most=False, how=how)
 
     def _by_us(self, video: Path) -> float:
-        services = Services(None, None, self.stub, self.token)  # type: ignore[arg-type]
+        services = Services(None, None, self.stub, self.token)  # type: ignore[arg-type]  # upload only
         asked = upload_pb2.InitiateUploadRequest(
             session_id=self.jobs.add_session(),
             content_type="video/mp4",
@@ -178,8 +180,11 @@ class _Bench:
 def _presigner(endpoint: s3.Endpoint) -> Callable[[], str]:
     """A presigned PUT by bare boto3, its client warm."""
     client = endpoint.client()
-    params = {"Bucket": "bench", "Key": f"coach_plus/coach/c/{uuid.uuid4()}/{uuid.uuid4()}/original.mp4"}
-    params |= {"ContentLength": 2024, "ContentType": "video/mp4", "IfNoneMatch": "*"}  # type: ignore[dict-item]
+    params: dict[str, Any] = {
+        "Bucket": "bench",
+        "Key": f"coach_plus/coach/c/{uuid.uuid4()}/{uuid.uuid4()}/original.mp4",
+    }
+    params |= {"ContentLength": 2024, "ContentType": "video/mp4", "IfNoneMatch": "*"}
 
     def presign() -> str:
         return str(client.generate_presigned_url("put_object", Params=params, ExpiresIn=3600))

@@ -1,3 +1,4 @@
-"""Crease: one folder a program, and the few things all programs share."""
+"""One folder per program, and the modules that programs share."""
 
-VERSION = "0.1.0"
+# The one source of the version: packages, images, logs and metrics read it; a test compares the chart with it.
+VERSION = "0.2.0"

@@ -1,8 +1,8 @@
-"""Who calls: a bearer token of a configured issuer becomes a caller; a lease is a caller of its own kind.
+"""Authentication: turns the metadata of a call into its caller.
 
-authorization: Bearer <JWT>    a person, a program of ours, or a pod, by the issuer's kind
-authorization: Lease <secret>  one launch; only `jobs` can say whether it lives
-crease-user: <JWT>             the person for whom a program of ours asks
+authorization: Bearer <JWT>    a person, a service or a pod, by the kind of the token's issuer
+authorization: Lease <secret>  one launch; jobs checks the secret
+crease-user: <JWT>             the person on whose behalf a service calls
 """
 
 import asyncio
@@ -20,22 +20,21 @@ import jwt
 from services.errors import Unauthenticated, Unavailable
 from services.settings import Issuer
 
-# Asymmetric only: with HMAC in the list, anyone could sign with a public key that everyone can read.
+# Asymmetric algorithms only: with HMAC, the public key would be a signing key.
 ALGORITHMS = ("ES256", "RS256")
 CLOCK_SKEW_SECONDS = 30
-# An unknown key id makes us fetch an issuer's keys again, but no more often than this; known ones last longer.
+# How often an unknown key id may trigger a fetch of the issuer's keys, and how long known keys are cached.
 REFRESH_SECONDS = 10.0
 KEYS_SECONDS = 300.0
 MAX_TOKEN_CHARACTERS = 8192
-# Checking a signature costs more than most calls, and a caller shows the same token again and again: one that was
-# checked is believed for this long.
-BELIEVED_SECONDS = 60.0
-MOST_BELIEVED = 10_000
+# Checking a signature costs more than most calls, and callers reuse tokens: a verified token is cached for this long.
+TOKEN_CACHE_SECONDS = 60.0
+MAX_CACHED_TOKENS = 10_000
 
 
 @dataclass(frozen=True)
 class Person:
-    """A user: `subject` is the issuer's stable id, `role` one of coach_pro_plus, org_pro, superuser."""
+    """A user. `subject`: the issuer's stable id. `role`: a role of services/naming.py."""
 
     subject: str
     role: str
@@ -45,14 +44,14 @@ class Person:
 
 @dataclass(frozen=True)
 class Service:
-    """A program of ours: upload or controller."""
+    """Another program of Crease: upload or controller."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Pod:
-    """The analyzer's pod, before it has a lease."""
+    """An analyzer's pod, before it has a lease."""
 
     name: str
     uid: str
@@ -61,7 +60,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Lease:
-    """A secret that `jobs` gave to one pod for one launch."""
+    """The secret that jobs issued to one pod for one launch."""
 
     secret: str = field(repr=False)
 
@@ -69,26 +68,29 @@ class Lease:
 Caller = Person | Service | Pod | Lease
 
 
-class _Keys:
-    """One issuer's public keys: fetched again for an unknown key id, so that a rotation needs no restart, and now and
-    then, so that a key that was withdrawn proves nothing for long."""
+class _IssuerKeys:
+    """The public keys of one issuer, cached.
+
+    An unknown key id triggers a fetch, so that a key rotation needs no restart. The cache expires, so that a withdrawn
+    key does too.
+    """
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
-        # Who meets an unknown key id while the keys are being fetched waits for them.
-        self._fetching = asyncio.Lock()
+        # Calls with an unknown key id share one fetch.
+        self._fetch_lock = asyncio.Lock()
 
     async def get(self, key_id: str) -> jwt.PyJWK:
         if self._is_stale(key_id):
-            async with self._fetching:
+            async with self._fetch_lock:
                 if self._is_stale(key_id):
                     await self._refresh(key_id)
         try:
             return self._keys[key_id]
         except KeyError:
-            raise Unauthenticated("The token's key is unknown to its issuer") from None
+            raise Unauthenticated("The token's key id is not among the issuer's keys") from None
 
     def _is_stale(self, key_id: str) -> bool:
         return time.monotonic() - self._fetched_at > (KEYS_SECONDS if key_id in self._keys else REFRESH_SECONDS)
@@ -97,16 +99,16 @@ class _Keys:
         try:
             self._keys = await asyncio.to_thread(_fetch, self._issuer)
         except (OSError, ValueError) as error:
-            # An issuer that is away does not unmake the keys it gave.
+            # Known keys stay valid while the issuer is unavailable.
             if key_id not in self._keys:
-                raise Unavailable(f"The issuer's keys could not be read: {error}", reason="ISSUER_AWAY") from None
+                raise Unavailable(f"The issuer's keys could not be fetched: {error}", reason="ISSUER_AWAY") from None
         self._fetched_at = time.monotonic()
 
 
 def _fetch(issuer: Issuer) -> dict[str, jwt.PyJWK]:
-    request = urllib.request.Request(issuer.jwks_url)  # noqa: S310 (the operator's own setting)
+    request = urllib.request.Request(issuer.jwks_url)  # noqa: S310 (an operator's setting)
     if issuer.jwks_token_file:
-        # Read each time, since the cluster renews it; left out where a server redirects.
+        # Read each time: the cluster renews it. Not sent to where the server redirects.
         request.add_unredirected_header(*bearer(issuer.jwks_token_file))
     context = ssl.create_default_context(cafile=issuer.jwks_ca_file) if issuer.jwks_ca_file else None
     with urllib.request.urlopen(request, timeout=5, context=context) as reply:  # noqa: S310 (as above)
@@ -114,23 +116,23 @@ def _fetch(issuer: Issuer) -> dict[str, jwt.PyJWK]:
 
 
 @dataclass(frozen=True)
-class _Believed:
+class _VerifiedToken:
     caller: Caller
-    # Seconds since the epoch.
+    # When the cache entry expires, in seconds since the epoch.
     until: float
 
 
 class Verifier:
-    """Turns a call's metadata into its caller."""
+    """Verifies tokens of the configured issuers."""
 
     def __init__(self, issuers: Sequence[Issuer], audience: str) -> None:
         self._issuers = {i.issuer: i for i in issuers}
-        self._keys = {i.issuer: _Keys(i) for i in issuers}
+        self._keys = {i.issuer: _IssuerKeys(i) for i in issuers}
         self._audience = audience
-        self._believed: dict[str, _Believed] = {}
+        self._verified: dict[str, _VerifiedToken] = {}
 
     async def caller(self, metadata: Mapping[str, str]) -> Caller | None:
-        """None where nobody says who calls. Raises Unauthenticated for a token that proves nothing."""
+        """The caller of a call; None without authorization. Raises Unauthenticated for an invalid token."""
         scheme, _, secret = metadata.get("authorization", "").partition(" ")
         match scheme.lower():
             case "":
@@ -143,28 +145,28 @@ class Verifier:
                 raise Unauthenticated("authorization must be 'Bearer <token>' or 'Lease <secret>'")
 
     async def verify(self, token: str) -> Caller:
-        """The caller that a token proves. Raises Unauthenticated, and Unavailable where the issuer's keys can't be read."""
-        believed = self._believed.get(token)
-        if believed is not None and time.time() < believed.until:
-            return believed.caller
+        """The caller of a token. Raises Unauthenticated, or Unavailable where the issuer's keys cannot be fetched."""
+        verified = self._verified.get(token)
+        if verified is not None and time.time() < verified.until:
+            return verified.caller
         try:
             issuer, claims = await self._decode(token)
         except jwt.PyJWTError as error:
             raise Unauthenticated(f"The token is not valid: {error}") from None
         caller = _person(claims) if issuer.kind == "people" else _workload(claims, issuer)
-        if len(self._believed) >= MOST_BELIEVED:
-            self._believed.clear()
-        self._believed[token] = _Believed(caller, min(float(claims["exp"]), time.time() + BELIEVED_SECONDS))
+        if len(self._verified) >= MAX_CACHED_TOKENS:
+            self._verified.clear()
+        self._verified[token] = _VerifiedToken(caller, min(float(claims["exp"]), time.time() + TOKEN_CACHE_SECONDS))
         return caller
 
     async def _decode(self, token: str) -> tuple[Issuer, dict[str, Any]]:
         if len(token) > MAX_TOKEN_CHARACTERS:
-            raise Unauthenticated("The token is too long")
+            raise Unauthenticated(f"The token is longer than {MAX_TOKEN_CHARACTERS} characters")
         header = jwt.get_unverified_header(token)
         claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
         issuer = self._issuers.get(str(claimed))
         if issuer is None:
-            raise Unauthenticated("The token's issuer is not configured here")
+            raise Unauthenticated("The token's issuer is not configured")
         key = await self._keys[issuer.issuer].get(str(header.get("kid", "")))
         claims = jwt.decode(
             token,
@@ -191,16 +193,16 @@ def _person(claims: Mapping[str, Any]) -> Person:
 def _workload(claims: Mapping[str, Any], issuer: Issuer) -> Caller:
     program = issuer.subjects.get(claims["sub"])
     if program is None:
-        raise Unauthenticated(f"{claims['sub']} is no program of ours")
+        raise Unauthenticated(f"The subject {claims['sub']} is not configured for any program")
     if program != "analyzer":
         return Service(program)
     try:
         kubernetes = claims["kubernetes.io"]
         return Pod(kubernetes["pod"]["name"], kubernetes["pod"]["uid"], kubernetes["namespace"])
     except (KeyError, TypeError):
-        raise Unauthenticated("The token does not say which pod it is") from None
+        raise Unauthenticated("The token has no claim kubernetes.io with the pod's name, uid and namespace") from None
 
 
 def bearer(token_file: Path) -> tuple[str, str]:
-    """The metadata by which a program of ours proves itself. Read at each call, since the cluster renews the file."""
+    """The authorization metadata of a service. Read at each call: the cluster renews the file."""
     return ("authorization", f"Bearer {token_file.read_text().strip()}")

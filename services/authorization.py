@@ -1,10 +1,10 @@
-"""Who may call what: each program has one table of RPC and kinds of caller, checked before any handler runs.
+"""Authorization: each program has one table of RPCs and the kinds of caller that may call them.
 
-person      a user of any role; ownership decides further, in `jobs`
-upload      the program that holds S3
-controller  the program that holds a cluster
+person      a user of any role; jobs checks ownership
+upload      the service that accesses S3
+controller  the service that accesses a cluster
 pod         an analyzer's pod, by its token
-lease       an analyzer's pod, by the lease it was given
+lease       an analyzer's pod, by its lease
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,17 +20,17 @@ Table = Mapping[str, frozenset[str]]
 C = TypeVar("C", Person, Service, Pod, Lease)
 
 
-class Rights:
-    """A table that has a row for every RPC of the services. An RPC without one stops the program at start."""
+class Authorizer:
+    """Checks callers by a table with one row per RPC. A missing or extra row stops the program at start."""
 
     def __init__(self, table: Table, services: Iterable[ServiceDescriptor]) -> None:
         rpcs = {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
         if rpcs != table.keys():
-            raise SystemExit(f"The table of rights and the RPCs differ in {', '.join(sorted(rpcs ^ table.keys()))}")
+            raise SystemExit(f"The authorization table and the RPCs differ in {', '.join(sorted(rpcs ^ table.keys()))}")
         self._table = table
 
     def __call__(self, method: str, caller: Caller | None) -> None:
-        """Raises Unauthenticated or PermissionDenied where the caller may not call the method."""
+        """Raises Unauthenticated without a caller, PermissionDenied for a caller that the table does not name."""
         if caller is None:
             raise errors.Unauthenticated("This call needs a token: authorization: Bearer <token>")
         if kind(caller) not in self._table[method]:
@@ -47,8 +47,8 @@ def kind(caller: Caller) -> str:
 
 
 def caller_as(expected: type[C]) -> C:
-    """Who makes the call that is being answered. Raises PermissionDenied where they are not of the kind that is expected."""
+    """The caller of the current call. Raises PermissionDenied if it is of another kind than `expected`."""
     caller = call.get().caller
     if not isinstance(caller, expected):
-        raise errors.PermissionDenied(f"Only a {expected.__name__.lower()} may ask this", reason="CALLER_NOT_ALLOWED")
+        raise errors.PermissionDenied(f"Only a {expected.__name__.lower()} may call this", reason="CALLER_NOT_ALLOWED")
     return caller

@@ -1,7 +1,10 @@
-"""How our programs call each other: one channel a peer, and the reading of what a refusal says.
+"""Channels from one program to another, and what their errors mean.
 
-A peer is `host:port` in the clear, or `https://host:port` by TLS, with `/NAME` behind it where the certificate carries
-that name instead of the host's. Who is believed is gRPC's own setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
+host:port               without TLS
+https://host:port       with TLS
+https://host:port/NAME  with TLS, where the certificate carries NAME instead of the host
+
+The trusted authorities are gRPC's own setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
 """
 
 import os
@@ -14,7 +17,7 @@ from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-# A peer that restarts is found again within two seconds; a connection that died silently is noticed within thirty.
+# A client reconnects within 2 s after a peer restarts, and notices a dead connection within 30 s.
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -24,7 +27,7 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 
 
 def open_channel(endpoint: str) -> grpc.Channel:
-    """A channel for threads."""
+    """A blocking channel."""
     target, is_tls, options = _parse(endpoint)
     if is_tls:
         return grpc.secure_channel(target, _credentials(), options)
@@ -40,7 +43,7 @@ def open_aio_channel(endpoint: str) -> grpc.aio.Channel:
 
 
 def _credentials() -> grpc.ChannelCredentials:
-    # gRPC reads the variable once, at its start; what finds the services may have set it since.
+    # gRPC reads the variable once, at import; `crease` may set it later.
     roots = os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
     return grpc.ssl_channel_credentials(Path(roots).read_bytes() if roots else None)
 
@@ -50,14 +53,14 @@ def _parse(endpoint: str) -> tuple[str, bool, list[tuple[str, Any]]]:
     options = list(CHANNEL_OPTIONS)
     if name:
         options.append(("grpc.ssl_target_name_override", name))
-    # No proxy of the environment gets between us and a peer on this machine.
+    # A proxy of the environment never applies to a peer on this machine.
     if target.startswith(("127.0.0.1:", "localhost:")):
         options.append(("grpc.enable_http_proxy", 0))
     return target, endpoint.startswith("https://"), options
 
 
 def reason(error: grpc.RpcError) -> str:
-    """The ErrorInfo reason of a refusal; empty where there is none."""
+    """The ErrorInfo reason of an error; empty if it has none."""
     status: Status | None = rpc_status.from_call(error)
     info = error_details_pb2.ErrorInfo()
     for detail in status.details if status else ():
@@ -66,6 +69,6 @@ def reason(error: grpc.RpcError) -> str:
     return ""
 
 
-def is_passing(error: grpc.RpcError) -> bool:
-    """Whether the same call may succeed later: the peer is away or slow, and has refused nothing."""
+def is_transient(error: grpc.RpcError) -> bool:
+    """Whether the same call may succeed later: the peer is unavailable or slow."""
     return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -1,7 +1,7 @@
-"""The laptop's own issuer: no authentication is skipped on a laptop, it simply mints its own tokens.
+"""The laptop's token issuer. A laptop skips no authentication: it issues its own tokens.
 
-A folder holds the private key (`key.pem`, readable by its owner alone) and the public one (`jwks.json`). The claims are
-those of the real issuers: an identity provider for people, a Kubernetes API server for programs and pods.
+A folder holds the private key (`key.pem`, mode 0600) and the public one (`jwks.json`). The claims are those of the real
+issuers: an identity provider for people, a Kubernetes API server for services and pods.
 """
 
 import json
@@ -16,13 +16,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from services.naming import COACH_PRO_PLUS, UPLOAD_FEATURE
+
 ISSUER = "crease-laptop"
 NAMESPACE = "laptop"
 KEY_ID = "laptop"
 
 
 def create(folder: Path) -> None:
-    """Makes the key pair, unless it is there."""
+    """Makes the key pair, unless the folder has one."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if (folder / "jwks.json").exists():
         return
@@ -35,7 +37,7 @@ def create(folder: Path) -> None:
 
 
 def issuers(folder: Path) -> list[dict[str, Any]]:
-    """What CREASE_ISSUERS must say to believe this issuer: once for people, once for programs."""
+    """The value of CREASE_ISSUERS that trusts this issuer: one entry for people, one for services."""
     jwks_url = (folder.resolve() / "jwks.json").as_uri()
     subjects = {_account(program): program for program in ("upload", "controller", "analyzer")}
     return [
@@ -44,8 +46,15 @@ def issuers(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def person(folder: Path, subject: str, *, role: str = "coach_pro_plus", organisation_id: str = "",
-           features: tuple[str, ...] = ("video_upload_enabled",), seconds: float = 30 * 86400) -> str:  # fmt: skip
+def person(
+    folder: Path,
+    subject: str,
+    *,
+    role: str = COACH_PRO_PLUS,
+    organisation_id: str = "",
+    features: tuple[str, ...] = (UPLOAD_FEATURE,),
+    seconds: float = 30 * 86400,
+) -> str:
     """A person's token."""
     claims = {"sub": subject, "role": role, "org_id": organisation_id, "features": list(features)}
     return _sign(folder, f"{ISSUER}/people", claims, seconds)
@@ -57,7 +66,7 @@ def program(folder: Path, name: str, *, seconds: float = 30 * 86400) -> str:
 
 
 def pod(folder: Path, name: str, *, uid: str | None = None, seconds: float = 6 * 3600) -> str:
-    """The token of one analyzer process: what Kubernetes projects into a pod."""
+    """The token of one analyzer process, as Kubernetes projects it into a pod."""
     kubernetes = {"namespace": NAMESPACE, "pod": {"name": name, "uid": uid or str(uuid.uuid4())}}
     return _sign(folder, f"{ISSUER}/cluster", {"sub": _account("analyzer"), "kubernetes.io": kubernetes}, seconds)
 

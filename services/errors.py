@@ -1,21 +1,21 @@
-"""What a caller can be told: one class for each kind of fault; `serving.py` turns each into a gRPC status, once.
+"""Errors that a caller may see: one class per gRPC status. serving.py turns each into its status.
 
-Fault
+ServiceError
 ├── InvalidArgument    a field of the request is wrong; names the field              INVALID_ARGUMENT
-├── Unauthenticated    no token, or one that proves nothing                          UNAUTHENTICATED
-├── PermissionDenied   the caller is known and may not                               PERMISSION_DENIED
-├── NotFound           there is no such thing                                        NOT_FOUND
+├── Unauthenticated    no token, or an invalid one                                   UNAUTHENTICATED
+├── PermissionDenied   the caller is known and not allowed                           PERMISSION_DENIED
+├── NotFound           the resource does not exist                                   NOT_FOUND
 ├── AlreadyExists      the same id was used with other content                       ALREADY_EXISTS
-├── FailedPrecondition the thing is not in a state that allows it                    FAILED_PRECONDITION
-├── OutOfRange         what is asked for is no longer kept                           OUT_OF_RANGE
-├── ResourceExhausted  the caller takes more than it may, or too long                RESOURCE_EXHAUSTED
-├── Unavailable        something we need is away; the same call may succeed          UNAVAILABLE
-└── Internal           our own fault                                                 INTERNAL
+├── FailedPrecondition the resource is in a state that does not allow it             FAILED_PRECONDITION
+├── OutOfRange         the requested data are no longer stored                       OUT_OF_RANGE
+├── ResourceExhausted  a quota, a rate or a time limit is exceeded                   RESOURCE_EXHAUSTED
+├── Unavailable        a dependency is unavailable; a retry may succeed              UNAVAILABLE
+└── Internal           a bug, or a refusal by a dependency                           INTERNAL
 """
 
 
-class Fault(Exception):
-    """`message` is a sentence for people, `reason` a word for programs (google.rpc.ErrorInfo)."""
+class ServiceError(Exception):
+    """`message`: a sentence for people. `reason`: a code for programs (google.rpc.ErrorInfo)."""
 
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
@@ -23,8 +23,8 @@ class Fault(Exception):
         self.reason = reason
 
 
-class InvalidArgument(Fault):
-    """`field` is the path of the culprit in the request."""
+class InvalidArgument(ServiceError):
+    """`field`: the path of the wrong field in the request."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}", reason="INVALID_FIELD")
@@ -32,42 +32,42 @@ class InvalidArgument(Fault):
         self.description = message
 
 
-class Unauthenticated(Fault):
+class Unauthenticated(ServiceError):
     def __init__(self, message: str) -> None:
         super().__init__(message, reason="UNAUTHENTICATED")
 
 
-class PermissionDenied(Fault):
+class PermissionDenied(ServiceError):
     pass
 
 
-class NotFound(Fault):
+class NotFound(ServiceError):
     pass
 
 
-class AlreadyExists(Fault):
+class AlreadyExists(ServiceError):
     pass
 
 
-class FailedPrecondition(Fault):
+class FailedPrecondition(ServiceError):
     pass
 
 
-class OutOfRange(Fault):
+class OutOfRange(ServiceError):
     pass
 
 
-class ResourceExhausted(Fault):
+class ResourceExhausted(ServiceError):
     pass
 
 
-class Unavailable(Fault):
-    """`retry_seconds` is how long to wait before the same call."""
+class Unavailable(ServiceError):
+    """`retry_seconds`: how long to wait before a retry."""
 
     def __init__(self, message: str, *, reason: str, retry_seconds: float = 1.0) -> None:
         super().__init__(message, reason=reason)
         self.retry_seconds = retry_seconds
 
 
-class Internal(Fault):
+class Internal(ServiceError):
     pass

@@ -11,11 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-# The numbers of sysexits.h: EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL.
-BAD_INPUT = 65
-UNAVAILABLE = 69
-INTERNAL = 70
-LEASE_LOST = 75
+from services.exit_codes import BAD_INPUT, INTERNAL, LEASE_LOST, UNAVAILABLE
 
 
 class Fault(StrEnum):

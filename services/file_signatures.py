@@ -1,14 +1,14 @@
-"""What a file is by its first bytes: one of the video containers that an analysis reads, or something else by name.
+"""Recognises a file by its first bytes: a video container that the analyzer reads, or another known format.
 
 Signatures: ISO/IEC 14496-12 and the QuickTime File Format (a box's type after its length), RFC 8794 (EBML), Microsoft's
 RIFF, ISO/IEC 13818-1 (pack header; a packet every 188 bytes, 192 on Blu-ray).
 """
 
-# A transport stream shows itself by its third packet.
+# A transport stream is recognised by its third packet.
 HEAD_BYTES = 600
 
 _BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
-# Still pictures and sound in the same container.
+# Still pictures and sound in the same container as MP4.
 _NO_VIDEOS = frozenset({b"heic", b"heix", b"mif1", b"avif", b"M4A "})
 _OTHERS = {
     b"\xff\xd8\xff": "a JPEG picture",
@@ -28,7 +28,7 @@ _OTHERS = {
 
 
 def is_video(head: bytes) -> bool:
-    """Whether a file that begins so is a video container: ISO-BMFF, QuickTime, Matroska, WebM, AVI, MPEG."""
+    """Whether the first bytes are those of a video container: ISO-BMFF, QuickTime, Matroska, WebM, AVI or MPEG."""
     return (
         (head[4:8] in _BOXES and not (head[4:8] == b"ftyp" and head[8:12] in _NO_VIDEOS))
         or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
@@ -45,7 +45,7 @@ def _is_transport_stream(head: bytes) -> bool:
 
 
 def describe(head: bytes) -> str:
-    """What a file that is no video seems to be, with its article."""
+    """The format of a file that is no video, with its article."""
     for signature, name in _OTHERS.items():
         if head.startswith(signature):
             return name

@@ -1,7 +1,7 @@
-"""Structured logs on standard error: one JSON object a line, for people only where a terminal reads them.
+"""Structured logs on standard error: one JSON object per line; on a terminal, coloured text.
 
-Each call and each action ends in one line that says all of it: who, what, which job, how it ended, how long it took
-and how much of that was spent waiting for whom. While something is done for a job, every line says its id.
+Each call and each action ends with one line: caller, method, job, outcome, duration, and the time spent waiting for
+each dependency. Every line written while a program handles a job has the job's id.
 """
 
 import contextvars
@@ -18,55 +18,57 @@ import structlog
 
 Logger = structlog.typing.FilteringBoundLogger
 
-# What must not be read by who reads logs, whatever brought it here: signatures of URLs, and tokens.
+# Never logged: signatures of URLs, tokens and lease secrets.
 _SIGNED = re.compile(r"\?[^\s\"'\\<>]*X-Amz-[^\s\"'\\<>]*")
 _TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+|(?<=Lease )[\w-]{20,}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-# Made once: json.dumps makes one for each line that may hold what JSON has not.
+# json.dumps with a default function would make an encoder for each line.
 _ENCODER = json.JSONEncoder(default=repr)
 
 _bound: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("bound")
-_spent: contextvars.ContextVar[dict[str, float]] = contextvars.ContextVar("spent")
+_durations: contextvars.ContextVar[dict[str, float]] = contextvars.ContextVar("durations")
 
 
-def configure(program: str, level: str = "info", **always: str | int) -> Logger:
-    """Sets logging up for this process and returns its logger. Libraries' warnings come out the same way. `always` is
-    said in every line, whichever thread it comes from."""
-    in_each = {"program": program, **always}
+def configure(program: str, level: str = "info", **constants: str | int) -> Logger:
+    """Sets up logging for this process and returns its logger.
+
+    Warnings of libraries are written the same way. Every line has `constants`, whichever thread writes it.
+    """
+    in_each = {"program": program, **constants}
     render = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _in_json
 
-    def whole(_: object, level: str, said: structlog.typing.EventDict) -> dict[str, Any]:
-        # One step, where structlog has four that each of our calls would pay for.
+    def add_context(_: object, level: str, event: structlog.typing.EventDict) -> dict[str, Any]:
+        # One processor instead of structlog's four, which cost time at each call.
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        return {**in_each, **bound(), **said, "level": level, "timestamp": now}
+        return {**in_each, **bound(), **event, "level": level, "timestamp": now}
 
-    shared: list[structlog.typing.Processor] = [whole, structlog.processors.format_exc_info]
+    shared: list[structlog.typing.Processor] = [add_context, structlog.processors.format_exc_info]
     structlog.configure(
-        processors=[*shared, render, hush],
+        processors=[*shared, render, redact],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    last: list[structlog.typing.Processor] = [
+    stdlib_processors: list[structlog.typing.Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         render,
-        hush,
+        redact,
     ]
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=shared))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=stdlib_processors, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    # Bound once: the logger that structlog gives would be put together anew for each line.
+    # Bound once: an unbound logger of structlog is assembled anew for each line.
     logger: Logger = structlog.get_logger().bind()
     return logger
 
 
-def _in_json(_: object, __: str, said: structlog.typing.EventDict) -> str:
-    return _ENCODER.encode(said)
+def _in_json(_: object, __: str, event: structlog.typing.EventDict) -> str:
+    return _ENCODER.encode(event)
 
 
-def hush(_: object, __: str, rendered: Any) -> str:
-    """The line without what must not be read in it."""
+def redact(_: object, __: str, rendered: Any) -> str:
+    """The line without signatures, tokens and lease secrets."""
     line = str(rendered)
     if "X-Amz-" in line:
         line = _SIGNED.sub("?…", line)
@@ -75,40 +77,40 @@ def hush(_: object, __: str, rendered: Any) -> str:
     return line
 
 
-def words(error: BaseException) -> str:
-    """The first line of what an error says; of one that says nothing, such as a TimeoutError, its kind."""
+def error_text(error: BaseException) -> str:
+    """The first line of an error's message; its class name if it has none, as a TimeoutError."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def bind(**said: str | int) -> None:
-    """Says this in every further line of this call."""
-    _bound.set({**bound(), **said})
+def bind(**fields: str | int) -> None:
+    """Adds fields to every further line of this call."""
+    _bound.set({**bound(), **fields})
 
 
 def bound() -> dict[str, Any]:
-    """What is said in every line of this call."""
+    """The fields that every line of this call has."""
     return _bound.get({})
 
 
-def about(job_id: str, launch_no: int = 0) -> None:
-    """Says in every further line of this call which job it is about. What is no job's id is not repeated."""
+def bind_job(job_id: str, launch_no: int = 0) -> None:
+    """Adds the job to every further line of this call; ignores a text that is no UUID."""
     if _UUID.fullmatch(job_id):
         bind(job_id=job_id, **({"launch_no": launch_no} if launch_no else {}))
 
 
 @contextmanager
-def spending() -> Iterator[dict[str, float]]:
-    """Gathers what is `spent` while the block runs, also in tasks that it starts."""
-    gathered: dict[str, float] = {}
-    token = _spent.set(gathered)
+def collecting_durations() -> Iterator[dict[str, float]]:
+    """Sums up the durations added while the block runs, also in tasks that it starts."""
+    durations: dict[str, float] = {}
+    token = _durations.set(durations)
     try:
-        yield gathered
+        yield durations
     finally:
-        _spent.reset(token)
+        _durations.reset(token)
 
 
-def spent(what: str, seconds: float) -> None:
-    """Adds to what the line at the end says: `db_ms`, `s3_ms`, `kube_ms`, `jobs_ms`."""
-    gathered = _spent.get(None)
-    if gathered is not None:
-        gathered[what] = round(gathered.get(what, 0.0) + seconds * 1000, 1)
+def add_duration(field: str, seconds: float) -> None:
+    """Adds to a field of the call's last line, in ms: `db_ms`, `s3_ms`, `kube_ms`, `jobs_ms`."""
+    durations = _durations.get(None)
+    if durations is not None:
+        durations[field] = round(durations.get(field, 0.0) + seconds * 1000, 1)

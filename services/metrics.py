@@ -1,6 +1,7 @@
-"""What every program of ours counts, and the port where Prometheus reads it; off unless told where.
+"""Metrics that every program has, and the port where Prometheus reads them. Off unless CREASE_METRICS_LISTEN is set.
 
-Every label has few values, known beforehand: no id, name or sentence is one. docs/operating.md lists them all.
+Labels have few values, all known in advance; ids, names and sentences are never labels. docs/operating.md lists all
+metrics.
 """
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, start_http_server
@@ -8,31 +9,31 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from services import VERSION
 from services.logs import Logger
 
-# When a counter began is no news, and would double the series.
-disable_created_metrics()  # type: ignore[no-untyped-call]
-# The bounds that goals are set at are among them: 5, 15 and 150 ms for calls.
+# The time at which a counter was created would double the number of series.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped in prometheus_client
+# Among the buckets are the goals of calls: 5, 15 and 150 ms.
 CALL_SECONDS = (0.002, 0.005, 0.015, 0.03, 0.05, 0.15, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 RPC_SECONDS = Histogram(
     "crease_rpc_seconds",
-    "Calls answered; a stream from its beginning to its end",
+    "Duration of answered calls; a stream is measured until it ends",
     ["method", "code"],
     buckets=CALL_SECONDS,
 )
-# `jobs` and the controller know of different ones, and each names its own at once: of a counter that is first seen when
-# it stands at 11, Prometheus knows no increase.
-FALLBACKS = Counter("crease_fallbacks_total", "Launches that could have had a GPU and have the CPU", ["reason"])
-_BUILD = Gauge("crease_build_info", "Always 1", ["version"])
+# jobs and the controller count different reasons. Each creates its series at start: Prometheus sees no increase in a
+# series whose first sample is 11.
+FALLBACKS = Counter("crease_fallbacks_total", "Launches that were eligible for a GPU and run on the CPU", ["reason"])
+_BUILD = Gauge("crease_build_info", "The running version; the value is always 1", ["version"])
 _on = False
 
 
 def is_on() -> bool:
-    """Whether anybody may read what is counted."""
+    """Whether Prometheus can read the metrics of this process."""
     return _on
 
 
 def start(listen: str, log: Logger) -> None:
-    """Serves the metrics of this process at `listen`, host:port; does nothing where that is empty."""
+    """Serves the metrics of this process at `listen`, host:port; empty: does nothing."""
     global _on
     if not listen:
         return
@@ -43,10 +44,10 @@ def start(listen: str, log: Logger) -> None:
         raise SystemExit(f"CREASE_METRICS_LISTEN: cannot listen on {listen}: {error}") from None
     _on = True
     _BUILD.labels(VERSION).set(1)
-    log.info("metrics", listen=listen, port=server.server_port)
+    log.info("metrics_serving", version=VERSION, listen=listen, port=server.server_port)
 
 
-def rpc(method: str, code: str, seconds: float) -> None:
-    """Counts a call of `JobService/GetJob`."""
+def record_call(method: str, code: str, seconds: float) -> None:
+    """Records one call. `method`: as in JobService/GetJob."""
     if _on:
         RPC_SECONDS.labels(method, code).observe(seconds)

@@ -1,6 +1,6 @@
-"""How every gRPC server of ours is run: one edge around each call, health, reflection, a graceful end.
+"""Runs a gRPC server: one interceptor around each call, health checks, reflection and a graceful shutdown.
 
-call ─▶ who calls (auth) ─▶ may they call this (rights) ─▶ the handler ─▶ faults become a status ─▶ counted, one line
+call ─▶ authentication ─▶ authorization ─▶ handler ─▶ errors become a status ─▶ metrics, one log line
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from services import errors, logs, metrics, traces
+from services import VERSION, errors, logs, metrics, traces
 from services.auth import Caller, Lease, Pod, Service, Verifier
 from services.logs import Logger
 from services.settings import ServerSettings
@@ -31,18 +31,18 @@ DOMAIN = "crease.dev"
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
-    # Our clients ask every 20 s whether an idle stream still lives; gRPC's servers hang up on that unless told.
+    # Our clients send keepalive pings every 20 s; by default gRPC's servers close the connection for that.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    # Clients connect anew now and then, or a replica that is added would never be asked. Running calls stay.
+    # Clients reconnect every 5 minutes, so that a new replica gets calls. Running calls finish.
     ("grpc.max_connection_age_ms", 300_000),
-    # gRPC cancels calls at random from 1,000 that wait for us: fewer than come back at once after a restart.
+    # By default gRPC cancels calls at random from 1,000 pending ones; more than that reconnect after a restart.
     ("grpc.server.max_pending_requests", 5_000),
     ("grpc.server.max_pending_requests_hard_limit", 10_000),
 ]
 OPEN_TO_ALL = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
-# The whole translation: every class of errors.py, proven by a test.
-CODES: dict[type[errors.Fault], int] = {
+# The status of every class of errors.py; a test proves it complete.
+CODES: dict[type[errors.ServiceError], int] = {
     errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
     errors.Unauthenticated: code_pb2.UNAUTHENTICATED,
     errors.PermissionDenied: code_pb2.PERMISSION_DENIED,
@@ -58,7 +58,7 @@ CODES: dict[type[errors.Fault], int] = {
 
 @dataclass(frozen=True)
 class Call:
-    """What a handler may want to know of the call it answers."""
+    """The call that is being handled."""
 
     method: str
     caller: Caller | None
@@ -68,41 +68,47 @@ class Call:
 call: contextvars.ContextVar[Call] = contextvars.ContextVar("call")
 
 Context = grpc.aio.ServicerContext[Any, Any]
-# Raises PermissionDenied or Unauthenticated where the caller may not call the method.
-Rights = Callable[[str, Caller | None], None]
-# Gives the fault that a library's exception means, or None for what is our own fault.
-Translate = Callable[[Exception], errors.Fault | None]
+# Raises PermissionDenied or Unauthenticated if the caller may not call the method.
+Authorize = Callable[[str, Caller | None], None]
+# Turns a library's exception into an error; None for a bug of ours.
+Translate = Callable[[Exception], errors.ServiceError | None]
 
 
-def status(fault: errors.Fault) -> status_pb2.Status:
-    """The google.rpc.Status of a fault: ErrorInfo always, BadRequest and RetryInfo where they belong."""
-    details: list[Any] = [error_details_pb2.ErrorInfo(reason=fault.reason, domain=DOMAIN)]
-    if isinstance(fault, errors.InvalidArgument):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=fault.field, description=fault.description)
+def status(error: errors.ServiceError) -> status_pb2.Status:
+    """The google.rpc.Status of an error: always ErrorInfo; BadRequest and RetryInfo where they apply."""
+    details: list[Any] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    if isinstance(error, errors.InvalidArgument):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if isinstance(fault, errors.Unavailable):
-        delay = duration_pb2.Duration(nanos=int(fault.retry_seconds * 1e9) % 10**9, seconds=int(fault.retry_seconds))
+    if isinstance(error, errors.Unavailable):
+        delay = duration_pb2.Duration(nanos=int(error.retry_seconds * 1e9) % 10**9, seconds=int(error.retry_seconds))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     packed = [any_pb2.Any() for _ in details]
     for box, detail in zip(packed, details, strict=True):
         box.Pack(detail)
-    return status_pb2.Status(code=CODES[type(fault)], message=fault.message, details=packed)
+    return status_pb2.Status(code=CODES[type(error)], message=error.message, details=packed)
 
 
-class Edge(grpc.aio.ServerInterceptor):
-    """Wraps each handler once; nothing behind it knows tokens, status codes or logs of calls."""
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps each handler: authenticates, authorizes, translates errors, records metrics, traces and logs."""
 
     def __init__(
-        self, verifier: Verifier, rights: Rights, translate: Translate, log: Logger, *, write_seconds: float = 30.0
+        self,
+        verifier: Verifier,
+        authorize: Authorize,
+        translate: Translate,
+        log: Logger,
+        *,
+        write_seconds: float = 30.0,
     ) -> None:
         self._verifier = verifier
-        self._rights = rights
+        self._authorize = authorize
         self._translate = translate
         self._log = log
         self._write_seconds = write_seconds
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """The handler with the edge around it; health and reflection stay as they are."""
+        """The wrapped handler; health and reflection are not wrapped."""
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
         if handler is None or method.startswith(OPEN_TO_ALL):
@@ -114,21 +120,21 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, handler: Any) -> Callable[..., Awaitable[Any]]:
         async def wrapped(body: bytes, context: Context) -> Any:
-            async with self._around(method, context):
-                request = _read(handler, body)
-                _note(request)
+            async with self._handling(method, context):
+                request = _parse(handler, body)
+                _bind_job(request)
                 reply = await handler.unary_unary(request, context)
                 if _job_id(reply) != _job_id(request):
-                    _note(reply)
+                    _bind_job(reply)
                 return reply
 
         return wrapped
 
     def _stream(self, method: str, handler: Any) -> Callable[..., Awaitable[None]]:
         async def wrapped(body: bytes, context: Context) -> None:
-            async with self._around(method, context):
-                request = _read(handler, body)
-                _note(request)
+            async with self._handling(method, context):
+                request = _parse(handler, body)
+                _bind_job(request)
                 async with contextlib.aclosing(handler.unary_stream(request, context)) as replies:
                     async for reply in replies:
                         await self._write(context, reply)
@@ -136,49 +142,54 @@ class Edge(grpc.aio.ServerInterceptor):
         return wrapped
 
     async def _write(self, context: Context, reply: Any) -> None:
-        """One message of a stream. gRPC takes what fits the client's window, about 4 MB, and then waits."""
+        """Writes one message of a stream. gRPC buffers about 4 MB for the client, then blocks."""
         try:
             await asyncio.wait_for(context.write(reply), self._write_seconds)
         except TimeoutError:
-            message = f"This stream was not read for {self._write_seconds:g} s; call again from what was read last"
+            message = f"This stream was not read for {self._write_seconds:g} s; call again from the last message read"
             raise errors.ResourceExhausted(message, reason="SLOW_READER") from None
 
     @contextlib.asynccontextmanager
-    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
-        started, fault, code = time.monotonic(), None, "OK"
+    async def _handling(self, method: str, context: Context) -> AsyncIterator[None]:
+        started, error, code = time.monotonic(), None, "OK"
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
-        caller, doubt = await self._who(metadata)
-        with logs.spending() as spent, _traced(method, caller, metadata) as span:
+        caller, failure = await self._authenticate(metadata)
+        with logs.collecting_durations() as durations, _traced(method, caller, metadata) as span:
             try:
-                if doubt is not None:
-                    raise doubt
-                self._rights(method, caller)
+                if failure is not None:
+                    raise failure
+                self._authorize(method, caller)
                 call.set(Call(method, caller, metadata))
                 yield
             except asyncio.CancelledError:
                 code = "CANCELLED"
                 raise
-            except errors.Fault as raised:
-                fault = raised
-            except Exception as error:
-                fault = self._translate(error)
-                if fault is None:
-                    self._log.exception("broken", method=method)
-                    fault = errors.Internal("Internal error", reason="INTERNAL")
+            except errors.ServiceError as raised:
+                error = raised
+            except Exception as unexpected:
+                error = self._translate(unexpected)
+                if error is None:
+                    self._log.exception("internal_error", method=method)
+                    error = errors.Internal("Internal error", reason="INTERNAL")
             finally:
                 seconds = time.monotonic() - started
-                if fault is not None:
-                    code = code_pb2.Code.Name(CODES[type(fault)])
-                    span.failed(fault.reason)
-                span.add(outcome=code, **spent)
-                metrics.rpc(_short(method), code, seconds)
-                said = {"method": method, "caller": _name(caller), "outcome": code, "ms": round(seconds * 1000, 1)}
-                self._log.info("rpc", **said, **spent, **({"fault": fault.reason} if fault else {}))
-        if fault is not None:
-            await context.abort_with_status(rpc_status.to_status(status(fault)))
+                if error is not None:
+                    code = code_pb2.Code.Name(CODES[type(error)])
+                    span.failed(error.reason)
+                span.add(outcome=code, **durations)
+                metrics.record_call(_short_name(method), code, seconds)
+                fields = {
+                    "method": method,
+                    "caller": _caller_name(caller),
+                    "outcome": code,
+                    "ms": round(seconds * 1000, 1),
+                }
+                self._log.info("rpc", **fields, **durations, **({"fault": error.reason} if error else {}))
+        if error is not None:
+            await context.abort_with_status(rpc_status.to_status(status(error)))
 
-    async def _who(self, metadata: Mapping[str, str]) -> tuple[Caller | None, BaseException | None]:
-        """Who calls, or why that is not known: the call ends with it where it can be traced, counted and logged."""
+    async def _authenticate(self, metadata: Mapping[str, str]) -> tuple[Caller | None, BaseException | None]:
+        """The caller, or the failure: it is raised later, where the call is traced, measured and logged."""
         try:
             return await self._verifier.caller(metadata), None
         except BaseException as error:
@@ -188,41 +199,44 @@ class Edge(grpc.aio.ServerInterceptor):
 def _traced(
     method: str, caller: Caller | None, metadata: Mapping[str, str]
 ) -> contextlib.AbstractContextManager[traces.Span]:
-    """A trace goes on from a program of ours, which has proved that it is one. Anybody else's traceparent is not heard:
-    they could have each of their calls traced. Whether a lease lives is not known before its call has gone well."""
+    """The span of a call. It continues the trace of an authenticated service or pod.
+
+    The traceparent of other callers is ignored: they could force every call to be sampled. A lease is checked by the
+    handler, so that its span is recorded only after the call has succeeded.
+    """
     if isinstance(caller, Lease) and traces.is_on():
-        return traces.span_if_well(_short(method), traces.parent_in(metadata))
-    parent = traces.parent_in(metadata) if isinstance(caller, Service | Pod) else ""
-    return traces.span(_short(method), parent, served=True)
+        return traces.span_on_success(_short_name(method), traces.valid_parent(metadata))
+    parent = traces.valid_parent(metadata) if isinstance(caller, Service | Pod) else ""
+    return traces.span(_short_name(method), parent, served=True)
 
 
-def _read(handler: Any, body: bytes) -> Any:
-    """The request. gRPC itself would call bytes that are no message UNKNOWN, as if we were broken."""
+def _parse(handler: Any, body: bytes) -> Any:
+    """The parsed request. gRPC itself would answer UNKNOWN to malformed bytes."""
     try:
         return handler.request_deserializer(body)
     except DecodeError:
-        raise errors.InvalidArgument("request", "is not a message of this call") from None
+        raise errors.InvalidArgument("request", "is not a valid message of this call") from None
 
 
-def _short(method: str) -> str:
+def _short_name(method: str) -> str:
     """`/crease.jobs.v1.JobService/GetJob` as JobService/GetJob."""
     return method.rpartition(".")[2]
 
 
-def _note(message: Any) -> None:
-    """Lets the lines of this call say which job it is about, where the request or the reply names one."""
+def _bind_job(message: Any) -> None:
+    """Adds the job of a request or a reply to the log lines of this call."""
     if job_id := _job_id(message):
-        logs.about(job_id, getattr(message, "launch_no", 0))
+        logs.bind_job(job_id, getattr(message, "launch_no", 0))
 
 
 def _job_id(message: Any) -> str:
     return str(getattr(message, "job_id", ""))
 
 
-def _name(caller: Caller | None) -> str:
+def _caller_name(caller: Caller | None) -> str:
     match caller:
         case None:
-            return "nobody"
+            return "anonymous"
         case _:
             return type(caller).__name__.lower() + ":" + str(getattr(caller, "subject", getattr(caller, "name", "")))
 
@@ -233,7 +247,7 @@ READY_SECONDS = 1.0
 
 async def serve(
     settings: ServerSettings,
-    edge: Edge,
+    interceptor: CallInterceptor,
     add: Callable[[grpc.aio.Server], None],
     services: tuple[str, ...],
     log: Logger,
@@ -241,12 +255,12 @@ async def serve(
     is_ready: Callable[[], bool] = lambda: True,
     checks: health.aio.HealthServicer | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT; then says NOT_SERVING, lets running calls finish and returns.
+    """Serves until SIGTERM or SIGINT; then reports NOT_SERVING, lets running calls finish and returns.
 
-    `add` registers the servicers; `services` are their full names. Health answers for them, and under `ready` whether
-    the program can do its work now, which is no reason to start it again; `checks` is for who has more to say.
+    `add` registers the servicers; `services` are their full names, which the health service reports. It also reports
+    `is_ready` as `ready`, for monitoring only. `checks`: a health service to which the program adds names of its own.
     """
-    server = grpc.aio.server(interceptors=[edge], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
     add(server)
     checks = checks or health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -259,8 +273,8 @@ async def serve(
         await server.start()
         for name in ("", *services):
             await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", listen=settings.listen, port=port)
-        readiness = asyncio.create_task(_tell_readiness(checks, is_ready))
+        log.info("serving", version=VERSION, listen=settings.listen, port=port)
+        readiness = asyncio.create_task(_update_readiness(checks, is_ready))
         await stop.wait()
         readiness.cancel()
     finally:
@@ -270,7 +284,7 @@ async def serve(
     log.info("stopped")
 
 
-async def _tell_readiness(checks: health.aio.HealthServicer, is_ready: Callable[[], bool]) -> None:
+async def _update_readiness(checks: health.aio.HealthServicer, is_ready: Callable[[], bool]) -> None:
     status = health_pb2.HealthCheckResponse
     while True:
         await checks.set(READY, status.SERVING if is_ready() else status.NOT_SERVING)

@@ -1,4 +1,4 @@
-"""Settings come from the environment, once, typed. A missing or wrong one stops the program and names itself."""
+"""Settings: read from the environment, once, typed. A missing or wrong one stops the program and names itself."""
 
 import json
 import os
@@ -8,13 +8,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from services import exit_codes
+
 
 def _variable(field: str) -> str:
     return f"CREASE_{field.upper()}"
 
 
 class Settings(BaseModel):
-    """Fields are read from `CREASE_<FIELD>`, or from their alias where operators already know another name."""
+    """Fields are read from `CREASE_<FIELD>`, or from their alias where the variable has another name."""
 
     model_config = ConfigDict(
         alias_generator=AliasGenerator(validation_alias=_variable),
@@ -22,19 +24,19 @@ class Settings(BaseModel):
         validate_by_name=True,
         validate_default=True,
         frozen=True,
-        # Of all the kinds there are, a program loads one.
+        # A program loads one of many classes: validators of the others are never built.
         defer_build=True,
     )
 
     @classmethod
     def load(cls) -> Self:
-        """The settings, or exit code 78 with one line for each culprit."""
+        """The settings. Ends the program with exit code 78 and one line per wrong setting."""
         try:
             return cls.model_validate(dict(os.environ), by_alias=True, by_name=False)
         except ValidationError as error:
             for fault in error.errors():
                 print(f"{fault['loc'][0]}: {fault['msg']}", file=sys.stderr)  # noqa: T201 (before logs exist)
-            raise SystemExit(78) from None
+            raise SystemExit(exit_codes.CONFIGURATION) from None
 
 
 def _parsed(value: Any) -> Any:
@@ -44,25 +46,24 @@ def _parsed(value: Any) -> Any:
         raise ValueError(f"must be JSON: {error}") from None
 
 
-# Of what is no plain word or number: the environment has it as JSON.
+# For values that are neither a word nor a number: the environment has them as JSON.
 FromJson = BeforeValidator(_parsed)
 
 
 class Issuer(BaseModel):
-    """Whose tokens are believed, and for what.
+    """A trusted token issuer.
 
     `people`: an identity provider; its claims are `sub`, `role`, `org_id` and `features`.
-    `cluster`: a Kubernetes API server, or the laptop's own issuer; `subjects` says which ServiceAccount is which
-    program.
+    `cluster`: a Kubernetes API server, or the laptop's issuer; `subjects` maps ServiceAccounts to programs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["people", "cluster"]
     issuer: str
-    # http(s)://… or file:///…
+    # Where the issuer publishes its keys: http(s)://… or file:///…
     jwks_url: str
-    # An API server has an authority of its own and tells its keys only to who proves an identity of its own.
+    # An API server has its own authority and publishes its keys only to an authenticated ServiceAccount.
     jwks_ca_file: Path | None = None
     jwks_token_file: Path | None = None
     subjects: dict[str, Literal["upload", "controller", "analyzer"]] = {}
@@ -72,27 +73,32 @@ Issuers = Annotated[tuple[Issuer, ...], FromJson]
 
 
 class WatchedSettings(Settings):
-    """How a program is watched."""
+    """Settings of logs and metrics."""
 
+    # The least severe level that is logged.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    # host:port where Prometheus reads metrics; empty: nowhere.
-    metrics_listen: str = Field("", pattern=r"^(\S+:\d+)?$")
+    # host:port where Prometheus reads metrics. Empty: metrics are off.
+    metrics_listen: str = Field(default="", pattern=r"^(\S+:\d+)?$")
 
 
 class ServerSettings(WatchedSettings):
-    """What every gRPC server needs."""
+    """Settings of every gRPC server."""
 
-    # host:port
+    # host:port at which the server listens.
     listen: str = "127.0.0.1:50051"
+    # The audience that every token must name.
     audience: str = "crease"
+    # Trusted token issuers: of people, and of the cluster's ServiceAccounts.
     issuers: Issuers
-    # PEM files. Given, the server speaks TLS; with a client CA it asks clients for a certificate too.
+    # PEM file of the server's certificate. Unset: the server does not speak TLS.
     tls_certificate: Path | None = None
+    # PEM file of the private key of that certificate.
     tls_key: Path | None = None
+    # PEM file of the authority of client certificates. Unset: clients need none.
     tls_client_ca: Path | None = None
-    # Seconds that running calls get to finish when the server is told to stop.
+    # How long running calls may take to finish after SIGTERM.
     drain_seconds: float = 10.0
-    # http(s)://host:port of an OTLP collector, by gRPC; empty: nothing is traced.
-    otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
-    # Of the traces that begin here, what share is sent, 0 to 1.
-    trace_share: float = Field(0.1, ge=0, le=1)
+    # http(s)://host:port of an OTLP collector, by gRPC. Empty: tracing is off.
+    otlp_endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    # The share of new traces that is sampled.
+    trace_share: float = Field(default=0.1, ge=0, le=1)

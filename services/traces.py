@@ -1,12 +1,12 @@
-"""Traces by OpenTelemetry: one for each video, from InitiateUpload to its report. Off unless told where to send them.
+"""Traces by OpenTelemetry: one per video, from InitiateUpload to its report. Off unless CREASE_OTLP_ENDPOINT is set.
 
     InitiateUpload ─▶ CreateJob ─┬─▶ complete (linked to its call) ─▶ ConfirmUpload
-     its context lies in the row ├─▶ queue
+     (its context is in the row) ├─▶ queue
                                  └─▶ launch ─▶ analysis (by the pod's environment) ─▶ fetch, quick, deep ─▶ SubmitResult
 
-Off, nothing of OpenTelemetry is imported, nor what writes logs: it costs a comparison a call. A trace that is not
-sampled is not sampled anywhere on its way. Which are, we decide where the first of our programs is called: what a
-caller from outside says of that is not heard (serving.py).
+When tracing is off, neither OpenTelemetry nor the logs are imported: it costs one comparison per call. The first
+program that a caller reaches decides whether a trace is sampled; all others follow. The sampling flag of a caller from
+outside is ignored (serving.py).
 """
 
 import random
@@ -19,23 +19,23 @@ from typing import Any
 
 from services import VERSION
 
-# The header of W3C's Trace Context, and its form.
+# The header of W3C's Trace Context, and its format.
 HEADER = "traceparent"
 _FORM = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SAMPLED = 1
-# What ends while the collector is away does not wait for it longer.
-LAST_SECONDS = 2.0
+# A program that ends waits at most this long for the collector.
+FLUSH_SECONDS = 2.0
 
-# Set by `start`: an OpenTelemetry tracer, what sends, and how many of the traces that begin here are sampled.
+# Set by `start`: the tracer, its provider, and the share of new traces that is sampled.
 _tracer: Any = None
 _provider: Any = None
 _share = 1.0
-# The traceparent of what is under way, where that is not sampled; it is only handed on.
+# The traceparent of the current trace if it is not sampled; it is only propagated.
 _unsampled: ContextVar[str] = ContextVar("unsampled", default="")
 
 
 def start(program: str, endpoint: str, share: float = 1.0) -> None:
-    """Sends this process's spans to an OTLP endpoint, http(s)://host:port by gRPC; a share of what begins here."""
+    """Exports this process's spans to an OTLP endpoint, http(s)://host:port by gRPC. `share`: of new traces."""
     global _tracer, _provider, _share
     if not endpoint:
         return
@@ -51,8 +51,8 @@ def start(program: str, endpoint: str, share: float = 1.0) -> None:
     _tracer = _provider.get_tracer("crease")
 
 
-def start_within(program: str, endpoint: str, parent: str) -> None:
-    """The same for a process that is one part of one trace; one that is not sampled is handed on, and costs nothing."""
+def start_in_trace(program: str, endpoint: str, parent: str) -> None:
+    """As `start`, for a process whose whole work belongs to one trace. A trace that is not sampled costs nothing."""
     if _is_sampled(parent):
         start(program, endpoint)
     else:
@@ -60,13 +60,13 @@ def start_within(program: str, endpoint: str, parent: str) -> None:
 
 
 def stop() -> None:
-    """Sends what is left, as long as that is quick."""
+    """Exports the remaining spans, for at most FLUSH_SECONDS."""
     if _provider is not None:
-        _provider.force_flush(int(LAST_SECONDS * 1000))
+        _provider.force_flush(int(FLUSH_SECONDS * 1000))
 
 
 def is_on() -> bool:
-    """Whether this process traces."""
+    """Whether this process exports spans."""
     return _tracer is not None
 
 
@@ -74,40 +74,42 @@ def is_on() -> bool:
 def span(
     name: str, parent: str = "", *, served: bool = False, linked: bool = False, called: bool = False, **attributes: Any
 ) -> Iterator["Span"]:
-    """A span around the block: under `parent`, a traceparent, else under the one that is under way, if any.
+    """A span around the block: a child of `parent`, a traceparent, else of the current span, if any.
 
-    served: of a call, with which a trace may begin. linked: with a link to the span that is under way, which is of
-    another trace. called: of a call to a server that is not ours. What it yields takes more attributes.
+    served: the span of a call that this program answers; it may start a trace. linked: with a link to the current span,
+    which belongs to another trace. called: the span of a call to a server that is not ours.
     """
     if _tracer is None:
-        yield _NOTHING
+        yield _NO_SPAN
         return
-    if served and not parent and random.random() >= _share:  # noqa: S311 (nothing is guarded by it)
+    if served and not parent and random.random() >= _share:  # noqa: S311 (not for security)
         parent = _unsampled_parent()
     if parent and not _is_sampled(parent):
-        with _handing_on(parent):
-            yield _NOTHING
+        with _propagating(parent):
+            yield _NO_SPAN
     elif parent or served or _is_under_way():
         kind = "SERVER" if served else "CLIENT" if called else "INTERNAL"
-        with _handing_on(""), _begun(name, parent, kind, linked, attributes) as begun:
-            yield begun
+        with _propagating(""), _started(name, parent, kind, linked, attributes) as started:
+            yield started
     else:
-        yield _NOTHING
+        yield _NO_SPAN
 
 
 @contextmanager
-def span_if_well(name: str, parent: str) -> Iterator["Span"]:
-    """Of a served call whose caller is known only when it has gone well: told then, under `parent`; else, and for what
-    it calls in turn, nothing is."""
-    kept, began = _Kept(), datetime.now(UTC)
-    with _handing_on(f"{parent[:-2]}00" if parent else _unsampled_parent()):
-        yield kept
-    if not kept.has_failed:
-        record(name, parent, began, datetime.now(UTC), kind="SERVER", **kept.attributes)
+def span_on_success(name: str, parent: str) -> Iterator["Span"]:
+    """The span of a served call whose caller is authenticated by the handler.
+
+    It is recorded under `parent` if the call succeeds. Calls that the handler makes are never sampled.
+    """
+    deferred, started_at = _DeferredSpan(), datetime.now(UTC)
+    with _propagating(f"{parent[:-2]}00" if parent else _unsampled_parent()):
+        yield deferred
+    if not deferred.has_failed:
+        record(name, parent, started_at, datetime.now(UTC), kind="SERVER", **deferred.attributes)
 
 
 @contextmanager
-def _handing_on(parent: str) -> Iterator[None]:
+def _propagating(parent: str) -> Iterator[None]:
     if parent:
         _log_with(parent[3:35])
     token = _unsampled.set(parent)
@@ -118,16 +120,16 @@ def _handing_on(parent: str) -> Iterator[None]:
 
 
 @contextmanager
-def _begun(name: str, parent: str, kind: str, linked: bool, attributes: Mapping[str, Any]) -> Iterator["Span"]:
+def _started(name: str, parent: str, kind: str, linked: bool, attributes: Mapping[str, Any]) -> Iterator["Span"]:
     from opentelemetry import trace
 
     under_way = trace.get_current_span().get_span_context()
     links = [trace.Link(under_way)] if linked and under_way.is_valid else []
     context = _context(parent) if parent else None
-    with _tracer.start_as_current_span(name, context, trace.SpanKind[kind], attributes, links) as begun:
+    with _tracer.start_as_current_span(name, context, trace.SpanKind[kind], attributes, links) as started:
         if kind == "SERVER" or parent:
-            _log_with(f"{begun.get_span_context().trace_id:032x}")
-        yield Span(begun)
+            _log_with(f"{started.get_span_context().trace_id:032x}")
+        yield Span(started)
 
 
 def _log_with(trace_id: str) -> None:
@@ -143,63 +145,63 @@ def _is_under_way() -> bool:
 
 
 def record(
-    name: str, parent: str, began: datetime, ended: datetime, *, kind: str = "INTERNAL", **attributes: Any
+    name: str, parent: str, started_at: datetime, ended_at: datetime, *, kind: str = "INTERNAL", **attributes: Any
 ) -> None:
-    """A span that is over already."""
+    """Records a span that has ended."""
     if _tracer is not None and _is_sampled(parent):
         from opentelemetry import trace
 
         past = _tracer.start_span(
-            name, _context(parent), trace.SpanKind[kind], attributes, start_time=_nanoseconds(began)
+            name, _context(parent), trace.SpanKind[kind], attributes, start_time=_nanoseconds(started_at)
         )
-        past.end(_nanoseconds(ended))
+        past.end(_nanoseconds(ended_at))
 
 
-def header() -> str:
-    """The traceparent by which another program goes on; empty where nothing is traced."""
+def traceparent() -> str:
+    """The traceparent for a call to another program; empty without a trace."""
     if _tracer is None or _unsampled.get():
         return _unsampled.get()
     from opentelemetry import trace
 
-    found = trace.get_current_span().get_span_context()
-    if not found.is_valid:
+    current = trace.get_current_span().get_span_context()
+    if not current.is_valid:
         return ""
-    return f"00-{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}"
+    return f"00-{current.trace_id:032x}-{current.span_id:016x}-{current.trace_flags:02x}"
 
 
 def metadata() -> tuple[tuple[str, str], ...]:
-    """The same, for a call by gRPC."""
-    found = header()
-    return ((HEADER, found),) if found else ()
+    """The traceparent as metadata of a gRPC call."""
+    current = traceparent()
+    return ((HEADER, current),) if current else ()
 
 
-def parent_in(metadata: Mapping[str, str]) -> str:
-    """What a caller sent, if it is a traceparent."""
-    found = metadata.get(HEADER, "")
-    return found if _FORM.fullmatch(found) else ""
+def valid_parent(metadata: Mapping[str, str]) -> str:
+    """The caller's traceparent; empty if it is missing or malformed."""
+    current = metadata.get(HEADER, "")
+    return current if _FORM.fullmatch(current) else ""
 
 
 class Span:
-    """A span under way."""
+    """A span that has not ended."""
 
-    def __init__(self, begun: Any) -> None:
-        self._begun = begun
+    def __init__(self, span: Any) -> None:
+        self._span = span
 
     def add(self, **attributes: Any) -> None:
-        """More of what is known of it."""
-        if self._begun is not None:
-            self._begun.set_attributes(attributes)
+        """Adds attributes."""
+        if self._span is not None:
+            self._span.set_attributes(attributes)
 
     def failed(self, why: str) -> None:
-        """It did not do what it was to do."""
-        if self._begun is not None:
+        """Sets the status to ERROR."""
+        if self._span is not None:
             from opentelemetry.trace import Status, StatusCode
 
-            self._begun.set_status(Status(StatusCode.ERROR, why))
+            self._span.set_status(Status(StatusCode.ERROR, why))
 
 
-class _Kept(Span):
-    """What is said of it until it is known whether it is told."""
+class _DeferredSpan(Span):
+    """Keeps attributes until it is known whether the span is recorded."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -213,11 +215,11 @@ class _Kept(Span):
         self.has_failed = True
 
 
-_NOTHING = Span(None)
+_NO_SPAN = Span(None)
 
 
 def _unsampled_parent() -> str:
-    """A trace that begins here and is not sent."""
+    """The traceparent of a new trace that is not sampled."""
     return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
 
 

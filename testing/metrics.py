@@ -1,4 +1,4 @@
-"""What a program of ours tells Prometheus, read as Prometheus reads it."""
+"""Reads the metrics of a program as Prometheus does."""
 
 import urllib.request
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def scrape(port: int) -> Series:
-    """Every series by its name and labels."""
+    """All series, keyed by name and labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
         text = reply.read().decode()
     return {
@@ -21,17 +21,17 @@ def scrape(port: int) -> Series:
 
 
 def value(series: Series, name: str, **labels: Any) -> float | None:
-    """One of them; None where there is none of that name with these labels."""
+    """The value of one series; None if no series has this name and these labels."""
     return series.get((name, frozenset(labels.items())))
 
 
 def names(series: Series) -> set[str]:
-    """Those of Crease."""
+    """The names of Crease's metrics."""
     return {name for name, _ in series if name.startswith("crease_")}
 
 
 def labels_of(series: Series, name: str, label: str) -> dict[str, float]:
-    """The values of a metric by one of its labels."""
+    """The values of a metric, keyed by one of its labels."""
     return {dict(labels)[label]: value for (found, labels), value in series.items() if found == name}
 
 

@@ -1,4 +1,4 @@
-"""Servers that tests share: a PostgreSQL a run, a database and an issuer a test."""
+"""Servers that tests share: one PostgreSQL and one issuer per run, one database per test."""
 
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from testing.servers.s3 import Endpoint, ministack
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Server]:
-    # Run by root, PostgreSQL runs as another user, whom pytest's own folders shut out.
+    # Started by root, PostgreSQL runs as another user, who cannot read pytest's folders.
     with tempfile.TemporaryDirectory(prefix="crease-postgres-") as folder, postgres(Path(folder, "data")) as server:
         yield server
 
@@ -37,25 +37,25 @@ def database_url(postgres_server: Server) -> str:
 
 @pytest.fixture(scope="session")
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
-    """An issuer that everybody believes."""
+    """An issuer that all programs trust."""
     folder = tmp_path_factory.mktemp("issuer")
     dev_issuer.create(folder)
     return Laptop(folder)
 
 
-# A `jobs` that waits for nothing long.
+# Short intervals, so that tests wait less.
 IMPATIENT = {"CREASE_SWEEP_SECONDS": "0.1", "CREASE_POLL_SECONDS": "0.1", "CREASE_WRITE_SECONDS": "1"}
 
 
 @pytest.fixture
 def jobs_env(database_url: str, laptop: Laptop) -> dict[str, str]:
-    """Settings of a `jobs` with a database of its own."""
+    """Settings of a jobs with its own database."""
     return laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": database_url}
 
 
 @pytest.fixture(scope="session")
 def shared_database_url(postgres_server: Server) -> str:
-    """A database for the tests that share one `jobs`; each finds it empty."""
+    """The database of the tests that share one jobs; each test finds it empty."""
     return postgres_server.clone()
 
 
@@ -66,7 +66,7 @@ def shared_jobs_env(shared_database_url: str, laptop: Laptop) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def shared_jobs(shared_jobs_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """One running `jobs` for all tests that don't break it: starting one takes longer than using it."""
+    """One running jobs for all tests that do not break it: starting one takes longer than using it."""
     with running(Program("jobs", shared_jobs_env, tmp_path_factory.mktemp("jobs") / "log")) as program:
         yield program
 
@@ -81,7 +81,7 @@ def empty(shared_database_url: str) -> str:
 
 @pytest.fixture(scope="session")
 def kubernetes_cluster() -> Iterator[Cluster]:
-    """A real one, with one node; skipped, with the reason, where there can be none."""
+    """A real cluster with one node; skips, with the reason, where none can run."""
     with cluster() as made:
         yield made
 

@@ -18,10 +18,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services import VERSION
+from services.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
+from services.naming import DISCIPLINES
+
 if TYPE_CHECKING:
     from services.analyzer.settings import Settings
-
-DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")
 
 
 def main() -> int:
@@ -96,13 +98,15 @@ def _silence_libraries() -> Callable[[str], None]:
 
 def _create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.analyzer", description="Analyse one cricket video.")
+    parser.add_argument("--version", action="version", version=f"crease {VERSION}")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--video", type=Path, help="the file to analyse, without any service")
     source.add_argument("--job-id", help="the job whose launch this process runs")
     parser.add_argument("--launch", type=int, help="the launch's number, with --job-id")
     parser.add_argument("--out", type=Path, help="the folder for results.json and the other files, with --video")
     parser.add_argument("--discipline", choices=DISCIPLINES, default=DISCIPLINES[0])
-    parser.add_argument("--sample-fps", type=int, choices=range(1, 31), metavar="1..30", default=10)
+    rates, metavar = range(MIN_SAMPLE_FPS, MAX_SAMPLE_FPS + 1), f"{MIN_SAMPLE_FPS}..{MAX_SAMPLE_FPS}"
+    parser.add_argument("--sample-fps", type=int, choices=rates, metavar=metavar, default=DEFAULT_SAMPLE_FPS)
     parser.add_argument("--include-frames", action="store_true", help="list every sampled frame in results.json")
     parser.add_argument("--anonymous", action="store_true", help="no file name in the report, no faces in its pictures")
     parser.add_argument("--quick", action="store_true", help="provisional: one pass over the first 30 s")

@@ -7,13 +7,15 @@ Fault ── 70 any other failure
   └─ LeaseLost ────────── 75 another pod has this launch now, or the launch has ended
 """
 
-DONE = 0
+from services import exit_codes
+
+DONE = exit_codes.OK
 
 
 class Fault(Exception):
     """A failure that is shown to a person as one sentence, without a traceback."""
 
-    exit_status = 70
+    exit_status = exit_codes.INTERNAL
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -24,7 +26,7 @@ class Fault(Exception):
 class BadInput(Fault):
     """The video itself is at fault; the message names it."""
 
-    exit_status = 65
+    exit_status = exit_codes.BAD_INPUT
 
 
 class ModelFault(Fault):
@@ -37,7 +39,7 @@ class ModelFault(Fault):
 class ServiceUnavailable(Fault):
     """A service did not answer in time."""
 
-    exit_status = 69
+    exit_status = exit_codes.UNAVAILABLE
 
     def __init__(self, message: str) -> None:
         super().__init__("SERVICE_AWAY", message)
@@ -46,7 +48,7 @@ class ServiceUnavailable(Fault):
 class LeaseLost(Fault):
     """This process may no longer report for its launch, so it must not publish any result."""
 
-    exit_status = 75
+    exit_status = exit_codes.LEASE_LOST
 
     def __init__(self, message: str) -> None:
         super().__init__("LEASE_LOST", message)

@@ -29,11 +29,12 @@ from services.analyzer.progress import Progress, monotonic, part_of
 from services.analyzer.settings import Settings
 from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import every, on_grid
+from services.limits import DEFAULT_SAMPLE_FPS
 
 if TYPE_CHECKING:
     from services.analyzer.report.metadata import Metadata
 
-MIN_SAMPLE_FPS = 10
+MIN_SAMPLE_FPS = DEFAULT_SAMPLE_FPS
 QUICK_SECONDS = 30.0
 OVERLAY_FPS = 30.0
 

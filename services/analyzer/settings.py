@@ -22,9 +22,13 @@ class Accelerator(StrEnum):
 class Limits(Shared):
     """Upper bounds for one video: a small file can contain a very large picture."""
 
+    # The largest file accepted.
     max_video_bytes: PositiveInt = 5 * 1024**3
+    # The largest picture accepted, width times height.
     max_video_pixels: PositiveInt = 4096 * 2304
+    # The longest video accepted.
     max_video_seconds: PositiveFloat = 1800.0
+    # The most frames accepted.
     max_video_frames: PositiveInt = 432_000
     # CPU time, not the clock's, of one pass through the video: a slow machine must not fail a good video.
     max_decode_seconds: PositiveFloat = 3600.0
@@ -42,7 +46,9 @@ class Limits(Shared):
 class Settings(Limits):
     """All settings of an analysis."""
 
+    # File of the pose model.
     mediapipe_pose_model_path: Path = Field(default=BUILT_MODEL, validation_alias="MEDIAPIPE_POSE_MODEL_PATH")
+    # Where poses are estimated. auto: on a GPU if the machine has one.
     accelerator: Accelerator = Accelerator.auto
 
 
@@ -52,8 +58,11 @@ class WorkerSettings(Settings):
     Endpoints are host:port.
     """
 
+    # host:port of jobs.
     jobs_endpoint: str
+    # host:port of upload.
     upload_endpoint: str
+    # File with the pod's token.
     token_file: Path
     # http(s)://host:port of an OTLP collector that accepts gRPC; empty: tracing is off.
     otlp_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
@@ -61,4 +70,5 @@ class WorkerSettings(Settings):
     trace_parent: str = Field("", pattern=r"^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$")
     # How long to retry calls to `jobs` before there is a lease, and transfers with S3 for each file.
     start_patience_seconds: PositiveFloat = 60.0
+    # How long to retry one file while S3 is unavailable.
     transfer_patience_seconds: PositiveFloat = 300.0

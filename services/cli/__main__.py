@@ -28,6 +28,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from services import VERSION
 from services.cli.api import endpoints
 from services.cli.commands import (
     analyze,
@@ -88,6 +89,7 @@ def _run(parsed: options.Arguments) -> int:
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Turns a video of a cricketer into a report.")
+    parser.add_argument("--version", action="version", version=f"crease {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up.add_to(commands)
     analyze.add_to(commands)

@@ -1,12 +1,11 @@
 """CommandError: one sentence for the user and one exit code for scripts."""
 
-from services.failure_codes import BAD_INPUT, INTERNAL, UNAVAILABLE
+from services.exit_codes import BAD_INPUT, INTERNAL, UNAVAILABLE, USAGE
 
 __all__ = ["BAD_INPUT", "INTERNAL", "INTERRUPTED", "UNAVAILABLE", "UNHEALTHY", "USAGE", "CommandError"]
 
 # `doctor` found a fault, or `admin orphans` found an orphan.
 UNHEALTHY = 1
-USAGE = 2
 # 128 + SIGINT.
 INTERRUPTED = 130
 

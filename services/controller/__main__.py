@@ -15,7 +15,7 @@ from services.controller.kubernetes.launcher import start_kubernetes
 from services.controller.local.launcher import DRAINED, LocalLauncher
 from services.controller.settings import KubernetesSettings, LocalSettings, load
 from services.errors import PermissionDenied
-from services.serving import Edge, serve
+from services.serving import CallInterceptor, serve
 
 
 def main() -> None:
@@ -28,14 +28,14 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
     """Serves health and reconciles concurrently; if one fails, both end."""
     metrics.start(settings.metrics_listen, log)
     traces.start("controller", settings.otlp_endpoint, settings.trace_share)
-    edge = Edge(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
+    interceptor = CallInterceptor(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
     async with (
         open_aio_channel(settings.jobs_endpoint) as channel,
         _reconciler(settings, Jobs(channel, settings.token_file, settings.cluster), log) as reconciler,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(reconciler.run())
-        await serve(settings, edge, lambda _: None, (), log, is_ready=reconciler.is_ready)
+        await serve(settings, interceptor, lambda _: None, (), log, is_ready=reconciler.is_ready)
         reconciler.stop()
 
 

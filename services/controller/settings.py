@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, Pos
 
 from services.controller.core.limits import Limits
 from services.controller.quantity import bytes_of, cores_of
+from services.naming import CONTROLLER_LEASE
 from services.settings import FromJson, Issuers, ServerSettings
 from services.settings import Settings as Shared
 
@@ -62,10 +63,12 @@ class LauncherChoice(Shared):
 class Settings(LauncherChoice, ServerSettings):
     """The controller serves only health and reflection, so it trusts no issuer."""
 
+    # The controller believes no issuer: its server has no RPC of its own.
     issuers: Issuers = ()
+    # host:port at which the server listens.
     listen: str = "127.0.0.1:50053"
 
-    # host:port
+    # host:port of jobs.
     jobs_endpoint: str
     # host:port; only the analyzers call it
     upload_endpoint: str
@@ -128,7 +131,7 @@ class KubernetesSettings(Settings):
     # The name of this replica, as the holder of the Lease.
     identity: LabelValue = Field(default_factory=socket.gethostname)
     # The Lease that elects the working replica. Empty: every replica works, which is as safe.
-    leader_lease: str = "crease-controller"
+    leader_lease: str = CONTROLLER_LEASE
     # A leader that does not renew its Lease for this long is replaced.
     leader_seconds: PositiveFloat = 15.0
     # A cache older than this is stale, and the controller takes no action.
@@ -139,8 +142,12 @@ class KubernetesSettings(Settings):
     watch_nodes: bool = True
 
     # The settings from here on describe the Kubernetes Job of a launch.
+
+    # The analyzer's image.
     analyzer_image: Annotated[str, AfterValidator(_image)]
+    # When a node pulls the image.
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    # Names of the Secrets with which a node pulls the image.
     image_pull_secrets: Strings = ()
     # The ServiceAccount of the pods; `jobs` must know it as the analyzer's.
     analyzer_service_account: LabelValue = "crease-analyzer"
@@ -152,8 +159,9 @@ class KubernetesSettings(Settings):
     analyzer_environment: StringMap = Field(default_factory=dict)
     # The user id and the group id; not root.
     analyzer_user: PositiveInt = 65532
+    # CPU that a pod requests.
     analyzer_cpu: Cores = "1"
-    # Empty: no limit.
+    # CPU limit of a pod. Empty: no limit.
     analyzer_cpu_limit: Cores | Literal[""] = ""
     # The request and the limit; after an out-of-memory the next launch gets 1.5 times as much.
     analyzer_memory: Bytes = "2Gi"
@@ -163,12 +171,18 @@ class KubernetesSettings(Settings):
     analyzer_grace_seconds: PositiveInt = 30
     # The time that ended Jobs and their logs are kept.
     ttl_seconds: PositiveInt = 3600
+    # PriorityClass of the pods.
     priority_class: str = ""
+    # RuntimeClass of the pods.
     runtime_class: str = ""
+    # Annotations of the pods.
     pod_annotations: StringMap = Field(default_factory=dict)
+    # Node selector of the pods.
     node_selector: StringMap = Field(default_factory=dict)
     tolerations: Objects = ()
+    # Topology spread constraints of the pods.
     topology_spread: Objects = ()
+    # Affinity of the pods.
     affinity: Object = Field(default_factory=dict)
     # Kueue's LocalQueue. If set, Jobs are created suspended, and Kueue admits them.
     queue_name: str = ""
@@ -177,7 +191,7 @@ class KubernetesSettings(Settings):
     gpu_resource: str = ""
     # Whether a pool of GPU nodes grows from zero, so that no GPU has to be free.
     gpu_scales_up: bool = False
-    # Added to pods that are placed on a GPU.
+    # Node selector of pods that are placed on a GPU, in addition.
     gpu_node_selector: StringMap = Field(default_factory=dict)
     gpu_tolerations: Objects = ()
 

@@ -21,7 +21,7 @@ from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc, sweep_pb2, sweep_pb2_grpc
 from services import logs, metrics, traces
 from services.auth import Verifier
-from services.authorization import Rights
+from services.authorization import Authorizer
 from services.jobs.background import expiry, table_metrics
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization
@@ -34,7 +34,7 @@ from services.jobs.rpc.session_service import SessionService
 from services.jobs.rpc.sweep_service import SweepService
 from services.jobs.settings import DatabaseSettings, JobsSettings
 from services.jobs.store.database import Database, translate, url
-from services.serving import Edge, serve
+from services.serving import CallInterceptor, serve
 
 SERVICES = [
     service
@@ -89,8 +89,8 @@ async def run(settings: JobsSettings) -> None:
         launch_pb2_grpc.add_LaunchServiceServicer_to_server(LaunchService(database, settings, notifier), server)
         event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, notifier), server)
 
-    rights = Rights(authorization.TABLE, SERVICES)
-    edge = Edge(verifier, rights, translate, log, write_seconds=settings.write_seconds)
+    authorizer = Authorizer(authorization.TABLE, SERVICES)
+    interceptor = CallInterceptor(verifier, authorizer, translate, log, write_seconds=settings.write_seconds)
     try:
         async with asyncio.TaskGroup() as group:
             background = [
@@ -98,7 +98,7 @@ async def run(settings: JobsSettings) -> None:
                 group.create_task(job_watcher.run(log)),
                 group.create_task(table_metrics.run(database, settings.gauge_seconds, log)),
             ]
-            await serve(settings, edge, add_services, tuple(service.full_name for service in SERVICES), log)
+            await serve(settings, interceptor, add_services, tuple(service.full_name for service in SERVICES), log)
             for task in background:
                 task.cancel()
     finally:

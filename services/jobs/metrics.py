@@ -28,8 +28,8 @@ CPU_PER_VIDEO_SECOND = Histogram(
     buckets=(0.01, 0.03, 0.1, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30),
 )
 WAITED_IN_VAIN, NOT_USED = (metrics.FALLBACKS.labels(reason) for reason in ("unschedulable", "no_delegate"))
-# The stages of CPU time in an analyzer's result: services/analyzer/cpu_time.py. Any other reported stage is summed under
-# OTHER_STAGE, so that the sum over all labels is the whole CPU time, and the labels stay few.
+# The stages of CPU time that an analyzer reports (services/analyzer/cpu_time.py). Others are summed under OTHER_STAGE:
+# the sum over all labels is the whole CPU time, and the labels stay few.
 CPU_STAGES = ("fetch", "decode", "convert", "pose", "overlay", "rest")
 OTHER_STAGE = "other"
 

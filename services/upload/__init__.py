@@ -1,1 +1,1 @@
-"""Holds the S3 credentials: presigning, preflight, deletion; no database, no cluster."""
+"""The service that holds the S3 credentials: signs, verifies and deletes. No database, no cluster."""

@@ -1,4 +1,4 @@
-"""`python -m services.upload` serves, and sweeps away what S3 need not hold any more."""
+"""`python -m services.upload`: serves, cleans up S3 and watches whether S3 answers."""
 
 import asyncio
 
@@ -8,10 +8,10 @@ from grpc_health.v1 import health, health_pb2
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import logs, metrics, traces
 from services.auth import Verifier
-from services.authorization import Rights
+from services.authorization import Authorizer
 from services.clients import open_aio_channel
 from services.logs import Logger
-from services.serving import Edge, serve
+from services.serving import CallInterceptor, serve
 from services.upload import authorization, cleanup
 from services.upload.jobs_client import Jobs, translate
 from services.upload.s3.storage import Storage
@@ -19,16 +19,18 @@ from services.upload.service import UploadService
 from services.upload.settings import UploadSettings
 
 SERVICE = upload_pb2.DESCRIPTOR.services_by_name["UploadService"]
-# The name by which grpc.health.v1 tells of S3. The server itself serves on without it: signing needs no S3.
+# The name under which grpc.health.v1 reports S3. The server stays healthy without S3: signing does not need it.
 S3_HEALTH = "s3"
 
 
 async def run(settings: UploadSettings) -> None:
-    """Serves until told to stop."""
+    """Serves until SIGTERM or SIGINT."""
     log = logs.configure("upload", settings.log_level)
     metrics.start(settings.metrics_listen, log)
     traces.start("upload", settings.otlp_endpoint, settings.trace_share)
-    edge = Edge(Verifier(settings.issuers, settings.audience), Rights(authorization.TABLE, [SERVICE]), translate, log)
+    interceptor = CallInterceptor(
+        Verifier(settings.issuers, settings.audience), Authorizer(authorization.TABLE, [SERVICE]), translate, log
+    )
     storage, checks = Storage(settings), health.aio.HealthServicer()
     async with open_aio_channel(settings.jobs_endpoint) as channel:
         jobs = Jobs(channel, settings.token_file, settings.jobs_timeout_seconds)
@@ -39,27 +41,27 @@ async def run(settings: UploadSettings) -> None:
 
         try:
             async with asyncio.TaskGroup() as group:
-                beside = [
+                background = [
                     group.create_task(cleanup.run(jobs, storage, settings, log)),
                     group.create_task(watch_s3(storage, checks, settings.s3_check_seconds, log)),
                 ]
-                await serve(settings, edge, add, (SERVICE.full_name,), log, checks=checks)
-                for task in beside:
+                await serve(settings, interceptor, add, (SERVICE.full_name,), log, checks=checks)
+                for task in background:
                     task.cancel()
         finally:
             storage.close()
 
 
 async def watch_s3(storage: Storage, checks: health.aio.HealthServicer, every_seconds: float, log: Logger) -> None:
-    """Lets health say whether S3 answers."""
-    was = None
+    """Reports in health whether S3 answers."""
+    was_available = None
     while True:
-        is_there = await storage.is_there()
-        if is_there != was:
+        is_available = await storage.is_available()
+        if is_available != was_available:
             status = health_pb2.HealthCheckResponse
-            await checks.set(S3_HEALTH, status.SERVING if is_there else status.NOT_SERVING)
-            log.info("s3", answers=is_there)
-            was = is_there
+            await checks.set(S3_HEALTH, status.SERVING if is_available else status.NOT_SERVING)
+            log.info("s3_availability_changed", available=is_available)
+            was_available = is_available
         await asyncio.sleep(every_seconds)
 
 

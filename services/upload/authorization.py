@@ -1,4 +1,4 @@
-"""Who may call `upload`. Whose job it is, `jobs` decides by the caller's own token."""
+"""The kinds of caller of each RPC of upload. jobs checks ownership, by the caller's own token."""
 
 from services.authorization import Table
 

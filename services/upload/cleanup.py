@@ -1,9 +1,9 @@
-"""What S3 need not hold any more: found by `jobs`, removed here, until S3 lists none of it.
+"""Deletes objects that jobs no longer needs, until S3 lists none of them.
 
-ClaimCleanup ─▶ delete every version and every unfinished part under its prefix ─▶ CompleteCleanup
-                 └── S3 away or unwilling: not settled, so handed out again
+claim a prefix from jobs ─▶ delete every version and every unfinished upload under it ─▶ complete the claim in jobs
+                              └── S3 unavailable or refusing: jobs hands out the prefix again
 
-A URL that was signed before may still bring something: each prefix is looked at once more when none can be left.
+A signed PUT may still arrive after that. Each prefix is cleaned once more after its last URL has expired.
 """
 
 import asyncio
@@ -19,33 +19,33 @@ from services.upload.s3.storage import Storage
 from services.upload.settings import UploadSettings
 
 BATCH = 20
-# A PUT that began in the URL's last second may take so long.
+# How long a PUT may take that begins just before its URL expires.
 LAST_PUT_SECONDS = 900.0
 
 
 async def run(jobs: Jobs, storage: Storage, settings: UploadSettings, log: Logger) -> None:
-    """Sweeps for ever, at once again while there is more."""
-    url_lives = timedelta(seconds=settings.upload_url_seconds + LAST_PUT_SECONDS)
+    """Cleans up until cancelled; pauses only when jobs has no full batch."""
+    url_lifetime = timedelta(seconds=settings.upload_url_seconds + LAST_PUT_SECONDS)
     while True:
         try:
-            taken = await jobs.claim_cleanup(BATCH)
+            claimed = await jobs.claim_cleanup(BATCH)
         except (grpc.aio.AioRpcError, OSError) as error:
-            log.warning("sweep put off", why=logs.words(error))
-            taken = []
-        for cleanup in taken:
-            await remove(cleanup, jobs, storage, url_lives, log)
-        if len(taken) < BATCH:
+            log.warning("cleanup_postponed", why=logs.error_text(error))
+            claimed = []
+        for cleanup in claimed:
+            await remove(cleanup, jobs, storage, url_lifetime, log)
+        if len(claimed) < BATCH:
             await asyncio.sleep(settings.sweep_seconds)
 
 
-async def remove(cleanup: Cleanup, jobs: Jobs, storage: Storage, url_lives: timedelta, log: Logger) -> None:
-    """Removes what is under one prefix. What fails is said, and left for the next time."""
+async def remove(cleanup: Cleanup, jobs: Jobs, storage: Storage, url_lifetime: timedelta, log: Logger) -> None:
+    """Deletes everything under one prefix. A failure is logged; jobs hands out the prefix again."""
     try:
         count = await storage.delete_all(cleanup.s3_bucket, cleanup.prefix)
-        left = url_lives - cleanup.age.ToTimedelta()
-        await jobs.complete_cleanup(cleanup.job_id, left if left > timedelta() else None)
-        log.info("swept", job_id=cleanup.job_id, removed=count)
-    except errors.Fault as fault:
-        log.warning("not swept", job_id=cleanup.job_id, prefix=cleanup.prefix, why=fault.message)
+        remaining = url_lifetime - cleanup.age.ToTimedelta()
+        await jobs.complete_cleanup(cleanup.job_id, remaining if remaining > timedelta() else None)
+        log.info("cleanup_done", job_id=cleanup.job_id, removed=count)
+    except errors.ServiceError as error:
+        log.warning("cleanup_failed", job_id=cleanup.job_id, prefix=cleanup.prefix, why=error.message)
     except grpc.aio.AioRpcError as error:
-        log.warning("not settled", job_id=cleanup.job_id, why=error.details())
+        log.warning("cleanup_not_recorded", job_id=cleanup.job_id, why=error.details())

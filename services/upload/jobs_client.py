@@ -1,10 +1,10 @@
-"""What `upload` asks of `jobs`. It has no rights over jobs of its own: the person's token goes along and decides.
+"""Calls of upload to jobs. Upload may change no job by itself: each call carries the person's token or a lease.
 
-GetJob                                 authorization: the person's
-CreateJob, ConfirmUpload, FailUpload,  authorization: upload's, crease-user: the person's
+GetJob                                      authorization: the person's
+CreateJob, ConfirmUpload, FailUpload,       authorization: upload's, crease-user: the person's
 RecordMultipart, AbandonUpload, ListVideos
-AuthorizeLaunch                        authorization: upload's; the lease is in the request and decides
-ClaimCleanup, CompleteCleanup          authorization: upload's; nobody stands behind them
+AuthorizeLaunch                             authorization: upload's, with the lease in the request
+ClaimCleanup, CompleteCleanup                authorization: upload's
 """
 
 import time
@@ -26,8 +26,8 @@ from services.serving import call
 PAGE = 200
 Reply = TypeVar("Reply")
 
-# A refusal by `jobs` is told to the client as it is.
-RELAYED: dict[grpc.StatusCode, Callable[..., errors.Fault]] = {
+# Errors of jobs that upload passes on unchanged.
+RELAYED: dict[grpc.StatusCode, Callable[..., errors.ServiceError]] = {
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
     grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
@@ -37,7 +37,7 @@ RELAYED: dict[grpc.StatusCode, Callable[..., errors.Fault]] = {
 
 
 class Jobs:
-    """Every method raises grpc.aio.AioRpcError; `translate` says what it means."""
+    """Every method raises grpc.aio.AioRpcError; `translate` turns it into an error for the caller."""
 
     def __init__(self, channel: grpc.aio.Channel, token_file: Path, timeout_seconds: float) -> None:
         self._jobs = job_pb2_grpc.JobServiceStub(channel)
@@ -48,57 +48,57 @@ class Jobs:
 
     async def get(self, job_id: str) -> job_pb2.Job:
         metadata = (("authorization", _authorization()),)
-        return await self._ask(self._jobs.GetJob, job_pb2.GetJobRequest(job_id=job_id), metadata)
+        return await self._request(self._jobs.GetJob, job_pb2.GetJobRequest(job_id=job_id), metadata)
 
     async def create(self, request: job_pb2.CreateJobRequest) -> job_pb2.Job:
-        return await self._ask(self._intake.CreateJob, request, self._for_person())
+        return await self._request(self._intake.CreateJob, request, self._for_person())
 
     async def confirm(self, request: job_pb2.ConfirmUploadRequest) -> job_pb2.ConfirmUploadResponse:
-        return await self._ask(self._intake.ConfirmUpload, request, self._for_person())
+        return await self._request(self._intake.ConfirmUpload, request, self._for_person())
 
     async def fail(self, request: job_pb2.FailUploadRequest) -> job_pb2.Job:
-        return await self._ask(self._intake.FailUpload, request, self._for_person())
+        return await self._request(self._intake.FailUpload, request, self._for_person())
 
     async def record_multipart(self, job_id: str, upload_id: str, *, instead_of: str) -> job_pb2.Job:
         request = job_pb2.RecordMultipartRequest(job_id=job_id, upload_id=upload_id, instead_of=instead_of)
-        return await self._ask(self._intake.RecordMultipart, request, self._for_person())
+        return await self._request(self._intake.RecordMultipart, request, self._for_person())
 
     async def abandon(self, job_id: str) -> job_pb2.Job:
         request = job_pb2.AbandonUploadRequest(job_id=job_id)
-        return await self._ask(self._intake.AbandonUpload, request, self._for_person())
+        return await self._request(self._intake.AbandonUpload, request, self._for_person())
 
-    async def kept(self, bucket: str) -> AsyncIterator[sweep_pb2.KeptVideo]:
-        """All of which S3 may hold something, in the order of the keys' bytes."""
-        asked = sweep_pb2.ListVideosRequest(s3_bucket=bucket, page_size=PAGE)
+    async def list_videos(self, bucket: str) -> AsyncIterator[sweep_pb2.KeptVideo]:
+        """All videos that S3 may hold objects of, in the byte order of their keys."""
+        request = sweep_pb2.ListVideosRequest(s3_bucket=bucket, page_size=PAGE)
         while True:
-            page = await self._ask(self._sweep.ListVideos, asked, self._for_person())
+            page = await self._request(self._sweep.ListVideos, request, self._for_person())
             for video in page.videos:
                 yield video
             if not page.videos:
                 return
-            asked.after_key, asked.after_job_id = page.videos[-1].s3_key, page.videos[-1].job_id
+            request.after_key, request.after_job_id = page.videos[-1].s3_key, page.videos[-1].job_id
 
     async def claim_cleanup(self, limit: int) -> list[sweep_pb2.Cleanup]:
         metadata = (bearer(self._token_file),)
         request = sweep_pb2.ClaimCleanupRequest(limit=limit)
-        return list((await self._ask(self._sweep.ClaimCleanup, request, metadata)).cleanups)
+        return list((await self._request(self._sweep.ClaimCleanup, request, metadata)).cleanups)
 
     async def complete_cleanup(self, job_id: str, again_in: timedelta | None) -> None:
         request = sweep_pb2.CompleteCleanupRequest(job_id=job_id)
         if again_in is not None:
             request.again_in.FromTimedelta(again_in)
-        await self._ask(self._sweep.CompleteCleanup, request, (bearer(self._token_file),))
+        await self._request(self._sweep.CompleteCleanup, request, (bearer(self._token_file),))
 
     async def authorize(self, request: job_pb2.AuthorizeLaunchRequest) -> job_pb2.AuthorizeLaunchResponse:
         metadata = (bearer(self._token_file),)
-        return await self._ask(self._intake.AuthorizeLaunch, request, metadata)
+        return await self._request(self._intake.AuthorizeLaunch, request, metadata)
 
-    async def _ask(self, call: Callable[..., Awaitable[Reply]], request: Any, metadata: tuple[Any, ...]) -> Reply:
+    async def _request(self, call: Callable[..., Awaitable[Reply]], request: Any, metadata: tuple[Any, ...]) -> Reply:
         began = time.monotonic()
         try:
             return await call(request, metadata=metadata + traces.metadata(), timeout=self._timeout)
         finally:
-            logs.spent("jobs_ms", time.monotonic() - began)
+            logs.add_duration("jobs_ms", time.monotonic() - began)
 
     def _for_person(self) -> tuple[tuple[str, str], ...]:
         token = _authorization().partition(" ")[2]
@@ -106,19 +106,19 @@ class Jobs:
 
 
 def _authorization() -> str:
-    """What the person who calls showed to us."""
+    """The authorization of the current call."""
     return call.get().metadata["authorization"]
 
 
-def translate(error: Exception) -> errors.Fault | None:
-    """The fault that an answer of `jobs` means to our caller; None for what is our own fault."""
+def translate(error: Exception) -> errors.ServiceError | None:
+    """The error for our caller; None if the exception is a bug of ours."""
     if not isinstance(error, grpc.aio.AioRpcError):
         return None
     message, reason = error.details() or "", clients.reason(error)
-    if clients.is_passing(error) or error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+    if clients.is_transient(error) or error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
         if reason:
             return errors.Unavailable(message, reason=reason)
-        return errors.Unavailable("The service that keeps the jobs is away; call again", reason="JOBS_AWAY")
+        return errors.Unavailable("The jobs service is unavailable; call again", reason="JOBS_AWAY")
     if error.code() == grpc.StatusCode.UNAUTHENTICATED:
         return errors.Unauthenticated(message)
     if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
@@ -127,7 +127,7 @@ def translate(error: Exception) -> errors.Fault | None:
     return relayed(message, reason=reason) if relayed else None
 
 
-def _invalid(error: grpc.aio.AioRpcError) -> errors.Fault | None:
+def _invalid(error: grpc.aio.AioRpcError) -> errors.ServiceError | None:
     status: Any = rpc_status.from_call(error)
     bad = error_details_pb2.BadRequest()
     for detail in status.details if status else ():

@@ -1,8 +1,8 @@
-"""UploadService: a video's way into S3 and an analysis's way out of it, by signed URLs.
+"""UploadService: signs the URLs by which videos enter S3 and artifacts leave it.
 
 InitiateUpload ─▶ jobs: CreateJob ─▶ sign PUT, or a plan of parts for SignParts
 CompleteUpload ─▶ jobs: GetJob ─▶ completion.py
-AbortUpload    ─▶ jobs: AbandonUpload ─▶ delete what came
+AbortUpload    ─▶ jobs: AbandonUpload ─▶ delete what has arrived
 SignLaunch     ─▶ jobs: AuthorizeLaunch ─▶ sign the pinned GET, and PUTs under the launch's prefix
 """
 
@@ -17,9 +17,10 @@ from services import errors, logs, traces
 from services.auth import Lease, Person
 from services.authorization import caller_as
 from services.logs import Logger
+from services.naming import SUPERUSER, VIDEOS_ROOT, artifact_key
 from services.serving import Context
 from services.upload import validation
-from services.upload.completion import OPEN, Completion, word
+from services.upload.completion import OPEN_STATUSES, Completion, status_name
 from services.upload.jobs_client import Jobs
 from services.upload.multipart import Multipart
 from services.upload.s3 import inventory, parts
@@ -30,6 +31,8 @@ FOLDERS = {job_pb2.STAGE_QUICK: "quick", job_pb2.STAGE_DEEP: "deep"}
 
 
 class UploadService(upload_pb2_grpc.UploadServiceServicer):
+    """The RPCs; protos/crease/upload/v1/upload.proto documents them."""
+
     def __init__(self, jobs: Jobs, storage: Storage, settings: UploadSettings, log: Logger) -> None:
         self._jobs = jobs
         self._storage = storage
@@ -42,12 +45,14 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         self, request: upload_pb2.InitiateUploadRequest, context: Context
     ) -> upload_pb2.InitiateUploadResponse:
         validation.check_upload(request, self._settings.max_content_length)
-        job = await self._jobs.create(_order(request, self._settings))
+        job = await self._jobs.create(_create_request(request, self._settings))
         logs.bind(job_id=job.job_id)
         if job.status == job_pb2.JOB_STATUS_CANCELLED:
-            raise errors.FailedPrecondition(f"Cannot upload for job in status: {word(job)}", reason="WRONG_STATE")
+            raise errors.FailedPrecondition(
+                f"Cannot upload for job in status: {status_name(job)}", reason="WRONG_STATE"
+            )
         video = job.video
-        begun = upload_pb2.InitiateUploadResponse(
+        response = upload_pb2.InitiateUploadResponse(
             job_id=job.job_id,
             session_id=job.session_id,
             expires_in=self._settings.upload_url_seconds,
@@ -55,8 +60,8 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
             s3_key=video.s3_key,
         )
         if count := parts.count(video):
-            begun.parts.CopyFrom(upload_pb2.PartPlan(part_bytes=video.part_bytes, part_count=count))
-            return begun
+            response.parts.CopyFrom(upload_pb2.PartPlan(part_bytes=video.part_bytes, part_count=count))
+            return response
         put = await self._storage.sign_put(
             video.s3_bucket,
             video.s3_key,
@@ -65,9 +70,9 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
             sha256=video.sha256,
             once=True,
         )
-        begun.presigned_url = put.url
-        begun.required_headers.update(put.headers)
-        return begun
+        response.presigned_url = put.url
+        response.required_headers.update(put.headers)
+        return response
 
     async def SignParts(self, request: upload_pb2.SignPartsRequest, context: Context) -> upload_pb2.SignPartsResponse:
         job = await self._in_parts(request.job_id)
@@ -96,9 +101,9 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         job = await self._jobs.abandon(request.job_id)
         try:
             await self._storage.delete_all(job.video.s3_bucket, inventory.folder_of(job.video.s3_key))
-        except errors.Fault as fault:
-            # The job is cancelled, so that the sweep finds it.
-            self._log.warning("left to the sweep", why=fault.message)
+        except errors.ServiceError as error:
+            # The job is cancelled: cleanup deletes the objects later.
+            self._log.warning("left_to_cleanup", why=error.message)
         return upload_pb2.AbortUploadResponse(job_id=job.job_id, status=job.status)
 
     async def SignDownload(
@@ -130,36 +135,38 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     async def ListOrphans(
         self, request: upload_pb2.ListOrphansRequest, context: Context
     ) -> AsyncIterator[upload_pb2.Orphan]:
-        if caller_as(Person).role != "superuser":
-            raise errors.PermissionDenied("Only superusers may ask this", reason="ROLE_NOT_ALLOWED")
+        if caller_as(Person).role != SUPERUSER:
+            raise errors.PermissionDenied("Only superusers may list orphans", reason="ROLE_NOT_ALLOWED")
         bucket = self._settings.bucket
-        objects = self._storage.objects(bucket, inventory.ROOT)
-        uploads = self._storage.uploads(bucket, inventory.ROOT)
-        async for orphan in inventory.compare(objects, uploads, self._jobs.kept(bucket)):
+        objects = self._storage.objects(bucket, VIDEOS_ROOT)
+        uploads = self._storage.uploads(bucket, VIDEOS_ROOT)
+        async for orphan in inventory.compare(objects, uploads, self._jobs.list_videos(bucket)):
             yield orphan
 
     async def _in_parts(self, job_id: str) -> job_pb2.Job:
-        """A job of the caller whose parts may be put. Raises FailedPrecondition."""
+        """A job of the caller whose parts may be uploaded. Raises FailedPrecondition."""
         job = await self._jobs.get(job_id)
         if not parts.count(job.video):
             raise errors.FailedPrecondition("The video comes in one PUT: see InitiateUpload", reason="NOT_IN_PARTS")
-        if job.status not in OPEN or job.video.etag:
-            raise errors.FailedPrecondition(f"Cannot upload for job in status: {word(job)}", reason="WRONG_STATE")
+        if job.status not in OPEN_STATUSES or job.video.etag:
+            raise errors.FailedPrecondition(
+                f"Cannot upload for job in status: {status_name(job)}", reason="WRONG_STATE"
+            )
         return job
 
     def _put(
         self, allowed: job_pb2.AuthorizeLaunchResponse, artifact: job_pb2.Artifact
     ) -> Awaitable[upload_pb2.SignedRequest]:
-        """May be put again: a pod whose answer was lost repeats itself, under a prefix that is its own."""
+        """A signed PUT that may be repeated: a pod retries after a lost answer, under a prefix of its own."""
         return self._storage.sign_put(
             allowed.video.s3_bucket,
-            f"{allowed.artifact_prefix}{FOLDERS[artifact.stage]}/{artifact.name}",
+            artifact_key(allowed.artifact_prefix, FOLDERS[artifact.stage], artifact.name),
             content_length=artifact.content_length,
             content_type=artifact.content_type,
         )
 
 
-def _order(request: upload_pb2.InitiateUploadRequest, settings: UploadSettings) -> job_pb2.CreateJobRequest:
+def _create_request(request: upload_pb2.InitiateUploadRequest, settings: UploadSettings) -> job_pb2.CreateJobRequest:
     length = request.content_length
     return job_pb2.CreateJobRequest(
         session_id=request.session_id,

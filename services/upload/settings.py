@@ -1,57 +1,28 @@
-"""What `upload` must be told. Its S3 keys it finds as AWS clients do: in the environment, a profile, the pod's role."""
+"""The settings of `upload`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
-from services.settings import ServerSettings, Settings
-from services.upload.s3.parts import LARGEST_PART_BYTES, MOST_PARTS
-
-# Signature v4 signs nothing for longer than a week.
-UrlSeconds = Annotated[int, Field(gt=0, le=7 * 86400)]
-
-
-class StorageSettings(Settings):
-    aws_region: str = Field(min_length=1, validation_alias="AWS_REGION")
-    bucket: str = Field(min_length=3, validation_alias="S3_COACH_VIDEOS_BUCKET")
-    upload_url_seconds: UrlSeconds = Field(3600, validation_alias="S3_UPLOAD_URL_EXPIRES_SECONDS")
-    download_url_seconds: UrlSeconds = 300
-    # http(s)://host:port, as clients and analyzers reach it too; empty: AWS.
-    s3_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
-    # host/bucket/key instead of bucket.host/key. Unset: no on AWS, yes for another s3_endpoint.
-    s3_path_style: bool | None = None
-    # The KMS key that objects are encrypted with; empty: as the bucket says.
-    s3_kms_key: str = Field("", pattern=r"^[A-Za-z0-9:/_-]*$")
-    # The account that must own the bucket; empty: any.
-    s3_bucket_owner: str = Field("", pattern=r"^(\d{12})?$")
-    # PEM file of the authority that signed the endpoint's certificate; unset: those of the system.
-    s3_ca_file: Path | None = None
-    # Calls to S3 at one time, and how long one may take with its second try.
-    s3_threads: PositiveInt = 16
-    s3_timeout_seconds: PositiveFloat = 10.0
-    # How long S3 may take to put the parts of a video together.
-    s3_assembly_seconds: PositiveFloat = 120.0
-
-    @property
-    def addressing_style(self) -> Literal["path", "virtual"]:
-        """botocore's word for it. Never its `auto`: that signs for the global host, which redirects PUTs elsewhere."""
-        path_style = bool(self.s3_endpoint) if self.s3_path_style is None else self.s3_path_style
-        return "path" if path_style else "virtual"
+from services.settings import ServerSettings
+from services.upload.s3.parts import MAX_PART_BYTES, MAX_PARTS_PER_UPLOAD
+from services.upload.s3.settings import StorageSettings
 
 
 class UploadSettings(StorageSettings, ServerSettings):
+    # host:port at which the server listens.
     listen: str = "127.0.0.1:50052"
-    # host:port
+    # host:port of jobs, https:// before it for TLS.
     jobs_endpoint: str
+    # How long a call to jobs may take.
     jobs_timeout_seconds: PositiveFloat = 10.0
-    # How `upload` proves itself to `jobs`.
+    # File with the token that authenticates upload to jobs.
     token_file: Path
-    # The largest video taken; the bound is what S3's 10,000 parts hold.
-    max_content_length: int = Field(5_000_000_000, gt=0, le=LARGEST_PART_BYTES * MOST_PARTS)
-    # From here a video comes in parts. S3 takes no more than 5 GiB in one PUT.
-    multipart_from_bytes: int = Field(100_000_000, gt=0, le=5 * 2**30)
-    # How often health asks whether S3 answers.
+    # The largest video accepted. Its upper bound is 10,000 parts, S3's maximum.
+    max_content_length: int = Field(default=5_000_000_000, gt=0, le=MAX_PART_BYTES * MAX_PARTS_PER_UPLOAD)
+    # Videos of this size and more are uploaded in parts. S3 accepts at most 5 GiB in one PUT.
+    multipart_from_bytes: int = Field(default=100_000_000, gt=0, le=5 * 2**30)
+    # How often the health check calls S3.
     s3_check_seconds: PositiveFloat = 10.0
-    # How often what S3 need not hold any more is looked for.
+    # How often upload asks jobs for objects to delete.
     sweep_seconds: PositiveFloat = 30.0

@@ -1,4 +1,4 @@
-"""What a request may ask for; the first field that asks for something else is named."""
+"""Checks requests; InvalidArgument names the first wrong field."""
 
 import math
 import re
@@ -8,6 +8,8 @@ from uuid import UUID
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services.errors import InvalidArgument
+from services.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
+from services.naming import ARTIFACT_NAME
 
 VIDEO_TYPES = (
     "video/mp4",
@@ -17,18 +19,15 @@ VIDEO_TYPES = (
     "video/x-msvideo",
     "video/mpeg",
 )
-MAX_SAMPLE_FPS = 30
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
-# One page of SignParts.
+# The most parts in one SignParts.
 MAX_PARTS = 100
 
-# One launch's artifacts in one call, and the largest of them: an overlay of the longest video stays far below.
+# The most artifacts in one SignLaunch, and the largest artifact. The overlay of the longest video is far smaller.
 MAX_ARTIFACTS = 32
 MAX_ARTIFACT_BYTES = 5_000_000_000
-# It becomes the end of a key: no slash, no space, nothing that starts with a dot.
-ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-# It becomes a header: nothing that could end one.
+# A media type becomes a header: no character that could end one.
 MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?")
 
 
@@ -39,7 +38,9 @@ def check_upload(request: upload_pb2.InitiateUploadRequest, max_content_length: 
     if not 1 <= request.content_length <= max_content_length:
         raise InvalidArgument("content_length", f"must be 1 to {max_content_length} bytes")
     if not 0 <= request.sample_fps <= MAX_SAMPLE_FPS:
-        raise InvalidArgument("sample_fps", f"must be 1 to {MAX_SAMPLE_FPS}, or 0 for 10")
+        raise InvalidArgument(
+            "sample_fps", f"must be {MIN_SAMPLE_FPS} to {MAX_SAMPLE_FPS}, or 0 for {DEFAULT_SAMPLE_FPS}"
+        )
     if request.sha256 and not SHA256.fullmatch(request.sha256):
         raise InvalidArgument("sha256", "must be 64 hex digits, or empty")
     if request.request_id and not _is_uuid(request.request_id):
@@ -50,11 +51,11 @@ def check_upload(request: upload_pb2.InitiateUploadRequest, max_content_length: 
         raise InvalidArgument("athlete_box", "must lie in the picture: fractions from 0 to 1, width and height above 0")
 
 
-def check_parts(asked: Sequence[upload_pb2.Part], count: int) -> None:
+def check_parts(requested: Sequence[upload_pb2.Part], count: int) -> None:
     """`count`: how many parts the video has. Raises InvalidArgument."""
-    if not 1 <= len(asked) <= MAX_PARTS:
+    if not 1 <= len(requested) <= MAX_PARTS:
         raise InvalidArgument("parts", f"must be 1 to {MAX_PARTS}")
-    for index, part in enumerate(asked):
+    for index, part in enumerate(requested):
         if not 1 <= part.part_number <= count:
             raise InvalidArgument(f"parts[{index}].part_number", f"must be 1 to {count}")
         if not SHA256.fullmatch(part.sha256):
@@ -62,7 +63,7 @@ def check_parts(asked: Sequence[upload_pb2.Part], count: int) -> None:
 
 
 def check_claims(claimed: Sequence[upload_pb2.Part], count: int) -> None:
-    """The parts that a client says it has sent: none, or some of `count`. Raises InvalidArgument."""
+    """Checks the parts that a client states it sent: none, or some of `count`. Raises InvalidArgument."""
     if len(claimed) > count:
         raise InvalidArgument("parts", f"must be at most {count}")
     for first in range(0, len(claimed), MAX_PARTS):
@@ -74,20 +75,20 @@ def check_artifacts(artifacts: Sequence[job_pb2.Artifact]) -> None:
     if len(artifacts) > MAX_ARTIFACTS:
         raise InvalidArgument("artifacts", f"must be at most {MAX_ARTIFACTS}")
     for index, artifact in enumerate(artifacts):
-        here = f"artifacts[{index}]"
+        path = f"artifacts[{index}]"
         if not ARTIFACT_NAME.fullmatch(artifact.name):
-            raise InvalidArgument(f"{here}.name", "must be a file name of lower-case letters, digits, '.', '_' and '-'")
+            raise InvalidArgument(f"{path}.name", "must be a file name of lower-case letters, digits, '.', '_' and '-'")
         if artifact.stage not in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
-            raise InvalidArgument(f"{here}.stage", "must be QUICK or DEEP")
+            raise InvalidArgument(f"{path}.stage", "must be QUICK or DEEP")
         if not MEDIA_TYPE.fullmatch(artifact.content_type):
-            raise InvalidArgument(f"{here}.content_type", "must be a media type such as text/html")
+            raise InvalidArgument(f"{path}.content_type", "must be a media type such as text/html")
         if not 1 <= artifact.content_length <= MAX_ARTIFACT_BYTES:
-            raise InvalidArgument(f"{here}.content_length", f"must be 1 to {MAX_ARTIFACT_BYTES} bytes")
+            raise InvalidArgument(f"{path}.content_length", f"must be 1 to {MAX_ARTIFACT_BYTES} bytes")
 
 
 def _is_uuid(text: str) -> bool:
     try:
-        # The class takes braces and prefixes too; only the usual spelling is the same for everybody.
+        # UUID() also accepts braces and prefixes; only the canonical spelling is unambiguous.
         return str(UUID(text)) == text.lower()
     except ValueError:
         return False

@@ -75,7 +75,8 @@ class FakeJobs(
     def FailUpload(self, request: job_pb2.FailUploadRequest, context: Any) -> job_pb2.Job:
         with self._for_person(context) as person:
             job = self._owned(request.job_id, person)
-            self.meanwhile.pop(job.job_id, lambda _: None)(job)
+            if change := self.meanwhile.pop(job.job_id, None):
+                change(job)
             if job.status not in OPEN:
                 raise errors.FailedPrecondition("Cannot complete upload for job in status: other", reason="WRONG_STATE")
             job.status = job_pb2.JOB_STATUS_FAILED
@@ -153,11 +154,11 @@ class FakeJobs(
                 raise errors.PermissionDenied(f"{caller} may not", reason="CALLER_NOT_ALLOWED")
             with self.lock:
                 yield caller
-        except errors.Fault as fault:
+        except errors.ServiceError as fault:
             _abort(context, fault)
 
 
-def _abort(context: Any, fault: errors.Fault) -> NoReturn:
+def _abort(context: Any, fault: errors.ServiceError) -> NoReturn:
     context.abort_with_status(rpc_status.to_status(status(fault)))
     raise AssertionError("abort_with_status raises")
 

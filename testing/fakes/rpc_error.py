@@ -22,7 +22,7 @@ class FakeRpcError(grpc.RpcError, grpc.Call):
         self._trailing = trailing
 
     @classmethod
-    def of(cls, error: errors.Fault) -> "FakeRpcError":
+    def of(cls, error: errors.ServiceError) -> "FakeRpcError":
         """The error as a client receives it."""
         sent = rpc_status.to_status(status(error))
         return cls(sent.code, sent.details, sent.trailing_metadata)

@@ -1,4 +1,4 @@
-"""A real browser for pages that people open: headless Chromium, told what to do over a pipe, in its own protocol.
+"""A real browser for tests of pages: headless Chromium, controlled over a pipe by the DevTools protocol.
 
     with chromium() as browser, browser.page(path) as page:
         page.evaluate("document.title")
@@ -28,7 +28,7 @@ needs_chromium = pytest.mark.skipif(
     CHROMIUM is None and not os.environ.get("CI"),
     reason="chromium is not installed (Debian: apt-get install chromium)",
 )
-# A page has this long for anything; only a browser that hangs takes it.
+# The time limit of every command; only a hanging browser reaches it.
 PATIENCE_SECONDS = 60
 FLAGS = [
     "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
@@ -38,7 +38,7 @@ FLAGS = [
 
 
 class Pipe:
-    """Commands out, replies and events in."""
+    """Sends commands, receives replies and events."""
 
     def __init__(self, reading: int, writing: int) -> None:
         self._reading, self._writing = reading, writing
@@ -46,7 +46,7 @@ class Pipe:
         self.events: deque[dict[str, Any]] = deque()
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """The reply's result; what happens meanwhile goes to `events`. Raises RuntimeError for an error."""
+        """The result of the reply; events received meanwhile go to `events`. Raises RuntimeError for an error."""
         self._last += 1
         message: dict[str, Any] = {"id": self._last, "method": method, "params": params}
         if session:
@@ -67,14 +67,14 @@ class Pipe:
             ready, _, _ = select([self._reading], [], [], max(0.0, until - time.monotonic()))
             piece = os.read(self._reading, 1 << 20) if ready else b""
             if not piece:
-                raise RuntimeError("the browser " + ("is gone" if ready else "does not answer"))
+                raise RuntimeError("the browser " + ("has ended" if ready else "does not answer"))
             self._rest += piece
         message, self._rest = self._rest.split(b"\0", 1)
         return dict(json.loads(message))
 
 
 class Page:
-    """One tab. `complaints`: what the console said, exceptions and violations included; `requests`: every address."""
+    """One tab. `complaints`: console messages, exceptions and policy violations. `requests`: every URL requested."""
 
     def __init__(self, pipe: Pipe, session: str) -> None:
         self._pipe, self._session = pipe, session
@@ -84,12 +84,12 @@ class Page:
             self._call(f"{domain}.enable")
 
     def open(self, path: Path) -> None:
-        """Load a file and wait until all that it asks for is there."""
+        """Loads a file and waits until all its resources are loaded."""
         self._call("Page.navigate", url=path.absolute().as_uri())
         self.wait("document.readyState === 'complete'")
 
     def evaluate(self, script: str) -> Any:
-        """The value of an expression, as JSON has it; a promise is waited for. Raises RuntimeError where it throws."""
+        """The JSON value of an expression; awaits a promise. Raises RuntimeError if it throws."""
         reply = self._call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
         )
@@ -99,7 +99,7 @@ class Page:
         return reply["result"].get("value")
 
     def wait(self, condition: str) -> None:
-        """Until an expression is true."""
+        """Waits until an expression is true."""
         until = time.monotonic() + PATIENCE_SECONDS
         while not self.evaluate(condition):
             if time.monotonic() > until:
@@ -107,7 +107,7 @@ class Page:
             time.sleep(0.02)
 
     def press(self, key: str) -> None:
-        """A key that a person strikes, by its name: `ArrowRight`, `Enter`, ` `."""
+        """Presses a key by its name: `ArrowRight`, `Enter`, ` `."""
         code = {"Enter": 13, " ": 32, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9}[key]
         text = {"Enter": "\r", " ": " "}.get(key, "")
         for kind in ("keyDown", "keyUp"):
@@ -121,7 +121,7 @@ class Page:
             )
 
     def resize(self, width: int, height: int, scale: float = 1) -> None:
-        """CSS pixels, and how many of the screen's each is wide."""
+        """Sets the size in CSS pixels, and device pixels per CSS pixel."""
         self._call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -131,17 +131,17 @@ class Page:
         )
 
     def prefer(self, scheme: str, media: str = "") -> None:
-        """`light` or `dark`; media `print` shows the page as it is printed."""
+        """Sets the colour scheme, `light` or `dark`, and the media: `print` shows the printed page."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._call("Emulation.setEmulatedMedia", media=media, features=features)
 
     def screenshot(self, out: Path, whole: bool = True) -> None:
-        """A PNG of the page, to its end or as much as the window shows."""
+        """A PNG of the whole page or of the window."""
         shot = self._call("Page.captureScreenshot", captureBeyondViewport=whole)
         out.write_bytes(base64.b64decode(shot["data"]))
 
     def printed(self) -> bytes:
-        """A PDF on A4."""
+        """The page as a PDF on A4."""
         reply = self._call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)
         return base64.b64decode(reply["data"])
 
@@ -159,7 +159,7 @@ class Page:
         return self._pipe.call(method, self._session, **params)
 
     def _sort(self) -> None:
-        self._call("Runtime.evaluate", expression="0")  # whatever came before it is in by now
+        self._call("Runtime.evaluate", expression="0")  # all earlier events have arrived by its reply
         while self._pipe.events:
             event = self._pipe.events.popleft()
             method, params = event["method"], event.get("params", {})
@@ -183,7 +183,7 @@ class Browser:
 
     @contextmanager
     def page(self, path: Path, width: int = 1280, height: int = 900) -> Iterator[Page]:
-        """A new tab with a file in it."""
+        """Opens a file in a new tab."""
         target = self._pipe.call("Target.createTarget", url="about:blank")["targetId"]
         session = self._pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self._pipe, session)
@@ -198,12 +198,12 @@ class Browser:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Chromium with a profile of its own, ended with the block."""
+    """Chromium with its own profile, until the block ends."""
     assert CHROMIUM, "chromium is not installed"
     to_it, ours = os.pipe()
     mine, from_it = os.pipe()
     with tempfile.TemporaryDirectory(prefix="crease-browser-", ignore_cleanup_errors=True) as profile:
-        # It reads descriptor 3 and writes 4.
+        # Chromium reads from descriptor 3 and writes to descriptor 4.
         command = ["bash", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "bash", CHROMIUM, *FLAGS]
         process = subprocess.Popen(
             [*command, f"--user-data-dir={profile}", "about:blank"],

@@ -1,4 +1,4 @@
-"""A self-signed certificate, which is its own authority."""
+"""Self-signed certificates, each its own authority."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def make(folder: Path, *hosts: str) -> tuple[Path, Path]:
-    """The files of the certificate for these hosts, or localhost, and of its key, in PEM."""
+    """The PEM files of a certificate for these hosts, by default localhost, and of its key."""
     hosts = hosts or ("localhost",)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0][:64])])

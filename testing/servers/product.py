@@ -1,9 +1,10 @@
-"""The whole product for tests: real PostgreSQL, real S3, and our programs, each a process of its own."""
+"""The whole product for tests: real PostgreSQL, real S3, and each program as a process."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -16,14 +17,14 @@ from testing.servers.programs import ROOT, Laptop, Program, free_port, running
 from testing.servers.s3 import Endpoint
 
 BUCKET = "crease-videos"
-# Names, which belong in no log.
+# Personal names, which must appear in no log.
 PLAYERS, NOTES = ("Bartholomew Quillfeather",), "Quillfeather's hands were late again"
 SAMPLE = ROOT / "samples" / "batter.mp4"
 
 
 @dataclass
 class Product:
-    """The programs, and a coach who uses them."""
+    """The running programs, with the calls of a coach."""
 
     jobs: Program
     upload: Program
@@ -46,8 +47,8 @@ class Product:
     def initiate(self, content_length: int, **fields: object) -> upload_pb2.InitiateUploadResponse:
         asked = session_pb2.CreateSessionRequest(title="Nets", player_ids=PLAYERS, notes=NOTES)
         session = self.session_stub.CreateSession(asked, metadata=self.coach, wait_for_ready=True, timeout=60)
-        values = {"session_id": session.session_id, "content_type": "video/mp4"} | fields
-        request = upload_pb2.InitiateUploadRequest(content_length=content_length, **values)  # type: ignore[arg-type]
+        values: dict[str, Any] = {"session_id": session.session_id, "content_type": "video/mp4"} | fields
+        request = upload_pb2.InitiateUploadRequest(content_length=content_length, **values)
         return self.upload_stub.InitiateUpload(request, metadata=self.coach, wait_for_ready=True, timeout=60)
 
     def complete(self, job_id: str) -> upload_pb2.CompleteUploadResponse:
@@ -62,7 +63,7 @@ class Product:
         return begun.job_id
 
     def open_launches(self) -> list[launch_pb2.Launch]:
-        """As the controller asks."""
+        """Calls OpenLaunches as the controller does."""
         request = launch_pb2.OpenLaunchesRequest(cluster="laptop", capacity=10)
         return list(self.launch_stub.OpenLaunches(request, metadata=self.laptop.program("controller")).launches)
 
@@ -74,7 +75,7 @@ class Product:
         return job_pb2.JobStatus.Name(self.job(job_id).status).removeprefix("JOB_STATUS_").lower()
 
     def watch(self, job_id: str) -> Iterator[job_pb2.Job]:
-        """Every change until the job rests; a stream that breaks is taken up again."""
+        """Every change until the job is final; reconnects a broken stream."""
         while True:
             try:
                 request = job_pb2.WatchJobRequest(job_id=job_id)
@@ -92,7 +93,7 @@ class Product:
         return reply.data
 
     def analyzers(self) -> list[psutil.Process]:
-        """The analyzers of this product that run now."""
+        """The running analyzers of this product."""
         mine = str(self.folder)
         return [one for one in psutil.process_iter() if _is_analyzer(one) and mine in _token_file(one)]
 
@@ -128,8 +129,10 @@ def product(
     controlled: bool = True,
     traced: str = "",
 ) -> Iterator[Product]:
-    """Runs for as long as the block. `controlled` False leaves the controller out: nothing is launched. `traced`: an
-    OTLP endpoint."""
+    """A running product, until the block ends.
+
+    `controlled` False: without a controller, so that nothing is launched. `traced`: an OTLP endpoint.
+    """
     ports = [free_port() for _ in range(2)]
     jobs = Program("jobs", jobs_env, folder / "jobs.log", ports[0])
     upload_env = laptop.env | s3.env | {
@@ -157,5 +160,10 @@ def product(
     with ExitStack() as stack:
         for program in (jobs, upload, controller)[: 3 if controlled else 2]:
             stack.enter_context(running(program))
-        stack.callback(lambda: [one.kill() for one in made.analyzers()])
+        stack.callback(_kill_analyzers, made)
         yield made
+
+
+def _kill_analyzers(made: Product) -> None:
+    for analyzer in made.analyzers():
+        analyzer.kill()

@@ -1,4 +1,4 @@
-"""Real programs for tests: each started as it is in production, on a free port, and gone at the end."""
+"""Real programs for tests: each started as in production, on a free port, and stopped at the end."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -28,7 +29,7 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nobody listens on and that was not given before: the kernel gives one again that is not used yet."""
+    """A free port that was not returned before: the kernel may return the same unused port twice."""
     while True:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -39,7 +40,7 @@ def free_port() -> int:
 
 
 def foreign_to(group: str) -> list[str]:
-    """Installed packages that the image of a program lacks: what no lock of its names brings."""
+    """Installed packages that the image of a program lacks: those in no lock of the program."""
     lock = (ROOT / "locks" / f"{group}.txt").read_text()
     locked = {_distribution(name) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
     return [
@@ -55,7 +56,7 @@ def _distribution(name: str) -> str:
 
 @dataclass
 class Program:
-    """One of ours as a process of its own, in a process group of its own."""
+    """One program as a process in its own process group."""
 
     name: str
     env: Mapping[str, str]
@@ -66,6 +67,12 @@ class Program:
     @property
     def endpoint(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the started program."""
+        assert self.process is not None, f"{self.name} is not started"
+        return self.process.pid
 
     def start(self) -> "Program":
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -93,7 +100,7 @@ class Program:
                     time.sleep(0.05)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash."""
+        """Crashes the program by SIGKILL."""
         self.stop(signal.SIGKILL)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
@@ -105,7 +112,7 @@ class Program:
 
 @contextmanager
 def running(program: Program) -> Iterator[Program]:
-    """The program, started, for as long as the block runs."""
+    """The started program, until the block ends."""
     try:
         yield program.start()
     finally:
@@ -114,7 +121,7 @@ def running(program: Program) -> Iterator[Program]:
 
 @dataclass(frozen=True)
 class Laptop:
-    """The laptop's issuer, as tests use it: tokens for everybody."""
+    """The laptop's issuer: tokens for any caller."""
 
     folder: Path
 
@@ -122,8 +129,8 @@ class Laptop:
     def env(self) -> dict[str, str]:
         return {"CREASE_ISSUERS": json.dumps(dev_issuer.issuers(self.folder))}
 
-    def person(self, subject: str = "coach-1", **claims: object) -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {dev_issuer.person(self.folder, subject, **claims)}"),)  # type: ignore[arg-type]
+    def person(self, subject: str = "coach-1", **claims: Any) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {dev_issuer.person(self.folder, subject, **claims)}"),)
 
     def program(self, name: str, *, behind: str | None = None) -> tuple[tuple[str, str], ...]:
         metadata = (("authorization", f"Bearer {dev_issuer.program(self.folder, name)}"),)
@@ -139,5 +146,5 @@ class Laptop:
 
 
 def lease(secret: str) -> tuple[tuple[str, str], ...]:
-    """The metadata of a pod that holds a lease."""
+    """The metadata of a call with a lease."""
     return (("authorization", f"Lease {secret}"),)

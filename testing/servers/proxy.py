@@ -1,4 +1,4 @@
-"""A TCP proxy that spoils what passes through it, on purpose, for tests of what lies before a bad line."""
+"""A TCP proxy that injects connection faults."""
 
 import contextlib
 import socket
@@ -17,20 +17,20 @@ BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection
 
 @dataclass
 class Proxy:
-    """`fault`: what happens to each connection from now on; `only`: to requests of this method alone.
+    """`fault`: the fault of each new connection. `only`: the HTTP method to which it applies.
 
-    none        passes everything
+    none        forwards everything
     throttled   answers 503 SlowDown
     broken      answers 500
-    cut         passes half of the first answer, then resets
-    half_open   takes the request and never says a word, nor closes
-    short       passes the answer with a smaller Content-Length than its body
+    cut         forwards half of the first response, then resets
+    half_open   accepts the request, never responds and never closes
+    short       forwards the response with a Content-Length below that of its body
     """
 
     host: str
     port: int
     listener: socket.socket
-    # It speaks TLS to its clients, as `localhost`.
+    # TLS towards clients, as `localhost`.
     tls: ssl.SSLContext | None = None
     fault: str = "none"
     only: bytes = b""
@@ -55,14 +55,14 @@ class Proxy:
             while request := _read(client):
                 fault = self.fault if request.startswith(self.only) else "none"
                 if fault == "half_open":
-                    # Held, so that it is not closed by being forgotten.
+                    # The reference keeps the socket open.
                     client.recv(1)
                     return
                 if fault in ("throttled", "broken"):
                     client.sendall(THROTTLED if fault == "throttled" else BROKEN)
                     break
                 reply = self._pass(request)
-                client.sendall(_spoilt(reply, fault))
+                client.sendall(_with_fault(reply, fault))
                 if fault != "none" or not reply:
                     break
             if self.fault == "cut":
@@ -70,7 +70,7 @@ class Proxy:
             client.close()
 
     def _pass(self, request: bytes) -> bytes:
-        """The server's answer, by a connection of its own: one that rests would be closed by the server."""
+        """The server's response, by a new connection: the server closes idle ones."""
         with socket.create_connection((self.host, self.port)) as server:
             self._open.append(server)
             server.sendall(request)
@@ -83,7 +83,7 @@ class Proxy:
             one.close()
 
 
-def _spoilt(reply: bytes, fault: str) -> bytes:
+def _with_fault(reply: bytes, fault: str) -> bytes:
     match fault:
         case "cut":
             return reply[: len(reply) // 2]
@@ -96,7 +96,7 @@ def _spoilt(reply: bytes, fault: str) -> bytes:
 
 
 def _read(source: socket.socket, is_head: bool = False) -> bytes:
-    """One message of HTTP with its body, as it is; empty at the end."""
+    """One raw HTTP message with its body; empty at end of stream."""
     data = b""
     while b"\r\n\r\n" not in data:
         chunk = source.recv(CHUNK_BYTES)
@@ -115,11 +115,11 @@ def _read(source: socket.socket, is_head: bool = False) -> bytes:
 
 @contextlib.contextmanager
 def proxy(url: str, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
-    """Before a server, for as long as the block runs."""
+    """A proxy before a server, until the block ends."""
     host, _, port = url.removeprefix("http://").partition(":")
-    spoiling = Proxy(host, int(port), socket.create_server(("127.0.0.1", 0)), tls)
-    threading.Thread(target=spoiling.serve, daemon=True).start()
+    running = Proxy(host, int(port), socket.create_server(("127.0.0.1", 0)), tls)
+    threading.Thread(target=running.serve, daemon=True).start()
     try:
-        yield spoiling
+        yield running
     finally:
-        spoiling.close()
+        running.close()

@@ -1,6 +1,6 @@
 """Real S3 servers for tests, each on a free port with its data under a folder.
 
-ministack   checks signatures; what the laptop runs
+ministack   checks signatures; the S3 server of the laptop
 versitygw   the strictest; built once from its Go module, where there is Go, and kept in the user's cache
 moto        checks no signature; another reading of the rest
 """
@@ -40,7 +40,7 @@ class Endpoint:
 
     @property
     def env(self) -> dict[str, str]:
-        """What `upload` must be told of it, beside a bucket."""
+        """The settings of upload for this server, except the bucket."""
         return {
             "CREASE_S3_ENDPOINT": self.url,
             "AWS_REGION": self.region,
@@ -49,7 +49,7 @@ class Endpoint:
         }
 
     def client(self) -> Any:
-        """boto3's, with the owner's keys."""
+        """A boto3 client with the owner's keys."""
         return boto3.client(
             "s3",
             endpoint_url=self.url,
@@ -69,7 +69,7 @@ class Endpoint:
 
 @contextmanager
 def ministack(folder: Path) -> Iterator[Endpoint]:
-    """Runs for as long as the block; the same folder again finds its buckets and objects again."""
+    """A running server, until the block ends. The folder keeps buckets and objects."""
     python = laptop_s3.find_python()
     if not python.exists():
         pytest.skip(f"no S3 server: {python} is absent")
@@ -83,7 +83,7 @@ def ministack(folder: Path) -> Iterator[Endpoint]:
 
 @contextmanager
 def versitygw(folder: Path) -> Iterator[Endpoint]:
-    """Runs for as long as the block."""
+    """A running server, until the block ends."""
     program = _built(VERSITYGW)
     endpoint = Endpoint(f"http://127.0.0.1:{free_port()}", "eu-west-1", "crease", "the-secret-of-the-tests")
     for name in ("objects", "versions", "iam"):
@@ -98,7 +98,7 @@ def versitygw(folder: Path) -> Iterator[Endpoint]:
 
 @contextmanager
 def moto(folder: Path) -> Iterator[Endpoint]:
-    """Runs for as long as the block; keeps everything in memory."""
+    """A running server, in memory, until the block ends."""
     endpoint = Endpoint(f"http://127.0.0.1:{free_port()}", "eu-west-1", "crease", "the-secret-of-the-tests")
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", endpoint.url.rpartition(":")[2]]
     with _running(command, dict(os.environ), folder / "moto.log", endpoint, "/moto-api/data.json"):
@@ -106,7 +106,7 @@ def moto(folder: Path) -> Iterator[Endpoint]:
 
 
 def _built(module: str) -> str:
-    """The program of a Go module, built at the first call: about three minutes of CPU time. Skips without Go."""
+    """The program of a Go module, built on the first call: about 3 minutes of CPU time. Skips without Go."""
     name = module.partition("@")[0].rpartition("/")[2]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "crease", module.rpartition("/")[2])
     if not (folder / name).exists():
@@ -136,9 +136,9 @@ def _running(command: list[str], env: dict[str, str], log: Path, endpoint: Endpo
 
 
 def _environment(folder: Path, endpoint: Endpoint) -> dict[str, str]:
-    """As on the laptop, in a region that is not the default of any client."""
-    told = laptop_s3.environment(folder, int(endpoint.url.rpartition(":")[2]), endpoint.secret_key)
-    return told | {"AWS_ACCESS_KEY_ID": endpoint.access_key, "MINISTACK_REGION": endpoint.region}
+    """The environment of the laptop's server, in a region that is no client's default."""
+    environment = laptop_s3.environment(folder, int(endpoint.url.rpartition(":")[2]), endpoint.secret_key)
+    return environment | {"AWS_ACCESS_KEY_ID": endpoint.access_key, "MINISTACK_REGION": endpoint.region}
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
@@ -155,7 +155,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Its group: what it started ends with it."""
+    """Ends its process group, and so all its children."""
     try:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=15)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import kubernetes_validate  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import yaml
 
+from services import VERSION
 from services.controller.settings import KubernetesSettings
 from services.jobs.settings import JobsSettings, RelaySettings
 from services.settings import Settings
@@ -99,7 +99,7 @@ def test_chart_values_reach_the_controller_settings(monkeypatch: pytest.MonkeyPa
     loaded = KubernetesSettings.load()
     assert (loaded.gpu_resource, loaded.gpu_scales_up, loaded.gpu_wait_seconds) == ("nvidia.com/gpu", True, 600)
     assert loaded.gpu_node_selector == {"pool": "gpu"}
-    assert loaded.analyzer_image == "registry.example.com/crease/analyzer:0.1.0"
+    assert loaded.analyzer_image == f"registry.example.com/crease/analyzer:{VERSION}"
     assert loaded.analyzer_service_account == of_kind("gpu", "ServiceAccount")["analyzer"]["metadata"]["name"]
 
 
@@ -116,9 +116,8 @@ def test_servers_trust_only_the_accounts_of_their_release(program: str) -> None:
 def test_every_image_is_a_stage_of_the_dockerfile(size: str) -> None:
     """And its tag is the version of the project."""
     stages = set(re.findall(r"^FROM base AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     for image in re.findall(r"image: (\S+)", text(size)):
-        assert re.fullmatch(rf"\S+/({'|'.join(stages)})(:{re.escape(version)}|@sha256:[0-9a-f]{{64}})", image), image
+        assert re.fullmatch(rf"\S+/({'|'.join(stages)})(:{re.escape(VERSION)}|@sha256:[0-9a-f]{{64}})", image), image
 
 
 @pytest.mark.parametrize("size", SIZES)

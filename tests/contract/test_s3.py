@@ -1,4 +1,4 @@
-"""What `upload` relies on, asked of several S3 servers: what its signatures bind, what its pins hold, what resumes.
+"""What upload requires of S3, tested against several servers: signatures, pins, multipart uploads.
 
 A check that a server can't pass is skipped there by name, with the reason; no check is skipped on all of them.
 """
@@ -21,8 +21,8 @@ import urllib3
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
 from services.upload.s3 import parts, preflight
+from services.upload.s3.settings import StorageSettings
 from services.upload.s3.storage import Storage
-from services.upload.settings import StorageSettings
 from testing.servers import certificates, s3
 from testing.servers.proxy import proxy
 
@@ -31,7 +31,7 @@ MOST = 10**9
 SERVERS = {"ministack": s3.ministack, "versitygw": s3.versitygw, "moto": s3.moto}
 SIGNATURES = "moto checks no signature"
 CHECKSUMS = "moto compares no checksum with the bytes, and keeps none of parts"
-# (check, server): why it can't be asked of it.
+# (check, server): why the server cannot pass it.
 UNABLE = {
     **{
         (check, "moto"): SIGNATURES
@@ -59,14 +59,14 @@ UNABLE = {
 
 @dataclass
 class Store:
-    """A bucket of one server, with `upload`'s own way to it."""
+    """A bucket of one server, with upload's client of it."""
 
     endpoint: s3.Endpoint
     storage: Storage
     bucket: str
 
-    def told(self, **settings: Any) -> "Store":
-        """The same bucket, reached by other settings."""
+    def with_settings(self, **settings: Any) -> "Store":
+        """The same bucket with other settings."""
         given = {"aws_region": self.endpoint.region, "bucket": self.bucket, "s3_endpoint": self.endpoint.url} | settings
         return Store(self.endpoint, Storage(StorageSettings(**given)), self.bucket)
 
@@ -84,24 +84,24 @@ class Store:
         assert send(await self.sign_put(key, body), body) == 200
         return key
 
-    async def verdict(self, key: str, promised: bytes = VIDEO) -> str:
-        """What CompleteUpload would say: a code, or empty for the promised video."""
+    async def problem(self, key: str, promised: bytes = VIDEO) -> str:
+        """The code that CompleteUpload would report; empty for the promised video."""
         video = VideoObject(content_length=len(promised), sha256=hashlib.sha256(promised).hexdigest())
-        seen = await self.storage.head(self.bucket, key)
-        finding = preflight.judge(seen, video, MOST)
-        if finding is None:
-            finding = preflight.judge(await self.storage.read_head(self.bucket, key, seen), video, MOST)
-        return finding.code if finding else ""
+        observed = await self.storage.head(self.bucket, key)
+        problem = preflight.check(observed, video, MOST)
+        if problem is None:
+            problem = preflight.check(await self.storage.read_head(self.bucket, key, observed), video, MOST)
+        return problem.code if problem else ""
 
     async def begun(self, count: int = 2) -> tuple[VideoObject, bytes]:
-        """A video in parts, and what it is to hold."""
-        body = VIDEO + os.urandom(parts.SMALLEST_PART_BYTES * (count - 1))
+        """A multipart upload that has begun, and its bytes."""
+        body = VIDEO + os.urandom(parts.MIN_PART_BYTES * (count - 1))
         video = VideoObject(
             s3_bucket=self.bucket,
             s3_key=self.key(),
             content_type="video/mp4",
             content_length=len(body),
-            part_bytes=parts.SMALLEST_PART_BYTES,
+            part_bytes=parts.MIN_PART_BYTES,
         )
         video.upload_id = await self.storage.begin_parts(video)
         return video, body
@@ -122,7 +122,7 @@ def answer(method: str, url: str, body: bytes, headers: dict[str, str]) -> urlli
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Callable[..., Store]]:
-    """Starts each server once, when it is first asked for."""
+    """Starts each server once, when a test first needs it."""
     running: dict[str, Store] = {}
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
 
@@ -144,7 +144,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 
 async def what_is_put_as_signed_is_the_promised_video(store: Store) -> None:
     key = await store.stored()
-    assert await store.verdict(key) == ""
+    assert await store.problem(key) == ""
 
 
 async def a_tampered_signature_is_refused(store: Store) -> None:
@@ -168,7 +168,7 @@ async def a_signature_is_for_one_method(store: Store) -> None:
 
 
 async def an_expired_url_is_refused(store: Store) -> None:
-    signed = await store.told(upload_url_seconds=1, download_url_seconds=1).sign_put(store.key())
+    signed = await store.with_settings(upload_url_seconds=1, download_url_seconds=1).sign_put(store.key())
     await asyncio.sleep(2.1)
     assert send(signed, VIDEO) == 403
 
@@ -185,7 +185,7 @@ async def another_type_is_refused(store: Store) -> None:
 async def other_bytes_than_the_checksum_are_refused(store: Store) -> None:
     key = store.key()
     assert send(await store.sign_put(key), VIDEO[::-1]) == 400
-    assert await store.verdict(key) == "VIDEO_MISSING"
+    assert await store.problem(key) == "VIDEO_MISSING"
 
 
 async def a_put_without_its_condition_is_refused(store: Store) -> None:
@@ -200,21 +200,21 @@ async def a_second_put_is_refused(store: Store) -> None:
 
 async def a_swapped_video_is_not_read_by_its_pin(store: Store) -> None:
     key = await store.stored()
-    seen = await store.storage.head(store.bucket, key)
-    pinned = await store.storage.sign_get(store.bucket, key, etag=seen.etag)
+    observed = await store.storage.head(store.bucket, key)
+    pinned = await store.storage.sign_get(store.bucket, key, etag=observed.etag)
     assert send(pinned) == 200
     store.endpoint.client().put_object(Bucket=store.bucket, Key=key, Body=VIDEO[::-1])
     assert send(pinned) == 412
-    assert (await store.storage.read_head(store.bucket, key, seen)).status == 412
+    assert (await store.storage.read_head(store.bucket, key, observed)).status == 412
 
 
 async def a_pinned_version_outlives_a_swap(store: Store) -> None:
     client, bucket, key = store.endpoint.client(), f"versions-{uuid.uuid4()}", store.key()
     store.endpoint.make_bucket(bucket, versioned=True)
     client.put_object(Bucket=bucket, Key=key, Body=VIDEO)
-    seen = await store.storage.head(bucket, key)
+    observed = await store.storage.head(bucket, key)
     client.put_object(Bucket=bucket, Key=key, Body=VIDEO[::-1])
-    pinned = await store.storage.sign_get(bucket, key, etag=seen.etag, version_id=seen.version_id)
+    pinned = await store.storage.sign_get(bucket, key, etag=observed.etag, version_id=observed.version_id)
     reply = answer("GET", pinned.url, b"", dict(pinned.headers))
     assert (reply.status, reply.data) == (200, VIDEO)
 
@@ -232,28 +232,28 @@ async def every_version_is_deleted(store: Store) -> None:
 
 
 async def a_missing_video_is_missing(store: Store) -> None:
-    assert await store.verdict(store.key()) == "VIDEO_MISSING"
+    assert await store.problem(store.key()) == "VIDEO_MISSING"
 
 
 async def a_stranger_sees_nothing(store: Store) -> None:
     key = await store.stored()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "a-key-nobody-knows")
-        assert await store.told().verdict(key) == "VIDEO_FORBIDDEN"
+        patch.setenv("AWS_ACCESS_KEY_ID", "an-unknown-key")
+        assert await store.with_settings().problem(key) == "VIDEO_FORBIDDEN"
 
 
 async def the_key_that_encrypts_is_bound(store: Store) -> None:
-    told = store.told(s3_kms_key="alias/crease")
+    encrypted = store.with_settings(s3_kms_key="alias/crease")
     header = "x-amz-server-side-encryption-aws-kms-key-id"
-    signed = await told.sign_put(told.key())
+    signed = await encrypted.sign_put(encrypted.key())
     assert signed.headers[header] == "alias/crease"
     assert [send(signed, VIDEO, **{header: other}) for other in ("alias/theirs", "-")] == [403, 403]
-    assert await told.verdict(await told.stored()) == ""
+    assert await encrypted.problem(await encrypted.stored()) == ""
 
 
 async def a_bucket_of_another_account_gives_nothing(store: Store) -> None:
     key = await store.stored()
-    assert await store.told(s3_bucket_owner="999999999999").verdict(key) == "VIDEO_FORBIDDEN"
+    assert await store.with_settings(s3_bucket_owner="999999999999").problem(key) == "VIDEO_FORBIDDEN"
 
 
 async def an_authority_of_its_own_is_believed_where_it_is_named(store: Store) -> None:
@@ -263,26 +263,26 @@ async def an_authority_of_its_own_is_believed_where_it_is_named(store: Store) ->
         tls.load_cert_chain(certificate, key_file)
         key = await store.stored()
         with proxy(store.endpoint.url, tls) as line:
-            assert await store.told(s3_endpoint=line.url, s3_ca_file=certificate).verdict(key) == ""
-            unnamed = await store.told(s3_endpoint=line.url).storage.head(store.bucket, key)
-            assert unnamed.trouble == "SSLError"
+            assert await store.with_settings(s3_endpoint=line.url, s3_ca_file=certificate).problem(key) == ""
+            unnamed = await store.with_settings(s3_endpoint=line.url).storage.head(store.bucket, key)
+            assert unnamed.error == "SSLError"
 
 
 async def an_empty_object_is_empty(store: Store) -> None:
     key = store.key()
     store.endpoint.client().put_object(Bucket=store.bucket, Key=key, Body=b"")
-    assert await store.verdict(key) == "VIDEO_EMPTY"
+    assert await store.problem(key) == "VIDEO_EMPTY"
 
 
 async def a_truncated_video_is_of_another_length(store: Store) -> None:
     key = store.key()
     store.endpoint.client().put_object(Bucket=store.bucket, Key=key, Body=VIDEO[:-10])
-    assert await store.verdict(key) == "VIDEO_LENGTH_DIFFERS"
+    assert await store.problem(key) == "VIDEO_LENGTH_DIFFERS"
 
 
 async def what_is_no_video_inside_is_found_out(store: Store) -> None:
     page = b"<!doctype html>" + bytes(len(VIDEO))
-    assert await store.verdict(await store.stored(page), page) == "NOT_A_VIDEO"
+    assert await store.problem(await store.stored(page), page) == "NOT_A_VIDEO"
 
 
 async def parts_arrive_in_any_order_and_are_listed(store: Store) -> None:
@@ -301,10 +301,10 @@ async def parts_become_the_video_with_their_checksum(store: Store) -> None:
         assert await store.put_part(video, body, number) == 200
     arrived = await store.storage.list_parts(video) or []
     await store.storage.assemble(video, arrived)
-    seen = await store.storage.head(video.s3_bucket, video.s3_key)
-    assert (seen.content_length, seen.content_type) == (len(body), "video/mp4")
-    assert seen.parts_sha256 == parts.sha256_of([part.sha256 for part in arrived]) != ""
-    signed = await store.storage.sign_get(video.s3_bucket, video.s3_key, etag=seen.etag)
+    observed = await store.storage.head(video.s3_bucket, video.s3_key)
+    assert (observed.content_length, observed.content_type) == (len(body), "video/mp4")
+    assert observed.parts_sha256 == parts.sha256_of([part.sha256 for part in arrived]) != ""
+    signed = await store.storage.sign_get(video.s3_bucket, video.s3_key, etag=observed.etag)
     assert answer("GET", signed.url, b"", dict(signed.headers)).data == body
 
 
@@ -368,7 +368,7 @@ async def a_folder_is_deleted_and_its_neighbour_is_not(store: Store) -> None:
         client.put_object(Bucket=store.bucket, Key=f"{folder}/{name}", Body=b"x")
     assert await store.storage.delete_all(store.bucket, f"{folder}/") == 3
     assert [item async for item in store.storage.objects(store.bucket, f"{folder}/")] == []
-    assert await store.verdict(other) == ""
+    assert await store.problem(other) == ""
 
 
 async def objects_are_listed_in_the_order_of_their_bytes(store: Store) -> None:
@@ -390,21 +390,21 @@ CHECKS: dict[str, Callable[[Store], Awaitable[Any]]] = {
 def cases() -> Iterator[Any]:
     for server in SERVERS:
         for check in CHECKS:
-            # Each of the others takes longer to be had than all its checks.
+            # Each of the others takes longer to start than all its checks.
             yield pytest.param(server, check, marks=() if server == "ministack" else pytest.mark.slow)
 
 
 @pytest.mark.parametrize(("server", "check"), list(cases()))
 @pytest.mark.timeout(900)
 async def test_s3(server: str, check: str, stores: Callable[[str], Store]) -> None:
-    """What the check is called holds on the server."""
+    """The check, whose name is its claim, passes on the server."""
     if reason := UNABLE.get((check, server)):
         pytest.skip(reason)
     await CHECKS[check](stores(server))
 
 
 def test_no_check_is_skipped_on_every_server() -> None:
-    """What nobody can do is proved nowhere; and every name in the table is one of a check."""
+    """A check skipped everywhere proves nothing. Every name in the table is the name of a check."""
     assert {check for check, _ in UNABLE} <= CHECKS.keys()
     for check in CHECKS:
         assert any((check, server) not in UNABLE for server in SERVERS), check

@@ -8,7 +8,6 @@ docs/results.schema.json describes the shape. The order of keys is part of it. N
 
 from __future__ import annotations
 
-import json
 import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from services.analyzer.artifacts.result import peak_memory_bytes, versions
 from services.analyzer.cpu_time import by_stage
+from services.limits import MAX_RESULTS_BYTES, results_bytes
 
 # Lazy: a worker imports this module before the first pose.
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ Json = dict[str, Any]
 Results = Json
 # Version of docs/results.schema.json. A version gains keys; it never removes one or changes its meaning.
 VERSION = 1
-# Upper bound of the row's results in the database; per-frame data are files.
-MOST_ROW_BYTES = 64 * 1024
 # Keys of lists that grow with the length of a film.
 LISTS = frozenset({"evidence", "repetitions", "events", "cuts", "pans"})
 
@@ -220,7 +218,7 @@ def row_copy(results: Json) -> Json:
     """
     row: Json = {**results, "pose": {"pose_summary": results["pose"]["pose_summary"]}}
     for most in (200, 50, 20, 5, 1, 0):
-        if len(json.dumps(row).encode()) < MOST_ROW_BYTES:
+        if results_bytes(row) <= MAX_RESULTS_BYTES:
             break
         row = _shortened(row, most)
         row["pose"]["pose_summary"]["shortened_to"] = most

@@ -23,8 +23,8 @@ from services.analyzer.biomechanics.kinematics import (
     torso_length,
     travel,
 )
-from services.analyzer.knowledge.loader import Discipline
 from services.analyzer.pose.landmarks import Poses
+from services.naming import Discipline
 
 MOST_ACTIONS = 8  # bounds the second pass to about 12 s of video
 LEAST_SEEN = 0.6  # share of an action or a window in which the athlete must be detected

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from services.analyzer.biomechanics.events import EventName
 from services.analyzer.biomechanics.model import Unit
-from services.analyzer.knowledge.loader import Discipline, Mark
+from services.analyzer.knowledge.loader import Mark
+from services.naming import Discipline
 
 EVENT_CAPTIONS = {
     EventName.FRONT_FOOT_CONTACT: "Front-foot contact",

@@ -13,7 +13,7 @@ from services.analyzer.biomechanics.action_window import ActionWindow
 from services.analyzer.biomechanics.events import Event, EventName
 from services.analyzer.biomechanics.foot_contact import Missing
 from services.analyzer.biomechanics.kinematics import Side
-from services.analyzer.knowledge.loader import Discipline
+from services.naming import Discipline
 
 
 class Unit(StrEnum):

@@ -18,7 +18,8 @@ from services.analyzer.biomechanics.model import (
     Unit,
     WorstMomentSpec,
 )
-from services.analyzer.knowledge.loader import Discipline, Guidance, GuidanceError, load_guidance
+from services.analyzer.knowledge.loader import Guidance, GuidanceError, load_guidance
+from services.naming import Discipline
 
 BOWLING_ONLY = frozenset({Discipline.BOWLING})
 TIMING_REASON = "hip and shoulder rotation cannot be separated to 0.03 s from one camera with this pose model"

@@ -33,8 +33,8 @@ from services.analyzer.biomechanics.kinematics import (
 )
 from services.analyzer.biomechanics.landmark_noise import landmark_noise
 from services.analyzer.biomechanics.model import Curve, Evidence, MeasuredJoints, Reading
-from services.analyzer.knowledge.loader import Discipline
 from services.analyzer.pose.landmarks import INDEX
+from services.naming import Discipline
 
 KNEE_AFTER_CONTACT_SECONDS = 0.3
 

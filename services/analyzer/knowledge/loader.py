@@ -15,16 +15,9 @@ from typing import Annotated, Literal, Self, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from services.naming import Discipline
+
 FOLDER = Path(__file__).parent
-
-
-class Discipline(StrEnum):
-    """What a player does in a video."""
-
-    BATTING = "batting"
-    BOWLING = "bowling"
-    WICKETKEEPING = "wicketkeeping"
-    FIELDING = "fielding"
 
 
 class Severity(StrEnum):

@@ -219,4 +219,4 @@ def _first_line(error: BaseException) -> str:
 
     from services import logs
 
-    return logs.words(error).rsplit("; ", 1)[-1][:200]
+    return logs.error_text(error).rsplit("; ", 1)[-1][:200]

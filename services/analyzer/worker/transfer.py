@@ -15,10 +15,10 @@ import urllib3
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
+from services import s3_errors
 from services.analyzer.errors import BadInput, ServiceUnavailable
 
 CHUNK_BYTES = 1 << 18
-TRANSIENT_STATUSES = frozenset({408, 425, 429})
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.3, 10.0
 
 Sign = Callable[[], SignedRequest]
@@ -86,7 +86,8 @@ class Transfer:
         response = self._open(signed)
         try:
             if response.status != HTTPStatus.OK:
-                raise _classify_status(response.status, "Failed to download video from S3")
+                code = s3_errors.error_code(response.read(s3_errors.MAX_ERROR_BYTES))
+                raise _classify_status(response.status, code, "Failed to download video from S3")
             digest, size = Digest(video), 0
             with to.open("wb") as file:
                 for chunk in response.stream(CHUNK_BYTES):
@@ -135,9 +136,9 @@ def _headers(signed: SignedRequest) -> Mapping[str, str]:
     return {name: value for name, value in signed.headers.items() if name.lower() != "host"}
 
 
-def _classify_status(status: int, failure: str) -> Exception:
-    """BadInput for a definite rejection, else a transient error; `failure` begins the message."""
-    if 400 <= status < 500 and status not in TRANSIENT_STATUSES:
+def _classify_status(status: int, code: str, failure: str) -> Exception:
+    """BadInput for a definite rejection, else a transient error. code: S3's; failure: begins the message."""
+    if 400 <= status < 500 and not s3_errors.is_transient(status, code):
         return BadInput("DOWNLOAD_FAILED", f"{failure}: {_describe_status(status)}")
     return _TransientError(f"{failure}: {_describe_status(status)}")
 

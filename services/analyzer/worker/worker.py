@@ -61,7 +61,7 @@ def run_launch(
     """Run one launch; returns the process's exit status. create_analysis: makes the analysis of the video."""
     log = configure("analyzer", job_id=job_id, launch_no=number)
     signal.signal(signal.SIGTERM, _stop)
-    traces.start_within("analyzer", settings.otlp_endpoint, settings.trace_parent)
+    traces.start_in_trace("analyzer", settings.otlp_endpoint, settings.trace_parent)
     try:
         with (
             _open_lease(job_id, number, settings) as lease,

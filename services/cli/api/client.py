@@ -52,7 +52,7 @@ class Services:
             try:
                 return method(request, timeout=seconds, metadata=self.credentials())
             except grpc.RpcError as error:
-                if not clients.is_passing(error) or time.monotonic() > deadline:
+                if not clients.is_transient(error) or time.monotonic() > deadline:
                     raise to_command_error(error) from error
             self.check_laptop_is_up()
             time.sleep(RETRY_SECONDS)

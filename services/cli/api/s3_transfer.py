@@ -3,7 +3,6 @@
 import contextlib
 import io
 import random
-import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import BinaryIO
 
 import urllib3
 
+from services import s3_errors
 from services.cli.errors import UNAVAILABLE, CommandError
 
 TRIES = 5
@@ -107,7 +107,7 @@ class S3Transfer:
             reply = self._pool.request(method, url, headers=dict(headers), preload_content=False)
             with contextlib.closing(reply):
                 if reply.status != 200:
-                    reply.read()
+                    reply.read(cache_content=True)
                     return reply
                 with draft.open("wb") as file:
                     for chunk in reply.stream(CHUNK_BYTES):
@@ -136,7 +136,7 @@ class S3Transfer:
             except urllib3.exceptions.HTTPError as error:
                 failure = type(error).__name__
                 continue
-            if reply.status < 500 and reply.status != 429:
+            if not s3_errors.is_transient(reply.status, s3_errors.error_code(reply.data)):
                 return reply
             failure = describe_reply(reply.status, reply.data)
         raise CommandError(f"S3 is unavailable after {TRIES} tries ({failure}): try again later.", UNAVAILABLE)
@@ -144,5 +144,5 @@ class S3Transfer:
 
 def describe_reply(status: int, body: bytes) -> str:
     """The status, and the code and message of S3's XML error, as one phrase."""
-    found = dict(re.findall(r"<(Code|Message)>([^<]*)</", body[:4096].decode(errors="replace")))
+    found = s3_errors.error_fields(body)
     return " ".join(filter(None, (str(status), found.get("Code", ""), found.get("Message", "").rstrip("."))))

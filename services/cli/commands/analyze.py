@@ -169,7 +169,7 @@ def watch(services: Services, job_id: str) -> Iterator[Job]:
                 if job.status in FINAL:
                     return
         except grpc.RpcError as error:
-            if not clients.is_passing(error):
+            if not clients.is_transient(error):
                 raise client.to_command_error(error) from error
         services.check_laptop_is_up()
         if time.monotonic() - last_reply > MOST_UNAVAILABLE_SECONDS:

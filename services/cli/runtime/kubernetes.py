@@ -8,13 +8,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from services import naming
 from services.cli.errors import INTERNAL, USAGE, CommandError
 from services.cli.runtime.interface import Check, RecordedEvent, Run
 from services.cli.runtime.kubectl import COMPONENT, OURS, Kubectl, Object, metadata, variables_of
 
-JOB_LABEL = "crease.dev/job"
-# As services/controller/kubernetes/leader_election.py reads it.
-DRAINED = "crease.dev/drained"
+JOB_LABEL = naming.JOB_LABEL
+DRAINED = naming.DRAINED_ANNOTATION
 METRICS_PORT = "metrics"
 # With more clock skew the services reject tokens, and the order of events is unreliable.
 MOST_SKEW = timedelta(seconds=10)
@@ -51,7 +51,7 @@ class KubernetesRuntime:
 
     def list_events(self, job_id: str) -> Sequence[RecordedEvent]:
         """As Runtime: the Kubernetes Events of its Kubernetes Jobs and pods."""
-        prefix = f"analysis-{job_id}-"
+        prefix = naming.launch_prefix(job_id)
         events = (
             one for one in self._kubectl.list_objects("events") if one["involvedObject"]["name"].startswith(prefix)
         )
@@ -149,7 +149,7 @@ class KubernetesRuntime:
         return Check("rights", not missing, detail, advice)
 
     def _check_image(self, image: str) -> Check:
-        pods = self._kubectl.list_objects("pods", "-l", f"{COMPONENT}=analyzer")
+        pods = self._kubectl.list_objects("pods", "-l", f"{COMPONENT}={naming.ANALYZER_COMPONENT}")
         errors = {reason for pod in pods for reason in _waiting_reasons(pod) if reason.partition(":")[0] in BAD_IMAGE}
         detail = f"{image}: {'; '.join(sorted(errors))[:300]}" if errors else f"no pod fails to pull {image}"
         advice = "Push the image or repair image.registry, image.tag and image.pullSecrets; then retry the failed jobs."
@@ -182,7 +182,9 @@ class KubernetesRuntime:
 
     def _controllers_lease(self) -> Object | None:
         leases = self._kubectl.list_objects("leases")
-        return next((one for one in leases if str(metadata(one)["name"]).endswith("-controller")), None)
+        return next(
+            (one for one in leases if str(metadata(one)["name"]).endswith(naming.CONTROLLER_LEASE_SUFFIX)), None
+        )
 
 
 def _creation_time(body: Object) -> str:

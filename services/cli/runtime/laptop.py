@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from services import naming
 from services.cli.errors import CommandError
 from services.cli.runtime import pose_model
 from services.cli.runtime.interface import Check, RecordedEvent, Run
 from services.cli.runtime.prometheus import fetch_metrics
 
-# As services/controller/local/launcher.py reads it.
-DRAINED = "drained"
+DRAINED = naming.DRAINED_FILE
 # A video, its artifacts and the scratch files of its analysis.
 LEAST_FREE_BYTES = 2 * 10**9
 FOLLOW_SECONDS = 0.2
@@ -26,7 +26,7 @@ class LaptopRuntime:
     def __init__(self, folder: Path, metrics: Mapping[str, str]) -> None:
         self._folder = folder
         self._metrics_endpoints = metrics
-        self._drained = folder / "controller" / DRAINED
+        self._drained = folder / naming.CONTROLLER_FOLDER / DRAINED
 
     def list_runs(self, job_id: str) -> Sequence[Run]:
         """As Runtime: the processes."""
@@ -51,11 +51,11 @@ class LaptopRuntime:
         records = self._records(job_id)
         if not records:
             raise CommandError(f"No launch of job {job_id} ran here.")
-        with (records[-1] / "log").open(errors="replace") as log:
+        with (records[-1] / naming.LOG_FILE).open(errors="replace") as log:
             while True:
                 if text := log.read():
                     print(text, end="", flush=True)  # noqa: T201 (another program's output)
-                elif not follow or (records[-1] / "exit_code").exists():
+                elif not follow or (records[-1] / naming.EXIT_CODE_FILE).exists():
                     return
                 else:
                     time.sleep(FOLLOW_SECONDS)
@@ -93,16 +93,18 @@ class LaptopRuntime:
         yield Check("disk", free >= LEAST_FREE_BYTES, detail, advice)
 
     def _records(self, job_id: str) -> list[Path]:
-        folders = (self._folder / "controller" / "launches").glob(f"analysis-{job_id}-*")
+        folders = (self._folder / naming.CONTROLLER_FOLDER / naming.LAUNCHES_FOLDER).glob(
+            f"{naming.launch_prefix(job_id)}*"
+        )
         return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))
 
 
 def _describe_process(folder: Path) -> tuple[str, str]:
     """State and detail of a process, from its record (services/controller/local/process_record.py)."""
-    created = datetime.fromisoformat(json.loads((folder / "record.json").read_text())["created_at"])
+    created = datetime.fromisoformat(json.loads((folder / naming.RECORD_FILE).read_text())["created_at"])
     since = f"since {created.astimezone(UTC):%H:%M:%S} UTC"
     try:
-        code = (folder / "exit_code").read_text().strip()
+        code = (folder / naming.EXIT_CODE_FILE).read_text().strip()
     except FileNotFoundError:
-        return ("Deleting" if (folder / "deleted").exists() else "Running or killed"), since
+        return ("Deleting" if (folder / naming.DELETED_FILE).exists() else "Running or killed"), since
     return "Ended", f"{since}, exit code {code}"

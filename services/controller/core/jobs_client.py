@@ -98,7 +98,7 @@ class Jobs:
         try:
             return await method(request, timeout=CALL_SECONDS, metadata=self._credentials() + traces.metadata())
         finally:
-            logs.spent("jobs_ms", time.monotonic() - started)
+            logs.add_duration("jobs_ms", time.monotonic() - started)
 
     def _credentials(self) -> tuple[tuple[str, str]]:
         return (auth.bearer(self._token_file),)

@@ -16,9 +16,10 @@ from typing import Protocol
 
 from crease.analysis.v1.launch_pb2 import ENDING_UNKNOWN, Ending, Launch
 from crease.jobs.v1.job_pb2 import Accelerator
+from services import naming
 
-JOB_LABEL = "crease.dev/job"
-LAUNCH_LABEL = "crease.dev/launch"
+JOB_LABEL = naming.JOB_LABEL
+LAUNCH_LABEL = naming.LAUNCH_LABEL
 
 
 @dataclass(frozen=True)
@@ -231,4 +232,4 @@ def check_ours(observed: Observed) -> Observed:
 
 
 def _name(job_id: str | None, launch_no: str | None) -> str:
-    return f"analysis-{job_id}-{launch_no}"
+    return naming.launch_name(job_id, launch_no)

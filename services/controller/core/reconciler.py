@@ -21,7 +21,7 @@ import grpc.aio
 from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import Accelerator
 from services import logs, traces
-from services.clients import is_passing
+from services.clients import is_transient
 from services.controller.core import failpoints, metrics
 from services.controller.core.decide import (
     ORDER,
@@ -205,7 +205,7 @@ class Reconciler:
         async with self._round_lock:
             started_cpu = time.process_time()
             started, actions, outcome = time.monotonic(), list[Action](), "ok"
-            with logs.spending() as waits:
+            with logs.collecting_durations() as waits:
                 try:
                     snapshot = await take_snapshot()
                     actions = decide(snapshot, self._limits, self._launcher.now())
@@ -306,7 +306,7 @@ class Reconciler:
         """
         async with self._slots:
             started, outcome, failure = time.monotonic(), "ok", dict[str, str]()
-            with logs.spending() as waits:
+            with logs.collecting_durations() as waits:
                 try:
                     await self._perform(action)
                 except Unknown as error:
@@ -316,7 +316,7 @@ class Reconciler:
                     outcome, failure = "rejected", {"error": str(error)}
                 except grpc.RpcError as error:
                     outcome, failure = "refused", {"error": _describe(error)}
-                    if is_passing(error):
+                    if is_transient(error):
                         outcome = "unavailable"
                         raise
                     # The launch changed since the snapshot; the next round sees the change.
@@ -351,7 +351,7 @@ class Reconciler:
         job_id, launch_no = launch.job_id, launch.launch_no
         with traces.span("launch", launch.trace_parent, job_id=job_id, launch_no=launch_no, why=why) as span:
             if launch.trace_parent and traces.is_on():
-                launch.trace_parent = traces.header()
+                launch.trace_parent = traces.traceparent()
             try:
                 observed = await self._launcher.create(launch, placement)
             except PermanentRejection as error:

@@ -167,7 +167,7 @@ class HttpApi:
             metrics.KUBE_REQUESTS.labels(verb, "0").inc()
             raise Unknown(f"No answer to {method} {path}: {_describe(error)}") from error
         finally:
-            logs.spent("kube_ms", time.monotonic() - started)
+            logs.add_duration("kube_ms", time.monotonic() - started)
         response: aiohttp.ClientResponse = answer.response
         metrics.KUBE_REQUESTS.labels(verb, str(response.status)).inc()
         if date := response.headers.get("Date"):

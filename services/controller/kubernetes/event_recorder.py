@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
+from services import naming
 from services.controller.core.launcher import Observed, Unknown
 from services.controller.kubernetes.api_client import Api, Object, Refusal
 
@@ -77,6 +78,6 @@ class EventRecorder:
             "lastTimestamp": at,
             "count": 1,
             "source": {"component": "crease-controller"},
-            "reportingComponent": "crease.dev/controller",
+            "reportingComponent": naming.CONTROLLER_COMPONENT,
             "reportingInstance": self._identity,
         }

@@ -8,19 +8,20 @@ from typing import Any
 
 from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import ACCELERATOR_GPU, Accelerator
+from services import naming
 from services.controller.core.launcher import JOB_LABEL, LAUNCH_LABEL, Placement, name_of
 from services.controller.quantity import bytes_of, mebibytes
 from services.controller.settings import KubernetesSettings
 
-CLUSTER_LABEL = "crease.dev/cluster"
-SESSION_LABEL = "crease.dev/session"
-OWNER_LABEL = "crease.dev/owner-hash"
-STATUS_LABEL = "crease.dev/status"
-ACCELERATOR_LABEL = "crease.dev/accelerator"
+CLUSTER_LABEL = naming.CLUSTER_LABEL
+SESSION_LABEL = naming.SESSION_LABEL
+OWNER_LABEL = naming.OWNER_LABEL
+STATUS_LABEL = naming.STATUS_LABEL
+ACCELERATOR_LABEL = naming.ACCELERATOR_LABEL
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-WHY = "crease.dev/why"
-PLACEMENT_REASON = "crease.dev/placement-reason"
-CREATED_BY = "crease.dev/created-by"
+WHY = naming.WHY_ANNOTATION
+PLACEMENT_REASON = naming.PLACEMENT_REASON_ANNOTATION
+CREATED_BY = naming.CREATED_BY_ANNOTATION
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "crease-controller"
 
@@ -76,8 +77,8 @@ def build_selector(settings: KubernetesSettings) -> str:
 
 def _labels(launch: Launch, placement: Placement, settings: KubernetesSettings) -> dict[str, str]:
     return {
-        "app.kubernetes.io/name": "crease",
-        "app.kubernetes.io/component": "analyzer",
+        naming.NAME_LABEL: naming.PRODUCT,
+        naming.COMPONENT_LABEL: naming.ANALYZER_COMPONENT,
         "app.kubernetes.io/part-of": "crease",
         MANAGED_BY: MANAGER,
         CLUSTER_LABEL: settings.cluster,

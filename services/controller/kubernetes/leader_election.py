@@ -9,6 +9,7 @@ write carries the version that was read, so that of two competing writes the ser
 import asyncio
 import time
 
+from services import naming
 from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
 from services.controller.core.launcher import Unknown
@@ -17,7 +18,7 @@ from services.controller.settings import KubernetesSettings
 from services.logs import Logger
 
 # While the Lease has this annotation, no launch is opened; the Lease outlives every replica. The value is for people.
-DRAINED = "crease.dev/drained"
+DRAINED = naming.DRAINED_ANNOTATION
 
 
 class Leader:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import Accelerator
-from services import dev_issuer
+from services import dev_issuer, naming
 from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
 from services.controller.core.launcher import (
@@ -36,7 +36,7 @@ from services.controller.local.process_record import Record
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 GRACE_SECONDS = 5.0
 # While this file exists in the state folder, no launch is opened.
-DRAINED = "drained"
+DRAINED = naming.DRAINED_FILE
 
 
 class LocalLauncher:
@@ -45,7 +45,7 @@ class LocalLauncher:
     def __init__(
         self, folder: Path, command: Sequence[str], environment: Mapping[str, str], issuer_folder: Path
     ) -> None:
-        self._folder = folder / "launches"
+        self._folder = folder / naming.LAUNCHES_FOLDER
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._command = command
         self._environment = environment

@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from crease.jobs.v1.job_pb2 import Accelerator
+from services import naming
 from services.controller.core.launcher import FailureReason, Observed, Phase, Placement
 
 DRAFT = ".draft-"
@@ -33,8 +34,8 @@ DRAFT = ".draft-"
 SHELL = """
 trap : HUP INT TERM
 echo $$ >pid.new && mv pid.new pid || exit
-"$@" >log 2>&1 </dev/null
-echo $? >exit_code.new && mv exit_code.new exit_code
+"$@" >{naming.LOG_FILE} 2>&1 </dev/null
+echo $? >{naming.EXIT_CODE_FILE}.new && mv {naming.EXIT_CODE_FILE}.new {naming.EXIT_CODE_FILE}
 """
 
 
@@ -70,7 +71,7 @@ class Record:
             self.folder.rename(folder)
         except OSError:
             # rename() never replaces a folder that is not empty; any other error goes to the caller.
-            if not (folder / "record.json").exists():
+            if not (folder / naming.RECORD_FILE).exists():
                 raise
             shutil.rmtree(self.folder)
             return None
@@ -92,8 +93,8 @@ class Record:
     def observe(self) -> Observed:
         """The state of the launch. The lock is probed first: the exit code is written before its release."""
         is_locked = self.is_locked()
-        stored = json.loads((self.folder / "record.json").read_text())
-        exit_code = self._read_number("exit_code")
+        stored = json.loads((self.folder / naming.RECORD_FILE).read_text())
+        exit_code = self._read_number(naming.EXIT_CODE_FILE)
         return Observed(
             name=self.folder.name,
             uid=stored["uid"],
@@ -112,7 +113,7 @@ class Record:
         return Phase.SUCCEEDED if exit_code == 0 else Phase.FAILED
 
     def _failure(self, exit_code: int | None) -> FailureReason | None:
-        if (self.folder / "deleted").exists():
+        if (self.folder / naming.DELETED_FILE).exists():
             return FailureReason.DELETED
         if exit_code is not None:
             return None
@@ -120,7 +121,7 @@ class Record:
 
     def record_deletion_request(self) -> float:
         """Records that the deletion was requested; returns the seconds since the first request."""
-        file = self.folder / "deleted"
+        file = self.folder / naming.DELETED_FILE
         with contextlib.suppress(FileExistsError):
             file.touch(exist_ok=False)
         return time.time() - file.stat().st_mtime
@@ -159,7 +160,7 @@ def create_draft(root: Path, *, labels: Mapping[str, str], placement: Placement,
         "placed_on": Accelerator.Name(placement.on),
         "placement_reason": placement.reason,
     }
-    with (folder / "record.json").open("w") as file:
+    with (folder / naming.RECORD_FILE).open("w") as file:
         file.write(json.dumps(stored))
         file.flush()
         # After a power cut the record is whole or absent.

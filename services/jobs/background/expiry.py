@@ -42,7 +42,7 @@ async def run(database: Database, settings: JobsSettings, notifier: Notifier, lo
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("expiry_postponed", error=logs.words(error))
+            log.warning("expiry_postponed", error=logs.error_text(error))
         else:
             if expired or lost:
                 log.info("expired", uploads_expired=expired, launches_lost=lost)

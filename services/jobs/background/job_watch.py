@@ -90,7 +90,7 @@ class JobWatcher:
             except Exception as error:
                 if translate(error) is None:
                     raise
-                log.warning("job_watch_postponed", error=logs.words(error))
+                log.warning("job_watch_postponed", error=logs.error_text(error))
                 await asyncio.sleep(self._notifier.poll_seconds)
             await self._notifier.wait(sequence)
 

@@ -82,7 +82,7 @@ async def run(settings: RelaySettings, queue: Queue, log: Logger) -> None:
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("sqs_relay_standby", error=logs.words(error))
+            log.warning("sqs_relay_standby", error=logs.error_text(error))
         await asyncio.sleep(STANDBY_SECONDS)
 
 

@@ -163,5 +163,5 @@ async def run(database: Database, interval_seconds: float, log: Logger) -> None:
         except Exception as error:
             if translate(error) is None:
                 raise
-            log.warning("table_metrics_not_read", error=logs.words(error))
+            log.warning("table_metrics_not_read", error=logs.error_text(error))
         await asyncio.sleep(interval_seconds)

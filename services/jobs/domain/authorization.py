@@ -7,13 +7,13 @@ pod         an analyzer's pod, by its token
 lease       an analyzer's pod, by the lease it was given
 """
 
-from services import errors
+from services import errors, naming
 from services.auth import Person
 from services.authorization import Table
 from services.jobs.domain.records import Owner, OwnerType
 
-UPLOADERS = frozenset({"coach_pro_plus", "org_pro", "superuser"})
-UPLOAD_FEATURE = "video_upload_enabled"
+UPLOADERS = frozenset({naming.COACH_PRO_PLUS, naming.ORG_PRO, naming.SUPERUSER})
+UPLOAD_FEATURE = naming.UPLOAD_FEATURE
 
 TABLE: Table = {
     "/crease.jobs.v1.SessionService/CreateSession": frozenset({"person"}),

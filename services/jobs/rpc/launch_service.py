@@ -1,6 +1,5 @@
 """LaunchService: the controller claims launches, and the pod of each launch reports progress and results."""
 
-import json
 import re
 from datetime import timedelta
 from functools import partial
@@ -26,12 +25,12 @@ from services.jobs.settings import JobsSettings
 from services.jobs.store import fair_queue, jobs, launches, pagination, sessions
 from services.jobs.store.database import Connection, Database, Now, parse_id
 from services.jobs.store.rows import artifact_json
+from services.limits import MAX_RESULTS_BYTES, results_bytes
+from services.naming import ARTIFACT_NAME, artifact_key
 from services.serving import Context
 
 MAX_CAPACITY = 1000
-MAX_RESULTS_BYTES = 64 * 1024
 RESULT_PARTS = frozenset({"pose", "metrics", "findings", "report"})
-ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 RUNNING_STATUS = {ResultStage.QUICK: states.QUICK_RUNNING, ResultStage.DEEP: states.DEEP_RUNNING}
 # The requests of a pod that holds a lease.
 LeaseRequest = launch_pb2.HeartbeatRequest | launch_pb2.SubmitResultRequest | launch_pb2.FailLaunchRequest
@@ -223,7 +222,7 @@ def _results(request: launch_pb2.SubmitResultRequest) -> dict[str, Any]:
         raise errors.InvalidArgument("results", "must not hold NaN or Infinity: JSON has no such numbers") from None
     if set(results) != RESULT_PARTS:
         raise errors.InvalidArgument("results", f"must have exactly the parts {', '.join(sorted(RESULT_PARTS))}")
-    size = len(json.dumps(results).encode())
+    size = results_bytes(results)
     if size > MAX_RESULTS_BYTES:
         raise errors.InvalidArgument(
             "results", f"{size} bytes are more than {MAX_RESULTS_BYTES}; put frames in an artifact"
@@ -241,7 +240,7 @@ def _artifacts(request: launch_pb2.SubmitResultRequest, prefix: str, stage: Resu
             stage=stage,
             content_type=artifact.content_type,
             content_length=artifact.content_length,
-            s3_key=f"{prefix}{stage}/{artifact.name}",
+            s3_key=artifact_key(prefix, stage, artifact.name),
         )
         for artifact in request.artifacts
     ]

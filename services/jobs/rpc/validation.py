@@ -7,15 +7,15 @@ from services import errors
 from services.jobs.domain.protobuf import enum_text
 from services.jobs.domain.records import Accelerator
 from services.jobs.store.database import parse_id
-
-DEFAULT_SAMPLE_FPS = 10
-MAX_SAMPLE_FPS = 30
+from services.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
 
 
 def sample_fps(requested: int) -> int:
     """Frames a second; 0 means the default."""
     if not 0 <= requested <= MAX_SAMPLE_FPS:
-        raise errors.InvalidArgument("sample_fps", f"must be 1 to {MAX_SAMPLE_FPS}, or 0 for {DEFAULT_SAMPLE_FPS}")
+        raise errors.InvalidArgument(
+            "sample_fps", f"must be {MIN_SAMPLE_FPS} to {MAX_SAMPLE_FPS}, or 0 for {DEFAULT_SAMPLE_FPS}"
+        )
     return requested or DEFAULT_SAMPLE_FPS
 
 

@@ -133,7 +133,7 @@ class Connection:
         if not self.is_committed:
             started = time.monotonic()
             await self._session.execute(self._unsent + "COMMIT")
-            logs.spent("db_ms", time.monotonic() - started)
+            logs.add_duration("db_ms", time.monotonic() - started)
             self.is_committed = True
         for callback in self._on_commit:
             callback()
@@ -148,7 +148,7 @@ class Connection:
         try:
             await cursor.execute(text)
         finally:
-            logs.spent("db_ms", time.monotonic() - started)
+            logs.add_duration("db_ms", time.monotonic() - started)
         return await cursor.set_result(-2 if commit else -1)
 
 
@@ -226,7 +226,7 @@ class Database:
             await session.close()
 
 
-def translate(error: Exception) -> errors.Fault | None:
+def translate(error: Exception) -> errors.ServiceError | None:
     """The error that a caller gets for a database error; None for a fault of this program."""
     match error:
         case psycopg.DataError():

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from services import errors, traces
+from services import errors, naming, traces
 from services.auth import Person
 from services.jobs import metrics
 from services.jobs.domain import authorization, states
@@ -200,7 +200,7 @@ async def _create(
     commit: bool = True,
 ) -> Job:
     values |= {"session_id": session.id, "status": status, "stage": states.STAGES[status]}
-    values |= {"trace_parent": traces.header()}
+    values |= {"trace_parent": traces.traceparent()}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
     job = await connection.record(read_job, _INSERT.format(*columns), commit=commit, **values)
     if job is not None:
@@ -226,12 +226,12 @@ def video_key(session: Session, video_id: UUID) -> str:
     owner_id = session.owner.id
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", owner_id):
         owner_id = "h-" + hashlib.sha256(owner_id.encode()).hexdigest()[:32]
-    return f"coach_plus/{session.owner.type}/{owner_id}/{session.id}/{video_id}/original.mp4"
+    return f"{naming.VIDEOS_ROOT}{session.owner.type}/{owner_id}/{session.id}/{video_id}/original.mp4"
 
 
 def artifact_prefix(job: Job, launch_no: int) -> str:
     """The S3 prefix of a launch's artifacts: beside the video, by job and launch, so that no two share a key."""
-    return f"{job.video.s3_key.rpartition('/')[0]}/analysis/{job.id}/{launch_no}/"
+    return naming.launch_artifacts_prefix(job.video.s3_key, job.id, launch_no)
 
 
 async def list_visible(

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from services import errors
+from services import errors, naming
 from services.auth import Pod
 from services.jobs import metrics
 from services.jobs.domain import retry_policy, states
@@ -159,7 +159,7 @@ async def start(
     Raises PermissionDenied for a pod of another launch and for a second pod, FailedPrecondition if the launch has ended
     or its job is final or is being cancelled.
     """
-    if not pod.name.startswith(f"analysis-{job.id}-{launch.launch_no}-"):
+    if not pod.name.startswith(f"{naming.launch_name(str(job.id), launch.launch_no)}-"):
         raise errors.PermissionDenied(f"Pod {pod.name} does not belong to this launch", reason="OTHER_POD")
     if launch.ended_at is not None or job.status not in states.LAUNCHED:
         raise errors.FailedPrecondition("The launch has ended", reason="LAUNCH_ENDED")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from services import errors
+from services import errors, naming
 from services.jobs.domain import states
 from services.jobs.domain.records import Job
 from services.jobs.store import jobs
@@ -82,8 +82,8 @@ _CLAIM = """
 
 def _read_cleanup(row: Row) -> Cleanup:
     # All objects of the video, or those of this job alone if another job reads the same video.
-    folder = row["s3_key"].rpartition("/")[0]
-    prefix = f"{folder}/analysis/{row['id']}/" if row["is_shared"] else f"{folder}/"
+    key = row["s3_key"]
+    prefix = naming.analysis_prefix(key, row["id"]) if row["is_shared"] else f"{naming.video_folder(key)}/"
     return Cleanup(row["id"], row["s3_bucket"], prefix, row["age"])
 
 

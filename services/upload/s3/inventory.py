@@ -1,6 +1,6 @@
-"""What S3 holds against what the rows say: both listed in the order of the keys' bytes, and merged folder by folder.
+"""Finds orphans: lists S3 and the rows of jobs in the byte order of their keys, and merges them folder by folder.
 
-A folder is all that belongs to one video: `coach_plus/{owner_type}/{owner_id}/{session_id}/{video_id}/`.
+A folder holds everything of one video: `coach_plus/{owner_type}/{owner_id}/{session_id}/{video_id}/`.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -8,22 +8,22 @@ from typing import TypeVar
 
 from crease.jobs.v1.sweep_pb2 import KeptVideo
 from crease.upload.v1.upload_pb2 import Orphan
+from services.naming import ANALYSIS_FOLDER
 from services.upload.s3.storage import Item
 
-ROOT = "coach_plus/"
 FOLDER_DEPTH = 5
 T = TypeVar("T")
 Folder = tuple[str, list[T]]
 
 
 def folder_of(key: str) -> str:
-    """The video's folder that a key lies in, ending in a slash; a key that is in none is one by itself."""
+    """The video folder of a key, with a slash at the end; the key itself if it lies in none."""
     names = key.split("/")
     return "/".join(names[:FOLDER_DEPTH]) + "/" if len(names) > FOLDER_DEPTH else key
 
 
-def judge(objects: Sequence[Item], uploads: Sequence[Item], kept: Sequence[KeptVideo]) -> Iterable[Orphan]:
-    """What only one side has, of one folder."""
+def compare_folder(objects: Sequence[Item], uploads: Sequence[Item], kept: Sequence[KeptVideo]) -> Iterable[Orphan]:
+    """The orphans of one folder: what only S3 or only the rows have."""
     videos, job_ids = {job.s3_key for job in kept}, {job.job_id for job in kept}
     for found in objects:
         if found.key not in videos and not _belongs(found.key, job_ids):
@@ -43,11 +43,11 @@ def judge(objects: Sequence[Item], uploads: Sequence[Item], kept: Sequence[KeptV
 def _belongs(key: str, job_ids: set[str]) -> bool:
     """Whether a key is an artifact of one of the jobs: `…/analysis/{job_id}/…`."""
     folder, _, rest = key[len(folder_of(key)) :].partition("/")
-    return folder == "analysis" and rest.partition("/")[0] in job_ids
+    return folder == ANALYSIS_FOLDER and rest.partition("/")[0] in job_ids
 
 
 async def folders(items: AsyncIterator[T], key: Callable[[T], str]) -> AsyncIterator[Folder[T]]:
-    """Groups what comes in the order of its keys."""
+    """Groups items, sorted by key, into folders."""
     name, group = "", list[T]()
     async for item in items:
         if folder_of(key(item)) != name:
@@ -62,7 +62,7 @@ async def folders(items: AsyncIterator[T], key: Callable[[T], str]) -> AsyncIter
 async def compare(
     objects: AsyncIterator[Item], uploads: AsyncIterator[Item], kept: AsyncIterator[KeptVideo]
 ) -> AsyncIterator[Orphan]:
-    """What only one side has. Of each side no more is held than one folder."""
+    """The orphans of all folders. Memory holds one folder of each side."""
     sides = [
         folders(objects, lambda item: item.key),
         folders(uploads, lambda item: item.key),
@@ -71,8 +71,8 @@ async def compare(
     heads = [await anext(side, None) for side in sides]
     while any(heads):
         name = min((head[0] for head in heads if head), key=str.encode)
-        now = [head[1] if head and head[0] == name else [] for head in heads]
-        for orphan in judge(*now):  # type: ignore[arg-type]
+        groups = [head[1] if head and head[0] == name else [] for head in heads]
+        for orphan in compare_folder(*groups):  # type: ignore[arg-type]  # one list of each type
             yield orphan
         for index, side in enumerate(sides):
             head = heads[index]

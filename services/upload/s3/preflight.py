@@ -1,7 +1,7 @@
-"""Whether the object in S3 is the promised video: a pure judgement of what S3 said of it and of its first bytes.
+"""Preflight: checks that the object in S3 is the promised video, from the answer to HEAD and the first bytes.
 
-A definite fault is the object's: asking again changes nothing, so the job fails. A passing fault is S3's or ours:
-nothing is known of the object, so nothing changes and the client calls again.
+A permanent problem is the object's: the job fails. A transient problem is S3's: the job stays as it is, and the client
+calls again.
 """
 
 from collections.abc import Callable
@@ -9,29 +9,31 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from crease.jobs.v1.job_pb2 import VideoObject
-from services import file_signatures
+from services import file_signatures, s3_errors
 
-# What clients and servers say that don't know better; the first bytes tell.
+# Sent by clients and servers that do not know the type; the first bytes decide.
 GENERIC_TYPES = ("", "application/octet-stream", "binary/octet-stream")
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What S3 said. `status` is HTTP's, 0 where there was no answer; `trouble` says why in a few words."""
+class ObservedObject:
+    """An object as S3 described it. `status`: HTTP's, 0 without an answer. `error`: why S3 gave no description."""
 
     status: int
-    trouble: str = ""
+    # S3's error code; the answer to a HEAD has none.
+    code: str = ""
+    error: str = ""
     content_length: int = 0
     content_type: str = ""
-    # Without its quotes, as everywhere outside HTTP headers.
+    # Without quotes, as everywhere outside HTTP headers.
     etag: str = ""
-    # Empty where the bucket has no versions.
+    # Empty if the bucket has no versions.
     version_id: str = ""
-    # Lower-case hex; empty where S3 has none on record.
+    # Lower-case hex; empty if S3 stores none.
     sha256: str = ""
-    # The same over the SHA-256s of the parts that it came in.
+    # The SHA-256 over the SHA-256s of the uploaded parts, hex.
     parts_sha256: str = ""
-    # The first bytes; None before they were read.
+    # The first bytes; None until they are read.
     head: bytes | None = None
 
     def with_head(self, head: bytes) -> Self:
@@ -39,72 +41,103 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What is wrong with an upload."""
+class Problem:
+    """Why an upload cannot be completed."""
 
     code: str
-    is_definite: bool
+    is_permanent: bool
     message: str
 
 
-Rule = Callable[[Seen, VideoObject, int], bool]
+@dataclass(frozen=True)
+class Facts:
+    """What the rules compare."""
 
-# The first row that holds decides. `seen`, `promised` and `most` (bytes) are at hand in rules and sentences.
-TABLE: tuple[tuple[str, bool, Rule, str], ...] = (
-    # code, is it definite, when, sentence
-    ("VIDEO_MISSING", True, lambda seen, promised, most: seen.status == 404, "no video was uploaded"),
-    ("VIDEO_FORBIDDEN", True, lambda seen, promised, most: seen.status == 403, "S3 forbids reading the video"),
-    ("S3_AWAY", False, lambda seen, promised, most: seen.status != 200, "S3 could not be asked ({seen.trouble})"),
-    ("VIDEO_EMPTY", True, lambda seen, promised, most: seen.content_length == 0, "the video is empty"),
-    (
+    observed: ObservedObject
+    promised: VideoObject
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`holds`: whether an object has the problem. `sentence`: a format of the facts and `format`, the file's format."""
+
+    code: str
+    is_permanent: bool
+    holds: Callable[[Facts], bool]
+    sentence: str
+
+
+def _has_other_sha256(facts: Facts) -> bool:
+    """False if either is unknown: the analyzer hashes what it downloads."""
+    observed, promised = facts.observed.sha256, facts.promised.sha256.lower()
+    return bool(observed and promised) and observed != promised
+
+
+def _has_other_parts_sha256(facts: Facts) -> bool:
+    observed, promised = facts.observed.parts_sha256, facts.promised.parts_sha256
+    return bool(observed and promised) and observed != promised
+
+
+def _is_forbidden(facts: Facts) -> bool:
+    """A transient 403 exists: RequestTimeTooSkewed."""
+    observed = facts.observed
+    return observed.status == 403 and not s3_errors.is_transient(observed.status, observed.code)
+
+
+def _has_other_format(facts: Facts) -> bool:
+    head = facts.observed.head
+    return head is not None and not file_signatures.is_video(head)
+
+
+# The first rule that holds decides.
+RULES: tuple[Rule, ...] = (
+    Rule("VIDEO_MISSING", True, lambda facts: facts.observed.status == 404, "no video was uploaded"),
+    Rule("VIDEO_FORBIDDEN", True, _is_forbidden, "S3 forbids reading the video"),
+    Rule("S3_AWAY", False, lambda facts: facts.observed.status != 200, "S3 did not answer ({observed.error})"),
+    Rule("VIDEO_EMPTY", True, lambda facts: facts.observed.content_length == 0, "the video is empty"),
+    Rule(
         "VIDEO_TOO_LARGE",
         True,
-        lambda seen, promised, most: seen.content_length > most,
-        "the video has {seen.content_length} bytes, at most {most} are taken",
+        lambda facts: facts.observed.content_length > facts.max_bytes,
+        "the video has {observed.content_length} bytes, at most {max_bytes} are accepted",
     ),
-    (
+    Rule(
         "VIDEO_LENGTH_DIFFERS",
         True,
-        lambda seen, promised, most: seen.content_length != promised.content_length,
-        "the video has {seen.content_length} bytes, {promised.content_length} were promised",
+        lambda facts: facts.observed.content_length != facts.promised.content_length,
+        "the video has {observed.content_length} bytes, {promised.content_length} were promised",
     ),
-    (
+    Rule(
         "NOT_A_VIDEO",
         True,
-        lambda seen, promised, most: not _may_be_video(seen.content_type),
-        "the file is no video but {seen.content_type}",
+        lambda facts: not _may_be_video(facts.observed.content_type),
+        "the file is no video but {observed.content_type}",
     ),
-    (
-        # None on record is no difference: the analyzer hashes what it downloads.
+    Rule(
         "VIDEO_CHECKSUM_DIFFERS",
         True,
-        lambda seen, promised, most: bool(seen.sha256 and promised.sha256) and seen.sha256 != promised.sha256.lower(),
-        "the video's SHA-256 is {seen.sha256}, {promised.sha256} was promised",
+        _has_other_sha256,
+        "the video's SHA-256 is {observed.sha256}, {promised.sha256} was promised",
     ),
-    (
+    Rule(
         "VIDEO_CHECKSUM_DIFFERS",
         True,
-        lambda seen, promised, most: (
-            bool(seen.parts_sha256 and promised.parts_sha256) and seen.parts_sha256 != promised.parts_sha256
-        ),
+        _has_other_parts_sha256,
         "the parts' SHA-256s are not those of the parts that were sent",
     ),
-    (
-        "NOT_A_VIDEO",
-        True,
-        lambda seen, promised, most: seen.head is not None and not file_signatures.is_video(seen.head),
-        "the file is no video but {inside}",
-    ),
+    Rule("NOT_A_VIDEO", True, _has_other_format, "the file is no video but {format}"),
 )
 
 
-def judge(seen: Seen, promised: VideoObject, most: int) -> Finding | None:
-    """What is wrong, or None for the promised video. `most`: bytes."""
-    for code, is_definite, holds, sentence in TABLE:
-        if holds(seen, promised, most):
-            inside = file_signatures.describe(seen.head or b"")
-            detail = sentence.format(seen=seen, promised=promised, most=most, inside=inside)
-            return Finding(code, is_definite, f"Upload verification failed: {detail}")
+def check(observed: ObservedObject, promised: VideoObject, max_bytes: int) -> Problem | None:
+    """The problem of an object; None if it is the promised video."""
+    facts = Facts(observed, promised, max_bytes)
+    for rule in RULES:
+        if rule.holds(facts):
+            file_format = file_signatures.describe(observed.head or b"")
+            detail = rule.sentence.format(observed=observed, promised=promised, max_bytes=max_bytes, format=file_format)
+            return Problem(rule.code, rule.is_permanent, f"Upload verification failed: {detail}")
     return None
 
 

@@ -1,7 +1,7 @@
-"""S3, which nobody but `upload` may touch: signing, asking, assembling, deleting. Bounded in threads and in time.
+"""The S3 client: signs, reads, assembles, lists and deletes. Bounded in threads and in time.
 
-Signing needs no answer from S3; what a signature binds, S3 enforces for whoever holds the URL. Where credentials must
-be fetched first it has threads of its own, so that an S3 that hangs stops nobody from being signed for.
+Signing needs no answer from S3, and S3 enforces what a signature binds. Fetching credentials before signing has threads
+of its own, so that a hanging S3 never blocks signing.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from urllib3.exceptions import HTTPError
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
-from services import logs, traces
-from services.errors import Fault, Internal, Unavailable
+from services import logs, s3_errors, traces
+from services.errors import Internal, ServiceError, Unavailable
 from services.file_signatures import HEAD_BYTES
 from services.upload.s3 import parts
-from services.upload.s3.parts import Arrived
-from services.upload.s3.preflight import Seen
-from services.upload.settings import StorageSettings
+from services.upload.s3.parts import UploadedPart
+from services.upload.s3.preflight import ObservedObject
+from services.upload.s3.settings import StorageSettings
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -38,19 +38,18 @@ Result = TypeVar("Result")
 Params = dict[str, Any]
 Operation = Literal["put_object", "get_object", "upload_part"]
 
-REQUESTS = Counter("crease_s3_requests_total", "Calls to S3 by how they ended", ["operation", "outcome"])
+REQUESTS = Counter("crease_s3_requests_total", "Calls to S3 by outcome", ["operation", "outcome"])
 
-# All that a call to S3 can end in, beside its answer; the last two are a line that broke while a body was read.
-TROUBLES = (BotoCoreError, ClientError, TimeoutError, OSError, HTTPError)
-# They come with a status that would be definite otherwise.
-PASSING_CODES = frozenset({"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "Throttling", "OperationAborted"})
-PASSING_STATUSES = frozenset({408, 409, 412, 425, 429})
+# All exceptions of a call to S3. The last two are connection errors while a body is read.
+S3_EXCEPTIONS = (BotoCoreError, ClientError, TimeoutError, OSError, HTTPError)
+# The object was replaced between two calls: the next call sees the new one.
+PRECONDITION_FAILED = 412
 SIGNING_THREADS = 4
 
 
 @dataclass(frozen=True)
 class Item:
-    """An object, one version of it, or an unfinished upload; `name` tells these apart where there are several."""
+    """An object, a version of it or an unfinished upload. `name`: the version id or the upload id."""
 
     key: str
     name: str = ""
@@ -59,25 +58,25 @@ class Item:
 
 @dataclass(frozen=True)
 class Page:
-    """Some of a list; `last` is None where it ends."""
+    """One page of a list. `last`: the item before the next page; None on the last page."""
 
     items: list[Item]
     last: Item | None
 
 
 class Storage:
-    """Methods raise Unavailable where S3 is away or slow, and Internal where it refuses us."""
+    """Methods raise Unavailable if S3 is unavailable or slow, Internal if S3 refuses the call."""
 
     def __init__(self, settings: StorageSettings) -> None:
         session = boto3.Session(region_name=settings.aws_region)
         self._credentials = session.get_credentials()
         self._client = _open(session, settings, settings.s3_timeout_seconds)
-        # Putting parts together takes S3 minutes; a second try would find the parts gone and nothing made of them yet.
-        self._patient = _open(session, settings, settings.s3_assembly_seconds, tries=1)
+        # S3 assembles for minutes. A retry meanwhile would find neither the parts nor the object.
+        self._assembly_client = _open(session, settings, settings.s3_assembly_seconds, tries=1)
         self._settings = settings
         self._threads = ThreadPoolExecutor(settings.s3_threads, thread_name_prefix="s3")
         self._signing = ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sign")
-        # Ours alone: a bucket that another account has taken over gets nothing and gives nothing.
+        # S3 refuses calls to a bucket that belongs to another account.
         owner = settings.s3_bucket_owner
         self._owner: Params = {"ExpectedBucketOwner": owner} if owner else {}
         self._encryption: Params = {}
@@ -87,7 +86,7 @@ class Storage:
     async def sign_put(
         self, bucket: str, key: str, *, content_length: int, content_type: str, sha256: str = "", once: bool = False
     ) -> SignedRequest:
-        """A PUT of exactly this length and type; with `sha256` (hex) of these bytes; with `once` of a new key only.
+        """Signs a PUT of this length and type. `sha256`: also of these bytes, hex. `once`: only if the key is new.
 
         Raises Internal.
         """
@@ -99,66 +98,68 @@ class Storage:
         return await self._sign("PUT", "put_object", {"Bucket": bucket, "Key": key} | params)
 
     async def sign_part(self, video: VideoObject, number: int, sha256: str) -> SignedRequest:
-        """A PUT of exactly these bytes as one part of an upload that has begun. Raises Internal."""
+        """Signs a PUT of these bytes as one part of a multipart upload. Raises Internal."""
         part = {"UploadId": video.upload_id, "PartNumber": number, "ContentLength": parts.length(video, number)}
         return await self._sign(
-            "PUT", "upload_part", _place(video) | part | {"ChecksumSHA256": parts.to_base64(sha256)}
+            "PUT", "upload_part", _bucket_and_key(video) | part | {"ChecksumSHA256": parts.to_base64(sha256)}
         )
 
     async def sign_get(self, bucket: str, key: str, *, etag: str = "", version_id: str = "") -> SignedRequest:
-        """A GET; with `etag` or `version_id` of that object alone, whatever is put under its key. Raises Internal."""
+        """Signs a GET. `etag`, `version_id`: of that object only, whatever is stored under its key. Raises Internal."""
         params: Params = {"Bucket": bucket, "Key": key}
         if version_id:
             params["VersionId"] = version_id
         if etag:
-            # Beside the version too: the version "null" of a bucket whose versions are suspended is overwritten.
+            # Also with a version: in a bucket with suspended versioning, version "null" is overwritten.
             params["IfMatch"] = f'"{etag}"'
         return await self._sign("GET", "get_object", params)
 
-    async def head(self, bucket: str, key: str) -> Seen:
-        """What S3 says of an object, whatever it says."""
+    async def head(self, bucket: str, key: str) -> ObservedObject:
+        """Describes an object. An error of S3 is part of the description."""
         params: Params = {"Bucket": bucket, "Key": key, "ChecksumMode": "ENABLED", **self._owner}
-        return await self._look(lambda: _seen(self._client.head_object(**params)))
+        return await self._observe(lambda: _observed(self._client.head_object(**params)))
 
-    async def read_head(self, bucket: str, key: str, seen: Seen) -> Seen:
-        """Adds the first bytes of the object that was seen, and of no other."""
-        pin: Params = {"VersionId": seen.version_id} if seen.version_id else {}
-        params: Params = {"Bucket": bucket, "Key": key, "IfMatch": f'"{seen.etag}"', **pin, **self._owner}
+    async def read_head(self, bucket: str, key: str, observed: ObservedObject) -> ObservedObject:
+        """Adds the first bytes of the observed object."""
+        pin: Params = {"VersionId": observed.version_id} if observed.version_id else {}
+        params: Params = {"Bucket": bucket, "Key": key, "IfMatch": f'"{observed.etag}"', **pin, **self._owner}
 
-        def read() -> Seen:
+        def read() -> ObservedObject:
             reply = self._client.get_object(Range=f"bytes=0-{HEAD_BYTES - 1}", **params)
-            # A server that ignores the range sends everything.
+            # A server that ignores the range sends the whole object.
             with reply["Body"] as body:
                 head = body.read(HEAD_BYTES)
-            if len(head) < min(HEAD_BYTES, seen.content_length):
-                raise TimeoutError("the answer was cut short")
-            return seen.with_head(head)
+            if len(head) < min(HEAD_BYTES, observed.content_length):
+                raise TimeoutError("the response was truncated")
+            return observed.with_head(head)
 
-        return await self._look(read)
+        return await self._observe(read)
 
     async def begin_parts(self, video: VideoObject) -> str:
-        """Begins an upload in parts; its id."""
+        """Begins a multipart upload. Returns its id."""
         kind: Params = {"ContentType": video.content_type, "ChecksumAlgorithm": "SHA256", **self._encryption}
-        reply = await self._ask(lambda: self._client.create_multipart_upload(**_place(video), **kind, **self._owner))
+        reply = await self._request(
+            lambda: self._client.create_multipart_upload(**_bucket_and_key(video), **kind, **self._owner)
+        )
         return str(reply["UploadId"])
 
-    async def list_parts(self, video: VideoObject) -> list[Arrived] | None:
-        """What has arrived, by number; None where S3 knows no such upload (any more)."""
+    async def list_parts(self, video: VideoObject) -> list[UploadedPart] | None:
+        """The parts that have arrived, by number; None if S3 has no such upload."""
         pages = self._client.get_paginator("list_parts").paginate
-        params: Params = {**_place(video), "UploadId": video.upload_id, **self._owner}
+        params: Params = {**_bucket_and_key(video), "UploadId": video.upload_id, **self._owner}
 
-        def read() -> list[Arrived] | None:
+        def read() -> list[UploadedPart] | None:
             try:
-                return [_arrived(part) for page in pages(**params) for part in page.get("Parts", [])]
+                return [_uploaded_part(part) for page in pages(**params) for part in page.get("Parts", [])]
             except ClientError as error:
-                if _code(error) == "NoSuchUpload":
+                if _code(error.response) == "NoSuchUpload":
                     return None
                 raise
 
-        return await self._ask(read)
+        return await self._request(read)
 
-    async def assemble(self, video: VideoObject, arrived: Sequence[Arrived]) -> None:
-        """Makes one object of the parts, unless one is there. Did so an earlier call whose answer was lost: success."""
+    async def assemble(self, video: VideoObject, arrived: Sequence[UploadedPart]) -> None:
+        """Assembles the parts into one object. Succeeds if an earlier call whose answer was lost did so."""
         listed = [
             {"PartNumber": part.number, "ETag": f'"{part.etag}"'}
             | ({"ChecksumSHA256": parts.to_base64(part.sha256)} if part.sha256 else {})
@@ -168,22 +169,22 @@ class Storage:
 
         def complete() -> None:
             try:
-                self._patient.complete_multipart_upload(**_place(video), **params, **self._owner)
+                self._assembly_client.complete_multipart_upload(**_bucket_and_key(video), **params, **self._owner)
             except ClientError as error:
-                if _code(error) not in ("NoSuchUpload", "PreconditionFailed"):
+                if _code(error.response) not in ("NoSuchUpload", "PreconditionFailed"):
                     raise
 
-        await self._ask(complete, self._settings.s3_assembly_seconds)
+        await self._request(complete, self._settings.s3_assembly_seconds)
 
     async def delete(self, bucket: str, key: str, *, etag: str, version_id: str) -> None:
-        """Deletes this one object, and no other that came under its key."""
+        """Deletes this object, and no other stored under its key."""
         pin: Params = {"VersionId": version_id} if version_id else {"IfMatch": f'"{etag}"'}
-        await self._ask(lambda: self._client.delete_object(Bucket=bucket, Key=key, **pin, **self._owner))
+        await self._request(lambda: self._client.delete_object(Bucket=bucket, Key=key, **pin, **self._owner))
 
     async def delete_all(self, bucket: str, prefix: str) -> int:
-        """Deletes every version of every object under a prefix, and every unfinished upload. Returns how many.
+        """Deletes every version of every object under a prefix, and every unfinished upload. Returns the number.
 
-        Done when S3 lists none. What was deleted stays deleted where it breaks off: call again.
+        Returns when S3 lists none. After an error, call again.
         """
         uploads = await self._empty(
             lambda: self._uploads(bucket, prefix, Item("")).items, lambda items: self._abort(bucket, items)
@@ -193,32 +194,32 @@ class Storage:
         )
 
     async def abort(self, video: VideoObject) -> None:
-        """Ends an upload in parts; one that S3 does not know has ended."""
-        await self._ask(lambda: self._abort(video.s3_bucket, [Item(video.s3_key, video.upload_id)]))
+        """Aborts a multipart upload. Succeeds if S3 has no such upload."""
+        await self._request(lambda: self._abort(video.s3_bucket, [Item(video.s3_key, video.upload_id)]))
 
     async def objects(self, bucket: str, prefix: str) -> AsyncIterator[Item]:
-        """All objects under a prefix, in the order of the keys' bytes."""
+        """All objects under a prefix, in the byte order of their keys."""
         page = Page([], Item(""))
         while page.last is not None:
-            page = await self._ask(functools.partial(self._objects, bucket, prefix, page.last))
+            page = await self._request(functools.partial(self._objects, bucket, prefix, page.last))
             for item in page.items:
                 yield item
 
     async def uploads(self, bucket: str, prefix: str) -> AsyncIterator[Item]:
-        """All unfinished uploads in parts under a prefix, in the order of the keys' bytes."""
+        """All unfinished multipart uploads under a prefix, in the byte order of their keys."""
         page = Page([], Item(""))
         while page.last is not None:
-            page = await self._ask(functools.partial(self._uploads, bucket, prefix, page.last))
+            page = await self._request(functools.partial(self._uploads, bucket, prefix, page.last))
             for item in page.items:
                 yield item
 
-    async def is_there(self) -> bool:
-        """Whether S3 answers at all; what it answers is nobody's health but its operator's."""
+    async def is_available(self) -> bool:
+        """Whether S3 answers. A refusal is an answer."""
         try:
             await self._call(lambda: self._client.head_bucket(Bucket=self._settings.bucket, **self._owner))
         except ClientError as error:
-            return not isinstance(_fault(error), Unavailable)
-        except TROUBLES:
+            return not isinstance(_to_error(error), Unavailable)
+        except S3_EXCEPTIONS:
             return False
         return True
 
@@ -247,22 +248,22 @@ class Storage:
             try:
                 self._client.abort_multipart_upload(Bucket=bucket, Key=item.key, UploadId=item.name, **self._owner)
             except ClientError as error:
-                if _code(error) != "NoSuchUpload":
+                if _code(error.response) != "NoSuchUpload":
                     raise
 
     def _delete(self, bucket: str, items: Sequence[Item]) -> None:
         named: Any = [{"Key": item.key, "VersionId": item.name} for item in items]
         reply = self._client.delete_objects(Bucket=bucket, Delete={"Objects": named, "Quiet": True}, **self._owner)
         for error in reply.get("Errors", []):
-            raise Internal(f"S3 does not delete {error.get('Key')}: {error.get('Code')}", reason="NOT_DELETED")
+            raise Internal(f"S3 did not delete {error.get('Key')}: {error.get('Code')}", reason="NOT_DELETED")
 
-    async def _empty(self, look: Callable[[], list[Item]], remove: Callable[[list[Item]], None]) -> int:
-        """Removes page after page, each call by itself bounded in time."""
+    async def _empty(self, list_page: Callable[[], list[Item]], remove: Callable[[list[Item]], None]) -> int:
+        """Removes page after page; the time limit applies to each call."""
         count, before = 0, None
-        while items := await self._ask(look):
+        while items := await self._request(list_page):
             if items == before:
-                raise Internal(f"S3 still lists {items[0].key}, which it deleted", reason="NOT_DELETED")
-            await self._ask(functools.partial(remove, items))
+                raise Internal(f"S3 still lists {items[0].key} after deleting it", reason="NOT_DELETED")
+            await self._request(functools.partial(remove, items))
             count, before = count + len(items), items
         return count
 
@@ -273,35 +274,35 @@ class Storage:
         )
         try:
             url = await self._call(sign, self._signing) if self._must_fetch_credentials() else sign()
-        except TROUBLES as error:
+        except S3_EXCEPTIONS as error:
             kind = "upload" if method == "PUT" else "download"
-            raise Internal(f"Failed to generate {kind} URL: {_why(error)}", reason="SIGNING_FAILED") from error
+            raise Internal(f"Failed to generate {kind} URL: {_error_text(error)}", reason="SIGNING_FAILED") from error
         return SignedRequest(method=method, url=url, headers=_headers({**params, **self._owner}))
 
     def _must_fetch_credentials(self) -> bool:
-        """Whether signing may wait for an answer of STS; else it is a third of a millisecond of arithmetic."""
+        """Whether signing must wait for STS; otherwise it takes 0.3 ms of CPU."""
         return isinstance(self._credentials, RefreshableCredentials) and self._credentials.refresh_needed()
 
-    async def _look(self, work: Callable[[], Seen]) -> Seen:
-        """What S3 says, its refusals included."""
+    async def _observe(self, work: Callable[[], ObservedObject]) -> ObservedObject:
+        """Runs a call that describes an object; an error becomes part of the description."""
         try:
             return await self._call(work)
         except ClientError as error:
             status = int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-            return Seen(status, trouble=f"HTTP {status}")
-        except TROUBLES as error:
-            return Seen(0, trouble=type(error).__name__)
+            return ObservedObject(status, code=_code(error.response), error=f"HTTP {status}")
+        except S3_EXCEPTIONS as error:
+            return ObservedObject(0, error=type(error).__name__)
 
-    async def _ask(self, work: Callable[[], Result], seconds: float = 0.0) -> Result:
+    async def _request(self, work: Callable[[], Result], seconds: float = 0.0) -> Result:
         try:
             return await self._call(work, seconds=seconds)
-        except TROUBLES as error:
-            raise _fault(error) from error
+        except S3_EXCEPTIONS as error:
+            raise _to_error(error) from error
 
     async def _call(
         self, work: Callable[[], Result], threads: ThreadPoolExecutor | None = None, seconds: float = 0.0
     ) -> Result:
-        """In a thread of ours. Raises TimeoutError, also where no thread came free in time."""
+        """Runs the work in a thread. Raises TimeoutError, also if no thread is free in time."""
         began = time.monotonic()
         if traces.is_on():
             work = functools.partial(contextvars.copy_context().run, work)
@@ -309,21 +310,21 @@ class Storage:
             async with asyncio.timeout(seconds or self._settings.s3_timeout_seconds):
                 return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
         finally:
-            logs.spent("s3_ms", time.monotonic() - began)
+            logs.add_duration("s3_ms", time.monotonic() - began)
 
 
 def _open(session: boto3.Session, settings: StorageSettings, seconds: float, tries: int = 2) -> "S3Client":
-    # An equal share for each try, so that the time-out above seldom abandons a thread that still waits.
+    # Each try gets an equal share, so that the caller's time-out seldom abandons a waiting thread.
     share = seconds / tries
     config = Config(
-        # Without it some regions sign with v2, which binds no header.
+        # Some regions default to v2, which binds no header.
         signature_version="s3v4",
         s3={"addressing_style": settings.addressing_style},
         connect_timeout=min(2.0, share),
         read_timeout=share,
         retries={"total_max_attempts": tries, "mode": "standard"},
         max_pool_connections=settings.s3_threads,
-        # We bind SHA-256 ourselves, and a part of an object has no checksum to compare.
+        # We bind SHA-256 ourselves, and a range of an object has no checksum.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
@@ -333,37 +334,37 @@ def _open(session: boto3.Session, settings: StorageSettings, seconds: float, tri
         verify=str(settings.s3_ca_file) if settings.s3_ca_file else None,
         config=config,
     )
-    client.meta.events.register("before-call.s3", _asked)
-    client.meta.events.register("after-call.s3", _answered)
-    client.meta.events.register("after-call-error.s3", _unanswered)
+    client.meta.events.register("before-call.s3", _record_start)
+    client.meta.events.register("after-call.s3", _record_answer)
+    client.meta.events.register("after-call-error.s3", _record_failure)
     return client
 
 
-def _asked(context: dict[str, Any], **_: Any) -> None:
-    context["asked_at"] = datetime.now(UTC)
+def _record_start(context: dict[str, Any], **_: Any) -> None:
+    context["started_at"] = datetime.now(UTC)
 
 
-def _answered(model: Any, http_response: Any, context: Mapping[str, Any], **_: Any) -> None:
-    """What S3 said at last: retries count as one."""
+def _record_answer(model: Any, http_response: Any, parsed: Any, context: Mapping[str, Any], **_: Any) -> None:
+    """Records the final answer; retries are not counted."""
     status = http_response.status_code
-    outcome = "ok" if status < 400 else "away" if status >= 500 or status in PASSING_STATUSES else "refused"
-    _ended(model.name, outcome, context, {"http.response.status_code": status})
+    outcome = "ok" if status < 400 else "away" if _is_transient(status, _code(parsed)) else "refused"
+    _record_end(model.name, outcome, context, {"http.response.status_code": status})
 
 
-def _unanswered(event_name: str, exception: Exception, context: Mapping[str, Any], **_: Any) -> None:
-    _ended(event_name.rpartition(".")[2], "away", context, {"error.type": type(exception).__name__})
+def _record_failure(event_name: str, exception: Exception, context: Mapping[str, Any], **_: Any) -> None:
+    _record_end(event_name.rpartition(".")[2], "away", context, {"error.type": type(exception).__name__})
 
 
-def _ended(operation: str, outcome: str, context: Mapping[str, Any], said: Mapping[str, Any]) -> None:
-    """Counted; and a span, by the names that OpenTelemetry gives to calls of AWS."""
+def _record_end(operation: str, outcome: str, context: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    """Counts the call and records a span, with OpenTelemetry's attribute names for AWS."""
     REQUESTS.labels(operation, outcome).inc()
-    if traces.is_on() and "asked_at" in context:
-        called = {"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": operation, **said}
-        began, ended = context["asked_at"], datetime.now(UTC)
-        traces.record(f"S3.{operation}", traces.header(), began, ended, kind="CLIENT", **called)
+    if traces.is_on() and "started_at" in context:
+        span_attributes = {"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": operation, **attributes}
+        started_at, ended_at = context["started_at"], datetime.now(UTC)
+        traces.record(f"S3.{operation}", traces.traceparent(), started_at, ended_at, kind="CLIENT", **span_attributes)
 
 
-# What a signature binds beside method, host and path, and so must be sent: boto's parameter, the header.
+# Headers that a signature binds, so that the client must send them: boto's parameter, the header.
 _HEADERS = {
     "ContentLength": "Content-Length",
     "ContentType": "Content-Type",
@@ -380,13 +381,13 @@ def _headers(params: Mapping[str, Any]) -> dict[str, str]:
     return {_HEADERS[name]: str(value) for name, value in params.items() if name in _HEADERS}
 
 
-def _place(video: VideoObject) -> Params:
+def _bucket_and_key(video: VideoObject) -> Params:
     return {"Bucket": video.s3_bucket, "Key": video.s3_key}
 
 
-def _seen(reply: Mapping[str, Any]) -> Seen:
+def _observed(reply: Mapping[str, Any]) -> ObservedObject:
     checksum = reply.get("ChecksumSHA256", "")
-    return Seen(
+    return ObservedObject(
         status=200,
         content_length=reply["ContentLength"],
         content_type=reply.get("ContentType", ""),
@@ -397,24 +398,30 @@ def _seen(reply: Mapping[str, Any]) -> Seen:
     )
 
 
-def _arrived(part: Mapping[str, Any]) -> Arrived:
+def _uploaded_part(part: Mapping[str, Any]) -> UploadedPart:
     sha256 = parts.to_hex(part.get("ChecksumSHA256", ""))
-    return Arrived(part["PartNumber"], part["Size"], part["ETag"].strip('"'), sha256)
+    return UploadedPart(part["PartNumber"], part["Size"], part["ETag"].strip('"'), sha256)
 
 
-def _fault(error: Exception) -> Fault:
-    """Away for what may pass, Broken for what will not."""
+def _to_error(error: Exception) -> ServiceError:
+    """Unavailable if the error is transient, else Internal."""
     if not isinstance(error, ClientError):
-        return Unavailable(f"S3 could not be asked ({type(error).__name__})", reason="S3_AWAY")
+        return Unavailable(f"S3 did not answer ({type(error).__name__})", reason="S3_AWAY")
     status = int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-    if status >= 500 or status in PASSING_STATUSES or _code(error) in PASSING_CODES:
-        return Unavailable(f"S3 could not be asked (HTTP {status} {_code(error)})", reason="S3_AWAY")
-    return Internal(f"S3 refused {error.operation_name}: HTTP {status} {_code(error)}", reason="S3_REFUSED")
+    if _is_transient(status, _code(error.response)):
+        return Unavailable(f"S3 is unavailable (HTTP {status} {_code(error.response)})", reason="S3_AWAY")
+    return Internal(f"S3 refused {error.operation_name}: HTTP {status} {_code(error.response)}", reason="S3_REFUSED")
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+def _is_transient(status: int, code: str = "") -> bool:
+    return status == PRECONDITION_FAILED or s3_errors.is_transient(status, code)
 
 
-def _why(error: Exception) -> str:
+def _code(response: Any) -> str:
+    """S3's error code. The answer to a HEAD has no body, and botocore puts the status there: no code."""
+    code = str(response.get("Error", {}).get("Code", ""))
+    return "" if code.isdigit() else code
+
+
+def _error_text(error: Exception) -> str:
     return str(error) or type(error).__name__

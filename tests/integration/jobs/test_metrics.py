@@ -8,6 +8,7 @@ import pytest
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
+from services import VERSION
 from testing.metrics import labels_of, listening, names, scrape, value
 from testing.servers.programs import Laptop, Program, free_port, running
 from tests.integration.jobs.test_lifecycle import Road
@@ -89,7 +90,7 @@ def test_calls_stages_endings_and_ages_are_counted(jobs: Program, port: int, lap
     assert value(series, "crease_failures_last_hour") == 1
     assert 301 <= labels_of(series, "crease_oldest_job_age_seconds", "status")["awaiting_upload"] < 600
     assert value(series, "crease_pool_sessions", state="busy") is not None
-    assert value(series, "crease_build_info", version="0.1.0") == 1
+    assert value(series, "crease_build_info", version=VERSION) == 1
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_every_program_knows_the_status(status: str) -> None:
         assert status in table
     assert status in states.SOURCES or status == "awaiting_upload"
     number = job_pb2.JobStatus.Value(f"JOB_STATUS_{status.upper()}")
-    assert number in (*completion.OPEN, *completion.COMPLETED, job_pb2.JOB_STATUS_CANCELLED)
+    assert number in (*completion.OPEN_STATUSES, *completion.COMPLETED_STATUSES, job_pb2.JOB_STATUS_CANCELLED)
     assert status in status_command.STATUSES
     assert {*states.STAGES.values(), states.DEEP_QUEUED} <= console.STAGES.keys()
     assert status in (ROOT / "docs" / "architecture.md").read_text()

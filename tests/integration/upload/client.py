@@ -1,5 +1,6 @@
-"""A coach who uploads: the calls and the PUTs, as a client makes them."""
+"""A client of upload: its calls and its PUTs."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,13 @@ from testing.fakes.jobs import FakeJobs
 from testing.servers.programs import Laptop, Program
 from testing.servers.s3 import Endpoint
 
-# What follows the first box nobody looks at before the analyzer.
+# Before the analyzer, no program reads more than the first box.
 VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"not a real video" * 50
 
 
 @dataclass
 class Client:
-    """A coach with an `upload`, and what it shares with tests: the S3 behind it and the `jobs` beside it."""
+    """A coach's client of one upload, with the S3 and the fake jobs that this upload uses."""
 
     program: Program
     channel: grpc.Channel
@@ -30,14 +31,16 @@ class Client:
     def stub(self) -> upload_pb2_grpc.UploadServiceStub:
         return upload_pb2_grpc.UploadServiceStub(self.channel)
 
-    def initiate(self, body: bytes = VIDEO, *, subject: str = "coach-1", **fields: Any) -> Any:
+    def initiate(
+        self, body: bytes = VIDEO, *, subject: str = "coach-1", **fields: Any
+    ) -> upload_pb2.InitiateUploadResponse:
         fields = {"session_id": fields.pop("session_id", None) or self.jobs.add_session(subject)} | fields
-        request = {"content_type": "video/mp4", "content_length": len(body)} | fields
+        request: dict[str, Any] = {"content_type": "video/mp4", "content_length": len(body)} | fields
         return self.stub.InitiateUpload(
             upload_pb2.InitiateUploadRequest(**request), metadata=self.laptop.person(subject), timeout=30
         )
 
-    def complete(self, job_id: str, *, subject: str = "coach-1") -> Any:
+    def complete(self, job_id: str, *, subject: str = "coach-1") -> upload_pb2.CompleteUploadResponse:
         request = upload_pb2.CompleteUploadRequest(job_id=job_id)
         return self.stub.CompleteUpload(request, metadata=self.laptop.person(subject), timeout=30)
 
@@ -49,14 +52,17 @@ class Client:
         return self.jobs.jobs[begun.job_id]
 
     def put_directly(self, job_id: str, body: bytes, content_type: str = "video/mp4") -> None:
-        """As somebody with the owner's keys could, whom no signature binds."""
+        """A PUT with the owner's keys, which no signature binds."""
         video = self.jobs.jobs[job_id].video
         self.s3.client().put_object(Bucket=video.s3_bucket, Key=video.s3_key, Body=body, ContentType=content_type)
 
 
-def put(url: str, body: bytes, headers: Any) -> int:
+Start = Callable[..., Client]
+
+
+def put(url: str, body: bytes, headers: Mapping[str, str]) -> int:
     return urllib3.request("PUT", url, body=body, headers=dict(headers), retries=False, timeout=30).status
 
 
-def get(signed: Any) -> urllib3.BaseHTTPResponse:
+def get(signed: upload_pb2.SignedRequest) -> urllib3.BaseHTTPResponse:
     return urllib3.request("GET", signed.url, headers=dict(signed.headers), retries=False, timeout=30)

@@ -1,6 +1,6 @@
-"""One S3 server, one fake `jobs`, and as many `upload` programs as there are ways to set one up."""
+"""One S3 server, one fake jobs, and one upload program per set of settings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from testing.fakes.jobs import FakeJobs, serving_jobs
 from testing.servers.programs import Laptop, Program, running
 from testing.servers.s3 import Endpoint
 from tests.integration.jobs.test_lifecycle import Road
-from tests.integration.upload.client import Client
+from tests.integration.upload.client import Client, Start
 from tests.integration.upload.whole import Whole
 
 
 @pytest.fixture(scope="session")
 def s3(s3_server: Endpoint) -> Endpoint:
-    """With a bucket of each kind."""
+    """An S3 server with a plain and a versioned bucket."""
     s3_server.make_bucket("plain")
     s3_server.make_bucket("versioned", versioned=True)
     return s3_server
@@ -30,16 +30,14 @@ def s3(s3_server: Endpoint) -> Endpoint:
 @pytest.fixture(scope="session")
 def jobs(laptop: Laptop) -> Iterator[FakeJobs]:
     issuers = [Issuer.model_validate(one) for one in dev_issuer.issuers(laptop.folder)]
-    with serving_jobs(FakeJobs(Verifier(issuers, "crease"))) as fake:
+    # The stubs mark every RPC abstract; the generated base class answers those that the fake leaves out.
+    with serving_jobs(FakeJobs(Verifier(issuers, "crease"))) as fake:  # type: ignore[abstract]
         yield fake
-
-
-Start = Callable[..., Client]
 
 
 @pytest.fixture(scope="session")
 def start(s3: Endpoint, laptop: Laptop, jobs: FakeJobs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts an `upload`; keyword arguments are settings that differ from the usual, None leaves one out."""
+    """Starts an upload. Keyword arguments replace default settings; None removes one."""
     folder = tmp_path_factory.mktemp("upload")
     usual = {
         **laptop.env,
@@ -47,7 +45,7 @@ def start(s3: Endpoint, laptop: Laptop, jobs: FakeJobs, tmp_path_factory: pytest
         "S3_COACH_VIDEOS_BUCKET": "plain",
         "CREASE_JOBS_ENDPOINT": f"127.0.0.1:{jobs.port}",
         "CREASE_TOKEN_FILE": str(laptop.token_file("upload")),
-        # No keys but those of the test.
+        # The environment has no S3 keys but those of the test.
         "HOME": str(folder),
         "AWS_EC2_METADATA_DISABLED": "true",
     }
@@ -64,7 +62,7 @@ def start(s3: Endpoint, laptop: Laptop, jobs: FakeJobs, tmp_path_factory: pytest
 
 @pytest.fixture(scope="session")
 def client(start: Start) -> Client:
-    """The usual one, whose bucket keeps no versions."""
+    """A client of the default upload, whose bucket has no versioning."""
     return start()
 
 

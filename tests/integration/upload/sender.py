@@ -14,9 +14,10 @@ from services.cli.api.client import Services
 
 
 def peak_mib(pid: int) -> int:
-    """The most memory that a program has ever held, by the kernel; getrusage counts its parent's before exec too."""
+    """The peak memory of a process, by the kernel; getrusage also counts its parent's before exec."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) // 1024  # type: ignore[index]
+    [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(kilobytes) // 1024
 
 
 def main(endpoint: str, token_file: str, video: str, session_id: str) -> None:
@@ -28,7 +29,8 @@ def main(endpoint: str, token_file: str, video: str, session_id: str) -> None:
         request_id=str(uuid.uuid4()),
     )
     with grpc.insecure_channel(endpoint) as channel:
-        services = Services(None, None, upload_pb2_grpc.UploadServiceStub(channel), Path(token_file))  # type: ignore[arg-type]
+        stub = upload_pb2_grpc.UploadServiceStub(channel)
+        services = Services(None, None, stub, Path(token_file))  # type: ignore[arg-type]  # upload only
         done = upload.send(services, path, asked)
     print(done.job_id, done.message, peak_mib(os.getpid()), sep="\t")  # noqa: T201
 

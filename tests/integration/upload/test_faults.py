@@ -1,12 +1,11 @@
-"""What a fault between `upload` and S3 means: definite ones fail the job, passing ones change nothing.
+"""Errors of the connection to S3 and of S3 itself: each is transient and changes no job.
 
-Faults of the object itself are in test_uploading.py; here are those of the line and of the server.
+Problems of the object are in test_uploading.py.
 """
 
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import grpc
 import pytest
@@ -19,7 +18,7 @@ from crease.upload.v1 import upload_pb2
 from services import clients
 from testing.servers.proxy import Proxy, proxy
 from testing.servers.s3 import Endpoint
-from tests.integration.upload.client import VIDEO, Client, put
+from tests.integration.upload.client import VIDEO, Client, Start, put
 
 TIMEOUT_SECONDS = 1.0
 
@@ -31,8 +30,8 @@ def line(s3: Endpoint) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module")
-def spoilt_client(start: Any, line: Proxy) -> Client:
-    """An `upload` that reaches S3 through the proxy, and gives up after a second."""
+def spoilt_client(start: Start, line: Proxy) -> Client:
+    """An upload that reaches S3 through the proxy, with a time limit of one second."""
     return start(
         CREASE_S3_ENDPOINT=line.url,
         CREASE_S3_TIMEOUT_SECONDS=str(TIMEOUT_SECONDS),
@@ -42,7 +41,7 @@ def spoilt_client(start: Any, line: Proxy) -> Client:
 
 
 def completed(client: Client, job_id: str) -> int:
-    """As a client does: called again while S3 is said to be away."""
+    """Completes as a client does: repeats the call while it is UNAVAILABLE."""
     while True:
         try:
             return client.complete(job_id).status
@@ -64,14 +63,16 @@ def uploaded(client: Client) -> str:
     return begun.job_id
 
 
-# A HEAD has no body: its Content-Length is what S3 says of the object, and another one is definite.
+# A HEAD has no body: another Content-Length is a permanent problem of the object.
 LINE_FAULTS = [(b"HEAD", fault) for fault in ("throttled", "broken", "cut", "half_open")]
 LINE_FAULTS += [(b"GET", fault) for fault in ("throttled", "broken", "cut", "half_open", "short")]
 
 
 @pytest.mark.parametrize(("method", "fault"), LINE_FAULTS)
-def test_a_fault_of_the_line_passes_and_changes_nothing(client: Client, line: Proxy, method: bytes, fault: str) -> None:
-    """UNAVAILABLE with a time to call again; when the line is well, the same call queues the job."""
+def test_a_connection_error_is_transient_and_changes_nothing(
+    client: Client, line: Proxy, method: bytes, fault: str
+) -> None:
+    """The error is UNAVAILABLE with a retry delay; the same call later queues the job."""
     job_id = uploaded(client)
     line.fault, line.only = fault, method
     with pytest.raises(grpc.RpcError) as caught:
@@ -85,11 +86,11 @@ def test_a_fault_of_the_line_passes_and_changes_nothing(client: Client, line: Pr
 
 
 def health(client: Client, name: str) -> int:
-    return health_pb2_grpc.HealthStub(client.channel).Check(health_pb2.HealthCheckRequest(service=name)).status
+    return int(health_pb2_grpc.HealthStub(client.channel).Check(health_pb2.HealthCheckRequest(service=name)).status)
 
 
-def test_an_s3_that_hangs_blocks_nobody_who_only_needs_a_signature(client: Client, line: Proxy) -> None:
-    """With every thread for S3 waiting, URLs are signed at once; health says that S3 is away, and that we are not."""
+def test_a_hanging_s3_does_not_block_signing(client: Client, line: Proxy) -> None:
+    """While every S3 thread waits, URLs are signed at once. Health reports S3 as down and upload as up."""
     job_ids = [uploaded(client) for _ in range(6)]
     line.fault = "half_open"
     with ThreadPoolExecutor(6) as pool:
@@ -108,8 +109,8 @@ def test_an_s3_that_hangs_blocks_nobody_who_only_needs_a_signature(client: Clien
         time.sleep(0.05)
 
 
-def test_an_upload_is_given_up_while_s3_is_away(client: Client, line: Proxy) -> None:
-    """The job is cancelled; what came is left to the sweep."""
+def test_an_upload_is_aborted_while_s3_is_unavailable(client: Client, line: Proxy) -> None:
+    """The job is cancelled; cleanup deletes the objects later."""
     job_id = uploaded(client)
     line.fault = "broken"
     request = upload_pb2.AbortUploadRequest(job_id=job_id)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from services.upload.s3.parts import SMALLEST_PART_BYTES, sha256_of
+from services.upload.s3.parts import MIN_PART_BYTES, sha256_of
 from testing.servers.programs import ROOT
 from testing.servers.s3 import versitygw
-from tests.integration.upload.client import VIDEO
+from tests.integration.upload.client import VIDEO, Start
 from tests.integration.upload.sender import peak_mib
 
 LENGTH = 2_000_000_000
@@ -32,8 +32,8 @@ def arrived(s3: Any) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_two_gigabytes_arrive_whole_though_upload_is_killed_twice(start: Any, tmp_path: Path) -> None:
-    """The client goes on by itself; S3 holds what the file holds; neither side ever holds much of it in memory."""
+def test_two_gigabytes_arrive_whole_though_upload_is_killed_twice(start: Start, tmp_path: Path) -> None:
+    """The client resumes by itself, S3 has the whole file, and neither side holds much of it in memory."""
     video, token = tmp_path / "long.mp4", tmp_path / "token"
     with video.open("wb") as file:
         file.write(VIDEO)
@@ -51,7 +51,7 @@ def test_two_gigabytes_arrive_whole_though_upload_is_killed_twice(start: Any, tm
                 while arrived(s3) < enough:
                     assert sending.poll() is None, "sent before it was to be killed"
                     time.sleep(0.05)
-                peaks.append(peak_mib(client.program.process.pid))
+                peaks.append(peak_mib(client.program.pid))
                 client.program.kill()
                 client.program.start()
             out, _ = sending.communicate()
@@ -59,12 +59,12 @@ def test_two_gigabytes_arrive_whole_though_upload_is_killed_twice(start: Any, tm
             sending.kill()
         assert sending.returncode == 0
         job_id, message, client_peak = out.strip().split("\t")
-        peaks.append(peak_mib(client.program.process.pid))
+        peaks.append(peak_mib(client.program.pid))
         assert message == "Video uploaded and queued for analysis"
         stored = client.jobs.jobs[job_id].video
         body, digests = s3.get_object(Bucket="large", Key=stored.s3_key)["Body"], []
         with video.open("rb") as file:
-            while piece := file.read(SMALLEST_PART_BYTES):
+            while piece := file.read(MIN_PART_BYTES):
                 digests.append(hashlib.sha256(piece).hexdigest())
                 assert hashlib.sha256(body.read(len(piece))).hexdigest() == digests[-1]
         assert body.read() == b""

@@ -1,4 +1,4 @@
-"""A long video in parts: signed, listed, resumed, completed, given up; and the client that sends it."""
+"""Multipart uploads: signed, listed, resumed, completed, aborted; and the client that sends them."""
 
 import hashlib
 import os
@@ -16,20 +16,20 @@ from services import clients
 from services.cli.api import upload as sender
 from services.cli.api.client import Services
 from services.cli.api.s3_transfer import S3Rejection, S3Transfer
-from services.upload.s3.parts import SMALLEST_PART_BYTES, sha256_of
-from tests.integration.upload.client import VIDEO, Client, put
+from services.upload.s3.parts import MIN_PART_BYTES, sha256_of
+from tests.integration.upload.client import VIDEO, Client, Start, put
 
-LONG = VIDEO + os.urandom(2 * SMALLEST_PART_BYTES)
+LONG = VIDEO + os.urandom(2 * MIN_PART_BYTES)
 FROM_BYTES = {"CREASE_MULTIPART_FROM_BYTES": "1000000"}
 
 
 @pytest.fixture(scope="module")
-def client(start: Any) -> Client:
+def client(start: Start) -> Client:
     return start(**FROM_BYTES)
 
 
 def pieces(body: bytes = LONG) -> list[bytes]:
-    return [body[at : at + SMALLEST_PART_BYTES] for at in range(0, len(body), SMALLEST_PART_BYTES)]
+    return [body[at : at + MIN_PART_BYTES] for at in range(0, len(body), MIN_PART_BYTES)]
 
 
 def part(number: int, body: bytes = LONG) -> upload_pb2.Part:
@@ -62,10 +62,10 @@ def left(client: Client, job_id: str) -> tuple[int, int]:
     return len(objects), len(s3.list_multipart_uploads(Bucket="plain", Prefix=key).get("Uploads", []))
 
 
-def test_a_long_video_comes_in_parts_and_goes_on_after_upload_was_killed(client: Client) -> None:
-    """The plan says how many; what had arrived is still there; the job is pinned to the whole."""
+def test_a_long_video_is_uploaded_in_parts_and_resumes_after_upload_was_killed(client: Client) -> None:
+    """The plan has the number of parts; arrived parts stay; the job is pinned to the assembled object."""
     begun = client.initiate(LONG)
-    assert (begun.presigned_url, begun.parts.part_count, begun.parts.part_bytes) == ("", 3, SMALLEST_PART_BYTES)
+    assert (begun.presigned_url, begun.parts.part_count, begun.parts.part_bytes) == ("", 3, MIN_PART_BYTES)
     assert arrived(client, begun.job_id) == []
     send(client, begun.job_id, 3, 1)
     client.program.kill()
@@ -85,7 +85,7 @@ def test_a_long_video_comes_in_parts_and_goes_on_after_upload_was_killed(client:
 
 
 def test_missing_parts_fail_the_job_and_sending_them_repairs_it(client: Client) -> None:
-    """The sentence names them, and what has arrived stays."""
+    """The error lists them, and arrived parts stay."""
     begun = client.initiate(LONG)
     send(client, begun.job_id, 1)
     with pytest.raises(grpc.RpcError) as caught:
@@ -97,7 +97,7 @@ def test_missing_parts_fail_the_job_and_sending_them_repairs_it(client: Client) 
     assert client.complete(begun.job_id).status == job_pb2.JOB_STATUS_QUEUED
 
 
-def test_completing_what_was_never_begun_fails_as_missing(client: Client) -> None:
+def test_completing_an_upload_without_parts_fails_as_missing(client: Client) -> None:
     """No part was signed."""
     with pytest.raises(grpc.RpcError) as caught:
         client.complete(client.initiate(LONG).job_id)
@@ -105,8 +105,8 @@ def test_completing_what_was_never_begun_fails_as_missing(client: Client) -> Non
 
 
 @pytest.mark.slow
-def test_other_parts_than_the_client_sent_are_found_out(client: Client) -> None:
-    """The claims of CompleteUpload are held against what S3 has; the right ones are taken."""
+def test_parts_that_differ_from_the_claims_are_found(client: Client) -> None:
+    """CompleteUpload compares the claimed SHA-256s with those in S3."""
     begun = client.initiate(LONG)
     other = LONG[:-5] + b"other"
     send(client, begun.job_id, 1, 2)
@@ -120,8 +120,8 @@ def test_other_parts_than_the_client_sent_are_found_out(client: Client) -> None:
 
 
 @pytest.mark.slow
-def test_an_answer_that_was_lost_after_assembling_is_given_again(client: Client) -> None:
-    """S3 made the object and nobody recorded it: CompleteUpload finds it, with its checksum."""
+def test_an_upload_assembled_by_a_lost_call_completes(client: Client) -> None:
+    """S3 assembled the object, but jobs did not record it: CompleteUpload finds it with its checksum."""
     begun = client.initiate(LONG)
     send(client, begun.job_id, 1, 2, 3)
     video = client.jobs.jobs[begun.job_id].video
@@ -135,7 +135,7 @@ def test_an_answer_that_was_lost_after_assembling_is_given_again(client: Client)
 
 @pytest.mark.slow
 def test_first_parts_signed_at_once_belong_to_one_upload(client: Client) -> None:
-    """Whoever began one too many ended it."""
+    """Of two concurrent calls, the losing one aborts its upload."""
     begun = client.initiate(LONG)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda number: send(client, begun.job_id, number), (1, 2, 3)))
@@ -145,7 +145,7 @@ def test_first_parts_signed_at_once_belong_to_one_upload(client: Client) -> None
 
 @pytest.mark.slow
 def test_an_upload_that_s3_lost_is_begun_anew(client: Client) -> None:
-    """ListParts says that nothing is there, and the next parts go into another upload."""
+    """ListParts is empty, and the next parts go into a new upload."""
     begun = client.initiate(LONG)
     send(client, begun.job_id, 1)
     video = client.jobs.jobs[begun.job_id].video
@@ -156,7 +156,7 @@ def test_an_upload_that_s3_lost_is_begun_anew(client: Client) -> None:
 
 
 def test_an_aborted_upload_leaves_nothing_and_is_cancelled(client: Client) -> None:
-    """Twice is as once; a verified video is not given up but deleted."""
+    """Aborting is idempotent. A verified video cannot be aborted, only deleted."""
     begun = client.initiate(LONG)
     send(client, begun.job_id, 1)
     assert left(client, begun.job_id) == (0, 1)
@@ -169,8 +169,8 @@ def test_an_aborted_upload_leaves_nothing_and_is_cancelled(client: Client) -> No
 
 
 @pytest.mark.parametrize("rpc", ["SignParts", "ListParts", "CompleteUpload", "AbortUpload"])
-def test_nobody_touches_the_parts_of_anothers_upload(client: Client, rpc: str) -> None:
-    """Whose job it is, `jobs` decides by the caller's own token."""
+def test_the_parts_of_another_persons_upload_are_denied(client: Client, rpc: str) -> None:
+    """jobs checks ownership by the caller's own token."""
     begun = client.initiate(LONG)
     fields = {"parts": [part(1)]} if rpc == "SignParts" else {}
     with pytest.raises(grpc.RpcError) as caught:
@@ -189,11 +189,11 @@ def test_nobody_touches_the_parts_of_anothers_upload(client: Client, rpc: str) -
     ],
 )
 def test_a_wrong_part_is_named(client: Client, field: str, parts: list[upload_pb2.Part]) -> None:
-    """The culprit with its place; nothing is begun in S3."""
+    """The error has the path of the wrong field, and S3 begins no upload."""
     begun = client.initiate(LONG)
     with pytest.raises(grpc.RpcError) as caught:
         call(client, "SignParts", begun.job_id, parts=parts)
-    assert caught.value.details().startswith(f"{field}: ")
+    assert str(caught.value.details()).startswith(f"{field}: ")
     assert left(client, begun.job_id) == (0, 0)
 
 
@@ -203,17 +203,17 @@ HOSTILE = ["../../../etc/passwd", "a\r\nx-amz-acl: public", "ü🏏\u202e", "x" 
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("field", ["session_id", "content_type", "sha256", "request_id"])
 def test_no_text_of_a_client_becomes_part_of_a_key_or_a_header(client: Client, field: str, text: str) -> None:
-    """Refused by name, or unknown; no job is made of it."""
+    """The call is INVALID_ARGUMENT or NOT_FOUND, and no job is created."""
     before = len(client.jobs.jobs)
     with pytest.raises(grpc.RpcError) as caught:
-        client.initiate(**{field: text})
+        client.initiate(**dict[str, Any]({field: text}))
     assert caught.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
     assert len(client.jobs.jobs) == before
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_names_of_jobs_and_artifacts_are_unknown(client: Client, text: str) -> None:
-    """Not found, whatever they spell."""
+    """Every hostile name is NOT_FOUND."""
     job = client.upload()
     for rpc, fields in (("CompleteUpload", {}), ("SignDownload", {"name": "report.html"}), ("AbortUpload", {})):
         with pytest.raises(grpc.RpcError) as caught:
@@ -235,7 +235,7 @@ def video(tmp_path: Path) -> Path:
 def services(client: Client, tmp_path: Path) -> Services:
     token = tmp_path / "token"
     token.write_text(client.laptop.person("coach-1")[0][1].removeprefix("Bearer "))
-    return Services(None, None, client.stub, token)  # type: ignore[arg-type]
+    return Services(None, None, client.stub, token)  # type: ignore[arg-type]  # upload only
 
 
 def order(client: Client) -> upload_pb2.InitiateUploadRequest:
@@ -248,17 +248,17 @@ def order(client: Client) -> upload_pb2.InitiateUploadRequest:
 
 
 class BrokenOff(BaseException):
-    """As Ctrl-C."""
+    """Interrupts as Ctrl-C does."""
 
 
 def test_the_same_command_after_ctrl_c_sends_only_what_is_missing(
     client: Client, services: Services, video: Path
 ) -> None:
-    """What arrived before is not sent again; the progress ends at the whole length."""
+    """Arrived parts are not sent again, and the progress ends at the full length."""
     asked, heard = order(client), list[int]()
 
     def stop_at_the_second_part(done: int, whole: int) -> None:
-        if done > SMALLEST_PART_BYTES:
+        if done > MIN_PART_BYTES:
             raise BrokenOff
 
     with pytest.raises(BrokenOff):
@@ -273,8 +273,8 @@ def test_the_same_command_after_ctrl_c_sends_only_what_is_missing(
 
 
 @pytest.mark.slow
-def test_a_file_that_changed_since_is_sent_as_it_is_now(client: Client, services: Services, video: Path) -> None:
-    """A part that arrived before and is not what the file holds is sent again."""
+def test_a_changed_file_is_sent_anew(client: Client, services: Services, video: Path) -> None:
+    """A part is sent again if it differs from the file."""
     asked = order(client)
     begun = services.call(client.stub.InitiateUpload, asked)
     send(client, begun.job_id, 1, 2, 3)
@@ -286,10 +286,10 @@ def test_a_file_that_changed_since_is_sent_as_it_is_now(client: Client, services
 
 
 @pytest.mark.slow
-def test_an_expired_url_is_asked_for_anew(
+def test_an_expired_url_is_signed_anew(
     client: Client, services: Services, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 refuses it, the user reads a sentence, and the part arrives by another."""
+    """S3 refuses the URL, the user sees a sentence, and the part is sent by a new URL."""
     once = [b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"]
     sent = S3Transfer.put
 
@@ -305,8 +305,8 @@ def test_an_expired_url_is_asked_for_anew(
     assert ["expired" in sentence for sentence in said] == [True]
 
 
-def test_what_s3_is_still_putting_together_is_not_missing(client: Client) -> None:
-    """Neither parts nor video are to be seen meanwhile: the client is told to call again, and nothing has failed."""
+def test_an_object_that_s3_is_still_assembling_is_not_missing(client: Client) -> None:
+    """Meanwhile S3 lists neither parts nor object: the call is UNAVAILABLE, and the job does not fail."""
     begun = client.initiate(LONG)
     send(client, begun.job_id, 1)
     video = client.jobs.jobs[begun.job_id].video

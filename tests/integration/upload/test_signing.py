@@ -1,4 +1,4 @@
-"""What comes out of S3 and goes into it after the upload: SignDownload for people, SignLaunch for analyzers."""
+"""Signing after the upload: SignDownload for people, SignLaunch for analyzers."""
 
 import uuid
 from typing import Any
@@ -19,7 +19,7 @@ QUICK, DEEP = job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP
 
 
 def report(**changed: Any) -> job_pb2.Artifact:
-    declared = {"name": "report.html", "stage": QUICK, "content_type": "text/html; charset=utf-8"}
+    declared: dict[str, Any] = {"name": "report.html", "stage": QUICK, "content_type": "text/html; charset=utf-8"}
     return job_pb2.Artifact(**(declared | {"content_length": len(REPORT)} | changed))
 
 
@@ -35,7 +35,7 @@ def sign_download(client: Client, job_id: str, name: str, subject: str = "coach-
 
 
 def publish(client: Client, job: job_pb2.Job, stage: "job_pb2.Stage.ValueType", body: bytes) -> None:
-    """Puts a report as an analyzer does, and records it as `jobs` does."""
+    """Stores a report as an analyzer does, and records it as jobs does."""
     artifact = report(stage=stage, content_length=len(body))
     (signed,) = sign_launch(client, job, artifact).artifacts
     assert put(signed.url, body, signed.headers) == 200
@@ -58,7 +58,7 @@ def test_a_lease_reads_the_video_and_writes_under_its_launch(client: Client) -> 
 
 
 def test_an_artifact_may_be_put_twice(client: Client) -> None:
-    """A pod whose answer was lost repeats itself."""
+    """A pod retries after a lost answer."""
     (signed,) = sign_launch(client, client.upload(), report()).artifacts
     assert put(signed.url, REPORT, signed.headers) == 200
     assert put(signed.url, REPORT, signed.headers) == 200
@@ -87,15 +87,15 @@ def test_s3_refuses_another_artifact_than_was_declared(client: Client, changed: 
     ],
 )
 def test_an_artifact_that_could_leave_its_folder_is_refused(client: Client, field: str, value: Any) -> None:
-    """The culprit is named with its place."""
+    """The error has the path of the wrong field."""
     with pytest.raises(grpc.RpcError) as caught:
         sign_launch(client, client.upload(), report(), report(**{field: value}))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert caught.value.details().startswith(f"artifacts[1].{field}: ")
+    assert str(caught.value.details()).startswith(f"artifacts[1].{field}: ")
 
 
 def test_a_dead_lease_signs_nothing(client: Client) -> None:
-    """`jobs` says which lease lives."""
+    """jobs decides whether a lease is valid."""
     with pytest.raises(grpc.RpcError) as caught:
         sign_launch(client, client.upload(), shown="dead")
     assert (caught.value.code(), clients.reason(caught.value)) == (grpc.StatusCode.PERMISSION_DENIED, "LEASE_LOST")
@@ -113,7 +113,7 @@ def test_the_newest_stage_that_has_an_artifact_is_downloaded(client: Client) -> 
 
 
 def test_an_unknown_artifact_is_not_found(client: Client) -> None:
-    """Only what the job lists can be had: not its video, and nothing by path."""
+    """Only listed artifacts can be downloaded: neither the video nor a path."""
     job = client.upload()
     for name in ("overlay.mp4", "original.mp4", "../../original.mp4"):
         with pytest.raises(grpc.RpcError) as caught:
@@ -123,7 +123,7 @@ def test_an_unknown_artifact_is_not_found(client: Client) -> None:
 
 
 def test_an_artifact_of_anothers_job_is_denied_and_of_an_unknown_one_not_found(client: Client) -> None:
-    """Whose job it is, `jobs` decides by the caller's own token."""
+    """jobs checks ownership by the caller's own token."""
     job = client.upload()
     publish(client, job, QUICK, REPORT)
     with pytest.raises(grpc.RpcError) as foreign:
@@ -135,8 +135,8 @@ def test_an_artifact_of_anothers_job_is_denied_and_of_an_unknown_one_not_found(c
 
 
 @pytest.mark.parametrize("rpc", ["InitiateUpload", "CompleteUpload", "SignDownload", "SignLaunch"])
-def test_nobody_gets_in_by_another_kind_of_token(client: Client, rpc: str) -> None:
-    """Each RPC is for one kind of caller; without a token it is for none."""
+def test_another_kind_of_token_is_denied(client: Client, rpc: str) -> None:
+    """Each RPC admits one kind of caller, and none without a token."""
     call = getattr(client.stub, rpc)
     request = getattr(upload_pb2, f"{rpc}Request")()
     wrong = [client.laptop.program("upload"), client.laptop.program("controller"), client.laptop.pod("pod-1")]

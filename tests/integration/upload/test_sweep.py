@@ -1,4 +1,4 @@
-"""Nothing is left behind: what S3 holds of deleted jobs and given-up uploads goes; what living jobs need stays."""
+"""Cleanup: objects of deleted jobs and abandoned uploads are deleted; objects of other jobs stay."""
 
 import random
 import time
@@ -15,8 +15,8 @@ from tests.integration.upload.whole import WAIT_SECONDS, Whole
 
 
 @pytest.mark.slow
-def test_a_deleted_job_takes_its_video_and_its_artifacts_along(whole: Whole) -> None:
-    """In every version; the row stays as a tombstone and reads as if it were not there."""
+def test_deleting_a_job_deletes_its_video_and_its_artifacts(whole: Whole) -> None:
+    """Every version is deleted. The row stays as a tombstone, and GetJob is NOT_FOUND."""
     job_id = whole.completed()
     whole.analysed()
     assert len(whole.stored()) == 2
@@ -35,7 +35,7 @@ def test_a_deleted_job_takes_its_video_and_its_artifacts_along(whole: Whole) -> 
 
 @pytest.mark.slow
 def test_a_video_stays_while_another_job_analyses_it(whole: Whole) -> None:
-    """Only the artifacts of the deleted one go; with the last job the video goes."""
+    """Only the artifacts of the deleted job are deleted; the video is deleted with the last job."""
     first = whole.completed()
     second = whole.again(first)
     whole.analysed()
@@ -51,7 +51,7 @@ def test_a_video_stays_while_another_job_analyses_it(whole: Whole) -> None:
 
 @pytest.mark.parametrize("status", ["queued", "quick_running"])
 def test_a_job_that_is_queued_or_runs_is_not_deleted(whole: Whole, status: str) -> None:
-    """It is cancelled first, or waited for."""
+    """It must be cancelled or finish first."""
     job_id = whole.completed()
     if status == "quick_running":
         [launch] = whole.road.open()
@@ -63,8 +63,8 @@ def test_a_job_that_is_queued_or_runs_is_not_deleted(whole: Whole, status: str) 
 
 
 @pytest.mark.slow
-def test_what_was_cleared_away_is_not_completed_any_more(whole: Whole) -> None:
-    """An upload that expired and came after all is refused, with a sentence, and swept the second time round."""
+def test_an_upload_after_its_cleanup_cannot_be_completed(whole: Whole) -> None:
+    """A late upload of an expired job is refused, and the second cleanup deletes it."""
     begun = whole.initiated()
     whole.rows("UPDATE video_analysis_jobs SET created_at = now() - interval '25 hours'")
     give_up = time.monotonic() + WAIT_SECONDS
@@ -87,7 +87,7 @@ def test_what_was_cleared_away_is_not_completed_any_more(whole: Whole) -> None:
 
 
 def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, capsys: pytest.CaptureFixture[str]) -> None:
-    """An object and parts without a row, a video and an artifact that are gone; nothing else."""
+    """Orphans are an object and parts without a row, and a missing video and artifact."""
     job_id, kept = whole.completed(), whole.completed(in_parts=True)
     whole.analysed()
     assert whole.orphans() == set()
@@ -100,7 +100,7 @@ def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, caps
     assert {kind for kind, _ in listed} == {"KIND_OBJECT", "KIND_PARTS", "KIND_VIDEO_MISSING", "KIND_ARTIFACT_MISSING"}
     assert len(listed) == 4
     assert not any(key.startswith(folder_of(whole.key(kept))) for _, key in listed)
-    services = Services(None, None, whole.upload, whole.admin_token())  # type: ignore[arg-type]
+    services = Services(None, None, whole.upload, whole.admin_token())  # type: ignore[arg-type]  # upload only
     assert show_orphans(services) == 4
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == (
@@ -115,7 +115,7 @@ def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, caps
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_after_two_hundred_random_lifecycles_there_are_no_orphans(whole: Whole) -> None:
-    """Every job ends in one of ten ways; S3 holds what the living ones need, and not a byte more."""
+    """Every job ends in one of ten ways; S3 then holds only the objects of jobs that need them."""
     dice = random.Random(1)
     living: set[str] = set()
     waiting: set[str] = set()

@@ -1,4 +1,4 @@
-"""Who gets a URL, as a full product: every RPC of `upload`, every caller, a coach's job and an organisation's."""
+"""Which caller gets a URL: the product of all RPCs of upload, all callers, and a coach's and an organisation's job."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ def request(rpc: str, session_id: str, waiting: str, done: str) -> Any:
 
 
 def outcome(whole: Whole, rpc: str, asked: Any, metadata: Any) -> tuple[str, str]:
-    """The code, and all that was answered."""
+    """The status code and the whole response."""
     try:
         reply = getattr(whole.upload, rpc)(asked, metadata=metadata, timeout=30)
         return "OK", str(list(reply)) if rpc == "ListOrphans" else str(reply)
@@ -73,14 +73,14 @@ def expected(rpc: str, owner: str, caller: str) -> str:
         return "UNAUTHENTICATED"
     if rpc == "ListOrphans":
         return "OK" if caller == "superuser" else "PERMISSION_DENIED"
-    # An invented lease is none, and SignLaunch is for leases.
+    # SignLaunch admits leases only, and an invented lease is invalid.
     allowed = rpc != "SignLaunch" and caller in (owner, "superuser")
     return "OK" if allowed else "PERMISSION_DENIED"
 
 
 @pytest.mark.parametrize("whose", ["a coach's", pytest.param("an organisation's", marks=pytest.mark.slow)])
-def test_nobody_gets_a_url_into_anothers_prefix(whole: Whole, whose: str) -> None:
-    """Refused with its code and not one byte of a URL; what is allowed lies in the owner's own folder."""
+def test_no_caller_gets_a_url_into_another_owners_prefix(whole: Whole, whose: str) -> None:
+    """A refused call returns no part of a URL; an allowed one signs only under the owner's prefix."""
     owner, everybody = WHOSE[whose], callers(whole)
     mine = {"metadata": everybody[owner]}
     session_id = whole.road.sessions.CreateSession(session_pb2.CreateSessionRequest(title="Nets"), **mine).session_id
@@ -96,7 +96,7 @@ def test_nobody_gets_a_url_into_anothers_prefix(whole: Whole, whose: str) -> Non
     whole.analysed()
     seen = {}
     for rpc in (*RPCS, "AbortUpload"):
-        # Who is refused comes first: afterwards there may be nothing left to be refused.
+        # Refused callers come first: an allowed call may end the job.
         for caller in sorted(everybody, key=lambda name: expected(rpc, owner, name) == "OK"):
             asked = request(rpc, session_id, waiting.job_id, done.job_id)
             code, answer = outcome(whole, rpc, asked, everybody[caller])

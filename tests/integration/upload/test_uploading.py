@@ -1,7 +1,8 @@
-"""A video's way into S3: InitiateUpload, the PUT, CompleteUpload."""
+"""Uploading a video by one PUT: InitiateUpload, the PUT, CompleteUpload."""
 
 import base64
 import hashlib
+import json
 import re
 import socket
 import uuid
@@ -14,7 +15,7 @@ from grpc_status import rpc_status
 
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
-from services import clients
+from services import VERSION, clients
 from testing.servers.programs import free_port, lease
 from tests.integration.upload.client import VIDEO, Client, get, put
 
@@ -26,11 +27,12 @@ FAILED = job_pb2.JOB_STATUS_FAILED
 @pytest.fixture(params=["plain", "versioned"])
 def either(request: pytest.FixtureRequest) -> Client:
     """An `upload` whose bucket keeps versions, and one whose bucket doesn't."""
-    return request.getfixturevalue("client" if request.param == "plain" else "versioned")
+    chosen: Client = request.getfixturevalue("client" if request.param == "plain" else "versioned")
+    return chosen
 
 
 def refusal(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, str]:
-    return error.code(), error.details(), clients.reason(error)
+    return error.code(), error.details() or "", clients.reason(error)
 
 
 def detail(error: grpc.RpcError, kind: Any) -> Any:
@@ -41,7 +43,7 @@ def detail(error: grpc.RpcError, kind: Any) -> Any:
 
 
 def test_an_uploaded_video_is_verified_pinned_and_queued(either: Client) -> None:
-    """What was promised is put, and its ETag, size, SHA-256 and version become the job's."""
+    """The job gets the ETag, size, SHA-256 and version of the object."""
     sha256 = hashlib.sha256(VIDEO).hexdigest()
     begun = either.initiate(sha256=sha256.upper(), sample_fps=15, include_frames=True, anonymous=True)
     assert begun.expires_in == 3600
@@ -57,8 +59,16 @@ def test_an_uploaded_video_is_verified_pinned_and_queued(either: Client) -> None
     assert bool(job.video.version_id) == (begun.s3_bucket == "versioned")
 
 
+def test_the_log_of_the_start_has_the_version(client: Client) -> None:
+    """So that a log names the release that wrote it."""
+    lines = [json.loads(line) for line in client.program.log.read_text().splitlines() if line.startswith("{")]
+    started = [line for line in lines if line["event"] == "serving"]
+    assert started
+    assert {line["version"] for line in started} == {VERSION}
+
+
 def test_the_reply_lists_the_headers_that_the_signature_binds(client: Client) -> None:
-    """A client that sends exactly these needs to know nothing else."""
+    """A client that sends exactly these headers succeeds."""
     begun = client.initiate(sha256=hashlib.sha256(VIDEO).hexdigest())
     assert dict(begun.required_headers) == {
         "Content-Length": str(len(VIDEO)),
@@ -86,21 +96,21 @@ def test_the_reply_lists_the_headers_that_the_signature_binds(client: Client) ->
 def test_s3_refuses_a_put_of_anything_but_what_was_declared(
     client: Client, body: bytes, changed: dict[str, str | None]
 ) -> None:
-    """The URL is no right to store what one likes."""
+    """S3 enforces every header that the signature binds."""
     begun = client.initiate(sha256=hashlib.sha256(VIDEO).hexdigest())
     headers = {name: value for name, value in (dict(begun.required_headers) | changed).items() if value is not None}
     assert put(begun.presigned_url, body, headers) in (400, 403)
 
 
 def test_a_second_put_is_refused(either: Client) -> None:
-    """Nobody who has the URL can replace a video that arrived."""
+    """A signed URL never replaces an uploaded video."""
     begun = either.initiate()
     assert put(begun.presigned_url, VIDEO, begun.required_headers) == 200
     assert put(begun.presigned_url, VIDEO[::-1], begun.required_headers) == 412
 
 
 def test_completing_without_an_upload_fails_the_job_and_uploading_repairs_it(client: Client) -> None:
-    """A definite fault is told with its code; the same URL still brings the video, and the job is queued."""
+    """The error has the code of the problem. The same URL then uploads the video, and the job is queued."""
     begun = client.initiate()
     with pytest.raises(grpc.RpcError) as caught:
         client.complete(begun.job_id)
@@ -125,7 +135,7 @@ def test_completing_without_an_upload_fails_the_job_and_uploading_repairs_it(cli
 def test_another_object_fails_the_job_and_makes_room_for_the_right_one(
     either: Client, body: bytes, content_type: str, reason: str
 ) -> None:
-    """An object that is not the promised one is deleted, since no PUT of ours replaces one."""
+    """A wrong object is deleted, because a signed PUT never replaces one."""
     begun = either.initiate()
     either.put_directly(begun.job_id, body, content_type)
     with pytest.raises(grpc.RpcError) as caught:
@@ -138,7 +148,7 @@ def test_another_object_fails_the_job_and_makes_room_for_the_right_one(
 
 
 def test_a_video_that_was_accepted_once_is_never_deleted(client: Client) -> None:
-    """Whatever lies under a verified job's key is evidence, not rubbish."""
+    """An object under a verified job's key is kept as evidence."""
     job = client.upload()
     job.status = FAILED
     client.put_directly(job.job_id, VIDEO + b"x")
@@ -157,7 +167,7 @@ def test_a_failed_job_with_its_video_is_queued_again(client: Client) -> None:
 
 @pytest.mark.parametrize("status", ["QUEUED", "QUICK_RUNNING", "QUICK_DONE", "DEEP_RUNNING", "DONE"])
 def test_completing_again_succeeds_and_changes_nothing(client: Client, status: str) -> None:
-    """A client that lost the answer may ask as often as it likes; S3 is not asked again."""
+    """A client that lost the answer may repeat the call; S3 is not called again."""
     job = client.upload()
     job.status = job_pb2.JobStatus.Value(f"JOB_STATUS_{status}")
     job.sqs_message_id = "message-1"
@@ -174,7 +184,7 @@ def test_completing_again_succeeds_and_changes_nothing(client: Client, status: s
 
 
 def test_a_cancelled_job_cannot_be_completed(client: Client) -> None:
-    """Nobody works on it and nobody will."""
+    """A cancelled job is final."""
     job = client.upload()
     job.status = job_pb2.JOB_STATUS_CANCELLED
     with pytest.raises(grpc.RpcError) as caught:
@@ -183,16 +193,16 @@ def test_a_cancelled_job_cannot_be_completed(client: Client) -> None:
     assert refusal(caught.value) == (grpc.StatusCode.FAILED_PRECONDITION, message, "WRONG_STATE")
 
 
-def test_a_completion_that_came_first_wins_over_a_late_fault(client: Client) -> None:
-    """Found missing here, put and confirmed elsewhere meanwhile: success, as the job's status says."""
+def test_an_earlier_completion_wins_over_a_late_problem(client: Client) -> None:
+    """This call finds no object while a concurrent call confirms it: this call succeeds too."""
     begun = client.initiate()
     client.jobs.meanwhile[begun.job_id] = lambda job: setattr(job, "status", QUEUED)
     assert client.complete(begun.job_id).message == "Job already processed - no action taken"
 
 
 def test_a_forbidden_object_fails_the_job(start: Any) -> None:
-    """S3 that refuses to show the object will refuse it to the analyzer too."""
-    stranger = start(AWS_ACCESS_KEY_ID="a-key-nobody-knows")
+    """S3 would refuse the object to the analyzer too."""
+    stranger = start(AWS_ACCESS_KEY_ID="an-unknown-key")
     begun = stranger.initiate()
     with pytest.raises(grpc.RpcError) as caught:
         stranger.complete(begun.job_id)
@@ -200,15 +210,15 @@ def test_a_forbidden_object_fails_the_job(start: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["refuses", "is silent"])
-def test_s3_away_is_unavailable_and_changes_nothing(start: Any, how: str) -> None:
-    """A passing fault tells the client when to call again; the job still awaits its upload."""
+def test_an_unavailable_s3_is_unavailable_and_changes_nothing(start: Any, how: str) -> None:
+    """A transient error has a retry delay, and the job still awaits its upload."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(8)
         port = free_port() if how == "refuses" else silent.getsockname()[1]
         cut_off = start(CREASE_S3_ENDPOINT=f"http://127.0.0.1:{port}", CREASE_S3_TIMEOUT_SECONDS="1")
         begun = cut_off.initiate()
-        assert begun.presigned_url, "signing asks nothing of S3"
+        assert begun.presigned_url, "signing does not call S3"
         with pytest.raises(grpc.RpcError) as caught:
             cut_off.complete(begun.job_id)
     assert refusal(caught.value)[::2] == (grpc.StatusCode.UNAVAILABLE, "S3_AWAY")
@@ -216,8 +226,8 @@ def test_s3_away_is_unavailable_and_changes_nothing(start: Any, how: str) -> Non
     assert cut_off.jobs.jobs[begun.job_id].status == AWAITING
 
 
-def test_jobs_away_is_unavailable(start: Any) -> None:
-    """Without the rows nothing can be promised; the client is told to call again."""
+def test_unavailable_jobs_is_unavailable(start: Any) -> None:
+    """The error has a retry delay."""
     alone = start(CREASE_JOBS_ENDPOINT=f"127.0.0.1:{free_port()}")
     with pytest.raises(grpc.RpcError) as caught:
         alone.initiate()
@@ -226,7 +236,7 @@ def test_jobs_away_is_unavailable(start: Any) -> None:
 
 
 def test_signing_that_fails_is_internal_and_says_why(start: Any) -> None:
-    """Keys that cannot be found are our fault, not the client's."""
+    """Missing S3 keys are an internal error, not the client's."""
     keyless = start(AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
     with pytest.raises(grpc.RpcError) as caught:
         keyless.initiate()
@@ -237,13 +247,13 @@ def test_signing_that_fails_is_internal_and_says_why(start: Any) -> None:
 
 def test_the_same_request_id_is_the_same_job(client: Client) -> None:
     """A repeated call gets a URL for the job it made before."""
-    asked = {"session_id": client.jobs.add_session(), "request_id": str(uuid.uuid4())}
-    first, again = client.initiate(**asked), client.initiate(**asked)
+    fields: dict[str, Any] = {"session_id": client.jobs.add_session(), "request_id": str(uuid.uuid4())}
+    first, again = client.initiate(**fields), client.initiate(**fields)
     assert (first.job_id, first.s3_key) == (again.job_id, again.s3_key)
     assert put(again.presigned_url, VIDEO, again.required_headers) == 200
 
 
-def test_what_jobs_refuses_reaches_the_client_as_it_was_said(client: Client) -> None:
+def test_an_error_of_jobs_reaches_the_client_unchanged(client: Client) -> None:
     """Code, sentence and reason are those of `jobs`."""
     with pytest.raises(grpc.RpcError) as unknown:
         client.initiate(session_id=str(uuid.uuid4()))
@@ -255,7 +265,7 @@ def test_what_jobs_refuses_reaches_the_client_as_it_was_said(client: Client) -> 
 
 
 def test_a_wrong_field_is_named_before_anything_is_made(client: Client) -> None:
-    """The request is judged first; no job is left behind."""
+    """The request is checked first, so that no job is created."""
     before = len(client.jobs.jobs)
     with pytest.raises(grpc.RpcError) as caught:
         client.initiate(sample_fps=31)
@@ -266,7 +276,7 @@ def test_a_wrong_field_is_named_before_anything_is_made(client: Client) -> None:
 
 
 def test_a_swapped_video_is_not_what_the_analyzer_gets(either: Client) -> None:
-    """Where versions are kept the pinned one comes; elsewhere S3 refuses the other."""
+    """With versioning the pinned version is read; without, S3 refuses the other object."""
     job = either.upload()
     either.jobs.leases[job.job_id, 1] = "secret"
     either.put_directly(job.job_id, VIDEO[::-1])

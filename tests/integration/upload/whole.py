@@ -1,4 +1,4 @@
-"""`jobs` and `upload` together, on a real PostgreSQL and a real S3 whose bucket keeps versions."""
+"""jobs and upload together, on a real PostgreSQL and a real S3 with a versioned bucket."""
 
 import hashlib
 import time
@@ -10,7 +10,7 @@ import psycopg
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
-from crease.upload.v1 import upload_pb2
+from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import dev_issuer
 from testing.servers.programs import Laptop, lease
 from testing.servers.s3 import Endpoint
@@ -22,18 +22,18 @@ WAIT_SECONDS = 60
 
 @dataclass
 class Whole:
-    """`jobs` and `upload` on real PostgreSQL and S3, and a coach."""
+    """The running jobs and upload, with the calls of a coach."""
 
     road: Road
-    upload: Any
+    upload: upload_pb2_grpc.UploadServiceStub
     s3: Endpoint
     bucket: str
     database_url: str
     laptop: Laptop
 
-    def initiated(self, *, session_id: str = "", in_parts: bool = False) -> Any:
+    def initiated(self, *, session_id: str = "", in_parts: bool = False) -> upload_pb2.InitiateUploadResponse:
         session_id = session_id or self.session()
-        # The setting below: from 2,000 bytes in parts.
+        # conftest.py sets the bound for parts to 2,000 bytes.
         body = VIDEO.ljust(3000, b"\0") if in_parts else VIDEO
         request = upload_pb2.InitiateUploadRequest(
             session_id=session_id, content_type="video/mp4", content_length=len(body)
@@ -44,7 +44,7 @@ class Whole:
         request = session_pb2.CreateSessionRequest(title="Nets")
         return self.road.sessions.CreateSession(request, metadata=self.road.coach).session_id
 
-    def sent(self, begun: Any) -> None:
+    def sent(self, begun: upload_pb2.InitiateUploadResponse) -> None:
         if not begun.parts.part_count:
             assert put(begun.presigned_url, VIDEO, begun.required_headers) == 200
             return
@@ -63,14 +63,14 @@ class Whole:
         return begun.job_id
 
     def analysed(self) -> None:
-        """Every queued job, with a report each."""
+        """Analyses every queued job; each gets a report."""
         for launch in self.road.open(50):
             self.road.confirm(launch)
             secret = self.road.start(launch).lease
             report = job_pb2.Artifact(
                 name="report.html", stage=job_pb2.STAGE_QUICK, content_type="text/html", content_length=6
             )
-            named = {"job_id": launch.job_id, "launch_no": launch.launch_no, "artifacts": [report]}
+            named: dict[str, Any] = {"job_id": launch.job_id, "launch_no": launch.launch_no, "artifacts": [report]}
             signed = self.upload.SignLaunch(upload_pb2.SignLaunchRequest(**named), metadata=lease(secret))
             assert put(signed.artifacts[0].url, b"report", signed.artifacts[0].headers) == 200
             result = launch_pb2.SubmitResultRequest(**named, stage=job_pb2.STAGE_QUICK, results=RESULTS)
@@ -93,20 +93,20 @@ class Whole:
         self.road.sessions.DeleteSession(request, metadata=self.road.coach)
 
     def key(self, job_id: str) -> str:
-        return self.rows("SELECT s3_key FROM video_analysis_jobs WHERE id = %s", job_id)[0][0]
+        return str(self.rows("SELECT s3_key FROM video_analysis_jobs WHERE id = %s", job_id)[0][0])
 
     def rows(self, statement: str, *values: Any) -> list[Any]:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
-            cursor = connection.execute(statement, values)  # type: ignore[arg-type]
+            cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
     def swept(self) -> None:
-        """Waits until nothing is due."""
+        """Waits until no cleanup is due."""
         give_up = time.monotonic() + WAIT_SECONDS
-        # What was handed out and is not settled is due within five minutes; what is looked at again, much later.
+        # A claimed cleanup is due again within five minutes; a completed one that is repeated, much later.
         due = "SELECT count(*) FROM video_analysis_jobs WHERE sweep_at < now() + interval '10 minutes'"
         while self.rows(due)[0][0]:
-            assert time.monotonic() < give_up, "not swept"
+            assert time.monotonic() < give_up, "a cleanup is still due"
             time.sleep(0.1)
 
     def stored(self) -> set[str]:

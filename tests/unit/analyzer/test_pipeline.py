@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from services.analyzer.artifacts.results_json import MOST_ROW_BYTES, row_copy
+from services.analyzer.artifacts.results_json import row_copy
 from services.analyzer.cpu_time import STAGES
 from services.analyzer.errors import BadInput, ModelFault
 from services.analyzer.pipeline import Analysis, AnalysisOptions
@@ -23,6 +23,7 @@ from services.analyzer.report.metadata import Metadata
 from services.analyzer.settings import Accelerator, Limits, Settings
 from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import on_grid
+from services.limits import MAX_RESULTS_BYTES, results_bytes
 from testing.data.clips import even, write_clip
 from testing.data.videos import BATTER, ROOT, corpus, needs_model, truly, truth
 
@@ -149,7 +150,7 @@ def test_the_row_s_copy_has_no_frames_and_is_small(both: tuple[Done, Done]) -> N
     row = row_copy(both[1].results)
     assert len(both[1].results["pose"]["frames"]) == 35
     assert "frames" not in row["pose"]
-    assert len(json.dumps(row).encode()) < MOST_ROW_BYTES
+    assert results_bytes(row) <= MAX_RESULTS_BYTES
 
 
 def test_progress_grows_from_nothing_to_all(both: tuple[Done, Done]) -> None:

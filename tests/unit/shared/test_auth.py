@@ -1,4 +1,4 @@
-"""Tokens: who is believed, and who is not."""
+"""Authentication: which tokens are valid, and which caller each proves."""
 
 import asyncio
 import base64
@@ -29,20 +29,20 @@ def verifier(folder: Path) -> auth.Verifier:
     return auth.Verifier([Issuer.model_validate(entry) for entry in dev_issuer.issuers(folder)], "crease")
 
 
-async def test_a_persons_token_says_who_they_are(folder: Path, verifier: auth.Verifier) -> None:
+async def test_a_persons_token_proves_a_person(folder: Path, verifier: auth.Verifier) -> None:
     """Subject, role, organisation and features come from the claims."""
     token = dev_issuer.person(folder, "coach-1", role="org_pro", organisation_id="o-1")
     caller = await verifier.caller({"authorization": f"Bearer {token}"})
     assert caller == auth.Person("coach-1", "org_pro", "o-1", frozenset({"video_upload_enabled"}))
 
 
-async def test_a_pods_token_says_which_pod_it_is(folder: Path, verifier: auth.Verifier) -> None:
+async def test_a_pods_token_proves_a_pod(folder: Path, verifier: auth.Verifier) -> None:
     """The claims are those of a projected ServiceAccount token."""
     caller = await verifier.verify(dev_issuer.pod(folder, "analysis-x-1-abcde", uid="u-1"))
     assert caller == auth.Pod("analysis-x-1-abcde", "u-1", "laptop")
 
 
-async def test_programs_are_told_from_people_by_their_issuer(folder: Path, verifier: auth.Verifier) -> None:
+async def test_a_service_is_distinguished_from_a_person_by_its_issuer(folder: Path, verifier: auth.Verifier) -> None:
     """A person named like a ServiceAccount stays a person."""
     assert await verifier.verify(dev_issuer.program(folder, "upload")) == auth.Service("upload")
     person = await verifier.verify(dev_issuer.person(folder, "system:serviceaccount:laptop:upload"))
@@ -56,13 +56,13 @@ async def test_a_lease_is_a_caller_of_its_own_and_hides_in_logs(verifier: auth.V
     assert "s3cret" not in repr(caller)
 
 
-async def test_nobody_is_nobody(verifier: auth.Verifier) -> None:
-    """No header is no caller, and no error yet: rights decide."""
+async def test_a_call_without_a_header_has_no_caller(verifier: auth.Verifier) -> None:
+    """It is no error yet: authorization decides."""
     assert await verifier.caller({}) is None
 
 
 def _forged(header: dict[str, str], claims: dict[str, object], key: bytes = b"") -> str:
-    """A token put together by hand: libraries refuse to help."""
+    """A token assembled by hand: libraries refuse to make one."""
 
     def encode(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
@@ -103,7 +103,7 @@ async def test_forged_tokens_are_refused(folder: Path, verifier: auth.Verifier) 
 async def test_a_rotated_key_is_found_without_a_restart(
     folder: Path, verifier: auth.Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unknown key id makes the verifier read its issuer's keys again."""
+    """An unknown key id triggers a fetch of the issuer's keys."""
     await verifier.verify(dev_issuer.person(folder, "coach-1"))
     for name in ("key.pem", "jwks.json"):
         (folder / name).unlink()
@@ -113,8 +113,8 @@ async def test_a_rotated_key_is_found_without_a_restart(
     assert isinstance(await verifier.verify(dev_issuer.person(folder, "coach-1")), auth.Person)
 
 
-async def test_an_api_server_s_keys_are_read_with_a_token_and_its_own_authority(folder: Path) -> None:
-    """As Kubernetes has it: a certificate that no public authority signed, and nothing for whoever shows no token."""
+async def test_an_api_server_s_keys_are_fetched_with_a_token_and_its_own_authority(folder: Path) -> None:
+    """As in Kubernetes: its certificate has a private authority, and it answers only with a token."""
     shown: list[str] = []
 
     class Keys(http.server.BaseHTTPRequestHandler):
@@ -141,56 +141,54 @@ async def test_an_api_server_s_keys_are_read_with_a_token_and_its_own_authority(
         try:
             with pytest.raises(errors.Unavailable, match="certificate"):
                 await auth.Verifier([Issuer.model_validate(people)], "crease").verify(token)
-            believed = auth.Verifier([Issuer.model_validate(people | trusted)], "crease")
-            assert isinstance(await believed.verify(token), auth.Person)
+            verifier = auth.Verifier([Issuer.model_validate(people | trusted)], "crease")
+            assert isinstance(await verifier.verify(token), auth.Person)
         finally:
             server.shutdown()
             thread.join()
     assert shown == ["Bearer pod-token"]
 
 
-async def test_calls_that_meet_while_the_keys_are_fetched_are_all_believed(
-    folder: Path, verifier: auth.Verifier
-) -> None:
-    """The first call of a server's life is often two."""
+async def test_concurrent_calls_during_a_key_fetch_all_succeed(folder: Path, verifier: auth.Verifier) -> None:
+    """They share one fetch."""
     token = dev_issuer.person(folder, "coach-1")
     callers = await asyncio.gather(*(verifier.verify(token) for _ in range(20)))
     assert {type(caller) for caller in callers} == {auth.Person}
 
 
-async def test_an_issuer_that_was_away_is_asked_again_at_once(folder: Path, verifier: auth.Verifier) -> None:
-    """A failed fetch costs the call that made it, not the next ones."""
-    keys = (folder / "jwks.json").rename(folder / "away.json")
+async def test_an_issuer_that_was_unavailable_is_retried_at_once(folder: Path, verifier: auth.Verifier) -> None:
+    """A failed fetch fails its own call, not the next ones."""
+    keys = (folder / "jwks.json").rename(folder / "moved.json")
     token = dev_issuer.person(folder, "coach-1")
-    with pytest.raises(errors.Unavailable, match="could not be read"):
+    with pytest.raises(errors.Unavailable, match="could not be fetched"):
         await verifier.verify(token)
     keys.rename(folder / "jwks.json")
     assert isinstance(await verifier.verify(token), auth.Person)
 
 
-async def test_a_token_is_checked_once_and_then_believed_for_a_while(
+async def test_a_verified_token_is_cached_until_it_expires(
     folder: Path, verifier: auth.Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The signature costs more than the call; but no token is believed past its own end."""
+    """Checking a signature costs more than a call; the cache never outlives the token."""
     token = dev_issuer.person(folder, "coach-1")
     first = await verifier.verify(token)
     assert await verifier.verify(token) is first
     brief = dev_issuer.person(folder, "coach-1", seconds=5)
     await verifier.verify(brief)
     ends = jwt.decode(brief, options={"verify_signature": False})["exp"]
-    assert verifier._believed[brief].until <= ends
+    assert verifier._verified[brief].until <= ends
 
 
-async def test_a_withdrawn_key_proves_nothing_any_more(
+async def test_a_token_of_a_withdrawn_key_is_refused(
     folder: Path, verifier: auth.Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keys and tokens are looked at again; here at once."""
+    """Cached keys and tokens expire; in this test at once."""
     monkeypatch.setattr(auth, "KEYS_SECONDS", -1.0)
-    monkeypatch.setattr(auth, "BELIEVED_SECONDS", -1.0)
+    monkeypatch.setattr(auth, "TOKEN_CACHE_SECONDS", -1.0)
     token = dev_issuer.person(folder, "coach-1")
     await verifier.verify(token)
-    keys = (folder / "jwks.json").rename(folder / "away.json")
+    keys = (folder / "jwks.json").rename(folder / "moved.json")
     await verifier.verify(token)
     keys.with_name("jwks.json").write_text('{"keys": []}')
-    with pytest.raises(errors.Fault):
+    with pytest.raises(errors.ServiceError):
         await verifier.verify(token)

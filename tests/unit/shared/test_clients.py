@@ -1,4 +1,4 @@
-"""Channels to our programs."""
+"""Channels between programs."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ asyncio.run(main())
 
 
 def test_https_endpoints_are_reached_by_tls(tmp_path: Path) -> None:
-    """By threads and by asyncio, by the host's name or by another, believing whom gRPC's own variable names."""
+    """By threads and by asyncio, by the host's name or another, with the authorities that gRPC's variable names."""
     certificate, key = certificates.make(tmp_path, "localhost", "jobs.nets.svc")
     server = grpc.server(ThreadPoolExecutor(2))
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)

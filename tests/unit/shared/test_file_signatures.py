@@ -1,4 +1,4 @@
-"""What a file is by its first bytes."""
+"""Recognition of files by their first bytes."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_the_containers_that_an_analysis_reads_are_videos(head: bytes) -> None:
 
 
 @pytest.mark.parametrize("head", OTHERS)
-def test_what_is_no_video_is_called_by_its_name(head: bytes) -> None:
-    """For the sentence that the user reads."""
+def test_another_format_is_named(head: bytes) -> None:
+    """The error names it."""
     assert not is_video(head)
     assert describe(head) == OTHERS[head]

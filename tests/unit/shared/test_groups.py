@@ -1,4 +1,4 @@
-"""Each program beside the packages of its own image alone."""
+"""Each program with only the packages of its own image."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from testing.servers.programs import ROOT, foreign_to
 
-# A name that is None in sys.modules is one that cannot be imported.
+# A module that is None in sys.modules cannot be imported.
 IMPORT = """
 import importlib, json, sys
 sys.modules |= dict.fromkeys(json.loads(sys.argv[1]))
@@ -29,7 +29,7 @@ importlib.import_module(sys.argv[2])
     ],
 )
 def test_a_program_imports_nothing_that_its_image_lacks(group: str, module: str) -> None:
-    """Here all packages are installed, so a foreign import would go unseen until a pod starts."""
+    """The test environment has all packages; without this test a foreign import would fail only in a pod."""
     foreign = foreign_to(group)
     assert len(foreign) > 20
     command = [sys.executable, "-c", IMPORT, json.dumps(foreign), module]

@@ -1,4 +1,4 @@
-"""What logs say and what they never say."""
+"""Fields of log lines, and the secrets that are removed from them."""
 
 import contextvars
 
@@ -13,7 +13,7 @@ JOB = "0d5e0bd6-6c5c-4a44-bd3f-6a8f3b7a1c11"
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "redacted"),
     [
         (f'{{"error": "no answer from {URL}{QUERY}"}}', f'{{"error": "no answer from {URL}?…"}}'),
         (f"{URL}?versionId=7&{QUERY[1:]} was refused", f"{URL}?… was refused"),
@@ -22,34 +22,34 @@ JOB = "0d5e0bd6-6c5c-4a44-bd3f-6a8f3b7a1c11"
         (f"{URL}?versionId=7 of eyJ and a Lease held", f"{URL}?versionId=7 of eyJ and a Lease held"),
     ],
 )
-def test_a_signature_or_a_token_in_a_line_is_left_out(line: str, said: str) -> None:
-    """Whatever brought it there; and nothing else is touched."""
-    assert logs.hush(None, "", line) == said
+def test_a_signature_or_a_token_in_a_line_is_left_out(line: str, redacted: str) -> None:
+    """The rest of the line stays unchanged."""
+    assert logs.redact(None, "", line) == redacted
 
 
-def test_only_what_is_a_job_s_id_is_said_to_be_one() -> None:
-    """A caller's text gets into no line by being sent as an id."""
+def test_only_a_uuid_is_logged_as_a_job_s_id() -> None:
+    """A caller's text sent as an id is never logged."""
 
-    def told() -> None:
-        logs.about("eyJ-somebody's secret")
+    def bind() -> None:
+        logs.bind_job("eyJ-somebody's secret")
         assert "job_id" not in logs.bound()
-        logs.about(JOB, 2)
+        logs.bind_job(JOB, 2)
         assert logs.bound() == {"job_id": JOB, "launch_no": 2}
 
-    contextvars.Context().run(told)
+    contextvars.Context().run(bind)
 
 
-def test_what_was_waited_for_is_added_up_for_one_line() -> None:
-    """In milliseconds; what is spent where no line is to be written is not kept."""
-    logs.spent("db_ms", 1.0)
-    with logs.spending() as spent:
-        logs.spent("db_ms", 0.002)
-        logs.spent("db_ms", 0.003)
-        logs.spent("s3_ms", 0.1)
-    assert spent == {"db_ms": 5.0, "s3_ms": 100.0}
+def test_durations_are_summed_up_for_one_line() -> None:
+    """In milliseconds; without a line to write, durations are dropped."""
+    logs.add_duration("db_ms", 1.0)
+    with logs.collecting_durations() as durations:
+        logs.add_duration("db_ms", 0.002)
+        logs.add_duration("db_ms", 0.003)
+        logs.add_duration("s3_ms", 0.1)
+    assert durations == {"db_ms": 5.0, "s3_ms": 100.0}
 
 
-def test_an_error_that_says_nothing_is_told_by_its_kind() -> None:
-    """One that has no text ends no loop that only wanted to say what it met."""
-    assert logs.words(TimeoutError()) == "TimeoutError"
-    assert logs.words(OSError("no route\nto the host")) == "no route"
+def test_an_error_without_a_message_is_logged_by_its_class() -> None:
+    """A TimeoutError has no message."""
+    assert logs.error_text(TimeoutError()) == "TimeoutError"
+    assert logs.error_text(OSError("no route\nto the host")) == "no route"

@@ -1,4 +1,4 @@
-"""Faults as callers see them."""
+"""Errors as callers see them."""
 
 import pytest
 from google.rpc import code_pb2, error_details_pb2
@@ -6,13 +6,13 @@ from google.rpc import code_pb2, error_details_pb2
 from services import errors, serving
 
 
-def test_every_class_of_fault_has_a_status() -> None:
-    """The translation is total: a new class without a row fails here, not at a user's."""
-    assert set(serving.CODES) == set(errors.Fault.__subclasses__())
+def test_every_class_of_error_has_a_status() -> None:
+    """A new class without a status fails here."""
+    assert set(serving.CODES) == set(errors.ServiceError.__subclasses__())
 
 
 def test_an_invalid_field_is_named_in_a_bad_request() -> None:
-    """AIP-193: ErrorInfo always, BadRequest where a field is to blame."""
+    """AIP-193: always ErrorInfo; BadRequest for a wrong field."""
     status = serving.status(errors.InvalidArgument("sample_fps", "must be 1 to 30"))
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     assert status.details[0].Unpack(info)
@@ -22,7 +22,7 @@ def test_an_invalid_field_is_named_in_a_bad_request() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 1.0, 2.25])
-def test_what_is_away_says_when_to_ask_again(seconds: float) -> None:
+def test_an_unavailable_error_has_a_retry_delay(seconds: float) -> None:
     """RetryInfo carries the delay exactly."""
     retry = error_details_pb2.RetryInfo()
     status = serving.status(errors.Unavailable("S3 is slow", reason="S3_AWAY", retry_seconds=seconds))

@@ -1,4 +1,4 @@
-"""Settings that are missing or wrong."""
+"""Missing and wrong settings."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_a_wrong_setting_stops_the_program_and_names_itself(
 
 
 def test_the_controller_reads_the_issuers_that_every_program_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It believes none of them by itself; a laptop tells all its programs the same."""
+    """A laptop gives all its programs the same settings."""
     given = {
         "CREASE_ISSUERS": '[{"kind": "people", "issuer": "i", "jwks_url": "file:///keys"}]',
         "CREASE_JOBS_ENDPOINT": "localhost:1",

@@ -1,11 +1,11 @@
-"""Who may call `upload`, and what it is told at its start."""
+"""Authorization and settings of upload."""
 
 import pytest
 
 from crease.upload.v1 import upload_pb2
 from services import errors
 from services.auth import Caller, Lease, Person, Pod, Service
-from services.authorization import Rights
+from services.authorization import Authorizer
 from services.upload import authorization
 from services.upload.settings import UploadSettings
 
@@ -14,12 +14,12 @@ CALLERS: list[Caller] = [PERSON, LEASE, Service("upload"), Service("controller")
 SERVICE = upload_pb2.DESCRIPTOR.services_by_name["UploadService"]
 
 
-RIGHTS = Rights(authorization.TABLE, [SERVICE])
+RIGHTS = Authorizer(authorization.TABLE, [SERVICE])
 
 
 @pytest.mark.parametrize("method", [method.name for method in SERVICE.methods])
 def test_each_rpc_is_for_one_kind_of_caller(method: str) -> None:
-    """People for all but SignLaunch, which is for the holder of a lease."""
+    """All RPCs admit people, except SignLaunch, which admits leases."""
     allowed = LEASE if method == "SignLaunch" else PERSON
     name = f"/{SERVICE.full_name}/{method}"
     for caller in CALLERS:
@@ -33,10 +33,10 @@ def test_each_rpc_is_for_one_kind_of_caller(method: str) -> None:
 
 
 def test_an_rpc_without_a_row_stops_the_server() -> None:
-    """Nobody forgets to say who may call a new one."""
+    """A new RPC cannot be served without its row."""
     fewer = {name: kinds for name, kinds in authorization.TABLE.items() if not name.endswith("/SignLaunch")}
     with pytest.raises(SystemExit, match="SignLaunch"):
-        Rights(fewer, [SERVICE])
+        Authorizer(fewer, [SERVICE])
 
 
 NEEDED = {
@@ -78,7 +78,7 @@ def test_a_missing_setting_stops_the_program_and_names_itself(
 def test_a_wrong_setting_names_itself(
     settings_env: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
 ) -> None:
-    """What S3 could never do is refused at the start."""
+    """A value that S3 would refuse stops the program."""
     settings_env.setenv(name, value)
     with pytest.raises(SystemExit):
         UploadSettings.load()
@@ -97,7 +97,7 @@ def test_a_wrong_setting_names_itself(
 def test_other_servers_than_aws_are_addressed_by_path(
     settings_env: pytest.MonkeyPatch, endpoint: str, path_style: str | None, style: str
 ) -> None:
-    """Unless told otherwise: most have no name for each bucket."""
+    """By default: most of them have no host name per bucket."""
     settings_env.setenv("CREASE_S3_ENDPOINT", endpoint)
     if path_style is not None:
         settings_env.setenv("CREASE_S3_PATH_STYLE", path_style)

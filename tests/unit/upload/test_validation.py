@@ -1,4 +1,4 @@
-"""What InitiateUpload takes."""
+"""Validation of InitiateUpload and SignLaunch."""
 
 from typing import Any
 
@@ -13,7 +13,8 @@ MOST = 1000
 
 
 def request(**changed: Any) -> InitiateUploadRequest:
-    return InitiateUploadRequest(**({"content_type": "video/mp4", "content_length": 100} | changed))
+    fields: dict[str, Any] = {"content_type": "video/mp4", "content_length": 100}
+    return InitiateUploadRequest(**fields | changed)
 
 
 @pytest.mark.parametrize(
@@ -60,13 +61,13 @@ def test_a_value_out_of_bounds_names_its_field(field: str, value: Any) -> None:
         {"athlete_box": job_pb2.AthleteBox(left=0.7, top=0.1, width=0.3, height=0.9)},
     ],
 )
-def test_the_bounds_themselves_are_taken(changed: dict[str, Any]) -> None:
+def test_the_bounds_themselves_are_accepted(changed: dict[str, Any]) -> None:
     """Both ends of each range, and fields left out."""
     check_upload(request(**changed), MOST)
 
 
-def test_the_analyzers_own_artifacts_are_taken() -> None:
-    """Names and types as it makes them."""
+def test_the_analyzers_artifacts_are_accepted() -> None:
+    """By their names and types."""
     kinds = {
         "results.json": "application/json",
         "report.html": "text/html; charset=utf-8",
@@ -82,7 +83,7 @@ def test_the_analyzers_own_artifacts_are_taken() -> None:
 
 
 def test_many_artifacts_at_once_are_refused() -> None:
-    """One call signs a launch's few files, not a flood."""
+    """The number of artifacts in one call is bounded."""
     with pytest.raises(InvalidArgument) as caught:
         check_artifacts([job_pb2.Artifact()] * 33)
     assert caught.value.field == "artifacts"

@@ -11,12 +11,13 @@ import pytest
 
 from services.analyzer.artifacts.frames_parquet import columns, records, write_frames
 from services.analyzer.artifacts.overlay_video import Label, merge_poses, write_overlay
-from services.analyzer.artifacts.results_json import MOST_ROW_BYTES, plain, row_copy
+from services.analyzer.artifacts.results_json import plain, row_copy
 from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Poses
 from services.analyzer.pose.skeleton import COLOURS, skeleton_at
 from services.analyzer.settings import Limits
 from services.analyzer.video.frames import Losses, pictures
 from services.analyzer.video.probe import probe
+from services.limits import MAX_RESULTS_BYTES, results_bytes
 from testing.data.clips import even, tag_matrix, write_clip
 from testing.data.videos import ROOT, corpus
 
@@ -94,7 +95,7 @@ def test_the_row_s_copy_stays_small_and_leaves_frames_to_the_file() -> None:
         "report": {},
     }
     row = row_copy(results)
-    assert len(json.dumps(row).encode()) < MOST_ROW_BYTES
+    assert results_bytes(row) <= MAX_RESULTS_BYTES
     assert set(row) == {"pose", "metrics", "findings", "report"}
     assert set(row["pose"]) == {"pose_summary"}
     assert row["metrics"]["head_stability_score"]["value"] == 0.5
@@ -128,7 +129,7 @@ def test_a_long_session_fits_the_row_and_states_the_shortened_length() -> None:
     measures = {"stride": {"value": 0.3, "evidence": [{"time_seconds": k / 3, "value": k / 7} for k in range(3000)]}}
     summary = {"total_frames": 9, "repetitions": balls, "measures": measures}
     row = row_copy({"pose": {"pose_summary": summary}, "metrics": {}, "findings": {}, "report": {}})
-    assert len(json.dumps(row).encode()) < MOST_ROW_BYTES
+    assert results_bytes(row) <= MAX_RESULTS_BYTES
     kept = row["pose"]["pose_summary"]
     assert len(kept["repetitions"]) == kept["shortened_to"] > 0
     assert len(balls) == 200

@@ -193,6 +193,17 @@ def test_a_passing_fault_of_s3_is_tried_again_with_a_fresh_signature(token_file:
     assert list(services.stored) == ["STAGE_QUICK/report.html"]
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, "RequestTimeout"), (403, "RequestTimeTooSkewed"), (409, "")])
+def test_a_transient_error_code_of_s3_is_tried_again_whatever_its_status(
+    token_file: Path, status: int, code: str
+) -> None:
+    """A pod whose clock is wrong, or whose line stalled, must not fail the job for its video."""
+    answer = (status, f"<Error><Code>{code}</Code></Error>".encode())
+    services = Services(get=[answer], put=[answer], deep_enabled=False)
+    assert run(services, token_file, Scripted(), transfer_patience_seconds=10) == 0
+    assert services.called("FailLaunch") == []
+
+
 def test_an_artifact_whose_answer_was_lost_is_not_an_error(token_file: Path) -> None:
     """With If-None-Match, S3 answers 412 to the second attempt of a PUT that succeeded."""
     services = Services(put=[(500, b""), (412, b"")], deep_enabled=False)

@@ -8,7 +8,7 @@ from services import errors, failure_codes
 from services.cli.api import client
 from services.cli.commands import reports
 from services.cli.errors import BAD_INPUT, INTERNAL, UNAVAILABLE, USAGE
-from services.failure_codes import LEASE_LOST
+from services.exit_codes import LEASE_LOST
 from testing.fakes.rpc_error import FakeRpcError
 
 
@@ -29,7 +29,7 @@ from testing.fakes.rpc_error import FakeRpcError
         ),
     ],
 )
-def test_the_user_reads_the_services_own_message(fault: errors.Fault, sentence: str, exit_code: int) -> None:
+def test_the_user_reads_the_services_own_message(fault: errors.ServiceError, sentence: str, exit_code: int) -> None:
     """An error is shown in the words of the contract, with one full stop."""
     error = client.to_command_error(FakeRpcError.of(fault))
     assert (error.sentence, error.exit_code) == (sentence, exit_code)

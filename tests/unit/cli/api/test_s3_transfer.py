@@ -73,6 +73,24 @@ def test_a_put_is_retried_after_a_transient_error(s3: Answers, video: Path, firs
     assert progress[-1] == video.stat().st_size
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, "RequestTimeout"), (403, "RequestTimeTooSkewed"), (409, "")])
+def test_a_transient_error_code_is_retried_whatever_its_status(
+    s3: Answers, video: Path, tmp_path: Path, status: int, code: str
+) -> None:
+    """S3 sends RequestTimeout as a 400, which ended an upload at once. The same holds for a download."""
+    s3.statuses[:], s3.body = [status, 200, status, 200], f"<Error><Code>{code}</Code></Error>".encode()
+    s3_transfer.S3Transfer().put(s3.url, headers(video), video)
+    s3_transfer.S3Transfer().fetch("GET", s3.url, {}, tmp_path / "report.html")
+    assert s3.statuses == []
+
+
+def test_a_refused_download_shows_s3_s_error(s3: Answers, tmp_path: Path) -> None:
+    """The body of a refusal is read before the connection is given back."""
+    s3.statuses[:], s3.body = [403], DENIED
+    with pytest.raises(CommandError, match="403 AccessDenied Request has expired"):
+        s3_transfer.S3Transfer().fetch("GET", s3.url, {}, tmp_path / "report.html")
+
+
 def test_an_existing_object_is_an_upload_that_arrived(s3: Answers, video: Path) -> None:
     """If the reply of a PUT is lost, If-None-Match rejects the second PUT: the upload has succeeded."""
     s3.statuses[:] = [0, 412]

@@ -178,7 +178,7 @@ async def test_every_request_is_counted_by_its_outcome(api: Api, server: Server)
         hangs_up,
         answers(410),
     ]
-    with logs.spending() as waits:
+    with logs.collecting_durations() as waits:
         await api.post(PATH, {})
         await api.get(PATH)
         with pytest.raises(Refusal):

@@ -1,4 +1,4 @@
-"""Signing, which asks nothing of S3, and asking an S3 that answers badly."""
+"""Signing, which does not call S3, and calls to an S3 that answers with errors."""
 
 import http.server
 import threading
@@ -7,9 +7,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.upload.s3.preflight import Seen
+from crease.jobs.v1.job_pb2 import VideoObject
+from services import errors
+from services.upload.s3 import preflight
+from services.upload.s3.preflight import ObservedObject
+from services.upload.s3.settings import StorageSettings
 from services.upload.s3.storage import Storage
-from services.upload.settings import StorageSettings
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -26,15 +29,19 @@ def settings(region: str = "eu-west-1", endpoint: str = "") -> StorageSettings:
 
 @pytest.fixture
 def answering() -> Iterator[http.server.HTTPServer]:
-    """A server that answers every HEAD with the status in its key."""
+    """A server that answers with the status and the error code in its key: `404` or `400-RequestTimeout`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            # A client that is sent elsewhere asks the bucket where it lives; this one does not say.
-            name = self.path.rpartition("/")[2]
-            self.send_response(int(name) if name.isdigit() else 200)
-            self.send_header("Content-Length", "0")
+            # After a redirect, botocore asks for the region of the bucket; this server answers without one.
+            status, _, code = self.path.partition("?")[0].rpartition("/")[2].partition("-")
+            body = b"" if self.command == "HEAD" else f"<Error><Code>{code}</Code></Error>".encode()
+            self.send_response(int(status) if status.isdigit() else 200)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_DELETE = do_HEAD
 
         def log_message(self, *_: object) -> None:
             pass
@@ -56,7 +63,7 @@ def answering() -> Iterator[http.server.HTTPServer]:
     ],
 )
 async def test_every_region_signs_for_its_own_host_with_version_4_and_binds_the_headers(region: str, host: str) -> None:
-    """Left to itself the client signs with version 2 in some regions, which binds none, and for the global host."""
+    """By default boto3 signs with version 2 in some regions, which binds no header, and for the global host."""
     signed = await Storage(settings(region)).sign_put(
         "videos", "a/original.mp4", content_length=7, content_type="video/mp4", sha256=EMPTY_SHA256, once=True
     )
@@ -80,7 +87,32 @@ async def test_a_pinned_get_binds_version_and_etag() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 400, 403, 404, 429, 500, 503])
-async def test_what_s3_answers_is_passed_on_as_it_is(answering: http.server.HTTPServer, status: int) -> None:
-    """Whether it is definite is not for storage to say."""
+async def test_the_status_of_s3_is_reported_unchanged(answering: http.server.HTTPServer, status: int) -> None:
+    """preflight.py decides whether it is permanent."""
     storage = Storage(settings(endpoint=f"http://127.0.0.1:{answering.server_port}"))
-    assert await storage.head("videos", str(status)) == Seen(status, trouble=f"HTTP {status}")
+    assert await storage.head("videos", str(status)) == ObservedObject(status, error=f"HTTP {status}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_transient"),
+    [
+        ("400-RequestTimeout", True),
+        ("403-RequestTimeTooSkewed", True),
+        ("409-ConditionalRequestConflict", True),
+        ("429-TooManyRequests", True),
+        ("503-SlowDown", True),
+        ("400-InvalidRequest", False),
+        ("403-AccessDenied", False),
+    ],
+)
+async def test_a_transient_answer_is_unavailable_and_a_refusal_internal(
+    answering: http.server.HTTPServer, answer: str, is_transient: bool
+) -> None:
+    """Of a call that changes S3 and of one that reads the first bytes of a video."""
+    storage = Storage(settings(endpoint=f"http://127.0.0.1:{answering.server_port}"))
+    with pytest.raises(errors.Unavailable if is_transient else errors.Internal):
+        await storage.delete("videos", answer, etag="abc", version_id="")
+    observed = await storage.read_head("videos", answer, ObservedObject(200, etag="abc", content_length=100))
+    problem = preflight.check(observed, VideoObject(content_length=100), 1000)
+    assert problem is not None
+    assert problem.code == ("VIDEO_FORBIDDEN" if answer == "403-AccessDenied" else "S3_AWAY")

@@ -1,0 +1,30 @@
+"""Limits that more than one program checks, each counted one way."""
+
+import json
+from typing import Any
+
+# Frames sampled per second of video.
+MIN_SAMPLE_FPS = 1
+DEFAULT_SAMPLE_FPS = 10
+MAX_SAMPLE_FPS = 30
+
+# The upper bound of a result in the job's row, as `results_bytes` counts it. Data of single frames are artifacts.
+MAX_RESULTS_BYTES = 64 * 1024
+
+
+def results_bytes(results: Any) -> int:
+    """Bytes of a result as JSON, with every number written as the double that google.protobuf.Struct carries.
+
+    12 counts as 12.0, so that the count is the same before and after the wire.
+    """
+    return len(json.dumps(_with_doubles(results)).encode())
+
+
+def _with_doubles(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_doubles(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_doubles(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value

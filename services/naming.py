@@ -1,0 +1,99 @@
+"""The names that several programs write or read: launches, labels, S3 keys, the controller's records.
+
+A launch             analysis-<job>-<n>                    Kubernetes Job, record folder, prefix of its pods' names
+A video's key        <video folder>/original.mp4
+A launch's artifacts <video folder>/analysis/<job>/<n>/<quick|deep>/<artifact name>
+"""
+
+import re
+from enum import StrEnum
+
+
+class Discipline(StrEnum):
+    """What a player does in a video."""
+
+    BATTING = "batting"
+    BOWLING = "bowling"
+    WICKETKEEPING = "wicketkeeping"
+    FIELDING = "fielding"
+
+
+DISCIPLINES = tuple(Discipline)
+
+# Roles and features in a person's token.
+COACH_PRO_PLUS = "coach_pro_plus"
+ORG_PRO = "org_pro"
+SUPERUSER = "superuser"
+UPLOAD_FEATURE = "video_upload_enabled"
+
+# The root of all keys in the bucket.
+VIDEOS_ROOT = "coach_plus/"
+ANALYSIS_FOLDER = "analysis"
+# An artifact's name becomes the end of a key: no slash, no space, no leading dot.
+ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+# Kubernetes' recommended labels, which the chart sets too: name, component.
+NAME_LABEL = "app.kubernetes.io/name"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+PRODUCT = "crease"
+ANALYZER_COMPONENT = "analyzer"
+# Labels of a launch's Kubernetes Job and its pods. The local launcher records the first two as well.
+JOB_LABEL = "crease.dev/job"
+LAUNCH_LABEL = "crease.dev/launch"
+CLUSTER_LABEL = "crease.dev/cluster"
+SESSION_LABEL = "crease.dev/session"
+OWNER_LABEL = "crease.dev/owner-hash"
+STATUS_LABEL = "crease.dev/status"
+ACCELERATOR_LABEL = "crease.dev/accelerator"
+# Annotations of a launch's Kubernetes Job.
+WHY_ANNOTATION = "crease.dev/why"
+PLACEMENT_REASON_ANNOTATION = "crease.dev/placement-reason"
+CREATED_BY_ANNOTATION = "crease.dev/created-by"
+# The reporting component of the controller's Kubernetes Events.
+CONTROLLER_COMPONENT = "crease.dev/controller"
+
+# The Lease that the controller's replicas compete for; the chart puts the release's name before the suffix.
+CONTROLLER_LEASE_SUFFIX = "-controller"
+CONTROLLER_LEASE = f"{PRODUCT}{CONTROLLER_LEASE_SUFFIX}"
+# The controller launches nothing new while its Lease has this annotation. The value is a reason for people.
+DRAINED_ANNOTATION = "crease.dev/drained"
+
+# The controller's state folder on a laptop. While the drained file lies in it, the controller launches nothing new.
+CONTROLLER_FOLDER = "controller"
+DRAINED_FILE = "drained"
+LAUNCHES_FOLDER = "launches"
+# Files of one launch's record, services/controller/local/process_record.py.
+RECORD_FILE = "record.json"
+LOG_FILE = "log"
+EXIT_CODE_FILE = "exit_code"
+DELETED_FILE = "deleted"
+
+
+def launch_name(job_id: str | None, launch_no: int | str | None) -> str:
+    """The name of a launch's Kubernetes Job or record folder. A pod's name is this, `-` and a suffix."""
+    return f"{launch_prefix(job_id)}{launch_no}"
+
+
+def launch_prefix(job_id: str | None) -> str:
+    """What the names of all launches of a job begin with."""
+    return f"analysis-{job_id}-"
+
+
+def video_folder(video_key: str) -> str:
+    """The folder of a video's key, without a slash at the end."""
+    return video_key.rpartition("/")[0]
+
+
+def analysis_prefix(video_key: str, job_id: object) -> str:
+    """The prefix of all artifacts of a job. Two analyses of one video never share a key."""
+    return f"{video_folder(video_key)}/{ANALYSIS_FOLDER}/{job_id}/"
+
+
+def launch_artifacts_prefix(video_key: str, job_id: object, launch_no: int) -> str:
+    """The prefix of one launch's artifacts."""
+    return f"{analysis_prefix(video_key, job_id)}{launch_no}/"
+
+
+def artifact_key(prefix: str, stage: str, name: str) -> str:
+    """An artifact's key under its launch's prefix. `stage`: quick or deep."""
+    return f"{prefix}{stage}/{name}"
