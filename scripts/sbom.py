@@ -12,7 +12,6 @@ import json
 import platform
 import re
 import sys
-import tomllib
 import uuid
 from collections.abc import Iterator
 from importlib import metadata
@@ -22,6 +21,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from services import VERSION
 from services.analyzer.pose.model import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -60,10 +60,9 @@ Component = dict[str, Any]
 
 def sbom(program: str) -> dict[str, Any]:
     """The CycloneDX document of one image; the same inputs give the same document."""
-    version = str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
     components = sorted(_components(program), key=lambda one: (one["name"].lower(), one["bom-ref"]))
-    content = json.dumps([program, version, components])
-    image = {"type": "container", "bom-ref": f"crease-{program}", "name": f"crease/{program}", "version": version}
+    content = json.dumps([program, VERSION, components])
+    image = {"type": "container", "bom-ref": f"crease-{program}", "name": f"crease/{program}", "version": VERSION}
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",

@@ -179,6 +179,7 @@ class KubernetesSettings(Settings):
     pod_annotations: StringMap = Field(default_factory=dict)
     # Node selector of the pods.
     node_selector: StringMap = Field(default_factory=dict)
+    # Tolerations of the pods.
     tolerations: Objects = ()
     # Topology spread constraints of the pods.
     topology_spread: Objects = ()
@@ -193,6 +194,7 @@ class KubernetesSettings(Settings):
     gpu_scales_up: bool = False
     # Node selector of pods that are placed on a GPU, in addition.
     gpu_node_selector: StringMap = Field(default_factory=dict)
+    # Tolerations of pods that are placed on a GPU, in addition.
     gpu_tolerations: Objects = ()
 
 

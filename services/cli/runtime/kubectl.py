@@ -8,14 +8,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from services import naming
 from services.cli.errors import UNAVAILABLE, USAGE, CommandError
 from services.cli.runtime.prometheus import fetch_metrics
 
 # A Kubernetes object, as the API server writes it in JSON.
 Object = dict[str, Any]
 
-OURS = "app.kubernetes.io/name=crease"
-COMPONENT = "app.kubernetes.io/component"
+OURS = f"{naming.NAME_LABEL}={naming.PRODUCT}"
+COMPONENT = naming.COMPONENT_LABEL
 # An endpoint that refuses every connection.
 NOWHERE = "127.0.0.1:1"
 

@@ -31,7 +31,7 @@ from services.controller.core.launcher import FailureReason, Observed, Phase, Pl
 DRAFT = ".draft-"
 
 # The traps keep the shell alive until the process ends; the process itself gets the default signal handlers.
-SHELL = """
+SHELL = f"""
 trap : HUP INT TERM
 echo $$ >pid.new && mv pid.new pid || exit
 "$@" >{naming.LOG_FILE} 2>&1 </dev/null
