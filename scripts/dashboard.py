@@ -63,7 +63,7 @@ ROWS: dict[str, tuple[Chart, ...]] = {
         stat("Leaders missing", f"1 - clamp_max(sum({here('crease_leader')}), 1) or vector(1)", 0),
         stat("Age of the controller's cache", f"max({here('crease_view_age_seconds')})", 60, "s"),
         stat("Ghosts", f"max({here('crease_ghosts')})", 0),
-        stat("Orphans", f"max({here('crease_orphans')})", 0),
+        stat("Lost launches", f"max({here('crease_orphans')})", 0),
     ),
     "Jobs": (
         Chart("Jobs by status", (("{{status}}", f"max by (status) ({here('crease_jobs')})"),)),

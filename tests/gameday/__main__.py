@@ -23,8 +23,8 @@ HOW = (
     "Measured with the real programs, PostgreSQL, S3, SQS and Prometheus on one machine, the last five faults with a "
     f"real API server; analyses are stand-ins. Every duration in the rules is divided by {FASTER}, and so is every age "
     "of a job, an event or a message: a second in the table is a minute in production. The 30 s grace period of ghosts "
-    "and orphans and the age of the controller's cache are not shortened. *After* counts from the first step of the "
-    "fault, or of the repair.\n\n"
+    "and lost launches and the age of the controller's cache are not shortened. *After* counts from the first step of "
+    "the fault, or of the repair.\n\n"
 )
 
 
