@@ -87,7 +87,7 @@ OTHERS: tuple[tuple[str, str, str, str], ...] = (
     ("CREASE_MINISTACK_PYTHON", "Python that has the laptop's S3 server.", "`.venv-ministack/bin/python`", "crease up"),
     ("MEDIAPIPE_POSE_MODEL_PATH", "Pose model of the analyses.", "the one that `make setup` built", "crease up"),
     ("XDG_STATE_HOME", "Folder in which the state folder lies.", "`~/.local/state`", "crease"),
-    ("USER", "Name in the reason that `crease drain` records.", "`somebody`", "crease"),
+    ("USER", "Name in the reason that `crease drain` records.", "`an unknown user`", "crease"),
     ("DISPLAY", "Set: a report is opened in the browser.", "", "crease"),
     ("WAYLAND_DISPLAY", "Set: a report is opened in the browser.", "", "crease"),
     ("PATH", "Where programs are found; given to the analyzers of a laptop.", "", "crease up, controller (local)"),
