@@ -16,6 +16,7 @@ from crease.analysis.v1.launch_pb2 import (
     ENDING_UNKNOWN,
     Ending,
 )
+from services import exit_codes
 from services.controller.core.launcher import FailureReason, Observed
 
 
@@ -38,15 +39,18 @@ BY_REASON = {
     FailureReason.INIT_FAILED: Classification(ENDING_UNKNOWN, "An init container failed"),
 }
 
-# services/analyzer/errors.py defines the codes up to 75. 78 is a missing or wrong setting. 126 and 127 are the shell's,
-# 128 is the container runtime's.
+# 126 and 127 are the shell's, 128 is the container runtime's.
 BY_EXIT_CODE = {
-    0: Classification(ENDING_UNKNOWN, "The analyzer succeeded, but submitted no result (exit code 0)"),
-    65: Classification(ENDING_BAD_INPUT, "The video cannot be analysed (exit code 65)"),
-    69: Classification(ENDING_UNKNOWN, "A service that the analyzer needs was unavailable (exit code 69)"),
-    70: Classification(ENDING_UNKNOWN, "The analyzer failed with an internal error (exit code 70)"),
-    75: Classification(ENDING_LEASE_LOST, "The analyzer lost its lease (exit code 75)"),
-    78: Classification(ENDING_IMAGE, "A setting of the analyzer is missing or wrong (exit code 78)"),
+    exit_codes.OK: Classification(ENDING_UNKNOWN, "The analyzer succeeded, but submitted no result (exit code 0)"),
+    exit_codes.BAD_INPUT: Classification(ENDING_BAD_INPUT, "The video cannot be analysed (exit code 65)"),
+    exit_codes.UNAVAILABLE: Classification(
+        ENDING_UNKNOWN, "A service that the analyzer needs was unavailable (exit code 69)"
+    ),
+    exit_codes.INTERNAL: Classification(ENDING_UNKNOWN, "The analyzer failed with an internal error (exit code 70)"),
+    exit_codes.LEASE_LOST: Classification(ENDING_LEASE_LOST, "The analyzer lost its lease (exit code 75)"),
+    exit_codes.CONFIGURATION: Classification(
+        ENDING_IMAGE, "A setting of the analyzer is missing or wrong (exit code 78)"
+    ),
     126: Classification(ENDING_IMAGE, "The analyzer cannot be executed (exit code 126)"),
     127: Classification(ENDING_IMAGE, "The analyzer was not found (exit code 127)"),
     128: Classification(ENDING_IMAGE, "The image's command cannot be started (exit code 128)"),
