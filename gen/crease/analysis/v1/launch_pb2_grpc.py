@@ -113,10 +113,11 @@ class LaunchServiceServicer:
 
     def EndLaunch(self, request, context):
         """Ends an open launch and applies the retry policy to its job. An ended launch stays unchanged, and the answer has its
-        ending. Precondition: the Kubernetes Job is gone; for ENDING_CANCELLED, no object exists under the launch's name.
+        ending. Precondition: the Kubernetes Job has ended, cannot start or has exceeded a limit; for ENDING_CANCELLED, no
+        object exists under the launch's name.
         Fails with FAILED_PRECONDITION: CANCEL_NOT_REQUESTED for ENDING_CANCELLED without a cancel request, JOB_CANCELLING for
-        another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started. Read
-        the cluster again after such a failure. Safe to retry.
+        another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started.
+        After such a failure, read the cluster again. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

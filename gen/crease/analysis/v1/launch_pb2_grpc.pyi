@@ -53,10 +53,11 @@ class LaunchServiceStub:
     """
     EndLaunch: _grpc.UnaryUnaryMultiCallable[_launch_pb2.EndLaunchRequest, _launch_pb2.Launch]
     """Ends an open launch and applies the retry policy to its job. An ended launch stays unchanged, and the answer has its
-    ending. Precondition: the Kubernetes Job is gone; for ENDING_CANCELLED, no object exists under the launch's name.
+    ending. Precondition: the Kubernetes Job has ended, cannot start or has exceeded a limit; for ENDING_CANCELLED, no
+    object exists under the launch's name.
     Fails with FAILED_PRECONDITION: CANCEL_NOT_REQUESTED for ENDING_CANCELLED without a cancel request, JOB_CANCELLING for
-    another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started. Read
-    the cluster again after such a failure. Safe to retry.
+    another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started.
+    After such a failure, read the cluster again. Safe to retry.
     """
     StartLaunch: _grpc.UnaryUnaryMultiCallable[_launch_pb2.StartLaunchRequest, _launch_pb2.StartLaunchResponse]
     """Binds an open launch to the calling pod, moves the job to quick_running and returns a new lease. With a quick result
@@ -106,10 +107,11 @@ class LaunchServiceAsyncStub(LaunchServiceStub):
     """
     EndLaunch: _aio.UnaryUnaryMultiCallable[_launch_pb2.EndLaunchRequest, _launch_pb2.Launch]  # type: ignore[assignment]
     """Ends an open launch and applies the retry policy to its job. An ended launch stays unchanged, and the answer has its
-    ending. Precondition: the Kubernetes Job is gone; for ENDING_CANCELLED, no object exists under the launch's name.
+    ending. Precondition: the Kubernetes Job has ended, cannot start or has exceeded a limit; for ENDING_CANCELLED, no
+    object exists under the launch's name.
     Fails with FAILED_PRECONDITION: CANCEL_NOT_REQUESTED for ENDING_CANCELLED without a cancel request, JOB_CANCELLING for
-    another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started. Read
-    the cluster again after such a failure. Safe to retry.
+    another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started.
+    After such a failure, read the cluster again. Safe to retry.
     """
     StartLaunch: _aio.UnaryUnaryMultiCallable[_launch_pb2.StartLaunchRequest, _launch_pb2.StartLaunchResponse]  # type: ignore[assignment]
     """Binds an open launch to the calling pod, moves the job to quick_running and returns a new lease. With a quick result
@@ -180,10 +182,11 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_launch_pb2.Launch, _abc.Awaitable[_launch_pb2.Launch]]:
         """Ends an open launch and applies the retry policy to its job. An ended launch stays unchanged, and the answer has its
-        ending. Precondition: the Kubernetes Job is gone; for ENDING_CANCELLED, no object exists under the launch's name.
+        ending. Precondition: the Kubernetes Job has ended, cannot start or has exceeded a limit; for ENDING_CANCELLED, no
+        object exists under the launch's name.
         Fails with FAILED_PRECONDITION: CANCEL_NOT_REQUESTED for ENDING_CANCELLED without a cancel request, JOB_CANCELLING for
-        another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started. Read
-        the cluster again after such a failure. Safe to retry.
+        another ending of a job that is being cancelled, LAUNCH_STARTED for ENDING_UNSCHEDULABLE after a pod has started.
+        After such a failure, read the cluster again. Safe to retry.
         """
 
     @_abc_1.abstractmethod
