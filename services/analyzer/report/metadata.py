@@ -18,6 +18,3 @@ class Metadata:
     analysed_at: str = ""
     notes: str = ""
     versions: dict[str, str] = field(default_factory=dict)
-
-
-# The former name, for callers outside of `report`.
