@@ -91,7 +91,7 @@ byte uid[LAUNCHES + 1];            /* of the newest Job of this name */
 bool on_gpu[LAUNCHES + 1];
 bool has_pod[LAUNCHES + 1];        /* the pod was scheduled */
 bool is_stuck[LAUNCHES + 1];       /* the pod can never be scheduled */
-mtype:endings judged[LAUNCHES + 1]; /* how its pod ended, as failure_classifier.py says; NONE before */
+mtype:endings classified[LAUNCHES + 1]; /* how its pod ended, as failure_classifier.py says; NONE before */
 bool gpu_is_free;
 
 #define is_live(no) (phase[no] == ACTIVE || phase[no] == DELETING)
@@ -104,7 +104,7 @@ byte pod_of[2];                    /* the uid of its Kubernetes Job */
 bool is_known[2];                  /* Kubernetes knows that the pod runs */
 byte held[2];                      /* the pod's lease */
 
-/* A launch after one without a GPU is created only when the previous Job is gone. */
+/* A launch after one without a GPU is created only when the previous Job no longer lives. */
 #define waits(no) (unschedulable && no > 1 && is_live(no - 1))
 #define finds_no_gpu(no) (phase[no] == ACTIVE && on_gpu[no] && !has_pod[no])
 /* Kubernetes may never start a pod for a repeated name; the launch then ends by its deadline. */
@@ -244,7 +244,7 @@ inline create(no) {
     reply = OK;
     if
     :: phase[no] == ABSENT ->
-        phase[no] = ACTIVE; uid[no]++; has_pod[no] = false; judged[no] = NONE; on_gpu[no] = !unschedulable;
+        phase[no] = ACTIVE; uid[no]++; has_pod[no] = false; classified[no] = NONE; on_gpu[no] = !unschedulable;
         is_stuck[no] = uid[no] > 1
     :: else
     fi
@@ -328,7 +328,7 @@ inline decide() {
         :: phase[no] == ABSENT && of_uid == NONE && waits(no)
         :: of_uid != NONE && (phase[no] == ABSENT || uid[no] != of_uid) -> action = DO_END; ending = DISRUPTION
         :: phase[no] == ENDED && (of_uid == NONE || uid[no] == of_uid) ->
-            action = DO_END; ending = judged[no]; of_uid = uid[no]
+            action = DO_END; ending = classified[no]; of_uid = uid[no]
         :: is_live(no) && (of_uid == NONE || uid[no] == of_uid) ->
             if
             :: finds_no_gpu(no) -> action = DO_END; ending = UNSCHEDULABLE
@@ -367,7 +367,7 @@ proctype Controller(bool may_stay_dead) {
     byte no, of_uid, ending, action, victim, victim_uid, i;
     bool cancelling;
 
-look:
+round:
     /* Reconciler._take_snapshot lists the workloads, the open launches, then the workloads again. The first two are one
      * step here: a workload that ends between them needs no deletion. A snapshot without actions is left out. */
     if
@@ -406,7 +406,7 @@ look:
         Call(CREATE, no, 0, 0, 0, create(no));
         if
         :: reply == OK && is_live(no) -> of_uid = uid[no]; action = DO_CONFIRM; reply = OK
-        :: else -> forget(); goto look
+        :: else -> forget(); goto round
         fi }
     if
     :: atomic { confirm() }
@@ -418,7 +418,7 @@ look:
         Call(CONFIRM_LAUNCH, no, of_uid, 0, 0, ConfirmLaunch(no, of_uid));
         if
         :: reply == OK
-        :: else -> forget(); goto look
+        :: else -> forget(); goto round
         fi }
     if
     :: atomic { Call(CREATE, no, 0, 0, 0, create(no)); forget() }
@@ -427,11 +427,11 @@ look:
 #endif
     Crash
     fi;
-    goto look;
+    goto round;
 
 crash:
     if
-    :: goto look
+    :: goto round
     :: may_stay_dead
     fi
 }
@@ -440,12 +440,12 @@ crash:
 
 inline exit(me, ending) {
     if
-    :: belongs(me, pod_no[me]) && judged[pod_no[me]] == NONE -> judged[pod_no[me]] = ending
+    :: belongs(me, pod_no[me]) && classified[pod_no[me]] == NONE -> classified[pod_no[me]] = ending
     :: else
     fi;
     doing[me] = IDLE;
     if
-    :: is_known[me] && has_none(pod_no[me]) && phase[pod_no[me]] == ACTIVE && judged[pod_no[me]] != NONE ->
+    :: is_known[me] && has_none(pod_no[me]) && phase[pod_no[me]] == ACTIVE && classified[pod_no[me]] != NONE ->
         phase[pod_no[me]] = ENDED
     :: else
     fi;
@@ -494,14 +494,14 @@ inline start_pod(pod, no) {
     doing[pod] = STARTING; pod_no[pod] = no; pod_of[pod] = uid[no]; is_known[pod] = true; has_pod[no] = true
 }
 
-#define may_run(no) (phase[no] == ACTIVE && judged[no] == NONE && !is_stuck[no])
+#define may_run(no) (phase[no] == ACTIVE && classified[no] == NONE && !is_stuck[no])
 
 #define Kubernetes_of(no) \
     :: d_step { may_run(no) && !has_pod[no] && (!on_gpu[no] || gpu_is_free) && doing[0] == IDLE -> start_pod(0, no) } \
     :: d_step { may_run(no) && !has_pod[no] && (!on_gpu[no] || gpu_is_free) && doing[0] != IDLE && doing[1] == IDLE -> \
         start_pod(1, no) } \
-    :: d_step { belongs(0, no) && (phase[no] == DELETING || judged[no] != NONE) -> exit(0, DISRUPTION) } \
-    :: d_step { belongs(1, no) && (phase[no] == DELETING || judged[no] != NONE) -> exit(1, DISRUPTION) } \
+    :: d_step { belongs(0, no) && (phase[no] == DELETING || classified[no] != NONE) -> exit(0, DISRUPTION) } \
+    :: d_step { belongs(1, no) && (phase[no] == DELETING || classified[no] != NONE) -> exit(1, DISRUPTION) } \
     :: d_step { phase[no] == DELETING && has_none(no) -> vanish(no) } \
     :: d_step { phase[no] == ENDED -> vanish(no) }   /* ttlSecondsAfterFinished */ \
     :: d_step { fault(5) && phase[no] == ACTIVE -> faults--; phase[no] = DELETING }   /* deleted by hand */ \
@@ -513,13 +513,13 @@ inline start_pod(pod, no) {
     :: d_step { fault(4) && belongs(1, no) -> faults--; lose_node(1) }
 
 inline vanish(no) {
-    phase[no] = ABSENT; has_pod[no] = false; judged[no] = NONE; on_gpu[no] = false; is_stuck[no] = false
+    phase[no] = ABSENT; has_pod[no] = false; classified[no] = NONE; on_gpu[no] = false; is_stuck[no] = false
 }
 
 /* The pod keeps running; Kubernetes counts it as failed. */
 inline lose_node(pod) {
     if
-    :: judged[pod_no[pod]] == NONE -> judged[pod_no[pod]] = DISRUPTION
+    :: classified[pod_no[pod]] == NONE -> classified[pod_no[pod]] = DISRUPTION
     :: else
     fi;
     is_known[pod] = false;
