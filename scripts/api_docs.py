@@ -28,7 +28,7 @@ RIGHTS: Table = {**upload_rights.TABLE, **jobs_rights.TABLE}
 HEAD = """\
 # API
 
-Written by `python -m scripts.api_docs` from `protos/` and the servers' rights tables; a test holds it against them.
+Written by `python -m scripts.api_docs` from `protos/` and the authorization tables of the servers; a test compares it with them.
 
 | caller | authentication |
 |---|---|
