@@ -16,7 +16,7 @@ from services.cli.api.client import Services
 from services.cli.commands import reports
 from services.cli.commands.options import Arguments, Commands, add_command, add_json, connect
 from services.cli.errors import USAGE, CommandError
-from services.cli.ui import console
+from services.cli.ui import console, job_results
 
 if TYPE_CHECKING:
     from services.cli.ui.compare_page import ComparedAnalysis
@@ -45,7 +45,7 @@ def _run(arguments: Arguments) -> int:
     if arguments.json:
         console.print_json({"page": str(arguments.out), **json_format.MessageToDict(compared)})
         return 0
-    console.print_changes(compared, compare_page.describe_change)
+    job_results.print_changes(compared, compare_page.describe_change)
     console.print_report_path(arguments.out)
     reports.open_page(arguments.out)
     return 0

@@ -15,7 +15,7 @@ from services.cli.commands import analyze, reports
 from services.cli.commands.analyze import AnalysisOptions
 from services.cli.commands.options import Arguments, Commands
 from services.cli.errors import INTERNAL, USAGE, CommandError
-from services.cli.ui import console
+from services.cli.ui import console, job_results
 
 STATE = Path("build") / "demo-state"
 START_SECONDS = 180.0
@@ -53,7 +53,7 @@ def demo(video: Path, out: Path, folder: Path) -> None:
             states = ResumeStates(folder / "uploads")
             largest = found.largest_video_bytes
             job = analyze.analyze(services, video, AnalysisOptions(), states=states, largest_bytes=largest)
-            console.print_results(job)
+            job_results.print_results(job)
             console.print_report_path(reports.fetch(services, job, out))
     finally:
         console.print_line()

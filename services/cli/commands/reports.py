@@ -14,7 +14,7 @@ from services.cli.api.client import Services
 from services.cli.api.s3_transfer import S3Transfer
 from services.cli.commands.options import Arguments, Commands, add_command, add_output, connect
 from services.cli.errors import INTERNAL, USAGE, CommandError
-from services.cli.ui import console
+from services.cli.ui import console, job_results
 
 REPORT = "report.html"
 ARTIFACTS = (REPORT, "results.json", "overlay.mp4", "frames.parquet")
@@ -44,7 +44,7 @@ def show(services: Services, job: Job, arguments: Arguments) -> None:
         report = fetch(services, job, folder)
         console.print_json({"job_id": job.job_id, "report": str(report), **json_format.MessageToDict(job.results)})
         return
-    console.print_results(job)
+    job_results.print_results(job)
     report = fetch(services, job, folder)
     console.print_report_path(report)
     open_page(report)

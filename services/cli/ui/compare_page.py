@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from crease.jobs.v1.job_pb2 import CompareJobsResponse, MetricChange, MetricComparison, MetricReading
-from services.cli.ui import console
+from services.cli.ui import job_results
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT, SIDE, TOP, BOTTOM = 280, 130, 34, 26, 36
@@ -71,7 +71,7 @@ def describe_change(change: MetricChange) -> tuple[str, str]:
         return "unknown", "Not comparable."
     unit = {"unit": change.unit}
     size, detectable = (
-        console.format_quantity({"value": value, **unit}) for value in (abs(change.value), change.detectable)
+        job_results.format_quantity({"value": value, **unit}) for value in (abs(change.value), change.detectable)
     )
     direction = "Up" if change.value > 0 else "Down"
     if not change.clear:
@@ -125,7 +125,7 @@ def _prepare_metric(metric: MetricComparison, dates: Sequence[str]) -> dict[str,
         notes = [f"{metric.overall.absent_reason}."]
     spoken = [f"{date}, {_describe_reading(reading)}" for date, reading in zip(dates, readings, strict=True)]
     return {
-        "name": console.describe_metric(metric.name),
+        "name": job_results.describe_metric(metric.name),
         "kind": kind,
         "sentence": sentence,
         "plot": _prepare_plot(readings, dates) if measured > 1 else None,
@@ -142,7 +142,7 @@ def _describe_reading(reading: MetricReading) -> str:
     if _is_absent(reading):
         return "not measured"
     error = reading.error if reading.HasField("error") else None
-    return console.format_quantity({"value": reading.value, "unit": reading.unit}, error)
+    return job_results.format_quantity({"value": reading.value, "unit": reading.unit}, error)
 
 
 def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> di
         bar = (y(reading.value - reading.error), y(reading.value + reading.error)) if reading.error else None
         top = min(bar) if bar else at[1]
         shown = (
-            console.format_quantity({"value": reading.value, "unit": ""})
+            job_results.format_quantity({"value": reading.value, "unit": ""})
             if reading.unit != "deg"
             else f"{reading.value:.0f}°"
         )

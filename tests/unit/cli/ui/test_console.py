@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from rich.console import Console
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, JOB_STATUS_QUICK_DONE, STAGE_QUICK, Job
-from services.cli.ui import console
+from services.cli.ui import console, job_results
 
 RESULTS: dict[str, Any] = {
     "metrics": {
@@ -61,7 +61,7 @@ def job(**fields: Any) -> Job:
 
 def test_a_result_names_its_level_its_three_worst_findings_and_its_numbers(screen: io.StringIO) -> None:
     """Numbers have their units; the findings are in order, and a fourth one is omitted."""
-    console.print_results(job())
+    job_results.print_results(job())
     text = screen.getvalue()
     assert "Overall level  medium" in text
     assert "0.13 body lengths" in text
@@ -73,19 +73,19 @@ def test_a_result_names_its_level_its_three_worst_findings_and_its_numbers(scree
 
 def test_an_absent_metric_has_its_reason(screen: io.StringIO) -> None:
     """The reason stands in place of the number."""
-    console.print_results(job())
+    job_results.print_results(job())
     assert "Not measured: elbow drop: x." in screen.getvalue()
 
 
 def test_text_from_a_service_is_never_markup(screen: io.StringIO) -> None:
     """Brackets in a sentence stay brackets."""
-    console.print_results(job())
+    job_results.print_results(job())
     assert "Push the [ground] away" in screen.getvalue()
 
 
 def test_a_quick_result_is_called_provisional(screen: io.StringIO) -> None:
     """The user does not mistake the first 30 seconds for the whole video."""
-    console.print_results(job(status=JOB_STATUS_QUICK_DONE, stage="QUICK_DONE", results_stage=STAGE_QUICK))
+    job_results.print_results(job(status=JOB_STATUS_QUICK_DONE, stage="QUICK_DONE", results_stage=STAGE_QUICK))
     assert "Provisional" in screen.getvalue()
 
 
@@ -118,7 +118,7 @@ def test_text_from_a_service_cannot_control_the_terminal(monkeypatch: pytest.Mon
     results["report"] |= {"summary": HOSTILE}
     made = Job(job_id="j", status=JOB_STATUS_FAILED, stage=HOSTILE, failure_code=HOSTILE)
     json_format.ParseDict(results, made.results)
-    console.print_results(made)
+    job_results.print_results(made)
     console.print_jobs([made])
     console.print_report_path(Path(HOSTILE))
     console.print_error(HOSTILE)

@@ -1,0 +1,111 @@
+"""Prints the results of a job, and the changes between jobs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from google.protobuf import json_format
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, STAGE_QUICK, CompareJobsResponse, Job, MetricChange
+from services.cli.ui.console import describe_stage, print_line, print_table, replace_unprintable
+
+LEVELS = {"high": "bold green", "medium": "bold yellow", "low": "bold red"}
+SEVERITIES = {"high": "red", "medium": "yellow", "low": "cyan"}
+MOST_ISSUES = 3
+
+
+def print_results(job: Job) -> None:
+    """Prints the findings, the measured numbers and the reasons of the absent ones."""
+    found: dict[str, Any] = json_format.MessageToDict(job.results)
+    findings, report = found.get("findings", {}), found.get("report", {})
+    print_line()
+    if job.status != JOB_STATUS_DONE or job.results_stage == STAGE_QUICK:
+        print_line(f"Provisional: only the quick result is ready ({describe_stage(job)}).", "yellow")
+    _print_level(findings, report)
+    _print_issues(findings.get("findings", [])[:MOST_ISSUES])
+    errors = found.get("pose", {}).get("pose_summary", {}).get("errors", {})
+    _print_metrics(found.get("metrics", {}), errors)
+
+
+def _print_level(findings: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    level = str(findings.get("overall_level", "unknown"))
+    print_line(Text.assemble("Overall level  ", (level, LEVELS.get(level, "bold")), " (high is good)"))
+    for sentence in (report.get("summary"), report.get("reliability_warning")):
+        if sentence:
+            print_line(str(sentence))
+
+
+def _print_issues(issues: Sequence[Mapping[str, Any]]) -> None:
+    for number, issue in enumerate(issues, start=1):
+        severity = str(issue.get("severity", ""))
+        title = f"{number}. {issue.get('title') or issue.get('code', '')}"
+        print_line()
+        print_line(
+            Text.assemble(
+                (title, "bold"),
+                "  ",
+                (severity, SEVERITIES.get(severity, "")),
+                _format_value(issue),
+                _format_seconds(issue),
+            )
+        )
+        for cue in issue.get("cues", [])[:1]:
+            print_line(f"   {cue}")
+
+
+def _format_value(issue: Mapping[str, Any]) -> str:
+    return "" if issue.get("value") is None else f"  {format_quantity(issue)}"
+
+
+def _format_seconds(issue: Mapping[str, Any]) -> str:
+    seconds = issue.get("time_seconds")
+    return "" if seconds is None else f"  at {seconds:.1f} s"
+
+
+def _print_metrics(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str, float | None]) -> None:
+    # A protobuf Struct keeps no order.
+    names = sorted(metrics)
+    measured = {name: metrics[name] for name in names if not metrics[name].get("absent_reason")}
+    print_line()
+    if measured:
+        table = Table("Measured", "", "Score 0-1", "Confidence", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for name, metric in measured.items():
+            value = format_quantity(metric, errors.get(name))
+            table.add_row(
+                replace_unprintable(describe_metric(name)),
+                value,
+                f"{metric['score']:.2f}",
+                f"{metric['confidence']:.2f}",
+            )
+        print_table(table)
+    for name in names:
+        if name not in measured:
+            print_line(Text(f"Not measured: {describe_metric(name).lower()}: {metrics[name]['absent_reason']}.", "dim"))
+
+
+def describe_metric(name: str) -> str:
+    """A metric's name for people, from its name in the results."""
+    return name.removesuffix("_score").replace("_", " ").capitalize()
+
+
+def format_quantity(metric: Mapping[str, Any], error: float | None = None) -> str:
+    """A value with its unit, and with its error if known: no decimals for degrees and percent, else two."""
+    value, unit = metric["value"], str(metric.get("unit", ""))
+    digits = {"deg": 0, "percent of frames": 0}.get(unit, 2)
+    margin = f" ± {error:.{digits}f}" if error else ""
+    return replace_unprintable(f"{value:.{digits}f}{margin} {unit}").strip()
+
+
+def print_changes(compared: CompareJobsResponse, describe: Callable[[MetricChange], tuple[str, str]]) -> None:
+    """Prints one line per comparable metric, clear changes in bold, then the caveats. `describe`: kind and sentence."""
+    for metric in compared.metrics:
+        kind, sentence = describe(metric.overall)
+        if kind != "unknown":
+            style = "bold" if kind == "clear" else "dim"
+            print_line(Text.assemble((f"{describe_metric(metric.name):<28}", "bold"), (sentence, style)))
+    for caveat in compared.caveats:
+        print_line(f"Caveat: {caveat}.", "yellow")
