@@ -28,7 +28,8 @@ RIGHTS: Table = {**upload_rights.TABLE, **jobs_rights.TABLE}
 HEAD = """\
 # API
 
-Written by `python -m scripts.api_docs` from `protos/` and the authorization tables of the servers; a test compares it with them.
+Written by `python -m scripts.api_docs` from `protos/` and the authorization tables of the servers. A test compares
+it with them.
 
 | caller | authentication |
 |---|---|
