@@ -60,11 +60,13 @@ SEEDS = (
 def write(seed: Seed, folder: Path) -> bytes:
     """Write the seed's undamaged video to a folder; returns its bytes."""
     path = folder / seed.name
-    with av.open(str(path), "w", options=_options(seed.muxer)) as container:
+    with av.open(str(path), "w", options={"fflags": "+bitexact", **_options(seed.muxer)}) as container:
         stream = container.add_stream(seed.codec, rate=FPS, options=_options(seed.encoder))
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = SIZE
         stream.pix_fmt = seed.pixels
+        # One thread, so that every run writes the same bytes.
+        stream.codec_context.thread_count = 1
         if seed.uneven:
             stream.codec_context.time_base = CLOCK
         sound = container.add_stream("aac", rate=8000) if seed.sound else None

@@ -45,6 +45,7 @@ def document(result: AnalysisResult) -> Json:
         "findings": _plain_dict(
             {
                 "overall_level": result.findings.overall_level,
+                "not_assessed_reason": result.findings.not_assessed_reason,
                 "findings": [_finding(finding) for finding in result.findings.findings],
             }
         ),

@@ -17,14 +17,16 @@ from statistics import median, stdev
 from services.analyzer.biomechanics.action_window import ActionWindow, find_windows, in_replicate
 from services.analyzer.biomechanics.events import Action, Event, EventName, rate_confidence
 from services.analyzer.biomechanics.filtering import tidy
-from services.analyzer.biomechanics.foot_contact import Landing, Missing
+from services.analyzer.biomechanics.foot_contact import TOO_FEW, Landing, Missing
 from services.analyzer.biomechanics.kinematics import Side, feet_in_view
+from services.analyzer.biomechanics.labels import action_noun
 from services.analyzer.biomechanics.landmark_noise import noise_error, replicates
 from services.analyzer.biomechanics.model import (
     Evidence,
     Measurements,
     Metric,
     MetricSpec,
+    Obstacle,
     Reading,
     Reliability,
     Repetition,
@@ -36,6 +38,8 @@ from services.analyzer.knowledge.loader import Scale, shared
 from services.analyzer.pose.landmarks import Poses
 
 NO_PLAYER = "no player in view"
+FILM_THE_PLAYER = "Film the player from the side, whole body in the picture, about half its height."
+FILM_FASTER = "Film with 30 frames a second or more."
 
 # Standard error of a median of n over that of a mean, for a normal distribution.
 MEDIAN_PER_MEAN_ERROR = 1.2533
@@ -66,7 +70,7 @@ def measure(whole: Poses, closeups: list[Poses], discipline: str) -> Measurement
     clip = tidy(whole)
     rate = 100.0 * float(whole.detected.mean()) if len(whole) else 0.0
     if clip.detected.sum() < FEWEST_FRAMES:
-        return _without_athlete(rate)
+        return _without_athlete(whole, rate)
     windows = find_windows(clip, [tidy(closeup) for closeup in closeups], discipline)
     measured = [_MeasuredWindow(window, _read_all(window)) for window in windows]
     actions = [each for each in measured if isinstance(each.window.action, Action)]
@@ -82,10 +86,11 @@ def measure(whole: Poses, closeups: list[Poses], discipline: str) -> Measurement
         measures={spec.name: _combine(spec, measured, None) for spec in MEASURES},
         repetitions=tuple(_repetition(each) for each in actions),
         traces=tuple(_trace(each) for each in measured),
+        obstacle=_obstacle(windows, discipline),
     )
 
 
-def _without_athlete(rate: float) -> Measurements:
+def _without_athlete(whole: Poses, rate: float) -> Measurements:
     """No number, since too few frames have a detection."""
     absent = {name: Metric.absent(spec, spec.absent_reason or NO_PLAYER) for name, spec in SPECS.items()}
     return Measurements(
@@ -97,7 +102,26 @@ def _without_athlete(rate: float) -> Measurements:
         reliability=Reliability.LOW,
         actions=0,
         measures={spec.name: absent[spec.name] for spec in MEASURES},
+        obstacle=_no_player(whole),
     )
+
+
+def _no_player(whole: Poses) -> Obstacle:
+    """The obstacle of a video in which the player was hardly detected. whole: the first pass."""
+    seen = int(whole.detected.sum())
+    reason = f"the player was found in {seen} of {len(whole)} frames" if seen else "no player was found in this film"
+    return Obstacle(reason, FILM_THE_PLAYER)
+
+
+def _obstacle(windows: list[ActionWindow], discipline: str) -> Obstacle | None:
+    """Why the numbers of these windows are not judged: none has an action; None if one has."""
+    action = windows[0].action
+    if isinstance(action, Action) or any(isinstance(window.action, Action) for window in windows):
+        return None
+    if action.reason == TOO_FEW:
+        return Obstacle(action.reason, FILM_FASTER)
+    noun = action_noun(discipline).singular
+    return Obstacle(action.reason, f"Film one whole {noun} from the side, from before it begins until after it ends.")
 
 
 def _read_all(window: ActionWindow) -> dict[str, Reading | Missing]:

@@ -223,12 +223,20 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Obstacle:
+    """Why the numbers of a video are not judged. reason: a clause. remedy: a sentence, the one thing to change."""
+
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True)
 class Measurements:
     """All numbers of one video.
 
     metrics, measures: by name, with and without a score, in the order of the registry. actions: how many were measured.
     notes: sentences about how the numbers were measured. repetitions: in order of time. traces: one for each action,
-    or one for the whole clip.
+    or one for the whole clip. obstacle: why the numbers are not judged; None if they are.
     """
 
     metrics: dict[str, Metric]
@@ -242,6 +250,7 @@ class Measurements:
     measures: dict[str, Metric] = field(default_factory=dict)
     repetitions: tuple[Repetition, ...] = ()
     traces: tuple[Trace, ...] = ()
+    obstacle: Obstacle | None = None
 
     @property
     def everything(self) -> dict[str, Metric]:

@@ -1,7 +1,10 @@
 """Turns measurements into findings, by the thresholds and the advice of `knowledge/*.yaml`.
 
-A fault is found if a score (or a value) is below its threshold; the shortfall decides the severity. A number that was
-not measured gives no finding.
+    obstacle, or too few detections ─▶ not assessed: no level, no fault, no drill
+    else each number against its mark ─▶ a fault beyond its error, too close to call, or the mark reached
+
+A fault is found if a score (or a value) is below its threshold by more than the number's error; the shortfall decides
+the severity. A number that was not measured gives no finding.
 """
 
 from typing import TypedDict
@@ -9,11 +12,13 @@ from typing import TypedDict
 from services.analyzer.biomechanics.model import Measurements, Metric, Unit
 from services.analyzer.biomechanics.registry import guidance
 from services.analyzer.coaching.model import FilmCode, Finding, Findings, Level
+from services.analyzer.coaching.phrases import count_phrase
 from services.analyzer.knowledge.loader import Advice, Drill, Fault, FaultCode, Guidance, Severity, shared
 
 WORST_FIRST = (Severity.HIGH, Severity.MEDIUM, Severity.LOW)
 # With fewer confident metrics a video without a fault is no proof of a high level.
 FEWEST_FOR_HIGH = 2
+FILM_SURER = "Film from nearer, in daylight, with 60 frames a second if the camera has them."
 
 
 class _Words(TypedDict):
@@ -25,20 +30,42 @@ class _Words(TypedDict):
 
 
 def find(measurements: Measurements, discipline: str) -> Findings:
-    """The findings of one video, most severe first. Raises GuidanceError for an unknown discipline."""
-    film = _film_finding(measurements)
-    found = _faults(measurements, guidance(discipline)) if film is None else [film]
+    """The verdict on one video. Raises GuidanceError for an unknown discipline."""
+    guide = guidance(discipline)
+    if measurements.obstacle and measurements.detection_rate_percent >= shared().reliable_from_detection_rate_percent:
+        return Findings(None, (), measurements.obstacle.reason, measurements.obstacle.remedy)
+    if film := _film_finding(measurements):
+        return Findings(None, (film,), _film_reason(measurements, film), f"{film.cues[0]}.")
+    too_close = tuple(metric for metric in measurements.present() if _is_too_close(metric, guide))
+    found = _faults(measurements, guide, too_close)
+    if not found and (reason := _too_unsure(measurements)):
+        return Findings(None, (), reason, FILM_SURER)
     found.sort(key=lambda finding: WORST_FIRST.index(finding.severity))
-    return Findings(_level(found, measurements), tuple(found))
+    return Findings(_level(found), tuple(found), too_close=too_close)
 
 
-def _faults(measurements: Measurements, guide: Guidance) -> list[Finding]:
+def _film_reason(measurements: Measurements, film: Finding) -> str:
+    if measurements.obstacle and not measurements.present():
+        return measurements.obstacle.reason
+    return f"the player was seen in {film.value:.0f} % of the frames, and {film.threshold:.0f} % are needed"
+
+
+def _is_too_close(metric: Metric, guide: Guidance) -> bool:
+    """Whether a number's error reaches its mark."""
+    mark = guide.mark(metric.spec.name)
+    if mark is None or metric.value is None or metric.error is None:
+        return False
+    return abs(metric.value - mark.value) <= metric.error
+
+
+def _faults(measurements: Measurements, guide: Guidance, too_close: tuple[Metric, ...]) -> list[Finding]:
     found = []
     for code, fault in guide.faults.items():
         metric = measurements.metrics[fault.metric]
         reached = metric.score if fault.compare == "score" else metric.value
-        if metric.value is not None and reached is not None and reached < fault.threshold:
-            found.append(_fault_finding(code, fault, metric, metric.value, fault.threshold - reached))
+        if metric.value is None or reached is None or metric in too_close or reached >= fault.threshold:
+            continue
+        found.append(_fault_finding(code, fault, metric, metric.value, fault.threshold - reached))
     return found
 
 
@@ -88,14 +115,18 @@ def _words(advice: Advice, confident: bool) -> _Words:
     return _Words(title=title, why=advice.why, source=advice.source, cues=advice.cues, drills=advice.drills)
 
 
-def _level(found: list[Finding], measurements: Measurements) -> Level:
-    """LOW with a severe finding. HIGH with at most mild ones and two confident metrics or more. Else MEDIUM.
+def _too_unsure(measurements: Measurements) -> str | None:
+    """Why a video without a fault proves nothing: too few of its numbers are sure; None if enough are."""
+    measured = measurements.present()
+    confident = sum(metric.confidence >= shared().sure_from_confidence for metric in measured)
+    if confident >= FEWEST_FOR_HIGH:
+        return None
+    return f"{count_phrase(confident) if confident else 'none'} of {count_phrase(len(measured))} numbers is sure enough"
 
-    A film with too few detections of the player is never HIGH.
-    """
+
+def _level(found: list[Finding]) -> Level:
+    """LOW with a severe finding, HIGH with none but mild ones, else MEDIUM."""
     severities = {finding.severity for finding in found}
     if Severity.HIGH in severities:
         return Level.LOW
-    confident = [m for m in measurements.present() if m.confidence >= shared().sure_from_confidence]
-    enough = len(confident) >= FEWEST_FOR_HIGH and not any(finding.metric is None for finding in found)
-    return Level.HIGH if Severity.MEDIUM not in severities and enough else Level.MEDIUM
+    return Level.MEDIUM if Severity.MEDIUM in severities else Level.HIGH

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.analyzer.biomechanics.model import MetricSpec, Unit
+from services.analyzer.biomechanics.model import Metric, MetricSpec, Unit
 from services.analyzer.knowledge.loader import Drill, FaultCode, Severity
 
 
@@ -52,20 +52,22 @@ class Finding:
 
 @dataclass(frozen=True)
 class Findings:
-    """All findings of one video, most severe first."""
+    """The verdict on one video, which every report, list and comparison repeats.
 
-    overall_level: Level
+    overall_level: None exactly if not_assessed_reason is set, a clause. findings: most severe first. too_close: numbers
+    whose error reaches their mark, so that neither reached nor missed is said of them.
+    """
+
+    overall_level: Level | None
     findings: tuple[Finding, ...]
+    not_assessed_reason: str | None = None
+    remedy: str = ""
+    too_close: tuple[Metric, ...] = ()
 
     @property
     def faults(self) -> tuple[Finding, ...]:
         """The findings about the player."""
         return tuple(finding for finding in self.findings if finding.metric is not None)
-
-    @property
-    def film_is_insufficient(self) -> bool:
-        """Whether the only finding is that the film shows too little of the player."""
-        return bool(self.findings) and not self.faults
 
     @property
     def first_moment(self) -> float | None:

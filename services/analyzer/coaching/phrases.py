@@ -1,5 +1,7 @@
 """Builds the phrases that summary and week plan share: counts, numbers with their marks, confidence words."""
 
+from collections.abc import Collection
+
 from services.analyzer.biomechanics.labels import format_mark, format_value
 from services.analyzer.biomechanics.model import Measurements, Metric
 from services.analyzer.biomechanics.registry import guidance
@@ -21,6 +23,8 @@ def all_numbers(count: int) -> str:
 
 def reached_phrase(measured: int) -> str:
     """`all four numbers reach their mark`."""
+    if measured == 0:
+        return "no number is clear of its mark"
     return "the one number reaches its mark" if measured == 1 else f"{all_numbers(measured)} reach their mark"
 
 
@@ -41,12 +45,12 @@ def number_phrase(metric: Metric, discipline: str, worst_seconds: float | None =
     return f"{format_value(metric.value, metric.unit, metric.error)}{worst}{aim}"
 
 
-def nearest_to_mark(measurements: Measurements, discipline: str) -> Metric | None:
-    """The metric with the least score above its mark; None without a score."""
+def nearest_to_mark(measurements: Measurements, too_close: Collection[Metric], discipline: str) -> Metric | None:
+    """The metric with the least score above its mark, of those that are not too close to call; None without one."""
     margins: dict[str, float] = {}
     for name, metric in measurements.metrics.items():
         mark = guidance(discipline).mark(name)
-        if metric.score is not None and mark and mark.threshold is not None:
+        if metric not in too_close and metric.score is not None and mark and mark.threshold is not None:
             margins[name] = metric.score - mark.threshold
     return measurements.metrics[min(margins, key=lambda name: margins[name])] if margins else None
 

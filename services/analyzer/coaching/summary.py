@@ -6,7 +6,7 @@ Each adjective has its number beside it, and each sentence stands once in a repo
 from services.analyzer.biomechanics.labels import action_noun
 from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.biomechanics.registry import guidance
-from services.analyzer.coaching.model import Finding, Findings, Level, Report
+from services.analyzer.coaching.model import Finding, Findings, Report
 from services.analyzer.coaching.phrases import (
     count_phrase,
     lower_first,
@@ -15,7 +15,7 @@ from services.analyzer.coaching.phrases import (
     number_phrase,
     reached_phrase,
 )
-from services.analyzer.coaching.week import plan_week
+from services.analyzer.coaching.week import film_again, plan_week
 from services.analyzer.knowledge.loader import Drill, shared
 
 MOST_ISSUES = 3
@@ -23,8 +23,10 @@ LEADS = ("First work on this", "Then", "And then")
 
 
 def compose(measurements: Measurements, findings: Findings, discipline: str) -> Report:
-    """The sentences, drills and week plan of one video."""
+    """The sentences, drills and week plan of one video; without drills if it is not assessed."""
     top = findings.findings[:MOST_ISSUES]
+    if findings.not_assessed_reason:
+        return Report(_not_assessed(findings), top, (), film_again(), _warning(measurements))
     drills = _drills(top) or guidance(discipline).maintenance
     return Report(
         summary=_summary(measurements, findings, discipline),
@@ -36,37 +38,42 @@ def compose(measurements: Measurements, findings: Findings, discipline: str) -> 
 
 
 def level_sentence(measurements: Measurements, findings: Findings) -> str:
-    """The overall level with the numbers that decide it."""
-    if findings.film_is_insufficient:
-        seen, least = findings.findings[0].value, findings.findings[0].threshold
-        return f"Not assessed: the player was seen in {seen:.0f} % of the frames, and {least:.0f} % are needed"
-    faults, measured = findings.faults, measurements.present()
-    if not faults and findings.overall_level is not Level.HIGH:
-        confident = sum(metric.confidence >= shared().sure_from_confidence for metric in measured)
-        count = count_phrase(confident) if confident else "none"
-        return f"No level: {count} of {count_phrase(len(measured))} numbers is sure enough"
+    """The overall level with the numbers that decide it; without a level the summary says why."""
+    if findings.overall_level is None:
+        return "Not assessed"
+    faults, judged = findings.faults, len(measurements.present()) - len(findings.too_close)
     level = findings.overall_level.capitalize()
     if not faults:
-        return f"{level}: {reached_phrase(len(measured))}"
+        return f"{level}: {reached_phrase(judged)}{_too_close_clause(findings)}"
     furthest = max(finding.shortfall for finding in faults)
     which = "" if len(faults) == 1 else "the furthest "
-    return f"{level}: {missed_phrase(len(faults), len(measured))}, {which}by {furthest:.2f}"
+    return f"{level}: {missed_phrase(len(faults), judged)}, {which}by {furthest:.2f}{_too_close_clause(findings)}"
+
+
+def _too_close_clause(findings: Findings) -> str:
+    count = len(findings.too_close)
+    return f"; {count_phrase(count)} {'is' if count == 1 else 'are'} too close to call" if count else ""
+
+
+def _not_assessed(findings: Findings) -> str:
+    """The reason why a video is not judged, and the one thing to change."""
+    return f"Not assessed: {findings.not_assessed_reason}. {findings.remedy}"
 
 
 def _summary(measurements: Measurements, findings: Findings, discipline: str) -> str:
     measured = measurements.present()
-    if not measured:
-        return "The player could not be followed in this film, so nothing was measured. Film again and have another go."
-    if findings.film_is_insufficient:
-        return _unassessed(measurements, discipline, len(measured))
-    faults = findings.faults
-    result = missed_phrase(len(faults), len(measured)) if faults else reached_phrase(len(measured))
+    faults, judged = findings.faults, len(measured) - len(findings.too_close)
+    result = missed_phrase(len(faults), judged) if faults else reached_phrase(judged)
     sentences = [f"{_place(measurements.actions, discipline)}, {result}."]
     if faults:
         sentences += [_advice(*pair, measurements, discipline) for pair in zip(LEADS, faults, strict=False)]
-    elif nearest := nearest_to_mark(measurements, discipline):
+    elif nearest := nearest_to_mark(measurements, findings.too_close, discipline):
         part = lower_first(nearest.spec.label)
         sentences.append(f"Nearest to its mark is the {part}: {number_phrase(nearest, discipline)}.")
+    sentences += [
+        f"Too close to call: {lower_first(metric.spec.label)} {number_phrase(metric, discipline)}."
+        for metric in findings.too_close
+    ]
     if missing := len(measurements.metrics) - len(measured):
         total = count_phrase(len(measurements.metrics))
         sentences.append(f"{count_phrase(missing).capitalize()} of {total} numbers could not be measured.")
@@ -79,16 +86,6 @@ def _place(actions: int, discipline: str) -> str:
         return "In the whole clip, as no action was found in it"
     noun = action_noun(discipline)
     return f"In {count_phrase(actions)} {noun.singular if actions == 1 else noun.plural}"
-
-
-def _unassessed(measurements: Measurements, discipline: str, measured: int) -> str:
-    """The summary of a film with too few detections: how many numbers it has, without advice."""
-    least = shared().reliable_from_detection_rate_percent
-    numbers = "one number was" if measured == 1 else f"{count_phrase(measured)} numbers were"
-    return (
-        f"{_place(measurements.actions, discipline)}, {numbers} measured, but not judged: the player was seen in "
-        f"{measurements.detection_rate_percent:.0f} % of the frames, and {least:.0f} % are needed."
-    )
 
 
 def _advice(lead: str, finding: Finding, measurements: Measurements, discipline: str) -> str:

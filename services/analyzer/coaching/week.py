@@ -26,6 +26,7 @@ KEEP_UP_SENTENCES = (
 REST_SENTENCE = "Rest, or catching and running for fun"
 GAME_SENTENCE = "A net or a game, with one thought only"
 FILM_SENTENCE = "Film again from the same place"
+FILM_AGAIN_SENTENCE = "Film again, as the summary says"
 MOST_DRILLS_A_DAY = 2
 
 
@@ -40,10 +41,8 @@ class _Work(NamedTuple):
 def plan_week(
     measurements: Measurements, issues: tuple[Finding, ...], drills: tuple[Drill, ...], discipline: str
 ) -> tuple[Day, ...]:
-    """Seven days; issues and their cues alternate. A film with too few detections has one day: to film again."""
+    """Seven days; issues and their cues alternate."""
     faults = [issue for issue in issues if issue.metric is not None]
-    if issues and not faults:
-        return (Day(1, "Film again, with this in mind", issues[0].cues[0], drills),)
     work_days = iter(_work_on(faults) if faults else _keep_up(drills))
     cues = [cue for fault in faults for cue in fault.cues]
     days: list[Day] = []
@@ -58,6 +57,11 @@ def plan_week(
             focus = _film_sentence(measurements, faults, discipline) if kind == "film" else REST_SENTENCE
             days.append(Day(number, focus, None, ()))
     return tuple(days)
+
+
+def film_again() -> tuple[Day, ...]:
+    """The plan after a film that is not assessed: to film again. The summary has the one thing to change."""
+    return (Day(1, FILM_AGAIN_SENTENCE, None, ()),)
 
 
 def _work_on(faults: list[Finding]) -> list[_Work]:
@@ -85,7 +89,7 @@ def _film_sentence(measurements: Measurements, faults: list[Finding], discipline
     """The day of the film, with the number to compare: that of the first fault, or the one nearest to its mark."""
     if faults and faults[0].metric:
         metric = measurements.metrics[faults[0].metric.name]
-    elif nearest := nearest_to_mark(measurements, discipline):
+    elif nearest := nearest_to_mark(measurements, (), discipline):
         metric = nearest
     else:
         return f"{FILM_SENTENCE} and compare"

@@ -34,7 +34,7 @@ from services.analyzer.report.tables import (
 NOTES_SHOWN = 280
 # With more events the player's list leaves out contacts.
 MOST_EVENTS = 6
-LEVEL_SIGNS = {Level.HIGH: "●●●", Level.MEDIUM: "●●○", Level.LOW: "●○○"}
+LEVEL_SIGNS: dict[Level | None, str] = {Level.HIGH: "●●●", Level.MEDIUM: "●●○", Level.LOW: "●○○"}
 SEVERITY_SIGNS = {Severity.HIGH: "▲▲▲", Severity.MEDIUM: "▲▲", Severity.LOW: "▲"}
 PLOT_BOX = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM}
 
@@ -59,7 +59,8 @@ def render(
     """The HTML of one result. posed: the frames that the player steps through; stills: the film behind them."""
     metadata = metadata or Metadata()
     measurements, findings, report = result.measurements, result.findings, result.report
-    marks = _marks(metadata.discipline)
+    # Without a verdict no number is held against a mark.
+    marks = {} if findings.not_assessed_reason else _marks(metadata.discipline)
     groups = _plot_groups(measurements, findings.first_moment, marks, metadata.discipline)
     plots = [plot for group in groups for plot in group.plots]
     scored = number_rows(measurements.metrics.values(), marks)
@@ -76,8 +77,8 @@ def render(
         ],
         notes=(metadata.notes[:NOTES_SHOWN], metadata.notes[NOTES_SHOWN:]),
         level=level_sentence(measurements, findings),
-        level_name="" if report.reliability_warning else findings.overall_level,
-        level_sign=LEVEL_SIGNS[findings.overall_level],
+        level_name=findings.overall_level or "",
+        level_sign=LEVEL_SIGNS.get(findings.overall_level, ""),
         provisional=result.run.provisional,
         measurement_notes=measurements.notes,
         main_picture=main_picture(pictures, findings.first_moment),

@@ -81,7 +81,7 @@ def _analysis(services: Services, job_id: str, most_bytes: int) -> "ComparedAnal
     return ComparedAnalysis(
         title="Anonymous" if job.anonymous else session.title,
         date=f"{job.created_at.ToDatetime().astimezone():%-d %b %Y, %H:%M}",
-        level=str(results.get("findings", {}).get("overall_level", "not known")),
+        level=job_results.describe_level(results.get("findings", {})),
         provisional=job.results_stage == STAGE_QUICK,
         video=video,
         video_absent_reason=reason,

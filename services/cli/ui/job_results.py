@@ -30,11 +30,18 @@ def print_results(job: Job) -> None:
 
 
 def _print_level(findings: Mapping[str, Any], report: Mapping[str, Any]) -> None:
-    level = str(findings.get("overall_level", "unknown"))
+    level = describe_level(findings)
     print_line(Text.assemble("Overall level  ", (level, LEVELS.get(level, "bold")), " (high is good)"))
     for sentence in (report.get("summary"), report.get("reliability_warning")):
         if sentence:
             print_line(str(sentence))
+
+
+def describe_level(findings: Mapping[str, Any]) -> str:
+    """The overall level of an analysis, or `not assessed`; `not known` for results without either."""
+    if findings.get("not_assessed_reason"):
+        return "not assessed"
+    return str(findings.get("overall_level") or "not known")
 
 
 def _print_issues(issues: Sequence[Mapping[str, Any]]) -> None:

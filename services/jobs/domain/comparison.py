@@ -31,7 +31,7 @@ class Analysis:
 
     metrics: scored and unscored, by name, as in the results. errors: by the same names, where they were recorded.
     fps: frames a second within an action, None if not known. whole_clip: no action was found, so that the whole clip
-    was measured.
+    was measured. not_assessed_reason: why the analyzer gave no verdict; empty if it gave one.
     """
 
     job_id: str
@@ -44,6 +44,7 @@ class Analysis:
     fps: float | None
     whole_clip: bool
     model: str
+    not_assessed_reason: str = ""
 
 
 # Two analyses are comparable only if each of these is equal.
@@ -74,6 +75,7 @@ def analysis(job: Job, session: Session) -> Analysis:
         fps=_action_fps(_number(summary.get("video_fps")), job.results_stage),
         whole_clip=summary.get("actions") == 0,
         model=_text(summary.get("model")),
+        not_assessed_reason=_text(_mapping(results.get("findings")).get("not_assessed_reason")),
     )
 
 
@@ -92,6 +94,7 @@ def caveats(analyses: Sequence[Analysis]) -> list[str]:
         for words, kind in KINDS.items()
         if len(found := dict.fromkeys(kind(analysis) for analysis in analyses)) > 1
     ]
+    sentences += [sentence for analysis in analyses if (sentence := _not_assessed(analysis))]
     if any(_rates_differ(*pair) for pair in pairwise(analyses)):
         sentences.append(
             f"The jobs are of different frame rates: {', '.join(_rate(analysis) for analysis in analyses)}"
@@ -165,6 +168,8 @@ def _incomparable(one: Source, other: Source) -> str:
     missing = [f"job {reading.job_id}: {reading.absent_reason}" for _, reading in (one, other) if reading.absent_reason]
     if missing:
         return "; ".join(missing)
+    if unassessed := [sentence for analysis, _ in (one, other) if (sentence := _not_assessed(analysis))]:
+        return "; ".join(unassessed)
     for kind, first, second in (("units", one[1].unit, other[1].unit), ("planes", one[1].plane, other[1].plane)):
         if first != second:
             return f"different {kind}: {first or 'none'} and {second or 'none'}"
@@ -175,6 +180,12 @@ def _incomparable(one: Source, other: Source) -> str:
         return f"different frame rates: {_rate(one[0])} and {_rate(other[0])}"
     unknown = [f"job {reading.job_id}: {NO_ERROR}" for _, reading in (one, other) if not reading.HasField("error")]
     return "; ".join(unknown)
+
+
+def _not_assessed(analysis: Analysis) -> str:
+    """Why an analysis has no verdict, so that nothing is subtracted from its numbers; empty if it has one."""
+    reason = analysis.not_assessed_reason
+    return f"job {analysis.job_id} was not assessed: {reason}" if reason else ""
 
 
 def _action_fps(video_fps: float | None, stage: ResultStage | None) -> float | None:

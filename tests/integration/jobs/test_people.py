@@ -568,6 +568,18 @@ def test_analyses_that_are_not_comparable_are_not_subtracted(people: People, mor
     assert len(reply.caveats) == 1
 
 
+def test_an_analysis_that_is_not_assessed_is_not_compared(people: People, database_url: str) -> None:
+    """Its numbers are nothing to subtract from; the reason is a caveat too."""
+    jobs = [people.analysed({"elbow_drop_score": metric(0.5)}) for _ in range(2)]
+    findings = '{"overall_level": null, "not_assessed_reason": "the film looks slowed", "findings": []}'
+    change = "UPDATE video_analysis_jobs SET results = jsonb_set(results, '{findings}', %s::jsonb) WHERE id = %s"
+    run(database_url, change, findings, jobs[1])
+    reply = people.compare(*jobs)
+    why = f"job {jobs[1]} was not assessed: the film looks slowed"
+    assert (reply.metrics[0].overall.HasField("value"), reply.metrics[0].overall.absent_reason) == (False, why)
+    assert why in reply.caveats
+
+
 def test_measures_are_compared_like_metrics(people: People) -> None:
     """They have no score, and each holds its own error."""
     jobs = []

@@ -1,14 +1,15 @@
 """Thresholds without gaps, severities that only grow, and advice from files that a coach can edit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.analyzer.biomechanics.kinematics import Side
-from services.analyzer.biomechanics.model import Evidence, Measurements, Metric, Reliability
+from services.analyzer.biomechanics.model import Evidence, Measurements, Metric, Obstacle, Reliability
 from services.analyzer.biomechanics.registry import METRICS, guidance
 from services.analyzer.coaching.findings import find
-from services.analyzer.coaching.model import FilmCode, Level
+from services.analyzer.coaching.model import FilmCode
 from services.analyzer.knowledge import loader
 from services.analyzer.knowledge.loader import DISCIPLINES, Guidance, GuidanceError, Shared, read, shared
 
@@ -83,11 +84,36 @@ def test_the_level_follows_the_worst_finding() -> None:
         assert find(measurements(head_stability_score=score, **good), "batting").overall_level == level
 
 
-def test_too_little_seen_is_not_called_high() -> None:
-    """One number, or several of low confidence, are too few."""
-    assert find(measurements(head_stability_score=0.9), "batting").overall_level is Level.MEDIUM
+def test_too_little_seen_is_not_assessed() -> None:
+    """One number, or several of low confidence, are too few for a level."""
+    one = find(measurements(head_stability_score=0.9), "batting")
+    assert (one.overall_level, one.not_assessed_reason) == (None, "one of one numbers is sure enough")
     unsure = measurements(confidence=0.3, head_stability_score=0.9, balance_drift_score=0.9, elbow_drop_score=0.9)
-    assert find(unsure, "batting").overall_level is Level.MEDIUM
+    assert find(unsure, "batting").not_assessed_reason == "none of three numbers is sure enough"
+
+
+def test_a_number_whose_error_reaches_its_mark_is_too_close_to_call() -> None:
+    """On either side of the mark it is no finding; beyond its error it is one."""
+    guide = guidance("batting")
+    mark = guide.mark("head_stability_score")
+    assert mark
+    for off, is_found in ((-0.5, False), (0.5, False), (1.5, True)):
+        measured = measurements(head_stability_score=0.9, balance_drift_score=0.9, elbow_drop_score=0.9)
+        value = mark.value + 0.01 * off
+        score = guide.scales["head_stability_score"].score(value)
+        head = replace(measured.metrics["head_stability_score"], value=value, score=score, error=0.01)
+        found = find(replace(measured, metrics={**measured.metrics, "head_stability_score": head}), "batting")
+        assert [finding.code for finding in found.findings] == (["HEAD_MOVEMENT"] if is_found else [])
+        assert [metric.spec.name for metric in found.too_close] == ([] if is_found else ["head_stability_score"])
+
+
+def test_an_obstacle_leaves_nothing_to_judge() -> None:
+    """No level, no finding, whatever the numbers; the reason and the remedy instead."""
+    obstacle = Obstacle("no stroke was found in this film: the bat is not lifted", "Film one whole stroke.")
+    measured = replace(measurements(head_stability_score=0.1, balance_drift_score=0.1), obstacle=obstacle)
+    found = find(measured, "batting")
+    assert (found.overall_level, found.findings, found.too_close) == (None, (), ())
+    assert (found.not_assessed_reason, found.remedy) == (obstacle.reason, obstacle.remedy)
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
@@ -103,7 +129,7 @@ def test_a_low_detection_rate_replaces_the_findings() -> None:
         scores = {"head_stability_score": score, "balance_drift_score": 0.9, "elbow_drop_score": 0.9}
         found = find(measurements(rate=59, **scores), "batting")
         assert [f.code for f in found.findings] == [FilmCode.INSUFFICIENT_POSE_VISIBILITY]
-        assert found.overall_level is not Level.HIGH
+        assert found.overall_level is None
         seen = find(measurements(rate=60, **scores), "batting").findings
         assert [f.code for f in seen] == (["HEAD_MOVEMENT"] if score < 0.6 else [])
 

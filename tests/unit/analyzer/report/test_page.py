@@ -89,7 +89,8 @@ def test_a_player_seen_half_the_time_is_warned_of() -> None:
 def test_a_film_without_the_player_gives_the_advice_to_film_again() -> None:
     """No praise, no drill for the player, no level."""
     made = report(motions.undetected(30), "batting")
-    assert "nothing was measured" in made.summary
+    assert "no player was found" in made.summary
+    assert made.drills == ()
     assert len(made.one_week_plan) == 1
     html = page(motions.undetected(30))
     assert "Not assessed" in html

@@ -71,6 +71,19 @@ def test_a_result_names_its_level_its_three_worst_findings_and_its_numbers(scree
     assert "at 1.4 s" in text
 
 
+def test_a_result_that_is_not_assessed_has_no_level(screen: io.StringIO) -> None:
+    """Its summary says why."""
+    results = json.loads(json.dumps(RESULTS))
+    reason = "no action found: the hands never move fast"
+    results["findings"] = {"overall_level": None, "not_assessed_reason": reason, "findings": []}
+    results["report"]["summary"] = f"Not assessed: {reason}. Film one whole stroke."
+    unassessed = Job(job_id="j-1", status=JOB_STATUS_DONE, stage="DONE", progress_pct=100)
+    json_format.ParseDict(results, unassessed.results)
+    job_results.print_results(unassessed)
+    assert "Overall level  not assessed" in screen.getvalue()
+    assert reason in " ".join(screen.getvalue().split())
+
+
 def test_an_absent_metric_has_its_reason(screen: io.StringIO) -> None:
     """The reason stands in place of the number."""
     job_results.print_results(job())
