@@ -53,7 +53,8 @@ RUN UNUSED="matplotlib mpl_toolkits fontTools PIL pillow.libs kiwisolver \
  && find /out/packages -name '*.so' ! -path '*.libs/*' -exec strip --strip-unneeded {} +
 COPY locks/model.txt ./
 COPY scripts/build_model.py ./scripts/
-COPY services/__init__.py services/exit_codes.py ./services/
+COPY services/__init__.py ./services/
+COPY services/rules/__init__.py services/rules/exit_codes.py ./services/rules/
 COPY services/analyzer/__init__.py services/analyzer/errors.py ./services/analyzer/
 COPY services/analyzer/pose/__init__.py services/analyzer/pose/model.py ./services/analyzer/pose/
 # Only the model files in the wheel are used, so its platform does not matter. build_model.py checks the SHA-256.
@@ -73,6 +74,7 @@ COPY --from=build /base /
 ENV PATH=/usr/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PYTHONPATH=/app:/packages PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 LANG=C.UTF-8 HOME=/tmp
 WORKDIR /app
 COPY services/*.py ./services/
+COPY services/rules ./services/rules
 COPY gen/crease ./crease
 LABEL org.opencontainers.image.vendor=Crease
 

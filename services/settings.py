@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from services import exit_codes
+from services.rules import exit_codes
 
 
 def _variable(field: str) -> str:

@@ -7,7 +7,7 @@ Fault ── 70 any other failure
   └─ LeaseLost ────────── 75 another pod has this launch now, or the launch has ended
 """
 
-from services import exit_codes
+from services.rules import exit_codes
 
 DONE = exit_codes.OK
 

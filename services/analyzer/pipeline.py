@@ -29,7 +29,7 @@ from services.analyzer.progress import Progress, monotonic, part_of
 from services.analyzer.settings import Settings
 from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import every, on_grid
-from services.limits import DEFAULT_SAMPLE_FPS
+from services.rules.limits import DEFAULT_SAMPLE_FPS
 
 if TYPE_CHECKING:
     from services.analyzer.report.metadata import Metadata

@@ -20,7 +20,7 @@ crease drain              stops new launches, while running analyses continue; -
 crease doctor             checks database, S3, SQS, rights, clocks, image and GPUs, and gives advice
 
 Exit codes: 0 done, 1 an orphan or a fault was found, 2 usage, 65 bad video, 69 services unavailable, 70 anything else,
-75 the analysis lost its lease. services/failure_codes.py has the exit code of each failure code.
+75 the analysis lost its lease. services/rules/failure_codes.py has the exit code of each failure code.
 """
 
 import argparse

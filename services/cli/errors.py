@@ -1,6 +1,6 @@
 """CommandError: one sentence for the user and one exit code for scripts."""
 
-from services.exit_codes import BAD_INPUT, INTERNAL, UNAVAILABLE, USAGE
+from services.rules.exit_codes import BAD_INPUT, INTERNAL, UNAVAILABLE, USAGE
 
 __all__ = ["BAD_INPUT", "INTERNAL", "INTERRUPTED", "UNAVAILABLE", "UNHEALTHY", "USAGE", "CommandError"]
 

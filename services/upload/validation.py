@@ -8,8 +8,8 @@ from uuid import UUID
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services.errors import InvalidArgument
-from services.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
 from services.naming import ARTIFACT_NAME
+from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
 
 VIDEO_TYPES = (
     "video/mp4",

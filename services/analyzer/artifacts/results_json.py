@@ -16,7 +16,7 @@ import numpy as np
 
 from services.analyzer.artifacts.result import peak_memory_bytes, versions
 from services.analyzer.cpu_time import by_stage
-from services.limits import MAX_RESULTS_BYTES, results_bytes
+from services.rules.limits import MAX_RESULTS_BYTES, results_bytes
 
 # Lazy: a worker imports this module before the first pose.
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 import urllib3
 
-from services import s3_errors
 from services.cli.errors import UNAVAILABLE, CommandError
+from services.rules import s3_errors
 
 TRIES = 5
 FIRST_PAUSE_SECONDS = 1.0

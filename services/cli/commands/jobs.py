@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_FAILED, CancelJobRequest, ListJobsRequest, RetryJobRequest
-from services import failure_codes
 from services.cli.api.client import Services
 from services.cli.commands.options import Arguments, Commands, add_command, connect, connect_as_operator
 from services.cli.ui import console
+from services.rules import failure_codes
 
 PAGE_SIZE = 200
 

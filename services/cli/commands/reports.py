@@ -9,12 +9,12 @@ from google.protobuf import json_format
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_FAILED, GetJobRequest, Job
 from crease.upload.v1.upload_pb2 import SignDownloadRequest
-from services import failure_codes
 from services.cli.api.client import Services
 from services.cli.api.s3_transfer import S3Transfer
 from services.cli.commands.options import Arguments, Commands, add_command, add_output, connect
 from services.cli.errors import INTERNAL, USAGE, CommandError
 from services.cli.ui import console, job_results
+from services.rules import failure_codes
 
 REPORT = "report.html"
 ARTIFACTS = (REPORT, "results.json", "overlay.mp4", "frames.parquet")

@@ -16,8 +16,8 @@ from crease.analysis.v1.launch_pb2 import (
     ENDING_UNKNOWN,
     Ending,
 )
-from services import exit_codes
 from services.controller.core.launcher import FailureReason, Observed
+from services.rules import exit_codes
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from services.jobs.domain import states
 from services.jobs.domain.records import Event
 from services.jobs.settings import RelaySettings
 from services.jobs.store import outbox
-from services.jobs.store.cloud_events import cloud_event
 from services.jobs.store.database import (
     LOCK_TIMEOUT_SECONDS,
     STATEMENT_TIMEOUT_SECONDS,
@@ -35,6 +34,7 @@ from services.jobs.store.database import (
     connect,
     translate,
 )
+from services.jobs.store.outbox import cloud_event
 from services.logs import Logger
 
 MESSAGES = Counter(

@@ -56,7 +56,7 @@ TABLE: Table = {
 def visible_owners(person: Person) -> frozenset[Owner] | None:
     """The owners whose sessions and jobs a person may see and change; None is every owner.
 
-    The only rule of ownership: `may_see` applies it to one owner, `store/ownership.py` turns it into SQL.
+    The only rule of ownership: `may_see` applies it to one owner, `pagination.visible_to` turns it into SQL.
     """
     if person.role == "superuser":
         return None

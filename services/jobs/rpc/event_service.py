@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from services.jobs.notifier import Notifier
 from services.jobs.store import outbox
-from services.jobs.store.cloud_events import cloud_event
 from services.jobs.store.database import Database
+from services.jobs.store.outbox import cloud_event
 from services.serving import Context
 
 

@@ -25,8 +25,8 @@ from services.jobs.settings import JobsSettings
 from services.jobs.store import fair_queue, jobs, launches, pagination, sessions
 from services.jobs.store.database import Connection, Database, Now, parse_id
 from services.jobs.store.rows import artifact_json
-from services.limits import MAX_RESULTS_BYTES, results_bytes
 from services.naming import ARTIFACT_NAME, artifact_key
+from services.rules.limits import MAX_RESULTS_BYTES, results_bytes
 from services.serving import Context
 
 MAX_CAPACITY = 1000

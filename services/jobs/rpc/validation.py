@@ -7,7 +7,7 @@ from services import errors
 from services.jobs.domain.protobuf import enum_text
 from services.jobs.domain.records import Accelerator
 from services.jobs.store.database import parse_id
-from services.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
+from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
 
 
 def sample_fps(requested: int) -> int:

@@ -11,13 +11,14 @@ only for the owners that come first: no other owner can hold one of the first n 
 Transactions do not wait for each other here, unless there are limits: counting open launches takes a lock.
 """
 
+import re
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from services.jobs import metrics
 from services.jobs.domain.limits import LaunchLimits, OpenLaunches
 from services.jobs.domain.records import AssignedLaunch
-from services.jobs.store import statements
 from services.jobs.store.database import Connection
 from services.jobs.store.rows import ASSIGNED, read_assigned_launch
 
@@ -82,4 +83,5 @@ _COUNT_OPEN = """
     FROM video_analysis_jobs WHERE launched
 """
 _WAITING = "status = 'queued' AND NOT launched AND (not_before IS NULL OR not_before <= statement_timestamp())"
-_CLAIM = statements.load("claim_launches", waiting=_WAITING, assigned=ASSIGNED)
+_SQL = Path(__file__).with_name("claim_launches.sql").read_text(encoding="utf-8")
+_CLAIM = re.sub("--.*\n", "\n", _SQL).format(waiting=_WAITING, assigned=ASSIGNED)

@@ -14,7 +14,7 @@ from services.jobs import metrics
 from services.jobs.domain import authorization, states
 from services.jobs.domain.records import Job, Session
 from services.jobs.domain.states import Status
-from services.jobs.store import ownership, pagination
+from services.jobs.store import pagination
 from services.jobs.store.database import Connection, Row, assignments, parse_id
 from services.jobs.store.rows import read_job, read_owner
 from services.jobs.store.schema import jobs, sessions
@@ -242,7 +242,7 @@ async def list_visible(
     Raises InvalidArgument for a negative page size or the token of another filter.
     """
     columns = [column for column in jobs.c if column.name != "results"]
-    statement = sa.select(*columns).join(sessions).where(ownership.visible_to(person), jobs.c.deleted_at.is_(None))
+    statement = sa.select(*columns).join(sessions).where(pagination.visible_to(person), jobs.c.deleted_at.is_(None))
     if session_id:
         statement = statement.where(jobs.c.session_id == parse_id(session_id))
     if status:

@@ -1,4 +1,7 @@
-"""Pages of a list, newest first (AIP-158). A token holds the position of the last row and a digest of the filter."""
+"""Lists: what a person may see, in pages, newest first (AIP-158).
+
+A token holds the position of the last row and a digest of the filter.
+"""
 
 import base64
 import hashlib
@@ -11,11 +14,24 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from services import errors
+from services.auth import Person
+from services.jobs.domain import authorization
 from services.jobs.store.database import Connection, Record, Row
+from services.jobs.store.schema import sessions
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
 MAX_TOKEN_CHARACTERS = 500
+
+
+def visible_to(person: Person) -> sa.ColumnElement[bool]:
+    """The condition of a session that a person may see: one of `visible_owners` has it, and it is not deleted."""
+    exists = sessions.c.deleted_at.is_(None)
+    owners = authorization.visible_owners(person)
+    if owners is None:
+        return exists
+    owned = [(sessions.c.owner_type == owner.type.value) & (sessions.c.owner_id == owner.id) for owner in owners]
+    return exists & sa.or_(*owned)
 
 
 def page_size(requested: int) -> int:

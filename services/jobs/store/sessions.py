@@ -16,7 +16,7 @@ from services.jobs.domain import authorization, states
 from services.jobs.domain.records import Session
 from services.jobs.domain.states import SessionStatus
 from services.jobs.store import jobs as job_store
-from services.jobs.store import ownership, pagination
+from services.jobs.store import pagination
 from services.jobs.store.database import Connection, Now, Row, assignments, parse_id
 from services.jobs.store.rows import read_job, read_session
 from services.jobs.store.schema import sessions
@@ -106,7 +106,7 @@ async def list_visible(
 
     Raises InvalidArgument for a negative page size or the token of another list.
     """
-    statement = sa.select(sessions).where(ownership.visible_to(person))
+    statement = sa.select(sessions).where(pagination.visible_to(person))
     filtered = f"{person.subject} sessions"
     return await pagination.read_page(
         connection, read_session, statement, sessions, size=size, token=page_token, filtered=filtered

@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
 from services.analyzer.artifacts.results_json import row_copy
-from services.limits import MAX_RESULTS_BYTES, results_bytes
+from services.rules.limits import MAX_RESULTS_BYTES, results_bytes
 from testing.servers.programs import lease
 from tests.integration.jobs.test_lifecycle import Road, database_url, road  # noqa: F401 (fixtures)
 

@@ -23,7 +23,7 @@ from services.analyzer.report.metadata import Metadata
 from services.analyzer.settings import Accelerator, Limits, Settings
 from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import on_grid
-from services.limits import MAX_RESULTS_BYTES, results_bytes
+from services.rules.limits import MAX_RESULTS_BYTES, results_bytes
 from testing.data.clips import even, write_clip
 from testing.data.videos import BATTER, ROOT, corpus, needs_model, truly, truth
 

@@ -1,4 +1,4 @@
-"""services/failure_codes.py knows every code that a program can give a failed job."""
+"""services/rules/failure_codes.py knows every code that a program can give a failed job."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.failure_codes import FAILURE_CODES, Fault
+from services.rules.failure_codes import FAILURE_CODES, Fault
 from testing.servers.programs import ROOT
 
 CODE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")

@@ -17,7 +17,7 @@ from services.analyzer.pose.skeleton import COLOURS, skeleton_at
 from services.analyzer.settings import Limits
 from services.analyzer.video.frames import Losses, pictures
 from services.analyzer.video.probe import probe
-from services.limits import MAX_RESULTS_BYTES, results_bytes
+from services.rules.limits import MAX_RESULTS_BYTES, results_bytes
 from testing.data.clips import even, tag_matrix, write_clip
 from testing.data.videos import ROOT, corpus
 

@@ -4,11 +4,12 @@ import grpc
 import pytest
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_FAILED, Job
-from services import errors, failure_codes
+from services import errors
 from services.cli.api import client
 from services.cli.commands import reports
 from services.cli.errors import BAD_INPUT, INTERNAL, UNAVAILABLE, USAGE
-from services.exit_codes import LEASE_LOST
+from services.rules import failure_codes
+from services.rules.exit_codes import LEASE_LOST
 from testing.fakes.rpc_error import FakeRpcError
 
 

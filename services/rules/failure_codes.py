@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.exit_codes import BAD_INPUT, INTERNAL, LEASE_LOST, UNAVAILABLE
+from services.rules.exit_codes import BAD_INPUT, INTERNAL, LEASE_LOST, UNAVAILABLE
 
 
 class Fault(StrEnum):

@@ -1,0 +1,19 @@
+"""A room stays small enough to be read at a glance."""
+
+from pathlib import Path
+
+SERVICES = Path(__file__).parents[3] / "services"
+MOST_MODULES = 12
+# Grows by one module a migration.
+UNBOUNDED = {SERVICES / "jobs" / "migrations" / "versions"}
+
+
+def test_no_folder_has_more_than_twelve_modules() -> None:
+    """Beside its rooms; a larger one is to be divided."""
+    folders = {module.parent for module in SERVICES.rglob("*.py")} - UNBOUNDED
+    counts = {
+        str(folder.relative_to(SERVICES)): len([m for m in folder.glob("*.py") if m.name != "__init__.py"])
+        for folder in folders
+    }
+    assert len(counts) > 20
+    assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
