@@ -23,11 +23,11 @@ from packaging.utils import canonicalize_name
 
 from services import VERSION
 from services.analyzer.pose.model import MODELS
+from services.naming import POSE_MODEL
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "build" / "sbom"
 PROGRAMS = ("jobs", "upload", "controller", "relay", "analyzer", "cli", "trial")
-MODEL = "pose_landmarker_full"
 PIN = re.compile(r"^([A-Za-z0-9][^\\\n]*==[^\\\n]*?)\s*\\?$", re.MULTILINE)
 LIBRARY = re.compile(r"lib(?P<name>.+?)(?:-[0-9a-f]{8})+(?:\.so)?\.?(?P<version>[0-9][\w.]*?)?(?:\.so)?$")
 # A licence text instead of a name is longer than this.
@@ -142,11 +142,11 @@ def _model() -> Component:
     [(name, version)] = pins("model").items()
     return {
         "type": "machine-learning-model",
-        "bom-ref": f"model/{MODEL}",
-        "name": MODEL,
+        "bom-ref": f"model/{POSE_MODEL}",
+        "name": POSE_MODEL,
         "version": version,
         "scope": "required",
-        "hashes": [{"alg": "SHA-256", "content": MODELS[MODEL]}],
+        "hashes": [{"alg": "SHA-256", "content": MODELS[POSE_MODEL]}],
         "licenses": _licences(_distribution(name)),
         "properties": [{"name": "crease:extracted-from", "value": f"pkg:pypi/{name}@{version}"}],
     }

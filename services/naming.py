@@ -26,6 +26,9 @@ ORG_PRO = "org_pro"
 SUPERUSER = "superuser"
 UPLOAD_FEATURE = "video_upload_enabled"
 
+# The pose model that images and `make setup` contain; its file is POSE_MODEL.task.
+POSE_MODEL = "pose_landmarker_full"
+
 # The root of all keys in the bucket.
 VIDEOS_ROOT = "coach_plus/"
 ANALYSIS_FOLDER = "analysis"

@@ -6,9 +6,10 @@ from pathlib import Path
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from services.analyzer.sandbox.limits import SandboxLimits
+from services.naming import POSE_MODEL
 from services.settings import Settings as Shared
 
-BUILT_MODEL = Path(__file__).parents[2] / "build" / "model" / "pose_landmarker_full.task"
+BUILT_MODEL = Path(__file__).parents[2] / "build" / "model" / f"{POSE_MODEL}.task"
 
 
 class Accelerator(StrEnum):

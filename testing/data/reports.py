@@ -20,6 +20,7 @@ from services.analyzer.report.annotations import annotate
 from services.analyzer.report.metadata import Metadata
 from services.analyzer.report.model import KeyFrame
 from services.analyzer.report.page import render
+from services.naming import POSE_MODEL
 from testing.data import motions
 
 HOSTILE = (
@@ -40,7 +41,7 @@ def result_of(measured: Measurements, discipline: str, whole: Poses) -> Analysis
         frames_with_pose=int(whole.detected.sum()),
         video_fps=30.0,
         declared_fps=30.0,
-        model="pose_landmarker_full",
+        model=POSE_MODEL,
         width=whole.width,
         height=whole.height,
         rotation_degrees=0,

@@ -33,10 +33,11 @@ from services.controller.core.launcher import (
 )
 from services.controller.local.launcher import LocalLauncher
 from services.controller.local.process_record import Record
+from services.jobs.domain.retry_policy import RULES
 from services.serving import Context
 
 # After these endings `jobs` queues the job again.
-RETRIED = (wire.ENDING_DISRUPTION, wire.ENDING_UNKNOWN, wire.ENDING_LEASE_LOST, wire.ENDING_OUT_OF_MEMORY)
+RETRIED = {wire.Ending.Value(f"ENDING_{ending.upper()}") for ending, rule in RULES.items() if rule.retries != 0}
 
 HERE = Placement(ACCELERATOR_AUTO, "The only place")
 

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import services
+from services.naming import POSE_MODEL
 
-BUILT = Path("build") / "model" / "pose_landmarker_full.task"
+BUILT = Path("build") / "model" / f"{POSE_MODEL}.task"
 
 
 def find() -> Path:

@@ -29,6 +29,7 @@ from psycopg.rows import dict_row
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
 from services.jobs.domain import states
+from services.jobs.domain.retry_policy import RULES
 from services.jobs.domain.states import Status
 from testing.servers.postgres import Server, clear
 from testing.servers.programs import Laptop, Program, lease, running
@@ -40,17 +41,8 @@ RUNNING = ("quick_running", "quick_done", "deep_running")
 LIVE = ("queued", *RUNNING)
 FP, PD, NF = "FAILED_PRECONDITION", "PERMISSION_DENIED", "NOT_FOUND"
 STAGES = {"quick": job_pb2.STAGE_QUICK, "deep": job_pb2.STAGE_DEEP}
-# Retries of each ending; None: any number.
-TRIES = {
-    "bad_input": 0,
-    "disruption": 5,
-    "lease_lost": 5,
-    "out_of_memory": 1,
-    "unschedulable": None,
-    "image": 0,
-    "deadline": 0,
-    "unknown": 2,
-}
+# Retries of each ending; None: any number. `test_retry_policy.py` holds them against a table.
+TRIES = {ending: rule.retries for ending, rule in RULES.items()}
 PROGRESS = {
     "awaiting_upload": {0},
     "queued": {0, 50},

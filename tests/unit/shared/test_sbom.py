@@ -7,6 +7,7 @@ import pytest
 
 from scripts import sbom
 from services.analyzer.pose.model import MODELS
+from services.naming import POSE_MODEL
 from tests.chart.chart import ROOT
 
 LICENCE = {
@@ -99,7 +100,7 @@ def test_the_analyzer_lists_its_model_and_the_codecs_of_pyav() -> None:
     """FFmpeg and its codecs come from the wheel's av.libs folder."""
     components = sbom.sbom("analyzer")["components"]
     [model] = [one for one in components if one["type"] == "machine-learning-model"]
-    assert model["hashes"] == [{"alg": "SHA-256", "content": MODELS[sbom.MODEL]}]
+    assert model["hashes"] == [{"alg": "SHA-256", "content": MODELS[POSE_MODEL]}]
     in_pyav = {"name": "crease:bundled-in", "value": "av"}
     native = {one["name"] for one in components if in_pyav in one.get("properties", ())}
     assert native >= {"libavcodec", "libavformat", "libx264", "libx265", "libdav1d", "libvpx", "libSvtAv1Enc"}

@@ -10,13 +10,14 @@ from scripts import build_model
 from services.analyzer.errors import ModelFault
 from services.analyzer.pose.model import MODELS, verify_model
 from services.analyzer.settings import BUILT_MODEL
+from services.naming import POSE_MODEL
 from testing.data.videos import needs_model
 
 
 @needs_model
 def test_the_built_model_is_the_pinned_one() -> None:
     """The analyzer accepts the file that the build wrote."""
-    assert verify_model(BUILT_MODEL) == BUILT_MODEL.stem == "pose_landmarker_full"
+    assert verify_model(BUILT_MODEL) == BUILT_MODEL.stem == POSE_MODEL
 
 
 @needs_model

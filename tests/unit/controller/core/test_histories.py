@@ -37,11 +37,10 @@ from services.controller.core.launcher import (
     name_of,
 )
 from services.controller.core.limits import Limits
-from testing.fakes.controller import launch
+from testing.fakes.controller import RETRIED, launch
 
 LIMITS = Limits(capacity=2, deadline=timedelta(days=1), linger=timedelta(0), never_opened_grace=timedelta(0))
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
-AGAIN = (wire.ENDING_DISRUPTION, wire.ENDING_UNKNOWN, wire.ENDING_LEASE_LOST, wire.ENDING_UNSCHEDULABLE)
 
 
 @dataclass
@@ -79,7 +78,7 @@ class Rows:
         if row.ending or cancelling != (ending == wire.ENDING_CANCELLED):
             return
         row.ending, row.ending_message = ending, message
-        if ending in AGAIN:
+        if ending in RETRIED:
             self.queued.append(row.job_id)
 
     def start(self, observed: Observed) -> None:
