@@ -45,7 +45,7 @@ def test_why_and_logs_show_the_pod_and_its_events(scene: Scene, crease: Crease) 
     """The pod, its node, and the controller's Kubernetes Event."""
     job_id = scene.queue()
     scene.started(f"analysis-{job_id}-1")
-    wait_for(lambda: "Created  Its job is queued" in crease("why", job_id).stdout)
+    wait_for(lambda: "Created  The launch is open" in crease("why", job_id).stdout)
     shown = crease("why", job_id).stdout
     assert "Launch 1 in nets was created and has not started yet" in shown
     assert f"job/analysis-{job_id}-1  Open" in shown

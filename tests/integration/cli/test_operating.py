@@ -99,7 +99,7 @@ def test_why_shows_what_jobs_recorded_and_what_the_cluster_reports(
     road.confirm(road.open()[0])
     name = run_in(kubectl, job_id, {"reason": "ImagePullBackOff", "message": "no such tag"})
     event = {"metadata": {"name": "e1"}, "involvedObject": {"name": name}, "reason": "Created",
-             "message": "Its job is queued", "lastTimestamp": "2026-11-21T13:00:00Z"}  # fmt: skip
+             "message": "The launch is open", "lastTimestamp": "2026-11-21T13:00:00Z"}  # fmt: skip
     kubectl.server.make("events", event)
     explain.show_why(services, KubernetesRuntime(kubectl), job_id)
     shown = screen.getvalue()
@@ -107,7 +107,7 @@ def test_why_shows_what_jobs_recorded_and_what_the_cluster_reports(
     assert "It waits for: capacity, since 2" in shown
     assert f"job/{name}  Open\n" in shown
     assert f"pod/{name}-abcde  Pending  on n1, ImagePullBackOff: no such tag" in shown
-    assert "2026-11-21T13:00:00Z  Created  Its job is queued" in shown
+    assert "2026-11-21T13:00:00Z  Created  The launch is open" in shown
 
 
 def test_launches_shows_the_ending_and_retry_queues_the_job_again(
