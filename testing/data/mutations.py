@@ -1,10 +1,12 @@
 """Writes small videos in the formats of phones and programs, and damages them as files get damaged.
 
 A number determines the damage: the same number gives the same broken file.
+`python -m testing.data.mutations FOLDER` writes the undamaged ones.
 """
 
 import random
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -57,8 +59,8 @@ SEEDS = (
 )
 
 
-def write(seed: Seed, folder: Path) -> bytes:
-    """Write the seed's undamaged video to a folder; returns its bytes."""
+def write(seed: Seed, folder: Path) -> None:
+    """Write the seed's undamaged video to a folder."""
     path = folder / seed.name
     with av.open(str(path), "w", options={"fflags": "+bitexact", **_options(seed.muxer)}) as container:
         stream = container.add_stream(seed.codec, rate=FPS, options=_options(seed.encoder))
@@ -82,7 +84,8 @@ def write(seed: Seed, folder: Path) -> bytes:
             quiet.sample_rate, quiet.pts = 8000, 0
             container.mux(sound.encode(quiet))
             container.mux(sound.encode())
-    return (tag_rotation(path) if seed.turned else path).read_bytes()
+    if seed.turned:
+        tag_rotation(path)
 
 
 def mutate(whole: bytes, number: int) -> tuple[str, bytes]:
@@ -185,3 +188,7 @@ WAYS: dict[str, Callable[[bytearray, random.Random], bytes]] = {
     "move": _move,
     "drop": _drop,
 }
+
+if __name__ == "__main__":
+    for each in SEEDS:
+        write(each, Path(sys.argv[1]))

@@ -1,6 +1,8 @@
 """Broken and malicious files: each is read completely, reported as damaged, or rejected with one message."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from services.analyzer.errors import BadInput
 from services.analyzer.settings import Limits
 from services.analyzer.video.frames import Losses, borrowed_pictures
 from services.analyzer.video.probe import probe
-from testing.data.mutations import FPS, FRAMES, SEEDS, Seed, mutate, write
+from testing.data.mutations import FPS, FRAMES, SEEDS, Seed, mutate
 
+ROOT = Path(__file__).parents[4]
 # Every file below takes a fraction of a second, so these limits detect a hang.
 LIMITS = Limits(max_stall_seconds=20, max_decode_seconds=30)
 # These formats declare no length, so that only a cut in the middle of a packet or box is detectable.
@@ -22,9 +25,10 @@ WITHOUT_DECLARED_LENGTH = ("h264.ts", "fragments.mp4")
 
 @pytest.fixture(scope="module")
 def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The undamaged videos by name."""
+    """The undamaged videos by name. A fresh process writes them: a codec's bytes may depend on what ran before."""
     folder = tmp_path_factory.mktemp("seeds")
-    return {seed.name: write(seed, folder) for seed in SEEDS}
+    subprocess.run([sys.executable, "-m", "testing.data.mutations", folder], cwd=ROOT, check=True, capture_output=True)
+    return {seed.name: (folder / seed.name).read_bytes() for seed in SEEDS}
 
 
 def read(path: Path) -> tuple[int, float, bool]:
