@@ -42,7 +42,7 @@ def test_kubectl_reads_the_life_of_an_analysis(release: Release) -> None:
     log = release.kubectl("logs", f"job/analysis-{job_id}-1").splitlines()
     # MediaPipe writes other lines.
     ours = [json.loads(line) for line in log if line.startswith("{")]
-    assert [line["event"] for line in ours] == ["started", "done"]
+    assert [line["event"] for line in ours] == ["launch_started", "launch_done"]
     assert {line["job_id"] for line in ours} == {job_id}
 
 
