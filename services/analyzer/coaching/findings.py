@@ -45,8 +45,8 @@ def find(measurements: Measurements, discipline: str) -> Findings:
 
 
 def _film_reason(measurements: Measurements, film: Finding) -> str:
-    if measurements.obstacle and not measurements.present():
-        return measurements.obstacle.reason
+    if not measurements.present():
+        return measurements.obstacle.reason if measurements.obstacle else "no number could be measured in this film"
     return f"the player was seen in {film.value:.0f} % of the frames, and {film.threshold:.0f} % are needed"
 
 

@@ -116,6 +116,11 @@ def test_an_obstacle_leaves_nothing_to_judge() -> None:
     assert (found.not_assessed_reason, found.remedy) == (obstacle.reason, obstacle.remedy)
 
 
+def test_an_action_without_a_number_is_not_blamed_on_the_player_being_out_of_sight() -> None:
+    """The reason names what is missing, not a share of frames that is high enough."""
+    assert find(measurements(rate=95.0), "batting").not_assessed_reason == "no number could be measured in this film"
+
+
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_a_film_without_the_player_has_one_finding(discipline: str) -> None:
     """It is about the film, and severe."""
