@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from services import logs, metrics, traces
 from services.auth import Caller, Verifier
@@ -43,32 +44,21 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
 async def _reconciler(
     settings: LocalSettings | KubernetesSettings, jobs: Jobs, log: logs.Logger
 ) -> AsyncIterator[Reconciler]:
+    reconciler = partial(
+        Reconciler,
+        jobs=jobs,
+        log=log,
+        limits=settings.limits,
+        tick_seconds=settings.tick_seconds,
+        parallel=settings.parallel,
+    )
     if isinstance(settings, LocalSettings):
-        drained = (settings.state_folder / DRAINED).exists
-        yield Reconciler(
-            _local_launcher(settings),
-            jobs,
-            log,
-            limits=settings.limits,
-            tick_seconds=settings.tick_seconds,
-            parallel=settings.parallel,
-            drained=drained,
-        )
+        yield reconciler(_local_launcher(settings), drained=(settings.state_folder / DRAINED).exists)
         return
     woken = asyncio.Event()
     async with start_kubernetes(settings, woken.set, log) as (launcher, leader):
         export_cache_ages(lambda: launcher.cache_ages)
-        yield Reconciler(
-            launcher,
-            jobs,
-            log,
-            limits=settings.limits,
-            tick_seconds=settings.tick_seconds,
-            parallel=settings.parallel,
-            woken=woken,
-            leads=lambda: leader.leads,
-            drained=lambda: leader.drained,
-        )
+        yield reconciler(launcher, woken=woken, leads=lambda: leader.leads, drained=lambda: leader.drained)
 
 
 def _local_launcher(settings: LocalSettings) -> LocalLauncher:

@@ -13,7 +13,7 @@ import urllib3
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from services.naming import POSE_MODEL
+from services.analyzer.settings import BUILT_MODEL
 from testing.servers.programs import ROOT, Laptop, Program, free_port, running
 from testing.servers.s3 import Endpoint
 
@@ -150,7 +150,7 @@ def product(
         "CREASE_TICK_SECONDS": "0.2",
         "CREASE_STATE_FOLDER": str(folder / "state"),
         "CREASE_ISSUER_FOLDER": str(laptop.folder),
-        "MEDIAPIPE_POSE_MODEL_PATH": str(ROOT / "build" / "model" / f"{POSE_MODEL}.task"),
+        "MEDIAPIPE_POSE_MODEL_PATH": str(BUILT_MODEL),
     }
     controller = Program("controller", controller_env, folder / "controller.log")
     made = Product(jobs, upload, controller, laptop, folder)

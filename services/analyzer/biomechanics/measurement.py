@@ -115,13 +115,13 @@ def _no_player(whole: Poses) -> Obstacle:
 
 def _obstacle(windows: list[ActionWindow], discipline: str) -> Obstacle | None:
     """Why the numbers of these windows are not judged: none has an action; None if one has."""
-    action = windows[0].action
-    if isinstance(action, Action) or any(isinstance(window.action, Action) for window in windows):
+    reasons = [window.action.reason for window in windows if isinstance(window.action, Missing)]
+    if len(reasons) < len(windows):
         return None
-    if action.reason == TOO_FEW:
-        return Obstacle(action.reason, FILM_FASTER)
+    if reasons[0] == TOO_FEW:
+        return Obstacle(TOO_FEW, FILM_FASTER)
     noun = action_noun(discipline).singular
-    return Obstacle(action.reason, f"Film one whole {noun} from the side, from before it begins until after it ends.")
+    return Obstacle(reasons[0], f"Film one whole {noun} from the side, from before it begins until after it ends.")
 
 
 def _read_all(window: ActionWindow) -> dict[str, Reading | Missing]:

@@ -45,12 +45,12 @@ def number_phrase(metric: Metric, discipline: str, worst_seconds: float | None =
     return f"{format_value(metric.value, metric.unit, metric.error)}{worst}{aim}"
 
 
-def nearest_to_mark(measurements: Measurements, too_close: Collection[Metric], discipline: str) -> Metric | None:
-    """The metric with the least score above its mark, of those that are not too close to call; None without one."""
+def nearest_to_mark(measurements: Measurements, discipline: str, without: Collection[Metric] = ()) -> Metric | None:
+    """The metric with the least score above its mark, none of those `without`; None if no other has a mark."""
     margins: dict[str, float] = {}
     for name, metric in measurements.metrics.items():
         mark = guidance(discipline).mark(name)
-        if metric not in too_close and metric.score is not None and mark and mark.threshold is not None:
+        if metric not in without and metric.score is not None and mark and mark.threshold is not None:
             margins[name] = metric.score - mark.threshold
     return measurements.metrics[min(margins, key=lambda name: margins[name])] if margins else None
 

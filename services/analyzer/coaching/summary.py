@@ -67,7 +67,7 @@ def _summary(measurements: Measurements, findings: Findings, discipline: str) ->
     sentences = [f"{_place(measurements.actions, discipline)}, {result}."]
     if faults:
         sentences += [_advice(*pair, measurements, discipline) for pair in zip(LEADS, faults, strict=False)]
-    elif nearest := nearest_to_mark(measurements, findings.too_close, discipline):
+    elif nearest := nearest_to_mark(measurements, discipline, findings.too_close):
         part = lower_first(nearest.spec.label)
         sentences.append(f"Nearest to its mark is the {part}: {number_phrase(nearest, discipline)}.")
     sentences += [
@@ -82,8 +82,6 @@ def _summary(measurements: Measurements, findings: Findings, discipline: str) ->
 
 def _place(actions: int, discipline: str) -> str:
     """`In two strokes`."""
-    if not actions:
-        return "In the whole clip, as no action was found in it"
     noun = action_noun(discipline)
     return f"In {count_phrase(actions)} {noun.singular if actions == 1 else noun.plural}"
 

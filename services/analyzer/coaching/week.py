@@ -89,7 +89,7 @@ def _film_sentence(measurements: Measurements, faults: list[Finding], discipline
     """The day of the film, with the number to compare: that of the first fault, or the one nearest to its mark."""
     if faults and faults[0].metric:
         metric = measurements.metrics[faults[0].metric.name]
-    elif nearest := nearest_to_mark(measurements, (), discipline):
+    elif nearest := nearest_to_mark(measurements, discipline):
         metric = nearest
     else:
         return f"{FILM_SENTENCE} and compare"

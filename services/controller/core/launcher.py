@@ -119,7 +119,7 @@ class Observed:
     @property
     def is_ours(self) -> bool:
         """Whether the labels match the name."""
-        return self.name == _name(self.labels.get(JOB_LABEL), self.labels.get(LAUNCH_LABEL))
+        return self.name == naming.launch_name(self.labels.get(JOB_LABEL), self.labels.get(LAUNCH_LABEL))
 
     @property
     def job_id(self) -> str:
@@ -205,12 +205,12 @@ class Launcher(Protocol):
 
 def name_of(launch: Launch) -> str:
     """The name of the launch's workload."""
-    return _name(launch.job_id, str(launch.launch_no))
+    return naming.launch_name(launch.job_id, launch.launch_no)
 
 
 def previous_name(launch: Launch) -> str:
     """The name of the previous launch's workload; empty for the first launch."""
-    return _name(launch.job_id, str(launch.launch_no - 1)) if launch.launch_no > 1 else ""
+    return naming.launch_name(launch.job_id, launch.launch_no - 1) if launch.launch_no > 1 else ""
 
 
 def labels_of(launch: Launch) -> dict[str, str]:
@@ -229,7 +229,3 @@ def check_ours(observed: Observed) -> Observed:
         return observed
     labels = dict(observed.labels)
     raise PermanentRejection(f"The name {observed.name} is taken by another object, which carries the labels {labels}")
-
-
-def _name(job_id: str | None, launch_no: str | None) -> str:
-    return naming.launch_name(job_id, launch_no)

@@ -198,21 +198,13 @@ class Storage:
         """Aborts a multipart upload. Succeeds if S3 has no such upload."""
         await self._request(lambda: self._abort(video.s3_bucket, [Item(video.s3_key, video.upload_id)]))
 
-    async def objects(self, bucket: str, prefix: str) -> AsyncIterator[Item]:
+    def objects(self, bucket: str, prefix: str) -> AsyncIterator[Item]:
         """All objects under a prefix, in the byte order of their keys."""
-        page = Page([], Item(""))
-        while page.last is not None:
-            page = await self._request(functools.partial(self._objects, bucket, prefix, page.last))
-            for item in page.items:
-                yield item
+        return self._list(functools.partial(self._objects, bucket, prefix))
 
-    async def uploads(self, bucket: str, prefix: str) -> AsyncIterator[Item]:
+    def uploads(self, bucket: str, prefix: str) -> AsyncIterator[Item]:
         """All unfinished multipart uploads under a prefix, in the byte order of their keys."""
-        page = Page([], Item(""))
-        while page.last is not None:
-            page = await self._request(functools.partial(self._uploads, bucket, prefix, page.last))
-            for item in page.items:
-                yield item
+        return self._list(functools.partial(self._uploads, bucket, prefix))
 
     async def is_available(self) -> bool:
         """Whether S3 answers. A refusal is an answer."""
@@ -227,6 +219,14 @@ class Storage:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._signing.shutdown(wait=False, cancel_futures=True)
+
+    async def _list(self, read_page: Callable[[Item], Page]) -> AsyncIterator[Item]:
+        """The items of all pages; a page begins after the last item of the page before."""
+        page = Page([], Item(""))
+        while page.last is not None:
+            page = await self._request(functools.partial(read_page, page.last))
+            for item in page.items:
+                yield item
 
     def _objects(self, bucket: str, prefix: str, after: Item) -> Page:
         reply = self._client.list_objects_v2(Bucket=bucket, Prefix=prefix, StartAfter=after.key, **self._owner)
