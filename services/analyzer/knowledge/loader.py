@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from services.naming import Discipline
+from services.naming import DISCIPLINES, Discipline
 
 FOLDER = Path(__file__).parent
 
@@ -36,9 +36,6 @@ class FaultCode(StrEnum):
     KNEE_COLLAPSE = "KNEE_COLLAPSE"
     ROTATION_TIMING = "ROTATION_TIMING"
     ELBOW_DROP = "ELBOW_DROP"
-
-
-DISCIPLINES = tuple(Discipline)
 
 
 def _known_metric(name: str, info: ValidationInfo) -> str:

@@ -13,7 +13,7 @@ from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.biomechanics.registry import METRICS, guidance
 from services.analyzer.coaching.model import Level
 from services.analyzer.coaching.summary import level_sentence
-from services.analyzer.knowledge.loader import DISCIPLINES, Mark, Severity
+from services.analyzer.knowledge.loader import Mark, Severity
 from services.analyzer.pose.landmarks import Poses
 from services.analyzer.report.html import data_block, write_page
 from services.analyzer.report.metadata import Metadata
@@ -29,6 +29,7 @@ from services.analyzer.report.tables import (
     number_rows,
     repetition_table,
 )
+from services.naming import DISCIPLINES
 
 # Longer notes are folded.
 NOTES_SHOWN = 280

@@ -10,7 +10,7 @@ from services.analyzer.artifacts.results_json import document
 from services.analyzer.biomechanics.measurement import measure
 from services.analyzer.biomechanics.model import Evidence
 from services.analyzer.biomechanics.registry import HEAD_STABILITY, MEASURES, METRICS
-from services.analyzer.knowledge.loader import DISCIPLINES
+from services.naming import DISCIPLINES
 from testing.data import motions
 from testing.data.reports import result_of
 from testing.data.videos import ROOT

@@ -11,7 +11,7 @@ from bench import accuracy, accuracy_motions
 from services.analyzer.biomechanics.measurement import measure
 from services.analyzer.biomechanics.model import Better, MetricSpec, Unit
 from services.analyzer.biomechanics.registry import METRICS, SPECS, guidance
-from services.analyzer.knowledge.loader import DISCIPLINES
+from services.naming import DISCIPLINES
 from testing.data.motions import KNOWN_ANSWERS
 from testing.data.videos import ROOT
 

@@ -11,7 +11,8 @@ from services.analyzer.biomechanics.registry import METRICS, guidance
 from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.model import FilmCode
 from services.analyzer.knowledge import loader
-from services.analyzer.knowledge.loader import DISCIPLINES, Guidance, GuidanceError, Shared, read, shared
+from services.analyzer.knowledge.loader import Guidance, GuidanceError, Shared, read, shared
+from services.naming import DISCIPLINES
 
 # The promised thresholds: batting, bowling, wicketkeeping, fielding.
 PROMISED = {

@@ -13,7 +13,7 @@ from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.model import Findings, Report
 from services.analyzer.coaching.summary import compose, level_sentence
-from services.analyzer.knowledge.loader import DISCIPLINES
+from services.naming import DISCIPLINES
 from testing.data.reports import with_margins
 
 GOLDEN = Path(__file__).parent / "words.txt"

@@ -25,7 +25,7 @@ from services.analyzer.biomechanics.registry import (
 from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.model import Report
 from services.analyzer.coaching.summary import compose
-from services.analyzer.knowledge.loader import DISCIPLINES, Scale
+from services.analyzer.knowledge.loader import Scale
 from services.analyzer.pose.landmarks import INDEX, Poses
 from services.analyzer.report.annotations import annotate, measured_joints
 from services.analyzer.report.html import data_block
@@ -33,6 +33,7 @@ from services.analyzer.report.key_frames import moments
 from services.analyzer.report.model import KeyFrame
 from services.analyzer.report.player import MOST_FRAMES, player
 from services.analyzer.report.plots import action_plots
+from services.naming import DISCIPLINES
 from testing.data import motions
 from testing.data.reports import HOSTILE, fullest, key_frame, page, result_of, strokes
 
@@ -84,6 +85,15 @@ def test_a_player_seen_half_the_time_is_warned_of() -> None:
     poses = motions.stroke(30)
     poses.image[1::2] = np.nan
     assert "50 %" in (report(poses, "batting").reliability_warning or "")
+
+
+def test_a_film_without_an_action_is_not_said_to_reach_its_marks() -> None:
+    """Nothing was held against a mark, so neither a level nor a finding speaks of one."""
+    html = page(motions.still(30))
+    assert "Not assessed" in html
+    assert "None: the film is not assessed." in html
+    assert "no number misses its mark" not in html
+    assert '<dl class="drills"></dl>' not in html
 
 
 def test_a_film_without_the_player_gives_the_advice_to_film_again() -> None:
