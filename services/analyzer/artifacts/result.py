@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 import time
@@ -132,6 +133,7 @@ def peak_memory_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
     found = {"python": platform.python_version()}

@@ -39,18 +39,19 @@ def document(result: AnalysisResult) -> Json:
     """results.json of one stage, without per-frame data."""
     measurements = result.measurements
     summary = {**_clip(result.clip), **_measurements(measurements), "run": _run(result.run)}
-    return {
-        "pose": {"pose_summary": _plain_dict(summary)},
-        "metrics": _plain_dict({name: _metric(metric) for name, metric in measurements.metrics.items()}),
-        "findings": _plain_dict(
-            {
+    shape: Json = plain(
+        {
+            "pose": {"pose_summary": summary},
+            "metrics": {name: _metric(metric) for name, metric in measurements.metrics.items()},
+            "findings": {
                 "overall_level": result.findings.overall_level,
                 "not_assessed_reason": result.findings.not_assessed_reason,
                 "findings": [_finding(finding) for finding in result.findings.findings],
-            }
-        ),
-        "report": _plain_dict(_report(result.report)),
-    }
+            },
+            "report": _report(result.report),
+        }
+    )
+    return shape
 
 
 def _clip(clip: ClipSummary) -> Json:
@@ -191,10 +192,6 @@ def _day(day: Day) -> Json:
 
 def _drills(drills: tuple[Drill, ...]) -> list[Json]:
     return [drill.model_dump() for drill in drills]
-
-
-def _plain_dict(values: Json) -> Json:
-    return {key: plain(value) for key, value in values.items()}
 
 
 def plain(value: Any) -> Any:

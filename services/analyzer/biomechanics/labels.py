@@ -31,17 +31,15 @@ class Noun(NamedTuple):
     plural: str
 
 
-ACTION_NOUNS = {
+ACTION_NOUNS: dict[str, Noun] = {
     Discipline.BATTING: Noun("stroke", "strokes"),
     Discipline.BOWLING: Noun("delivery", "deliveries"),
-    Discipline.WICKETKEEPING: Noun("action", "actions"),
-    Discipline.FIELDING: Noun("action", "actions"),
 }
 
 
 def action_noun(discipline: str) -> Noun:
-    """The noun for an action of a discipline; for an unknown discipline, or none, `action`."""
-    return ACTION_NOUNS[Discipline(discipline)] if discipline in ACTION_NOUNS else Noun("action", "actions")
+    """The noun for an action of a discipline; for any other discipline, or none, `action`."""
+    return ACTION_NOUNS.get(discipline, Noun("action", "actions"))
 
 
 def format_number(value: float, unit: Unit, error: float | None = None) -> str:

@@ -164,11 +164,6 @@ class MetricSpec:
     single_moment: bool = False
     absent_reason: str | None = None
 
-    @property
-    def scored(self) -> bool:
-        """Whether the number has a scale and a score."""
-        return self.better is not Better.UNJUDGED
-
 
 @dataclass(frozen=True)
 class Metric:

@@ -33,7 +33,7 @@ from services.analyzer.biomechanics.kinematics import (
 )
 from services.analyzer.biomechanics.landmark_noise import landmark_noise
 from services.analyzer.biomechanics.model import Curve, Evidence, MeasuredJoints, Reading
-from services.analyzer.pose.landmarks import INDEX
+from services.analyzer.pose.landmarks import INDEX, Poses
 from services.naming import Discipline
 
 KNEE_AFTER_CONTACT_SECONDS = 0.3
@@ -205,7 +205,7 @@ def standing_knee(window: ActionWindow) -> tuple[FrontKnee, float] | Missing:
     if len(knee.times) < max(3, LEAST_SEEN * expected):
         return Missing("front knee not seen between contact and release")
     joints = landmarks_of(window.landing.side, KNEE)
-    return knee, window.moment_confidence * visibility(window, joints)
+    return knee, window.moment_confidence * visibility(window.inside, joints)
 
 
 def _spread(
@@ -232,7 +232,7 @@ def _spread(
 
 def _series(window: ActionWindow, path: Floats, joints: Sequence[str], part: str) -> _Series | Missing:
     """The filtered path on the grid, for all times of positive weight; Missing if too little of it is detected."""
-    joint_visibility = visibility(window, joints)
+    joint_visibility = visibility(window.inside, joints)
     if joint_visibility < LEAST_VISIBILITY:
         return Missing(f"{part} not visible")
     times, values = resample(window.poses.times, path)
@@ -247,9 +247,9 @@ def _series(window: ActionWindow, path: Floats, joints: Sequence[str], part: str
     return _Series(times[use], values[use], weights[use], confidence)
 
 
-def visibility(window: ActionWindow, joints: Sequence[str]) -> float:
-    """Median over the joints and the frames of the window, 0..1; 0 without a detection."""
-    values = window.inside.visibility[:, [INDEX[joint] for joint in joints]]
+def visibility(poses: Poses, joints: Sequence[str]) -> float:
+    """Median over the joints and the frames, 0..1; 0 without a detection."""
+    values = poses.visibility[:, [INDEX[joint] for joint in joints]]
     return float(np.nanmedian(values)) if np.isfinite(values).any() else 0.0
 
 

@@ -37,8 +37,9 @@ from services.analyzer.biomechanics.scored_metrics import (
     joints_over_time,
     standing_knee,
     standing_seconds,
+    visibility,
 )
-from services.analyzer.pose.landmarks import INDEX, Poses, select_frames
+from services.analyzer.pose.landmarks import Poses, select_frames
 
 # A value at a moment is the mean over this stretch around it, or the nearest sample.
 MOMENT_SECONDS = 0.05
@@ -248,8 +249,7 @@ def _reading(
     """The reading of one moment; Missing if the joints are not visible at it, or the value is not finite."""
     width = max(MOMENT_SECONDS, 1.01 / frame_rate(window.poses))
     near = select_frames(window.poses, np.abs(window.poses.times - moment) <= width)
-    visible = near.visibility[:, [INDEX[joint] for joint in joints]]
-    joint_visibility = float(np.nanmedian(visible)) if np.isfinite(visible).any() else 0.0
+    joint_visibility = visibility(near, joints)
     if joint_visibility < LEAST_VISIBILITY or not np.isfinite(value):
         return Missing(f"{joints[0].split('_')[-1]} not visible")
     return Reading(

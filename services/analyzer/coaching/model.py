@@ -65,11 +65,6 @@ class Findings:
     too_close: tuple[Metric, ...] = ()
 
     @property
-    def faults(self) -> tuple[Finding, ...]:
-        """The findings about the player."""
-        return tuple(finding for finding in self.findings if finding.metric is not None)
-
-    @property
     def first_moment(self) -> float | None:
         """Seconds of the first finding that has a moment."""
         return next((each.time_seconds for each in self.findings if each.time_seconds is not None), None)

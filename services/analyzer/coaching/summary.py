@@ -33,7 +33,7 @@ def compose(measurements: Measurements, findings: Findings, discipline: str) -> 
         top_issues=top,
         drills=drills,
         one_week_plan=plan_week(measurements, top, drills, discipline),
-        reliability_warning=_warning(measurements),
+        reliability_warning=None,
     )
 
 
@@ -41,7 +41,7 @@ def level_sentence(measurements: Measurements, findings: Findings) -> str:
     """The overall level with the numbers that decide it; without a level the summary says why."""
     if findings.overall_level is None:
         return "Not assessed"
-    faults, judged = findings.faults, len(measurements.present()) - len(findings.too_close)
+    faults, judged = findings.findings, len(measurements.present()) - len(findings.too_close)
     level = findings.overall_level.capitalize()
     if not faults:
         return f"{level}: {reached_phrase(judged)}{_too_close_clause(findings)}"
@@ -62,7 +62,7 @@ def _not_assessed(findings: Findings) -> str:
 
 def _summary(measurements: Measurements, findings: Findings, discipline: str) -> str:
     measured = measurements.present()
-    faults, judged = findings.faults, len(measured) - len(findings.too_close)
+    faults, judged = findings.findings, len(measured) - len(findings.too_close)
     result = missed_phrase(len(faults), judged) if faults else reached_phrase(judged)
     sentences = [f"{_place(measurements.actions, discipline)}, {result}."]
     if faults:

@@ -39,10 +39,9 @@ class _Work(NamedTuple):
 
 
 def plan_week(
-    measurements: Measurements, issues: tuple[Finding, ...], drills: tuple[Drill, ...], discipline: str
+    measurements: Measurements, faults: tuple[Finding, ...], drills: tuple[Drill, ...], discipline: str
 ) -> tuple[Day, ...]:
-    """Seven days; issues and their cues alternate."""
-    faults = [issue for issue in issues if issue.metric is not None]
+    """Seven days; faults and their cues alternate."""
     work_days = iter(_work_on(faults) if faults else _keep_up(drills))
     cues = [cue for fault in faults for cue in fault.cues]
     days: list[Day] = []
@@ -64,7 +63,7 @@ def film_again() -> tuple[Day, ...]:
     return (Day(1, FILM_AGAIN_SENTENCE, None, ()),)
 
 
-def _work_on(faults: list[Finding]) -> list[_Work]:
+def _work_on(faults: tuple[Finding, ...]) -> list[_Work]:
     """The working days of a week with faults."""
     days = []
     for k, sentence in enumerate(WORK_SENTENCES):
@@ -85,7 +84,7 @@ def _rotated(drills: tuple[Drill, ...], turn: int) -> tuple[Drill, ...]:
     return tuple(drills[(turn + i) % len(drills)] for i in range(min(MOST_DRILLS_A_DAY, len(drills))))
 
 
-def _film_sentence(measurements: Measurements, faults: list[Finding], discipline: str) -> str:
+def _film_sentence(measurements: Measurements, faults: tuple[Finding, ...], discipline: str) -> str:
     """The day of the film, with the number to compare: that of the first fault, or the one nearest to its mark."""
     if faults and faults[0].metric:
         metric = measurements.metrics[faults[0].metric.name]

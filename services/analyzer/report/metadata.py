@@ -1,13 +1,13 @@
 """Defines the metadata of a video that its report shows."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Metadata:
     """Words of the session and the file, from people. Empty fields are left out of the report.
 
-    analysed_at: as a person reads it. versions: by package; empty for those of this run.
+    analysed_at: as a person reads it.
     """
 
     title: str = ""
@@ -17,4 +17,3 @@ class Metadata:
     file_name: str = ""
     analysed_at: str = ""
     notes: str = ""
-    versions: dict[str, str] = field(default_factory=dict)

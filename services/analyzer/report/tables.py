@@ -120,7 +120,6 @@ def absent_numbers(metrics: Iterable[Metric]) -> list[tuple[str, str]]:
 def facts(result: AnalysisResult, metadata: Metadata) -> list[tuple[str, str]]:
     """(name, fact) of the video, the pose model and the software."""
     clip = result.clip
-    packages = metadata.versions or versions()
     return [
         *([("File", metadata.file_name)] if metadata.file_name else []),
         ("Picture", f"{clip.width} x {clip.height} pixels"),
@@ -129,5 +128,5 @@ def facts(result: AnalysisResult, metadata: Metadata) -> list[tuple[str, str]]:
         ("Looked at", f"{clip.sampled_frames} frames of {clip.total_frames}"),
         ("Player seen in", f"{clip.detection_rate_percent:.0f} % of them"),
         ("Pose model", clip.model),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in packages.items())),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
     ]
