@@ -12,6 +12,7 @@ Every replica runs this: the first to lock a row changes it, and checks the row 
 
 import asyncio
 import time
+from typing import Any
 
 from services import errors, logs
 from services.jobs.domain import states
@@ -80,11 +81,11 @@ async def purge_events(database: Database, ttl_seconds: float) -> int:
 async def expire_uploads(database: Database, ttl_seconds: float) -> int:
     """Fails jobs that have awaited their upload longer than `ttl_seconds`. Returns how many."""
     async with database.transaction() as connection:
-        rows = await connection.records(read_job, _LOCK_EXPIRED, ttl_seconds=ttl_seconds)
-        for job in rows:
+        overdue = await connection.records(read_job, _LOCK_EXPIRED, ttl_seconds=ttl_seconds)
+        for job in overdue:
             message = "Upload verification failed: no video was uploaded in time"
             await jobs.move(connection, job, states.FAILED, failure_code="UPLOAD_EXPIRED", error_message=message)
-        return len(rows)
+        return len(overdue)
 
 
 _LOCK_EXPIRED = f"""
@@ -96,13 +97,8 @@ _LOCK_EXPIRED = f"""
 
 async def end_expired_leases(database: Database) -> int:
     """Ends launches whose lease has expired, except those of jobs that are being cancelled. Returns how many."""
-    async with database.transaction() as connection:
-        rows = await connection.rows(_EXPIRED_LEASES)
-    return sum(
-        [
-            await _end_launch(database, row, "The analyzer {launch.pod_name} did not renew its lease in time")
-            for row in rows
-        ]
+    return await _end_launches(
+        database, _EXPIRED_LEASES, "The analyzer {launch.pod_name} did not renew its lease in time"
     )
 
 
@@ -119,14 +115,8 @@ async def end_launches_of_silent_clusters(database: Database, silence_seconds: f
 
     A pod that starts there later is rejected with LAUNCH_ENDED.
     """
-    async with database.transaction() as connection:
-        rows = await connection.rows(_UNSTARTED_IN_SILENCE, silence_seconds=silence_seconds)
-    return sum(
-        [
-            await _end_launch(database, row, "The controller of cluster {launch.cluster} did not report in time")
-            for row in rows
-        ]
-    )
+    message = "The controller of cluster {launch.cluster} did not report in time"
+    return await _end_launches(database, _UNSTARTED_IN_SILENCE, message, silence_seconds=silence_seconds)
 
 
 _UNSTARTED_IN_SILENCE = f"""
@@ -136,6 +126,13 @@ _UNSTARTED_IN_SILENCE = f"""
       AND launches.ended_at IS NULL AND launches.lease_expires_at IS NULL AND job.cancel_requested_at IS NULL
     LIMIT {BATCH}
 """
+
+
+async def _end_launches(database: Database, statement: str, message: str, **values: Any) -> int:
+    """Ends the launches that a statement finds, each in a transaction of its own. Returns how many."""
+    async with database.transaction() as connection:
+        keys = await connection.rows(statement, **values)
+    return sum([await _end_launch(database, key, message) for key in keys])
 
 
 async def _end_launch(database: Database, key: Row, message: str) -> bool:

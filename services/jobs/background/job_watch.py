@@ -25,22 +25,22 @@ class Subscription:
 
     def __init__(self) -> None:
         self._version = 0
-        self._row: Job | None = None
+        self._job: Job | None = None
         self._arrived = asyncio.Event()
 
-    def put(self, row: Job) -> None:
+    def put(self, job: Job) -> None:
         """Keeps a state if it is newer, and drops the older one."""
-        if row.version > self._version:
-            self._version, self._row = row.version, row
+        if job.version > self._version:
+            self._version, self._job = job.version, job
             self._arrived.set()
 
     async def next(self) -> Job:
         """Waits for a state that was not returned yet."""
         await self._arrived.wait()
         self._arrived.clear()
-        row, self._row = self._row, None
-        assert row is not None  # noqa: S101 (set before the event)
-        return row
+        job, self._job = self._job, None
+        assert job is not None  # noqa: S101 (set before the event)
+        return job
 
 
 class JobWatcher:
@@ -67,13 +67,13 @@ class JobWatcher:
                 del self._subscriptions[job_id]
                 del self._versions[job_id]
 
-    def publish(self, row: Job) -> None:
+    def publish(self, job: Job) -> None:
         """Publishes a job's state to all of its subscriptions."""
-        subscriptions = self._subscriptions.get(row.id, ())
+        subscriptions = self._subscriptions.get(job.id, ())
         for subscription in subscriptions:
-            subscription.put(row)
+            subscription.put(job)
         if subscriptions:
-            self._versions[row.id] = max(row.version, self._versions[row.id])
+            self._versions[job.id] = max(job.version, self._versions[job.id])
 
     async def run(self, log: Logger) -> None:
         """Reads in a loop. If the database is unavailable, it tries again at the next poll."""
@@ -101,8 +101,8 @@ class JobWatcher:
             return
         versions = [self._versions[job_id] for job_id in ids]
         async with self._database.transaction() as connection:
-            for row in await connection.records(read_job, _NEWER, commit=True, ids=ids, versions=versions):
-                self.publish(row)
+            for job in await connection.records(read_job, _NEWER, commit=True, ids=ids, versions=versions):
+                self.publish(job)
 
 
 _NEWER = """

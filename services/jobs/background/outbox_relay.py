@@ -103,10 +103,10 @@ async def _relay(session: PostgresSession, queue: Queue, poll_seconds: float, lo
     backoff = poll_seconds
     while True:
         connection = begin(session)
-        rows = await outbox.read_events(connection, await _start_position(connection))
+        events = await outbox.read_events(connection, await _start_position(connection))
         await connection.commit()
         try:
-            await _send(session, queue, rows)
+            await _send(session, queue, events)
         except QueueUnavailable as error:
             MESSAGES.labels("refused").inc()
             log.warning("sqs_unavailable", error=str(error), retry_seconds=round(backoff, 1))
@@ -114,7 +114,7 @@ async def _relay(session: PostgresSession, queue: Queue, poll_seconds: float, lo
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
             continue
         backoff = poll_seconds
-        if len(rows) < outbox.BATCH:
+        if len(events) < outbox.BATCH:
             await asyncio.sleep(poll_seconds)
 
 
@@ -123,16 +123,16 @@ async def _start_position(connection: Connection) -> outbox.Position:
     return await outbox.get_position(connection, outbox.RELAY) or await outbox.add_reader(connection, outbox.RELAY)
 
 
-async def _send(session: PostgresSession, queue: Queue, rows: Sequence[Event]) -> None:
+async def _send(session: PostgresSession, queue: Queue, events: Sequence[Event]) -> None:
     """Sends the JobQueued events among these, and saves the position after each batch. Raises QueueUnavailable."""
-    unsent = [row for row in rows if row.to_status == states.QUEUED]
+    unsent = [event for event in events if event.to_status == states.QUEUED]
     while unsent:
-        ids = await asyncio.to_thread(queue.send, [message(row) for row in unsent[:MAX_MESSAGES]])
+        ids = await asyncio.to_thread(queue.send, [message(event) for event in unsent[:MAX_MESSAGES]])
         MESSAGES.labels("sent").inc(len(ids))
         sent, unsent = unsent[: len(ids)], unsent[len(ids) :]
-        await _save(session, sent[-1], dict(zip((row.job_id for row in sent), ids, strict=True)))
-    if rows and rows[-1].to_status != states.QUEUED:
-        await _save(session, rows[-1], {})
+        await _save(session, sent[-1], dict(zip((event.job_id for event in sent), ids, strict=True)))
+    if events and events[-1].to_status != states.QUEUED:
+        await _save(session, events[-1], {})
 
 
 async def _save(session: PostgresSession, last: Event, sent: dict[object, str]) -> None:
@@ -147,9 +147,9 @@ async def _save(session: PostgresSession, last: Event, sent: dict[object, str]) 
 _SENT = "UPDATE video_analysis_jobs SET sqs_message_id = %(message)s WHERE id = %(job)s"
 
 
-def message(row: Event) -> Message:
+def message(transition: Event) -> Message:
     """The contract's body, with the CloudEvents envelope as attributes. `ce-id` gives the order."""
-    event = cloud_event(row)
+    event = cloud_event(transition)
     body = {
         "job_id": event.data.job_id,
         "session_id": event.data.session_id,

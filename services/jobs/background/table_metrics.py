@@ -29,8 +29,7 @@ OVERDUE_SECONDS = 300
 # The rate of counting finished jobs, averaged over time: about 0.2 % of a core.
 FINISHED_PER_SECOND = 10_000
 
-_FINISHED = (states.DONE, states.FAILED, states.CANCELLED)
-_OPEN = tuple(status for status in states.STATUSES if status not in _FINISHED)
+_OPEN = tuple(status for status in states.STATUSES if status not in states.SETTLED)
 _READ = f"""
     WITH lease AS (
         INSERT INTO tellers AS teller (what, who, until)
@@ -73,7 +72,7 @@ class TableMetrics(Collector):
     async def read(self) -> None:
         """Takes or renews the exporter's lease, and reads. If another replica holds it, nothing is exported."""
         started_at, lease_seconds = time.monotonic(), LEASE_INTERVALS * self._interval_seconds
-        finished = [*_FINISHED] if started_at >= self._recount_at else []
+        finished = [*states.SETTLED] if started_at >= self._recount_at else []
         async with self._database.transaction() as connection:
             values = {
                 "replica": self._replica,
@@ -84,10 +83,10 @@ class TableMetrics(Collector):
             rows = await connection.rows(_READ, commit=True, **values)
         by_status: dict[str, Row] = {row["status"]: row for row in rows if row["status"]}
         if finished:
-            count = sum(row["jobs"] for status, row in by_status.items() if status in _FINISHED)
+            count = sum(row["jobs"] for status, row in by_status.items() if status in states.SETTLED)
             self._recount_at = started_at + count / FINISHED_PER_SECOND
         else:
-            by_status |= {status: row for status, row in self._by_status.items() if status in _FINISHED}
+            by_status |= {status: row for status, row in self._by_status.items() if status in states.SETTLED}
         self._by_status = by_status
         self._totals = rows[0] if rows else None
         self._expires_at = started_at + lease_seconds
@@ -103,7 +102,9 @@ def make_gauges(by_status: dict[str, Row], totals: Row) -> Iterator[Metric]:
     """The gauges of each status, and of all jobs together."""
     jobs: dict[str, int] = {status: _count(by_status, status, "jobs") for status in states.STATUSES}
     yield _labelled("crease_jobs", "Jobs", jobs)
-    ages: dict[str, float] = {status: _age(by_status, status) for status in states.STATUSES if status not in _FINISHED}
+    ages: dict[str, float] = {
+        status: _age(by_status, status) for status in states.STATUSES if status not in states.SETTLED
+    }
     yield _labelled("crease_oldest_job_age_seconds", "Time that the oldest job has been in its status", ages)
     waiting = [_count(by_status, status, "unlaunched") for status in (states.AWAITING_UPLOAD, states.QUEUED)]
     for name, value, description in (
@@ -115,7 +116,7 @@ def make_gauges(by_status: dict[str, Row], totals: Row) -> Iterator[Metric]:
         ("failures_last_hour", totals["failures"], "Jobs that failed within the last hour"),
         ("launches_open", totals["launches_open"], "Launches that have not ended"),
         ("jobs_waiting", sum(waiting), "Jobs that await their upload, or are queued without an open launch"),
-        ("jobs_final", sum(jobs[status] for status in _FINISHED), "Jobs that are done, failed or cancelled"),
+        ("jobs_final", sum(jobs[status] for status in states.SETTLED), "Jobs that are done, failed or cancelled"),
         ("outbox_lag_seconds", totals["outbox_seconds"], "Age of the oldest event that readers cannot see yet"),
         ("relay_lag_seconds", totals["relay_seconds"], "Age of the oldest event that the SQS relay has not sent"),
     ):

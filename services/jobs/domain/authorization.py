@@ -13,7 +13,6 @@ from services.authorization import Table
 from services.jobs.domain.records import Owner, OwnerType
 
 UPLOADERS = frozenset({naming.COACH_PRO_PLUS, naming.ORG_PRO, naming.SUPERUSER})
-UPLOAD_FEATURE = naming.UPLOAD_FEATURE
 
 TABLE: Table = {
     "/crease.jobs.v1.SessionService/CreateSession": frozenset({"person"}),
@@ -58,12 +57,9 @@ def visible_owners(person: Person) -> frozenset[Owner] | None:
 
     The only rule of ownership: `may_see` applies it to one owner, `pagination.visible_to` turns it into SQL.
     """
-    if person.role == "superuser":
+    if person.role == naming.SUPERUSER:
         return None
-    own = Owner(OwnerType.COACH, person.subject)
-    if person.role == "org_pro" and person.organisation_id:
-        return frozenset({own, Owner(OwnerType.ORGANISATION, person.organisation_id)})
-    return frozenset({own})
+    return frozenset({Owner(OwnerType.COACH, person.subject), owner_of_new_session(person)})
 
 
 def may_see(person: Person, owner: Owner) -> bool:
@@ -74,7 +70,7 @@ def may_see(person: Person, owner: Owner) -> bool:
 
 def owner_of_new_session(person: Person) -> Owner:
     """The owner of a session that a person creates: for `org_pro` their organisation."""
-    if person.role == "org_pro" and person.organisation_id:
+    if person.role == naming.ORG_PRO and person.organisation_id:
         return Owner(OwnerType.ORGANISATION, person.organisation_id)
     return Owner(OwnerType.COACH, person.subject)
 
@@ -83,11 +79,12 @@ def check_uploader(person: Person) -> None:
     """Raises PermissionDenied unless the person's role and features allow uploads."""
     if person.role not in UPLOADERS:
         raise errors.PermissionDenied("Only Coach Pro Plus users can upload videos", reason="ROLE_NOT_ALLOWED")
-    if UPLOAD_FEATURE not in person.features:
-        raise errors.PermissionDenied(f"Insufficient feature access: {UPLOAD_FEATURE}", reason="FEATURE_NOT_ENABLED")
+    if naming.UPLOAD_FEATURE not in person.features:
+        message = f"Insufficient feature access: {naming.UPLOAD_FEATURE}"
+        raise errors.PermissionDenied(message, reason="FEATURE_NOT_ENABLED")
 
 
 def check_superuser(person: Person) -> None:
     """Raises PermissionDenied for every other role."""
-    if person.role != "superuser":
+    if person.role != naming.SUPERUSER:
         raise errors.PermissionDenied("Only superusers may call this", reason="ROLE_NOT_ALLOWED")

@@ -46,7 +46,7 @@ def explain(
     job: Job, launches: Sequence[Launch], now: datetime, opened: OpenLaunches, limits: LaunchLimits
 ) -> Explanation:
     """The explanation of a job. `launches` are all of its launches, the first one first."""
-    if job.status in states.FINAL or job.status == states.FAILED:
+    if job.status in states.SETTLED:
         return Explanation(_ended(job, launches), WaitingFor.NOTHING, job.completed_at or job.updated_at)
     if launches and launches[-1].ended_at is None:
         return _launched(job, launches[-1], now)

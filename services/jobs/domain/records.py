@@ -127,7 +127,6 @@ class Job:
     trace_parent: str
     not_before: datetime | None
     cancel_requested_at: datetime | None
-    deleted_at: datetime | None
     cleared_at: datetime | None
     status_since: datetime
     created_at: datetime

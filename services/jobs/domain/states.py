@@ -58,6 +58,8 @@ CANCELLED = Status.CANCELLED
 STATUSES = tuple(Status)
 
 FINAL = frozenset({DONE, CANCELLED})
+# A state that changes only on request.
+SETTLED = FINAL | {FAILED}
 # A launch may be open.
 LAUNCHED = frozenset({QUEUED, QUICK_RUNNING, QUICK_DONE, DEEP_RUNNING})
 # The upload may still be completed.

@@ -23,7 +23,6 @@ from services.jobs.store.database import Connection, Database, parse_id
 from services.serving import Context
 
 # A job in one of these changes only on request.
-_SETTLED = states.FINAL | {states.FAILED}
 MAX_COMPARED = 20
 # The id of no job.
 NO_JOB = UUID(int=0)
@@ -66,7 +65,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             while True:
                 job = await subscription.next()
                 yield mapping.job(job)
-                if job.status in _SETTLED:
+                if job.status in states.SETTLED:
                     return
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.Job:

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from services import errors, logs
 
-# Values by their column's name. Rows stay in this room: `rows.py` makes records of them.
+# Values by their column's name. `rows.py` makes records of those of jobs, launches, sessions and events.
 Row = DictRow
 Record = TypeVar("Record")
 Statement = str | sa.Executable

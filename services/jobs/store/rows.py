@@ -1,6 +1,6 @@
-"""Rows of the database as records: one function a table, and the only place that knows rows by their columns' names.
+"""Rows of the tables as records: one function a record. Rows of other queries are read beside their SQL.
 
-Each names its columns, because a newer migration may have added others before this program is replaced.
+Each function names its columns, because a newer migration may have added others before this program is replaced.
 """
 
 from typing import Any
@@ -73,7 +73,6 @@ def read_job(row: Row) -> Job:
         trace_parent=row["trace_parent"],
         not_before=row["not_before"],
         cancel_requested_at=row["cancel_requested_at"],
-        deleted_at=row["deleted_at"],
         cleared_at=row["cleared_at"],
         status_since=row["status_since"],
         created_at=row["created_at"],

@@ -17,7 +17,7 @@ from services.jobs.domain.records import Session
 from services.jobs.domain.states import SessionStatus
 from services.jobs.store import jobs as job_store
 from services.jobs.store import pagination
-from services.jobs.store.database import Connection, Now, Row, assignments, parse_id
+from services.jobs.store.database import Connection, Now, Record, Row, assignments, parse_id
 from services.jobs.store.rows import read_job, read_session
 from services.jobs.store.schema import sessions
 
@@ -73,14 +73,10 @@ def _key(session_id: str | UUID) -> UUID | None:
     return session_id if isinstance(session_id, UUID) else parse_id(session_id)
 
 
-def _found(session: Session | None) -> Session:
-    if session is None:
-        raise _not_found()
-    return session
-
-
-def _not_found() -> errors.NotFound:
-    return errors.NotFound("Video session not found", reason="SESSION_NOT_FOUND")
+def _found(found: Record | None) -> Record:
+    if found is None:
+        raise errors.NotFound("Video session not found", reason="SESSION_NOT_FOUND")
+    return found
 
 
 async def get_visible(connection: Connection, session_id: str, person: Person) -> Session:
@@ -146,9 +142,7 @@ async def get_with_status(
     connection: Connection, session_id: UUID, *, commit: bool = False
 ) -> tuple[Session, SessionStatus]:
     """One session and its status. Raises NotFound."""
-    row = await connection.row(_GET_WITH_STATUS, id=session_id, commit=commit)
-    if row is None:
-        raise _not_found()
+    row = _found(await connection.row(_GET_WITH_STATUS, id=session_id, commit=commit))
     return read_session(row), _status(row)
 
 
