@@ -57,6 +57,7 @@ _SEND_AGAIN = "Send the video again."
 _SHORTEN = "Cut the video to the action and send it again."
 _REENCODE = "Save the video as MP4 (H.264) and send it again."
 _RETRY = "Run `crease retry {job}`."
+_MORE_MEMORY = "Ask the operator for more memory for analyses, then run `crease retry {job}`."
 _REPORT = "Report this fault of Crease with the job's id, {job}."
 
 FAILURE_CODES: Mapping[str, FailureCode] = {
@@ -86,8 +87,8 @@ FAILURE_CODES: Mapping[str, FailureCode] = {
     "UNEXPECTED": _ours(_REPORT),
     "REFUSED": _ours(_REPORT),
     "DEAD_LETTERED": _ours(f"{_RETRY} If it fails again, report this fault of Crease."),
-    "KILLED": _operator("Ask the operator for more memory for analyses, then run `crease retry {job}`."),
-    "OUT_OF_MEMORY": _operator("Ask the operator for more memory for analyses, then run `crease retry {job}`."),
+    "KILLED": _operator(_MORE_MEMORY),
+    "OUT_OF_MEMORY": _operator(_MORE_MEMORY),
     "IMAGE": _operator("Ask the operator to repair the analyzer image, then run `crease retry {job}`."),
     "DEADLINE": _operator("Ask the operator for a longer analysis deadline, then run `crease retry {job}`."),
     "UNSCHEDULABLE": _operator("Ask the operator for room on the nodes, then run `crease retry {job}`."),

@@ -41,20 +41,16 @@ BY_REASON = {
 
 # 126 and 127 are the shell's, 128 is the container runtime's.
 BY_EXIT_CODE = {
-    exit_codes.OK: Classification(ENDING_UNKNOWN, "The analyzer succeeded, but submitted no result (exit code 0)"),
-    exit_codes.BAD_INPUT: Classification(ENDING_BAD_INPUT, "The video cannot be analysed (exit code 65)"),
-    exit_codes.UNAVAILABLE: Classification(
-        ENDING_UNKNOWN, "A service that the analyzer needs was unavailable (exit code 69)"
-    ),
-    exit_codes.INTERNAL: Classification(ENDING_UNKNOWN, "The analyzer failed with an internal error (exit code 70)"),
-    exit_codes.LEASE_LOST: Classification(ENDING_LEASE_LOST, "The analyzer lost its lease (exit code 75)"),
-    exit_codes.CONFIGURATION: Classification(
-        ENDING_IMAGE, "A setting of the analyzer is missing or wrong (exit code 78)"
-    ),
-    126: Classification(ENDING_IMAGE, "The analyzer cannot be executed (exit code 126)"),
-    127: Classification(ENDING_IMAGE, "The analyzer was not found (exit code 127)"),
-    128: Classification(ENDING_IMAGE, "The image's command cannot be started (exit code 128)"),
-    137: Classification(ENDING_OUT_OF_MEMORY, "The analyzer was killed, probably for lack of memory (exit code 137)"),
+    exit_codes.OK: Classification(ENDING_UNKNOWN, "The analyzer succeeded, but submitted no result"),
+    exit_codes.BAD_INPUT: Classification(ENDING_BAD_INPUT, "The video cannot be analysed"),
+    exit_codes.UNAVAILABLE: Classification(ENDING_UNKNOWN, "A service that the analyzer needs was unavailable"),
+    exit_codes.INTERNAL: Classification(ENDING_UNKNOWN, "The analyzer failed with an internal error"),
+    exit_codes.LEASE_LOST: Classification(ENDING_LEASE_LOST, "The analyzer lost its lease"),
+    exit_codes.CONFIGURATION: Classification(ENDING_IMAGE, "A setting of the analyzer is missing or wrong"),
+    126: Classification(ENDING_IMAGE, "The analyzer cannot be executed"),
+    127: Classification(ENDING_IMAGE, "The analyzer was not found"),
+    128: Classification(ENDING_IMAGE, "The image's command cannot be started"),
+    137: Classification(ENDING_OUT_OF_MEMORY, "The analyzer was killed, probably for lack of memory"),
 }
 
 LOST = Classification(ENDING_DISRUPTION, "The analysis disappeared, and its exit code is unknown")
@@ -67,7 +63,9 @@ def classify(observed: Observed) -> Classification:
     if observed.exit_code is None:
         return _with_details(LOST, observed.message)
     known = BY_EXIT_CODE.get(observed.exit_code)
-    return _with_details(known or _by_other_exit_code(observed.exit_code), observed.message)
+    if known is None:
+        return _with_details(_by_other_exit_code(observed.exit_code), observed.message)
+    return _with_details(_with_details(known, f"exit code {observed.exit_code}"), observed.message)
 
 
 def _with_details(classification: Classification, details: str) -> Classification:

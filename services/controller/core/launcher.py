@@ -218,6 +218,11 @@ def labels_of(launch: Launch) -> dict[str, str]:
     return {JOB_LABEL: launch.job_id, LAUNCH_LABEL: str(launch.launch_no)}
 
 
+def accelerator_word(accelerator: Accelerator.ValueType) -> str:
+    """`gpu`, `cpu` or `auto`, for labels and settings."""
+    return Accelerator.Name(accelerator).removeprefix("ACCELERATOR_").lower()
+
+
 def job_of(observed: Observed) -> tuple[str, int]:
     """The job id and the launch number of a workload of ours."""
     return observed.labels[JOB_LABEL], int(observed.labels[LAUNCH_LABEL])

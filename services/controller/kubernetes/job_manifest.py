@@ -7,9 +7,9 @@ authenticates to `jobs` by a token for Crease's own audience, which the API serv
 from typing import Any
 
 from crease.analysis.v1.launch_pb2 import Launch
-from crease.jobs.v1.job_pb2 import ACCELERATOR_GPU, Accelerator
+from crease.jobs.v1.job_pb2 import ACCELERATOR_GPU
 from services import naming
-from services.controller.core.launcher import JOB_LABEL, LAUNCH_LABEL, Placement, name_of
+from services.controller.core.launcher import Placement, accelerator_word, labels_of, name_of
 from services.controller.quantity import bytes_of, mebibytes
 from services.controller.settings import KubernetesSettings
 
@@ -79,20 +79,14 @@ def _labels(launch: Launch, placement: Placement, settings: KubernetesSettings) 
     return {
         naming.NAME_LABEL: naming.PRODUCT,
         naming.COMPONENT_LABEL: naming.ANALYZER_COMPONENT,
-        "app.kubernetes.io/part-of": "crease",
+        "app.kubernetes.io/part-of": naming.PRODUCT,
         MANAGED_BY: MANAGER,
         CLUSTER_LABEL: settings.cluster,
-        JOB_LABEL: launch.job_id,
-        LAUNCH_LABEL: str(launch.launch_no),
+        **labels_of(launch),
         SESSION_LABEL: launch.session_id,
         OWNER_LABEL: launch.owner_hash,
-        ACCELERATOR_LABEL: accelerator_label(placement.on),
+        ACCELERATOR_LABEL: accelerator_word(placement.on),
     }
-
-
-def accelerator_label(accelerator: Accelerator.ValueType) -> str:
-    """The label's value: gpu, cpu."""
-    return Accelerator.Name(accelerator).removeprefix("ACCELERATOR_").lower()
 
 
 def _queue_label(settings: KubernetesSettings) -> dict[str, str]:

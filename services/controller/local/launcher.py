@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from crease.analysis.v1.launch_pb2 import Launch
-from crease.jobs.v1.job_pb2 import Accelerator
 from services import dev_issuer, naming
 from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
@@ -25,6 +24,7 @@ from services.controller.core.launcher import (
     PermanentRejection,
     Placement,
     Unknown,
+    accelerator_word,
     check_ours,
     labels_of,
     name_of,
@@ -114,11 +114,10 @@ class LocalLauncher:
         return record.observe()
 
     def _environment_of(self, record: Record, launch: Launch, placement: Placement) -> dict[str, str]:
-        accelerator = Accelerator.Name(placement.on)
         return {
             **self._environment,
             "CREASE_TOKEN_FILE": str(record.folder / "token"),
-            "CREASE_ACCELERATOR": accelerator.removeprefix("ACCELERATOR_").lower(),
+            "CREASE_ACCELERATOR": accelerator_word(placement.on),
             "HOME": str(record.folder / "tmp"),
             "TMPDIR": str(record.folder / "tmp"),
             **({"CREASE_TRACE_PARENT": launch.trace_parent} if launch.trace_parent else {}),
