@@ -182,7 +182,7 @@ def unit(name: str, field: FieldInfo) -> str:
     if any(data is FromJson for data in field.metadata):
         return "JSON"
     checks = {getattr(getattr(data, "func", None), "__name__", "") for data in field.metadata}
-    if checks & {"_bytes", "_cores"} or "Cores" in str(field.annotation) or "_cores" in str(field.annotation):
+    if checks & {"_bytes", "_cores"} or "_cores" in str(field.annotation):
         return "Kubernetes quantity"
     return _form(field.annotation)
 

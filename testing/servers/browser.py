@@ -135,11 +135,6 @@ class Page:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._call("Emulation.setEmulatedMedia", media=media, features=features)
 
-    def screenshot(self, out: Path, whole: bool = True) -> None:
-        """A PNG of the whole page or of the window."""
-        shot = self._call("Page.captureScreenshot", captureBeyondViewport=whole)
-        out.write_bytes(base64.b64decode(shot["data"]))
-
     def printed(self) -> bytes:
         """The page as a PDF on A4."""
         reply = self._call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)

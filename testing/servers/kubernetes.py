@@ -222,9 +222,6 @@ class Line:
         for writer in self._writers:
             writer.transport.abort()
 
-    def mend(self) -> None:
-        self._is_cut = False
-
     async def close(self) -> None:
         self.cut()
         if self._server:

@@ -30,7 +30,6 @@ class Watched:
     product: Product
     collector: Collector
     job_id: str
-    bad_job_id: str
     secrets: list[str]
     result: job_pb2.Job
 
@@ -75,7 +74,7 @@ def watched(
         tokens = [made.coach[0][1].removeprefix("Bearer "), *_token_files(laptop.folder)]
         signature = urllib.parse.parse_qs(query)["X-Amz-Signature"][0]
         secrets = [*tokens, signature, *PLAYERS, PLAYERS[0].split()[1]]
-        yield Watched(made, collector, begun.job_id, bad, secrets, result)
+        yield Watched(made, collector, begun.job_id, secrets, result)
 
 
 def _token_files(folder: Path) -> list[str]:

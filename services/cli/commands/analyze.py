@@ -15,7 +15,7 @@ import grpc
 from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_DONE, JOB_STATUS_FAILED, Job, WatchJobRequest
 from crease.jobs.v1.session_pb2 import CameraView, CreateSessionRequest, Discipline
 from crease.upload.v1.upload_pb2 import CompleteUploadResponse, InitiateUploadRequest
-from services import clients
+from services import clients, naming
 from services.cli.api import client, endpoints, upload, video_file
 from services.cli.api.client import Services
 from services.cli.api.resume_state import ResumeState, ResumeStates
@@ -24,8 +24,10 @@ from services.cli.commands import reports
 from services.cli.commands.options import Arguments, Commands, add_command, add_output
 from services.cli.errors import UNAVAILABLE, USAGE, CommandError
 from services.cli.ui import console
+from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
 
-DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")
+# By value: argparse quotes its choices.
+DISCIPLINES = tuple(discipline.value for discipline in naming.DISCIPLINES)
 CAMERAS = ("side", "front", "behind")
 FINAL = (JOB_STATUS_DONE, JOB_STATUS_FAILED, JOB_STATUS_CANCELLED)
 LONGEST_TITLE = 200
@@ -56,8 +58,9 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--camera", choices=CAMERAS, default="", help="position of the camera")
     command.add_argument("--player", action="append", default=[], metavar="NAME", help="player; may be repeated")
     command.add_argument("--title", default="", help="title of the session (default: the file's name)")
+    rates = f"{MIN_SAMPLE_FPS} to {MAX_SAMPLE_FPS} (default: {DEFAULT_SAMPLE_FPS})"
     command.add_argument(
-        "--sample-fps", type=_parse_sample_fps, default=0, metavar="N", help="frames per second, 1 to 30 (default: 10)"
+        "--sample-fps", type=_parse_sample_fps, default=0, metavar="N", help=f"frames per second, {rates}"
     )
     command.add_argument("--include-frames", action="store_true", help="list every frame in results.json")
     command.add_argument("--anonymous", action="store_true", help="send no names and show no faces")
@@ -65,8 +68,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _parse_sample_fps(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 30:
-        raise argparse.ArgumentTypeError("must be a whole number from 1 to 30")
+    if not text.isdecimal() or not MIN_SAMPLE_FPS <= int(text) <= MAX_SAMPLE_FPS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {MIN_SAMPLE_FPS} to {MAX_SAMPLE_FPS}")
     return int(text)
 
 

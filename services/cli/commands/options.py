@@ -1,9 +1,9 @@
 """The options that all commands share, and what they select: the services and the runtime."""
 
 import argparse
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -46,18 +46,14 @@ def add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")
 
 
-@contextlib.contextmanager
-def connect(arguments: Arguments) -> Iterator[Services]:
+def connect(arguments: Arguments) -> AbstractContextManager[Services]:
     """The services, as the user. Raises CommandError."""
-    with client.connect(endpoints.find(os.environ, arguments.state)) as services:
-        yield services
+    return client.connect(endpoints.find(os.environ, arguments.state))
 
 
-@contextlib.contextmanager
-def connect_as_operator(folder: Path) -> Iterator[Services]:
+def connect_as_operator(folder: Path) -> AbstractContextManager[Services]:
     """The services, as a superuser. Raises CommandError."""
-    with client.connect(endpoints.as_admin(endpoints.find(os.environ, folder))) as services:
-        yield services
+    return client.connect(endpoints.as_admin(endpoints.find(os.environ, folder)))
 
 
 def kubectl_arguments(arguments: Arguments) -> list[str]:

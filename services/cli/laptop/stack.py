@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services import dev_issuer
+from services import dev_issuer, naming
 from services.cli.api.endpoints import Endpoints, StateDir
 from services.cli.errors import USAGE, CommandError
 from services.cli.laptop import postgres, s3, state_dir
@@ -77,7 +77,7 @@ def programs(state: StateDir, database_url: str, store: S3Access, ports: list[in
             "CREASE_UPLOAD_ENDPOINT": upload,
             "CREASE_TOKEN_FILE": str(state.token_file("controller")),
             "CREASE_CLUSTER": "laptop",
-            "CREASE_STATE_FOLDER": str(state.folder / "controller"),
+            "CREASE_STATE_FOLDER": str(state.folder / naming.CONTROLLER_FOLDER),
             "CREASE_ISSUER_FOLDER": str(state.issuer),
             "MEDIAPIPE_POSE_MODEL_PATH": str(pose_model.find()),
         },

@@ -10,7 +10,7 @@ import secrets
 from dataclasses import asdict
 from pathlib import Path
 
-from services import dev_issuer
+from services import dev_issuer, naming
 from services.cli.api.endpoints import Endpoints, StateDir
 from services.cli.errors import CommandError
 
@@ -59,7 +59,7 @@ def mint_tokens(state: StateDir) -> None:
     dev_issuer.create(state.issuer)
     (state.folder / "tokens").mkdir(exist_ok=True, mode=0o700)
     _write(state.token_file("coach"), dev_issuer.person(state.issuer, COACH))
-    _write(state.token_file("admin"), dev_issuer.person(state.issuer, "admin@laptop", role="superuser"))
+    _write(state.token_file("admin"), dev_issuer.person(state.issuer, "admin@laptop", role=naming.SUPERUSER))
     for program in ("upload", "controller"):
         _write(state.token_file(program), dev_issuer.program(state.issuer, program))
 

@@ -40,24 +40,24 @@ class Samples:
     def __init__(self, pages: Mapping[str, str]) -> None:
         self._samples = [sample for program, page in pages.items() for sample in _parse(program, page)]
 
-    def get(self, name: str, **labels: str) -> float | None:
+    def get(self, name: str) -> float | None:
         """The largest value of a gauge, because two replicas may expose it; None if no program does."""
-        return max((sample.value for sample in self._matching(name, labels)), default=None)
+        return max((sample.value for sample in self._matching(name)), default=None)
 
     def by_label(self, label: str, name: str) -> dict[str, float]:
         """The largest value of a gauge for each value of a label."""
         found: dict[str, float] = {}
-        for sample in self._matching(name, {}):
+        for sample in self._matching(name):
             key = sample.labels.get(label, "")
             found[key] = max(sample.value, found.get(key, sample.value))
         return found
 
     def programs_at_one(self, name: str) -> list[str]:
         """The programs that expose 1 for a gauge."""
-        return [sample.program for sample in self._matching(name, {}) if sample.value == 1]
+        return [sample.program for sample in self._matching(name) if sample.value == 1]
 
-    def _matching(self, name: str, labels: Mapping[str, str]) -> Iterable[Sample]:
-        return (sample for sample in self._samples if sample.name == name and labels.items() <= sample.labels.items())
+    def _matching(self, name: str) -> Iterable[Sample]:
+        return (sample for sample in self._samples if sample.name == name)
 
 
 def _parse(program: str, page: str) -> Iterable[Sample]:
