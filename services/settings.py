@@ -3,10 +3,20 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+)
 
 from services.rules import exit_codes
 
@@ -50,6 +60,9 @@ def _parsed(value: Any) -> Any:
 FromJson = BeforeValidator(_parsed)
 
 
+ISSUER_KEYS_SECONDS = 86400.0
+
+
 class Issuer(BaseModel):
     """A trusted token issuer.
 
@@ -67,9 +80,38 @@ class Issuer(BaseModel):
     jwks_ca_file: Path | None = None
     jwks_token_file: Path | None = None
     subjects: dict[str, Literal["upload", "controller", "analyzer"]] = {}
+    # Of a cluster: its name, the only one that its controllers and pods may act for. Empty: they may act for any.
+    cluster: str = ""
+    # Of people: what the ids of their owners begin with. Unset: nothing for the only issuer, else `ISSUER|`.
+    owner_prefix: str | None = None
+    # Of people: the roles that their tokens may have. Unset: any, but superuser only of the only issuer.
+    roles: frozenset[str] | None = None
+    # Of people: the organisations that their tokens may have. Unset: any.
+    organisations: frozenset[str] | None = None
 
 
-Issuers = Annotated[tuple[Issuer, ...], FromJson]
+def owner_prefixes(issuers: Sequence[Issuer]) -> dict[str, str]:
+    """What the ids of owners begin with, for each issuer of people.
+
+    Raises ValueError if only some of several issuers have a prefix: the ids of the others would change with the number
+    of issuers.
+    """
+    people = [issuer for issuer in issuers if issuer.kind == "people"]
+    unset = [issuer.issuer for issuer in people if issuer.owner_prefix is None]
+    if unset and len(unset) < len(people):
+        raise ValueError(
+            f"owner_prefix is missing for {', '.join(unset)}: set it for every issuer of people or for none"
+        )
+    default = "" if len(people) == 1 else "{}|"
+    return {one.issuer: default.format(one.issuer) if one.owner_prefix is None else one.owner_prefix for one in people}
+
+
+def _with_prefixes(issuers: tuple[Issuer, ...]) -> tuple[Issuer, ...]:
+    owner_prefixes(issuers)
+    return issuers
+
+
+Issuers = Annotated[tuple[Issuer, ...], FromJson, AfterValidator(_with_prefixes)]
 
 
 class WatchedSettings(Settings):
@@ -90,6 +132,8 @@ class ServerSettings(WatchedSettings):
     audience: str = "crease"
     # Trusted token issuers: of people, and of the cluster's ServiceAccounts.
     issuers: Issuers
+    # Seconds for which an issuer's last keys stay valid while it publishes none.
+    issuer_keys_seconds: PositiveFloat = ISSUER_KEYS_SECONDS
     # PEM file of the server's certificate. Unset: the server does not speak TLS.
     tls_certificate: Path | None = None
     # PEM file of the private key of that certificate.

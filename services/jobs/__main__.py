@@ -73,7 +73,7 @@ async def run(settings: JobsSettings) -> None:
     metrics.start(settings.metrics_listen, log)
     traces.start("jobs", settings.otlp_endpoint, settings.trace_share)
     database = Database(settings.database_url.get_secret_value(), settings.pool_size)
-    verifier = Verifier(settings.issuers, settings.audience)
+    verifier = Verifier(settings.issuers, settings.audience, settings.issuer_keys_seconds)
     notifier = Notifier(settings.poll_seconds)
     job_watcher = JobWatcher(database, notifier)
 
