@@ -36,7 +36,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             session = await sessions.get_visible_for_share(connection, request.session_id, person)
             values |= {"id": uuid4(), "s3_key": jobs.video_key(session, uuid4())}
             job = await jobs.create(connection, session, values, commit=not self._quotas.is_limited)
-            await quotas.check(connection, job, self._quotas)
+            await quotas.check(connection, job, self._quotas, field="session_id", bytes_field="content_length")
         self._notifier.notify(job.id)
         return mapping.job(job)
 
@@ -50,7 +50,11 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             moved = job.status in states.UPLOADABLE
             if moved:
                 jobs.check_uploadable(job)
-                job = await jobs.move(connection, job, states.QUEUED, commit=True, **_verified(job, request))
+                commit = job.status in states.IN_FLIGHT or not self._quotas.is_limited
+                queued = await jobs.move(connection, job, states.QUEUED, commit=commit, **_verified(job, request))
+                if not commit:
+                    await quotas.check(connection, queued, self._quotas, bytes_field="job_id")
+                job = queued
         if moved:
             self._notifier.notify(job.id)
         return job_pb2.ConfirmUploadResponse(job=mapping.job(job), moved=moved)

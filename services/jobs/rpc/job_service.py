@@ -13,12 +13,12 @@ from services.authorization import caller_as
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization, comparison, states
 from services.jobs.domain.explanation import explain
-from services.jobs.domain.limits import LaunchLimits
+from services.jobs.domain.limits import LaunchLimits, Quotas
 from services.jobs.domain.protobuf import enum_text
 from services.jobs.domain.records import Job
 from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping, validation
-from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, sessions
+from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, quotas, sessions
 from services.jobs.store.database import Connection, Database, parse_id
 from services.serving import Context
 
@@ -35,6 +35,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         notifier: Notifier,
         job_watcher: JobWatcher,
         limits: LaunchLimits,
+        quotas: Quotas,
         *,
         deep_enabled: bool,
     ) -> None:
@@ -42,6 +43,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         self._notifier = notifier
         self._job_watcher = job_watcher
         self._limits = limits
+        self._quotas = quotas
         self._deep_enabled = deep_enabled
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
@@ -81,7 +83,9 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             if job.status != states.FAILED:
                 raise errors.FailedPrecondition(f"Cannot retry a job in status: {job.status}", reason="WRONG_STATE")
             jobs.check_verified(job)
-            job = await jobs.move(connection, job, states.QUEUED, commit=True, **jobs.retry_values(job))
+            values = jobs.retry_values(job)
+            job = await jobs.move(connection, job, states.QUEUED, commit=not self._quotas.is_limited, **values)
+            await quotas.check(connection, job, self._quotas)
         self._notifier.notify(job.id)
         return mapping.job(job)
 
@@ -93,7 +97,9 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             source = await jobs.get_visible_for_update(connection, request.job_id, person)
             jobs.check_verified(source)
             session = await sessions.get(connection, source.session_id)
-            job = await jobs.create_reanalysis(connection, session, source, values)
+            commit = not self._quotas.is_limited
+            job = await jobs.create_reanalysis(connection, session, source, values, commit=commit)
+            await quotas.check(connection, job, self._quotas)
         self._notifier.notify(job.id)
         return mapping.job(job)
 

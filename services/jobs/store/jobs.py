@@ -167,8 +167,10 @@ async def create(connection: Connection, session: Session, values: dict[str, Any
     return await _create(connection, session, states.AWAITING_UPLOAD, values, _UPLOAD, commit=commit)
 
 
-async def create_reanalysis(connection: Connection, session: Session, source: Job, values: dict[str, Any]) -> Job:
-    """Adds a queued job on the verified video of another one. A repeated request_id is treated as by `create`."""
+async def create_reanalysis(
+    connection: Connection, session: Session, source: Job, values: dict[str, Any], *, commit: bool = True
+) -> Job:
+    """Adds a queued job on the verified video of another one. `commit` and a repeated request_id are as of `create`."""
     video = source.video
     copied = {
         "s3_bucket": video.s3_bucket,
@@ -187,7 +189,7 @@ async def create_reanalysis(connection: Connection, session: Session, source: Jo
         "anonymous": source.anonymous,
         "source_job_id": source.id,
     }
-    return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS)
+    return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS, commit=commit)
 
 
 async def _create(
@@ -197,7 +199,7 @@ async def _create(
     values: dict[str, Any],
     same: tuple[str, ...],
     *,
-    commit: bool = True,
+    commit: bool,
 ) -> Job:
     values |= {"session_id": session.id, "status": status, "stage": states.STAGES[status]}
     values |= {"trace_parent": traces.traceparent()}
