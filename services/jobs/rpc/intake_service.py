@@ -15,6 +15,7 @@ from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping, validation
 from services.jobs.store import cancellation, jobs, launches, quotas, sessions
 from services.jobs.store.database import Connection, Database
+from services.rules.limits import sentence
 from services.serving import Context, call
 
 
@@ -64,7 +65,10 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             job = await self._owned(connection, request.job_id)
             if job.status not in states.UPLOADABLE:
                 raise jobs.wrong_upload_state(job)
-            failure = {"failure_code": request.failure_code, "error_message": request.error_message}
+            failure = {
+                "failure_code": validation.failure_code(request.failure_code),
+                "error_message": sentence(request.error_message),
+            }
             job = await jobs.move(connection, job, states.FAILED, commit=True, **failure)
         self._notifier.notify(job.id)
         return mapping.job(job)

@@ -51,7 +51,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
         async with self._database.transaction() as connection:
-            page, token = await jobs.list_visible(
+            page = await jobs.list_visible(
                 connection,
                 caller_as(Person),
                 session_id=request.session_id,
@@ -59,7 +59,8 @@ class JobService(job_pb2_grpc.JobServiceServicer):
                 size=request.page_size,
                 page_token=request.page_token,
             )
-        return job_pb2.ListJobsResponse(jobs=[mapping.job(job) for job in page], next_page_token=token)
+        listed, token = page.messages(mapping.job)
+        return job_pb2.ListJobsResponse(jobs=listed, next_page_token=token)
 
     async def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.Job]:
         with self._job_watcher.subscribe(parse_id(request.job_id) or NO_JOB) as subscription:

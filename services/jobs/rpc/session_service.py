@@ -48,11 +48,11 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         self, request: session_pb2.ListSessionsRequest, context: Context
     ) -> session_pb2.ListSessionsResponse:
         async with self._database.transaction() as connection:
-            page, token = await sessions.list_visible(
+            page = await sessions.list_visible(
                 connection, caller_as(Person), size=request.page_size, page_token=request.page_token
             )
-            statuses = await sessions.statuses(connection, [session.id for session in page])
-        listed = [mapping.session(session, statuses[session.id]) for session in page]
+            statuses = await sessions.statuses(connection, [session.id for session in page.records])
+        listed, token = page.messages(lambda session: mapping.session(session, statuses[session.id]))
         return session_pb2.ListSessionsResponse(sessions=listed, next_page_token=token)
 
     async def UpdateSession(self, request: session_pb2.UpdateSessionRequest, context: Context) -> session_pb2.Session:

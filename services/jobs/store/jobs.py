@@ -238,8 +238,8 @@ def artifact_prefix(job: Job, launch_no: int) -> str:
 
 async def list_visible(
     connection: Connection, person: Person, *, session_id: str, status: str, size: int, page_token: str
-) -> tuple[list[Job], str]:
-    """A page of the jobs that a person may see, without results, newest first, and the next page's token.
+) -> pagination.Page[Job]:
+    """A page of the jobs that a person may see, without results, newest first.
 
     Raises InvalidArgument for a negative page size or the token of another filter.
     """

@@ -24,7 +24,10 @@ from services.jobs.store import jobs
 from services.jobs.store.database import Connection, Now, assignments, parse_id
 from services.jobs.store.rows import ASSIGNED, read_assigned_launch, read_job, read_launch
 from services.jobs.store.schema import launches as table
+from services.rules.limits import sentence
 
+# A job that people retry again and again has any number of launches, and an answer has an upper bound.
+MAX_LISTED = 100
 _GET = f"""
     SELECT launch.*, {ASSIGNED} FROM launches AS launch JOIN video_analysis_jobs AS job ON job.id = launch.job_id
     WHERE launch.job_id = %(job_id)s AND launch.launch_no = %(launch_no)s
@@ -71,11 +74,15 @@ _LIST_OPEN = f"""
 
 
 async def list_of_job(connection: Connection, job_id: UUID) -> list[Launch]:
-    """All launches of a job, the first one first."""
+    """The newest launches of a job, at most MAX_LISTED, in the order of their numbers."""
     return await connection.records(read_launch, _LIST_OF_JOB, job_id=job_id)
 
 
-_LIST_OF_JOB = "SELECT * FROM launches WHERE job_id = %(job_id)s ORDER BY launch_no"
+_LIST_OF_JOB = f"""
+    SELECT * FROM (
+        SELECT * FROM launches WHERE job_id = %(job_id)s ORDER BY launch_no DESC LIMIT {MAX_LISTED}) AS newest
+    ORDER BY launch_no
+"""
 
 
 async def get(connection: Connection, job_id: str | UUID, launch_no: int) -> AssignedLaunch:
@@ -134,7 +141,7 @@ async def confirm(
 
     The same UID again is success. Raises NotFound, FailedPrecondition.
     """
-    values = {"kubernetes_uid": uid, "placed_on": placed_on, "placement_reason": reason}
+    values = {"kubernetes_uid": uid, "placed_on": placed_on, "placement_reason": sentence(reason)}
     launch = await connection.record(
         read_assigned_launch, _CONFIRM, commit=True, job_id=parse_id(job_id), launch_no=launch_no, **values
     )
@@ -227,6 +234,7 @@ async def end(
     """
     if launch.ended_at is not None:
         return job, launch
+    message = sentence(message)
     cancelling = job.cancel_requested_at is not None
     if cancelling and ending != Ending.CANCELLED:
         raise errors.FailedPrecondition("The job is being cancelled", reason="JOB_CANCELLING")

@@ -97,8 +97,8 @@ def _visible(session: Session, person: Person) -> Session:
 
 async def list_visible(
     connection: Connection, person: Person, *, size: int, page_token: str
-) -> tuple[list[Session], str]:
-    """A page of the sessions that a person may see, newest first, and the next page's token (empty at the end).
+) -> pagination.Page[Session]:
+    """A page of the sessions that a person may see, newest first.
 
     Raises InvalidArgument for a negative page size or the token of another list.
     """

@@ -10,7 +10,9 @@ from services.auth import Person
 from services.jobs.background import expiry
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain.limits import LaunchLimits
+from services.jobs.domain.states import SessionStatus
 from services.jobs.notifier import Notifier
+from services.jobs.rpc import mapping
 from services.jobs.store import fair_queue, jobs, launches, outbox, sessions
 from services.jobs.store.database import Database
 
@@ -47,13 +49,15 @@ async def send_all(database: Database, url: str) -> None:
             for status in ("", "queued"):
                 token = ""
                 for _ in range(2):
-                    _, token = await jobs.list_visible(
+                    found = await jobs.list_visible(
                         connection, person, session_id="", status=status, size=5, page_token=token
                     )
+                    _, token = found.messages(mapping.job)
             token = ""
             for _ in range(2):
-                rows, token = await sessions.list_visible(connection, person, size=5, page_token=token)
-                await sessions.statuses(connection, [row.id for row in rows])
+                page = await sessions.list_visible(connection, person, size=5, page_token=token)
+                _, token = page.messages(lambda session: mapping.session(session, SessionStatus.PENDING))
+                await sessions.statuses(connection, [session.id for session in page.records])
         await jobs.get_visible(connection, str(job[0]), root)
         await launches.list_of_job(connection, job[0])
         await fair_queue.count_open(connection, str(job[1]))

@@ -263,7 +263,8 @@ async def test_the_rule_of_ownership_is_the_same_in_sql_and_in_python(person: Pe
     database = Database(empty, 1)
     try:
         async with database.transaction() as transaction:
-            listed, _ = await sessions.list_visible(transaction, person, size=50, page_token="")
+            page = await sessions.list_visible(transaction, person, size=50, page_token="")
     finally:
         await database.close()
-    assert {session.owner for session in listed} == {owner for owner in owners if authorization.may_see(person, owner)}
+    listed = {session.owner for session in page.records}
+    assert listed == {owner for owner in owners if authorization.may_see(person, owner)}
