@@ -103,12 +103,13 @@ def test_codes_and_uids_are_short(road: Road) -> None:
         job_id=launch.job_id, launch_no=launch.launch_no, ending=launch_pb2.ENDING_BAD_INPUT, failure_code="X" * 65
     )
     confirm = launch_pb2.ConfirmLaunchRequest(job_id=launch.job_id, launch_no=1, kubernetes_uid="u" * 129)
-    for call, request, metadata in (
+    calls: list[tuple[Any, Any, Any]] = [
         (road.launches.FailLaunch, fail, lease(secret)),
         (road.launches.ConfirmLaunch, confirm, road.controller),
-    ):
+    ]
+    for call, request, metadata in calls:
         with pytest.raises(grpc.RpcError) as caught:
-            call(request, metadata=metadata)  # type: ignore[operator]
+            call(request, metadata=metadata)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
