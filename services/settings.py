@@ -14,11 +14,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     ValidationError,
 )
 
 from services.rules import exit_codes
+from services.rules.limits import CallerLimits
 
 
 def _variable(field: str) -> str:
@@ -134,6 +136,12 @@ class ServerSettings(WatchedSettings):
     issuers: Issuers
     # Seconds for which an issuer's last keys stay valid while it publishes none.
     issuer_keys_seconds: PositiveFloat = ISSUER_KEYS_SECONDS
+    # Upper bound of one caller's calls in flight, in each replica; 0: no bound. upload and the controller have none.
+    caller_calls: NonNegativeInt = 100
+    # Upper bound of one caller's open streams, in each replica; 0: no bound.
+    caller_streams: NonNegativeInt = 100
+    # Upper bound of the connections that carry one caller's calls and streams, in each replica; 0: no bound.
+    caller_connections: NonNegativeInt = 100
     # PEM file of the server's certificate. Unset: the server does not speak TLS.
     tls_certificate: Path | None = None
     # PEM file of the private key of that certificate.
@@ -146,3 +154,8 @@ class ServerSettings(WatchedSettings):
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
     # The share of new traces that is sampled.
     trace_share: float = Field(default=0.1, ge=0, le=1)
+
+    @property
+    def caller_limits(self) -> CallerLimits:
+        """The upper bounds of what one caller has in flight."""
+        return CallerLimits(self.caller_calls, self.caller_streams, self.caller_connections)

@@ -86,6 +86,7 @@ async def run(settings: JobsSettings) -> None:
             settings.launch_limits,
             settings.quotas,
             deep_enabled=settings.deep_enabled,
+            heartbeat_seconds=settings.watch_heartbeat_seconds,
         )
         job_pb2_grpc.add_JobServiceServicer_to_server(job_service, server)
         intake = IntakeService(database, verifier, notifier, settings.quotas, deep_enabled=settings.deep_enabled)
@@ -95,7 +96,9 @@ async def run(settings: JobsSettings) -> None:
         event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, notifier), server)
 
     authorizer = Authorizer(authorization.TABLE, SERVICES)
-    interceptor = CallInterceptor(verifier, authorizer, translate, log, write_seconds=settings.write_seconds)
+    interceptor = CallInterceptor(
+        verifier, authorizer, translate, log, limits=settings.caller_limits, write_seconds=settings.write_seconds
+    )
     try:
         async with asyncio.TaskGroup() as group:
             background = [

@@ -56,6 +56,8 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     event_ttl_seconds: PositiveFloat = 604800.0
     # Seconds between two reads of the gauges of all jobs, by one replica, if metrics are on.
     gauge_seconds: PositiveFloat = 10.0
+    # Seconds after which WatchJob sends the job again if it has not changed, so that proxies keep the stream.
+    watch_heartbeat_seconds: PositiveFloat = 20.0
     # Seconds after which jobs ends a stream whose client does not accept the next message.
     write_seconds: PositiveFloat = 30.0
     # Seconds between two polls for the commits of other replicas: watchers see them within 250 ms.

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 # Frames sampled per second of video.
@@ -20,6 +21,15 @@ MAX_ARTIFACTS = 32
 MAX_ARTIFACT_BYTES = 5_000_000_000
 # A media type becomes a header: no character that could end one.
 MEDIA_TYPE = re.compile(r"[a-z]{1,20}/[a-z0-9.+-]{1,80}(; ?charset=utf-8)?")
+
+
+@dataclass(frozen=True)
+class CallerLimits:
+    """Upper bounds of what one caller has in flight in one replica; 0: no bound."""
+
+    calls: int = 0
+    streams: int = 0
+    connections: int = 0
 
 
 def sentence(text: str) -> str:

@@ -33,6 +33,7 @@ async def run(settings: UploadSettings) -> None:
         Authorizer(authorization.TABLE, [SERVICE]),
         translate,
         log,
+        limits=settings.caller_limits,
     )
     storage, checks = Storage(settings), health.aio.HealthServicer()
     async with open_aio_channel(settings.jobs_endpoint) as channel:

@@ -1,5 +1,7 @@
 """JobService: people read their jobs, watch, cancel, retry, reanalyze, delete and compare them."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -38,6 +40,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         quotas: Quotas,
         *,
         deep_enabled: bool,
+        heartbeat_seconds: float,
     ) -> None:
         self._database = database
         self._notifier = notifier
@@ -45,12 +48,15 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         self._limits = limits
         self._quotas = quotas
         self._deep_enabled = deep_enabled
+        self._heartbeat_seconds = heartbeat_seconds
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
         return mapping.job(await self._get(request.job_id))
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
         async with self._database.transaction() as connection:
+            if request.session_id:
+                await sessions.get_visible(connection, request.session_id, caller_as(Person))
             page = await jobs.list_visible(
                 connection,
                 caller_as(Person),
@@ -64,9 +70,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.Job]:
         with self._job_watcher.subscribe(parse_id(request.job_id) or NO_JOB) as subscription:
-            self._job_watcher.publish(await self._get(request.job_id))
+            job = await self._get(request.job_id)
+            self._job_watcher.publish(job)
             while True:
-                job = await subscription.next()
+                # Without a change the newest state is sent again, so that no proxy ends the stream as idle.
+                with contextlib.suppress(TimeoutError):
+                    job = await asyncio.wait_for(subscription.next(), self._heartbeat_seconds)
                 yield mapping.job(job)
                 if job.status in states.SETTLED:
                     return

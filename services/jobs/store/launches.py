@@ -47,6 +47,13 @@ def lease_lost() -> errors.PermissionDenied:
     )
 
 
+def check_cluster(of_caller: str, cluster: str) -> None:
+    """Raises PermissionDenied if the caller's token names another cluster than this one; empty: it names none."""
+    if of_caller not in ("", cluster):
+        message = f"A caller of the cluster {of_caller} may not act for the cluster {cluster}"
+        raise errors.PermissionDenied(message, reason="OTHER_CLUSTER")
+
+
 async def list_open(
     connection: Connection, cluster: str, size: int, after: tuple[UUID, int] | None
 ) -> list[AssignedLaunch]:
@@ -135,18 +142,18 @@ async def _update_open(
 
 
 async def confirm(
-    connection: Connection, job_id: str, launch_no: int, uid: str, placed_on: str, reason: str
+    connection: Connection, of_caller: str, job_id: str, launch_no: int, uid: str, placed_on: str, reason: str
 ) -> AssignedLaunch:
     """Records the Kubernetes Job of an open launch; with an empty UID only the reason why there is none yet.
 
-    The same UID again is success. Raises NotFound, FailedPrecondition.
+    The same UID again is success. of_caller: as of `check_cluster`. Raises NotFound, FailedPrecondition,
+    PermissionDenied.
     """
     values = {"kubernetes_uid": uid, "placed_on": placed_on, "placement_reason": sentence(reason)}
-    launch = await connection.record(
-        read_assigned_launch, _CONFIRM, commit=True, job_id=parse_id(job_id), launch_no=launch_no, **values
-    )
+    key = {"of_caller": of_caller, "job_id": parse_id(job_id), "launch_no": launch_no}
+    launch = await connection.record(read_assigned_launch, _CONFIRM, commit=True, **key, **values)
     if launch is None:
-        await get(connection, job_id, launch_no)
+        check_cluster(of_caller, (await get(connection, job_id, launch_no)).cluster)
         raise errors.FailedPrecondition("The launch has ended or was confirmed for another UID", reason="WRONG_STATE")
     return launch
 
@@ -154,7 +161,7 @@ async def confirm(
 _CONFIRM = _UPDATE.format(
     """kubernetes_uid = %(kubernetes_uid)s, placed_on = %(placed_on)s, placement_reason = %(placement_reason)s,
     confirmed_at = coalesce(launch.confirmed_at, CASE WHEN %(kubernetes_uid)s <> '' THEN clock_timestamp() END)""",
-    "AND launch.kubernetes_uid IN ('', %(kubernetes_uid)s)",
+    "AND launch.kubernetes_uid IN ('', %(kubernetes_uid)s) AND %(of_caller)s IN ('', launch.cluster)",
 )
 
 
@@ -168,6 +175,7 @@ async def start(
     """
     if not pod.name.startswith(f"{naming.launch_name(str(job.id), launch.launch_no)}-"):
         raise errors.PermissionDenied(f"Pod {pod.name} does not belong to this launch", reason="OTHER_POD")
+    check_cluster(pod.cluster, launch.cluster)
     if launch.ended_at is not None or job.status not in states.LAUNCHED:
         raise errors.FailedPrecondition("The launch has ended", reason="LAUNCH_ENDED")
     if job.cancel_requested_at is not None:

@@ -224,6 +224,8 @@ CREATE TABLE video_sessions (
     created_at timestamptz DEFAULT now() NOT NULL,
     updated_at timestamptz DEFAULT now() NOT NULL,
     deleted_at timestamptz,
+    request_id uuid,
+    request_sha256 text DEFAULT ''::text NOT NULL,
     CONSTRAINT video_sessions_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
 );
 
@@ -279,6 +281,8 @@ CREATE INDEX launches_open_by_cluster ON launches USING btree (cluster, job_id) 
 CREATE INDEX sessions_by_age ON video_sessions USING btree (created_at DESC, id DESC);
 
 CREATE INDEX sessions_by_owner ON video_sessions USING btree (owner_type, owner_id, created_at DESC);
+
+CREATE UNIQUE INDEX sessions_by_request ON video_sessions USING btree (created_by, request_id) WHERE (request_id IS NOT NULL);
 
 CREATE TRIGGER deleted AFTER DELETE ON launches FOR EACH ROW WHEN ((old.ended_at IS NULL)) EXECUTE FUNCTION launch_opened_or_ended();
 

@@ -18,7 +18,7 @@ from services.jobs.domain.states import SessionStatus
 from services.jobs.store import jobs as job_store
 from services.jobs.store import pagination
 from services.jobs.store.database import Connection, Now, Record, Row, assignments, parse_id
-from services.jobs.store.rows import read_job, read_session
+from services.jobs.store.rows import read_job, read_owner, read_session
 from services.jobs.store.schema import sessions
 
 
@@ -27,15 +27,31 @@ def _quoted(texts: Iterable[str]) -> str:
 
 
 async def create(connection: Connection, person: Person, values: dict[str, Any]) -> Session:
-    """Adds a session with these columns; an `org_pro`'s belongs to their organisation."""
+    """Adds a session with these columns; an `org_pro`'s belongs to their organisation.
+
+    Returns the session that the same person made with the same request_id. Raises AlreadyExists if that request_id was
+    used with other content, FailedPrecondition if its session is deleted.
+    """
     owner = authorization.owner_of_new_session(person)
     values |= {"id": uuid4(), "owner_type": owner.type, "owner_id": owner.id, "created_by": person.subject}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
-    [session] = await connection.records(read_session, _INSERT.format(*columns), commit=True, **values)
-    return session
+    session = await connection.record(read_session, _INSERT.format(*columns), commit=True, **values)
+    if session is not None:
+        return session
+    [row] = await connection.rows(_SAME_REQUEST, **values)
+    if row["request_sha256"] != values["request_sha256"] or read_owner(row) != owner:
+        raise errors.AlreadyExists("request_id was used for another session", reason="REQUEST_ID_REUSED")
+    if row["deleted_at"] is not None:
+        message = "The session of this request_id was deleted: use another request_id"
+        raise errors.FailedPrecondition(message, reason="SESSION_DELETED")
+    return read_session(row)
 
 
-_INSERT = "INSERT INTO video_sessions ({}) VALUES ({}) RETURNING *"
+_INSERT = """
+    INSERT INTO video_sessions ({}) VALUES ({})
+    ON CONFLICT (created_by, request_id) WHERE request_id IS NOT NULL DO NOTHING RETURNING *
+"""
+_SAME_REQUEST = "SELECT * FROM video_sessions WHERE created_by = %(created_by)s AND request_id = %(request_id)s"
 _EXISTS = "id = %(id)s AND deleted_at IS NULL"
 _GET = f"SELECT * FROM video_sessions WHERE {_EXISTS}"
 # The status of the job that decides for its session: the newest live one, else the newest done one, else the newest
