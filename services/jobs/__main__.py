@@ -22,7 +22,7 @@ from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc,
 from services import logs, metrics, traces
 from services.auth import Verifier
 from services.authorization import Authorizer
-from services.jobs.background import expiry, table_metrics
+from services.jobs.background import expiry, retention, table_metrics
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization
 from services.jobs.notifier import Notifier
@@ -104,6 +104,7 @@ async def run(settings: JobsSettings) -> None:
             background = [
                 group.create_task(expiry.run(database, settings, notifier, log)),
                 group.create_task(job_watcher.run(log)),
+                group.create_task(retention.run(database, settings, log)),
                 group.create_task(table_metrics.run(database, settings.gauge_seconds, log)),
             ]
             await serve(settings, interceptor, add_services, tuple(service.full_name for service in SERVICES), log)

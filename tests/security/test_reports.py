@@ -43,7 +43,7 @@ def artifact(**fields: Any) -> job_pb2.Artifact:
         ("artifacts[0].content_type", [artifact(content_type="text/html\r\nx: y")]),
         ("artifacts[0].content_type", [artifact(content_type="text/" + "x" * 1_000_000)]),
     ],
-    ids=str,
+    ids=range(9),
 )
 def test_a_result_names_few_artifacts_each_within_its_bounds(
     field: str, artifacts: list[job_pb2.Artifact], road: Road

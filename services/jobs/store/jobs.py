@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from psycopg.types.json import Jsonb
 
 from services import errors, naming, traces
 from services.auth import Person
@@ -129,6 +130,10 @@ def retry_values(job: Job) -> dict[str, Any]:
         "memory_factor": 1.0,
         "retries_from_launch": job.launch_count,
     }
+
+
+# A deleted job keeps nothing about the person in the video.
+FORGOTTEN: dict[str, Any] = {"results": None, "artifacts": Jsonb([]), "athlete_box": None, "error_message": ""}
 
 
 def check_verified(job: Job) -> None:

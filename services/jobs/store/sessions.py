@@ -1,7 +1,8 @@
 """Sessions in the database. A session's status is never stored: it follows from its jobs.
 
-A deleted session keeps its row and reads as not found. A transaction that adds a job to a session, or queues one of its
-jobs, locks the session FOR SHARE first: a deletion waits for it, or it finds the session deleted.
+A deleted session reads as not found; its row stays a while, without what people wrote. A transaction that adds a job
+to a session, or queues one of its jobs, locks the session FOR SHARE first: a deletion waits for it, or it finds the
+session deleted.
 """
 
 from collections.abc import Iterable
@@ -144,12 +145,18 @@ async def delete(connection: Connection, session: Session) -> None:
     for job in jobs:
         if job.status == states.AWAITING_UPLOAD:
             await job_store.move(connection, job, states.CANCELLED)
-    await connection.run(_DELETE_JOBS, id=session.id)
-    await connection.run("UPDATE video_sessions SET deleted_at = clock_timestamp() WHERE id = %(id)s", id=session.id)
+    forgotten, sent = assignments(job_store.FORGOTTEN)
+    await connection.run(_DELETE_JOBS.format(forgotten), id=session.id, **sent)
+    await connection.run(_DELETE, id=session.id)
 
 
 _DELETE_JOBS = """
-    UPDATE video_analysis_jobs SET deleted_at = clock_timestamp() WHERE session_id = %(id)s AND deleted_at IS NULL
+    UPDATE video_analysis_jobs SET deleted_at = clock_timestamp(), {} WHERE session_id = %(id)s AND deleted_at IS NULL
+"""
+# A deleted session keeps nothing that people wrote.
+_DELETE = """
+    UPDATE video_sessions SET deleted_at = clock_timestamp(), title = '', notes = '', player_ids = '{}'
+    WHERE id = %(id)s
 """
 _LOCK_JOBS = "SELECT * FROM video_analysis_jobs WHERE session_id = %(id)s ORDER BY id FOR UPDATE"
 
