@@ -113,6 +113,22 @@ def test_codes_and_uids_are_short(road: Road) -> None:
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_what_upload_records_of_an_object_is_short(road: Road) -> None:
+    """A taken-over upload makes no row that is too large to list."""
+    job_id = road.created()
+    text = "x" * 2049
+    calls: list[tuple[Any, Any]] = [
+        (road.intake.CreateJob, job_pb2.CreateJobRequest(session_id=road.job(job_id).session_id, sha256=text)),
+        (road.intake.ConfirmUpload, job_pb2.ConfirmUploadRequest(job_id=job_id, etag=text)),
+        (road.intake.ConfirmUpload, job_pb2.ConfirmUploadRequest(job_id=job_id, etag="a", version_id=text)),
+        (road.intake.RecordMultipart, job_pb2.RecordMultipartRequest(job_id=job_id, upload_id=text)),
+    ]
+    for call, request in calls:
+        with pytest.raises(grpc.RpcError, match="at most 2048 characters") as caught:
+            call(request, metadata=road.upload)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_odd_progress_stays_within_its_stage(road: Road) -> None:
     """NaN, infinite and negative fractions."""
     launch, secret = road.started()

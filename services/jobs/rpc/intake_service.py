@@ -32,6 +32,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
     async def CreateJob(self, request: job_pb2.CreateJobRequest, context: Context) -> job_pb2.Job:
         person = await end_user(self._verifier)
         authorization.check_uploader(person)
+        validation.short_texts(request)
         values = _columns(request, person) | {"deep_enabled": self._deep_enabled}
         async with self._database.transaction() as connection:
             session = await sessions.get_visible_for_share(connection, request.session_id, person)
@@ -44,6 +45,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
     async def ConfirmUpload(
         self, request: job_pb2.ConfirmUploadRequest, context: Context
     ) -> job_pb2.ConfirmUploadResponse:
+        validation.short_texts(request)
         async with self._database.transaction() as connection:
             job = await self._owned(connection, request.job_id)
             if job.status == states.CANCELLED:
@@ -74,6 +76,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         return mapping.job(job)
 
     async def RecordMultipart(self, request: job_pb2.RecordMultipartRequest, context: Context) -> job_pb2.Job:
+        validation.short_texts(request)
         async with self._database.transaction() as connection:
             job = await self._owned(connection, request.job_id)
             jobs.check_uploadable(job)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from uuid import UUID
 
+from google.protobuf.message import Message
+
 from crease.jobs.v1 import job_pb2
 from services import errors
 from services.jobs.domain.protobuf import enum_text
@@ -21,6 +23,7 @@ from services.rules.limits import (
 
 FAILURE_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 MAX_UID_CHARACTERS = 128
+MAX_TEXT_CHARACTERS = 2048
 
 
 def sample_fps(requested: int) -> int:
@@ -44,6 +47,13 @@ def failure_code(reported: str) -> str:
     if reported and not FAILURE_CODE.fullmatch(reported):
         raise errors.InvalidArgument("failure_code", "must be at most 64 upper-case letters, digits and '_'")
     return reported
+
+
+def short_texts(request: Message) -> None:
+    """Every text of a request that is stored as it is: names and digests of S3 objects."""
+    for field, value in request.ListFields():
+        if isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS:
+            raise errors.InvalidArgument(field.name, f"at most {MAX_TEXT_CHARACTERS} characters")
 
 
 def kubernetes_uid(reported: str) -> str:
