@@ -15,11 +15,15 @@ from services.jobs.store.database import Database, translate
 from services.logs import Logger
 
 BATCH = 500
+# The longest pause while nothing is due; a shorter ttl has a shorter one.
+IDLE_SECONDS = 60.0
 
 
 async def run(database: Database, settings: JobsSettings, log: Logger) -> None:
     """Deletes in a loop. If the database is unavailable, it tries again at the next tick."""
+    idle_seconds = max(settings.sweep_seconds, min(IDLE_SECONDS, settings.tombstone_ttl_seconds / 10))
     while True:
+        jobs = sessions = 0
         try:
             jobs, sessions = await purge(database, settings.tombstone_ttl_seconds)
         except Exception as error:
@@ -29,32 +33,30 @@ async def run(database: Database, settings: JobsSettings, log: Logger) -> None:
         else:
             if jobs or sessions:
                 log.info("tombstones_purged", jobs=jobs, sessions=sessions)
-        await asyncio.sleep(settings.sweep_seconds)
+        await asyncio.sleep(settings.sweep_seconds if BATCH in (jobs, sessions) else idle_seconds)
 
 
 async def purge(database: Database, ttl_seconds: float) -> tuple[int, int]:
     """Deletes at most BATCH jobs with their launches, and BATCH sessions without jobs. Returns the numbers of both."""
     async with database.transaction() as connection:
-        jobs = await connection.run(_PURGE_JOBS, ttl_seconds=ttl_seconds)
-        sessions = await connection.run(_PURGE_SESSIONS, ttl_seconds=ttl_seconds, commit=True)
-    return jobs, sessions
+        jobs = [row["id"] for row in await connection.rows(_DUE_JOBS, ttl_seconds=ttl_seconds)]
+        if jobs:
+            await connection.run("DELETE FROM launches WHERE job_id = ANY (%(ids)s)", ids=jobs)
+            await connection.run("DELETE FROM video_analysis_jobs WHERE id = ANY (%(ids)s)", ids=jobs)
+        sessions = [row["id"] for row in await connection.rows(_DUE_SESSIONS, ttl_seconds=ttl_seconds)]
+        if sessions:
+            await connection.run("DELETE FROM video_sessions WHERE id = ANY (%(ids)s)", ids=sessions)
+    return len(jobs), len(sessions)
 
 
+_IS_DUE = "deleted_at < clock_timestamp() - %(ttl_seconds)s * interval '1 second'"
 # `sweep_at` is null once S3 holds nothing of the job.
-_PURGE_JOBS = f"""
-    WITH due AS (
-        SELECT id FROM video_analysis_jobs
-        WHERE deleted_at < clock_timestamp() - %(ttl_seconds)s * interval '1 second'
-          AND sweep_at IS NULL AND NOT launched
-        ORDER BY deleted_at LIMIT {BATCH} FOR UPDATE SKIP LOCKED),
-    of_jobs AS (DELETE FROM launches USING due WHERE launches.job_id = due.id)
-    DELETE FROM video_analysis_jobs AS job USING due WHERE job.id = due.id
+_DUE_JOBS = f"""
+    SELECT id FROM video_analysis_jobs WHERE {_IS_DUE} AND sweep_at IS NULL AND NOT launched
+    ORDER BY deleted_at LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """
-_PURGE_SESSIONS = f"""
-    WITH due AS (
-        SELECT id FROM video_sessions AS session
-        WHERE deleted_at < clock_timestamp() - %(ttl_seconds)s * interval '1 second'
-          AND NOT EXISTS (SELECT FROM video_analysis_jobs WHERE session_id = session.id)
-        ORDER BY deleted_at LIMIT {BATCH} FOR UPDATE SKIP LOCKED)
-    DELETE FROM video_sessions AS session USING due WHERE session.id = due.id
+_DUE_SESSIONS = f"""
+    SELECT id FROM video_sessions AS session WHERE {_IS_DUE}
+      AND NOT EXISTS (SELECT FROM video_analysis_jobs WHERE session_id = session.id)
+    ORDER BY deleted_at LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """

@@ -260,7 +260,7 @@ CREATE INDEX jobs_by_session ON video_analysis_jobs USING btree (session_id, cre
 
 CREATE INDEX jobs_by_status ON video_analysis_jobs USING btree (status, created_at);
 
-CREATE INDEX jobs_deleted ON video_analysis_jobs USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
+CREATE INDEX jobs_deleted ON video_analysis_jobs USING btree (deleted_at) WHERE ((deleted_at IS NOT NULL) AND (sweep_at IS NULL));
 
 CREATE INDEX jobs_in_turn ON video_analysis_jobs USING btree (owner, queued_at, id) WHERE ((status = 'queued'::video_analysis_job_status) AND (NOT launched));
 

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from services.auth import Person
-from services.jobs.background import expiry
+from services.jobs.background import expiry, retention
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain.limits import LaunchLimits
 from services.jobs.domain.states import SessionStatus
@@ -28,12 +28,21 @@ FILL = """
     INSERT INTO launches (job_id, launch_no, cluster, ending, ended_at)
         SELECT id, 1, 'c1', 'succeeded', now() FROM video_analysis_jobs WHERE status = 'done';
 """
+# One deleted session with one job.
+TOMBSTONES = """
+    WITH session AS (
+        INSERT INTO video_sessions (owner_type, owner_id, created_by, deleted_at) VALUES ('coach', 'c', 'c', now())
+        RETURNING id)
+    INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key, deleted_at)
+        SELECT id, 'cancelled', 'videos', 'k', now() FROM session
+"""
 
 
 @pytest.fixture
 def filled_url(database_url: str) -> str:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(FILL)
+        connection.execute(TOMBSTONES)
         connection.execute("VACUUM ANALYZE")
     return database_url
 
@@ -68,6 +77,8 @@ async def send_all(database: Database, url: str) -> None:
     watcher = JobWatcher(database, Notifier(0.1))
     with watcher.subscribe(job[0]):
         await watcher.publish_changes([job[0]])
+    await retention.purge(database, 86400.0)
+    assert await retention.purge(database, -86400.0) == (1, 1)
     await expiry.expire_uploads(database, 86400.0)
     await expiry.end_expired_leases(database)
     await expiry.end_launches_of_silent_clusters(database, 300.0)

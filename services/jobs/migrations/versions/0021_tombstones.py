@@ -7,7 +7,9 @@ from services.jobs.migrations import indexes
 revision = "0021"
 down_revision = "0020b"
 
-COLUMNS = "(deleted_at) WHERE deleted_at IS NOT NULL"
+SESSIONS = {"sessions_deleted": "(deleted_at) WHERE deleted_at IS NOT NULL"}
+# Without the jobs whose objects still lie in S3.
+JOBS = {"jobs_deleted": "(deleted_at) WHERE deleted_at IS NOT NULL AND sweep_at IS NULL"}
 
 
 def upgrade() -> None:
@@ -21,5 +23,5 @@ def upgrade() -> None:
             WHERE deleted_at IS NOT NULL
               AND (results IS NOT NULL OR artifacts <> '[]' OR athlete_box IS NOT NULL OR error_message <> '')
         """)
-    indexes.build("video_sessions", {"sessions_deleted": COLUMNS})
-    indexes.build("video_analysis_jobs", {"jobs_deleted": COLUMNS})
+    indexes.build("video_sessions", SESSIONS)
+    indexes.build("video_analysis_jobs", JOBS)
