@@ -202,8 +202,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> contextlib.AbstractContextManager[None]:
         if caller is None:
             return contextlib.nullcontext()
-        # The name of a lease is empty.
-        key = caller.secret if isinstance(caller, Lease) else _caller_name(caller)
+        # The name of a lease is empty; its secret may be any text, also another caller's name.
+        key = f"lease:{caller.secret}" if isinstance(caller, Lease) else _caller_name(caller)
         is_program = isinstance(caller, Service)
         return self._limits.counted(key, context.peer(), is_stream=is_stream, is_program=is_program)
 

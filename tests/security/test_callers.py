@@ -70,21 +70,27 @@ def test_streams_of_one_caller_are_bounded_also_over_several_tokens(road: Road, 
 
 
 def test_calls_of_one_caller_are_bounded(road: Road, laptop: Laptop, empty: str) -> None:
-    """While a table is locked: the third call is refused at once, and the other two are answered afterwards."""
+    """While a table is locked: the third call is refused at once, and the other two are answered afterwards.
+
+    An invented lease that is spelled like the caller uses nothing of the caller's bound.
+    """
     job_id = road.created()
     request = job_pb2.GetJobRequest(job_id=job_id)
     with psycopg.connect(empty) as locking, psycopg.connect(empty, autocommit=True) as looking:
         locking.execute("LOCK TABLE video_analysis_jobs")
+        beat, lease = launch_pb2.HeartbeatRequest(job_id=job_id), (("authorization", "Lease person:coach-1"),)
+        beats = [road.launches.Heartbeat.future(beat, metadata=lease) for _ in range(BOUND)]
         calls = [road.jobs.GetJob.future(request, metadata=road.coach) for _ in range(BOUND)]
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
-        wait_until(lambda: looking.execute(waiting).fetchall() == [(BOUND,)])
+        wait_until(lambda: looking.execute(waiting).fetchall() == [(2 * BOUND,)])
         with pytest.raises(grpc.RpcError, match="has 2 calls in flight") as caught:
             road.job(job_id)
         assert caught.value.code() == EXHAUSTED
         locking.rollback()
         assert [call.result().job_id for call in calls] == [job_id] * BOUND
+        assert {beat.code() for beat in beats} == {grpc.StatusCode.PERMISSION_DENIED}
     assert road.job(job_id).job_id == job_id
 
 
