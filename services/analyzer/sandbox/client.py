@@ -1,6 +1,6 @@
 """Opens untrusted files in a separate process with limits: a crash, a hang or high memory use stays in that process.
 
-    caller ──task──▶ server ──fork──▶ guard ──fork──▶ worker ── sets its limits, then runs the task
+    caller ──task──▶ server ──fork──▶ guard ──fork──▶ worker ── confines itself, then runs the task
       ▲             (its imports      (kills the worker   │
       │              are done once)    when the caller    │
       │                                ends; reports how  │
@@ -10,7 +10,8 @@
 The server is a new Python process, or a fork of a caller that has imported only what both need (`fork_server`).
 
 A worker that crashes, hangs or exceeds its memory becomes BadInput with a message. A worker answers with JSON and
-pixels, never with pickles: a compromised worker cannot make its caller run code. `server.py` is the other side.
+pixels, never with pickles: a compromised worker cannot make its caller run code. `confinement.py` leaves it no power
+but to read the file and compute. `server.py` is the other side.
 """
 
 import atexit
