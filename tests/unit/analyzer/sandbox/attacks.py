@@ -301,7 +301,17 @@ def main(folder: str, user: str, missing: str = "") -> None:
         os.setuid(int(user))
         if missing == "everything":  # a change of the user protects the memory too
             confinement._set(LIBC, confinement.PR_SET_DUMPABLE, 1)
-    victim = subprocess.Popen(["/bin/sleep", "60"])
+    victim = os.fork()
+    if victim == 0:
+        signal.pause()
+    try:
+        outcomes = _try_all(folder, victim)
+    finally:
+        os.kill(victim, signal.SIGKILL)
+    sys.stdout.write(json.dumps({**outcomes, "memory": SECRET.value.decode()}))
+
+
+def _try_all(folder: str, victim: int) -> dict[str, str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client.fork_server()
         target: Target = {
@@ -310,12 +320,10 @@ def main(folder: str, user: str, missing: str = "") -> None:
             "folder": folder,
             "caller": os.getpid(),
             "address": ctypes.addressof(SECRET),
-            "victim": victim.pid,
+            "victim": victim,
             "port": listener.getsockname()[1],
         }
-        outcomes = {name: outcome_of({**target, "attack": name}) for name in ATTACKS}
-    victim.kill()
-    sys.stdout.write(json.dumps({**outcomes, "memory": SECRET.value.decode()}))
+        return {name: outcome_of({**target, "attack": name}) for name in ATTACKS}
 
 
 if __name__ == "__main__":
