@@ -3,17 +3,20 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from services.analyzer.sandbox import seccomp
+from services.analyzer.sandbox.protocol import receive
 from testing.data.clips import even, write_clip
 from testing.data.videos import ROOT
 from tests.unit.analyzer.sandbox.attacks import ATTACKS
@@ -141,6 +144,15 @@ def test_a_setting_refuses_every_video_on_such_a_kernel(tmp_path: Path) -> None:
     assert ran.stdout == ""
     assert "Fault: Processing failed: the kernel of this machine has no Landlock" in ran.stderr
     assert "CREASE_REQUIRE_CONFINEMENT" in ran.stderr
+
+
+def test_a_message_beyond_the_bound_is_not_received() -> None:
+    """A worker announces a message of a gigabyte: its caller stops before it makes room for it."""
+    ours, theirs = socket.socketpair()
+    with theirs, Connection(ours.detach()) as worker:
+        theirs.sendall((1 << 30).to_bytes(4, "big"))
+        with pytest.raises(OSError, match="bad message length"):
+            receive(worker)
 
 
 @pytest.mark.parametrize(("header", "column"), HEADERS.items(), ids=("x86_64", "aarch64"))
