@@ -2,8 +2,8 @@
 
 `python -m tests.unit.analyzer.sandbox.attacks FOLDER UID [MISSING]` runs the worker and its caller as the user. MISSING
 names a part to leave out: `Landlock`, `seccomp` or `everything`.
-An outcome is `done`, the name of an errno, or the name of the signal that ended the worker. The folder has `clip`,
-which the worker may read, and `secret`, which every user may read and write.
+An outcome is `done`, the name of an errno, or the name of the signal that ended the worker. The program makes the
+folder, with `clip`, which the worker may read, and `secret`, which every user may read and write.
 """
 
 import ctypes
@@ -294,6 +294,7 @@ def outcome_of(target: Target) -> str:
 
 def main(folder: str, user: str, missing: str = "") -> None:
     server.TASKS["attack"] = attack
+    _make_files(Path(folder))
     for module, name, result in REPLACED.get(missing, ()):
         setattr(module, name, lambda *_, result=result: result)
     if os.getuid() != int(user):
@@ -309,6 +310,14 @@ def main(folder: str, user: str, missing: str = "") -> None:
     finally:
         os.kill(victim, signal.SIGKILL)
     sys.stdout.write(json.dumps({**outcomes, "memory": SECRET.value.decode()}))
+
+
+def _make_files(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+    for name in ("clip", "secret", "spare"):
+        (folder / name).write_text(name)
+        (folder / name).chmod(0o666)
 
 
 def _try_all(folder: str, victim: int) -> dict[str, str]:

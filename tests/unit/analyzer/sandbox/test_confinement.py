@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -52,22 +50,13 @@ needs_confinement = pytest.mark.skipif(
 @cache
 def outcomes(user: int, missing: str = "") -> dict[str, str]:
     """The outcome of each attack, all from workers of one caller."""
-    with _folder_for_all_users() as folder:
-        command = [sys.executable, "-m", "tests.unit.analyzer.sandbox.attacks", str(folder), str(user), missing]
+    with tempfile.TemporaryDirectory() as parent:
+        Path(parent).chmod(0o755)
+        program = (sys.executable, "-m", "tests.unit.analyzer.sandbox.attacks")
+        command = [*program, f"{parent}/attacked", str(user), missing]
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found: dict[str, str] = json.loads(ran.stdout)
     return found
-
-
-@contextmanager
-def _folder_for_all_users() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o777)
-        for file in ("clip", "secret", "spare"):
-            (folder / file).write_text(file)
-            (folder / file).chmod(0o666)
-        yield folder
 
 
 @needs_confinement
