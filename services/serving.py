@@ -23,6 +23,7 @@ from grpc_status import rpc_status
 
 from services import VERSION, errors, logs, metrics, traces
 from services.auth import Caller, Lease, Pod, Service, Verifier
+from services.clients import KEEPALIVE
 from services.logs import Logger
 from services.settings import ServerSettings
 
@@ -31,8 +32,10 @@ DOMAIN = "crease.dev"
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
-    # Our clients send keepalive pings every 20 s; by default gRPC's servers close the connection for that.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # A silent client's streams end, too.
+    *KEEPALIVE,
+    # Our clients send keepalive pings every 10 s; by default gRPC's servers close the connection for that.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     # Clients reconnect every 5 minutes, so that a new replica gets calls. Running calls finish.
     ("grpc.max_connection_age_ms", 300_000),
     # By default gRPC cancels calls at random from 1,000 pending ones; more than that reconnect after a restart.
