@@ -53,6 +53,8 @@ from services.logs import Logger
 
 # After these events a launch may have to start or to stop. A missed event costs one tick.
 WAKING_EVENTS = frozenset({"JobFailed", "JobCancelled", "JobDone"})
+# The events after this position are no longer kept, or the position is unknown: the stream begins at its end.
+POSITION_LOST = frozenset({grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT})
 RECONNECT_SECONDS = 1.0
 # The least time between two whole rounds, so that one round serves many changes.
 PAUSE_SECONDS = 0.2
@@ -196,8 +198,10 @@ class Reconciler:
                         self._woken.set()
             except (grpc.RpcError, OSError) as error:
                 self._event_outage.failed(error)
-                # `jobs` rejects an unknown position on every try, so the stream restarts at its end.
-                after = "" if _code(error) == grpc.StatusCode.INVALID_ARGUMENT else after
+                if _code(error) in POSITION_LOST:
+                    # `jobs` rejects the position on every try. A whole round finds what the lost events were about.
+                    after = ""
+                    self._woken.set()
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _reconcile(self, take_snapshot: Callable[[], Awaitable[Snapshot]]) -> float:
