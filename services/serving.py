@@ -6,6 +6,7 @@ call ─▶ authentication ─▶ authorization ─▶ handler ─▶ errors bec
 import asyncio
 import contextlib
 import contextvars
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -145,12 +146,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     async def _write(self, context: Context, reply: Any) -> None:
-        """Writes one message of a stream. gRPC buffers about 4 MB for the client, then blocks."""
+        """Writes one message of a stream. gRPC buffers about 4 MB for the client, then blocks.
+
+        Raises CancelledError if the client has left: gRPC cancels the call only after the write has failed.
+        """
         try:
-            await asyncio.wait_for(context.write(reply), self._write_seconds)
+            async with asyncio.timeout(self._write_seconds):
+                await context.write(reply)
         except TimeoutError:
             message = f"This stream was not read for {self._write_seconds:g} s; call again from the last message read"
             raise errors.ResourceExhausted(message, reason="SLOW_READER") from None
+        except grpc.aio.InternalError:
+            raise asyncio.CancelledError from None
 
     @contextlib.asynccontextmanager
     async def _handling(self, method: str, context: Context) -> AsyncIterator[None]:
@@ -243,6 +250,10 @@ def _caller_name(caller: Caller | None) -> str:
         case _:
             return type(caller).__name__.lower() + ":" + str(getattr(caller, "subject", getattr(caller, "name", "")))
 
+
+# gRPC logs it as an error that it could not send a reply, because the client has left.
+_CLIENT_LEFT = "raised in core by servicer method"
+logging.getLogger("grpc._cython.cygrpc").addFilter(lambda record: _CLIENT_LEFT not in record.getMessage())
 
 READY = "ready"
 READY_SECONDS = 1.0
