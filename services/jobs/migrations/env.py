@@ -25,9 +25,10 @@ connection.commit()
 
 
 def limit_waits(begun: sa.Connection) -> None:
-    # SET LOCAL has no effect on indexes, which are built outside a transaction; their builds block no other call.
-    begun.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-    begun.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{SILENCE_TIMEOUT}'")
+    # Indexes are built outside a transaction, where SET LOCAL has no effect; their builds block no other call.
+    if begun.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        begun.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        begun.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{SILENCE_TIMEOUT}'")
 
 
 sa.event.listen(connection, "begin", limit_waits)
