@@ -91,7 +91,8 @@ class OutageLog:
 class Reconciler:
     """`leads`: whether this replica is the leader. `drained`: whether new launches are stopped.
 
-    `woken` is set by the launcher after each change. `parallel` actions run at once.
+    `woken` is set by the launcher after each change. `parallel` actions run at once. `completed` is called after each
+    round that could read `jobs` and the cluster, and by a standby.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Reconciler:
         woken: asyncio.Event | None = None,
         leads: Callable[[], bool] = lambda: True,
         drained: Callable[[], bool] = lambda: False,
+        completed: Callable[[], None] = lambda: None,
     ) -> None:
         self._limits = limits
         self._tick_seconds = tick_seconds
@@ -114,6 +116,7 @@ class Reconciler:
         self._log = log
         self._leads = leads
         self._drained = drained
+        self._completed = completed
         self._was_drained = False
         self._outage = OutageLog(log, "jobs or the cluster")
         self._event_outage = OutageLog(log, "events")
@@ -147,6 +150,7 @@ class Reconciler:
                 else:
                     self._last = None
                     self._balance.reset()
+                    self._completed()
                 await self._wait(cpu_time)
             # A background task is not cancelled within a round.
             async with self._round_lock:
@@ -219,6 +223,8 @@ class Reconciler:
                     self._outage.failed(error)
                 if outcome == "ok":
                     self._outage.succeeded()
+                if outcome != "unavailable":
+                    self._completed()
                 log = self._log.info if actions else self._log.debug
                 log("reconcile", outcome=outcome, actions=len(actions), ms=_elapsed_ms(started), **waits)
             return time.process_time() - started_cpu
