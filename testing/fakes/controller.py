@@ -69,6 +69,7 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
         # How many events, from the oldest, are no longer kept.
         self.purged = 0
         self._hang_up = asyncio.Event()
+        self._has_expired = False
 
     def queue(self, job_id: str) -> None:
         self.queued.append(job_id)
@@ -103,6 +104,11 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
         """Breaks every stream of events."""
         self._hang_up.set()
         self._hang_up = asyncio.Event()
+
+    def expire_tokens(self) -> None:
+        """Ends the streams as those of an expired token."""
+        self._has_expired = True
+        self.hang_up()
 
     async def OpenLaunches(self, request: wire.OpenLaunchesRequest, context: Context) -> wire.OpenLaunchesResponse:
         for job_id in list(self.queued):
@@ -161,6 +167,8 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
                 yield event
             position = len(self.events)
             await asyncio.sleep(0.01)
+        if self._has_expired:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "The token has expired")
 
     def _emit(self, kind: str, job_id: str) -> None:
         self.events.append(Event(id=str(len(self.events) + 1), type=kind, subject=job_id))

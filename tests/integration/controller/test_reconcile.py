@@ -142,6 +142,19 @@ async def test_a_position_that_is_no_longer_kept_is_given_up_with_one_warning(tm
         assert "OUT_OF_RANGE" in warning["error"]
 
 
+async def test_a_stream_that_ends_with_its_token_is_no_outage(tmp_path: Path) -> None:
+    """The controller opens it again where it ended, by the newest token of its file."""
+    async with controlling(tmp_path, tick=NEVER_SECONDS) as scene:
+        await until(lambda: scene.jobs.watched and scene.logged("reconcile"))
+        for number in (1, 2):
+            scene.jobs.queue(f"job{number}")
+            await until(lambda name=f"analysis-job{number}-1": name in scene.cluster.live())  # type: ignore[misc]
+            scene.jobs.expire_tokens()
+            await until(lambda number=number: len(scene.jobs.watched) == number + 1)  # type: ignore[misc]
+        assert scene.jobs.watched == ["", "1", "2"]
+        assert scene.logged("unavailable") == []
+
+
 async def test_an_outage_of_jobs_is_logged_once(tmp_path: Path) -> None:
     """The controller keeps running, and logs the recovery."""
     async with controlling(tmp_path, serve=False) as scene:
