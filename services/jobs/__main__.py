@@ -80,7 +80,12 @@ async def run(settings: JobsSettings) -> None:
     def add_services(server: grpc.aio.Server) -> None:
         session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, notifier), server)
         job_service = JobService(
-            database, notifier, job_watcher, settings.launch_limits, deep_enabled=settings.deep_enabled
+            database,
+            notifier,
+            job_watcher,
+            settings.launch_limits,
+            deep_enabled=settings.deep_enabled,
+            cluster_silence_seconds=settings.cluster_silence_seconds,
         )
         job_pb2_grpc.add_JobServiceServicer_to_server(job_service, server)
         intake = IntakeService(database, verifier, notifier, settings.quotas, deep_enabled=settings.deep_enabled)

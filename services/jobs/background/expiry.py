@@ -5,6 +5,7 @@
 | job that awaits its upload longer than upload_ttl_seconds | failed, UPLOAD_EXPIRED           |
 | launch whose lease has expired                            | ended, lease_lost                |
 | unstarted launch of a cluster silent for too long         | ended, lease_lost                |
+| launch of such a cluster whose job is being cancelled      | after a longer time, cancelled   |
 | event older than event_ttl_seconds, passed by all readers | deleted                          |
 
 Every replica runs this: the first to lock a row changes it, and checks the row again under the lock.
@@ -19,7 +20,7 @@ from services.jobs.domain import states
 from services.jobs.domain.records import Ending
 from services.jobs.notifier import Notifier
 from services.jobs.settings import JobsSettings
-from services.jobs.store import jobs, launches, outbox
+from services.jobs.store import cancellation, jobs, launches, outbox
 from services.jobs.store.database import Database, Row, translate
 from services.jobs.store.rows import read_job
 from services.logs import Logger
@@ -38,6 +39,7 @@ async def run(database: Database, settings: JobsSettings, notifier: Notifier, lo
             expired = await expire_uploads(database, settings.upload_ttl_seconds)
             lost = await end_expired_leases(database)
             lost += await end_launches_of_silent_clusters(database, settings.cluster_silence_seconds)
+            lost += await end_unproved_cancels(database, settings)
             purged = await purge_events(database, settings.event_ttl_seconds)
             lag_seconds = await relay_lag_seconds(database)
         except Exception as error:
@@ -126,6 +128,13 @@ _UNSTARTED_IN_SILENCE = f"""
       AND launches.ended_at IS NULL AND launches.lease_expires_at IS NULL AND job.cancel_requested_at IS NULL
     LIMIT {BATCH}
 """
+
+
+async def end_unproved_cancels(database: Database, settings: JobsSettings) -> int:
+    """Cancels jobs on clusters that have been silent for much longer. Returns how many."""
+    async with database.transaction() as connection:
+        silence_seconds = settings.cluster_silence_seconds + settings.unproved_cancel_seconds
+        return await cancellation.end_unproved(connection, silence_seconds)
 
 
 async def _end_launches(database: Database, statement: str, message: str, **values: Any) -> int:

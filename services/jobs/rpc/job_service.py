@@ -37,12 +37,14 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         limits: LaunchLimits,
         *,
         deep_enabled: bool,
+        cluster_silence_seconds: float,
     ) -> None:
         self._database = database
         self._notifier = notifier
         self._job_watcher = job_watcher
         self._limits = limits
         self._deep_enabled = deep_enabled
+        self._cluster_silence_seconds = cluster_silence_seconds
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
         return mapping.job(await self._get(request.job_id))
@@ -74,6 +76,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             job = await cancellation.cancel(connection, job)
         self._notifier.notify(job.id)
         return mapping.job(job)
+
+    async def ForgetCluster(self, request: job_pb2.ForgetClusterRequest, context: Context) -> empty_pb2.Empty:
+        authorization.check_superuser(caller_as(Person))
+        async with self._database.transaction() as connection:
+            await cancellation.forget_cluster(connection, request.cluster, self._cluster_silence_seconds)
+        return empty_pb2.Empty()
 
     async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:

@@ -2,15 +2,21 @@
 
     no open launch ──────────────────────────────────────────────────────────────────────────▶ cancelled
     an open launch ─▶ requested ─▶ the controller deletes its Kubernetes Job ─▶ EndLaunch ─▶ cancelled
+                              └──▶ the cluster is silent for too long, or forgotten ───────▶ cancelled, without proof
 
 From the request on, jobs rejects StartLaunch for the launch, and every call by its lease.
 """
 
+from typing import Any
+
 from services import errors
 from services.jobs.domain import states
-from services.jobs.domain.records import Job
-from services.jobs.store import jobs
+from services.jobs.domain.explanation import UNPROVED
+from services.jobs.domain.records import Ending, Job
+from services.jobs.store import jobs, launches
 from services.jobs.store.database import Connection, Now
+
+BATCH = 100
 
 
 async def cancel(connection: Connection, job: Job) -> Job:
@@ -25,3 +31,48 @@ async def cancel(connection: Connection, job: Job) -> Job:
     if job.cancel_requested_at is not None:
         return job
     return await jobs.write(connection, job, cancel_requested_at=requested_at)
+
+
+async def end_unproved(connection: Connection, silence_seconds: float) -> int:
+    """Cancels jobs whose launch belongs to a cluster that has been silent for `silence_seconds`. Returns how many.
+
+    A controller that comes back later deletes what still runs: its launch is not open.
+    """
+    keys = await connection.rows(_CANCELLED_IN_SILENCE, silence_seconds=silence_seconds)
+    for key in keys:
+        job, launch = await launches.get_for_update(connection, str(key["job_id"]), key["launch_no"])
+        message = f"{UNPROVED}: the controller of cluster {launch.cluster} did not report any more"
+        await launches.end(connection, job, launch, Ending.CANCELLED, message)
+    return len(keys)
+
+
+_CANCELLED_IN_SILENCE = f"""
+    SELECT launch.job_id, launch.launch_no FROM clusters AS cluster
+    JOIN launches AS launch ON launch.cluster = cluster.name JOIN video_analysis_jobs AS job ON job.id = launch.job_id
+    WHERE cluster.seen_at < clock_timestamp() - %(silence_seconds)s * interval '1 second'
+      AND launch.ended_at IS NULL AND job.cancel_requested_at IS NOT NULL
+    LIMIT {BATCH} FOR UPDATE OF job, launch SKIP LOCKED
+"""
+
+
+async def forget_cluster(connection: Connection, cluster: str, silence_seconds: float) -> None:
+    """Lets a silent cluster count as silent for ever, until it reports again. Raises NotFound, FailedPrecondition."""
+    values: dict[str, Any] = {"cluster": cluster, "silence_seconds": silence_seconds}
+    if await connection.rows(_FORGET, **values):
+        return
+    seconds = await connection.value(_SILENT_FOR, **values)
+    if seconds is None:
+        raise errors.NotFound(f"No controller of a cluster {cluster} ever reported", reason="CLUSTER_NOT_FOUND")
+    message = (
+        f"The controller of cluster {cluster} reported {seconds} s ago; it must be silent for {silence_seconds:g} s"
+    )
+    raise errors.FailedPrecondition(message, reason="CLUSTER_REPORTS")
+
+
+_FORGET = """
+    UPDATE clusters SET seen_at = 'epoch'
+    WHERE name = %(cluster)s AND seen_at < clock_timestamp() - %(silence_seconds)s * interval '1 second' RETURNING name
+"""
+_SILENT_FOR = (
+    "SELECT floor(extract(epoch FROM clock_timestamp() - seen_at))::int FROM clusters WHERE name = %(cluster)s"
+)
