@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="how long all rounds together last")
     parser.add_argument("--round-minutes", type=float, default=6, help="how long one round lasts")
     parser.add_argument("--seed", type=int, default=None, help="the dice of the first round; the next round adds one")
-    parser.add_argument("--lives", type=float, default=3.5, help="videos that clients begin with in a second")
+    parser.add_argument("--lives", type=float, default=5.0, help="videos that clients begin with in a second")
     parser.add_argument("--faults", type=int, default=3, help="faults at a time")
     parser.add_argument("--without", action="append", default=[], choices=KINDS, help="a kind of fault to leave out")
     parser.add_argument("--keep", type=Path, help="where to keep the logs")
@@ -110,7 +110,7 @@ class Round:
         loop.set_exception_handler(self._unretrieved)
         began = time.monotonic()
         async with self._parts() as (analyzers, coaches, readers, progress):
-            loading = asyncio.create_task(coaches.run(most_at_once=250))
+            loading = asyncio.create_task(coaches.run(most_at_once=400))
             await asyncio.sleep(WARM_UP_SECONDS)
             before = sizes(self._stack.pids)
             faults = Faults(self._stack, analyzers, self._dice)

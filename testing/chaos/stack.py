@@ -21,7 +21,7 @@ from testing.servers.programs import Laptop, Program, free_port
 from testing.servers.s3 import Endpoint, ministack
 
 CLUSTERS = ("north", "south")
-CAPACITY = 8
+CAPACITY = 12
 LEASE_SECONDS = 10
 UPLOAD_TTL_SECONDS = 60
 # The lines from each program to `jobs`.
