@@ -27,7 +27,7 @@ from google.protobuf import json_format, struct_pb2
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK, Artifact, Stage
-from crease.upload.v1.upload_pb2 import SignedRequest, SignLaunchRequest
+from crease.upload.v1.upload_pb2 import SignLaunchRequest
 from crease.upload.v1.upload_pb2_grpc import UploadServiceStub
 from testing.chaos.calls import Calls, GaveUp, Metadata, transfer
 
@@ -233,8 +233,3 @@ class Analyzers:
 def _results(marker: str) -> struct_pb2.Struct:
     results = {"pose": {"pose_summary": {"marker": marker}}, "metrics": {}, "findings": {}, "report": {}}
     return json_format.ParseDict(results, struct_pb2.Struct())
-
-
-def signed_put(url: str, headers: dict[str, str]) -> SignedRequest:
-    """A PUT that InitiateUpload signed."""
-    return SignedRequest(method="PUT", url=url, headers=headers)

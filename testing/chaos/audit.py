@@ -119,7 +119,7 @@ _ORDER = ("ready", "failed", "pending")
 
 
 def objects(stack: Stack) -> list[str]:
-    """Every object has a row that names it, and every row that names an object has it."""
+    """Every object has a row that names it, and every row that names an object has it. No upload is unfinished."""
     named, must = set[str](), set[str]()
     for key, etag, deleted_at, artifacts in stack.sql(_NAMED):
         if deleted_at is None and etag:
@@ -127,11 +127,13 @@ def objects(stack: Stack) -> list[str]:
     named |= must
     pages = stack.s3.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
     stored = {one["Key"] for page in pages for one in page.get("Contents", ())}
-    return [
-        f"{name}: {len(found)} of {len(stored)}, {sorted(found)[:3]}"
-        for name, found in (("objects without a row", stored - named), ("rows without their object", must - stored))
-        if found
-    ]
+    unfinished = {one["Key"] for one in stack.s3.client().list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())}
+    wrong = {
+        "objects without a row": stored - named,
+        "rows without their object": must - stored,
+        "unfinished uploads": unfinished,
+    }
+    return [f"{name}: {len(found)} of {len(stored)}, {sorted(found)[:3]}" for name, found in wrong.items() if found]
 
 
 _NAMED = "SELECT s3_key, etag, deleted_at, artifacts FROM video_analysis_jobs"

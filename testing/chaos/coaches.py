@@ -5,6 +5,7 @@ delete. `lives` has every job that a client was told of.
 """
 
 import asyncio
+import hashlib
 import random
 import uuid
 from collections import Counter
@@ -17,7 +18,6 @@ import grpc.aio
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from testing.chaos.analyzers import signed_put
 from testing.chaos.calls import Calls, GaveUp, Metadata, transfer
 from testing.servers.programs import Laptop
 
@@ -95,9 +95,7 @@ class Coaches:
         self.videos[begun.s3_key] = video
         if plan == "abandons" and self.dice.random() < 0.5:
             return
-        await transfer(
-            self._http, signed_put(begun.presigned_url, dict(begun.required_headers)), video, PATIENCE_SECONDS
-        )
+        await transfer(self._http, await self._signed(begun, video, coach), video, PATIENCE_SECONDS)
         if plan == "abandons":
             return
         if plan == "aborts":
@@ -118,6 +116,18 @@ class Coaches:
             )
             job = await self._wait(job_id, coach)
         await self._after(plan, job, coach)
+
+    async def _signed(
+        self, begun: upload_pb2.InitiateUploadResponse, video: bytes, coach: Metadata
+    ) -> upload_pb2.SignedRequest:
+        """The PUT of the video, or of its only part."""
+        if not begun.parts.part_count:
+            headers = dict(begun.required_headers)
+            return upload_pb2.SignedRequest(method="PUT", url=begun.presigned_url, headers=headers)
+        part = upload_pb2.Part(part_number=1, sha256=hashlib.sha256(video).hexdigest())
+        asked = upload_pb2.SignPartsRequest(job_id=begun.job_id, parts=[part])
+        reply: upload_pb2.SignPartsResponse = await self._call(self._uploads.SignParts, asked, coach)
+        return reply.puts[0]
 
     async def _after(self, plan: str, job: job_pb2.Job, coach: Metadata) -> None:
         """The job is final."""

@@ -118,6 +118,8 @@ def _programs(
         "CREASE_JOBS_ENDPOINT": between.endpoint("jobs-upload"),
         "CREASE_TOKEN_FILE": str(laptop.token_file("upload")),
         "CREASE_SWEEP_SECONDS": "2",
+        # Half of the videos.
+        "CREASE_MULTIPART_FROM_BYTES": "8000",
         "CREASE_DRAIN_SECONDS": "5",
         "AWS_EC2_METADATA_DISABLED": "true",
     }  # fmt: skip
