@@ -5,9 +5,9 @@
     done, failed or cancelled after a launch: the artifacts that its row does not name
       ─▶ due ─▶ claimed ─▶ completed ─▶ due once more, likewise ─▶ finished
 
-A trigger of the database sets when a row is due. Rows stay as tombstones. Once a row is claimed, jobs accepts no video
-for it, so that no object is queued while it is removed. A failed upload that was repaired is no longer due. Artifacts
-of launches after the claim are not removed, so a job may be launched again meanwhile.
+A trigger of the database sets when a row is due. Rows stay as tombstones for a while (`background/retention.py`). Once
+a row is claimed, jobs accepts no video for it: no object is queued while it is removed. A failed upload that was
+repaired is no longer due. Artifacts of launches after the claim are not removed: a job may be launched again meanwhile.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ async def delete(connection: Connection, job: Job) -> None:
         raise errors.FailedPrecondition(message, reason="WRONG_STATE")
     if job.status == states.AWAITING_UPLOAD:
         await jobs.move(connection, job, states.CANCELLED)
-    await jobs.write(connection, job, deleted_at=Now())
+    await jobs.write(connection, job, deleted_at=Now(), **jobs.FORGOTTEN)
 
 
 async def claim(connection: Connection, limit: int, *, artifacts: bool) -> Sequence[Cleanup]:

@@ -6,7 +6,7 @@ It waits a quarter of an hour, for readers of the quick report and uploads in pr
 from alembic import op
 
 revision = "0019"
-down_revision = "0016"
+down_revision = "0021"
 
 
 def upgrade() -> None:
