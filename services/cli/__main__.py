@@ -17,6 +17,7 @@ crease logs JOB           the log of the job's newest run
 crease cancel JOB         cancels the job
 crease retry JOB…         queues failed jobs again; --code IMAGE: every job that failed with this code
 crease drain              stops new launches, while running analyses continue; --undo allows them again
+crease forget-cluster NAME  ends the launches of a cluster that does not come back; for superusers
 crease doctor             checks database, S3, SQS, rights, clocks, image and GPUs, and gives advice
 
 Exit codes: 0 done, 1 an orphan or a fault was found, 2 usage, 65 bad video, 69 services unavailable, 70 anything else,

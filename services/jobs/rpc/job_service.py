@@ -40,6 +40,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         quotas: Quotas,
         *,
         deep_enabled: bool,
+        cluster_silence_seconds: float,
         heartbeat_seconds: float,
     ) -> None:
         self._database = database
@@ -48,6 +49,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         self._limits = limits
         self._quotas = quotas
         self._deep_enabled = deep_enabled
+        self._cluster_silence_seconds = cluster_silence_seconds
         self._heartbeat_seconds = heartbeat_seconds
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
@@ -86,6 +88,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             job = await cancellation.cancel(connection, job)
         self._notifier.notify(job.id)
         return mapping.job(job)
+
+    async def ForgetCluster(self, request: job_pb2.ForgetClusterRequest, context: Context) -> empty_pb2.Empty:
+        authorization.check_superuser(caller_as(Person))
+        async with self._database.transaction() as connection:
+            await cancellation.forget_cluster(connection, request.cluster, self._cluster_silence_seconds)
+        return empty_pb2.Empty()
 
     async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:

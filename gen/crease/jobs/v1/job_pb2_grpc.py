@@ -82,6 +82,11 @@ class JobServiceStub:
                 request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsRequest.SerializeToString,
                 response_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsResponse.FromString,
                 _registered_method=True)
+        self.ForgetCluster = channel.unary_unary(
+                '/crease.jobs.v1.JobService/ForgetCluster',
+                request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.ForgetClusterRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -175,6 +180,17 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetCluster(self, request, context):
+        """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+        of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+        is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+        CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+        Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -222,6 +238,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CompareJobs,
                     request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsRequest.FromString,
                     response_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsResponse.SerializeToString,
+            ),
+            'ForgetCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetCluster,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.ForgetClusterRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -469,6 +490,33 @@ class JobService:
             '/crease.jobs.v1.JobService/CompareJobs',
             crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsRequest.SerializeToString,
             crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.JobService/ForgetCluster',
+            crease_dot_jobs_dot_v1_dot_job__pb2.ForgetClusterRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

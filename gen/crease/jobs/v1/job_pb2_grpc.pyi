@@ -86,6 +86,13 @@ class JobServiceStub:
     Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
     a common player. Safe to retry.
     """
+    ForgetCluster: _grpc.UnaryUnaryMultiCallable[_job_pb2.ForgetClusterRequest, _empty_pb2.Empty]
+    """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+    of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+    is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+    CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+    Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -143,6 +150,13 @@ class JobServiceAsyncStub(JobServiceStub):
     if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
     Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
     a common player. Safe to retry.
+    """
+    ForgetCluster: _aio.UnaryUnaryMultiCallable[_job_pb2.ForgetClusterRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+    of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+    is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+    CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+    Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -252,6 +266,19 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
         Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
         a common player. Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def ForgetCluster(
+        self,
+        request: _job_pb2.ForgetClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+        of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+        is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+        CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+        Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
