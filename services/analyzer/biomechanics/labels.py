@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from services.analyzer.biomechanics.events import EventName
-from services.analyzer.biomechanics.model import Unit
-from services.analyzer.knowledge.loader import Mark
+from services.analyzer.biomechanics.model import Repetition, Unit
+from services.analyzer.knowledge.loader import Mark, MarkOrigin
 from services.naming import Discipline
 
 EVENT_CAPTIONS = {
@@ -22,6 +22,19 @@ SHORT_EVENT_CAPTIONS = {
     EventName.THROW: "throw",
     EventName.TAKE: "take",
 }
+
+
+def claim(repetition: Repetition) -> str:
+    """What is claimed of one action: `Release at 1.00 s, right arm, left leg in front, front foot down at 0.88 s`."""
+    name = SHORT_EVENT_CAPTIONS[repetition.name]
+    parts = [f"{name[0].upper()}{name[1:]} at {repetition.time_seconds:.2f} s"]
+    if repetition.name in (EventName.RELEASE, EventName.THROW):
+        parts.append(f"{repetition.side} arm")
+    if repetition.front_leg:
+        parts.append(f"{repetition.front_leg} leg in front")
+    if repetition.contact_seconds is not None:
+        parts.append(f"front foot down at {repetition.contact_seconds:.2f} s")
+    return ", ".join(parts)
 
 
 class Noun(NamedTuple):
@@ -52,6 +65,15 @@ def format_value(value: float, unit: Unit, error: float | None = None) -> str:
     """A number with its unit: `132° ± 3°`, `0.124 ± 0.006 body lengths`."""
     suffix = {Unit.DEGREES: "", Unit.PER_SECOND: " a second"}.get(unit, f" {unit}")
     return f"{format_number(value, unit, error)}{suffix}"
+
+
+def mark_name(mark: Mark) -> str:
+    """Whose a mark is: `our mark`, or `the mark of STUDY (20 elite men, in space)`."""
+    stated = mark.stated
+    if stated.origin is MarkOrigin.JUDGEMENT:
+        return "our mark"
+    plane = "the image" if stated.plane == "image" else "space"
+    return f"the mark of {stated.study} ({stated.n} {stated.who}, in {plane})"
 
 
 def format_mark(mark: Mark, unit: Unit) -> str:

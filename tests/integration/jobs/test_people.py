@@ -451,13 +451,14 @@ def test_a_repeated_reanalysis_must_repeat_what_it_states(people: People) -> Non
     stated |= {"discipline": session_pb2.DISCIPLINE_BOWLING, "capture_fps": 60, "athlete_box": BOX}
     made = people.reanalyze(first, **stated)
     assert people.reanalyze(first, **stated).job_id == made.job_id
-    for other in (
+    others: tuple[dict[str, Any], ...] = (
         {"events": [job_pb2.GivenEvent(name="release", time_seconds=1.03)]},
         {"capture_fps": 61},
         {"athlete_box": job_pb2.AthleteBox(left=0.2, top=0.1, width=0.3, height=0.5)},
         {"discipline": session_pb2.DISCIPLINE_BATTING, "events": []},
-    ):
-        code, reason, _ = refused(lambda changed=other: people.reanalyze(first, **stated | changed))
+    )
+    for other in others:
+        code, reason, _ = refused(partial(people.reanalyze, first, **stated | other))
         assert (code, reason) == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
 
 
