@@ -26,15 +26,19 @@ SHORT_EVENT_CAPTIONS = {
 
 def claim(repetition: Repetition) -> str:
     """What is claimed of one action: `Release at 1.00 s, right arm, left leg in front, front foot down at 0.88 s`."""
-    name = SHORT_EVENT_CAPTIONS[repetition.name]
-    parts = [f"{name[0].upper()}{name[1:]} at {repetition.time_seconds:.2f} s"]
+    parts = [_moment(repetition, repetition.name, repetition.time_seconds)]
     if repetition.name in (EventName.RELEASE, EventName.THROW):
         parts.append(f"{repetition.side} arm")
     if repetition.front_leg:
         parts.append(f"{repetition.front_leg} leg in front")
     if repetition.contact_seconds is not None:
-        parts.append(f"front foot down at {repetition.contact_seconds:.2f} s")
-    return ", ".join(parts)
+        parts.append(_moment(repetition, EventName.FRONT_FOOT_CONTACT, repetition.contact_seconds))
+    text = ", ".join(parts)
+    return text[0].upper() + text[1:]
+
+
+def _moment(repetition: Repetition, name: EventName, seconds: float) -> str:
+    return f"{SHORT_EVENT_CAPTIONS[name]} at {seconds:.2f} s{' (given)' if name in repetition.given else ''}"
 
 
 class Noun(NamedTuple):

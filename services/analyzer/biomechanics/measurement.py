@@ -190,6 +190,7 @@ def _repetition(measured: _MeasuredWindow) -> Repetition:
         window.landing.time_seconds if isinstance(window.landing, Landing) else None,
         window.front_leg,
         {name: round(found[name].value, 4) if name in found else None for name in SPECS},
+        frozenset(event.name for event in _events([window]) if event.given),
     )
 
 

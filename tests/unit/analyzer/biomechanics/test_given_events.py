@@ -38,6 +38,7 @@ def test_a_given_release_is_measured_with_the_arm_that_is_up(side: str) -> None:
     assert (measured.throwing_arm, measured.actions) == (side, 1)
     assert measured.events[-1].confidence == 1.0
     assert "Given by the client, not found in the film: release at 1.47 s." in measured.notes
+    assert claim(measured.repetitions[0]).startswith(f"Release at 1.47 s (given), {side} arm, ")
 
 
 def test_a_given_contact_keeps_the_detected_stroke_and_moves_its_window() -> None:
@@ -47,7 +48,7 @@ def test_a_given_contact_keeps_the_detected_stroke_and_moves_its_window() -> Non
     moved = measure(poses, [poses], "batting", [GivenEvent(CONTACT, 1.5)])
     assert moments(moved) == [(CONTACT, 1.5, "left", True), moments(found)[1]]
     assert moved.traces[0].start == pytest.approx(found.traces[0].start + 1.5 - found.events[0].time_seconds)
-    assert claim(moved.repetitions[0]) == "Fastest hands at 1.65 s, left leg in front, front foot down at 1.50 s"
+    assert claim(moved.repetitions[0]).endswith("at 1.65 s, left leg in front, front foot down at 1.50 s (given)")
 
 
 def test_given_moments_that_were_found_change_no_number() -> None:
