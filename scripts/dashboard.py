@@ -91,6 +91,7 @@ ROWS: dict[str, tuple[Chart, ...]] = {
         quantiles("Call latency", "crease_rpc_seconds", "method", STREAMS),
         rates("S3", "crease_s3_requests_total", "operation, outcome"),
         rates("Kubernetes API", "crease_kube_requests_total", "verb, code"),
+        rates("Issuer keys", "crease_issuer_key_faults_total", "kind"),
         rates("SQS", "crease_sqs_messages_total", "outcome"),
         Chart(
             "Event and message lag",

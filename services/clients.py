@@ -59,6 +59,11 @@ def _parse(endpoint: str) -> tuple[str, bool, list[tuple[str, Any]]]:
     return target, endpoint.startswith("https://"), options
 
 
+def bearer(token_file: Path) -> tuple[str, str]:
+    """The authorization metadata of a service. Read at each call: the cluster renews the file."""
+    return ("authorization", f"Bearer {token_file.read_text().strip()}")
+
+
 def reason(error: grpc.RpcError) -> str:
     """The ErrorInfo reason of an error; empty if it has none."""
     status: Status | None = rpc_status.from_call(error)

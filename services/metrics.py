@@ -23,6 +23,13 @@ RPC_SECONDS = Histogram(
 # jobs and the controller count different reasons. Each creates its series at start: Prometheus sees no increase in a
 # series whose first sample is 11.
 FALLBACKS = Counter("crease_fallbacks_total", "Launches that were eligible for a GPU and run on the CPU", ["reason"])
+# A forged token or a rotated key raises the first, an issuer that publishes no usable keys the second.
+ISSUER_KEY_FAULTS = Counter(
+    "crease_issuer_key_faults_total", "Tokens with an unknown key id, and failed fetches of an issuer's keys", ["kind"]
+)
+UNKNOWN_KEY, FAILED_FETCH = "unknown_key", "failed_fetch"
+for _kind in (UNKNOWN_KEY, FAILED_FETCH):
+    ISSUER_KEY_FAULTS.labels(_kind)
 _BUILD = Gauge("crease_build_info", "The running version; the value is always 1", ["version"])
 _on = False
 

@@ -29,7 +29,8 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
     """Serves health and reconciles concurrently; if one fails, both end."""
     metrics.start(settings.metrics_listen, log)
     traces.start("controller", settings.otlp_endpoint, settings.trace_share)
-    interceptor = CallInterceptor(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
+    verifier = Verifier(settings.issuers, settings.audience)
+    interceptor = CallInterceptor(verifier, _refuse, lambda _: None, log, limits=settings.caller_limits)
     async with (
         open_aio_channel(settings.jobs_endpoint) as channel,
         _reconciler(settings, Jobs(channel, settings.token_file, settings.cluster), log) as reconciler,

@@ -29,7 +29,11 @@ async def run(settings: UploadSettings) -> None:
     metrics.start(settings.metrics_listen, log)
     traces.start("upload", settings.otlp_endpoint, settings.trace_share)
     interceptor = CallInterceptor(
-        Verifier(settings.issuers, settings.audience), Authorizer(authorization.TABLE, [SERVICE]), translate, log
+        Verifier(settings.issuers, settings.audience, settings.issuer_keys_seconds),
+        Authorizer(authorization.TABLE, [SERVICE]),
+        translate,
+        log,
+        limits=settings.caller_limits,
     )
     storage, checks = Storage(settings), health.aio.HealthServicer()
     async with open_aio_channel(settings.jobs_endpoint) as channel:

@@ -67,6 +67,7 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
         self.lists = 0
         self.page_size = 200
         self._hang_up = asyncio.Event()
+        self._has_expired = False
 
     def queue(self, job_id: str) -> None:
         self.queued.append(job_id)
@@ -101,6 +102,11 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
         """Breaks every stream of events."""
         self._hang_up.set()
         self._hang_up = asyncio.Event()
+
+    def expire_tokens(self) -> None:
+        """Ends the streams as those of an expired token."""
+        self._has_expired = True
+        self.hang_up()
 
     async def OpenLaunches(self, request: wire.OpenLaunchesRequest, context: Context) -> wire.OpenLaunchesResponse:
         for job_id in list(self.queued):
@@ -157,6 +163,8 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
                 yield event
             position = len(self.events)
             await asyncio.sleep(0.01)
+        if self._has_expired:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "The token has expired")
 
     def _emit(self, kind: str, job_id: str) -> None:
         self.events.append(Event(id=str(len(self.events) + 1), type=kind, subject=job_id))

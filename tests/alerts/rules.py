@@ -159,6 +159,12 @@ CASES = {
         "The clocks of the controller and of the API server differ by 31s",
         {'crease_clock_skew_seconds{namespace="nets"}': "30x20"},
     ),
+    "CreaseIssuerKeys": Case(
+        {'crease_issuer_key_faults_total{namespace="nets",kind="failed_fetch"}': "0+1x20"},
+        "10 times within 10 minutes a key of a token issuer was missing (failed_fetch)",
+        {'crease_issuer_key_faults_total{namespace="nets",kind="unknown_key"}': "0+9x20"},
+        labels=(("kind", "failed_fetch"),),
+    ),
     "CreaseOutboxLags": Case(
         gauge("outbox_lag_seconds", 61),
         "An open transaction has held back events for 1m 1s",

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import jwt
 import psycopg
 import pytest
 
 from crease.analysis.v1.launch_pb2 import Launch
-from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU
+from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU, ListJobsRequest
+from services import dev_issuer
 from services.controller.core.launcher import Placement, labels_of
 from services.controller.local import process_record
 from testing.servers.product import put
@@ -167,6 +169,31 @@ def postgresql_is_down(arena: Arena) -> Steps:
     arena.queued()
     arena.database.off()
     yield Repair("PostgreSQL is started", arena.database.on)
+
+
+def an_unpublished_key_signs(arena: Arena) -> Steps:
+    """An issuer has a new key, and its public keys are the old ones."""
+    published = arena.here.issuer / "jwks.json"
+    new = arena.here.folder / "new-key"
+    dev_issuer.create(new)
+    claims = jwt.decode(dev_issuer.person(new, "coach-1"), options={"verify_signature": False})
+    token = jwt.encode(claims, (new / "key.pem").read_text(), algorithm="ES256", headers={"kid": "new"})
+    metadata = (("authorization", f"Bearer {token}"),)
+
+    def is_accepted() -> bool:
+        with contextlib.suppress(grpc.RpcError):
+            arena.product.job_stub.ListJobs(ListJobsRequest(), metadata=metadata)
+            return True
+        return False
+
+    def publish() -> None:
+        keys = json.loads(published.read_text())["keys"]
+        [key] = json.loads((new / "jwks.json").read_text())["keys"]
+        published.write_text(json.dumps({"keys": [*keys, key | {"kid": "new"}]}))
+        arena.until(is_accepted, "the new key")
+
+    with calling(*[is_accepted] * 4):
+        yield Repair("the issuer publishes the key", publish)
 
 
 def s3_is_down(arena: Arena) -> Steps:
@@ -369,6 +396,7 @@ FAULTS = (
     Fault("Analyses never finish", ("CreaseOldestQueued",), analyses_never_finish),
     Fault("The controller is down", ("CreaseNoLeader",), the_controller_is_down),
     Fault("PostgreSQL is down", ("CreaseNoNumbers", "CreaseCallsFail"), postgresql_is_down),
+    Fault("An issuer signs with an unpublished key", ("CreaseIssuerKeys",), an_unpublished_key_signs),
     Fault("A transaction holds a table lock", ("CreasePoolFull", "CreaseCallsSlow"), a_transaction_holds_a_lock),
     Fault("S3 is down", ("CreaseS3Fails",), s3_is_down),
     Fault("SQS is down", ("CreaseRelayLags",), sqs_is_down),

@@ -184,18 +184,21 @@ class Reconciler:
                 await asyncio.sleep(_idle_seconds(cpu_time, BUSY_SHARE))
 
     async def _watch_events(self) -> None:
-        after = ""
+        after, is_expired = "", False
         while True:
             try:
                 async for event in self._jobs.events(after):
                     self._event_outage.succeeded()
-                    after = event.id
+                    after, is_expired = event.id, False
                     if event.type == "JobQueued":
                         self._job_queued.set()
                     elif event.type in WAKING_EVENTS:
                         self._woken.set()
             except (grpc.RpcError, OSError) as error:
-                self._event_outage.failed(error)
+                # A stream ends with its token, and the file holds a newer one: no outage, unless it ends again.
+                is_expired = not is_expired and _code(error) == grpc.StatusCode.UNAUTHENTICATED
+                if not is_expired:
+                    self._event_outage.failed(error)
                 # `jobs` rejects an unknown position on every try, so the stream restarts at its end.
                 after = "" if _code(error) == grpc.StatusCode.INVALID_ARGUMENT else after
             await asyncio.sleep(RECONNECT_SECONDS)

@@ -134,6 +134,10 @@ def retry_values(job: Job) -> dict[str, Any]:
     }
 
 
+# A deleted job keeps nothing about the person in the video.
+FORGOTTEN: dict[str, Any] = {"results": None, "artifacts": Jsonb([]), "athlete_box": None, "error_message": ""}
+
+
 def check_verified(job: Job) -> None:
     """Raises FailedPrecondition for a job whose upload was never verified."""
     if not job.video.etag:
@@ -176,8 +180,10 @@ def given_events_json(events: Iterable[GivenEvent]) -> Jsonb:
     return Jsonb([asdict(event) for event in events])
 
 
-async def create_reanalysis(connection: Connection, session: Session, source: Job, values: dict[str, Any]) -> Job:
-    """Adds a queued job on the verified video of another one. A repeated request_id is treated as by `create`."""
+async def create_reanalysis(
+    connection: Connection, session: Session, source: Job, values: dict[str, Any], *, commit: bool = True
+) -> Job:
+    """Adds a queued job on the verified video of another one. `commit` and a repeated request_id are as of `create`."""
     video = source.video
     copied = {
         "s3_bucket": video.s3_bucket,
@@ -199,7 +205,7 @@ async def create_reanalysis(connection: Connection, session: Session, source: Jo
         "anonymous": source.anonymous,
         "source_job_id": source.id,
     }
-    return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS)
+    return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS, commit=commit)
 
 
 async def _create(
@@ -209,7 +215,7 @@ async def _create(
     values: dict[str, Any],
     same: tuple[str, ...],
     *,
-    commit: bool = True,
+    commit: bool,
 ) -> Job:
     values |= {"session_id": session.id, "status": status, "stage": states.STAGES[status]}
     values |= {"trace_parent": traces.traceparent()}
@@ -263,8 +269,8 @@ _GET_KEPT = f"{_GET} AND deleted_at IS NULL"
 
 async def list_visible(
     connection: Connection, person: Person, *, session_id: str, status: str, size: int, page_token: str
-) -> tuple[list[Job], str]:
-    """A page of the jobs that a person may see, without results, newest first, and the next page's token.
+) -> pagination.Page[Job]:
+    """A page of the jobs that a person may see, without results, newest first.
 
     Raises InvalidArgument for a negative page size or the token of another filter.
     """

@@ -124,6 +124,19 @@ async def test_a_broken_stream_is_resumed_where_it_broke(tmp_path: Path) -> None
         assert scene.jobs.watched == ["", "1"]
 
 
+async def test_a_stream_that_ends_with_its_token_is_no_outage(tmp_path: Path) -> None:
+    """The controller opens it again where it ended, by the newest token of its file."""
+    async with controlling(tmp_path, tick=NEVER_SECONDS) as scene:
+        await until(lambda: scene.jobs.watched and scene.logged("reconcile"))
+        for number in (1, 2):
+            scene.jobs.queue(f"job{number}")
+            await until(lambda name=f"analysis-job{number}-1": name in scene.cluster.live())  # type: ignore[misc]
+            scene.jobs.expire_tokens()
+            await until(lambda number=number: len(scene.jobs.watched) == number + 1)  # type: ignore[misc]
+        assert scene.jobs.watched == ["", "1", "2"]
+        assert scene.logged("unavailable") == []
+
+
 async def test_an_outage_of_jobs_is_logged_once(tmp_path: Path) -> None:
     """The controller keeps running, and logs the recovery."""
     async with controlling(tmp_path, serve=False) as scene:
