@@ -2,6 +2,7 @@
 
 crease up                 runs all services here, until Ctrl-C
 crease analyze VIDEO      sends a video, follows its analysis, prints the findings and fetches the report
+crease reanalyze JOB      measures a job's video again from a moved moment, or for another player or discipline
 crease report JOB         prints the findings of an earlier job and fetches its report
 crease compare JOB JOB…   shows what changed between analyses of one player, as one page
 crease jobs               lists the newest jobs
@@ -94,6 +95,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up.add_to(commands)
     analyze.add_to(commands)
+    analyze.add_reanalyze_to(commands)
     reports.add_to(commands)
     compare.add_to(commands)
     jobs.add_list_to(commands)

@@ -208,6 +208,9 @@ CREATE TABLE video_analysis_jobs (
     status_since timestamptz DEFAULT now() NOT NULL,
     trace_parent text DEFAULT ''::text NOT NULL,
     anonymous boolean DEFAULT false NOT NULL,
+    discipline text DEFAULT ''::text NOT NULL,
+    capture_fps double precision DEFAULT 0 NOT NULL,
+    events jsonb DEFAULT '[]'::jsonb NOT NULL,
     CONSTRAINT job_done_is_whole CHECK (((status <> 'done'::video_analysis_job_status) OR (progress_pct = 100))),
     CONSTRAINT job_progress_in_range CHECK (((progress_pct >= 0) AND (progress_pct <= 100))),
     CONSTRAINT job_status_is_current CHECK ((status <> ALL (ARRAY['processing'::video_analysis_job_status, 'completed'::video_analysis_job_status])))

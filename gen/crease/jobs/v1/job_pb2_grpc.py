@@ -151,7 +151,8 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReanalyzeJob(self, request, context):
-        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+        takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
         Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
         Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
         field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.

@@ -69,7 +69,8 @@ class JobServiceStub:
     Retry: WRONG_STATE then confirms that the job was queued.
     """
     ReanalyzeJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.ReanalyzeJobRequest, _job_pb2.Job]
-    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+    takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
     Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
     Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
     field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
@@ -134,7 +135,8 @@ class JobServiceAsyncStub(JobServiceStub):
     Retry: WRONG_STATE then confirms that the job was queued.
     """
     ReanalyzeJob: _aio.UnaryUnaryMultiCallable[_job_pb2.ReanalyzeJobRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+    takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
     Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
     Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
     field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
@@ -238,7 +240,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.ReanalyzeJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+        takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
         Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
         Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
         field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
