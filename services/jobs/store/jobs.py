@@ -135,7 +135,13 @@ def retry_values(job: Job) -> dict[str, Any]:
 
 
 # A deleted job keeps nothing about the person in the video.
-FORGOTTEN: dict[str, Any] = {"results": None, "artifacts": Jsonb([]), "athlete_box": None, "error_message": ""}
+FORGOTTEN: dict[str, Any] = {
+    "results": None,
+    "artifacts": Jsonb([]),
+    "athlete_box": None,
+    "events": Jsonb([]),
+    "error_message": "",
+}
 
 
 def check_verified(job: Job) -> None:
