@@ -23,10 +23,9 @@ KEPT = {
     "video_sessions": "id owner_type owner_id created_by discipline created_at updated_at deleted_at",
     "video_analysis_jobs": """
         id session_id status stage progress_pct failure_code sample_fps include_frames deep_enabled anonymous
-        accelerator s3_bucket s3_key content_type content_length etag sha256 part_bytes created_by results_stage
-        discipline capture_fps launch_count memory_factor retries_from_launch owner launched event_xid version
-        deleted_at sweep_at
-        status_since created_at queued_at started_at completed_at updated_at
+        accelerator discipline capture_fps s3_bucket s3_key content_type content_length etag sha256 part_bytes
+        created_by results_stage launch_count memory_factor retries_from_launch owner launched event_xid version
+        deleted_at sweep_at status_since created_at queued_at started_at completed_at updated_at
     """,
     "launches": """
         job_id launch_no cluster memory_factor kubernetes_uid pod_name pod_uid lease_hash lease_expires_at ending
@@ -112,9 +111,6 @@ def test_every_column_of_a_tombstone_is_kept_for_a_reason_or_empty(
     road = Road(shared_jobs.endpoint, laptop)
     session_id, _ = analysed(road)
     failed(road, session_id)
-    with psycopg.connect(empty, autocommit=True) as connection:
-        # Only ReanalyzeJob sets them.
-        connection.execute("""UPDATE video_analysis_jobs SET events = '[{"name": "release", "time_seconds": 1.5}]'""")
     road.sessions.DeleteSession(session_pb2.DeleteSessionRequest(session_id=session_id), metadata=road.coach)
     with psycopg.connect(empty, row_factory=dict_row) as connection:
         rows = [(table, row) for table in KEPT for row in connection.execute(f"SELECT * FROM {table}")]  # noqa: S608
