@@ -6,6 +6,7 @@ call ─▶ authentication ─▶ authorization ─▶ caller's bounds ─▶ ha
 import asyncio
 import contextlib
 import contextvars
+import logging
 import math
 import signal
 import time
@@ -25,6 +26,7 @@ from grpc_status import rpc_status
 from services import VERSION, errors, logs, metrics, traces
 from services.auth import Caller, Lease, Pod, Service, Verifier
 from services.callers.call_limits import CallLimits
+from services.clients import KEEPALIVE
 from services.logs import Logger
 from services.rules.enums import unknown_enum
 from services.rules.limits import CallerLimits
@@ -35,8 +37,10 @@ DOMAIN = "crease.dev"
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
-    # Our clients send keepalive pings every 20 s; by default gRPC's servers close the connection for that.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # A silent client's streams end, too.
+    *KEEPALIVE,
+    # Our clients send keepalive pings every 10 s; by default gRPC's servers close the connection for that.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     # Clients reconnect every 5 minutes, so that a new replica gets calls. Running calls finish.
     ("grpc.max_connection_age_ms", 300_000),
     # By default gRPC cancels calls at random from 1,000 pending ones; more than that reconnect after a restart.
@@ -150,12 +154,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     async def _write(self, context: Context, reply: Any) -> None:
-        """Writes one message of a stream. gRPC buffers about 4 MB for the client, then blocks."""
+        """Writes one message of a stream. gRPC buffers about 4 MB for the client, then blocks.
+
+        Raises CancelledError if the client has left: gRPC cancels the call only after the write has failed.
+        """
         try:
-            await asyncio.wait_for(context.write(reply), self._write_seconds)
+            async with asyncio.timeout(self._write_seconds):
+                await context.write(reply)
         except TimeoutError:
             message = f"This stream was not read for {self._write_seconds:g} s; call again from the last message read"
             raise errors.ResourceExhausted(message, reason="SLOW_READER") from None
+        except grpc.aio.InternalError:
+            raise asyncio.CancelledError from None
 
     @contextlib.asynccontextmanager
     async def _handling(self, method: str, context: Context, *, is_stream: bool) -> AsyncIterator[None]:
@@ -277,6 +287,10 @@ def _caller_name(caller: Caller | None) -> str:
         case _:
             return type(caller).__name__.lower() + ":" + str(getattr(caller, "subject", getattr(caller, "name", "")))
 
+
+# gRPC logs it as an error that it could not send a reply, because the client has left.
+_CLIENT_LEFT = "raised in core by servicer method"
+logging.getLogger("grpc._cython.cygrpc").addFilter(lambda record: _CLIENT_LEFT not in record.getMessage())
 
 READY = "ready"
 READY_SECONDS = 1.0

@@ -1,7 +1,7 @@
 """The public keys of one token issuer, cached and fetched in the background. At most one fetch is in flight.
 
-known key     returned at once; an old cache starts a fetch
-unknown key   starts a fetch, waits for it briefly, then is rejected
+known key     returned at once; of an old cache, after waiting briefly for a fetch
+unknown key   waits briefly for a fetch, then is rejected
 no key at all waits for the fetch in flight
 
 An answer without usable keys counts as a failed fetch. While fetches fail, the last good keys stay valid for
@@ -27,9 +27,9 @@ ALGORITHMS = ("ES256", "RS256")
 # The age at which cached keys are fetched again, and the shortest interval between two fetches while keys are cached.
 REFRESH_SECONDS = 300.0
 RETRY_SECONDS = 10.0
-# The longest fetch, and how long a call with an unknown key id waits for one.
+# The longest fetch, and how long a call waits for one while other keys are known.
 FETCH_SECONDS = 5.0
-UNKNOWN_KEY_SECONDS = 0.5
+BRIEF_SECONDS = 0.5
 MAX_ANSWER_BYTES = 2**20
 
 
@@ -44,27 +44,29 @@ class IssuerKeys:
 
     async def get(self, key_id: str) -> jwt.PyJWK:
         """The key with an id. Raises Unauthenticated for an unknown id, Unavailable while no key is known."""
-        if time.monotonic() - self._fetched_at > self._keep_seconds:
+        age = time.monotonic() - self._fetched_at
+        if age > self._keep_seconds:
             self._keys = {}
         if not self._keys:
             await self._fetched(FETCH_SECONDS)
-        elif key_id not in self._keys:
-            metrics.ISSUER_KEY_FAULTS.labels(metrics.UNKNOWN_KEY).inc()
-            if self._is_due(RETRY_SECONDS):
-                await self._fetched(UNKNOWN_KEY_SECONDS)
-        elif self._is_due(RETRY_SECONDS if self._failure else REFRESH_SECONDS):
-            self._begin()
+        elif key_id not in self._keys or age > REFRESH_SECONDS:
+            await self._fetched_if_due()
         if not self._keys:
             cause = self._failure or "no answer"
             raise Unavailable(f"The issuer's keys could not be fetched: {cause}", reason="ISSUER_AWAY")
         try:
             return self._keys[key_id]
         except KeyError:
+            metrics.ISSUER_KEY_FAULTS.labels(metrics.UNKNOWN_KEY).inc()
             raise Unauthenticated("The token's key id is not among the issuer's keys") from None
 
-    def _is_due(self, seconds: float) -> bool:
-        """Whether a fetch is in flight, or the last one began longer ago."""
-        return self._fetch is not None or time.monotonic() - self._began_at > seconds
+    async def _fetched_if_due(self) -> None:
+        """Waits briefly for a fetch, unless one ended a moment ago. After a failed one it waits no more."""
+        if self._fetch is None and time.monotonic() - self._began_at <= RETRY_SECONDS:
+            return
+        fetch = self._begin()
+        if not self._failure:
+            await asyncio.wait({fetch}, timeout=BRIEF_SECONDS)
 
     def _begin(self) -> asyncio.Task[None]:
         """The fetch in flight; begins one if there is none."""

@@ -34,6 +34,7 @@ from services.jobs.rpc.session_service import SessionService
 from services.jobs.rpc.sweep_service import SweepService
 from services.jobs.settings import DatabaseSettings, JobsSettings
 from services.jobs.store.database import Database, translate, url
+from services.metrics import Loops
 from services.serving import CallInterceptor, serve
 
 SERVICES = [
@@ -76,6 +77,11 @@ async def run(settings: JobsSettings) -> None:
     verifier = Verifier(settings.issuers, settings.audience, settings.issuer_keys_seconds)
     notifier = Notifier(settings.poll_seconds)
     job_watcher = JobWatcher(database, notifier)
+    gauges = {"table_metrics": settings.gauge_seconds} if metrics.is_on() else {}
+    loops = Loops(
+        expiry=settings.sweep_seconds, job_watch=settings.poll_seconds, retention=retention.IDLE_SECONDS, **gauges
+    )
+    loops.export()
 
     def add_services(server: grpc.aio.Server) -> None:
         session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, notifier), server)
@@ -103,12 +109,15 @@ async def run(settings: JobsSettings) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(expiry.run(database, settings, notifier, log)),
-                group.create_task(job_watcher.run(log)),
-                group.create_task(retention.run(database, settings, log)),
-                group.create_task(table_metrics.run(database, settings.gauge_seconds, log)),
+                group.create_task(expiry.run(database, settings, notifier, loops["expiry"], log)),
+                group.create_task(job_watcher.run(loops["job_watch"], log)),
+                group.create_task(retention.run(database, settings, loops["retention"], log)),
             ]
-            await serve(settings, interceptor, add_services, tuple(service.full_name for service in SERVICES), log)
+            if gauges:
+                reading = table_metrics.run(database, settings, loops["table_metrics"], log)
+                background.append(group.create_task(reading))
+            names = tuple(service.full_name for service in SERVICES)
+            await serve(settings, interceptor, add_services, names, log, is_ready=loops.are_alive)
             for task in background:
                 task.cancel()
     finally:

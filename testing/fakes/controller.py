@@ -66,6 +66,8 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
         # The number of calls of ListLaunches.
         self.lists = 0
         self.page_size = 200
+        # How many events, from the oldest, are no longer kept.
+        self.purged = 0
         self._hang_up = asyncio.Event()
         self._has_expired = False
 
@@ -158,6 +160,8 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
     async def WatchEvents(self, request: WatchEventsRequest, context: Context) -> AsyncIterator[Event]:
         self.watched.append(request.after)
         position, hang_up = int(request.after or len(self.events)), self._hang_up
+        if position < self.purged:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, f"Events after {position} are no longer kept")
         while not hang_up.is_set():
             for event in self.events[position:]:
                 yield event

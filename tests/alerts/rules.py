@@ -154,6 +154,17 @@ CASES = {
         "3 calls wait for a PostgreSQL session",
         gauge("pool_sessions", 10, ',state="busy"') | gauge("pool_sessions", 0, ',state="waited_for"'),
     ),
+    "CreaseLoopLate": Case(
+        gauge("loop_late_seconds", 61, ',loop="expiry"'),
+        "The background loop expiry has completed no pass for 1m 1s",
+        gauge("loop_late_seconds", 60, ',loop="expiry"'),
+        labels=(("loop", "expiry"),),
+    ),
+    "CreaseExpiryLate": Case(
+        gauge("overdue_seconds", 61),
+        "A lost launch or an expired upload should have ended 1m 1s ago",
+        gauge("overdue_seconds", 60),
+    ),
     "CreaseClockSkew": Case(
         {'crease_clock_skew_seconds{namespace="nets"}': "-31x20"},
         "The clocks of the controller and of the API server differ by 31s",

@@ -276,6 +276,36 @@ def a_transaction_holds_a_lock(arena: Arena) -> Steps:
     arena.cancel_open()
 
 
+def a_loop_is_stuck(arena: Arena) -> Steps:
+    """A console holds the table that one background loop of `jobs` writes."""
+    with psycopg.connect(arena.database_url) as console:
+        console.execute("LOCK TABLE tellers IN EXCLUSIVE MODE")
+        yield Repair(
+            "the second statement under *A transaction that stays open*",
+            lambda: run_page(arena, "A transaction that stays open"),
+        )
+        with contextlib.suppress(psycopg.Error):
+            console.rollback()
+
+
+def an_overdue_row_is_held(arena: Arena) -> Steps:
+    """A console holds the row of a running job; heartbeats and expiry need it."""
+    arena.mode("hold")
+    arena.queued()
+    running = "SELECT count(*) FROM launches WHERE started_at IS NOT NULL AND ended_at IS NULL"
+    arena.until(lambda: arena.sql(running) == [(1,)], "a running analysis")
+    with psycopg.connect(arena.database_url) as console:
+        console.execute("SELECT FROM video_analysis_jobs FOR UPDATE")
+        yield Repair(
+            "the second statement under *A transaction that stays open*",
+            lambda: run_page(arena, "A transaction that stays open"),
+        )
+        with contextlib.suppress(psycopg.Error):
+            console.rollback()
+    arena.mode("work")
+    arena.cancel_open()
+
+
 def a_ghost_runs(arena: Arena) -> Steps:
     """An analysis runs that no launch was opened for."""
     launch = Launch(job_id="00000000-0000-4000-8000-000000000001", launch_no=1)
@@ -403,6 +433,8 @@ FAULTS = (
     Fault("Analyses send no heartbeat", ("CreaseLeasesLost",), analyses_send_no_heartbeat),
     Fault("Rows are written by hand", ("CreaseInvariantBroken",), rows_are_written_by_hand),
     Fault("A session stays open in a transaction", ("CreaseOutboxLags",), a_session_stays_open),
+    Fault("A background loop is stuck", ("CreaseLoopLate",), a_loop_is_stuck),
+    Fault("A console holds an overdue row", ("CreaseExpiryLate",), an_overdue_row_is_held),
     Fault("A ghost runs", ("CreaseGhosts",), a_ghost_runs),
 )
 # `make slow` runs these: under a minute together.

@@ -7,6 +7,7 @@ import grpc
 import psycopg
 import pytest
 from google.protobuf import json_format, struct_pb2
+from psycopg.rows import dict_row
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2, sweep_pb2, sweep_pb2_grpc
@@ -16,6 +17,21 @@ from tests.integration.jobs.test_lifecycle import Road
 from tests.integration.jobs.test_outbox import wait_until
 
 SECRETS = ("Secret title", "Secret notes", "Secret player", "Secret result", "secret-artifact.html", "Secret sentence")
+# Columns of deleted rows: ids, times, states, the owner, settings of the analysis, the place in S3. `etag`, `content_…`
+# and `sha256` describe the removed object.
+KEPT = {
+    "video_sessions": "id owner_type owner_id created_by discipline created_at updated_at deleted_at",
+    "video_analysis_jobs": """
+        id session_id status stage progress_pct failure_code sample_fps include_frames deep_enabled anonymous
+        accelerator s3_bucket s3_key content_type content_length etag sha256 part_bytes created_by results_stage
+        launch_count memory_factor retries_from_launch owner launched event_xid version deleted_at sweep_at
+        status_since created_at queued_at started_at completed_at updated_at
+    """,
+    "launches": """
+        job_id launch_no cluster memory_factor kubernetes_uid pod_name pod_uid lease_hash lease_expires_at ending
+        opened_at offered_at confirmed_at started_at ended_at
+    """,
+}
 TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
 
 
@@ -86,6 +102,21 @@ def test_a_deleted_row_holds_nothing_of_a_person(way: str, shared_jobs: Program,
         for job in jobs:
             road.jobs.DeleteJob(job_pb2.DeleteJobRequest(job_id=job), metadata=road.coach)
         assert found(empty) == set(SECRETS[:3])
+
+
+def test_every_column_of_a_tombstone_is_kept_for_a_reason_or_empty(
+    shared_jobs: Program, laptop: Laptop, empty: str
+) -> None:
+    """A new column is of no person and belongs into KEPT, or a deletion empties it."""
+    road = Road(shared_jobs.endpoint, laptop)
+    session_id, _ = analysed(road)
+    failed(road, session_id)
+    road.sessions.DeleteSession(session_pb2.DeleteSessionRequest(session_id=session_id), metadata=road.coach)
+    with psycopg.connect(empty, row_factory=dict_row) as connection:
+        rows = [(table, row) for table in KEPT for row in connection.execute(f"SELECT * FROM {table}")]  # noqa: S608
+    assert len(rows) == 4
+    kept = {(table, name) for table, row in rows for name, value in row.items() if value not in (None, "", [], {})}
+    assert kept - {(table, name) for table, names in KEPT.items() for name in names.split()} == set()
 
 
 def test_a_tombstone_ends_after_its_time_once_s3_is_empty(program: Program, laptop: Laptop, empty: str) -> None:

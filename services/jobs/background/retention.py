@@ -13,19 +13,21 @@ from services import logs
 from services.jobs.settings import JobsSettings
 from services.jobs.store.database import Database, translate
 from services.logs import Logger
+from services.metrics import Loop
 
 BATCH = 500
 # The longest pause while nothing is due; a shorter ttl has a shorter one.
 IDLE_SECONDS = 60.0
 
 
-async def run(database: Database, settings: JobsSettings, log: Logger) -> None:
+async def run(database: Database, settings: JobsSettings, loop: Loop, log: Logger) -> None:
     """Deletes in a loop. If the database is unavailable, it tries again at the next tick."""
     idle_seconds = max(settings.sweep_seconds, min(IDLE_SECONDS, settings.tombstone_ttl_seconds / 10))
     while True:
         jobs = sessions = 0
         try:
-            jobs, sessions = await purge(database, settings.tombstone_ttl_seconds)
+            async with loop.one_pass():
+                jobs, sessions = await purge(database, settings.tombstone_ttl_seconds)
         except Exception as error:
             if translate(error) is None:
                 raise

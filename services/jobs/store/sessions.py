@@ -40,11 +40,11 @@ async def create(connection: Connection, person: Person, values: dict[str, Any])
     if session is not None:
         return session
     [row] = await connection.rows(_SAME_REQUEST, **values)
-    if row["request_sha256"] != values["request_sha256"] or read_owner(row) != owner:
-        raise errors.AlreadyExists("request_id was used for another session", reason="REQUEST_ID_REUSED")
     if row["deleted_at"] is not None:
         message = "The session of this request_id was deleted: use another request_id"
         raise errors.FailedPrecondition(message, reason="SESSION_DELETED")
+    if row["request_sha256"] != values["request_sha256"] or read_owner(row) != owner:
+        raise errors.AlreadyExists("request_id was used for another session", reason="REQUEST_ID_REUSED")
     return read_session(row)
 
 
@@ -155,7 +155,8 @@ _DELETE_JOBS = """
 """
 # A deleted session keeps nothing that people wrote.
 _DELETE = """
-    UPDATE video_sessions SET deleted_at = clock_timestamp(), title = '', notes = '', player_ids = '{}'
+    UPDATE video_sessions SET deleted_at = clock_timestamp(), title = '', notes = '', player_ids = '{}',
+        request_sha256 = ''
     WHERE id = %(id)s
 """
 _LOCK_JOBS = "SELECT * FROM video_analysis_jobs WHERE session_id = %(id)s ORDER BY id FOR UPDATE"

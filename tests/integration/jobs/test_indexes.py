@@ -77,6 +77,7 @@ async def send_all(database: Database, url: str) -> None:
     watcher = JobWatcher(database, Notifier(0.1))
     with watcher.subscribe(job[0]):
         await watcher.publish_changes([job[0]])
+    await expiry.bound_leaps(database, 30.0)
     await retention.purge(database, 86400.0)
     assert await retention.purge(database, -86400.0) == (1, 1)
     await expiry.expire_uploads(database, 86400.0)
