@@ -4,7 +4,8 @@ claim a prefix from jobs ─▶ delete every version and every unfinished upload
                               └── S3 unavailable or refusing: jobs hands out the prefix again
 
 A signed PUT may still arrive after that. Each prefix is cleaned once more after its last URL has expired. Of a finished
-job only the artifacts are deleted that its result does not name: those of lost launches, and quick ones after deep.
+job only the artifacts are deleted that its result does not name, of lost launches and of quick after deep, and the
+unfinished uploads.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from services import errors, logs
 from services.logs import Logger
 from services.metrics import Loop
 from services.upload.jobs_client import Jobs
+from services.upload.s3.inventory import folder_of
 from services.upload.s3.storage import Storage
 from services.upload.settings import UploadSettings
 
@@ -48,6 +50,8 @@ async def remove(cleanup: Cleanup, jobs: Jobs, storage: Storage, url_lifetime: t
     try:
         if cleanup.artifacts_only:
             count = await storage.delete_some(cleanup.s3_bucket, cleanup.prefix, partial(is_unnamed, cleanup))
+            # The video is whole. A call whose answer was lost began an upload that no row names.
+            count += await storage.abort_all(cleanup.s3_bucket, folder_of(cleanup.prefix))
         else:
             count = await storage.delete_all(cleanup.s3_bucket, cleanup.prefix)
         remaining = url_lifetime - cleanup.age.ToTimedelta()

@@ -137,7 +137,7 @@ class Round:
             async def channel(line: str) -> Any:
                 return await opened.enter_async_context(open_aio_channel(lines.endpoint(line)))
 
-            to_jobs, to_upload = await channel("jobs-analyzers"), await channel("upload-analyzers")
+            to_jobs, to_upload = lines.endpoint("jobs-analyzers"), lines.endpoint("upload-analyzers")
             analyzers = Analyzers(self._stack.socket, to_jobs, to_upload, self._calls, dice, self._has_ended)
             coaches = Coaches(
                 await channel("jobs-coaches"), await channel("upload-coaches"), self._calls, self._stack.laptop, dice,

@@ -14,13 +14,12 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import grpc.aio
 from google.protobuf import json_format, struct_pb2
 
@@ -29,7 +28,7 @@ from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK, Artifact, Stage
 from crease.upload.v1.upload_pb2 import SignLaunchRequest
 from crease.upload.v1.upload_pb2_grpc import UploadServiceStub
-from testing.chaos.calls import Calls, GaveUp, Metadata, transfer
+from testing.chaos.calls import Calls, GaveUp, Metadata, http_session, own_channel, transfer
 
 # What becomes of a launch, and how often.
 FATES = {"works": 84, "bad input": 3, "crashes": 3, "out of memory": 2, "is killed": 3, "falls silent": 2, "is late": 3}
@@ -48,6 +47,9 @@ class Launch:
     launch_no: int
     token: str
     pid: int
+    # Over connections of its own, as each pod has.
+    launches: LaunchServiceStub | None = None
+    uploads: UploadServiceStub | None = None
 
     @property
     def key(self) -> dict[str, Any]:
@@ -59,8 +61,8 @@ class Analyzers:
     """`videos`: what each key's object must hold. `has_ended`: whether a launch has ended, by the harness's own SQL."""
 
     socket: Path
-    jobs: grpc.aio.Channel
-    upload: grpc.aio.Channel
+    jobs_endpoint: str
+    upload_endpoint: str
     calls: Calls
     dice: random.Random
     has_ended: Callable[[str, int], bool]
@@ -77,10 +79,9 @@ class Analyzers:
 
     async def serve(self) -> None:
         """Serves until cancelled."""
-        self._launches, self._uploads = LaunchServiceStub(self.jobs), UploadServiceStub(self.upload)
         server = await asyncio.start_unix_server(self._begin, str(self.socket))
         self.socket.chmod(0o777)
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as self._http, server:
+        async with http_session() as self._http, server:
             try:
                 await self._call_late()
             finally:
@@ -132,11 +133,12 @@ class Analyzers:
             return CRASHED
         lease = ""
         try:
-            bearer = (("authorization", f"Bearer {launch.token}"),)
-            asked = wire.StartLaunchRequest(**launch.key)
-            started = await self.calls.until(self._launches.StartLaunch, asked, bearer, 60)
-            lease = started.lease
-            return await self._analyse(launch, fate, started, (("authorization", f"Lease {lease}"),))
+            async with self._connected(launch) as pod:
+                bearer = (("authorization", f"Bearer {launch.token}"),)
+                asked = wire.StartLaunchRequest(**launch.key)
+                started = await self.calls.until(pod.launches.StartLaunch, asked, bearer, 60)
+                lease = started.lease
+                return await self._analyse(pod, fate, started, (("authorization", f"Lease {lease}"),))
         except GaveUp:
             return UNAVAILABLE
         except grpc.aio.AioRpcError as error:
@@ -145,7 +147,12 @@ class Analyzers:
             if lease:
                 self._old.append((time.monotonic(), launch, lease))
 
-    async def _analyse(self, launch: Launch, fate: str, started: wire.StartLaunchResponse, lease: Metadata) -> int:
+    @asynccontextmanager
+    async def _connected(self, launch: Launch) -> AsyncIterator[Any]:
+        async with own_channel(self.jobs_endpoint) as jobs, own_channel(self.upload_endpoint) as upload:
+            yield replace(launch, launches=LaunchServiceStub(jobs), uploads=UploadServiceStub(upload))
+
+    async def _analyse(self, launch: Any, fate: str, started: wire.StartLaunchResponse, lease: Metadata) -> int:
         patience = started.lease_duration.ToSeconds()
         signed = await self._sign(launch, [], lease, patience)
         video = await transfer(self._http, signed.video, None, patience)
@@ -156,7 +163,7 @@ class Analyzers:
                 failed = wire.FailLaunchRequest(
                     **launch.key, ending=wire.ENDING_BAD_INPUT, failure_code="NOT_A_VIDEO", error_message="No video"
                 )
-                await self.calls.until(self._launches.FailLaunch, failed, lease, patience)
+                await self.calls.until(launch.launches.FailLaunch, failed, lease, patience)
                 return BAD_INPUT
             case "out of memory":
                 return OUT_OF_MEMORY
@@ -172,10 +179,10 @@ class Analyzers:
             await self._work(launch, STAGE_DEEP, lease, patience)
         return DONE
 
-    async def _work(self, launch: Launch, stage: Stage.ValueType, lease: Metadata, patience: float) -> None:
+    async def _work(self, launch: Any, stage: Stage.ValueType, lease: Metadata, patience: float) -> None:
         for progress in (0.3, 0.6):
             beat = wire.HeartbeatRequest(**launch.key, stage=stage, progress=progress)
-            await self.calls.until(self._launches.Heartbeat, beat, lease, patience)
+            await self.calls.until(launch.launches.Heartbeat, beat, lease, patience)
             await asyncio.sleep(self.dice.uniform(0.05, 0.4))
         body = json.dumps(launch.key | {"stage": stage}).encode()
         files = [
@@ -189,11 +196,11 @@ class Analyzers:
         self.submitted.setdefault(launch.job_id, set()).add(marker)
         result = wire.SubmitResultRequest(**launch.key, stage=stage, results=_results(marker), artifacts=files)
         for _ in range(2 if self.dice.random() < 0.1 else 1):
-            await self.calls.until(self._launches.SubmitResult, result, lease, patience)
+            await self.calls.until(launch.launches.SubmitResult, result, lease, patience)
 
-    async def _sign(self, launch: Launch, files: list[Artifact], lease: Metadata, patience: float) -> Any:
+    async def _sign(self, launch: Any, files: list[Artifact], lease: Metadata, patience: float) -> Any:
         asked = SignLaunchRequest(**launch.key, artifacts=files)
-        return await self.calls.until(self._uploads.SignLaunch, asked, lease, patience)
+        return await self.calls.until(launch.uploads.SignLaunch, asked, lease, patience)
 
     async def _call_late(self) -> None:
         """Uses ended leases: a pod that was cut off from everything comes back."""
@@ -205,18 +212,19 @@ class Analyzers:
             _, launch, lease = self.dice.choice(due)
             if not await asyncio.to_thread(self.has_ended, launch.job_id, launch.launch_no):
                 continue
-            await self._call_by_old_lease(launch, lease)
+            async with self._connected(launch) as pod:
+                await self._call_by_old_lease(pod, lease)
 
-    async def _call_by_old_lease(self, launch: Launch, lease: str) -> None:
+    async def _call_by_old_lease(self, launch: Any, lease: str) -> None:
         stage = self.dice.choice((STAGE_QUICK, STAGE_DEEP))
         bearer, by_lease = (("authorization", f"Bearer {launch.token}"),), (("authorization", f"Lease {lease}"),)
         result = wire.SubmitResultRequest(**launch.key, stage=stage, results=_results("stale"))
         choices: list[tuple[Any, Any, Metadata]] = [
-            (self._launches.Heartbeat, wire.HeartbeatRequest(**launch.key, stage=stage, progress=1.0), by_lease),
-            (self._launches.SubmitResult, result, by_lease),
-            (self._launches.FailLaunch, wire.FailLaunchRequest(**launch.key, ending=wire.ENDING_UNKNOWN), by_lease),
-            (self._launches.StartLaunch, wire.StartLaunchRequest(**launch.key), bearer),
-            (self._uploads.SignLaunch, SignLaunchRequest(**launch.key), by_lease),
+            (launch.launches.Heartbeat, wire.HeartbeatRequest(**launch.key, stage=stage, progress=1.0), by_lease),
+            (launch.launches.SubmitResult, result, by_lease),
+            (launch.launches.FailLaunch, wire.FailLaunchRequest(**launch.key, ending=wire.ENDING_UNKNOWN), by_lease),
+            (launch.launches.StartLaunch, wire.StartLaunchRequest(**launch.key), bearer),
+            (launch.uploads.SignLaunch, SignLaunchRequest(**launch.key), by_lease),
         ]
         rpc, request, metadata = self.dice.choice(choices)
         name, code = type(request).__name__.removesuffix("Request"), "OK"

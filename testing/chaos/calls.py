@@ -11,8 +11,10 @@ import grpc
 import grpc.aio
 
 from crease.upload.v1.upload_pb2 import SignedRequest
+from services.clients import CHANNEL_OPTIONS
 
 CALL_SECONDS = 10.0
+S3_SECONDS = 15.0
 PAUSE_SECONDS = 0.3
 Metadata = tuple[tuple[str, str], ...]
 # INTERNAL and UNKNOWN are faults of ours, but a client that meets one calls again.
@@ -61,6 +63,17 @@ class Calls:
                 if time.monotonic() > give_up:
                     raise GaveUp(f"{type(request).__name__}: {error.code().name} {error.details()}") from error
             await asyncio.sleep(PAUSE_SECONDS)
+
+
+def own_channel(endpoint: str) -> grpc.aio.Channel:
+    """A channel as a program of ours opens it. In one process channels otherwise share a connection."""
+    return grpc.aio.insecure_channel(endpoint, [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)])
+
+
+def http_session() -> aiohttp.ClientSession:
+    """A client of S3, which opens a connection for each request, as short-lived programs do."""
+    connector = aiohttp.TCPConnector(force_close=True, limit=0)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=S3_SECONDS))
 
 
 async def transfer(http: aiohttp.ClientSession, signed: SignedRequest, body: bytes | None, patience: float) -> bytes:

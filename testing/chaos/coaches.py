@@ -12,13 +12,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 import grpc
 import grpc.aio
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from testing.chaos.calls import Calls, GaveUp, Metadata, transfer
+from testing.chaos.calls import Calls, GaveUp, Metadata, http_session, transfer
 from testing.servers.programs import Laptop
 
 HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
@@ -56,7 +55,7 @@ class Coaches:
         self._sessions = session_pb2_grpc.SessionServiceStub(self.jobs)
         self._jobs = job_pb2_grpc.JobServiceStub(self.jobs)
         self._uploads = upload_pb2_grpc.UploadServiceStub(self.upload)
-        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
+        self._http = http_session()
         while True:
             await asyncio.sleep(self.dice.expovariate(self.lives_a_second))
             if len(self._tasks) < most_at_once:

@@ -309,7 +309,7 @@ CREATE TRIGGER place_of_insert BEFORE INSERT ON video_analysis_jobs FOR EACH ROW
 
 CREATE TRIGGER place_of_transition BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION video_analysis_job_place();
 
-CREATE TRIGGER rubbish BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((((old.deleted_at IS NULL) AND (new.deleted_at IS NOT NULL)) OR ((old.status <> new.status) AND (((new.status = ANY (ARRAY['failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND (new.etag = ''::text)) OR ((new.status = ANY (ARRAY['done'::video_analysis_job_status, 'failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND (new.launch_count > 0)))))) EXECUTE FUNCTION video_analysis_job_rubbish();
+CREATE TRIGGER rubbish BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((((old.deleted_at IS NULL) AND (new.deleted_at IS NOT NULL)) OR ((old.status <> new.status) AND (((new.status = ANY (ARRAY['failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND (new.etag = ''::text)) OR ((new.status = ANY (ARRAY['done'::video_analysis_job_status, 'failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND ((new.launch_count > 0) OR (new.part_bytes > 0))))))) EXECUTE FUNCTION video_analysis_job_rubbish();
 
 CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON video_analysis_jobs FOR EACH ROW EXECUTE FUNCTION video_analysis_job_stamp();
 

@@ -91,7 +91,7 @@ def test_an_upload_after_its_cleanup_cannot_be_completed(whole: Whole) -> None:
 
 
 def test_artifacts_that_no_result_names_are_listed_and_deleted(whole: Whole) -> None:
-    """Those of a lost launch. Those of the open launch and of the result are neither listed nor deleted."""
+    """Those of a lost launch, and an unfinished upload. Those of the open launch and of the result stay unlisted."""
     job_id = whole.completed()
     [lost] = whole.launched()
     whole.road.end(lost.launch, launch_pb2.ENDING_DISRUPTION)
@@ -103,8 +103,10 @@ def test_artifacts_that_no_result_names_are_listed_and_deleted(whole: Whole) -> 
     whole.rows(make_due)
     whole.submit(running)
     assert whole.orphans() == {("KIND_OBJECT", first)}
+    whole.s3.client().create_multipart_upload(Bucket=whole.bucket, Key=whole.key(job_id))
     whole.rows(make_due)
     whole.swept()
+    assert whole.unfinished() == set()
     assert whole.stored() == {whole.key(job_id), second}
     assert whole.orphans() == set()
 

@@ -1,4 +1,4 @@
-"""The cleanup of artifacts that no result names becomes due when a job is final after a launch.
+"""The cleanup of artifacts that no result names becomes due when a job is final after a launch or an upload in parts.
 
 It waits a quarter of an hour, for readers of the quick report and uploads in progress.
 """
@@ -26,6 +26,7 @@ def upgrade() -> None:
         WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL
               OR OLD.status <> NEW.status AND (
                   NEW.status IN ('failed', 'cancelled') AND NEW.etag = ''
-                  OR NEW.status IN ('done', 'failed', 'cancelled') AND NEW.launch_count > 0))
+                  OR NEW.status IN ('done', 'failed', 'cancelled')
+                     AND (NEW.launch_count > 0 OR NEW.part_bytes > 0)))
         EXECUTE FUNCTION video_analysis_job_rubbish()
     """)
