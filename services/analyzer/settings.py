@@ -26,7 +26,7 @@ class Limits(Shared):
     # The largest file accepted.
     max_video_bytes: PositiveInt = 5 * 1024**3
     # The largest picture accepted, width times height.
-    max_video_pixels: PositiveInt = 4096 * 2304
+    max_video_pixels: PositiveInt = 8192 * 4352
     # The longest video accepted.
     max_video_seconds: PositiveFloat = 1800.0
     # The most frames accepted.

@@ -60,7 +60,8 @@ class PoseResult:
 
     wanted: the sampled frames. people: the most at once. chosen_by: how the athlete was selected, `alone`, `size` or
     `box`. certainty: how clear the choice was, 0 to 1. closeups: without duplicate frames. closeups_with_duplicates:
-    with them. lost: a sentence about frames that did not decode, None if all did.
+    with them. lost: a sentence about frames that did not decode, None if all did. resized_seconds: the first picture of
+    another shape than the video's, None if all have the same.
     """
 
     wanted: Indices
@@ -72,6 +73,7 @@ class PoseResult:
     closeups: list[Poses] = field(default_factory=list)
     closeups_with_duplicates: list[Poses] = field(default_factory=list)
     lost: str | None = None
+    resized_seconds: float | None = None
 
 
 @dataclass
@@ -120,7 +122,7 @@ class PosePasses:
         if not more:
             self._open_landmarkers.close()
             self._run = None
-        return result
+        return replace(result, resized_seconds=run.losses.resized_seconds)
 
     def _result(self, run: WholeClipRun) -> PoseResult:
         """The result of a run so far."""

@@ -54,10 +54,14 @@ class PlanarPicture:
 
 @dataclass
 class Losses:
-    """Counts the requested frames that did not decode, and keeps the decoder's first error."""
+    """Counts the requested frames that did not decode, and keeps the decoder's first error.
+
+    resized_seconds: the first picture of another shape than the video's, None if all have the same.
+    """
 
     missing: int = 0
     first_error: str | None = None
+    resized_seconds: float | None = None
 
     @property
     def message(self) -> str | None:
@@ -112,9 +116,13 @@ def _decode(
         "path": str(video.path.absolute()),
         "pts": [int(stamp) for stamp in video.pts[wanted]],
         # In other containers, seeking may land after the requested stamp.
-        "seek": bool(wanted[:1].any()) and video.container.startswith(("mov", "matroska")),
+        # Through a timeline that changes stamps, a file is read from its beginning.
+        "seek": bool(wanted[:1].any())
+        and video.container.startswith(("mov", "matroska"))
+        and not (video.joins or video.slowed),
         "size": size,
-        "orientation": video.orientation,
+        "interlaced": video.interlaced,
+        "hdr": video.hdr,
         "layout": layout,
         "fast": fast,
     }
@@ -123,6 +131,9 @@ def _decode(
         CPU_SECONDS[stage] += seconds
     losses.missing += result["missing"]
     losses.first_error = losses.first_error or result["first_error"]
+    if result["resized"] is not None:
+        resized = float(video.times[wanted[result["resized"]]])
+        losses.resized_seconds = min(resized, losses.resized_seconds or resized)
 
 
 def _run_decoder(

@@ -28,9 +28,12 @@ class Video:
 
     width, height: square pixels of the upright picture. orientation: how to turn a stored picture upright: swap the
     axes, then flip left-right, then flip top-bottom. hdr: "pq", "hlg" or None. colors: primaries, transfer and matrix
-    by the numbers of ITU-T H.273. pts: (n,) presentation stamps of all frames, increasing, in units of time_base. end:
-    the stamp at which the last frame ends. declared_*: the file's own metadata, None if absent. packet_error: the
-    first error in the packets, else None.
+    by the numbers of ITU-T H.273. interlaced: whether each frame is two pictures, one of each field. pts: (n,)
+    presentation stamps of all pictures, increasing, in units of time_base. end: the stamp at which the last one ends.
+    declared_*: the file's own metadata, None if absent; declared_frames: 0 if an edit list hides some. packet_error:
+    the first error in the packets, else None. clock_begins: where a player's clock begins, in seconds of the stamps.
+    joins: stamps at which further recordings begin. tracks: how many video tracks the file has. ignored_recordings: how
+    many recordings after the first are not read. slowed: whether an edit list shows the film at another speed.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class Video:
     width: int
     height: int
     orientation: tuple[bool, bool, bool]
+    interlaced: bool
     declared_fps: float | None
     declared_seconds: float | None
     declared_frames: int
@@ -50,6 +54,11 @@ class Video:
     pts: NDArray[np.int64]
     end: int
     packet_error: str | None
+    clock_begins: float
+    joins: tuple[int, ...]
+    tracks: int
+    ignored_recordings: int
+    slowed: bool
 
     @cached_property
     def times(self) -> Floats:
@@ -83,6 +92,16 @@ class Video:
         return float(np.diff(self.times).max(initial=0.0))
 
     @property
+    def join_seconds(self) -> tuple[float, ...]:
+        """When further recordings begin, in seconds since the first frame."""
+        return tuple(round(float((join - self.pts[0]) * self.time_base), 3) for join in self.joins)
+
+    @property
+    def late_seconds(self) -> float:
+        """By how much a player's clock is ahead of `times`: it begins with the sound, or before the first picture."""
+        return float(self.pts[0] * self.time_base) - self.clock_begins
+
+    @property
     def mirrored(self) -> bool:
         """Whether the stored picture is a mirror image of the upright one."""
         return sum(self.orientation) % 2 == 1
@@ -101,7 +120,7 @@ class Video:
         ends = max(self.duration_seconds, float((self.end - self.pts[0]) * self.time_base))
         if self.declared_seconds and ends + SLACK_SECONDS + SLACK_FRAMES / self.fps < self.declared_seconds:
             return f"the video ends at {ends:.2f} s of the {self.declared_seconds:.2f} s it declares"
-        # An edit list removes frames too, but only at both ends, so it leaves no gap.
+        # Where nothing else is wrong, frames without a gap between them are all there.
         gap = self.longest_gap_seconds > MISSING_FRAMES_GAP * self._median_step_seconds
         if len(self.pts) < self.declared_frames and gap:
             return f"the file holds {len(self.pts)} of the {self.declared_frames} frames it declares"
@@ -126,6 +145,7 @@ def _inspect(path: Path, size: int, limits: Limits) -> Video:
         facts = end.value
     facts["time_base"] = Fraction(*facts["time_base"])
     facts["orientation"] = tuple(facts["orientation"])
+    facts["joins"] = tuple(facts["joins"])
     facts["pts"] = np.array(facts["pts"], dtype=np.int64)
     return Video(path=path, size_bytes=size, **facts)
 
