@@ -2,6 +2,8 @@
 
     --video FILE --out DIR [--discipline batting] [--sample-fps 10] [--include-frames] [--quick]
                              [--anonymous]
+    --video FILE --probe             prints the film's facts as JSON
+    --video FILE --proxy OUT.mp4     writes the film at the size that an analysis needs
     --job-id J --launch N            with CREASE_JOBS_ENDPOINT, CREASE_UPLOAD_ENDPOINT, CREASE_TOKEN_FILE
 
 Exit status: 0 done, 2 wrong arguments, 65 bad input, 69 a service was unavailable, 75 lease lost, 78 a wrong setting,
@@ -10,6 +12,7 @@ Exit status: 0 done, 2 wrong arguments, 65 bad input, 69 a service was unavailab
 
 import argparse
 import gc
+import json
 import os
 import sys
 import traceback
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING
 from services import VERSION
 from services.naming import DISCIPLINES
 from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
+from services.rules.printable import one_line
 
 if TYPE_CHECKING:
     from services.analyzer.settings import Settings
@@ -30,8 +34,8 @@ def main() -> int:
     """Run the command line; returns the exit status."""
     parser = _create_parser()
     arguments = parser.parse_args()
-    if arguments.video and not arguments.out:
-        parser.error("--video needs --out")
+    if arguments.video and not (arguments.out or arguments.probe or arguments.proxy):
+        parser.error("--video needs --out, --probe or --proxy")
     if arguments.job_id and arguments.launch is None:
         parser.error("--job-id needs --launch")
     # Imported modules are hardly ever garbage: searching them took a twelfth of the time to the first pose.
@@ -58,17 +62,36 @@ def _analyze_file(arguments: argparse.Namespace) -> int:
     settings = Settings.load()
     print_error = _silence_libraries()
     try:
-        _analyze(arguments, settings)
+        if arguments.probe or arguments.proxy:
+            _look(arguments, settings)
+        else:
+            _analyze(arguments, settings)
     except Fault as fault:
         print_error(fault.message)
         return fault.exit_status
     except OSError as error:
-        print_error(f"{error.filename or arguments.out}: {error.strerror}")
+        print_error(one_line(f"{error.filename or arguments.out}: {error.strerror}"))
         return Fault.exit_status
     except Exception:
         print_error(traceback.format_exc())
         return Fault.exit_status
     return DONE
+
+
+def _look(arguments: argparse.Namespace, settings: "Settings") -> None:
+    """Print the film's facts, or write its proxy; needs no pose model."""
+    from services.analyzer.film_notes import film_notes
+    from services.analyzer.video.probe import probe
+
+    video = probe(arguments.video, settings)
+    if arguments.proxy:
+        from services.analyzer.video.proxy import write_proxy
+
+        write_proxy(video, settings, arguments.proxy)
+        return
+    facts = {"seconds": video.duration_seconds, "width": video.width, "height": video.height, "fps": video.fps,
+             "frames": len(video.pts), "damage": video.damage, "notes": film_notes(video, None)}  # fmt: skip
+    print(json.dumps(facts))  # noqa: T201 (a program reads it)
 
 
 def _analyze(arguments: argparse.Namespace, settings: "Settings") -> None:
@@ -80,7 +103,7 @@ def _analyze(arguments: argparse.Namespace, settings: "Settings") -> None:
         arguments.discipline, arguments.sample_fps, arguments.include_frames, anonymous=arguments.anonymous
     )
     now = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
-    name = "" if arguments.anonymous else arguments.video.name
+    name = "" if arguments.anonymous else one_line(arguments.video.name)
     about = Metadata(discipline=arguments.discipline, file_name=name, analysed_at=now)
     analysis = Analysis(arguments.video, options, settings, about)
     run = analysis.quick if arguments.quick else analysis.deep
@@ -109,6 +132,8 @@ def _create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample-fps", type=int, choices=rates, metavar=metavar, default=DEFAULT_SAMPLE_FPS)
     parser.add_argument("--include-frames", action="store_true", help="list every sampled frame in results.json")
     parser.add_argument("--anonymous", action="store_true", help="no file name in the report, no faces in its pictures")
+    parser.add_argument("--probe", action="store_true", help="print the film's facts as JSON, with --video")
+    parser.add_argument("--proxy", type=Path, help="write a smaller film that gives the same numbers, with --video")
     parser.add_argument("--quick", action="store_true", help="provisional: one pass over the first 30 s")
 
     return parser

@@ -28,6 +28,7 @@ from services.analyzer.sandbox import fields
 from services.analyzer.sandbox.limits import SandboxLimits
 from services.analyzer.sandbox.timeline import Timeline
 from services.containers import mp4
+from services.rules.film_limits import too_many_frames, too_many_pixels
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 # Transfer characteristics of high dynamic range: ITU-T H.273, TransferCharacteristics 16 and 18.
@@ -198,8 +199,7 @@ def _check_pixels(path: Path, width: int, height: int, limits: SandboxLimits) ->
     if width <= 0 or height <= 0:
         raise BadInput("NOT_DECODABLE", f"{path.name} declares no picture size")
     if width * height > limits.max_video_pixels:
-        message = f"{path.name} is {width}x{height}; the limit is {limits.max_video_pixels} pixels a picture"
-        raise BadInput("TOO_MANY_PIXELS", message)
+        raise BadInput("TOO_MANY_PIXELS", too_many_pixels(path.name, width, height, limits.max_video_pixels))
 
 
 def _declared_seconds(container: InputContainer, stream: VideoStream) -> float | None:
@@ -241,8 +241,7 @@ def _read_stamps(
             elif packet.size:
                 hidden += 1
             if len(stamps) > limits.max_video_frames:
-                message = f"{path.name} has over {limits.max_video_frames} frames, which is the limit"
-                raise BadInput("TOO_MANY_FRAMES", message)
+                raise BadInput("TOO_MANY_FRAMES", too_many_frames(path.name, limits.max_video_frames))
             check_time(limits, f"{path.name} could not be read")
     except av.FFmpegError as error:
         check_memory(error)

@@ -95,7 +95,7 @@ def planar_pictures(
     video: Video, wanted: Indices, limits: Limits, losses: Losses, long_side: int
 ) -> Generator[PlanarPicture, None, None]:
     """The wanted frames as H.264 stores them, each a copy that the caller owns."""
-    width, height = (max(side - side % 2, 2) for side in fit_size(video, long_side))
+    width, height = even_size(video, long_side)
     fast = video.width >= FAST_DECODING_SHRINK * width
     for index, flat in _decode(video, wanted, limits, losses, (width, height), "yuv420p", fast=fast):
         yield PlanarPicture(index, float(video.times[index]), width, height, flat.copy())
@@ -149,6 +149,12 @@ def _run_decoder(
         return result
     finally:
         decoding.close()
+
+
+def even_size(video: Video, long_side: int) -> tuple[int, int]:
+    """`fit_size` for planes: both sides are even."""
+    width, height = fit_size(video, long_side)
+    return max(width - width % 2, 2), max(height - height % 2, 2)
 
 
 def fit_size(video: Video, long_side: int) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from services.analyzer.arrays import Floats
 from services.analyzer.errors import BadInput
 from services.analyzer.sandbox.client import run_in_sandbox
 from services.analyzer.settings import Limits
+from services.rules.film_limits import too_large, too_long
 
 # A stream may end this much before its declared end, by rounding; a larger difference means a truncated file.
 SLACK_SECONDS, SLACK_FRAMES = 0.01, 0.5
@@ -132,8 +133,7 @@ def probe(path: Path, limits: Limits) -> Video:
     size = _check_size(path, limits)
     video = _inspect(path, size, limits)
     if video.duration_seconds > limits.max_video_seconds:
-        message = f"lasts {video.duration_seconds:.0f} s; the limit is {limits.max_video_seconds:.0f} s"
-        raise BadInput("TOO_LONG", f"{path.name} {message}")
+        raise BadInput("TOO_LONG", too_long(path.name, video.duration_seconds, limits.max_video_seconds))
     return video
 
 
@@ -159,6 +159,5 @@ def _check_size(path: Path, limits: Limits) -> int:
     if size == 0:
         raise BadInput("FILE_EMPTY", f"{path.name} is empty")
     if size > limits.max_video_bytes:
-        raise BadInput("FILE_TOO_LARGE", f"{path.name} has {size} bytes; the limit is {limits.max_video_bytes}")
-
+        raise BadInput("FILE_TOO_LARGE", too_large(path.name, size, limits.max_video_bytes))
     return size
