@@ -4,14 +4,14 @@ import re
 
 # Control characters except the newline, characters that change the direction of writing, and bytes of a file's name
 # that are not UTF-8.
-_UNPRINTABLE = re.compile(
+UNPRINTABLE = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def replace_unprintable(text: str) -> str:
     """The same text, with a replacement for each unprintable character."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def one_line(text: str) -> str:

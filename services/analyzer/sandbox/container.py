@@ -67,7 +67,8 @@ def inspect(
         stream = source.stream
         first = _first_picture(path, source, report_alive)
         _check_pixels(path, first.width, first.height, limits)
-        width, height = upright_size(first, stream)
+        turn = orientation(first)
+        width, height = upright_size(first, stream, turn)
         tick = stream.time_base or Fraction(1, 1000)
         if first.interlaced_frame:
             stamps, end, tick = fields.stamps(stamps), 2 * end, tick / 2
@@ -79,7 +80,7 @@ def inspect(
             "colors": (int(first.color_primaries), int(first.color_trc), int(first.colorspace)),
             "width": width,
             "height": height,
-            "orientation": orientation(first),
+            "orientation": turn,
             "interlaced": bool(first.interlaced_frame),
             "declared_fps": float(stream.average_rate) if stream.average_rate else None,
             "declared_seconds": declared,
@@ -176,6 +177,8 @@ def check_time(limits: SandboxLimits, failure: str) -> None:
 def orientation(frame: VideoFrame) -> Orientation:
     """How to turn a stored picture upright: the nearest of the eight orientations to its display matrix.
 
+    Only for a first picture: PyAV keeps a frame whose side data was read until Python collects its garbage.
+
     The matrix sends stored (p, q) to (a p + c q, b p + d q): ISO/IEC 14496-12, 8.2.2.
     """
     # PyAV has no types for side data.
@@ -188,11 +191,11 @@ def orientation(frame: VideoFrame) -> Orientation:
     return False, a < 0, d < 0
 
 
-def upright_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
+def upright_size(frame: VideoFrame, stream: VideoStream, turn: Orientation) -> tuple[int, int]:
     """Width and height of the upright picture with square pixels."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     width = max(round(frame.width * aspect), 1) if aspect > 0 else frame.width
-    return (frame.height, width) if orientation(frame)[0] else (width, frame.height)
+    return (frame.height, width) if turn[0] else (width, frame.height)
 
 
 def _check_pixels(path: Path, width: int, height: int, limits: SandboxLimits) -> None:

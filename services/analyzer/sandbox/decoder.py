@@ -27,7 +27,6 @@ from services.analyzer.sandbox.container import (
     check_memory,
     check_time,
     opened,
-    orientation,
     read_movie,
     upright_size,
 )
@@ -69,7 +68,7 @@ def decode(
     """Yield the frames with the stamps arguments["pts"], increasing, each with its index there; return the losses.
 
     arguments: path and pts. seek: whether the container seeks exactly. size: (width, height) of the upright picture.
-    interlaced: whether pts has both fields of each frame. layout: a key of
+    orientation: as `container.Orientation`. interlaced: whether pts has both fields of each frame. layout: a key of
     LAYOUTS. fast: whether to use FAST_OPTIONS. hdr: the transfer of the pictures, None if of standard range.
 
     Raises BadInput when decoding exceeds its CPU time.
@@ -93,6 +92,7 @@ def decode(
                 del picture  # otherwise it stays in memory beside the next one
             elif index >= 0:
                 losses.missing += 1
+            del frame  # likewise: an 8K frame has 100 MB
             if not waiting:
                 break
     cpu_seconds = {"convert": losses.convert_seconds, "decode": time.process_time() - losses.convert_seconds}
@@ -113,8 +113,8 @@ def _convert(
 
     began = time.thread_time()
     try:
-        size, turn = arguments["size"], orientation(frame)
-        inner = fit_inside(upright_size(frame, stream), size)
+        size, turn = arguments["size"], arguments["orientation"]
+        inner = fit_inside(upright_size(frame, stream, turn), size)
         if inner == tuple(size):
             return LAYOUTS[arguments["layout"]](frame, inner, turn, arguments["hdr"])
         losses.resized = index if losses.resized is None else losses.resized

@@ -40,14 +40,16 @@ class Timeline:
         self._decoded: int | None = None
         self._latest: int | None = None
         self._end = 0
+        # Of the recording so far: its first stamp, and how many frames it has.
+        self._first = 0
+        self._count = 0
 
     def packets(self) -> "Iterator[Packet[VideoStream]]":
         """All packets; the flush packet at the end has no stamp, and neither has a frame that no edit shows."""
         for packet in self._container.demux(self._stream):
             if packet.pts is not None:
                 if self._edits:
-                    packet.pts = self._edited(packet.pts)
-                    packet.dts = None
+                    self._edit(packet, packet.pts)
                 elif self._container.format.name in JOINABLE:
                     self._continue(packet)
             yield packet
@@ -59,12 +61,17 @@ class Timeline:
             self._offset = self._end - packet.pts
             self.joins.append(self._end)
             self._latest = None
+            self._count = 0
         if self._offset:
             packet.pts += self._offset
             packet.dts = None if packet.dts is None else packet.dts + self._offset
         self._decoded = packet.dts if packet.dts is not None else self._decoded
         self._latest = packet.pts if self._latest is None else max(self._latest, packet.pts)
-        self._end = max(self._end, packet.pts + (packet.duration or 0))
+        self._first = min(self._first, packet.pts) if self._count else packet.pts
+        self._count += 1
+        # Some packets have no length: then the last frame is taken to last as long as the mean.
+        mean = (self._latest - self._first) // max(self._count - 1, 1)
+        self._end = self._latest + max(packet.duration or 0, mean)
 
     def _begins_again(self, packet: "Packet[VideoStream]") -> bool:
         assert packet.pts is not None  # noqa: S101 - the caller's condition
@@ -79,14 +86,16 @@ class Timeline:
                 return True
         return self._container.format.name in GAPS and shown > self._end + GAP_SECONDS * self._second
 
-    def _edited(self, stamp: int) -> int | None:
-        """The stamp at which the first edit shows a media stamp; None if no edit shows it."""
-        seconds = stamp / self._second
+    def _edit(self, packet: "Packet[VideoStream]", media: int) -> None:
+        """Set the stamp at which the first edit shows the media stamp; None if no edit shows it."""
+        seconds = media / self._second
+        packet.pts = packet.dts = None
         for edit in self._edits:
             if edit.media_start is None or edit.rate <= 0:
                 continue
             # Half a tick, because an edit's ends are rounded to another clock.
             into = (seconds - edit.media_start + 0.5 / self._second) / edit.rate
             if 0 <= into < edit.seconds:
-                return round((edit.start + (seconds - edit.media_start) / edit.rate) * self._second)
-        return None
+                packet.pts = round((edit.start + (seconds - edit.media_start) / edit.rate) * self._second)
+                packet.duration = round((packet.duration or 0) / edit.rate)
+                return

@@ -121,6 +121,7 @@ def _decode(
         and video.container.startswith(("mov", "matroska"))
         and not (video.joins or video.slowed),
         "size": size,
+        "orientation": video.orientation,
         "interlaced": video.interlaced,
         "hdr": video.hdr,
         "layout": layout,
