@@ -16,6 +16,7 @@ from services.controller.kubernetes.launcher import start_kubernetes
 from services.controller.local.launcher import DRAINED, LocalLauncher
 from services.controller.settings import KubernetesSettings, LocalSettings, load
 from services.errors import PermissionDenied
+from services.metrics import Loop, Loops
 from services.serving import CallInterceptor, serve
 
 
@@ -29,20 +30,27 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
     """Serves health and reconciles concurrently; if one fails, both end."""
     metrics.start(settings.metrics_listen, log)
     traces.start("controller", settings.otlp_endpoint, settings.trace_share)
-    interceptor = CallInterceptor(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
+    verifier = Verifier(settings.issuers, settings.audience)
+    interceptor = CallInterceptor(verifier, _refuse, lambda _: None, log, limits=settings.caller_limits)
+    loops = Loops(reconcile=settings.tick_seconds)
+    loops.export()
     async with (
         open_aio_channel(settings.jobs_endpoint) as channel,
-        _reconciler(settings, Jobs(channel, settings.token_file, settings.cluster), log) as reconciler,
+        _reconciler(
+            settings, Jobs(channel, settings.token_file, settings.cluster), loops["reconcile"], log
+        ) as reconciler,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(reconciler.run())
-        await serve(settings, interceptor, lambda _: None, (), log, is_ready=reconciler.is_ready)
+        await serve(
+            settings, interceptor, lambda _: None, (), log, is_ready=lambda: reconciler.is_ready() and loops.are_alive()
+        )
         reconciler.stop()
 
 
 @asynccontextmanager
 async def _reconciler(
-    settings: LocalSettings | KubernetesSettings, jobs: Jobs, log: logs.Logger
+    settings: LocalSettings | KubernetesSettings, jobs: Jobs, loop: Loop, log: logs.Logger
 ) -> AsyncIterator[Reconciler]:
     reconciler = partial(
         Reconciler,
@@ -51,6 +59,7 @@ async def _reconciler(
         limits=settings.limits,
         tick_seconds=settings.tick_seconds,
         parallel=settings.parallel,
+        completed=loop.complete,
     )
     if isinstance(settings, LocalSettings):
         yield reconciler(_local_launcher(settings), drained=(settings.state_folder / DRAINED).exists)

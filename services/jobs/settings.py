@@ -54,8 +54,12 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     sweep_seconds: PositiveFloat = 1.0
     # Seconds for which events are kept; those that the relay has not sent yet are kept longer.
     event_ttl_seconds: PositiveFloat = 604800.0
+    # Seconds for which jobs keeps the rows of deleted sessions and jobs, without personal data.
+    tombstone_ttl_seconds: PositiveFloat = 2592000.0
     # Seconds between two reads of the gauges of all jobs, by one replica, if metrics are on.
     gauge_seconds: PositiveFloat = 10.0
+    # Seconds after which WatchJob sends the job again if it has not changed, so that proxies keep the stream.
+    watch_heartbeat_seconds: PositiveFloat = 20.0
     # Seconds after which jobs ends a stream whose client does not accept the next message.
     write_seconds: PositiveFloat = 30.0
     # Seconds between two polls for the commits of other replicas: watchers see them within 250 ms.

@@ -14,6 +14,7 @@ import grpc.aio
 from crease.jobs.v1.sweep_pb2 import Cleanup
 from services import errors, logs
 from services.logs import Logger
+from services.metrics import Loop
 from services.upload.jobs_client import Jobs
 from services.upload.s3.storage import Storage
 from services.upload.settings import UploadSettings
@@ -23,17 +24,19 @@ BATCH = 20
 LAST_PUT_SECONDS = 900.0
 
 
-async def run(jobs: Jobs, storage: Storage, settings: UploadSettings, log: Logger) -> None:
-    """Cleans up until cancelled; pauses only when jobs has no full batch."""
+async def run(jobs: Jobs, storage: Storage, settings: UploadSettings, loop: Loop, log: Logger) -> None:
+    """Cleans up until cancelled; pauses only when jobs has no full batch. Each call to jobs and S3 has a limit."""
     url_lifetime = timedelta(seconds=settings.upload_url_seconds + LAST_PUT_SECONDS)
     while True:
         try:
             claimed = await jobs.claim_cleanup(BATCH)
+            loop.complete()
         except (grpc.aio.AioRpcError, OSError) as error:
             log.warning("cleanup_postponed", why=logs.error_text(error))
             claimed = []
         for cleanup in claimed:
             await remove(cleanup, jobs, storage, url_lifetime, log)
+            loop.complete()
         if len(claimed) < BATCH:
             await asyncio.sleep(settings.sweep_seconds)
 

@@ -20,7 +20,7 @@ from grpc_status import rpc_status
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, sweep_pb2, sweep_pb2_grpc
 from services import clients, errors, logs, traces
-from services.auth import bearer
+from services.clients import bearer
 from services.serving import call
 
 PAGE = 200

@@ -9,6 +9,7 @@ SignLaunch     ─▶ jobs: AuthorizeLaunch ─▶ sign the pinned GET, and PUTs
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from http import HTTPStatus
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -127,6 +128,9 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         if not named:
             raise errors.NotFound("Artifact not found", reason="ARTIFACT_NOT_FOUND")
         newest = max(named, key=lambda artifact: artifact.stage)
+        # An analyzer reports its artifacts; only S3 knows that it has put one.
+        if (await self._storage.head(job.video.s3_bucket, newest.s3_key)).status == HTTPStatus.NOT_FOUND:
+            raise errors.NotFound(f"S3 holds no artifact {request.name} of this job", reason="ARTIFACT_NOT_FOUND")
         get = await self._storage.sign_get(job.video.s3_bucket, newest.s3_key)
         expires_in = Duration(seconds=self._settings.download_url_seconds)
         return upload_pb2.SignDownloadResponse(get=get, expires_in=expires_in)

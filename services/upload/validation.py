@@ -9,7 +9,14 @@ from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services.errors import InvalidArgument
 from services.naming import ARTIFACT_NAME
-from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
+from services.rules.limits import (
+    DEFAULT_SAMPLE_FPS,
+    MAX_ARTIFACT_BYTES,
+    MAX_ARTIFACTS,
+    MAX_SAMPLE_FPS,
+    MEDIA_TYPE,
+    MIN_SAMPLE_FPS,
+)
 
 VIDEO_TYPES = (
     "video/mp4",
@@ -27,12 +34,6 @@ SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 # The most parts in one SignParts.
 MAX_PARTS = 100
-
-# The most artifacts in one SignLaunch, and the largest artifact. The overlay of the longest video is far smaller.
-MAX_ARTIFACTS = 32
-MAX_ARTIFACT_BYTES = 5_000_000_000
-# A media type becomes a header: no character that could end one.
-MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?")
 
 
 def check_upload(request: upload_pb2.InitiateUploadRequest, max_content_length: int) -> None:

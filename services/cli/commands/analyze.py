@@ -211,14 +211,17 @@ def watch(services: Services, job_id: str) -> Iterator[Job]:
     last_reply = time.monotonic()
     while True:
         # A stream that ends before the final status came from a server that was shutting down.
+        has_replied = False
         try:
             for job in services.stream(services.jobs.WatchJob, WatchJobRequest(job_id=job_id)):
-                last_reply = time.monotonic()
+                last_reply, has_replied = time.monotonic(), True
                 yield job
                 if job.status in FINAL:
                     return
         except grpc.RpcError as error:
-            if not clients.is_transient(error):
+            # A stream ends with its token; the file may hold a newer one by now.
+            is_expired = has_replied and error.code() == grpc.StatusCode.UNAUTHENTICATED
+            if not (is_expired or clients.is_transient(error)):
                 raise client.to_command_error(error) from error
         services.check_laptop_is_up()
         if time.monotonic() - last_reply > MOST_UNAVAILABLE_SECONDS:

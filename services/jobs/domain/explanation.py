@@ -45,7 +45,7 @@ class Explanation:
 def explain(
     job: Job, launches: Sequence[Launch], now: datetime, opened: OpenLaunches, limits: LaunchLimits
 ) -> Explanation:
-    """The explanation of a job. `launches` are all of its launches, the first one first."""
+    """The explanation of a job. `launches` are its newest launches, in order."""
     if job.status in states.SETTLED:
         return Explanation(_ended(job, launches), WaitingFor.NOTHING, job.completed_at or job.updated_at)
     if launches and launches[-1].ended_at is None:
@@ -60,7 +60,7 @@ def explain(
 
 
 def _ended(job: Job, launches: Sequence[Launch]) -> str:
-    tries = _count(len(launches), "launch", "launches")
+    tries = _count(max(job.launch_count, len(launches)), "launch", "launches")
     match job.status:
         case states.Status.DONE:
             return f"The job is done, after {tries}{_duration(job)}"

@@ -3,6 +3,7 @@
 A record holds the columns that the program reads. Names and units are those of the columns (`store/schema.py`).
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,6 +61,11 @@ class Session:
     camera_view: str
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def etag(self) -> str:
+        """Another one after each update."""
+        return hashlib.sha256(f"{self.id} {self.updated_at.isoformat()}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """JobService: people read their jobs, watch, cancel, retry, reanalyze, delete and compare them."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,12 +15,12 @@ from services.authorization import caller_as
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization, comparison, states
 from services.jobs.domain.explanation import explain
-from services.jobs.domain.limits import LaunchLimits
+from services.jobs.domain.limits import LaunchLimits, Quotas
 from services.jobs.domain.protobuf import enum_text
 from services.jobs.domain.records import Job
 from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping, validation
-from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, sessions
+from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, quotas, sessions
 from services.jobs.store.database import Connection, Database, parse_id
 from services.serving import Context
 
@@ -35,21 +37,27 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         notifier: Notifier,
         job_watcher: JobWatcher,
         limits: LaunchLimits,
+        quotas: Quotas,
         *,
         deep_enabled: bool,
+        heartbeat_seconds: float,
     ) -> None:
         self._database = database
         self._notifier = notifier
         self._job_watcher = job_watcher
         self._limits = limits
+        self._quotas = quotas
         self._deep_enabled = deep_enabled
+        self._heartbeat_seconds = heartbeat_seconds
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
         return mapping.job(await self._get(request.job_id))
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
         async with self._database.transaction() as connection:
-            page, token = await jobs.list_visible(
+            if request.session_id:
+                await sessions.get_visible(connection, request.session_id, caller_as(Person))
+            page = await jobs.list_visible(
                 connection,
                 caller_as(Person),
                 session_id=request.session_id,
@@ -57,13 +65,17 @@ class JobService(job_pb2_grpc.JobServiceServicer):
                 size=request.page_size,
                 page_token=request.page_token,
             )
-        return job_pb2.ListJobsResponse(jobs=[mapping.job(job) for job in page], next_page_token=token)
+        listed, token = page.messages(mapping.job)
+        return job_pb2.ListJobsResponse(jobs=listed, next_page_token=token)
 
     async def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.Job]:
         with self._job_watcher.subscribe(parse_id(request.job_id) or NO_JOB) as subscription:
-            self._job_watcher.publish(await self._get(request.job_id))
+            job = await self._get(request.job_id)
+            self._job_watcher.publish(job)
             while True:
-                job = await subscription.next()
+                # Without a change the newest state is sent again, so that no proxy ends the stream as idle.
+                with contextlib.suppress(TimeoutError):
+                    job = await asyncio.wait_for(subscription.next(), self._heartbeat_seconds)
                 yield mapping.job(job)
                 if job.status in states.SETTLED:
                     return
@@ -81,7 +93,9 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             if job.status != states.FAILED:
                 raise errors.FailedPrecondition(f"Cannot retry a job in status: {job.status}", reason="WRONG_STATE")
             jobs.check_verified(job)
-            job = await jobs.move(connection, job, states.QUEUED, commit=True, **jobs.retry_values(job))
+            values = jobs.retry_values(job)
+            job = await jobs.move(connection, job, states.QUEUED, commit=not self._quotas.is_limited, **values)
+            await quotas.check(connection, job, self._quotas)
         self._notifier.notify(job.id)
         return mapping.job(job)
 
@@ -93,7 +107,9 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             source = await jobs.get_visible_for_update(connection, request.job_id, person)
             jobs.check_verified(source)
             session = await sessions.get(connection, source.session_id)
-            job = await jobs.create_reanalysis(connection, session, source, values)
+            commit = not self._quotas.is_limited
+            job = await jobs.create_reanalysis(connection, session, source, values, commit=commit)
+            await quotas.check(connection, job, self._quotas)
         self._notifier.notify(job.id)
         return mapping.job(job)
 

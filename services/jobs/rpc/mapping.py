@@ -27,6 +27,7 @@ def session(record: Session, status: SessionStatus) -> session_pb2.Session:
         status=enum_number(session_pb2.SessionStatus, status),
         created_at=timestamp(record.created_at),
         updated_at=timestamp(record.updated_at),
+        etag=record.etag,
     )
 
 

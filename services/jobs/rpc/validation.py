@@ -1,13 +1,29 @@
 """Validates the settings of an analysis in requests. Every function raises InvalidArgument, naming the field."""
 
+import re
+from collections.abc import Sequence
 from uuid import UUID
+
+from google.protobuf.message import Message
 
 from crease.jobs.v1 import job_pb2
 from services import errors
 from services.jobs.domain.protobuf import enum_text
 from services.jobs.domain.records import Accelerator
 from services.jobs.store.database import parse_id
-from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
+from services.naming import ARTIFACT_NAME
+from services.rules.limits import (
+    DEFAULT_SAMPLE_FPS,
+    MAX_ARTIFACT_BYTES,
+    MAX_ARTIFACTS,
+    MAX_SAMPLE_FPS,
+    MEDIA_TYPE,
+    MIN_SAMPLE_FPS,
+)
+
+FAILURE_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+MAX_UID_CHARACTERS = 128
+MAX_TEXT_CHARACTERS = 2048
 
 
 def sample_fps(requested: int) -> int:
@@ -24,6 +40,44 @@ def accelerator(requested: int) -> Accelerator:
     if requested not in job_pb2.Accelerator.values():
         raise errors.InvalidArgument("accelerator", f"must be one of {', '.join(job_pb2.Accelerator.keys())}")
     return Accelerator(enum_text(job_pb2.Accelerator, requested) or Accelerator.AUTO)
+
+
+def failure_code(reported: str) -> str:
+    """A code such as NOT_A_VIDEO; empty if there is none."""
+    if reported and not FAILURE_CODE.fullmatch(reported):
+        raise errors.InvalidArgument("failure_code", "must be at most 64 upper-case letters, digits and '_'")
+    return reported
+
+
+def short_texts(request: Message) -> None:
+    """Every text of a request that is stored as it is: names and digests of S3 objects."""
+    for field, value in request.ListFields():
+        if isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS:
+            raise errors.InvalidArgument(field.name, f"at most {MAX_TEXT_CHARACTERS} characters")
+
+
+def kubernetes_uid(reported: str) -> str:
+    """The UID of a Kubernetes Job, or of a local process; empty if there is none."""
+    if len(reported) > MAX_UID_CHARACTERS:
+        raise errors.InvalidArgument("kubernetes_uid", f"at most {MAX_UID_CHARACTERS} characters")
+    return reported
+
+
+def artifacts(reported: Sequence[job_pb2.Artifact]) -> Sequence[job_pb2.Artifact]:
+    """The artifacts of one stage, each with a name of its own."""
+    if len(reported) > MAX_ARTIFACTS:
+        raise errors.InvalidArgument("artifacts", f"at most {MAX_ARTIFACTS}")
+    names = set()
+    for index, artifact in enumerate(reported):
+        path = f"artifacts[{index}]"
+        if not ARTIFACT_NAME.fullmatch(artifact.name) or artifact.name in names:
+            raise errors.InvalidArgument(f"{path}.name", "must be an artifact's name that no other one has")
+        if not 0 <= artifact.content_length <= MAX_ARTIFACT_BYTES:
+            raise errors.InvalidArgument(f"{path}.content_length", f"must be 0 to {MAX_ARTIFACT_BYTES} bytes")
+        if artifact.content_type and not MEDIA_TYPE.fullmatch(artifact.content_type):
+            raise errors.InvalidArgument(f"{path}.content_type", "must be a media type such as text/html, or empty")
+        names.add(artifact.name)
+    return reported
 
 
 def request_id(requested: str) -> UUID | None:

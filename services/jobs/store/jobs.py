@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from psycopg.types.json import Jsonb
 
 from services import errors, naming, traces
 from services.auth import Person
@@ -131,6 +132,10 @@ def retry_values(job: Job) -> dict[str, Any]:
     }
 
 
+# A deleted job keeps nothing about the person in the video.
+FORGOTTEN: dict[str, Any] = {"results": None, "artifacts": Jsonb([]), "athlete_box": None, "error_message": ""}
+
+
 def check_verified(job: Job) -> None:
     """Raises FailedPrecondition for a job whose upload was never verified."""
     if not job.video.etag:
@@ -167,8 +172,10 @@ async def create(connection: Connection, session: Session, values: dict[str, Any
     return await _create(connection, session, states.AWAITING_UPLOAD, values, _UPLOAD, commit=commit)
 
 
-async def create_reanalysis(connection: Connection, session: Session, source: Job, values: dict[str, Any]) -> Job:
-    """Adds a queued job on the verified video of another one. A repeated request_id is treated as by `create`."""
+async def create_reanalysis(
+    connection: Connection, session: Session, source: Job, values: dict[str, Any], *, commit: bool = True
+) -> Job:
+    """Adds a queued job on the verified video of another one. `commit` and a repeated request_id are as of `create`."""
     video = source.video
     copied = {
         "s3_bucket": video.s3_bucket,
@@ -187,7 +194,7 @@ async def create_reanalysis(connection: Connection, session: Session, source: Jo
         "anonymous": source.anonymous,
         "source_job_id": source.id,
     }
-    return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS)
+    return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS, commit=commit)
 
 
 async def _create(
@@ -197,7 +204,7 @@ async def _create(
     values: dict[str, Any],
     same: tuple[str, ...],
     *,
-    commit: bool = True,
+    commit: bool,
 ) -> Job:
     values |= {"session_id": session.id, "status": status, "stage": states.STAGES[status]}
     values |= {"trace_parent": traces.traceparent()}
@@ -236,8 +243,8 @@ def artifact_prefix(job: Job, launch_no: int) -> str:
 
 async def list_visible(
     connection: Connection, person: Person, *, session_id: str, status: str, size: int, page_token: str
-) -> tuple[list[Job], str]:
-    """A page of the jobs that a person may see, without results, newest first, and the next page's token.
+) -> pagination.Page[Job]:
+    """A page of the jobs that a person may see, without results, newest first.
 
     Raises InvalidArgument for a negative page size or the token of another filter.
     """

@@ -3,8 +3,9 @@
     deleted, or cancelled or failed without a video
       ─▶ due ─▶ claimed (`cleared_at`) ─▶ completed ─▶ due once more, if an upload may still arrive ─▶ finished
 
-A trigger of the database sets when a row is due. Rows stay as tombstones. Once a row is claimed, jobs accepts no video
-for it, so that no object is queued while it is removed. A failed upload that was repaired is no longer due.
+A trigger of the database sets when a row is due. Rows stay as tombstones for a while (`background/retention.py`). Once
+a row is claimed, jobs accepts no video for it: no object is queued while it is removed. A failed upload that was
+repaired is no longer due.
 """
 
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ async def delete(connection: Connection, job: Job) -> None:
         raise errors.FailedPrecondition(message, reason="WRONG_STATE")
     if job.status == states.AWAITING_UPLOAD:
         await jobs.move(connection, job, states.CANCELLED)
-    await jobs.write(connection, job, deleted_at=Now())
+    await jobs.write(connection, job, deleted_at=Now(), **jobs.FORGOTTEN)
 
 
 async def claim(connection: Connection, limit: int) -> Sequence[Cleanup]:

@@ -39,6 +39,9 @@ sessions = sa.Table(
     sa.Column("updated_at", _time),
     # Set for a deleted session: its row and its jobs are kept, and every call reads them as not found.
     sa.Column("deleted_at", _time),
+    sa.Column("request_id", _uuid),
+    # SHA-256 of the fields of the request that made the session: the fields themselves may change.
+    sa.Column("request_sha256", sa.Text),
 )
 
 jobs = sa.Table(

@@ -224,6 +224,8 @@ CREATE TABLE video_sessions (
     created_at timestamptz DEFAULT now() NOT NULL,
     updated_at timestamptz DEFAULT now() NOT NULL,
     deleted_at timestamptz,
+    request_id uuid,
+    request_sha256 text DEFAULT ''::text NOT NULL,
     CONSTRAINT video_sessions_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
 );
 
@@ -258,6 +260,8 @@ CREATE INDEX jobs_by_session ON video_analysis_jobs USING btree (session_id, cre
 
 CREATE INDEX jobs_by_status ON video_analysis_jobs USING btree (status, created_at);
 
+CREATE INDEX jobs_deleted ON video_analysis_jobs USING btree (deleted_at) WHERE ((deleted_at IS NOT NULL) AND (sweep_at IS NULL));
+
 CREATE INDEX jobs_in_turn ON video_analysis_jobs USING btree (owner, queued_at, id) WHERE ((status = 'queued'::video_analysis_job_status) AND (NOT launched));
 
 CREATE INDEX jobs_launched ON video_analysis_jobs USING btree (owner) WHERE launched;
@@ -279,6 +283,10 @@ CREATE INDEX launches_open_by_cluster ON launches USING btree (cluster, job_id) 
 CREATE INDEX sessions_by_age ON video_sessions USING btree (created_at DESC, id DESC);
 
 CREATE INDEX sessions_by_owner ON video_sessions USING btree (owner_type, owner_id, created_at DESC);
+
+CREATE UNIQUE INDEX sessions_by_request ON video_sessions USING btree (created_by, request_id) WHERE (request_id IS NOT NULL);
+
+CREATE INDEX sessions_deleted ON video_sessions USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
 
 CREATE TRIGGER deleted AFTER DELETE ON launches FOR EACH ROW WHEN ((old.ended_at IS NULL)) EXECUTE FUNCTION launch_opened_or_ended();
 

@@ -57,6 +57,18 @@ def test_a_lease_reads_the_video_and_writes_under_its_launch(client: Client) -> 
     assert names == ["deep/report.html", "quick/results.json"]
 
 
+def test_an_artifact_that_was_never_put_is_not_found(client: Client) -> None:
+    """An analyzer may report what it did not put."""
+    job = client.upload()
+    job.artifacts.append(report(stage=DEEP, s3_key=f"{job.video.s3_key.rpartition('/')[0]}/analysis/deep/report.html"))
+    with pytest.raises(grpc.RpcError) as caught:
+        sign_download(client, job.job_id, "report.html")
+    assert (caught.value.code(), clients.reason(caught.value)) == (
+        grpc.StatusCode.NOT_FOUND,
+        "ARTIFACT_NOT_FOUND",
+    )
+
+
 def test_an_artifact_may_be_put_twice(client: Client) -> None:
     """A pod retries after a lost answer."""
     (signed,) = sign_launch(client, client.upload(), report()).artifacts

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """Jobs, for people and internal services.
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
     """
 
     def __init__(self, channel):
@@ -84,7 +85,8 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """Jobs, for people and internal services.
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
     """
 
     def GetJob(self, request, context):
@@ -96,8 +98,10 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200.
-        Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter. Safe to retry.
+        """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200. A
+        page ends at 3 MB, whatever page_size says.
+        Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter, and as GetSession for
+        session_id. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +109,8 @@ class JobServiceServicer:
 
     def WatchJob(self, request, context):
         """Streams the current job, then the job after each change, and ends when it is done, failed or cancelled. Changes in
-        quick succession may be merged into one message. Fails as GetJob.
+        quick succession may be merged into one message. Without a change the job is sent again every 20 s, so that proxies
+        keep the stream. Fails as GetJob, and with UNAUTHENTICATED when the caller's token expires.
         After a broken stream, call again: the first message is the current state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -227,7 +232,8 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Jobs, for people and internal services.
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
     """
 
     @staticmethod
@@ -534,8 +540,8 @@ class IntakeServiceServicer:
 
     def ConfirmUpload(self, request, context):
         """Pins the verified object and queues the job, from awaiting_upload or failed. A job that is queued or further stays
-        unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED).
-        Safe to retry.
+        unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED), and
+        with INVALID_ARGUMENT naming job_id if a failed job would exceed a quota. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

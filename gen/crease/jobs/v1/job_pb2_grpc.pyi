@@ -28,7 +28,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """Jobs, for people and internal services."""
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -39,12 +41,15 @@ class JobServiceStub:
     retry.
     """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_pb2.ListJobsRequest, _job_pb2.ListJobsResponse]
-    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200.
-    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter. Safe to retry.
+    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200. A
+    page ends at 3 MB, whatever page_size says.
+    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter, and as GetSession for
+    session_id. Safe to retry.
     """
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_pb2.WatchJobRequest, _job_pb2.Job]
     """Streams the current job, then the job after each change, and ends when it is done, failed or cancelled. Changes in
-    quick succession may be merged into one message. Fails as GetJob.
+    quick succession may be merged into one message. Without a change the job is sent again every 20 s, so that proxies
+    keep the stream. Fails as GetJob, and with UNAUTHENTICATED when the caller's token expires.
     After a broken stream, call again: the first message is the current state.
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.Job]
@@ -84,7 +89,9 @@ class JobServiceStub:
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
-    """Jobs, for people and internal services."""
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetJob: _aio.UnaryUnaryMultiCallable[_job_pb2.GetJobRequest, _job_pb2.Job]  # type: ignore[assignment]
@@ -92,12 +99,15 @@ class JobServiceAsyncStub(JobServiceStub):
     retry.
     """
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_pb2.ListJobsRequest, _job_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200.
-    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter. Safe to retry.
+    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200. A
+    page ends at 3 MB, whatever page_size says.
+    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter, and as GetSession for
+    session_id. Safe to retry.
     """
     WatchJob: _aio.UnaryStreamMultiCallable[_job_pb2.WatchJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Streams the current job, then the job after each change, and ends when it is done, failed or cancelled. Changes in
-    quick succession may be merged into one message. Fails as GetJob.
+    quick succession may be merged into one message. Without a change the job is sent again every 20 s, so that proxies
+    keep the stream. Fails as GetJob, and with UNAUTHENTICATED when the caller's token expires.
     After a broken stream, call again: the first message is the current state.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.Job]  # type: ignore[assignment]
@@ -136,7 +146,9 @@ class JobServiceAsyncStub(JobServiceStub):
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Jobs, for people and internal services."""
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
+    """
 
     @_abc_1.abstractmethod
     def GetJob(
@@ -154,8 +166,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ListJobsResponse, _abc.Awaitable[_job_pb2.ListJobsResponse]]:
-        """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200.
-        Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter. Safe to retry.
+        """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200. A
+        page ends at 3 MB, whatever page_size says.
+        Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter, and as GetSession for
+        session_id. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -165,7 +179,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_pb2.Job], _abc.AsyncIterator[_job_pb2.Job]]:
         """Streams the current job, then the job after each change, and ends when it is done, failed or cancelled. Changes in
-        quick succession may be merged into one message. Fails as GetJob.
+        quick succession may be merged into one message. Without a change the job is sent again every 20 s, so that proxies
+        keep the stream. Fails as GetJob, and with UNAUTHENTICATED when the caller's token expires.
         After a broken stream, call again: the first message is the current state.
         """
 
@@ -258,8 +273,8 @@ class IntakeServiceStub:
     """
     ConfirmUpload: _grpc.UnaryUnaryMultiCallable[_job_pb2.ConfirmUploadRequest, _job_pb2.ConfirmUploadResponse]
     """Pins the verified object and queues the job, from awaiting_upload or failed. A job that is queued or further stays
-    unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED).
-    Safe to retry.
+    unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED), and
+    with INVALID_ARGUMENT naming job_id if a failed job would exceed a quota. Safe to retry.
     """
     FailUpload: _grpc.UnaryUnaryMultiCallable[_job_pb2.FailUploadRequest, _job_pb2.Job]
     """Fails the job with a code and a sentence, because the object is definitely wrong. Precondition: awaiting_upload or
@@ -294,8 +309,8 @@ class IntakeServiceAsyncStub(IntakeServiceStub):
     """
     ConfirmUpload: _aio.UnaryUnaryMultiCallable[_job_pb2.ConfirmUploadRequest, _job_pb2.ConfirmUploadResponse]  # type: ignore[assignment]
     """Pins the verified object and queues the job, from awaiting_upload or failed. A job that is queued or further stays
-    unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED).
-    Safe to retry.
+    unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED), and
+    with INVALID_ARGUMENT naming job_id if a failed job would exceed a quota. Safe to retry.
     """
     FailUpload: _aio.UnaryUnaryMultiCallable[_job_pb2.FailUploadRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Fails the job with a code and a sentence, because the object is definitely wrong. Precondition: awaiting_upload or
@@ -339,8 +354,8 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ConfirmUploadResponse, _abc.Awaitable[_job_pb2.ConfirmUploadResponse]]:
         """Pins the verified object and queues the job, from awaiting_upload or failed. A job that is queued or further stays
-        unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED).
-        Safe to retry.
+        unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED), and
+        with INVALID_ARGUMENT naming job_id if a failed job would exceed a quota. Safe to retry.
         """
 
     @_abc_1.abstractmethod

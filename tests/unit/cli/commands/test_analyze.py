@@ -49,6 +49,15 @@ def test_a_job_is_followed_through_a_restart_of_jobs(tmp_path: Path) -> None:
     assert list(analyze.watch(connected, "j")) == [QUEUED, RUNNING, DONE]
 
 
+def test_a_stream_that_ends_with_its_token_is_opened_again(tmp_path: Path) -> None:
+    """The token file may hold a newer one; a token that is refused at once ends the watch."""
+    expired = FakeRpcError.of(errors.Unauthenticated("The token has expired"))
+    connected = services(tmp_path, [QUEUED, expired], [RUNNING, expired], [DONE])
+    assert list(analyze.watch(connected, "j")) == [QUEUED, RUNNING, DONE]
+    with pytest.raises(CommandError, match="rejected your token"):
+        list(analyze.watch(services(tmp_path, [QUEUED, expired], [expired]), "j"))
+
+
 def test_a_permanent_error_ends_the_watch(tmp_path: Path) -> None:
     """The client does not wait for an error that is not transient."""
     connected = services(tmp_path, [FakeRpcError.of(errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND"))])
