@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -136,7 +137,7 @@ def tracks(suffix: str) -> Callable[[Path], Path]:
         path = folder / f"two.{suffix}"
         with av.open(str(thumbnail)) as one, av.open(str(film)) as two, av.open(str(path), "w") as out:
             streams = [out.add_stream_from_template(source.streams.video[0]) for source in (one, two)]
-            streams[0].disposition, streams[1].disposition = 0, av.stream.Disposition.default
+            streams[0].disposition, streams[1].disposition = Disposition(0), Disposition.default
             packets = [(p, s) for source, s in ((one, streams[0]), (two, streams[1])) for p in source.demux(video=0)]
             timed = [pair for pair in packets if pair[0].dts is not None]
             for packet, stream in sorted(timed, key=lambda pair: float((pair[0].dts or 0) * pair[0].time_base)):
