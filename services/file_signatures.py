@@ -1,15 +1,16 @@
 """Recognises a file by its first bytes: a video container that the analyzer reads, or another known format.
 
 Signatures: ISO/IEC 14496-12 and the QuickTime File Format (a box's type after its length), RFC 8794 (EBML), Microsoft's
-RIFF, ISO/IEC 13818-1 (pack header; a packet every 188 bytes, 192 on Blu-ray).
+RIFF, ISO/IEC 13818-1 (pack header; a packet every 188 bytes, 192 on Blu-ray, 204 with error correction).
 """
 
-# A transport stream is recognised by its third packet.
-HEAD_BYTES = 600
+# A transport stream is recognised by five packets, the first of which may be cut.
+HEAD_BYTES = 1280
+_PACKETS = 5
 
-_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
+_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid"})
 # Still pictures and sound in the same container as MP4.
-_NO_VIDEOS = frozenset({b"heic", b"heix", b"mif1", b"avif", b"M4A "})
+_NO_VIDEOS = frozenset({b"heic", b"heix", b"mif1", b"avif", b"M4A ", b"M4B "})
 _OTHERS = {
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x89PNG": "a PNG picture",
@@ -21,6 +22,11 @@ _OTHERS = {
     b"Rar!": "a RAR archive",
     b"%PDF": "a PDF",
     b"ID3": "an MP3",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "a Windows Media video (WMV)",
+    b"FLV\x01": "a Flash video (FLV)",
+    b"OggS": "an Ogg file",
+    b"\x06\x0e\x2b\x34": "an MXF file",
+    b"\0\0\0\1": "a bare H.264 or HEVC stream without times",
     b"#!": "a script",
     b"\x7fELF": "a program",
     b"MZ": "a program",
@@ -28,19 +34,34 @@ _OTHERS = {
 
 
 def is_video(head: bytes) -> bool:
-    """Whether the first bytes are those of a video container: ISO-BMFF, QuickTime, Matroska, WebM, AVI or MPEG."""
-    return (
-        (head[4:8] in _BOXES and not (head[4:8] == b"ftyp" and head[8:12] in _NO_VIDEOS))
-        or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
-        or head.startswith((b"\x1a\x45\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3"))
-        or _is_transport_stream(head)
-    )
+    """Whether the first bytes are those of a video container."""
+    return bool(content_type(head))
+
+
+def content_type(head: bytes) -> str:
+    """The media type of a video container by its first bytes; empty for any other file. The name does not matter."""
+    if head[4:8] in _BOXES:
+        if head[4:8] != b"ftyp":
+            return "video/quicktime"
+        if head[8:12] in _NO_VIDEOS:
+            return ""
+        return "video/quicktime" if head[8:12] == b"qt  " else "video/mp4"
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return "video/x-msvideo"
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return "video/webm" if b"webm" in head[:64] else "video/x-matroska"
+    if head.startswith((b"\0\0\1\xba", b"\0\0\1\xb3")) or _is_transport_stream(head):
+        return "video/mpeg"
+    return ""
 
 
 def _is_transport_stream(head: bytes) -> bool:
+    """Whether every packet begins with the sync byte, and not every byte is one."""
     return any(
-        len(head) > start + 2 * packet and all(head[start + n * packet] == 0x47 for n in range(3))
-        for start, packet in ((0, 188), (4, 192))
+        all(head[start + n * packet : start + n * packet + 1] == b"\x47" for n in range(_PACKETS))
+        and head[start : start + 2] != b"\x47\x47"
+        for packet in (188, 192, 204)
+        for start in range(packet)
     )
 
 

@@ -3,6 +3,8 @@
     --video FILE --out DIR [--discipline batting] [--sample-fps 10] [--include-frames] [--quick]
                              [--anonymous] [--athlete-box LEFT,TOP,WIDTH,HEIGHT] [--capture-fps FPS]
                              [--event NAME=SECONDS]... [--landmarks FILE]
+    --video FILE --probe             prints the film's facts as JSON
+    --video FILE --proxy OUT.mp4     writes the film at the size that an analysis needs
     --job-id J --launch N            with CREASE_JOBS_ENDPOINT, CREASE_UPLOAD_ENDPOINT, CREASE_TOKEN_FILE
 
 Exit status: 0 done, 2 wrong arguments, 65 bad input, 69 a service was unavailable, 75 lease lost, 78 a wrong setting,
@@ -11,6 +13,7 @@ Exit status: 0 done, 2 wrong arguments, 65 bad input, 69 a service was unavailab
 
 import argparse
 import gc
+import json
 import os
 import sys
 import traceback
@@ -23,6 +26,7 @@ from services import VERSION
 from services.naming import DISCIPLINES
 from services.rules import options as video_options
 from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
+from services.rules.printable import one_line
 
 if TYPE_CHECKING:
     from services.analyzer.settings import Settings
@@ -32,8 +36,8 @@ def main() -> int:
     """Run the command line; returns the exit status."""
     parser = _create_parser()
     arguments = parser.parse_args()
-    if arguments.video and not arguments.out:
-        parser.error("--video needs --out")
+    if arguments.video and not (arguments.out or arguments.probe or arguments.proxy):
+        parser.error("--video needs --out, --probe or --proxy")
     if error := video_options.check_events(arguments.event, arguments.discipline):
         parser.error(error)
     if arguments.job_id and arguments.launch is None:
@@ -62,17 +66,36 @@ def _analyze_file(arguments: argparse.Namespace) -> int:
     settings = Settings.load()
     print_error = _silence_libraries()
     try:
-        _analyze(arguments, settings)
+        if arguments.probe or arguments.proxy:
+            _look(arguments, settings)
+        else:
+            _analyze(arguments, settings)
     except Fault as fault:
         print_error(fault.message)
         return fault.exit_status
     except OSError as error:
-        print_error(f"{error.filename or arguments.out}: {error.strerror}")
+        print_error(one_line(f"{error.filename or arguments.out}: {error.strerror}"))
         return Fault.exit_status
     except Exception:
         print_error(traceback.format_exc())
         return Fault.exit_status
     return DONE
+
+
+def _look(arguments: argparse.Namespace, settings: "Settings") -> None:
+    """Print the film's facts, or write its proxy; needs no pose model."""
+    from services.analyzer.film_notes import film_notes
+    from services.analyzer.video.probe import probe
+
+    video = probe(arguments.video, settings)
+    if arguments.proxy:
+        from services.analyzer.video.proxy import write_proxy
+
+        write_proxy(video, settings, arguments.proxy)
+        return
+    facts = {"seconds": video.duration_seconds, "width": video.width, "height": video.height, "fps": video.fps,
+             "frames": len(video.pts), "damage": video.damage, "notes": film_notes(video, None)}  # fmt: skip
+    print(json.dumps(facts))  # noqa: T201 (a program reads it)
 
 
 def _analyze(arguments: argparse.Namespace, settings: "Settings") -> None:
@@ -92,7 +115,7 @@ def _analyze(arguments: argparse.Namespace, settings: "Settings") -> None:
         anonymous=arguments.anonymous,
     )
     now = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
-    name = "" if arguments.anonymous else arguments.video.name
+    name = "" if arguments.anonymous else one_line(arguments.video.name)
     about = Metadata(discipline=arguments.discipline, file_name=name, analysed_at=now)
     analysis = Analysis(arguments.video, options, settings, about, arguments.landmarks)
     run = analysis.quick if arguments.quick else analysis.deep
@@ -124,6 +147,8 @@ def _create_parser() -> argparse.ArgumentParser:
     video_options.add_footage(parser)
     video_options.add_events(parser)
     parser.add_argument("--landmarks", type=Path, metavar="FILE", help="landmarks.npz of an earlier analysis")
+    parser.add_argument("--probe", action="store_true", help="print the film's facts as JSON, with --video")
+    parser.add_argument("--proxy", type=Path, help="write a smaller film that gives the same numbers, with --video")
     parser.add_argument("--quick", action="store_true", help="provisional: one pass over the first 30 s")
 
     return parser

@@ -8,6 +8,7 @@ Fault ── 70 any other failure
 """
 
 from services.rules import exit_codes
+from services.rules.printable import one_line
 
 DONE = exit_codes.OK
 
@@ -18,6 +19,8 @@ class Fault(Exception):
     exit_status = exit_codes.INTERNAL
 
     def __init__(self, code: str, message: str) -> None:
+        # It often begins with a file's name.
+        message = one_line(message)
         super().__init__(message)
         self.code = code
         self.message = message

@@ -23,6 +23,7 @@ from services.analyzer.artifacts.result import AnalysisResult, Run, summarize_cl
 from services.analyzer.artifacts.results_json import Results, document, plain
 from services.analyzer.cpu_time import count_cpu_time
 from services.analyzer.errors import BadInput
+from services.analyzer.film_notes import describe_film
 from services.analyzer.pose.estimator import LandmarkerFactory
 from services.analyzer.pose.landmarks import Poses
 from services.analyzer.pose.passes import PosePasses, PoseResult, split_at_cuts
@@ -112,7 +113,10 @@ class Analysis:
 
             windows = close_up_windows(poses.whole, self.options.discipline)
             windows = with_given(windows, self.options.given, float(self.video.times[-1]))
-            windows = split_at_cuts(windows, poses.camera_motion.cuts)
+            cuts = {*poses.camera_motion.cuts, *self.video.join_seconds}
+            if poses.resized_seconds is not None:
+                cuts.add(poses.resized_seconds)
+            windows = split_at_cuts(windows, tuple(sorted(cuts)))
             poses = self.pose_passes.run_close_ups(poses, windows, part_of(progress, 0.5, 0.75))
         drawn = every(self.video.times, 0.0, float(self.video.times[-1]), OVERLAY_FPS)
         return self._write_files(poses, drawn, run, out, part_of(progress, 0.75, 1.0))
@@ -147,6 +151,7 @@ class Analysis:
 
         with run.timing("measure"):
             measured = measure(poses.whole, poses.closeups, self.options.discipline, self.options.given)
+            measured = describe_film(measured, self.video, poses.resized_seconds)
             measured = replace(measured, notes=(*_clock_notes(self.video), *measured.notes))
             findings = find(measured, self.options.discipline)
             report = compose(measured, findings, self.options.discipline)

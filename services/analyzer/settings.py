@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from services.analyzer.sandbox.limits import SandboxLimits
 from services.naming import POSE_MODEL
+from services.rules import film_limits
 from services.settings import Settings as Shared
 
 BUILT_MODEL = Path(__file__).parents[2] / "build" / "model" / f"{POSE_MODEL}.task"
@@ -24,13 +25,13 @@ class Limits(Shared):
     """Upper bounds for one video: a small file can contain a very large picture."""
 
     # The largest file accepted.
-    max_video_bytes: PositiveInt = 5 * 1024**3
+    max_video_bytes: PositiveInt = film_limits.MAX_VIDEO_BYTES
     # The largest picture accepted, width times height.
-    max_video_pixels: PositiveInt = 4096 * 2304
+    max_video_pixels: PositiveInt = film_limits.MAX_VIDEO_PIXELS
     # The longest video accepted.
-    max_video_seconds: PositiveFloat = 1800.0
+    max_video_seconds: PositiveFloat = film_limits.MAX_VIDEO_SECONDS
     # The most frames accepted.
-    max_video_frames: PositiveInt = 432_000
+    max_video_frames: PositiveInt = film_limits.MAX_VIDEO_FRAMES
     # CPU time, not the clock's, of one pass through the video: a slow machine must not fail a good video.
     max_decode_seconds: PositiveFloat = 3600.0
     # Memory of the decoder itself: 4K in ten bits with sixteen reference pictures needs two thirds of it.

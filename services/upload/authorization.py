@@ -3,6 +3,7 @@
 from services.authorization import Table
 
 TABLE: Table = {
+    "/crease.upload.v1.UploadService/GetUploadLimits": frozenset({"person"}),
     "/crease.upload.v1.UploadService/InitiateUpload": frozenset({"person"}),
     "/crease.upload.v1.UploadService/SignParts": frozenset({"person"}),
     "/crease.upload.v1.UploadService/ListParts": frozenset({"person"}),

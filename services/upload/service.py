@@ -1,5 +1,6 @@
 """UploadService: signs the URLs by which videos enter S3 and artifacts leave it.
 
+GetUploadLimits: what a video may have at most
 InitiateUpload ─▶ jobs: CreateJob ─▶ sign PUT, or a plan of parts for SignParts
 CompleteUpload ─▶ jobs: GetJob ─▶ completion.py
 AbortUpload    ─▶ jobs: AbandonUpload ─▶ delete what has arrived
@@ -41,6 +42,18 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         self._log = log
         self._multipart = Multipart(jobs, storage, log)
         self._completion = Completion(jobs, storage, self._multipart, settings.max_content_length, log)
+
+    async def GetUploadLimits(
+        self, request: upload_pb2.GetUploadLimitsRequest, context: Context
+    ) -> upload_pb2.GetUploadLimitsResponse:
+        duration = Duration()
+        duration.FromMilliseconds(round(1000 * self._settings.max_video_seconds))
+        return upload_pb2.GetUploadLimitsResponse(
+            max_content_length=self._settings.max_content_length,
+            max_duration=duration,
+            max_picture_pixels=self._settings.max_video_pixels,
+            max_frames=self._settings.max_video_frames,
+        )
 
     async def InitiateUpload(
         self, request: upload_pb2.InitiateUploadRequest, context: Context

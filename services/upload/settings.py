@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, PositiveInt
 
+from services.rules import film_limits
 from services.settings import ServerSettings
 from services.upload.s3.parts import MAX_PART_BYTES, MAX_PARTS_PER_UPLOAD
 from services.upload.s3.settings import StorageSettings
@@ -20,6 +21,12 @@ class UploadSettings(StorageSettings, ServerSettings):
     token_file: Path
     # The largest video accepted. Its upper bound is 10,000 parts, S3's maximum.
     max_content_length: int = Field(default=5_000_000_000, gt=0, le=MAX_PART_BYTES * MAX_PARTS_PER_UPLOAD)
+    # The longest video that clients send: the analyzer's limit, which has the same name there.
+    max_video_seconds: PositiveFloat = film_limits.MAX_VIDEO_SECONDS
+    # The largest picture, width times height, likewise.
+    max_video_pixels: PositiveInt = film_limits.MAX_VIDEO_PIXELS
+    # The most frames, likewise.
+    max_video_frames: PositiveInt = film_limits.MAX_VIDEO_FRAMES
     # Videos of this size and more are uploaded in parts. S3 accepts at most 5 GiB in one PUT.
     multipart_from_bytes: int = Field(default=100_000_000, gt=0, le=5 * 2**30)
     # How often the health check calls S3.

@@ -28,6 +28,10 @@ VIDEO_TYPES = (
     "video/webm",
     "video/x-msvideo",
     "video/mpeg",
+    "video/mp2t",
+    "video/3gpp",
+    "video/3gpp2",
+    "video/x-m4v",
 )
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 

@@ -105,3 +105,28 @@ def trim(path: Path, skip: int, frames: int, fps: float) -> Path:
         struct.pack_into(">I", content, at, round(clock * frames / fps))
     path.write_bytes(bytes(content))
     return path
+
+
+def set_edits(path: Path, edits: Sequence[tuple[float, float | None, float]]) -> Path:
+    """Replace an MP4's edit list. Each edit: seconds of the movie, start in the media or None for empty, rate.
+
+    The index must stand at the file's end, so that no frame moves.
+    """
+    content = bytearray(path.read_bytes())
+    movie, track, media, old = (content.index(name) - 4 for name in (b"mvhd", b"tkhd", b"mdhd", b"edts"))
+    clock, media_clock = (struct.unpack_from(">I", content, at + 20)[0] for at in (movie, media))
+    (old_size,), (first,) = struct.unpack_from(">I", content, old), struct.unpack_from(">i", content, old + 28)
+    rows = [
+        (round(seconds * clock), -1 if start is None else first + round(start * media_clock), round(rate * 65536))
+        for seconds, start, rate in edits
+    ]
+    table = struct.pack(">I4sII", 16 + 12 * len(rows), b"elst", 0, len(rows))
+    table += b"".join(struct.pack(">IiI", *row) for row in rows)
+    new = struct.pack(">I4s", 8 + len(table), b"edts") + table
+    for name in (b"moov", b"trak"):
+        at = content.index(name) - 4
+        struct.pack_into(">I", content, at, struct.unpack_from(">I", content, at)[0] + len(new) - old_size)
+    for at in (movie + 24, track + 28):
+        struct.pack_into(">I", content, at, round(clock * sum(seconds for seconds, _, _ in edits)))
+    path.write_bytes(content[:old] + new + content[old + old_size :])
+    return path

@@ -164,6 +164,33 @@ def _drop(file: bytearray, dice: random.Random) -> bytes:
     return bytes(file[:at] + file[at + length :])
 
 
+def _element(file: bytearray, dice: random.Random) -> bytes:
+    """Change an element of a Matroska file: its id, its length or the beginning of its content."""
+    there = [at for name in ELEMENTS for at in _places(file, name)]
+    if not there:
+        return _box(file, dice)
+    at = dice.choice(there) + dice.randrange(8)
+    if at < len(file):
+        file[at] = dice.choice((0x00, 0x01, 0x7F, 0x80, 0xFF, dice.randrange(256)))
+    return bytes(file)
+
+
+def _packet(file: bytearray, dice: random.Random) -> bytes:
+    """Change, drop or repeat a packet of an MPEG transport stream."""
+    if len(file) % TS_PACKET or file[0] != 0x47:
+        return _element(file, dice)
+    at = TS_PACKET * dice.randrange(len(file) // TS_PACKET)
+    packet = bytes(file[at : at + TS_PACKET])
+    match dice.randrange(3):
+        case 0:  # its header, or the header of the frame in it
+            file[at + dice.randrange(20)] = dice.randrange(256)
+        case 1:
+            del file[at : at + TS_PACKET]
+        case 2:
+            file[at:at] = packet
+    return bytes(file)
+
+
 def _places(file: bytearray, name: bytes) -> list[int]:
     places, at = [], bytes(file).find(name)
     while at >= 0:
@@ -176,6 +203,11 @@ BOXES = (
     b"mvhd", b"tkhd", b"mdhd", b"elst", b"stsd", b"avcC", b"hvcC", b"stts", b"ctts", b"stss", b"stsz", b"stsc",
     b"stco", b"moov", b"trak", b"mdat", b"moof", b"tfhd", b"trun", b"avih", b"strh", b"strf", b"idx1",
 )  # fmt: skip
+ELEMENTS = tuple(
+    bytes.fromhex(name)
+    for name in ("18538067", "1549a966", "1654ae6b", "1f43b675", "1c53bb6b", "2ad7b1", "4489", "ae", "a3", "e0", "63a2")
+)
+TS_PACKET = 188
 EXTREME = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00FFFFFF, 0x10000000)
 WAYS: dict[str, Callable[[bytearray, random.Random], bytes]] = {
     "truncate": _truncate,
@@ -187,6 +219,8 @@ WAYS: dict[str, Callable[[bytearray, random.Random], bytes]] = {
     "blank": _blank,
     "move": _move,
     "drop": _drop,
+    "element": _element,
+    "packet": _packet,
 }
 
 if __name__ == "__main__":

@@ -96,7 +96,8 @@ def _add_stream(container: OutputContainer, video: Video, picture: PlanarPicture
     stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
     context = stream.codec_context
     context.time_base, context.thread_count = CLOCK, 1  # the decoder uses the other core
-    context.color_primaries, context.color_trc, context.colorspace = video.colors
+    # The decoder converts pictures of high dynamic range to BT.709, number 1 of each kind in ITU-T H.273.
+    context.color_primaries, context.color_trc, context.colorspace = (1, 1, 1) if video.hdr else video.colors
     return stream
 
 

@@ -61,7 +61,7 @@ class PoseResult:
     wanted: the sampled frames. people: the most at once. chosen_by: how the athlete was selected, `alone`, `size` or
     `box`. certainty: how clear the choice was, 0 to 1. closeups: without duplicate frames. closeups_with_duplicates:
     with them. windows: their (start, end) in seconds. lost: a sentence about frames that did not decode, None if all
-    did.
+    did. resized_seconds: the first picture of another shape than the video's, None if all have the same.
     """
 
     wanted: Indices
@@ -74,6 +74,7 @@ class PoseResult:
     closeups_with_duplicates: list[Poses] = field(default_factory=list)
     windows: list[tuple[float, float]] = field(default_factory=list)
     lost: str | None = None
+    resized_seconds: float | None = None
 
 
 @dataclass
@@ -136,7 +137,7 @@ class PosePasses:
         if not more:
             self._open_landmarkers.close()
             self._run = None
-        return result
+        return replace(result, resized_seconds=run.losses.resized_seconds)
 
     def _result(self, run: WholeClipRun) -> PoseResult:
         """The result of a run so far."""

@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,25 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import Type
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from services.analyzer.errors import BadInput
+from services.analyzer.sandbox import fields
 from services.analyzer.sandbox.limits import SandboxLimits
+from services.analyzer.sandbox.timeline import Timeline
+from services.containers import mp4
+from services.rules.film_limits import too_many_frames, too_many_pixels
 from services.rules.limits import is_capture_fps
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 # Transfer characteristics of high dynamic range: ITU-T H.273, TransferCharacteristics 16 and 18.
 HDR = {16: "pq", 18: "hlg"}
+# No film: cover pictures, thumbnails and other still pictures.
+NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+# So many packets before a further recording begins may be incomplete, by their order in the file.
+CUT_PACKETS = 4
 # MPEG-TS, the M2TS of cameras, TS with error correction.
 TS_PACKET_BYTES = (188, 192, 204)
 SEGMENT = bytes.fromhex("18538067")
@@ -44,52 +54,111 @@ def inspect(
     """The fields of `probe.Video` for the file at arguments["path"], as JSON values. Raises BadInput."""
     yield from ()
     path = Path(arguments["path"])
-    with opened(path, limits) as (container, stream):
+    movie = read_movie(path)
+    with opened(path, limits, movie) as source:
+        container, stream = source.container, source.stream
         _check_pixels(path, stream.width, stream.height, limits)
-        declared = _declared_seconds(container, stream)
-        stamps, end, packet_error = _read_stamps(path, container, stream, limits, report_alive)
+        track = _track_of(movie, stream)
+        begins = _clock_begins(container)
+        declared = (track.played_seconds if track else 0) or _declared_seconds(container, stream)
+        stamps, hidden, end, packet_error = _read_stamps(path, source, limits, report_alive)
         packet_error = packet_error or _find_truncation(path, container.format.name)
-    with opened(path, limits) as (container, stream):
-        first = _first_picture(path, container, stream, report_alive)
+        packet_error = packet_error or (movie.fault(track) if movie and track else None)
+        joins, tracks = source.timeline.joins, source.tracks
+        if track and stream.time_base:
+            joins = [round(cut / stream.time_base) for cut in track.cuts]
+    with opened(path, limits, movie) as source:
+        stream = source.stream
+        first = _first_picture(path, source, report_alive)
         _check_pixels(path, first.width, first.height, limits)
-        width, height = upright_size(first, stream)
+        turn = orientation(first)
+        width, height = upright_size(first, stream, turn)
         tick = stream.time_base or Fraction(1, 1000)
+        if first.interlaced_frame:
+            stamps, end, tick = fields.stamps(stamps), 2 * end, tick / 2
         return {
-            "container": container.format.name,
+            "container": source.container.format.name,
             "codec": stream.codec_context.name,
             "pixel_format": first.format.name,
             "hdr": HDR.get(int(first.color_trc)),
             "colors": (int(first.color_primaries), int(first.color_trc), int(first.colorspace)),
             "width": width,
             "height": height,
-            "orientation": orientation(first),
+            "orientation": turn,
+            "interlaced": bool(first.interlaced_frame),
             "declared_fps": float(stream.average_rate) if stream.average_rate else None,
             "capture_fps": _capture_fps(container),
             "declared_seconds": declared,
-            "declared_frames": stream.frames,
+            "declared_frames": 0 if track and (track.is_trimmed or track.is_scaled) else max(stream.frames - hidden, 0),
             "time_base": (tick.numerator, tick.denominator),
             "pts": stamps,
             "end": end,
             "packet_error": packet_error,
+            "clock_begins": begins,
+            "joins": [2 * join for join in joins] if first.interlaced_frame else joins,
+            "tracks": tracks,
+            "ignored_recordings": movie.recordings - 1 if movie else 0,
+            "slowed": bool(track and track.is_scaled),
         }
 
 
+@dataclass(frozen=True)
+class Source:
+    """An open file, its video stream and that stream's packets. tracks: how many video streams it has."""
+
+    container: InputContainer
+    stream: VideoStream
+    timeline: Timeline
+    tracks: int
+
+
 @contextmanager
-def opened(path: Path, limits: SandboxLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file's container and its first video stream, not a cover picture; open during the block. Raises BadInput."""
+def opened(path: Path, limits: SandboxLimits, movie: mp4.Movie | None) -> Iterator[Source]:
+    """The file, open during the block, at the video stream that a player shows. Raises BadInput."""
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_pixels": str(limits.max_video_pixels)}
+    if movie and any(track.is_video and track.is_scaled for track in movie.tracks):
+        options["ignore_editlist"] = "1"  # FFmpeg ignores an edit's speed: the timeline applies the edit list
     try:
         container = av.open(str(path), options=options)
     except (av.FFmpegError, ValueError) as error:
         check_memory(error)
         raise BadInput("NOT_A_VIDEO", f"{path.name} is not a video that can be read") from error
     with container:
-        moving = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+        moving = [s for s in container.streams.video if not s.disposition & NO_FILM]
         if not moving:
             raise BadInput("NO_VIDEO_STREAM", f"{path.name} has no video stream")
-        if moving[0].codec_context is None:
+        decodable = [s for s in moving if s.codec_context]
+        if not decodable:
             raise BadInput("NOT_DECODABLE", f"{path.name} has a video codec that cannot be decoded")
-        yield container, moving[0]
+        # As a player chooses: the default track; of several, the one with the largest picture, and then the first.
+        stream = max(decodable, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
+        track = _track_of(movie, stream)
+        edits = track.edits if track and "ignore_editlist" in options else ()
+        yield Source(container, stream, Timeline(container, stream, edits), len(moving))
+
+
+def read_movie(path: Path) -> mp4.Movie | None:
+    """The movie box of an MP4 or QuickTime file; None for another container, or a box that cannot be read."""
+    with path.open("rb") as file:
+        if file.read(8)[4:] not in mp4.FIRST_BOXES:
+            return None
+    try:
+        return mp4.read(path)
+    except (struct.error, ValueError):
+        return None
+
+
+def _track_of(movie: mp4.Movie | None, stream: VideoStream) -> mp4.Track | None:
+    """The movie's track of a stream; None in another container. FFmpeg takes over the track's number."""
+    tracks = movie.tracks if movie else ()
+    return next((track for track in tracks if track.is_video and track.number == stream.id), None)
+
+
+def _clock_begins(container: InputContainer) -> float:
+    """Where a player's clock begins, in seconds of the stamps: at 0 in an MP4, else with the first stream."""
+    if "mp4" in container.format.name or container.start_time is None:
+        return 0.0
+    return container.start_time / av.time_base
 
 
 def check_memory(error: Exception, packet: "Packet[VideoStream] | None" = None) -> None:
@@ -113,6 +182,8 @@ def check_time(limits: SandboxLimits, failure: str) -> None:
 def orientation(frame: VideoFrame) -> Orientation:
     """How to turn a stored picture upright: the nearest of the eight orientations to its display matrix.
 
+    Only for a first picture: PyAV keeps a frame whose side data was read until Python collects its garbage.
+
     The matrix sends stored (p, q) to (a p + c q, b p + d q): ISO/IEC 14496-12, 8.2.2.
     """
     # PyAV has no types for side data.
@@ -125,19 +196,18 @@ def orientation(frame: VideoFrame) -> Orientation:
     return False, a < 0, d < 0
 
 
-def upright_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
+def upright_size(frame: VideoFrame, stream: VideoStream, turn: Orientation) -> tuple[int, int]:
     """Width and height of the upright picture with square pixels."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     width = max(round(frame.width * aspect), 1) if aspect > 0 else frame.width
-    return (frame.height, width) if orientation(frame)[0] else (width, frame.height)
+    return (frame.height, width) if turn[0] else (width, frame.height)
 
 
 def _check_pixels(path: Path, width: int, height: int, limits: SandboxLimits) -> None:
     if width <= 0 or height <= 0:
         raise BadInput("NOT_DECODABLE", f"{path.name} declares no picture size")
     if width * height > limits.max_video_pixels:
-        message = f"{path.name} is {width}x{height}; the limit is {limits.max_video_pixels} pixels a picture"
-        raise BadInput("TOO_MANY_PIXELS", message)
+        raise BadInput("TOO_MANY_PIXELS", too_many_pixels(path.name, width, height, limits.max_video_pixels))
 
 
 def _capture_fps(container: InputContainer) -> float | None:
@@ -153,6 +223,8 @@ def _declared_seconds(container: InputContainer, stream: VideoStream) -> float |
     """The stream's declared length; the container's only if it has no other stream, because sound may be longer."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
+    # Matroska declares where the stream ends, not how long it lasts.
+    begins = max(float(stream.start_time * stream.time_base), 0.0) if stream.start_time and stream.time_base else 0.0
     tag = stream.metadata.get("DURATION", "")  # Matroska: 00:00:03.500000000
     try:
         hours, minutes, seconds = (float(part) for part in tag.split(":"))
@@ -160,36 +232,40 @@ def _declared_seconds(container: InputContainer, stream: VideoStream) -> float |
         if not container.duration or len(container.streams) > 1:
             return None
         return container.duration / av.time_base
-    return 3600 * hours + 60 * minutes + seconds
+    return 3600 * hours + 60 * minutes + seconds - begins
 
 
 def _read_stamps(
-    path: Path, container: InputContainer, stream: VideoStream, limits: SandboxLimits, report_alive: Callable[[], None]
-) -> tuple[list[int], int, str | None]:
-    """Presentation stamps of all frames, the end of the last frame, and the first packet error; decodes no frame.
+    path: Path, source: Source, limits: SandboxLimits, report_alive: Callable[[], None]
+) -> tuple[list[int], int, int, str | None]:
+    """Presentation stamps of all frames, how many frames an edit list hides, the last frame's end, the first error.
 
-    Frames that an edit list removes are left out.
+    Decodes no frame. A packet that is incomplete just before a further recording begins is no error: it was cut there.
     """
     stamps: list[int] = []
-    end, packet_error = -(1 << 63), None
+    hidden, end, error_message, incomplete = 0, -(1 << 63), None, list[int]()
+    timeline, joins = source.timeline, 0
     try:
-        for packet in container.demux(stream):
+        for number, packet in enumerate(timeline.packets()):
             report_alive()
+            if len(timeline.joins) > joins:
+                joins, incomplete = len(timeline.joins), [n for n in incomplete if n < number - CUT_PACKETS]
             if packet.is_corrupt:
-                packet_error = packet_error or "packets are incomplete"
+                incomplete.append(number)
             if packet.size and packet.pts is not None and not packet.is_discard:
                 stamps.append(packet.pts)
                 end = max(end, packet.pts + (packet.duration or 0))
+            elif packet.size:
+                hidden += 1
             if len(stamps) > limits.max_video_frames:
-                message = f"{path.name} has over {limits.max_video_frames} frames, which is the limit"
-                raise BadInput("TOO_MANY_FRAMES", message)
+                raise BadInput("TOO_MANY_FRAMES", too_many_frames(path.name, limits.max_video_frames))
             check_time(limits, f"{path.name} could not be read")
     except av.FFmpegError as error:
         check_memory(error)
-        packet_error = packet_error or error.strerror  # the stamps so far stay valid
+        error_message = error.strerror  # the stamps so far stay valid
     if not stamps:
         raise BadInput("NOT_DECODABLE", f"{path.name} has no pictures with time stamps")
-    return sorted(set(stamps)), end, packet_error
+    return sorted(set(stamps)), hidden, end, "packets are incomplete" if incomplete else error_message
 
 
 def _find_truncation(path: Path, container: str) -> str | None:
@@ -233,13 +309,11 @@ def _box_past_end(path: Path, size: int) -> bool:
     return at > size
 
 
-def _first_picture(
-    path: Path, container: InputContainer, stream: VideoStream, report_alive: Callable[[], None]
-) -> VideoFrame:
+def _first_picture(path: Path, source: Source, report_alive: Callable[[], None]) -> VideoFrame:
     """The first picture that decodes, after any number of broken packets. Raises BadInput if there is none."""
     reason = "no picture in it can be decoded"
     try:
-        for packet in container.demux(stream):
+        for packet in source.timeline.packets():
             report_alive()
             try:
                 for frame in packet.decode():

@@ -15,30 +15,47 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from services.analyzer.arrays import Pixels
-from services.analyzer.sandbox.container import Orientation, check_memory, check_time, opened
+from services.analyzer.sandbox.container import (
+    Orientation,
+    Source,
+    check_memory,
+    check_time,
+    opened,
+    read_movie,
+    upright_size,
+)
+from services.analyzer.sandbox.fields import Deinterlacer
 from services.analyzer.sandbox.limits import SandboxLimits
+from services.analyzer.sandbox.tone_mapping import to_standard_range
 
 # The pose model uses one core. More threads than two save little time, and each holds pictures of its own.
 THREADS = min(2, max(1, len(os.sched_getaffinity(0)) - 1))
+# A larger picture than 4K is decoded by one thread and converted at its final size, which bounds the memory.
+LARGE_PIXELS = 4096 * 2304
 # Decoders that were measured to give the same bytes for a frame when unreferenced frames are skipped.
 SKIPPABLE = frozenset({"h264", "hevc"})
+# A picture that differs from the requested size by so much has the same shape.
+ROUNDING_PIXELS = 2
 # One instance, because it caches its conversion context between frames.
 SCALER = VideoReformatter()
 
 
 @dataclass
 class _Losses:
-    """Counts the requested frames that did not decode; keeps the first error and the CPU seconds of converting."""
+    """Counts the requested frames that did not decode; keeps the first error and the CPU seconds of converting.
+
+    resized: index of the first picture of another shape, None if all have the same.
+    """
 
     missing: int = 0
     first_error: str | None = None
+    resized: int | None = None
     convert_seconds: float = 0.0
 
     def record(self, error: str | None) -> None:
@@ -51,38 +68,59 @@ def decode(
     """Yield the frames with the stamps arguments["pts"], increasing, each with its index there; return the losses.
 
     arguments: path and pts. seek: whether the container seeks exactly. size: (width, height) of the upright picture.
-    orientation: as `container.Orientation`. layout: a key of LAYOUTS. fast: whether to use FAST_OPTIONS.
+    orientation: as `container.Orientation`. interlaced: whether pts has both fields of each frame. layout: a key of
+    LAYOUTS. fast: whether to use FAST_OPTIONS. hdr: the transfer of the pictures, None if of standard range.
 
     Raises BadInput when decoding exceeds its CPU time.
     """
     waiting = {stamp: index for index, stamp in enumerate(arguments["pts"])}
     losses, last = _Losses(), -1
-    with opened(Path(arguments["path"]), limits) as (container, stream):
+    path = Path(arguments["path"])
+    with opened(path, limits, read_movie(path)) as source:
+        frames = _read_frames(source, waiting, limits, losses, report_alive, arguments)
+        if arguments["interlaced"]:
+            frames = Deinterlacer(source.stream).pictures(frames)
         if arguments["seek"] and waiting:
-            container.seek(arguments["pts"][0], stream=stream, backward=True)
-        for frame in _read_frames(container, stream, waiting, limits, losses, report_alive, fast=arguments["fast"]):
+            first = arguments["pts"][0] // (2 if arguments["interlaced"] else 1)
+            source.container.seek(first, stream=source.stream, backward=True)
+        for frame in frames:
             index = waiting.pop(frame.pts, -1) if frame.pts is not None else -1
             # An AVI with B-frames stamps its frames in the wrong order: a frame that goes back in time is lost.
-            if index > last and (picture := _convert(frame, arguments, losses)) is not None:
+            if index > last and (picture := _convert(frame, index, source.stream, arguments, losses)) is not None:
                 last = index
                 yield {"index": index}, picture
                 del picture  # otherwise it stays in memory beside the next one
             elif index >= 0:
                 losses.missing += 1
+            del frame  # likewise: an 8K frame has 100 MB
             if not waiting:
                 break
     cpu_seconds = {"convert": losses.convert_seconds, "decode": time.process_time() - losses.convert_seconds}
     missing = losses.missing + len(waiting)
-    return {"missing": missing, "first_error": losses.first_error, "cpu_seconds": cpu_seconds}
+    return {
+        "missing": missing,
+        "first_error": losses.first_error,
+        "resized": losses.resized,
+        "cpu_seconds": cpu_seconds,
+    }
 
 
-def _convert(frame: VideoFrame, arguments: dict[str, Any], losses: _Losses) -> Pixels | None:
-    """The picture, or None after recording the error."""
+def _convert(
+    frame: VideoFrame, index: int, stream: VideoStream, arguments: dict[str, Any], losses: _Losses
+) -> Pixels | None:
+    """The picture, or None after recording the error. A picture of another shape stands between black bars."""
     losses.record("a picture is incomplete" if frame.is_corrupt else None)
 
     began = time.thread_time()
     try:
-        return LAYOUTS[arguments["layout"]](frame, arguments["size"], arguments["orientation"])
+        size, turn = arguments["size"], arguments["orientation"]
+        inner = fit_inside(upright_size(frame, stream, turn), size)
+        if inner == tuple(size):
+            return LAYOUTS[arguments["layout"]](frame, inner, turn, arguments["hdr"])
+        losses.resized = index if losses.resized is None else losses.resized
+        return BORDERS[arguments["layout"]](
+            LAYOUTS[arguments["layout"]](frame, inner, turn, arguments["hdr"]), inner, size
+        )
     except av.FFmpegError as error:
         check_memory(error)
         losses.record(error.strerror)
@@ -91,25 +129,60 @@ def _convert(frame: VideoFrame, arguments: dict[str, Any], losses: _Losses) -> P
         losses.convert_seconds += time.thread_time() - began
 
 
-def upright_rgb(frame: VideoFrame, size: tuple[int, int], orientation: Orientation) -> Pixels:
-    """The upright picture, (height, width, 3) RGB. size: its (width, height).
+def fit_inside(picture: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The largest (width, height) of a picture's shape in `size`; `size` itself if it differs by rounding only."""
+    scale = min(size[0] / picture[0], size[1] / picture[1])
+    inner = [2 * max(round(side * scale / 2), 1) for side in picture]
+    within = [abs(side - outer) <= ROUNDING_PIXELS for side, outer in zip(inner, size, strict=True)]
+    width, height = (min(side, outer) for side, outer in zip(inner, size, strict=True))
+    return (size[0], size[1]) if all(within) else (width - width % 2, height - height % 2)
+
+
+def border_rgb(inner: Pixels, inner_size: tuple[int, int], size: tuple[int, int]) -> Pixels:
+    """An RGB picture in the middle of a black one. sizes: (width, height)."""
+    outer = np.zeros((size[1], size[0], 3), np.uint8)
+    left, top = ((whole - part) // 2 for whole, part in zip(size, inner_size, strict=True))
+    outer[top : top + inner_size[1], left : left + inner_size[0]] = inner
+    return outer
+
+
+def border_planes(inner: Pixels, inner_size: tuple[int, int], size: tuple[int, int]) -> Pixels:
+    """`border_rgb` for planes; all sizes are even."""
+    planes, start = [], 0
+    left, top = ((whole - part) // 4 * 2 for whole, part in zip(size, inner_size, strict=True))
+    for half, black in ((1, 16), (2, 128), (2, 128)):
+        width, height = (side // half for side in inner_size)
+        plane = np.full((size[1] // half, size[0] // half), black, np.uint8)
+        stored = inner[start : start + width * height].reshape(height, width)
+        plane[top // half : top // half + height, left // half : left // half + width] = stored
+        planes.append(plane.reshape(-1))
+        start += width * height
+    return np.concatenate(planes)
+
+
+def upright_rgb(frame: VideoFrame, size: tuple[int, int], orientation: Orientation, hdr: str | None) -> Pixels:
+    """The upright picture, (height, width, 3) RGB. size: its (width, height). The levels stay those of the film.
 
     It is contiguous, because MediaPipe ignores strides: padded rows shear the picture and hide the person.
     """
     width, height = reversed(size) if orientation[0] else size
+    if frame.width * frame.height > LARGE_PIXELS:
+        frame = SCALER.reformat(frame, width, height, interpolation="AREA", threads=1)
     rgb: Any = SCALER.reformat(frame, format="rgb24", threads=THREADS).to_ndarray()
     if rgb.shape[:2] != (height, width):  # OpenCV needs a third of FFmpeg's time for this
         rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR)
     return _turn_upright(rgb, orientation)
 
 
-def upright_planes(frame: VideoFrame, size: tuple[int, int], orientation: Orientation) -> Pixels:
+def upright_planes(frame: VideoFrame, size: tuple[int, int], orientation: Orientation, hdr: str | None) -> Pixels:
     """The upright picture as planes, (height * 3 / 2 * width,): Y, then U and V at half the width and height.
 
     size: its (width, height), both even. H.264 stores these planes in the source's colours: converting to RGB and back
-    would take half of FFmpeg's time.
+    would take half of FFmpeg's time. Pictures of high dynamic range are converted to standard range, BT.709.
     """
     width, height = reversed(size) if orientation[0] else size
+    if hdr:
+        frame = to_standard_range(SCALER.reformat(frame, width, height, interpolation="AREA", threads=THREADS), hdr)
     small = SCALER.reformat(
         frame, width, height, "yuv420p", interpolation="AREA", dst_color_range="MPEG", threads=THREADS
     )
@@ -130,27 +203,31 @@ def _turn_upright(stored: Pixels, orientation: Orientation) -> Pixels:
 # Without the deblocking filter, decoding takes a quarter less work. At half the width the PSNR is over 45 dB.
 FAST_OPTIONS = {"skip_loop_filter": "all"}
 LAYOUTS = {"rgb24": upright_rgb, "yuv420p": upright_planes}
+BORDERS = {"rgb24": border_rgb, "yuv420p": border_planes}
 
 
 def _read_frames(
-    container: InputContainer,
-    stream: VideoStream,
+    source: Source,
     waiting: dict[int, int],
     limits: SandboxLimits,
     losses: _Losses,
     report_alive: Callable[[], None],
-    *,
-    fast: bool,
+    arguments: dict[str, Any],
 ) -> Iterator[VideoFrame]:
-    """Frames in decoder order, without those that were not requested and that no other frame references."""
-    context = stream.codec_context
-    stream.thread_type, context.thread_count = "AUTO", THREADS
-    context.options = {"max_pixels": str(limits.max_video_pixels)} | (FAST_OPTIONS if fast else {})
+    """Frames in decoder order, without those that were not requested and that no other frame references.
+
+    Of an interlaced stream, all frames: each field needs the frames before and after.
+    """
+    stream, context = source.stream, source.stream.codec_context
+    threads = 1 if stream.width * stream.height > LARGE_PIXELS else THREADS
+    stream.thread_type, context.thread_count = "AUTO", threads
+    context.options = {"max_pixels": str(limits.max_video_pixels)} | (FAST_OPTIONS if arguments["fast"] else {})
+    may_skip = context.name in SKIPPABLE and not arguments["interlaced"]
     try:
-        for packet in container.demux(stream):
+        for packet in source.timeline.packets():
             report_alive()
             check_time(limits, "the video could not be decoded")
-            if context.name in SKIPPABLE and packet.pts is not None:
+            if may_skip and packet.pts is not None:
                 context.skip_frame = "DEFAULT" if packet.pts in waiting else "NONREF"
             yield from _decode_packet(packet, losses)
     except av.FFmpegError as error:

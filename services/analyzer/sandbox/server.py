@@ -117,8 +117,8 @@ def _run_task(request: list[Any], client: MessageConnection, memory: int) -> NoR
             send(client, {"refused": [refusal.code, refusal.message]})
         except MemoryError:
             megabytes = limits.max_decode_bytes >> 20
-            message = f"the video needs over {megabytes} MB of memory to decode"
-            send(client, {"refused": ["TOO_MUCH_MEMORY", message]})
+            fault = BadInput("TOO_MUCH_MEMORY", f"the video needs over {megabytes} MB of memory to decode")
+            send(client, {"refused": [fault.code, fault.message]})
         except (ConnectionError, EOFError):
             pass  # the caller needs no more items
         except Exception:

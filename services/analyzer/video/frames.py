@@ -54,10 +54,14 @@ class PlanarPicture:
 
 @dataclass
 class Losses:
-    """Counts the requested frames that did not decode, and keeps the decoder's first error."""
+    """Counts the requested frames that did not decode, and keeps the decoder's first error.
+
+    resized_seconds: the first picture of another shape than the video's, None if all have the same.
+    """
 
     missing: int = 0
     first_error: str | None = None
+    resized_seconds: float | None = None
 
     @property
     def message(self) -> str | None:
@@ -91,7 +95,7 @@ def planar_pictures(
     video: Video, wanted: Indices, limits: Limits, losses: Losses, long_side: int
 ) -> Generator[PlanarPicture, None, None]:
     """The wanted frames as H.264 stores them, each a copy that the caller owns."""
-    width, height = (max(side - side % 2, 2) for side in fit_size(video, long_side))
+    width, height = even_size(video, long_side)
     fast = video.width >= FAST_DECODING_SHRINK * width
     for index, flat in _decode(video, wanted, limits, losses, (width, height), "yuv420p", fast=fast):
         yield PlanarPicture(index, float(video.times[index]), width, height, flat.copy())
@@ -112,9 +116,14 @@ def _decode(
         "path": str(video.path.absolute()),
         "pts": [int(stamp) for stamp in video.pts[wanted]],
         # In other containers, seeking may land after the requested stamp.
-        "seek": bool(wanted[:1].any()) and video.container.startswith(("mov", "matroska")),
+        # Through a timeline that changes stamps, a file is read from its beginning.
+        "seek": bool(wanted[:1].any())
+        and video.container.startswith(("mov", "matroska"))
+        and not (video.joins or video.slowed),
         "size": size,
         "orientation": video.orientation,
+        "interlaced": video.interlaced,
+        "hdr": video.hdr,
         "layout": layout,
         "fast": fast,
     }
@@ -123,6 +132,9 @@ def _decode(
         CPU_SECONDS[stage] += seconds
     losses.missing += result["missing"]
     losses.first_error = losses.first_error or result["first_error"]
+    if result["resized"] is not None:
+        resized = float(video.times[wanted[result["resized"]]])
+        losses.resized_seconds = min(resized, losses.resized_seconds or resized)
 
 
 def _run_decoder(
@@ -138,6 +150,12 @@ def _run_decoder(
         return result
     finally:
         decoding.close()
+
+
+def even_size(video: Video, long_side: int) -> tuple[int, int]:
+    """`fit_size` for planes: both sides are even."""
+    width, height = fit_size(video, long_side)
+    return max(width - width % 2, 2), max(height - height % 2, 2)
 
 
 def fit_size(video: Video, long_side: int) -> tuple[int, int]:

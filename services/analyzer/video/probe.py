@@ -15,6 +15,7 @@ from services.analyzer.arrays import Floats
 from services.analyzer.errors import BadInput
 from services.analyzer.sandbox.client import run_in_sandbox
 from services.analyzer.settings import Limits
+from services.rules.film_limits import too_large, too_long
 
 # A stream may end this much before its declared end, by rounding; a larger difference means a truncated file.
 SLACK_SECONDS, SLACK_FRAMES = 0.01, 0.5
@@ -30,10 +31,13 @@ class Video:
 
     width, height: square pixels of the upright picture. orientation: how to turn a stored picture upright: swap the
     axes, then flip left-right, then flip top-bottom. hdr: "pq", "hlg" or None. colors: primaries, transfer and matrix
-    by the numbers of ITU-T H.273. pts: (n,) presentation stamps of all frames, increasing, in units of time_base. end:
-    the stamp at which the last frame ends. declared_*: the file's own metadata, None if absent. capture_fps: the rate
-    at which the camera recorded, by the client or by the file's tag, None if unknown. packet_error: the first error in
-    the packets, else None.
+    by the numbers of ITU-T H.273. interlaced: whether each frame is two pictures, one of each field. pts: (n,)
+    presentation stamps of all pictures, increasing, in units of time_base. end: the stamp at which the last one ends.
+    declared_*: the file's own metadata, None if absent; declared_frames: 0 if an edit list hides some. capture_fps: the
+    rate at which the camera recorded, by the client or by the file's tag, None if unknown. packet_error: the first
+    error in the packets, else None. clock_begins: where a player's clock begins, in seconds of the stamps. joins:
+    stamps at which further recordings begin. tracks: how many video tracks the file has. ignored_recordings: how many
+    recordings after the first are not read. slowed: whether an edit list shows the film at another speed.
 
     All times and rates are of real time, also of a slow-motion file, except those that a name says are the file's.
     """
@@ -48,6 +52,7 @@ class Video:
     width: int
     height: int
     orientation: tuple[bool, bool, bool]
+    interlaced: bool
     declared_fps: float | None
     capture_fps: float | None
     declared_seconds: float | None
@@ -56,6 +61,11 @@ class Video:
     pts: NDArray[np.int64]
     end: int
     packet_error: str | None
+    clock_begins: float
+    joins: tuple[int, ...]
+    tracks: int
+    ignored_recordings: int
+    slowed: bool
 
     @cached_property
     def slowdown(self) -> float:
@@ -103,6 +113,17 @@ class Video:
         return float(np.diff(self.times).max(initial=0.0))
 
     @property
+    def join_seconds(self) -> tuple[float, ...]:
+        """When further recordings begin, in seconds since the first frame."""
+        stamps = [join - self.pts[0] for join in self.joins]
+        return tuple(round(float(stamp * self.time_base) / self.slowdown, 3) for stamp in stamps)
+
+    @property
+    def late_seconds(self) -> float:
+        """By how much a player's clock is ahead of `times`: it begins with the sound, or before the first picture."""
+        return float(self.pts[0] * self.time_base) - self.clock_begins
+
+    @property
     def mirrored(self) -> bool:
         """Whether the stored picture is a mirror image of the upright one."""
         return sum(self.orientation) % 2 == 1
@@ -122,7 +143,7 @@ class Video:
         slack = SLACK_SECONDS + SLACK_FRAMES / self.fps * self.slowdown
         if self.declared_seconds and ends + slack < self.declared_seconds:
             return f"the video ends at {ends:.2f} s of the {self.declared_seconds:.2f} s it declares"
-        # An edit list removes frames too, but only at both ends, so it leaves no gap.
+        # Where nothing else is wrong, frames without a gap between them are all there.
         gap = self.longest_gap_seconds > MISSING_FRAMES_GAP * self._median_step_seconds
         if len(self.pts) < self.declared_frames and gap:
             return f"the file holds {len(self.pts)} of the {self.declared_frames} frames it declares"
@@ -137,8 +158,7 @@ def probe(path: Path, limits: Limits, capture_fps: float = 0) -> Video:
     size = _check_size(path, limits)
     video = _inspect(path, size, limits, capture_fps)
     if video.file_seconds > limits.max_video_seconds:
-        message = f"lasts {video.file_seconds:.0f} s; the limit is {limits.max_video_seconds:.0f} s"
-        raise BadInput("TOO_LONG", f"{path.name} {message}")
+        raise BadInput("TOO_LONG", too_long(path.name, video.file_seconds, limits.max_video_seconds))
     return video
 
 
@@ -151,6 +171,7 @@ def _inspect(path: Path, size: int, limits: Limits, capture_fps: float) -> Video
     facts["capture_fps"] = capture_fps or facts["capture_fps"]
     facts["time_base"] = Fraction(*facts["time_base"])
     facts["orientation"] = tuple(facts["orientation"])
+    facts["joins"] = tuple(facts["joins"])
     facts["pts"] = np.array(facts["pts"], dtype=np.int64)
     return Video(path=path, size_bytes=size, **facts)
 
@@ -164,6 +185,5 @@ def _check_size(path: Path, limits: Limits) -> int:
     if size == 0:
         raise BadInput("FILE_EMPTY", f"{path.name} is empty")
     if size > limits.max_video_bytes:
-        raise BadInput("FILE_TOO_LARGE", f"{path.name} has {size} bytes; the limit is {limits.max_video_bytes}")
-
+        raise BadInput("FILE_TOO_LARGE", too_large(path.name, size, limits.max_video_bytes))
     return size

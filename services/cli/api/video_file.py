@@ -7,18 +7,8 @@ from pathlib import Path
 
 from services import file_signatures
 from services.cli.errors import BAD_INPUT, USAGE, CommandError
+from services.rules.printable import one_line
 
-CONTENT_TYPES = {
-    ".mp4": "video/mp4",
-    ".m4v": "video/mp4",
-    ".mov": "video/quicktime",
-    ".qt": "video/quicktime",
-    ".mkv": "video/x-matroska",
-    ".webm": "video/webm",
-    ".avi": "video/x-msvideo",
-    ".mpg": "video/mpeg",
-    ".mpeg": "video/mpeg",
-}
 CHUNK_BYTES = 2**20
 
 
@@ -43,7 +33,7 @@ def read(path: Path, *, largest_bytes: int = 0, progress: Callable[[int, int], N
                 done += len(chunk)
                 progress(done, length)
     except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}.", USAGE) from None
+        raise CommandError(f"{one_line(str(path))} cannot be read: {error.strerror}.", USAGE) from None
     return Video(path, content_type, done, digest.hexdigest())
 
 
@@ -53,27 +43,25 @@ def check(path: Path, *, largest_bytes: int = 0) -> tuple[str, int]:
     Raises CommandError for a file that the client cannot send.
     """
     if path.is_dir():
-        raise CommandError(f"{path} is a folder: name one video file.", USAGE)
+        raise CommandError(f"{one_line(str(path))} is a folder: name one video file.", USAGE)
     if not path.exists():
-        raise CommandError(f"There is no file {path}.", USAGE)
+        raise CommandError(f"There is no file {one_line(str(path))}.", USAGE)
     if not path.is_file():
-        raise CommandError(f"{path} is not a file.", USAGE)
-    content_type = CONTENT_TYPES.get(path.suffix.lower())
-    if content_type is None:
-        known = ", ".join(CONTENT_TYPES)
-        raise CommandError(f"{path.name} is not a video by its name: it must end in one of {known}.", BAD_INPUT)
+        raise CommandError(f"{one_line(str(path))} is not a file.", USAGE)
     length = path.stat().st_size
     if length == 0:
-        raise CommandError(f"{path.name} is empty.", BAD_INPUT)
+        raise CommandError(f"{one_line(path.name)} is empty.", BAD_INPUT)
     if largest_bytes and length > largest_bytes:
         raise CommandError(
-            f"{path.name} has {length / 1e9:.1f} GB; the laptop's S3 server accepts videos up to "
+            f"{one_line(path.name)} has {length / 1e9:.1f} GB; the laptop's S3 server accepts videos up to "
             f"{largest_bytes / 1e9:.0f} GB: run `crease up --s3-endpoint URL` with another one.",
             BAD_INPUT,
         )
     head = _read_head(path)
-    if not file_signatures.is_video(head):
-        raise CommandError(f"{path.name} is not a video: it is {file_signatures.describe(head)}.", BAD_INPUT)
+    content_type = file_signatures.content_type(head)
+    if not content_type:
+        sentence = f"{one_line(path.name)} is not a video that can be analysed: it is {file_signatures.describe(head)}."
+        raise CommandError(f"{sentence} Save it as MP4 (H.264) if it is one.", BAD_INPUT)
     return content_type, length
 
 
@@ -82,4 +70,4 @@ def _read_head(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(file_signatures.HEAD_BYTES)
     except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}.", USAGE) from None
+        raise CommandError(f"{one_line(str(path))} cannot be read: {error.strerror}.", USAGE) from None

@@ -5,10 +5,11 @@ ReanalyzeJob ──────────────────────�
 """
 
 import argparse
+import hashlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,9 +26,14 @@ from crease.jobs.v1.job_pb2 import (
     WatchJobRequest,
 )
 from crease.jobs.v1.session_pb2 import CameraView, CreateSessionRequest, Discipline
-from crease.upload.v1.upload_pb2 import CompleteUploadResponse, InitiateUploadRequest
+from crease.upload.v1.upload_pb2 import (
+    CompleteUploadResponse,
+    GetUploadLimitsRequest,
+    GetUploadLimitsResponse,
+    InitiateUploadRequest,
+)
 from services import clients, naming
-from services.cli.api import client, endpoints, upload, video_file
+from services.cli.api import client, endpoints, film, upload, video_file
 from services.cli.api.client import Services
 from services.cli.api.resume_state import ResumeState, ResumeStates
 from services.cli.api.video_file import Video
@@ -37,6 +43,7 @@ from services.cli.errors import UNAVAILABLE, USAGE, CommandError
 from services.cli.ui import console
 from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
 from services.rules.options import add_events, add_footage
+from services.rules.printable import one_line
 
 # By value: argparse quotes its choices.
 DISCIPLINES = tuple(discipline.value for discipline in naming.DISCIPLINES)
@@ -81,6 +88,7 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--include-frames", action="store_true", help="list every frame in results.json")
     command.add_argument("--anonymous", action="store_true", help="send no names and show no faces")
     add_footage(command)
+    command.add_argument("--proxy", action="store_true", help="send a smaller film if this one is over 1080p or 200 MB")
     add_output(command)
 
 
@@ -127,9 +135,47 @@ def _run(arguments: Arguments) -> int:
     found = endpoints.find(os.environ, arguments.state)
     with console.reserve_stdout(arguments.json), client.connect(found) as services:
         states = ResumeStates(arguments.state.expanduser() / "uploads")
-        job = analyze(services, arguments.video, options, states=states, largest_bytes=found.largest_video_bytes)
+        limits = _limits(services)
+        facts = film.look(arguments.video, limits)
+        for note in facts.notes:
+            console.print_line(note)
+        sent = arguments.video
+        if arguments.proxy and facts.is_larger_than_needed(sent.stat().st_size):
+            sent = _proxy(arguments.video, arguments.state.expanduser() / "proxies", limits)
+            options = replace(
+                options, title=options.title or ("" if options.anonymous else one_line(arguments.video.stem))
+            )
+        job = analyze(services, sent, options, states=states, largest_bytes=found.largest_video_bytes)
+        if sent != arguments.video:
+            sent.unlink(missing_ok=True)
         reports.show(services, job, arguments)
     return 0
+
+
+def _limits(services: Services) -> GetUploadLimitsResponse:
+    """What the service accepts; no limits if it is older than this call."""
+    try:
+        return services.call(services.uploads.GetUploadLimits, GetUploadLimitsRequest())
+    except CommandError as error:
+        if isinstance(error.__cause__, grpc.RpcError) and error.__cause__.code() == grpc.StatusCode.UNIMPLEMENTED:
+            return GetUploadLimitsResponse()
+        raise
+
+
+def _proxy(path: Path, folder: Path, limits: GetUploadLimitsResponse) -> Path:
+    """The smaller film, kept until its upload is complete; the film itself if it is no larger. Raises CommandError."""
+    stat = path.stat()
+    identity = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns))
+    proxy = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.mp4"
+    if not proxy.is_file():
+        console.print_line(f"Making a smaller film of {one_line(path.name)}: the original stays on this machine.")
+        film.make_proxy(path, proxy, limits)
+    before, after = stat.st_size, proxy.stat().st_size
+    if after >= before:
+        proxy.unlink()
+        return path
+    console.print_line(f"Sending {after / 1e6:.1f} MB instead of {before / 1e6:.1f} MB.")
+    return proxy
 
 
 def analyze(
@@ -192,7 +238,7 @@ def _send(services: Services, video: Video, options: AnalysisOptions, state: Res
 
 def _session_request(video: Video, options: AnalysisOptions) -> CreateSessionRequest:
     # The file's name often contains the player's name.
-    title = "Anonymous" if options.anonymous else options.title or video.path.stem
+    title = "Anonymous" if options.anonymous else options.title or one_line(video.path.stem)
     return CreateSessionRequest(
         title=title[:LONGEST_TITLE],
         player_ids=options.players,

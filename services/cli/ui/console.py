@@ -6,7 +6,6 @@ Results go to standard output, errors to standard error. Text from a service is 
 import contextlib
 import json
 import os
-import re
 import sys
 import time
 import traceback
@@ -30,6 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, Job
+from services.rules.printable import replace_unprintable
 
 # A pipe has no width; rich would assume 80 and break lines.
 PIPE_WIDTH = 1000
@@ -47,8 +47,6 @@ STAGES = {
     "FAILED": "failed",
     "CANCELLED": "cancelled",
 }
-# Control characters except the newline, and characters that change the direction of writing.
-UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def print_line(text: str | Text = "", style: str = "", *, whole: bool = False) -> None:
@@ -68,11 +66,6 @@ def print_aside(text: str | Text) -> None:
     """Prints progress for a person; nothing in a pipe."""
     if OUT.is_terminal:
         print_line(text)
-
-
-def replace_unprintable(text: str) -> str:
-    """The same text, with a replacement for each unprintable character."""
-    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, STAGE_QUICK, CompareJobsResponse, Job, MetricChange
-from services.cli.ui.console import describe_stage, print_line, print_table, replace_unprintable
+from services.cli.ui.console import describe_stage, print_line, print_table
+from services.rules.printable import replace_unprintable
 
 LEVELS = {"high": "bold green", "medium": "bold yellow", "low": "bold red"}
 SEVERITIES = {"high": "red", "medium": "yellow", "low": "cyan"}

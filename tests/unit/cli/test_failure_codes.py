@@ -92,10 +92,22 @@ def test_no_code_of_the_table_is_unused() -> None:
     assert FAILURE_CODES.keys() == {text for _, text in analyzer_codes()} | jobs_codes() | upload_codes()
 
 
+def test_the_documentation_lists_every_code_of_a_video() -> None:
+    """docs/files.md: code, sentence and advice, as in the table."""
+    rows = re.findall(
+        r"^\| `([A-Z_]+)` \| (.+?) \| (.+?) \|$", Path(ROOT, "docs", "files.md").read_text(), re.MULTILINE
+    )
+    videos = {code: entry for code, entry in FAILURE_CODES.items() if entry.fault == Fault.INPUT}
+    assert {code: (sentence, advice) for code, sentence, advice in rows} == {
+        code: (entry.sentence, entry.advice) for code, entry in videos.items()
+    }
+
+
 @pytest.mark.parametrize("text", FAILURE_CODES)
 def test_every_code_has_advice_and_the_exit_code_of_its_fault(text: str) -> None:
     """65 for the video and for no other fault."""
     entry = FAILURE_CODES[text]
+    assert entry.sentence.endswith(".")
     assert entry.advise("j-1").endswith(".")
     assert "{" not in entry.advise("j-1")
     assert (entry.exit_code == 65) == (entry.fault == Fault.INPUT)

@@ -2,10 +2,12 @@
 
 import pytest
 
-from services.file_signatures import HEAD_BYTES, describe, is_video
+from services.file_signatures import HEAD_BYTES, content_type, describe, is_video
+from services.upload.validation import VIDEO_TYPES
 
-TRANSPORT = (b"\x47" + bytes(187)) * 4
-BLU_RAY = (bytes(4) + b"\x47" + bytes(187)) * 4
+TRANSPORT = (b"\x47" + bytes(187)) * 8
+BLU_RAY = (bytes(4) + b"\x47" + bytes(187)) * 8
+CORRECTED = (b"\x47" + bytes(203)) * 8
 VIDEOS = {
     "mp4": b"\0\0\0\x18ftypmp42",
     "quicktime": b"\0\0\0\x14ftypqt  ",
@@ -17,6 +19,10 @@ VIDEOS = {
     "mpeg video": b"\0\0\1\xb3\x14",
     "mpeg transport stream": TRANSPORT[:HEAD_BYTES],
     "blu-ray": BLU_RAY[:HEAD_BYTES],
+    "transport stream with error correction": CORRECTED[:HEAD_BYTES],
+    "transport stream cut in a packet": TRANSPORT[100 : 100 + HEAD_BYTES],
+    "old phone": b"\0\0\0\x18ftyp3gp4",
+    "fragment": b"\0\0\0\x18stypmsdh",
 }
 OTHERS = {
     b"": "no known video container",
@@ -31,6 +37,7 @@ OTHERS = {
     b"RIFF\x10\0\0\0WAVE": "no known video container",
     b"#!/bin/sh": "a script",
     b"hello": "a text",
+    b"\0\0\0\1\x67": "a bare H.264 or HEVC stream without times",
     bytes(600): "no known video container",
     b"\x47" * 100: "a text",
 }
@@ -38,8 +45,9 @@ OTHERS = {
 
 @pytest.mark.parametrize("head", VIDEOS.values(), ids=VIDEOS.keys())
 def test_the_containers_that_an_analysis_reads_are_videos(head: bytes) -> None:
-    """By the signatures of their standards."""
+    """By the signatures of their standards; the service accepts the type of each."""
     assert is_video(head)
+    assert content_type(head) in VIDEO_TYPES
 
 
 @pytest.mark.parametrize("head", OTHERS)

@@ -71,6 +71,52 @@ class SignedRequest(_message.Message):
 Global___SignedRequest: _TypeAlias = SignedRequest  # noqa: Y015
 
 @_typing.final
+class GetUploadLimitsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUploadLimitsRequest: _TypeAlias = GetUploadLimitsRequest  # noqa: Y015
+
+@_typing.final
+class GetUploadLimitsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_CONTENT_LENGTH_FIELD_NUMBER: _builtins.int
+    MAX_DURATION_FIELD_NUMBER: _builtins.int
+    MAX_PICTURE_PIXELS_FIELD_NUMBER: _builtins.int
+    MAX_FRAMES_FIELD_NUMBER: _builtins.int
+    max_content_length: _builtins.int
+    """Bytes."""
+    max_picture_pixels: _builtins.int
+    """Width times height of a picture."""
+    max_frames: _builtins.int
+    @_builtins.property
+    def max_duration(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        max_content_length: _builtins.int = ...,
+        max_duration: _duration_pb2.Duration | None = ...,
+        max_picture_pixels: _builtins.int = ...,
+        max_frames: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_duration", b"max_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_content_length", b"max_content_length", "max_duration", b"max_duration", "max_frames", b"max_frames", "max_picture_pixels", b"max_picture_pixels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUploadLimitsResponse: _TypeAlias = GetUploadLimitsResponse  # noqa: Y015
+
+@_typing.final
 class InitiateUploadRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -90,7 +136,9 @@ class InitiateUploadRequest(_message.Message):
     """1 to 30; 0 means 10."""
     include_frames: _builtins.bool
     content_type: _builtins.str
-    """video/mp4, video/quicktime, video/x-matroska, video/webm, video/x-msvideo or video/mpeg."""
+    """video/mp4, video/quicktime, video/x-matroska, video/webm, video/x-msvideo, video/mpeg, video/mp2t, video/3gpp,
+    video/3gpp2 or video/x-m4v.
+    """
     content_length: _builtins.int
     """Bytes."""
     sha256: _builtins.str

@@ -35,6 +35,11 @@ class UploadServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.GetUploadLimits = channel.unary_unary(
+                '/crease.upload.v1.UploadService/GetUploadLimits',
+                request_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.GetUploadLimitsRequest.SerializeToString,
+                response_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.GetUploadLimitsResponse.FromString,
+                _registered_method=True)
         self.InitiateUpload = channel.unary_unary(
                 '/crease.upload.v1.UploadService/InitiateUpload',
                 request_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.InitiateUploadRequest.SerializeToString,
@@ -80,6 +85,13 @@ class UploadServiceStub:
 class UploadServiceServicer:
     """Uploads and downloads, for people and internal services. SignLaunch is for the analyzer alone.
     """
+
+    def GetUploadLimits(self, request, context):
+        """Returns what a video may have at most, so that a client refuses one before it sends it. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def InitiateUpload(self, request, context):
         """Creates a job that awaits its video, and signs the PUT for it. A long video gets a plan of parts for SignParts instead.
@@ -154,6 +166,11 @@ class UploadServiceServicer:
 
 def add_UploadServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetUploadLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUploadLimits,
+                    request_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.GetUploadLimitsRequest.FromString,
+                    response_serializer=crease_dot_upload_dot_v1_dot_upload__pb2.GetUploadLimitsResponse.SerializeToString,
+            ),
             'InitiateUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.InitiateUpload,
                     request_deserializer=crease_dot_upload_dot_v1_dot_upload__pb2.InitiateUploadRequest.FromString,
@@ -205,6 +222,33 @@ def add_UploadServiceServicer_to_server(servicer, server):
 class UploadService:
     """Uploads and downloads, for people and internal services. SignLaunch is for the analyzer alone.
     """
+
+    @staticmethod
+    def GetUploadLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.upload.v1.UploadService/GetUploadLimits',
+            crease_dot_upload_dot_v1_dot_upload__pb2.GetUploadLimitsRequest.SerializeToString,
+            crease_dot_upload_dot_v1_dot_upload__pb2.GetUploadLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def InitiateUpload(request,

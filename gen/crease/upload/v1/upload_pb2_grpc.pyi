@@ -33,6 +33,8 @@ class UploadServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> UploadServiceAsyncStub: ...
+    GetUploadLimits: _grpc.UnaryUnaryMultiCallable[_upload_pb2.GetUploadLimitsRequest, _upload_pb2.GetUploadLimitsResponse]
+    """Returns what a video may have at most, so that a client refuses one before it sends it. Safe to retry."""
     InitiateUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.InitiateUploadRequest, _upload_pb2.InitiateUploadResponse]
     """Creates a job that awaits its video, and signs the PUT for it. A long video gets a plan of parts for SignParts instead.
     Precondition: the caller may upload to the session, else NOT_FOUND or PERMISSION_DENIED (session, role, feature).
@@ -77,6 +79,8 @@ class UploadServiceAsyncStub(UploadServiceStub):
     """Uploads and downloads, for people and internal services. SignLaunch is for the analyzer alone."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    GetUploadLimits: _aio.UnaryUnaryMultiCallable[_upload_pb2.GetUploadLimitsRequest, _upload_pb2.GetUploadLimitsResponse]  # type: ignore[assignment]
+    """Returns what a video may have at most, so that a client refuses one before it sends it. Safe to retry."""
     InitiateUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.InitiateUploadRequest, _upload_pb2.InitiateUploadResponse]  # type: ignore[assignment]
     """Creates a job that awaits its video, and signs the PUT for it. A long video gets a plan of parts for SignParts instead.
     Precondition: the caller may upload to the session, else NOT_FOUND or PERMISSION_DENIED (session, role, feature).
@@ -118,6 +122,14 @@ class UploadServiceAsyncStub(UploadServiceStub):
 
 class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     """Uploads and downloads, for people and internal services. SignLaunch is for the analyzer alone."""
+
+    @_abc_1.abstractmethod
+    def GetUploadLimits(
+        self,
+        request: _upload_pb2.GetUploadLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_upload_pb2.GetUploadLimitsResponse, _abc.Awaitable[_upload_pb2.GetUploadLimitsResponse]]:
+        """Returns what a video may have at most, so that a client refuses one before it sends it. Safe to retry."""
 
     @_abc_1.abstractmethod
     def InitiateUpload(

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, JOB_STATUS_QUICK_DONE, STAGE_QUICK, Job
 from services.cli.ui import console, job_results
+from services.rules import printable
 
 RESULTS: dict[str, Any] = {
     "metrics": {
@@ -138,7 +139,7 @@ def test_text_from_a_service_cannot_control_the_terminal(monkeypatch: pytest.Mon
     for text in (output.getvalue(), errors.getvalue()):
         ours = re.sub(r"\x1b\[[0-9;]*m", "", text)
         assert "\x1b" not in ours
-        assert not console.UNPRINTABLE.search(ours)
+        assert not printable.UNPRINTABLE.search(ours)
         assert "<script>" in ours
         assert "\U0001f3cf" in ours
 

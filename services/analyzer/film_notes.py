@@ -1,0 +1,74 @@
+"""Says what a coach must know of a film before reading its numbers: what was skipped, joined, turned or slowed down.
+
+Each note is one or two sentences. The report shows them above the findings, results.json in `notes`.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from services.analyzer.video.probe import Video
+
+if TYPE_CHECKING:
+    from services.analyzer.biomechanics.model import Measurements, Metric
+
+# A difference between the clocks of the report and of a player that a person notices.
+NOTICEABLE_SECONDS = 0.1
+# No action can be found with fewer frames a second. A rate that is lower by rounding counts as this one.
+FEWEST_FPS = 10.0
+FILM_FASTER = "Film with 30 frames a second or more."
+
+
+def film_notes(video: Video, resized_seconds: float | None) -> tuple[str, ...]:
+    """The notes of a video; resized_seconds: when its picture changes shape, None if it never does."""
+    notes = []
+    if video.tracks > 1:
+        notes.append(
+            f"The file has {video.tracks} video tracks. The default one, {video.width}x{video.height}, is analysed."
+        )
+    if video.ignored_recordings:
+        notes.append(
+            f"Another recording was joined to this file at its end, at {video.duration_seconds:.1f} s. "
+            "It is not analysed: send it as a film of its own."
+        )
+    if video.join_seconds:
+        places = " and ".join(f"{seconds:.1f} s" for seconds in video.join_seconds)
+        notes.append(f"Several recordings, or parts of one, were joined to this film: time begins again at {places}.")
+    if resized_seconds is not None:
+        notes.append(
+            f"The picture changes its shape at {resized_seconds:.1f} s, as when a phone is turned. "
+            "From there it is shown smaller, not stretched."
+        )
+    if video.interlaced:
+        notes.append(f"The film is interlaced. Each frame was split into its two pictures: {video.fps:.2f} a second.")
+    if video.slowed:
+        notes.append(
+            "Parts of the film are shown at another speed than they were recorded. Times are those of a player."
+        )
+    if abs(video.late_seconds) >= NOTICEABLE_SECONDS:
+        notes.append(
+            f"Times count from the first picture. A player's clock shows {abs(video.late_seconds):.2f} s "
+            f"{'more' if video.late_seconds > 0 else 'less'}."
+        )
+    return tuple(notes)
+
+
+def describe_film(measured: "Measurements", video: Video, resized_seconds: float | None) -> "Measurements":
+    """The measurements with the film's notes; too low a frame rate is why they are not judged."""
+    measured = replace(measured, notes=(*film_notes(video, resized_seconds), *measured.notes))
+    if video.fps >= FEWEST_FPS * 0.95:
+        return measured
+    from services.analyzer.biomechanics.measurement import NO_PLAYER
+    from services.analyzer.biomechanics.model import Obstacle
+
+    rate = f"{video.fps:.2g} frame{'' if video.fps == 1 else 's'} a second"
+    reason = f"{rate} {'is' if video.fps == 1 else 'are'} too few: {FEWEST_FPS:.0f} are needed"
+    return replace(
+        measured,
+        obstacle=Obstacle(reason, FILM_FASTER),
+        metrics={name: _with_reason(metric, NO_PLAYER, reason) for name, metric in measured.metrics.items()},
+        measures={name: _with_reason(metric, NO_PLAYER, reason) for name, metric in measured.measures.items()},
+    )
+
+
+def _with_reason(metric: "Metric", replaced: str, reason: str) -> "Metric":
+    return replace(metric, absent_reason=reason) if metric.absent_reason == replaced else metric

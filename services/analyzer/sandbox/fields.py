@@ -1,0 +1,63 @@
+"""Turns each interlaced frame into two pictures, one of each field, at the times at which a camera took them.
+
+An interlaced frame shows two moments between each other's lines. FFmpeg's bwdif rebuilds the missing lines of each.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import av
+from av.filter import Graph
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+
+def stamps(frames: list[int]) -> list[int]:
+    """The stamps of both fields of each frame, on a clock with half the tick. frames: their stamps, increasing."""
+    steps = [after - now for now, after in pairwise(frames)]
+    last = steps[-1] if steps else 1
+    return [2 * frame + field for frame, step in zip(frames, [*steps, last], strict=True) for field in (0, step)]
+
+
+class Deinterlacer:
+    """Gets the frames of a stream in order, and yields the pictures of their fields."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._stream = stream
+        self._graph: Graph | None = None
+        self._format: tuple[int, int, str] | None = None
+
+    def pictures(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+        """Both pictures of each frame; at its end and where the format changes, those that were held back."""
+        for frame in frames:
+            this = (frame.width, frame.height, frame.format.name)
+            if this != self._format:
+                yield from self._flush()
+                self._graph, self._format = self._create(frame), this
+            assert self._graph is not None  # noqa: S101 - created above
+            self._graph.vpush(frame)
+            yield from self._pull()
+        yield from self._flush()
+
+    def _create(self, frame: VideoFrame) -> Graph:
+        graph = Graph()
+        graph.threads = 1
+        source = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=self._stream.time_base
+        )
+        graph.link_nodes(source, graph.add("bwdif", "send_field:auto:all"), graph.add("buffersink")).configure()
+        return graph
+
+    def _flush(self) -> Iterator[VideoFrame]:
+        if self._graph:
+            self._graph.vpush(None)
+            yield from self._pull()
+            self._graph = None
+
+    def _pull(self) -> Iterator[VideoFrame]:
+        assert self._graph is not None  # noqa: S101 - only called with a graph
+        try:
+            while True:
+                yield self._graph.vpull()
+        except (av.BlockingIOError, av.EOFError):
+            return

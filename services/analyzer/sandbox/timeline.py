@@ -1,0 +1,101 @@
+"""Gives every packet its time on the clock of a player. Runs in the sandbox.
+
+| file | its stamps | the clock |
+|---|---|---|
+| recordings joined byte by byte | begin again | continues; `joins` has where each further recording begins |
+| an edit list at another speed | FFmpeg ignores the speed | slower or faster there |
+
+A file is always read from its beginning through a timeline, so that two readers give a packet the same stamp.
+"""
+
+from collections.abc import Iterator
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from services.containers.mp4 import Edit
+
+# A recording begins again where the decoding time goes back by this, or a key frame is shown before earlier frames.
+BACK_SECONDS, KEY_FRAME_BACK_SECONDS = 1.0, 0.1
+# Containers whose files can be joined byte by byte; an edit list of an MP4 may show frames again.
+JOINABLE = ("mpegts", "mpeg", "matroska,webm")
+# MPEG streams carry a camera's clock: another recording begins after a longer gap. FFmpeg's own threshold is the same.
+GAP_SECONDS = 10.0
+GAPS = ("mpegts", "mpeg")
+
+
+class Timeline:
+    """The packets of one stream, with the stamps of a player. joins: stamps at which further recordings begin."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, edits: tuple[Edit, ...] = ()) -> None:
+        self.joins: list[int] = []
+        self._container = container
+        self._stream = stream
+        self._edits = edits
+        tick = stream.time_base
+        self._second = float(1 / tick) if tick else 1000.0
+        self._offset = 0
+        # Of the packets so far, with their new stamps: the last decoding time, the latest stamp, the end.
+        self._decoded: int | None = None
+        self._latest: int | None = None
+        self._end = 0
+        # Of the recording so far: its first stamp, and how many frames it has.
+        self._first = 0
+        self._count = 0
+
+    def packets(self) -> "Iterator[Packet[VideoStream]]":
+        """All packets; the flush packet at the end has no stamp, and neither has a frame that no edit shows."""
+        for packet in self._container.demux(self._stream):
+            if packet.pts is not None:
+                if self._edits:
+                    self._edit(packet, packet.pts)
+                elif self._container.format.name in JOINABLE:
+                    self._continue(packet)
+            yield packet
+
+    def _continue(self, packet: "Packet[VideoStream]") -> None:
+        """Move the packet's stamps so that the clock goes on where a recording begins again."""
+        assert packet.pts is not None  # noqa: S101 - the caller's condition
+        if self._begins_again(packet):
+            self._offset = self._end - packet.pts
+            self.joins.append(self._end)
+            self._latest = None
+            self._count = 0
+        if self._offset:
+            packet.pts += self._offset
+            packet.dts = None if packet.dts is None else packet.dts + self._offset
+        self._decoded = packet.dts if packet.dts is not None else self._decoded
+        self._latest = packet.pts if self._latest is None else max(self._latest, packet.pts)
+        self._first = min(self._first, packet.pts) if self._count else packet.pts
+        self._count += 1
+        # Some packets have no length: then the last frame is taken to last as long as the mean.
+        mean = (self._latest - self._first) // max(self._count - 1, 1)
+        self._end = self._latest + max(packet.duration or 0, mean)
+
+    def _begins_again(self, packet: "Packet[VideoStream]") -> bool:
+        assert packet.pts is not None  # noqa: S101 - the caller's condition
+        shown = packet.pts + self._offset
+        if self._latest is None:
+            return False
+        if packet.is_keyframe and shown < self._latest - KEY_FRAME_BACK_SECONDS * self._second:
+            return True
+        if packet.dts is not None and self._decoded is not None:
+            step = packet.dts + self._offset - self._decoded
+            if step < -BACK_SECONDS * self._second:
+                return True
+        return self._container.format.name in GAPS and shown > self._end + GAP_SECONDS * self._second
+
+    def _edit(self, packet: "Packet[VideoStream]", media: int) -> None:
+        """Set the stamp at which the first edit shows the media stamp; None if no edit shows it."""
+        seconds = media / self._second
+        packet.pts = packet.dts = None
+        for edit in self._edits:
+            if edit.media_start is None or edit.rate <= 0:
+                continue
+            # Half a tick, because an edit's ends are rounded to another clock.
+            into = (seconds - edit.media_start + 0.5 / self._second) / edit.rate
+            if 0 <= into < edit.seconds:
+                packet.pts = round((edit.start + (seconds - edit.media_start) / edit.rate) * self._second)
+                packet.duration = round((packet.duration or 0) / edit.rate)
+                return

@@ -1,0 +1,100 @@
+"""Reads the length and the tracks of a Matroska or WebM file from the elements before its first cluster.
+
+Elements: RFC 8794 (EBML) and RFC 9559 (Matroska). Numbers come from an untrusted file.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+EBML = b"\x1a\x45\xdf\xa3"
+# Info and Tracks stand before the first cluster.
+MAX_HEAD_BYTES = 2**20
+SEGMENT, INFO, TRACKS, CLUSTER, ENTRY = 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0xAE
+TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
+TRACK_TYPE, FLAG_DEFAULT, VIDEO, PIXEL_WIDTH, PIXEL_HEIGHT = 0x83, 0x88, 0xE0, 0xB0, 0xBA
+IS_VIDEO = 1
+
+
+@dataclass(frozen=True)
+class Track:
+    is_video: bool
+    is_default: bool
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """seconds: 0 if the file declares no length."""
+
+    seconds: float
+    tracks: tuple[Track, ...]
+
+
+def read(path: Path) -> Segment | None:
+    """The first segment's header; None without its tracks. Raises ValueError or struct.error for a malformed one."""
+    with path.open("rb") as file:
+        head = file.read(MAX_HEAD_BYTES)
+    for kind, content in _elements(head):
+        if kind == SEGMENT:
+            return _segment(content)
+    return None
+
+
+def _segment(content: bytes) -> Segment | None:
+    seconds, tracks = 0.0, None
+    for kind, element in _elements(content):
+        if kind == CLUSTER:
+            break
+        if kind == INFO:
+            values = dict(_elements(element))
+            scale = _integer(values.get(TIMESTAMP_SCALE, b"")) or 1_000_000
+            seconds = _float(values.get(DURATION, b"")) * scale / 1e9
+        elif kind == TRACKS:
+            tracks = tuple(_track(dict(_elements(entry))) for kind, entry in _elements(element) if kind == ENTRY)
+    return None if tracks is None else Segment(seconds, tracks)
+
+
+def _track(values: dict[int, bytes]) -> Track:
+    picture = dict(_elements(values.get(VIDEO, b"")))
+    return Track(
+        _integer(values.get(TRACK_TYPE, b"")) == IS_VIDEO,
+        _integer(values.get(FLAG_DEFAULT, b"\1")) == 1,
+        _integer(picture.get(PIXEL_WIDTH, b"")),
+        _integer(picture.get(PIXEL_HEIGHT, b"")),
+    )
+
+
+def _elements(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """(id, content) of each element; the last one may be cut short or of unknown length."""
+    at = 0
+    while at < len(content):
+        kind, at = _number(content, at, keep_marker=True)
+        length, start = _number(content, at)
+        width = start - at
+        if length == (1 << 7 * width) - 1:
+            length = len(content) - start
+        yield kind, content[start : start + length]
+        at = start + length
+
+
+def _number(content: bytes, at: int, *, keep_marker: bool = False) -> tuple[int, int]:
+    """A number of variable width, and where it ends."""
+    if at >= len(content) or not content[at]:
+        raise ValueError("not an EBML number")
+    width = 9 - content[at].bit_length()
+    value = int.from_bytes(content[at : at + width], "big")
+    return (value if keep_marker else value & ((1 << 7 * width) - 1)), at + width
+
+
+def _integer(content: bytes) -> int:
+    return int.from_bytes(content[:8], "big")
+
+
+def _float(content: bytes) -> float:
+    if len(content) not in (4, 8):
+        return 0.0
+    value = struct.unpack(">f" if len(content) == 4 else ">d", content)[0]
+    return float(value) if 0 <= value < 1e15 else 0.0

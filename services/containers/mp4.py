@@ -1,0 +1,279 @@
+"""Reads the movie box of an MP4 or QuickTime file: tracks, edit lists, and whether its index fits the file.
+
+Boxes: ISO/IEC 14496-12, and the QuickTime File Format. Numbers come from an untrusted file: each is checked or bounded.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid"})
+# The index of the longest accepted video is a tenth of this.
+MAX_MOVIE_BYTES = 64 * 2**20
+TRACK_ENABLED = 1
+# Media data after the last indexed sample, in bytes and as a share, from which the index is incomplete.
+UNINDEXED_BYTES, UNINDEXED_SHARE = 16_384, 0.05
+# Two declared lengths may differ by this, and by as many of the longest frames, each taken as a second at most.
+SLACK_SECONDS, SLACK_FRAMES = 0.05, 2
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A stretch of the movie's clock: `media_start` seconds of the media from `start` on, at `rate`; None: empty."""
+
+    start: float
+    seconds: float
+    media_start: float | None
+    rate: float
+
+
+@dataclass(frozen=True)
+class Track:
+    """One track. number: the file's own.
+
+    seconds: of the media by its samples, longest_step: of one of them. declared_seconds: by the media's header;
+    header_seconds: by the track's. frames, timed_frames, placed_frames: samples with a size, a time, a place in the
+    file. end: of the last sample, in bytes.
+    """
+
+    number: int = 0
+    kind: bytes = b""
+    is_enabled: bool = True
+    width: int = 0
+    height: int = 0
+    seconds: float = 0.0
+    longest_step: float = 0.0
+    declared_seconds: float = 0.0
+    header_seconds: float = 0.0
+    frames: int = 0
+    timed_frames: int = 0
+    placed_frames: int = 0
+    end: int = 0
+    edits: tuple[Edit, ...] = ()
+
+    @property
+    def is_video(self) -> bool:
+        return self.kind == b"vide"
+
+    @property
+    def shown_seconds(self) -> float:
+        """How long a player shows the track."""
+        if self.edits:
+            return sum(edit.seconds or self.declared_seconds for edit in self.edits)
+        return self.declared_seconds
+
+    @property
+    def played_seconds(self) -> float:
+        """How long a player shows pictures, without the empty edits before them; 0 if unknown."""
+        if not self.edits:
+            return self.declared_seconds
+        media = [edit.seconds for edit in self.edits if edit.media_start is not None]
+        return sum(media) if all(media) else 0.0
+
+    @property
+    def cuts(self) -> tuple[float, ...]:
+        """Where an edit continues with another part of the media, in seconds of the movie."""
+        media = [edit for edit in self.edits if edit.media_start is not None]
+        return tuple(
+            after.start
+            for edit, after in pairwise(media)
+            if abs((edit.media_start or 0) + edit.seconds * edit.rate - (after.media_start or 0)) > SLACK_SECONDS
+        )
+
+    @property
+    def is_trimmed(self) -> bool:
+        """Whether the edit list hides some of the media."""
+        shown = sum(edit.seconds * edit.rate for edit in self.edits if edit.media_start is not None)
+        return bool(self.edits) and shown + SLACK_SECONDS < self.seconds
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the edit list shows some of the media faster or slower than it was recorded."""
+        return any(edit.media_start is not None and edit.rate not in (0.0, 1.0) for edit in self.edits)
+
+
+@dataclass(frozen=True)
+class Movie:
+    """The first movie box of a file. recordings: how many movie boxes the file has. media_end: of the last `mdat`."""
+
+    tracks: tuple[Track, ...]
+    is_fragmented: bool
+    recordings: int
+    media_bytes: int
+    media_end: int
+    size: int
+
+    def fault(self, track: Track) -> str | None:
+        """How the index contradicts itself or the file, None if it does not. Says nothing of fragments."""
+        if self.is_fragmented or self.recordings > 1:
+            return None
+        if track.end > self.size:
+            return f"the file ends {track.end - self.size} bytes before its last frame"
+        if not track.frames == track.timed_frames == track.placed_frames:
+            counts = f"{track.frames} sizes, {track.timed_frames} times and {track.placed_frames} places"
+            return f"its index has {counts} of frames"
+        slack = SLACK_SECONDS + SLACK_FRAMES * min(track.longest_step, 1.0)
+        if track.declared_seconds > track.seconds + slack:
+            return f"its index ends at {track.seconds:.2f} s of the {track.declared_seconds:.2f} s it declares"
+        if track.header_seconds > track.shown_seconds + slack:
+            return f"its edit list shows {track.shown_seconds:.2f} s of the {track.header_seconds:.2f} s it declares"
+        unindexed = self.media_end - max(track.end for track in self.tracks)
+        if unindexed > max(UNINDEXED_BYTES, UNINDEXED_SHARE * self.media_bytes):
+            return f"its index leaves out the last {unindexed} of {self.media_bytes} bytes of media"
+        return None
+
+
+def read(path: Path) -> Movie | None:
+    """The movie of a file; None without a movie box. Raises struct.error or ValueError for a malformed one."""
+    size = path.stat().st_size
+    first: Movie | None = None
+    recordings = media_bytes = media_end = 0
+    is_fragmented = False
+    with path.open("rb") as file:
+        for kind, start, end in _boxes(file, 0, size):
+            if kind == b"moov":
+                recordings += 1
+                if first is None:
+                    file.seek(start)
+                    first = _movie(file.read(min(end - start, MAX_MOVIE_BYTES)))
+            elif kind == b"mdat" and recordings <= 1:
+                media_bytes += end - start
+                media_end = max(media_end, end)
+            is_fragmented = is_fragmented or kind == b"moof"
+    if first is None:
+        return None
+    is_fragmented = is_fragmented or first.is_fragmented
+    return replace(first, is_fragmented=is_fragmented, recordings=recordings, media_bytes=media_bytes,
+                   media_end=media_end, size=size)  # fmt: skip
+
+
+def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start of its content, end) of each box; stops at the first that is none."""
+    while at + 8 <= end:
+        file.seek(at)
+        header = file.read(16).ljust(16, b"\0")
+        length, kind, large = struct.unpack(">I4sQ", header)
+        start = at + (16 if length == 1 else 8)
+        length = large if length == 1 else length or end - at
+        if at + length < start:
+            return
+        yield kind, start, min(at + length, end)
+        at += length
+
+
+@dataclass
+class _Tables:
+    """The boxes of one track that hold numbers, by their type."""
+
+    found: dict[bytes, bytes] = field(default_factory=dict)
+
+    def __getitem__(self, kind: bytes) -> bytes:
+        return self.found.get(kind, b"")
+
+
+def _movie(content: bytes) -> Movie:
+    clock, tracks, is_fragmented = 1, [], False
+    for kind, box in _children(content):
+        if kind == b"mvhd":
+            clock = _clock(box)[0]
+        elif kind == b"mvex":
+            is_fragmented = True
+        elif kind == b"trak":
+            tables = _Tables()
+            _collect(box, tables)
+            tracks.append(tables)
+    return Movie(tuple(_track(tables, clock) for tables in tracks), is_fragmented, 1, 0, 0, 0)
+
+
+def _children(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for kind, start, end in _boxes(io.BytesIO(content), 0, len(content)):
+        yield kind, content[start:end]
+
+
+def _collect(content: bytes, tables: _Tables) -> None:
+    for kind, box in _children(content):
+        if kind in (b"mdia", b"minf", b"stbl", b"edts"):
+            _collect(box, tables)
+        else:
+            tables.found.setdefault(kind, box)
+
+
+def _track(tables: _Tables, movie_clock: int) -> Track:
+    clock, declared = _clock(tables[b"mdhd"])
+    kind = tables[b"hdlr"][8:12]
+    width = height = 0
+    if kind == b"vide" and len(tables[b"stsd"]) >= 44:
+        width, height = struct.unpack_from(">HH", tables[b"stsd"], 40)
+    timed, ticks, longest = _times(tables[b"stts"])
+    frames, placed, end = _places(tables)
+    enabled = bool(tables[b"tkhd"][:4] and tables[b"tkhd"][3] & TRACK_ENABLED)
+    number, header = _track_header(tables[b"tkhd"], movie_clock)
+    edits = tuple(_edits(tables[b"elst"], movie_clock, clock))
+    return Track(number, kind, enabled, width, height, ticks / clock, longest / clock, declared / clock,
+                 header, frames, timed, placed, end, edits)  # fmt: skip
+
+
+def _clock(box: bytes) -> tuple[int, int]:
+    """Ticks a second and the length in ticks of a `mvhd` or `mdhd`; a length of all ones means unknown."""
+    wide = box[:1] == b"\1"
+    clock, length = struct.unpack_from(">IQ" if wide else ">II", box, 20 if wide else 12)
+    unknown = (1 << (64 if wide else 32)) - 1
+    return max(clock, 1), 0 if length == unknown else length
+
+
+def _track_header(box: bytes, clock: int) -> tuple[int, float]:
+    """The number and the length in seconds of a `tkhd`."""
+    wide = box[:1] == b"\1"
+    number, _, length = struct.unpack_from(">IIQ" if wide else ">III", box, 20 if wide else 12)
+    return number, 0.0 if length == (1 << (64 if wide else 32)) - 1 else length / clock
+
+
+def _times(box: bytes) -> tuple[int, int, int]:
+    """How many samples `stts` times, their ticks in all, and those of the longest."""
+    counts = _numbers(box, 8)
+    pairs = list(zip(counts[::2], counts[1::2], strict=False))[: _count(box, 4)]
+    longest = max((ticks for _, ticks in pairs), default=0)
+    return sum(count for count, _ in pairs), sum(count * ticks for count, ticks in pairs), longest
+
+
+def _places(tables: _Tables) -> tuple[int, int, int]:
+    """The samples that have a size, the samples that have a place, and the end of the last one in bytes."""
+    box = tables[b"stsz"]
+    same, frames = (_count(box, 4), _count(box, 8)) if box else (0, 0)
+    sizes = [] if same else _numbers(box, 12)[:frames]
+    wide = bool(tables[b"co64"])
+    chunks = _numbers(tables[b"co64"] if wide else tables[b"stco"], 8, "Q" if wide else "I")
+    runs = _numbers(tables[b"stsc"], 8)
+    firsts, counts = runs[::3], runs[1::3]
+    placed = end = 0
+    for number, (first, count) in enumerate(zip(firsts, counts, strict=False)):
+        after = firsts[number + 1] if number + 1 < len(firsts) else len(chunks) + 1
+        for chunk in chunks[max(first - 1, 0) : max(after - 1, 0)]:
+            length = same * count if same else sum(sizes[placed : placed + count])
+            placed, end = placed + count, max(end, chunk + length)
+    return frames if same else len(sizes), placed, end
+
+
+def _edits(box: bytes, movie_clock: int, media_clock: int) -> Iterator[Edit]:
+    if not box:
+        return
+    layout, start = struct.Struct(">QqI" if box[0] == 1 else ">IiI"), 0.0
+    for at in range(8, len(box) - layout.size + 1, layout.size):
+        length, media, rate = layout.unpack_from(box, at)
+        seconds = length / movie_clock
+        yield Edit(start, seconds, media / media_clock if media >= 0 else None, rate / 65536)
+        start += seconds
+
+
+def _count(box: bytes, at: int) -> int:
+    return int(struct.unpack_from(">I", box, at)[0]) if len(box) >= at + 4 else 0
+
+
+def _numbers(box: bytes, at: int, kind: str = "I") -> tuple[int, ...]:
+    """All numbers of a table from `at` on."""
+    width = struct.calcsize(f">{kind}")
+    return struct.unpack_from(f">{max(len(box) - at, 0) // width}{kind}", box, at) if len(box) >= at else ()

@@ -1,0 +1,60 @@
+"""Films that the client refuses before it sends them, with the analyzer on the machine and without."""
+
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from crease.upload.v1.upload_pb2 import GetUploadLimitsResponse
+from services.cli.api import film
+from services.cli.errors import BAD_INPUT, CommandError
+from testing.data.clips import even, write_clip
+
+
+@pytest.fixture(params=[True, False], ids=["analyzer", "header only"])
+def analyzer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client with the analyzer, then without."""
+    if not request.param:
+        monkeypatch.setattr(film, "has_analyzer", lambda: False)
+
+
+@pytest.mark.usefixtures("analyzer")
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (GetUploadLimitsResponse(max_duration=Duration(seconds=60)), "lasts 3.3 minutes; at most 60 seconds"),
+        (GetUploadLimitsResponse(max_picture_pixels=160 * 60), "160x64"),
+        (GetUploadLimitsResponse(max_content_length=1000), "at most 1000 bytes"),
+    ],
+)
+def test_a_film_beyond_a_limit_is_refused_before_it_is_sent(
+    tmp_path: Path, name: str, limits: GetUploadLimitsResponse, words: str
+) -> None:
+    """In the words of the analysis, with exit code 65."""
+    path = write_clip(tmp_path / name, even(1, 200))
+    with pytest.raises(CommandError) as caught:
+        film.look(path, limits)
+    assert words in caught.value.sentence
+    assert caught.value.exit_code == BAD_INPUT
+
+
+@pytest.mark.usefixtures("analyzer")
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
+def test_a_film_within_the_limits_passes(tmp_path: Path, name: str) -> None:
+    """Also against a server that names no limits."""
+    path = write_clip(tmp_path / name, even(30, 30))
+    found = film.look(path, GetUploadLimitsResponse())
+    assert found.seconds == pytest.approx(1.0, abs=0.1) or (name == "clip.ts" and found == film.Film())
+
+
+def test_a_proxy_has_every_picture_at_its_time_in_fewer_bytes(tmp_path: Path) -> None:
+    """A 4K film becomes one of 1920 pixels."""
+    path = write_clip(tmp_path / "large.mp4", even(30, 12), size=(3840, 1536), options={"preset": "ultrafast"})
+    limits, proxy = GetUploadLimitsResponse(), tmp_path / "proxies" / "small.mp4"
+    assert film.look(path, limits).is_larger_than_needed(path.stat().st_size)
+    film.make_proxy(path, proxy, limits)
+    small = film.look(proxy, limits)
+    assert (small.frames, small.width, small.height) == (12, 1920, 768)
+    assert small.seconds == pytest.approx(0.4, abs=0.01)
+    assert proxy.stat().st_size < path.stat().st_size
