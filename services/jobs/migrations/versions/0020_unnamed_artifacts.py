@@ -5,8 +5,8 @@ It waits a quarter of an hour, for readers of the quick report and uploads in pr
 
 from alembic import op
 
-revision = "0019"
-down_revision = "0021"
+revision = "0020"
+down_revision = "0019"
 
 
 def upgrade() -> None:
