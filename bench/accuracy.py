@@ -5,7 +5,7 @@ every frame, plain and mirrored. Each pose is computed once a process. An error 
 says mean. Rows of missing clips are left out.
 
 XNNPACK, which runs the pose model, has other kernels for AVX-512: they move landmarks by 0.4 to 0.7 px (median), and
-by up to a torso. So three rows hold with AVX2 alone; docs/metrics.md calls them not held.
+by up to a torso. docs/metrics.md names the kernels that its table was measured with.
 """
 
 import csv
@@ -22,9 +22,8 @@ import numpy as np
 from bench.accuracy_claims import Claim, absences, clear, given, moment, number, percent_off, worst, wrong
 from bench.accuracy_motions import on_held_out_motions, on_motions
 from services.analyzer.arrays import Floats, Indices
-from services.analyzer.biomechanics.events import close_up_windows, find_actions
-from services.analyzer.biomechanics.filtering import tidy
-from services.analyzer.biomechanics.foot_contact import Missing
+from services.analyzer.biomechanics.actions.shots import find_cuts
+from services.analyzer.biomechanics.events import close_up_windows
 from services.analyzer.biomechanics.kinematics import knee_angle
 from services.analyzer.biomechanics.measurement import measure
 from services.analyzer.biomechanics.model import Measurements, Metric
@@ -94,7 +93,7 @@ def posed_take(take: Take) -> tuple[Poses, tuple[Poses, ...]]:
     frames = np.arange(len(times))[:: take.thin]
     whole = posed_once(take.path, tuple(frames[on_grid(times[frames], take.fps)]), take.mirror)
     closeups = []
-    for start, end in close_up_windows(whole, take.discipline):
+    for start, end in close_up_windows(whole, take.discipline, find_cuts(whole, ())):
         closeups.append(
             posed_once(take.path, tuple(frames[every(times[frames], start, end)]), take.mirror, close_up=True)
         )
@@ -110,7 +109,7 @@ def posed_once(path: Path, wanted: tuple[int, ...], mirror: bool, close_up: bool
 @functools.cache
 def measured(take: Take) -> Measurements:
     whole, closeups = posed_take(take)
-    return measure(whole, list(closeups), take.discipline)
+    return measure(whole, list(closeups), take.discipline, cuts=find_cuts(whole, ()))
 
 
 def posed(video: Video, wanted: Indices, mirror: bool, close_up: bool = False) -> Poses:
@@ -246,9 +245,9 @@ def _at_rates(words: str, measured_as: Callable[..., Measurements]) -> Iterator[
         both = [(one, other) for one, other in pairs if one.value is not None and other.value is not None]
         note = f"{len(pairs) - len(both)} of {len(pairs)} absent" if len(both) < len(pairs) else ""
         values = [100 * ((one.value or 0) / (other.value or 1) - 1) for one, other in both]
-        yield Claim(f"{words}, {how}: every value", worst(values), 5, "%", note)
+        yield Claim(f"{words}, {how}: every value", worst(given(values)), 5, "%", note)
         scores = [(one.score or 0) - (other.score or 0) for one, other in both]
-        yield Claim(f"{words}, {how}: every score", worst(scores), 0.05, "", note)
+        yield Claim(f"{words}, {how}: every score", worst(given(scores)), 0.05, "", note)
         differ, of = clear([(take, reference) for take in takes if take.actions == reference.actions])
         yield Claim(f"{words}, {how}: changes called clear", differ, 0, f"of {of}")
 
@@ -322,8 +321,7 @@ def _joined() -> int:
     columns: dict[str, Any] = {part: np.concatenate([getattr(whole, part) for whole in wholes]) for part in PER_FRAME}
     columns["times"] = np.concatenate([whole.times + start for whole, start in zip(wholes, starts, strict=True)])
     over = replace(wholes[0], **columns)
-    found = find_actions(tidy(over), "bowling")
-    return 0 if isinstance(found, Missing) else len(found)
+    return measure(over, [], "bowling", cuts=tuple(starts[1:])).actions
 
 
 def on_hard_copies() -> Iterator[Claim]:

@@ -110,7 +110,7 @@ def against_the_bound(film: Path) -> Iterator[Figure]:
     """Figures of the two pose passes, including the sandbox and the selection of the athlete."""
     from services.analyzer.biomechanics.events import close_up_windows
     from services.analyzer.pose.estimator import LandmarkerFactory
-    from services.analyzer.pose.passes import PosePasses, split_at_cuts
+    from services.analyzer.pose.passes import PosePasses
     from services.analyzer.settings import Accelerator, Settings
     from services.analyzer.video.probe import probe
     from services.analyzer.video.sampling import every, on_grid
@@ -124,7 +124,7 @@ def against_the_bound(film: Path) -> Iterator[Figure]:
     def passes() -> None:
         pose_passes = PosePasses(video, landmarkers, settings, None)
         seen = pose_passes.run_whole_clip(wanted, lambda _: None)
-        windows[:] = split_at_cuts(close_up_windows(seen.whole, "batting"), seen.camera_motion.cuts)
+        windows[:] = close_up_windows(seen.whole, "batting", seen.camera_motion.cuts)
         pose_passes.run_close_ups(seen, windows, lambda _: None)
 
     passes()  # warms up what is loaded once

@@ -25,7 +25,7 @@ from services.analyzer.cpu_time import count_cpu_time
 from services.analyzer.errors import BadInput
 from services.analyzer.film_notes import describe_film
 from services.analyzer.pose.estimator import LandmarkerFactory
-from services.analyzer.pose.landmarks import Poses
+from services.analyzer.pose.landmarks import Poses, merge_poses
 from services.analyzer.pose.passes import PosePasses, PoseResult, split_at_cuts
 from services.analyzer.pose.tracking import Box
 from services.analyzer.progress import Progress, monotonic, part_of
@@ -93,7 +93,7 @@ class Analysis:
         wanted = self._sampled(MIN_SAMPLE_FPS, QUICK_SECONDS)
         with run.timing("pose"):
             more = float(self.video.times[-1]) > QUICK_SECONDS
-            self._quick_poses = self.pose_passes.run_whole_clip(wanted, part_of(progress, 0.0, 0.8), more=more)
+            self._quick_poses = self._pose_whole_clip(wanted, part_of(progress, 0.0, 0.8), more=more)
         return self._write_files(self._quick_poses, wanted, run, out, part_of(progress, 0.8, 1.0))
 
     def deep(self, out: Path, progress: Progress) -> Results:
@@ -106,20 +106,27 @@ class Analysis:
         poses = self._quick_poses
         if poses is None or not np.array_equal(poses.wanted, wanted):
             with run.timing("pose"):
-                poses = self.pose_passes.run_whole_clip(wanted, part_of(progress, 0.0, 0.5))
+                poses = self._pose_whole_clip(wanted, part_of(progress, 0.0, 0.5))
         with run.timing("close_up"):
             from services.analyzer.biomechanics.action_window import with_given
             from services.analyzer.biomechanics.events import close_up_windows
 
-            windows = close_up_windows(poses.whole, self.options.discipline)
+            cuts = poses.camera_motion.cuts
+            windows = close_up_windows(poses.whole, self.options.discipline, cuts)
             windows = with_given(windows, self.options.given, float(self.video.times[-1]))
-            cuts = {*poses.camera_motion.cuts, *self.video.join_seconds}
-            if poses.resized_seconds is not None:
-                cuts.add(poses.resized_seconds)
-            windows = split_at_cuts(windows, tuple(sorted(cuts)))
+            windows = split_at_cuts(windows, cuts)
             poses = self.pose_passes.run_close_ups(poses, windows, part_of(progress, 0.5, 0.75))
         drawn = every(self.video.times, 0.0, float(self.video.times[-1]), OVERLAY_FPS)
         return self._write_files(poses, drawn, run, out, part_of(progress, 0.75, 1.0))
+
+    def _pose_whole_clip(self, wanted: Indices, progress: Progress, *, more: bool = False) -> PoseResult:
+        """The whole-clip pass. Its cuts are those of the file, those of the pictures, and those of the player alone."""
+        poses = self.pose_passes.run_whole_clip(wanted, progress, more=more)
+        from services.analyzer.biomechanics.actions.shots import find_cuts
+
+        resized = () if poses.resized_seconds is None else (poses.resized_seconds,)
+        cuts = find_cuts(poses.whole, (*self.video.join_seconds, *resized), poses.camera_motion.cuts)
+        return replace(poses, camera_motion=replace(poses.camera_motion, cuts=cuts))
 
     def _sampled(self, fps: float, end: float = float("inf")) -> Indices:
         """The frames of the whole-clip pass; those of the kept landmarks, if there are any."""
@@ -141,7 +148,7 @@ class Analysis:
         """Measure the poses and write the five files; returns the results. drawn: the overlay video's frames."""
         # Imported here, because the first pose needs none of these.
         from services.analyzer.artifacts.frames_parquet import write_frames
-        from services.analyzer.artifacts.overlay_video import Label, merge_poses, write_overlay
+        from services.analyzer.artifacts.overlay_video import Label, write_overlay
         from services.analyzer.biomechanics.labels import EVENT_CAPTIONS
         from services.analyzer.biomechanics.measurement import measure
         from services.analyzer.coaching.findings import find
@@ -150,7 +157,8 @@ class Analysis:
         from services.analyzer.report.page import render
 
         with run.timing("measure"):
-            measured = measure(poses.whole, poses.closeups, self.options.discipline, self.options.given)
+            cuts = poses.camera_motion.cuts
+            measured = measure(poses.whole, poses.closeups, self.options.discipline, self.options.given, cuts)
             measured = describe_film(measured, self.video, poses.resized_seconds)
             measured = replace(measured, notes=(*_clock_notes(self.video), *measured.notes))
             findings = find(measured, self.options.discipline)

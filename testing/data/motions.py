@@ -74,15 +74,23 @@ def hinge(fps: float, start_deg: float, deg_per_second: float, seconds: float = 
 
 
 def stroke(fps: float, landing: float = 1.4, hands: float = 1.65, seconds: float = 3.0, knee_deg: float = 140) -> Poses:
-    """A stroke: the left foot steps two torsos and is down at `landing`; both hands are fastest at `hands`."""
+    """A stroke: the left foot steps, down at `landing`; both hands are lifted, then swing, fastest at `hands`."""
     poses = still(fps, seconds)
     _step(poses, "left", landing, 200.0)
     _front_knee(poses, "left", knee_deg)
-    # A logistic sweep of 120 degrees is fastest in its middle, at 12 torsos a second.
-    turn = np.radians(60 - 120 / (1 + np.exp(-(poses.times - hands) / 0.04)))
+    turn = swing(poses.times, hands)
     for side in ("left", "right"):
         point_arm(poses, side, np.pi - turn)
     return poses
+
+
+def swing(times: Floats, hands: float) -> Floats:
+    """(n,) radians of both arms from straight down: 60 degrees up in 0.3 s, then a sweep that is fastest at `hands`.
+
+    The sweep is logistic: 120 degrees, at 12 torsos a second in its middle.
+    """
+    lifted = np.clip((times - hands + 0.7) / 0.3, 0, 1)
+    return np.asarray(np.radians(60 * lifted**2 * (3 - 2 * lifted) - 120 / (1 + np.exp(-(times - hands) / 0.04))))
 
 
 def delivery(
@@ -216,6 +224,15 @@ def noisy(poses: Poses, share_of_body: float = 0.02, seed: int = 0) -> Poses:
     return replace(poses, image=poses.image + noise)
 
 
+def with_still_hands(poses: Poses) -> Poses:
+    """The motion with wrists that hang beside the hips and do not move against them."""
+    image = poses.image.copy()
+    hips = (poses.point("left_hip") + poses.point("right_hip")) / 2
+    for side in ("left", "right"):
+        image[:, INDEX[f"{side}_wrist"]] = hips - (0, TORSO - ARM)
+    return replace(poses, image=image)
+
+
 def holed(poses: Poses, share: float = 0.1, seed: int = 0) -> Poses:
     """The motion with one frame in ten, at random, without a detection."""
     image = poses.image.copy()
@@ -241,9 +258,18 @@ def between(poses: Poses, start: float, end: float) -> Poses:
 
 def legs_swapped(poses: Poses, start: float, end: float) -> Poses:
     """The motion with swapped leg labels for a stretch, as MediaPipe swaps them around a release."""
+    return _swapped(poses, start, end, ("hip", "knee", "ankle", "heel", "foot_index"))
+
+
+def arms_swapped(poses: Poses, start: float, end: float) -> Poses:
+    """The motion with swapped arm labels for a stretch, as MediaPipe swaps them at the top of quick deliveries."""
+    return _swapped(poses, start, end, ("shoulder", "elbow", "wrist", "pinky", "index", "thumb"))
+
+
+def _swapped(poses: Poses, start: float, end: float, parts: tuple[str, ...]) -> Poses:
     image = poses.image.copy()
     rows = (poses.times >= start) & (poses.times <= end)
-    for part in ("hip", "knee", "ankle", "heel", "foot_index"):
+    for part in parts:
         left, right = INDEX[f"left_{part}"], INDEX[f"right_{part}"]
         image[rows, left], image[rows, right] = poses.image[rows, right], poses.image[rows, left]
     return replace(poses, image=image)
@@ -337,8 +363,8 @@ def _opening_bowler() -> Poses:
 
 # Every number of `services/analyzer/biomechanics/registry.py`; NaN where no film gives it.
 KNOWN_ANSWERS = {
-    "head_stability_score": KnownAnswer(lambda: sway(30, 0.1), "bowling", 0.1 / np.sqrt(2)),
-    "balance_drift_score": KnownAnswer(lambda: sway(30, 0.1), "bowling", 0.1 / np.sqrt(2)),
+    "head_stability_score": KnownAnswer(lambda: sway(30, 0.1), "fielding", 0.1 / np.sqrt(2)),
+    "balance_drift_score": KnownAnswer(lambda: sway(30, 0.1), "fielding", 0.1 / np.sqrt(2)),
     "front_knee_brace_score": KnownAnswer(lambda: bowler(30), "bowling", 160),
     "hip_shoulder_separation_timing": KnownAnswer(lambda: turning(30, 0.12), "batting", np.nan),
     "elbow_drop_score": KnownAnswer(lambda: bowler(30), "bowling", ARM / 2 / BODY),

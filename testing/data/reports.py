@@ -108,7 +108,7 @@ def strokes() -> tuple[Poses, list[Poses], Measurements]:
     """Half a minute with eight strokes: the whole clip at 10 frames a second, each stroke at 60, the measurements."""
 
     def one(fps: float, number: int) -> Poses:
-        poses = motions.stroke(fps, knee_deg=100 + 5 * number, seconds=SECONDS_EACH - 0.01)
+        poses = motions.stroke(fps, knee_deg=85 + 5 * number, seconds=SECONDS_EACH - 0.01)
         return replace(poses, times=poses.times + number * SECONDS_EACH)
 
     parts = [one(10, number) for number in range(STROKES)]

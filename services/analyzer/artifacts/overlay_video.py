@@ -4,11 +4,10 @@ file ─▶ decoder, as H.264 stores it ─▶ canvas ─▶ encoder ─▶ over
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -19,7 +18,7 @@ from av.video.stream import VideoStream
 from services.analyzer.arrays import Floats, Indices
 from services.analyzer.artifacts.anonymization import Anonymizer
 from services.analyzer.artifacts.yuv_canvas import WHITE, Canvas, text_width
-from services.analyzer.pose.landmarks import INDEX, PER_FRAME, Poses
+from services.analyzer.pose.landmarks import INDEX, Poses
 from services.analyzer.pose.skeleton import BONES, COLOURS, FAINT, side_of, skeleton_at
 from services.analyzer.progress import Progress
 from services.analyzer.settings import Limits
@@ -145,20 +144,3 @@ def _draw_labels(canvas: Canvas, shown: Sequence[Label]) -> None:
         text = f"{label.text}  {label.time_seconds:.2f} s"
         fitting_height = height * min(1.0, (canvas.width - 2 * height) / text_width(text, height))
         canvas.draw_text(text, height, row * height * 2.2, fitting_height)
-
-
-def merge_poses(whole: Poses, closeups: list[Poses]) -> Poses:
-    """Each frame once, in order of time: the close-ups' frames, and the whole clip's frames outside of them."""
-    parts = [part for part in closeups if len(part)]
-    outside = np.ones(len(whole), dtype=bool)
-    for part in parts:
-        outside &= (whole.times < part.times[0]) | (whole.times > part.times[-1])
-    order = np.argsort(np.concatenate([whole.times[outside], *(part.times for part in parts)]), kind="stable")
-
-    def merge(name: str) -> Floats:
-        values = [getattr(whole, name)[outside], *(getattr(part, name) for part in parts)]
-        return np.asarray(np.concatenate(values)[order], dtype=float)
-
-    fields: dict[str, Any] = {name: merge(name) for name in PER_FRAME}
-
-    return replace(whole, **fields)

@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from services.analyzer.arrays import Floats
-from services.analyzer.biomechanics.events import Action, EventName, GivenEvent, find_actions, rate_confidence
+from services.analyzer.biomechanics.events import Action, EventName, GivenEvent, find_steady_actions, rate_confidence
 from services.analyzer.biomechanics.foot_contact import (
     LOOK_BACK_SECONDS,
     LOWEST_RATE_FPS,
@@ -30,7 +30,7 @@ from services.analyzer.biomechanics.kinematics import (
     other,
     stance_turn,
 )
-from services.analyzer.pose.landmarks import Poses, select_frames
+from services.analyzer.pose.landmarks import Poses, merge_poses, select_frames
 
 # Seconds before and after the moment of an action: contact (batting and the rest), release (bowling).
 AROUND_CONTACT = (0.3, 0.4)
@@ -43,8 +43,9 @@ RAMP_SECONDS = 0.1  # soft window edges: an edge off by a frame changes a number
 
 # A bowler's foot is down for an eighth of a second before release: one frame at 10 frames a second.
 LOWEST_DELIVERY_RATE_FPS = 14.5
-WHOLE_CLIP_CONFIDENCE = 0.5
-# With the camera square to the pitch the feet are apart along the image. MediaPipe's depth is right within 25 degrees.
+WHOLE_CLIP_CONFIDENCE = 0.4
+# With the camera square to the pitch the feet are apart along the image. Over a whole film from the side they lay 2 to
+# 26 degrees off the image (15 films), along the pitch 86 (two batters), at 25 degrees to the pitch 64.
 END_ON_DEG = 60.0
 
 # A close-up that shows this much around a given moment shows all that is measured there; a new one shows more. A frame
@@ -59,6 +60,7 @@ class ActionWindow:
     """One action, or the whole clip if there is none, and the window to measure it in.
 
     start, end: seconds. body: pixels of a body length. action, landing: `Missing` with the reason if not found.
+    end_on: whether the camera looks along the pitch; None without an action, or if the feet are too near to decide.
     """
 
     poses: Poses
@@ -68,6 +70,7 @@ class ActionWindow:
     body: float
     action: Action | Missing
     landing: Landing | Missing
+    end_on: bool | None = None
 
     @property
     def middle(self) -> float:
@@ -101,7 +104,9 @@ class ActionWindow:
     @property
     def moment_confidence(self) -> float:
         """0..1: confidence in the moment that the window is placed around."""
-        return WHOLE_CLIP_CONFIDENCE if isinstance(self.action, Missing) else rate_confidence(self.poses)
+        if isinstance(self.action, Missing):
+            return WHOLE_CLIP_CONFIDENCE
+        return self.action.evidence * rate_confidence(self.poses)
 
     @property
     def coarseness(self) -> float:
@@ -113,45 +118,50 @@ class ActionWindow:
         """Why not even the whole clip is measured: at this frame rate an action in it goes undetected."""
         return self.action if isinstance(self.action, Missing) and self.action.reason == TOO_FEW else None
 
-    @cached_property
-    def end_on(self) -> bool | None:
-        """Whether the camera looks along the pitch; None if the feet are too near to each other to decide."""
-        if isinstance(self.action, Missing):
-            return None
-        moment = self.action.time_seconds if isinstance(self.landing, Missing) else self.landing.time_seconds
-        turn = stance_turn(select_frames(self.poses, np.abs(self.poses.times - moment) <= RAMP_SECONDS))
-        return None if np.isnan(turn) else turn > END_ON_DEG
-
 
 def find_windows(
-    clip: Poses, closeups: list[Poses], discipline: str, given: Sequence[GivenEvent] = ()
+    shots: list[Poses], closeups: list[Poses], discipline: str, given: Sequence[GivenEvent] = ()
 ) -> list[ActionWindow]:
     """One window an action, from the close-ups if there are any: the coarser first pass does not overrule them.
 
     Actions that the client gives replace all others; a given contact replaces that of the action that follows it.
-    Without an action, one window over the whole clip.
+    Without an action, one window over the longest shot.
     """
-    body = _body(clip, closeups)
-    reason = Missing("no action found")
-    found = []
+    found, reasons = [], []
     contacts = [event.time_seconds for event in given if event.name == EventName.FRONT_FOOT_CONTACT]
     stated = [event for event in given if event.name != EventName.FRONT_FOOT_CONTACT]
-    if stated:
-        sources = _given_actions(clip, closeups, stated)
-    else:
-        sources = [(source, find_actions(source, discipline)) for source in closeups or [clip]]
-    for source, actions in sources:
-        if isinstance(actions, Missing):
-            reason = actions
+    for shot in shots:
+        near = [part for part in closeups if shot.times[0] <= part.times[0] <= shot.times[-1]]
+        body, end_on = _body(shot, near), _is_end_on(shot)
+        if stated:
+            sources = _given_actions(shot, near, [event for event in stated if _shot_at(shots, event) is shot])
         else:
-            found += [_window(source, action, discipline, body, _contact_of(action, contacts)) for action in actions]
+            sources = [
+                (source, find_steady_actions(source, discipline, merge_poses(shot, [source])))
+                for source in (near if closeups else [shot])
+            ]
+        for source, actions in sources:
+            if isinstance(actions, Missing):
+                reasons.append(actions)
+            else:
+                found += [
+                    _window(source, action, discipline, body, end_on, _contact_of(action, contacts))
+                    for action in actions
+                ]
     if found:
         return found
-    if frame_rate(clip) < LOWEST_RATE_FPS:
+    longest = max(shots, key=lambda shot: int(shot.detected.sum()))
+    reason = reasons[-1] if reasons else Missing("no action found")
+    if frame_rate(longest) < LOWEST_RATE_FPS:
         reason = Missing(TOO_FEW)
-    times = clip.times[clip.detected]
+    times = longest.times[longest.detected]
     start, end = float(times[0]) + CLIP_MARGIN_SECONDS, float(times[-1]) - CLIP_MARGIN_SECONDS
-    return [ActionWindow(clip, start, end, discipline, body, reason, reason)]
+    return [ActionWindow(longest, start, end, discipline, _body(longest, []), reason, reason)]
+
+
+def _shot_at(shots: list[Poses], event: GivenEvent) -> Poses:
+    """The shot that shows a given moment, or else the last one that begins before it."""
+    return next((shot for shot in reversed(shots) if shot.times[0] <= event.time_seconds), shots[0])
 
 
 def _given_actions(
@@ -179,7 +189,8 @@ def _action_at(poses: Poses, event: GivenEvent) -> Action | Missing:
     else:
         grid, speeds = hand_speeds(poses)
         side = SIDES[int(np.argmax(speeds[np.argmin(np.abs(grid - event.time_seconds))]))]
-    return Action(event.name, event.time_seconds, side, strength=1.0, confidence=1.0, given=True)
+    at = event.time_seconds
+    return Action(event.name, at, side, strength=1.0, confidence=1.0, landed_by=at, given=True)
 
 
 def _contact_of(action: Action, contacts: Sequence[float]) -> float | None:
@@ -214,7 +225,13 @@ def in_replicate(window: ActionWindow, poses: Poses) -> ActionWindow:
     if isinstance(window.action, Missing):
         return replace(window, poses=poses, body=body)
     contact = window.landing.time_seconds if isinstance(window.landing, Landing) and window.landing.given else None
-    return _window(poses, window.action, window.discipline, body, contact)
+    return _window(poses, window.action, window.discipline, body, window.end_on, contact)
+
+
+def _is_end_on(shot: Poses) -> bool | None:
+    """Whether the camera of a shot looks along the pitch, by the feet in all of its frames: one frame could mislead."""
+    turn = stance_turn(shot)
+    return None if np.isnan(turn) else turn > END_ON_DEG
 
 
 def _body(clip: Poses, closeups: list[Poses]) -> float:
@@ -229,9 +246,11 @@ def _body(clip: Poses, closeups: list[Poses]) -> float:
     return CLOSE_UP_WEIGHT * median(near) + (1 - CLOSE_UP_WEIGHT) * body_length(clip)
 
 
-def _window(poses: Poses, action: Action, discipline: str, body: float, contact: float | None = None) -> ActionWindow:
+def _window(
+    poses: Poses, action: Action, discipline: str, body: float, end_on: bool | None, contact: float | None = None
+) -> ActionWindow:
     """The window of one action. contact: seconds of the contact, if the client gave it."""
-    landing = find_landing(poses, action.time_seconds) if contact is None else land_at(poses, contact)
+    landing = find_landing(poses, action.landed_by) if contact is None else land_at(poses, contact)
     if action.name == EventName.RELEASE:
         moment, (before, after) = action.time_seconds, AROUND_RELEASE
         if frame_rate(poses) < LOWEST_DELIVERY_RATE_FPS:
@@ -240,4 +259,4 @@ def _window(poses: Poses, action: Action, discipline: str, body: float, contact:
         moment, (before, after) = landing.time_seconds, AROUND_CONTACT
     else:
         moment, (before, after) = action.time_seconds, AROUND_HANDS
-    return ActionWindow(poses, moment - before, moment + after, discipline, body, action, landing)
+    return ActionWindow(poses, moment - before, moment + after, discipline, body, action, landing, end_on)

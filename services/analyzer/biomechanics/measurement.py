@@ -15,11 +15,14 @@ from dataclasses import dataclass, replace
 from statistics import median, stdev
 
 from services.analyzer.biomechanics.action_window import ActionWindow, find_windows, in_replicate
+from services.analyzer.biomechanics.actions.evidence import CLEAR_EVIDENCE
+from services.analyzer.biomechanics.actions.shots import split_shots
+from services.analyzer.biomechanics.actions.tempo import slowed_by
 from services.analyzer.biomechanics.events import Action, Event, EventName, GivenEvent, rate_confidence
 from services.analyzer.biomechanics.filtering import tidy
-from services.analyzer.biomechanics.foot_contact import TOO_FEW, Landing, Missing
-from services.analyzer.biomechanics.kinematics import Side, feet_in_view
-from services.analyzer.biomechanics.labels import SHORT_EVENT_CAPTIONS, action_noun
+from services.analyzer.biomechanics.foot_contact import LOWEST_RATE_FPS, Landing, Missing
+from services.analyzer.biomechanics.kinematics import Side, feet_in_view, frame_rate
+from services.analyzer.biomechanics.labels import ACTION_NOUNS, SHORT_EVENT_CAPTIONS, action_noun
 from services.analyzer.biomechanics.landmark_noise import noise_error, replicates
 from services.analyzer.biomechanics.model import (
     Evidence,
@@ -40,10 +43,13 @@ from services.analyzer.pose.landmarks import Poses
 NO_PLAYER = "no player in view"
 FILM_THE_PLAYER = "Film the player from the side, whole body in the picture, about half its height."
 FILM_FASTER = "Film with 30 frames a second or more."
+FILM_AT_NORMAL_SPEED = "Film at normal speed."
 
 # Standard error of a median of n over that of a mean, for a normal distribution.
 MEDIAN_PER_MEAN_ERROR = 1.2533
 FEWEST_FRAMES = 5
+# The most confidence of a number that is not judged.
+UNJUDGED_CONFIDENCE = 0.4
 HIGH_RELIABILITY_PERCENT = 80
 # A number is absent if its error is over 2.5 times the typical one, or under half of the replicates give a value.
 MOST_TIMES_TYPICAL, LEAST_SHARE_OF_REPLICATES = 2.5, 0.5
@@ -61,10 +67,16 @@ class _MeasuredWindow:
         return {name: reading for name, reading in self.readings.items() if isinstance(reading, Reading)}
 
 
-def measure(whole: Poses, closeups: list[Poses], discipline: str, given: Sequence[GivenEvent] = ()) -> Measurements:
+def measure(
+    whole: Poses,
+    closeups: list[Poses],
+    discipline: str,
+    given: Sequence[GivenEvent] = (),
+    cuts: tuple[float, ...] = (),
+) -> Measurements:
     """Numbers, events and sides of one video. whole: first pass; closeups: second pass, one series an action, or none.
 
-    given: moments that the client states.
+    given: moments that the client states. cuts: seconds of the first frame after each; each shot is measured by itself.
 
     Raises GuidanceError for an unknown discipline.
     """
@@ -73,22 +85,27 @@ def measure(whole: Poses, closeups: list[Poses], discipline: str, given: Sequenc
     rate = 100.0 * float(whole.detected.mean()) if len(whole) else 0.0
     if clip.detected.sum() < FEWEST_FRAMES:
         return _without_athlete(whole, rate)
-    windows = find_windows(clip, [tidy(closeup) for closeup in closeups], discipline, given)
+    cleaned = [tidy(closeup) for closeup in closeups]
+    shots = [shot for shot in split_shots(clip, cuts) if shot.detected.sum() >= FEWEST_FRAMES] or [clip]
+    windows = find_windows(shots, cleaned, discipline, given)
+    obstacle = _find_obstacle(shots, cleaned, windows, discipline)
+    windows = [window for window in windows if _is_clear(window.action)] or windows
     measured = [_MeasuredWindow(window, _read_all(window)) for window in windows]
+    most_confidence = UNJUDGED_CONFIDENCE if obstacle else 1.0
     actions = [each for each in measured if isinstance(each.window.action, Action)]
     return Measurements(
-        metrics={spec.name: _combine(spec, measured, scales.get(spec.name)) for spec in METRICS},
+        metrics={spec.name: _combine(spec, measured, scales.get(spec.name), most_confidence) for spec in METRICS},
         events=_events(each.window for each in actions),
         front_leg=_most_common(each.window.front_leg for each in actions),
         throwing_arm=_most_common(each.window.bowling_arm for each in actions),
         detection_rate_percent=round(rate, 1),
         reliability=_reliability(100.0 * float(clip.detected.mean()), bool(actions and closeups)),
         actions=len(actions),
-        notes=(*_notes(windows), *_given_notes(windows, given)),
-        measures={spec.name: _combine(spec, measured, None) for spec in MEASURES},
+        notes=(*_notes(windows, cuts), *_given_notes(windows, given)),
+        measures={spec.name: _combine(spec, measured, None, most_confidence) for spec in MEASURES},
         repetitions=tuple(_repetition(each) for each in actions),
         traces=tuple(_trace(each) for each in measured),
-        obstacle=_obstacle(windows, discipline),
+        obstacle=obstacle,
     )
 
 
@@ -110,24 +127,51 @@ def _without_athlete(whole: Poses, rate: float) -> Measurements:
 
 def _no_player(whole: Poses) -> Obstacle:
     """The obstacle of a video in which the player was hardly detected. whole: the first pass."""
+    if too_slow := _too_slow(whole):
+        return too_slow
     seen = int(whole.detected.sum())
     reason = f"the player was found in {seen} of {len(whole)} frames" if seen else "no player was found in this film"
     return Obstacle(reason, FILM_THE_PLAYER)
 
 
-def _obstacle(windows: list[ActionWindow], discipline: str) -> Obstacle | None:
-    """Why the numbers of these windows are not judged: none has an action; None if one has."""
-    reasons = [window.action.reason for window in windows if isinstance(window.action, Missing)]
-    if len(reasons) < len(windows):
+def _find_obstacle(
+    shots: list[Poses], closeups: list[Poses], windows: list[ActionWindow], discipline: str
+) -> Obstacle | None:
+    """Why the numbers of these windows are not judged; None if they are. Of several, the one to remove first."""
+    if too_slow := _too_slow(max(shots, key=len)):
+        return too_slow
+    if (factor := slowed_by(shots, closeups, discipline)) > 1:
+        reason = f"the film looks slowed about {factor} times, so times and speeds in it are not the player's"
+        return Obstacle(reason, FILM_AT_NORMAL_SPEED)
+    if any(_is_clear(window.action) for window in windows):
         return None
-    if reasons[0] == TOO_FEW:
-        return Obstacle(TOO_FEW, FILM_FASTER)
-    noun = action_noun(discipline).singular
-    return Obstacle(reasons[0], f"Film one whole {noun} from the side, from before it begins until after it ends.")
+    noun, action = action_noun(discipline).singular, windows[0].action
+    remedy = f"Film one whole {noun} from the side, from before it begins until after it ends."
+    if isinstance(action, Missing):
+        return Obstacle(f"no {noun} was found in this film: {action.reason}", remedy)
+    return Obstacle(f"the {noun} in this film is doubtful: this sign is weak: {action.weakest_sign}", remedy)
+
+
+def _too_slow(poses: Poses) -> Obstacle | None:
+    rate = frame_rate(poses)
+    if len(poses) < 2 or rate >= LOWEST_RATE_FPS:
+        return None
+    frames = "1 frame a second is" if round(rate) == 1 else f"{rate:.0f} frames a second are"
+    return Obstacle(f"{frames} too few", FILM_FASTER)
+
+
+def _is_clear(action: Action | Missing) -> bool:
+    """Whether an action was found that no sign leaves in doubt."""
+    return isinstance(action, Action) and action.evidence >= CLEAR_EVIDENCE
 
 
 def _read_all(window: ActionWindow) -> dict[str, Reading | Missing]:
-    """Each number of one action, with the error that landmark noise adds."""
+    """Each number of one action, with the error that landmark noise adds.
+
+    A bowler's or batter's film without an action has no number: a run-up or a stance is not a delivery or a stroke.
+    """
+    if isinstance(window.action, Missing) and window.discipline in ACTION_NOUNS:
+        return {name: Missing(spec.absent_reason or window.action.reason) for name, spec in SPECS.items()}
     copies = [in_replicate(window, poses) for poses in replicates(window.poses)]
     return {
         name: _with_noise_error(_read(spec, window), [_read(spec, copy) for copy in copies])
@@ -153,7 +197,7 @@ def _with_noise_error(reading: Reading | Missing, copies: list[Reading | Missing
     return replace(reading, error=error)
 
 
-def _combine(spec: MetricSpec, measured: list[_MeasuredWindow], scale: Scale | None) -> Metric:
+def _combine(spec: MetricSpec, measured: list[_MeasuredWindow], scale: Scale | None, most_confidence: float) -> Metric:
     """The median over actions. With several actions, the evidence is each action's worst moment and value."""
     readings = [each.readings[spec.name] for each in measured]
     found = [reading for reading in readings if isinstance(reading, Reading)]
@@ -173,7 +217,7 @@ def _combine(spec: MetricSpec, measured: list[_MeasuredWindow], scale: Scale | N
         spec,
         value=round(value, 4),
         score=round(scale.score(value), 3) if scale else None,
-        confidence=round(median(reading.confidence for reading in found), 2),
+        confidence=round(min(median(reading.confidence for reading in found), most_confidence), 2),
         frames_used=sum(reading.frames for reading in found),
         evidence=tuple(Evidence(round(time, 3), round(value, 4)) for time, value in evidence),
         error=round(error, 4),
@@ -241,12 +285,17 @@ def _given_notes(windows: list[ActionWindow], given: Sequence[GivenEvent]) -> It
             yield f"Given by the client, but no action was measured with it: {moment}."
 
 
-def _notes(windows: list[ActionWindow]) -> tuple[str, ...]:
+def _notes(windows: list[ActionWindow], cuts: tuple[float, ...]) -> tuple[str, ...]:
     notes = []
+    if cuts:
+        places = " and ".join(f"{cut:.2f} s" for cut in cuts)
+        notes.append(f"The film is cut at {places}: each part was measured by itself.")
     if isinstance(reason := windows[0].action, Missing):
         notes.append(f"Measured over the whole clip, because of this: {reason.reason}.")
     elif len(windows) > 1:
         notes.append(f"{len(windows)} actions were counted; each number is the median over them.")
+    if any(window.end_on for window in windows):
+        notes.append("Filmed along the pitch: numbers that need a view from the side are absent.")
     if not feet_in_view(windows[0].inside):
         notes.append("The feet are out of the picture: movement is measured against the hips and understated.")
     return tuple(notes)

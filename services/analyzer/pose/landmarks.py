@@ -63,3 +63,19 @@ def select_frames(poses: Poses, keep: Flags) -> Poses:
     """The same person in the kept frames only. keep: (n,)."""
     kept: dict[str, Any] = {name: getattr(poses, name)[keep] for name in PER_FRAME}
     return replace(poses, **kept)
+
+
+def merge_poses(whole: Poses, closeups: list[Poses]) -> Poses:
+    """Each frame once, in order of time: the close-ups' frames, and the whole clip's frames outside of them."""
+    parts = [part for part in closeups if len(part)]
+    outside = np.ones(len(whole), dtype=bool)
+    for part in parts:
+        outside &= (whole.times < part.times[0]) | (whole.times > part.times[-1])
+    order = np.argsort(np.concatenate([whole.times[outside], *(part.times for part in parts)]), kind="stable")
+
+    def merge(name: str) -> Floats:
+        values = [getattr(whole, name)[outside], *(getattr(part, name) for part in parts)]
+        return np.asarray(np.concatenate(values)[order], dtype=float)
+
+    fields: dict[str, Any] = {name: merge(name) for name in PER_FRAME}
+    return replace(whole, **fields)

@@ -10,9 +10,9 @@ import pyarrow.parquet
 import pytest
 
 from services.analyzer.artifacts.frames_parquet import columns, records, write_frames
-from services.analyzer.artifacts.overlay_video import Label, merge_poses, write_overlay
+from services.analyzer.artifacts.overlay_video import Label, write_overlay
 from services.analyzer.artifacts.results_json import plain, row_copy
-from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Poses
+from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Poses, merge_poses
 from services.analyzer.pose.skeleton import COLOURS, skeleton_at
 from services.analyzer.settings import Limits
 from services.analyzer.video.frames import Losses, pictures

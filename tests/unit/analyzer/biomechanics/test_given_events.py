@@ -85,7 +85,10 @@ def test_a_moment_without_the_player_is_not_judged_and_says_so() -> None:
     image[np.abs(poses.times - 2.0) < 0.3] = np.nan
     measured = measure(replace(poses, image=image), [], "bowling", [GivenEvent(RELEASE, 2.0)])
     assert measured.obstacle
-    assert measured.obstacle.reason == "the player is not seen at the given release, 2.00 s"
+    assert (
+        measured.obstacle.reason
+        == "no delivery was found in this film: the player is not seen at the given release, 2.00 s"
+    )
     assert "Given by the client, but no action was measured with it: release at 2.00 s." in measured.notes
 
 

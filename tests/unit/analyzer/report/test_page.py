@@ -234,7 +234,7 @@ def test_the_annotated_knee_is_the_label_that_was_measured() -> None:
 
 def test_a_number_that_was_not_measured_has_no_joints() -> None:
     """And so no annotation."""
-    measured = measure(motions.still(30), [], "batting")
+    measured = measure(motions.still(30), [], "fielding")
     assert measured_joints(measured.traces, FRONT_KNEE_BRACE, 1.0) == ()
     assert annotate(FRONT_KNEE_BRACE, 140.0, motions.still(30).image[0], ()) is None
     assert all(isinstance(entry, MeasuredJoints) for entry in measured.traces[0].joints[HEAD_STABILITY.name])
