@@ -21,7 +21,7 @@ SAME_CUT_SECONDS = 0.5
 
 
 def find_cuts(whole: Poses, *known: tuple[float, ...]) -> tuple[float, ...]:
-    """Seconds of each shot's first frame, but the first shot's. known: cuts that file and pictures show, surest first."""
+    """Seconds of the first frame of each shot but the first. known: cuts of file and pictures, the surest first."""
     cuts: list[float] = []
     for found in (*known, _find_leaps(tidy(whole))):
         cuts += [cut for cut in found if all(abs(cut - other) > SAME_CUT_SECONDS for other in cuts)]
