@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 from services import logs, metrics, traces
@@ -82,7 +83,11 @@ def _local_launcher(settings: LocalSettings) -> LocalLauncher:
     if settings.mediapipe_pose_model_path:
         environment["MEDIAPIPE_POSE_MODEL_PATH"] = str(settings.mediapipe_pose_model_path.resolve())
     return LocalLauncher(
-        settings.state_folder.resolve(), settings.analyzer_command, environment, settings.issuer_folder
+        settings.state_folder.resolve(),
+        settings.analyzer_command,
+        environment,
+        settings.issuer_folder,
+        keep=timedelta(seconds=settings.keep_launches_seconds),
     )
 
 

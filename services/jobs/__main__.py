@@ -93,6 +93,7 @@ async def run(settings: JobsSettings) -> None:
             settings.quotas,
             deep_enabled=settings.deep_enabled,
             heartbeat_seconds=settings.watch_heartbeat_seconds,
+            cluster_silence_seconds=settings.cluster_silence_seconds,
         )
         job_pb2_grpc.add_JobServiceServicer_to_server(job_service, server)
         intake = IntakeService(database, verifier, notifier, settings.quotas, deep_enabled=settings.deep_enabled)

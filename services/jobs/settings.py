@@ -40,6 +40,8 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     lease_seconds: PositiveFloat = 30.0
     # Seconds without a call of a cluster's controller after which its launches that no pod has started are lost.
     cluster_silence_seconds: PositiveFloat = 300.0
+    # Further seconds of such silence after which a job that is being cancelled there is cancelled without proof.
+    unproved_cancel_seconds: PositiveFloat = 86400.0
     # Upper bound of open launches of all owners together; 0: no bound.
     max_open_launches: NonNegativeInt = 0
     # Upper bound of open launches of one owner; 0: no bound.

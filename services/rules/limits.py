@@ -10,6 +10,13 @@ MIN_SAMPLE_FPS = 1
 DEFAULT_SAMPLE_FPS = 10
 MAX_SAMPLE_FPS = 30
 
+# Frames per second at which a camera recorded, if the client states it.
+MIN_CAPTURE_FPS = 1
+MAX_CAPTURE_FPS = 1000
+
+# Moments that a client may give for one video.
+MAX_GIVEN_EVENTS = 16
+
 # The upper bound of a result in the job's row, as `results_bytes` counts it. Data of single frames are artifacts.
 MAX_RESULTS_BYTES = 64 * 1024
 
@@ -39,6 +46,17 @@ def sentence(text: str) -> str:
         return text
     mark = "…"
     return encoded[: MAX_SENTENCE_BYTES - len(mark.encode())].decode(errors="ignore") + mark
+
+
+def is_capture_fps(requested: float) -> bool:
+    """Whether a stated capture rate is valid; 0 means none. NaN is not."""
+    return requested == 0 or MIN_CAPTURE_FPS <= requested <= MAX_CAPTURE_FPS
+
+
+def is_in_picture(left: float, top: float, width: float, height: float) -> bool:
+    """Whether a box in shares of a picture lies inside it and has an area."""
+    right, bottom = left + width, top + height
+    return 0 <= left < right <= 1 + 1e-6 and 0 <= top < bottom <= 1 + 1e-6
 
 
 def results_bytes(results: Any) -> int:

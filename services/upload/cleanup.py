@@ -3,11 +3,14 @@
 claim a prefix from jobs ─▶ delete every version and every unfinished upload under it ─▶ complete the claim in jobs
                               └── S3 unavailable or refusing: jobs hands out the prefix again
 
-A signed PUT may still arrive after that. Each prefix is cleaned once more after its last URL has expired.
+A signed PUT may still arrive after that. Each prefix is cleaned once more after its last URL has expired. Of a finished
+job only the artifacts are deleted that its result does not name, of lost launches and of quick after deep, and the
+unfinished uploads.
 """
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 import grpc.aio
 
@@ -16,6 +19,7 @@ from services import errors, logs
 from services.logs import Logger
 from services.metrics import Loop
 from services.upload.jobs_client import Jobs
+from services.upload.s3.inventory import folder_of
 from services.upload.s3.storage import Storage
 from services.upload.settings import UploadSettings
 
@@ -44,11 +48,22 @@ async def run(jobs: Jobs, storage: Storage, settings: UploadSettings, loop: Loop
 async def remove(cleanup: Cleanup, jobs: Jobs, storage: Storage, url_lifetime: timedelta, log: Logger) -> None:
     """Deletes everything under one prefix. A failure is logged; jobs hands out the prefix again."""
     try:
-        count = await storage.delete_all(cleanup.s3_bucket, cleanup.prefix)
+        if cleanup.artifacts_only:
+            count = await storage.delete_some(cleanup.s3_bucket, cleanup.prefix, partial(is_unnamed, cleanup))
+            # The video is whole. A call whose answer was lost began an upload that no row names.
+            count += await storage.abort_all(cleanup.s3_bucket, folder_of(cleanup.prefix))
+        else:
+            count = await storage.delete_all(cleanup.s3_bucket, cleanup.prefix)
         remaining = url_lifetime - cleanup.age.ToTimedelta()
-        await jobs.complete_cleanup(cleanup.job_id, remaining if remaining > timedelta() else None)
+        await jobs.complete_cleanup(cleanup, remaining if remaining > timedelta() else None)
         log.info("cleanup_done", job_id=cleanup.job_id, removed=count)
     except errors.ServiceError as error:
         log.warning("cleanup_failed", job_id=cleanup.job_id, prefix=cleanup.prefix, why=error.message)
     except grpc.aio.AioRpcError as error:
         log.warning("cleanup_not_recorded", job_id=cleanup.job_id, why=error.details())
+
+
+def is_unnamed(cleanup: Cleanup, key: str) -> bool:
+    """Whether a key is an artifact of one of the cleanup's launches that the job's result does not name."""
+    launch_no = key[len(cleanup.prefix) :].partition("/")[0]
+    return launch_no.isdecimal() and int(launch_no) <= cleanup.launches and key not in cleanup.kept

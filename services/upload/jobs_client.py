@@ -80,11 +80,11 @@ class Jobs:
 
     async def claim_cleanup(self, limit: int) -> list[sweep_pb2.Cleanup]:
         metadata = (bearer(self._token_file),)
-        request = sweep_pb2.ClaimCleanupRequest(limit=limit)
+        request = sweep_pb2.ClaimCleanupRequest(limit=limit, artifacts=True)
         return list((await self._request(self._sweep.ClaimCleanup, request, metadata)).cleanups)
 
-    async def complete_cleanup(self, job_id: str, again_in: timedelta | None) -> None:
-        request = sweep_pb2.CompleteCleanupRequest(job_id=job_id)
+    async def complete_cleanup(self, cleanup: sweep_pb2.Cleanup, again_in: timedelta | None) -> None:
+        request = sweep_pb2.CompleteCleanupRequest(job_id=cleanup.job_id, launches=cleanup.launches)
         if again_in is not None:
             request.again_in.FromTimedelta(again_in)
         await self._request(self._sweep.CompleteCleanup, request, (bearer(self._token_file),))

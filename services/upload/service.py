@@ -4,7 +4,7 @@ GetUploadLimits: what a video may have at most
 InitiateUpload ─▶ jobs: CreateJob ─▶ sign PUT, or a plan of parts for SignParts
 CompleteUpload ─▶ jobs: GetJob ─▶ completion.py
 AbortUpload    ─▶ jobs: AbandonUpload ─▶ delete what has arrived
-SignLaunch     ─▶ jobs: AuthorizeLaunch ─▶ sign the pinned GET, and PUTs under the launch's prefix
+SignLaunch     ─▶ jobs: AuthorizeLaunch ─▶ sign the pinned GETs, and PUTs under the launch's prefix
 """
 
 import asyncio
@@ -147,7 +147,8 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         video = allowed.video
         get = self._storage.sign_get(video.s3_bucket, video.s3_key, etag=video.etag, version_id=video.version_id)
         signed = await asyncio.gather(get, *(self._put(allowed, artifact) for artifact in request.artifacts))
-        return upload_pb2.SignLaunchResponse(video=signed[0], artifacts=signed[1:])
+        landmarks = allowed.landmarks_key and await self._storage.sign_get(video.s3_bucket, allowed.landmarks_key)
+        return upload_pb2.SignLaunchResponse(video=signed[0], artifacts=signed[1:], landmarks=landmarks or None)
 
     async def ListOrphans(
         self, request: upload_pb2.ListOrphansRequest, context: Context
@@ -190,6 +191,7 @@ def _create_request(request: upload_pb2.InitiateUploadRequest, settings: UploadS
         sample_fps=request.sample_fps,
         include_frames=request.include_frames,
         anonymous=request.anonymous,
+        capture_fps=request.capture_fps,
         s3_bucket=settings.bucket,
         content_type=request.content_type,
         content_length=length,

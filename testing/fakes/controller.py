@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -286,8 +286,8 @@ class StandIn:
         (folder / "stand_in.sh").write_text(STAND_IN)
         self.command = ("/bin/sh", str(folder / "stand_in.sh"), str(self.control))
 
-    def launcher(self) -> LocalLauncher:
-        return LocalLauncher(self.state, self.command, {"PATH": os.environ["PATH"]}, self.issuer)
+    def launcher(self, keep: timedelta | None = None) -> LocalLauncher:
+        return LocalLauncher(self.state, self.command, {"PATH": os.environ["PATH"]}, self.issuer, keep=keep)
 
     def record(self, name: str) -> Record:
         return Record(self.state / "launches" / name)

@@ -29,6 +29,7 @@ from services.analyzer.sandbox.limits import SandboxLimits
 from services.analyzer.sandbox.timeline import Timeline
 from services.containers import mp4
 from services.rules.film_limits import too_many_frames, too_many_pixels
+from services.rules.limits import is_capture_fps
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 # Transfer characteristics of high dynamic range: ITU-T H.273, TransferCharacteristics 16 and 18.
@@ -40,6 +41,9 @@ CUT_PACKETS = 4
 # MPEG-TS, the M2TS of cameras, TS with error correction.
 TS_PACKET_BYTES = (188, 192, 204)
 SEGMENT = bytes.fromhex("18538067")
+# Android's cameras write the rate at which they recorded; a slow-motion file plays slower. iPhones write no such tag:
+# their originals play in real time at the full rate.
+CAPTURE_FPS_TAG = "com.android.capture.fps"
 # How to turn a stored picture upright: swap the axes, then flip left-right, then flip top-bottom.
 Orientation = tuple[bool, bool, bool]
 
@@ -83,6 +87,7 @@ def inspect(
             "orientation": turn,
             "interlaced": bool(first.interlaced_frame),
             "declared_fps": float(stream.average_rate) if stream.average_rate else None,
+            "capture_fps": _capture_fps(container),
             "declared_seconds": declared,
             "declared_frames": 0 if track and (track.is_trimmed or track.is_scaled) else max(stream.frames - hidden, 0),
             "time_base": (tick.numerator, tick.denominator),
@@ -203,6 +208,15 @@ def _check_pixels(path: Path, width: int, height: int, limits: SandboxLimits) ->
         raise BadInput("NOT_DECODABLE", f"{path.name} declares no picture size")
     if width * height > limits.max_video_pixels:
         raise BadInput("TOO_MANY_PIXELS", too_many_pixels(path.name, width, height, limits.max_video_pixels))
+
+
+def _capture_fps(container: InputContainer) -> float | None:
+    """The rate at which the camera recorded, by its tag; None without a valid one."""
+    try:
+        rate = float(container.metadata.get(CAPTURE_FPS_TAG, ""))
+    except ValueError:
+        return None
+    return rate if rate and is_capture_fps(rate) else None
 
 
 def _declared_seconds(container: InputContainer, stream: VideoStream) -> float | None:

@@ -21,6 +21,8 @@ from services.rules.film_limits import too_large, too_long
 SLACK_SECONDS, SLACK_FRAMES = 0.01, 0.5
 # A gap in the time stamps, in frames, that shows missing frames.
 MISSING_FRAMES_GAP = 2.5
+# A capture rate this near to the file's own is the same rate: 30 and 29.97, or a phone's uneven frames.
+SAME_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,13 @@ class Video:
     axes, then flip left-right, then flip top-bottom. hdr: "pq", "hlg" or None. colors: primaries, transfer and matrix
     by the numbers of ITU-T H.273. interlaced: whether each frame is two pictures, one of each field. pts: (n,)
     presentation stamps of all pictures, increasing, in units of time_base. end: the stamp at which the last one ends.
-    declared_*: the file's own metadata, None if absent; declared_frames: 0 if an edit list hides some. packet_error:
-    the first error in the packets, else None. clock_begins: where a player's clock begins, in seconds of the stamps.
+    declared_*: the file's own metadata, None if absent; declared_frames: 0 if an edit list hides some. capture_fps: the
+    rate at which the camera recorded, by the client or by the file's tag, None if unknown. packet_error: the first
+    error in the packets, else None. clock_begins: where a player's clock begins, in seconds of the file's stamps.
     joins: stamps at which further recordings begin. tracks: how many video tracks the file has. ignored_recordings: how
     many recordings after the first are not read. slowed: whether an edit list shows the film at another speed.
+
+    All times and rates are of real time, also of a slow-motion file, except those that a name says are the file's.
     """
 
     path: Path
@@ -49,6 +54,7 @@ class Video:
     orientation: tuple[bool, bool, bool]
     interlaced: bool
     declared_fps: float | None
+    capture_fps: float | None
     declared_seconds: float | None
     declared_frames: int
     time_base: Fraction
@@ -62,9 +68,18 @@ class Video:
     slowed: bool
 
     @cached_property
+    def slowdown(self) -> float:
+        """How many times slower than life the file plays; 1 if it plays in real time or nothing else is known."""
+        file_span = float((self.pts[-1] - self.pts[0]) * self.time_base)
+        if self.capture_fps is None or not file_span:
+            return 1.0
+        ratio = self.capture_fps * file_span / (len(self.pts) - 1)
+        return 1.0 if abs(ratio - 1) <= SAME_RATE else ratio
+
+    @cached_property
     def times(self) -> Floats:
         """(n,) seconds since the first frame."""
-        return np.asarray((self.pts - self.pts[0]) * float(self.time_base), dtype=float)
+        return np.asarray((self.pts - self.pts[0]) * float(self.time_base) / self.slowdown, dtype=float)
 
     @property
     def fps(self) -> float:
@@ -80,7 +95,12 @@ class Video:
     @property
     def end_seconds(self) -> float:
         """When the last frame ends by its packet, in seconds since the first frame."""
-        return max(float((self.end - self.pts[0]) * self.time_base), float(self.times[-1]))
+        return max(float((self.end - self.pts[0]) * self.time_base) / self.slowdown, float(self.times[-1]))
+
+    @property
+    def file_seconds(self) -> float:
+        """How long the file plays."""
+        return self.duration_seconds * self.slowdown
 
     @property
     def _median_step_seconds(self) -> float:
@@ -95,7 +115,8 @@ class Video:
     @property
     def join_seconds(self) -> tuple[float, ...]:
         """When further recordings begin, in seconds since the first frame."""
-        return tuple(round(float((join - self.pts[0]) * self.time_base), 3) for join in self.joins)
+        begins = (float((join - self.pts[0]) * self.time_base) for join in self.joins)
+        return tuple(round(seconds / self.slowdown, 3) for seconds in begins)
 
     @property
     def late_seconds(self) -> float:
@@ -118,8 +139,9 @@ class Video:
     @property
     def damage(self) -> str | None:
         """A sentence that says how the file differs from its own metadata, None if it is complete."""
-        ends = max(self.duration_seconds, float((self.end - self.pts[0]) * self.time_base))
-        if self.declared_seconds and ends + SLACK_SECONDS + SLACK_FRAMES / self.fps < self.declared_seconds:
+        ends = max(self.file_seconds, self.end_seconds * self.slowdown)
+        slack = SLACK_SECONDS + SLACK_FRAMES / self.fps * self.slowdown
+        if self.declared_seconds and ends + slack < self.declared_seconds:
             return f"the video ends at {ends:.2f} s of the {self.declared_seconds:.2f} s it declares"
         # Where nothing else is wrong, frames without a gap between them are all there.
         gap = self.longest_gap_seconds > MISSING_FRAMES_GAP * self._median_step_seconds
@@ -128,21 +150,25 @@ class Video:
         return f"the file is broken: {self.packet_error}" if self.packet_error else None
 
 
-def probe(path: Path, limits: Limits) -> Video:
-    """Inspect a file. Raises BadInput with a message that names the file."""
+def probe(path: Path, limits: Limits, capture_fps: float = 0) -> Video:
+    """Inspect a file. Raises BadInput with a message that names the file.
+
+    capture_fps: the rate at which the camera recorded, as the client states it; 0: as the file says.
+    """
     size = _check_size(path, limits)
-    video = _inspect(path, size, limits)
-    if video.duration_seconds > limits.max_video_seconds:
-        raise BadInput("TOO_LONG", too_long(path.name, video.duration_seconds, limits.max_video_seconds))
+    video = _inspect(path, size, limits, capture_fps)
+    if video.file_seconds > limits.max_video_seconds:
+        raise BadInput("TOO_LONG", too_long(path.name, video.file_seconds, limits.max_video_seconds))
     return video
 
 
-def _inspect(path: Path, size: int, limits: Limits) -> Video:
+def _inspect(path: Path, size: int, limits: Limits, capture_fps: float) -> Video:
     inspection = run_in_sandbox("inspect", {"path": str(path.absolute())}, limits.for_sandbox)
     try:
         next(inspection)
     except StopIteration as end:
         facts = end.value
+    facts["capture_fps"] = capture_fps or facts["capture_fps"]
     facts["time_base"] = Fraction(*facts["time_base"])
     facts["orientation"] = tuple(facts["orientation"])
     facts["joins"] = tuple(facts["joins"])

@@ -308,9 +308,12 @@ class Reconciler:
         if not tasks:
             return True
         done, _ = await asyncio.wait(tasks)
-        # If `jobs` is unavailable, result() raises and ends the round; the other actions are complete by then.
-        answers = [task.result() for task in done]
-        return all(answers)
+        # If `jobs` is unavailable, the first error ends the round; the other actions are complete by then. The other
+        # errors are retrieved, or asyncio would log them.
+        failed = [error for task in done if (error := task.exception())]
+        if failed:
+            raise failed[0]
+        return all(task.result() for task in done)
 
     async def _perform_logged(self, action: Action) -> bool:
         """Performs one action and logs it in one line; whether the cluster answered.

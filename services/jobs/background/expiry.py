@@ -5,6 +5,7 @@
 | job that awaits its upload longer than upload_ttl_seconds | failed, UPLOAD_EXPIRED           |
 | launch whose lease has expired                            | ended, lease_lost                |
 | unstarted launch of a cluster silent for too long         | ended, lease_lost                |
+| launch of such a cluster whose job is being cancelled     | after a longer time, cancelled   |
 | time that the clock has left far behind, after a leap     | the latest time that is possible |
 | event older than event_ttl_seconds, passed by all readers | deleted                          |
 
@@ -22,6 +23,7 @@ from uuid import UUID
 
 from services import logs
 from services.jobs.domain import states
+from services.jobs.domain.explanation import UNPROVED
 from services.jobs.domain.records import Ending
 from services.jobs.notifier import Notifier
 from services.jobs.settings import JobsSettings
@@ -57,6 +59,7 @@ async def run(database: Database, settings: JobsSettings, notifier: Notifier, lo
                 uploads = await expire_uploads(database, settings.upload_ttl_seconds)
                 leases = await end_expired_leases(database)
                 silent = await end_launches_of_silent_clusters(database, settings.cluster_silence_seconds)
+                unproved = await end_unproved_cancels(database, settings)
                 purged = await purge_events(database, settings.event_ttl_seconds)
                 lag_seconds = await relay_lag_seconds(database)
         except Exception as error:
@@ -64,13 +67,13 @@ async def run(database: Database, settings: JobsSettings, notifier: Notifier, lo
                 raise
             log.warning("expiry_postponed", error=logs.error_text(error))
         else:
-            lost = leases.count + silent.count
+            lost = leases.count + silent.count + unproved.count
             if uploads.count or lost:
                 log.info("expired", uploads_expired=uploads.count, launches_lost=lost)
             if purged:
                 log.info("events_purged", events=purged)
             warnings.relay_lag(lag_seconds)
-            warnings.skipped(uploads.skipped | leases.skipped | silent.skipped)
+            warnings.skipped(uploads.skipped | leases.skipped | silent.skipped | unproved.skipped)
             # Also if nothing expired: these transactions delayed newer events, which readers can read now.
             notifier.notify()
         await asyncio.sleep(settings.sweep_seconds)
@@ -186,9 +189,35 @@ UNSTARTED_IN_SILENCE = """
 """
 
 
-async def _end_launch(connection: Connection, key: Row, message: str) -> None:
+async def end_unproved_cancels(database: Database, settings: JobsSettings) -> Expired:
+    """Cancels jobs on clusters that have been silent for much longer, without proof that nothing runs there.
+
+    A controller that comes back later deletes what still runs: its launch is not open.
+    """
+    message = f"{UNPROVED}: the controller of cluster {{launch.cluster}} did not report any more"
+    end = partial(_end_launch, message=message, ending=Ending.CANCELLED)
+    return await _expire(
+        database, CANCELLED_IN_SILENCE, "job, launch", end, unproved_seconds=unproved_seconds(settings)
+    )
+
+
+def unproved_seconds(settings: JobsSettings) -> float:
+    """The silence of a cluster after which its cancels end."""
+    return settings.cluster_silence_seconds + settings.unproved_cancel_seconds
+
+
+CANCELLED_IN_SILENCE = """
+    SELECT job.id AS job_id, launch.launch_no, cluster.seen_at + %(unproved_seconds)s * interval '1 second' AS due
+    FROM clusters AS cluster
+    JOIN launches AS launch ON launch.cluster = cluster.name JOIN video_analysis_jobs AS job ON job.id = launch.job_id
+    WHERE cluster.seen_at < clock_timestamp() - %(unproved_seconds)s * interval '1 second'
+      AND launch.ended_at IS NULL AND job.cancel_requested_at IS NOT NULL
+"""
+
+
+async def _end_launch(connection: Connection, key: Row, message: str, ending: Ending = Ending.LEASE_LOST) -> None:
     job, launch = await launches.get_for_update(connection, str(key["job_id"]), key["launch_no"])
-    await launches.end(connection, job, launch, Ending.LEASE_LOST, message.format(launch=launch))
+    await launches.end(connection, job, launch, ending, message.format(launch=launch))
 
 
 async def _expire(

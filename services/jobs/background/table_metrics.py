@@ -60,7 +60,8 @@ _READ = f"""
         (SELECT extract(epoch FROM clock_timestamp() - min(due)) FROM (
             SELECT min(due) AS due FROM ({expiry.OVERDUE_UPLOADS}) AS uploads
             UNION ALL SELECT min(due) FROM ({expiry.OVERDUE_LEASES}) AS leases
-            UNION ALL SELECT min(due) FROM ({expiry.UNSTARTED_IN_SILENCE}) AS unstarted) AS overdue) AS overdue_seconds
+            UNION ALL SELECT min(due) FROM ({expiry.UNSTARTED_IN_SILENCE}) AS unstarted
+            UNION ALL SELECT min(due) FROM ({expiry.CANCELLED_IN_SILENCE}) AS cancelled) AS overdue) AS overdue_seconds
     FROM lease LEFT JOIN counted ON true
 """
 
@@ -74,6 +75,7 @@ class TableMetrics(Collector):
         self._limits = {
             "ttl_seconds": settings.upload_ttl_seconds,
             "silence_seconds": settings.cluster_silence_seconds,
+            "unproved_seconds": expiry.unproved_seconds(settings),
         }
         self._replica = uuid.uuid4()
         # One row a status; each also holds the totals, which `_totals` repeats. None: this replica is not the exporter.

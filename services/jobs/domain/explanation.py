@@ -21,6 +21,9 @@ from services.jobs.domain.limits import LaunchLimits, OpenLaunches
 from services.jobs.domain.records import Job, Launch
 from services.jobs.domain.states import ResultStage
 
+# The ending message of a cancelled launch begins with this if nothing proved that its workload had ended.
+UNPROVED = "Nothing proves that its workload has ended"
+
 
 class WaitingFor(StrEnum):
     """The enum WaitingFor of the protos."""
@@ -69,7 +72,9 @@ def _ended(job: Job, launches: Sequence[Launch]) -> str:
             return f"The job failed after {tries}{code}: {job.error_message or 'no reason was recorded'}"
         case _:
             kept = "; its quick result can still be read" if job.results_stage == ResultStage.QUICK else ""
-            return f"The job was cancelled after {tries}{kept}"
+            last = launches[-1].ending_message if launches else ""
+            unproved = f". {last}" if last.startswith(UNPROVED) else ""
+            return f"The job was cancelled after {tries}{kept}{unproved}"
 
 
 def _launched(job: Job, launch: Launch, now: datetime) -> Explanation:

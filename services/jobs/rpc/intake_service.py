@@ -104,8 +104,11 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             job, launch = await launches.get_leased_for_update(
                 connection, request.job_id, request.launch_no, request.lease
             )
+            landmarks_key = await jobs.landmarks_key(connection, job)
         prefix = jobs.artifact_prefix(job, launch.launch_no)
-        return job_pb2.AuthorizeLaunchResponse(video=mapping.video(job.video), artifact_prefix=prefix)
+        return job_pb2.AuthorizeLaunchResponse(
+            video=mapping.video(job.video), artifact_prefix=prefix, landmarks_key=landmarks_key
+        )
 
     async def _owned(self, connection: Connection, job_id: str) -> Job:
         """The job, locked, if the end user may change it."""
@@ -121,15 +124,13 @@ async def end_user(verifier: Verifier) -> Person:
 
 
 def _columns(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any]:
-    box = request.athlete_box
     return {
         "sample_fps": validation.sample_fps(request.sample_fps),
         "include_frames": request.include_frames,
         "anonymous": request.anonymous,
         "accelerator": validation.accelerator(request.accelerator),
-        "athlete_box": {name.name: value for name, value in box.ListFields()}
-        if request.HasField("athlete_box")
-        else None,
+        "athlete_box": validation.athlete_box(request.athlete_box) if request.HasField("athlete_box") else None,
+        "capture_fps": validation.capture_fps(request.capture_fps),
         "s3_bucket": request.s3_bucket,
         "content_type": request.content_type,
         "content_length": request.content_length,

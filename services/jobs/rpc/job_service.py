@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from google.protobuf import empty_pb2
+from psycopg.types.json import Jsonb
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
@@ -17,7 +18,7 @@ from services.jobs.domain import authorization, comparison, states
 from services.jobs.domain.explanation import explain
 from services.jobs.domain.limits import LaunchLimits, Quotas
 from services.jobs.domain.protobuf import enum_text
-from services.jobs.domain.records import Job
+from services.jobs.domain.records import Job, Session
 from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping, validation
 from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, quotas, sessions
@@ -40,6 +41,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         quotas: Quotas,
         *,
         deep_enabled: bool,
+        cluster_silence_seconds: float,
         heartbeat_seconds: float,
     ) -> None:
         self._database = database
@@ -48,6 +50,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         self._limits = limits
         self._quotas = quotas
         self._deep_enabled = deep_enabled
+        self._cluster_silence_seconds = cluster_silence_seconds
         self._heartbeat_seconds = heartbeat_seconds
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
@@ -87,6 +90,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         self._notifier.notify(job.id)
         return mapping.job(job)
 
+    async def ForgetCluster(self, request: job_pb2.ForgetClusterRequest, context: Context) -> empty_pb2.Empty:
+        authorization.check_superuser(caller_as(Person))
+        async with self._database.transaction() as connection:
+            await cancellation.forget_cluster(connection, request.cluster, self._cluster_silence_seconds)
+        return empty_pb2.Empty()
+
     async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
             job = await jobs.get_visible_for_update(connection, request.job_id, caller_as(Person))
@@ -107,6 +116,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             source = await jobs.get_visible_for_update(connection, request.job_id, person)
             jobs.check_verified(source)
             session = await sessions.get(connection, source.session_id)
+            values["events"] = _events(request, source, session, values.get("discipline", source.discipline))
             commit = not self._quotas.is_limited
             job = await jobs.create_reanalysis(connection, session, source, values, commit=commit)
             await quotas.check(connection, job, self._quotas)
@@ -163,7 +173,21 @@ def _changed_settings(request: job_pb2.ReanalyzeJobRequest) -> dict[str, Any]:
         values["anonymous"] = request.anonymous
     if request.HasField("accelerator"):
         values["accelerator"] = validation.accelerator(request.accelerator)
+    if request.HasField("athlete_box"):
+        values["athlete_box"] = validation.athlete_box(request.athlete_box)
+    if request.HasField("capture_fps"):
+        values["capture_fps"] = validation.capture_fps(request.capture_fps)
+    if request.HasField("discipline"):
+        values["discipline"] = validation.discipline(request.discipline)
     return values
+
+
+def _events(request: job_pb2.ReanalyzeJobRequest, source: Job, session: Session, discipline: str) -> Jsonb:
+    """The column `events` of the new job. discipline: the new job's own, empty for the session's."""
+    before, after = (given or session.discipline for given in (source.discipline, discipline))
+    if request.events or before != after:
+        return jobs.given_events_json(validation.given_events(request.events, after))
+    return jobs.given_events_json(source.events)
 
 
 def _check_compared(job_ids: Sequence[str]) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -13,7 +15,7 @@ from services import errors, naming, traces
 from services.auth import Person
 from services.jobs import metrics
 from services.jobs.domain import authorization, states
-from services.jobs.domain.records import Job, Session
+from services.jobs.domain.records import GivenEvent, Job, Session
 from services.jobs.domain.states import Status
 from services.jobs.store import pagination
 from services.jobs.store.database import Connection, Row, assignments, parse_id
@@ -133,7 +135,13 @@ def retry_values(job: Job) -> dict[str, Any]:
 
 
 # A deleted job keeps nothing about the person in the video.
-FORGOTTEN: dict[str, Any] = {"results": None, "artifacts": Jsonb([]), "athlete_box": None, "error_message": ""}
+FORGOTTEN: dict[str, Any] = {
+    "results": None,
+    "artifacts": Jsonb([]),
+    "athlete_box": None,
+    "events": Jsonb([]),
+    "error_message": "",
+}
 
 
 def check_verified(job: Job) -> None:
@@ -158,8 +166,9 @@ def wrong_upload_state(job: Job) -> errors.FailedPrecondition:
 
 
 # The columns that a repeated request_id must repeat.
-_REANALYSIS = ("sample_fps", "include_frames", "accelerator", "anonymous")
-_UPLOAD = (*_REANALYSIS, "athlete_box", "content_type", "content_length", "sha256")
+_OPTIONS = ("sample_fps", "include_frames", "accelerator", "anonymous", "athlete_box", "capture_fps")
+_REANALYSIS = (*_OPTIONS, "discipline", "events")
+_UPLOAD = (*_OPTIONS, "content_type", "content_length", "sha256")
 
 
 async def create(connection: Connection, session: Session, values: dict[str, Any], *, commit: bool = True) -> Job:
@@ -170,6 +179,11 @@ async def create(connection: Connection, session: Session, values: dict[str, Any
     """
     values = values | {"source_job_id": None}
     return await _create(connection, session, states.AWAITING_UPLOAD, values, _UPLOAD, commit=commit)
+
+
+def given_events_json(events: Iterable[GivenEvent]) -> Jsonb:
+    """The column `events`."""
+    return Jsonb([asdict(event) for event in events])
 
 
 async def create_reanalysis(
@@ -188,6 +202,9 @@ async def create_reanalysis(
         "part_bytes": video.part_bytes,
         "parts_sha256": video.parts_sha256,
         "athlete_box": source.athlete_box,
+        "discipline": source.discipline,
+        "capture_fps": source.capture_fps,
+        "events": given_events_json(source.events),
         "sample_fps": source.sample_fps,
         "include_frames": source.include_frames,
         "accelerator": source.accelerator,
@@ -213,12 +230,17 @@ async def _create(
     if job is not None:
         return job
     [row] = await connection.rows(_SAME_REQUEST, **values)
-    if row["session_id"] != session.id or any(row[name] != values[name] for name in ("source_job_id", *same)):
+    if row["session_id"] != session.id or any(row[name] != _stored(values[name]) for name in ("source_job_id", *same)):
         raise errors.AlreadyExists("request_id was used for another job", reason="REQUEST_ID_REUSED")
     if row["deleted_at"] is not None or row["cleared_at"] is not None:
         message = "The job of this request_id was abandoned or deleted: use another request_id"
         raise errors.FailedPrecondition(message, reason="UPLOAD_CLEARED")
     return read_job(row)
+
+
+def _stored(value: Any) -> Any:
+    """A value as a row has it."""
+    return value.obj if isinstance(value, Jsonb) else value
 
 
 _INSERT = """
@@ -239,6 +261,16 @@ def video_key(session: Session, video_id: UUID) -> str:
 def artifact_prefix(job: Job, launch_no: int) -> str:
     """The S3 prefix of a launch's artifacts: beside the video, by job and launch, so that no two share a key."""
     return naming.launch_artifacts_prefix(job.video.s3_key, job.id, launch_no)
+
+
+async def landmarks_key(connection: Connection, job: Job) -> str:
+    """The S3 key of the landmarks that the source of a job kept; empty if it has none."""
+    source = await connection.record(read_job, _GET_KEPT, id=job.source_job_id) if job.source_job_id else None
+    kept = [artifact for artifact in source.artifacts if artifact.name == naming.LANDMARKS] if source else []
+    return kept[-1].s3_key if kept else ""
+
+
+_GET_KEPT = f"{_GET} AND deleted_at IS NULL"
 
 
 async def list_visible(

@@ -60,6 +60,12 @@ jobs = sa.Table(
     sa.Column("anonymous", sa.Boolean),
     sa.Column("accelerator", sa.Text),
     sa.Column("athlete_box", pg.JSONB),
+    # Empty: the session's.
+    sa.Column("discipline", sa.Text),
+    # Frames a second at which the camera recorded; 0: not stated.
+    sa.Column("capture_fps", sa.Float),
+    # The moments that the client gave: a list of {name, time_seconds}.
+    sa.Column("events", pg.JSONB),
     sa.Column("s3_bucket", sa.Text),
     sa.Column("s3_key", sa.Text),
     sa.Column("content_type", sa.Text),

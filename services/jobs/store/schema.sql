@@ -62,8 +62,10 @@ CREATE FUNCTION video_analysis_job_rubbish() RETURNS trigger
     AS $$
         BEGIN
             NEW.sweep_at := clock_timestamp() + CASE
-                WHEN NEW.deleted_at IS NULL AND NEW.status = 'failed' AND NEW.failure_code <> 'UPLOAD_EXPIRED'
-                THEN interval '1 day' ELSE interval '0' END;
+                WHEN NEW.deleted_at IS NOT NULL THEN interval '0'
+                WHEN NEW.etag <> '' THEN interval '15 minutes'
+                WHEN NEW.status = 'failed' AND NEW.failure_code <> 'UPLOAD_EXPIRED' THEN interval '1 day'
+                ELSE interval '0' END;
             RETURN NEW;
         END $$;
 
@@ -206,6 +208,9 @@ CREATE TABLE video_analysis_jobs (
     status_since timestamptz DEFAULT now() NOT NULL,
     trace_parent text DEFAULT ''::text NOT NULL,
     anonymous boolean DEFAULT false NOT NULL,
+    discipline text DEFAULT ''::text NOT NULL,
+    capture_fps double precision DEFAULT 0 NOT NULL,
+    events jsonb DEFAULT '[]'::jsonb NOT NULL,
     CONSTRAINT job_done_is_whole CHECK (((status <> 'done'::video_analysis_job_status) OR (progress_pct = 100))),
     CONSTRAINT job_progress_in_range CHECK (((progress_pct >= 0) AND (progress_pct <= 100))),
     CONSTRAINT job_status_is_current CHECK ((status <> ALL (ARRAY['processing'::video_analysis_job_status, 'completed'::video_analysis_job_status])))
@@ -304,7 +309,7 @@ CREATE TRIGGER place_of_insert BEFORE INSERT ON video_analysis_jobs FOR EACH ROW
 
 CREATE TRIGGER place_of_transition BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION video_analysis_job_place();
 
-CREATE TRIGGER rubbish BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((((old.deleted_at IS NULL) AND (new.deleted_at IS NOT NULL)) OR ((old.status <> new.status) AND (new.status = ANY (ARRAY['failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND (new.etag = ''::text)))) EXECUTE FUNCTION video_analysis_job_rubbish();
+CREATE TRIGGER rubbish BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((((old.deleted_at IS NULL) AND (new.deleted_at IS NOT NULL)) OR ((old.status <> new.status) AND (((new.status = ANY (ARRAY['failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND (new.etag = ''::text)) OR ((new.status = ANY (ARRAY['done'::video_analysis_job_status, 'failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND ((new.launch_count > 0) OR (new.part_bytes > 0))))))) EXECUTE FUNCTION video_analysis_job_rubbish();
 
 CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON video_analysis_jobs FOR EACH ROW EXECUTE FUNCTION video_analysis_job_stamp();
 

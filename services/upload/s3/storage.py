@@ -187,11 +187,21 @@ class Storage:
 
         Returns when S3 lists none. After an error, call again.
         """
-        uploads = await self._empty(
+        return await self.abort_all(bucket, prefix) + await self._empty(
+            lambda: self._versions(bucket, prefix), lambda items: self._delete(bucket, items)
+        )
+
+    async def abort_all(self, bucket: str, prefix: str) -> int:
+        """Aborts every unfinished upload under a prefix. Returns the number."""
+        return await self._empty(
             lambda: self._uploads(bucket, prefix, Item("")).items, lambda items: self._abort(bucket, items)
         )
-        return uploads + await self._empty(
-            lambda: self._versions(bucket, prefix), lambda items: self._delete(bucket, items)
+
+    async def delete_some(self, bucket: str, prefix: str, is_unwanted: Callable[[str], bool]) -> int:
+        """Deletes every version of the unwanted objects among the first thousand under a prefix. Returns the number."""
+        return await self._empty(
+            lambda: [item for item in self._versions(bucket, prefix) if is_unwanted(item.key)],
+            lambda items: self._delete(bucket, items),
         )
 
     async def abort(self, video: VideoObject) -> None:

@@ -53,6 +53,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "JobService/ReanalyzeJob": SEES,
     "JobService/DeleteJob": SEES,
     "JobService/CompareJobs": SEES,
+    "JobService/ForgetCluster": frozenset({"superuser"}),
     "IntakeService/CreateJob": BEHIND,
     "IntakeService/ConfirmUpload": BEHIND,
     "IntakeService/FailUpload": BEHIND,

@@ -82,6 +82,11 @@ class JobServiceStub:
                 request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsRequest.SerializeToString,
                 response_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsResponse.FromString,
                 _registered_method=True)
+        self.ForgetCluster = channel.unary_unary(
+                '/crease.jobs.v1.JobService/ForgetCluster',
+                request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.ForgetClusterRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -146,7 +151,8 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReanalyzeJob(self, request, context):
-        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+        takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
         Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
         Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
         field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
@@ -170,6 +176,17 @@ class JobServiceServicer:
         if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
         Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
         a common player. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetCluster(self, request, context):
+        """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+        of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+        is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+        CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+        Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,6 +239,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CompareJobs,
                     request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsRequest.FromString,
                     response_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsResponse.SerializeToString,
+            ),
+            'ForgetCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetCluster,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.ForgetClusterRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -469,6 +491,33 @@ class JobService:
             '/crease.jobs.v1.JobService/CompareJobs',
             crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsRequest.SerializeToString,
             crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.JobService/ForgetCluster',
+            crease_dot_jobs_dot_v1_dot_job__pb2.ForgetClusterRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,7 +69,8 @@ class JobServiceStub:
     Retry: WRONG_STATE then confirms that the job was queued.
     """
     ReanalyzeJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.ReanalyzeJobRequest, _job_pb2.Job]
-    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+    takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
     Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
     Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
     field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
@@ -85,6 +86,13 @@ class JobServiceStub:
     if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
     Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
     a common player. Safe to retry.
+    """
+    ForgetCluster: _grpc.UnaryUnaryMultiCallable[_job_pb2.ForgetClusterRequest, _empty_pb2.Empty]
+    """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+    of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+    is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+    CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+    Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
     """
 
 @_typing.type_check_only
@@ -127,7 +135,8 @@ class JobServiceAsyncStub(JobServiceStub):
     Retry: WRONG_STATE then confirms that the job was queued.
     """
     ReanalyzeJob: _aio.UnaryUnaryMultiCallable[_job_pb2.ReanalyzeJobRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+    takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
     Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
     Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
     field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
@@ -143,6 +152,13 @@ class JobServiceAsyncStub(JobServiceStub):
     if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
     Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
     a common player. Safe to retry.
+    """
+    ForgetCluster: _aio.UnaryUnaryMultiCallable[_job_pb2.ForgetClusterRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+    of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+    is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+    CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+    Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -224,7 +240,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.ReanalyzeJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+        takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
         Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
         Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
         field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
@@ -252,6 +269,19 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
         Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
         a common player. Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def ForgetCluster(
+        self,
+        request: _job_pb2.ForgetClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+        of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+        is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+        CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+        Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

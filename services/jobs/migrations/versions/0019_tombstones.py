@@ -4,8 +4,8 @@ from alembic import op
 
 from services.jobs.migrations import indexes
 
-revision = "0021"
-down_revision = "0020b"
+revision = "0019"
+down_revision = "0018b"
 
 SESSIONS = {"sessions_deleted": "(deleted_at) WHERE deleted_at IS NOT NULL"}
 # Without the jobs whose objects still lie in S3.

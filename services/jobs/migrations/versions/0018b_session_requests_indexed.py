@@ -2,8 +2,8 @@
 
 from services.jobs.migrations import indexes
 
-revision = "0020b"
-down_revision = "0020"
+revision = "0018b"
+down_revision = "0018"
 
 INDEXES = {"sessions_by_request": "(created_by, request_id) WHERE request_id IS NOT NULL"}
 
