@@ -44,6 +44,8 @@ ANALYZER_COMPONENT = "analyzer"
 JOB_LABEL = "crease.dev/job"
 LAUNCH_LABEL = "crease.dev/launch"
 CLUSTER_LABEL = "crease.dev/cluster"
+# The UID of the release that created it.
+RELEASE_LABEL = "crease.dev/release"
 SESSION_LABEL = "crease.dev/session"
 OWNER_LABEL = "crease.dev/owner-hash"
 STATUS_LABEL = "crease.dev/status"

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+import grpc.aio
+
 from services import logs, metrics, traces
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel
@@ -32,7 +34,7 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
     interceptor = CallInterceptor(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
     async with (
         open_aio_channel(settings.jobs_endpoint) as channel,
-        _reconciler(settings, Jobs(channel, settings.token_file, settings.cluster), log) as reconciler,
+        _reconciler(settings, channel, log) as reconciler,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(reconciler.run())
@@ -42,23 +44,24 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
 
 @asynccontextmanager
 async def _reconciler(
-    settings: LocalSettings | KubernetesSettings, jobs: Jobs, log: logs.Logger
+    settings: LocalSettings | KubernetesSettings, channel: grpc.aio.Channel, log: logs.Logger
 ) -> AsyncIterator[Reconciler]:
     reconciler = partial(
         Reconciler,
-        jobs=jobs,
         log=log,
         limits=settings.limits,
         tick_seconds=settings.tick_seconds,
         parallel=settings.parallel,
     )
+    jobs = partial(Jobs, channel, settings.token_file, settings.cluster)
     if isinstance(settings, LocalSettings):
-        yield reconciler(_local_launcher(settings), drained=(settings.state_folder / DRAINED).exists)
+        yield reconciler(_local_launcher(settings), jobs(), drained=(settings.state_folder / DRAINED).exists)
         return
     woken = asyncio.Event()
     async with start_kubernetes(settings, woken.set, log) as (launcher, leader):
         export_cache_ages(lambda: launcher.cache_ages)
-        yield reconciler(launcher, woken=woken, leads=lambda: leader.leads, drained=lambda: leader.drained)
+        owned = jobs(owner=lambda: launcher.owner)
+        yield reconciler(launcher, owned, woken=woken, leads=lambda: leader.leads, drained=lambda: leader.drained)
 
 
 def _local_launcher(settings: LocalSettings) -> LocalLauncher:

@@ -130,6 +130,8 @@ class KubernetesSettings(Settings):
     namespace: LabelValue
     # The name of this replica, as the holder of the Lease.
     identity: LabelValue = Field(default_factory=socket.gethostname)
+    # A ConfigMap of this release. It owns the Kubernetes Jobs and the Lease, which are deleted with it. Empty: none.
+    release: str = ""
     # The Lease that elects the working replica. Empty: every replica works, which is as safe.
     leader_lease: str = CONTROLLER_LEASE
     # A leader that does not renew its Lease for this long is replaced.

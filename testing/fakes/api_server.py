@@ -18,7 +18,9 @@ from services.controller.core.launcher import Unknown
 from services.controller.kubernetes.api_client import Object, Refusal
 
 # The API group of each supported resource.
-KINDS = {"jobs": "batch", "pods": "", "nodes": "", "events": "", "leases": "coordination.k8s.io"}
+KINDS = {"jobs": "batch", "leases": "coordination.k8s.io"} | dict.fromkeys(
+    ("pods", "nodes", "events", "configmaps", "namespaces"), ""
+)
 BOOKMARK_SECONDS = 0.05
 
 
@@ -53,6 +55,9 @@ class ApiServer:
     starts_pods: bool = True
     starts: list[str] = field(default_factory=list)
     versions: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.make("namespaces", {"metadata": {"name": "x"}})
 
     @property
     def now(self) -> str:

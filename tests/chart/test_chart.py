@@ -148,20 +148,61 @@ def test_each_power_is_held_by_one_program(size: str) -> None:
     assert holders(programs, "CREASE_DATABASE_URL") <= {"jobs", "relay", "migrate"}
     assert holders(programs, "S3_COACH_VIDEOS_BUCKET") <= {"upload", "s3"}
     assert holders(programs, "AWS_SECRET_ACCESS_KEY") <= {"upload", "relay", "s3"}
-    with_api_token = {name for name, pod in pods(size).items() if "api-token" in json.dumps(pod)} - {"forget"}
+    with_api_token = {name for name, pod in pods(size).items() if "api-token" in json.dumps(pod)}
     # Where the API server is the issuer, `jobs` and `upload` need a token to read its public keys; they have no Role.
     assert with_api_token <= {"controller", "jobs", "upload"}
     bound = [one for one in manifests(size) if one["kind"] in ("RoleBinding", "ClusterRoleBinding")]
-    # The `forget` hook runs for seconds after `helm uninstall`.
-    assert {subject["name"] for one in bound for subject in one["subjects"]} == {
-        f"{RELEASE}-controller",
-        f"{RELEASE}-forget",
+    assert {subject["name"] for one in bound for subject in one["subjects"]} == {f"{RELEASE}-controller"}
+
+
+def _rendered(release: str, namespace: str, *more: str) -> list[Manifest]:
+    """The manifests of a release with the values of a trial."""
+    options = ("--namespace", namespace, "--set", "dev.embedded=true", *more)
+    rendered = helm("template", release, str(CHART), *options)
+    assert rendered.returncode == 0, rendered.stderr
+    return [one for one in yaml.safe_load_all(rendered.stdout) if one]
+
+
+def _cluster(release: str, namespace: str) -> str:
+    [owner] = [one for one in _rendered(release, namespace) if one["metadata"]["name"].endswith("-release")]
+    return str(owner["data"]["cluster"])
+
+
+def test_long_names_of_two_releases_stay_different() -> None:
+    """A name that must be cut ends with a hash of the whole: of clusters, and of objects in one namespace."""
+    namespace = "analyses-of-the-academy-in-the-north-of-the-county"
+    left, right = f"{namespace[:40]}-left", f"{namespace[:40]}-right"
+    assert len(_cluster(left, namespace)) <= 63
+    assert _cluster(left, namespace) != _cluster(right, namespace)
+    names = [{(one["kind"], one["metadata"]["name"]) for one in _rendered(name, namespace)} for name in (left, right)]
+    assert not names[0] & names[1]
+    assert _cluster("crease", "nets") == "nets-crease"
+
+
+def test_cluster_wide_names_are_those_of_one_release() -> None:
+    """Namespace `a-b` with release `c` and namespace `a` with release `b-c` share no ClusterRole."""
+    names = [
+        {one["metadata"]["name"] for one in _rendered(release, namespace) if one["kind"].startswith("ClusterRole")}
+        for namespace, release in (("a-b", "c-crease"), ("a", "b-c-crease"))
+    ]
+    assert names[0]
+    assert not names[0] & names[1]
+
+
+def test_no_hook_deletes() -> None:
+    """`kubectl apply` runs a hook like any other object; only the migration and the test are hooks."""
+    hooks = {
+        one["metadata"]["labels"]["app.kubernetes.io/component"]: one["metadata"]["annotations"]["helm.sh/hook"]
+        for size in SIZES
+        for one in manifests(size)
+        if "helm.sh/hook" in one["metadata"].get("annotations", {})
     }
+    assert hooks == {"migrate": "pre-install,pre-upgrade", "test": "test"}
 
 
 def test_with_public_keys_only_the_controller_gets_an_api_token() -> None:
     """On EKS, for example, `jobs` and `upload` need no token to read the keys."""
-    assert {name for name, pod in pods("small").items() if "api-token" in json.dumps(pod)} == {"controller", "forget"}
+    assert {name for name, pod in pods("small").items() if "api-token" in json.dumps(pod)} == {"controller"}
 
 
 def test_the_role_equals_the_documented_rules() -> None:
@@ -175,7 +216,7 @@ def test_the_role_equals_the_documented_rules() -> None:
 def test_every_pod_has_a_network_policy(size: str) -> None:
     """The policy covers ingress and egress."""
     policies = of_kind(size, "NetworkPolicy")
-    walled = pods(size).keys() - {"test", "trial", "s3", "forget"} | {"analyzer"}
+    walled = pods(size).keys() - {"test", "trial", "s3"} | {"analyzer"}
     assert walled <= policies.keys()
     for policy in policies.values():
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]

@@ -4,7 +4,8 @@
 |-------------------|------------------------------------|------------------------------------------------------------|
 | not open (ghost)  | live, within the linger            | none: after its last result an analyzer ends by itself     |
 |                   | live, beyond it                    | delete                                                     |
-|                   | live, launch never opened          | delete after a longer grace, if the settings allow it      |
+|                   | live, launch never opened          | delete after a longer grace, if the settings allow it and  |
+|                   |                                    | the workload names this release                            |
 |                   | ended                              | set the status label; the record keeps the name used       |
 | open, unconfirmed | none, room                         | create, on a GPU if one is free                            |
 |                   | none, no room                      | none: the launch waits                                     |
@@ -166,7 +167,7 @@ class _Decision:
             yield from _set_status_label(observed, STATUS_OF_ENDED[observed.phase])
         elif since and observed.uid in self._snapshot.never_opened:
             grace = self._limits.never_opened_grace
-            if grace is not None and since <= self._now - grace:
+            if grace is not None and not observed.is_unmarked and since <= self._now - grace:
                 yield from self._delete(observed, since, "Its launch was never opened")
         elif since and since <= self._now - self._limits.linger:
             yield from self._delete(observed, since, "Its launch is not open")

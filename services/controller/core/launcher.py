@@ -108,6 +108,8 @@ class Observed:
     dead_node: str = ""
     # The workload has ended, and pods of it still have to be deleted. A mere record does not count.
     has_leftovers: bool = False
+    # No release is named on it, so it may belong to another one.
+    is_unmarked: bool = False
     # The status label; None where the launcher has no labels for people.
     status_label: str | None = None
 

@@ -4,6 +4,8 @@ The Job is in the API's own JSON. It holds no secret, because every reader of Jo
 authenticates to `jobs` by a token for Crease's own audience, which the API server rejects.
 """
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from crease.analysis.v1.launch_pb2 import Launch
@@ -31,22 +33,31 @@ CA_FOLDER = "/var/run/secrets/ca"
 SCRATCH = "/tmp"  # noqa: S108 (the pod's own)
 
 Manifest = dict[str, Any]
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
-def build_manifest(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
-    """The Kubernetes Job of a launch, in the namespace of the settings."""
+def build_manifest(
+    launch: Launch,
+    placement: Placement,
+    settings: KubernetesSettings,
+    release_labels: Mapping[str, str] = NO_LABELS,
+    owner_references: Sequence[Manifest] = (),
+) -> Manifest:
+    """The Kubernetes Job of a launch, in the namespace of the settings. It is marked and owned by its release."""
+    labels = _labels(launch, placement, settings) | {**release_labels}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": name_of(launch),
             "namespace": settings.namespace,
-            "labels": _labels(launch, placement, settings) | {STATUS_LABEL: "queued"} | _queue_label(settings),
+            "labels": labels | {STATUS_LABEL: "queued"} | _queue_label(settings),
             "annotations": {
                 CREATED_BY: f"{MANAGER} of cluster {settings.cluster}",
                 WHY: f"Runs launch {launch.launch_no} of job {launch.job_id}",
                 PLACEMENT_REASON: placement.reason,
             },
+            **({"ownerReferences": [*owner_references]} if owner_references else {}),
         },
         "spec": {
             **({"suspend": True} if settings.queue_name else {}),
@@ -61,7 +72,7 @@ def build_manifest(launch: Launch, placement: Placement, settings: KubernetesSet
             "ttlSecondsAfterFinished": settings.ttl_seconds,
             "template": {
                 "metadata": {
-                    "labels": _labels(launch, placement, settings),
+                    "labels": labels,
                     **({"annotations": settings.pod_annotations} if settings.pod_annotations else {}),
                 },
                 "spec": _pod(launch, placement, settings),

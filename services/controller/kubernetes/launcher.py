@@ -31,7 +31,7 @@ from services.controller.core.launcher import (
     check_ours,
     name_of,
 )
-from services.controller.kubernetes.api_client import Api, Refusal, open_api
+from services.controller.kubernetes.api_client import Api, Object, Refusal, open_api
 from services.controller.kubernetes.event_recorder import EventRecorder
 from services.controller.kubernetes.job_manifest import (
     ACCELERATOR_LABEL,
@@ -57,6 +57,7 @@ from services.controller.kubernetes.observed_state import (
     parse_pod,
 )
 from services.controller.kubernetes.reflector import Reflector
+from services.controller.kubernetes.release import Release
 from services.controller.settings import KubernetesSettings
 from services.logs import Logger
 
@@ -68,8 +69,9 @@ CREATE_ERRORS_SECONDS = 10.0
 class KubernetesLauncher:
     """A Launcher, as long as `run` keeps its caches fresh. `changed` is called after each change of a cache."""
 
-    def __init__(self, api: Api, settings: KubernetesSettings, changed: Callable[[], None]) -> None:
+    def __init__(self, api: Api, settings: KubernetesSettings, release: Release, changed: Callable[[], None]) -> None:
         self._api = api
+        self._release = release
         self._settings = settings
         self._jobs_path = f"/apis/batch/v1/namespaces/{settings.namespace}/jobs"
         self._pods_path = f"/api/v1/namespaces/{settings.namespace}/pods"
@@ -95,12 +97,18 @@ class KubernetesLauncher:
             for reflector in self._reflectors():
                 group.create_task(reflector.run())
             group.create_task(self._recorder.run())
+            group.create_task(self._release.run())
 
     @property
     def cache_ages(self) -> dict[str, float]:
         """The age of each cache, in seconds."""
         nodes = {"nodes": self._nodes.age_seconds} if self._nodes else {}
         return {"jobs": self._jobs.age_seconds, "pods": self._pods.age_seconds} | nodes
+
+    @property
+    def owner(self) -> str:
+        """The owner of the cluster's name. Raises Unknown."""
+        return self._release.owner
 
     def now(self) -> datetime:
         """As Launcher: the API server's clock."""
@@ -116,7 +124,7 @@ class KubernetesLauncher:
         if (deleted := self._find_deleted(name)) is not None:
             return deleted
         try:
-            created = await self._api.post(self._jobs_path, build_manifest(launch, placement, self._settings))
+            created = await self._api.post(self._jobs_path, self._build_manifest(launch, placement))
         except Refusal as error:
             if error.reason == "AlreadyExists":
                 return await self._read_existing(name)
@@ -146,7 +154,8 @@ class KubernetesLauncher:
             for uid, job in self._jobs.tombstones.items()
             if uid not in self._jobs.items and job.name not in names
         ]
-        return [one for one in (*deleted, *with_job, *without_job) if one and one.is_ours]
+        found = (one for one in (*deleted, *with_job, *without_job) if one and one.is_ours)
+        return [self._marked(one) for one in found if not self._release.is_other(one.labels)]
 
     async def get(self, name: str) -> Observed | None:
         """As Launcher: from the API server, not from the caches."""
@@ -198,6 +207,13 @@ class KubernetesLauncher:
         """As Launcher: a Kubernetes Event on the Job."""
         self._recorder.record(observed, reason, message)
 
+    def _build_manifest(self, launch: Launch, placement: Placement) -> Object:
+        release = self._release
+        return build_manifest(launch, placement, self._settings, release.labels, release.owner_references)
+
+    def _marked(self, observed: Observed) -> Observed:
+        return replace(observed, is_unmarked=True) if self._release.is_unmarked(observed.labels) else observed
+
     async def _read_existing(self, name: str) -> Observed:
         job = await self._read_job(name)
         if job is None:
@@ -206,6 +222,8 @@ class KubernetesLauncher:
         is_managed = job.labels.get(MANAGED_BY) == MANAGER
         if is_managed and job.labels.get(CLUSTER_LABEL) != self._settings.cluster:
             raise PermanentRejection(f"The name {name} is taken by a controller with another CREASE_CLUSTER")
+        if self._release.is_other(job.labels):
+            raise PermanentRejection(f"The name {name} is taken by a Kubernetes Job of another release")
         pods = [pod for pod in self._pods.items.values() if pod.job_uid == job.uid]
         observed = check_ours(observe(job, pods, self._dead_nodes()))
         self._jobs.add(job)
@@ -311,7 +329,9 @@ async def start_kubernetes(
 ) -> AsyncIterator[tuple[KubernetesLauncher, Leader]]:
     """A launcher with fresh caches, and the leader election, for as long as the block runs."""
     async with open_api(settings.kubeconfig, settings.parallel + 8) as api:
-        launcher, leader = KubernetesLauncher(api, settings, changed), Leader(api, settings, log)
+        release = Release(api, settings)
+        launcher = KubernetesLauncher(api, settings, release, changed)
+        leader = Leader(api, settings, release, log)
         running = [asyncio.create_task(one.run()) for one in (launcher, leader)]
         try:
             yield launcher, leader

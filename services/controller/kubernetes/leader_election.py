@@ -14,6 +14,7 @@ from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
 from services.controller.core.launcher import Unknown
 from services.controller.kubernetes.api_client import Api, Object, Refusal
+from services.controller.kubernetes.release import Release
 from services.controller.settings import KubernetesSettings
 from services.logs import Logger
 
@@ -22,8 +23,9 @@ DRAINED = naming.DRAINED_ANNOTATION
 
 
 class Leader:
-    def __init__(self, api: Api, settings: KubernetesSettings, log: Logger) -> None:
+    def __init__(self, api: Api, settings: KubernetesSettings, release: Release, log: Logger) -> None:
         self._api = api
+        self._owner = release
         self._identity = settings.identity
         self._name = settings.leader_lease
         self._namespace = settings.namespace
@@ -99,6 +101,7 @@ class Leader:
         now = self._api.now.isoformat(timespec="microseconds").replace("+00:00", "Z")
         is_renewal = spec.get("holderIdentity") == self._identity
         change = {} if is_renewal else {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
+        owners = self._owner.owner_references
         held = {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": max(round(self._seconds), 1),
@@ -107,7 +110,7 @@ class Leader:
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": lease["metadata"],
+            "metadata": lease["metadata"] | ({"ownerReferences": owners} if owners else {}),
             "spec": spec | held | change,
         }
 

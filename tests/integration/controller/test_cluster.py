@@ -24,6 +24,7 @@ from services.controller.core.reconciler import Reconciler
 from services.controller.kubernetes import reflector
 from services.controller.kubernetes.launcher import KubernetesLauncher
 from services.controller.kubernetes.leader_election import DRAINED, Leader
+from services.controller.kubernetes.release import Release
 from services.controller.settings import KubernetesSettings
 from testing.fakes.api_server import ApiServer, Client, Fault
 from testing.fakes.controller import FakeJobs, launch, rounds, serving, until
@@ -75,10 +76,15 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def controlling(
-    folder: Path, *, replicas: int = 1, lease: dict[str, Any] | None = None, **fields: Any
+    folder: Path,
+    *,
+    replicas: int = 1,
+    lease: dict[str, Any] | None = None,
+    server: ApiServer | None = None,
+    **fields: Any,
 ) -> AsyncIterator[Scene]:
     """Running controllers, each with its own caches, on one `jobs` and one API server with an optional Lease."""
-    scene = Scene(FakeJobs(), ApiServer(), [])
+    scene = Scene(FakeJobs(), server or ApiServer(), [])
     if lease:
         scene.server.make("leases", lease)
     (folder / "token").write_text("a token")
@@ -95,8 +101,12 @@ async def controlling(
         for number in range(replicas):
             settings = KubernetesSettings.model_validate(values | {"identity": f"controller-{number}"} | fields)
             woken, api = asyncio.Event(), Client(scene.server)
-            launcher, leader = KubernetesLauncher(api, settings, woken.set), Leader(api, settings, log)
-            jobs = Jobs(channel, settings.token_file, settings.cluster)
+            release = Release(api, settings)
+            launcher, leader = (
+                KubernetesLauncher(api, settings, release, woken.set),
+                Leader(api, settings, release, log),
+            )
+            jobs = Jobs(channel, settings.token_file, settings.cluster, partial(getattr, launcher, "owner"))
             reconcilers.append(Reconciler(
                 launcher, jobs, log, limits=settings.limits, tick_seconds=settings.tick_seconds,
                 parallel=settings.parallel, woken=woken,
@@ -115,7 +125,9 @@ async def controlling(
 
 async def test_its_role_has_exactly_the_rights_that_it_uses(tmp_path: Path) -> None:
     """In a scenario that sends every kind of request."""
-    async with controlling(tmp_path, gpu_resource="nvidia.com/gpu") as scene:
+    async with controlling(
+        tmp_path, gpu_resource="nvidia.com/gpu", release="crease-release", server=_with_release()
+    ) as scene:
         scene.add_node()
         scene.jobs.queue("one")
         one = await scene.confirmed("analysis-one-1")
@@ -140,6 +152,60 @@ async def test_its_role_has_exactly_the_rights_that_it_uses(tmp_path: Path) -> N
         for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]
     }  # fmt: skip
     assert set(scene.server.used) == allowed
+
+
+def _with_release(*names: str) -> ApiServer:
+    """A server with the ConfigMap of each release."""
+    server = ApiServer()
+    for name in names or ("crease-release",):
+        server.make("configmaps", {"metadata": {"name": name}})
+    return server
+
+
+async def test_two_releases_with_one_cluster_name_leave_each_others_jobs(tmp_path: Path) -> None:
+    """In one namespace, each with its own `jobs`: neither knows the other's launches, and neither deletes them."""
+    server = _with_release("here", "there")
+    for folder in (tmp_path / "here", tmp_path / "there"):
+        folder.mkdir()
+    async with (
+        controlling(tmp_path / "here", server=server, release="here", leader_lease="") as here,
+        controlling(tmp_path / "there", server=server, release="there", leader_lease="") as there,
+    ):
+        here.jobs.queue("one")
+        there.jobs.queue("two")
+        await here.confirmed("analysis-one-1")
+        await there.confirmed("analysis-two-1")
+        await rounds(here.jobs, 3)
+        await rounds(there.jobs, 3)
+        assert sorted(server.live()) == ["analysis-one-1", "analysis-two-1"]
+        uids = {name: server.objects["configmaps"][name]["metadata"]["uid"] for name in ("here", "there")}
+        for job, name in (("analysis-one-1", "here"), ("analysis-two-1", "there")):
+            [owner] = server.objects["jobs"][job]["metadata"]["ownerReferences"]
+            assert (owner["kind"], owner["name"], owner["uid"]) == ("ConfigMap", name, uids[name])
+    assert not here.logged("launch_never_opened")
+
+
+async def test_a_job_that_names_no_release_is_not_deleted(tmp_path: Path) -> None:
+    """An older version did not write the label, so another release may own the Job."""
+    server = _with_release()
+    async with controlling(tmp_path, server=server, leader_lease="") as old:
+        old.jobs.queue("one")
+        await old.confirmed("analysis-one-1")
+    async with controlling(tmp_path, server=server, release="crease-release", leader_lease="") as new:
+        await until(lambda: new.logged("launch_never_opened"))
+        await rounds(new.jobs, 3)
+        assert server.live() == ["analysis-one-1"]
+
+
+async def test_without_its_release_a_controller_creates_nothing(tmp_path: Path) -> None:
+    """Kubernetes would delete a Job whose owner is missing. A new ConfigMap is found without a restart."""
+    server = _with_release("other")
+    async with controlling(tmp_path, server=server, release="crease-release") as scene:
+        scene.jobs.queue("one")
+        await until(lambda: scene.logged("unavailable"))
+        assert not server.objects["jobs"]
+        server.make("configmaps", {"metadata": {"name": "crease-release"}})
+        await scene.confirmed("analysis-one-1")
 
 
 async def test_a_creation_whose_answer_was_lost_is_found_and_not_done_again(tmp_path: Path) -> None:

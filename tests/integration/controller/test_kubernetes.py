@@ -93,7 +93,10 @@ def issuers(namespace: Namespace, laptop: Laptop, folder: Path) -> str:
     """The laptop's issuer for people and programs, and the cluster's own for pods, with its keys read by a token."""
     cluster = namespace.cluster
     token = folder / "reader.jwt"
-    binding = ["--clusterrole=system:service-account-issuer-discovery", f"--serviceaccount={namespace.name}:crease-controller"]
+    binding = [
+        "--clusterrole=system:service-account-issuer-discovery",
+        f"--serviceaccount={namespace.name}:crease-controller",
+    ]
     cluster.kubectl("create", "clusterrolebinding", f"reader-{namespace.name}", *binding)
     token.write_text(cluster.kubectl("create", "token", "crease-controller", "-n", namespace.name))
     pods = {

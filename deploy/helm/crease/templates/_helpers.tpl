@@ -1,9 +1,15 @@
+{{- /* A name of limited length. A longer one ends with a hash of the whole, so that two never become one: (list 40 $name) */ -}}
+{{- define "crease.short" -}}
+{{- $length := index . 0 -}}{{- $name := index . 1 -}}
+{{- if le (len $name) $length }}{{ $name }}{{ else }}{{ trunc (sub $length 9 | int) $name | trimSuffix "-" }}-{{ sha256sum $name | trunc 8 }}{{ end -}}
+{{- end -}}
+
 {{- define "crease.name" -}}
-{{- ternary .Release.Name (printf "%s-crease" .Release.Name) (contains "crease" .Release.Name) | trunc 40 | trimSuffix "-" -}}
+{{- include "crease.short" (list 40 (ternary .Release.Name (printf "%s-crease" .Release.Name) (contains "crease" .Release.Name))) -}}
 {{- end -}}
 
 {{- define "crease.cluster" -}}
-{{- .Values.cluster | default (printf "%s-%s" .Release.Namespace .Release.Name | trunc 63 | trimSuffix "-") -}}
+{{- .Values.cluster | default (include "crease.short" (list 63 (printf "%s-%s" .Release.Namespace .Release.Name))) -}}
 {{- end -}}
 
 {{- /* The selector labels of a component's pods: (list $ "jobs") */ -}}
