@@ -4,7 +4,8 @@ host:port               without TLS
 https://host:port       with TLS
 https://host:port/NAME  with TLS, where the certificate carries NAME instead of the host
 
-The trusted authorities are gRPC's own setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
+The trusted authorities are gRPC's own setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH. A channel for asyncio reads the file
+again when it changes.
 """
 
 import os
@@ -16,6 +17,8 @@ import grpc.aio
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
+
+from services.tls.channel import AUTHORITIES, ReloadingChannel
 
 # A client reconnects within 2 s after a peer restarts, and notices a dead connection within 30 s.
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
@@ -38,13 +41,13 @@ def open_aio_channel(endpoint: str) -> grpc.aio.Channel:
     """A channel for asyncio."""
     target, is_tls, options = _parse(endpoint)
     if is_tls:
-        return grpc.aio.secure_channel(target, _credentials(), options)
+        return ReloadingChannel(lambda: grpc.aio.secure_channel(target, _credentials(), options))
     return grpc.aio.insecure_channel(target, options)
 
 
 def _credentials() -> grpc.ChannelCredentials:
     # gRPC reads the variable once, at import; `crease` may set it later.
-    roots = os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
+    roots = os.environ.get(AUTHORITIES)
     return grpc.ssl_channel_credentials(Path(roots).read_bytes() if roots else None)
 
 

@@ -25,6 +25,7 @@ from services import VERSION, errors, logs, metrics, traces
 from services.auth import Caller, Lease, Pod, Service, Verifier
 from services.logs import Logger
 from services.settings import ServerSettings
+from services.tls.server import ServerCertificate
 
 MAX_MESSAGE_BYTES = 4 * 2**20
 DOMAIN = "crease.dev"
@@ -265,7 +266,7 @@ async def serve(
     checks = checks or health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    port = _bind(server, settings)
+    port = _bind(server, settings, log)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -291,13 +292,13 @@ async def _update_readiness(checks: health.aio.HealthServicer, is_ready: Callabl
         await asyncio.sleep(READY_SECONDS)
 
 
-def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:
+def _bind(server: grpc.aio.Server, settings: ServerSettings, log: Logger) -> int:
     try:
         if settings.tls_certificate and settings.tls_key:
-            client_ca = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
-            pair = (settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())
-            credentials = grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
-            return int(server.add_secure_port(settings.listen, credentials))
+            certificate = ServerCertificate(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, log)
+            return int(server.add_secure_port(settings.listen, certificate.credentials()))
         return int(server.add_insecure_port(settings.listen))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"CREASE_TLS_CERTIFICATE: the certificate cannot be read: {error}") from None
     except RuntimeError as error:
         raise SystemExit(f"CREASE_LISTEN: cannot listen on {settings.listen}: {error}") from None
