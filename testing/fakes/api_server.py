@@ -252,11 +252,11 @@ def _parse(path: str) -> tuple[str, str]:
 
 
 def _selected(body: Object, query: dict[str, Any]) -> bool:
-    """Matches equalities of labels, and the one field selector that the controller uses."""
+    """Matches equalities of labels, and the field selectors of Events that the controller uses."""
     wanted = dict(pair.split("=") for pair in query.get("labelSelector", "").split(",") if pair)
     fields = dict(pair.split("=") for pair in query.get("fieldSelector", "").split(",") if pair)
-    assert fields.keys() <= {"involvedObject.kind", "reason"}
-    if fields and (body["involvedObject"]["kind"], body["reason"]) != tuple(fields.values()):
+    assert fields.keys() <= {"involvedObject.kind", "reason", "type"}
+    if fields and not fields.items() <= {**body, "involvedObject.kind": body["involvedObject"]["kind"]}.items():
         return False
     labels: dict[str, str] = body["metadata"].get("labels", {})
     return wanted.items() <= labels.items()

@@ -68,7 +68,8 @@ def build_manifest(
             # No second pod while the first is still terminating.
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules()},
-            "activeDeadlineSeconds": int(settings.deadline_seconds),
+            # Holds where the controller is down; Kubernetes counts the time to the pod's start too.
+            "activeDeadlineSeconds": int(settings.wait_seconds + settings.deadline_seconds),
             "ttlSecondsAfterFinished": settings.ttl_seconds,
             "template": {
                 "metadata": {

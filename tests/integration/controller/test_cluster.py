@@ -405,11 +405,28 @@ async def test_a_failed_pod_creation_is_reported(tmp_path: Path) -> None:
         await scene.confirmed("analysis-one-1")
         uid = scene.server.objects["jobs"]["analysis-one-1"]["metadata"]["uid"]
         scene.server.make("events", {
-            "metadata": {"name": "e"}, "reason": "FailedCreate", "message": "exceeded quota: pods",
+            "metadata": {"name": "e"}, "reason": "FailedCreate", "message": "exceeded quota: pods", "type": "Warning",
             "involvedObject": {"kind": "Job", "uid": uid},
         })  # fmt: skip
         scene.server.ahead = timedelta(seconds=30)
         await until(lambda: "exceeded quota: pods" in scene.reason("analysis-one-1"))
+
+
+async def test_an_obstacle_on_the_node_is_reported(tmp_path: Path) -> None:
+    """As a missing volume: the pod's status stays silent, and only an Event of the kubelet has the cause."""
+    async with controlling(tmp_path) as scene:
+        scene.jobs.queue("one")
+        await scene.confirmed("analysis-one-1")
+        [pod] = scene.server.pods_of("analysis-one-1")
+        scene.server.put("pods", pod | {"status": {"phase": "Pending", "startTime": scene.server.now}})
+        about = {"kind": "Pod", "uid": pod["metadata"]["uid"]}
+        for at, reason, message in (("10", "FailedScheduling", "no node"), ("09", "FailedMount", 'secret "s" is late')):
+            scene.server.make("events", {
+                "metadata": {"name": reason}, "type": "Warning", "reason": reason, "message": message,
+                "involvedObject": about, "lastTimestamp": f"2026-11-29T20:00:{at}Z",
+            })  # fmt: skip
+        scene.server.ahead = timedelta(seconds=30)
+        await until(lambda: 'FailedMount: secret "s" is late' in scene.reason("analysis-one-1"))
 
 
 async def test_a_never_opened_workload_stays_if_the_settings_say_so(tmp_path: Path) -> None:

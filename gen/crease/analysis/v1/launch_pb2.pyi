@@ -42,11 +42,15 @@ class _EndingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ending.ValueTy
     ENDING_OUT_OF_MEMORY: _Ending.ValueType  # 4
     """The kernel killed the pod for memory. jobs queues the job once more, with 1.5 times the memory."""
     ENDING_IMAGE: _Ending.ValueType  # 5
-    """The image or the configuration is broken. jobs fails the job; call RetryJob after the repair."""
+    """The image or the configuration is broken and does not heal by itself: the image does not exist, its registry refuses
+    it, a Secret or a ConfigMap is missing. jobs fails the job; call RetryJob after the repair.
+    """
     ENDING_UNSCHEDULABLE: _Ending.ValueType  # 6
-    """No node accepted the pod before its deadline. A GPU launch falls back to the CPU."""
+    """The pod did not start in time: no node accepted it, or its node could not start it. A GPU launch falls back to the
+    CPU.
+    """
     ENDING_DEADLINE: _Ending.ValueType  # 7
-    """The pod exceeded its run time limit. jobs fails the job."""
+    """The analyzer ran longer than its limit, which counts from the start of its container. jobs fails the job."""
     ENDING_UNKNOWN: _Ending.ValueType  # 8
     """Any other ending. jobs queues the job twice more, with backoff; then it fails and dead-letters the job."""
     ENDING_LEASE_LOST: _Ending.ValueType  # 9
@@ -69,11 +73,15 @@ ENDING_DISRUPTION: Ending.ValueType  # 3
 ENDING_OUT_OF_MEMORY: Ending.ValueType  # 4
 """The kernel killed the pod for memory. jobs queues the job once more, with 1.5 times the memory."""
 ENDING_IMAGE: Ending.ValueType  # 5
-"""The image or the configuration is broken. jobs fails the job; call RetryJob after the repair."""
+"""The image or the configuration is broken and does not heal by itself: the image does not exist, its registry refuses
+it, a Secret or a ConfigMap is missing. jobs fails the job; call RetryJob after the repair.
+"""
 ENDING_UNSCHEDULABLE: Ending.ValueType  # 6
-"""No node accepted the pod before its deadline. A GPU launch falls back to the CPU."""
+"""The pod did not start in time: no node accepted it, or its node could not start it. A GPU launch falls back to the
+CPU.
+"""
 ENDING_DEADLINE: Ending.ValueType  # 7
-"""The pod exceeded its run time limit. jobs fails the job."""
+"""The analyzer ran longer than its limit, which counts from the start of its container. jobs fails the job."""
 ENDING_UNKNOWN: Ending.ValueType  # 8
 """Any other ending. jobs queues the job twice more, with backoff; then it fails and dead-letters the job."""
 ENDING_LEASE_LOST: Ending.ValueType  # 9
