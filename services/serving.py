@@ -254,12 +254,14 @@ async def serve(
     log: Logger,
     *,
     is_ready: Callable[[], bool] = lambda: True,
+    stopping: Callable[[], None] = lambda: None,
     checks: health.aio.HealthServicer | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT; then reports NOT_SERVING, lets running calls finish and returns.
 
     `add` registers the servicers; `services` are their full names, which the health service reports. It also reports
-    `is_ready` as `ready`, for monitoring only. `checks`: a health service to which the program adds names of its own.
+    `is_ready` as `ready`, for monitoring only. `stopping` is called at the signal. `checks`: a health service to which
+    the program adds names of its own.
     """
     server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
     add(server)
@@ -277,6 +279,7 @@ async def serve(
         log.info("serving", version=VERSION, listen=settings.listen, port=port)
         readiness = asyncio.create_task(_update_readiness(checks, is_ready))
         await stop.wait()
+        stopping()
         readiness.cancel()
     finally:
         await checks.enter_graceful_shutdown()

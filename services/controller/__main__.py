@@ -38,8 +38,9 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
         asyncio.TaskGroup() as group,
     ):
         group.create_task(reconciler.run())
-        await serve(settings, interceptor, lambda _: None, (), log, is_ready=reconciler.is_ready)
-        reconciler.stop()
+        await serve(
+            settings, interceptor, lambda _: None, (), log, is_ready=reconciler.is_ready, stopping=reconciler.stop
+        )
 
 
 @asynccontextmanager

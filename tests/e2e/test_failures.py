@@ -249,5 +249,5 @@ class changed:
         self._roll()
 
     def _roll(self) -> None:
+        # The old pods may still be terminating; they create nothing any more.
         self._release.kubectl("rollout", "status", self._deployment, "--timeout=280s")
-        until(lambda: len(self._release.pods("controller")) == 2, "end of the old controllers", seconds=180)

@@ -208,6 +208,35 @@ async def test_without_its_release_a_controller_creates_nothing(tmp_path: Path) 
         await scene.confirmed("analysis-one-1")
 
 
+async def test_a_ready_replica_of_a_newer_rollout_takes_over(tmp_path: Path) -> None:
+    """Launches follow the new template at once, although the old replica still runs; the old one never leads again."""
+    async with controlling(tmp_path, replicas=2) as scene:
+
+        def add_pod(number: int, template: str, *, ready: bool) -> None:
+            labels = {"app.kubernetes.io/name": "crease", "app.kubernetes.io/component": "controller"}
+            labels |= {"app.kubernetes.io/instance": "crease", "pod-template-hash": template}
+            conditions = [{"type": "Ready", "status": str(ready)}]
+            body = {"metadata": {"name": f"controller-{number}", "labels": labels}, "spec": {}}
+            scene.server.make("pods", body | {"status": {"phase": "Running", "conditions": conditions}})
+
+        def holder() -> object:
+            return scene.server.objects["leases"]["crease-controller"]["spec"]["holderIdentity"]
+
+        await until(lambda: scene.logged("leader_elected"))
+        old = int(str(scene.logged("leader_elected")[0]["identity"]).removeprefix("controller-"))
+        add_pod(old, "old", ready=True)
+        scene.server.ahead = timedelta(seconds=2)
+        add_pod(1 - old, "new", ready=False)
+        await rounds(scene.jobs, 3)
+        assert holder() == f"controller-{old}"
+        new = scene.server.objects["pods"][f"controller-{1 - old}"]
+        scene.server.put("pods", new | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+        await until(lambda: holder() == f"controller-{1 - old}")
+        scene.jobs.queue("one")
+        await scene.confirmed("analysis-one-1")
+        assert holder() == f"controller-{1 - old}"
+
+
 async def test_a_creation_whose_answer_was_lost_is_found_and_not_done_again(tmp_path: Path) -> None:
     """The repeated creation finds the Job by its name."""
     async with controlling(tmp_path) as scene:

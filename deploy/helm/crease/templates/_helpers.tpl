@@ -273,6 +273,8 @@ spec:
             {{ ternary "tcpSocket" "grpc" (ne $.Values.tls.secret "") }}: {port: {{ $port }}}
             periodSeconds: 20
             timeoutSeconds: 5
+          {{- end }}
+          {{- if and $port (ne $program "controller") }}
           lifecycle:
             # The endpoint is removed before the server drains.
             preStop: {sleep: {seconds: 5}}
