@@ -35,9 +35,10 @@ ANALYSIS_FOLDER = "analysis"
 # An artifact's name becomes the end of a key: no slash, no space, no leading dot.
 ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
-# Kubernetes' recommended labels, which the chart sets too: name, component.
+# Kubernetes' recommended labels, which the chart sets too: name, component, release.
 NAME_LABEL = "app.kubernetes.io/name"
 COMPONENT_LABEL = "app.kubernetes.io/component"
+INSTANCE_LABEL = "app.kubernetes.io/instance"
 PRODUCT = "crease"
 ANALYZER_COMPONENT = "analyzer"
 # Labels of a launch's Kubernetes Job and its pods. The local launcher records the first two as well.

@@ -24,8 +24,7 @@ from services.logs import Logger
 DRAINED = naming.DRAINED_ANNOTATION
 # A standby reads the Lease this often, so that a released one is acquired soon.
 STANDBY_SECONDS = 1.5
-# The labels of a controller's pod: its release, and the template of its rollout.
-INSTANCE = "app.kubernetes.io/instance"
+# The label of a pod with the template of its rollout.
 TEMPLATE = "pod-template-hash"
 CONTROLLERS = f"{naming.NAME_LABEL}={naming.PRODUCT},{naming.COMPONENT_LABEL}=controller"
 
@@ -106,7 +105,7 @@ class Leader:
         pods: Sequence[Object] = found.get("items") or ()
         own = next((pod["metadata"] for pod in pods if pod["metadata"]["name"] == self._identity), None)
         return own is not None and any(
-            pod["metadata"]["labels"].get(INSTANCE) == own["labels"].get(INSTANCE)
+            pod["metadata"]["labels"].get(naming.INSTANCE_LABEL) == own["labels"].get(naming.INSTANCE_LABEL)
             and pod["metadata"]["labels"].get(TEMPLATE) != own["labels"].get(TEMPLATE)
             and pod["metadata"]["creationTimestamp"] > own["creationTimestamp"]
             and "deletionTimestamp" not in pod["metadata"]

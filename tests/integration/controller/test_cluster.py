@@ -271,6 +271,7 @@ async def test_a_rejected_creation_is_reported_once(tmp_path: Path) -> None:
         )
         [refused, _] = scene.server.objects["events"].values()
         assert refused["involvedObject"]["name"] == "analysis-one-1"
+        assert refused["type"] == "Warning"
         assert refused["message"] == "The cluster rejected the Kubernetes Job for now: The API server answered 403"
 
 
