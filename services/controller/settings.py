@@ -180,6 +180,16 @@ class KubernetesSettings(Settings):
     priority_class: str = ""
     # RuntimeClass of the pods.
     runtime_class: str = ""
+    # More labels of the Kubernetes Jobs and their pods.
+    pod_labels: StringMap = Field(default_factory=dict)
+    # Security context of the pods. Empty: that of the Pod Security level `restricted`, with the user above.
+    pod_security_context: Object = Field(default_factory=dict)
+    # Security context of the containers. Empty: that of the level `restricted`, with a read-only root.
+    container_security_context: Object = Field(default_factory=dict)
+    # More volumes of the pods.
+    extra_volumes: Objects = ()
+    # More mounts of the analyzer's container.
+    extra_volume_mounts: Objects = ()
     # Annotations of the pods.
     pod_annotations: StringMap = Field(default_factory=dict)
     # Node selector of the pods.

@@ -88,7 +88,7 @@ def build_selector(settings: KubernetesSettings) -> str:
 
 
 def _labels(launch: Launch, placement: Placement, settings: KubernetesSettings) -> dict[str, str]:
-    return {
+    return settings.pod_labels | {
         naming.NAME_LABEL: naming.PRODUCT,
         naming.COMPONENT_LABEL: naming.ANALYZER_COMPONENT,
         "app.kubernetes.io/part-of": naming.PRODUCT,
@@ -136,7 +136,8 @@ def _pod(launch: Launch, placement: Placement, settings: KubernetesSettings) -> 
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": settings.analyzer_grace_seconds,
-        "securityContext": {
+        "securityContext": settings.pod_security_context
+        or {
             "runAsNonRoot": True,
             "runAsUser": settings.analyzer_user,
             "runAsGroup": settings.analyzer_user,
@@ -148,6 +149,7 @@ def _pod(launch: Launch, placement: Placement, settings: KubernetesSettings) -> 
             {"name": "scratch", "emptyDir": {"sizeLimit": settings.analyzer_scratch}},
             {"name": "token", "projected": {"defaultMode": 0o440, "sources": [_token_source(settings)]}},
             *([{"name": "ca", "configMap": {"name": ca_config_map}}] if ca_config_map else []),
+            *settings.extra_volumes,
         ],
         **{key: value for key, value in optional.items() if value},
     }
@@ -172,7 +174,8 @@ def _container(launch: Launch, placement: Placement, settings: KubernetesSetting
         "args": ["--job-id", launch.job_id, "--launch", str(launch.launch_no)],
         "env": [{"name": name, "value": value} for name, value in _environment(launch, placement, settings).items()],
         "resources": _resources(launch, placement, settings),
-        "securityContext": {
+        "securityContext": settings.container_security_context
+        or {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
@@ -181,6 +184,7 @@ def _container(launch: Launch, placement: Placement, settings: KubernetesSetting
             {"name": "scratch", "mountPath": SCRATCH},
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
             *([{"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}] if settings.analyzer_ca_config_map else []),
+            *settings.extra_volume_mounts,
         ],
         # Without a termination message, `kubectl describe` shows the last lines of the log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
