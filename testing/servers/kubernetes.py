@@ -150,6 +150,7 @@ class Namespace:
     name: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
 
     def make(self) -> None:
+        """Creates the namespace and waits for the controller manager, which recovers slowly from an earlier test."""
         role = yaml.safe_load(ROLE.read_text())
         self.cluster.kubectl("create", "namespace", self.name)
         for account in ("crease-controller", "crease-analyzer"):
@@ -163,6 +164,7 @@ class Namespace:
             ref = {"apiGroup": group, "kind": kind, "name": metadata["name"]}
             self.cluster.apply({**api, "kind": f"{kind}Binding", "subjects": [subject], "roleRef": ref})
         self._write_kubeconfig()
+        self.cluster.kubectl("wait", "--for=create", "serviceaccount/default", "-n", self.name, "--timeout=60s")
 
     def _write_kubeconfig(self) -> None:
         config = yaml.safe_load(self.cluster.admin.read_text())
