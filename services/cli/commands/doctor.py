@@ -110,7 +110,7 @@ def _check_last_launches(services: Services) -> Check:
             newest += services.call(services.jobs.ListJobs, request, seconds=CALL_SECONDS, patience_seconds=0).jobs
         except CommandError as error:
             return Check(name, True, f"not checked: {error}", made=False)
-    last = max(newest, key=lambda job: job.completed_at.ToNanoseconds(), default=None)
+    last = max(newest, key=lambda job: job.updated_at.ToNanoseconds(), default=None)
     if last is None or last.failure_code not in NOT_STARTED:
         return Check(name, True, good)
     detail = f"job {last.job_id} could not be started ({last.failure_code}): {last.error_message}"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from services import naming
+from services.cli.errors import CommandError
 from services.cli.runtime.interface import Check
 from services.cli.runtime.kubectl import Kubectl, Object, metadata
 
@@ -77,6 +78,9 @@ class LaunchChecks:
 
     def _dry_run(self, body: Object) -> str:
         ended = self._kubectl.run("create", "--dry-run=server", "-f", "-", "-o", "name", body=body)
+        if "cannot create resource" in ended.stderr:
+            # The operator's own right, which a forbidden pod does not lack.
+            raise CommandError(ended.stderr.strip())
         return ended.stderr.strip() if ended.returncode else ""
 
     def _job(self) -> Object:

@@ -14,6 +14,7 @@ import yaml
 from rich.console import Console
 
 from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import job_pb2
 from services import dev_issuer
 from services.cli.api import client
 from services.cli.api.client import Services
@@ -216,6 +217,10 @@ def test_doctor_names_a_fault_and_gives_advice(
             tomorrow = time.time() + 86400
             expose(kubectl, f'crease_certificate_expires_timestamp_seconds{{file="tls.crt"}} {tomorrow}\n')
         case "last launches":
+            # A job that was done before is no excuse.
+            done = road.started()
+            road.submit(*done, job_pb2.STAGE_QUICK)
+            road.submit(*done, job_pb2.STAGE_DEEP)
             road.queued()
             road.end(road.open()[0], launch_pb2.ENDING_IMAGE, "ErrImagePull: no such tag")
         case "gpus":
@@ -267,11 +272,13 @@ def test_doctor_says_which_checks_it_could_not_make(
 ) -> None:
     """With rights in the namespace alone; the other checks are made."""
     kubectl.forbidden = {"nodes"}
+    kubectl.refused["Job"] = 'jobs.batch is forbidden: User "sre" cannot create resource "jobs" in API group "batch"'
     doctor.show_checks(services, KubernetesRuntime(kubectl))
     shown = screen.getvalue()
     assert re.search(r"^gpus +\? +not checked: .*nodes is forbidden", shown, re.MULTILINE)
-    assert re.search(r"^next analysis +ok", shown, re.MULTILINE)
-    assert "Not checked, for want of a right: 1." in shown
+    assert re.search(r"^next analysis +\? +not checked: .*cannot create resource", shown, re.MULTILINE)
+    assert re.search(r"^rights +ok", shown, re.MULTILINE)
+    assert "Not checked, for want of a right: 2." in shown
 
 
 def test_doctor_calls_a_failed_handshake_no_fault_of_the_database(shared_jobs: Program, tmp_path: Path) -> None:
