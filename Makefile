@@ -39,6 +39,10 @@ alerts: setup proof-tools ## test the alerts and the dashboard with promtool
 gameday: setup proof-tools kubernetes ## inject faults: each must fire its alerts, be identified, and be repaired by its page
 	$(PYTHON) -m tests.gameday
 
+MINUTES ?= 60
+chaos: setup proof-tools ## drive thousands of jobs through the real programs under combined faults, for MINUTES; ARGS="--seed 7"
+	$(PYTHON) -m testing.chaos --minutes $(MINUTES) $(ARGS)
+
 images: ## build the images with docker, podman or buildah, and print their sizes
 	scripts/images $(NAME)
 
@@ -148,5 +152,5 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test slow alerts gameday cluster images chart e2e bench accuracy models lint protos schema settings lock sbom setup system \
+.PHONY: help demo test slow alerts gameday chaos cluster images chart e2e bench accuracy models lint protos schema settings lock sbom setup system \
   proof-tools kubernetes

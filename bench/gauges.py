@@ -13,6 +13,7 @@ import psycopg
 
 from bench.figures import Figure, cpu_seconds
 from services.jobs.background.table_metrics import FINISHED_PER_SECOND, TableMetrics
+from services.jobs.settings import JobsSettings
 from services.jobs.store.database import Database
 from testing.servers.postgres import postgres
 
@@ -56,7 +57,8 @@ def run() -> Iterator[Figure]:
 
 async def _measure(url: str, rows: int) -> list[Figure]:
     database = Database(url, 1)
-    gauges = TableMetrics(database, INTERVAL_SECONDS)
+    settings = {"database_url": url, "issuers": (), "gauge_seconds": INTERVAL_SECONDS}
+    gauges = TableMetrics(database, JobsSettings.model_validate(settings))
     await gauges.read()
     async with database.transaction() as connection:
         session = psutil.Process(await connection.value("SELECT pg_backend_pid()"))

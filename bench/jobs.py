@@ -265,7 +265,7 @@ class Bench:
 
     def streams(self) -> Iterator[Figure]:
         """Memory and CPU of two thousand WatchJob streams."""
-        with running(self.program(self.server.clone())) as program:
+        with running(self.program(self.server.clone(), CREASE_CALLER_STREAMS="0")) as program:
             held, alone, idle = asyncio.run(self._watch(program))
         how = f"{STREAMS} WatchJob streams of {STREAMS} jobs; {alone:.0f} MB before the first"
         yield Figure("jobs_watched_memory", held, "MB", 250, how=how)

@@ -91,6 +91,7 @@ ROWS: dict[str, tuple[Chart, ...]] = {
         quantiles("Call latency", "crease_rpc_seconds", "method", STREAMS),
         rates("S3", "crease_s3_requests_total", "operation, outcome"),
         rates("Kubernetes API", "crease_kube_requests_total", "verb, code"),
+        rates("Issuer keys", "crease_issuer_key_faults_total", "kind"),
         rates("SQS", "crease_sqs_messages_total", "outcome"),
         Chart(
             "Event and message lag",
@@ -102,6 +103,8 @@ ROWS: dict[str, tuple[Chart, ...]] = {
             60,
         ),
         Chart("Cache age by kind", (("{{kind}}", f"max by (kind) ({here('crease_view_age_seconds')})"),), "s", 60),
+        Chart("Late background loops", (("{{loop}}", f"max by (loop) ({here('crease_loop_late_seconds')})"),), "s", 60),
+        Chart("Overdue expiry", (("", f"max({here('crease_overdue_seconds')})"),), "s", 60),
         Chart("Clock skew", (("", f"max(abs({here('crease_clock_skew_seconds')}))"),), "s", 30),
         Chart("Database sessions", (("{{state}}", f"sum by (state) ({here('crease_pool_sessions')})"),)),
     ),

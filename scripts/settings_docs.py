@@ -85,6 +85,8 @@ OTHERS: tuple[tuple[str, str, str, str], ...] = (
     ("CREASE_TOKEN_FILE", "File with the person's token.", "", "crease"),
     ("CREASE_DEBUG", "1: print the traceback of an unexpected error.", "", "crease"),
     ("CREASE_MINISTACK_PYTHON", "Python that has the laptop's S3 server.", "`.venv-ministack/bin/python`", "crease up"),
+    ("BIND_HOST", "Set by `crease up`. 127.0.0.1: the S3 server takes no other Host than this and localhost.", "",
+     "crease up, trial"),
     ("MEDIAPIPE_POSE_MODEL_PATH", "Pose model of the analyses.", "the one that `make setup` built", "crease up"),
     ("XDG_STATE_HOME", "Folder in which the state folder lies.", "`~/.local/state`", "crease"),
     ("USER", "Name in the reason that `crease drain` records.", "`an unknown user`", "crease"),

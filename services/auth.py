@@ -5,28 +5,23 @@ authorization: Lease <secret>  one launch; jobs checks the secret
 crease-user: <JWT>             the person on whose behalf a service calls
 """
 
-import asyncio
-import json
-import ssl
+import math
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jwt
 
-from services.errors import Unauthenticated, Unavailable
-from services.settings import Issuer
+from services.callers.issuer_keys import ALGORITHMS, IssuerKeys
+from services.errors import Unauthenticated
+from services.naming import SUPERUSER
+from services.settings import ISSUER_KEYS_SECONDS, Issuer, owner_prefixes
 
-# Asymmetric algorithms only: with HMAC, the public key would be a signing key.
-ALGORITHMS = ("ES256", "RS256")
 CLOCK_SKEW_SECONDS = 30
-# How often an unknown key id may trigger a fetch of the issuer's keys, and how long known keys are cached.
-REFRESH_SECONDS = 10.0
-KEYS_SECONDS = 300.0
 MAX_TOKEN_CHARACTERS = 8192
+# OpenID Connect's bound of `sub`; for the other claims as well.
+MAX_CLAIM_CHARACTERS = 255
 # Checking a signature costs more than most calls, and callers reuse tokens: a verified token is cached for this long.
 TOKEN_CACHE_SECONDS = 60.0
 MAX_CACHED_TOKENS = 10_000
@@ -34,28 +29,36 @@ MAX_CACHED_TOKENS = 10_000
 
 @dataclass(frozen=True)
 class Person:
-    """A user. `subject`: the issuer's stable id. `role`: a role of services/naming.py."""
+    """A user. `subject`: the issuer's stable id, after the issuer's owner_prefix. `role`: of services/naming.py.
+
+    `organisation_id` has the same prefix; empty: none. `expires_at`: the end of the token, in seconds since the epoch.
+    """
 
     subject: str
     role: str
     organisation_id: str = ""
     features: frozenset[str] = frozenset()
+    expires_at: float = field(default=math.inf, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Service:
-    """Another program of Crease: upload or controller."""
+    """Another program of Crease: upload or controller. `cluster`: the only one that it may name; empty: any."""
 
     name: str
+    cluster: str = ""
+    expires_at: float = field(default=math.inf, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Pod:
-    """An analyzer's pod, before it has a lease."""
+    """An analyzer's pod, before it has a lease. `cluster`: as of a service."""
 
     name: str
     uid: str
     namespace: str
+    cluster: str = ""
+    expires_at: float = field(default=math.inf, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -68,53 +71,6 @@ class Lease:
 Caller = Person | Service | Pod | Lease
 
 
-class _IssuerKeys:
-    """The public keys of one issuer, cached.
-
-    An unknown key id triggers a fetch, so that a key rotation needs no restart. The cache expires, so that a withdrawn
-    key does too.
-    """
-
-    def __init__(self, issuer: Issuer) -> None:
-        self._issuer = issuer
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self._fetched_at = float("-inf")
-        # Calls with an unknown key id share one fetch.
-        self._fetch_lock = asyncio.Lock()
-
-    async def get(self, key_id: str) -> jwt.PyJWK:
-        if self._is_stale(key_id):
-            async with self._fetch_lock:
-                if self._is_stale(key_id):
-                    await self._refresh(key_id)
-        try:
-            return self._keys[key_id]
-        except KeyError:
-            raise Unauthenticated("The token's key id is not among the issuer's keys") from None
-
-    def _is_stale(self, key_id: str) -> bool:
-        return time.monotonic() - self._fetched_at > (KEYS_SECONDS if key_id in self._keys else REFRESH_SECONDS)
-
-    async def _refresh(self, key_id: str) -> None:
-        try:
-            self._keys = await asyncio.to_thread(_fetch, self._issuer)
-        except (OSError, ValueError) as error:
-            # Known keys stay valid while the issuer is unavailable.
-            if key_id not in self._keys:
-                raise Unavailable(f"The issuer's keys could not be fetched: {error}", reason="ISSUER_AWAY") from None
-        self._fetched_at = time.monotonic()
-
-
-def _fetch(issuer: Issuer) -> dict[str, jwt.PyJWK]:
-    request = urllib.request.Request(issuer.jwks_url)  # noqa: S310 (an operator's setting)
-    if issuer.jwks_token_file:
-        # Read each time: the cluster renews it. Not sent to where the server redirects.
-        request.add_unredirected_header(*bearer(issuer.jwks_token_file))
-    context = ssl.create_default_context(cafile=issuer.jwks_ca_file) if issuer.jwks_ca_file else None
-    with urllib.request.urlopen(request, timeout=5, context=context) as reply:  # noqa: S310 (as above)
-        return {key.key_id or "": key for key in jwt.PyJWKSet.from_dict(json.load(reply)).keys}
-
-
 @dataclass(frozen=True)
 class _VerifiedToken:
     caller: Caller
@@ -125,9 +81,10 @@ class _VerifiedToken:
 class Verifier:
     """Verifies tokens of the configured issuers."""
 
-    def __init__(self, issuers: Sequence[Issuer], audience: str) -> None:
+    def __init__(self, issuers: Sequence[Issuer], audience: str, keys_seconds: float = ISSUER_KEYS_SECONDS) -> None:
         self._issuers = {i.issuer: i for i in issuers}
-        self._keys = {i.issuer: _IssuerKeys(i) for i in issuers}
+        self._keys = {i.issuer: IssuerKeys(i, keys_seconds) for i in issuers}
+        self._prefixes = owner_prefixes(issuers)
         self._audience = audience
         self._verified: dict[str, _VerifiedToken] = {}
 
@@ -151,20 +108,53 @@ class Verifier:
             return verified.caller
         try:
             issuer, claims = await self._decode(token)
-        except jwt.PyJWTError as error:
+        # PyJWT leaves infinite times to int().
+        except (jwt.PyJWTError, OverflowError) as error:
             raise Unauthenticated(f"The token is not valid: {error}") from None
-        caller = _person(claims) if issuer.kind == "people" else _workload(claims, issuer)
+        caller = self._person(claims, issuer) if issuer.kind == "people" else _workload(claims, issuer)
         if len(self._verified) >= MAX_CACHED_TOKENS:
             self._verified.clear()
-        self._verified[token] = _VerifiedToken(caller, min(float(claims["exp"]), time.time() + TOKEN_CACHE_SECONDS))
+        self._verified[token] = _VerifiedToken(caller, min(_expiry(claims), time.time() + TOKEN_CACHE_SECONDS))
         return caller
+
+    def _person(self, claims: Mapping[str, Any], issuer: Issuer) -> Person:
+        subject, organisation = _text(claims, "sub"), _text(claims, "org_id")
+        if not subject:
+            raise _odd("sub", "a text that is not empty")
+        role = _text(claims, "role")
+        if not self._may_assert_role(issuer, role):
+            raise Unauthenticated(f"The token's issuer may not assert the role {role}")
+        if organisation and issuer.organisations is not None and organisation not in issuer.organisations:
+            raise Unauthenticated(f"The token's issuer may not assert the organisation {organisation}")
+        return Person(
+            subject=self._owner_id(issuer, "sub", subject),
+            role=role,
+            organisation_id=self._owner_id(issuer, "org_id", organisation) if organisation else "",
+            features=_texts(claims, "features"),
+            expires_at=_expiry(claims),
+        )
+
+    def _may_assert_role(self, issuer: Issuer, role: str) -> bool:
+        if issuer.roles is not None:
+            return not role or role in issuer.roles
+        return role != SUPERUSER or len(self._prefixes) == 1
+
+    def _owner_id(self, issuer: Issuer, claim: str, value: str) -> str:
+        """The id of an owner. Raises Unauthenticated for a value that reads as an id of another issuer."""
+        prefix = self._prefixes[issuer.issuer]
+        owner_id = prefix + value
+        for other in self._prefixes.values():
+            if other != prefix and other.startswith(prefix) and owner_id.startswith(other):
+                raise Unauthenticated(f"The token's claim {claim} begins with the prefix of another issuer")
+        return owner_id
 
     async def _decode(self, token: str) -> tuple[Issuer, dict[str, Any]]:
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise Unauthenticated(f"The token is longer than {MAX_TOKEN_CHARACTERS} characters")
         header = jwt.get_unverified_header(token)
-        claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
-        issuer = self._issuers.get(str(claimed))
+        unverified = jwt.decode(token, options={"verify_signature": False})
+        _expiry(unverified)
+        issuer = self._issuers.get(str(unverified.get("iss")))
         if issuer is None:
             raise Unauthenticated("The token's issuer is not configured")
         key = await self._keys[issuer.issuer].get(str(header.get("kid", "")))
@@ -180,29 +170,46 @@ class Verifier:
         return issuer, claims
 
 
-def _person(claims: Mapping[str, Any]) -> Person:
-    features = claims.get("features", [])
-    return Person(
-        subject=claims["sub"],
-        role=str(claims.get("role", "")),
-        organisation_id=str(claims.get("org_id", "")),
-        features=frozenset(map(str, features)) if isinstance(features, list) else frozenset(),
-    )
-
-
 def _workload(claims: Mapping[str, Any], issuer: Issuer) -> Caller:
-    program = issuer.subjects.get(claims["sub"])
+    subject = _text(claims, "sub")
+    program = issuer.subjects.get(subject)
     if program is None:
-        raise Unauthenticated(f"The subject {claims['sub']} is not configured for any program")
+        raise Unauthenticated(f"The subject {subject} is not configured for any program")
     if program != "analyzer":
-        return Service(program)
+        return Service(program, issuer.cluster, _expiry(claims))
     try:
         kubernetes = claims["kubernetes.io"]
-        return Pod(kubernetes["pod"]["name"], kubernetes["pod"]["uid"], kubernetes["namespace"])
-    except (KeyError, TypeError):
-        raise Unauthenticated("The token has no claim kubernetes.io with the pod's name, uid and namespace") from None
+        pod, namespace = kubernetes["pod"], _text(kubernetes, "namespace")
+        name, uid = _text(pod, "name"), _text(pod, "uid")
+    except (KeyError, TypeError, AttributeError):
+        name = uid = namespace = ""
+    if not (name and uid and namespace):
+        raise Unauthenticated("The token has no claim kubernetes.io with the pod's name, uid and namespace")
+    return Pod(name, uid, namespace, issuer.cluster, _expiry(claims))
 
 
-def bearer(token_file: Path) -> tuple[str, str]:
-    """The authorization metadata of a service. Read at each call: the cluster renews the file."""
-    return ("authorization", f"Bearer {token_file.read_text().strip()}")
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    """A claim that is a text; empty if it is absent, null or otherwise empty. Raises Unauthenticated."""
+    value = claims.get(name) or ""
+    if not isinstance(value, str) or len(value) > MAX_CLAIM_CHARACTERS or not value.isprintable():
+        raise _odd(name, f"a text of at most {MAX_CLAIM_CHARACTERS} printable characters")
+    return value if value.strip() else ""
+
+
+def _texts(claims: Mapping[str, Any], name: str) -> frozenset[str]:
+    """A claim that is a list of texts; empty if it is absent, null or otherwise empty. Raises Unauthenticated."""
+    value = claims.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _odd(name, "a list of texts")
+    return frozenset(value)
+
+
+def _expiry(claims: Mapping[str, Any]) -> float:
+    value = claims.get("exp")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _odd("exp", "a number")
+    return float(value)
+
+
+def _odd(name: str, expected: str) -> Unauthenticated:
+    return Unauthenticated(f"The token's claim {name} must be {expected}")

@@ -7,6 +7,7 @@ ServiceError
 ├── NotFound           the resource does not exist                                   NOT_FOUND
 ├── AlreadyExists      the same id was used with other content                       ALREADY_EXISTS
 ├── FailedPrecondition the resource is in a state that does not allow it             FAILED_PRECONDITION
+├── Aborted            another caller changed the resource since it was read         ABORTED
 ├── OutOfRange         the requested data are no longer stored                       OUT_OF_RANGE
 ├── ResourceExhausted  a quota, a rate or a time limit is exceeded                   RESOURCE_EXHAUSTED
 ├── Unavailable        a dependency is unavailable; a retry may succeed              UNAVAILABLE
@@ -50,6 +51,10 @@ class AlreadyExists(ServiceError):
 
 
 class FailedPrecondition(ServiceError):
+    pass
+
+
+class Aborted(ServiceError):
     pass
 
 

@@ -20,6 +20,15 @@ class Discipline(StrEnum):
 
 DISCIPLINES = tuple(Discipline)
 
+# The events that a client may give, by the names that the analyzer's results use.
+CONTACT_EVENT = "front_foot_contact"
+GIVEN_EVENTS = {
+    Discipline.BATTING: (CONTACT_EVENT, "fastest_hands"),
+    Discipline.BOWLING: (CONTACT_EVENT, "release"),
+    Discipline.WICKETKEEPING: (CONTACT_EVENT, "fastest_hands", "throw", "take"),
+    Discipline.FIELDING: (CONTACT_EVENT, "fastest_hands", "throw", "take"),
+}
+
 # Roles and features in a person's token.
 COACH_PRO_PLUS = "coach_pro_plus"
 ORG_PRO = "org_pro"
@@ -32,6 +41,8 @@ POSE_MODEL = "pose_landmarker_full"
 # The root of all keys in the bucket.
 VIDEOS_ROOT = "coach_plus/"
 ANALYSIS_FOLDER = "analysis"
+# The artifact from which a later job of the same video takes its landmarks.
+LANDMARKS = "landmarks.npz"
 # An artifact's name becomes the end of a key: no slash, no space, no leading dot.
 ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 

@@ -1,11 +1,13 @@
 """Runs a gRPC server: one interceptor around each call, health checks, reflection and a graceful shutdown.
 
-call ─▶ authentication ─▶ authorization ─▶ handler ─▶ errors become a status ─▶ metrics, one log line
+call ─▶ authentication ─▶ authorization ─▶ caller's bounds ─▶ handler ─▶ errors become a status ─▶ metrics, one log line
 """
 
 import asyncio
 import contextlib
 import contextvars
+import logging
+import math
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -23,7 +25,11 @@ from grpc_status import rpc_status
 
 from services import VERSION, errors, logs, metrics, traces
 from services.auth import Caller, Lease, Pod, Service, Verifier
+from services.callers.call_limits import CallLimits
+from services.clients import KEEPALIVE
 from services.logs import Logger
+from services.rules.enums import unknown_enum
+from services.rules.limits import CallerLimits
 from services.settings import ServerSettings
 from services.tls.server import ServerCertificate
 
@@ -32,8 +38,10 @@ DOMAIN = "crease.dev"
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
-    # Our clients send keepalive pings every 20 s; by default gRPC's servers close the connection for that.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # A silent client's streams end, too.
+    *KEEPALIVE,
+    # Our clients send keepalive pings every 10 s; by default gRPC's servers close the connection for that.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     # Clients reconnect every 5 minutes, so that a new replica gets calls. Running calls finish.
     ("grpc.max_connection_age_ms", 300_000),
     # By default gRPC cancels calls at random from 1,000 pending ones; more than that reconnect after a restart.
@@ -50,6 +58,7 @@ CODES: dict[type[errors.ServiceError], int] = {
     errors.NotFound: code_pb2.NOT_FOUND,
     errors.AlreadyExists: code_pb2.ALREADY_EXISTS,
     errors.FailedPrecondition: code_pb2.FAILED_PRECONDITION,
+    errors.Aborted: code_pb2.ABORTED,
     errors.OutOfRange: code_pb2.OUT_OF_RANGE,
     errors.ResourceExhausted: code_pb2.RESOURCE_EXHAUSTED,
     errors.Unavailable: code_pb2.UNAVAILABLE,
@@ -100,12 +109,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         translate: Translate,
         log: Logger,
         *,
+        limits: CallerLimits,
         write_seconds: float = 30.0,
     ) -> None:
         self._verifier = verifier
         self._authorize = authorize
         self._translate = translate
         self._log = log
+        self._limits = CallLimits(limits)
         self._write_seconds = write_seconds
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -121,7 +132,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, handler: Any) -> Callable[..., Awaitable[Any]]:
         async def wrapped(body: bytes, context: Context) -> Any:
-            async with self._handling(method, context):
+            async with self._handling(method, context, is_stream=False):
                 request = _parse(handler, body)
                 _bind_job(request)
                 reply = await handler.unary_unary(request, context)
@@ -133,25 +144,32 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _stream(self, method: str, handler: Any) -> Callable[..., Awaitable[None]]:
         async def wrapped(body: bytes, context: Context) -> None:
-            async with self._handling(method, context):
+            async with self._handling(method, context, is_stream=True):
                 request = _parse(handler, body)
                 _bind_job(request)
-                async with contextlib.aclosing(handler.unary_stream(request, context)) as replies:
+                replies = handler.unary_stream(request, context)
+                async with _until_token_expires(call.get().caller), contextlib.aclosing(replies):
                     async for reply in replies:
                         await self._write(context, reply)
 
         return wrapped
 
     async def _write(self, context: Context, reply: Any) -> None:
-        """Writes one message of a stream. gRPC buffers about 4 MB for the client, then blocks."""
+        """Writes one message of a stream. gRPC buffers about 4 MB for the client, then blocks.
+
+        Raises CancelledError if the client has left: gRPC cancels the call only after the write has failed.
+        """
         try:
-            await asyncio.wait_for(context.write(reply), self._write_seconds)
+            async with asyncio.timeout(self._write_seconds):
+                await context.write(reply)
         except TimeoutError:
             message = f"This stream was not read for {self._write_seconds:g} s; call again from the last message read"
             raise errors.ResourceExhausted(message, reason="SLOW_READER") from None
+        except grpc.aio.InternalError:
+            raise asyncio.CancelledError from None
 
     @contextlib.asynccontextmanager
-    async def _handling(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _handling(self, method: str, context: Context, *, is_stream: bool) -> AsyncIterator[None]:
         started, error, code = time.monotonic(), None, "OK"
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
         caller, failure = await self._authenticate(metadata)
@@ -161,7 +179,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     raise failure
                 self._authorize(method, caller)
                 call.set(Call(method, caller, metadata))
-                yield
+                with self._counted(caller, context, is_stream=is_stream):
+                    yield
             except asyncio.CancelledError:
                 code = "CANCELLED"
                 raise
@@ -189,12 +208,36 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if error is not None:
             await context.abort_with_status(rpc_status.to_status(status(error)))
 
+    def _counted(
+        self, caller: Caller | None, context: Context, *, is_stream: bool
+    ) -> contextlib.AbstractContextManager[None]:
+        if caller is None:
+            return contextlib.nullcontext()
+        # The name of a lease is empty; its secret may be any text, also another caller's name.
+        key = f"lease:{caller.secret}" if isinstance(caller, Lease) else _caller_name(caller)
+        is_program = isinstance(caller, Service)
+        return self._limits.counted(key, context.peer(), is_stream=is_stream, is_program=is_program)
+
     async def _authenticate(self, metadata: Mapping[str, str]) -> tuple[Caller | None, BaseException | None]:
         """The caller, or the failure: it is raised later, where the call is traced, measured and logged."""
         try:
             return await self._verifier.caller(metadata), None
         except BaseException as error:
             return None, error
+
+
+@contextlib.asynccontextmanager
+async def _until_token_expires(caller: Caller | None) -> AsyncIterator[None]:
+    """Ends the block when the caller's token expires: raises Unauthenticated. A lease has no fixed end."""
+    expires_at = getattr(caller, "expires_at", math.inf)
+    seconds = None if math.isinf(expires_at) else max(expires_at - time.time(), 0.0)
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise errors.Unauthenticated("The token has expired: open the stream again with a new one") from None
 
 
 def _traced(
@@ -214,9 +257,13 @@ def _traced(
 def _parse(handler: Any, body: bytes) -> Any:
     """The parsed request. gRPC itself would answer UNKNOWN to malformed bytes."""
     try:
-        return handler.request_deserializer(body)
+        request = handler.request_deserializer(body)
     except DecodeError:
         raise errors.InvalidArgument("request", "is not a valid message of this call") from None
+    if unknown := unknown_enum(request):
+        path, enum = unknown
+        raise errors.InvalidArgument(path, f"must be one of {', '.join(enum.values_by_name)}")
+    return request
 
 
 def _short_name(method: str) -> str:
@@ -241,6 +288,10 @@ def _caller_name(caller: Caller | None) -> str:
         case _:
             return type(caller).__name__.lower() + ":" + str(getattr(caller, "subject", getattr(caller, "name", "")))
 
+
+# gRPC logs it as an error that it could not send a reply, because the client has left.
+_CLIENT_LEFT = "raised in core by servicer method"
+logging.getLogger("grpc._cython.cygrpc").addFilter(lambda record: _CLIENT_LEFT not in record.getMessage())
 
 READY = "ready"
 READY_SECONDS = 1.0

@@ -3,12 +3,24 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    ValidationError,
+)
 
 from services.rules import exit_codes
+from services.rules.limits import CallerLimits
 
 
 def _variable(field: str) -> str:
@@ -50,6 +62,9 @@ def _parsed(value: Any) -> Any:
 FromJson = BeforeValidator(_parsed)
 
 
+ISSUER_KEYS_SECONDS = 86400.0
+
+
 class Issuer(BaseModel):
     """A trusted token issuer.
 
@@ -67,9 +82,38 @@ class Issuer(BaseModel):
     jwks_ca_file: Path | None = None
     jwks_token_file: Path | None = None
     subjects: dict[str, Literal["upload", "controller", "analyzer"]] = {}
+    # Of a cluster: its name, the only one that its controllers and pods may act for. Empty: they may act for any.
+    cluster: str = ""
+    # Of people: what the ids of their owners begin with. Unset: nothing for the only issuer, else `ISSUER|`.
+    owner_prefix: str | None = None
+    # Of people: the roles that their tokens may have. Unset: any, but superuser only of the only issuer.
+    roles: frozenset[str] | None = None
+    # Of people: the organisations that their tokens may have. Unset: any.
+    organisations: frozenset[str] | None = None
 
 
-Issuers = Annotated[tuple[Issuer, ...], FromJson]
+def owner_prefixes(issuers: Sequence[Issuer]) -> dict[str, str]:
+    """What the ids of owners begin with, for each issuer of people.
+
+    Raises ValueError if only some of several issuers have a prefix: the ids of the others would change with the number
+    of issuers.
+    """
+    people = [issuer for issuer in issuers if issuer.kind == "people"]
+    unset = [issuer.issuer for issuer in people if issuer.owner_prefix is None]
+    if unset and len(unset) < len(people):
+        raise ValueError(
+            f"owner_prefix is missing for {', '.join(unset)}: set it for every issuer of people or for none"
+        )
+    default = "" if len(people) == 1 else "{}|"
+    return {one.issuer: default.format(one.issuer) if one.owner_prefix is None else one.owner_prefix for one in people}
+
+
+def _with_prefixes(issuers: tuple[Issuer, ...]) -> tuple[Issuer, ...]:
+    owner_prefixes(issuers)
+    return issuers
+
+
+Issuers = Annotated[tuple[Issuer, ...], FromJson, AfterValidator(_with_prefixes)]
 
 
 class WatchedSettings(Settings):
@@ -90,6 +134,14 @@ class ServerSettings(WatchedSettings):
     audience: str = "crease"
     # Trusted token issuers: of people, and of the cluster's ServiceAccounts.
     issuers: Issuers
+    # Seconds for which an issuer's last keys stay valid while it publishes none.
+    issuer_keys_seconds: PositiveFloat = ISSUER_KEYS_SECONDS
+    # Upper bound of one caller's calls in flight, in each replica; 0: no bound. upload and the controller have none.
+    caller_calls: NonNegativeInt = 100
+    # Upper bound of one caller's open streams, in each replica; 0: no bound.
+    caller_streams: NonNegativeInt = 100
+    # Upper bound of the connections that carry one caller's calls and streams, in each replica; 0: no bound.
+    caller_connections: NonNegativeInt = 100
     # PEM file of the server's certificate. Unset: the server does not speak TLS.
     tls_certificate: Path | None = None
     # PEM file of the private key of that certificate.
@@ -102,3 +154,8 @@ class ServerSettings(WatchedSettings):
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
     # The share of new traces that is sampled.
     trace_share: float = Field(default=0.1, ge=0, le=1)
+
+    @property
+    def caller_limits(self) -> CallerLimits:
+        """The upper bounds of what one caller has in flight."""
+        return CallerLimits(self.caller_calls, self.caller_streams, self.caller_connections)

@@ -11,8 +11,20 @@ from services import dev_issuer
 from testing.servers.kubernetes import Cluster, Namespace, cluster, namespace
 from testing.servers.postgres import Server, clear, postgres
 from testing.servers.product import BUCKET
-from testing.servers.programs import Laptop, Program, running
+from testing.servers.programs import UNRETRIEVED, Laptop, Program, running
 from testing.servers.s3 import Endpoint, ministack
+
+
+@pytest.fixture(autouse=True)
+def _no_unnoticed_fault(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fails a test in which a task of this process ended unnoticed, or PostgreSQL warned of its client."""
+    server: Server | None = None
+    if "postgres_server" in request.fixturenames:
+        server = request.getfixturevalue("postgres_server")
+    offset = server.log.stat().st_size if server else 0
+    yield
+    assert [record.message for record in caplog.get_records("call") if UNRETRIEVED in record.message] == []
+    assert server is None or server.warnings(offset) == []
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """`python -m services.analyzer`: analyses one file without services, or one launch as its pod.
 
     --video FILE --out DIR [--discipline batting] [--sample-fps 10] [--include-frames] [--quick]
-                             [--anonymous]
+                             [--anonymous] [--athlete-box LEFT,TOP,WIDTH,HEIGHT] [--capture-fps FPS]
+                             [--event NAME=SECONDS]... [--landmarks FILE]
     --job-id J --launch N            with CREASE_JOBS_ENDPOINT, CREASE_UPLOAD_ENDPOINT, CREASE_TOKEN_FILE
 
 Exit status: 0 done, 2 wrong arguments, 65 bad input, 69 a service was unavailable, 75 lease lost, 78 a wrong setting,
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from services import VERSION
 from services.naming import DISCIPLINES
+from services.rules import options as video_options
 from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.video and not arguments.out:
         parser.error("--video needs --out")
+    if error := video_options.check_events(arguments.event, arguments.discipline):
+        parser.error(error)
     if arguments.job_id and arguments.launch is None:
         parser.error("--job-id needs --launch")
     # Imported modules are hardly ever garbage: searching them took a twelfth of the time to the first pose.
@@ -73,16 +77,24 @@ def _analyze_file(arguments: argparse.Namespace) -> int:
 
 def _analyze(arguments: argparse.Namespace, settings: "Settings") -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
+    from services.analyzer.biomechanics.events import EventName, GivenEvent
     from services.analyzer.pipeline import Analysis, AnalysisOptions  # MediaPipe takes half a second to import
+    from services.analyzer.pose.tracking import Box
     from services.analyzer.report.metadata import Metadata
 
     options = AnalysisOptions(
-        arguments.discipline, arguments.sample_fps, arguments.include_frames, anonymous=arguments.anonymous
+        discipline=arguments.discipline,
+        sample_fps=arguments.sample_fps,
+        include_frames=arguments.include_frames,
+        athlete_box=Box(*arguments.athlete_box) if arguments.athlete_box else None,
+        capture_fps=arguments.capture_fps or 0,
+        given=tuple(GivenEvent(EventName(name), seconds) for name, seconds in arguments.event),
+        anonymous=arguments.anonymous,
     )
     now = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
     name = "" if arguments.anonymous else arguments.video.name
     about = Metadata(discipline=arguments.discipline, file_name=name, analysed_at=now)
-    analysis = Analysis(arguments.video, options, settings, about)
+    analysis = Analysis(arguments.video, options, settings, about, arguments.landmarks)
     run = analysis.quick if arguments.quick else analysis.deep
     run(arguments.out, lambda _: None)
 
@@ -109,6 +121,9 @@ def _create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample-fps", type=int, choices=rates, metavar=metavar, default=DEFAULT_SAMPLE_FPS)
     parser.add_argument("--include-frames", action="store_true", help="list every sampled frame in results.json")
     parser.add_argument("--anonymous", action="store_true", help="no file name in the report, no faces in its pictures")
+    video_options.add_footage(parser)
+    video_options.add_events(parser)
+    parser.add_argument("--landmarks", type=Path, metavar="FILE", help="landmarks.npz of an earlier analysis")
     parser.add_argument("--quick", action="store_true", help="provisional: one pass over the first 30 s")
 
     return parser

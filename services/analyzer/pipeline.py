@@ -1,4 +1,4 @@
-"""Analyses one video, from the file to the four files of a stage.
+"""Analyses one video, from the file to the five files of a stage.
 
     probe ─▶ whole clip: decode ─▶ pose ─┬─▶ each action: decode ─▶ pose (deep only) ─┬─▶ measure ─▶ find ─▶ files
                                          └────────────────────────────────────────────┘
@@ -10,7 +10,7 @@ stage's pass. At a higher rate it needs other frames, so it starts a new pass.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,20 +18,24 @@ import numpy as np
 
 from services.analyzer.arrays import Indices
 from services.analyzer.artifacts.anonymization import Anonymizer
+from services.analyzer.artifacts.landmarks_npz import Origin, read_landmarks, write_landmarks
 from services.analyzer.artifacts.result import AnalysisResult, Run, summarize_clip
 from services.analyzer.artifacts.results_json import Results, document, plain
 from services.analyzer.cpu_time import count_cpu_time
+from services.analyzer.errors import BadInput
 from services.analyzer.pose.estimator import LandmarkerFactory
 from services.analyzer.pose.landmarks import Poses
 from services.analyzer.pose.passes import PosePasses, PoseResult, split_at_cuts
 from services.analyzer.pose.tracking import Box
 from services.analyzer.progress import Progress, monotonic, part_of
 from services.analyzer.settings import Settings
-from services.analyzer.video.probe import probe
+from services.analyzer.video.probe import Video, probe
 from services.analyzer.video.sampling import every, on_grid
+from services.naming import LANDMARKS
 from services.rules.limits import DEFAULT_SAMPLE_FPS
 
 if TYPE_CHECKING:
+    from services.analyzer.biomechanics.events import GivenEvent
     from services.analyzer.report.metadata import Metadata
 
 MIN_SAMPLE_FPS = DEFAULT_SAMPLE_FPS
@@ -47,29 +51,45 @@ class AnalysisOptions:
     sample_fps: int = MIN_SAMPLE_FPS
     include_frames: bool = False
     athlete_box: Box | None = None
+    # Frames a second at which the camera recorded; 0: as the file says.
+    capture_fps: float = 0
+    # Moments of actions, which overrule detection.
+    given: "tuple[GivenEvent, ...]" = ()
     # Hides faces in all pictures of the files.
     anonymous: bool = False
 
 
 class Analysis:
-    """One video, opened once and analysed in one or two stages; each stage writes its four files into a folder.
+    """One video, opened once and analysed in one or two stages; each stage writes its five files into a folder.
 
     The constructor raises BadInput for a video that cannot be analysed, and ModelFault without a pinned model.
     """
 
-    def __init__(self, source: Path, options: AnalysisOptions, settings: Settings, about: "Metadata") -> None:
+    def __init__(
+        self,
+        source: Path,
+        options: AnalysisOptions,
+        settings: Settings,
+        about: "Metadata",
+        landmarks: Path | None = None,
+    ) -> None:
+        """landmarks: the file that an earlier analysis of this video kept; a frame in it is not estimated again."""
         self.options = options
         self.settings = settings
         self.about = about
-        self.video = probe(source, settings)
+        self.video = probe(source, settings, options.capture_fps)
+        self._check_given()
         self.landmarkers = LandmarkerFactory(settings.mediapipe_pose_model_path, settings.accelerator)
-        self.pose_passes = PosePasses(self.video, self.landmarkers, settings, options.athlete_box)
+        sample_fps = max(MIN_SAMPLE_FPS, options.sample_fps)
+        self._origin = Origin.of(self.video, sample_fps, options.athlete_box, self.landmarkers.model)
+        self._kept = read_landmarks(landmarks, self._origin) if landmarks else None
+        self.pose_passes = PosePasses(self.video, self.landmarkers, settings, options.athlete_box, self._kept)
         self._quick_poses: PoseResult | None = None
 
     def quick(self, out: Path, progress: Progress) -> Results:
         """Write a provisional result, from one pass over the beginning; returns the results."""
         run, progress = self._start_run("quick"), monotonic(progress)
-        wanted = on_grid(self.video.times, MIN_SAMPLE_FPS, end=QUICK_SECONDS)
+        wanted = self._sampled(MIN_SAMPLE_FPS, QUICK_SECONDS)
         with run.timing("pose"):
             more = float(self.video.times[-1]) > QUICK_SECONDS
             self._quick_poses = self.pose_passes.run_whole_clip(wanted, part_of(progress, 0.0, 0.8), more=more)
@@ -81,24 +101,40 @@ class Analysis:
         Frames that the quick stage has estimated are not estimated again.
         """
         run, progress = self._start_run("deep"), monotonic(progress)
-        wanted = on_grid(self.video.times, max(MIN_SAMPLE_FPS, self.options.sample_fps))
+        wanted = self._sampled(max(MIN_SAMPLE_FPS, self.options.sample_fps))
         poses = self._quick_poses
         if poses is None or not np.array_equal(poses.wanted, wanted):
             with run.timing("pose"):
                 poses = self.pose_passes.run_whole_clip(wanted, part_of(progress, 0.0, 0.5))
         with run.timing("close_up"):
+            from services.analyzer.biomechanics.action_window import with_given
             from services.analyzer.biomechanics.events import close_up_windows
 
-            windows = split_at_cuts(close_up_windows(poses.whole, self.options.discipline), poses.camera_motion.cuts)
+            windows = close_up_windows(poses.whole, self.options.discipline)
+            windows = with_given(windows, self.options.given, float(self.video.times[-1]))
+            windows = split_at_cuts(windows, poses.camera_motion.cuts)
             poses = self.pose_passes.run_close_ups(poses, windows, part_of(progress, 0.5, 0.75))
         drawn = every(self.video.times, 0.0, float(self.video.times[-1]), OVERLAY_FPS)
         return self._write_files(poses, drawn, run, out, part_of(progress, 0.75, 1.0))
+
+    def _sampled(self, fps: float, end: float = float("inf")) -> Indices:
+        """The frames of the whole-clip pass; those of the kept landmarks, if there are any."""
+        if self._kept is None:
+            return on_grid(self.video.times, fps, end=end)
+        return self._kept.wanted[self.video.times[self._kept.wanted] <= end]
+
+    def _check_given(self) -> None:
+        """Raise BadInput for a moment after the end of the video."""
+        for event in self.options.given:
+            if event.time_seconds > self.video.duration_seconds:
+                message = f"the given {event.name} is at {event.time_seconds:.2f} s"
+                raise BadInput("EVENT_AFTER_END", f"{message}; the video ends at {self.video.duration_seconds:.2f} s")
 
     def _start_run(self, stage: str) -> Run:
         return Run(stage, self.landmarkers.accelerator, self.landmarkers.reason)
 
     def _write_files(self, poses: PoseResult, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
-        """Measure the poses and write the four files; returns the results. drawn: the overlay video's frames."""
+        """Measure the poses and write the five files; returns the results. drawn: the overlay video's frames."""
         # Imported here, because the first pose needs none of these.
         from services.analyzer.artifacts.frames_parquet import write_frames
         from services.analyzer.artifacts.overlay_video import Label, merge_poses, write_overlay
@@ -110,7 +146,8 @@ class Analysis:
         from services.analyzer.report.page import render
 
         with run.timing("measure"):
-            measured = measure(poses.whole, poses.closeups, self.options.discipline)
+            measured = measure(poses.whole, poses.closeups, self.options.discipline, self.options.given)
+            measured = replace(measured, notes=(*_clock_notes(self.video), *measured.notes))
             findings = find(measured, self.options.discipline)
             report = compose(measured, findings, self.options.discipline)
         posed = merge_poses(poses.whole, poses.closeups_with_duplicates)
@@ -127,6 +164,7 @@ class Analysis:
         # A file's name in the page may be invalid UTF-8.
         (out / "report.html").write_text(page, encoding="utf-8", errors="replace")
         write_frames(poses.whole, out / "frames.parquet")
+        write_landmarks(poses, self._origin, out / LANDMARKS)
         return self._write_results(document(result), poses.whole, out)
 
     def _write_results(self, results: Results, whole: Poses, out: Path) -> Results:
@@ -138,3 +176,12 @@ class Analysis:
         text = json.dumps(results, ensure_ascii=False, allow_nan=False)
         (out / "results.json").write_text(text, encoding="utf-8")
         return results
+
+
+def _clock_notes(video: Video) -> tuple[str, ...]:
+    """That a file does not play in real time, which all times of the results have."""
+    if video.slowdown == 1:
+        return ()
+    recorded = f"The camera recorded {video.capture_fps:.0f} frames a second"
+    pace = f"{video.slowdown:.1f} times slower" if video.slowdown > 1 else f"{1 / video.slowdown:.1f} times faster"
+    return (f"{recorded}, and the file plays {pace} than life. All times and speeds here are of real time.",)

@@ -37,6 +37,8 @@ class Limits(Shared):
     max_decode_bytes: PositiveInt = 1024**3
     # CPU time that a decoder may use between two messages. By the clock it may take ten times as long.
     max_stall_seconds: PositiveFloat = 60.0
+    # Whether to refuse every video on a kernel without Landlock or seccomp. false: a line of the log names the lack.
+    require_confinement: bool = False
 
     @property
     def for_sandbox(self) -> SandboxLimits:

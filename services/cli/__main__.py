@@ -2,6 +2,7 @@
 
 crease up                 runs all services here, until Ctrl-C
 crease analyze VIDEO      sends a video, follows its analysis, prints the findings and fetches the report
+crease reanalyze JOB      measures a job's video again from a moved moment, or for another player or discipline
 crease report JOB         prints the findings of an earlier job and fetches its report
 crease compare JOB JOB…   shows what changed between analyses of one player, as one page
 crease jobs               lists the newest jobs
@@ -17,6 +18,7 @@ crease logs JOB           the log of the job's newest run
 crease cancel JOB         cancels the job
 crease retry JOB…         queues failed jobs again; --code IMAGE: every job that failed with this code
 crease drain              stops new launches, while running analyses continue; --undo allows them again
+crease forget-cluster NAME  ends the launches of a cluster that does not come back; for superusers
 crease doctor             checks database, S3, SQS, rights, clocks, image, GPUs and the next launch, and gives advice
 
 Exit codes: 0 done, 1 an orphan or a fault was found, 2 usage, 65 bad video, 69 services unavailable, 70 anything else,
@@ -93,6 +95,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up.add_to(commands)
     analyze.add_to(commands)
+    analyze.add_reanalyze_to(commands)
     reports.add_to(commands)
     compare.add_to(commands)
     jobs.add_list_to(commands)

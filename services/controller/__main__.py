@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 import grpc.aio
@@ -18,6 +19,7 @@ from services.controller.kubernetes.launcher import start_kubernetes
 from services.controller.local.launcher import DRAINED, LocalLauncher
 from services.controller.settings import KubernetesSettings, LocalSettings, load
 from services.errors import PermissionDenied
+from services.metrics import Loop, Loops
 from services.serving import CallInterceptor, serve
 
 
@@ -31,21 +33,30 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
     """Serves health and reconciles concurrently; if one fails, both end."""
     metrics.start(settings.metrics_listen, log)
     traces.start("controller", settings.otlp_endpoint, settings.trace_share)
-    interceptor = CallInterceptor(Verifier(settings.issuers, settings.audience), _refuse, lambda _: None, log)
+    verifier = Verifier(settings.issuers, settings.audience)
+    interceptor = CallInterceptor(verifier, _refuse, lambda _: None, log, limits=settings.caller_limits)
+    loops = Loops(reconcile=settings.tick_seconds)
+    loops.export()
     async with (
         open_aio_channel(settings.jobs_endpoint) as channel,
-        _reconciler(settings, channel, log) as reconciler,
+        _reconciler(settings, channel, loops["reconcile"], log) as reconciler,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(reconciler.run())
         await serve(
-            settings, interceptor, lambda _: None, (), log, is_ready=reconciler.is_ready, stopping=reconciler.stop
+            settings,
+            interceptor,
+            lambda _: None,
+            (),
+            log,
+            is_ready=lambda: reconciler.is_ready() and loops.are_alive(),
+            stopping=reconciler.stop,
         )
 
 
 @asynccontextmanager
 async def _reconciler(
-    settings: LocalSettings | KubernetesSettings, channel: grpc.aio.Channel, log: logs.Logger
+    settings: LocalSettings | KubernetesSettings, channel: grpc.aio.Channel, loop: Loop, log: logs.Logger
 ) -> AsyncIterator[Reconciler]:
     reconciler = partial(
         Reconciler,
@@ -53,6 +64,7 @@ async def _reconciler(
         limits=settings.limits,
         tick_seconds=settings.tick_seconds,
         parallel=settings.parallel,
+        completed=loop.complete,
     )
     jobs = partial(Jobs, channel, settings.token_file, settings.cluster)
     if isinstance(settings, LocalSettings):
@@ -77,7 +89,11 @@ def _local_launcher(settings: LocalSettings) -> LocalLauncher:
     if settings.mediapipe_pose_model_path:
         environment["MEDIAPIPE_POSE_MODEL_PATH"] = str(settings.mediapipe_pose_model_path.resolve())
     return LocalLauncher(
-        settings.state_folder.resolve(), settings.analyzer_command, environment, settings.issuer_folder
+        settings.state_folder.resolve(),
+        settings.analyzer_command,
+        environment,
+        settings.issuer_folder,
+        keep=timedelta(seconds=settings.keep_launches_seconds),
     )
 
 

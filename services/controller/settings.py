@@ -121,6 +121,8 @@ class LocalSettings(Settings):
     state_folder: Path
     # The folder of the laptop's issuer, which makes the processes' tokens.
     issuer_folder: Path
+    # Seconds for which the record and the log of a launch are kept, at least a day.
+    keep_launches_seconds: Annotated[float, Field(ge=86400)] = 7 * 86400.0
     # Passed to the analyzer if set; otherwise the analyzer uses its default.
     mediapipe_pose_model_path: Path | None = Field(default=None, validation_alias="MEDIAPIPE_POSE_MODEL_PATH")
     analyzer_command: Strings = (sys.executable, "-m", "services.analyzer")

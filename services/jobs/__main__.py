@@ -22,7 +22,7 @@ from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc,
 from services import logs, metrics, traces
 from services.auth import Verifier
 from services.authorization import Authorizer
-from services.jobs.background import expiry, table_metrics
+from services.jobs.background import expiry, retention, table_metrics
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization
 from services.jobs.notifier import Notifier
@@ -34,6 +34,7 @@ from services.jobs.rpc.session_service import SessionService
 from services.jobs.rpc.sweep_service import SweepService
 from services.jobs.settings import DatabaseSettings, JobsSettings
 from services.jobs.store.database import Database, translate, url
+from services.metrics import Loops
 from services.serving import CallInterceptor, serve
 
 SERVICES = [
@@ -73,14 +74,26 @@ async def run(settings: JobsSettings) -> None:
     metrics.start(settings.metrics_listen, log)
     traces.start("jobs", settings.otlp_endpoint, settings.trace_share)
     database = Database(settings.database_url.get_secret_value(), settings.pool_size)
-    verifier = Verifier(settings.issuers, settings.audience)
+    verifier = Verifier(settings.issuers, settings.audience, settings.issuer_keys_seconds)
     notifier = Notifier(settings.poll_seconds)
     job_watcher = JobWatcher(database, notifier)
+    gauges = {"table_metrics": settings.gauge_seconds} if metrics.is_on() else {}
+    loops = Loops(
+        expiry=settings.sweep_seconds, job_watch=settings.poll_seconds, retention=retention.IDLE_SECONDS, **gauges
+    )
+    loops.export()
 
     def add_services(server: grpc.aio.Server) -> None:
         session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, notifier), server)
         job_service = JobService(
-            database, notifier, job_watcher, settings.launch_limits, deep_enabled=settings.deep_enabled
+            database,
+            notifier,
+            job_watcher,
+            settings.launch_limits,
+            settings.quotas,
+            deep_enabled=settings.deep_enabled,
+            heartbeat_seconds=settings.watch_heartbeat_seconds,
+            cluster_silence_seconds=settings.cluster_silence_seconds,
         )
         job_pb2_grpc.add_JobServiceServicer_to_server(job_service, server)
         intake = IntakeService(database, verifier, notifier, settings.quotas, deep_enabled=settings.deep_enabled)
@@ -90,15 +103,21 @@ async def run(settings: JobsSettings) -> None:
         event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, notifier), server)
 
     authorizer = Authorizer(authorization.TABLE, SERVICES)
-    interceptor = CallInterceptor(verifier, authorizer, translate, log, write_seconds=settings.write_seconds)
+    interceptor = CallInterceptor(
+        verifier, authorizer, translate, log, limits=settings.caller_limits, write_seconds=settings.write_seconds
+    )
     try:
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(expiry.run(database, settings, notifier, log)),
-                group.create_task(job_watcher.run(log)),
-                group.create_task(table_metrics.run(database, settings.gauge_seconds, log)),
+                group.create_task(expiry.run(database, settings, notifier, loops["expiry"], log)),
+                group.create_task(job_watcher.run(loops["job_watch"], log)),
+                group.create_task(retention.run(database, settings, loops["retention"], log)),
             ]
-            await serve(settings, interceptor, add_services, tuple(service.full_name for service in SERVICES), log)
+            if gauges:
+                reading = table_metrics.run(database, settings, loops["table_metrics"], log)
+                background.append(group.create_task(reading))
+            names = tuple(service.full_name for service in SERVICES)
+            await serve(settings, interceptor, add_services, names, log, is_ready=loops.are_alive)
             for task in background:
                 task.cancel()
     finally:

@@ -40,6 +40,8 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     lease_seconds: PositiveFloat = 30.0
     # Seconds without a call of a cluster's controller after which its launches that no pod has started are lost.
     cluster_silence_seconds: PositiveFloat = 300.0
+    # Further seconds of such silence after which a job that is being cancelled there is cancelled without proof.
+    unproved_cancel_seconds: PositiveFloat = 86400.0
     # Upper bound of open launches of all owners together; 0: no bound.
     max_open_launches: NonNegativeInt = 0
     # Upper bound of open launches of one owner; 0: no bound.
@@ -54,8 +56,12 @@ class JobsSettings(DatabaseSettings, ServerSettings):
     sweep_seconds: PositiveFloat = 1.0
     # Seconds for which events are kept; those that the relay has not sent yet are kept longer.
     event_ttl_seconds: PositiveFloat = 604800.0
+    # Seconds for which jobs keeps the rows of deleted sessions and jobs, without personal data.
+    tombstone_ttl_seconds: PositiveFloat = 2592000.0
     # Seconds between two reads of the gauges of all jobs, by one replica, if metrics are on.
     gauge_seconds: PositiveFloat = 10.0
+    # Seconds after which WatchJob sends the job again if it has not changed, so that proxies keep the stream.
+    watch_heartbeat_seconds: PositiveFloat = 20.0
     # Seconds after which jobs ends a stream whose client does not accept the next message.
     write_seconds: PositiveFloat = 30.0
     # Seconds between two polls for the commits of other replicas: watchers see them within 250 ms.

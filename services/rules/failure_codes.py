@@ -71,6 +71,7 @@ FAILURE_CODES: Mapping[str, FailureCode] = {
     "TOO_MANY_PIXELS": _input("Save the video with smaller pictures and send it again."),
     "TOO_MANY_FRAMES": _input(_SHORTEN),
     "TOO_LONG": _input(_SHORTEN),
+    "EVENT_AFTER_END": _input("Give a moment within the video."),
     "FILE_MISSING": _input(_SEND_AGAIN),
     "FILE_EMPTY": _input(_SEND_ANOTHER),
     "FILE_TOO_LARGE": _input(_SHORTEN),

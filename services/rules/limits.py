@@ -1,6 +1,8 @@
 """Limits that more than one program checks, each counted one way."""
 
 import json
+import re
+from dataclasses import dataclass
 from typing import Any
 
 # Frames sampled per second of video.
@@ -8,8 +10,53 @@ MIN_SAMPLE_FPS = 1
 DEFAULT_SAMPLE_FPS = 10
 MAX_SAMPLE_FPS = 30
 
+# Frames per second at which a camera recorded, if the client states it.
+MIN_CAPTURE_FPS = 1
+MAX_CAPTURE_FPS = 1000
+
+# Moments that a client may give for one video.
+MAX_GIVEN_EVENTS = 16
+
 # The upper bound of a result in the job's row, as `results_bytes` counts it. Data of single frames are artifacts.
 MAX_RESULTS_BYTES = 64 * 1024
+
+# The upper bound of a sentence about an ending or a placement: error_message, ending_message, placement_reason.
+MAX_SENTENCE_BYTES = 2048
+
+# The most artifacts of one launch's stage, and the largest one. The overlay of the longest video is far smaller.
+MAX_ARTIFACTS = 32
+MAX_ARTIFACT_BYTES = 5_000_000_000
+# A media type becomes a header: no character that could end one.
+MEDIA_TYPE = re.compile(r"[a-z]{1,20}/[a-z0-9.+-]{1,80}(; ?charset=utf-8)?")
+
+
+@dataclass(frozen=True)
+class CallerLimits:
+    """Upper bounds of what one caller has in flight in one replica; 0: no bound."""
+
+    calls: int = 0
+    streams: int = 0
+    connections: int = 0
+
+
+def sentence(text: str) -> str:
+    """The beginning of a text, at most MAX_SENTENCE_BYTES long in UTF-8."""
+    encoded = text.encode()
+    if len(encoded) <= MAX_SENTENCE_BYTES:
+        return text
+    mark = "…"
+    return encoded[: MAX_SENTENCE_BYTES - len(mark.encode())].decode(errors="ignore") + mark
+
+
+def is_capture_fps(requested: float) -> bool:
+    """Whether a stated capture rate is valid; 0 means none. NaN is not."""
+    return requested == 0 or MIN_CAPTURE_FPS <= requested <= MAX_CAPTURE_FPS
+
+
+def is_in_picture(left: float, top: float, width: float, height: float) -> bool:
+    """Whether a box in shares of a picture lies inside it and has an area."""
+    right, bottom = left + width, top + height
+    return 0 <= left < right <= 1 + 1e-6 and 0 <= top < bottom <= 1 + 1e-6
 
 
 def results_bytes(results: Any) -> int:

@@ -11,6 +11,7 @@ from services.auth import Verifier
 from services.authorization import Authorizer
 from services.clients import open_aio_channel
 from services.logs import Logger
+from services.metrics import Loop, Loops
 from services.serving import CallInterceptor, serve
 from services.upload import authorization, cleanup
 from services.upload.jobs_client import Jobs, translate
@@ -29,9 +30,15 @@ async def run(settings: UploadSettings) -> None:
     metrics.start(settings.metrics_listen, log)
     traces.start("upload", settings.otlp_endpoint, settings.trace_share)
     interceptor = CallInterceptor(
-        Verifier(settings.issuers, settings.audience), Authorizer(authorization.TABLE, [SERVICE]), translate, log
+        Verifier(settings.issuers, settings.audience, settings.issuer_keys_seconds),
+        Authorizer(authorization.TABLE, [SERVICE]),
+        translate,
+        log,
+        limits=settings.caller_limits,
     )
     storage, checks = Storage(settings), health.aio.HealthServicer()
+    loops = Loops(cleanup=settings.sweep_seconds, s3_check=settings.s3_check_seconds)
+    loops.export()
     async with open_aio_channel(settings.jobs_endpoint) as channel:
         jobs = Jobs(channel, settings.token_file, settings.jobs_timeout_seconds)
         service = UploadService(jobs, storage, settings, log)
@@ -42,21 +49,25 @@ async def run(settings: UploadSettings) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 background = [
-                    group.create_task(cleanup.run(jobs, storage, settings, log)),
-                    group.create_task(watch_s3(storage, checks, settings.s3_check_seconds, log)),
+                    group.create_task(cleanup.run(jobs, storage, settings, loops["cleanup"], log)),
+                    group.create_task(watch_s3(storage, checks, settings.s3_check_seconds, loops["s3_check"], log)),
                 ]
-                await serve(settings, interceptor, add, (SERVICE.full_name,), log, checks=checks)
+                names = (SERVICE.full_name,)
+                await serve(settings, interceptor, add, names, log, is_ready=loops.are_alive, checks=checks)
                 for task in background:
                     task.cancel()
         finally:
             storage.close()
 
 
-async def watch_s3(storage: Storage, checks: health.aio.HealthServicer, every_seconds: float, log: Logger) -> None:
+async def watch_s3(
+    storage: Storage, checks: health.aio.HealthServicer, every_seconds: float, loop: Loop, log: Logger
+) -> None:
     """Reports in health whether S3 answers."""
     was_available = None
     while True:
         is_available = await storage.is_available()
+        loop.complete()
         if is_available != was_available:
             status = health_pb2.HealthCheckResponse
             await checks.set(S3_HEALTH, status.SERVING if is_available else status.NOT_SERVING)

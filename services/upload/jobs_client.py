@@ -20,7 +20,7 @@ from grpc_status import rpc_status
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, sweep_pb2, sweep_pb2_grpc
 from services import clients, errors, logs, traces
-from services.auth import bearer
+from services.clients import bearer
 from services.serving import call
 
 PAGE = 200
@@ -80,11 +80,11 @@ class Jobs:
 
     async def claim_cleanup(self, limit: int) -> list[sweep_pb2.Cleanup]:
         metadata = (bearer(self._token_file),)
-        request = sweep_pb2.ClaimCleanupRequest(limit=limit)
+        request = sweep_pb2.ClaimCleanupRequest(limit=limit, artifacts=True)
         return list((await self._request(self._sweep.ClaimCleanup, request, metadata)).cleanups)
 
-    async def complete_cleanup(self, job_id: str, again_in: timedelta | None) -> None:
-        request = sweep_pb2.CompleteCleanupRequest(job_id=job_id)
+    async def complete_cleanup(self, cleanup: sweep_pb2.Cleanup, again_in: timedelta | None) -> None:
+        request = sweep_pb2.CompleteCleanupRequest(job_id=cleanup.job_id, launches=cleanup.launches)
         if again_in is not None:
             request.again_in.FromTimedelta(again_in)
         await self._request(self._sweep.CompleteCleanup, request, (bearer(self._token_file),))

@@ -3,11 +3,12 @@
 InitiateUpload ─▶ jobs: CreateJob ─▶ sign PUT, or a plan of parts for SignParts
 CompleteUpload ─▶ jobs: GetJob ─▶ completion.py
 AbortUpload    ─▶ jobs: AbandonUpload ─▶ delete what has arrived
-SignLaunch     ─▶ jobs: AuthorizeLaunch ─▶ sign the pinned GET, and PUTs under the launch's prefix
+SignLaunch     ─▶ jobs: AuthorizeLaunch ─▶ sign the pinned GETs, and PUTs under the launch's prefix
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from http import HTTPStatus
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -114,6 +115,9 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         if not named:
             raise errors.NotFound("Artifact not found", reason="ARTIFACT_NOT_FOUND")
         newest = max(named, key=lambda artifact: artifact.stage)
+        # An analyzer reports its artifacts; only S3 knows that it has put one.
+        if (await self._storage.head(job.video.s3_bucket, newest.s3_key)).status == HTTPStatus.NOT_FOUND:
+            raise errors.NotFound(f"S3 holds no artifact {request.name} of this job", reason="ARTIFACT_NOT_FOUND")
         get = await self._storage.sign_get(job.video.s3_bucket, newest.s3_key)
         expires_in = Duration(seconds=self._settings.download_url_seconds)
         return upload_pb2.SignDownloadResponse(get=get, expires_in=expires_in)
@@ -130,7 +134,8 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         video = allowed.video
         get = self._storage.sign_get(video.s3_bucket, video.s3_key, etag=video.etag, version_id=video.version_id)
         signed = await asyncio.gather(get, *(self._put(allowed, artifact) for artifact in request.artifacts))
-        return upload_pb2.SignLaunchResponse(video=signed[0], artifacts=signed[1:])
+        landmarks = allowed.landmarks_key and await self._storage.sign_get(video.s3_bucket, allowed.landmarks_key)
+        return upload_pb2.SignLaunchResponse(video=signed[0], artifacts=signed[1:], landmarks=landmarks or None)
 
     async def ListOrphans(
         self, request: upload_pb2.ListOrphansRequest, context: Context
@@ -173,6 +178,7 @@ def _create_request(request: upload_pb2.InitiateUploadRequest, settings: UploadS
         sample_fps=request.sample_fps,
         include_frames=request.include_frames,
         anonymous=request.anonymous,
+        capture_fps=request.capture_fps,
         s3_bucket=settings.bucket,
         content_type=request.content_type,
         content_length=length,

@@ -1,6 +1,5 @@
 """Checks requests; InvalidArgument names the first wrong field."""
 
-import math
 import re
 from collections.abc import Sequence
 from uuid import UUID
@@ -9,7 +8,18 @@ from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
 from services.errors import InvalidArgument
 from services.naming import ARTIFACT_NAME
-from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
+from services.rules.limits import (
+    DEFAULT_SAMPLE_FPS,
+    MAX_ARTIFACT_BYTES,
+    MAX_ARTIFACTS,
+    MAX_CAPTURE_FPS,
+    MAX_SAMPLE_FPS,
+    MEDIA_TYPE,
+    MIN_CAPTURE_FPS,
+    MIN_SAMPLE_FPS,
+    is_capture_fps,
+    is_in_picture,
+)
 
 VIDEO_TYPES = (
     "video/mp4",
@@ -23,12 +33,6 @@ SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 # The most parts in one SignParts.
 MAX_PARTS = 100
-
-# The most artifacts in one SignLaunch, and the largest artifact. The overlay of the longest video is far smaller.
-MAX_ARTIFACTS = 32
-MAX_ARTIFACT_BYTES = 5_000_000_000
-# A media type becomes a header: no character that could end one.
-MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?")
 
 
 def check_upload(request: upload_pb2.InitiateUploadRequest, max_content_length: int) -> None:
@@ -47,7 +51,10 @@ def check_upload(request: upload_pb2.InitiateUploadRequest, max_content_length: 
         raise InvalidArgument("request_id", "must be a UUID, or empty")
     if request.accelerator not in job_pb2.Accelerator.values():
         raise InvalidArgument("accelerator", "must be AUTO, GPU or CPU")
-    if request.HasField("athlete_box") and not _is_in_picture(request.athlete_box):
+    if not is_capture_fps(request.capture_fps):
+        raise InvalidArgument("capture_fps", f"must be {MIN_CAPTURE_FPS} to {MAX_CAPTURE_FPS}, or 0")
+    box = request.athlete_box
+    if request.HasField("athlete_box") and not is_in_picture(box.left, box.top, box.width, box.height):
         raise InvalidArgument("athlete_box", "must lie in the picture: fractions from 0 to 1, width and height above 0")
 
 
@@ -92,9 +99,3 @@ def _is_uuid(text: str) -> bool:
         return str(UUID(text)) == text.lower()
     except ValueError:
         return False
-
-
-def _is_in_picture(box: job_pb2.AthleteBox) -> bool:
-    right, bottom = box.left + box.width, box.top + box.height
-    inside = 0 <= box.left < right <= 1 + 1e-6 and 0 <= box.top < bottom <= 1 + 1e-6
-    return inside and math.isfinite(right + bottom)

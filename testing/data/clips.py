@@ -71,6 +71,19 @@ def tag_rotation(path: Path) -> Path:
     return tag_matrix(path, (0, 1, -1, 0))
 
 
+def tag_capture_fps(path: Path, rate: str) -> Path:
+    """A copy of an MP4 with the tag by which Android's cameras state the rate of a recording."""
+    tagged = path.with_stem(f"{path.stem}_tagged")
+    with av.open(str(path)) as source, av.open(str(tagged), "w", options={"movflags": "use_metadata_tags"}) as copy:
+        copy.metadata["com.android.capture.fps"] = rate
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                copy.mux(packet)
+    return tagged
+
+
 def tag_matrix(path: Path, matrix: tuple[float, float, float, float]) -> Path:
     """Set the display matrix of an MP4, which shows stored (p, q) at (a p + c q, b p + d q); matrix: a, b, c, d."""
     a, b, c, d = (round(value * 65536) for value in matrix)

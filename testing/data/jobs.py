@@ -26,6 +26,7 @@ def job(**columns: Any) -> Job:
         "id": JOB_ID, "session_id": SESSION_ID, "status": Status.QUEUED, "stage": "QUEUED", "progress_pct": 0,
         "failure_code": "", "error_message": "", "sample_fps": 10, "include_frames": False, "deep_enabled": True,
         "anonymous": False, "accelerator": Accelerator.AUTO, "athlete_box": None, "video": video(),
+        "discipline": "", "capture_fps": 0.0, "events": (),
         "sqs_message_id": None, "source_job_id": None, "results": None, "results_stage": None, "artifacts": (),
         "launch_count": 0, "memory_factor": 1.0, "retries_from_launch": 0, "owner": "coach/coach-1",
         "has_open_launch": False, "version": 1, "trace_parent": "", "not_before": None, "cancel_requested_at": None,

@@ -12,7 +12,7 @@ from services.analyzer.artifacts.result import AnalysisResult, ClipSummary, Run
 from services.analyzer.biomechanics.kinematics import KNEE, Side, landmarks_of
 from services.analyzer.biomechanics.measurement import measure
 from services.analyzer.biomechanics.model import Evidence, Measurements, Metric, MetricSpec, Reliability
-from services.analyzer.biomechanics.registry import FRONT_KNEE_BRACE, HIP_SHOULDER_TIMING, METRICS, SPECS, guidance
+from services.analyzer.biomechanics.registry import FRONT_KNEE_BRACE, METRICS, SPECS, guidance
 from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.summary import compose
 from services.analyzer.pose.landmarks import PER_FRAME, Poses
@@ -41,6 +41,8 @@ def result_of(measured: Measurements, discipline: str, whole: Poses) -> Analysis
         frames_with_pose=int(whole.detected.sum()),
         video_fps=30.0,
         declared_fps=30.0,
+        capture_fps=None,
+        slowdown=1.0,
         model=POSE_MODEL,
         width=whole.width,
         height=whole.height,
@@ -80,8 +82,10 @@ def _metric(spec: MetricSpec, discipline: str, margin: float) -> Metric:
     guide = guidance(discipline)
     mark = guide.mark(spec.name)
     assert mark
-    score = None if mark.threshold is None else round(mark.threshold + margin, 3)
-    value = mark.value + margin if score is None else guide.scales[spec.name].value(score)
+    score = round(mark.threshold + margin, 3)
+    values, scores = zip(*guide.scales[spec.name].points, strict=True)
+    order = np.argsort(scores)
+    value = float(np.interp(score, np.array(scores)[order], np.array(values)[order]))
     return Metric(spec, value, score, 0.9, 20, (Evidence(1.5, value),), error=abs(value) / 20)
 
 
@@ -117,9 +121,9 @@ def strokes() -> tuple[Poses, list[Poses], Measurements]:
 
 
 def fullest(**metadata: Any) -> str:
-    """A page with everything: five findings, every number, eight strokes, six pictures. metadata: of `Metadata`."""
+    """A page with everything: four findings, every number, eight strokes, six pictures. metadata: of `Metadata`."""
     whole, closeups, measured = strokes()
-    margins = {spec.name: -0.1 if spec is HIP_SHOULDER_TIMING else -0.2 for spec in METRICS}
+    margins = {spec.name: -0.2 for spec in METRICS if not spec.absent_reason}
     metrics = {
         name: replace(low, evidence=measured.metrics[name].evidence or low.evidence)
         for name, low in with_margins("batting", **margins).metrics.items()

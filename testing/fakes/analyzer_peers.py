@@ -39,6 +39,9 @@ class Services:
     faults: dict[str, list[grpc.StatusCode]] = field(default_factory=dict)
     refusals: dict[str, grpc.StatusCode] = field(default_factory=dict)
     get: list[Answer] = field(default_factory=list)
+    # The answers to a GET of the source job's landmarks.
+    landmarks: list[Answer] = field(default_factory=list)
+    source_job_id: str = ""
     put: list[Answer] = field(default_factory=list)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     stored: dict[str, bytes] = field(default_factory=dict)
@@ -81,6 +84,7 @@ class _Launches(LaunchServiceServicer):
             content_length=len(self.services.video) if length is None else length,
         )
         job = Job(job_id=request.job_id, sample_fps=10, deep_enabled=self.services.deep_enabled, video=video)
+        job.source_job_id = self.services.source_job_id
         duration = Duration()
         duration.FromMilliseconds(int(self.services.lease_seconds * 1000))
         return wire.StartLaunchResponse(
@@ -113,6 +117,7 @@ class _Uploads(UploadServiceServicer):
         root = self.services.s3
         return SignLaunchResponse(
             video=SignedRequest(method="GET", url=f"{root}/original.mp4", headers={"If-Match": "etag"}),
+            landmarks=SignedRequest(method="GET", url=f"{root}/landmarks.npz") if self.services.landmarks else None,
             artifacts=[
                 SignedRequest(
                     method="PUT",
@@ -129,6 +134,9 @@ def _s3(services: Services) -> ThreadingHTTPServer:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            if self.path == "/landmarks.npz":
+                self._answer(*services.landmarks[0])
+                return
             matches = self.headers["If-Match"] == "etag"
             self._answer(*(services.get.pop(0) if services.get else (200, services.video) if matches else (412, b"")))
 

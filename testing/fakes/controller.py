@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -66,7 +66,10 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
         # The number of calls of ListLaunches.
         self.lists = 0
         self.page_size = 200
+        # How many events, from the oldest, are no longer kept.
+        self.purged = 0
         self._hang_up = asyncio.Event()
+        self._has_expired = False
 
     def queue(self, job_id: str) -> None:
         self.queued.append(job_id)
@@ -101,6 +104,11 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
         """Breaks every stream of events."""
         self._hang_up.set()
         self._hang_up = asyncio.Event()
+
+    def expire_tokens(self) -> None:
+        """Ends the streams as those of an expired token."""
+        self._has_expired = True
+        self.hang_up()
 
     async def OpenLaunches(self, request: wire.OpenLaunchesRequest, context: Context) -> wire.OpenLaunchesResponse:
         for job_id in list(self.queued):
@@ -152,11 +160,15 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
     async def WatchEvents(self, request: WatchEventsRequest, context: Context) -> AsyncIterator[Event]:
         self.watched.append(request.after)
         position, hang_up = int(request.after or len(self.events)), self._hang_up
+        if position < self.purged:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, f"Events after {position} are no longer kept")
         while not hang_up.is_set():
             for event in self.events[position:]:
                 yield event
             position = len(self.events)
             await asyncio.sleep(0.01)
+        if self._has_expired:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "The token has expired")
 
     def _emit(self, kind: str, job_id: str) -> None:
         self.events.append(Event(id=str(len(self.events) + 1), type=kind, subject=job_id))
@@ -274,8 +286,8 @@ class StandIn:
         (folder / "stand_in.sh").write_text(STAND_IN)
         self.command = ("/bin/sh", str(folder / "stand_in.sh"), str(self.control))
 
-    def launcher(self) -> LocalLauncher:
-        return LocalLauncher(self.state, self.command, {"PATH": os.environ["PATH"]}, self.issuer)
+    def launcher(self, keep: timedelta | None = None) -> LocalLauncher:
+        return LocalLauncher(self.state, self.command, {"PATH": os.environ["PATH"]}, self.issuer, keep=keep)
 
     def record(self, name: str) -> Record:
         return Record(self.state / "launches" / name)

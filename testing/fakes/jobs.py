@@ -33,6 +33,7 @@ class FakeJobs(
     jobs: dict[str, job_pb2.Job] = field(default_factory=dict)
     # (job, launch): its living lease
     leases: dict[tuple[str, int], str] = field(default_factory=dict)
+    landmarks_keys: dict[str, str] = field(default_factory=dict)
     # job: what happens to it just before FailUpload looks at it, as if another call had come first
     meanwhile: dict[str, Callable[[job_pb2.Job], None]] = field(default_factory=dict)
     by_request: dict[str, str] = field(default_factory=dict)
@@ -107,7 +108,8 @@ class FakeJobs(
                 raise errors.PermissionDenied("The lease is not the living one of this launch", reason="LEASE_LOST")
             video = self.jobs[request.job_id].video
             prefix = f"{video.s3_key.rpartition('/')[0]}/analysis/{request.job_id}/{request.launch_no}/"
-            return job_pb2.AuthorizeLaunchResponse(video=video, artifact_prefix=prefix)
+            key = self.landmarks_keys.get(request.job_id, "")
+            return job_pb2.AuthorizeLaunchResponse(video=video, artifact_prefix=prefix, landmarks_key=key)
 
     def _add(self, request: job_pb2.CreateJobRequest, person: Person) -> job_pb2.Job:
         key = f"coach_plus/coach/{person.subject}/{request.session_id}/{uuid.uuid4()}/original.mp4"
@@ -118,6 +120,7 @@ class FakeJobs(
             sample_fps=request.sample_fps or 10,
             include_frames=request.include_frames,
             anonymous=request.anonymous,
+            capture_fps=request.capture_fps,
             video=job_pb2.VideoObject(
                 s3_bucket=request.s3_bucket,
                 s3_key=key,

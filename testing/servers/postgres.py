@@ -17,12 +17,19 @@ TEMPLATE = "crease_template"
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; `url` names one of its databases."""
+    """A running server; `url` names one of its databases, `log` its log."""
 
     base: str
+    log: Path
 
     def url(self, database: str) -> str:
         return self.base.replace("/postgres?", f"/{database}?", 1)
+
+    def warnings(self, offset: int = 0) -> list[str]:
+        """The warnings in its log from an offset on: a client used it wrongly."""
+        with self.log.open(encoding="utf-8", errors="replace") as log:
+            log.seek(offset)
+            return [line for line in log if " WARNING: " in line]
 
     def run(self, statement: str) -> None:
         with psycopg.connect(self.base, autocommit=True) as connection:
@@ -50,15 +57,17 @@ def clear(connection: "psycopg.Connection[Any]") -> None:
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[Server]:
-    """A running server with a migrated template, until the block ends."""
+    """A running server with a migrated template, until the block ends. Fails if PostgreSQL warned meanwhile."""
     running = get_server(folder, cleanup_mode="stop")
     try:
-        server = Server(running.get_uri())
+        server = Server(running.get_uri(), folder / "log")
         # Tests need speed, not durability.
         server.run("ALTER SYSTEM SET fsync = off")
         server.run("SELECT pg_reload_conf()")
         server.run(f"CREATE DATABASE {TEMPLATE}")
         migrate(server.url(TEMPLATE))
         yield server
+        warnings = server.warnings()
+        assert not warnings, warnings
     finally:
         running.cleanup()

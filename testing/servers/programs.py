@@ -22,6 +22,8 @@ from services import dev_issuer
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60
+# What asyncio logs of an exception in a task without an awaiter.
+UNRETRIEVED = "exception was never retrieved"
 OURS = {"services", "crease", "testing", "tests", "bench", "scripts"}
 
 
@@ -112,11 +114,13 @@ class Program:
 
 @contextmanager
 def running(program: Program) -> Iterator[Program]:
-    """The started program, until the block ends."""
+    """The started program, until the block ends. Fails if a task of the program ended unnoticed."""
     try:
         yield program.start()
     finally:
         program.stop(signal.SIGKILL)
+    unnoticed = [line for line in program.log.read_text().splitlines() if UNRETRIEVED in line]
+    assert not unnoticed, unnoticed
 
 
 @dataclass(frozen=True)

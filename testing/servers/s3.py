@@ -76,8 +76,8 @@ def ministack(folder: Path) -> Iterator[Endpoint]:
     endpoint = Endpoint(f"http://127.0.0.1:{free_port()}", "eu-west-1", "crease", "the-secret-of-the-tests")
     for name in ("objects", "server", "tmp"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    command, env = [str(python), "-P", "-m", "ministack"], _environment(folder, endpoint)
-    with _running(command, env, folder / "ministack.log", endpoint, "/_ministack/ready"):
+    command, env = list(laptop_s3.command(python)), _environment(folder, endpoint)
+    with _running(command, env, folder / "ministack.log", endpoint, "/_ministack/health"):
         yield endpoint
 
 

@@ -154,10 +154,27 @@ CASES = {
         "3 calls wait for a PostgreSQL session",
         gauge("pool_sessions", 10, ',state="busy"') | gauge("pool_sessions", 0, ',state="waited_for"'),
     ),
+    "CreaseLoopLate": Case(
+        gauge("loop_late_seconds", 61, ',loop="expiry"'),
+        "The background loop expiry has completed no pass for 1m 1s",
+        gauge("loop_late_seconds", 60, ',loop="expiry"'),
+        labels=(("loop", "expiry"),),
+    ),
+    "CreaseExpiryLate": Case(
+        gauge("overdue_seconds", 61),
+        "A lost launch or an expired upload should have ended 1m 1s ago",
+        gauge("overdue_seconds", 60),
+    ),
     "CreaseClockSkew": Case(
         {'crease_clock_skew_seconds{namespace="nets"}': "-31x20"},
         "The clocks of the controller and of the API server differ by 31s",
         {'crease_clock_skew_seconds{namespace="nets"}': "30x20"},
+    ),
+    "CreaseIssuerKeys": Case(
+        {'crease_issuer_key_faults_total{namespace="nets",kind="failed_fetch"}': "0+1x20"},
+        "10 times within 10 minutes a key of a token issuer was missing (failed_fetch)",
+        {'crease_issuer_key_faults_total{namespace="nets",kind="unknown_key"}': "0+9x20"},
+        labels=(("kind", "failed_fetch"),),
     ),
     "CreaseOutboxLags": Case(
         gauge("outbox_lag_seconds", 61),

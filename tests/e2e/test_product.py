@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from testing.data.videos import corpus
 from tests.chart.chart import ROOT
 from tests.e2e.cluster import Release, until
 
 INTRUDER = ROOT / "tests" / "e2e" / "intruder.py"
+ATTACKS = ROOT / "tests" / "unit" / "analyzer" / "sandbox" / "attacks.py"
 
 
 def test_the_sample_goes_through_a_kubernetes_job_to_a_report(release: Release) -> None:
@@ -90,11 +92,29 @@ def test_two_releases_do_not_see_each_other(release: Release, other: Release) ->
 
 def test_an_analyzer_pod_has_no_permissions(release: Release) -> None:
     """A pod with its image, account and labels: the API server rejects its token, and its root is read-only."""
+    assert run_as_analyzer(release, INTRUDER) == {
+        "root": "Read-only file system",
+        "api_server": 401,
+        "account": "nothing there",
+        "capabilities": 0,
+        "user": 65532,
+    }
+
+
+def test_a_file_that_takes_over_its_decoder_has_no_power_in_the_pod(release: Release) -> None:
+    """The runtime's own seccomp profile allows the confinement, which denies every attack but reading the file."""
+    outcomes = run_as_analyzer(release, ATTACKS, "/tmp/attacked", "65532")  # noqa: S108 (the pod's own)
+    assert outcomes.pop("memory") == "of the caller"
+    assert [attack for attack, outcome in outcomes.items() if outcome == "done"] == ["read_the_video"]
+
+
+def run_as_analyzer(release: Release, program: Path, *arguments: str) -> dict[str, Any]:
+    """What a program prints, as JSON, in a pod with an analyzer's image, account and labels."""
     (job_id,) = release.submit()
     release.wait(job_id)
     (made,) = release.launches(job_id)
     pod = made["spec"]["template"]["spec"]
-    container = pod["containers"][0] | {"command": ["python", "-c", INTRUDER.read_text()], "args": []}
+    container = pod["containers"][0] | {"command": ["python", "-c", program.read_text()], "args": [*arguments]}
     labels = {"app.kubernetes.io/component": "analyzer"}
     intruder = {
         "apiVersion": "v1",
@@ -105,16 +125,10 @@ def test_an_analyzer_pod_has_no_permissions(release: Release) -> None:
     release.kubectl("apply", "--filename", "-", stdin=json.dumps(intruder).encode())
     try:
         release.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/intruder", "--timeout=280s")
-        found = json.loads(release.kubectl("logs", "intruder"))
+        found: dict[str, Any] = json.loads(release.kubectl("logs", "intruder"))
     finally:
-        release.kubectl("delete", "pod", "intruder", "--wait=false")
-    assert found == {
-        "root": "Read-only file system",
-        "api_server": 401,
-        "account": "nothing there",
-        "capabilities": 0,
-        "user": 65532,
-    }
+        release.kubectl("delete", "pod", "intruder")
+    return found
 
 
 CALL = """

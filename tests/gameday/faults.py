@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import jwt
 import psycopg
 import pytest
 
 from crease.analysis.v1.launch_pb2 import Launch
-from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU
+from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU, ListJobsRequest
+from services import dev_issuer
 from services.controller.core.launcher import Placement, labels_of
 from services.controller.local import process_record
 from testing.servers.product import put
@@ -169,6 +171,31 @@ def postgresql_is_down(arena: Arena) -> Steps:
     yield Repair("PostgreSQL is started", arena.database.on)
 
 
+def an_unpublished_key_signs(arena: Arena) -> Steps:
+    """An issuer has a new key, and its public keys are the old ones."""
+    published = arena.here.issuer / "jwks.json"
+    new = arena.here.folder / "new-key"
+    dev_issuer.create(new)
+    claims = jwt.decode(dev_issuer.person(new, "coach-1"), options={"verify_signature": False})
+    token = jwt.encode(claims, (new / "key.pem").read_text(), algorithm="ES256", headers={"kid": "new"})
+    metadata = (("authorization", f"Bearer {token}"),)
+
+    def is_accepted() -> bool:
+        with contextlib.suppress(grpc.RpcError):
+            arena.product.job_stub.ListJobs(ListJobsRequest(), metadata=metadata)
+            return True
+        return False
+
+    def publish() -> None:
+        keys = json.loads(published.read_text())["keys"]
+        [key] = json.loads((new / "jwks.json").read_text())["keys"]
+        published.write_text(json.dumps({"keys": [*keys, key | {"kid": "new"}]}))
+        arena.until(is_accepted, "the new key")
+
+    with calling(*[is_accepted] * 4):
+        yield Repair("the issuer publishes the key", publish)
+
+
 def s3_is_down(arena: Arena) -> Steps:
     """S3 answers 500 to every request; a client repeats CompleteUpload."""
     begun = arena.product.initiate(len(VIDEO))
@@ -246,6 +273,36 @@ def a_transaction_holds_a_lock(arena: Arena) -> Steps:
             )
         with contextlib.suppress(psycopg.Error):
             console.rollback()
+    arena.cancel_open()
+
+
+def a_loop_is_stuck(arena: Arena) -> Steps:
+    """A console holds the table that one background loop of `jobs` writes."""
+    with psycopg.connect(arena.database_url) as console:
+        console.execute("LOCK TABLE tellers IN EXCLUSIVE MODE")
+        yield Repair(
+            "the second statement under *A transaction that stays open*",
+            lambda: run_page(arena, "A transaction that stays open"),
+        )
+        with contextlib.suppress(psycopg.Error):
+            console.rollback()
+
+
+def an_overdue_row_is_held(arena: Arena) -> Steps:
+    """A console holds the row of a running job; heartbeats and expiry need it."""
+    arena.mode("hold")
+    arena.queued()
+    running = "SELECT count(*) FROM launches WHERE started_at IS NOT NULL AND ended_at IS NULL"
+    arena.until(lambda: arena.sql(running) == [(1,)], "a running analysis")
+    with psycopg.connect(arena.database_url) as console:
+        console.execute("SELECT FROM video_analysis_jobs FOR UPDATE")
+        yield Repair(
+            "the second statement under *A transaction that stays open*",
+            lambda: run_page(arena, "A transaction that stays open"),
+        )
+        with contextlib.suppress(psycopg.Error):
+            console.rollback()
+    arena.mode("work")
     arena.cancel_open()
 
 
@@ -369,12 +426,15 @@ FAULTS = (
     Fault("Analyses never finish", ("CreaseOldestQueued",), analyses_never_finish),
     Fault("The controller is down", ("CreaseNoLeader",), the_controller_is_down),
     Fault("PostgreSQL is down", ("CreaseNoNumbers", "CreaseCallsFail"), postgresql_is_down),
+    Fault("An issuer signs with an unpublished key", ("CreaseIssuerKeys",), an_unpublished_key_signs),
     Fault("A transaction holds a table lock", ("CreasePoolFull", "CreaseCallsSlow"), a_transaction_holds_a_lock),
     Fault("S3 is down", ("CreaseS3Fails",), s3_is_down),
     Fault("SQS is down", ("CreaseRelayLags",), sqs_is_down),
     Fault("Analyses send no heartbeat", ("CreaseLeasesLost",), analyses_send_no_heartbeat),
     Fault("Rows are written by hand", ("CreaseInvariantBroken",), rows_are_written_by_hand),
     Fault("A session stays open in a transaction", ("CreaseOutboxLags",), a_session_stays_open),
+    Fault("A background loop is stuck", ("CreaseLoopLate",), a_loop_is_stuck),
+    Fault("A console holds an overdue row", ("CreaseExpiryLate",), an_overdue_row_is_held),
     Fault("A ghost runs", ("CreaseGhosts",), a_ghost_runs),
 )
 # `make slow` runs these: under a minute together.

@@ -30,7 +30,8 @@ class ClipSummary:
 
     frames_with_pose: of the sampled frames. width, height: pixels of the upright image. damage: a sentence, None if the
     file is intact. people_in_view: the most at once. chosen_by: how the athlete was selected; certainty: 0..1 of that.
-    cuts: seconds. pans: (from, to) in seconds.
+    cuts: seconds. pans: (from, to) in seconds. capture_fps: of the camera, None if unknown. slowdown: how many times
+    slower than life the file plays.
     """
 
     total_frames: int
@@ -38,6 +39,8 @@ class ClipSummary:
     frames_with_pose: int
     video_fps: float
     declared_fps: float | None
+    capture_fps: float | None
+    slowdown: float
     model: str
     width: int
     height: int
@@ -55,6 +58,13 @@ class ClipSummary:
     certainty: float
     cuts: tuple[float, ...] = ()
     pans: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def clock(self) -> str:
+        """Whether the file plays in real time: `real`, `slowed`, or `unknown`."""
+        if self.capture_fps is None:
+            return "unknown"
+        return "real" if self.slowdown == 1 else "slowed"
 
     @property
     def detection_rate_percent(self) -> float:
@@ -106,6 +116,8 @@ def summarize_clip(video: Video, seen: PoseResult, damage: str | None, model: st
         frames_with_pose=int(seen.whole.detected.sum()),
         video_fps=video.fps,
         declared_fps=video.declared_fps,
+        capture_fps=video.capture_fps,
+        slowdown=video.slowdown,
         model=model,
         width=video.width,
         height=video.height,

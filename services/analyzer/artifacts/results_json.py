@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from services.analyzer.biomechanics.events import Event
     from services.analyzer.biomechanics.model import Measurements, Metric, Repetition
     from services.analyzer.coaching.model import Day, Finding, Report
-    from services.analyzer.knowledge.loader import Drill
+    from services.analyzer.knowledge.loader import Drill, Mark
 
 Json = dict[str, Any]
 # The document of results.json, as callers store and send it.
@@ -63,6 +63,8 @@ def _clip(clip: ClipSummary) -> Json:
         "detection_rate_percent": round(clip.detection_rate_percent, 1),
         "video_fps": round(clip.video_fps, 3),
         "declared_fps": clip.declared_fps,
+        "capture_fps": clip.capture_fps,
+        "clock": clip.clock,
         "model": clip.model,
         "width": clip.width,
         "height": clip.height,
@@ -124,16 +126,22 @@ def _event(event: Event) -> Json:
         "name": event.name,
         "time_seconds": round(event.time_seconds, 3),
         "confidence": round(event.confidence, 2),
+        "side": event.side,
+        "given": event.given,
     }
 
 
 def _repetition(repetition: Repetition) -> Json:
+    from services.analyzer.biomechanics.labels import claim  # lazy: the first pose does not wait for it
+
     contact = repetition.contact_seconds
     return {
         "name": repetition.name,
         "time_seconds": round(repetition.time_seconds, 3),
         "contact_seconds": None if contact is None else round(contact, 3),
         "front_leg": repetition.front_leg,
+        "side": repetition.side,
+        "claim": claim(repetition),
         "values": repetition.values,
     }
 
@@ -158,7 +166,7 @@ def _finding(finding: Finding) -> Json:
         "severity": finding.severity,
         "title": finding.title,
         "why": finding.why,
-        "source": finding.source,
+        "source": finding.why_source or "our judgement",
         "cues": list(finding.cues),
         "drills": _drills(finding.drills),
         "metric": finding.metric and finding.metric.name,
@@ -166,9 +174,14 @@ def _finding(finding: Finding) -> Json:
         "unit": finding.unit,
         "score": finding.score,
         "threshold": finding.threshold,
+        "mark": _mark(finding.mark),
         "confidence": finding.confidence,
         "time_seconds": finding.time_seconds,
     }
+
+
+def _mark(mark: Mark | None) -> Json | None:
+    return mark.stated.model_dump(by_alias=True) if mark else None
 
 
 def _report(report: Report) -> Json:

@@ -3,6 +3,7 @@
 close-ups, or without an action the whole clip ──▶ actions ──▶ one `ActionWindow` each: window, landing, body, view
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
@@ -10,9 +11,25 @@ from statistics import median
 import numpy as np
 
 from services.analyzer.arrays import Floats
-from services.analyzer.biomechanics.events import Action, EventName, find_actions, rate_confidence
-from services.analyzer.biomechanics.foot_contact import LOWEST_RATE_FPS, TOO_FEW, Landing, Missing, find_landing
-from services.analyzer.biomechanics.kinematics import Side, body_length, frame_rate, other, stance_turn
+from services.analyzer.biomechanics.events import Action, EventName, GivenEvent, find_actions, rate_confidence
+from services.analyzer.biomechanics.foot_contact import (
+    LOOK_BACK_SECONDS,
+    LOWEST_RATE_FPS,
+    TOO_FEW,
+    Landing,
+    Missing,
+    find_landing,
+    land_at,
+)
+from services.analyzer.biomechanics.kinematics import (
+    SIDES,
+    Side,
+    body_length,
+    frame_rate,
+    hand_speeds,
+    other,
+    stance_turn,
+)
 from services.analyzer.pose.landmarks import Poses, select_frames
 
 # Seconds before and after the moment of an action: contact (batting and the rest), release (bowling).
@@ -29,6 +46,10 @@ LOWEST_DELIVERY_RATE_FPS = 14.5
 WHOLE_CLIP_CONFIDENCE = 0.5
 # With the camera square to the pitch the feet are apart along the image. MediaPipe's depth is right within 25 degrees.
 END_ON_DEG = 60.0
+
+# A close-up that shows this much around a given moment shows all that is measured there; a new one shows more. A frame
+# this near shows the moment itself.
+ENOUGH_AROUND_GIVEN, AROUND_GIVEN, NEAR_GIVEN_SECONDS = (0.45, 0.4), (0.8, 0.75), 0.06
 
 TOO_FEW_FOR_A_DELIVERY = "too few frames: under 15 a second around the action"
 
@@ -102,20 +123,28 @@ class ActionWindow:
         return None if np.isnan(turn) else turn > END_ON_DEG
 
 
-def find_windows(clip: Poses, closeups: list[Poses], discipline: str) -> list[ActionWindow]:
+def find_windows(
+    clip: Poses, closeups: list[Poses], discipline: str, given: Sequence[GivenEvent] = ()
+) -> list[ActionWindow]:
     """One window an action, from the close-ups if there are any: the coarser first pass does not overrule them.
 
+    Actions that the client gives replace all others; a given contact replaces that of the action that follows it.
     Without an action, one window over the whole clip.
     """
     body = _body(clip, closeups)
     reason = Missing("no action found")
     found = []
-    for source in closeups or [clip]:
-        actions = find_actions(source, discipline)
+    contacts = [event.time_seconds for event in given if event.name == EventName.FRONT_FOOT_CONTACT]
+    stated = [event for event in given if event.name != EventName.FRONT_FOOT_CONTACT]
+    if stated:
+        sources = _given_actions(clip, closeups, stated)
+    else:
+        sources = [(source, find_actions(source, discipline)) for source in closeups or [clip]]
+    for source, actions in sources:
         if isinstance(actions, Missing):
             reason = actions
         else:
-            found += [_window(source, action, discipline, body) for action in actions]
+            found += [_window(source, action, discipline, body, _contact_of(action, contacts)) for action in actions]
     if found:
         return found
     if frame_rate(clip) < LOWEST_RATE_FPS:
@@ -125,12 +154,67 @@ def find_windows(clip: Poses, closeups: list[Poses], discipline: str) -> list[Ac
     return [ActionWindow(clip, start, end, discipline, body, reason, reason)]
 
 
+def _given_actions(
+    clip: Poses, closeups: list[Poses], stated: Sequence[GivenEvent]
+) -> list[tuple[Poses, list[Action] | Missing]]:
+    """The actions at given moments, each in the close-up around it, or else in the whole clip."""
+    found: list[tuple[Poses, list[Action] | Missing]] = []
+    for event in sorted(stated, key=lambda event: event.time_seconds):
+        around = (each for each in closeups if each.times[0] <= event.time_seconds <= each.times[-1])
+        source = max(around, key=lambda each: min(event.time_seconds - each.times[0], each.times[-1]), default=clip)
+        action = _action_at(source, event)
+        found.append((source, action if isinstance(action, Missing) else [action]))
+    return found
+
+
+def _action_at(poses: Poses, event: GivenEvent) -> Action | Missing:
+    """The action at a given moment: a delivery's arm is the higher one then, any other's is the faster one."""
+    near = np.abs(poses.times - event.time_seconds) <= max(NEAR_GIVEN_SECONDS, 1 / frame_rate(poses))
+    near &= poses.detected
+    if not near.any():
+        return Missing(f"the player is not seen at the given {event.name}, {event.time_seconds:.2f} s")
+    if event.name == EventName.RELEASE:
+        rises = [(poses.point(f"{side}_shoulder") - poses.point(f"{side}_wrist"))[near, 1] for side in SIDES]
+        side = SIDES[int(np.argmax([np.median(rise) for rise in rises]))]
+    else:
+        grid, speeds = hand_speeds(poses)
+        side = SIDES[int(np.argmax(speeds[np.argmin(np.abs(grid - event.time_seconds))]))]
+    return Action(event.name, event.time_seconds, side, strength=1.0, confidence=1.0, given=True)
+
+
+def _contact_of(action: Action, contacts: Sequence[float]) -> float | None:
+    """The given contact that an action follows; None if there is none."""
+    before = [at for at in contacts if 0 <= action.time_seconds - at <= LOOK_BACK_SECONDS]
+    return max(before, default=None)
+
+
+def with_given(
+    windows: list[tuple[float, float]], given: Sequence[GivenEvent], end_seconds: float
+) -> list[tuple[float, float]]:
+    """Disjoint windows of the second pass, with one around each given moment that none of them shows, in order."""
+    for event in given:
+        start, end = _around(event, ENOUGH_AROUND_GIVEN, end_seconds)
+        if any(a <= start and end <= b for a, b in windows):
+            continue
+        start, end = _around(event, AROUND_GIVEN, end_seconds)
+        near = [(a, b) for a, b in windows if a <= end and start <= b]
+        merged = (min([start, *(a for a, _ in near)]), max([end, *(b for _, b in near)]))
+        windows = sorted([*(window for window in windows if window not in near), merged])
+    return windows
+
+
+def _around(event: GivenEvent, seconds: tuple[float, float], end_seconds: float) -> tuple[float, float]:
+    before, after = seconds
+    return max(event.time_seconds - before, 0.0), min(event.time_seconds + after, end_seconds)
+
+
 def in_replicate(window: ActionWindow, poses: Poses) -> ActionWindow:
     """The same action in another series of the same frames; landing and body length are measured again."""
     body = window.body * body_length(poses) / body_length(window.poses)
     if isinstance(window.action, Missing):
         return replace(window, poses=poses, body=body)
-    return _window(poses, window.action, window.discipline, body)
+    contact = window.landing.time_seconds if isinstance(window.landing, Landing) and window.landing.given else None
+    return _window(poses, window.action, window.discipline, body, contact)
 
 
 def _body(clip: Poses, closeups: list[Poses]) -> float:
@@ -145,8 +229,9 @@ def _body(clip: Poses, closeups: list[Poses]) -> float:
     return CLOSE_UP_WEIGHT * median(near) + (1 - CLOSE_UP_WEIGHT) * body_length(clip)
 
 
-def _window(poses: Poses, action: Action, discipline: str, body: float) -> ActionWindow:
-    landing = find_landing(poses, action.time_seconds)
+def _window(poses: Poses, action: Action, discipline: str, body: float, contact: float | None = None) -> ActionWindow:
+    """The window of one action. contact: seconds of the contact, if the client gave it."""
+    landing = find_landing(poses, action.time_seconds) if contact is None else land_at(poses, contact)
     if action.name == EventName.RELEASE:
         moment, (before, after) = action.time_seconds, AROUND_RELEASE
         if frame_rate(poses) < LOWEST_DELIVERY_RATE_FPS:

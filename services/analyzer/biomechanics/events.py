@@ -74,12 +74,25 @@ class EventName(StrEnum):
 
 
 @dataclass(frozen=True)
+class GivenEvent:
+    """A moment that the client states, in seconds of the video. It overrules detection."""
+
+    name: EventName
+    time_seconds: float
+
+
+@dataclass(frozen=True)
 class Event:
-    """A named moment. confidence: 0..1, a judgement from frame rate and margin, not a probability."""
+    """A named moment. confidence: 0..1, a judgement from frame rate and margin, not a probability.
+
+    side: the arm of an action, or the leg of a contact. given: whether the client stated the moment.
+    """
 
     name: EventName
     time_seconds: float
     confidence: float
+    side: Side | None = None
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +100,7 @@ class Action:
     """One delivery, stroke, throw or take.
 
     name: RELEASE, THROW or TAKE; FASTEST_HANDS if the kind is unknown. side: the bowling arm, or the faster hand.
-    strength: orders the actions of one clip. confidence: 0..1.
+    strength: orders the actions of one clip. confidence: 0..1. given: whether the client stated the moment.
     """
 
     name: EventName
@@ -95,6 +108,7 @@ class Action:
     side: Side
     strength: float
     confidence: float
+    given: bool = False
 
 
 def find_actions(poses: Poses, discipline: str) -> list[Action] | Missing:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.analyzer.arrays import Floats
-from services.analyzer.biomechanics.filtering import despike
+from services.analyzer.biomechanics.filtering import GRID_HZ, despike
 from services.analyzer.biomechanics.kinematics import (
     KNEE,
     SIDES,
@@ -46,11 +46,15 @@ class Missing:
 
 @dataclass(frozen=True)
 class Landing:
-    """Front-foot contact. side: the label that the foot had in most samples; step_torsos: the step before it."""
+    """Front-foot contact. side: the label that the foot had in most samples; step_torsos: the step before it.
+
+    given: whether the client stated the moment.
+    """
 
     time_seconds: float
     side: Side
     step_torsos: float
+    given: bool = False
 
 
 def find_landing(poses: Poses, before_seconds: float) -> Landing | Missing:
@@ -75,6 +79,22 @@ def find_landing(poses: Poses, before_seconds: float) -> Landing | Missing:
     contact = median(arrival.time_seconds for arrival in same_place)
     nearest = min(same_place, key=lambda arrival: abs(arrival.time_seconds - contact))
     return Landing(contact, nearest.side, nearest.step_torsos)
+
+
+def land_at(poses: Poses, contact_seconds: float) -> Landing | Missing:
+    """The contact at a moment that the client states: the front foot is the one that has come farther until then."""
+    before = (poses.times >= contact_seconds - STEP_SECONDS) & (poses.times <= contact_seconds)
+    after = (poses.times >= contact_seconds) & (poses.times <= contact_seconds + max(SETTLED_SECONDS, 1 / GRID_HZ))
+    torso, steps = torso_length(poses), dict[Side, float]()
+    for side in SIDES:
+        path = foot(poses, side)
+        place = path[after & poses.detected]
+        earlier = path[before & poses.detected]
+        if not len(place) or not len(earlier):
+            return Missing(f"the player is not seen at the given contact, {contact_seconds:.2f} s")
+        steps[side] = float(np.linalg.norm(earlier - np.median(place, axis=0), axis=1).max()) / torso
+    front = max(SIDES, key=lambda side: steps[side])
+    return Landing(contact_seconds, front, steps[front], given=True)
 
 
 @dataclass(frozen=True)

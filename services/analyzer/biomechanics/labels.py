@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from services.analyzer.biomechanics.events import EventName
-from services.analyzer.biomechanics.model import Unit
-from services.analyzer.knowledge.loader import Mark
+from services.analyzer.biomechanics.model import Repetition, Unit
+from services.analyzer.knowledge.loader import Mark, MarkOrigin
 from services.naming import Discipline
 
 EVENT_CAPTIONS = {
@@ -22,6 +22,23 @@ SHORT_EVENT_CAPTIONS = {
     EventName.THROW: "throw",
     EventName.TAKE: "take",
 }
+
+
+def claim(repetition: Repetition) -> str:
+    """What is claimed of one action: `Release at 1.00 s, right arm, left leg in front, front foot down at 0.88 s`."""
+    parts = [_moment(repetition, repetition.name, repetition.time_seconds)]
+    if repetition.name in (EventName.RELEASE, EventName.THROW):
+        parts.append(f"{repetition.side} arm")
+    if repetition.front_leg:
+        parts.append(f"{repetition.front_leg} leg in front")
+    if repetition.contact_seconds is not None:
+        parts.append(_moment(repetition, EventName.FRONT_FOOT_CONTACT, repetition.contact_seconds))
+    text = ", ".join(parts)
+    return text[0].upper() + text[1:]
+
+
+def _moment(repetition: Repetition, name: EventName, seconds: float) -> str:
+    return f"{SHORT_EVENT_CAPTIONS[name]} at {seconds:.2f} s{' (given)' if name in repetition.given else ''}"
 
 
 class Noun(NamedTuple):
@@ -52,6 +69,15 @@ def format_value(value: float, unit: Unit, error: float | None = None) -> str:
     """A number with its unit: `132° ± 3°`, `0.124 ± 0.006 body lengths`."""
     suffix = {Unit.DEGREES: "", Unit.PER_SECOND: " a second"}.get(unit, f" {unit}")
     return f"{format_number(value, unit, error)}{suffix}"
+
+
+def mark_name(mark: Mark) -> str:
+    """Whose a mark is: `our mark`, or `the mark of STUDY (20 elite men, in space)`."""
+    stated = mark.stated
+    if stated.origin is MarkOrigin.JUDGEMENT:
+        return "our mark"
+    plane = "the image" if stated.plane == "image" else "space"
+    return f"the mark of {stated.study} ({stated.n} {stated.who}, in {plane})"
 
 
 def format_mark(mark: Mark, unit: Unit) -> str:

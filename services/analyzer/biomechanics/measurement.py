@@ -10,16 +10,16 @@ frame rate. The sign of x has no effect, so a mirrored clip measures the same.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, stdev
 
 from services.analyzer.biomechanics.action_window import ActionWindow, find_windows, in_replicate
-from services.analyzer.biomechanics.events import Action, Event, EventName, rate_confidence
+from services.analyzer.biomechanics.events import Action, Event, EventName, GivenEvent, rate_confidence
 from services.analyzer.biomechanics.filtering import tidy
 from services.analyzer.biomechanics.foot_contact import TOO_FEW, Landing, Missing
 from services.analyzer.biomechanics.kinematics import Side, feet_in_view
-from services.analyzer.biomechanics.labels import action_noun
+from services.analyzer.biomechanics.labels import SHORT_EVENT_CAPTIONS, action_noun
 from services.analyzer.biomechanics.landmark_noise import noise_error, replicates
 from services.analyzer.biomechanics.model import (
     Evidence,
@@ -61,8 +61,10 @@ class _MeasuredWindow:
         return {name: reading for name, reading in self.readings.items() if isinstance(reading, Reading)}
 
 
-def measure(whole: Poses, closeups: list[Poses], discipline: str) -> Measurements:
+def measure(whole: Poses, closeups: list[Poses], discipline: str, given: Sequence[GivenEvent] = ()) -> Measurements:
     """Numbers, events and sides of one video. whole: first pass; closeups: second pass, one series an action, or none.
+
+    given: moments that the client states.
 
     Raises GuidanceError for an unknown discipline.
     """
@@ -71,7 +73,7 @@ def measure(whole: Poses, closeups: list[Poses], discipline: str) -> Measurement
     rate = 100.0 * float(whole.detected.mean()) if len(whole) else 0.0
     if clip.detected.sum() < FEWEST_FRAMES:
         return _without_athlete(whole, rate)
-    windows = find_windows(clip, [tidy(closeup) for closeup in closeups], discipline)
+    windows = find_windows(clip, [tidy(closeup) for closeup in closeups], discipline, given)
     measured = [_MeasuredWindow(window, _read_all(window)) for window in windows]
     actions = [each for each in measured if isinstance(each.window.action, Action)]
     return Measurements(
@@ -82,7 +84,7 @@ def measure(whole: Poses, closeups: list[Poses], discipline: str) -> Measurement
         detection_rate_percent=round(rate, 1),
         reliability=_reliability(100.0 * float(clip.detected.mean()), bool(actions and closeups)),
         actions=len(actions),
-        notes=_notes(windows),
+        notes=(*_notes(windows), *_given_notes(windows, given)),
         measures={spec.name: _combine(spec, measured, None) for spec in MEASURES},
         repetitions=tuple(_repetition(each) for each in actions),
         traces=tuple(_trace(each) for each in measured),
@@ -184,9 +186,11 @@ def _repetition(measured: _MeasuredWindow) -> Repetition:
     return Repetition(
         window.action.name,
         window.action.time_seconds,
+        window.action.side,
         window.landing.time_seconds if isinstance(window.landing, Landing) else None,
         window.front_leg,
         {name: round(found[name].value, 4) if name in found else None for name in SPECS},
+        frozenset(event.name for event in _events([window]) if event.given),
     )
 
 
@@ -205,10 +209,13 @@ def _events(windows: Iterable[ActionWindow]) -> list[Event]:
     events = []
     for window in windows:
         if isinstance(window.landing, Landing):
-            confidence = 0.9 * rate_confidence(window.poses)
-            events.append(Event(EventName.FRONT_FOOT_CONTACT, window.landing.time_seconds, confidence))
+            landing = window.landing
+            confidence = 1.0 if landing.given else 0.9 * rate_confidence(window.poses)
+            contact, leg = EventName.FRONT_FOOT_CONTACT, window.front_leg
+            events.append(Event(contact, landing.time_seconds, confidence, leg, landing.given))
         if isinstance(window.action, Action):
-            events.append(Event(window.action.name, window.action.time_seconds, window.action.confidence))
+            action = window.action
+            events.append(Event(action.name, action.time_seconds, action.confidence, action.side, action.given))
     return sorted(events, key=lambda event: event.time_seconds)
 
 
@@ -221,6 +228,17 @@ def _reliability(usable_percent: float, has_close_ups: bool) -> Reliability:
     if usable_percent < shared().reliable_from_detection_rate_percent:
         return Reliability.LOW
     return Reliability.HIGH if usable_percent >= HIGH_RELIABILITY_PERCENT and has_close_ups else Reliability.MEDIUM
+
+
+def _given_notes(windows: list[ActionWindow], given: Sequence[GivenEvent]) -> Iterable[str]:
+    """Which moments the client gave, and which of them were of no use."""
+    used = {(event.name, event.time_seconds) for event in _events(windows) if event.given}
+    for event in sorted(given, key=lambda event: event.time_seconds):
+        moment = f"{SHORT_EVENT_CAPTIONS[event.name]} at {event.time_seconds:.2f} s"
+        if (event.name, event.time_seconds) in used:
+            yield f"Given by the client, not found in the film: {moment}."
+        else:
+            yield f"Given by the client, but no action was measured with it: {moment}."
 
 
 def _notes(windows: list[ActionWindow]) -> tuple[str, ...]:

@@ -195,13 +195,18 @@ class Metric:
 
 @dataclass(frozen=True)
 class Repetition:
-    """One action of several. values: by name of the number, None if it was not measured."""
+    """One action of several. side: its arm. values: by name of the number, None if it was not measured.
+
+    given: the moments that the client stated.
+    """
 
     name: EventName
     time_seconds: float
+    side: Side
     contact_seconds: float | None
     front_leg: Side | None
     values: dict[str, float | None]
+    given: frozenset[EventName] = frozenset()
 
 
 @dataclass(frozen=True)

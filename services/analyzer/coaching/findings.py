@@ -3,8 +3,8 @@
     obstacle, or too few detections ─▶ not assessed: no level, no fault, no drill
     else each number against its mark ─▶ a fault beyond its error, too close to call, or the mark reached
 
-A fault is found if a score (or a value) is below its threshold by more than the number's error; the shortfall decides
-the severity. A number that was not measured gives no finding.
+A fault is found if a number misses its mark by more than its error. The shortfall of its score decides the severity. A
+number that was not measured gives no finding.
 """
 
 from typing import TypedDict
@@ -13,7 +13,7 @@ from services.analyzer.biomechanics.model import Measurements, Metric, Unit
 from services.analyzer.biomechanics.registry import guidance
 from services.analyzer.coaching.model import FilmCode, Finding, Findings, Level
 from services.analyzer.coaching.phrases import count_phrase
-from services.analyzer.knowledge.loader import Advice, Drill, Fault, FaultCode, Guidance, Severity, shared
+from services.analyzer.knowledge.loader import Advice, Drill, Fault, FaultCode, Guidance, Mark, Severity, shared
 
 WORST_FIRST = (Severity.HIGH, Severity.MEDIUM, Severity.LOW)
 # With fewer confident metrics a video without a fault is no proof of a high level.
@@ -24,7 +24,7 @@ FILM_SURER = "Film from nearer, in daylight, with 60 frames a second if the came
 class _Words(TypedDict):
     title: str
     why: str
-    source: str
+    why_source: str | None
     cues: tuple[str, ...]
     drills: tuple[Drill, ...]
 
@@ -61,25 +61,26 @@ def _is_too_close(metric: Metric, guide: Guidance) -> bool:
 def _faults(measurements: Measurements, guide: Guidance, too_close: tuple[Metric, ...]) -> list[Finding]:
     found = []
     for code, fault in guide.faults.items():
-        metric = measurements.metrics[fault.metric]
-        reached = metric.score if fault.compare == "score" else metric.value
-        if metric.value is None or reached is None or metric in too_close or reached >= fault.threshold:
+        metric, mark = measurements.metrics[fault.metric], guide.mark(fault.metric)
+        if metric.value is None or metric.score is None or mark is None or metric in too_close:
             continue
-        found.append(_fault_finding(code, fault, metric, metric.value, fault.threshold - reached))
+        if metric.score < mark.threshold:
+            found.append(_fault_finding(code, fault, metric, metric.value, metric.score, mark))
     return found
 
 
-def _fault_finding(code: FaultCode, fault: Fault, metric: Metric, value: float, shortfall: float) -> Finding:
+def _fault_finding(code: FaultCode, fault: Fault, metric: Metric, value: float, score: float, mark: Mark) -> Finding:
     confident = metric.confidence >= shared().sure_from_confidence
     return Finding(
         code=code,
-        severity=shared().severity(shortfall),
+        severity=shared().severity(mark.threshold - score),
         **_words(fault, confident),
         metric=metric.spec,
         value=value,
         unit=metric.unit,
-        score=metric.score,
-        threshold=fault.threshold,
+        score=score,
+        threshold=mark.threshold,
+        mark=mark,
         confidence=metric.confidence,
         time_seconds=metric.evidence[0].time_seconds if metric.evidence else None,
     )
@@ -104,6 +105,7 @@ def _film_finding(measurements: Measurements) -> Finding | None:
         unit=Unit.PERCENT_OF_FRAMES,
         score=None,
         threshold=least,
+        mark=None,
         confidence=1.0,
         time_seconds=None,
     )
@@ -112,7 +114,7 @@ def _film_finding(measurements: Measurements) -> Finding | None:
 def _words(advice: Advice, confident: bool) -> _Words:
     """The words of an advice; a finding of low confidence has a title that calls it a possibility."""
     title = advice.title if confident else f"{shared().hedge}: {advice.title[0].lower()}{advice.title[1:]}"
-    return _Words(title=title, why=advice.why, source=advice.source, cues=advice.cues, drills=advice.drills)
+    return _Words(title=title, why=advice.why, why_source=advice.why_source, cues=advice.cues, drills=advice.drills)
 
 
 def _too_unsure(measurements: Measurements) -> str | None:

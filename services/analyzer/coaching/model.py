@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from services.analyzer.biomechanics.model import Metric, MetricSpec, Unit
-from services.analyzer.knowledge.loader import Drill, FaultCode, Severity
+from services.analyzer.knowledge.loader import Drill, FaultCode, Mark, Severity
 
 
 class Level(StrEnum):
@@ -26,14 +26,15 @@ class Finding:
     """A number below its threshold, with advice. time_seconds: its worst moment, if it has one.
 
     metric: None for a finding about the film; value, unit and threshold are then of the detection rate. score: 0..1,
-    None if the fault compares values. threshold: of the score, or of the value if score is None.
+    None for a finding about the film. threshold: of the score, or of the value if score is None. mark: of the metric.
+    why_source: the publication that holds what `why` says, None for coaching practice.
     """
 
     code: FaultCode | FilmCode
     severity: Severity
     title: str
     why: str
-    source: str
+    why_source: str | None
     cues: tuple[str, ...]
     drills: tuple[Drill, ...]
     metric: MetricSpec | None
@@ -41,6 +42,7 @@ class Finding:
     unit: Unit
     score: float | None
     threshold: float
+    mark: Mark | None
     confidence: float
     time_seconds: float | None
 

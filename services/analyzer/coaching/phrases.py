@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from services.analyzer.biomechanics.labels import format_mark, format_value
+from services.analyzer.biomechanics.labels import format_mark, format_value, mark_name
 from services.analyzer.biomechanics.model import Measurements, Metric
 from services.analyzer.biomechanics.registry import guidance
 from services.analyzer.knowledge.loader import shared
@@ -41,7 +41,7 @@ def number_phrase(metric: Metric, discipline: str, worst_seconds: float | None =
     assert metric.value is not None  # noqa: S101 - callers pass measured numbers
     mark = guidance(discipline).mark(metric.spec.name)
     worst = "" if worst_seconds is None else f", worst at {worst_seconds:.2f} s"
-    aim = f"; the mark is {format_mark(mark, metric.unit)}" if mark else ""
+    aim = f"; {mark_name(mark)} is {format_mark(mark, metric.unit)}" if mark else ""
     return f"{format_value(metric.value, metric.unit, metric.error)}{worst}{aim}"
 
 
@@ -50,7 +50,7 @@ def nearest_to_mark(measurements: Measurements, discipline: str, without: Collec
     margins: dict[str, float] = {}
     for name, metric in measurements.metrics.items():
         mark = guidance(discipline).mark(name)
-        if metric not in without and metric.score is not None and mark and mark.threshold is not None:
+        if metric not in without and metric.score is not None and mark:
             margins[name] = metric.score - mark.threshold
     return measurements.metrics[min(margins, key=lambda name: margins[name])] if margins else None
 

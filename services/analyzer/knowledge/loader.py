@@ -71,21 +71,51 @@ class Drill(_Strict):
 
 
 class Advice(_Strict):
-    """Advice for one fault. source: a publication, or "coaching practice"."""
+    """Advice for one fault. why_source: the publication that holds what `why` says; None: coaching practice."""
 
     title: Text
     why: Text
-    source: Text
+    why_source: Text | None = None
     cues: Annotated[tuple[Text, ...], Field(min_length=1)]
     drills: Annotated[tuple[Drill, ...], Field(min_length=1)]
 
 
+class MarkOrigin(StrEnum):
+    """Whose a mark is: of whoever wrote the file, or of a study."""
+
+    JUDGEMENT = "judgement"
+    STUDY = "study"
+
+
+class StatedMark(_Strict):
+    """A value to reach, in the metric's unit, and whose it is.
+
+    Of a study: its citation, how many people it measured, who they were, and in which plane.
+    """
+
+    value: float
+    origin: Annotated[MarkOrigin, Field(alias="from")]
+    study: Text | None = None
+    n: Annotated[int, Field(ge=1)] | None = None
+    who: Text | None = None
+    plane: Literal["image", "space"] | None = None
+
+    @model_validator(mode="after")
+    def _names_its_study(self) -> Self:
+        facts = {name: getattr(self, name) for name in ("study", "n", "who", "plane")}
+        missing = [name for name, fact in facts.items() if fact is None]
+        if self.origin is MarkOrigin.STUDY and missing:
+            raise ValueError(f"a mark from a study needs {', '.join(missing)}")
+        if self.origin is MarkOrigin.JUDGEMENT and len(missing) < len(facts):
+            raise ValueError(f"a mark from judgement has no {', '.join(name for name in facts if name not in missing)}")
+        return self
+
+
 class Fault(Advice):
-    """A fault: the metric's score, or its value in its own unit (`compare`), is below the threshold."""
+    """A fault: the metric misses the mark."""
 
     metric: MetricName
-    compare: Literal["score", "value"]
-    threshold: Annotated[float, Field(gt=0)]
+    mark: StatedMark
 
 
 class Scale(_Strict):
@@ -114,25 +144,18 @@ class Scale(_Strict):
                 return y0 + (y1 - y0) * max(0.0, value - x0) / (x1 - x0)
         return self.points[-1][1]
 
-    def value(self, score: float) -> float:
-        """The value at which the scale reaches a score; the nearer end of the scale if it never does."""
-        rising = self.points if self.points[0][1] <= self.points[-1][1] else self.points[::-1]
-        for (x0, y0), (x1, y1) in pairwise(rising):
-            if score <= y1:
-                return x0 + (x1 - x0) * max(0.0, score - y0) / (y1 - y0) if y1 > y0 else x1
-        return rising[-1][0]
-
 
 @dataclass(frozen=True)
 class Mark:
-    """The threshold that a player aims at, in the metric's unit: `value` or more if `at_least`, else `value` or less.
+    """The value that a player aims at, in the metric's unit: `value` or more if `at_least`, else `value` or less.
 
-    threshold: the same as a score, 0..1; None if the fault compares values.
+    threshold: the same as a score, 0..1. stated: the mark in the file, with whose it is.
     """
 
     value: float
     at_least: bool
-    threshold: float | None
+    threshold: float
+    stated: StatedMark
 
 
 class Guidance(_Strict):
@@ -146,8 +169,8 @@ class Guidance(_Strict):
     @model_validator(mode="after")
     def _can_score(self) -> Self:
         for code, fault in self.faults.items():
-            if fault.compare == "score" and fault.metric not in self.scales:
-                raise ValueError(f"{code} compares the score of {fault.metric}, which has no scale")
+            if fault.metric not in self.scales:
+                raise ValueError(f"{code} marks {fault.metric}, which has no scale")
         return self
 
     def mark(self, metric: str) -> Mark | None:
@@ -155,10 +178,8 @@ class Guidance(_Strict):
         fault = next((fault for fault in self.faults.values() if fault.metric == metric), None)
         if fault is None:
             return None
-        if fault.compare == "value":
-            return Mark(fault.threshold, at_least=True, threshold=None)
-        scale = self.scales[fault.metric]
-        return Mark(scale.value(fault.threshold), at_least=scale.rises, threshold=fault.threshold)
+        scale, value = self.scales[fault.metric], fault.mark.value
+        return Mark(value, scale.rises, round(scale.score(value), 3), fault.mark)
 
 
 class Band(_Strict):
@@ -186,7 +207,7 @@ class Shared(_Strict):
         return self
 
     def severity(self, shortfall: float) -> Severity:
-        """Severity of a shortfall, which is threshold less score (for timings: less seconds) and over 0."""
+        """Severity of a shortfall, which is threshold less score, and over 0."""
         return next(band.severity for band in self.severities if band.under is None or shortfall < band.under)
 
 

@@ -60,7 +60,8 @@ class PoseResult:
 
     wanted: the sampled frames. people: the most at once. chosen_by: how the athlete was selected, `alone`, `size` or
     `box`. certainty: how clear the choice was, 0 to 1. closeups: without duplicate frames. closeups_with_duplicates:
-    with them. lost: a sentence about frames that did not decode, None if all did.
+    with them. windows: their (start, end) in seconds. lost: a sentence about frames that did not decode, None if all
+    did.
     """
 
     wanted: Indices
@@ -71,6 +72,7 @@ class PoseResult:
     certainty: float = 1.0
     closeups: list[Poses] = field(default_factory=list)
     closeups_with_duplicates: list[Poses] = field(default_factory=list)
+    windows: list[tuple[float, float]] = field(default_factory=list)
     lost: str | None = None
 
 
@@ -91,9 +93,20 @@ class WholeClipRun:
 
 
 class PosePasses:
-    """Estimates one athlete's poses in one video. box: around the athlete in the first frame, from the client."""
+    """Estimates one athlete's poses in one video. box: around the athlete in the first frame, from the client.
 
-    def __init__(self, video: Video, landmarkers: LandmarkerFactory, limits: Limits, box: Box | None) -> None:
+    kept: the poses of an earlier analysis with the same whole-clip pass; frames that it has are not estimated again.
+    """
+
+    def __init__(
+        self,
+        video: Video,
+        landmarkers: LandmarkerFactory,
+        limits: Limits,
+        box: Box | None,
+        kept: PoseResult | None = None,
+    ) -> None:
+        self._kept = kept
         self.video = video
         self._factory = landmarkers
         self._limits = limits
@@ -108,6 +121,9 @@ class PosePasses:
 
         The later call decodes and estimates only the additional frames; its result is that of one call for all frames.
         """
+        if self._kept:
+            whole = select_frames(self._kept.whole, np.isin(self._kept.whole.times, self.video.times[wanted]))
+            return replace(self._kept, wanted=wanted, whole=whole, closeups=[], closeups_with_duplicates=[], windows=[])
         run = self._run
         if not run or not self._can_continue(run, wanted):
             run = self._start(2) if self._box else self._start()
@@ -184,13 +200,27 @@ class PosePasses:
         alone = result.chosen_by == "alone"
         estimate = self._estimate_alone if alone else partial(self._estimate_among_others, result.whole)
         for i, (start, end) in enumerate(windows):
+            if kept := self._kept_close_up(start, end):
+                closeups.append(kept[0])
+                with_duplicates.append(kept[1])
+                continue
             duplicates, wanted = DuplicateDetector(), every(self.video.times, start, end)
             window_progress = part_of(progress, i / len(windows), (i + 1) / len(windows))
             poses = estimate(partial(self._open_pictures, wanted, losses, window_progress), duplicates.observe)
             closeups.append(select_frames(poses, ~duplicates.duplicates()))
             with_duplicates.append(poses)
         lost = result.lost or losses.message
-        return replace(result, closeups=closeups, closeups_with_duplicates=with_duplicates, lost=lost)
+        return replace(result, closeups=closeups, closeups_with_duplicates=with_duplicates, windows=windows, lost=lost)
+
+    def _kept_close_up(self, start: float, end: float) -> tuple[Poses, Poses] | None:
+        """The kept close-up of a window, without and with duplicate frames; None if none shows all of it."""
+        if self._kept:
+            for (a, b), *close_up in zip(
+                self._kept.windows, self._kept.closeups, self._kept.closeups_with_duplicates, strict=True
+            ):
+                if a <= start and end <= b:
+                    return close_up[0], close_up[1]
+        return None
 
     def _estimate_alone(self, open_pictures: OpenPictures, observe: Observer) -> Poses:
         """The only person in view, averaged with the flipped pictures."""

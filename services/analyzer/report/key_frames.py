@@ -1,4 +1,6 @@
-"""Selects the moments that a report shows and fetches their images: findings first, then worst moments, then events.
+"""Selects the moments that a report shows and fetches their images.
+
+The claimed action comes first, then findings, worst moments and the other events.
 
 Each image has the numbers of its moment drawn on the joints that they were measured from.
 """
@@ -121,7 +123,7 @@ def _cropped(rgb: RGB, box: Box) -> RGB:
 def moments(result: AnalysisResult) -> list[Moment]:
     """The moments to show, by priority, at most six; moments within 0.05 s are one."""
     chosen: list[Moment] = []
-    for time_seconds, caption in chain(_findings(result), _worst_moments(result), _events(result)):
+    for time_seconds, caption in chain(_claimed(result), _findings(result), _worst_moments(result), _events(result)):
         same = next((known for known in chosen if abs(known.time_seconds - time_seconds) < APART_SECONDS), None)
         if same is not None:
             same.captions += [caption] if caption not in same.captions else []
@@ -130,6 +132,15 @@ def moments(result: AnalysisResult) -> list[Moment]:
     for moment in chosen:
         moment.numbers = list(_numbers_at(result, moment.time_seconds))
     return chosen
+
+
+def _claimed(result: AnalysisResult) -> list[_Caption]:
+    """The moment of the action that the first finding is about, or else of the first action."""
+    return [caption for caption in _events(result) if caption.time_seconds in _action_seconds(result)][:1]
+
+
+def _action_seconds(result: AnalysisResult) -> set[float]:
+    return {round(repetition.time_seconds, 3) for repetition in result.measurements.repetitions}
 
 
 def _findings(result: AnalysisResult) -> list[_Caption]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from services.analyzer.artifacts.result import AnalysisResult
 from services.analyzer.biomechanics.events import EventName
-from services.analyzer.biomechanics.labels import SHORT_EVENT_CAPTIONS, action_noun
+from services.analyzer.biomechanics.labels import SHORT_EVENT_CAPTIONS, action_noun, claim
 from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.biomechanics.registry import METRICS, guidance
 from services.analyzer.coaching.model import Level
@@ -18,7 +18,7 @@ from services.analyzer.pose.landmarks import Poses
 from services.analyzer.report.html import data_block, write_page
 from services.analyzer.report.metadata import Metadata
 from services.analyzer.report.model import KeyFrame, Still
-from services.analyzer.report.pictures import main_picture, picture
+from services.analyzer.report.pictures import Picture, main_picture, picture
 from services.analyzer.report.player import player
 from services.analyzer.report.plots import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Plot, action_plots
 from services.analyzer.report.tables import (
@@ -38,6 +38,15 @@ MOST_EVENTS = 6
 LEVEL_SIGNS: dict[Level | None, str] = {Level.HIGH: "●●●", Level.MEDIUM: "●●○", Level.LOW: "●○○"}
 SEVERITY_SIGNS = {Severity.HIGH: "▲▲▲", Severity.MEDIUM: "▲▲", Severity.LOW: "▲"}
 PLOT_BOX = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the report claims of one action, and the option that moves its moment."""
+
+    time_seconds: float
+    text: str
+    option: str
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,8 @@ def render(
         provisional=result.run.provisional,
         measurement_notes=measurements.notes,
         main_picture=main_picture(pictures, findings.first_moment),
+        claims=_claims(measurements),
+        claim_picture=_claim_picture(pictures, measurements),
         pictures=sorted(pictures, key=lambda picture: picture.moment),
         cards=finding_cards(findings.findings, measurements, marks),
         severity_signs=SEVERITY_SIGNS,
@@ -107,6 +118,19 @@ def _marks(discipline: str) -> dict[str, Mark | None]:
         return {}
     guide = guidance(discipline)
     return {spec.name: guide.mark(spec.name) for spec in METRICS}
+
+
+def _claims(measurements: Measurements) -> list[Claim]:
+    return [
+        Claim(each.time_seconds, claim(each), f"--event {each.name}={each.time_seconds:.2f}")
+        for each in measurements.repetitions
+    ]
+
+
+def _claim_picture(pictures: Sequence[Picture], measurements: Measurements) -> Picture | None:
+    """The picture of an action's moment; None if there is none."""
+    moments = {round(each.time_seconds, 3) for each in measurements.repetitions}
+    return next((picture for picture in pictures if round(picture.moment, 3) in moments), None)
 
 
 def _plot_groups(

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from services.analyzer.artifacts.result import AnalysisResult, versions
-from services.analyzer.biomechanics.labels import action_noun, format_mark, format_number, format_value
-from services.analyzer.biomechanics.model import Measurements, Metric
+from services.analyzer.biomechanics.labels import action_noun, format_mark, format_number, format_value, mark_name
+from services.analyzer.biomechanics.model import Measurements, Metric, Unit
 from services.analyzer.coaching.model import Finding
 from services.analyzer.coaching.phrases import confidence_word
 from services.analyzer.coaching.summary import MOST_ISSUES
@@ -60,8 +60,8 @@ def number_rows(metrics: Iterable[Metric], marks: Marks) -> list[NumberRow]:
             metric=metric,
             shown=format_value(metric.value, metric.unit, metric.error),
             confidence=confidence_word(metric.confidence),
-            mark=format_mark(mark, metric.unit) if (mark := marks.get(metric.spec.name)) else None,
-            threshold=mark.threshold if mark else None,
+            mark=_mark_words(marks.get(metric.spec.name), metric.unit),
+            threshold=mark.threshold if (mark := marks.get(metric.spec.name)) else None,
             bar=None if metric.score is None else round(BAR_WIDTH * metric.score),
         )
         for metric in metrics
@@ -84,7 +84,12 @@ def _card(finding: Finding, measurements: Measurements, marks: Marks) -> Finding
     error = measurements.metrics[name].error if name else None
     mark = marks.get(name)
     shown = format_value(finding.value, finding.unit, error)
-    return FindingCard(finding, shown, format_mark(mark, finding.unit) if mark else None)
+    return FindingCard(finding, shown, _mark_words(mark, finding.unit))
+
+
+def _mark_words(mark: Mark | None, unit: Unit) -> str | None:
+    """`our mark 120° or more`."""
+    return f"{mark_name(mark)} {format_mark(mark, unit)}" if mark else None
 
 
 def repetition_table(measurements: Measurements, discipline: str) -> RepetitionTable | None:

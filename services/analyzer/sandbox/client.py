@@ -1,6 +1,6 @@
 """Opens untrusted files in a separate process with limits: a crash, a hang or high memory use stays in that process.
 
-    caller ──task──▶ server ──fork──▶ guard ──fork──▶ worker ── sets its limits, then runs the task
+    caller ──task──▶ server ──fork──▶ guard ──fork──▶ worker ── confines itself, then runs the task
       ▲             (its imports      (kills the worker   │
       │              are done once)    when the caller    │
       │                                ends; reports how  │
@@ -10,13 +10,15 @@
 The server is a new Python process, or a fork of a caller that has imported only what both need (`fork_server`).
 
 A worker that crashes, hangs or exceeds its memory becomes BadInput with a message. A worker answers with JSON and
-pixels, never with pickles: a compromised worker cannot make its caller run code. `server.py` is the other side.
+pixels, never with pickles: a compromised worker cannot make its caller run code. `confinement.py` leaves it no power
+but to read the file and compute. `server.py` is the other side.
 """
 
 import atexit
 import contextlib
 import fcntl
 import json
+import logging
 import math
 import mmap
 import os
@@ -27,6 +29,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import asdict
+from functools import cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,6 +39,7 @@ import numpy as np
 
 from services.analyzer.arrays import Pixels
 from services.analyzer.errors import BadInput, Fault
+from services.analyzer.sandbox.confinement import protect_memory
 from services.analyzer.sandbox.limits import SandboxLimits
 from services.analyzer.sandbox.protocol import INTERNAL_ERROR_STATUS, SLOTS, Message, MessageConnection, receive
 
@@ -76,6 +80,8 @@ def _read_items(
     borrowed: list[int] = []
     while True:
         message = _next_message(worker, limits)
+        if message.get("missing"):
+            _report_missing(message["missing"], limits)
         if "item" in message:
             borrowed.append(message["slot"])
             yield message["item"], _read_picture(message, pixels, picture_bytes)
@@ -99,8 +105,21 @@ def _next_message(worker: MessageConnection, limits: SandboxLimits) -> Message:
         raise BadInput("TOO_SLOW", f"the video could not be decoded: the decoder sent nothing for {timeout:.0f} s")
     try:
         return receive(worker)
-    except (EOFError, ConnectionError):
-        raise Fault("UNEXPECTED", "Processing failed: the decoder's guard ended unexpectedly") from None
+    except (EOFError, OSError):
+        raise Fault("UNEXPECTED", "Processing failed: the decoder's guard ended or sent too much") from None
+
+
+def _report_missing(missing: list[str], limits: SandboxLimits) -> None:
+    """Log once what the kernel lacks to confine a worker. Raises Fault if the settings require it."""
+    lack = f"the kernel of this machine has no {' and no '.join(missing)}"
+    if limits.require_confinement:
+        raise Fault("UNEXPECTED", f"Processing failed: {lack}, which CREASE_REQUIRE_CONFINEMENT asks for")
+    _warn_once(f"{lack}: a file that takes over its decoder can do more than decode")
+
+
+@cache
+def _warn_once(warning: str) -> None:
+    logging.getLogger(__name__).warning(warning)
 
 
 def _read_picture(message: Message, pixels: mmap.mmap | None, picture_bytes: int) -> Pixels:
@@ -153,6 +172,7 @@ class _Server:
             return
         import cv2  # noqa: F401 (both processes transform pictures with it)
 
+        protect_memory()
         ours, theirs = socket.socketpair()
         process = get_context("fork").Process(target=_serve, args=(ours, theirs), daemon=True)
         with theirs:
@@ -175,6 +195,7 @@ class _Server:
         raise Fault("UNEXPECTED", "Processing failed: the decoding process could not be started")
 
     def _start(self) -> socket.socket:
+        protect_memory()
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 
 from services.analyzer.errors import BadInput
 from services.analyzer.sandbox.limits import SandboxLimits
+from services.rules.limits import is_capture_fps
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 # Transfer characteristics of high dynamic range: ITU-T H.273, TransferCharacteristics 16 and 18.
@@ -30,6 +31,9 @@ HDR = {16: "pq", 18: "hlg"}
 # MPEG-TS, the M2TS of cameras, TS with error correction.
 TS_PACKET_BYTES = (188, 192, 204)
 SEGMENT = bytes.fromhex("18538067")
+# Android's cameras write the rate at which they recorded; a slow-motion file plays slower. iPhones write no such tag:
+# their originals play in real time at the full rate.
+CAPTURE_FPS_TAG = "com.android.capture.fps"
 # How to turn a stored picture upright: swap the axes, then flip left-right, then flip top-bottom.
 Orientation = tuple[bool, bool, bool]
 
@@ -60,6 +64,7 @@ def inspect(
             "height": height,
             "orientation": orientation(first),
             "declared_fps": float(stream.average_rate) if stream.average_rate else None,
+            "capture_fps": _capture_fps(container),
             "declared_seconds": declared,
             "declared_frames": stream.frames,
             "time_base": (tick.numerator, tick.denominator),
@@ -133,6 +138,15 @@ def _check_pixels(path: Path, width: int, height: int, limits: SandboxLimits) ->
     if width * height > limits.max_video_pixels:
         message = f"{path.name} is {width}x{height}; the limit is {limits.max_video_pixels} pixels a picture"
         raise BadInput("TOO_MANY_PIXELS", message)
+
+
+def _capture_fps(container: InputContainer) -> float | None:
+    """The rate at which the camera recorded, by its tag; None without a valid one."""
+    try:
+        rate = float(container.metadata.get(CAPTURE_FPS_TAG, ""))
+    except ValueError:
+        return None
+    return rate if rate and is_capture_fps(rate) else None
 
 
 def _declared_seconds(container: InputContainer, stream: VideoStream) -> float | None:

@@ -14,3 +14,4 @@ class SandboxLimits:
     max_decode_seconds: float
     max_decode_bytes: int
     max_stall_seconds: float
+    require_confinement: bool

@@ -7,6 +7,7 @@
 | key | value |
 |---|---|
 | alive | the worker makes progress, without an item |
+| missing | beside the first `alive`: what the kernel lacks to confine the worker |
 | item, slot, shape | an item of the task, and where its picture lies in shared memory |
 | result | the task's return value; the worker is done |
 | refused | [code, message] of BadInput; the worker is done |
@@ -20,6 +21,8 @@ from typing import Any, TypeAlias
 
 # Pictures in shared memory: two that the caller borrows, and one that the worker fills ahead.
 SLOTS = 3
+# The stamps of 432,000 frames, the default limit, have at most 10 MB.
+MAX_MESSAGE_BYTES = 64 << 20
 # Exit status of a worker that fails in our own code, so that the file is not blamed.
 INTERNAL_ERROR_STATUS = 70
 Message = dict[str, Any]
@@ -33,6 +36,6 @@ def send(connection: MessageConnection, message: Message) -> None:
 
 
 def receive(connection: MessageConnection) -> Message:
-    """Receive one message. Raises EOFError or ConnectionError when the other side has ended."""
-    message: Message = json.loads(connection.recv_bytes())
+    """Receive one message. Raises EOFError or OSError when the other side has ended or the message is too large."""
+    message: Message = json.loads(connection.recv_bytes(MAX_MESSAGE_BYTES))
     return message

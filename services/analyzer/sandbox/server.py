@@ -21,12 +21,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
+# PyAV imports this package at the first file, when a worker can read no module any more.
+import av.subtitles.stream  # noqa: F401
 import numpy as np
 
 from services.analyzer.arrays import Pixels
 from services.analyzer.errors import BadInput
 from services.analyzer.malloc import keep_freed_pages
 from services.analyzer.sandbox import container, decoder
+from services.analyzer.sandbox.confinement import close_descriptors, confine, protect_memory
 from services.analyzer.sandbox.limits import SandboxLimits
 from services.analyzer.sandbox.protocol import INTERNAL_ERROR_STATUS, SLOTS, Message, MessageConnection, send
 
@@ -40,6 +43,7 @@ MAX_OPEN_FILES = 32
 def serve(control: socket.socket) -> None:
     """Fork a guard for every request until the client closes its end."""
     keep_freed_pages()
+    protect_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client handles Ctrl-C
     while True:
         size, fds, _, _ = socket.recv_fds(control, 8, 2)
@@ -100,12 +104,15 @@ def _run_task(request: list[Any], client: MessageConnection, memory: int) -> NoR
         task, arguments, numbers, picture_bytes = request
         limits = SandboxLimits(**numbers)
         pixels = mmap.mmap(memory, SLOTS * picture_bytes) if picture_bytes else None
-        os.close(memory)
+        close_descriptors(client.fileno())
         _set_limits(limits)
+        missing = confine(Path(arguments["path"]))
         sender = _Sender(client, pixels, picture_bytes, limits.max_stall_seconds)
         try:
-            send(client, {"alive": True})  # from here on, the file is responsible for the time
-            sender.send_all(TASKS[task](arguments, limits, sender.report_alive))
+            # From here on, the file is responsible for the time.
+            send(client, {"alive": True, "missing": missing})
+            if not (missing and limits.require_confinement):
+                sender.send_all(TASKS[task](arguments, limits, sender.report_alive))
         except BadInput as refusal:
             send(client, {"refused": [refusal.code, refusal.message]})
         except MemoryError:
@@ -123,7 +130,10 @@ def _run_task(request: list[Any], client: MessageConnection, memory: int) -> NoR
 
 
 def _set_limits(limits: SandboxLimits) -> None:
-    """Limit memory and files before the worker opens the untrusted file."""
+    """Limit memory, files and CPU time before the worker opens the untrusted file.
+
+    A worker can raise no limit later, except the time between two messages up to the time of a whole pass.
+    """
     _, *_, data, _ = (int(pages) for pages in Path("/proc/self/statm").read_text().split())
     max_data = data * resource.getpagesize() + limits.max_decode_bytes
     for kind, limit in (
@@ -131,13 +141,12 @@ def _set_limits(limits: SandboxLimits) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
+        # At the hard limit the kernel sends SIGKILL. `_Sender` keeps a lower soft one, at which it sends SIGXCPU.
+        (resource.RLIMIT_CPU, math.ceil(limits.max_decode_seconds + limits.max_stall_seconds) + 2),
     ):
-        _set_limit(kind, limit)
-
-
-def _set_limit(kind: int, limit: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (limit if hard < 0 else min(limit, hard), hard))
+        _, hard = resource.getrlimit(kind)
+        limit = limit if hard < 0 else min(limit, hard)
+        resource.setrlimit(kind, (limit, limit))
 
 
 class _Sender:
@@ -172,7 +181,9 @@ class _Sender:
 
     def _renew_cpu_limit(self) -> None:
         self._renewed_at = time.monotonic()
-        _set_limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + self._stall_seconds))
+        seconds = math.ceil(time.process_time() + self._stall_seconds)
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (min(seconds, hard), hard))
 
     def _send(self, item: Message, picture: Pixels) -> None:
         while not self._free_slots or self._client.poll():

@@ -20,6 +20,8 @@ from services.analyzer.settings import Limits
 SLACK_SECONDS, SLACK_FRAMES = 0.01, 0.5
 # A gap in the time stamps, in frames, that shows missing frames.
 MISSING_FRAMES_GAP = 2.5
+# A capture rate this near to the file's own is the same rate: 30 and 29.97, or a phone's uneven frames.
+SAME_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,11 @@ class Video:
     width, height: square pixels of the upright picture. orientation: how to turn a stored picture upright: swap the
     axes, then flip left-right, then flip top-bottom. hdr: "pq", "hlg" or None. colors: primaries, transfer and matrix
     by the numbers of ITU-T H.273. pts: (n,) presentation stamps of all frames, increasing, in units of time_base. end:
-    the stamp at which the last frame ends. declared_*: the file's own metadata, None if absent. packet_error: the
-    first error in the packets, else None.
+    the stamp at which the last frame ends. declared_*: the file's own metadata, None if absent. capture_fps: the rate
+    at which the camera recorded, by the client or by the file's tag, None if unknown. packet_error: the first error in
+    the packets, else None.
+
+    All times and rates are of real time, also of a slow-motion file, except those that a name says are the file's.
     """
 
     path: Path
@@ -44,6 +49,7 @@ class Video:
     height: int
     orientation: tuple[bool, bool, bool]
     declared_fps: float | None
+    capture_fps: float | None
     declared_seconds: float | None
     declared_frames: int
     time_base: Fraction
@@ -52,9 +58,18 @@ class Video:
     packet_error: str | None
 
     @cached_property
+    def slowdown(self) -> float:
+        """How many times slower than life the file plays; 1 if it plays in real time or nothing else is known."""
+        file_span = float((self.pts[-1] - self.pts[0]) * self.time_base)
+        if self.capture_fps is None or not file_span:
+            return 1.0
+        ratio = self.capture_fps * file_span / (len(self.pts) - 1)
+        return 1.0 if abs(ratio - 1) <= SAME_RATE else ratio
+
+    @cached_property
     def times(self) -> Floats:
         """(n,) seconds since the first frame."""
-        return np.asarray((self.pts - self.pts[0]) * float(self.time_base), dtype=float)
+        return np.asarray((self.pts - self.pts[0]) * float(self.time_base) / self.slowdown, dtype=float)
 
     @property
     def fps(self) -> float:
@@ -70,7 +85,12 @@ class Video:
     @property
     def end_seconds(self) -> float:
         """When the last frame ends by its packet, in seconds since the first frame."""
-        return max(float((self.end - self.pts[0]) * self.time_base), float(self.times[-1]))
+        return max(float((self.end - self.pts[0]) * self.time_base) / self.slowdown, float(self.times[-1]))
+
+    @property
+    def file_seconds(self) -> float:
+        """How long the file plays."""
+        return self.duration_seconds * self.slowdown
 
     @property
     def _median_step_seconds(self) -> float:
@@ -98,8 +118,9 @@ class Video:
     @property
     def damage(self) -> str | None:
         """A sentence that says how the file differs from its own metadata, None if it is complete."""
-        ends = max(self.duration_seconds, float((self.end - self.pts[0]) * self.time_base))
-        if self.declared_seconds and ends + SLACK_SECONDS + SLACK_FRAMES / self.fps < self.declared_seconds:
+        ends = max(self.file_seconds, self.end_seconds * self.slowdown)
+        slack = SLACK_SECONDS + SLACK_FRAMES / self.fps * self.slowdown
+        if self.declared_seconds and ends + slack < self.declared_seconds:
             return f"the video ends at {ends:.2f} s of the {self.declared_seconds:.2f} s it declares"
         # An edit list removes frames too, but only at both ends, so it leaves no gap.
         gap = self.longest_gap_seconds > MISSING_FRAMES_GAP * self._median_step_seconds
@@ -108,22 +129,26 @@ class Video:
         return f"the file is broken: {self.packet_error}" if self.packet_error else None
 
 
-def probe(path: Path, limits: Limits) -> Video:
-    """Inspect a file. Raises BadInput with a message that names the file."""
+def probe(path: Path, limits: Limits, capture_fps: float = 0) -> Video:
+    """Inspect a file. Raises BadInput with a message that names the file.
+
+    capture_fps: the rate at which the camera recorded, as the client states it; 0: as the file says.
+    """
     size = _check_size(path, limits)
-    video = _inspect(path, size, limits)
-    if video.duration_seconds > limits.max_video_seconds:
-        message = f"lasts {video.duration_seconds:.0f} s; the limit is {limits.max_video_seconds:.0f} s"
+    video = _inspect(path, size, limits, capture_fps)
+    if video.file_seconds > limits.max_video_seconds:
+        message = f"lasts {video.file_seconds:.0f} s; the limit is {limits.max_video_seconds:.0f} s"
         raise BadInput("TOO_LONG", f"{path.name} {message}")
     return video
 
 
-def _inspect(path: Path, size: int, limits: Limits) -> Video:
+def _inspect(path: Path, size: int, limits: Limits, capture_fps: float) -> Video:
     inspection = run_in_sandbox("inspect", {"path": str(path.absolute())}, limits.for_sandbox)
     try:
         next(inspection)
     except StopIteration as end:
         facts = end.value
+    facts["capture_fps"] = capture_fps or facts["capture_fps"]
     facts["time_base"] = Fraction(*facts["time_base"])
     facts["orientation"] = tuple(facts["orientation"])
     facts["pts"] = np.array(facts["pts"], dtype=np.int64)

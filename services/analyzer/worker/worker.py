@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from crease.analysis.v1.launch_pb2 import Ending, StartLaunchResponse
 from crease.jobs.v1.job_pb2 import Accelerator as JobAccelerator
-from crease.jobs.v1.job_pb2 import Artifact, Job, Stage
+from crease.jobs.v1.job_pb2 import Artifact, Job, Stage, VideoObject
 from crease.jobs.v1.session_pb2 import CameraView, Discipline
 from crease.upload.v1.upload_pb2 import SignedRequest
 from services import traces
@@ -35,6 +35,7 @@ from services.analyzer.worker.lease import Heartbeat, LaunchLease
 from services.analyzer.worker.transfer import Transfer
 from services.clients import open_channel
 from services.logs import Logger, configure
+from services.naming import LANDMARKS
 
 if TYPE_CHECKING:
     from services.analyzer.pipeline import Analysis
@@ -47,6 +48,7 @@ CONTENT_TYPES = {
     "report.html": "text/html; charset=utf-8",
     "frames.parquet": "application/vnd.apache.parquet",
     "overlay.mp4": "video/mp4",
+    LANDMARKS: "application/octet-stream",
 }
 # The download's share of the first stage's progress.
 DOWNLOAD_SHARE = 0.05
@@ -102,12 +104,21 @@ def _run_stages(
         video = Path(folder, "The video")
         with count_cpu_time("fetch"), traces.span("fetch"):
             transfer.download(lambda: lease.sign([]).video, video, started.job.video, settings.max_video_bytes)
+            if started.job.source_job_id:
+                _download_landmarks(lease, transfer, Path(folder, LANDMARKS), settings.max_video_bytes)
         analysis = create_analysis(video, started, settings)
         if started.stage != Stage.STAGE_DEEP:
             _run_stage(Stage.STAGE_QUICK, analysis, lease, heartbeat, transfer, Path(folder, "quick"))
         if started.job.deep_enabled:
             heartbeat.begin_stage(Stage.STAGE_DEEP)
             _run_stage(Stage.STAGE_DEEP, analysis, lease, heartbeat, transfer, Path(folder, "deep"))
+
+
+def _download_landmarks(lease: LaunchLease, transfer: Transfer, to: Path, max_bytes: int) -> None:
+    """Fetch the landmarks that the source job kept, if there are any; without them, all frames are estimated."""
+    if lease.sign([]).HasField("landmarks"):
+        with suppress(BadInput):  # deleted since
+            transfer.download(lambda: lease.sign([]).landmarks, to, VideoObject(), max_bytes)
 
 
 def _run_stage(
@@ -136,18 +147,24 @@ def _sign_artifact(lease: LaunchLease, artifact: Artifact) -> SignedRequest:
 
 
 def _create_analysis(video: Path, started: StartLaunchResponse, settings: WorkerSettings) -> "Analysis":
+    from services.analyzer.biomechanics.events import EventName, GivenEvent
     from services.analyzer.pipeline import Analysis, AnalysisOptions  # MediaPipe takes half a second to import
 
-    discipline = _enum_word(Discipline.Name(started.session.discipline), "DISCIPLINE_")
+    stated = started.job.discipline or started.session.discipline
+    discipline = _enum_word(Discipline.Name(stated), "DISCIPLINE_")
+    landmarks = video.with_name(LANDMARKS)
     options = AnalysisOptions(
         discipline=discipline or AnalysisOptions.discipline,
         sample_fps=started.job.sample_fps or AnalysisOptions.sample_fps,
         include_frames=started.job.include_frames,
         athlete_box=_athlete_box(started.job),
+        capture_fps=started.job.capture_fps,
+        given=tuple(GivenEvent(EventName(event.name), event.time_seconds) for event in started.job.events),
         anonymous=started.job.anonymous,
     )
     job_settings = settings.model_copy(update={"accelerator": _choose_accelerator(started.job, settings)})
-    return Analysis(video, options, job_settings, about(started, options.discipline))
+    metadata = about(started, options.discipline)
+    return Analysis(video, options, job_settings, metadata, landmarks if landmarks.exists() else None)
 
 
 def about(started: StartLaunchResponse, discipline: str) -> "Metadata":

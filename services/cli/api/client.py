@@ -11,7 +11,7 @@ import grpc
 
 from crease.jobs.v1 import job_pb2_grpc, session_pb2_grpc
 from crease.upload.v1 import upload_pb2_grpc
-from services import auth, clients
+from services import clients
 from services.cli.api import endpoints
 from services.cli.api.endpoints import Endpoints, StateDir
 from services.cli.errors import UNAVAILABLE, USAGE, CommandError
@@ -69,7 +69,7 @@ class Services:
     def credentials(self) -> tuple[tuple[str, str]]:
         """The call metadata that carries the user's token. Raises CommandError."""
         try:
-            return (auth.bearer(self.token_file),)
+            return (clients.bearer(self.token_file),)
         except OSError as error:
             raise CommandError(f"Your token cannot be read ({self.token_file}): {error.strerror}.", USAGE) from None
 

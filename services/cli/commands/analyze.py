@@ -1,6 +1,7 @@
-"""`crease analyze`: sends a video, follows its analysis, prints the findings and fetches the report.
+"""`crease analyze` and `reanalyze`: order an analysis, follow it, print the findings and fetch the report.
 
-CreateSession ─▶ api/upload.py: the video into S3 ─▶ WatchJob … final ─▶ SignDownload ─▶ GET from S3
+CreateSession ─▶ api/upload.py: the video into S3 ─┬─▶ WatchJob … final ─▶ SignDownload ─▶ GET from S3
+ReanalyzeJob ──────────────────────────────────────┘
 """
 
 import argparse
@@ -9,10 +10,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import grpc
 
-from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_DONE, JOB_STATUS_FAILED, Job, WatchJobRequest
+from crease.jobs.v1.job_pb2 import (
+    JOB_STATUS_CANCELLED,
+    JOB_STATUS_DONE,
+    JOB_STATUS_FAILED,
+    AthleteBox,
+    GivenEvent,
+    Job,
+    ReanalyzeJobRequest,
+    WatchJobRequest,
+)
 from crease.jobs.v1.session_pb2 import CameraView, CreateSessionRequest, Discipline
 from crease.upload.v1.upload_pb2 import CompleteUploadResponse, InitiateUploadRequest
 from services import clients, naming
@@ -21,10 +32,11 @@ from services.cli.api.client import Services
 from services.cli.api.resume_state import ResumeState, ResumeStates
 from services.cli.api.video_file import Video
 from services.cli.commands import reports
-from services.cli.commands.options import Arguments, Commands, add_command, add_output
+from services.cli.commands.options import Arguments, Commands, add_command, add_output, connect
 from services.cli.errors import UNAVAILABLE, USAGE, CommandError
 from services.cli.ui import console
 from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
+from services.rules.options import add_events, add_footage
 
 # By value: argparse quotes its choices.
 DISCIPLINES = tuple(discipline.value for discipline in naming.DISCIPLINES)
@@ -49,6 +61,10 @@ class AnalysisOptions:
     include_frames: bool = False
     # Sends no names; the artifacts show no faces.
     anonymous: bool = False
+    # Left, top, width and height in fractions of the first picture.
+    athlete_box: tuple[float, float, float, float] | None = None
+    # Frames a second at which the camera recorded; 0: as the file says.
+    capture_fps: float = 0
 
 
 def add_to(commands: Commands) -> None:
@@ -64,7 +80,35 @@ def add_to(commands: Commands) -> None:
     )
     command.add_argument("--include-frames", action="store_true", help="list every frame in results.json")
     command.add_argument("--anonymous", action="store_true", help="send no names and show no faces")
+    add_footage(command)
     add_output(command)
+
+
+def add_reanalyze_to(commands: Commands) -> None:
+    command = add_command(commands, "reanalyze", _run_again, "analyse the video of a job again, with corrections")
+    command.add_argument("job", metavar="JOB")
+    add_events(command)
+    add_footage(command)
+    command.add_argument("--discipline", choices=DISCIPLINES, help="(default: the job's)")
+    command.add_argument("--sample-fps", type=_parse_sample_fps, metavar="N", help="frames per second")
+    add_output(command)
+
+
+def _run_again(arguments: Arguments) -> int:
+    """Leaves every option that the user did not give as the earlier job had it."""
+    request = ReanalyzeJobRequest(
+        job_id=arguments.job,
+        events=[GivenEvent(name=name, time_seconds=seconds) for name, seconds in arguments.event],
+        sample_fps=arguments.sample_fps,
+        capture_fps=arguments.capture_fps,
+        athlete_box=_athlete_box(arguments.athlete_box),
+        discipline=_discipline(arguments.discipline) if arguments.discipline else None,
+        request_id=str(uuid4()),
+    )
+    with console.reserve_stdout(arguments.json), connect(arguments) as services:
+        job = _finish(services, services.call(services.jobs.ReanalyzeJob, request).job_id)
+        reports.show(services, job, arguments)
+    return 0
 
 
 def _parse_sample_fps(text: str) -> int:
@@ -77,7 +121,8 @@ def _run(arguments: Arguments) -> int:
     if arguments.anonymous and (arguments.player or arguments.title):
         raise CommandError("--anonymous sends no names: omit --player and --title.", USAGE)
     options = AnalysisOptions(arguments.discipline, arguments.camera, arguments.title, tuple(arguments.player),
-                              arguments.sample_fps, arguments.include_frames, arguments.anonymous)  # fmt: skip
+                              arguments.sample_fps, arguments.include_frames, arguments.anonymous,
+                              arguments.athlete_box, arguments.capture_fps or 0)  # fmt: skip
     video_file.check(arguments.video)
     found = endpoints.find(os.environ, arguments.state)
     with console.reserve_stdout(arguments.json), client.connect(found) as services:
@@ -96,7 +141,12 @@ def analyze(
     """
     with console.show_progress("Reading") as progress:
         video = video_file.read(path, largest_bytes=largest_bytes, progress=progress)
-    job = follow(services, _upload(services, video, options, states))
+    return _finish(services, _upload(services, video, options, states))
+
+
+def _finish(services: Services, job_id: str) -> Job:
+    """Follows a job until it is done. Raises CommandError, with the job's own message if it failed."""
+    job = follow(services, job_id)
     if job.status != JOB_STATUS_DONE:
         raise reports.to_command_error(job)
     return job
@@ -133,6 +183,8 @@ def _send(services: Services, video: Video, options: AnalysisOptions, state: Res
         content_length=video.content_length,
         sha256=video.sha256,
         request_id=state.request_id,
+        athlete_box=_athlete_box(options.athlete_box),
+        capture_fps=options.capture_fps,
     )
     with console.show_progress("Uploading") as progress:
         return upload.send(services, video.path, request, progress, console.print_line)
@@ -144,9 +196,17 @@ def _session_request(video: Video, options: AnalysisOptions) -> CreateSessionReq
     return CreateSessionRequest(
         title=title[:LONGEST_TITLE],
         player_ids=options.players,
-        discipline=Discipline.Value(f"DISCIPLINE_{options.discipline.upper()}"),
+        discipline=_discipline(options.discipline),
         camera_view=CameraView.Value(f"CAMERA_VIEW_{options.camera.upper() or 'UNSPECIFIED'}"),
     )
+
+
+def _discipline(name: str) -> "Discipline.ValueType":
+    return Discipline.Value(f"DISCIPLINE_{name.upper()}")
+
+
+def _athlete_box(sides: tuple[float, float, float, float] | None) -> AthleteBox | None:
+    return AthleteBox(left=sides[0], top=sides[1], width=sides[2], height=sides[3]) if sides else None
 
 
 def follow(services: Services, job_id: str) -> Job:
@@ -165,14 +225,17 @@ def watch(services: Services, job_id: str) -> Iterator[Job]:
     last_reply = time.monotonic()
     while True:
         # A stream that ends before the final status came from a server that was shutting down.
+        has_replied = False
         try:
             for job in services.stream(services.jobs.WatchJob, WatchJobRequest(job_id=job_id)):
-                last_reply = time.monotonic()
+                last_reply, has_replied = time.monotonic(), True
                 yield job
                 if job.status in FINAL:
                     return
         except grpc.RpcError as error:
-            if not clients.is_transient(error):
+            # A stream ends with its token; the file may hold a newer one by now.
+            is_expired = has_replied and error.code() == grpc.StatusCode.UNAUTHENTICATED
+            if not (is_expired or clients.is_transient(error)):
                 raise client.to_command_error(error) from error
         services.check_laptop_is_up()
         if time.monotonic() - last_reply > MOST_UNAVAILABLE_SECONDS:

@@ -1,7 +1,7 @@
 """The laptop's S3 server: ministack, in a Python environment of its own because it requires one exact botocore.
 
-It checks signatures, listens on the loopback address only and keeps its objects on disk. It holds two copies of a
-video in memory while it receives it, hence LARGEST_VIDEO_BYTES.
+It listens on the loopback address only and keeps its objects on disk; `s3_guard.py` refuses every call that its key did
+not sign. It holds two copies of a video in memory while it receives it, hence LARGEST_VIDEO_BYTES.
 """
 
 import os
@@ -17,6 +17,7 @@ REGION = "us-east-1"
 LARGEST_VIDEO_BYTES = 10**9
 # ministack uses this account for an access key that is not an account number.
 ACCOUNT = "000000000000"
+GUARD = Path(__file__).with_name("s3_guard.py")
 
 
 def find_python() -> Path:
@@ -29,11 +30,15 @@ def program(folder: Path, port: int, secret: str) -> Program:
     """The server on its folder."""
     return Program(
         name="s3",
-        # `-P`: without the working folder in its path, whose packages have other versions.
-        command=(str(find_python()), "-P", "-m", "ministack"),
+        command=command(find_python()),
         environment=environment(folder, port, secret),
         is_ready=lambda: _is_healthy(port),
     )
+
+
+def command(python: str | Path) -> tuple[str, ...]:
+    """The server's command. `-P`: without the file's own folder in its path, which is no package of its own."""
+    return (str(python), "-P", str(GUARD))
 
 
 def make_bucket(folder: Path, bucket: str) -> None:

@@ -52,7 +52,7 @@ def run_s3() -> None:
     s3.make_bucket(folder, os.environ["S3_COACH_VIDEOS_BUCKET"])
     keys = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH")}
     environment = s3.environment(folder, S3_PORT, "") | keys | {"BIND_HOST": "0.0.0.0"}  # noqa: S104
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "ministack"], environment)  # noqa: S606
+    os.execve(sys.executable, s3.command(sys.executable), environment)  # noqa: S606
 
 
 class _Issuer(http.server.BaseHTTPRequestHandler):

@@ -5,6 +5,7 @@ kubectl crease … ──▶ kubectl get, logs, annotate, port-forward ──▶
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +22,8 @@ METRICS_PORT = "metrics"
 MOST_SKEW = timedelta(seconds=10)
 # A kubelet renews its Lease every 10 s.
 NODE_SILENT = timedelta(seconds=40)
+# The first Linux with Landlock.
+LANDLOCK_KERNEL = (5, 13)
 # As services/controller/kubernetes/role.yaml has them.
 RIGHTS = {
     "jobs.batch": ("get", "list", "watch", "create", "patch", "delete"),
@@ -95,13 +98,14 @@ class KubernetesRuntime:
         return found
 
     def run_checks(self) -> Iterator[Check]:
-        """As Runtime: replicas, clocks, nodes, the controller's rights, GPUs, and what the next analysis needs.
+        """As Runtime: replicas, clocks, nodes, kernels, rights, GPUs, and what the next analysis needs.
 
         A check that the operator's rights do not allow is reported as not made.
         """
         yield from self._check_replicas()
         yield from _as_allowed("clock", self._check_clock)
         yield from _as_allowed("nodes", self._check_nodes)
+        yield self._check_kernels()
         controller = self._controller()
         if controller is None:
             advice = "Name the namespace of the release with -n."
@@ -157,6 +161,22 @@ class KubernetesRuntime:
         )  # fmt: skip
         advice = "kubectl describe node NAME; set its clock by NTP, or drain and remove it."
         yield Check("nodes", not detail, detail or "every node renews its Lease, by the API server's clock", advice)
+
+    def _check_kernels(self) -> Check:
+        """Whether each node's kernel is new enough to confine the decoder; an analyzer logs it if it cannot."""
+        try:
+            nodes = self._kubectl.list_objects("nodes")
+        except CommandError as error:
+            return Check("sandbox", True, f"the nodes' kernels are unknown: {error.sentence}")
+        kernels = {metadata(one)["name"]: one["status"].get("nodeInfo", {}).get("kernelVersion", "") for one in nodes}
+        old = [f"{name} ({kernel})" for name, kernel in kernels.items() if _is_older(kernel, LANDLOCK_KERNEL)]
+        detail = (
+            f"no Landlock to confine the decoder of a video on {', '.join(old)}"
+            if old
+            else "no node's kernel is older than Landlock"
+        )
+        advice = "Upgrade the nodes' kernel to 5.13, or keep analyses off these nodes with analyzer.nodeSelector."
+        return Check("sandbox", not old, detail, advice)
 
     def _check_rights(self, controller: Object, settings: Mapping[str, str]) -> Iterator[Check]:
         namespace = metadata(controller)["namespace"]
@@ -231,6 +251,11 @@ def _as_allowed(name: str, check: Callable[[], Iterator[Check]]) -> Iterator[Che
         if "forbidden" not in str(error).lower():
             raise
         yield Check(name, True, f"not checked: {error}", made=False)
+
+
+def _is_older(kernel: str, than: tuple[int, int]) -> bool:
+    found = re.match(r"(\d+)\.(\d+)", kernel)
+    return found is not None and (int(found[1]), int(found[2])) < than
 
 
 def _creation_time(body: Object) -> str:

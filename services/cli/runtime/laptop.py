@@ -3,11 +3,14 @@
 import contextlib
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import services
 from services import naming
 from services.cli.errors import CommandError
 from services.cli.runtime import pose_model
@@ -84,19 +87,31 @@ class LaptopRuntime:
         return found
 
     def run_checks(self) -> Iterator[Check]:
-        """As Runtime: the pose model's file and the free disk space."""
+        """As Runtime: the pose model's file, the free disk space, and the kernel's means to confine a decoder."""
         model = pose_model.find()
         yield Check("model", model.is_file(), str(model), "Run `make setup`, or set MEDIAPIPE_POSE_MODEL_PATH.")
         free = shutil.disk_usage(self._folder).free
         detail = f"{free / 10**9:.1f} GB are free under {self._folder}"
         advice = "Free disk space, or move the state folder with --state."
         yield Check("disk", free >= LEAST_FREE_BYTES, detail, advice)
+        yield _check_sandbox()
 
     def _records(self, job_id: str) -> list[Path]:
         folders = (self._folder / naming.CONTROLLER_FOLDER / naming.LAUNCHES_FOLDER).glob(
             f"{naming.launch_prefix(job_id)}*"
         )
         return sorted(folders, key=lambda folder: int(folder.name.rpartition("-")[2]))
+
+
+def _check_sandbox() -> Check:
+    """Whether the kernel confines the process that decodes a video: tried by a process that ends."""
+    command = (sys.executable, "-m", "services.analyzer.sandbox.confinement")
+    tried = subprocess.run(command, cwd=Path(services.__file__).parents[1], capture_output=True, text=True, check=False)
+    if not tried.returncode:
+        return Check("sandbox", True, "the kernel confines the decoder of a video by Landlock and seccomp")
+    lack = tried.stderr.strip().rpartition("\n")[2] or f"exit status {tried.returncode}"
+    advice = "Analyse only trusted videos here, or enable Landlock (kernel 5.13, lsm=landlock) and seccomp."
+    return Check("sandbox", False, f"the kernel does not confine the decoder of a video: it lacks {lack}", advice)
 
 
 def _describe_process(folder: Path) -> tuple[str, str]:

@@ -14,6 +14,8 @@ from services.cli.ui.console import describe_stage, print_line, print_table, rep
 LEVELS = {"high": "bold green", "medium": "bold yellow", "low": "bold red"}
 SEVERITIES = {"high": "red", "medium": "yellow", "low": "cyan"}
 MOST_ISSUES = 3
+# Actions whose moments are printed.
+MOST_CLAIMS = 8
 
 
 def print_results(job: Job) -> None:
@@ -24,6 +26,9 @@ def print_results(job: Job) -> None:
     if job.status != JOB_STATUS_DONE or job.results_stage == STAGE_QUICK:
         print_line(f"Provisional: only the quick result is ready ({describe_stage(job)}).", "yellow")
     _print_level(findings, report)
+    for repetition in found.get("pose", {}).get("pose_summary", {}).get("repetitions", [])[:MOST_CLAIMS]:
+        if repetition.get("claim"):
+            print_line(f"{repetition['claim']}.")
     _print_issues(findings.get("findings", [])[:MOST_ISSUES])
     errors = found.get("pose", {}).get("pose_summary", {}).get("errors", {})
     _print_metrics(found.get("metrics", {}), errors)

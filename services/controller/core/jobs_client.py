@@ -18,7 +18,7 @@ from crease.analysis.v1.launch_pb2 import (
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.events.v1.event_pb2 import Event, WatchEventsRequest
 from crease.events.v1.event_pb2_grpc import EventServiceStub
-from services import auth, logs, traces
+from services import clients, logs, traces
 from services.controller.core.launcher import Observed, job_of
 
 CALL_SECONDS = 5.0
@@ -110,4 +110,4 @@ class Jobs:
             logs.add_duration("jobs_ms", time.monotonic() - started)
 
     def _credentials(self) -> tuple[tuple[str, str]]:
-        return (auth.bearer(self._token_file),)
+        return (clients.bearer(self._token_file),)

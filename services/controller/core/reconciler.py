@@ -53,6 +53,8 @@ from services.logs import Logger
 
 # After these events a launch may have to start or to stop. A missed event costs one tick.
 WAKING_EVENTS = frozenset({"JobFailed", "JobCancelled", "JobDone"})
+# The events after this position are no longer kept, or the position is unknown: the stream begins at its end.
+POSITION_LOST = frozenset({grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT})
 RECONNECT_SECONDS = 1.0
 # The least time between two whole rounds, so that one round serves many changes.
 PAUSE_SECONDS = 0.2
@@ -89,7 +91,8 @@ class OutageLog:
 class Reconciler:
     """`leads`: whether this replica is the leader. `drained`: whether new launches are stopped.
 
-    `woken` is set by the launcher after each change. `parallel` actions run at once.
+    `woken` is set by the launcher after each change. `parallel` actions run at once. `completed` is called after each
+    round that could read `jobs` and the cluster, and by a standby.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Reconciler:
         woken: asyncio.Event | None = None,
         leads: Callable[[], bool] = lambda: True,
         drained: Callable[[], bool] = lambda: False,
+        completed: Callable[[], None] = lambda: None,
     ) -> None:
         self._limits = limits
         self._tick_seconds = tick_seconds
@@ -112,6 +116,7 @@ class Reconciler:
         self._log = log
         self._leads = leads
         self._drained = drained
+        self._completed = completed
         self._was_drained = False
         self._outage = OutageLog(log, "jobs or the cluster")
         self._event_outage = OutageLog(log, "events")
@@ -145,6 +150,7 @@ class Reconciler:
                 else:
                     self._last = None
                     self._balance.reset()
+                    self._completed()
                 await self._wait(cpu_time)
             # A background task is not cancelled within a round.
             async with self._round_lock:
@@ -184,20 +190,25 @@ class Reconciler:
                 await asyncio.sleep(_idle_seconds(cpu_time, BUSY_SHARE))
 
     async def _watch_events(self) -> None:
-        after = ""
+        after, is_expired = "", False
         while True:
             try:
                 async for event in self._jobs.events(after):
                     self._event_outage.succeeded()
-                    after = event.id
+                    after, is_expired = event.id, False
                     if event.type == "JobQueued":
                         self._job_queued.set()
                     elif event.type in WAKING_EVENTS:
                         self._woken.set()
             except (grpc.RpcError, OSError) as error:
-                self._event_outage.failed(error)
-                # `jobs` rejects an unknown position on every try, so the stream restarts at its end.
-                after = "" if _code(error) == grpc.StatusCode.INVALID_ARGUMENT else after
+                # A stream ends with its token, and the file holds a newer one: no outage, unless it ends again.
+                is_expired = not is_expired and _code(error) == grpc.StatusCode.UNAUTHENTICATED
+                if not is_expired:
+                    self._event_outage.failed(error)
+                if _code(error) in POSITION_LOST:
+                    # `jobs` rejects the position on every try. A whole round finds what the lost events were about.
+                    after = ""
+                    self._woken.set()
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _reconcile(self, take_snapshot: Callable[[], Awaitable[Snapshot]]) -> float:
@@ -215,6 +226,8 @@ class Reconciler:
                     self._outage.failed(error)
                 if outcome == "ok":
                     self._outage.succeeded()
+                if outcome != "unavailable":
+                    self._completed()
                 log = self._log.info if actions else self._log.debug
                 log("reconcile", outcome=outcome, actions=len(actions), ms=_elapsed_ms(started), **waits)
             return time.process_time() - started_cpu

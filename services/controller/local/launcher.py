@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from crease.analysis.v1.launch_pb2 import Launch
@@ -40,16 +40,26 @@ DRAINED = naming.DRAINED_FILE
 
 
 class LocalLauncher:
-    """A Launcher. `command` starts the analyzer; `environment` is its whole environment, as a container's would be."""
+    """A Launcher. `command` starts the analyzer; `environment` is its whole environment, as a container's would be.
+
+    `keep`: the record of an ended launch is removed this long after its creation; None: never.
+    """
 
     def __init__(
-        self, folder: Path, command: Sequence[str], environment: Mapping[str, str], issuer_folder: Path
+        self,
+        folder: Path,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        issuer_folder: Path,
+        *,
+        keep: timedelta | None = None,
     ) -> None:
         self._folder = folder / naming.LAUNCHES_FOLDER
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._command = command
         self._environment = environment
         self._issuer_folder = issuer_folder
+        self._keep = keep
         # To be reaped once they have ended; no decision depends on them.
         self._children: list[subprocess.Popen[bytes]] = []
         # The state of ended launches, which never changes, by name.
@@ -125,8 +135,18 @@ class LocalLauncher:
 
     def _list(self) -> Sequence[Observed]:
         self._children = [child for child in self._children if child.poll() is None]
+        self._remove_old()
         names = (name for name in sorted(os.listdir(self._folder)) if not name.startswith(process_record.DRAFT))
         return [observed for observed in map(self._observe, names) if observed.is_ours]
+
+    def _remove_old(self) -> None:
+        """Removes old records that an earlier list showed as ended, so that the controller has classified them."""
+        if self._keep is None:
+            return
+        before = self.now() - self._keep
+        for name in [name for name, observed in self._ended.items() if observed.created_at < before]:
+            Record(self._folder / name).remove()
+            del self._ended[name]
 
     def _observe(self, name: str) -> Observed:
         if name in self._ended:

@@ -1,4 +1,6 @@
-"""Stores one launch of this machine as one folder, which is complete before it gets its name, and is never removed.
+"""Stores one launch of this machine as one folder, which is complete before it gets its name.
+
+An ended launch keeps its folder, and so its name, until the launcher's setting says that nothing asks for it any more.
 
 record.json  uid, labels, placement and time of creation
 lock         held while the launch lives: the process and its children inherit it, and the kernel releases it with the
@@ -137,6 +139,12 @@ class Record:
         """Removes the token and the scratch files of an ended launch; the rest stays, and keeps the name used."""
         (self.folder / "token").unlink(missing_ok=True)
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)
+
+    def remove(self) -> None:
+        """Removes the record of an ended launch: its name first, so that no half of a record is ever listed."""
+        draft = self.folder.with_name(f"{DRAFT}{uuid.uuid4()}")
+        self.folder.rename(draft)
+        shutil.rmtree(draft, ignore_errors=True)
 
     def _read_number(self, file: str) -> int | None:
         try:

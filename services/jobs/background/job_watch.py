@@ -18,6 +18,7 @@ from services.jobs.notifier import Notifier
 from services.jobs.store.database import Database, translate
 from services.jobs.store.rows import read_job
 from services.logs import Logger
+from services.metrics import Loop
 
 
 class Subscription:
@@ -75,18 +76,19 @@ class JobWatcher:
         if subscriptions:
             self._versions[job.id] = max(job.version, self._versions[job.id])
 
-    async def run(self, log: Logger) -> None:
+    async def run(self, loop: Loop, log: Logger) -> None:
         """Reads in a loop. If the database is unavailable, it tries again at the next poll."""
         polled_at = float("-inf")
         while True:
             sequence = self._notifier.sequence
             changed = self._notifier.take_changed() & self._subscriptions.keys()
             try:
-                if time.monotonic() - polled_at >= self._notifier.poll_seconds:
-                    polled_at = time.monotonic()
-                    await self.publish_changes(self._subscriptions)
-                else:
-                    await self.publish_changes(changed)
+                async with loop.one_pass():
+                    if time.monotonic() - polled_at >= self._notifier.poll_seconds:
+                        polled_at = time.monotonic()
+                        await self.publish_changes(self._subscriptions)
+                    else:
+                        await self.publish_changes(changed)
             except Exception as error:
                 if translate(error) is None:
                     raise

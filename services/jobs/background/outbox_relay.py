@@ -36,6 +36,7 @@ from services.jobs.store.database import (
 )
 from services.jobs.store.outbox import cloud_event
 from services.logs import Logger
+from services.metrics import Loop, Loops
 
 MESSAGES = Counter(
     "crease_sqs_messages_total", "Messages that SQS accepted, and batches of which it accepted none", ["outcome"]
@@ -66,19 +67,21 @@ def main() -> None:
         log.info("sqs_relay_disabled", reason="SQS_VIDEO_ANALYSIS_QUEUE_URL is empty")
         return
     metrics.start(settings.metrics_listen, log)
+    loops = Loops(relay=settings.poll_seconds)
+    loops.export()
     # Nothing needs finishing: the next relay continues from the saved position.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    asyncio.run(run(settings, Queue(settings), log))
+    asyncio.run(run(settings, Queue(settings), loops["relay"], log))
 
 
-async def run(settings: RelaySettings, queue: Queue, log: Logger) -> None:
+async def run(settings: RelaySettings, queue: Queue, loop: Loop, log: Logger) -> None:
     """Relays in a loop. If the database is unavailable, it tries again."""
     while True:
         try:
             async with await _open(settings) as session:
-                await _wait_for_lock(session)
+                await _wait_for_lock(session, loop)
                 log.info("sqs_relay_active")
-                await _relay(session, queue, settings.poll_seconds, log)
+                await _relay(session, queue, settings.poll_seconds, loop, log)
         except Exception as error:
             if translate(error) is None:
                 raise
@@ -91,15 +94,18 @@ async def _open(settings: RelaySettings) -> PostgresSession:
     return await connect(settings.database_url.get_secret_value(), options=options, application_name="crease-relay")
 
 
-async def _wait_for_lock(session: PostgresSession) -> None:
+async def _wait_for_lock(session: PostgresSession, loop: Loop) -> None:
     """Waits until this session holds the lock, which PostgreSQL releases with the session."""
     while True:
-        if await Connection(session).value(f"SELECT pg_try_advisory_lock({LOCK})"):
+        is_held = await Connection(session).value(f"SELECT pg_try_advisory_lock({LOCK})")
+        loop.complete()
+        if is_held:
             return
         await asyncio.sleep(STANDBY_SECONDS)
 
 
-async def _relay(session: PostgresSession, queue: Queue, poll_seconds: float, log: Logger) -> None:
+async def _relay(session: PostgresSession, queue: Queue, poll_seconds: float, loop: Loop, log: Logger) -> None:
+    # A pass has no limit of its own: each of its calls to PostgreSQL and SQS has one.
     backoff = poll_seconds
     while True:
         connection = begin(session)
@@ -114,6 +120,7 @@ async def _relay(session: PostgresSession, queue: Queue, poll_seconds: float, lo
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
             continue
         backoff = poll_seconds
+        loop.complete()
         if len(events) < outbox.BATCH:
             await asyncio.sleep(poll_seconds)
 

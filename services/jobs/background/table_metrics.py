@@ -18,11 +18,14 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from services import logs, metrics
+from services import logs
+from services.jobs.background import expiry
 from services.jobs.domain import states
+from services.jobs.settings import JobsSettings
 from services.jobs.store.database import Database, Row, translate
 from services.jobs.store.outbox import OLDEST_RUNNING, RELAY
 from services.logs import Logger
+from services.metrics import Loop
 
 LEASE_INTERVALS = 3
 OVERDUE_SECONDS = 300
@@ -35,7 +38,8 @@ _READ = f"""
         INSERT INTO tellers AS teller (what, who, until)
         VALUES ('jobs', %(replica)s, clock_timestamp() + %(lease_seconds)s * interval '1 second')
         ON CONFLICT (what) DO UPDATE SET who = excluded.who, until = excluded.until
-        WHERE teller.who = excluded.who OR teller.until < clock_timestamp() RETURNING what),
+        WHERE teller.who = excluded.who OR teller.until NOT BETWEEN clock_timestamp() AND excluded.until
+        RETURNING what),
     counted AS (
         SELECT status::text AS status, count(*) AS jobs, min(status_since) AS since,
             count(*) FILTER (WHERE NOT launched) AS unlaunched,
@@ -52,7 +56,12 @@ _READ = f"""
             AS outbox_seconds,
         (SELECT extract(epoch FROM clock_timestamp() - first.created_at) FROM event_positions AS relay, LATERAL (
             SELECT created_at FROM events WHERE (xid, id) > (relay.xid, relay.id) ORDER BY xid, id LIMIT 1) AS first
-            WHERE relay.name = '{RELAY}') AS relay_seconds
+            WHERE relay.name = '{RELAY}') AS relay_seconds,
+        (SELECT extract(epoch FROM clock_timestamp() - min(due)) FROM (
+            SELECT min(due) AS due FROM ({expiry.OVERDUE_UPLOADS}) AS uploads
+            UNION ALL SELECT min(due) FROM ({expiry.OVERDUE_LEASES}) AS leases
+            UNION ALL SELECT min(due) FROM ({expiry.UNSTARTED_IN_SILENCE}) AS unstarted
+            UNION ALL SELECT min(due) FROM ({expiry.CANCELLED_IN_SILENCE}) AS cancelled) AS overdue) AS overdue_seconds
     FROM lease LEFT JOIN counted ON true
 """
 
@@ -60,9 +69,14 @@ _READ = f"""
 class TableMetrics(Collector):
     """The gauges that were read last, while this replica is the exporter."""
 
-    def __init__(self, database: Database, interval_seconds: float) -> None:
+    def __init__(self, database: Database, settings: JobsSettings) -> None:
         self._database = database
-        self._interval_seconds = interval_seconds
+        self._interval_seconds = settings.gauge_seconds
+        self._limits = {
+            "ttl_seconds": settings.upload_ttl_seconds,
+            "silence_seconds": settings.cluster_silence_seconds,
+            "unproved_seconds": expiry.unproved_seconds(settings),
+        }
         self._replica = uuid.uuid4()
         # One row a status; each also holds the totals, which `_totals` repeats. None: this replica is not the exporter.
         self._by_status: dict[str, Row] = {}
@@ -79,6 +93,7 @@ class TableMetrics(Collector):
                 "lease_seconds": lease_seconds,
                 "open": [*_OPEN],
                 "finished": finished,
+                **self._limits,
             }
             rows = await connection.rows(_READ, commit=True, **values)
         by_status: dict[str, Row] = {row["status"]: row for row in rows if row["status"]}
@@ -119,6 +134,7 @@ def make_gauges(by_status: dict[str, Row], totals: Row) -> Iterator[Metric]:
         ("jobs_final", sum(jobs[status] for status in states.SETTLED), "Jobs that are done, failed or cancelled"),
         ("outbox_lag_seconds", totals["outbox_seconds"], "Age of the oldest event that readers cannot see yet"),
         ("relay_lag_seconds", totals["relay_seconds"], "Age of the oldest event that the SQS relay has not sent"),
+        ("overdue_seconds", totals["overdue_seconds"], "Time since the oldest upload or launch should have expired"),
     ):
         yield GaugeMetricFamily(f"crease_{name}", description, value=float(value or 0))
 
@@ -151,18 +167,17 @@ class _PoolMetrics(Collector):
         yield family
 
 
-async def run(database: Database, interval_seconds: float, log: Logger) -> None:
-    """Reads in a loop if metrics are on. If the database is unavailable, it tries again at the next interval."""
-    if not metrics.is_on():
-        return
-    table_metrics = TableMetrics(database, interval_seconds)
+async def run(database: Database, settings: JobsSettings, loop: Loop, log: Logger) -> None:
+    """Reads in a loop. If the database is unavailable, it tries again at the next interval."""
+    table_metrics = TableMetrics(database, settings)
     for collector in (table_metrics, _PoolMetrics(database)):
         REGISTRY.register(collector)
     while True:
         try:
-            await table_metrics.read()
+            async with loop.one_pass():
+                await table_metrics.read()
         except Exception as error:
             if translate(error) is None:
                 raise
             log.warning("table_metrics_not_read", error=logs.error_text(error))
-        await asyncio.sleep(interval_seconds)
+        await asyncio.sleep(settings.gauge_seconds)

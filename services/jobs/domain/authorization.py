@@ -29,6 +29,7 @@ TABLE: Table = {
     "/crease.jobs.v1.JobService/ReanalyzeJob": frozenset({"person"}),
     "/crease.jobs.v1.JobService/DeleteJob": frozenset({"person"}),
     "/crease.jobs.v1.JobService/CompareJobs": frozenset({"person"}),
+    "/crease.jobs.v1.JobService/ForgetCluster": frozenset({"person"}),
     "/crease.jobs.v1.IntakeService/CreateJob": frozenset({"upload"}),
     "/crease.jobs.v1.IntakeService/ConfirmUpload": frozenset({"upload"}),
     "/crease.jobs.v1.IntakeService/FailUpload": frozenset({"upload"}),

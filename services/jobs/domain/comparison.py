@@ -67,7 +67,7 @@ def analysis(job: Job, session: Session) -> Analysis:
     return Analysis(
         job_id=str(job.id),
         results_stage=job.results_stage,
-        discipline=session.discipline,
+        discipline=job.discipline or session.discipline,
         camera_view=session.camera_view,
         player_ids=session.player_ids,
         metrics=_mapping(results.get("metrics")) | measures,

@@ -21,6 +21,9 @@ from services.jobs.domain.limits import LaunchLimits, OpenLaunches
 from services.jobs.domain.records import Job, Launch
 from services.jobs.domain.states import ResultStage
 
+# The ending message of a cancelled launch begins with this if nothing proved that its workload had ended.
+UNPROVED = "Nothing proves that its workload has ended"
+
 
 class WaitingFor(StrEnum):
     """The enum WaitingFor of the protos."""
@@ -45,7 +48,7 @@ class Explanation:
 def explain(
     job: Job, launches: Sequence[Launch], now: datetime, opened: OpenLaunches, limits: LaunchLimits
 ) -> Explanation:
-    """The explanation of a job. `launches` are all of its launches, the first one first."""
+    """The explanation of a job. `launches` are its newest launches, in order."""
     if job.status in states.SETTLED:
         return Explanation(_ended(job, launches), WaitingFor.NOTHING, job.completed_at or job.updated_at)
     if launches and launches[-1].ended_at is None:
@@ -60,7 +63,7 @@ def explain(
 
 
 def _ended(job: Job, launches: Sequence[Launch]) -> str:
-    tries = _count(len(launches), "launch", "launches")
+    tries = _count(max(job.launch_count, len(launches)), "launch", "launches")
     match job.status:
         case states.Status.DONE:
             return f"The job is done, after {tries}{_duration(job)}"
@@ -69,7 +72,9 @@ def _ended(job: Job, launches: Sequence[Launch]) -> str:
             return f"The job failed after {tries}{code}: {job.error_message or 'no reason was recorded'}"
         case _:
             kept = "; its quick result can still be read" if job.results_stage == ResultStage.QUICK else ""
-            return f"The job was cancelled after {tries}{kept}"
+            last = launches[-1].ending_message if launches else ""
+            unproved = f". {last}" if last.startswith(UNPROVED) else ""
+            return f"The job was cancelled after {tries}{kept}{unproved}"
 
 
 def _launched(job: Job, launch: Launch, now: datetime) -> Explanation:

@@ -3,6 +3,7 @@
 A record holds the columns that the program reads. Names and units are those of the columns (`store/schema.py`).
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,6 +62,11 @@ class Session:
     created_at: datetime
     updated_at: datetime
 
+    @property
+    def etag(self) -> str:
+        """Another one after each update."""
+        return hashlib.sha256(f"{self.id} {self.updated_at.isoformat()}".encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True)
 class Video:
@@ -93,9 +99,18 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenEvent:
+    """A moment of a video that the client states. `name` is that of an event in the results."""
+
+    name: str
+    time_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One analysis of one video. `owner` is the owner's key in the fair queue: `coach/ID` or `org/ID`.
 
+    `discipline` is empty for the session's. `capture_fps` is 0 if the client stated none.
     `results` is JSON as stored; a row from before two-phase uploads may hold anything there. A list leaves it out.
     """
 
@@ -112,6 +127,9 @@ class Job:
     anonymous: bool
     accelerator: Accelerator
     athlete_box: Mapping[str, float] | None
+    discipline: str
+    capture_fps: float
+    events: tuple[GivenEvent, ...]
     video: Video
     sqs_message_id: str | None
     source_job_id: UUID | None

@@ -62,6 +62,8 @@ FINAL = frozenset({DONE, CANCELLED})
 SETTLED = FINAL | {FAILED}
 # A launch may be open.
 LAUNCHED = frozenset({QUEUED, QUICK_RUNNING, QUICK_DONE, DEEP_RUNNING})
+# The job counts against its owner's quota.
+IN_FLIGHT = LAUNCHED | {AWAITING_UPLOAD}
 # The upload may still be completed.
 UPLOADABLE = frozenset({AWAITING_UPLOAD, FAILED})
 

@@ -13,6 +13,8 @@ LOCK = 0x637265617365
 POLL_SECONDS = 0.1
 # Calls that need the table queue behind a waiting migration, so a migration gives up after this time and is retried.
 LOCK_TIMEOUT = "2s"
+# A migration whose process stops or whose machine dies keeps its table locks no longer than this.
+SILENCE_TIMEOUT = "60s"
 
 connection = context.config.attributes["connection"]
 # Polled, because a statement that waits holds a snapshot, and building an index waits for the end of every snapshot.
@@ -22,17 +24,19 @@ while not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({LOCK})").sca
 connection.commit()
 
 
-def limit_lock_wait(begun: sa.Connection) -> None:
-    # SET LOCAL has no effect on indexes, which are built outside a transaction; their builds block no other call.
-    begun.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+def limit_waits(begun: sa.Connection) -> None:
+    # Indexes are built outside a transaction, where SET LOCAL has no effect; their builds block no other call.
+    if begun.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        begun.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        begun.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{SILENCE_TIMEOUT}'")
 
 
-sa.event.listen(connection, "begin", limit_lock_wait)
+sa.event.listen(connection, "begin", limit_waits)
 try:
     context.configure(connection=connection, transaction_per_migration=True)
     with context.begin_transaction():
         context.run_migrations()
 finally:
-    sa.event.remove(connection, "begin", limit_lock_wait)
+    sa.event.remove(connection, "begin", limit_waits)
     connection.exec_driver_sql(f"SELECT pg_advisory_unlock({LOCK})")
     connection.commit()

@@ -15,6 +15,7 @@ from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping, validation
 from services.jobs.store import cancellation, jobs, launches, quotas, sessions
 from services.jobs.store.database import Connection, Database
+from services.rules.limits import sentence
 from services.serving import Context, call
 
 
@@ -31,18 +32,20 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
     async def CreateJob(self, request: job_pb2.CreateJobRequest, context: Context) -> job_pb2.Job:
         person = await end_user(self._verifier)
         authorization.check_uploader(person)
+        validation.short_texts(request)
         values = _columns(request, person) | {"deep_enabled": self._deep_enabled}
         async with self._database.transaction() as connection:
             session = await sessions.get_visible_for_share(connection, request.session_id, person)
             values |= {"id": uuid4(), "s3_key": jobs.video_key(session, uuid4())}
             job = await jobs.create(connection, session, values, commit=not self._quotas.is_limited)
-            await quotas.check(connection, job, self._quotas)
+            await quotas.check(connection, job, self._quotas, field="session_id", bytes_field="content_length")
         self._notifier.notify(job.id)
         return mapping.job(job)
 
     async def ConfirmUpload(
         self, request: job_pb2.ConfirmUploadRequest, context: Context
     ) -> job_pb2.ConfirmUploadResponse:
+        validation.short_texts(request)
         async with self._database.transaction() as connection:
             job = await self._owned(connection, request.job_id)
             if job.status == states.CANCELLED:
@@ -50,7 +53,11 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             moved = job.status in states.UPLOADABLE
             if moved:
                 jobs.check_uploadable(job)
-                job = await jobs.move(connection, job, states.QUEUED, commit=True, **_verified(job, request))
+                commit = job.status in states.IN_FLIGHT or not self._quotas.is_limited
+                queued = await jobs.move(connection, job, states.QUEUED, commit=commit, **_verified(job, request))
+                if not commit:
+                    await quotas.check(connection, queued, self._quotas, bytes_field="job_id")
+                job = queued
         if moved:
             self._notifier.notify(job.id)
         return job_pb2.ConfirmUploadResponse(job=mapping.job(job), moved=moved)
@@ -60,12 +67,16 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             job = await self._owned(connection, request.job_id)
             if job.status not in states.UPLOADABLE:
                 raise jobs.wrong_upload_state(job)
-            failure = {"failure_code": request.failure_code, "error_message": request.error_message}
+            failure = {
+                "failure_code": validation.failure_code(request.failure_code),
+                "error_message": sentence(request.error_message),
+            }
             job = await jobs.move(connection, job, states.FAILED, commit=True, **failure)
         self._notifier.notify(job.id)
         return mapping.job(job)
 
     async def RecordMultipart(self, request: job_pb2.RecordMultipartRequest, context: Context) -> job_pb2.Job:
+        validation.short_texts(request)
         async with self._database.transaction() as connection:
             job = await self._owned(connection, request.job_id)
             jobs.check_uploadable(job)
@@ -93,8 +104,11 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             job, launch = await launches.get_leased_for_update(
                 connection, request.job_id, request.launch_no, request.lease
             )
+            landmarks_key = await jobs.landmarks_key(connection, job)
         prefix = jobs.artifact_prefix(job, launch.launch_no)
-        return job_pb2.AuthorizeLaunchResponse(video=mapping.video(job.video), artifact_prefix=prefix)
+        return job_pb2.AuthorizeLaunchResponse(
+            video=mapping.video(job.video), artifact_prefix=prefix, landmarks_key=landmarks_key
+        )
 
     async def _owned(self, connection: Connection, job_id: str) -> Job:
         """The job, locked, if the end user may change it."""
@@ -110,15 +124,13 @@ async def end_user(verifier: Verifier) -> Person:
 
 
 def _columns(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any]:
-    box = request.athlete_box
     return {
         "sample_fps": validation.sample_fps(request.sample_fps),
         "include_frames": request.include_frames,
         "anonymous": request.anonymous,
         "accelerator": validation.accelerator(request.accelerator),
-        "athlete_box": {name.name: value for name, value in box.ListFields()}
-        if request.HasField("athlete_box")
-        else None,
+        "athlete_box": validation.athlete_box(request.athlete_box) if request.HasField("athlete_box") else None,
+        "capture_fps": validation.capture_fps(request.capture_fps),
         "s3_bucket": request.s3_bucket,
         "content_type": request.content_type,
         "content_length": request.content_length,

@@ -1,10 +1,13 @@
 """JobService: people read their jobs, watch, cancel, retry, reanalyze, delete and compare them."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 from google.protobuf import empty_pb2
+from psycopg.types.json import Jsonb
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
@@ -13,12 +16,12 @@ from services.authorization import caller_as
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization, comparison, states
 from services.jobs.domain.explanation import explain
-from services.jobs.domain.limits import LaunchLimits
+from services.jobs.domain.limits import LaunchLimits, Quotas
 from services.jobs.domain.protobuf import enum_text
-from services.jobs.domain.records import Job
+from services.jobs.domain.records import Job, Session
 from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping, validation
-from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, sessions
+from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, quotas, sessions
 from services.jobs.store.database import Connection, Database, parse_id
 from services.serving import Context
 
@@ -35,21 +38,29 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         notifier: Notifier,
         job_watcher: JobWatcher,
         limits: LaunchLimits,
+        quotas: Quotas,
         *,
         deep_enabled: bool,
+        cluster_silence_seconds: float,
+        heartbeat_seconds: float,
     ) -> None:
         self._database = database
         self._notifier = notifier
         self._job_watcher = job_watcher
         self._limits = limits
+        self._quotas = quotas
         self._deep_enabled = deep_enabled
+        self._cluster_silence_seconds = cluster_silence_seconds
+        self._heartbeat_seconds = heartbeat_seconds
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
         return mapping.job(await self._get(request.job_id))
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
         async with self._database.transaction() as connection:
-            page, token = await jobs.list_visible(
+            if request.session_id:
+                await sessions.get_visible(connection, request.session_id, caller_as(Person))
+            page = await jobs.list_visible(
                 connection,
                 caller_as(Person),
                 session_id=request.session_id,
@@ -57,13 +68,17 @@ class JobService(job_pb2_grpc.JobServiceServicer):
                 size=request.page_size,
                 page_token=request.page_token,
             )
-        return job_pb2.ListJobsResponse(jobs=[mapping.job(job) for job in page], next_page_token=token)
+        listed, token = page.messages(mapping.job)
+        return job_pb2.ListJobsResponse(jobs=listed, next_page_token=token)
 
     async def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.Job]:
         with self._job_watcher.subscribe(parse_id(request.job_id) or NO_JOB) as subscription:
-            self._job_watcher.publish(await self._get(request.job_id))
+            job = await self._get(request.job_id)
+            self._job_watcher.publish(job)
             while True:
-                job = await subscription.next()
+                # Without a change the newest state is sent again, so that no proxy ends the stream as idle.
+                with contextlib.suppress(TimeoutError):
+                    job = await asyncio.wait_for(subscription.next(), self._heartbeat_seconds)
                 yield mapping.job(job)
                 if job.status in states.SETTLED:
                     return
@@ -75,13 +90,21 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         self._notifier.notify(job.id)
         return mapping.job(job)
 
+    async def ForgetCluster(self, request: job_pb2.ForgetClusterRequest, context: Context) -> empty_pb2.Empty:
+        authorization.check_superuser(caller_as(Person))
+        async with self._database.transaction() as connection:
+            await cancellation.forget_cluster(connection, request.cluster, self._cluster_silence_seconds)
+        return empty_pb2.Empty()
+
     async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
             job = await jobs.get_visible_for_update(connection, request.job_id, caller_as(Person))
             if job.status != states.FAILED:
                 raise errors.FailedPrecondition(f"Cannot retry a job in status: {job.status}", reason="WRONG_STATE")
             jobs.check_verified(job)
-            job = await jobs.move(connection, job, states.QUEUED, commit=True, **jobs.retry_values(job))
+            values = jobs.retry_values(job)
+            job = await jobs.move(connection, job, states.QUEUED, commit=not self._quotas.is_limited, **values)
+            await quotas.check(connection, job, self._quotas)
         self._notifier.notify(job.id)
         return mapping.job(job)
 
@@ -93,7 +116,10 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             source = await jobs.get_visible_for_update(connection, request.job_id, person)
             jobs.check_verified(source)
             session = await sessions.get(connection, source.session_id)
-            job = await jobs.create_reanalysis(connection, session, source, values)
+            values["events"] = _events(request, source, session, values.get("discipline", source.discipline))
+            commit = not self._quotas.is_limited
+            job = await jobs.create_reanalysis(connection, session, source, values, commit=commit)
+            await quotas.check(connection, job, self._quotas)
         self._notifier.notify(job.id)
         return mapping.job(job)
 
@@ -147,7 +173,21 @@ def _changed_settings(request: job_pb2.ReanalyzeJobRequest) -> dict[str, Any]:
         values["anonymous"] = request.anonymous
     if request.HasField("accelerator"):
         values["accelerator"] = validation.accelerator(request.accelerator)
+    if request.HasField("athlete_box"):
+        values["athlete_box"] = validation.athlete_box(request.athlete_box)
+    if request.HasField("capture_fps"):
+        values["capture_fps"] = validation.capture_fps(request.capture_fps)
+    if request.HasField("discipline"):
+        values["discipline"] = validation.discipline(request.discipline)
     return values
+
+
+def _events(request: job_pb2.ReanalyzeJobRequest, source: Job, session: Session, discipline: str) -> Jsonb:
+    """The column `events` of the new job. discipline: the new job's own, empty for the session's."""
+    before, after = (given or session.discipline for given in (source.discipline, discipline))
+    if request.events or before != after:
+        return jobs.given_events_json(validation.given_events(request.events, after))
+    return jobs.given_events_json(source.events)
 
 
 def _check_compared(job_ids: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.jobs.v1 import job_pb2
 from services import errors
-from services.auth import Lease, Pod
+from services.auth import Lease, Pod, Service
 from services.authorization import caller_as
 from services.jobs import metrics
 from services.jobs.domain import retry_policy, states
@@ -20,12 +20,12 @@ from services.jobs.domain.protobuf import enum_text, timestamp
 from services.jobs.domain.records import Artifact, AssignedLaunch, Ending, Job
 from services.jobs.domain.states import ResultStage
 from services.jobs.notifier import Notifier
-from services.jobs.rpc import mapping
+from services.jobs.rpc import mapping, validation
 from services.jobs.settings import JobsSettings
 from services.jobs.store import fair_queue, jobs, launches, pagination, sessions
 from services.jobs.store.database import Connection, Database, Now, parse_id
 from services.jobs.store.rows import artifact_json
-from services.naming import ARTIFACT_NAME, artifact_key
+from services.naming import artifact_key
 from services.rules.limits import MAX_RESULTS_BYTES, results_bytes
 from services.serving import Context
 
@@ -89,9 +89,10 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         async with self._database.transaction() as connection:
             launch = await launches.confirm(
                 connection,
+                caller_as(Service).cluster,
                 request.job_id,
                 request.launch_no,
-                request.kubernetes_uid,
+                validation.kubernetes_uid(request.kubernetes_uid),
                 placed_on,
                 request.placement_reason,
             )
@@ -101,6 +102,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         ending = _ending(request.ending, Ending.CANCELLED)
         async with self._database.transaction() as connection:
             job, launch = await launches.get_for_update(connection, request.job_id, request.launch_no)
+            launches.check_cluster(caller_as(Service).cluster, launch.cluster)
             _, launch = await launches.end(connection, job, launch, ending, request.message)
         self._notifier.notify(job.id)
         return mapping.launch(launch)
@@ -153,10 +155,10 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
     async def FailLaunch(
         self, request: launch_pb2.FailLaunchRequest, context: Context
     ) -> launch_pb2.FailLaunchResponse:
-        ending = _ending(request.ending)
+        ending, failure_code = _ending(request.ending), validation.failure_code(request.failure_code)
         async with self._database.transaction() as connection:
             job, launch = await self._leased(connection, request)
-            job, _ = await launches.end(connection, job, launch, ending, request.error_message, request.failure_code)
+            job, _ = await launches.end(connection, job, launch, ending, request.error_message, failure_code)
         self._notifier.notify(job.id)
         return launch_pb2.FailLaunchResponse(job=mapping.job(job))
 
@@ -233,9 +235,6 @@ def _results(request: launch_pb2.SubmitResultRequest) -> dict[str, Any]:
 
 
 def _artifacts(request: launch_pb2.SubmitResultRequest, prefix: str, stage: ResultStage) -> list[Artifact]:
-    for artifact in request.artifacts:
-        if not ARTIFACT_NAME.fullmatch(artifact.name):
-            raise errors.InvalidArgument("artifacts.name", f"{artifact.name!r} is not an artifact's name")
     return [
         Artifact(
             name=artifact.name,
@@ -244,7 +243,7 @@ def _artifacts(request: launch_pb2.SubmitResultRequest, prefix: str, stage: Resu
             content_length=artifact.content_length,
             s3_key=artifact_key(prefix, stage, artifact.name),
         )
-        for artifact in request.artifacts
+        for artifact in validation.artifacts(request.artifacts)
     ]
 
 
@@ -258,8 +257,10 @@ def _ending(number: int, *more: Ending) -> Ending:
 
 
 def _check_cluster(cluster: str) -> None:
+    """Raises InvalidArgument for an odd name, PermissionDenied for another cluster than the caller's own."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", cluster):
         raise errors.InvalidArgument("cluster", "must be a DNS label")
+    launches.check_cluster(caller_as(Service).cluster, cluster)
 
 
 def _parse_token(token: str) -> tuple[UUID, int] | None:

@@ -27,6 +27,7 @@ def session(record: Session, status: SessionStatus) -> session_pb2.Session:
         status=enum_number(session_pb2.SessionStatus, status),
         created_at=timestamp(record.created_at),
         updated_at=timestamp(record.updated_at),
+        etag=record.etag,
     )
 
 
@@ -62,6 +63,9 @@ def job(record: Job) -> job_pb2.Job:
         anonymous=record.anonymous,
         accelerator=enum_number(job_pb2.Accelerator, record.accelerator),
         athlete_box=job_pb2.AthleteBox(**record.athlete_box) if record.athlete_box else None,
+        discipline=enum_number(session_pb2.Discipline, record.discipline),
+        capture_fps=record.capture_fps,
+        events=[job_pb2.GivenEvent(name=event.name, time_seconds=event.time_seconds) for event in record.events],
         video=video(record.video),
         sqs_message_id=record.sqs_message_id or "",
         results=json_format.ParseDict(record.results, struct_pb2.Struct()) if record.results else None,

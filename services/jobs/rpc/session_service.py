@@ -1,6 +1,8 @@
 """SessionService: people create, read, change, list and delete the sessions of their videos."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import empty_pb2
@@ -11,9 +13,10 @@ from services.auth import Person
 from services.authorization import caller_as
 from services.jobs.domain import authorization
 from services.jobs.domain.protobuf import enum_text
+from services.jobs.domain.records import Session
 from services.jobs.domain.states import SessionStatus
 from services.jobs.notifier import Notifier
-from services.jobs.rpc import mapping
+from services.jobs.rpc import mapping, validation
 from services.jobs.store import sessions
 from services.jobs.store.database import Database
 from services.serving import Context
@@ -35,6 +38,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         person = caller_as(Person)
         authorization.check_uploader(person)
         values = _columns(request, SETTABLE)
+        values |= {"request_id": validation.request_id(request.request_id), "request_sha256": _digest(values)}
         async with self._database.transaction() as connection:
             session = await sessions.create(connection, person, values)
         return mapping.session(session, SessionStatus.PENDING)
@@ -48,16 +52,20 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         self, request: session_pb2.ListSessionsRequest, context: Context
     ) -> session_pb2.ListSessionsResponse:
         async with self._database.transaction() as connection:
-            page, token = await sessions.list_visible(
+            page = await sessions.list_visible(
                 connection, caller_as(Person), size=request.page_size, page_token=request.page_token
             )
-            statuses = await sessions.statuses(connection, [session.id for session in page])
-        listed = [mapping.session(session, statuses[session.id]) for session in page]
+            statuses = await sessions.statuses(connection, [session.id for session in page.records])
+        listed, token = page.messages(lambda session: mapping.session(session, statuses[session.id]))
         return session_pb2.ListSessionsResponse(sessions=listed, next_page_token=token)
 
     async def UpdateSession(self, request: session_pb2.UpdateSessionRequest, context: Context) -> session_pb2.Session:
         async with self._database.transaction() as connection:
             session = await sessions.get_visible(connection, request.session.session_id, caller_as(Person))
+            if request.session.etag:
+                # Another caller's update waits until this one is committed.
+                session = await sessions.get_for_update(connection, session.id)
+                _check_etag(request.session.etag, session)
             values = _columns(request.session, _masked(request), "session.")
             if values:
                 await sessions.update(connection, session, values)
@@ -69,6 +77,17 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
             await sessions.delete(connection, await sessions.get_for_update(connection, session.id))
         self._notifier.notify()
         return empty_pb2.Empty()
+
+
+def _check_etag(etag: str, session: Session) -> None:
+    if etag != session.etag:
+        message = "Another call has changed the session since: read it again"
+        raise errors.Aborted(message, reason="ETAG_MISMATCH")
+
+
+def _digest(columns: Mapping[str, Any]) -> str:
+    """Identifies the content of a CreateSession."""
+    return hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()
 
 
 def _masked(request: session_pb2.UpdateSessionRequest) -> Sequence[str]:

@@ -27,7 +27,7 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
         self, request: sweep_pb2.ClaimCleanupRequest, context: Context
     ) -> sweep_pb2.ClaimCleanupResponse:
         async with self._database.transaction() as connection:
-            cleanups = await object_cleanup.claim(connection, request.limit)
+            cleanups = await object_cleanup.claim(connection, request.limit, artifacts=request.artifacts)
         return sweep_pb2.ClaimCleanupResponse(cleanups=[_cleanup(cleanup) for cleanup in cleanups])
 
     async def CompleteCleanup(
@@ -36,8 +36,9 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
         if not 0 <= request.again_in.seconds <= MAX_AGAIN_SECONDS:
             raise errors.InvalidArgument("again_in", f"must be 0 to {MAX_AGAIN_SECONDS} seconds")
         again_in = timedelta(seconds=request.again_in.seconds) if request.HasField("again_in") else None
+        launches = request.launches if isinstance(request, sweep_pb2.CompleteCleanupRequest) else 0
         async with self._database.transaction() as connection:
-            await object_cleanup.complete(connection, request.job_id, again_in)
+            await object_cleanup.complete(connection, request.job_id, again_in, launches)
         return empty_pb2.Empty()
 
     async def TakeRubbish(
@@ -65,7 +66,14 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
 
 
 def _cleanup(cleanup: Cleanup) -> sweep_pb2.Cleanup:
-    message = sweep_pb2.Cleanup(job_id=str(cleanup.job_id), s3_bucket=cleanup.s3_bucket, prefix=cleanup.prefix)
+    message = sweep_pb2.Cleanup(
+        job_id=str(cleanup.job_id),
+        s3_bucket=cleanup.s3_bucket,
+        prefix=cleanup.prefix,
+        artifacts_only=cleanup.artifacts_only,
+        launches=cleanup.launches,
+        kept=cleanup.kept,
+    )
     message.age.FromTimedelta(cleanup.age)
     return message
 
@@ -76,4 +84,5 @@ def _kept_video(video: StoredVideo) -> sweep_pb2.KeptVideo:
         s3_key=video.s3_key,
         is_verified=video.is_verified,
         artifacts=video.artifact_keys,
+        open_launch=video.open_launch,
     )

@@ -2,9 +2,12 @@
 
     no open launch ──────────────────────────────────────────────────────────────────────────▶ cancelled
     an open launch ─▶ requested ─▶ the controller deletes its Kubernetes Job ─▶ EndLaunch ─▶ cancelled
+                              └──▶ the cluster is silent for too long, or forgotten ───────▶ cancelled, without proof
 
 From the request on, jobs rejects StartLaunch for the launch, and every call by its lease.
 """
+
+from typing import Any
 
 from services import errors
 from services.jobs.domain import states
@@ -25,3 +28,26 @@ async def cancel(connection: Connection, job: Job) -> Job:
     if job.cancel_requested_at is not None:
         return job
     return await jobs.write(connection, job, cancel_requested_at=requested_at)
+
+
+async def forget_cluster(connection: Connection, cluster: str, silence_seconds: float) -> None:
+    """Lets a silent cluster count as silent for ever, until it reports again. Raises NotFound, FailedPrecondition."""
+    values: dict[str, Any] = {"cluster": cluster, "silence_seconds": silence_seconds}
+    if await connection.rows(_FORGET, **values):
+        return
+    seconds = await connection.value(_SILENT_FOR, **values)
+    if seconds is None:
+        raise errors.NotFound(f"No controller of a cluster {cluster} ever reported", reason="CLUSTER_NOT_FOUND")
+    message = (
+        f"The controller of cluster {cluster} reported {seconds} s ago; it must be silent for {silence_seconds:g} s"
+    )
+    raise errors.FailedPrecondition(message, reason="CLUSTER_REPORTS")
+
+
+_FORGET = """
+    UPDATE clusters SET seen_at = 'epoch'
+    WHERE name = %(cluster)s AND seen_at < clock_timestamp() - %(silence_seconds)s * interval '1 second' RETURNING name
+"""
+_SILENT_FOR = (
+    "SELECT floor(extract(epoch FROM clock_timestamp() - seen_at))::int FROM clusters WHERE name = %(cluster)s"
+)

@@ -2,13 +2,15 @@
 -- It is one statement, because a round trip costs as much as the rest.
 -- {waiting}: the condition of a job that waits for a launch. {assigned}: the columns that a launch takes from its job.
 WITH RECURSIVE
--- Open launches of the cluster that were handed out and not confirmed in time, the longest overdue first.
+-- Open launches of the cluster that were handed out and not confirmed in time, the longest overdue first. One handed out
+-- in the future was so before the clock leapt back.
 overdue AS (
     SELECT launches.job_id, launches.launch_no FROM launches
     JOIN video_analysis_jobs AS job ON job.id = launches.job_id
     WHERE launches.ended_at IS NULL AND launches.cluster = %(cluster)s AND launches.confirmed_at IS NULL
       AND job.cancel_requested_at IS NULL
-      AND launches.offered_at < clock_timestamp() - %(confirm_seconds)s * interval '1 second'
+      AND launches.offered_at NOT BETWEEN
+          clock_timestamp() - %(confirm_seconds)s * interval '1 second' AND clock_timestamp()
     ORDER BY launches.offered_at LIMIT %(capacity)s FOR UPDATE OF launches SKIP LOCKED),
 -- Those launches, handed out again under the same number.
 again AS (

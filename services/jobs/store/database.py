@@ -8,8 +8,10 @@ building and caching SQLAlchemy's took more than half of a call's CPU time.
 """
 
 import asyncio
+import contextlib
+import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,14 +32,30 @@ Statement = str | sa.Executable
 STATEMENT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 5
+# A process that stops, or whose machine or network dies, holds its row locks no longer than this.
+SILENCE_TIMEOUT_SECONDS = 7
+# The longest wait for an answer of PostgreSQL, which itself ends each statement earlier.
+ANSWER_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_SECONDS + 2
 # The longest wait of a call for a session of the pool.
 POOL_TIMEOUT_SECONDS = 5
+# Between two failed attempts to connect; the pause doubles up to the second.
+MIN_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS = 0.1, 1.0
 # Each transaction sets its limits, and no statement is prepared: PgBouncer refuses startup parameters, and each
 # transaction may run on another of its connections.
 _BEGIN = (
     f"BEGIN; SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT_SECONDS}s';"
-    f" SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; "
+    f" SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s';"
+    f" SET LOCAL idle_in_transaction_session_timeout = '{SILENCE_TIMEOUT_SECONDS}s';"
+    f" SET LOCAL tcp_user_timeout = '{SILENCE_TIMEOUT_SECONDS}s'; "
 )
+# Of this side's socket. They notice a dead machine; ANSWER_TIMEOUT_SECONDS also notices a peer that accepts and is
+# silent.
+_SOCKET_OPTIONS: dict[str, Any] = {
+    "keepalives_idle": 3,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": SILENCE_TIMEOUT_SECONDS * 1000,
+}
 _DIALECT: Any = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 PostgresSession = psycopg.AsyncConnection[Row]
 
@@ -61,6 +79,7 @@ async def connect(database_url: str, **options: Any) -> PostgresSession:
         row_factory=_named,
         cursor_factory=psycopg.AsyncClientCursor,
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        **_SOCKET_OPTIONS,
         **options,
     )
     session.adapters.register_dumper(dict, JsonbDumper)
@@ -77,12 +96,12 @@ def _named(cursor: psycopg.AsyncCursor[Any]) -> RowMaker[Row]:
 class Connection:
     """Statements of one session: in one transaction, or each by itself.
 
-    `commit=True` commits the transaction with the statement, in the same round trip.
+    `commit=True` commits the transaction with the statement, in the same round trip. A later statement begins another.
     """
 
     def __init__(self, session: PostgresSession, begin: str = "") -> None:
         self._session = session
-        self._unsent = begin
+        self._begin = self._unsent = begin
         self._on_commit: list[Callable[[], None]] = []
         self.is_committed = False
 
@@ -123,6 +142,7 @@ class Connection:
         Its result is discarded, so the caller must hold the rows that make its effect certain.
         """
         self._unsent += psycopg.AsyncClientCursor(self._session).mogrify(statement, values) + "; "
+        self.is_committed = False
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Calls `callback` after the transaction is committed; a transaction that is rolled back never calls it."""
@@ -131,9 +151,7 @@ class Connection:
     async def commit(self) -> None:
         """Commits, unless a statement did so already."""
         if not self.is_committed:
-            started = time.monotonic()
-            await self._session.execute(self._unsent + "COMMIT")
-            logs.add_duration("db_ms", time.monotonic() - started)
+            await answered(self._session, self._session.execute(self._unsent + "COMMIT"))
             self.is_committed = True
         for callback in self._on_commit:
             callback()
@@ -143,18 +161,42 @@ class Connection:
         if not isinstance(statement, str):
             statement, values = _written_out(statement)
         text = self._unsent + cursor.mogrify(statement, values) + ("; COMMIT" if commit else "")
-        self._unsent, self.is_committed = "", commit
-        started = time.monotonic()
-        try:
-            await cursor.execute(text)
-        finally:
-            logs.add_duration("db_ms", time.monotonic() - started)
+        self._unsent, self.is_committed = self._begin if commit else "", commit
+        await answered(self._session, cursor.execute(text))
         return await cursor.set_result(-2 if commit else -1)
 
 
 def begin(session: PostgresSession) -> Connection:
     """A transaction; the caller commits it."""
     return Connection(session, _BEGIN)
+
+
+async def answered(session: PostgresSession, round_trip: Awaitable[object]) -> None:
+    """Waits for PostgreSQL's answer, and cuts the connection if it takes too long. Raises psycopg's errors.
+
+    A peer that is silent raises no error. A cancelled statement too waits for an answer until the connection is cut.
+    """
+    started = time.monotonic()
+    timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_SECONDS, _cut, session)
+    try:
+        await round_trip
+    except psycopg.OperationalError as error:
+        if timer.when() <= asyncio.get_running_loop().time():
+            message = f"PostgreSQL did not answer within {ANSWER_TIMEOUT_SECONDS} s; the connection was cut"
+            raise psycopg.OperationalError(message) from error
+        raise
+    finally:
+        timer.cancel()
+        logs.add_duration("db_ms", time.monotonic() - started)
+
+
+def _cut(session: PostgresSession) -> None:
+    """Shuts the socket down, as if the peer had closed it: whatever waits for an answer ends."""
+    with (
+        contextlib.suppress(OSError, psycopg.OperationalError),
+        socket.fromfd(session.pgconn.socket, socket.AF_UNSPEC, socket.SOCK_STREAM) as peer,
+    ):
+        peer.shutdown(socket.SHUT_RDWR)
 
 
 def _written_out(statement: sa.Executable) -> tuple[str, Mapping[str, Any]]:
@@ -165,7 +207,8 @@ def _written_out(statement: sa.Executable) -> tuple[str, Mapping[str, Any]]:
 class Database:
     """A pool of at most `pool_size` sessions.
 
-    If PostgreSQL has closed a session, the call that uses it fails, and the pool opens all sessions anew.
+    If a session is lost, the call that uses it fails, and the pool opens all sessions anew. While PostgreSQL refuses
+    connections, the pool attempts one at a time, with a pause; other calls fail at once.
     """
 
     def __init__(self, database_url: str, pool_size: int) -> None:
@@ -173,6 +216,10 @@ class Database:
         self._idle: list[PostgresSession] = []
         self._available = asyncio.Semaphore(pool_size)
         self._waiting = self._busy = 0
+        # After a failed attempt to connect: its error, the pause after it, and when the next attempt may begin.
+        self._refusal = ""
+        self._pause = 0.0
+        self._connect_at = float("-inf")
 
     def sessions(self) -> dict[str, int]:
         """Numbers of busy sessions, of idle sessions, and of calls that wait for a session."""
@@ -183,7 +230,7 @@ class Database:
         """Commits at the end of the block; rolls back if the block raises."""
         await self._wait()
         try:
-            session = self._idle.pop() if self._idle else await connect(self._url)
+            session = self._idle.pop() if self._idle else await self._connect()
             try:
                 connection = begin(session)
                 yield connection
@@ -193,6 +240,8 @@ class Database:
                 raise
             except BaseException:
                 # The call was cancelled: there is no time for a rollback.
+                if session.closed:
+                    await self.close()
                 await session.close()
                 raise
             finally:
@@ -211,9 +260,29 @@ class Database:
             self._waiting -= 1
         self._busy += 1
 
+    async def _connect(self) -> PostgresSession:
+        """A new session. Raises OperationalError, at once if the last attempt failed just now."""
+        now = time.monotonic()
+        if now < self._connect_at:
+            raise psycopg.OperationalError(self._refusal)
+        if self._pause:
+            # Other calls do not attempt it while this one does.
+            self._connect_at = now + CONNECT_TIMEOUT_SECONDS
+        try:
+            session = await connect(self._url)
+        except psycopg.OperationalError as error:
+            self._pause = min(max(2 * self._pause, MIN_RECONNECT_SECONDS), MAX_RECONNECT_SECONDS)
+            self._refusal, self._connect_at = str(error), time.monotonic() + self._pause
+            raise
+        except BaseException:
+            self._connect_at = float("-inf")
+            raise
+        self._pause, self._connect_at = 0.0, float("-inf")
+        return session
+
     async def _roll_back(self, session: PostgresSession) -> None:
         try:
-            await session.rollback()
+            await answered(session, session.rollback())
         except psycopg.OperationalError:
             await session.close()
         if session.closed:

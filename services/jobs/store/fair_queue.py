@@ -19,6 +19,7 @@ from pathlib import Path
 from services.jobs import metrics
 from services.jobs.domain.limits import LaunchLimits, OpenLaunches
 from services.jobs.domain.records import AssignedLaunch
+from services.jobs.domain.retry_policy import MAX_BACKOFF_SECONDS
 from services.jobs.store.database import Connection
 from services.jobs.store.rows import ASSIGNED, read_assigned_launch
 
@@ -82,6 +83,8 @@ _COUNT_OPEN = """
     SELECT count(*) AS total, count(*) FILTER (WHERE owner = %(owner)s) AS of_owner
     FROM video_analysis_jobs WHERE launched
 """
-_WAITING = "status = 'queued' AND NOT launched AND (not_before IS NULL OR not_before <= statement_timestamp())"
+# No delay is longer than the longest backoff: a later time was set before the database's clock leapt back.
+_WAITING = f"""status = 'queued' AND NOT launched AND (not_before IS NULL OR not_before NOT BETWEEN
+    statement_timestamp() AND statement_timestamp() + {MAX_BACKOFF_SECONDS} * interval '1 second')"""
 _SQL = Path(__file__).with_name("claim_launches.sql").read_text(encoding="utf-8")
 _CLAIM = re.sub("--.*\n", "\n", _SQL).format(waiting=_WAITING, assigned=ASSIGNED)

@@ -2,17 +2,20 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from psycopg.types.json import Jsonb
 
 from services import errors, naming, traces
 from services.auth import Person
 from services.jobs import metrics
 from services.jobs.domain import authorization, states
-from services.jobs.domain.records import Job, Session
+from services.jobs.domain.records import GivenEvent, Job, Session
 from services.jobs.domain.states import Status
 from services.jobs.store import pagination
 from services.jobs.store.database import Connection, Row, assignments, parse_id
@@ -131,6 +134,10 @@ def retry_values(job: Job) -> dict[str, Any]:
     }
 
 
+# A deleted job keeps nothing about the person in the video.
+FORGOTTEN: dict[str, Any] = {"results": None, "artifacts": Jsonb([]), "athlete_box": None, "error_message": ""}
+
+
 def check_verified(job: Job) -> None:
     """Raises FailedPrecondition for a job whose upload was never verified."""
     if not job.video.etag:
@@ -153,8 +160,9 @@ def wrong_upload_state(job: Job) -> errors.FailedPrecondition:
 
 
 # The columns that a repeated request_id must repeat.
-_REANALYSIS = ("sample_fps", "include_frames", "accelerator", "anonymous")
-_UPLOAD = (*_REANALYSIS, "athlete_box", "content_type", "content_length", "sha256")
+_OPTIONS = ("sample_fps", "include_frames", "accelerator", "anonymous", "athlete_box", "capture_fps")
+_REANALYSIS = (*_OPTIONS, "discipline", "events")
+_UPLOAD = (*_OPTIONS, "content_type", "content_length", "sha256")
 
 
 async def create(connection: Connection, session: Session, values: dict[str, Any], *, commit: bool = True) -> Job:
@@ -167,8 +175,15 @@ async def create(connection: Connection, session: Session, values: dict[str, Any
     return await _create(connection, session, states.AWAITING_UPLOAD, values, _UPLOAD, commit=commit)
 
 
-async def create_reanalysis(connection: Connection, session: Session, source: Job, values: dict[str, Any]) -> Job:
-    """Adds a queued job on the verified video of another one. A repeated request_id is treated as by `create`."""
+def given_events_json(events: Iterable[GivenEvent]) -> Jsonb:
+    """The column `events`."""
+    return Jsonb([asdict(event) for event in events])
+
+
+async def create_reanalysis(
+    connection: Connection, session: Session, source: Job, values: dict[str, Any], *, commit: bool = True
+) -> Job:
+    """Adds a queued job on the verified video of another one. `commit` and a repeated request_id are as of `create`."""
     video = source.video
     copied = {
         "s3_bucket": video.s3_bucket,
@@ -181,13 +196,16 @@ async def create_reanalysis(connection: Connection, session: Session, source: Jo
         "part_bytes": video.part_bytes,
         "parts_sha256": video.parts_sha256,
         "athlete_box": source.athlete_box,
+        "discipline": source.discipline,
+        "capture_fps": source.capture_fps,
+        "events": given_events_json(source.events),
         "sample_fps": source.sample_fps,
         "include_frames": source.include_frames,
         "accelerator": source.accelerator,
         "anonymous": source.anonymous,
         "source_job_id": source.id,
     }
-    return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS)
+    return await _create(connection, session, states.QUEUED, copied | values, _REANALYSIS, commit=commit)
 
 
 async def _create(
@@ -197,7 +215,7 @@ async def _create(
     values: dict[str, Any],
     same: tuple[str, ...],
     *,
-    commit: bool = True,
+    commit: bool,
 ) -> Job:
     values |= {"session_id": session.id, "status": status, "stage": states.STAGES[status]}
     values |= {"trace_parent": traces.traceparent()}
@@ -206,12 +224,17 @@ async def _create(
     if job is not None:
         return job
     [row] = await connection.rows(_SAME_REQUEST, **values)
-    if row["session_id"] != session.id or any(row[name] != values[name] for name in ("source_job_id", *same)):
+    if row["session_id"] != session.id or any(row[name] != _stored(values[name]) for name in ("source_job_id", *same)):
         raise errors.AlreadyExists("request_id was used for another job", reason="REQUEST_ID_REUSED")
     if row["deleted_at"] is not None or row["cleared_at"] is not None:
         message = "The job of this request_id was abandoned or deleted: use another request_id"
         raise errors.FailedPrecondition(message, reason="UPLOAD_CLEARED")
     return read_job(row)
+
+
+def _stored(value: Any) -> Any:
+    """A value as a row has it."""
+    return value.obj if isinstance(value, Jsonb) else value
 
 
 _INSERT = """
@@ -234,10 +257,20 @@ def artifact_prefix(job: Job, launch_no: int) -> str:
     return naming.launch_artifacts_prefix(job.video.s3_key, job.id, launch_no)
 
 
+async def landmarks_key(connection: Connection, job: Job) -> str:
+    """The S3 key of the landmarks that the source of a job kept; empty if it has none."""
+    source = await connection.record(read_job, _GET_KEPT, id=job.source_job_id) if job.source_job_id else None
+    kept = [artifact for artifact in source.artifacts if artifact.name == naming.LANDMARKS] if source else []
+    return kept[-1].s3_key if kept else ""
+
+
+_GET_KEPT = f"{_GET} AND deleted_at IS NULL"
+
+
 async def list_visible(
     connection: Connection, person: Person, *, session_id: str, status: str, size: int, page_token: str
-) -> tuple[list[Job], str]:
-    """A page of the jobs that a person may see, without results, newest first, and the next page's token.
+) -> pagination.Page[Job]:
+    """A page of the jobs that a person may see, without results, newest first.
 
     Raises InvalidArgument for a negative page size or the token of another filter.
     """

@@ -24,7 +24,10 @@ from services.jobs.store import jobs
 from services.jobs.store.database import Connection, Now, assignments, parse_id
 from services.jobs.store.rows import ASSIGNED, read_assigned_launch, read_job, read_launch
 from services.jobs.store.schema import launches as table
+from services.rules.limits import sentence
 
+# A job that people retry again and again has any number of launches, and an answer has an upper bound.
+MAX_LISTED = 100
 _GET = f"""
     SELECT launch.*, {ASSIGNED} FROM launches AS launch JOIN video_analysis_jobs AS job ON job.id = launch.job_id
     WHERE launch.job_id = %(job_id)s AND launch.launch_no = %(launch_no)s
@@ -42,6 +45,13 @@ def lease_lost() -> errors.PermissionDenied:
     return errors.PermissionDenied(
         "This lease has ended: the launch is over or belongs to another pod", reason="LEASE_LOST"
     )
+
+
+def check_cluster(of_caller: str, cluster: str) -> None:
+    """Raises PermissionDenied if the caller's token names another cluster than this one; empty: it names none."""
+    if of_caller not in ("", cluster):
+        message = f"A caller of the cluster {of_caller} may not act for the cluster {cluster}"
+        raise errors.PermissionDenied(message, reason="OTHER_CLUSTER")
 
 
 async def record_call(connection: Connection, cluster: str, owner: str) -> None:
@@ -89,11 +99,15 @@ _LIST_OPEN = f"""
 
 
 async def list_of_job(connection: Connection, job_id: UUID) -> list[Launch]:
-    """All launches of a job, the first one first."""
+    """The newest launches of a job, at most MAX_LISTED, in the order of their numbers."""
     return await connection.records(read_launch, _LIST_OF_JOB, job_id=job_id)
 
 
-_LIST_OF_JOB = "SELECT * FROM launches WHERE job_id = %(job_id)s ORDER BY launch_no"
+_LIST_OF_JOB = f"""
+    SELECT * FROM (
+        SELECT * FROM launches WHERE job_id = %(job_id)s ORDER BY launch_no DESC LIMIT {MAX_LISTED}) AS newest
+    ORDER BY launch_no
+"""
 
 
 async def get(connection: Connection, job_id: str | UUID, launch_no: int) -> AssignedLaunch:
@@ -146,18 +160,18 @@ async def _update_open(
 
 
 async def confirm(
-    connection: Connection, job_id: str, launch_no: int, uid: str, placed_on: str, reason: str
+    connection: Connection, of_caller: str, job_id: str, launch_no: int, uid: str, placed_on: str, reason: str
 ) -> AssignedLaunch:
     """Records the Kubernetes Job of an open launch; with an empty UID only the reason why there is none yet.
 
-    The same UID again is success. Raises NotFound, FailedPrecondition.
+    The same UID again is success. of_caller: as of `check_cluster`. Raises NotFound, FailedPrecondition,
+    PermissionDenied.
     """
-    values = {"kubernetes_uid": uid, "placed_on": placed_on, "placement_reason": reason}
-    launch = await connection.record(
-        read_assigned_launch, _CONFIRM, commit=True, job_id=parse_id(job_id), launch_no=launch_no, **values
-    )
+    values = {"kubernetes_uid": uid, "placed_on": placed_on, "placement_reason": sentence(reason)}
+    key = {"of_caller": of_caller, "job_id": parse_id(job_id), "launch_no": launch_no}
+    launch = await connection.record(read_assigned_launch, _CONFIRM, commit=True, **key, **values)
     if launch is None:
-        await get(connection, job_id, launch_no)
+        check_cluster(of_caller, (await get(connection, job_id, launch_no)).cluster)
         raise errors.FailedPrecondition("The launch has ended or was confirmed for another UID", reason="WRONG_STATE")
     return launch
 
@@ -165,7 +179,7 @@ async def confirm(
 _CONFIRM = _UPDATE.format(
     """kubernetes_uid = %(kubernetes_uid)s, placed_on = %(placed_on)s, placement_reason = %(placement_reason)s,
     confirmed_at = coalesce(launch.confirmed_at, CASE WHEN %(kubernetes_uid)s <> '' THEN clock_timestamp() END)""",
-    "AND launch.kubernetes_uid IN ('', %(kubernetes_uid)s)",
+    "AND launch.kubernetes_uid IN ('', %(kubernetes_uid)s) AND %(of_caller)s IN ('', launch.cluster)",
 )
 
 
@@ -179,6 +193,7 @@ async def start(
     """
     if not pod.name.startswith(f"{naming.launch_name(str(job.id), launch.launch_no)}-"):
         raise errors.PermissionDenied(f"Pod {pod.name} does not belong to this launch", reason="OTHER_POD")
+    check_cluster(pod.cluster, launch.cluster)
     if launch.ended_at is not None or job.status not in states.LAUNCHED:
         raise errors.FailedPrecondition("The launch has ended", reason="LAUNCH_ENDED")
     if job.cancel_requested_at is not None:
@@ -245,6 +260,7 @@ async def end(
     """
     if launch.ended_at is not None:
         return job, launch
+    message = sentence(message)
     cancelling = job.cancel_requested_at is not None
     if cancelling and ending != Ending.CANCELLED:
         raise errors.FailedPrecondition("The job is being cancelled", reason="JOB_CANCELLING")

@@ -11,6 +11,7 @@ from services.jobs.domain.records import (
     AssignedLaunch,
     Ending,
     Event,
+    GivenEvent,
     Job,
     Launch,
     Owner,
@@ -47,6 +48,9 @@ def read_job(row: Row) -> Job:
         anonymous=row["anonymous"],
         accelerator=_ACCELERATORS[row["accelerator"]],
         athlete_box=row["athlete_box"],
+        discipline=row["discipline"],
+        capture_fps=row["capture_fps"],
+        events=tuple([GivenEvent(event["name"], event["time_seconds"]) for event in row["events"]]),
         video=Video(
             s3_bucket=row["s3_bucket"],
             s3_key=row["s3_key"],

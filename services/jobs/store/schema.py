@@ -39,6 +39,9 @@ sessions = sa.Table(
     sa.Column("updated_at", _time),
     # Set for a deleted session: its row and its jobs are kept, and every call reads them as not found.
     sa.Column("deleted_at", _time),
+    sa.Column("request_id", _uuid),
+    # SHA-256 of the fields of the request that made the session: the fields themselves may change.
+    sa.Column("request_sha256", sa.Text),
 )
 
 jobs = sa.Table(
@@ -57,6 +60,12 @@ jobs = sa.Table(
     sa.Column("anonymous", sa.Boolean),
     sa.Column("accelerator", sa.Text),
     sa.Column("athlete_box", pg.JSONB),
+    # Empty: the session's.
+    sa.Column("discipline", sa.Text),
+    # Frames a second at which the camera recorded; 0: not stated.
+    sa.Column("capture_fps", sa.Float),
+    # The moments that the client gave: a list of {name, time_seconds}.
+    sa.Column("events", pg.JSONB),
     sa.Column("s3_bucket", sa.Text),
     sa.Column("s3_key", sa.Text),
     sa.Column("content_type", sa.Text),

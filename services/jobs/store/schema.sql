@@ -62,8 +62,10 @@ CREATE FUNCTION video_analysis_job_rubbish() RETURNS trigger
     AS $$
         BEGIN
             NEW.sweep_at := clock_timestamp() + CASE
-                WHEN NEW.deleted_at IS NULL AND NEW.status = 'failed' AND NEW.failure_code <> 'UPLOAD_EXPIRED'
-                THEN interval '1 day' ELSE interval '0' END;
+                WHEN NEW.deleted_at IS NOT NULL THEN interval '0'
+                WHEN NEW.etag <> '' THEN interval '15 minutes'
+                WHEN NEW.status = 'failed' AND NEW.failure_code <> 'UPLOAD_EXPIRED' THEN interval '1 day'
+                ELSE interval '0' END;
             RETURN NEW;
         END $$;
 
@@ -207,6 +209,9 @@ CREATE TABLE video_analysis_jobs (
     status_since timestamptz DEFAULT now() NOT NULL,
     trace_parent text DEFAULT ''::text NOT NULL,
     anonymous boolean DEFAULT false NOT NULL,
+    discipline text DEFAULT ''::text NOT NULL,
+    capture_fps double precision DEFAULT 0 NOT NULL,
+    events jsonb DEFAULT '[]'::jsonb NOT NULL,
     CONSTRAINT job_done_is_whole CHECK (((status <> 'done'::video_analysis_job_status) OR (progress_pct = 100))),
     CONSTRAINT job_progress_in_range CHECK (((progress_pct >= 0) AND (progress_pct <= 100))),
     CONSTRAINT job_status_is_current CHECK ((status <> ALL (ARRAY['processing'::video_analysis_job_status, 'completed'::video_analysis_job_status])))
@@ -225,6 +230,8 @@ CREATE TABLE video_sessions (
     created_at timestamptz DEFAULT now() NOT NULL,
     updated_at timestamptz DEFAULT now() NOT NULL,
     deleted_at timestamptz,
+    request_id uuid,
+    request_sha256 text DEFAULT ''::text NOT NULL,
     CONSTRAINT video_sessions_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
 );
 
@@ -259,6 +266,8 @@ CREATE INDEX jobs_by_session ON video_analysis_jobs USING btree (session_id, cre
 
 CREATE INDEX jobs_by_status ON video_analysis_jobs USING btree (status, created_at);
 
+CREATE INDEX jobs_deleted ON video_analysis_jobs USING btree (deleted_at) WHERE ((deleted_at IS NOT NULL) AND (sweep_at IS NULL));
+
 CREATE INDEX jobs_in_turn ON video_analysis_jobs USING btree (owner, queued_at, id) WHERE ((status = 'queued'::video_analysis_job_status) AND (NOT launched));
 
 CREATE INDEX jobs_launched ON video_analysis_jobs USING btree (owner) WHERE launched;
@@ -281,6 +290,10 @@ CREATE INDEX sessions_by_age ON video_sessions USING btree (created_at DESC, id 
 
 CREATE INDEX sessions_by_owner ON video_sessions USING btree (owner_type, owner_id, created_at DESC);
 
+CREATE UNIQUE INDEX sessions_by_request ON video_sessions USING btree (created_by, request_id) WHERE (request_id IS NOT NULL);
+
+CREATE INDEX sessions_deleted ON video_sessions USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
+
 CREATE TRIGGER deleted AFTER DELETE ON launches FOR EACH ROW WHEN ((old.ended_at IS NULL)) EXECUTE FUNCTION launch_opened_or_ended();
 
 CREATE TRIGGER ended AFTER UPDATE OF ended_at ON launches FOR EACH ROW WHEN ((old.ended_at IS DISTINCT FROM new.ended_at)) EXECUTE FUNCTION launch_opened_or_ended();
@@ -297,7 +310,7 @@ CREATE TRIGGER place_of_insert BEFORE INSERT ON video_analysis_jobs FOR EACH ROW
 
 CREATE TRIGGER place_of_transition BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION video_analysis_job_place();
 
-CREATE TRIGGER rubbish BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((((old.deleted_at IS NULL) AND (new.deleted_at IS NOT NULL)) OR ((old.status <> new.status) AND (new.status = ANY (ARRAY['failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND (new.etag = ''::text)))) EXECUTE FUNCTION video_analysis_job_rubbish();
+CREATE TRIGGER rubbish BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((((old.deleted_at IS NULL) AND (new.deleted_at IS NOT NULL)) OR ((old.status <> new.status) AND (((new.status = ANY (ARRAY['failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND (new.etag = ''::text)) OR ((new.status = ANY (ARRAY['done'::video_analysis_job_status, 'failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND (new.launch_count > 0)))))) EXECUTE FUNCTION video_analysis_job_rubbish();
 
 CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON video_analysis_jobs FOR EACH ROW EXECUTE FUNCTION video_analysis_job_stamp();
 

@@ -1,7 +1,8 @@
 """Sessions in the database. A session's status is never stored: it follows from its jobs.
 
-A deleted session keeps its row and reads as not found. A transaction that adds a job to a session, or queues one of its
-jobs, locks the session FOR SHARE first: a deletion waits for it, or it finds the session deleted.
+A deleted session reads as not found; its row stays a while, without what people wrote. A transaction that adds a job
+to a session, or queues one of its jobs, locks the session FOR SHARE first: a deletion waits for it, or it finds the
+session deleted.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from services.jobs.domain.states import SessionStatus
 from services.jobs.store import jobs as job_store
 from services.jobs.store import pagination
 from services.jobs.store.database import Connection, Now, Record, Row, assignments, parse_id
-from services.jobs.store.rows import read_job, read_session
+from services.jobs.store.rows import read_job, read_owner, read_session
 from services.jobs.store.schema import sessions
 
 
@@ -27,15 +28,31 @@ def _quoted(texts: Iterable[str]) -> str:
 
 
 async def create(connection: Connection, person: Person, values: dict[str, Any]) -> Session:
-    """Adds a session with these columns; an `org_pro`'s belongs to their organisation."""
+    """Adds a session with these columns; an `org_pro`'s belongs to their organisation.
+
+    Returns the session that the same person made with the same request_id. Raises AlreadyExists if that request_id was
+    used with other content, FailedPrecondition if its session is deleted.
+    """
     owner = authorization.owner_of_new_session(person)
     values |= {"id": uuid4(), "owner_type": owner.type, "owner_id": owner.id, "created_by": person.subject}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
-    [session] = await connection.records(read_session, _INSERT.format(*columns), commit=True, **values)
-    return session
+    session = await connection.record(read_session, _INSERT.format(*columns), commit=True, **values)
+    if session is not None:
+        return session
+    [row] = await connection.rows(_SAME_REQUEST, **values)
+    if row["deleted_at"] is not None:
+        message = "The session of this request_id was deleted: use another request_id"
+        raise errors.FailedPrecondition(message, reason="SESSION_DELETED")
+    if row["request_sha256"] != values["request_sha256"] or read_owner(row) != owner:
+        raise errors.AlreadyExists("request_id was used for another session", reason="REQUEST_ID_REUSED")
+    return read_session(row)
 
 
-_INSERT = "INSERT INTO video_sessions ({}) VALUES ({}) RETURNING *"
+_INSERT = """
+    INSERT INTO video_sessions ({}) VALUES ({})
+    ON CONFLICT (created_by, request_id) WHERE request_id IS NOT NULL DO NOTHING RETURNING *
+"""
+_SAME_REQUEST = "SELECT * FROM video_sessions WHERE created_by = %(created_by)s AND request_id = %(request_id)s"
 _EXISTS = "id = %(id)s AND deleted_at IS NULL"
 _GET = f"SELECT * FROM video_sessions WHERE {_EXISTS}"
 # The status of the job that decides for its session: the newest live one, else the newest done one, else the newest
@@ -97,8 +114,8 @@ def _visible(session: Session, person: Person) -> Session:
 
 async def list_visible(
     connection: Connection, person: Person, *, size: int, page_token: str
-) -> tuple[list[Session], str]:
-    """A page of the sessions that a person may see, newest first, and the next page's token (empty at the end).
+) -> pagination.Page[Session]:
+    """A page of the sessions that a person may see, newest first.
 
     Raises InvalidArgument for a negative page size or the token of another list.
     """
@@ -128,12 +145,19 @@ async def delete(connection: Connection, session: Session) -> None:
     for job in jobs:
         if job.status == states.AWAITING_UPLOAD:
             await job_store.move(connection, job, states.CANCELLED)
-    await connection.run(_DELETE_JOBS, id=session.id)
-    await connection.run("UPDATE video_sessions SET deleted_at = clock_timestamp() WHERE id = %(id)s", id=session.id)
+    forgotten, sent = assignments(job_store.FORGOTTEN)
+    await connection.run(_DELETE_JOBS.format(forgotten), id=session.id, **sent)
+    await connection.run(_DELETE, id=session.id)
 
 
 _DELETE_JOBS = """
-    UPDATE video_analysis_jobs SET deleted_at = clock_timestamp() WHERE session_id = %(id)s AND deleted_at IS NULL
+    UPDATE video_analysis_jobs SET deleted_at = clock_timestamp(), {} WHERE session_id = %(id)s AND deleted_at IS NULL
+"""
+# A deleted session keeps nothing that people wrote.
+_DELETE = """
+    UPDATE video_sessions SET deleted_at = clock_timestamp(), title = '', notes = '', player_ids = '{}',
+        request_sha256 = ''
+    WHERE id = %(id)s
 """
 _LOCK_JOBS = "SELECT * FROM video_analysis_jobs WHERE session_id = %(id)s ORDER BY id FOR UPDATE"
 

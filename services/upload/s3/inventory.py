@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from crease.jobs.v1.sweep_pb2 import KeptVideo
 from crease.upload.v1.upload_pb2 import Orphan
-from services.naming import ANALYSIS_FOLDER
+from services.naming import launch_artifacts_prefix
 from services.upload.s3.storage import Item
 
 FOLDER_DEPTH = 5
@@ -24,9 +24,11 @@ def folder_of(key: str) -> str:
 
 def compare_folder(objects: Sequence[Item], uploads: Sequence[Item], kept: Sequence[KeptVideo]) -> Iterable[Orphan]:
     """The orphans of one folder: what only S3 or only the rows have."""
-    videos, job_ids = {job.s3_key for job in kept}, {job.job_id for job in kept}
+    videos = {job.s3_key for job in kept}
+    needed = videos.union(*(job.artifacts for job in kept))
+    running = tuple(launch_artifacts_prefix(job.s3_key, job.job_id, job.open_launch) for job in kept if job.open_launch)
     for found in objects:
-        if found.key not in videos and not _belongs(found.key, job_ids):
+        if found.key not in needed and not found.key.startswith(running):
             yield Orphan(kind=Orphan.KIND_OBJECT, s3_key=found.key, content_length=found.content_length)
     for upload in uploads:
         if upload.key not in videos:
@@ -38,12 +40,6 @@ def compare_folder(objects: Sequence[Item], uploads: Sequence[Item], kept: Seque
         for key in job.artifacts:
             if key not in there:
                 yield Orphan(kind=Orphan.KIND_ARTIFACT_MISSING, s3_key=key, job_id=job.job_id)
-
-
-def _belongs(key: str, job_ids: set[str]) -> bool:
-    """Whether a key is an artifact of one of the jobs: `…/analysis/{job_id}/…`."""
-    folder, _, rest = key[len(folder_of(key)) :].partition("/")
-    return folder == ANALYSIS_FOLDER and rest.partition("/")[0] in job_ids
 
 
 async def folders(items: AsyncIterator[T], key: Callable[[T], str]) -> AsyncIterator[Folder[T]]:

@@ -194,6 +194,13 @@ class Storage:
             lambda: self._versions(bucket, prefix), lambda items: self._delete(bucket, items)
         )
 
+    async def delete_some(self, bucket: str, prefix: str, is_unwanted: Callable[[str], bool]) -> int:
+        """Deletes every version of the unwanted objects among the first thousand under a prefix. Returns the number."""
+        return await self._empty(
+            lambda: [item for item in self._versions(bucket, prefix) if is_unwanted(item.key)],
+            lambda items: self._delete(bucket, items),
+        )
+
     async def abort(self, video: VideoObject) -> None:
         """Aborts a multipart upload. Succeeds if S3 has no such upload."""
         await self._request(lambda: self._abort(video.s3_bucket, [Item(video.s3_key, video.upload_id)]))

@@ -4,6 +4,8 @@ import copy
 import io
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -31,7 +33,7 @@ from services.controller.local import launcher
 from testing.fakes.api_server import ApiServer
 from testing.fakes.kubectl import FakeKubectl
 from testing.servers.kubernetes import ROLE
-from testing.servers.programs import Laptop, Program
+from testing.servers.programs import ROOT, Laptop, Program
 from tests.integration.jobs.test_lifecycle import Road
 
 
@@ -191,7 +193,7 @@ def test_doctor_finds_no_fault_in_a_healthy_cluster(services: Services, kubectl:
 @pytest.mark.parametrize(
     "name",
     [
-        "jobs", "rights", "image", "gpus", "clock", "nodes", "crease-controller", "launching", "references",
+        "jobs", "rights", "image", "gpus", "clock", "nodes", "sandbox", "crease-controller", "launching", "references",
         "next analysis", "waiting analyses", "certificates", "last launches",
     ],
 )  # fmt: skip
@@ -229,6 +231,9 @@ def test_doctor_names_a_fault_and_gives_advice(
             runtime = KubernetesRuntime(kubectl, now=lambda: datetime.now(UTC) + timedelta(minutes=5))
         case "nodes":
             kubectl.others["node leases"][0]["spec"]["renewTime"] = "2026-01-01T00:00:00.000000Z"
+        case "sandbox":
+            info = {"nodeInfo": {"kernelVersion": "5.4.0-150-generic"}}
+            kubectl.server.make("nodes", {"metadata": {"name": "old"}, "spec": {}, "status": info})
         case "crease-controller":
             kubectl.others["deployments"][0]["status"] = {"readyReplicas": 1}
         case "launching":
@@ -359,6 +364,35 @@ def test_a_laptops_records_show_runs_and_events(tmp_path: Path, capsys: pytest.C
     assert runtime.drained_by() == "by me"
     runtime.undo_drain()
     assert runtime.drained_by() == ""
+
+
+# A kernel without Landlock, as its programs see it: the first of its calls is unknown.
+WITHOUT_LANDLOCK = """
+import ctypes, errno, sys
+from pathlib import Path
+from services.analyzer.sandbox import confinement, landlock, seccomp
+from services.cli.runtime.laptop import LaptopRuntime
+if sys.argv[2]:
+    libc = ctypes.CDLL(None)
+    confinement._set(libc, confinement.PR_SET_NO_NEW_PRIVS, 1)
+    code = seccomp._code(seccomp.LOAD, seccomp.NUMBER)
+    code += seccomp._return_if(landlock.CREATE_RULESET, seccomp.ERRNO | errno.ENOSYS)
+    code += seccomp._code(seccomp.RETURN, seccomp.ALLOW)
+    program = seccomp._Program(len(code) // 8, code)
+    assert libc.prctl(seccomp.PR_SET_SECCOMP, seccomp.SECCOMP_MODE_FILTER, ctypes.byref(program)) == 0
+print(next(check for check in LaptopRuntime(Path(sys.argv[1]), {}).run_checks() if check.name == "sandbox"))
+"""
+
+
+@pytest.mark.parametrize("lacking", ["", "Landlock"])
+def test_doctor_tries_the_sandbox_on_a_laptop(tmp_path: Path, lacking: str) -> None:
+    """A fault names what the kernel lacks, and says what an operator can do."""
+    if subprocess.run([sys.executable, "-m", "services.analyzer.sandbox.confinement"], cwd=ROOT).returncode:
+        pytest.skip("this kernel does not confine")
+    command = [sys.executable, "-c", WITHOUT_LANDLOCK, str(tmp_path), lacking]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"ok={not lacking}" in shown
+    assert "it lacks Landlock" in shown or not lacking
 
 
 def test_the_clients_copies_of_the_controllers_names_are_right() -> None:

@@ -1,9 +1,11 @@
 """Processes of this machine: the promises beyond the contract of launchers."""
 
+import json
 import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import jwt
@@ -84,6 +86,24 @@ async def test_an_ended_launch_keeps_no_secret_and_no_scratch_file(stand_in: Sta
     await launcher.list()
     left = {path.name for path in stand_in.record(NAME).folder.iterdir()}
     assert left == {"record.json", "lock", "pid", "log", "exit_code"}
+
+
+async def test_the_record_of_an_old_ended_launch_is_removed(stand_in: StandIn) -> None:
+    """With its log. A younger one stays, and so does an old one that runs or that no list has shown as ended yet."""
+    launcher = stand_in.launcher(keep=timedelta(days=1))
+    old, young, running = ONE, launch("young"), launch("running")
+    for one in (old, young, running):
+        await launcher.create(one, HERE)
+    for one in (old, young):
+        stand_in.finish(name_of(one), 0)
+    await until(lambda: stand_in.live() == [name_of(running)])
+    for one in (old, running):
+        file = stand_in.record(name_of(one)).folder / "record.json"
+        created = datetime.now(UTC) - timedelta(days=2)
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"created_at": created.isoformat()}))
+    assert {observed.name for observed in await launcher.list()} == {name_of(one) for one in (old, young, running)}
+    assert {observed.name for observed in await launcher.list()} == {name_of(one) for one in (young, running)}
+    assert sorted(os.listdir(stand_in.state / "launches")) == sorted(name_of(one) for one in (young, running))
 
 
 async def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(stand_in: StandIn) -> None:

@@ -124,6 +124,37 @@ async def test_a_broken_stream_is_resumed_where_it_broke(tmp_path: Path) -> None
         assert scene.jobs.watched == ["", "1"]
 
 
+async def test_a_position_that_is_no_longer_kept_is_given_up_with_one_warning(tmp_path: Path) -> None:
+    """A whole round finds what the lost events were about; then the newest events wake the controller again."""
+    async with controlling(tmp_path, tick=NEVER_SECONDS) as scene:
+        await until(lambda: scene.jobs.watched and scene.logged("reconcile"))
+        scene.jobs.queue("one")
+        await until(lambda: scene.cluster.live() == ["analysis-one-1"])
+        lists = scene.jobs.lists
+        scene.jobs.events += scene.jobs.events * 9
+        scene.jobs.purged = 10
+        scene.jobs.hang_up()
+        await until(lambda: scene.jobs.watched == ["", "1", ""])
+        await until(lambda: scene.jobs.lists > lists)
+        scene.jobs.queue("two")
+        await until(lambda: "analysis-two-1" in scene.cluster.live())
+        [warning] = [line for line in scene.logged("unavailable") if line["dependency"] == "events"]
+        assert "OUT_OF_RANGE" in warning["error"]
+
+
+async def test_a_stream_that_ends_with_its_token_is_no_outage(tmp_path: Path) -> None:
+    """The controller opens it again where it ended, by the newest token of its file."""
+    async with controlling(tmp_path, tick=NEVER_SECONDS) as scene:
+        await until(lambda: scene.jobs.watched and scene.logged("reconcile"))
+        for number in (1, 2):
+            scene.jobs.queue(f"job{number}")
+            await until(lambda name=f"analysis-job{number}-1": name in scene.cluster.live())  # type: ignore[misc]
+            scene.jobs.expire_tokens()
+            await until(lambda number=number: len(scene.jobs.watched) == number + 1)  # type: ignore[misc]
+        assert scene.jobs.watched == ["", "1", "2"]
+        assert scene.logged("unavailable") == []
+
+
 async def test_an_outage_of_jobs_is_logged_once(tmp_path: Path) -> None:
     """The controller keeps running, and logs the recovery."""
     async with controlling(tmp_path, serve=False) as scene:

@@ -1,5 +1,6 @@
 """Cancelling through a real `jobs`: final only with proof, and with one outcome in every race."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -216,3 +217,57 @@ def test_a_job_cancelled_while_launches_are_opened_is_never_launched_afterwards(
         for launch in listed(road):
             road.end(launch, launch_pb2.ENDING_CANCELLED)
         assert (road.status(job_id), road.job(job_id).launch_count) == ("cancelled", len(opened))
+
+
+@pytest.fixture
+def cancelling(road: Road) -> launch_pb2.Launch:
+    """A launch of a job that is being cancelled, on a cluster that has reported."""
+    launch, _ = road.started()
+    listed(road)
+    cancel(road, launch.job_id)
+    return launch
+
+
+def silence(url: str, hours: int) -> None:
+    run_sql(url, "UPDATE clusters SET seen_at = now() - %s::interval", f"{hours} hours")
+
+
+def forget(road: Road, laptop: Laptop, cluster: str = "c1") -> None:
+    request = job_pb2.ForgetClusterRequest(cluster=cluster)
+    road.jobs.ForgetCluster(request, metadata=laptop.person("root", role="superuser"))
+
+
+def ended_without_proof(road: Road, job_id: str) -> bool:
+    """Whether the job is cancelled, Explain says what is not proved, and the job can be deleted."""
+    watched = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job_id), metadata=road.coach, timeout=30)
+    [*_, last] = watched
+    explained = road.jobs.ExplainJob(job_pb2.ExplainJobRequest(job_id=job_id), metadata=road.coach)
+    road.jobs.DeleteJob(job_pb2.DeleteJobRequest(job_id=job_id), metadata=road.coach)
+    is_said = "Nothing proves that its workload has ended: the controller of cluster c1" in explained.sentence
+    return is_said and last.status == job_pb2.JOB_STATUS_CANCELLED
+
+
+def test_a_cancel_on_a_cluster_that_does_not_come_back_ends_a_day_after_it_counts_as_silent(
+    road: Road, empty: str, cancelling: launch_pb2.Launch
+) -> None:
+    """Before, only the controller's proof ends it. A controller that returns is told that the launch is not open."""
+    silence(empty, 23)
+    time.sleep(0.5)  # several passes
+    assert road.job(cancelling.job_id).HasField("cancel_requested_at")
+    assert road.status(cancelling.job_id) != "cancelled"
+    silence(empty, 25)
+    assert ended_without_proof(road, cancelling.job_id)
+    assert listed(road) == []
+
+
+def test_an_operator_forgets_a_silent_cluster_and_no_other(
+    road: Road, laptop: Laptop, empty: str, cancelling: launch_pb2.Launch
+) -> None:
+    """A cluster that reports is refused, and so is an unknown one. One that reports again is served again."""
+    assert refusal(forget, road, laptop) == ("FAILED_PRECONDITION", "CLUSTER_REPORTS")
+    assert refusal(forget, road, laptop, "c2") == ("NOT_FOUND", "CLUSTER_NOT_FOUND")
+    silence(empty, 1)
+    forget(road, laptop)
+    assert ended_without_proof(road, cancelling.job_id)
+    listed(road)
+    assert refusal(forget, road, laptop) == ("FAILED_PRECONDITION", "CLUSTER_REPORTS")

@@ -145,7 +145,7 @@ async def test_more_than_one_batch_is_claimed_by_one_call(queue: Queue) -> None:
 async def test_a_job_in_backoff_does_not_delay_its_owners_next_job(queue: Queue) -> None:
     """Backoff concerns the job alone."""
     queue.add("a", 2)
-    queue.sql.execute("UPDATE video_analysis_jobs SET not_before = now() + interval '1 hour' WHERE s3_key = 'a1'")
+    queue.sql.execute("UPDATE video_analysis_jobs SET not_before = now() + interval '1 minute' WHERE s3_key = 'a1'")
     assert await queue.open(5) == {"a2"}
 
 

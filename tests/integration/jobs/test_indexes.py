@@ -7,10 +7,12 @@ import psycopg
 import pytest
 
 from services.auth import Person
-from services.jobs.background import expiry
+from services.jobs.background import expiry, retention
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain.limits import LaunchLimits
+from services.jobs.domain.states import SessionStatus
 from services.jobs.notifier import Notifier
+from services.jobs.rpc import mapping
 from services.jobs.store import fair_queue, jobs, launches, outbox, sessions
 from services.jobs.store.database import Database
 
@@ -26,12 +28,21 @@ FILL = """
     INSERT INTO launches (job_id, launch_no, cluster, ending, ended_at)
         SELECT id, 1, 'c1', 'succeeded', now() FROM video_analysis_jobs WHERE status = 'done';
 """
+# One deleted session with one job.
+TOMBSTONES = """
+    WITH session AS (
+        INSERT INTO video_sessions (owner_type, owner_id, created_by, deleted_at) VALUES ('coach', 'c', 'c', now())
+        RETURNING id)
+    INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key, deleted_at)
+        SELECT id, 'cancelled', 'videos', 'k', now() FROM session
+"""
 
 
 @pytest.fixture
 def filled_url(database_url: str) -> str:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(FILL)
+        connection.execute(TOMBSTONES)
         connection.execute("VACUUM ANALYZE")
     return database_url
 
@@ -47,13 +58,15 @@ async def send_all(database: Database, url: str) -> None:
             for status in ("", "queued"):
                 token = ""
                 for _ in range(2):
-                    _, token = await jobs.list_visible(
+                    found = await jobs.list_visible(
                         connection, person, session_id="", status=status, size=5, page_token=token
                     )
+                    _, token = found.messages(mapping.job)
             token = ""
             for _ in range(2):
-                rows, token = await sessions.list_visible(connection, person, size=5, page_token=token)
-                await sessions.statuses(connection, [row.id for row in rows])
+                page = await sessions.list_visible(connection, person, size=5, page_token=token)
+                _, token = page.messages(lambda session: mapping.session(session, SessionStatus.PENDING))
+                await sessions.statuses(connection, [session.id for session in page.records])
         await jobs.get_visible(connection, str(job[0]), root)
         await launches.list_of_job(connection, job[0])
         await fair_queue.count_open(connection, str(job[1]))
@@ -64,6 +77,9 @@ async def send_all(database: Database, url: str) -> None:
     watcher = JobWatcher(database, Notifier(0.1))
     with watcher.subscribe(job[0]):
         await watcher.publish_changes([job[0]])
+    await expiry.bound_leaps(database, 30.0)
+    await retention.purge(database, 86400.0)
+    assert await retention.purge(database, -86400.0) == (1, 1)
     await expiry.expire_uploads(database, 86400.0)
     await expiry.end_expired_leases(database)
     await expiry.end_launches_of_silent_clusters(database, 300.0)

@@ -10,7 +10,7 @@ from google.protobuf import json_format, struct_pb2
 
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
+from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc, sweep_pb2_grpc
 from services import clients
 from testing.servers.programs import Laptop, Program, lease
 
@@ -28,6 +28,7 @@ class Road:
         self.jobs = job_pb2_grpc.JobServiceStub(channel)
         self.intake = job_pb2_grpc.IntakeServiceStub(channel)
         self.launches = launch_pb2_grpc.LaunchServiceStub(channel)
+        self.sweep = sweep_pb2_grpc.SweepServiceStub(channel)
         self.events = event_pb2_grpc.EventServiceStub(channel)
         self.coach = laptop.person("coach-1")
         self.upload = laptop.program("upload", behind="coach-1")

@@ -1,5 +1,6 @@
 """The calls of people about sessions and jobs, through a real `jobs` on a real PostgreSQL."""
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from tests.integration.jobs.test_lifecycle import Road, code_of
 LIVE = ("queued", "quick_running", "quick_done", "deep_running")
 NOT_FAILED = ("awaiting_upload", *LIVE, "done", "cancelled")
 REPAIRS = ("RetryJob", "ConfirmUpload")
+RELEASE = job_pb2.GivenEvent(name="release", time_seconds=1.02)
+BOX = job_pb2.AthleteBox(left=0.1, top=0.1, width=0.3, height=0.5)
 
 
 class People(Road):
@@ -426,6 +429,81 @@ def test_a_setting_that_a_reanalysis_leaves_unset_is_the_first_jobs(people: Peop
     assert same.athlete_box == box
     other = people.reanalyze(first, sample_fps=0, include_frames=False)
     assert (other.sample_fps, other.include_frames, other.accelerator) == (10, False, job_pb2.ACCELERATOR_GPU)
+
+
+def test_a_reanalysis_takes_what_the_coach_states_and_hands_it_on(people: People) -> None:
+    """Whom to follow, the discipline, the camera's rate and the moments; a further reanalysis keeps them."""
+    box = job_pb2.AthleteBox(left=0.0, top=0.2, width=0.3, height=0.4)
+    events = [job_pb2.GivenEvent(name="front_foot_contact", time_seconds=0.9), RELEASE]
+    stated = {"athlete_box": box, "discipline": session_pb2.DISCIPLINE_BOWLING, "capture_fps": 120, "events": events}
+    made = people.reanalyze(people.queued(), **stated)
+    for job in (made, people.reanalyze(made.job_id, sample_fps=20), people.job(made.job_id)):
+        assert (job.athlete_box, job.discipline, job.capture_fps) == (box, session_pb2.DISCIPLINE_BOWLING, 120)
+        assert list(job.events) == events
+    changed = people.reanalyze(made.job_id, capture_fps=0, discipline=session_pb2.DISCIPLINE_BATTING)
+    assert (changed.capture_fps, list(changed.events)) == (0, [])
+
+
+def test_a_repeated_reanalysis_must_repeat_what_it_states(people: People) -> None:
+    """Another moment, box, discipline or rate under the same request_id is refused."""
+    first, request_id = people.queued(), str(uuid.uuid4())
+    stated: dict[str, Any] = {"request_id": request_id, "events": [RELEASE]}
+    stated |= {"discipline": session_pb2.DISCIPLINE_BOWLING, "capture_fps": 60, "athlete_box": BOX}
+    made = people.reanalyze(first, **stated)
+    assert people.reanalyze(first, **stated).job_id == made.job_id
+    others: tuple[dict[str, Any], ...] = (
+        {"events": [job_pb2.GivenEvent(name="release", time_seconds=1.03)]},
+        {"capture_fps": 61},
+        {"athlete_box": job_pb2.AthleteBox(left=0.2, top=0.1, width=0.3, height=0.5)},
+        {"discipline": session_pb2.DISCIPLINE_BATTING, "events": []},
+    )
+    for other in others:
+        code, reason, _ = refused(partial(people.reanalyze, first, **stated | other))
+        assert (code, reason) == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
+
+
+def test_a_launch_is_told_of_the_landmarks_that_its_source_kept(people: People) -> None:
+    """So that a moved moment costs no pose. A job of its own upload has none, nor has one whose source is deleted."""
+    people.queued()
+    first = people.finish({}, artifact="landmarks.npz")
+    assert _landmarks_key(people, people.queued()) == ""
+    second = people.reanalyze(first).job_id
+    folder = people.job(first).video.s3_key.removesuffix("original.mp4")
+    assert _landmarks_key(people, second) == f"{folder}analysis/{first}/1/deep/landmarks.npz"
+    third = people.reanalyze(first).job_id
+    people.jobs.DeleteJob(job_pb2.DeleteJobRequest(job_id=first), metadata=people.coach)
+    assert _landmarks_key(people, third) == ""
+
+
+def _landmarks_key(people: People, job_id: str) -> str:
+    [launch] = people.open()
+    assert launch.job_id == job_id
+    people.confirm(launch)
+    secret = people.start(launch).lease
+    request = job_pb2.AuthorizeLaunchRequest(job_id=job_id, launch_no=1, lease=secret)
+    return people.intake.AuthorizeLaunch(request, metadata=people.upload).landmarks_key
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("capture_fps", {"capture_fps": 0.5}),
+        ("capture_fps", {"capture_fps": 1001}),
+        ("capture_fps", {"capture_fps": float("nan")}),
+        ("athlete_box", {"athlete_box": job_pb2.AthleteBox(left=0.9, top=0, width=0.2, height=1)}),
+        ("discipline", {"discipline": 9}),
+        ("events", {"events": [job_pb2.GivenEvent(name="fastest_hands", time_seconds=at) for at in range(17)]}),
+        ("events[0].name", {"events": [job_pb2.GivenEvent(name="lunch", time_seconds=1)]}),
+        ("events[0].name", {"events": [job_pb2.GivenEvent(name="release", time_seconds=1)]}),
+        ("events[0].time_seconds", {"events": [job_pb2.GivenEvent(name="fastest_hands", time_seconds=-1)]}),
+        ("events[0].time_seconds", {"events": [job_pb2.GivenEvent(name="fastest_hands", time_seconds=math.inf)]}),
+    ],
+)
+def test_a_wrong_statement_is_refused_by_its_name(people: People, field: str, fields: dict[str, Any]) -> None:
+    """No moment of another discipline, before the film or without a number."""
+    first = people.queued()
+    code, _, sentence = refused(lambda: people.reanalyze(first, **fields))
+    assert (code, sentence.partition(":")[0]) == ("INVALID_ARGUMENT", field)
 
 
 @pytest.mark.parametrize("fields", [{"sample_fps": 31}, {"sample_fps": -1}, {"accelerator": 9}, {"request_id": "x"}])

@@ -1,7 +1,7 @@
 """The quotas of one owner, through a `jobs` whose settings have them."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tests.integration.jobs.test_lifecycle import Road
 @pytest.fixture(scope="module")
 def program(shared_jobs_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Each job of these tests has 10 bytes."""
-    env = shared_jobs_env | {"CREASE_OWNER_BYTES": "45", "CREASE_OWNER_JOBS_IN_FLIGHT": "3"}
+    env = shared_jobs_env | {"CREASE_OWNER_BYTES": "85", "CREASE_OWNER_JOBS_IN_FLIGHT": "3"}
     with running(Program("jobs", env, Path(tmp_path_factory.mktemp("quotas"), "log"))) as started:
         yield started
 
@@ -48,15 +48,47 @@ def test_jobs_in_flight_are_bounded_for_each_owner(road: Road) -> None:
 
 
 def test_bytes_are_bounded_until_some_are_deleted(road: Road) -> None:
-    """Four videos of ten bytes; a reanalysis counts no bytes."""
+    """Eight videos of ten bytes; a reanalysis counts no bytes."""
     jobs = []
-    for _ in range(4):
+    for _ in range(8):
         jobs.append(road.queued())
         road.end(road.confirm(road.open()[0]), launch_pb2.ENDING_BAD_INPUT)
     assert refusal(road) == "content_length"
     road.jobs.ReanalyzeJob(job_pb2.ReanalyzeJobRequest(job_id=jobs[0]), metadata=road.coach)
     road.jobs.DeleteJob(job_pb2.DeleteJobRequest(job_id=jobs[1]), metadata=road.coach)
     road.created()
+
+
+def test_every_call_that_makes_work_is_counted(road: Road) -> None:
+    """At three jobs in flight each of the four is refused and changes nothing; with room for one, each succeeds."""
+    done, failed, unsent = road.queued(), road.queued(), road.created()
+    for launch in road.open():
+        ending = launch_pb2.ENDING_BAD_INPUT if launch.job_id in (done, failed) else launch_pb2.ENDING_UNKNOWN
+        road.end(road.confirm(launch), ending)
+    road.intake.FailUpload(job_pb2.FailUploadRequest(job_id=unsent, failure_code="EMPTY"), metadata=road.upload)
+    session_id = road.job(done).session_id
+    ways: dict[str, Callable[[], object]] = {
+        "CreateJob": lambda: road.created(session_id=session_id),
+        "ReanalyzeJob": lambda: road.jobs.ReanalyzeJob(job_pb2.ReanalyzeJobRequest(job_id=done), metadata=road.coach),
+        "RetryJob": lambda: road.jobs.RetryJob(job_pb2.RetryJobRequest(job_id=failed), metadata=road.coach),
+        "ConfirmUpload": lambda: road.intake.ConfirmUpload(
+            job_pb2.ConfirmUploadRequest(job_id=unsent, etag="abc", content_length=10), metadata=road.upload
+        ),
+    }
+    others = [road.created(session_id=session_id) for _ in range(3)]
+    request = job_pb2.ListJobsRequest(session_id=session_id)
+    before = road.jobs.ListJobs(request, metadata=road.coach)
+    for name, way in ways.items():
+        with pytest.raises(grpc.RpcError, match="jobs in flight") as caught:
+            way()
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT, name
+    assert road.jobs.ListJobs(request, metadata=road.coach) == before
+    for job_id in others:
+        road.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=road.coach)
+    for name, way in ways.items():
+        if name != "CreateJob":
+            way()
+    assert [road.status(job_id) for job_id in (failed, unsent)] == ["queued", "queued"]
 
 
 def test_calls_at_once_do_not_exceed_a_quota_together(road: Road) -> None:

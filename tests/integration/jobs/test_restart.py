@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -15,6 +15,7 @@ from testing.servers.postgres import Server, postgres
 from testing.servers.programs import Laptop, Program, running
 from tests.conftest import IMPATIENT
 from tests.integration.jobs.test_lifecycle import Road
+from tests.integration.jobs.test_outbox import wait_until
 
 
 class Switch:
@@ -44,11 +45,22 @@ def own_postgres() -> Iterator[tuple[Server, Switch]]:
         yield server, Switch(Path(folder, "data"), Path(folder, "data", "restart.log"))
 
 
+def is_answered(call: Callable[[], object]) -> bool:
+    """Whether the call succeeded; False if the database was still unavailable."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        if clients.reason(error) != "DATABASE_AWAY":
+            raise
+        return False
+    return True
+
+
 @pytest.mark.slow
 def test_calls_are_unavailable_until_the_database_is_back(
     own_postgres: tuple[Server, Switch], laptop: Laptop, tmp_path: Path
 ) -> None:
-    """DATABASE_AWAY for every call meanwhile; then the same process serves, with the same leases."""
+    """DATABASE_AWAY for every call meanwhile; then, after a pause, the same process serves, with the same leases."""
     server, switch = own_postgres
     env = laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": server.clone(), "CREASE_LEASE_SECONDS": "3600"}
     with running(Program("jobs", env, tmp_path / "log")) as program:
@@ -61,7 +73,7 @@ def test_calls_are_unavailable_until_the_database_is_back(
                 call()
             assert (refused.value.code().name, clients.reason(refused.value)) == ("UNAVAILABLE", "DATABASE_AWAY")
         switch.on()
-        road.beat(launch, secret, job_pb2.STAGE_QUICK)
+        wait_until(lambda: is_answered(lambda: road.beat(launch, secret, job_pb2.STAGE_QUICK)))
         assert road.submit(launch, secret, job_pb2.STAGE_QUICK).stage == "QUICK_DONE"
         assert program.process is not None
         assert program.process.poll() is None

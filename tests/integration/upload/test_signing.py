@@ -57,6 +57,27 @@ def test_a_lease_reads_the_video_and_writes_under_its_launch(client: Client) -> 
     assert names == ["deep/report.html", "quick/results.json"]
 
 
+def test_a_reanalysis_reads_the_landmarks_that_the_first_job_kept(client: Client) -> None:
+    """By a signed GET of that one object; a job without them gets none."""
+    first, again = client.upload(), client.upload()
+    publish(client, first, DEEP, REPORT)
+    client.jobs.landmarks_keys[again.job_id] = first.artifacts[0].s3_key
+    assert get(sign_launch(client, again).landmarks).data == REPORT
+    assert not sign_launch(client, first).HasField("landmarks")
+
+
+def test_an_artifact_that_was_never_put_is_not_found(client: Client) -> None:
+    """An analyzer may report what it did not put."""
+    job = client.upload()
+    job.artifacts.append(report(stage=DEEP, s3_key=f"{job.video.s3_key.rpartition('/')[0]}/analysis/deep/report.html"))
+    with pytest.raises(grpc.RpcError) as caught:
+        sign_download(client, job.job_id, "report.html")
+    assert (caught.value.code(), clients.reason(caught.value)) == (
+        grpc.StatusCode.NOT_FOUND,
+        "ARTIFACT_NOT_FOUND",
+    )
+
+
 def test_an_artifact_may_be_put_twice(client: Client) -> None:
     """A pod retries after a lost answer."""
     (signed,) = sign_launch(client, client.upload(), report()).artifacts

@@ -6,10 +6,14 @@ import time
 import grpc
 import pytest
 
+from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import sweep_pb2
+from crease.jobs.v1.sweep_pb2 import Cleanup
 from crease.upload.v1 import upload_pb2
 from services import clients
 from services.cli.api.client import Services
 from services.cli.commands.orphans import show_orphans
+from services.upload.cleanup import is_unnamed
 from services.upload.s3.inventory import folder_of
 from tests.integration.upload.whole import WAIT_SECONDS, Whole
 
@@ -84,6 +88,42 @@ def test_an_upload_after_its_cleanup_cannot_be_completed(whole: Whole) -> None:
     while whole.stored():
         assert time.monotonic() < give_up
         time.sleep(0.1)
+
+
+def test_artifacts_that_no_result_names_are_listed_and_deleted(whole: Whole) -> None:
+    """Those of a lost launch. Those of the open launch and of the result are neither listed nor deleted."""
+    job_id = whole.completed()
+    [lost] = whole.launched()
+    whole.road.end(lost.launch, launch_pb2.ENDING_DISRUPTION)
+    [running] = whole.launched()
+    first, second = (key for key in sorted(whole.stored()) if "/analysis/" in key)
+    assert f"/{job_id}/1/" in first
+    assert whole.orphans() == {("KIND_OBJECT", first)}
+    make_due = "UPDATE video_analysis_jobs SET sweep_at = now()"
+    whole.rows(make_due)
+    whole.submit(running)
+    assert whole.orphans() == {("KIND_OBJECT", first)}
+    whole.rows(make_due)
+    whole.swept()
+    assert whole.stored() == {whole.key(job_id), second}
+    assert whole.orphans() == set()
+
+
+def test_a_launch_after_the_claim_keeps_its_artifacts(whole: Whole) -> None:
+    """A job is retried while its cleanup runs: the cleanup covers the launches before the claim."""
+    claimed = Cleanup(
+        prefix="v/analysis/j/", artifacts_only=True, launches=1, kept=["v/analysis/j/1/quick/report.html"]
+    )
+    keys = ["1/quick/report.html", "1/deep/report.html", "2/quick/report.html", "10/quick/report.html", "stray"]
+    assert [key for key in keys if is_unnamed(claimed, claimed.prefix + key)] == ["1/deep/report.html"]
+    job_id = whole.completed()
+    whole.analysed()
+    whole.rows("UPDATE video_analysis_jobs SET launch_count = 2, sweep_at = now() + interval '1 hour'")
+    caller = whole.laptop.program("upload")
+    whole.road.sweep.CompleteCleanup(sweep_pb2.CompleteCleanupRequest(job_id=job_id, launches=1), metadata=caller)
+    assert whole.rows("SELECT sweep_at IS NOT NULL FROM video_analysis_jobs") == [(True,)]
+    whole.road.sweep.CompleteCleanup(sweep_pb2.CompleteCleanupRequest(job_id=job_id, launches=2), metadata=caller)
+    assert whole.rows("SELECT sweep_at IS NOT NULL FROM video_analysis_jobs") == [(False,)]
 
 
 def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, capsys: pytest.CaptureFixture[str]) -> None:

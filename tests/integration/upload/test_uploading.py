@@ -45,7 +45,7 @@ def detail(error: grpc.RpcError, kind: Any) -> Any:
 def test_an_uploaded_video_is_verified_pinned_and_queued(either: Client) -> None:
     """The job gets the ETag, size, SHA-256 and version of the object."""
     sha256 = hashlib.sha256(VIDEO).hexdigest()
-    begun = either.initiate(sha256=sha256.upper(), sample_fps=15, include_frames=True, anonymous=True)
+    begun = either.initiate(sha256=sha256.upper(), sample_fps=15, include_frames=True, anonymous=True, capture_fps=120)
     assert begun.expires_in == 3600
     assert re.fullmatch(r"coach_plus/coach/coach-1/[^/]+/[^/]+/original\.mp4", begun.s3_key)
     assert put(begun.presigned_url, VIDEO, begun.required_headers) == 200
@@ -53,7 +53,7 @@ def test_an_uploaded_video_is_verified_pinned_and_queued(either: Client) -> None
     done = either.complete(begun.job_id)
     assert (done.status, done.message) == (QUEUED, "Video uploaded and queued for analysis")
     job = either.jobs.jobs[begun.job_id]
-    assert (job.sample_fps, job.include_frames, job.anonymous) == (15, True, True)
+    assert (job.sample_fps, job.include_frames, job.anonymous, job.capture_fps) == (15, True, True, 120)
     assert job.video.etag == hashlib.md5(VIDEO, usedforsecurity=False).hexdigest()
     assert (job.video.sha256, job.video.content_length) == (sha256, len(VIDEO))
     assert bool(job.video.version_id) == (begun.s3_bucket == "versioned")

@@ -20,6 +20,15 @@ from tests.integration.upload.client import VIDEO, put
 WAIT_SECONDS = 60
 
 
+@dataclass(frozen=True)
+class Started:
+    """A launch that runs, with its lease and its stored report."""
+
+    launch: launch_pb2.Launch
+    secret: str
+    report: job_pb2.Artifact
+
+
 @dataclass
 class Whole:
     """The running jobs and upload, with the calls of a coach."""
@@ -64,17 +73,33 @@ class Whole:
 
     def analysed(self) -> None:
         """Analyses every queued job; each gets a report."""
-        for launch in self.road.open(50):
-            self.road.confirm(launch)
-            secret = self.road.start(launch).lease
-            report = job_pb2.Artifact(
-                name="report.html", stage=job_pb2.STAGE_QUICK, content_type="text/html", content_length=6
-            )
-            named: dict[str, Any] = {"job_id": launch.job_id, "launch_no": launch.launch_no, "artifacts": [report]}
-            signed = self.upload.SignLaunch(upload_pb2.SignLaunchRequest(**named), metadata=lease(secret))
-            assert put(signed.artifacts[0].url, b"report", signed.artifacts[0].headers) == 200
-            result = launch_pb2.SubmitResultRequest(**named, stage=job_pb2.STAGE_QUICK, results=RESULTS)
-            self.road.launches.SubmitResult(result, metadata=lease(secret))
+        for started in self.launched():
+            self.submit(started)
+
+    def launched(self) -> list[Started]:
+        """Launches every queued job; each has stored its report, and not submitted it."""
+        return [self._store(launch) for launch in self.road.open(50)]
+
+    def _store(self, launch: launch_pb2.Launch) -> Started:
+        self.road.confirm(launch)
+        secret = self.road.start(launch).lease
+        report = job_pb2.Artifact(
+            name="report.html", stage=job_pb2.STAGE_QUICK, content_type="text/html", content_length=6
+        )
+        named: dict[str, Any] = {"job_id": launch.job_id, "launch_no": launch.launch_no, "artifacts": [report]}
+        signed = self.upload.SignLaunch(upload_pb2.SignLaunchRequest(**named), metadata=lease(secret))
+        assert put(signed.artifacts[0].url, b"report", signed.artifacts[0].headers) == 200
+        return Started(launch, secret, report)
+
+    def submit(self, started: Started) -> None:
+        result = launch_pb2.SubmitResultRequest(
+            job_id=started.launch.job_id,
+            launch_no=started.launch.launch_no,
+            stage=job_pb2.STAGE_QUICK,
+            results=RESULTS,
+            artifacts=[started.report],
+        )
+        self.road.launches.SubmitResult(result, metadata=lease(started.secret))
 
     def again(self, job_id: str) -> str:
         return self.road.jobs.ReanalyzeJob(job_pb2.ReanalyzeJobRequest(job_id=job_id), metadata=self.road.coach).job_id

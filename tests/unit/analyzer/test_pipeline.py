@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from services.analyzer.artifacts.results_json import row_copy
+from services.analyzer.biomechanics.events import EventName, GivenEvent
 from services.analyzer.cpu_time import STAGES
 from services.analyzer.errors import BadInput, ModelFault
 from services.analyzer.pipeline import Analysis, AnalysisOptions
@@ -28,7 +29,7 @@ from testing.data.clips import even, write_clip
 from testing.data.videos import BATTER, ROOT, corpus, needs_model, truly, truth
 
 pytestmark = needs_model
-FILES = {"results.json", "report.html", "frames.parquet", "overlay.mp4"}
+FILES = {"results.json", "report.html", "frames.parquet", "overlay.mp4", "landmarks.npz"}
 SUMMARY = {
     "total_frames", "sampled_frames", "frames_with_pose", "detection_rate_percent", "video_fps", "model", "width",
     "height", "rotation_degrees", "duration_seconds", "damaged", "people_in_view", "front_leg", "throwing_arm",
@@ -84,7 +85,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Done]:
     return done[0], done[1]
 
 
-def test_each_stage_leaves_its_four_files_in_the_contract_s_shape(both: tuple[Done, Done]) -> None:
+def test_each_stage_leaves_its_five_files_in_the_contract_s_shape(both: tuple[Done, Done]) -> None:
     """Every required field is present, and results.json holds the returned results."""
     for stage in both:
         assert {file.name for file in stage.folder.iterdir()} == FILES
@@ -95,6 +96,70 @@ def test_each_stage_leaves_its_four_files_in_the_contract_s_shape(both: tuple[Do
         text = (stage.folder / "results.json").read_text()
         assert json.loads(text) == stage.results
         assert "NaN" not in text
+
+
+def again(landmarks: Path, **options: Any) -> Analysis:
+    """An analysis of the sample with the landmarks that an earlier one kept."""
+    settings = Settings(accelerator=Accelerator.cpu)
+    return Analysis(BATTER, AnalysisOptions(**options), settings, Metadata(), landmarks)
+
+
+def without_run(results: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the results without the facts of their run."""
+    summary = {key: fact for key, fact in results["pose"]["pose_summary"].items() if key != "run"}
+    return {**results, "pose": {**results["pose"], "pose_summary": summary}}
+
+
+def test_kept_landmarks_give_the_same_numbers_without_the_pose_model(
+    both: tuple[Done, Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both stages; only the run itself differs."""
+    work = again(both[1].folder / "landmarks.npz", include_frames=True)
+    monkeypatch.setattr(work.landmarkers, "create", lambda *_: pytest.fail("a frame was estimated again"))
+    for stage, (name, run) in zip(both, (("quick", work.quick), ("deep", work.deep)), strict=True):
+        (tmp_path / name).mkdir()
+        results = run(tmp_path / name, lambda _: None)
+        assert without_run(results) == without_run(stage.results)
+
+
+def test_a_moved_contact_is_measured_anew_without_the_pose_model(
+    both: tuple[Done, Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenth of a second earlier: the moment is the client's, the front knee is that of the new window."""
+    given = GivenEvent(EventName.FRONT_FOOT_CONTACT, both[1].events["front_foot_contact"] - 0.1)
+    work = again(both[1].folder / "landmarks.npz", given=(given,))
+    monkeypatch.setattr(work.landmarkers, "create", lambda *_: pytest.fail("a frame was estimated again"))
+    moved = Done(work.deep(tmp_path, lambda _: None), tmp_path, [])
+    assert moved.events["front_foot_contact"] == pytest.approx(given.time_seconds, abs=1e-3)
+    assert moved.events["fastest_hands"] == both[1].events["fastest_hands"]
+    assert moved.values["front_knee_brace_score"] != both[1].values["front_knee_brace_score"]
+    assert "given by the client" in " ".join(moved.summary["notes"]).lower()
+    assert "front foot down at 1.28 s (given)" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("changed", [{"sample_fps": 20}, {"athlete_box": Box(0, 0, 1, 1)}, {"capture_fps": 60}])
+def test_landmarks_of_other_frames_or_another_player_are_not_taken(
+    both: tuple[Done, Done], changed: dict[str, Any]
+) -> None:
+    """The pass would see other frames, or follow someone else."""
+    kept = both[1].folder / "landmarks.npz"
+    assert again(kept)._kept is not None
+    assert again(kept, discipline="bowling")._kept is not None
+    assert again(kept, **changed)._kept is None
+
+
+def test_landmarks_that_cannot_be_read_are_estimated_again(tmp_path: Path) -> None:
+    """A broken file fails no job."""
+    broken = tmp_path / "landmarks.npz"
+    broken.write_bytes(b"PK\x03\x04 broken")
+    assert again(broken)._kept is None
+
+
+def test_a_moment_after_the_end_is_refused_by_name() -> None:
+    """The sentence has the moment and the film's length."""
+    with pytest.raises(BadInput, match=r"the given fastest_hands is at 9\.00 s; the video ends at 3\.50 s") as caught:
+        again(Path("none"), given=(GivenEvent(EventName.FASTEST_HANDS, 9.0),))
+    assert caught.value.code == "EVENT_AFTER_END"
 
 
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "results.schema.json").read_text())

@@ -100,19 +100,6 @@ async def test_forged_tokens_are_refused(folder: Path, verifier: auth.Verifier) 
             await verifier.verify(token)
 
 
-async def test_a_rotated_key_is_found_without_a_restart(
-    folder: Path, verifier: auth.Verifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An unknown key id triggers a fetch of the issuer's keys."""
-    await verifier.verify(dev_issuer.person(folder, "coach-1"))
-    for name in ("key.pem", "jwks.json"):
-        (folder / name).unlink()
-    monkeypatch.setattr(dev_issuer, "KEY_ID", "next")
-    monkeypatch.setattr(auth, "REFRESH_SECONDS", 0.0)
-    dev_issuer.create(folder)
-    assert isinstance(await verifier.verify(dev_issuer.person(folder, "coach-1")), auth.Person)
-
-
 async def test_an_api_server_s_keys_are_fetched_with_a_token_and_its_own_authority(folder: Path) -> None:
     """As in Kubernetes: its certificate has a private authority, and it answers only with a token."""
     shown: list[str] = []
@@ -177,18 +164,3 @@ async def test_a_verified_token_is_cached_until_it_expires(
     await verifier.verify(brief)
     ends = jwt.decode(brief, options={"verify_signature": False})["exp"]
     assert verifier._verified[brief].until <= ends
-
-
-async def test_a_token_of_a_withdrawn_key_is_refused(
-    folder: Path, verifier: auth.Verifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Cached keys and tokens expire; in this test at once."""
-    monkeypatch.setattr(auth, "KEYS_SECONDS", -1.0)
-    monkeypatch.setattr(auth, "TOKEN_CACHE_SECONDS", -1.0)
-    token = dev_issuer.person(folder, "coach-1")
-    await verifier.verify(token)
-    keys = (folder / "jwks.json").rename(folder / "moved.json")
-    await verifier.verify(token)
-    keys.with_name("jwks.json").write_text('{"keys": []}')
-    with pytest.raises(errors.ServiceError):
-        await verifier.verify(token)

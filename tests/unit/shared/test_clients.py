@@ -1,16 +1,26 @@
 """Channels between programs."""
 
+import asyncio
 import os
 import subprocess
 import sys
+import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from services import serving
+from services.clients import is_transient, open_aio_channel
 from testing.servers import certificates
+from testing.servers.line import line
 from testing.servers.programs import ROOT
+
+PROGRESS_SECONDS = 20.0
 
 CALL = """
 import asyncio, sys
@@ -45,3 +55,65 @@ def test_https_endpoints_are_reached_by_tls(tmp_path: Path) -> None:
     finally:
         server.stop(0)
     assert called.stdout.split() == ["1", "1"], called.stderr
+
+
+class _Streaming(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_health ships no types
+    """Answers, and streams one message; records the end of the stream."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: object) -> health_pb2.HealthCheckResponse:
+        return health_pb2.HealthCheckResponse()
+
+    async def Watch(
+        self, request: health_pb2.HealthCheckRequest, context: object
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        try:
+            yield health_pb2.HealthCheckResponse()
+            await asyncio.Event().wait()
+        finally:
+            self.left.set()
+
+
+@pytest.mark.slow
+async def test_both_sides_notice_a_silent_peer_within_twenty_seconds() -> None:
+    """The client's stream ends and its calls are answered again; the server's stream ends too."""
+    servicer, asked = _Streaming(), health_pb2.HealthCheckRequest()
+    server = grpc.aio.server(options=serving.OPTIONS)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    with line(("127.0.0.1", port)) as wire:
+        async with open_aio_channel(wire.endpoint) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            stream = stub.Watch(asked)
+            await stream.read()
+            wire.silence_open()
+            silent_since = time.monotonic()
+            while not await _answers(stub):
+                pass
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                await stream.read()
+            assert is_transient(ended.value)
+            await servicer.left.wait()
+            assert time.monotonic() - silent_since < PROGRESS_SECONDS
+            # While no connection can be opened either, an attempt is given up in time.
+            wire.silence()
+            assert not await _answers(stub)
+            await asyncio.sleep(PROGRESS_SECONDS)
+            wire.heal()
+            healed_at = time.monotonic()
+            while not await _answers(stub):
+                pass
+            assert time.monotonic() - healed_at < PROGRESS_SECONDS
+    await server.stop(0)
+
+
+async def _answers(stub: health_pb2_grpc.HealthStub) -> bool:
+    try:
+        await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+    except grpc.aio.AioRpcError as error:
+        assert is_transient(error)  # noqa: PT017 (asserts no other error)
+        return False
+    return True

@@ -34,6 +34,9 @@ def request(**changed: Any) -> InitiateUploadRequest:
         ("request_id", "1"),
         ("request_id", "{12345678-1234-5678-1234-567812345678}"),
         ("accelerator", 17),
+        ("capture_fps", 0.9),
+        ("capture_fps", 1000.5),
+        ("capture_fps", float("nan")),
         ("athlete_box", job_pb2.AthleteBox(left=0.9, top=0, width=0.2, height=1)),
         ("athlete_box", job_pb2.AthleteBox(left=0, top=0, width=0, height=1)),
         ("athlete_box", job_pb2.AthleteBox(left=float("nan"), top=0, width=1, height=1)),
@@ -58,6 +61,8 @@ def test_a_value_out_of_bounds_names_its_field(field: str, value: Any) -> None:
         {"sha256": "aB" * 32},
         {"request_id": "12345678-1234-5678-1234-56781234567A"},
         {"accelerator": job_pb2.ACCELERATOR_CPU},
+        {"capture_fps": 1},
+        {"capture_fps": 1000},
         {"athlete_box": job_pb2.AthleteBox(left=0.7, top=0.1, width=0.3, height=0.9)},
     ],
 )

@@ -100,13 +100,19 @@ tolerations:
 {{- /* The trusted issuers of a server: for people, and for the programs and pods of this release. */ -}}
 {{- define "crease.issuers" -}}
 {{- $issuers := list -}}
-{{- range .Values.issuers }}{{ $issuers = append $issuers (dict "kind" "people" "issuer" .issuer "jwks_url" .jwksUrl) }}{{ end -}}
+{{- range .Values.issuers }}
+{{- $one := dict "kind" "people" "issuer" .issuer "jwks_url" .jwksUrl -}}
+{{- if hasKey . "ownerPrefix" }}{{ $_ := set $one "owner_prefix" .ownerPrefix }}{{ end -}}
+{{- if hasKey . "roles" }}{{ $_ := set $one "roles" .roles }}{{ end -}}
+{{- if hasKey . "organisations" }}{{ $_ := set $one "organisations" .organisations }}{{ end -}}
+{{- $issuers = append $issuers $one -}}
+{{- end -}}
 {{- if .Values.dev.embedded -}}
 {{- $issuers = append $issuers (dict "kind" "people" "issuer" "crease-laptop/people" "jwks_url" (printf "http://%s-trial:8080/jwks.json" (include "crease.name" .))) -}}
 {{- end -}}
 {{- $subjects := dict -}}
 {{- range list "upload" "controller" "analyzer" }}{{ $_ := set $subjects (printf "system:serviceaccount:%s:%s" $.Release.Namespace (include "crease.account" (list $ .))) . }}{{ end -}}
-{{- $cluster := dict "kind" "cluster" "issuer" .Values.clusterIssuer.issuer "jwks_url" .Values.clusterIssuer.jwksUrl "subjects" $subjects -}}
+{{- $cluster := dict "kind" "cluster" "issuer" .Values.clusterIssuer.issuer "jwks_url" .Values.clusterIssuer.jwksUrl "subjects" $subjects "cluster" (include "crease.cluster" .) -}}
 {{- if .Values.clusterIssuer.isApiServer -}}
 {{- $_ := set $cluster "jwks_ca_file" "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt" -}}
 {{- $_ := set $cluster "jwks_token_file" "/var/run/secrets/kubernetes.io/serviceaccount/token" -}}

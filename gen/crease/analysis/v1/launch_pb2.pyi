@@ -56,7 +56,9 @@ class _EndingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ending.ValueTy
     ENDING_LEASE_LOST: _Ending.ValueType  # 9
     """The pod did not renew its lease in time. jobs queues the job again, at most 5 times."""
     ENDING_CANCELLED: _Ending.ValueType  # 10
-    """The job was cancelled, and no Kubernetes object exists under the launch's name. jobs cancels the job."""
+    """The job was cancelled, and no Kubernetes object exists under the launch's name; or its cluster does not come back,
+    as ending_message then says. jobs cancels the job.
+    """
 
 class Ending(_Ending, metaclass=_EndingEnumTypeWrapper):
     """How a launch ended. It decides the job's next step; `services/jobs/domain/retry_policy.py` holds the table."""
@@ -87,7 +89,9 @@ ENDING_UNKNOWN: Ending.ValueType  # 8
 ENDING_LEASE_LOST: Ending.ValueType  # 9
 """The pod did not renew its lease in time. jobs queues the job again, at most 5 times."""
 ENDING_CANCELLED: Ending.ValueType  # 10
-"""The job was cancelled, and no Kubernetes object exists under the launch's name. jobs cancels the job."""
+"""The job was cancelled, and no Kubernetes object exists under the launch's name; or its cluster does not come back,
+as ending_message then says. jobs cancels the job.
+"""
 Global___Ending: _TypeAlias = Ending  # noqa: Y015
 
 @_typing.final

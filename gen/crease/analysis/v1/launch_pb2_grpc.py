@@ -27,7 +27,9 @@ if _version_not_supported:
 
 class LaunchServiceStub:
     """Launches of jobs. The first four RPCs are for `controller`. The others are for one analyzer pod: it authenticates
-    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`).
+    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`). A caller whose
+    token names a cluster gets PERMISSION_DENIED (OTHER_CLUSTER) for launches of another one. Sentences of more than 2 KB are
+    stored shortened.
     """
 
     def __init__(self, channel):
@@ -80,7 +82,9 @@ class LaunchServiceStub:
 
 class LaunchServiceServicer:
     """Launches of jobs. The first four RPCs are for `controller`. The others are for one analyzer pod: it authenticates
-    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`).
+    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`). A caller whose
+    token names a cluster gets PERMISSION_DENIED (OTHER_CLUSTER) for launches of another one. Sentences of more than 2 KB are
+    stored shortened.
     """
 
     def OpenLaunches(self, request, context):
@@ -148,7 +152,7 @@ class LaunchServiceServicer:
         """Commits the result of a stage in one update: quick_running becomes quick_done, or done without a deep stage;
         deep_running becomes done. Repeating a stage with the same lease succeeds and changes nothing.
         Fails with PERMISSION_DENIED if the lease is lost, and INVALID_ARGUMENT for results over 64 KB or without their four
-        parts. Safe to retry.
+        parts, and for more than 32 artifacts or an artifact without a name of its own or out of bounds. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -216,7 +220,9 @@ def add_LaunchServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class LaunchService:
     """Launches of jobs. The first four RPCs are for `controller`. The others are for one analyzer pod: it authenticates
-    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`).
+    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`). A caller whose
+    token names a cluster gets PERMISSION_DENIED (OTHER_CLUSTER) for launches of another one. Sentences of more than 2 KB are
+    stored shortened.
     """
 
     @staticmethod

@@ -28,7 +28,9 @@ GRPC_VERSION: str
 
 class LaunchServiceStub:
     """Launches of jobs. The first four RPCs are for `controller`. The others are for one analyzer pod: it authenticates
-    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`).
+    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`). A caller whose
+    token names a cluster gets PERMISSION_DENIED (OTHER_CLUSTER) for launches of another one. Sentences of more than 2 KB are
+    stored shortened.
     """
 
     @_typing.overload
@@ -76,7 +78,7 @@ class LaunchServiceStub:
     """Commits the result of a stage in one update: quick_running becomes quick_done, or done without a deep stage;
     deep_running becomes done. Repeating a stage with the same lease succeeds and changes nothing.
     Fails with PERMISSION_DENIED if the lease is lost, and INVALID_ARGUMENT for results over 64 KB or without their four
-    parts. Safe to retry.
+    parts, and for more than 32 artifacts or an artifact without a name of its own or out of bounds. Safe to retry.
     """
     FailLaunch: _grpc.UnaryUnaryMultiCallable[_launch_pb2.FailLaunchRequest, _launch_pb2.FailLaunchResponse]
     """Ends the launch on the pod's own report and applies the retry policy, as EndLaunch. A failed job gets `failure_code`,
@@ -87,7 +89,9 @@ class LaunchServiceStub:
 @_typing.type_check_only
 class LaunchServiceAsyncStub(LaunchServiceStub):
     """Launches of jobs. The first four RPCs are for `controller`. The others are for one analyzer pod: it authenticates
-    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`).
+    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`). A caller whose
+    token names a cluster gets PERMISSION_DENIED (OTHER_CLUSTER) for launches of another one. Sentences of more than 2 KB are
+    stored shortened.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -132,7 +136,7 @@ class LaunchServiceAsyncStub(LaunchServiceStub):
     """Commits the result of a stage in one update: quick_running becomes quick_done, or done without a deep stage;
     deep_running becomes done. Repeating a stage with the same lease succeeds and changes nothing.
     Fails with PERMISSION_DENIED if the lease is lost, and INVALID_ARGUMENT for results over 64 KB or without their four
-    parts. Safe to retry.
+    parts, and for more than 32 artifacts or an artifact without a name of its own or out of bounds. Safe to retry.
     """
     FailLaunch: _aio.UnaryUnaryMultiCallable[_launch_pb2.FailLaunchRequest, _launch_pb2.FailLaunchResponse]  # type: ignore[assignment]
     """Ends the launch on the pod's own report and applies the retry policy, as EndLaunch. A failed job gets `failure_code`,
@@ -142,7 +146,9 @@ class LaunchServiceAsyncStub(LaunchServiceStub):
 
 class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Launches of jobs. The first four RPCs are for `controller`. The others are for one analyzer pod: it authenticates
-    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`).
+    StartLaunch with its pod's token, and later calls with its lease (metadata `authorization: Lease …`). A caller whose
+    token names a cluster gets PERMISSION_DENIED (OTHER_CLUSTER) for launches of another one. Sentences of more than 2 KB are
+    stored shortened.
     """
 
     @_abc_1.abstractmethod
@@ -227,7 +233,7 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         """Commits the result of a stage in one update: quick_running becomes quick_done, or done without a deep stage;
         deep_running becomes done. Repeating a stage with the same lease succeeds and changes nothing.
         Fails with PERMISSION_DENIED if the lease is lost, and INVALID_ARGUMENT for results over 64 KB or without their four
-        parts. Safe to retry.
+        parts, and for more than 32 artifacts or an artifact without a name of its own or out of bounds. Safe to retry.
         """
 
     @_abc_1.abstractmethod

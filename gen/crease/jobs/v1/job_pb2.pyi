@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from crease.jobs.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
@@ -221,6 +222,36 @@ class AthleteBox(_message.Message):
 Global___AthleteBox: _TypeAlias = AthleteBox  # noqa: Y015
 
 @_typing.final
+class GivenEvent(_message.Message):
+    """A moment of the video that the client states. It replaces the moments that the analyzer finds: given contacts replace
+    the contacts of their actions, and any other given event replaces all actions.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TIME_SECONDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`front_foot_contact`, or the action of the discipline: `release` in bowling, `fastest_hands` in batting, and
+    `fastest_hands`, `throw` or `take` in fielding and wicketkeeping.
+    """
+    time_seconds: _builtins.float
+    """Seconds since the first frame, on the clock of the results."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        time_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "time_seconds", b"time_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GivenEvent: _TypeAlias = GivenEvent  # noqa: Y015
+
+@_typing.final
 class VideoObject(_message.Message):
     """The S3 object that an analysis reads. jobs pins it when the upload is verified."""
 
@@ -341,6 +372,9 @@ class Job(_message.Message):
     CANCEL_REQUESTED_AT_FIELD_NUMBER: _builtins.int
     TRACE_PARENT_FIELD_NUMBER: _builtins.int
     ANONYMOUS_FIELD_NUMBER: _builtins.int
+    DISCIPLINE_FIELD_NUMBER: _builtins.int
+    CAPTURE_FPS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     session_id: _builtins.str
     status: Global___JobStatus.ValueType
@@ -369,6 +403,10 @@ class Job(_message.Message):
     """W3C traceparent of the job's trace; empty: not traced."""
     anonymous: _builtins.bool
     """Whether the artifacts omit the session's personal data and hide faces."""
+    discipline: _session_pb2.Discipline.ValueType
+    """The athlete's activity in this video; unspecified: the session's."""
+    capture_fps: _builtins.float
+    """Frames a second at which the camera recorded, which gives slow motion its real time; 0: as the file says."""
     @_builtins.property
     def athlete_box(self) -> Global___AthleteBox: ...
     @_builtins.property
@@ -394,6 +432,10 @@ class Job(_message.Message):
     @_builtins.property
     def cancel_requested_at(self) -> _timestamp_pb2.Timestamp:
         """Set while a cancellation is in progress: results and progress are no longer accepted."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___GivenEvent]:
+        """The moments that the client gave."""
 
     def __init__(
         self,
@@ -425,10 +467,13 @@ class Job(_message.Message):
         cancel_requested_at: _timestamp_pb2.Timestamp | None = ...,
         trace_parent: _builtins.str = ...,
         anonymous: _builtins.bool = ...,
+        discipline: _session_pb2.Discipline.ValueType = ...,
+        capture_fps: _builtins.float = ...,
+        events: _abc.Iterable[Global___GivenEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["athlete_box", b"athlete_box", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "queued_at", b"queued_at", "results", b"results", "started_at", b"started_at", "updated_at", b"updated_at", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "artifacts", b"artifacts", "athlete_box", b"athlete_box", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "deep_enabled", b"deep_enabled", "error_message", b"error_message", "failure_code", b"failure_code", "include_frames", b"include_frames", "job_id", b"job_id", "launch_count", b"launch_count", "progress_pct", b"progress_pct", "queued_at", b"queued_at", "results", b"results", "results_stage", b"results_stage", "sample_fps", b"sample_fps", "session_id", b"session_id", "source_job_id", b"source_job_id", "sqs_message_id", b"sqs_message_id", "stage", b"stage", "started_at", b"started_at", "status", b"status", "trace_parent", b"trace_parent", "updated_at", b"updated_at", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "artifacts", b"artifacts", "athlete_box", b"athlete_box", "cancel_requested_at", b"cancel_requested_at", "capture_fps", b"capture_fps", "completed_at", b"completed_at", "created_at", b"created_at", "deep_enabled", b"deep_enabled", "discipline", b"discipline", "error_message", b"error_message", "events", b"events", "failure_code", b"failure_code", "include_frames", b"include_frames", "job_id", b"job_id", "launch_count", b"launch_count", "progress_pct", b"progress_pct", "queued_at", b"queued_at", "results", b"results", "results_stage", b"results_stage", "sample_fps", b"sample_fps", "session_id", b"session_id", "source_job_id", b"source_job_id", "sqs_message_id", b"sqs_message_id", "stage", b"stage", "started_at", b"started_at", "status", b"status", "trace_parent", b"trace_parent", "updated_at", b"updated_at", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -705,6 +750,10 @@ class ReanalyzeJobRequest(_message.Message):
     ACCELERATOR_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ANONYMOUS_FIELD_NUMBER: _builtins.int
+    ATHLETE_BOX_FIELD_NUMBER: _builtins.int
+    DISCIPLINE_FIELD_NUMBER: _builtins.int
+    CAPTURE_FPS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job whose video to analyse again. Each unset optional field below keeps that job's value."""
     sample_fps: _builtins.int
@@ -714,6 +763,15 @@ class ReanalyzeJobRequest(_message.Message):
     request_id: _builtins.str
     """A UUID chosen by the client, which makes a repeated call idempotent."""
     anonymous: _builtins.bool
+    discipline: _session_pb2.Discipline.ValueType
+    capture_fps: _builtins.float
+    """1 to 1,000; 0: as the file says."""
+    @_builtins.property
+    def athlete_box(self) -> Global___AthleteBox: ...
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___GivenEvent]:
+        """At most 16. Empty: that job's events, or none if the discipline changes."""
+
     def __init__(
         self,
         *,
@@ -723,15 +781,23 @@ class ReanalyzeJobRequest(_message.Message):
         accelerator: Global___Accelerator.ValueType | None = ...,
         request_id: _builtins.str = ...,
         anonymous: _builtins.bool | None = ...,
+        athlete_box: Global___AthleteBox | None = ...,
+        discipline: _session_pb2.Discipline.ValueType | None = ...,
+        capture_fps: _builtins.float | None = ...,
+        events: _abc.Iterable[Global___GivenEvent] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accelerator", b"_accelerator", "_anonymous", b"_anonymous", "_include_frames", b"_include_frames", "_sample_fps", b"_sample_fps", "accelerator", b"accelerator", "anonymous", b"anonymous", "include_frames", b"include_frames", "sample_fps", b"sample_fps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accelerator", b"_accelerator", "_anonymous", b"_anonymous", "_capture_fps", b"_capture_fps", "_discipline", b"_discipline", "_include_frames", b"_include_frames", "_sample_fps", b"_sample_fps", "accelerator", b"accelerator", "anonymous", b"anonymous", "athlete_box", b"athlete_box", "capture_fps", b"capture_fps", "discipline", b"discipline", "include_frames", b"include_frames", "sample_fps", b"sample_fps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accelerator", b"_accelerator", "_anonymous", b"_anonymous", "_include_frames", b"_include_frames", "_sample_fps", b"_sample_fps", "accelerator", b"accelerator", "anonymous", b"anonymous", "include_frames", b"include_frames", "job_id", b"job_id", "request_id", b"request_id", "sample_fps", b"sample_fps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accelerator", b"_accelerator", "_anonymous", b"_anonymous", "_capture_fps", b"_capture_fps", "_discipline", b"_discipline", "_include_frames", b"_include_frames", "_sample_fps", b"_sample_fps", "accelerator", b"accelerator", "anonymous", b"anonymous", "athlete_box", b"athlete_box", "capture_fps", b"capture_fps", "discipline", b"discipline", "events", b"events", "include_frames", b"include_frames", "job_id", b"job_id", "request_id", b"request_id", "sample_fps", b"sample_fps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accelerator: _TypeAlias = _typing.Literal["accelerator"]  # noqa: Y015
     _WhichOneofArgType__accelerator: _TypeAlias = _typing.Literal["_accelerator", b"_accelerator"]  # noqa: Y015
     _WhichOneofReturnType__anonymous: _TypeAlias = _typing.Literal["anonymous"]  # noqa: Y015
     _WhichOneofArgType__anonymous: _TypeAlias = _typing.Literal["_anonymous", b"_anonymous"]  # noqa: Y015
+    _WhichOneofReturnType__capture_fps: _TypeAlias = _typing.Literal["capture_fps"]  # noqa: Y015
+    _WhichOneofArgType__capture_fps: _TypeAlias = _typing.Literal["_capture_fps", b"_capture_fps"]  # noqa: Y015
+    _WhichOneofReturnType__discipline: _TypeAlias = _typing.Literal["discipline"]  # noqa: Y015
+    _WhichOneofArgType__discipline: _TypeAlias = _typing.Literal["_discipline", b"_discipline"]  # noqa: Y015
     _WhichOneofReturnType__include_frames: _TypeAlias = _typing.Literal["include_frames"]  # noqa: Y015
     _WhichOneofArgType__include_frames: _TypeAlias = _typing.Literal["_include_frames", b"_include_frames"]  # noqa: Y015
     _WhichOneofReturnType__sample_fps: _TypeAlias = _typing.Literal["sample_fps"]  # noqa: Y015
@@ -740,6 +806,10 @@ class ReanalyzeJobRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accelerator) -> _WhichOneofReturnType__accelerator | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous) -> _WhichOneofReturnType__anonymous | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__capture_fps) -> _WhichOneofReturnType__capture_fps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__discipline) -> _WhichOneofReturnType__discipline | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__include_frames) -> _WhichOneofReturnType__include_frames | None: ...
     @_typing.overload
@@ -765,6 +835,26 @@ class DeleteJobRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteJobRequest: _TypeAlias = DeleteJobRequest  # noqa: Y015
+
+@_typing.final
+class ForgetClusterRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    cluster: _builtins.str
+    """The controller's CREASE_CLUSTER."""
+    def __init__(
+        self,
+        *,
+        cluster: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetClusterRequest: _TypeAlias = ForgetClusterRequest  # noqa: Y015
 
 @_typing.final
 class CompareJobsRequest(_message.Message):
@@ -996,6 +1086,7 @@ class CreateJobRequest(_message.Message):
     ATHLETE_BOX_FIELD_NUMBER: _builtins.int
     PART_BYTES_FIELD_NUMBER: _builtins.int
     ANONYMOUS_FIELD_NUMBER: _builtins.int
+    CAPTURE_FPS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     sample_fps: _builtins.int
     """1 to 30; 0 means 10."""
@@ -1011,6 +1102,8 @@ class CreateJobRequest(_message.Message):
     """As in VideoObject."""
     anonymous: _builtins.bool
     """As in Job."""
+    capture_fps: _builtins.float
+    """As in Job: 1 to 1,000, or 0."""
     @_builtins.property
     def athlete_box(self) -> Global___AthleteBox: ...
     def __init__(
@@ -1028,10 +1121,11 @@ class CreateJobRequest(_message.Message):
         athlete_box: Global___AthleteBox | None = ...,
         part_bytes: _builtins.int = ...,
         anonymous: _builtins.bool = ...,
+        capture_fps: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["athlete_box", b"athlete_box"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "athlete_box", b"athlete_box", "content_length", b"content_length", "content_type", b"content_type", "include_frames", b"include_frames", "part_bytes", b"part_bytes", "request_id", b"request_id", "s3_bucket", b"s3_bucket", "sample_fps", b"sample_fps", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "athlete_box", b"athlete_box", "capture_fps", b"capture_fps", "content_length", b"content_length", "content_type", b"content_type", "include_frames", b"include_frames", "part_bytes", b"part_bytes", "request_id", b"request_id", "s3_bucket", b"s3_bucket", "sample_fps", b"sample_fps", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1194,8 +1288,11 @@ class AuthorizeLaunchResponse(_message.Message):
 
     VIDEO_FIELD_NUMBER: _builtins.int
     ARTIFACT_PREFIX_FIELD_NUMBER: _builtins.int
+    LANDMARKS_KEY_FIELD_NUMBER: _builtins.int
     artifact_prefix: _builtins.str
     """`…/{video_id}/analysis/{job_id}/{launch_no}/`, ending in a slash."""
+    landmarks_key: _builtins.str
+    """The S3 key of the landmarks that the source job kept; empty: none."""
     @_builtins.property
     def video(self) -> Global___VideoObject: ...
     def __init__(
@@ -1203,10 +1300,11 @@ class AuthorizeLaunchResponse(_message.Message):
         *,
         video: Global___VideoObject | None = ...,
         artifact_prefix: _builtins.str = ...,
+        landmarks_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_prefix", b"artifact_prefix", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_prefix", b"artifact_prefix", "landmarks_key", b"landmarks_key", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """Jobs, for people and internal services.
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
     """
 
     def __init__(self, channel):
@@ -81,10 +82,16 @@ class JobServiceStub:
                 request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsRequest.SerializeToString,
                 response_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsResponse.FromString,
                 _registered_method=True)
+        self.ForgetCluster = channel.unary_unary(
+                '/crease.jobs.v1.JobService/ForgetCluster',
+                request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.ForgetClusterRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
-    """Jobs, for people and internal services.
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
     """
 
     def GetJob(self, request, context):
@@ -96,8 +103,10 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200.
-        Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter. Safe to retry.
+        """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200. A
+        page ends at 3 MB, whatever page_size says.
+        Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter, and as GetSession for
+        session_id. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +114,8 @@ class JobServiceServicer:
 
     def WatchJob(self, request, context):
         """Streams the current job, then the job after each change, and ends when it is done, failed or cancelled. Changes in
-        quick succession may be merged into one message. Fails as GetJob.
+        quick succession may be merged into one message. Without a change the job is sent again every 20 s, so that proxies
+        keep the stream. Fails as GetJob, and with UNAUTHENTICATED when the caller's token expires.
         After a broken stream, call again: the first message is the current state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -141,7 +151,8 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReanalyzeJob(self, request, context):
-        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+        takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
         Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
         Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
         field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
@@ -165,6 +176,17 @@ class JobServiceServicer:
         if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
         Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
         a common player. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetCluster(self, request, context):
+        """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+        of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+        is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+        CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+        Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -218,6 +240,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsRequest.FromString,
                     response_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsResponse.SerializeToString,
             ),
+            'ForgetCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetCluster,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.ForgetClusterRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'crease.jobs.v1.JobService', rpc_method_handlers)
@@ -227,7 +254,8 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Jobs, for people and internal services.
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
     """
 
     @staticmethod
@@ -473,6 +501,33 @@ class JobService:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def ForgetCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.JobService/ForgetCluster',
+            crease_dot_jobs_dot_v1_dot_job__pb2.ForgetClusterRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class IntakeServiceStub:
     """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person is
@@ -534,8 +589,8 @@ class IntakeServiceServicer:
 
     def ConfirmUpload(self, request, context):
         """Pins the verified object and queues the job, from awaiting_upload or failed. A job that is queued or further stays
-        unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED).
-        Safe to retry.
+        unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED), and
+        with INVALID_ARGUMENT naming job_id if a failed job would exceed a quota. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -28,7 +28,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """Jobs, for people and internal services."""
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -39,12 +41,15 @@ class JobServiceStub:
     retry.
     """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_pb2.ListJobsRequest, _job_pb2.ListJobsResponse]
-    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200.
-    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter. Safe to retry.
+    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200. A
+    page ends at 3 MB, whatever page_size says.
+    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter, and as GetSession for
+    session_id. Safe to retry.
     """
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_pb2.WatchJobRequest, _job_pb2.Job]
     """Streams the current job, then the job after each change, and ends when it is done, failed or cancelled. Changes in
-    quick succession may be merged into one message. Fails as GetJob.
+    quick succession may be merged into one message. Without a change the job is sent again every 20 s, so that proxies
+    keep the stream. Fails as GetJob, and with UNAUTHENTICATED when the caller's token expires.
     After a broken stream, call again: the first message is the current state.
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.Job]
@@ -64,7 +69,8 @@ class JobServiceStub:
     Retry: WRONG_STATE then confirms that the job was queued.
     """
     ReanalyzeJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.ReanalyzeJobRequest, _job_pb2.Job]
-    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+    takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
     Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
     Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
     field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
@@ -81,10 +87,19 @@ class JobServiceStub:
     Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
     a common player. Safe to retry.
     """
+    ForgetCluster: _grpc.UnaryUnaryMultiCallable[_job_pb2.ForgetClusterRequest, _empty_pb2.Empty]
+    """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+    of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+    is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+    CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+    Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
-    """Jobs, for people and internal services."""
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetJob: _aio.UnaryUnaryMultiCallable[_job_pb2.GetJobRequest, _job_pb2.Job]  # type: ignore[assignment]
@@ -92,12 +107,15 @@ class JobServiceAsyncStub(JobServiceStub):
     retry.
     """
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_pb2.ListJobsRequest, _job_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200.
-    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter. Safe to retry.
+    """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200. A
+    page ends at 3 MB, whatever page_size says.
+    Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter, and as GetSession for
+    session_id. Safe to retry.
     """
     WatchJob: _aio.UnaryStreamMultiCallable[_job_pb2.WatchJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Streams the current job, then the job after each change, and ends when it is done, failed or cancelled. Changes in
-    quick succession may be merged into one message. Fails as GetJob.
+    quick succession may be merged into one message. Without a change the job is sent again every 20 s, so that proxies
+    keep the stream. Fails as GetJob, and with UNAUTHENTICATED when the caller's token expires.
     After a broken stream, call again: the first message is the current state.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_pb2.CancelJobRequest, _job_pb2.Job]  # type: ignore[assignment]
@@ -117,7 +135,8 @@ class JobServiceAsyncStub(JobServiceStub):
     Retry: WRONG_STATE then confirms that the job was queued.
     """
     ReanalyzeJob: _aio.UnaryUnaryMultiCallable[_job_pb2.ReanalyzeJobRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+    """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+    takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
     Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
     Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
     field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
@@ -134,9 +153,18 @@ class JobServiceAsyncStub(JobServiceStub):
     Fails as GetJob, and with INVALID_ARGUMENT for fewer than 2 or more than 20 jobs, a repeated job, or sessions without
     a common player. Safe to retry.
     """
+    ForgetCluster: _aio.UnaryUnaryMultiCallable[_job_pb2.ForgetClusterRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+    of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+    is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+    CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+    Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
+    """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Jobs, for people and internal services."""
+    """Jobs, for people and internal services. A call that would give the owner more jobs in flight than its quota fails with
+    INVALID_ARGUMENT naming job_id: RetryJob and ReanalyzeJob, like CreateJob and CompleteUpload.
+    """
 
     @_abc_1.abstractmethod
     def GetJob(
@@ -154,8 +182,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ListJobsResponse, _abc.Awaitable[_job_pb2.ListJobsResponse]]:
-        """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200.
-        Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter. Safe to retry.
+        """Lists the jobs that the caller may see, newest first, without `results`. page_size 0 means 50, over 200 means 200. A
+        page ends at 3 MB, whatever page_size says.
+        Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another filter, and as GetSession for
+        session_id. Safe to retry.
         """
 
     @_abc_1.abstractmethod
@@ -165,7 +195,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_pb2.Job], _abc.AsyncIterator[_job_pb2.Job]]:
         """Streams the current job, then the job after each change, and ends when it is done, failed or cancelled. Changes in
-        quick succession may be merged into one message. Fails as GetJob.
+        quick succession may be merged into one message. Without a change the job is sent again every 20 s, so that proxies
+        keep the stream. Fails as GetJob, and with UNAUTHENTICATED when the caller's token expires.
         After a broken stream, call again: the first message is the current state.
         """
 
@@ -209,7 +240,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_pb2.ReanalyzeJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status.
+        """Queues a new job on the pinned video of another job, in the same session and whatever that job's status. The new job
+        takes the landmarks that the other job kept, so that a moved event costs no second pose estimation.
         Precondition: the video was verified, else FAILED_PRECONDITION (UPLOAD_NOT_VERIFIED).
         Fails as GetJob, with PERMISSION_DENIED for a role or features that may not upload, and INVALID_ARGUMENT naming the
         field. Retry with the same request_id: the same job, or ALREADY_EXISTS for other content. Without: another job.
@@ -239,6 +271,19 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         a common player. Safe to retry.
         """
 
+    @_abc_1.abstractmethod
+    def ForgetCluster(
+        self,
+        request: _job_pb2.ForgetClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Declares that a cluster does not come back. Within seconds jobs ends its launches that no pod has started, and those
+        of jobs that are being cancelled, whose ending then says that nothing proved their end. A cluster that reports again
+        is served again. Callers: superusers, else PERMISSION_DENIED. Precondition: its controller has been silent for
+        CREASE_CLUSTER_SILENCE_SECONDS, else FAILED_PRECONDITION (CLUSTER_REPORTS).
+        Fails with NOT_FOUND for a cluster that never reported, and INVALID_ARGUMENT naming the field. Safe to retry.
+        """
+
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class IntakeServiceStub:
@@ -258,8 +303,8 @@ class IntakeServiceStub:
     """
     ConfirmUpload: _grpc.UnaryUnaryMultiCallable[_job_pb2.ConfirmUploadRequest, _job_pb2.ConfirmUploadResponse]
     """Pins the verified object and queues the job, from awaiting_upload or failed. A job that is queued or further stays
-    unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED).
-    Safe to retry.
+    unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED), and
+    with INVALID_ARGUMENT naming job_id if a failed job would exceed a quota. Safe to retry.
     """
     FailUpload: _grpc.UnaryUnaryMultiCallable[_job_pb2.FailUploadRequest, _job_pb2.Job]
     """Fails the job with a code and a sentence, because the object is definitely wrong. Precondition: awaiting_upload or
@@ -294,8 +339,8 @@ class IntakeServiceAsyncStub(IntakeServiceStub):
     """
     ConfirmUpload: _aio.UnaryUnaryMultiCallable[_job_pb2.ConfirmUploadRequest, _job_pb2.ConfirmUploadResponse]  # type: ignore[assignment]
     """Pins the verified object and queues the job, from awaiting_upload or failed. A job that is queued or further stays
-    unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED).
-    Safe to retry.
+    unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED), and
+    with INVALID_ARGUMENT naming job_id if a failed job would exceed a quota. Safe to retry.
     """
     FailUpload: _aio.UnaryUnaryMultiCallable[_job_pb2.FailUploadRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Fails the job with a code and a sentence, because the object is definitely wrong. Precondition: awaiting_upload or
@@ -339,8 +384,8 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ConfirmUploadResponse, _abc.Awaitable[_job_pb2.ConfirmUploadResponse]]:
         """Pins the verified object and queues the job, from awaiting_upload or failed. A job that is queued or further stays
-        unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED).
-        Safe to retry.
+        unchanged. Fails with FAILED_PRECONDITION if the job is cancelled, or if its cleanup was claimed (UPLOAD_CLEARED), and
+        with INVALID_ARGUMENT naming job_id if a failed job would exceed a quota. Safe to retry.
         """
 
     @_abc_1.abstractmethod

@@ -114,6 +114,7 @@ class Session(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     owner_type: _builtins.str
     """"coach" or "org", as in the S3 key."""
@@ -123,6 +124,8 @@ class Session(_message.Message):
     discipline: Global___Discipline.ValueType
     camera_view: Global___CameraView.ValueType
     status: Global___SessionStatus.ValueType
+    etag: _builtins.str
+    """Changes with each UpdateSession. Sent back in UpdateSession, it protects a change that another caller made meanwhile."""
     @_builtins.property
     def player_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -143,10 +146,11 @@ class Session(_message.Message):
         status: Global___SessionStatus.ValueType = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_view", b"camera_view", "created_at", b"created_at", "discipline", b"discipline", "notes", b"notes", "owner_id", b"owner_id", "owner_type", b"owner_type", "player_ids", b"player_ids", "session_id", b"session_id", "status", b"status", "title", b"title", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_view", b"camera_view", "created_at", b"created_at", "discipline", b"discipline", "etag", b"etag", "notes", b"notes", "owner_id", b"owner_id", "owner_type", b"owner_type", "player_ids", b"player_ids", "session_id", b"session_id", "status", b"status", "title", b"title", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -161,6 +165,7 @@ class CreateSessionRequest(_message.Message):
     NOTES_FIELD_NUMBER: _builtins.int
     DISCIPLINE_FIELD_NUMBER: _builtins.int
     CAMERA_VIEW_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """At most 200 characters."""
     notes: _builtins.str
@@ -168,6 +173,8 @@ class CreateSessionRequest(_message.Message):
     discipline: Global___Discipline.ValueType
     """Unspecified means batting."""
     camera_view: Global___CameraView.ValueType
+    request_id: _builtins.str
+    """A UUID that the client chose. Empty: a repeated call creates another session."""
     @_builtins.property
     def player_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 50, of at most 100 characters each."""
@@ -180,10 +187,11 @@ class CreateSessionRequest(_message.Message):
         notes: _builtins.str = ...,
         discipline: Global___Discipline.ValueType = ...,
         camera_view: Global___CameraView.ValueType = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_view", b"camera_view", "discipline", b"discipline", "notes", b"notes", "player_ids", b"player_ids", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_view", b"camera_view", "discipline", b"discipline", "notes", b"notes", "player_ids", b"player_ids", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,7 +270,7 @@ class UpdateSessionRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> Global___Session:
-        """`session_id` selects the session. title, player_ids, notes, discipline and camera_view can be set."""
+        """`session_id` selects the session, and `etag`, where set, its version. title, player_ids, notes, discipline and camera_view can be set."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:

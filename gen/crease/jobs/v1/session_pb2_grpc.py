@@ -70,7 +70,8 @@ class SessionServiceServicer:
     def CreateSession(self, request, context):
         """Creates a session with status pending. The caller owns it; for `org_pro`, the caller's organisation owns it.
         Fails with INVALID_ARGUMENT naming the field, and PERMISSION_DENIED for a role that may not upload.
-        Retry: creates another session.
+        The same request_id again returns the same session as it is now; with other content it is ALREADY_EXISTS, and for a
+        deleted session FAILED_PRECONDITION. Safe to retry with a request_id; without one, a retry creates another session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,7 +85,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200.
+        """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200. A page ends
+        at 3 MB, whatever page_size says.
         Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another list. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -94,7 +96,8 @@ class SessionServiceServicer:
     def UpdateSession(self, request, context):
         """Writes the fields that the mask names. Finished analyses keep the values that they were made with.
         Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT for an unknown path, a path that clients cannot set,
-        or a value that CreateSession rejects. On failure nothing is written. Safe to retry.
+        or a value that CreateSession rejects. Fails with ABORTED if `session.etag` is set and the session has another one by
+        now: read it again. On failure nothing is written. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,18 +37,21 @@ class SessionServiceStub:
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.CreateSessionRequest, _session_pb2.Session]
     """Creates a session with status pending. The caller owns it; for `org_pro`, the caller's organisation owns it.
     Fails with INVALID_ARGUMENT naming the field, and PERMISSION_DENIED for a role that may not upload.
-    Retry: creates another session.
+    The same request_id again returns the same session as it is now; with other content it is ALREADY_EXISTS, and for a
+    deleted session FAILED_PRECONDITION. Safe to retry with a request_id; without one, a retry creates another session.
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.Session]
     """Reads a session. Fails with NOT_FOUND, and PERMISSION_DENIED if the caller may not see it. Safe to retry."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]
-    """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200.
+    """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200. A page ends
+    at 3 MB, whatever page_size says.
     Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another list. Safe to retry.
     """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.UpdateSessionRequest, _session_pb2.Session]
     """Writes the fields that the mask names. Finished analyses keep the values that they were made with.
     Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT for an unknown path, a path that clients cannot set,
-    or a value that CreateSession rejects. On failure nothing is written. Safe to retry.
+    or a value that CreateSession rejects. Fails with ABORTED if `session.etag` is set and the session has another one by
+    now: read it again. On failure nothing is written. Safe to retry.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.DeleteSessionRequest, _empty_pb2.Empty]
     """Deletes a session with its jobs: both then read NOT_FOUND. Jobs that await their upload are cancelled.
@@ -64,18 +67,21 @@ class SessionServiceAsyncStub(SessionServiceStub):
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.CreateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """Creates a session with status pending. The caller owns it; for `org_pro`, the caller's organisation owns it.
     Fails with INVALID_ARGUMENT naming the field, and PERMISSION_DENIED for a role that may not upload.
-    Retry: creates another session.
+    The same request_id again returns the same session as it is now; with other content it is ALREADY_EXISTS, and for a
+    deleted session FAILED_PRECONDITION. Safe to retry with a request_id; without one, a retry creates another session.
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """Reads a session. Fails with NOT_FOUND, and PERMISSION_DENIED if the caller may not see it. Safe to retry."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200.
+    """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200. A page ends
+    at 3 MB, whatever page_size says.
     Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another list. Safe to retry.
     """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_session_pb2.UpdateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """Writes the fields that the mask names. Finished analyses keep the values that they were made with.
     Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT for an unknown path, a path that clients cannot set,
-    or a value that CreateSession rejects. On failure nothing is written. Safe to retry.
+    or a value that CreateSession rejects. Fails with ABORTED if `session.etag` is set and the session has another one by
+    now: read it again. On failure nothing is written. Safe to retry.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_pb2.DeleteSessionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a session with its jobs: both then read NOT_FOUND. Jobs that await their upload are cancelled.
@@ -94,7 +100,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
         """Creates a session with status pending. The caller owns it; for `org_pro`, the caller's organisation owns it.
         Fails with INVALID_ARGUMENT naming the field, and PERMISSION_DENIED for a role that may not upload.
-        Retry: creates another session.
+        The same request_id again returns the same session as it is now; with other content it is ALREADY_EXISTS, and for a
+        deleted session FAILED_PRECONDITION. Safe to retry with a request_id; without one, a retry creates another session.
         """
 
     @_abc_1.abstractmethod
@@ -111,7 +118,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.ListSessionsResponse, _abc.Awaitable[_session_pb2.ListSessionsResponse]]:
-        """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200.
+        """Lists the sessions that the caller may see, newest first. page_size 0 means 50, over 200 means 200. A page ends
+        at 3 MB, whatever page_size says.
         Fails with INVALID_ARGUMENT for a negative page_size and for a page_token of another list. Safe to retry.
         """
 
@@ -123,7 +131,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
         """Writes the fields that the mask names. Finished analyses keep the values that they were made with.
         Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT for an unknown path, a path that clients cannot set,
-        or a value that CreateSession rejects. On failure nothing is written. Safe to retry.
+        or a value that CreateSession rejects. Fails with ABORTED if `session.etag` is set and the session has another one by
+        now: read it again. On failure nothing is written. Safe to retry.
         """
 
     @_abc_1.abstractmethod

@@ -29,16 +29,20 @@ class ClaimCleanupRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMIT_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """1 to 100."""
+    artifacts: _builtins.bool
+    """The caller knows `artifacts_only`."""
     def __init__(
         self,
         *,
         limit: _builtins.int = ...,
+        artifacts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "limit", b"limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -74,13 +78,23 @@ class Cleanup(_message.Message):
     S3_BUCKET_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
     AGE_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_ONLY_FIELD_NUMBER: _builtins.int
+    LAUNCHES_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     s3_bucket: _builtins.str
     prefix: _builtins.str
     """Delete every version of each object under this prefix, and every unfinished multipart upload. It ends in a slash."""
+    artifacts_only: _builtins.bool
+    """The job is needed: delete only artifacts of its launches 1 to `launches`, and none in `kept`."""
+    launches: _builtins.int
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
         """Time since the first claim. URLs signed before it stay valid for a while."""
+
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys that the job's result names."""
 
     def __init__(
         self,
@@ -89,10 +103,13 @@ class Cleanup(_message.Message):
         s3_bucket: _builtins.str = ...,
         prefix: _builtins.str = ...,
         age: _duration_pb2.Duration | None = ...,
+        artifacts_only: _builtins.bool = ...,
+        launches: _builtins.int = ...,
+        kept: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "job_id", b"job_id", "prefix", b"prefix", "s3_bucket", b"s3_bucket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "artifacts_only", b"artifacts_only", "job_id", b"job_id", "kept", b"kept", "launches", b"launches", "prefix", b"prefix", "s3_bucket", b"s3_bucket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -104,7 +121,10 @@ class CompleteCleanupRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     AGAIN_IN_FIELD_NUMBER: _builtins.int
+    LAUNCHES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    launches: _builtins.int
+    """That of the cleanup. After a further launch jobs ignores the call, because another cleanup is due then."""
     @_builtins.property
     def again_in(self) -> _duration_pb2.Duration:
         """Time until the cleanup is due again; unset: never."""
@@ -114,10 +134,11 @@ class CompleteCleanupRequest(_message.Message):
         *,
         job_id: _builtins.str = ...,
         again_in: _duration_pb2.Duration | None = ...,
+        launches: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["again_in", b"again_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["again_in", b"again_in", "job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again_in", b"again_in", "job_id", b"job_id", "launches", b"launches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -288,10 +309,13 @@ class KeptVideo(_message.Message):
     S3_KEY_FIELD_NUMBER: _builtins.int
     IS_VERIFIED_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
+    OPEN_LAUNCH_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     s3_key: _builtins.str
     is_verified: _builtins.bool
     """Whether the video was verified, so that its object must exist."""
+    open_launch: _builtins.int
+    """The launch that has not ended, whose artifacts may exist; 0: none."""
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Keys of artifacts, which must exist."""
@@ -303,10 +327,11 @@ class KeptVideo(_message.Message):
         s3_key: _builtins.str = ...,
         is_verified: _builtins.bool = ...,
         artifacts: _abc.Iterable[_builtins.str] | None = ...,
+        open_launch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "is_verified", b"is_verified", "job_id", b"job_id", "s3_key", b"s3_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "is_verified", b"is_verified", "job_id", b"job_id", "open_launch", b"open_launch", "s3_key", b"s3_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -69,7 +69,8 @@ class SweepServiceServicer:
 
     def ClaimCleanup(self, request, context):
         """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
-        job. A cleanup that is not completed within five minutes can be claimed again.
+        job. With `artifacts`, also of finished jobs: the artifacts that no result names. A cleanup that is not completed
+        within five minutes can be claimed again.
         Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

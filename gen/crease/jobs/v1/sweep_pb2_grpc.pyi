@@ -42,7 +42,8 @@ class SweepServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SweepServiceAsyncStub: ...
     ClaimCleanup: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.ClaimCleanupRequest, _sweep_pb2.ClaimCleanupResponse]
     """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
-    job. A cleanup that is not completed within five minutes can be claimed again.
+    job. With `artifacts`, also of finished jobs: the artifacts that no result names. A cleanup that is not completed
+    within five minutes can be claimed again.
     Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
     """
     CompleteCleanup: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.CompleteCleanupRequest, _empty_pb2.Empty]
@@ -70,7 +71,8 @@ class SweepServiceAsyncStub(SweepServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ClaimCleanup: _aio.UnaryUnaryMultiCallable[_sweep_pb2.ClaimCleanupRequest, _sweep_pb2.ClaimCleanupResponse]  # type: ignore[assignment]
     """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
-    job. A cleanup that is not completed within five minutes can be claimed again.
+    job. With `artifacts`, also of finished jobs: the artifacts that no result names. A cleanup that is not completed
+    within five minutes can be claimed again.
     Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
     """
     CompleteCleanup: _aio.UnaryUnaryMultiCallable[_sweep_pb2.CompleteCleanupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -101,7 +103,8 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sweep_pb2.ClaimCleanupResponse, _abc.Awaitable[_sweep_pb2.ClaimCleanupResponse]]:
         """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
-        job. A cleanup that is not completed within five minutes can be claimed again.
+        job. With `artifacts`, also of finished jobs: the artifacts that no result names. A cleanup that is not completed
+        within five minutes can be claimed again.
         Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
         """
 

@@ -26,7 +26,7 @@ from crease.jobs.v1 import job_pb2 as crease_dot_jobs_dot_v1_dot_job__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63rease/upload/v1/upload.proto\x12\x10\x63rease.upload.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9b\x01\n\rSignedRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12=\n\x07headers\x18\x03 \x03(\x0b\x32,.crease.upload.v1.SignedRequest.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x02\n\x15InitiateUploadRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nsample_fps\x18\x02 \x01(\x05\x12\x16\n\x0einclude_frames\x18\x03 \x01(\x08\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x05 \x01(\x03\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x30\n\x0b\x61\x63\x63\x65lerator\x18\x08 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12/\n\x0b\x61thlete_box\x18\t \x01(\x0b\x32\x1a.crease.jobs.v1.AthleteBox\x12\x11\n\tanonymous\x18\n \x01(\x08\"\xc6\x02\n\x16InitiateUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x15\n\rpresigned_url\x18\x03 \x01(\t\x12\x12\n\nexpires_in\x18\x04 \x01(\x05\x12\x11\n\ts3_bucket\x18\x05 \x01(\t\x12\x0e\n\x06s3_key\x18\x06 \x01(\t\x12W\n\x10required_headers\x18\x07 \x03(\x0b\x32=.crease.upload.v1.InitiateUploadResponse.RequiredHeadersEntry\x12)\n\x05parts\x18\x08 \x01(\x0b\x32\x1a.crease.upload.v1.PartPlan\x1a\x36\n\x14RequiredHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"2\n\x08PartPlan\x12\x12\n\npart_bytes\x18\x01 \x01(\x03\x12\x12\n\npart_count\x18\x02 \x01(\x05\"C\n\x04Part\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x03 \x01(\x03\"I\n\x10SignPartsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12%\n\x05parts\x18\x02 \x03(\x0b\x32\x16.crease.upload.v1.Part\"q\n\x11SignPartsResponse\x12-\n\x04puts\x18\x01 \x03(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\"\n\x10ListPartsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\":\n\x11ListPartsResponse\x12%\n\x05parts\x18\x01 \x03(\x0b\x32\x16.crease.upload.v1.Part\"N\n\x15\x43ompleteUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12%\n\x05parts\x18\x02 \x03(\x0b\x32\x16.crease.upload.v1.Part\"$\n\x12\x41\x62ortUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"P\n\x13\x41\x62ortUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\"|\n\x16\x43ompleteUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x16\n\x0esqs_message_id\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"3\n\x13SignDownloadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"s\n\x14SignDownloadResponse\x12,\n\x03get\x18\x01 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"c\n\x11SignLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12+\n\tartifacts\x18\x03 \x03(\x0b\x32\x18.crease.jobs.v1.Artifact\"x\n\x12SignLaunchResponse\x12.\n\x05video\x18\x01 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12\x32\n\tartifacts\x18\x02 \x03(\x0b\x32\x1f.crease.upload.v1.SignedRequest\"\x14\n\x12ListOrphansRequest\"\xdf\x01\n\x06Orphan\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.crease.upload.v1.Orphan.Kind\x12\x0e\n\x06s3_key\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x04 \x01(\x03\"p\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_OBJECT\x10\x01\x12\x0e\n\nKIND_PARTS\x10\x02\x12\x16\n\x12KIND_VIDEO_MISSING\x10\x03\x12\x19\n\x15KIND_ARTIFACT_MISSING\x10\x04\x32\xea\x05\n\rUploadService\x12\x63\n\x0eInitiateUpload\x12\'.crease.upload.v1.InitiateUploadRequest\x1a(.crease.upload.v1.InitiateUploadResponse\x12T\n\tSignParts\x12\".crease.upload.v1.SignPartsRequest\x1a#.crease.upload.v1.SignPartsResponse\x12T\n\tListParts\x12\".crease.upload.v1.ListPartsRequest\x1a#.crease.upload.v1.ListPartsResponse\x12\x63\n\x0e\x43ompleteUpload\x12\'.crease.upload.v1.CompleteUploadRequest\x1a(.crease.upload.v1.CompleteUploadResponse\x12Z\n\x0b\x41\x62ortUpload\x12$.crease.upload.v1.AbortUploadRequest\x1a%.crease.upload.v1.AbortUploadResponse\x12]\n\x0cSignDownload\x12%.crease.upload.v1.SignDownloadRequest\x1a&.crease.upload.v1.SignDownloadResponse\x12W\n\nSignLaunch\x12#.crease.upload.v1.SignLaunchRequest\x1a$.crease.upload.v1.SignLaunchResponse\x12O\n\x0bListOrphans\x12$.crease.upload.v1.ListOrphansRequest\x1a\x18.crease.upload.v1.Orphan0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63rease/upload/v1/upload.proto\x12\x10\x63rease.upload.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9b\x01\n\rSignedRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12=\n\x07headers\x18\x03 \x03(\x0b\x32,.crease.upload.v1.SignedRequest.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb4\x02\n\x15InitiateUploadRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nsample_fps\x18\x02 \x01(\x05\x12\x16\n\x0einclude_frames\x18\x03 \x01(\x08\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x05 \x01(\x03\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x30\n\x0b\x61\x63\x63\x65lerator\x18\x08 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12/\n\x0b\x61thlete_box\x18\t \x01(\x0b\x32\x1a.crease.jobs.v1.AthleteBox\x12\x11\n\tanonymous\x18\n \x01(\x08\x12\x13\n\x0b\x63\x61pture_fps\x18\x0b \x01(\x01\"\xc6\x02\n\x16InitiateUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x15\n\rpresigned_url\x18\x03 \x01(\t\x12\x12\n\nexpires_in\x18\x04 \x01(\x05\x12\x11\n\ts3_bucket\x18\x05 \x01(\t\x12\x0e\n\x06s3_key\x18\x06 \x01(\t\x12W\n\x10required_headers\x18\x07 \x03(\x0b\x32=.crease.upload.v1.InitiateUploadResponse.RequiredHeadersEntry\x12)\n\x05parts\x18\x08 \x01(\x0b\x32\x1a.crease.upload.v1.PartPlan\x1a\x36\n\x14RequiredHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"2\n\x08PartPlan\x12\x12\n\npart_bytes\x18\x01 \x01(\x03\x12\x12\n\npart_count\x18\x02 \x01(\x05\"C\n\x04Part\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x03 \x01(\x03\"I\n\x10SignPartsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12%\n\x05parts\x18\x02 \x03(\x0b\x32\x16.crease.upload.v1.Part\"q\n\x11SignPartsResponse\x12-\n\x04puts\x18\x01 \x03(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\"\n\x10ListPartsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\":\n\x11ListPartsResponse\x12%\n\x05parts\x18\x01 \x03(\x0b\x32\x16.crease.upload.v1.Part\"N\n\x15\x43ompleteUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12%\n\x05parts\x18\x02 \x03(\x0b\x32\x16.crease.upload.v1.Part\"$\n\x12\x41\x62ortUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"P\n\x13\x41\x62ortUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\"|\n\x16\x43ompleteUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x16\n\x0esqs_message_id\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"3\n\x13SignDownloadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"s\n\x14SignDownloadResponse\x12,\n\x03get\x18\x01 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"c\n\x11SignLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12+\n\tartifacts\x18\x03 \x03(\x0b\x32\x18.crease.jobs.v1.Artifact\"\xac\x01\n\x12SignLaunchResponse\x12.\n\x05video\x18\x01 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12\x32\n\tartifacts\x18\x02 \x03(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12\x32\n\tlandmarks\x18\x03 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest\"\x14\n\x12ListOrphansRequest\"\xdf\x01\n\x06Orphan\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.crease.upload.v1.Orphan.Kind\x12\x0e\n\x06s3_key\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x04 \x01(\x03\"p\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_OBJECT\x10\x01\x12\x0e\n\nKIND_PARTS\x10\x02\x12\x16\n\x12KIND_VIDEO_MISSING\x10\x03\x12\x19\n\x15KIND_ARTIFACT_MISSING\x10\x04\x32\xea\x05\n\rUploadService\x12\x63\n\x0eInitiateUpload\x12\'.crease.upload.v1.InitiateUploadRequest\x1a(.crease.upload.v1.InitiateUploadResponse\x12T\n\tSignParts\x12\".crease.upload.v1.SignPartsRequest\x1a#.crease.upload.v1.SignPartsResponse\x12T\n\tListParts\x12\".crease.upload.v1.ListPartsRequest\x1a#.crease.upload.v1.ListPartsResponse\x12\x63\n\x0e\x43ompleteUpload\x12\'.crease.upload.v1.CompleteUploadRequest\x1a(.crease.upload.v1.CompleteUploadResponse\x12Z\n\x0b\x41\x62ortUpload\x12$.crease.upload.v1.AbortUploadRequest\x1a%.crease.upload.v1.AbortUploadResponse\x12]\n\x0cSignDownload\x12%.crease.upload.v1.SignDownloadRequest\x1a&.crease.upload.v1.SignDownloadResponse\x12W\n\nSignLaunch\x12#.crease.upload.v1.SignLaunchRequest\x1a$.crease.upload.v1.SignLaunchResponse\x12O\n\x0bListOrphans\x12$.crease.upload.v1.ListOrphansRequest\x1a\x18.crease.upload.v1.Orphan0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,45 +42,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNEDREQUEST_HEADERSENTRY']._serialized_start=219
   _globals['_SIGNEDREQUEST_HEADERSENTRY']._serialized_end=265
   _globals['_INITIATEUPLOADREQUEST']._serialized_start=268
-  _globals['_INITIATEUPLOADREQUEST']._serialized_end=555
-  _globals['_INITIATEUPLOADRESPONSE']._serialized_start=558
-  _globals['_INITIATEUPLOADRESPONSE']._serialized_end=884
-  _globals['_INITIATEUPLOADRESPONSE_REQUIREDHEADERSENTRY']._serialized_start=830
-  _globals['_INITIATEUPLOADRESPONSE_REQUIREDHEADERSENTRY']._serialized_end=884
-  _globals['_PARTPLAN']._serialized_start=886
-  _globals['_PARTPLAN']._serialized_end=936
-  _globals['_PART']._serialized_start=938
-  _globals['_PART']._serialized_end=1005
-  _globals['_SIGNPARTSREQUEST']._serialized_start=1007
-  _globals['_SIGNPARTSREQUEST']._serialized_end=1080
-  _globals['_SIGNPARTSRESPONSE']._serialized_start=1082
-  _globals['_SIGNPARTSRESPONSE']._serialized_end=1195
-  _globals['_LISTPARTSREQUEST']._serialized_start=1197
-  _globals['_LISTPARTSREQUEST']._serialized_end=1231
-  _globals['_LISTPARTSRESPONSE']._serialized_start=1233
-  _globals['_LISTPARTSRESPONSE']._serialized_end=1291
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=1293
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=1371
-  _globals['_ABORTUPLOADREQUEST']._serialized_start=1373
-  _globals['_ABORTUPLOADREQUEST']._serialized_end=1409
-  _globals['_ABORTUPLOADRESPONSE']._serialized_start=1411
-  _globals['_ABORTUPLOADRESPONSE']._serialized_end=1491
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=1493
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=1617
-  _globals['_SIGNDOWNLOADREQUEST']._serialized_start=1619
-  _globals['_SIGNDOWNLOADREQUEST']._serialized_end=1670
-  _globals['_SIGNDOWNLOADRESPONSE']._serialized_start=1672
-  _globals['_SIGNDOWNLOADRESPONSE']._serialized_end=1787
-  _globals['_SIGNLAUNCHREQUEST']._serialized_start=1789
-  _globals['_SIGNLAUNCHREQUEST']._serialized_end=1888
-  _globals['_SIGNLAUNCHRESPONSE']._serialized_start=1890
-  _globals['_SIGNLAUNCHRESPONSE']._serialized_end=2010
-  _globals['_LISTORPHANSREQUEST']._serialized_start=2012
-  _globals['_LISTORPHANSREQUEST']._serialized_end=2032
-  _globals['_ORPHAN']._serialized_start=2035
-  _globals['_ORPHAN']._serialized_end=2258
-  _globals['_ORPHAN_KIND']._serialized_start=2146
-  _globals['_ORPHAN_KIND']._serialized_end=2258
-  _globals['_UPLOADSERVICE']._serialized_start=2261
-  _globals['_UPLOADSERVICE']._serialized_end=3007
+  _globals['_INITIATEUPLOADREQUEST']._serialized_end=576
+  _globals['_INITIATEUPLOADRESPONSE']._serialized_start=579
+  _globals['_INITIATEUPLOADRESPONSE']._serialized_end=905
+  _globals['_INITIATEUPLOADRESPONSE_REQUIREDHEADERSENTRY']._serialized_start=851
+  _globals['_INITIATEUPLOADRESPONSE_REQUIREDHEADERSENTRY']._serialized_end=905
+  _globals['_PARTPLAN']._serialized_start=907
+  _globals['_PARTPLAN']._serialized_end=957
+  _globals['_PART']._serialized_start=959
+  _globals['_PART']._serialized_end=1026
+  _globals['_SIGNPARTSREQUEST']._serialized_start=1028
+  _globals['_SIGNPARTSREQUEST']._serialized_end=1101
+  _globals['_SIGNPARTSRESPONSE']._serialized_start=1103
+  _globals['_SIGNPARTSRESPONSE']._serialized_end=1216
+  _globals['_LISTPARTSREQUEST']._serialized_start=1218
+  _globals['_LISTPARTSREQUEST']._serialized_end=1252
+  _globals['_LISTPARTSRESPONSE']._serialized_start=1254
+  _globals['_LISTPARTSRESPONSE']._serialized_end=1312
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=1314
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=1392
+  _globals['_ABORTUPLOADREQUEST']._serialized_start=1394
+  _globals['_ABORTUPLOADREQUEST']._serialized_end=1430
+  _globals['_ABORTUPLOADRESPONSE']._serialized_start=1432
+  _globals['_ABORTUPLOADRESPONSE']._serialized_end=1512
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=1514
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=1638
+  _globals['_SIGNDOWNLOADREQUEST']._serialized_start=1640
+  _globals['_SIGNDOWNLOADREQUEST']._serialized_end=1691
+  _globals['_SIGNDOWNLOADRESPONSE']._serialized_start=1693
+  _globals['_SIGNDOWNLOADRESPONSE']._serialized_end=1808
+  _globals['_SIGNLAUNCHREQUEST']._serialized_start=1810
+  _globals['_SIGNLAUNCHREQUEST']._serialized_end=1909
+  _globals['_SIGNLAUNCHRESPONSE']._serialized_start=1912
+  _globals['_SIGNLAUNCHRESPONSE']._serialized_end=2084
+  _globals['_LISTORPHANSREQUEST']._serialized_start=2086
+  _globals['_LISTORPHANSREQUEST']._serialized_end=2106
+  _globals['_ORPHAN']._serialized_start=2109
+  _globals['_ORPHAN']._serialized_end=2332
+  _globals['_ORPHAN_KIND']._serialized_start=2220
+  _globals['_ORPHAN_KIND']._serialized_end=2332
+  _globals['_UPLOADSERVICE']._serialized_start=2335
+  _globals['_UPLOADSERVICE']._serialized_end=3081
 # @@protoc_insertion_point(module_scope)

@@ -84,6 +84,7 @@ class InitiateUploadRequest(_message.Message):
     ACCELERATOR_FIELD_NUMBER: _builtins.int
     ATHLETE_BOX_FIELD_NUMBER: _builtins.int
     ANONYMOUS_FIELD_NUMBER: _builtins.int
+    CAPTURE_FPS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     sample_fps: _builtins.int
     """1 to 30; 0 means 10."""
@@ -99,6 +100,8 @@ class InitiateUploadRequest(_message.Message):
     accelerator: _job_pb2.Accelerator.ValueType
     anonymous: _builtins.bool
     """The report omits the session's title, players and notes; its pictures and the overlay video hide faces."""
+    capture_fps: _builtins.float
+    """Frames a second at which the camera recorded, 1 to 1,000, which gives slow motion its real time; 0: as the file says."""
     @_builtins.property
     def athlete_box(self) -> _job_pb2.AthleteBox: ...
     def __init__(
@@ -114,10 +117,11 @@ class InitiateUploadRequest(_message.Message):
         accelerator: _job_pb2.Accelerator.ValueType = ...,
         athlete_box: _job_pb2.AthleteBox | None = ...,
         anonymous: _builtins.bool = ...,
+        capture_fps: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["athlete_box", b"athlete_box"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "athlete_box", b"athlete_box", "content_length", b"content_length", "content_type", b"content_type", "include_frames", b"include_frames", "request_id", b"request_id", "sample_fps", b"sample_fps", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "athlete_box", b"athlete_box", "capture_fps", b"capture_fps", "content_length", b"content_length", "content_type", b"content_type", "include_frames", b"include_frames", "request_id", b"request_id", "sample_fps", b"sample_fps", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -513,21 +517,27 @@ class SignLaunchResponse(_message.Message):
 
     VIDEO_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
+    LANDMARKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def video(self) -> Global___SignedRequest: ...
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignedRequest]:
         """One a requested artifact, in the same order."""
 
+    @_builtins.property
+    def landmarks(self) -> Global___SignedRequest:
+        """The GET of the landmarks that the source job kept; unset: none."""
+
     def __init__(
         self,
         *,
         video: Global___SignedRequest | None = ...,
         artifacts: _abc.Iterable[Global___SignedRequest] | None = ...,
+        landmarks: Global___SignedRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["landmarks", b"landmarks", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "landmarks", b"landmarks", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -136,7 +136,7 @@ class UploadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SignLaunch(self, request, context):
-        """Signs the GET of the pinned video and the PUTs of artifacts under the launch's prefix. Authenticated by lease (metadata
+        """Signs the GET of the pinned video and of the source job's landmarks, and the PUTs of artifacts. Authenticated by lease (metadata
         `authorization: Lease …`). Fails with PERMISSION_DENIED once the lease has ended. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

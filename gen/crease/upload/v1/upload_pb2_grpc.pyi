@@ -64,7 +64,7 @@ class UploadServiceStub:
     the caller may not see the job. Safe to retry.
     """
     SignLaunch: _grpc.UnaryUnaryMultiCallable[_upload_pb2.SignLaunchRequest, _upload_pb2.SignLaunchResponse]
-    """Signs the GET of the pinned video and the PUTs of artifacts under the launch's prefix. Authenticated by lease (metadata
+    """Signs the GET of the pinned video and of the source job's landmarks, and the PUTs of artifacts. Authenticated by lease (metadata
     `authorization: Lease …`). Fails with PERMISSION_DENIED once the lease has ended. Safe to retry.
     """
     ListOrphans: _grpc.UnaryStreamMultiCallable[_upload_pb2.ListOrphansRequest, _upload_pb2.Orphan]
@@ -108,7 +108,7 @@ class UploadServiceAsyncStub(UploadServiceStub):
     the caller may not see the job. Safe to retry.
     """
     SignLaunch: _aio.UnaryUnaryMultiCallable[_upload_pb2.SignLaunchRequest, _upload_pb2.SignLaunchResponse]  # type: ignore[assignment]
-    """Signs the GET of the pinned video and the PUTs of artifacts under the launch's prefix. Authenticated by lease (metadata
+    """Signs the GET of the pinned video and of the source job's landmarks, and the PUTs of artifacts. Authenticated by lease (metadata
     `authorization: Lease …`). Fails with PERMISSION_DENIED once the lease has ended. Safe to retry.
     """
     ListOrphans: _aio.UnaryStreamMultiCallable[_upload_pb2.ListOrphansRequest, _upload_pb2.Orphan]  # type: ignore[assignment]
@@ -191,7 +191,7 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_pb2.SignLaunchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_pb2.SignLaunchResponse, _abc.Awaitable[_upload_pb2.SignLaunchResponse]]:
-        """Signs the GET of the pinned video and the PUTs of artifacts under the launch's prefix. Authenticated by lease (metadata
+        """Signs the GET of the pinned video and of the source job's landmarks, and the PUTs of artifacts. Authenticated by lease (metadata
         `authorization: Lease …`). Fails with PERMISSION_DENIED once the lease has ended. Safe to retry.
         """
 

@@ -94,7 +94,7 @@ def test_each_fault_in_the_summary_has_its_number(discipline: str, name: str) ->
     made = case(discipline, name)
     advice = re.findall(r"(?:First|Then|And then)[^.]*?: .*? \((.*?)\)\.", made.report.summary)
     assert len(advice) == min(3, len(made.findings.findings))
-    assert all("±" in number and "the mark is" in number and "worst at 1.50 s" in number for number in advice)
+    assert all("±" in number and "our mark is" in number and "worst at 1.50 s" in number for number in advice)
     knee = made.measured.metrics[KNEE].value
     assert knee is not None
     assert any(f"{knee:.0f}°" in number for number in advice)

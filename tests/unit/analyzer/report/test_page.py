@@ -25,7 +25,6 @@ from services.analyzer.biomechanics.registry import (
 from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.model import Report
 from services.analyzer.coaching.summary import compose
-from services.analyzer.knowledge.loader import Scale
 from services.analyzer.pose.landmarks import INDEX, Poses
 from services.analyzer.report.annotations import annotate, measured_joints
 from services.analyzer.report.html import data_block
@@ -241,16 +240,17 @@ def test_a_number_that_was_not_measured_has_no_joints() -> None:
     assert all(isinstance(entry, MeasuredJoints) for entry in measured.traces[0].joints[HEAD_STABILITY.name])
 
 
-def test_findings_have_the_first_moments() -> None:
-    """Each finding has an image at its own worst moment."""
+def test_the_claimed_action_and_the_findings_have_the_first_moments() -> None:
+    """The moment of the action comes first; each finding has an image at its own worst moment."""
     whole, _, measured = strokes()
     result = result_of(measured, "batting", whole)
     found = result.findings.findings
-    chosen = moments(result)
+    claimed, *chosen = moments(result)
+    assert claimed.time_seconds in [round(each.time_seconds, 3) for each in measured.repetitions]
     assert found
     assert [moment.time_seconds for moment in chosen[: len(found)]] == [finding.time_seconds for finding in found]
     assert all(finding.title in moment.captions for finding, moment in zip(found, chosen, strict=False))
-    assert len(chosen) <= 6
+    assert len(chosen) <= 5
 
 
 def test_every_event_has_a_caption() -> None:
@@ -275,14 +275,6 @@ def test_a_plot_shows_the_number_and_its_mark() -> None:
     assert min(value for _, value in plots[0].readout) == pytest.approx(knee.value, abs=0.1)
     assert len({plot.span for plot in plots}) == 1
     assert "polyline" not in page(motions.undetected(30))
-
-
-def test_a_scale_inverts_a_score_to_its_value() -> None:
-    """For rising and falling scales, and at their ends."""
-    for points in (((60.0, 0.0), (120.0, 0.5), (180.0, 1.0)), ((0.0, 1.0), (0.35, 0.0))):
-        scale = Scale(points=points)
-        for score in (0.0, 0.25, 0.5, 0.9, 1.0):
-            assert scale.score(scale.value(score)) == pytest.approx(score)
 
 
 def test_the_player_has_every_frame_of_an_action_and_stays_small() -> None:

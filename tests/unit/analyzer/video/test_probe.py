@@ -10,7 +10,7 @@ import pytest
 from services.analyzer.errors import BadInput
 from services.analyzer.settings import Limits
 from services.analyzer.video.probe import Video, probe
-from testing.data.clips import HEIGHT, WIDTH, even, tag_rotation, write_clip
+from testing.data.clips import HEIGHT, WIDTH, even, tag_capture_fps, tag_rotation, write_clip
 
 
 def refused(path: Path, limits: Limits | None = None) -> BadInput:
@@ -160,3 +160,41 @@ def test_a_video_knows_nothing_of_where_it_lies(clip: Path) -> None:
     """Messages contain the file's name, not its folder."""
     assert isinstance(probe(clip, Limits()), Video)
     assert str(clip.parent) not in refused(clip, Limits(max_video_frames=1)).message
+
+
+@pytest.mark.parametrize(
+    ("tag", "stated", "slowdown"),
+    [
+        ("120.000000", 0, 4.0),
+        ("30", 0, 1.0),
+        ("29.4", 0, 1.0),
+        ("7.5", 0, 0.25),
+        (None, 240, 8.0),
+        ("120", 60, 2.0),
+        ("120", 30, 1.0),
+        ("nonsense", 0, 1.0),
+        ("nan", 0, 1.0),
+        ("1e9", 0, 1.0),
+        (None, 0, 1.0),
+    ],
+)
+def test_a_film_is_timed_by_the_rate_at_which_the_camera_recorded(
+    tmp_path: Path, tag: str | None, stated: float, slowdown: float
+) -> None:
+    """Android's tag gives it, and the client overrules the tag. All times are real; the file's length is its own."""
+    clip = write_clip(tmp_path / "clip.mp4", even(30, 61))
+    tagged = tag_capture_fps(clip, tag) if tag else clip
+    video = probe(tagged, Limits(), stated)
+    assert video.slowdown == pytest.approx(slowdown, rel=1e-3)
+    assert video.times == pytest.approx(np.array(even(30, 61)) / slowdown, abs=1e-4)
+    assert video.fps == pytest.approx(30 * slowdown, rel=1e-3)
+    assert video.end_seconds == pytest.approx(61 / 30 / slowdown, abs=2e-3)
+    assert video.file_seconds == pytest.approx(61 / 30, abs=2e-3)
+    assert video.damage is None
+
+
+def test_the_limit_of_length_counts_the_files_own_seconds(tmp_path: Path) -> None:
+    """A stated rate gives no one a longer film."""
+    clip = write_clip(tmp_path / "clip.mp4", even(30, 61))
+    with pytest.raises(BadInput, match="lasts 2 s; the limit is 1 s"):
+        probe(clip, Limits(max_video_seconds=1), 240)

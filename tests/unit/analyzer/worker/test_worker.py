@@ -21,6 +21,7 @@ from services.analyzer.errors import BadInput, ModelFault
 from services.analyzer.settings import WorkerSettings
 from services.analyzer.worker import worker
 from services.analyzer.worker.worker import run_launch
+from services.naming import LANDMARKS
 from testing.data.videos import BATTER, ROOT, needs_model
 from testing.fakes.analyzer_peers import TOKEN, Services, serving
 
@@ -39,6 +40,8 @@ class Scripted:
 
     def begin(self, video: Path, started: StartLaunchResponse, settings: WorkerSettings) -> Any:
         self.read = video.read_bytes()
+        landmarks = video.with_name(LANDMARKS)
+        self.landmarks = landmarks.read_bytes() if landmarks.exists() else None
         self.folder = video.parent
         return self
 
@@ -102,6 +105,16 @@ def test_both_stages_are_analysed_stored_and_published_in_order(token_file: Path
     assert list(submitted[0].results["pose"].keys()) == ["pose_summary"]
     assert [(a.name, a.content_length) for a in submitted[0].artifacts] == [("report.html", 8)]
     assert not analysis.folder.exists()
+
+
+@pytest.mark.parametrize(("answer", "given"), [((200, b"kept"), b"kept"), ((404, b""), None)])
+def test_a_reanalysis_gets_the_landmarks_that_its_source_kept(
+    token_file: Path, answer: tuple[int, bytes], given: bytes | None
+) -> None:
+    """Beside the video; without them the analysis estimates all frames, and the job does not fail."""
+    services, analysis = Services(source_job_id="job-0", landmarks=[answer]), Scripted()
+    assert run(services, token_file, analysis) == 0
+    assert analysis.landmarks == given
 
 
 def test_a_relaunch_resumes_at_deep(token_file: Path) -> None:
@@ -312,7 +325,7 @@ def test_a_missing_setting_names_itself(tmp_path: Path) -> None:
     assert "CREASE_TOKEN_FILE" in ran.stderr
 
 
-_FILES = ("results.json", "report.html", "frames.parquet", "overlay.mp4")
+_FILES = ("results.json", "report.html", "frames.parquet", "overlay.mp4", "landmarks.npz")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The client follows a job to its final status, through failures of `jobs`."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,20 @@ from typing import Any
 import grpc
 import pytest
 
-from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_QUEUED, JOB_STATUS_QUICK_RUNNING, Job
+from crease.jobs.v1.job_pb2 import (
+    JOB_STATUS_DONE,
+    JOB_STATUS_QUEUED,
+    JOB_STATUS_QUICK_RUNNING,
+    AthleteBox,
+    Job,
+    ReanalyzeJobRequest,
+    WatchJobRequest,
+)
+from crease.jobs.v1.session_pb2 import Discipline
 from services import errors
+from services.cli.__main__ import main
 from services.cli.api.client import Services
-from services.cli.commands import analyze
+from services.cli.commands import analyze, reports
 from services.cli.errors import UNAVAILABLE, CommandError
 from testing.fakes.rpc_error import FakeRpcError
 
@@ -49,6 +60,15 @@ def test_a_job_is_followed_through_a_restart_of_jobs(tmp_path: Path) -> None:
     assert list(analyze.watch(connected, "j")) == [QUEUED, RUNNING, DONE]
 
 
+def test_a_stream_that_ends_with_its_token_is_opened_again(tmp_path: Path) -> None:
+    """The token file may hold a newer one; a token that is refused at once ends the watch."""
+    expired = FakeRpcError.of(errors.Unauthenticated("The token has expired"))
+    connected = services(tmp_path, [QUEUED, expired], [RUNNING, expired], [DONE])
+    assert list(analyze.watch(connected, "j")) == [QUEUED, RUNNING, DONE]
+    with pytest.raises(CommandError, match="rejected your token"):
+        list(analyze.watch(services(tmp_path, [QUEUED, expired], [expired]), "j"))
+
+
 def test_a_permanent_error_ends_the_watch(tmp_path: Path) -> None:
     """The client does not wait for an error that is not transient."""
     connected = services(tmp_path, [FakeRpcError.of(errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND"))])
@@ -62,3 +82,63 @@ def test_the_watch_ends_when_jobs_stays_unavailable(tmp_path: Path, monkeypatch:
     with pytest.raises(CommandError, match="crease report j") as caught:
         list(analyze.watch(services(tmp_path, [LOST]), "j"))
     assert caught.value.exit_code == UNAVAILABLE
+
+
+def parse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str) -> ReanalyzeJobRequest:
+    """The request that `crease reanalyze` sends."""
+    sent: list[ReanalyzeJobRequest] = []
+    (tmp_path / "token").write_text("t")
+
+    class Answering:
+        def ReanalyzeJob(self, request: ReanalyzeJobRequest, **_: object) -> Job:
+            sent.append(request)
+            return Job(job_id="j-2")
+
+        def WatchJob(self, request: WatchJobRequest, **_: object) -> Iterator[Job]:
+            assert request.job_id == "j-2"
+            yield DONE
+
+    nothing: Any = None
+    jobs: Any = Answering()
+    connected = nullcontext(Services(nothing, jobs, nothing, tmp_path / "token"))
+    monkeypatch.setattr(analyze, "connect", lambda _: connected)
+    monkeypatch.setattr(reports, "show", lambda *_: None)
+    assert main(["reanalyze", "j-1", *arguments]) == 0
+    return sent[0]
+
+
+def test_reanalyze_sends_what_the_user_states_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that is left out keeps the earlier job's value."""
+    bare = parse(monkeypatch, tmp_path)
+    assert [field.name for field, _ in bare.ListFields()] == ["job_id", "request_id"]
+    stated = parse(
+        monkeypatch, tmp_path, "--event", "front_foot_contact=0.9", "--event", "release=1.02", "--capture-fps", "0",
+        "--athlete-box", "0,0.2,0.3,0.4", "--discipline", "bowling", "--sample-fps", "20",
+    )  # fmt: skip
+    assert [(event.name, event.time_seconds) for event in stated.events] == [
+        ("front_foot_contact", 0.9),
+        ("release", 1.02),
+    ]
+    assert (stated.HasField("capture_fps"), stated.capture_fps, stated.sample_fps) == (True, 0, 20)
+    assert stated.athlete_box == AthleteBox(left=0, top=0.2, width=0.3, height=0.4)
+    assert stated.discipline == Discipline.DISCIPLINE_BOWLING
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--event", "release"),
+        ("--event", "release=soon"),
+        ("--event", "release=-1"),
+        ("--event", "lunch=1"),
+        ("--capture-fps", "1001"),
+        ("--capture-fps", "nan"),
+        ("--athlete-box", "0,0,1"),
+        ("--athlete-box", "0.9,0,0.2,1"),
+    ],
+)
+def test_a_wrong_statement_is_a_usage_error(option: str, value: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(SystemExit) as caught:
+        main(["reanalyze", "j-1", option, value])
+    assert caught.value.code == 2

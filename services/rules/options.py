@@ -1,0 +1,87 @@
+"""The command-line options by which a user states facts of a video: `crease` and the analyzer share them."""
+
+import argparse
+import math
+from collections.abc import Sequence
+
+from services.naming import GIVEN_EVENTS, Discipline
+from services.rules.limits import MAX_CAPTURE_FPS, MAX_GIVEN_EVENTS, MIN_CAPTURE_FPS, is_capture_fps, is_in_picture
+
+# A name and seconds.
+StatedEvent = tuple[str, float]
+
+
+def add_footage(parser: argparse.ArgumentParser) -> None:
+    """Adds --athlete-box and --capture-fps."""
+    parser.add_argument(
+        "--athlete-box",
+        type=parse_box,
+        metavar="LEFT,TOP,WIDTH,HEIGHT",
+        help="box around the athlete in the first frame, in fractions of the picture",
+    )
+    parser.add_argument(
+        "--capture-fps",
+        type=parse_capture_fps,
+        metavar="FPS",
+        help="frames a second at which the camera recorded, for slow motion; 0: as the file says",
+    )
+
+
+def add_events(parser: argparse.ArgumentParser) -> None:
+    """Adds --event."""
+    parser.add_argument(
+        "--event",
+        type=parse_event,
+        action="append",
+        default=[],
+        metavar="NAME=SECONDS",
+        help=f"moment of an action, instead of the one that was found; may be repeated: {', '.join(_all_names())}",
+    )
+
+
+def check_events(events: Sequence[StatedEvent], discipline: str) -> str:
+    """Why these events cannot be given for a discipline, a sentence; empty if they can."""
+    if len(events) > MAX_GIVEN_EVENTS:
+        return f"--event may be given {MAX_GIVEN_EVENTS} times at most"
+    names = GIVEN_EVENTS[Discipline(discipline)]
+    wrong = next((name for name, _ in events if name not in names), None)
+    return "" if wrong is None else f"--event {wrong}: in {discipline} it must be one of {', '.join(names)}"
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """The box of `LEFT,TOP,WIDTH,HEIGHT`."""
+    try:
+        left, top, width, height = (float(side) for side in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be LEFT,TOP,WIDTH,HEIGHT, such as 0.4,0.2,0.2,0.6") from None
+    if not is_in_picture(left, top, width, height):
+        raise argparse.ArgumentTypeError("must lie in the picture: fractions from 0 to 1, width and height above 0")
+    return left, top, width, height
+
+
+def parse_capture_fps(text: str) -> float:
+    """A capture rate."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not is_capture_fps(rate):
+        raise argparse.ArgumentTypeError(f"must be {MIN_CAPTURE_FPS} to {MAX_CAPTURE_FPS}, or 0")
+    return rate
+
+
+def parse_event(text: str) -> StatedEvent:
+    """The event of `NAME=SECONDS`."""
+    name, _, seconds = text.partition("=")
+    try:
+        at = float(seconds)
+    except ValueError:
+        at = math.nan
+    if name not in _all_names() or not (math.isfinite(at) and at >= 0):
+        names = ", ".join(_all_names())
+        raise argparse.ArgumentTypeError(f"must be NAME=SECONDS, such as release=1.02; names: {names}")
+    return name, at
+
+
+def _all_names() -> list[str]:
+    return list(dict.fromkeys(name for names in GIVEN_EVENTS.values() for name in names))
