@@ -75,6 +75,8 @@ ENV PATH=/usr/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PYTHONPATH=/a
 WORKDIR /app
 COPY services/*.py ./services/
 COPY services/rules ./services/rules
+COPY services/callers ./services/callers
+COPY services/tls ./services/tls
 COPY gen/crease ./crease
 LABEL org.opencontainers.image.vendor=Crease
 

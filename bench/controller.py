@@ -43,6 +43,7 @@ from services.controller.core.reconciler import Reconciler
 from services.controller.kubernetes.api_client import Api, Object, open_api
 from services.controller.kubernetes.job_manifest import build_manifest
 from services.controller.kubernetes.launcher import KubernetesLauncher
+from services.controller.kubernetes.release import Release
 from services.controller.settings import KubernetesSettings
 from testing.fakes.controller import HERE, launch
 from testing.servers.kubernetes import Cluster, Control, Namespace, cannot, cluster
@@ -404,7 +405,8 @@ async def _idle() -> tuple[float, float]:
     limits = {"capacity": MANY_FAKE, "stale_seconds": 1e6}
     settings = KubernetesSettings.model_validate(values | limits | {"analyzer_image": "a"})
     woken = asyncio.Event()
-    launcher = KubernetesLauncher(SyntheticApi(settings), settings, woken.set)
+    api = SyntheticApi(settings)
+    launcher = KubernetesLauncher(api, settings, Release(api, settings), woken.set)
     log = structlog.wrap_logger(None, processors=[], wrapper_class=structlog.make_filtering_bound_logger("critical"))
     reconciler = Reconciler(
         launcher,
@@ -442,6 +444,8 @@ class SyntheticApi:
         return datetime(2026, 11, 1, 1, tzinfo=UTC)
 
     async def get(self, path: str, **query: Any) -> Object:
+        if "/namespaces/" in path and path.count("/") == 4:
+            return {"metadata": {"uid": "namespace"}}
         if path.endswith("nodes"):
             return {"metadata": {"resourceVersion": "1"}, "items": []}
         start = int(query["continue"] or 0)

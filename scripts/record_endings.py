@@ -115,9 +115,14 @@ class Recorder:
         """Writes the present state of the Job to the file."""
         job = self._stage.job(name)
         path = f"/api/v1/namespaces/{self._namespace.name}/events"
-        found = await self._stage.api.get(path, fieldSelector=f"involvedObject.uid={job['metadata']['uid']}")
-        is_gone = self._stage.is_gone(name)
-        write(ending, {"job": job, "gone": is_gone, "pods": self._stage.pods_of(name), "events": found["items"]})
+        pods, events = self._stage.pods_of(name), []
+        for one in (job, *pods):
+            found = await self._stage.api.get(path, fieldSelector=f"involvedObject.uid={one['metadata']['uid']}")
+            events += found["items"]
+        write(ending, {"job": job, "gone": self._stage.is_gone(name), "pods": pods, "events": events})
+
+    def _events(self, name: str) -> list[Body]:
+        return [one for one in self._namespace.events() if one["involvedObject"]["name"].startswith(name)]
 
     async def exit_code(self, code: int) -> None:
         """A pod that ends with an exit code."""
@@ -133,10 +138,17 @@ class Recorder:
         await until(lambda: self._stage.has_failed(name))
         await self.write(ending, name)
 
-    async def pending(self, ending: str, reason: str, **how: Any) -> None:
-        """A pod that stays pending for a reason."""
+    async def pending(self, ending: str, reason: str, event: str = "", **how: Any) -> None:
+        """A pod that stays pending for a reason, or a Job without a pod; with an Event about it."""
         name = await self.create(**how)
-        await until(lambda: self._stage.is_pending(name, reason))
+        await until(lambda: not reason or self._stage.is_pending(name, reason))
+        await until(lambda: not event or any(one["reason"] == event for one in self._events(name)))
+        await self.write(ending, name)
+
+    async def outlived(self, ending: str, change: Change) -> None:
+        """A pod whose analyzer has ended while another container runs on."""
+        name = await self.create(change=change)
+        await until(lambda: self._stage.is_pending(name, '"terminated"'))
         await self.write(ending, name)
 
     async def after(self, ending: str, act: Callable[[str], object], over: Callable[[str], bool], **how: Any) -> None:
@@ -168,6 +180,28 @@ def no_such_config(body: Manifest) -> None:
     body["spec"]["template"]["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "nobody-made-it"}}]
 
 
+def no_such_volume(body: Manifest) -> None:
+    pod = body["spec"]["template"]["spec"]
+    pod["volumes"] += [{"name": "authority", "configMap": {"name": "nobody-made-it"}}]
+    pod["containers"][0]["volumeMounts"] += [{"name": "authority", "mountPath": "/authority"}]
+
+
+EATER = "x=x; while :; do x=$x$x; done"
+
+
+def sidecar(script: str) -> Change:
+    """Runs a script beside a container that goes on, as one of a service mesh does."""
+
+    def change(body: Manifest) -> None:
+        containers = body["spec"]["template"]["spec"]["containers"]
+        containers[0]["command"] = ["sh", "-c", script]
+        containers.append(
+            {**containers[0], "name": "sidecar", "command": ["sh", "-c", "sleep 600"], "volumeMounts": []}
+        )
+
+    return change
+
+
 def broken_init(body: Manifest) -> None:
     pod = body["spec"]["template"]["spec"]
     pod["initContainers"] = [{**pod["containers"][0], "name": "before", "command": ["sh", "-c", "exit 3"]}]
@@ -186,10 +220,15 @@ async def record(recorder: Recorder, stage: Stage, made: Cluster) -> None:
             recorder.failed(
                 "evicted", change=command("sh", "-c", "dd if=/dev/zero of=/tmp/x bs=1M count=64; sleep 600")
             ),
-            recorder.failed("deadline", deadline_seconds=4),
+            recorder.failed("deadline", deadline_seconds=3, wait_seconds=1),
             recorder.failed("not_executable", change=command("/nobody/made/it")),
             recorder.failed("init_failed", change=broken_init),
             recorder.pending("image_pull_backoff", "ImagePullBackOff", **missing_image),
+            recorder.pending("image_not_found", "ImagePullBackOff", analyzer_image=f"{made.registry}/nobody-made-it:1"),
+            recorder.pending("no_such_volume", "ContainerCreating", change=no_such_volume, event="FailedMount"),
+            recorder.pending("no_such_account", "", analyzer_service_account="nobody", event="FailedCreate"),
+            recorder.outlived("out_of_memory_beside_a_sidecar", sidecar(EATER)),
+            recorder.outlived("exit_65_beside_a_sidecar", sidecar("exit 65")),
             recorder.pending("err_image_never_pull", "ErrImageNeverPull", image_pull_policy="Never", **missing_image),
             recorder.pending("invalid_image_name", "InvalidImageName", analyzer_image="NO:SUCH:NAME"),
             recorder.pending("create_container_config_error", "CreateContainerConfigError", change=no_such_config),

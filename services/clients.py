@@ -4,7 +4,8 @@ host:port               without TLS
 https://host:port       with TLS
 https://host:port/NAME  with TLS, where the certificate carries NAME instead of the host
 
-The trusted authorities are gRPC's own setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
+The trusted authorities are gRPC's own setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH. A channel for asyncio reads the file
+again when it changes.
 """
 
 import os
@@ -16,6 +17,8 @@ import grpc.aio
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
+
+from services.tls.channel import AUTHORITIES, ReloadingChannel
 
 # How both sides of a connection notice that the other is silent: a ping after this time without data, and the time in
 # which it must be answered. gRPC waits for the longer of the last two: by default a minute.
@@ -46,13 +49,13 @@ def open_aio_channel(endpoint: str) -> grpc.aio.Channel:
     """A channel for asyncio."""
     target, is_tls, options = _parse(endpoint)
     if is_tls:
-        return grpc.aio.secure_channel(target, _credentials(), options)
+        return ReloadingChannel(lambda: grpc.aio.secure_channel(target, _credentials(), options))
     return grpc.aio.insecure_channel(target, options)
 
 
 def _credentials() -> grpc.ChannelCredentials:
     # gRPC reads the variable once, at import; `crease` may set it later.
-    roots = os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
+    roots = os.environ.get(AUTHORITIES)
     return grpc.ssl_channel_credentials(Path(roots).read_bytes() if roots else None)
 
 

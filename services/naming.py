@@ -46,15 +46,18 @@ LANDMARKS = "landmarks.npz"
 # An artifact's name becomes the end of a key: no slash, no space, no leading dot.
 ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
-# Kubernetes' recommended labels, which the chart sets too: name, component.
+# Kubernetes' recommended labels, which the chart sets too: name, component, release.
 NAME_LABEL = "app.kubernetes.io/name"
 COMPONENT_LABEL = "app.kubernetes.io/component"
+INSTANCE_LABEL = "app.kubernetes.io/instance"
 PRODUCT = "crease"
 ANALYZER_COMPONENT = "analyzer"
 # Labels of a launch's Kubernetes Job and its pods. The local launcher records the first two as well.
 JOB_LABEL = "crease.dev/job"
 LAUNCH_LABEL = "crease.dev/launch"
 CLUSTER_LABEL = "crease.dev/cluster"
+# The UID of the release that created it.
+RELEASE_LABEL = "crease.dev/release"
 SESSION_LABEL = "crease.dev/session"
 OWNER_LABEL = "crease.dev/owner-hash"
 STATUS_LABEL = "crease.dev/status"

@@ -31,6 +31,7 @@ from services.logs import Logger
 from services.rules.enums import unknown_enum
 from services.rules.limits import CallerLimits
 from services.settings import ServerSettings
+from services.tls.server import ServerCertificate
 
 MAX_MESSAGE_BYTES = 4 * 2**20
 DOMAIN = "crease.dev"
@@ -304,19 +305,21 @@ async def serve(
     log: Logger,
     *,
     is_ready: Callable[[], bool] = lambda: True,
+    stopping: Callable[[], None] = lambda: None,
     checks: health.aio.HealthServicer | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT; then reports NOT_SERVING, lets running calls finish and returns.
 
     `add` registers the servicers; `services` are their full names, which the health service reports. It also reports
-    `is_ready` as `ready`, for monitoring only. `checks`: a health service to which the program adds names of its own.
+    `is_ready` as `ready`, for monitoring only. `stopping` is called at the signal. `checks`: a health service to which
+    the program adds names of its own.
     """
     server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
     add(server)
     checks = checks or health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    port = _bind(server, settings)
+    port = _bind(server, settings, log)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -327,6 +330,7 @@ async def serve(
         log.info("serving", version=VERSION, listen=settings.listen, port=port)
         readiness = asyncio.create_task(_update_readiness(checks, is_ready))
         await stop.wait()
+        stopping()
         readiness.cancel()
     finally:
         await checks.enter_graceful_shutdown()
@@ -342,13 +346,13 @@ async def _update_readiness(checks: health.aio.HealthServicer, is_ready: Callabl
         await asyncio.sleep(READY_SECONDS)
 
 
-def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:
+def _bind(server: grpc.aio.Server, settings: ServerSettings, log: Logger) -> int:
     try:
         if settings.tls_certificate and settings.tls_key:
-            client_ca = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
-            pair = (settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())
-            credentials = grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
-            return int(server.add_secure_port(settings.listen, credentials))
+            certificate = ServerCertificate(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, log)
+            return int(server.add_secure_port(settings.listen, certificate.credentials()))
         return int(server.add_insecure_port(settings.listen))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"CREASE_TLS_CERTIFICATE: the certificate cannot be read: {error}") from None
     except RuntimeError as error:
         raise SystemExit(f"CREASE_LISTEN: cannot listen on {settings.listen}: {error}") from None

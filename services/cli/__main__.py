@@ -19,7 +19,7 @@ crease cancel JOB         cancels the job
 crease retry JOB…         queues failed jobs again; --code IMAGE: every job that failed with this code
 crease drain              stops new launches, while running analyses continue; --undo allows them again
 crease forget-cluster NAME  ends the launches of a cluster that does not come back; for superusers
-crease doctor             checks database, S3, SQS, rights, clocks, image and GPUs, and gives advice
+crease doctor             checks database, S3, SQS, rights, clocks, image, GPUs and the next launch, and gives advice
 
 Exit codes: 0 done, 1 an orphan or a fault was found, 2 usage, 65 bad video, 69 services unavailable, 70 anything else,
 75 the analysis lost its lease. services/rules/failure_codes.py has the exit code of each failure code.
@@ -47,7 +47,7 @@ from services.cli.commands import (
     up,
 )
 from services.cli.errors import INTERNAL, INTERRUPTED, CommandError
-from services.cli.runtime.kubectl import Kubectl, forward_services
+from services.cli.runtime.kubectl import forward_services
 from services.cli.ui import console
 
 
@@ -84,7 +84,7 @@ def _run(parsed: options.Arguments) -> int:
     run: options.Run = parsed.run
     if not parsed.in_cluster or not parsed.calls_services or endpoints.are_named(os.environ):
         return run(parsed)
-    with forward_services(Kubectl(*options.kubectl_arguments(parsed))) as variables:
+    with forward_services(options.find_kubectl(parsed)) as variables:
         os.environ.update(variables)
         return run(parsed)
 

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
+import grpc.aio
+
 from services import logs, metrics, traces
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel
@@ -37,38 +39,42 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
     loops.export()
     async with (
         open_aio_channel(settings.jobs_endpoint) as channel,
-        _reconciler(
-            settings, Jobs(channel, settings.token_file, settings.cluster), loops["reconcile"], log
-        ) as reconciler,
+        _reconciler(settings, channel, loops["reconcile"], log) as reconciler,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(reconciler.run())
         await serve(
-            settings, interceptor, lambda _: None, (), log, is_ready=lambda: reconciler.is_ready() and loops.are_alive()
+            settings,
+            interceptor,
+            lambda _: None,
+            (),
+            log,
+            is_ready=lambda: reconciler.is_ready() and loops.are_alive(),
+            stopping=reconciler.stop,
         )
-        reconciler.stop()
 
 
 @asynccontextmanager
 async def _reconciler(
-    settings: LocalSettings | KubernetesSettings, jobs: Jobs, loop: Loop, log: logs.Logger
+    settings: LocalSettings | KubernetesSettings, channel: grpc.aio.Channel, loop: Loop, log: logs.Logger
 ) -> AsyncIterator[Reconciler]:
     reconciler = partial(
         Reconciler,
-        jobs=jobs,
         log=log,
         limits=settings.limits,
         tick_seconds=settings.tick_seconds,
         parallel=settings.parallel,
         completed=loop.complete,
     )
+    jobs = partial(Jobs, channel, settings.token_file, settings.cluster)
     if isinstance(settings, LocalSettings):
-        yield reconciler(_local_launcher(settings), drained=(settings.state_folder / DRAINED).exists)
+        yield reconciler(_local_launcher(settings), jobs(), drained=(settings.state_folder / DRAINED).exists)
         return
     woken = asyncio.Event()
     async with start_kubernetes(settings, woken.set, log) as (launcher, leader):
         export_cache_ages(lambda: launcher.cache_ages)
-        yield reconciler(launcher, woken=woken, leads=lambda: leader.leads, drained=lambda: leader.drained)
+        owned = jobs(owner=lambda: launcher.owner)
+        yield reconciler(launcher, owned, woken=woken, leads=lambda: leader.leads, drained=lambda: leader.drained)
 
 
 def _local_launcher(settings: LocalSettings) -> LocalLauncher:

@@ -80,7 +80,7 @@ class Settings(LauncherChoice, ServerSettings):
     capacity: PositiveInt = 1
     # The time between two rounds; an event shortens it, an expensive round lengthens it.
     tick_seconds: PositiveFloat = 1.0
-    # The longest run of one analysis; it must be shorter than the life of its token, 6 hours.
+    # The longest run of one analysis, from the start of its container. It is shorter than its token's life, 6 hours.
     deadline_seconds: PositiveFloat = 4 * 3600.0
     # The time that an analyzer gets to end by itself after its launch has ended.
     linger_seconds: NonNegativeFloat = 5.0
@@ -90,6 +90,8 @@ class Settings(LauncherChoice, ServerSettings):
     delete_orphans: bool = True
     # The time to repair a wrong image or configuration before the launch fails.
     start_patience_seconds: NonNegativeFloat = 30.0
+    # The longest time from the creation of a workload to its start; then the job is queued again.
+    wait_seconds: PositiveFloat = 4 * 3600.0
     # The longest wait of a launch on `auto` for its GPU; the next launch is placed on the CPU.
     gpu_wait_seconds: PositiveFloat = 120.0
     # A workload on a dead node is deleted by force after this time, without proof of its end. 0: never.
@@ -108,6 +110,7 @@ class Settings(LauncherChoice, ServerSettings):
             linger=timedelta(seconds=self.linger_seconds),
             never_opened_grace=timedelta(seconds=self.orphan_grace_seconds) if self.delete_orphans else None,
             start_patience=timedelta(seconds=self.start_patience_seconds),
+            wait=timedelta(seconds=self.wait_seconds),
             gpu_wait=timedelta(seconds=self.gpu_wait_seconds),
             force_after=timedelta(seconds=self.force_after_seconds) if self.force_after_seconds else None,
         )
@@ -132,6 +135,8 @@ class KubernetesSettings(Settings):
     namespace: LabelValue
     # The name of this replica, as the holder of the Lease.
     identity: LabelValue = Field(default_factory=socket.gethostname)
+    # A ConfigMap of this release. It owns the Kubernetes Jobs and the Lease, which are deleted with it. Empty: none.
+    release: str = ""
     # The Lease that elects the working replica. Empty: every replica works, which is as safe.
     leader_lease: str = CONTROLLER_LEASE
     # A leader that does not renew its Lease for this long is replaced.
@@ -177,6 +182,16 @@ class KubernetesSettings(Settings):
     priority_class: str = ""
     # RuntimeClass of the pods.
     runtime_class: str = ""
+    # More labels of the Kubernetes Jobs and their pods.
+    pod_labels: StringMap = Field(default_factory=dict)
+    # Security context of the pods. Empty: that of the Pod Security level `restricted`, with the user above.
+    pod_security_context: Object = Field(default_factory=dict)
+    # Security context of the containers. Empty: that of the level `restricted`, with a read-only root.
+    container_security_context: Object = Field(default_factory=dict)
+    # More volumes of the pods.
+    extra_volumes: Objects = ()
+    # More mounts of the analyzer's container.
+    extra_volume_mounts: Objects = ()
     # Annotations of the pods.
     pod_annotations: StringMap = Field(default_factory=dict)
     # Node selector of the pods.

@@ -18,7 +18,9 @@ from services.controller.core.launcher import Unknown
 from services.controller.kubernetes.api_client import Object, Refusal
 
 # The API group of each supported resource.
-KINDS = {"jobs": "batch", "pods": "", "nodes": "", "events": "", "leases": "coordination.k8s.io"}
+KINDS = {"jobs": "batch", "leases": "coordination.k8s.io"} | dict.fromkeys(
+    ("pods", "nodes", "events", "configmaps", "namespaces"), ""
+)
 BOOKMARK_SECONDS = 0.05
 
 
@@ -53,6 +55,9 @@ class ApiServer:
     starts_pods: bool = True
     starts: list[str] = field(default_factory=list)
     versions: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.make("namespaces", {"metadata": {"name": "x"}})
 
     @property
     def now(self) -> str:
@@ -247,11 +252,11 @@ def _parse(path: str) -> tuple[str, str]:
 
 
 def _selected(body: Object, query: dict[str, Any]) -> bool:
-    """Matches equalities of labels, and the one field selector that the controller uses."""
+    """Matches equalities of labels, and the field selectors of Events that the controller uses."""
     wanted = dict(pair.split("=") for pair in query.get("labelSelector", "").split(",") if pair)
     fields = dict(pair.split("=") for pair in query.get("fieldSelector", "").split(",") if pair)
-    assert fields.keys() <= {"involvedObject.kind", "reason"}
-    if fields and (body["involvedObject"]["kind"], body["reason"]) != tuple(fields.values()):
+    assert fields.keys() <= {"involvedObject.kind", "reason", "type"}
+    if fields and not fields.items() <= {**body, "involvedObject.kind": body["involvedObject"]["kind"]}.items():
         return False
     labels: dict[str, str] = body["metadata"].get("labels", {})
     return wanted.items() <= labels.items()

@@ -12,19 +12,30 @@ from testing.fakes.api_server import ApiServer
 
 class FakeKubectl(Kubectl):
     """`others`: objects of kinds that the server lacks. `denied`: verbs and resources that the controller may not use.
+    `refused`: why a dry run of a kind fails. `forbidden`: resources that the operator may not read.
     `exposed`: the metrics pages of pods by name. `shown`: the arguments of each `show`.
     """
 
-    def __init__(self, server: ApiServer) -> None:
-        super().__init__()
+    def __init__(self, server: ApiServer, release: str = "") -> None:
+        super().__init__(release=release)
         self.server = server
         self.others: dict[str, list[Object]] = {"deployments": [], "services": []}
         self.denied: set[tuple[str, str]] = set()
+        self.refused: dict[str, str] = {}
+        self.forbidden: set[str] = set()
         self.exposed: dict[str, str] = {}
         self.shown: list[tuple[str, ...]] = []
 
     def run(self, *arguments: str, body: Object | None = None) -> subprocess.CompletedProcess[str]:
         match arguments:
+            case ("get", kind, *_) if kind in self.forbidden:
+                return _failed(f"Error from server (Forbidden): {kind} is forbidden")
+            case ("get", kind, name, "-o", "name"):
+                names = [one["metadata"]["name"] for one in self._objects(kind, [])]
+                return _output(name) if name in names else _failed(f'{kind} "{name}" not found')
+            case ("create", "--dry-run=server", "-f", "-", "-o", "name"):
+                assert body is not None
+                return _failed(self.refused[body["kind"]]) if body["kind"] in self.refused else _output("made")
             case ("get", kind, *rest):
                 chosen = [one for one in self._objects(kind, rest) if _selected(one, rest)]
                 return _output(json.dumps({"items": chosen}))
@@ -72,6 +83,10 @@ class FakeKubectl(Kubectl):
 
 def _output(text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess((), 0, text, "")
+
+
+def _failed(message: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.CompletedProcess((), 1, "", message)
 
 
 def _selected(body: Object, rest: list[str]) -> bool:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -98,6 +99,28 @@ class Cluster:
     @property
     def server(self) -> str:
         return f"https://10.251.{self.number}.2:6443"
+
+    # A registry on the node itself, without TLS.
+    registry = "localhost:5000"
+
+    def run_registry(self) -> None:
+        """Answers 404 to every request, until the cluster is stopped."""
+        command = [
+            sys.executable,
+            "-m",
+            "http.server",
+            "5000",
+            "--bind",
+            "127.0.0.1",
+            "--directory",
+            str(self.run / "sv"),
+        ]
+        init = (self.run / "init.pid").read_text().strip()
+        subprocess.Popen(
+            ["nsenter", "--target", init, "--net", "--pid", *command],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def kubectl(self, *arguments: str, document: object = None) -> str:
         command = [str(self.home / "bin" / "kubectl"), "--kubeconfig", str(self.admin), *arguments]

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]  # it ships no types
@@ -40,7 +41,7 @@ SETTINGS: dict[str, type[Settings]] = {
 OTHERS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "CREASE_LAUNCHER"}
 KUBERNETES = "1.36"
 # Kinds of operators, which the Kubernetes schema lacks.
-OF_OPERATORS = {"PrometheusRule"}
+OF_OPERATORS = {"PrometheusRule", "PodMonitor", "GRPCRoute"}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -148,20 +149,216 @@ def test_each_power_is_held_by_one_program(size: str) -> None:
     assert holders(programs, "CREASE_DATABASE_URL") <= {"jobs", "relay", "migrate"}
     assert holders(programs, "S3_COACH_VIDEOS_BUCKET") <= {"upload", "s3"}
     assert holders(programs, "AWS_SECRET_ACCESS_KEY") <= {"upload", "relay", "s3"}
-    with_api_token = {name for name, pod in pods(size).items() if "api-token" in json.dumps(pod)} - {"forget"}
+    with_api_token = {name for name, pod in pods(size).items() if "api-token" in json.dumps(pod)}
     # Where the API server is the issuer, `jobs` and `upload` need a token to read its public keys; they have no Role.
     assert with_api_token <= {"controller", "jobs", "upload"}
     bound = [one for one in manifests(size) if one["kind"] in ("RoleBinding", "ClusterRoleBinding")]
-    # The `forget` hook runs for seconds after `helm uninstall`.
-    assert {subject["name"] for one in bound for subject in one["subjects"]} == {
-        f"{RELEASE}-controller",
-        f"{RELEASE}-forget",
+    assert {subject["name"] for one in bound for subject in one["subjects"]} == {f"{RELEASE}-controller"}
+
+
+def _rendered(release: str, namespace: str, *more: str) -> list[Manifest]:
+    """The manifests of a release with the values of a trial."""
+    options = ("--namespace", namespace, "--set", "dev.embedded=true", *more)
+    rendered = helm("template", release, str(CHART), *options)
+    assert rendered.returncode == 0, rendered.stderr
+    return [one for one in yaml.safe_load_all(rendered.stdout) if one]
+
+
+def _cluster(release: str, namespace: str) -> str:
+    [owner] = [one for one in _rendered(release, namespace) if one["metadata"]["name"].endswith("-release")]
+    return str(owner["data"]["cluster"])
+
+
+def test_long_names_of_two_releases_stay_different() -> None:
+    """A name that must be cut ends with a hash of the whole: of clusters, and of objects in one namespace."""
+    namespace = "analyses-of-the-academy-in-the-north-of-the-county"
+    left, right = f"{namespace[:40]}-left", f"{namespace[:40]}-right"
+    assert len(_cluster(left, namespace)) <= 63
+    assert _cluster(left, namespace) != _cluster(right, namespace)
+    names = [{(one["kind"], one["metadata"]["name"]) for one in _rendered(name, namespace)} for name in (left, right)]
+    assert not names[0] & names[1]
+    assert _cluster("crease", "nets") == "nets-crease"
+
+
+def test_cluster_wide_names_are_those_of_one_release() -> None:
+    """Namespace `a-b` with release `c` and namespace `a` with release `b-c` share no ClusterRole."""
+    names = [
+        {one["metadata"]["name"] for one in _rendered(release, namespace) if one["kind"].startswith("ClusterRole")}
+        for namespace, release in (("a-b", "c-crease"), ("a", "b-c-crease"))
+    ]
+    assert names[0]
+    assert not names[0] & names[1]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_manifest_names_its_namespace(size: str) -> None:
+    """So that `helm template | kubectl apply` needs no -n, and creates nothing elsewhere."""
+    for one in manifests(size):
+        expected = None if one["kind"].startswith("ClusterRole") else NAMESPACE
+        assert one["metadata"].get("namespace") == expected, one["metadata"]["name"]
+
+
+def test_names_and_values_that_look_like_numbers_stay_text() -> None:
+    """A namespace of digits, a release of digits, and a number given by --set."""
+    made = _rendered("1234", "20261129", "--set", "analyzer.cpu=2", "--set-string", "fullnameOverride=5678",
+                     "--set", "resourceQuota.pods=5", "--set", "dashboard.enabled=true")  # fmt: skip
+    for one in made:
+        metadata = one["metadata"]
+        texts = [metadata["name"], metadata.get("namespace", ""), *metadata["labels"].values()]
+        assert all(isinstance(text, str) for text in texts), metadata
+        kubernetes_validate.validate(one, KUBERNETES, strict=True)
+    [controller] = [one for one in made if one["kind"] == "Deployment" and one["metadata"]["name"] == "5678-controller"]
+    assert environment(controller["spec"]["template"]["spec"]["containers"][0])["CREASE_ANALYZER_CPU"] == "2"
+
+
+def test_no_outside_means_no_destination_outside() -> None:
+    """An empty list of destinations would allow all of them."""
+    made = _rendered(
+        "crease",
+        "nets",
+        "--set",
+        "networkPolicy.outside=null",
+        "--set",
+        "networkPolicy.clients[0].ipBlock.cidr=10.0.0.0/8",
+    )
+    policies = {one["metadata"]["name"]: one["spec"] for one in made if one["kind"] == "NetworkPolicy"}
+    assert policies
+    for name, spec in policies.items():
+        for rule in spec["egress"]:
+            assert rule.get("to", ["any"]), name
+            assert "ipBlock" not in json.dumps(rule), name
+    # The pods of `helm test` and of a trial are clients, whatever the list of clients.
+    admitted = json.dumps(policies["crease-jobs"]["ingress"])
+    assert '"app.kubernetes.io/component": "test"' in admitted
+    assert '"app.kubernetes.io/component": "trial"' in admitted
+
+
+def test_without_hooks_jobs_migrates() -> None:
+    """For tools that know no hooks: no Job, and an init container of `jobs`."""
+    made = [
+        one
+        for one in yaml.safe_load_all(
+            helm("template", RELEASE, str(CHART), "--values", values("small"), "--set", "migration.hook=false").stdout
+        )
+        if one
+    ]
+    assert not [one for one in made if one["kind"] == "Job"]
+    [jobs] = [one for one in made if one["kind"] == "Deployment" and one["metadata"]["name"] == "crease-jobs"]
+    [init] = jobs["spec"]["template"]["spec"]["initContainers"]
+    assert (init["name"], init["args"]) == ("migrate", ["migrate"])
+
+
+# All that a value may need to have an effect, beyond the large size.
+EVERYTHING = {
+    "metrics": {"podMonitor": True},
+    "dashboard": {"enabled": True},
+    "test": {"tokenSecret": "person"},
+    "ingress": {"enabled": True},
+    "gateway": {"enabled": True, "parentRefs": [{"name": "edge"}]},
+}
+# Values of these paths must be of a kind that the schema or Kubernetes knows.
+CHANGED: dict[str, Any] = {
+    "image.digests.jobs": "sha256:" + "1" * 64,
+    "image.pullPolicy": "Always",
+    "image.arch": "arm64",
+    "issuers": [{"issuer": "https://other.example", "jwksUrl": "https://other.example/keys"}],
+    "clusterIssuer.jwksUrl": "https://other.example/keys",
+    "s3.endpoint": "https://other.example:9001",
+    "sqs.endpoint": "https://other.example:9001",
+    "tracing.endpoint": "http://other:4318",
+    "tracing.share": 0.5,
+    "networkPolicy.clients": [{"podSelector": {}}],
+    "networkPolicy.scrapers": [{"podSelector": {}}],
+    "networkPolicy.outside": ["10.1.0.0/16"],
+    "analyzer.topologySpread": [{"maxSkew": 1}],
+}
+QUANTITIES = frozenset({"cpu", "cpuLimit", "memory", "scratch"})
+LISTS_OF_TEXT = frozenset({"pullSecrets", "drop"})
+# Groups that the large size does not read, each with its reason.
+UNREAD = {"dev": "a trial is another size"}
+
+
+def leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every value that a user may set alone."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def changed(path: tuple[str, ...], value: Any) -> Any:
+    """Another value of the same kind."""
+    if (dotted := ".".join(path)) in CHANGED:
+        return CHANGED[dotted]
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return value / 2
+        case str() if path[-1] in QUANTITIES:
+            return "777m" if "cpu" in path[-1] else "3333Mi"
+        case str():
+            return "NodePort" if path[-1] == "type" and path[-2] == "service" else "changed"
+        case list():
+            return ["changed"] if path[-1] in LISTS_OF_TEXT else [{"name": "changed"}]
+    return {"changed": "yes"}
+
+
+def nested(path: tuple[str, ...], value: Any) -> Any:
+    for key in reversed(path):
+        value = {key: value}
+    return value
+
+
+def merged(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: merged(left[key], right[key]) for key in left.keys() & right.keys() if isinstance(right[key], dict)}
+    return {**left, **right, **both}
+
+
+@pytest.mark.slow
+def test_every_value_changes_what_is_rendered(tmp_path: Path) -> None:
+    """Each one changed alone; a value that no template reads fails here."""
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    base = merged(yaml.safe_load(Path(values("large")).read_text()), EVERYTHING)
+
+    def render(given: Mapping[str, Any]) -> str:
+        file = tmp_path / "values.yaml"
+        file.write_text(yaml.safe_dump(given))
+        rendered = helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--values", str(file))
+        return rendered.stdout or rendered.stderr
+
+    before = render(base)
+    assert before.startswith("---")
+    unread, rejected = [], {}
+    for path, value in leaves(merged(defaults, base)):
+        if path[0] in UNREAD:
+            continue
+        after = render(merged(base, nested(path, changed(path, value))))
+        if after == before:
+            unread.append(".".join(path))
+        if not after.startswith("---"):
+            rejected[".".join(path)] = after
+    assert rejected == {}
+    assert unread == []
+
+
+def test_no_hook_deletes() -> None:
+    """`kubectl apply` runs a hook like any other object; only the migration and the test are hooks."""
+    hooks = {
+        one["metadata"]["labels"]["app.kubernetes.io/component"]: one["metadata"]["annotations"]["helm.sh/hook"]
+        for size in SIZES
+        for one in manifests(size)
+        if "helm.sh/hook" in one["metadata"].get("annotations", {})
     }
+    assert hooks == {"migrate": "pre-install,pre-upgrade", "test": "test"}
 
 
 def test_with_public_keys_only_the_controller_gets_an_api_token() -> None:
     """On EKS, for example, `jobs` and `upload` need no token to read the keys."""
-    assert {name for name, pod in pods("small").items() if "api-token" in json.dumps(pod)} == {"controller", "forget"}
+    assert {name for name, pod in pods("small").items() if "api-token" in json.dumps(pod)} == {"controller"}
 
 
 def test_the_role_equals_the_documented_rules() -> None:
@@ -175,7 +372,7 @@ def test_the_role_equals_the_documented_rules() -> None:
 def test_every_pod_has_a_network_policy(size: str) -> None:
     """The policy covers ingress and egress."""
     policies = of_kind(size, "NetworkPolicy")
-    walled = pods(size).keys() - {"test", "trial", "s3", "forget"} | {"analyzer"}
+    walled = pods(size).keys() - {"test", "trial", "s3"} | {"analyzer"}
     assert walled <= policies.keys()
     for policy in policies.values():
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]

@@ -20,8 +20,9 @@ from services.controller.core.launcher import (
     labels_of,
     name_of,
 )
-from services.controller.kubernetes.api_client import open_api
+from services.controller.kubernetes.api_client import Api, open_api
 from services.controller.kubernetes.launcher import KubernetesLauncher
+from services.controller.kubernetes.release import Release
 from services.controller.settings import KubernetesSettings
 from testing.fakes.api_server import ApiServer, Client
 from testing.fakes.controller import HERE, FakeLauncher, StandIn, launch, until
@@ -29,6 +30,10 @@ from testing.servers.kubernetes import Line, Namespace
 
 ONE = launch("one")
 NAME = name_of(ONE)
+
+
+def _launcher(api: Api, settings: KubernetesSettings) -> KubernetesLauncher:
+    return KubernetesLauncher(api, settings, Release(api, settings), lambda: None)
 
 
 class Rig(Protocol):
@@ -102,7 +107,7 @@ class Kubernetes:
         values = {"jobs_endpoint": "-", "upload_endpoint": "-", "token_file": self._tmp_path, "namespace": "x",
                   "cluster": "nets", "analyzer_image": "analyzer:1", "stale_seconds": 1}  # fmt: skip
         settings = KubernetesSettings.model_validate(values)
-        return await self._started(KubernetesLauncher(Client(self.server), settings, lambda: None))
+        return await self._started(_launcher(Client(self.server), settings))
 
     async def _started(self, launcher: KubernetesLauncher) -> Launcher:
         self._running.append(asyncio.create_task(launcher.run()))
@@ -143,7 +148,7 @@ class RealKubernetes(Kubernetes):
             await self._line.open()
         settings = self._namespace.settings(kubeconfig=self._line.kubeconfig(self._namespace), stale_seconds=5)
         api = await self._stack.enter_async_context(open_api(settings.kubeconfig, 8))
-        return await self._started(KubernetesLauncher(api, settings, lambda: None))
+        return await self._started(_launcher(api, settings))
 
     def finish(self, name: str, exit_code: int) -> None:
         self._namespace.finish(name, exit_code)

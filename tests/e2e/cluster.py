@@ -78,12 +78,12 @@ class Release:
             "pod-security.kubernetes.io/enforce-version=latest")  # fmt: skip
 
     def install(self) -> None:
-        self._roll_out("install", str(CHART), *self._values())
+        self._roll_out("install", str(CHART), *self.options())
 
     def upgrade(self, **changed: str) -> None:
         """Upgrades with changed values; every program restarts."""
         self.values |= changed
-        self._roll_out("upgrade", str(CHART), *self._values())
+        self._roll_out("upgrade", str(CHART), *self.options())
 
     def rollback(self, revision: int) -> None:
         self._roll_out("rollback", str(revision))
@@ -102,7 +102,8 @@ class Release:
         run("kubectl", "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=300s", seconds=330)
         self.kubectl("wait", "--for=condition=Available", "deployments", "--all", "--timeout=300s", seconds=330)
 
-    def _values(self) -> list[str]:
+    def options(self) -> list[str]:
+        """The options of helm that set the values."""
         # The registry, for a cluster that pulls images.
         registry = {"image.registry": os.environ["REGISTRY"]} if os.environ.get("REGISTRY") else {}
         given = VALUES | registry | self.values

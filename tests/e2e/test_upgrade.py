@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chart.chart import CHART
 from tests.e2e.cluster import Answer, Release, in_a_namespace, run, until
 
 
@@ -20,8 +21,10 @@ def release() -> Iterator[Release]:
 PROGRAMS = ("jobs", "upload", "controller")
 KINDS = (
     "deployments,pods,services,secrets,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets,"
-    "jobs.batch,leases"
+    "jobs.batch,leases,configmaps"
 )
+# Those that every namespace has.
+ALWAYS = {"ServiceAccount/default", "ConfigMap/kube-root-ca.crt"}
 
 
 @pytest.mark.timeout(2400)
@@ -47,7 +50,31 @@ def test_uninstall_leaves_nothing(release: Release) -> None:
     until(lambda: not left(release), "deletion of the last object", seconds=180)
     selector = f"app.kubernetes.io/instance={release.name}"
     beyond = run("kubectl", "get", "clusterroles,clusterrolebindings,crds", "--output", "name", "--selector", selector)
-    assert f"/{release.namespace}-" not in beyond
+    assert f"/{release.namespace}:" not in beyond
+
+
+def test_uninstall_needs_no_image(other: Release) -> None:
+    """As in a cluster whose registry is down: Kubernetes deletes the analyses with the release, without a pod."""
+    other.install()
+    other.submit(count=2)
+    until(lambda: running(other), "running analysis")
+    values = [part for value in ("image.registry=nowhere.invalid", "dev.embedded=true") for part in ("--set", value)]
+    other.helm("upgrade", other.name, str(CHART), *values)
+    other.helm("uninstall", other.name, "--wait", "--timeout", "5m", seconds=330)
+    until(lambda: not left(other), "deletion of the last object", seconds=180)
+
+
+def test_the_rendered_chart_is_applied_without_helm(other: Release) -> None:
+    """`kubectl apply` runs no hook: nothing deletes an analysis, and `kubectl delete` leaves nothing."""
+    chart = other.helm("template", other.name, str(CHART), "--skip-tests", *other.options()).encode()
+    run("kubectl", "apply", "--filename", "-", stdin=chart)
+    other.await_programs()
+    (job_id,) = other.submit()
+    (job,) = other.wait(job_id)
+    assert job["status"] == "JOB_STATUS_DONE", job
+    assert len(other.launches(job_id)) == 1
+    run("kubectl", "delete", "--wait=false", "--filename", "-", stdin=chart)
+    until(lambda: not left(other), "deletion of the last object", seconds=180)
 
 
 def uids(release: Release) -> set[str]:
@@ -62,5 +89,5 @@ def running(release: Release) -> list[Answer]:
 
 def left(release: Release) -> list[str]:
     """The remaining objects, without those that every namespace has."""
-    names = [f"{one['kind']}/{one['metadata']['name']}" for one in release.get(KINDS)]
-    return [name for name in names if name != "ServiceAccount/default"]
+    names = {f"{one['kind']}/{one['metadata']['name']}" for one in release.get(KINDS)}
+    return sorted(names - ALWAYS)

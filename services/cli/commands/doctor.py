@@ -1,11 +1,13 @@
 """`crease doctor`: checks the services and the runtime, one line per check, with advice for each fault."""
 
+import time
 from collections.abc import Iterator
 
 import grpc
 
-from crease.jobs.v1.job_pb2 import ListJobsRequest
+from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, Job, ListJobsRequest
 from crease.upload.v1.upload_pb2 import ListOrphansRequest
+from services import clients
 from services.cli.api import client
 from services.cli.api.client import Services
 from services.cli.commands.options import Arguments, Commands, add_command, connect_as_operator, find_runtime
@@ -16,6 +18,11 @@ from services.cli.ui import console
 
 CALL_SECONDS = 10.0
 MOST_RELAY_LAG_SECONDS = 60
+DAY_SECONDS = 86400
+# A certificate with less time than this is a fault.
+LEAST_DAYS = 7
+# Failure codes of jobs whose analyzer never ran.
+NOT_STARTED = frozenset({"IMAGE", "UNSCHEDULABLE"})
 
 
 def add_to(commands: Commands) -> None:
@@ -29,11 +36,13 @@ def _run(arguments: Arguments) -> int:
 
 def show_checks(services: Services, runtime: Runtime) -> int:
     """Prints every check; returns the number of faults. Raises CommandError."""
-    faults = 0
+    faults = not_made = 0
     for check in run_checks(services, runtime):
         faults += not check.ok
-        console.print_check(check.name, check.detail, ok=check.ok, advice=check.advice)
-    console.print_line(f"Faults found: {faults}." if faults else "No fault found.")
+        not_made += not check.made
+        console.print_check(check.name, check.detail, ok=check.ok, advice=check.advice, made=check.made)
+    rest = f" Not checked, for want of a right: {not_made}." if not_made else ""
+    console.print_line((f"Faults found: {faults}." if faults else "No fault found.") + rest)
     return faults
 
 
@@ -43,6 +52,8 @@ def run_checks(services: Services, runtime: Runtime) -> Iterator[Check]:
     yield _check_s3(services)
     samples = Samples(runtime.read_metrics())
     yield _check_sqs(samples)
+    yield from _check_certificates(samples)
+    yield _check_last_launches(services)
     for metric, name in (("crease_ghosts", "ghosts"), ("crease_orphans", "lost launches")):
         count = samples.get(metric) or 0
         yield Check(name, not count, f"{count:.0f}", f"docs/operating.md#{metric.replace('_', '')}")
@@ -58,10 +69,52 @@ def _check_database(services: Services) -> Check:
         "Check that PostgreSQL is up, has free sessions, and that CREASE_DATABASE_URL names it; see the log of jobs."
     )
     try:
-        services.call(services.jobs.ListJobs, ListJobsRequest(page_size=1), seconds=CALL_SECONDS, patience_seconds=0)
-    except CommandError as error:
-        return Check("database", False, error.sentence, advice)
+        services.jobs.ListJobs(ListJobsRequest(page_size=1), timeout=CALL_SECONDS, metadata=services.credentials())
+    except grpc.RpcError as error:
+        if not clients.reason(error) and clients.is_transient(error):
+            return _unreachable(error)
+        return Check("database", False, client.to_command_error(error).sentence, advice)
     return Check("database", True, "jobs answers from its database")
+
+
+def _unreachable(error: grpc.RpcError) -> Check:
+    """Of a service that sent no answer, so that its database is unknown. The details are gRPC's own."""
+    details = str(error.details())
+    if "handshake" in details.lower() or "certificate" in details.lower():
+        advice = "Check the certificate's expiry and names (tls.secret), and the authority (tls.caConfigMap)."
+        return Check("tls", False, f"the connection to jobs is refused: {details}", advice)
+    advice = "Check that the pods of jobs are ready and that its endpoint is right."
+    return Check("jobs", False, f"jobs does not answer: {details}", advice)
+
+
+def _check_certificates(samples: Samples) -> Iterator[Check]:
+    """The days until each server's certificate expires; nothing without TLS."""
+    expiries = samples.by_program("crease_certificate_expires_timestamp_seconds")
+    if not expiries:
+        return
+    program, expires = min(expiries.items(), key=lambda one: one[1])
+    days = (expires - time.time()) / DAY_SECONDS
+    ends = f"expires in {days:.1f} days" if days > 0 else "has expired"
+    detail = f"the certificate of {program} {ends}"
+    advice = "Renew the Secret of tls.secret; the programs read it without a restart."
+    yield Check("certificates", days > LEAST_DAYS, detail, advice)
+
+
+def _check_last_launches(services: Services) -> Check:
+    """Whether the newest job that ended could not be started: its Kubernetes Job is deleted by then."""
+    name, good = "last launches", "the newest job that ended was started"
+    newest: list[Job] = []
+    for status in (JOB_STATUS_FAILED, JOB_STATUS_DONE):
+        try:
+            request = ListJobsRequest(status=status, page_size=1)
+            newest += services.call(services.jobs.ListJobs, request, seconds=CALL_SECONDS, patience_seconds=0).jobs
+        except CommandError as error:
+            return Check(name, True, f"not checked: {error}", made=False)
+    last = max(newest, key=lambda job: job.updated_at.ToNanoseconds(), default=None)
+    if last is None or last.failure_code not in NOT_STARTED:
+        return Check(name, True, good)
+    detail = f"job {last.job_id} could not be started ({last.failure_code}): {last.error_message}"
+    return Check(name, False, detail, f"Repair the cause, then `retry --code {last.failure_code}`.")
 
 
 def _check_s3(services: Services) -> Check:

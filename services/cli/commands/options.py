@@ -32,6 +32,7 @@ def add_command(
         "--state", type=Path, default=folder, metavar="DIR", help="state folder (default: %(default)s)"
     )
     command.add_argument("-n", "--namespace", default="", metavar="NAME", help="namespace (default: the context's)")
+    command.add_argument("--release", default="", metavar="NAME", help="release, if the namespace has several")
     command.add_argument("--context", default="", metavar="NAME", help="kubeconfig context (default: the current one)")
     return command
 
@@ -62,11 +63,15 @@ def kubectl_arguments(arguments: Arguments) -> list[str]:
     return [f"{name}={value}" for name, value in chosen.items() if value]
 
 
+def find_kubectl(arguments: Arguments) -> Kubectl:
+    """kubectl for the namespace and the release that the options choose."""
+    return Kubectl(*kubectl_arguments(arguments), release=arguments.release)
+
+
 def find_runtime(arguments: Arguments) -> Runtime:
     """The namespace that the options choose; without options, the runtime of the services. Raises CommandError."""
-    chosen = kubectl_arguments(arguments)
-    if not (arguments.in_cluster or chosen):
+    if not (arguments.in_cluster or arguments.release or kubectl_arguments(arguments)):
         found = endpoints.find(os.environ, arguments.state)
         if found.state_folder:
             return LaptopRuntime(Path(found.state_folder), found.metrics)
-    return KubernetesRuntime(Kubectl(*chosen))
+    return KubernetesRuntime(find_kubectl(arguments))

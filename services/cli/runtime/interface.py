@@ -28,12 +28,16 @@ class RecordedEvent:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of `crease doctor`; `advice` tells the operator what to do if not `ok`."""
+    """One line of `crease doctor`; `advice` tells the operator what to do if not `ok`.
+
+    `made`: whether the operator's rights allowed the check.
+    """
 
     name: str
     ok: bool
     detail: str
     advice: str = ""
+    made: bool = True
 
 
 class Runtime(Protocol):

@@ -1,6 +1,7 @@
 """Runs kubectl with the operator's own rights, and forwards the services of a namespace through it."""
 
 import contextlib
+import functools
 import json
 import re
 import subprocess
@@ -22,10 +23,27 @@ NOWHERE = "127.0.0.1:1"
 
 
 class Kubectl:
-    """`arguments` choose the cluster and the namespace; without them, the current context's."""
+    """`arguments` choose the cluster and the namespace; without them, the current context's.
 
-    def __init__(self, *arguments: str) -> None:
+    `release` is needed only in a namespace with several releases.
+    """
+
+    def __init__(self, *arguments: str, release: str = "") -> None:
         self.command = ("kubectl", *arguments)
+        self._release = release
+
+    @functools.cached_property
+    def ours(self) -> str:
+        """The label selector of the release. Raises CommandError if the namespace does not have exactly this one."""
+        deployments = self.list_objects("deployments", "-l", OURS)
+        found = sorted({metadata(one)["labels"].get(naming.INSTANCE_LABEL, "") for one in deployments} - {""})
+        chosen = [self._release] if self._release else found
+        if self._release and self._release not in found:
+            names = ", ".join(found) or "none"
+            raise CommandError(f"This namespace has no release {self._release}; its releases: {names}.", USAGE)
+        if len(chosen) > 1:
+            raise CommandError(f"This namespace has the releases {', '.join(found)}: choose one by --release.", USAGE)
+        return ",".join([OURS, *(f"{naming.INSTANCE_LABEL}={name}" for name in chosen)])
 
     def __call__(self, *arguments: str, body: Object | None = None) -> str:
         """Runs kubectl; returns its standard output. Raises CommandError with its standard error."""
@@ -83,7 +101,7 @@ def forward_services(kubectl: Kubectl) -> Iterator[Mapping[str, str]]:
     with contextlib.ExitStack() as stack:
         variables, uses_tls = {}, False
         for program in ("jobs", "upload"):
-            services = kubectl.list_objects("services", "-l", f"{OURS},{COMPONENT}={program}")
+            services = kubectl.list_objects("services", "-l", f"{kubectl.ours},{COMPONENT}={program}")
             if not services:
                 raise CommandError(f"This namespace has no Service of Crease's {program}: name another with -n.", USAGE)
             name, namespace = metadata(services[0])["name"], metadata(services[0])["namespace"]
@@ -105,7 +123,7 @@ def _analyzers_authority(kubectl: Kubectl) -> str:
 
     Empty if they trust the public authorities.
     """
-    for deployment in kubectl.list_objects("deployments", "-l", f"{OURS},{COMPONENT}=controller"):
+    for deployment in kubectl.list_objects("deployments", "-l", f"{kubectl.ours},{COMPONENT}=controller"):
         if name := variables_of(deployment).get("CREASE_ANALYZER_CA_CONFIG_MAP"):
             named = (one for one in kubectl.list_objects("configmaps") if metadata(one)["name"] == name)
             return next((str(one["data"]["ca.crt"]) for one in named), "")

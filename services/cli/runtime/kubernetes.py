@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from services import naming
 from services.cli.errors import INTERNAL, USAGE, CommandError
 from services.cli.runtime.interface import Check, RecordedEvent, Run
-from services.cli.runtime.kubectl import COMPONENT, OURS, Kubectl, Object, metadata, variables_of
+from services.cli.runtime.kubectl import COMPONENT, Kubectl, Object, metadata, variables_of
+from services.cli.runtime.launch_checks import LaunchChecks
 
 JOB_LABEL = naming.JOB_LABEL
 DRAINED = naming.DRAINED_ANNOTATION
@@ -29,6 +30,8 @@ RIGHTS = {
     "pods": ("list", "watch", "delete"),
     "events": ("list", "create"),
     "leases.coordination.k8s.io": ("get", "create", "update"),
+    "namespaces": ("get",),
+    "configmaps": ("get",),
 }
 BAD_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
@@ -87,7 +90,7 @@ class KubernetesRuntime:
     def read_metrics(self) -> Mapping[str, str]:
         """As Runtime: from the pods, by port-forward."""
         found = {}
-        for pod in self._kubectl.list_objects("pods", "-l", f"{OURS},{COMPONENT}!=analyzer"):
+        for pod in self._kubectl.list_objects("pods", "-l", f"{self._kubectl.ours},{COMPONENT}!=analyzer"):
             if (port := _metrics_port(pod)) is not None:
                 with contextlib.suppress(CommandError):
                     name = str(metadata(pod)["name"])
@@ -95,37 +98,56 @@ class KubernetesRuntime:
         return found
 
     def run_checks(self) -> Iterator[Check]:
-        """As Runtime: replicas, clocks, nodes, kernels, the controller's rights, the analyzer's image, GPUs."""
+        """As Runtime: replicas, clocks, nodes, kernels, rights, GPUs, and what the next analysis needs.
+
+        A check that the operator's rights do not allow is reported as not made.
+        """
         yield from self._check_replicas()
-        yield from self._check_clocks()
+        yield from _as_allowed("clock", self._check_clock)
+        yield from _as_allowed("nodes", self._check_nodes)
         yield self._check_kernels()
-        deployments = self._kubectl.list_objects("deployments", "-l", f"{OURS},{COMPONENT}=controller")
-        if not deployments:
+        controller = self._controller()
+        if controller is None:
             advice = "Name the namespace of the release with -n."
             yield Check("controller", False, "no controller is deployed here", advice)
             return
-        account = deployments[0]["spec"]["template"]["spec"]["serviceAccountName"]
-        yield self._check_rights(metadata(deployments[0])["namespace"], account)
-        settings = variables_of(deployments[0])
-        yield self._check_image(settings.get("CREASE_ANALYZER_IMAGE", ""))
-        yield self._check_gpus(settings)
+        settings = variables_of(controller)
+        launches = LaunchChecks(self._kubectl, settings)
+        yield from _as_allowed("rights", lambda: self._check_rights(controller, settings))
+        yield from _as_allowed("image", lambda: self._check_image(settings))
+        yield from _as_allowed("gpus", lambda: self._check_gpus(settings))
+        yield from _as_allowed("references", launches.check_references)
+        yield from _as_allowed("next analysis", launches.check_admission)
+        yield from _as_allowed("waiting analyses", lambda: launches.check_waiting(self._now()))
+
+    def _controller(self) -> Object | None:
+        """The controller's Deployment of the release."""
+        found = self._kubectl.list_objects("deployments", "-l", f"{self._kubectl.ours},{COMPONENT}=controller")
+        return next(iter(found), None)
 
     def _check_replicas(self) -> Iterator[Check]:
-        for deployment in self._kubectl.list_objects("deployments", "-l", OURS):
+        for deployment in self._kubectl.list_objects("deployments", "-l", self._kubectl.ours):
             name, wanted = metadata(deployment)["name"], deployment["spec"].get("replicas", 1)
             ready = deployment.get("status", {}).get("readyReplicas", 0)
             advice = f"kubectl describe deployment/{name}; kubectl logs deployment/{name}"
             yield Check(name, ready >= wanted, f"{ready} of {wanted} replicas are ready", advice)
 
-    def _check_clocks(self) -> Iterator[Check]:
+    def _read_server_time(self) -> datetime:
+        """In whole seconds."""
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        called_at = self._now()
         created = json.loads(self._kubectl("create", "-f", "-", "-o", "json", body=review))
-        server = datetime.fromisoformat(metadata(created)["creationTimestamp"])
+        return datetime.fromisoformat(metadata(created)["creationTimestamp"])
+
+    def _check_clock(self) -> Iterator[Check]:
+        called_at = self._now()
+        server = self._read_server_time()
         # The API server's time is in whole seconds, and lies between the call and the reply.
         skew = max(called_at - server - timedelta(seconds=1), server - self._now(), timedelta())
         detail = f"this machine's clock and the API server's differ by {skew.total_seconds():.0f} s"
         yield Check("clock", skew <= MOST_SKEW, detail, "Set this machine's clock by NTP.")
+
+    def _check_nodes(self) -> Iterator[Check]:
+        server = self._read_server_time()
         late, ahead = [], []
         for lease in self._kubectl.list_objects("leases", "-n", "kube-node-lease"):
             renewed = datetime.fromisoformat(lease["spec"]["renewTime"])
@@ -156,29 +178,40 @@ class KubernetesRuntime:
         advice = "Upgrade the nodes' kernel to 5.13, or keep analyses off these nodes with analyzer.nodeSelector."
         return Check("sandbox", not old, detail, advice)
 
-    def _check_rights(self, namespace: str, account: str) -> Check:
+    def _check_rights(self, controller: Object, settings: Mapping[str, str]) -> Iterator[Check]:
+        namespace = metadata(controller)["namespace"]
+        account = controller["spec"]["template"]["spec"]["serviceAccountName"]
         impersonation = f"--as=system:serviceaccount:{namespace}:{account}"
-        missing = [
-            f"{verb} {resource}"
-            for resource, verbs in RIGHTS.items()
-            for verb in verbs
-            if self._kubectl.run("auth", "can-i", verb, resource, impersonation).stdout.strip() != "yes"
-        ]
+        release = settings.get("CREASE_RELEASE", "")
+        # The right to a ConfigMap is the right to this one.
+        named = {"configmaps": f"configmaps/{release}"}
+        missing = []
+        for resource, verbs in RIGHTS.items():
+            for verb in verbs if resource not in named or release else ():
+                answer = self._kubectl.run("auth", "can-i", verb, named.get(resource, resource), impersonation)
+                if answer.stdout.strip() not in ("yes", "no"):
+                    raise CommandError(f"kubectl auth can-i: {answer.stderr.strip()}")
+                if answer.stdout.strip() == "no":
+                    missing.append(f"{verb} {resource}")
         detail = f"the controller may not {', '.join(missing)}" if missing else "the controller has every right it uses"
         advice = "helm upgrade restores the Role and its RoleBinding. This check needs the right to impersonate."
-        return Check("rights", not missing, detail, advice)
+        yield Check("rights", not missing, detail, advice)
 
-    def _check_image(self, image: str) -> Check:
-        pods = self._kubectl.list_objects("pods", "-l", f"{COMPONENT}={naming.ANALYZER_COMPONENT}")
+    def _check_image(self, settings: Mapping[str, str]) -> Iterator[Check]:
+        image = settings.get("CREASE_ANALYZER_IMAGE", "")
+        cluster = settings.get("CREASE_CLUSTER", "")
+        own = f",{naming.CLUSTER_LABEL}={cluster}" if cluster else ""
+        pods = self._kubectl.list_objects("pods", "-l", f"{COMPONENT}={naming.ANALYZER_COMPONENT}{own}")
         errors = {reason for pod in pods for reason in _waiting_reasons(pod) if reason.partition(":")[0] in BAD_IMAGE}
         detail = f"{image}: {'; '.join(sorted(errors))[:300]}" if errors else f"no pod fails to pull {image}"
         advice = "Push the image or repair image.registry, image.tag and image.pullSecrets; then retry the failed jobs."
-        return Check("image", not errors, detail, advice)
+        yield Check("image", not errors, detail, advice)
 
-    def _check_gpus(self, settings: Mapping[str, str]) -> Check:
+    def _check_gpus(self, settings: Mapping[str, str]) -> Iterator[Check]:
         resource = settings.get("CREASE_GPU_RESOURCE", "")
         if not resource:
-            return Check("gpus", True, "none are configured (analyzer.gpu.resource is empty)")
+            yield Check("gpus", True, "none are configured (analyzer.gpu.resource is empty)")
+            return
         selector = json.loads(settings.get("CREASE_GPU_NODE_SELECTOR") or "{}")
         nodes = self._kubectl.list_objects("nodes", *_selector_arguments(selector))
         counts = {metadata(one)["name"]: int(one["status"].get("allocatable", {}).get(resource, 0)) for one in nodes}
@@ -191,7 +224,7 @@ class KubernetesRuntime:
             "Check the device plug-in's DaemonSet on these nodes (kubectl get daemonsets -A). "
             "Until then analyses run on CPUs."
         )
-        return Check("gpus", (any(counts.values()) or scales_up) and not without, detail, advice)
+        yield Check("gpus", (any(counts.values()) or scales_up) and not without, detail, advice)
 
     def _annotate_lease(self, change: str) -> None:
         lease = self._controllers_lease()
@@ -202,9 +235,22 @@ class KubernetesRuntime:
 
     def _controllers_lease(self) -> Object | None:
         leases = self._kubectl.list_objects("leases")
+        controller = self._controller()
+        if controller and (name := variables_of(controller).get("CREASE_LEADER_LEASE")):
+            return next((one for one in leases if metadata(one)["name"] == name), None)
         return next(
             (one for one in leases if str(metadata(one)["name"]).endswith(naming.CONTROLLER_LEASE_SUFFIX)), None
         )
+
+
+def _as_allowed(name: str, check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """The check, or its name as not made if the operator lacks a right. Raises CommandError otherwise."""
+    try:
+        yield from [*check()]
+    except CommandError as error:
+        if "forbidden" not in str(error).lower():
+            raise
+        yield Check(name, True, f"not checked: {error}", made=False)
 
 
 def _is_older(kernel: str, than: tuple[int, int]) -> bool:

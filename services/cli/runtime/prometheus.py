@@ -52,6 +52,10 @@ class Samples:
             found[key] = max(sample.value, found.get(key, sample.value))
         return found
 
+    def by_program(self, name: str) -> dict[str, float]:
+        """The value of a gauge that each program exposes once."""
+        return {sample.program: sample.value for sample in self._matching(name)}
+
     def programs_at_one(self, name: str) -> list[str]:
         """The programs that expose 1 for a gauge."""
         return [sample.program for sample in self._matching(name) if sample.value == 1]

@@ -108,12 +108,10 @@ def print_program(name: str, sentence: str) -> None:
     print_line(Text.assemble((f"{name:<12}", "bold"), (sentence, style)))
 
 
-def print_check(name: str, detail: str, *, ok: bool, advice: str) -> None:
+def print_check(name: str, detail: str, *, ok: bool, advice: str, made: bool = True) -> None:
     """Prints a check of `doctor`, with its advice if it is not ok."""
-    print_line(
-        Text.assemble((f"{name:<24}", "bold"), ("ok    ", "green") if ok else ("FAULT ", "bold red"), detail),
-        whole=True,
-    )
+    outcome = (("ok    ", "green") if made else ("?     ", "yellow")) if ok else ("FAULT ", "bold red")
+    print_line(Text.assemble((f"{name:<24}", "bold"), outcome, detail), whole=True)
     if not ok and advice:
         print_line(f"{'':<30}{advice}", whole=True)
 

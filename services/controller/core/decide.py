@@ -4,7 +4,8 @@
 |-------------------|------------------------------------|------------------------------------------------------------|
 | not open (ghost)  | live, within the linger            | none: after its last result an analyzer ends by itself     |
 |                   | live, beyond it                    | delete                                                     |
-|                   | live, launch never opened          | delete after a longer grace, if the settings allow it      |
+|                   | live, launch never opened          | delete after a longer grace, if the settings allow it and  |
+|                   |                                    | the workload names this release                            |
 |                   | ended                              | set the status label; the record keeps the name used       |
 | open, unconfirmed | none, room                         | create, on a GPU if one is free                            |
 |                   | none, no room                      | none: the launch waits                                     |
@@ -19,7 +20,8 @@
 |                   | permanent start error              | end as image at once; delete                               |
 |                   | unschedulable on our choice of GPU | after the wait, end as unschedulable; delete               |
 |                   | running beyond the deadline        | end as deadline; delete                                    |
-|                   | pending beyond the deadline        | end as unschedulable; delete                               |
+|                   | pending beyond the time to wait    | end as unschedulable; delete                               |
+|                   | live, its analyzer has ended       | end, as classified; delete                                 |
 | being cancelled   | live or with leftovers, any uid    | delete at once                                             |
 |                   | live, on a dead node               | delete by force after a time, if the settings allow it     |
 |                   | none, or ended without leftovers   | end as cancelled                                           |
@@ -166,7 +168,7 @@ class _Decision:
             yield from _set_status_label(observed, STATUS_OF_ENDED[observed.phase])
         elif since and observed.uid in self._snapshot.never_opened:
             grace = self._limits.never_opened_grace
-            if grace is not None and since <= self._now - grace:
+            if grace is not None and not observed.is_unmarked and since <= self._now - grace:
                 yield from self._delete(observed, since, "Its launch was never opened")
         elif since and since <= self._now - self._limits.linger:
             yield from self._delete(observed, since, "Its launch is not open")
@@ -188,6 +190,9 @@ class _Decision:
             yield _end_as(launch, LOST, if_not_found=launch.kubernetes_uid)
         elif not observed.is_live:
             yield _end_as(launch, classify(observed))
+        elif observed.exit_code is not None:
+            ended = classify(observed)
+            yield End(launch, ended.ending, ended.sentence, then_delete=observed)
         elif (end := self._end_overdue(launch, observed)) is not None:
             yield end
         else:
@@ -223,12 +228,15 @@ class _Decision:
             and _is_on_chosen_gpu(launch, observed)
         ):
             return End(launch, ENDING_UNSCHEDULABLE, pending.message, then_delete=observed)
-        is_suspended = pending is not None and pending.reason == PendingReason.SUSPENDED
-        if is_suspended or observed.created_at > self._now - limits.deadline:
-            return None
-        if pending:
-            why = f"The pod was still pending at its deadline: {pending.message}"
+        if observed.phase == Phase.PENDING:
+            is_suspended = pending is not None and pending.reason == PendingReason.SUSPENDED
+            if is_suspended or observed.created_at > self._now - limits.wait:
+                return None
+            cause = pending.message if pending else "the cluster gives no reason"
+            why = f"The pod did not start within {limits.wait.total_seconds():.0f} s: {cause}"
             return End(launch, ENDING_UNSCHEDULABLE, why, then_delete=observed)
+        if (observed.started_at or observed.created_at) > self._now - limits.deadline:
+            return None
         return End(launch, ENDING_DEADLINE, "The analysis exceeded its deadline", then_delete=observed)
 
     def _start_has_failed(self, pending: Pending) -> bool:

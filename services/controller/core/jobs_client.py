@@ -28,17 +28,24 @@ Reply = TypeVar("Reply")
 
 
 class Jobs:
-    """Every method is idempotent. Raises grpc.RpcError, and OSError if the token file cannot be read."""
+    """Every method is idempotent. Raises grpc.RpcError, and OSError if the token file cannot be read.
 
-    def __init__(self, channel: grpc.aio.Channel, token_file: Path, cluster: str) -> None:
+    `owner` returns the owner of the cluster's name, for `jobs` to refuse a second one.
+    """
+
+    def __init__(
+        self, channel: grpc.aio.Channel, token_file: Path, cluster: str, owner: Callable[[], str] = lambda: ""
+    ) -> None:
         self._launches = LaunchServiceStub(channel)
         self._events = EventServiceStub(channel)
         self._token_file = token_file
         self._cluster = cluster
+        self._owner = owner
 
     async def open_launches(self, capacity: int) -> Sequence[Launch]:
         """Opens launches for queued jobs, and returns at most `capacity` that are not yet confirmed."""
-        request = OpenLaunchesRequest(cluster=self._cluster, capacity=min(capacity, MAX_CAPACITY))
+        capacity = min(capacity, MAX_CAPACITY)
+        request = OpenLaunchesRequest(cluster=self._cluster, capacity=capacity, owner=self._owner())
         reply = await self._call(self._launches.OpenLaunches, request)
         return reply.launches
 
@@ -47,7 +54,9 @@ class Jobs:
         launches: list[Launch] = []
         token = ""
         while True:
-            request = ListLaunchesRequest(cluster=self._cluster, page_size=PAGE_SIZE, page_token=token)
+            request = ListLaunchesRequest(
+                cluster=self._cluster, page_size=PAGE_SIZE, page_token=token, owner=self._owner()
+            )
             page = await self._call(self._launches.ListLaunches, request)
             launches += page.launches
             token = page.next_page_token

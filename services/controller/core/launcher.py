@@ -64,8 +64,10 @@ class PendingReason(StrEnum):
     """Why a created workload has not started."""
 
     SUSPENDED = "suspended"
-    # No node accepts the pod, or the pod cannot be created.
+    # No node accepts the pod, or a quota leaves no room for it.
     UNSCHEDULABLE = "unschedulable"
+    # The cluster cannot create or start the pod at present, and retries: a registry, a volume or the network fails.
+    DELAYED = "delayed"
     # The image or the configuration is wrong; a repair lets the pod start.
     START_ERROR = "start error"
     # The pod can never start, whatever is repaired.
@@ -91,11 +93,11 @@ class Observed:
     uid: str
     phase: Phase
     labels: Mapping[str, str]
-    # The deadline counts from here.
+    # The time to wait counts from here.
     created_at: datetime
     placed_on: Accelerator.ValueType
     placement_reason: str
-    # None while the workload lives, and where no exit code was recorded.
+    # None while the analyzer runs, and where no exit code was recorded. A workload may live on without its analyzer.
     exit_code: int | None = None
     failure: FailureReason | None = None
     # The failure in the cluster's words.
@@ -108,6 +110,10 @@ class Observed:
     dead_node: str = ""
     # The workload has ended, and pods of it still have to be deleted. A mere record does not count.
     has_leftovers: bool = False
+    # The deadline counts from here; None before the start, or where it is created and started at once.
+    started_at: datetime | None = None
+    # No release is named on it, so it may belong to another one.
+    is_unmarked: bool = False
     # The status label; None where the launcher has no labels for people.
     status_label: str | None = None
 

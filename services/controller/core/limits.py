@@ -16,6 +16,8 @@ class Limits:
     never_opened_grace: timedelta | None = None
     # The time that an image or a configuration may keep a workload from starting.
     start_patience: timedelta = timedelta(seconds=30)
+    # The longest time from the creation of a workload to its start.
+    wait: timedelta = timedelta(hours=4)
     # The longest wait for a GPU that the controller chose.
     gpu_wait: timedelta = timedelta(minutes=2)
     # A workload on a dead node is deleted by force after this long; None: never.

@@ -20,6 +20,8 @@ MAX_WAITING = 1000
 PAUSE_SECONDS, BUSY_PAUSES = 0.05, 5
 # The API's own limit.
 MAX_CHARACTERS = 1024
+# Reasons of events that an operator should act on.
+WARNINGS = frozenset({"Refused"})
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class EventRecorder:
                 "name": name,
                 "uid": event.observed.uid,
             },
-            "type": "Normal",
+            "type": "Warning" if event.reason in WARNINGS else "Normal",
             "reason": event.reason,
             "message": event.message[:MAX_CHARACTERS],
             "firstTimestamp": at,

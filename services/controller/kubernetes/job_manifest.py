@@ -4,6 +4,8 @@ The Job is in the API's own JSON. It holds no secret, because every reader of Jo
 authenticates to `jobs` by a token for Crease's own audience, which the API server rejects.
 """
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from crease.analysis.v1.launch_pb2 import Launch
@@ -31,22 +33,31 @@ CA_FOLDER = "/var/run/secrets/ca"
 SCRATCH = "/tmp"  # noqa: S108 (the pod's own)
 
 Manifest = dict[str, Any]
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
-def build_manifest(launch: Launch, placement: Placement, settings: KubernetesSettings) -> Manifest:
-    """The Kubernetes Job of a launch, in the namespace of the settings."""
+def build_manifest(
+    launch: Launch,
+    placement: Placement,
+    settings: KubernetesSettings,
+    release_labels: Mapping[str, str] = NO_LABELS,
+    owner_references: Sequence[Manifest] = (),
+) -> Manifest:
+    """The Kubernetes Job of a launch, in the namespace of the settings. It is marked and owned by its release."""
+    labels = _labels(launch, placement, settings) | {**release_labels}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": name_of(launch),
             "namespace": settings.namespace,
-            "labels": _labels(launch, placement, settings) | {STATUS_LABEL: "queued"} | _queue_label(settings),
+            "labels": labels | {STATUS_LABEL: "queued"} | _queue_label(settings),
             "annotations": {
                 CREATED_BY: f"{MANAGER} of cluster {settings.cluster}",
                 WHY: f"Runs launch {launch.launch_no} of job {launch.job_id}",
                 PLACEMENT_REASON: placement.reason,
             },
+            **({"ownerReferences": [*owner_references]} if owner_references else {}),
         },
         "spec": {
             **({"suspend": True} if settings.queue_name else {}),
@@ -57,11 +68,12 @@ def build_manifest(launch: Launch, placement: Placement, settings: KubernetesSet
             # No second pod while the first is still terminating.
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules()},
-            "activeDeadlineSeconds": int(settings.deadline_seconds),
+            # Holds where the controller is down; Kubernetes counts the time to the pod's start too.
+            "activeDeadlineSeconds": int(settings.wait_seconds + settings.deadline_seconds),
             "ttlSecondsAfterFinished": settings.ttl_seconds,
             "template": {
                 "metadata": {
-                    "labels": _labels(launch, placement, settings),
+                    "labels": labels,
                     **({"annotations": settings.pod_annotations} if settings.pod_annotations else {}),
                 },
                 "spec": _pod(launch, placement, settings),
@@ -76,7 +88,7 @@ def build_selector(settings: KubernetesSettings) -> str:
 
 
 def _labels(launch: Launch, placement: Placement, settings: KubernetesSettings) -> dict[str, str]:
-    return {
+    return settings.pod_labels | {
         naming.NAME_LABEL: naming.PRODUCT,
         naming.COMPONENT_LABEL: naming.ANALYZER_COMPONENT,
         "app.kubernetes.io/part-of": naming.PRODUCT,
@@ -124,7 +136,8 @@ def _pod(launch: Launch, placement: Placement, settings: KubernetesSettings) -> 
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": settings.analyzer_grace_seconds,
-        "securityContext": {
+        "securityContext": settings.pod_security_context
+        or {
             "runAsNonRoot": True,
             "runAsUser": settings.analyzer_user,
             "runAsGroup": settings.analyzer_user,
@@ -136,6 +149,7 @@ def _pod(launch: Launch, placement: Placement, settings: KubernetesSettings) -> 
             {"name": "scratch", "emptyDir": {"sizeLimit": settings.analyzer_scratch}},
             {"name": "token", "projected": {"defaultMode": 0o440, "sources": [_token_source(settings)]}},
             *([{"name": "ca", "configMap": {"name": ca_config_map}}] if ca_config_map else []),
+            *settings.extra_volumes,
         ],
         **{key: value for key, value in optional.items() if value},
     }
@@ -160,7 +174,8 @@ def _container(launch: Launch, placement: Placement, settings: KubernetesSetting
         "args": ["--job-id", launch.job_id, "--launch", str(launch.launch_no)],
         "env": [{"name": name, "value": value} for name, value in _environment(launch, placement, settings).items()],
         "resources": _resources(launch, placement, settings),
-        "securityContext": {
+        "securityContext": settings.container_security_context
+        or {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
@@ -169,6 +184,7 @@ def _container(launch: Launch, placement: Placement, settings: KubernetesSetting
             {"name": "scratch", "mountPath": SCRATCH},
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
             *([{"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}] if settings.analyzer_ca_config_map else []),
+            *settings.extra_volume_mounts,
         ],
         # Without a termination message, `kubectl describe` shows the last lines of the log.
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from crease.analysis.v1.launch_pb2 import ENDING_IMAGE, Launch
@@ -31,7 +31,7 @@ from services.controller.core.launcher import (
     check_ours,
     name_of,
 )
-from services.controller.kubernetes.api_client import Api, Refusal, open_api
+from services.controller.kubernetes.api_client import Api, Object, Refusal, open_api
 from services.controller.kubernetes.event_recorder import EventRecorder
 from services.controller.kubernetes.job_manifest import (
     ACCELERATOR_LABEL,
@@ -55,21 +55,27 @@ from services.controller.kubernetes.observed_state import (
     parse_job,
     parse_node,
     parse_pod,
+    recoverable,
+    waits_for_node,
 )
 from services.controller.kubernetes.reflector import Reflector
+from services.controller.kubernetes.release import Release
 from services.controller.settings import KubernetesSettings
 from services.logs import Logger
 
-# A Job normally gets its pod within this time; for a Job that waits longer, the Events are read.
+# A Job normally gets its pod, and a pod its network, within this time. For one that waits longer, the Events are read.
 POD_CREATION_SECONDS = 5.0
-CREATE_ERRORS_SECONDS = 10.0
+EVENTS_SECONDS = 10.0
+# Events of a pod that may start all the same, or of an obstacle that its status has.
+HARMLESS_EVENTS = frozenset({"FailedToRetrieveImagePullSecret", "FailedScheduling"})
 
 
 class KubernetesLauncher:
     """A Launcher, as long as `run` keeps its caches fresh. `changed` is called after each change of a cache."""
 
-    def __init__(self, api: Api, settings: KubernetesSettings, changed: Callable[[], None]) -> None:
+    def __init__(self, api: Api, settings: KubernetesSettings, release: Release, changed: Callable[[], None]) -> None:
         self._api = api
+        self._release = release
         self._settings = settings
         self._jobs_path = f"/apis/batch/v1/namespaces/{settings.namespace}/jobs"
         self._pods_path = f"/api/v1/namespaces/{settings.namespace}/pods"
@@ -85,9 +91,11 @@ class KubernetesLauncher:
         self._recorder = EventRecorder(api, settings.namespace, settings.identity)
         # The status label last written to each Job, by uid.
         self._status_labels: dict[str, str] = {}
-        # Why the Job controller could not create a pod, by the uid of the Job; and the time of that read.
-        self._create_errors: dict[str, str] = {}
-        self._create_errors_at = float("-inf")
+        # By the Events, why a Job has no pod or a pod does not start, by the uid of the Job or the pod; and when read.
+        self._obstacles: dict[str, str] = {}
+        self._obstacles_at = float("-inf")
+        # When each pod was first seen with an error at its start, by uid: the status has no such time.
+        self._start_errors_since: dict[str, datetime] = {}
 
     async def run(self) -> None:
         """Keeps the caches fresh and sends the events, until cancelled."""
@@ -95,12 +103,18 @@ class KubernetesLauncher:
             for reflector in self._reflectors():
                 group.create_task(reflector.run())
             group.create_task(self._recorder.run())
+            group.create_task(self._release.run())
 
     @property
     def cache_ages(self) -> dict[str, float]:
         """The age of each cache, in seconds."""
         nodes = {"nodes": self._nodes.age_seconds} if self._nodes else {}
         return {"jobs": self._jobs.age_seconds, "pods": self._pods.age_seconds} | nodes
+
+    @property
+    def owner(self) -> str:
+        """The owner of the cluster's name. Raises Unknown."""
+        return self._release.owner
 
     def now(self) -> datetime:
         """As Launcher: the API server's clock."""
@@ -116,7 +130,7 @@ class KubernetesLauncher:
         if (deleted := self._find_deleted(name)) is not None:
             return deleted
         try:
-            created = await self._api.post(self._jobs_path, build_manifest(launch, placement, self._settings))
+            created = await self._api.post(self._jobs_path, self._build_manifest(launch, placement))
         except Refusal as error:
             if error.reason == "AlreadyExists":
                 return await self._read_existing(name)
@@ -129,13 +143,13 @@ class KubernetesLauncher:
     async def list(self) -> Sequence[Observed]:
         """As Launcher, from the caches."""
         self._check_fresh()
-        pods = _by_job(self._pods.items)
-        deleted_pods = _by_job(self._pods.tombstones)
+        pods = _by_job(self._judged_pods())
+        deleted_pods = _by_job(self._pods.tombstones.values())
         dead_nodes = self._dead_nodes()
-        create_errors = await self._find_create_errors(pods)
+        obstacles = await self._find_obstacles(pods)
         with_job = [
             _with_leftovers(
-                observe(job, (*pods[uid], *deleted_pods[uid]), dead_nodes, create_errors.get(uid, "")), pods[uid]
+                observe(job, (*pods[uid], *deleted_pods[uid]), dead_nodes, obstacles.get(uid, "")), pods[uid]
             )
             for uid, job in self._jobs.items.items()
         ]
@@ -146,7 +160,8 @@ class KubernetesLauncher:
             for uid, job in self._jobs.tombstones.items()
             if uid not in self._jobs.items and job.name not in names
         ]
-        return [one for one in (*deleted, *with_job, *without_job) if one and one.is_ours]
+        found = (one for one in (*deleted, *with_job, *without_job) if one and one.is_ours)
+        return [self._marked(one) for one in found if not self._release.is_other(one.labels)]
 
     async def get(self, name: str) -> Observed | None:
         """As Launcher: from the API server, not from the caches."""
@@ -198,6 +213,13 @@ class KubernetesLauncher:
         """As Launcher: a Kubernetes Event on the Job."""
         self._recorder.record(observed, reason, message)
 
+    def _build_manifest(self, launch: Launch, placement: Placement) -> Object:
+        release = self._release
+        return build_manifest(launch, placement, self._settings, release.labels, release.owner_references)
+
+    def _marked(self, observed: Observed) -> Observed:
+        return replace(observed, is_unmarked=True) if self._release.is_unmarked(observed.labels) else observed
+
     async def _read_existing(self, name: str) -> Observed:
         job = await self._read_job(name)
         if job is None:
@@ -206,6 +228,8 @@ class KubernetesLauncher:
         is_managed = job.labels.get(MANAGED_BY) == MANAGER
         if is_managed and job.labels.get(CLUSTER_LABEL) != self._settings.cluster:
             raise PermanentRejection(f"The name {name} is taken by a controller with another CREASE_CLUSTER")
+        if self._release.is_other(job.labels):
+            raise PermanentRejection(f"The name {name} is taken by a Kubernetes Job of another release")
         pods = [pod for pod in self._pods.items.values() if pod.job_uid == job.uid]
         observed = check_ours(observe(job, pods, self._dead_nodes()))
         self._jobs.add(job)
@@ -224,7 +248,7 @@ class KubernetesLauncher:
         deleted = [job for job in self._jobs.tombstones.values() if job.name == name]
         if not deleted or any(job.name == name for job in self._jobs.items.values()):
             return None
-        return observe_deleted(deleted[0], _by_job(self._pods.tombstones)[deleted[0].uid])
+        return observe_deleted(deleted[0], _by_job(self._pods.tombstones.values())[deleted[0].uid])
 
     async def _delete(self, path: str, uid: str, options: Mapping[str, object]) -> None:
         try:
@@ -251,28 +275,60 @@ class KubernetesLauncher:
         ready = {node.name for node in nodes.items.values() if node.is_ready}
         return frozenset(pod.node for pod in self._pods.items.values() if pod.node and pod.node not in ready)
 
-    async def _find_create_errors(self, pods: Mapping[str, object]) -> Mapping[str, str]:
-        """Why Jobs have no pod after POD_CREATION_SECONDS, by uid.
+    def _judged_pods(self) -> Iterator[Pod]:
+        """The cached pods. An error at the start counts from when it was first seen; a pull elsewhere excuses it."""
+        found = self._pods.items.values()
+        failing = {pod.uid for pod in found if pod.start_error}
+        self._start_errors_since = {uid: self._start_errors_since.get(uid, self._api.now) for uid in failing}
+        pulled = {pod.image for pod in found if pod.has_image} if failing else frozenset[str]()
+        for pod in found:
+            if pod.start_error:
+                pod = recoverable(pod) if pod.image in pulled else pod
+                since = self._start_errors_since[pod.uid]
+                pod = replace(pod, start_error=pod.start_error and replace(pod.start_error, since=since))
+            yield pod
 
-        Sends at most one request every CREATE_ERRORS_SECONDS, and none while every Job has a pod.
+    async def _find_obstacles(self, pods: Mapping[str, Sequence[Pod]]) -> Mapping[str, str]:
+        """Why Jobs have no pod, or pods no running container, after POD_CREATION_SECONDS; by the uid of the Job.
+
+        Sends at most two requests every EVENTS_SECONDS, and none while every Job has a started pod.
         """
-        now = self._api.now
-        waiting = {
+        late = self._api.now - timedelta(seconds=POD_CREATION_SECONDS)
+        without_pod = {
             uid
             for uid, job in self._jobs.items.items()
-            if not (uid in pods or job.finished or job.is_suspended or job.is_deleting)
-            and (now - job.created_at).total_seconds() > POD_CREATION_SECONDS
+            if not (uid in pods or job.finished or job.is_suspended or job.is_deleting) and job.created_at < late
         }
-        if waiting and time.monotonic() - self._create_errors_at > CREATE_ERRORS_SECONDS:
-            self._create_errors_at = time.monotonic()
-            self._create_errors = await self._read_create_errors()
-        return {uid: self._create_errors.get(uid, "no pod has been created yet") for uid in waiting}
+        waiting = (pod for of_job in pods.values() for pod in of_job if waits_for_node(pod))
+        not_started = {pod.job_uid: pod.uid for pod in waiting if pod.created_at < late}
+        if (without_pod or not_started) and time.monotonic() - self._obstacles_at > EVENTS_SECONDS:
+            self._obstacles_at = time.monotonic()
+            self._obstacles = await self._read_obstacles(pods_too=bool(not_started))
+        found = {uid: self._obstacles.get(uid, "no pod has been created yet") for uid in without_pod}
+        return found | {uid: self._obstacles.get(pod, "") for uid, pod in not_started.items()}
 
-    async def _read_create_errors(self) -> dict[str, str]:
+    async def _read_obstacles(self, *, pods_too: bool) -> dict[str, str]:
         path = f"/api/v1/namespaces/{self._settings.namespace}/events"
-        with _refusal_as_unknown():
-            found = await self._api.get(path, fieldSelector="involvedObject.kind=Job,reason=FailedCreate", limit=500)
-        return {one["involvedObject"]["uid"]: one.get("message", "") for one in found.get("items") or ()}
+        selectors = ["involvedObject.kind=Job,reason=FailedCreate"]
+        if pods_too:
+            selectors.append("involvedObject.kind=Pod,type=Warning")
+        events: list[Object] = []
+        for selector in selectors:
+            with _refusal_as_unknown():
+                events += (await self._api.get(path, fieldSelector=selector, limit=500)).get("items") or ()
+        return find_obstacles(events)
+
+
+def find_obstacles(events: Iterable[Object]) -> dict[str, str]:
+    """What keeps a Job from its pod or a pod from its start: the newest such Event of each, by uid."""
+    relevant = [one for one in events if one["type"] == "Warning" and one["reason"] not in HARMLESS_EVENTS]
+    relevant.sort(key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""))
+    return {one["involvedObject"]["uid"]: _describe_event(one) for one in relevant}
+
+
+def _describe_event(event: Object) -> str:
+    message = str(event.get("message", ""))
+    return message if event["involvedObject"]["kind"] == "Job" else f"{event['reason']}: {message}"
 
 
 def _with_leftovers(observed: Observed, pods: Sequence[Pod]) -> Observed:
@@ -280,9 +336,9 @@ def _with_leftovers(observed: Observed, pods: Sequence[Pod]) -> Observed:
     return observed if observed.is_live else replace(observed, has_leftovers=bool(pods))
 
 
-def _by_job(pods: Mapping[str, Pod]) -> defaultdict[str, list[Pod]]:
+def _by_job(pods: Iterable[Pod]) -> defaultdict[str, list[Pod]]:
     found: defaultdict[str, list[Pod]] = defaultdict(list)
-    for pod in pods.values():
+    for pod in pods:
         found[pod.job_uid].append(pod)
     return found
 
@@ -311,7 +367,9 @@ async def start_kubernetes(
 ) -> AsyncIterator[tuple[KubernetesLauncher, Leader]]:
     """A launcher with fresh caches, and the leader election, for as long as the block runs."""
     async with open_api(settings.kubeconfig, settings.parallel + 8) as api:
-        launcher, leader = KubernetesLauncher(api, settings, changed), Leader(api, settings, log)
+        release = Release(api, settings)
+        launcher = KubernetesLauncher(api, settings, release, changed)
+        leader = Leader(api, settings, release, log)
         running = [asyncio.create_task(one.run()) for one in (launcher, leader)]
         try:
             yield launcher, leader

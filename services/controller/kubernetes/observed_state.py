@@ -2,8 +2,9 @@
 
 Job    Pod                                           Observed
 ─────  ───────────────────────────────────────────   ─────────────────────────────────────────────────────────
-open   none, or not started                          pending, with its reason
+open   none, or its analyzer has not started         pending, with its reason
        running                                       running
+       running, its analyzer ended beside a sidecar  running, with the analyzer's exit code and failure
        any, being deleted                            unchanged, until no pod is left
 ended  ended; its status says more than the Job's    succeeded | failed, with its reason
 gone   live                                          as the pod is, until it ends
@@ -12,7 +13,7 @@ gone   live                                          as the pod is, until it end
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +26,16 @@ JOB_NAME = "batch.kubernetes.io/job-name"
 STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 # Waiting reasons that the kubelet does not recover from, even after a repair.
 PERMANENT_START_ERRORS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+# Waiting reasons of a pull, which the kubelet repeats; it fails for good only if the registry's answer says so. Older
+# kubelets write no answer after their back-off.
+PULL_ERRORS = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
+DEFINITE_PULL_ERROR = re.compile(
+    r"not found|manifest unknown|no match for platform|unauthori[sz]ed|authentication|denied|forbidden"
+    r'|insufficient_scope|^Back-off pulling image "[^"]*"$',
+    re.IGNORECASE,
+)
+# A volume whose Secret or ConfigMap is missing waits for a repair, like a container with a wrong configuration.
+MISSING_SOURCE = re.compile(r"(secret|configmap) \"[^\"]+\" not found", re.IGNORECASE)
 NOT_EXECUTABLE = frozenset({"StartError", "ContainerCannotRun"})
 PLACED_ON = {"gpu": ACCELERATOR_GPU, "cpu": ACCELERATOR_CPU}
 # In the condition that podFailurePolicy leaves on the Job, which outlives the pod.
@@ -74,6 +85,17 @@ class Pod:
     unschedulable: Pending | None
     # Set while a container cannot start.
     start_error: Pending | None
+    # Whether that is a failed pull of the image.
+    is_pull_error: bool
+    image: str
+    # Whether its node has the image.
+    has_image: bool
+    # Whether its volumes and its network are ready; the kubelet reports no other error before.
+    is_prepared: bool
+    # When the analyzer's container started; None before.
+    started_at: datetime | None
+    # Whether the analyzer's container has ended while another one of the pod, which a webhook has injected, runs on.
+    is_outlived: bool
     # Reason and message of the condition DisruptionTarget; empty without it.
     disruption: str
     exit_code: int | None
@@ -91,7 +113,7 @@ class Pod:
 
     @property
     def is_running(self) -> bool:
-        return self.phase == "Running"
+        return self.phase == "Running" and self.start_error is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +149,12 @@ def parse_pod(body: Json, gpu_resource: str = "") -> Pod:
     """A pod, from the API's JSON."""
     metadata, spec, status = body["metadata"], body["spec"], body.get("status", {})
     labels = metadata.get("labels", {})
-    started_at = _parse_time(status.get("startTime") or metadata["creationTimestamp"])
+    placed_at = _parse_time(status.get("startTime") or metadata["creationTimestamp"])
     conditions = {one["type"]: one for one in status.get("conditions", ())}
-    terminated = _analyzer_status(status).get("state", {}).get("terminated", {})
+    analyzer = _analyzer_status(status)
+    terminated = analyzer.get("state", {}).get("terminated", {})
+    started_at = (terminated or analyzer.get("state", {}).get("running", {})).get("startedAt")
+    start_error, is_pull_error = _parse_start_error(status, placed_at)
     owner = next((one["uid"] for one in metadata.get("ownerReferences", ()) if one.get("controller")), "")
     return Pod(
         name=metadata["name"],
@@ -144,7 +169,13 @@ def parse_pod(body: Json, gpu_resource: str = "") -> Pod:
         message=status.get("message", ""),
         is_deleting="deletionTimestamp" in metadata,
         unschedulable=_parse_unschedulable(conditions.get("PodScheduled", {})),
-        start_error=_parse_start_error(status, started_at),
+        start_error=start_error,
+        is_pull_error=is_pull_error,
+        image=next((one.get("image", "") for one in spec.get("containers", ()) if one["name"] == CONTAINER), ""),
+        has_image=bool(analyzer.get("imageID")),
+        is_prepared=conditions.get("PodReadyToStartContainers", {}).get("status") == "True",
+        started_at=_parse_time(started_at) if started_at else None,
+        is_outlived=bool(terminated) and _has_running_container(status),
         disruption=_parse_disruption(conditions.get("DisruptionTarget", {})),
         exit_code=terminated.get("exitCode"),
         termination_reason=terminated.get("reason", ""),
@@ -166,15 +197,18 @@ def parse_node(body: Json, gpu_resource: str = "") -> Node:
     )
 
 
-def observe(
-    job: KubernetesJob, pods: Sequence[Pod], dead_nodes: Collection[str] = (), create_error: str = ""
-) -> Observed:
-    """The state of a Job and its pods. `create_error`: why the Job controller could not create a pod, if known."""
+def observe(job: KubernetesJob, pods: Sequence[Pod], dead_nodes: Collection[str] = (), obstacle: str = "") -> Observed:
+    """The state of a Job and its pods.
+
+    `obstacle`: by the Events, why the Job controller cannot create the pod or the node cannot start it.
+    """
     live = [pod for pod in pods if pod.is_live]
     if job.finished and not live:
         return _observe_ended(job, pods)
     dead_node = next((pod.node for pod in live if pod.node in dead_nodes), "")
-    pending = _pending(job, live, create_error)
+    pending = _pending(job, live, obstacle)
+    outlived = next((pod for pod in live if pod.is_outlived), None)
+    failure, message = _pod_failure(outlived) if outlived and outlived.exit_code else (None, "")
     reasons = (job.placement_reason, pending.message if pending else "", _describe_dead_node(dead_node))
     return Observed(
         name=job.name,
@@ -183,7 +217,11 @@ def observe(
         labels=job.labels,
         created_at=job.created_at,
         placed_on=job.placed_on,
+        started_at=next((pod.started_at for pod in live if pod.started_at), None),
         placement_reason="; ".join(filter(None, reasons)),
+        exit_code=outlived.exit_code if outlived else None,
+        failure=failure,
+        message=message,
         pending=pending,
         is_deleting=job.is_deleting,
         dead_node=dead_node,
@@ -202,6 +240,7 @@ def observe_pods(pods: Sequence[Pod], dead_nodes: Collection[str] = ()) -> Obser
         phase=Phase.RUNNING if pod.is_running else Phase.PENDING,
         labels=pod.labels,
         created_at=pod.created_at,
+        started_at=pod.started_at,
         placed_on=_placed_on(pod.labels),
         placement_reason="Its Kubernetes Job is gone, and its pod lives",
         is_deleting=pod.is_deleting,
@@ -239,13 +278,30 @@ def _describe_dead_node(dead_node: str) -> str:
     return f"node {dead_node} does not answer, so whether the pod runs is unknown" if dead_node else ""
 
 
-def _pending(job: KubernetesJob, live: Sequence[Pod], create_error: str) -> Pending | None:
+def recoverable(pod: Pod) -> Pod:
+    """The pod, with a failed pull as transient: the same image was pulled for another pod."""
+    if pod.start_error is None or not pod.is_pull_error or pod.start_error.reason != PendingReason.START_ERROR:
+        return pod
+    return replace(pod, start_error=replace(pod.start_error, reason=PendingReason.DELAYED))
+
+
+def waits_for_node(pod: Pod) -> bool:
+    """Whether only the Events can say why the pod does not start: its node prepares it, and reports no error."""
+    return bool(pod.node) and pod.phase == "Pending" and not (pod.is_prepared or pod.start_error)
+
+
+def _pending(job: KubernetesJob, live: Sequence[Pod], obstacle: str) -> Pending | None:
     if job.is_suspended:
         return Pending(PendingReason.SUSPENDED, "the Job is suspended until its queue admits it", job.created_at)
-    if not live:
-        return Pending(PendingReason.UNSCHEDULABLE, create_error, job.created_at) if create_error else None
-    pod = live[0]
-    return None if pod.is_running else pod.unschedulable or pod.start_error
+    if live and (live[0].is_running or live[0].unschedulable or live[0].start_error):
+        return None if live[0].is_running else live[0].unschedulable or live[0].start_error
+    if not obstacle:
+        return None
+    if live:
+        reason = PendingReason.START_ERROR if MISSING_SOURCE.search(obstacle) else PendingReason.DELAYED
+        return Pending(reason, obstacle, live[0].created_at)
+    reason = PendingReason.UNSCHEDULABLE if "exceeded quota" in obstacle else PendingReason.DELAYED
+    return Pending(reason, obstacle, job.created_at)
 
 
 def _observe_ended(job: KubernetesJob, pods: Sequence[Pod]) -> Observed:
@@ -282,6 +338,11 @@ def _failure(job: KubernetesJob, pod: Pod | None) -> tuple[FailureReason | None,
         return FailureReason.DEADLINE, ""
     if pod is None:
         return (FailureReason.DISRUPTED, job.message) if DISRUPTION in job.message else (None, _job_details(job))
+    failure, message = _pod_failure(pod)
+    return failure, message if failure or pod.exit_code is not None else _job_details(job)
+
+
+def _pod_failure(pod: Pod) -> tuple[FailureReason | None, str]:
     if pod.disruption:
         return FailureReason.DISRUPTED, pod.disruption
     if pod.reason:
@@ -294,7 +355,7 @@ def _failure(job: KubernetesJob, pod: Pod | None) -> tuple[FailureReason | None,
         return FailureReason.INIT_FAILED, pod.failed_init_container
     if pod.is_deleting:
         return FailureReason.DELETED, ""
-    return None, "" if pod.exit_code is not None else _job_details(job)
+    return None, ""
 
 
 def _job_details(job: KubernetesJob) -> str:
@@ -323,15 +384,26 @@ def _parse_unschedulable(scheduled: Json) -> Pending | None:
     return Pending(PendingReason.UNSCHEDULABLE, f"no node accepts the pod: {scheduled.get('message', '')}", since)
 
 
-def _parse_start_error(status: Json, since: datetime) -> Pending | None:
+def _parse_start_error(status: Json, since: datetime) -> tuple[Pending | None, bool]:
+    """With whether it is a failed pull."""
     for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         waiting = one.get("state", {}).get("waiting", {})
-        cause = waiting.get("reason", "")
+        cause, message = waiting.get("reason", ""), waiting.get("message", "")
         if cause not in STARTING:
-            is_permanent = cause in PERMANENT_START_ERRORS
-            reason = PendingReason.PERMANENT_START_ERROR if is_permanent else PendingReason.START_ERROR
-            return Pending(reason, ": ".join(filter(None, (cause, waiting.get("message", "")))), since)
-    return None
+            sentence = ": ".join(filter(None, (cause, message)))
+            return Pending(_start_error_reason(cause, message), sentence, since), cause in PULL_ERRORS
+    return None, False
+
+
+def _start_error_reason(cause: str, message: str) -> PendingReason:
+    if cause in PERMANENT_START_ERRORS:
+        return PendingReason.PERMANENT_START_ERROR
+    heals = cause in PULL_ERRORS and not DEFINITE_PULL_ERROR.search(message)
+    return PendingReason.DELAYED if heals else PendingReason.START_ERROR
+
+
+def _has_running_container(status: Json) -> bool:
+    return any("running" in one.get("state", {}) for one in status.get("containerStatuses", ()))
 
 
 def _parse_disruption(condition: Json) -> str:

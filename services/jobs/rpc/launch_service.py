@@ -53,6 +53,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         more = True
         while more and (wanted := request.capacity - len(claimed)):
             async with self._database.transaction() as connection:
+                await launches.record_call(connection, request.cluster, request.owner)
                 claim = await fair_queue.claim(
                     connection,
                     request.cluster,
@@ -71,6 +72,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         _check_cluster(request.cluster)
         size = pagination.page_size(request.page_size)
         async with self._database.transaction() as connection:
+            await launches.record_call(connection, request.cluster, request.owner)
             found = await launches.list_open(connection, request.cluster, size + 1, _parse_token(request.page_token))
         page = found[:size]
         token = f"{page[-1].job_id}-{page[-1].launch_no}" if len(found) > size else ""

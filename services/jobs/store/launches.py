@@ -54,24 +54,42 @@ def check_cluster(of_caller: str, cluster: str) -> None:
         raise errors.PermissionDenied(message, reason="OTHER_CLUSTER")
 
 
+async def record_call(connection: Connection, cluster: str, owner: str) -> None:
+    """Records that a cluster's controller has called, and at first use the owner of the cluster's name.
+
+    Raises FailedPrecondition for a second owner. An empty owner is unknown and passes.
+    """
+    connection.pipeline(_SEEN, cluster=cluster, owner=owner)
+    recorded = await connection.value("SELECT owner FROM clusters WHERE name = %(cluster)s", cluster=cluster)
+    if owner and recorded != owner:
+        raise errors.FailedPrecondition(
+            f"The cluster name {cluster} belongs to {recorded} (namespace UID/release), not to {owner}: "
+            "give this release another value of `cluster`",
+            reason="CLUSTER_TAKEN",
+        )
+
+
+# Written every five seconds at most: a transaction that writes nothing waits for no disk and delays no event.
+_SEEN = """
+    INSERT INTO clusters (name, seen_at, owner) SELECT %(cluster)s, clock_timestamp(), %(owner)s
+    WHERE NOT EXISTS (
+        SELECT FROM clusters WHERE name = %(cluster)s AND seen_at > clock_timestamp() - interval '5 seconds'
+          AND (owner <> '' OR %(owner)s = ''))
+    ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at, owner = greatest(clusters.owner, excluded.owner)
+    WHERE clusters.owner = excluded.owner OR '' IN (clusters.owner, excluded.owner)
+"""
+
+
 async def list_open(
     connection: Connection, cluster: str, size: int, after: tuple[UUID, int] | None
 ) -> list[AssignedLaunch]:
-    """A page of a cluster's open launches, by job and number. Records that the cluster's controller has called."""
-    connection.pipeline(_SEEN, cluster=cluster)
+    """A page of a cluster's open launches, by job and number."""
     job_id, launch_no = after or (UUID(int=0), 0)
     return await connection.records(
         read_assigned_launch, _LIST_OPEN, cluster=cluster, size=size, job_id=job_id, launch_no=launch_no
     )
 
 
-# Written every five seconds at most: a transaction that writes nothing waits for no disk and delays no event.
-_SEEN = """
-    INSERT INTO clusters (name, seen_at) SELECT %(cluster)s, clock_timestamp()
-    WHERE NOT EXISTS (
-        SELECT FROM clusters WHERE name = %(cluster)s AND seen_at > clock_timestamp() - interval '5 seconds')
-    ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
-"""
 _LIST_OPEN = f"""
     SELECT launch.*, {ASSIGNED} FROM launches AS launch JOIN video_analysis_jobs AS job ON job.id = launch.job_id
     WHERE launch.ended_at IS NULL AND launch.cluster = %(cluster)s

@@ -96,7 +96,8 @@ CREATE FUNCTION video_analysis_job_stamp() RETURNS trigger
 
 CREATE TABLE clusters (
     name text NOT NULL,
-    seen_at timestamptz NOT NULL
+    seen_at timestamptz NOT NULL,
+    owner text DEFAULT ''::text NOT NULL
 );
 
 CREATE TABLE event_positions (

@@ -1,9 +1,12 @@
 """The operator's commands on a real `jobs`, with a fake cluster or the records of a laptop as the runtime."""
 
+import copy
 import io
 import json
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +16,7 @@ import yaml
 from rich.console import Console
 
 from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import job_pb2
 from services import dev_issuer
 from services.cli.api import client
 from services.cli.api.client import Services
@@ -60,6 +64,7 @@ def kubectl() -> FakeKubectl:
     fake = FakeKubectl(ApiServer())
     fake.server.make("leases", {"metadata": {"name": "crease-controller"}, "spec": {}})
     env = [{"name": "CREASE_ANALYZER_IMAGE", "value": "registry/analyzer:1"},
+            {"name": "CREASE_CLUSTER", "value": "nets"},
             {"name": "CREASE_GPU_RESOURCE", "value": "nvidia.com/gpu"},
             {"name": "CREASE_GPU_NODE_SELECTOR", "value": '{"pool": "gpu"}'}]  # fmt: skip
     pod = {"serviceAccountName": "crease-controller", "containers": [{"env": env}]}
@@ -82,7 +87,7 @@ def add_node(fake: FakeKubectl, *, gpus: str) -> None:
 def run_in(fake: FakeKubectl, job_id: str, waiting: dict[str, str] | None = None) -> str:
     """Makes a Kubernetes Job and its pod, as the controller does."""
     name = f"analysis-{job_id}-1"
-    labels = {"crease.dev/job": job_id, "app.kubernetes.io/component": "analyzer"}
+    labels = {"crease.dev/job": job_id, "app.kubernetes.io/component": "analyzer", "crease.dev/cluster": "nets"}
     fake.server.starts_pods = False
     job = fake.server.make("jobs", {"metadata": {"name": name, "labels": labels}, "spec": {}})
     owner = {"uid": job["metadata"]["uid"], "controller": True}
@@ -186,10 +191,14 @@ def test_doctor_finds_no_fault_in_a_healthy_cluster(services: Services, kubectl:
 
 
 @pytest.mark.parametrize(
-    "name", ["database", "rights", "image", "gpus", "clock", "nodes", "sandbox", "crease-controller", "launching"]
-)
+    "name",
+    [
+        "jobs", "rights", "image", "gpus", "clock", "nodes", "sandbox", "crease-controller", "launching", "references",
+        "next analysis", "waiting analyses", "certificates", "last launches",
+    ],
+)  # fmt: skip
 def test_doctor_names_a_fault_and_gives_advice(
-    name: str, shared_jobs: Program, services: Services, kubectl: FakeKubectl, screen: io.StringIO, tmp_path: Path
+    name: str, shared_jobs: Program, services: Services, kubectl: FakeKubectl, road: Road, tmp_path: Path
 ) -> None:
     """Each fault alone fails its own check and no other."""
     runtime = KubernetesRuntime(kubectl)
@@ -198,6 +207,24 @@ def test_doctor_names_a_fault_and_gives_advice(
             kubectl.denied.add(("create", "jobs.batch"))
         case "image":
             run_in(kubectl, "j", {"reason": "ErrImagePull", "message": "denied"})
+            kubectl.server.remove("jobs", "analysis-j-1")
+        case "references":
+            change_setting(kubectl, "CREASE_IMAGE_PULL_SECRETS", '["registry"]')
+            kubectl.others["secrets"] = []
+        case "next analysis":
+            kubectl.refused["Pod"] = 'pods "crease-doctor" is forbidden: exceeded quota: few'
+        case "waiting analyses":
+            make_waiting(kubectl)
+        case "certificates":
+            tomorrow = time.time() + 86400
+            expose(kubectl, f'crease_certificate_expires_timestamp_seconds{{file="tls.crt"}} {tomorrow}\n')
+        case "last launches":
+            # A job that was done before is no excuse.
+            done = road.started()
+            road.submit(*done, job_pb2.STAGE_QUICK)
+            road.submit(*done, job_pb2.STAGE_DEEP)
+            road.queued()
+            road.end(road.open()[0], launch_pb2.ENDING_IMAGE, "ErrImagePull: no such tag")
         case "gpus":
             add_node(kubectl, gpus="")
         case "clock":
@@ -212,11 +239,94 @@ def test_doctor_names_a_fault_and_gives_advice(
         case "launching":
             runtime.drain("by somebody")
     token = tmp_path / "token"
-    endpoint = "127.0.0.1:1" if name == "database" else shared_jobs.endpoint
+    endpoint = "127.0.0.1:1" if name == "jobs" else shared_jobs.endpoint
     with client.connect(Endpoints(endpoint, "127.0.0.1:1", str(token))) as connected:
         checks = [check for check in doctor.run_checks(connected, runtime) if check.name != "s3"]
     assert [check.name for check in checks if not check.ok] == [name]
     assert next(check for check in checks if not check.ok).advice
+
+
+def make_waiting(kubectl: FakeKubectl) -> None:
+    """A Kubernetes Job without a pod, with the Event that says why."""
+    name = run_in(kubectl, "j", {"reason": "ContainerCreating"})
+    job = kubectl.server.objects["jobs"][name]
+    job["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    about = {"name": name, "kind": "Job", "uid": job["metadata"]["uid"]}
+    kubectl.server.make("events", {
+        "metadata": {"name": "e"}, "type": "Warning", "reason": "FailedCreate", "message": "no such account",
+        "involvedObject": about, "lastTimestamp": "2026-01-01T00:00:01Z",
+    })  # fmt: skip
+
+
+def expose(kubectl: FakeKubectl, page: str) -> None:
+    """A pod of jobs with this page of metrics."""
+    labels = {"app.kubernetes.io/name": "crease", "app.kubernetes.io/component": "jobs"}
+    containers = [{"ports": [{"name": "metrics", "containerPort": 9000}]}]
+    kubectl.server.make("pods", {"metadata": {"name": "jobs-a", "labels": labels}, "spec": {"containers": containers}})
+    kubectl.exposed["pod/jobs-a"] = page
+
+
+def change_setting(kubectl: FakeKubectl, name: str, value: str) -> None:
+    """A variable of the controller's container."""
+    [deployment] = kubectl.others["deployments"]
+    deployment["spec"]["template"]["spec"]["containers"][0]["env"].append({"name": name, "value": value})
+
+
+def test_doctor_says_which_checks_it_could_not_make(
+    services: Services, kubectl: FakeKubectl, screen: io.StringIO
+) -> None:
+    """With rights in the namespace alone; the other checks are made."""
+    kubectl.forbidden = {"nodes"}
+    kubectl.refused["Job"] = 'jobs.batch is forbidden: User "sre" cannot create resource "jobs" in API group "batch"'
+    doctor.show_checks(services, KubernetesRuntime(kubectl))
+    shown = screen.getvalue()
+    assert re.search(r"^gpus +\? +not checked: .*nodes is forbidden", shown, re.MULTILINE)
+    assert re.search(r"^next analysis +\? +not checked: .*cannot create resource", shown, re.MULTILINE)
+    assert re.search(r"^rights +ok", shown, re.MULTILINE)
+    assert "Not checked, for want of a right: 2." in shown
+
+
+def test_doctor_calls_a_failed_handshake_no_fault_of_the_database(shared_jobs: Program, tmp_path: Path) -> None:
+    """A client that speaks TLS to a server that does not, as with an expired certificate."""
+    token = tmp_path / "token"
+    token.write_text("t")
+    runtime = KubernetesRuntime(FakeKubectl(ApiServer()))
+    with client.connect(Endpoints(f"https://{shared_jobs.endpoint}", "127.0.0.1:1", str(token))) as connected:
+        first = next(doctor.run_checks(connected, runtime))
+    assert (first.name, first.ok) == ("tls", False)
+    assert "handshake" in first.detail.lower()
+
+
+def test_a_release_is_chosen_where_a_namespace_has_several(kubectl: FakeKubectl) -> None:
+    """By --release; without it the command ends with the names, and changes nothing of either."""
+    [deployment] = kubectl.others["deployments"]
+    kubectl.others["deployments"] = []
+    for name in ("red", "blue"):
+        labels = deployment["metadata"]["labels"] | {"app.kubernetes.io/instance": name}
+        one = copy.deepcopy(deployment | {"metadata": deployment["metadata"] | {"name": name, "labels": labels}})
+        variables = one["spec"]["template"]["spec"]["containers"][0]["env"]
+        variables.append({"name": "CREASE_LEADER_LEASE", "value": f"{name}-controller"})
+        kubectl.others["deployments"].append(one)
+        kubectl.server.make("leases", {"metadata": {"name": f"{name}-controller"}, "spec": {}})
+    with pytest.raises(CommandError, match=r"has the releases blue, red: choose one by --release"):
+        KubernetesRuntime(kubectl).drain("by me")
+    chosen = FakeKubectl(kubectl.server, release="blue")
+    chosen.others = kubectl.others
+    KubernetesRuntime(chosen).drain("by me")
+    drained = [name for name, lease in kubectl.server.objects["leases"].items() if lease["metadata"].get("annotations")]
+    assert drained == ["blue-controller"]
+    wrong = FakeKubectl(kubectl.server, release="green")
+    wrong.others = kubectl.others
+    with pytest.raises(CommandError, match=r"no release green; its releases: blue, red"):
+        KubernetesRuntime(wrong).drain("by me")
+
+
+def test_status_says_that_no_controller_is_deployed(
+    services: Services, kubectl: FakeKubectl, screen: io.StringIO
+) -> None:
+    """Not that no replica leads."""
+    status.show_status(services, KubernetesRuntime(kubectl))
+    assert "Controller  none answers: no controller is deployed here" in screen.getvalue()
 
 
 def test_the_logs_are_those_of_the_newest_pod(kubectl: FakeKubectl) -> None:

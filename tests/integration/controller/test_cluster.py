@@ -24,6 +24,7 @@ from services.controller.core.reconciler import Reconciler
 from services.controller.kubernetes import reflector
 from services.controller.kubernetes.launcher import KubernetesLauncher
 from services.controller.kubernetes.leader_election import DRAINED, Leader
+from services.controller.kubernetes.release import Release
 from services.controller.settings import KubernetesSettings
 from testing.fakes.api_server import ApiServer, Client, Fault
 from testing.fakes.controller import FakeJobs, launch, rounds, serving, until
@@ -75,10 +76,15 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def controlling(
-    folder: Path, *, replicas: int = 1, lease: dict[str, Any] | None = None, **fields: Any
+    folder: Path,
+    *,
+    replicas: int = 1,
+    lease: dict[str, Any] | None = None,
+    server: ApiServer | None = None,
+    **fields: Any,
 ) -> AsyncIterator[Scene]:
     """Running controllers, each with its own caches, on one `jobs` and one API server with an optional Lease."""
-    scene = Scene(FakeJobs(), ApiServer(), [])
+    scene = Scene(FakeJobs(), server or ApiServer(), [])
     if lease:
         scene.server.make("leases", lease)
     (folder / "token").write_text("a token")
@@ -95,8 +101,12 @@ async def controlling(
         for number in range(replicas):
             settings = KubernetesSettings.model_validate(values | {"identity": f"controller-{number}"} | fields)
             woken, api = asyncio.Event(), Client(scene.server)
-            launcher, leader = KubernetesLauncher(api, settings, woken.set), Leader(api, settings, log)
-            jobs = Jobs(channel, settings.token_file, settings.cluster)
+            release = Release(api, settings)
+            launcher, leader = (
+                KubernetesLauncher(api, settings, release, woken.set),
+                Leader(api, settings, release, log),
+            )
+            jobs = Jobs(channel, settings.token_file, settings.cluster, partial(getattr, launcher, "owner"))
             reconcilers.append(Reconciler(
                 launcher, jobs, log, limits=settings.limits, tick_seconds=settings.tick_seconds,
                 parallel=settings.parallel, woken=woken,
@@ -115,7 +125,9 @@ async def controlling(
 
 async def test_its_role_has_exactly_the_rights_that_it_uses(tmp_path: Path) -> None:
     """In a scenario that sends every kind of request."""
-    async with controlling(tmp_path, gpu_resource="nvidia.com/gpu") as scene:
+    async with controlling(
+        tmp_path, gpu_resource="nvidia.com/gpu", release="crease-release", server=_with_release()
+    ) as scene:
         scene.add_node()
         scene.jobs.queue("one")
         one = await scene.confirmed("analysis-one-1")
@@ -140,6 +152,89 @@ async def test_its_role_has_exactly_the_rights_that_it_uses(tmp_path: Path) -> N
         for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]
     }  # fmt: skip
     assert set(scene.server.used) == allowed
+
+
+def _with_release(*names: str) -> ApiServer:
+    """A server with the ConfigMap of each release."""
+    server = ApiServer()
+    for name in names or ("crease-release",):
+        server.make("configmaps", {"metadata": {"name": name}})
+    return server
+
+
+async def test_two_releases_with_one_cluster_name_leave_each_others_jobs(tmp_path: Path) -> None:
+    """In one namespace, each with its own `jobs`: neither knows the other's launches, and neither deletes them."""
+    server = _with_release("here", "there")
+    for folder in (tmp_path / "here", tmp_path / "there"):
+        folder.mkdir()
+    async with (
+        controlling(tmp_path / "here", server=server, release="here", leader_lease="") as here,
+        controlling(tmp_path / "there", server=server, release="there", leader_lease="") as there,
+    ):
+        here.jobs.queue("one")
+        there.jobs.queue("two")
+        await here.confirmed("analysis-one-1")
+        await there.confirmed("analysis-two-1")
+        await rounds(here.jobs, 3)
+        await rounds(there.jobs, 3)
+        assert sorted(server.live()) == ["analysis-one-1", "analysis-two-1"]
+        uids = {name: server.objects["configmaps"][name]["metadata"]["uid"] for name in ("here", "there")}
+        for job, name in (("analysis-one-1", "here"), ("analysis-two-1", "there")):
+            [owner] = server.objects["jobs"][job]["metadata"]["ownerReferences"]
+            assert (owner["kind"], owner["name"], owner["uid"]) == ("ConfigMap", name, uids[name])
+    assert not here.logged("launch_never_opened")
+
+
+async def test_a_job_that_names_no_release_is_not_deleted(tmp_path: Path) -> None:
+    """An older version did not write the label, so another release may own the Job."""
+    server = _with_release()
+    async with controlling(tmp_path, server=server, leader_lease="") as old:
+        old.jobs.queue("one")
+        await old.confirmed("analysis-one-1")
+    async with controlling(tmp_path, server=server, release="crease-release", leader_lease="") as new:
+        await until(lambda: new.logged("launch_never_opened"))
+        await rounds(new.jobs, 3)
+        assert server.live() == ["analysis-one-1"]
+
+
+async def test_without_its_release_a_controller_creates_nothing(tmp_path: Path) -> None:
+    """Kubernetes would delete a Job whose owner is missing. A new ConfigMap is found without a restart."""
+    server = _with_release("other")
+    async with controlling(tmp_path, server=server, release="crease-release") as scene:
+        scene.jobs.queue("one")
+        await until(lambda: scene.logged("unavailable"))
+        assert not server.objects["jobs"]
+        server.make("configmaps", {"metadata": {"name": "crease-release"}})
+        await scene.confirmed("analysis-one-1")
+
+
+async def test_a_ready_replica_of_a_newer_rollout_takes_over(tmp_path: Path) -> None:
+    """Launches follow the new template at once, although the old replica still runs; the old one never leads again."""
+    async with controlling(tmp_path, replicas=2) as scene:
+
+        def add_pod(number: int, template: str, *, ready: bool) -> None:
+            labels = {"app.kubernetes.io/name": "crease", "app.kubernetes.io/component": "controller"}
+            labels |= {"app.kubernetes.io/instance": "crease", "pod-template-hash": template}
+            conditions = [{"type": "Ready", "status": str(ready)}]
+            body = {"metadata": {"name": f"controller-{number}", "labels": labels}, "spec": {}}
+            scene.server.make("pods", body | {"status": {"phase": "Running", "conditions": conditions}})
+
+        def holder() -> object:
+            return scene.server.objects["leases"]["crease-controller"]["spec"]["holderIdentity"]
+
+        await until(lambda: scene.logged("leader_elected"))
+        old = int(str(scene.logged("leader_elected")[0]["identity"]).removeprefix("controller-"))
+        add_pod(old, "old", ready=True)
+        scene.server.ahead = timedelta(seconds=2)
+        add_pod(1 - old, "new", ready=False)
+        await rounds(scene.jobs, 3)
+        assert holder() == f"controller-{old}"
+        new = scene.server.objects["pods"][f"controller-{1 - old}"]
+        scene.server.put("pods", new | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+        await until(lambda: holder() == f"controller-{1 - old}")
+        scene.jobs.queue("one")
+        await scene.confirmed("analysis-one-1")
+        assert holder() == f"controller-{1 - old}"
 
 
 async def test_a_creation_whose_answer_was_lost_is_found_and_not_done_again(tmp_path: Path) -> None:
@@ -176,6 +271,7 @@ async def test_a_rejected_creation_is_reported_once(tmp_path: Path) -> None:
         )
         [refused, _] = scene.server.objects["events"].values()
         assert refused["involvedObject"]["name"] == "analysis-one-1"
+        assert refused["type"] == "Warning"
         assert refused["message"] == "The cluster rejected the Kubernetes Job for now: The API server answered 403"
 
 
@@ -339,11 +435,28 @@ async def test_a_failed_pod_creation_is_reported(tmp_path: Path) -> None:
         await scene.confirmed("analysis-one-1")
         uid = scene.server.objects["jobs"]["analysis-one-1"]["metadata"]["uid"]
         scene.server.make("events", {
-            "metadata": {"name": "e"}, "reason": "FailedCreate", "message": "exceeded quota: pods",
+            "metadata": {"name": "e"}, "reason": "FailedCreate", "message": "exceeded quota: pods", "type": "Warning",
             "involvedObject": {"kind": "Job", "uid": uid},
         })  # fmt: skip
         scene.server.ahead = timedelta(seconds=30)
         await until(lambda: "exceeded quota: pods" in scene.reason("analysis-one-1"))
+
+
+async def test_an_obstacle_on_the_node_is_reported(tmp_path: Path) -> None:
+    """As a missing volume: the pod's status stays silent, and only an Event of the kubelet has the cause."""
+    async with controlling(tmp_path) as scene:
+        scene.jobs.queue("one")
+        await scene.confirmed("analysis-one-1")
+        [pod] = scene.server.pods_of("analysis-one-1")
+        scene.server.put("pods", pod | {"status": {"phase": "Pending", "startTime": scene.server.now}})
+        about = {"kind": "Pod", "uid": pod["metadata"]["uid"]}
+        for at, reason, message in (("10", "FailedScheduling", "no node"), ("09", "FailedMount", 'secret "s" is late')):
+            scene.server.make("events", {
+                "metadata": {"name": reason}, "type": "Warning", "reason": reason, "message": message,
+                "involvedObject": about, "lastTimestamp": f"2026-11-29T20:00:{at}Z",
+            })  # fmt: skip
+        scene.server.ahead = timedelta(seconds=30)
+        await until(lambda: 'FailedMount: secret "s" is late' in scene.reason("analysis-one-1"))
 
 
 async def test_a_never_opened_workload_stays_if_the_settings_say_so(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -247,6 +248,46 @@ def test_a_missing_gpu_is_replaced_by_the_cpu_and_costs_no_retry(idle: Scene) ->
         assert "Insufficient nvidia.com/gpu" in explained.launches[0].ending_message
         assert "an earlier launch got no GPU" in explained.launches[1].placement_reason
     assert idle.namespace.control.starts == [f"analysis-{job_id}-2"]
+
+
+# --- Obstacles of the cluster
+
+
+def explained(scene: Scene, job_id: str) -> str:
+    return scene.explain(job_id).sentence
+
+
+def test_a_registry_that_is_down_delays_and_a_missing_image_fails(idle: Scene) -> None:
+    """Explain has the registry's answer in either case; the job fails only by an answer that will not change."""
+    cluster = idle.namespace.cluster
+    more = {"CREASE_ANALYZER_IMAGE": f"{cluster.registry}/nobody-made-it:1", "CREASE_START_PATIENCE_SECONDS": "0"}
+    idle.controller.env = {**idle.controller.env, **more}
+    with running(idle.controller):
+        job_id = idle.queue()
+        wait_for(lambda: "connection refused" in explained(idle, job_id))
+        assert idle.status(job_id) == "queued"
+        cluster.run_registry()
+        wait_for(lambda: idle.status(job_id) == "failed")
+        code, message = idle.failure(job_id)
+        assert code == "IMAGE"
+        assert "not found" in message
+
+
+def test_the_deadline_begins_when_the_container_starts(idle: Scene) -> None:
+    """A missing ConfigMap is explained; the wait for it takes nothing from the deadline."""
+    more = {"CREASE_ANALYZER_CA_CONFIG_MAP": "authority", "CREASE_DEADLINE_SECONDS": "5"}
+    idle.controller.env = {**idle.controller.env, **more, "CREASE_START_PATIENCE_SECONDS": "600"}
+    space = idle.namespace
+    with running(idle.controller):
+        job_id = idle.queue()
+        wait_for(lambda: 'configmap "authority" not found' in explained(idle, job_id))
+        created_at = datetime.fromisoformat(space.jobs()[0]["metadata"]["creationTimestamp"])
+        wait_for(lambda: datetime.now(UTC) - created_at > timedelta(seconds=6))
+        assert idle.status(job_id) == "queued"
+        space.cluster.kubectl("create", "configmap", "authority", "--from-literal=ca.crt=", "-n", space.name)
+        idle.started(f"analysis-{job_id}-1")
+        wait_for(lambda: idle.status(job_id) == "failed")
+        assert idle.failure(job_id) == ("DEADLINE", "The analysis exceeded its deadline")
 
 
 # --- Crashes and outages

@@ -292,6 +292,30 @@ def test_a_silent_cluster_loses_the_launches_that_no_pod_has_started(road: Road,
     assert again.launch_no == launch.launch_no + 1
 
 
+def test_a_cluster_name_has_one_owner(road: Road) -> None:
+    """The first controller that names its owner gets the name; the sentence of the refusal has both owners."""
+
+    def call(method: str, owner: str) -> None:
+        if method == "list":
+            listing = launch_pb2.ListLaunchesRequest(cluster="c1", owner=owner)
+            road.launches.ListLaunches(listing, metadata=road.controller)
+        else:
+            opening = launch_pb2.OpenLaunchesRequest(cluster="c1", capacity=1, owner=owner)
+            road.launches.OpenLaunches(opening, metadata=road.controller)
+
+    road.open()
+    call("list", "uid-1/crease-release")
+    for method in ("list", "open"):
+        with pytest.raises(grpc.RpcError) as taken:
+            call(method, "uid-2/crease-release")
+        assert code_of(taken) == ("FAILED_PRECONDITION", "CLUSTER_TAKEN")
+        assert "belongs to uid-1/crease-release" in str(taken.value)
+        assert "not to uid-2/crease-release" in str(taken.value)
+    call("open", "uid-1/crease-release")
+    # A controller of an older version names no owner.
+    road.open()
+
+
 def test_an_operators_update_is_launched_like_any_other(road: Road, database_url: str) -> None:
     """jobs finds the row without an event; a trigger writes the event all the same."""
     job_id = road.created()

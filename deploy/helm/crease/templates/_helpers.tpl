@@ -1,16 +1,30 @@
+{{- /* A name of limited length. A longer one ends with a hash of the whole, so that two never become one: (list 40 $name) */ -}}
+{{- define "crease.short" -}}
+{{- $length := index . 0 -}}{{- $name := index . 1 -}}
+{{- if le (len $name) $length }}{{ $name }}{{ else }}{{ trunc (sub $length 9 | int) $name | trimSuffix "-" }}-{{ sha256sum $name | trunc 8 }}{{ end -}}
+{{- end -}}
+
 {{- define "crease.name" -}}
-{{- ternary .Release.Name (printf "%s-crease" .Release.Name) (contains "crease" .Release.Name) | trunc 40 | trimSuffix "-" -}}
+{{- $own := .Values.nameOverride | default "crease" -}}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $own) (contains $own .Release.Name) -}}
+{{- include "crease.short" (list 40 (.Values.fullnameOverride | default $full)) -}}
+{{- end -}}
+
+{{- /* The ServiceAccount of a program or of the analyzer: (list $ "jobs") */ -}}
+{{- define "crease.account" -}}
+{{- $ := index . 0 -}}
+{{- dig "serviceAccount" "name" "" (index $.Values (index . 1)) | default (printf "%s-%s" (include "crease.name" $) (index . 1)) -}}
 {{- end -}}
 
 {{- define "crease.cluster" -}}
-{{- .Values.cluster | default (printf "%s-%s" .Release.Namespace .Release.Name | trunc 63 | trimSuffix "-") -}}
+{{- .Values.cluster | default (include "crease.short" (list 63 (printf "%s-%s" .Release.Namespace .Release.Name))) -}}
 {{- end -}}
 
 {{- /* The selector labels of a component's pods: (list $ "jobs") */ -}}
 {{- define "crease.selector" -}}
 {{- $ := index . 0 -}}
 app.kubernetes.io/name: crease
-app.kubernetes.io/instance: {{ $.Release.Name }}
+app.kubernetes.io/instance: {{ $.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
@@ -25,6 +39,40 @@ app.kubernetes.io/component: {{ index . 1 }}
 app.kubernetes.io/part-of: crease
 app.kubernetes.io/managed-by: {{ $.Release.Service }}
 helm.sh/chart: {{ $.Chart.Name }}-{{ $.Chart.Version }}
+{{- with $.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Which nodes a pod may use, and with which Secrets it pulls: (list $ $values), where $values are those of its program. */ -}}
+{{- define "crease.scheduling" -}}
+{{- $ := index . 0 -}}{{- $own := index . 1 -}}
+{{- with $.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end }}
+{{- with include "crease.nodeSelector" (list $ $own) | fromYaml }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with concat $.Values.tolerations (get $own "tolerations" | default list) }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- range $key := list "affinity" "priorityClassName" }}
+{{- with get $own $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "crease.nodeSelector" -}}
+{{- $ := index . 0 -}}{{- $own := index . 1 -}}
+{{- $arch := ternary (dict "kubernetes.io/arch" $.Values.image.arch) dict (ne $.Values.image.arch "") -}}
+{{- mergeOverwrite dict $arch $.Values.nodeSelector (get $own "nodeSelector" | default dict) | toYaml -}}
 {{- end -}}
 
 {{- define "crease.image" -}}
@@ -63,7 +111,7 @@ helm.sh/chart: {{ $.Chart.Name }}-{{ $.Chart.Version }}
 {{- $issuers = append $issuers (dict "kind" "people" "issuer" "crease-laptop/people" "jwks_url" (printf "http://%s-trial:8080/jwks.json" (include "crease.name" .))) -}}
 {{- end -}}
 {{- $subjects := dict -}}
-{{- range list "upload" "controller" "analyzer" }}{{ $_ := set $subjects (printf "system:serviceaccount:%s:%s-%s" $.Release.Namespace (include "crease.name" $) .) . }}{{ end -}}
+{{- range list "upload" "controller" "analyzer" }}{{ $_ := set $subjects (printf "system:serviceaccount:%s:%s" $.Release.Namespace (include "crease.account" (list $ .))) . }}{{ end -}}
 {{- $cluster := dict "kind" "cluster" "issuer" .Values.clusterIssuer.issuer "jwks_url" .Values.clusterIssuer.jwksUrl "subjects" $subjects "cluster" (include "crease.cluster" .) -}}
 {{- if .Values.clusterIssuer.isApiServer -}}
 {{- $_ := set $cluster "jwks_ca_file" "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt" -}}
@@ -73,17 +121,11 @@ helm.sh/chart: {{ $.Chart.Name }}-{{ $.Chart.Version }}
 {{- end -}}
 
 {{- define "crease.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{- toYaml .Values.containerSecurityContext -}}
 {{- end -}}
 
 {{- define "crease.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile: {type: RuntimeDefault}
+{{- toYaml .Values.podSecurityContext -}}
 {{- end -}}
 
 {{- /* The database URL. */ -}}
@@ -91,15 +133,15 @@ seccompProfile: {type: RuntimeDefault}
 - name: CREASE_DATABASE_URL
   valueFrom:
     secretKeyRef:
-      name: {{ ternary (printf "%s-trial" (include "crease.name" .)) .Values.database.secret .Values.dev.embedded }}
+      name: {{ ternary (printf "%s-trial" (include "crease.name" .)) .Values.database.secret .Values.dev.embedded | quote }}
       key: {{ ternary "url" .Values.database.key .Values.dev.embedded }}
 {{- end -}}
 
 {{- /* AWS keys from a Secret: (list "name"); empty if the name is empty. */ -}}
 {{- define "crease.keys" -}}
 {{- with index . 0 }}
-- {name: AWS_ACCESS_KEY_ID, valueFrom: {secretKeyRef: {name: {{ . }}, key: AWS_ACCESS_KEY_ID}}}
-- {name: AWS_SECRET_ACCESS_KEY, valueFrom: {secretKeyRef: {name: {{ . }}, key: AWS_SECRET_ACCESS_KEY}}}
+- {name: AWS_ACCESS_KEY_ID, valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: AWS_ACCESS_KEY_ID}}}
+- {name: AWS_SECRET_ACCESS_KEY, valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: AWS_SECRET_ACCESS_KEY}}}
 {{- end }}
 {{- end -}}
 
@@ -110,11 +152,17 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [migrate]
 env:
   {{- include "crease.databaseEnv" . | nindent 2 }}
+  {{- with .Values.jobs.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 resources: {requests: {cpu: 50m, memory: 96Mi}, limits: {memory: 256Mi}}
 securityContext:
   {{- include "crease.containerSecurity" . | nindent 2 }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
+  {{- with .Values.jobs.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
 {{- /* Projected token volumes: one with our audience, one for the API server: (list $ creaseToken apiToken) */ -}}
@@ -145,10 +193,12 @@ volumeMounts:
 {{- $name := printf "%s-%s" (include "crease.name" $) $program -}}
 {{- $autoscaled := and (hasKey $values "autoscaling") (dig "autoscaling" "enabled" false $values) -}}
 {{- $port := include "crease.port" $program -}}
+{{- if $values.serviceAccount.create }}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ $name }}
+  name: {{ include "crease.account" (list $ $program) }}
+  namespace: {{ $.Release.Namespace | quote }}
   labels:
     {{- include "crease.labels" (list $ $program) | nindent 4 }}
   {{- with $values.serviceAccountAnnotations }}
@@ -157,10 +207,12 @@ metadata:
   {{- end }}
 automountServiceAccountToken: false
 ---
+{{- end }}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
   name: {{ $name }}
+  namespace: {{ $.Release.Namespace | quote }}
   labels:
     {{- include "crease.labels" (list $ $program) | nindent 4 }}
 spec:
@@ -176,27 +228,22 @@ spec:
     metadata:
       labels:
         {{- include "crease.labels" (list $ $program) | nindent 8 }}
+        {{- with $values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       {{- with $values.podAnnotations }}
       annotations:
         {{- toYaml . | nindent 8 }}
       {{- end }}
     spec:
-      serviceAccountName: {{ $name }}
+      serviceAccountName: {{ include "crease.account" (list $ $program) }}
       automountServiceAccountToken: false
       enableServiceLinks: false
       # preStop 5 s + CREASE_DRAIN_SECONDS 15 s + margin.
       terminationGracePeriodSeconds: 30
-      {{- with $.Values.image.pullSecrets }}
-      imagePullSecrets:
-        {{- range . }}
-        - name: {{ . }}
-        {{- end }}
-      {{- end }}
-      {{- with $values.priorityClassName }}
-      priorityClassName: {{ . }}
-      {{- end }}
+      {{- include "crease.scheduling" (list $ $values) | nindent 6 }}
       securityContext:
-        {{- include "crease.podSecurity" . | nindent 8 }}
+        {{- include "crease.podSecurity" $ | nindent 8 }}
       topologySpreadConstraints:
         {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
         - maxSkew: 1
@@ -206,14 +253,9 @@ spec:
             matchLabels:
               {{- include "crease.selector" (list $ $program) | nindent 14 }}
         {{- end }}
-      {{- range $key := list "nodeSelector" "tolerations" "affinity" }}
-      {{- with index $values $key }}
-      {{ $key }}:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- end }}
-      {{- if and (eq $program "jobs") $.Values.dev.embedded }}
+      {{- if and (eq $program "jobs") (or $.Values.dev.embedded (not $.Values.migration.hook)) }}
       initContainers:
+        {{- if $.Values.dev.embedded }}
         - name: reach
           image: {{ include "crease.image" (list $ "trial") }}
           imagePullPolicy: {{ $.Values.image.pullPolicy }}
@@ -221,6 +263,7 @@ spec:
           resources: {requests: {cpu: 20m, memory: 48Mi}, limits: {memory: 128Mi}}
           securityContext:
             {{- include "crease.containerSecurity" $ | nindent 12 }}
+        {{- end }}
         - {{ include "crease.migration" $ | nindent 10 | trim }}
       {{- end }}
       containers:
@@ -273,6 +316,8 @@ spec:
             {{ ternary "tcpSocket" "grpc" (ne $.Values.tls.secret "") }}: {port: {{ $port }}}
             periodSeconds: 20
             timeoutSeconds: 5
+          {{- end }}
+          {{- if and $port (ne $program "controller") }}
           lifecycle:
             # The endpoint is removed before the server drains.
             preStop: {sleep: {seconds: 5}}
@@ -280,9 +325,12 @@ spec:
           resources:
             {{- toYaml $values.resources | nindent 12 }}
           securityContext:
-            {{- include "crease.containerSecurity" . | nindent 12 }}
+            {{- include "crease.containerSecurity" $ | nindent 12 }}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
+            {{- with $values.extraVolumeMounts }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
             {{- if .creaseToken }}
             - {name: crease-token, mountPath: /var/run/secrets/crease.dev, readOnly: true}
             {{- end }}
@@ -297,11 +345,14 @@ spec:
             {{- end }}
       volumes:
         - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
+        {{- with $values.extraVolumes }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
         {{- include "crease.tokenVolumes" (list $ .creaseToken .apiToken) | nindent 8 }}
         {{- if and $port $.Values.tls.secret }}
-        - {name: tls, secret: {secretName: {{ $.Values.tls.secret }}, defaultMode: 0440}}
+        - {name: tls, secret: {secretName: {{ $.Values.tls.secret | quote }}, defaultMode: 0440}}
         {{- with $.Values.tls.caConfigMap }}
-        - {name: ca, configMap: {name: {{ . }}}}
+        - {name: ca, configMap: {name: {{ . | quote }}}}
         {{- end }}
         {{- end }}
 {{- if and $port (ne $program "controller") }}
@@ -310,9 +361,15 @@ apiVersion: v1
 kind: Service
 metadata:
   name: {{ $name }}
+  namespace: {{ $.Release.Namespace | quote }}
   labels:
     {{- include "crease.labels" (list $ $program) | nindent 4 }}
+  {{- with $values.service.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 spec:
+  type: {{ $values.service.type }}
   selector:
     {{- include "crease.selector" (list $ $program) | nindent 4 }}
   ports:
@@ -323,10 +380,13 @@ apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
   name: {{ $name }}
+  namespace: {{ $.Release.Namespace | quote }}
   labels:
     {{- include "crease.labels" (list $ $program) | nindent 4 }}
 spec:
   maxUnavailable: {{ $values.maxUnavailable }}
+  # A pod that is not ready anyway must not block the drain of its node.
+  unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
       {{- include "crease.selector" (list $ $program) | nindent 6 }}
@@ -336,6 +396,7 @@ apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata:
   name: {{ $name }}
+  namespace: {{ $.Release.Namespace | quote }}
   labels:
     {{- include "crease.labels" (list $ $program) | nindent 4 }}
 spec:

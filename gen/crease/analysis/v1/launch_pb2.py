@@ -29,45 +29,45 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63rease/analysis/v1/launch.proto\x12\x12\x63rease.analysis.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1c\x63rease/jobs/v1/session.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x06\n\x06Launch\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63luster\x18\x04 \x01(\t\x12\x30\n\x0b\x61\x63\x63\x65lerator\x18\x05 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12\x15\n\rmemory_factor\x18\x06 \x01(\x01\x12\x16\n\x0ekubernetes_uid\x18\x07 \x01(\t\x12.\n\tplaced_on\x18\x08 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12\x18\n\x10placement_reason\x18\t \x01(\t\x12\x10\n\x08pod_name\x18\n \x01(\t\x12*\n\x06\x65nding\x18\x0b \x01(\x0e\x32\x1a.crease.analysis.v1.Ending\x12\x16\n\x0e\x65nding_message\x18\x0c \x01(\t\x12-\n\topened_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onfirmed_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10lease_expires_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x13\x63\x61ncel_requested_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nowner_hash\x18\x13 \x01(\t\x12-\n\njob_status\x18\x14 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x1a\n\x12unscheduled_reason\x18\x15 \x01(\t\x12\x31\n\rjob_queued_at\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0ctrace_parent\x18\x17 \x01(\t\"8\n\x13OpenLaunchesRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\"D\n\x14OpenLaunchesResponse\x12,\n\x08launches\x18\x01 \x03(\x0b\x32\x1a.crease.analysis.v1.Launch\"M\n\x13ListLaunchesRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x14ListLaunchesResponse\x12,\n\x08launches\x18\x01 \x03(\x0b\x32\x1a.crease.analysis.v1.Launch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x01\n\x14\x43onfirmLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12\x16\n\x0ekubernetes_uid\x18\x03 \x01(\t\x12.\n\tplaced_on\x18\x04 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12\x18\n\x10placement_reason\x18\x05 \x01(\t\"r\n\x10\x45ndLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12*\n\x06\x65nding\x18\x03 \x01(\x0e\x32\x1a.crease.analysis.v1.Ending\x12\x0f\n\x07message\x18\x04 \x01(\t\"7\n\x12StartLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\"\xc9\x01\n\x13StartLaunchResponse\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x31\n\x0elease_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x05stage\x18\x03 \x01(\x0e\x32\x15.crease.jobs.v1.Stage\x12 \n\x03job\x18\x04 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12(\n\x07session\x18\x05 \x01(\x0b\x32\x17.crease.jobs.v1.Session\"m\n\x10HeartbeatRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12$\n\x05stage\x18\x03 \x01(\x0e\x32\x15.crease.jobs.v1.Stage\x12\x10\n\x08progress\x18\x04 \x01(\x01\"I\n\x11HeartbeatResponse\x12\x34\n\x10lease_expires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb5\x01\n\x13SubmitResultRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12$\n\x05stage\x18\x03 \x01(\x0e\x32\x15.crease.jobs.v1.Stage\x12(\n\x07results\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\tartifacts\x18\x05 \x03(\x0b\x32\x18.crease.jobs.v1.Artifact\"8\n\x14SubmitResultResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job\"\x8f\x01\n\x11\x46\x61ilLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12*\n\x06\x65nding\x18\x03 \x01(\x0e\x32\x1a.crease.analysis.v1.Ending\x12\x14\n\x0c\x66\x61ilure_code\x18\x04 \x01(\t\x12\x15\n\rerror_message\x18\x05 \x01(\t\"6\n\x12\x46\x61ilLaunchResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job*\xff\x01\n\x06\x45nding\x12\x16\n\x12\x45NDING_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NDING_SUCCEEDED\x10\x01\x12\x14\n\x10\x45NDING_BAD_INPUT\x10\x02\x12\x15\n\x11\x45NDING_DISRUPTION\x10\x03\x12\x18\n\x14\x45NDING_OUT_OF_MEMORY\x10\x04\x12\x10\n\x0c\x45NDING_IMAGE\x10\x05\x12\x18\n\x14\x45NDING_UNSCHEDULABLE\x10\x06\x12\x13\n\x0f\x45NDING_DEADLINE\x10\x07\x12\x12\n\x0e\x45NDING_UNKNOWN\x10\x08\x12\x15\n\x11\x45NDING_LEASE_LOST\x10\t\x12\x14\n\x10\x45NDING_CANCELLED\x10\n2\xf5\x05\n\rLaunchService\x12\x61\n\x0cOpenLaunches\x12\'.crease.analysis.v1.OpenLaunchesRequest\x1a(.crease.analysis.v1.OpenLaunchesResponse\x12\x61\n\x0cListLaunches\x12\'.crease.analysis.v1.ListLaunchesRequest\x1a(.crease.analysis.v1.ListLaunchesResponse\x12U\n\rConfirmLaunch\x12(.crease.analysis.v1.ConfirmLaunchRequest\x1a\x1a.crease.analysis.v1.Launch\x12M\n\tEndLaunch\x12$.crease.analysis.v1.EndLaunchRequest\x1a\x1a.crease.analysis.v1.Launch\x12^\n\x0bStartLaunch\x12&.crease.analysis.v1.StartLaunchRequest\x1a\'.crease.analysis.v1.StartLaunchResponse\x12X\n\tHeartbeat\x12$.crease.analysis.v1.HeartbeatRequest\x1a%.crease.analysis.v1.HeartbeatResponse\x12\x61\n\x0cSubmitResult\x12\'.crease.analysis.v1.SubmitResultRequest\x1a(.crease.analysis.v1.SubmitResultResponse\x12[\n\nFailLaunch\x12%.crease.analysis.v1.FailLaunchRequest\x1a&.crease.analysis.v1.FailLaunchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63rease/analysis/v1/launch.proto\x12\x12\x63rease.analysis.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1c\x63rease/jobs/v1/session.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x06\n\x06Launch\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63luster\x18\x04 \x01(\t\x12\x30\n\x0b\x61\x63\x63\x65lerator\x18\x05 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12\x15\n\rmemory_factor\x18\x06 \x01(\x01\x12\x16\n\x0ekubernetes_uid\x18\x07 \x01(\t\x12.\n\tplaced_on\x18\x08 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12\x18\n\x10placement_reason\x18\t \x01(\t\x12\x10\n\x08pod_name\x18\n \x01(\t\x12*\n\x06\x65nding\x18\x0b \x01(\x0e\x32\x1a.crease.analysis.v1.Ending\x12\x16\n\x0e\x65nding_message\x18\x0c \x01(\t\x12-\n\topened_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onfirmed_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10lease_expires_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x13\x63\x61ncel_requested_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nowner_hash\x18\x13 \x01(\t\x12-\n\njob_status\x18\x14 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x1a\n\x12unscheduled_reason\x18\x15 \x01(\t\x12\x31\n\rjob_queued_at\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0ctrace_parent\x18\x17 \x01(\t\"G\n\x13OpenLaunchesRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x12\r\n\x05owner\x18\x03 \x01(\t\"D\n\x14OpenLaunchesResponse\x12,\n\x08launches\x18\x01 \x03(\x0b\x32\x1a.crease.analysis.v1.Launch\"\\\n\x13ListLaunchesRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\r\n\x05owner\x18\x04 \x01(\t\"]\n\x14ListLaunchesResponse\x12,\n\x08launches\x18\x01 \x03(\x0b\x32\x1a.crease.analysis.v1.Launch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x01\n\x14\x43onfirmLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12\x16\n\x0ekubernetes_uid\x18\x03 \x01(\t\x12.\n\tplaced_on\x18\x04 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12\x18\n\x10placement_reason\x18\x05 \x01(\t\"r\n\x10\x45ndLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12*\n\x06\x65nding\x18\x03 \x01(\x0e\x32\x1a.crease.analysis.v1.Ending\x12\x0f\n\x07message\x18\x04 \x01(\t\"7\n\x12StartLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\"\xc9\x01\n\x13StartLaunchResponse\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x31\n\x0elease_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x05stage\x18\x03 \x01(\x0e\x32\x15.crease.jobs.v1.Stage\x12 \n\x03job\x18\x04 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12(\n\x07session\x18\x05 \x01(\x0b\x32\x17.crease.jobs.v1.Session\"m\n\x10HeartbeatRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12$\n\x05stage\x18\x03 \x01(\x0e\x32\x15.crease.jobs.v1.Stage\x12\x10\n\x08progress\x18\x04 \x01(\x01\"I\n\x11HeartbeatResponse\x12\x34\n\x10lease_expires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb5\x01\n\x13SubmitResultRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12$\n\x05stage\x18\x03 \x01(\x0e\x32\x15.crease.jobs.v1.Stage\x12(\n\x07results\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\tartifacts\x18\x05 \x03(\x0b\x32\x18.crease.jobs.v1.Artifact\"8\n\x14SubmitResultResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job\"\x8f\x01\n\x11\x46\x61ilLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12*\n\x06\x65nding\x18\x03 \x01(\x0e\x32\x1a.crease.analysis.v1.Ending\x12\x14\n\x0c\x66\x61ilure_code\x18\x04 \x01(\t\x12\x15\n\rerror_message\x18\x05 \x01(\t\"6\n\x12\x46\x61ilLaunchResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job*\xff\x01\n\x06\x45nding\x12\x16\n\x12\x45NDING_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NDING_SUCCEEDED\x10\x01\x12\x14\n\x10\x45NDING_BAD_INPUT\x10\x02\x12\x15\n\x11\x45NDING_DISRUPTION\x10\x03\x12\x18\n\x14\x45NDING_OUT_OF_MEMORY\x10\x04\x12\x10\n\x0c\x45NDING_IMAGE\x10\x05\x12\x18\n\x14\x45NDING_UNSCHEDULABLE\x10\x06\x12\x13\n\x0f\x45NDING_DEADLINE\x10\x07\x12\x12\n\x0e\x45NDING_UNKNOWN\x10\x08\x12\x15\n\x11\x45NDING_LEASE_LOST\x10\t\x12\x14\n\x10\x45NDING_CANCELLED\x10\n2\xf5\x05\n\rLaunchService\x12\x61\n\x0cOpenLaunches\x12\'.crease.analysis.v1.OpenLaunchesRequest\x1a(.crease.analysis.v1.OpenLaunchesResponse\x12\x61\n\x0cListLaunches\x12\'.crease.analysis.v1.ListLaunchesRequest\x1a(.crease.analysis.v1.ListLaunchesResponse\x12U\n\rConfirmLaunch\x12(.crease.analysis.v1.ConfirmLaunchRequest\x1a\x1a.crease.analysis.v1.Launch\x12M\n\tEndLaunch\x12$.crease.analysis.v1.EndLaunchRequest\x1a\x1a.crease.analysis.v1.Launch\x12^\n\x0bStartLaunch\x12&.crease.analysis.v1.StartLaunchRequest\x1a\'.crease.analysis.v1.StartLaunchResponse\x12X\n\tHeartbeat\x12$.crease.analysis.v1.HeartbeatRequest\x1a%.crease.analysis.v1.HeartbeatResponse\x12\x61\n\x0cSubmitResult\x12\'.crease.analysis.v1.SubmitResultRequest\x1a(.crease.analysis.v1.SubmitResultResponse\x12[\n\nFailLaunch\x12%.crease.analysis.v1.FailLaunchRequest\x1a&.crease.analysis.v1.FailLaunchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crease.analysis.v1.launch_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENDING']._serialized_start=2484
-  _globals['_ENDING']._serialized_end=2739
+  _globals['_ENDING']._serialized_start=2514
+  _globals['_ENDING']._serialized_end=2769
   _globals['_LAUNCH']._serialized_start=207
   _globals['_LAUNCH']._serialized_end=1014
   _globals['_OPENLAUNCHESREQUEST']._serialized_start=1016
-  _globals['_OPENLAUNCHESREQUEST']._serialized_end=1072
-  _globals['_OPENLAUNCHESRESPONSE']._serialized_start=1074
-  _globals['_OPENLAUNCHESRESPONSE']._serialized_end=1142
-  _globals['_LISTLAUNCHESREQUEST']._serialized_start=1144
-  _globals['_LISTLAUNCHESREQUEST']._serialized_end=1221
-  _globals['_LISTLAUNCHESRESPONSE']._serialized_start=1223
-  _globals['_LISTLAUNCHESRESPONSE']._serialized_end=1316
-  _globals['_CONFIRMLAUNCHREQUEST']._serialized_start=1319
-  _globals['_CONFIRMLAUNCHREQUEST']._serialized_end=1474
-  _globals['_ENDLAUNCHREQUEST']._serialized_start=1476
-  _globals['_ENDLAUNCHREQUEST']._serialized_end=1590
-  _globals['_STARTLAUNCHREQUEST']._serialized_start=1592
-  _globals['_STARTLAUNCHREQUEST']._serialized_end=1647
-  _globals['_STARTLAUNCHRESPONSE']._serialized_start=1650
-  _globals['_STARTLAUNCHRESPONSE']._serialized_end=1851
-  _globals['_HEARTBEATREQUEST']._serialized_start=1853
-  _globals['_HEARTBEATREQUEST']._serialized_end=1962
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1964
-  _globals['_HEARTBEATRESPONSE']._serialized_end=2037
-  _globals['_SUBMITRESULTREQUEST']._serialized_start=2040
-  _globals['_SUBMITRESULTREQUEST']._serialized_end=2221
-  _globals['_SUBMITRESULTRESPONSE']._serialized_start=2223
-  _globals['_SUBMITRESULTRESPONSE']._serialized_end=2279
-  _globals['_FAILLAUNCHREQUEST']._serialized_start=2282
-  _globals['_FAILLAUNCHREQUEST']._serialized_end=2425
-  _globals['_FAILLAUNCHRESPONSE']._serialized_start=2427
-  _globals['_FAILLAUNCHRESPONSE']._serialized_end=2481
-  _globals['_LAUNCHSERVICE']._serialized_start=2742
-  _globals['_LAUNCHSERVICE']._serialized_end=3499
+  _globals['_OPENLAUNCHESREQUEST']._serialized_end=1087
+  _globals['_OPENLAUNCHESRESPONSE']._serialized_start=1089
+  _globals['_OPENLAUNCHESRESPONSE']._serialized_end=1157
+  _globals['_LISTLAUNCHESREQUEST']._serialized_start=1159
+  _globals['_LISTLAUNCHESREQUEST']._serialized_end=1251
+  _globals['_LISTLAUNCHESRESPONSE']._serialized_start=1253
+  _globals['_LISTLAUNCHESRESPONSE']._serialized_end=1346
+  _globals['_CONFIRMLAUNCHREQUEST']._serialized_start=1349
+  _globals['_CONFIRMLAUNCHREQUEST']._serialized_end=1504
+  _globals['_ENDLAUNCHREQUEST']._serialized_start=1506
+  _globals['_ENDLAUNCHREQUEST']._serialized_end=1620
+  _globals['_STARTLAUNCHREQUEST']._serialized_start=1622
+  _globals['_STARTLAUNCHREQUEST']._serialized_end=1677
+  _globals['_STARTLAUNCHRESPONSE']._serialized_start=1680
+  _globals['_STARTLAUNCHRESPONSE']._serialized_end=1881
+  _globals['_HEARTBEATREQUEST']._serialized_start=1883
+  _globals['_HEARTBEATREQUEST']._serialized_end=1992
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1994
+  _globals['_HEARTBEATRESPONSE']._serialized_end=2067
+  _globals['_SUBMITRESULTREQUEST']._serialized_start=2070
+  _globals['_SUBMITRESULTREQUEST']._serialized_end=2251
+  _globals['_SUBMITRESULTRESPONSE']._serialized_start=2253
+  _globals['_SUBMITRESULTRESPONSE']._serialized_end=2309
+  _globals['_FAILLAUNCHREQUEST']._serialized_start=2312
+  _globals['_FAILLAUNCHREQUEST']._serialized_end=2455
+  _globals['_FAILLAUNCHRESPONSE']._serialized_start=2457
+  _globals['_FAILLAUNCHRESPONSE']._serialized_end=2511
+  _globals['_LAUNCHSERVICE']._serialized_start=2772
+  _globals['_LAUNCHSERVICE']._serialized_end=3529
 # @@protoc_insertion_point(module_scope)

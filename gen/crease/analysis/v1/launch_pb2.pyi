@@ -42,11 +42,15 @@ class _EndingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ending.ValueTy
     ENDING_OUT_OF_MEMORY: _Ending.ValueType  # 4
     """The kernel killed the pod for memory. jobs queues the job once more, with 1.5 times the memory."""
     ENDING_IMAGE: _Ending.ValueType  # 5
-    """The image or the configuration is broken. jobs fails the job; call RetryJob after the repair."""
+    """The image or the configuration is broken and does not heal by itself: the image does not exist, its registry refuses
+    it, a Secret or a ConfigMap is missing. jobs fails the job; call RetryJob after the repair.
+    """
     ENDING_UNSCHEDULABLE: _Ending.ValueType  # 6
-    """No node accepted the pod before its deadline. A GPU launch falls back to the CPU."""
+    """The pod did not start in time: no node accepted it, or its node could not start it. A GPU launch falls back to the
+    CPU.
+    """
     ENDING_DEADLINE: _Ending.ValueType  # 7
-    """The pod exceeded its run time limit. jobs fails the job."""
+    """The analyzer ran longer than its limit, which counts from the start of its container. jobs fails the job."""
     ENDING_UNKNOWN: _Ending.ValueType  # 8
     """Any other ending. jobs queues the job twice more, with backoff; then it fails and dead-letters the job."""
     ENDING_LEASE_LOST: _Ending.ValueType  # 9
@@ -71,11 +75,15 @@ ENDING_DISRUPTION: Ending.ValueType  # 3
 ENDING_OUT_OF_MEMORY: Ending.ValueType  # 4
 """The kernel killed the pod for memory. jobs queues the job once more, with 1.5 times the memory."""
 ENDING_IMAGE: Ending.ValueType  # 5
-"""The image or the configuration is broken. jobs fails the job; call RetryJob after the repair."""
+"""The image or the configuration is broken and does not heal by itself: the image does not exist, its registry refuses
+it, a Secret or a ConfigMap is missing. jobs fails the job; call RetryJob after the repair.
+"""
 ENDING_UNSCHEDULABLE: Ending.ValueType  # 6
-"""No node accepted the pod before its deadline. A GPU launch falls back to the CPU."""
+"""The pod did not start in time: no node accepted it, or its node could not start it. A GPU launch falls back to the
+CPU.
+"""
 ENDING_DEADLINE: Ending.ValueType  # 7
-"""The pod exceeded its run time limit. jobs fails the job."""
+"""The analyzer ran longer than its limit, which counts from the start of its container. jobs fails the job."""
 ENDING_UNKNOWN: Ending.ValueType  # 8
 """Any other ending. jobs queues the job twice more, with backoff; then it fails and dead-letters the job."""
 ENDING_LEASE_LOST: Ending.ValueType  # 9
@@ -203,18 +211,22 @@ class OpenLaunchesRequest(_message.Message):
 
     CLUSTER_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     capacity: _builtins.int
     """Number of launches that the caller can start now, 1 to 1,000."""
+    owner: _builtins.str
+    """As ListLaunchesRequest.owner."""
     def __init__(
         self,
         *,
         cluster: _builtins.str = ...,
         capacity: _builtins.int = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "cluster", b"cluster"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "cluster", b"cluster", "owner", b"owner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -247,20 +259,24 @@ class ListLaunchesRequest(_message.Message):
     CLUSTER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     page_size: _builtins.int
     """0 means 50, over 200 means 200."""
     page_token: _builtins.str
+    owner: _builtins.str
+    """The owner of the cluster's name: the namespace's UID, `/` and the release. Recorded at first use. Empty: unknown."""
     def __init__(
         self,
         *,
         cluster: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -91,7 +91,8 @@ class LaunchServiceServicer:
         """Claims up to `capacity` launches for `cluster`. Unconfirmed launches of the cluster come first, under the same number,
         once their claim times out. Then jobs opens launches for queued jobs without one, within its limits. The fair queue
         orders them by the owner's open launches plus the owner's older queued jobs, then by age. A job that is being
-        cancelled is skipped. Fails with INVALID_ARGUMENT naming the field. Retry: an unconfirmed launch is claimed again.
+        cancelled is skipped. Fails with INVALID_ARGUMENT naming the field, and as ListLaunches for another owner's cluster.
+        Retry: an unconfirmed launch is claimed again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +100,8 @@ class LaunchServiceServicer:
 
     def ListLaunches(self, request, context):
         """Lists the open launches of a cluster, by job and number. Stop each Kubernetes Job that the list lacks.
-        Fails with INVALID_ARGUMENT naming the field. Safe to retry.
+        Fails with INVALID_ARGUMENT naming the field, and FAILED_PRECONDITION (CLUSTER_TAKEN) if another owner uses the
+        cluster's name. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

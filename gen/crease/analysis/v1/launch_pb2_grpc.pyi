@@ -41,11 +41,13 @@ class LaunchServiceStub:
     """Claims up to `capacity` launches for `cluster`. Unconfirmed launches of the cluster come first, under the same number,
     once their claim times out. Then jobs opens launches for queued jobs without one, within its limits. The fair queue
     orders them by the owner's open launches plus the owner's older queued jobs, then by age. A job that is being
-    cancelled is skipped. Fails with INVALID_ARGUMENT naming the field. Retry: an unconfirmed launch is claimed again.
+    cancelled is skipped. Fails with INVALID_ARGUMENT naming the field, and as ListLaunches for another owner's cluster.
+    Retry: an unconfirmed launch is claimed again.
     """
     ListLaunches: _grpc.UnaryUnaryMultiCallable[_launch_pb2.ListLaunchesRequest, _launch_pb2.ListLaunchesResponse]
     """Lists the open launches of a cluster, by job and number. Stop each Kubernetes Job that the list lacks.
-    Fails with INVALID_ARGUMENT naming the field. Safe to retry.
+    Fails with INVALID_ARGUMENT naming the field, and FAILED_PRECONDITION (CLUSTER_TAKEN) if another owner uses the
+    cluster's name. Safe to retry.
     """
     ConfirmLaunch: _grpc.UnaryUnaryMultiCallable[_launch_pb2.ConfirmLaunchRequest, _launch_pb2.Launch]
     """Records the Kubernetes Job of a launch: its UID, its placement and the reason. Repeating the same UID succeeds.
@@ -97,11 +99,13 @@ class LaunchServiceAsyncStub(LaunchServiceStub):
     """Claims up to `capacity` launches for `cluster`. Unconfirmed launches of the cluster come first, under the same number,
     once their claim times out. Then jobs opens launches for queued jobs without one, within its limits. The fair queue
     orders them by the owner's open launches plus the owner's older queued jobs, then by age. A job that is being
-    cancelled is skipped. Fails with INVALID_ARGUMENT naming the field. Retry: an unconfirmed launch is claimed again.
+    cancelled is skipped. Fails with INVALID_ARGUMENT naming the field, and as ListLaunches for another owner's cluster.
+    Retry: an unconfirmed launch is claimed again.
     """
     ListLaunches: _aio.UnaryUnaryMultiCallable[_launch_pb2.ListLaunchesRequest, _launch_pb2.ListLaunchesResponse]  # type: ignore[assignment]
     """Lists the open launches of a cluster, by job and number. Stop each Kubernetes Job that the list lacks.
-    Fails with INVALID_ARGUMENT naming the field. Safe to retry.
+    Fails with INVALID_ARGUMENT naming the field, and FAILED_PRECONDITION (CLUSTER_TAKEN) if another owner uses the
+    cluster's name. Safe to retry.
     """
     ConfirmLaunch: _aio.UnaryUnaryMultiCallable[_launch_pb2.ConfirmLaunchRequest, _launch_pb2.Launch]  # type: ignore[assignment]
     """Records the Kubernetes Job of a launch: its UID, its placement and the reason. Repeating the same UID succeeds.
@@ -156,7 +160,8 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         """Claims up to `capacity` launches for `cluster`. Unconfirmed launches of the cluster come first, under the same number,
         once their claim times out. Then jobs opens launches for queued jobs without one, within its limits. The fair queue
         orders them by the owner's open launches plus the owner's older queued jobs, then by age. A job that is being
-        cancelled is skipped. Fails with INVALID_ARGUMENT naming the field. Retry: an unconfirmed launch is claimed again.
+        cancelled is skipped. Fails with INVALID_ARGUMENT naming the field, and as ListLaunches for another owner's cluster.
+        Retry: an unconfirmed launch is claimed again.
         """
 
     @_abc_1.abstractmethod
@@ -166,7 +171,8 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_launch_pb2.ListLaunchesResponse, _abc.Awaitable[_launch_pb2.ListLaunchesResponse]]:
         """Lists the open launches of a cluster, by job and number. Stop each Kubernetes Job that the list lacks.
-        Fails with INVALID_ARGUMENT naming the field. Safe to retry.
+        Fails with INVALID_ARGUMENT naming the field, and FAILED_PRECONDITION (CLUSTER_TAKEN) if another owner uses the
+        cluster's name. Safe to retry.
         """
 
     @_abc_1.abstractmethod

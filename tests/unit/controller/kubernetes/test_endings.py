@@ -1,5 +1,6 @@
 """Each way to end, recorded on a real Kubernetes by scripts/record_endings.py, and the resulting action."""
 
+import copy
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, ACCELERATOR_GPU
 from services.controller.core.decide import Action, Delete, End, Snapshot, decide
-from services.controller.core.launcher import Observed, PermanentRejection, RetryableRejection, job_of
+from services.controller.core.launcher import Observed, PendingReason, PermanentRejection, RetryableRejection, job_of
 from services.controller.core.limits import Limits
 from services.controller.kubernetes.api_client import Refusal
-from services.controller.kubernetes.launcher import classify_refusal
+from services.controller.kubernetes.launcher import classify_refusal, find_obstacles
 from services.controller.kubernetes.observed_state import (
     KubernetesJob,
     Pod,
@@ -21,6 +22,7 @@ from services.controller.kubernetes.observed_state import (
     observe_deleted,
     parse_job,
     parse_pod,
+    recoverable,
 )
 from testing.fakes.controller import launch
 
@@ -51,7 +53,11 @@ ENDED = {
 }
 # Pending workloads: the seconds after which the launch ends (None: never), the class and a part of the sentence.
 PENDING: dict[str, tuple[float | None, int, str]] = {
-    "image_pull_backoff": (30, wire.ENDING_IMAGE, 'Back-off pulling image "localhost/nobody-made-it:1"'),
+    # The registry is down: the kubelet pulls again.
+    "image_pull_backoff": (None, 0, 'Back-off pulling image "localhost/nobody-made-it:1"'),
+    "image_not_found": (30, wire.ENDING_IMAGE, "not found"),
+    "no_such_volume": (30, wire.ENDING_IMAGE, 'FailedMount: MountVolume.SetUp failed for volume "authority"'),
+    "no_such_account": (None, 0, 'serviceaccount "nobody" not found'),
     "err_image_never_pull": (0, wire.ENDING_IMAGE, "is not present with pull policy of Never"),
     "invalid_image_name": (0, wire.ENDING_IMAGE, "invalid reference format"),
     "create_container_config_error": (30, wire.ENDING_IMAGE, 'configmap "nobody-made-it" not found'),
@@ -59,6 +65,11 @@ PENDING: dict[str, tuple[float | None, int, str]] = {
     "pending_cpu": (None, 0, "1 Insufficient cpu"),
     "pending_memory": (None, 0, "1 Insufficient memory"),
     "quota_on_pods": (None, 0, "exceeded quota: pods"),
+}
+# Live workloads whose analyzer has ended beside a container that runs on.
+OUTLIVED = {
+    "out_of_memory_beside_a_sidecar": (wire.ENDING_OUT_OF_MEMORY, "memory limit"),
+    "exit_65_beside_a_sidecar": (wire.ENDING_BAD_INPUT, "exit code 65"),
 }
 REJECTED = {"quota_on_jobs", "admission_denied"}
 
@@ -69,8 +80,9 @@ def objects(record: Any) -> tuple[KubernetesJob, list[Pod]]:
 
 def observed_in(record: Any) -> Observed:
     job, pods = objects(record)
-    error = next((one["message"] for one in record["events"] if one["reason"] == "FailedCreate"), "")
-    return observe_deleted(job, pods) if record["gone"] else observe(job, pods, create_error=error)
+    obstacles = find_obstacles(record["events"])
+    obstacle = next((obstacles[uid] for uid in (job.uid, *(pod.uid for pod in pods)) if uid in obstacles), "")
+    return observe_deleted(job, pods) if record["gone"] else observe(job, pods, obstacle=obstacle)
 
 
 def decided(observed: Observed, seconds: float = 0) -> list[Action]:
@@ -83,8 +95,8 @@ def decided(observed: Observed, seconds: float = 0) -> list[Action]:
 
 
 def test_every_record_is_expected_and_every_expectation_has_its_record() -> None:
-    """The three tables and the folder have the same names."""
-    assert RECORDS.keys() == ENDED.keys() | PENDING.keys() | REJECTED
+    """The four tables and the folder have the same names."""
+    assert RECORDS.keys() == ENDED.keys() | PENDING.keys() | OUTLIVED.keys() | REJECTED
 
 
 @pytest.mark.parametrize("name", ENDED)
@@ -115,6 +127,51 @@ def test_a_workload_that_cannot_start_ends_its_launch_after_its_patience(name: s
         [end] = [one for one in decided(observed, patience) if isinstance(one, End)]
         assert (end.ending, end.then_delete) == (ending, observed)
         assert words in end.why
+
+
+@pytest.mark.parametrize("name", OUTLIVED)
+def test_an_analyzer_that_ended_beside_a_sidecar_gets_its_class(name: str) -> None:
+    """Its pod lives on, so it is deleted too."""
+    observed = observed_in(RECORDS[name])
+    assert observed.is_live
+    [end] = [one for one in decided(observed) if isinstance(one, End)]
+    assert (end.ending, end.then_delete) == (OUTLIVED[name][0], observed)
+    assert OUTLIVED[name][1] in end.why
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_definite"),
+    [
+        ("pulling from host registry.example failed with status code [manifests 1]: 401 Unauthorized", True),
+        ("pull access denied, repository does not exist or may require authorization", True),
+        ("no match for platform in manifest: not found", True),
+        ("failed to do request: Head https://registry.example: dial tcp: lookup registry.example: no such host", False),
+        ("unexpected status from HEAD request: 503 Service Unavailable", False),
+        ("toomanyrequests: You have reached your pull rate limit", False),
+        ("net/http: TLS handshake timeout", False),
+    ],
+)
+def test_a_pull_fails_for_good_only_by_the_answer_of_the_registry(answer: str, *, is_definite: bool) -> None:
+    """A registry that is down or throttles heals; a missing image and a missing right do not."""
+    record = copy.deepcopy(RECORDS["image_not_found"])
+    for status in record["pods"][0]["status"]["containerStatuses"]:
+        status["state"]["waiting"]["message"] = f'Back-off pulling image "x": ErrImagePull: {answer}'
+    observed = observed_in(record)
+    ends = [one for one in decided(observed, 3000) if isinstance(one, End)]
+    assert [one.ending for one in ends] == ([wire.ENDING_IMAGE] if is_definite else [])
+    assert answer in observed.placement_reason
+
+
+def test_an_image_that_another_pod_has_is_pulled_again() -> None:
+    """The registry answered otherwise before, so its answer is not final."""
+    [pod] = objects(RECORDS["image_not_found"])[1]
+    assert pod.start_error
+    assert pod.start_error.reason == PendingReason.START_ERROR
+    again = recoverable(pod)
+    assert again.start_error
+    assert (again.start_error.reason, again.start_error.message) == (PendingReason.DELAYED, pod.start_error.message)
+    [wrong] = objects(RECORDS["create_container_config_error"])[1]
+    assert recoverable(wrong) == wrong
 
 
 def test_only_a_gpu_of_the_controllers_choice_is_given_up() -> None:
