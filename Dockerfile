@@ -76,6 +76,7 @@ WORKDIR /app
 COPY services/*.py ./services/
 COPY services/rules ./services/rules
 COPY services/callers ./services/callers
+COPY services/containers ./services/containers
 COPY services/tls ./services/tls
 COPY gen/crease ./crease
 LABEL org.opencontainers.image.vendor=Crease

@@ -31,7 +31,10 @@ async def cancel(connection: Connection, job: Job) -> Job:
 
 
 async def forget_cluster(connection: Connection, cluster: str, silence_seconds: float) -> None:
-    """Lets a silent cluster count as silent for ever, until it reports again. Raises NotFound, FailedPrecondition."""
+    """Lets a silent cluster count as silent until it reports again, and frees its name for another owner.
+
+    Raises NotFound, FailedPrecondition.
+    """
     values: dict[str, Any] = {"cluster": cluster, "silence_seconds": silence_seconds}
     if await connection.rows(_FORGET, **values):
         return
@@ -45,7 +48,7 @@ async def forget_cluster(connection: Connection, cluster: str, silence_seconds: 
 
 
 _FORGET = """
-    UPDATE clusters SET seen_at = 'epoch'
+    UPDATE clusters SET seen_at = 'epoch', owner = ''
     WHERE name = %(cluster)s AND seen_at < clock_timestamp() - %(silence_seconds)s * interval '1 second' RETURNING name
 """
 _SILENT_FOR = (

@@ -31,8 +31,8 @@ def cancel(road: Road, job_id: str, who: tuple[tuple[str, str], ...] | None = No
     return road.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=who or road.coach)
 
 
-def listed(road: Road) -> list[launch_pb2.Launch]:
-    request = launch_pb2.ListLaunchesRequest(cluster="c1")
+def listed(road: Road, owner: str = "") -> list[launch_pb2.Launch]:
+    request = launch_pb2.ListLaunchesRequest(cluster="c1", owner=owner)
     return list(road.launches.ListLaunches(request, metadata=road.controller).launches)
 
 
@@ -263,11 +263,12 @@ def test_a_cancel_on_a_cluster_that_does_not_come_back_ends_a_day_after_it_count
 def test_an_operator_forgets_a_silent_cluster_and_no_other(
     road: Road, laptop: Laptop, empty: str, cancelling: launch_pb2.Launch
 ) -> None:
-    """A cluster that reports is refused, and so is an unknown one. One that reports again is served again."""
+    """A cluster that reports is refused, and so is an unknown one. The forgotten name is free for another owner."""
+    listed(road, "uid-1/crease")
     assert refusal(forget, road, laptop) == ("FAILED_PRECONDITION", "CLUSTER_REPORTS")
     assert refusal(forget, road, laptop, "c2") == ("NOT_FOUND", "CLUSTER_NOT_FOUND")
     silence(empty, 1)
     forget(road, laptop)
     assert ended_without_proof(road, cancelling.job_id)
-    listed(road)
+    listed(road, "uid-2/crease")
     assert refusal(forget, road, laptop) == ("FAILED_PRECONDITION", "CLUSTER_REPORTS")

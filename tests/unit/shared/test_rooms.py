@@ -1,5 +1,6 @@
 """A room stays small enough to be read at a glance."""
 
+import re
 from pathlib import Path
 
 SERVICES = Path(__file__).parents[3] / "services"
@@ -17,3 +18,12 @@ def test_no_folder_has_more_than_twelve_modules() -> None:
     }
     assert len(counts) > 20
     assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
+
+
+def test_the_images_hold_every_room() -> None:
+    """Each folder of services is copied into an image: no other test imports from there."""
+    folders = {folder.name for folder in SERVICES.iterdir() if (folder / "__init__.py").exists()}
+    dockerfile = (SERVICES.parent / "Dockerfile").read_text()
+    copies = re.findall(r"^COPY services/(\w+) \./services/\1$", dockerfile, re.MULTILINE)
+    assert {"jobs", "analyzer", "rules"} <= folders
+    assert set(copies) == folders
