@@ -77,7 +77,7 @@ FAILURE_CODES: Mapping[str, FailureCode] = {
     "TOO_MANY_PIXELS": _input("The video's pictures are too large.", _SMALLER),
     "TOO_MANY_FRAMES": _input("The video has too many frames.", _SHORTEN),
     "TOO_LONG": _input("The video lasts too long.", _SHORTEN),
-    "EVENT_AFTER_END": _input("A given moment lies after the video's end.", "Give a moment within the video."),
+    "EVENT_AFTER_END": _input("A given moment lies after the end of the video.", "Give a moment within the video."),
     "FILE_MISSING": _input("The video's file is missing.", _SEND_AGAIN),
     "FILE_EMPTY": _input("The video's file is empty.", _SEND_ANOTHER),
     "FILE_TOO_LARGE": _input("The video's file has too many bytes.", _SHORTEN),

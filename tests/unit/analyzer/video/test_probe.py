@@ -196,5 +196,5 @@ def test_a_film_is_timed_by_the_rate_at_which_the_camera_recorded(
 def test_the_limit_of_length_counts_the_files_own_seconds(tmp_path: Path) -> None:
     """A stated rate gives no one a longer film."""
     clip = write_clip(tmp_path / "clip.mp4", even(30, 61))
-    with pytest.raises(BadInput, match="lasts 2 s; the limit is 1 s"):
+    with pytest.raises(BadInput, match="lasts 2 seconds; at most 1 second"):
         probe(clip, Limits(max_video_seconds=1), 240)
