@@ -70,11 +70,14 @@ class Faults:
         return True
 
     async def replace_program(self, seconds: float) -> bool:
-        """SIGTERM, as a rollout does, and the same program again."""
+        """SIGTERM, as a rollout does, after 30 s SIGKILL, and the same program again."""
         name = self.dice.choice(PROGRAMS)
         async with self.stack.lock(name):
             program = self.stack.programs[name]
-            await asyncio.to_thread(program.stop)
+            try:
+                await asyncio.to_thread(program.stop)
+            except subprocess.TimeoutExpired:
+                await asyncio.to_thread(program.kill)
             await asyncio.to_thread(program.start)
         return True
 

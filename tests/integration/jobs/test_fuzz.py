@@ -27,7 +27,7 @@ UNARY = [name for name, method in filled.RPCS.items() if not method.server_strea
 # The codes that a hostile request may get. INTERNAL and UNKNOWN are missing: they would be faults of jobs.
 ANSWERS = {
     "OK", "INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "ALREADY_EXISTS",
-    "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "ABORTED",
 }  # fmt: skip
 DEEP = base64.urlsafe_b64encode(b"[" * 100_000).decode()
 TOKEN = base64.urlsafe_b64encode(json.dumps([1, 2, 3]).encode()).decode()
