@@ -14,6 +14,7 @@ from services.jobs.domain.records import AssignedLaunch
 from services.jobs.store import fair_queue
 from services.jobs.store.database import Database
 from services.jobs.store.fair_queue import BATCH
+from tests.integration.jobs.test_races import wait_until_waiting
 
 NO_LIMITS = LaunchLimits()
 
@@ -182,6 +183,24 @@ async def test_callers_at_once_never_open_two_for_one_job(queue: Queue) -> None:
     while names := await queue.open(3):
         taken.append(names)
     assert sum(map(len, taken)) == len(set().union(*taken)) == queue.opened() == 200
+
+
+async def test_a_claim_that_began_before_another_committed_takes_other_jobs(
+    queue: Queue, empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its snapshot shows the jobs as waiting, and nobody holds them any more when it locks them."""
+    queue.add("a", 3)
+    locking = "WHERE job.status = 'queued'"
+    assert fair_queue._CLAIM.count(locking) == 1
+    paused = fair_queue._CLAIM.replace(locking, f"{locking} AND (SELECT pg_advisory_xact_lock(1)) IS NOT NULL")
+    queue.sql.execute("SELECT pg_advisory_lock(1)")
+    with monkeypatch.context() as patch:
+        patch.setattr(fair_queue, "_CLAIM", paused)
+        late = asyncio.create_task(queue.open(2))
+        await asyncio.to_thread(wait_until_waiting, empty, 1)
+    assert await queue.open(2) == {"a1", "a2"}
+    queue.sql.execute("SELECT pg_advisory_unlock(1)")
+    assert await late == {"a3"}
 
 
 async def test_an_owner_opens_no_more_than_the_limit(queue: Queue) -> None:

@@ -298,20 +298,24 @@ class OldProgram:
 
     def open(self) -> list[Any]:
         """Opens launches for queued jobs, its own or not. Returns the jobs' ids."""
+        opened: list[Any] = []
         with self._sql.transaction():
             rows = self._sql.execute("""
                 SELECT id FROM video_analysis_jobs AS job WHERE status = 'queued' AND NOT EXISTS (
                     SELECT 1 FROM launches WHERE job_id = job.id AND ended_at IS NULL)
                 ORDER BY queued_at LIMIT 2 FOR UPDATE SKIP LOCKED
             """).fetchall()
-            for job_id in rows:
-                self._sql.execute(
-                    "WITH counted AS (UPDATE video_analysis_jobs SET launch_count = launch_count + 1 WHERE id = %s"
+            for (job_id,) in rows:
+                # A launch committed since the SELECT began is visible only to a statement that begins after the lock.
+                opened += self._sql.execute(
+                    "WITH counted AS (UPDATE video_analysis_jobs AS job SET launch_count = launch_count + 1"
+                    " WHERE id = %s AND NOT EXISTS (SELECT 1 FROM launches WHERE job_id = job.id AND ended_at IS NULL)"
                     " RETURNING id, launch_count)"
-                    " INSERT INTO launches (job_id, launch_no, cluster) SELECT id, launch_count, 'c1' FROM counted",
-                    job_id,
-                )
-        return [job_id for (job_id,) in rows]
+                    " INSERT INTO launches (job_id, launch_no, cluster) SELECT id, launch_count, 'c1' FROM counted"
+                    " RETURNING job_id",
+                    [job_id],
+                ).fetchall()
+        return [job_id for (job_id,) in opened]
 
     def finish(self, job_id: Any) -> None:
         self.move(job_id, "queued", "quick_running", "started_at = clock_timestamp()")
