@@ -92,7 +92,7 @@ class _Launches(LaunchServiceServicer):
             lease_duration=duration,
             stage=self.services.stage,
             job=job,
-            session=Session(session_id="s", title="Nets", discipline=Discipline.DISCIPLINE_BOWLING),
+            session=Session(session_id="s", title="Nets", discipline=Discipline.DISCIPLINE_BATTING),
         )
 
     def Heartbeat(self, request: Any, context: grpc.ServicerContext) -> wire.HeartbeatResponse:
