@@ -106,6 +106,11 @@ ROWS: dict[str, tuple[Chart, ...]] = {
         Chart("Late background loops", (("{{loop}}", f"max by (loop) ({here('crease_loop_late_seconds')})"),), "s", 60),
         Chart("Overdue expiry", (("", f"max({here('crease_overdue_seconds')})"),), "s", 60),
         Chart("Clock skew", (("", f"max(abs({here('crease_clock_skew_seconds')}))"),), "s", 30),
+        Chart(
+            "Time until certificates expire",
+            (("{{pod}}", f"min by (pod) ({here('crease_certificate_expires_timestamp_seconds')} - time())"),),
+            "s",
+        ),
         Chart("Database sessions", (("{{state}}", f"sum by (state) ({here('crease_pool_sessions')})"),)),
     ),
     "Cost": (

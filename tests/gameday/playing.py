@@ -28,13 +28,17 @@ def play(arena: Arena, fault: Fault, *, keep: bool = False) -> str:
             missing.difference_update(arena.prometheus.firing())
             return not missing
 
-        arena.until(fired, " and ".join(fault.alerts))
-        fired_after = time.monotonic() - began
-        say(f"   {', '.join(fault.alerts)} after {fired_after:.1f} s; firing: {', '.join(arena.prometheus.firing())}")
-        evidence = read_until_named(arena, fault, keep=keep)
-        began = time.monotonic()
-        repair.act()
-        next(steps, None)
+        try:
+            arena.until(fired, " and ".join(fault.alerts))
+            fired_after = time.monotonic() - began
+            firing = ", ".join(arena.prometheus.firing())
+            say(f"   {', '.join(fault.alerts)} after {fired_after:.1f} s; firing: {firing}")
+            evidence = read_until_named(arena, fault, keep=keep)
+        finally:
+            # Also after a failure: the next fault begins in a system that works.
+            began = time.monotonic()
+            repair.act()
+            next(steps, None)
     arena.until(lambda: not {*fault.alerts} & {*arena.prometheus.firing()}, "the alerts to clear")
     after = time.monotonic() - began
     arena.until(arena.all_done, "every job to finish")

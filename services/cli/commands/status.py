@@ -78,7 +78,7 @@ def _describe_controller(runtime: Runtime, samples: Samples) -> str:
     leaders = ", ".join(samples.programs_at_one("crease_leader"))
     text = f"{leaders} leads" if leaders else "no replica leads"
     if samples.get("crease_leader") is None:
-        return "none answers: no controller is deployed here, or CREASE_METRICS_LISTEN is not set"
+        return "none answers: it is down, it is deployed elsewhere, or CREASE_METRICS_LISTEN is not set"
     try:
         drained_by = runtime.drained_by()
     except CommandError as error:

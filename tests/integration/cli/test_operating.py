@@ -34,6 +34,7 @@ from testing.fakes.api_server import ApiServer
 from testing.fakes.kubectl import FakeKubectl
 from testing.servers.kubernetes import ROLE
 from testing.servers.programs import ROOT, Laptop, Program
+from tests.gameday import signs
 from tests.integration.jobs.test_lifecycle import Road
 
 
@@ -321,12 +322,11 @@ def test_a_release_is_chosen_where_a_namespace_has_several(kubectl: FakeKubectl)
         KubernetesRuntime(wrong).drain("by me")
 
 
-def test_status_says_that_no_controller_is_deployed(
-    services: Services, kubectl: FakeKubectl, screen: io.StringIO
-) -> None:
-    """Not that no replica leads."""
+def test_status_says_that_no_controller_answers(services: Services, kubectl: FakeKubectl, screen: io.StringIO) -> None:
+    """Not that no replica leads. By the signs of docs/operating.md the screen names the fault."""
     status.show_status(services, KubernetesRuntime(kubectl))
-    assert "Controller  none answers: no controller is deployed here" in screen.getvalue()
+    assert "Controller  none answers: it is down, it is deployed elsewhere, or" in screen.getvalue()
+    assert signs.named(f"{signs.COMMANDS}\n{screen.getvalue()}") == ["The controller is down"]
 
 
 def test_the_logs_are_those_of_the_newest_pod(kubectl: FakeKubectl) -> None:
