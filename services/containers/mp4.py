@@ -17,6 +17,8 @@ MAX_MOVIE_BYTES = 64 * 2**20
 TRACK_ENABLED = 1
 # Media data after the last indexed sample, in bytes and as a share, from which the index is incomplete.
 UNINDEXED_BYTES, UNINDEXED_SHARE = 16_384, 0.05
+# `stbl` in `minf` in `mdia`: the boxes of a track that hold tables. A malicious file may nest them without end.
+TABLE_DEPTH = 3
 # Two declared lengths may differ by this, and by as many of the longest frames, each taken as a second at most.
 SLACK_SECONDS, SLACK_FRAMES = 0.05, 2
 
@@ -121,6 +123,9 @@ class Movie:
             return f"its index ends at {track.seconds:.2f} s of the {track.declared_seconds:.2f} s it declares"
         if track.header_seconds > track.shown_seconds + slack:
             return f"its edit list shows {track.shown_seconds:.2f} s of the {track.header_seconds:.2f} s it declares"
+        # No program cuts a film to less than a frame: the edit list or its clock is damaged.
+        if track.edits and 0 < 2 * track.frames * track.played_seconds < track.seconds:
+            return f"its edit list shows {track.played_seconds:.6f} s, less than a frame"
         unindexed = self.media_end - max(track.end for track in self.tracks)
         if unindexed > max(UNINDEXED_BYTES, UNINDEXED_SHARE * self.media_bytes):
             return f"its index leaves out the last {unindexed} of {self.media_bytes} bytes of media"
@@ -184,7 +189,7 @@ def _movie(content: bytes) -> Movie:
             is_fragmented = True
         elif kind == b"trak":
             tables = _Tables()
-            _collect(box, tables)
+            _collect(box, tables, TABLE_DEPTH)
             tracks.append(tables)
     return Movie(tuple(_track(tables, clock) for tables in tracks), is_fragmented, 1, 0, 0, 0)
 
@@ -194,10 +199,10 @@ def _children(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield kind, content[start:end]
 
 
-def _collect(content: bytes, tables: _Tables) -> None:
+def _collect(content: bytes, tables: _Tables, depth: int) -> None:
     for kind, box in _children(content):
-        if kind in (b"mdia", b"minf", b"stbl", b"edts"):
-            _collect(box, tables)
+        if depth and kind in (b"mdia", b"minf", b"stbl", b"edts"):
+            _collect(box, tables, depth - 1)
         else:
             tables.found.setdefault(kind, box)
 

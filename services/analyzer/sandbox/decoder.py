@@ -42,6 +42,8 @@ LARGE_PIXELS = 4096 * 2304
 SKIPPABLE = frozenset({"h264", "hevc"})
 # A picture that differs from the requested size by so much has the same shape.
 ROUNDING_PIXELS = 2
+# What FFmpeg, OpenCV, NumPy and PyAV raise for a picture that they cannot convert.
+CONVERSION_ERRORS = (av.FFmpegError, cv2.error, ValueError, ArithmeticError)
 # One instance, because it caches its conversion context between frames.
 SCALER = VideoReformatter()
 
@@ -61,6 +63,13 @@ class _Losses:
     def record(self, error: str | None) -> None:
         self.first_error = self.first_error or error
 
+    def record_conversion(self, error: Exception) -> None:
+        """Keep the error of a picture; raise MemoryError if it failed for lack of memory."""
+        if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
+        check_memory(error)
+        self.record(error.strerror if isinstance(error, av.FFmpegError) else "a picture cannot be converted")
+
 
 def decode(
     arguments: dict[str, Any], limits: SandboxLimits, report_alive: Callable[[], None]
@@ -79,7 +88,7 @@ def decode(
     with opened(path, limits, read_movie(path)) as source:
         frames = _read_frames(source, waiting, limits, losses, report_alive, arguments)
         if arguments["interlaced"]:
-            frames = Deinterlacer(source.stream).pictures(frames)
+            frames = Deinterlacer(source.stream, losses.record_conversion).pictures(frames)
         if arguments["seek"] and waiting:
             first = arguments["pts"][0] // (2 if arguments["interlaced"] else 1)
             source.container.seek(first, stream=source.stream, backward=True)
@@ -121,9 +130,8 @@ def _convert(
         return BORDERS[arguments["layout"]](
             LAYOUTS[arguments["layout"]](frame, inner, turn, arguments["hdr"]), inner, size
         )
-    except av.FFmpegError as error:
-        check_memory(error)
-        losses.record(error.strerror)
+    except CONVERSION_ERRORS as error:
+        losses.record_conversion(error)
         return None
     finally:
         losses.convert_seconds += time.thread_time() - began
@@ -135,7 +143,7 @@ def fit_inside(picture: tuple[int, int], size: tuple[int, int]) -> tuple[int, in
     inner = [2 * max(round(side * scale / 2), 1) for side in picture]
     within = [abs(side - outer) <= ROUNDING_PIXELS for side, outer in zip(inner, size, strict=True)]
     width, height = (min(side, outer) for side, outer in zip(inner, size, strict=True))
-    return (size[0], size[1]) if all(within) else (width - width % 2, height - height % 2)
+    return (size[0], size[1]) if all(within) else (max(width - width % 2, 1), max(height - height % 2, 1))
 
 
 def border_rgb(inner: Pixels, inner_size: tuple[int, int], size: tuple[int, int]) -> Pixels:

@@ -3,7 +3,7 @@
 An interlaced frame shows two moments between each other's lines. FFmpeg's bwdif rebuilds the missing lines of each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import av
@@ -20,24 +20,36 @@ def stamps(frames: list[int]) -> list[int]:
 
 
 class Deinterlacer:
-    """Gets the frames of a stream in order, and yields the pictures of their fields."""
+    """Gets the frames of a stream in order, and yields the pictures of their fields.
 
-    def __init__(self, stream: VideoStream) -> None:
+    A frame that the filter refuses is lost: `record` gets the error.
+    """
+
+    def __init__(self, stream: VideoStream, record: Callable[[Exception], None]) -> None:
         self._stream = stream
+        self._record = record
         self._graph: Graph | None = None
         self._format: tuple[int, int, str] | None = None
 
     def pictures(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         """Both pictures of each frame; at its end and where the format changes, those that were held back."""
         for frame in frames:
-            this = (frame.width, frame.height, frame.format.name)
+            yield from self._filter(frame)
+        yield from self._filter(None)
+
+    def _filter(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
+        """The pictures that the filter has after this frame; None: after the last."""
+        try:
+            this = (frame.width, frame.height, frame.format.name) if frame else None
             if this != self._format:
                 yield from self._flush()
-                self._graph, self._format = self._create(frame), this
-            assert self._graph is not None  # noqa: S101 - created above
-            self._graph.vpush(frame)
-            yield from self._pull()
-        yield from self._flush()
+                self._graph, self._format = self._create(frame) if frame else None, this
+            if self._graph:
+                self._graph.vpush(frame)
+                yield from self._pull()
+        except (av.FFmpegError, ValueError) as error:
+            self._record(error)
+            self._graph = self._format = None
 
     def _create(self, frame: VideoFrame) -> Graph:
         graph = Graph()

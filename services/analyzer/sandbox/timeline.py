@@ -8,9 +8,11 @@
 A file is always read from its beginning through a timeline, so that two readers give a packet the same stamp.
 """
 
+import errno
 from collections.abc import Iterator
 
 from av.container import InputContainer
+from av.error import InvalidDataError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -23,6 +25,8 @@ JOINABLE = ("mpegts", "mpeg", "matroska,webm")
 # MPEG streams carry a camera's clock: another recording begins after a longer gap. FFmpeg's own threshold is the same.
 GAP_SECONDS = 10.0
 GAPS = ("mpegts", "mpeg")
+# Sums and doubles of these fit into 64 bits.
+LARGEST_STAMP = 1 << 60
 
 
 class Timeline:
@@ -45,8 +49,12 @@ class Timeline:
         self._count = 0
 
     def packets(self) -> "Iterator[Packet[VideoStream]]":
-        """All packets; the flush packet at the end has no stamp, and neither has a frame that no edit shows."""
+        """All packets; the flush packet at the end has no stamp, and neither has a frame that no edit shows.
+
+        Raises InvalidDataError at a stamp that is too large to calculate with.
+        """
         for packet in self._container.demux(self._stream):
+            _check_stamps(packet)
             if packet.pts is not None:
                 if self._edits:
                     self._edit(packet, packet.pts)
@@ -99,3 +107,8 @@ class Timeline:
                 packet.pts = round((edit.start + (seconds - edit.media_start) / edit.rate) * self._second)
                 packet.duration = round((packet.duration or 0) / edit.rate)
                 return
+
+
+def _check_stamps(packet: "Packet[VideoStream]") -> None:
+    if max(abs(packet.pts or 0), abs(packet.dts or 0), packet.duration or 0) > LARGEST_STAMP:
+        raise InvalidDataError(errno.EINVAL, "a time stamp is too large")
