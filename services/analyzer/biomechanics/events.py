@@ -41,7 +41,6 @@ SLOWEST_ACTION_TORSOS_PER_SECOND = 2.5
 SHARE_OF_FASTEST = 0.5
 APART_SECONDS = 1.5  # nearer peaks are one action
 AROUND_PEAK_SECONDS = 0.1
-AROUND_PEAK_STEPS = round(AROUND_PEAK_SECONDS * GRID_HZ)
 # A take brings the hands together and keeps them together. A throw has them apart, one over its shoulder and the other
 # under half as fast. Hands that are apart, pass each other and are apart again swing as in a walk.
 HANDS_ON_BALL_TORSOS, HANDS_APART_TORSOS, SWING_SECONDS = 0.4, 0.8, 0.3
@@ -212,18 +211,28 @@ def close_up_windows(whole: Poses, discipline: str, cuts: Iterable[float] = ()) 
 
 
 def _candidates(shots: list[Poses], discipline: str) -> list[tuple[Poses, Action]]:
-    """The strongest candidates for an action, in order of time, each with its shot; fast hands if there is none."""
-    shots = [shot for shot in shots if shot.detected.sum() >= FEWEST_FRAMES]
+    """The likeliest candidates for an action, in order of time, each with its shot.
+
+    A delivery or stroke is also looked for around fast hands in a shot that shows none: at 10 frames a second a single
+    frame shows the top of a delivery, and a wrong pose there hides it.
+    """
     found: list[tuple[Poses, Action]] = []
-    if discipline == Discipline.BOWLING:
-        found = [(shot, _release(one, rate_confidence(shot))) for shot in shots for one in find_passages(shot)]
-    elif discipline == Discipline.BATTING:
-        found = [(shot, _stroke(one, rate_confidence(shot))) for shot in shots for one in find_swings(shot)]
-    if not found:
-        fast = [(shot, _fast_hands(shot)) for shot in shots]
-        found = [(shot, action) for shot, hands in fast if not isinstance(hands, Missing) for action in hands]
-    strongest = sorted(found, key=lambda candidate: -candidate[1].strength)[:MOST_ACTIONS]
-    return sorted(strongest, key=lambda candidate: candidate[1].time_seconds)
+    for shot in shots:
+        if shot.detected.sum() < FEWEST_FRAMES:
+            continue
+        match discipline:
+            case Discipline.BOWLING:
+                seen = [_release(one, rate_confidence(shot)) for one in find_passages(shot)]
+            case Discipline.BATTING:
+                seen = [_stroke(one, rate_confidence(shot)) for one in find_swings(shot)]
+            case _:
+                hands = _fast_hands(shot)
+                seen = [] if isinstance(hands, Missing) else hands
+        if discipline in SIGNED and not any(action.evidence > 0 for action in seen):
+            seen += [replace(moment, evidence=0.0) for moment in _fastest_moments(shot)]
+        found += [(shot, action) for action in seen]
+    likeliest = sorted(found, key=lambda candidate: (candidate[1].evidence == 0, -candidate[1].strength))[:MOST_ACTIONS]
+    return sorted(likeliest, key=lambda candidate: candidate[1].time_seconds)
 
 
 def _strongest(found: list[Action] | Missing) -> list[Action] | Missing:
@@ -246,23 +255,24 @@ def _window(poses: Poses, action: Action, discipline: str) -> tuple[float, float
 
 
 def _fast_hands(poses: Poses) -> list[Action] | Missing:
-    grid, velocity = hand_velocities(poses)
-    speed = np.linalg.norm(velocity, axis=-1)
-    fastest = speed.max(axis=1, initial=0)
-    peaks = _peaks(fastest)
-    if not peaks:
+    moments = _fastest_moments(poses)
+    if not moments:
         return Missing("no action found: the hands never move fast")
-    rate = rate_confidence(poses)
-    parting = np.linalg.norm(velocity[:, 0] - velocity[:, 1], axis=-1) / np.maximum(fastest, 1e-9)
-    found = []
-    for k in peaks:
-        side, at = SIDES[int(np.argmax(speed[k]))], float(grid[k])
-        fast = Action(EventName.FASTEST_HANDS, at, side, float(fastest[k]), rate, landed_by=at)
-        around = slice(max(0, k - AROUND_PEAK_STEPS), k + AROUND_PEAK_STEPS + 1)
-        if action := _classify_hands(poses, fast, float(np.median(parting[around]))):
-            found.append(action)
+    found = [action for moment in moments if (action := _classify_hands(poses, moment))]
     reason = "no action found: the hands move fast, but past each other, as in a walk, or the athlete is lost"
     return found or Missing(reason)
+
+
+def _fastest_moments(poses: Poses) -> list[Action]:
+    """Peaks of hand speed, of whatever kind, in order of time."""
+    grid, velocity = hand_velocities(poses)
+    speed = np.linalg.norm(velocity, axis=-1)
+    fastest, rate = speed.max(axis=1, initial=0), rate_confidence(poses)
+    return [
+        Action(EventName.FASTEST_HANDS, at, SIDES[int(np.argmax(speed[k]))], float(fastest[k]), rate, landed_by=at)
+        for k in _peaks(fastest)
+        for at in [float(grid[k])]
+    ]
 
 
 def _peaks(fastest: Floats) -> list[int]:
@@ -275,11 +285,8 @@ def _peaks(fastest: Floats) -> list[int]:
     return [int(k) for k in peaks]
 
 
-def _classify_hands(poses: Poses, fast: Action, parting: float) -> Action | None:
-    """The action of fast hands, with its kind if known; None for a mere swing or too few detections.
-
-    parting: the hands' relative speed over the faster hand's speed.
-    """
+def _classify_hands(poses: Poses, fast: Action) -> Action | None:
+    """The action of fast hands, with its kind if known; None for a mere swing or too few detections."""
     ago = poses.times - fast.time_seconds
     swing = np.abs(ago) <= SWING_SECONDS
     if poses.detected[swing].sum() < max(1, LEAST_SEEN * swing.sum()):
@@ -292,6 +299,7 @@ def _classify_hands(poses: Poses, fast: Action, parting: float) -> Action | None
     held = apart[(ago >= 0) & (ago <= SWING_SECONDS)] < HANDS_ON_BALL_TORSOS
     if ago[-1] >= SWING_SECONDS and 2 * held.sum() > len(held) and held[-1]:
         return replace(unvalidated, name=EventName.TAKE)
+    parting = _parting(poses, fast.time_seconds)
     if parting > PARTING_IN_A_THROW[1]:
         return None
     rise = (poses.point(f"{fast.side}_shoulder") - poses.point(f"{fast.side}_wrist"))[around, 1]
@@ -299,6 +307,15 @@ def _classify_hands(poses: Poses, fast: Action, parting: float) -> Action | None
     if over_the_shoulder and parting > PARTING_IN_A_THROW[0]:
         return replace(unvalidated, name=EventName.THROW)
     return None if _hands_pass(between[swing]) else fast
+
+
+def _parting(poses: Poses, seconds: float) -> float:
+    """The hands' relative speed over the faster hand's speed, around a moment, in the median."""
+    grid, velocity = hand_velocities(poses)
+    around = np.abs(grid - seconds) <= AROUND_PEAK_SECONDS + 0.5 / GRID_HZ
+    fastest = np.linalg.norm(velocity[around], axis=-1).max(axis=1)
+    apart = np.linalg.norm(velocity[around, 0] - velocity[around, 1], axis=-1)
+    return float(np.median(apart / np.maximum(fastest, 1e-9)))
 
 
 def _hands_pass(between: Floats) -> bool:

@@ -66,6 +66,20 @@ def test_two_moments_alike_are_refused() -> None:
     assert close_up_windows(poses, "bowling"), "the second pass may resolve it"
 
 
+@pytest.mark.parametrize("upright", [3.40, 3.43, 3.46])
+def test_a_wrong_pose_in_the_coarse_pass_hides_no_delivery(upright: float) -> None:
+    """The arm hangs in any one frame of the first pass; the second pass still looks where it was upright."""
+    for wrong in range(31, 38):
+        poses = motions.bowler(10, upright=upright, landing=upright - 0.15, seconds=4.0)
+        front = np.clip(-800 * (poses.times - upright) - 20, -180, 60)
+        bowling = np.clip(1000 * (poses.times - upright), -185, 185)
+        bowling[wrong] = 180
+        motions.point_arm(poses, "left", np.radians(front))
+        motions.point_arm(poses, "right", np.radians(bowling))
+        windows = close_up_windows(poses, "bowling")
+        assert any(start <= upright - 0.35 and upright + 0.35 <= end for start, end in windows), wrong
+
+
 @pytest.mark.parametrize("fps", [10, 15, 30, 60])
 def test_hands_are_fastest_in_the_middle_of_the_swing(fps: float) -> None:
     """Within a frame of 30."""
