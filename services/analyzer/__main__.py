@@ -148,7 +148,7 @@ def _create_parser() -> argparse.ArgumentParser:
     video_options.add_events(parser)
     parser.add_argument("--landmarks", type=Path, metavar="FILE", help="landmarks.npz of an earlier analysis")
     parser.add_argument("--probe", action="store_true", help="print the film's facts as JSON, with --video")
-    parser.add_argument("--proxy", type=Path, help="write a smaller film that gives the same numbers, with --video")
+    parser.add_argument("--proxy", type=Path, help="write a smaller film, with --video")
     parser.add_argument("--quick", action="store_true", help="provisional: one pass over the first 30 s")
 
     return parser

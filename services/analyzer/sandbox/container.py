@@ -40,6 +40,8 @@ NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.
 CUT_PACKETS = 4
 # MPEG-TS, the M2TS of cameras, TS with error correction.
 TS_PACKET_BYTES = (188, 192, 204)
+# The end code of an MPEG program stream. Zeros after it pad the file; without it they replace what was there.
+PROGRAM_END, FEWEST_ZEROS, ZEROS_SEARCHED = b"\0\0\1\xb9", 16, 65536
 SEGMENT = bytes.fromhex("18538067")
 # Android's cameras write the rate at which they recorded; a slow-motion file plays slower. iPhones write no such tag:
 # their originals play in real time at the full rate.
@@ -277,7 +279,18 @@ def _find_truncation(path: Path, container: str) -> str | None:
         return "it ends in the middle of a box"
     if "matroska" in container and _segment_past_end(path, size):
         return "it ends in the middle of a segment"
+    if container == "mpeg" and _ends_in_zeros(path, size):
+        return "it ends in zeros"
     return None
+
+
+def _ends_in_zeros(path: Path, size: int) -> bool:
+    """Whether an MPEG program stream ends in zeros without the end code before them: ISO/IEC 13818-1, 2.5.3.1."""
+    with path.open("rb") as file:
+        file.seek(max(size - ZEROS_SEARCHED, 0))
+        tail = file.read()
+    written = tail.rstrip(b"\0")
+    return len(tail) - len(written) >= FEWEST_ZEROS and not written.endswith(PROGRAM_END)
 
 
 def _segment_past_end(path: Path, size: int) -> bool:

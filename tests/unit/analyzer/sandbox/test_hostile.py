@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from services.analyzer.errors import BadInput
+from services.analyzer.sandbox.container import PROGRAM_END
 from services.analyzer.sandbox.limits import SandboxLimits
 from services.analyzer.sandbox.server import TASKS
 from services.analyzer.settings import Limits
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[4]
 # Every file below takes a fraction of a second, so these limits detect a hang.
 LIMITS = Limits(max_stall_seconds=20, max_decode_seconds=30)
 # These formats declare no length, so that only a cut in the middle of a packet or box is detectable.
-WITHOUT_DECLARED_LENGTH = ("h264.ts", "fragments.mp4")
+WITHOUT_DECLARED_LENGTH = ("h264.ts", "mpeg2.mpg", "fragments.mp4")
 # Damage can remove the length that these declare, but that of an MP4 is also in its index.
 DECLARED_ONCE = (".mkv", ".webm")
 # Of each thousand broken files. Starting the sandbox takes most of the time of a file.
@@ -58,6 +59,17 @@ def test_a_whole_file_of_every_kind_is_read_to_its_end(wholes: dict[str, bytes],
     decoded, seconds, damaged = read(tmp_path / seed.name)
     assert (decoded, damaged) == (FRAMES, False)
     assert seconds == pytest.approx(FRAMES / FPS, abs=1 / FPS)
+
+
+def test_an_mpeg_file_that_ends_in_zeros_is_damaged_unless_its_end_code_comes_first(
+    wholes: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Zeros in place of the last pictures are a failed copy; zeros after the end code pad the file."""
+    film, path = wholes["mpeg2.mpg"], tmp_path / "mpeg2.mpg"
+    path.write_bytes(film + PROGRAM_END + bytes(2048))
+    assert read(path) == (FRAMES, pytest.approx(FRAMES / FPS, abs=1 / FPS), False)
+    path.write_bytes(film[:-1000] + bytes(1000))
+    assert read(path)[2]
 
 
 def check(number: int, wholes: dict[str, bytes], folder: Path) -> str:
