@@ -67,7 +67,8 @@ def test_an_mpeg_file_that_ends_in_zeros_is_damaged_unless_its_end_code_comes_fi
     """Zeros in place of the last pictures are a failed copy; zeros after the end code pad the file."""
     film, path = wholes["mpeg2.mpg"], tmp_path / "mpeg2.mpg"
     path.write_bytes(film + PROGRAM_END + bytes(2048))
-    assert read(path) == (FRAMES, pytest.approx(FRAMES / FPS, abs=1 / FPS), False)
+    decoded, _, damaged = read(path)
+    assert (decoded, damaged) == (FRAMES, False)
     path.write_bytes(film[:-1000] + bytes(1000))
     assert read(path)[2]
 
