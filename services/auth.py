@@ -16,7 +16,7 @@ import jwt
 from services.callers.issuer_keys import ALGORITHMS, IssuerKeys
 from services.errors import Unauthenticated
 from services.naming import SUPERUSER
-from services.settings import ISSUER_KEYS_SECONDS, Issuer, owner_prefixes
+from services.settings import Issuer, owner_prefixes
 
 CLOCK_SKEW_SECONDS = 30
 MAX_TOKEN_CHARACTERS = 8192
@@ -79,9 +79,9 @@ class _VerifiedToken:
 
 
 class Verifier:
-    """Verifies tokens of the configured issuers."""
+    """Verifies tokens of the configured issuers, whose last keys stay valid for `keys_seconds`."""
 
-    def __init__(self, issuers: Sequence[Issuer], audience: str, keys_seconds: float = ISSUER_KEYS_SECONDS) -> None:
+    def __init__(self, issuers: Sequence[Issuer], audience: str, keys_seconds: float) -> None:
         self._issuers = {i.issuer: i for i in issuers}
         self._keys = {i.issuer: IssuerKeys(i, keys_seconds) for i in issuers}
         self._prefixes = owner_prefixes(issuers)

@@ -62,9 +62,6 @@ def _parsed(value: Any) -> Any:
 FromJson = BeforeValidator(_parsed)
 
 
-ISSUER_KEYS_SECONDS = 86400.0
-
-
 class Issuer(BaseModel):
     """A trusted token issuer.
 
@@ -135,7 +132,7 @@ class ServerSettings(WatchedSettings):
     # Trusted token issuers: of people, and of the cluster's ServiceAccounts.
     issuers: Issuers
     # Seconds for which an issuer's last keys stay valid while it publishes none.
-    issuer_keys_seconds: PositiveFloat = ISSUER_KEYS_SECONDS
+    issuer_keys_seconds: PositiveFloat = 86400.0
     # Upper bound of one caller's calls in flight, in each replica; 0: no bound. upload and the controller have none.
     caller_calls: NonNegativeInt = 100
     # Upper bound of one caller's open streams, in each replica; 0: no bound.

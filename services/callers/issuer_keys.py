@@ -20,7 +20,7 @@ import jwt
 from services import metrics
 from services.clients import bearer
 from services.errors import Unauthenticated, Unavailable
-from services.settings import ISSUER_KEYS_SECONDS, Issuer
+from services.settings import Issuer
 
 # Asymmetric algorithms only: with HMAC, the public key would be a signing key.
 ALGORITHMS = ("ES256", "RS256")
@@ -34,7 +34,7 @@ MAX_ANSWER_BYTES = 2**20
 
 
 class IssuerKeys:
-    def __init__(self, issuer: Issuer, keep_seconds: float = ISSUER_KEYS_SECONDS) -> None:
+    def __init__(self, issuer: Issuer, keep_seconds: float) -> None:
         self._issuer = issuer
         self._keep_seconds = keep_seconds
         self._keys: dict[str, jwt.PyJWK] = {}

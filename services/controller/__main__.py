@@ -33,7 +33,7 @@ async def run(settings: LocalSettings | KubernetesSettings, log: logs.Logger) ->
     """Serves health and reconciles concurrently; if one fails, both end."""
     metrics.start(settings.metrics_listen, log)
     traces.start("controller", settings.otlp_endpoint, settings.trace_share)
-    verifier = Verifier(settings.issuers, settings.audience)
+    verifier = Verifier(settings.issuers, settings.audience, settings.issuer_keys_seconds)
     interceptor = CallInterceptor(verifier, _refuse, lambda _: None, log, limits=settings.caller_limits)
     loops = Loops(reconcile=settings.tick_seconds)
     loops.export()

@@ -32,7 +32,7 @@ def verifier(provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> aut
     monkeypatch.setattr(issuer_keys, "REFRESH_SECONDS", -1.0)
     monkeypatch.setattr(issuer_keys, "RETRY_SECONDS", -1.0)
     monkeypatch.setattr(auth, "TOKEN_CACHE_SECONDS", -1.0)
-    return auth.Verifier([Issuer.model_validate(provider.entry())], "crease")
+    return auth.Verifier([Issuer.model_validate(provider.entry())], "crease", 60.0)
 
 
 async def fetched(provider: IdentityProvider, verifier: auth.Verifier) -> None:

@@ -31,7 +31,7 @@ def s3(s3_server: Endpoint) -> Endpoint:
 def jobs(laptop: Laptop) -> Iterator[FakeJobs]:
     issuers = [Issuer.model_validate(one) for one in dev_issuer.issuers(laptop.folder)]
     # The stubs mark every RPC abstract; the generated base class answers those that the fake leaves out.
-    with serving_jobs(FakeJobs(Verifier(issuers, "crease"))) as fake:  # type: ignore[abstract]
+    with serving_jobs(FakeJobs(Verifier(issuers, "crease", 60.0))) as fake:  # type: ignore[abstract]
         yield fake
 
 

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def verifier(folder: Path) -> auth.Verifier:
-    return auth.Verifier([Issuer.model_validate(entry) for entry in dev_issuer.issuers(folder)], "crease")
+    return auth.Verifier([Issuer.model_validate(entry) for entry in dev_issuer.issuers(folder)], "crease", 60.0)
 
 
 async def test_a_persons_token_proves_a_person(folder: Path, verifier: auth.Verifier) -> None:
@@ -127,8 +127,8 @@ async def test_an_api_server_s_keys_are_fetched_with_a_token_and_its_own_authori
         token = dev_issuer.person(folder, "coach-1")
         try:
             with pytest.raises(errors.Unavailable, match="certificate"):
-                await auth.Verifier([Issuer.model_validate(people)], "crease").verify(token)
-            verifier = auth.Verifier([Issuer.model_validate(people | trusted)], "crease")
+                await auth.Verifier([Issuer.model_validate(people)], "crease", 60.0).verify(token)
+            verifier = auth.Verifier([Issuer.model_validate(people | trusted)], "crease", 60.0)
             assert isinstance(await verifier.verify(token), auth.Person)
         finally:
             server.shutdown()
