@@ -54,10 +54,9 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             if moved:
                 jobs.check_uploadable(job)
                 commit = job.status in states.IN_FLIGHT or not self._quotas.is_limited
-                queued = await jobs.move(connection, job, states.QUEUED, commit=commit, **_verified(job, request))
+                job = await jobs.move(connection, job, states.QUEUED, commit=commit, **_verified(job, request))
                 if not commit:
-                    await quotas.check(connection, queued, self._quotas, bytes_field="job_id")
-                job = queued
+                    await quotas.check(connection, job, self._quotas, bytes_field="job_id")
         if moved:
             self._notifier.notify(job.id)
         return job_pb2.ConfirmUploadResponse(job=mapping.job(job), moved=moved)

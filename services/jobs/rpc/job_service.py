@@ -25,7 +25,6 @@ from services.jobs.store import cancellation, fair_queue, jobs, launches, object
 from services.jobs.store.database import Connection, Database, parse_id
 from services.serving import Context
 
-# A job in one of these changes only on request.
 MAX_COMPARED = 20
 # The id of no job.
 NO_JOB = UUID(int=0)
