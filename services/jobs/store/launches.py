@@ -60,8 +60,10 @@ async def record_call(connection: Connection, cluster: str, owner: str) -> None:
     Raises FailedPrecondition for a second owner. An empty owner is unknown and passes.
     """
     connection.pipeline(_SEEN, cluster=cluster, owner=owner)
+    if not owner:
+        return
     recorded = await connection.value("SELECT owner FROM clusters WHERE name = %(cluster)s", cluster=cluster)
-    if owner and recorded != owner:
+    if recorded != owner:
         raise errors.FailedPrecondition(
             f"The cluster name {cluster} belongs to {recorded} (namespace UID/release), not to {owner}: "
             "give this release another value of `cluster`",
@@ -83,11 +85,10 @@ _SEEN = """
 async def list_open(
     connection: Connection, cluster: str, size: int, after: tuple[UUID, int] | None
 ) -> list[AssignedLaunch]:
-    """A page of a cluster's open launches, by job and number."""
+    """A page of a cluster's open launches, by job and number. Commits."""
     job_id, launch_no = after or (UUID(int=0), 0)
-    return await connection.records(
-        read_assigned_launch, _LIST_OPEN, cluster=cluster, size=size, job_id=job_id, launch_no=launch_no
-    )
+    values = {"cluster": cluster, "size": size, "job_id": job_id, "launch_no": launch_no}
+    return await connection.records(read_assigned_launch, _LIST_OPEN, commit=True, **values)
 
 
 _LIST_OPEN = f"""
