@@ -265,12 +265,14 @@ def artifact_prefix(job: Job, launch_no: int) -> str:
 
 async def landmarks_key(connection: Connection, job: Job) -> str:
     """The S3 key of the landmarks that the source of a job kept; empty if it has none."""
-    source = await connection.record(read_job, _GET_KEPT, id=job.source_job_id) if job.source_job_id else None
-    kept = [artifact for artifact in source.artifacts if artifact.name == naming.LANDMARKS] if source else []
-    return kept[-1].s3_key if kept else ""
+    if job.source_job_id is None:
+        return ""
+    artifacts = await connection.value(_SOURCE_ARTIFACTS, id=job.source_job_id) or []
+    kept = [artifact["s3_key"] for artifact in artifacts if artifact["name"] == naming.LANDMARKS]
+    return str(kept[-1]) if kept else ""
 
 
-_GET_KEPT = f"{_GET} AND deleted_at IS NULL"
+_SOURCE_ARTIFACTS = "SELECT artifacts FROM video_analysis_jobs WHERE id = %(id)s AND deleted_at IS NULL"
 
 
 async def list_visible(
