@@ -13,6 +13,9 @@ MAX_SAMPLE_FPS = 30
 # Frames per second at which a camera recorded, if the client states it.
 MIN_CAPTURE_FPS = 1
 MAX_CAPTURE_FPS = 1000
+# Errors state this rule of `is_capture_fps`, and that of `is_in_picture`.
+CAPTURE_FPS_RULE = f"must be {MIN_CAPTURE_FPS} to {MAX_CAPTURE_FPS}, or 0"
+IN_PICTURE_RULE = "must lie in the picture: fractions from 0 to 1, width and height above 0"
 
 # Moments that a client may give for one video.
 MAX_GIVEN_EVENTS = 16

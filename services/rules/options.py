@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from services.naming import GIVEN_EVENTS, Discipline
-from services.rules.limits import MAX_CAPTURE_FPS, MAX_GIVEN_EVENTS, MIN_CAPTURE_FPS, is_capture_fps, is_in_picture
+from services.rules.limits import CAPTURE_FPS_RULE, IN_PICTURE_RULE, MAX_GIVEN_EVENTS, is_capture_fps, is_in_picture
 
 # A name and seconds.
 StatedEvent = tuple[str, float]
@@ -55,7 +55,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
     except ValueError:
         raise argparse.ArgumentTypeError("must be LEFT,TOP,WIDTH,HEIGHT, such as 0.4,0.2,0.2,0.6") from None
     if not is_in_picture(left, top, width, height):
-        raise argparse.ArgumentTypeError("must lie in the picture: fractions from 0 to 1, width and height above 0")
+        raise argparse.ArgumentTypeError(IN_PICTURE_RULE)
     return left, top, width, height
 
 
@@ -66,7 +66,7 @@ def parse_capture_fps(text: str) -> float:
     except ValueError:
         rate = math.nan
     if not is_capture_fps(rate):
-        raise argparse.ArgumentTypeError(f"must be {MIN_CAPTURE_FPS} to {MAX_CAPTURE_FPS}, or 0")
+        raise argparse.ArgumentTypeError(CAPTURE_FPS_RULE)
     return rate
 
 

@@ -9,13 +9,13 @@ from crease.upload.v1 import upload_pb2
 from services.errors import InvalidArgument
 from services.naming import ARTIFACT_NAME
 from services.rules.limits import (
+    CAPTURE_FPS_RULE,
     DEFAULT_SAMPLE_FPS,
+    IN_PICTURE_RULE,
     MAX_ARTIFACT_BYTES,
     MAX_ARTIFACTS,
-    MAX_CAPTURE_FPS,
     MAX_SAMPLE_FPS,
     MEDIA_TYPE,
-    MIN_CAPTURE_FPS,
     MIN_SAMPLE_FPS,
     is_capture_fps,
     is_in_picture,
@@ -56,10 +56,10 @@ def check_upload(request: upload_pb2.InitiateUploadRequest, max_content_length: 
     if request.accelerator not in job_pb2.Accelerator.values():
         raise InvalidArgument("accelerator", "must be AUTO, GPU or CPU")
     if not is_capture_fps(request.capture_fps):
-        raise InvalidArgument("capture_fps", f"must be {MIN_CAPTURE_FPS} to {MAX_CAPTURE_FPS}, or 0")
+        raise InvalidArgument("capture_fps", CAPTURE_FPS_RULE)
     box = request.athlete_box
     if request.HasField("athlete_box") and not is_in_picture(box.left, box.top, box.width, box.height):
-        raise InvalidArgument("athlete_box", "must lie in the picture: fractions from 0 to 1, width and height above 0")
+        raise InvalidArgument("athlete_box", IN_PICTURE_RULE)
 
 
 def check_parts(requested: Sequence[upload_pb2.Part], count: int) -> None:

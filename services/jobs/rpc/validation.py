@@ -14,14 +14,14 @@ from services.jobs.domain.records import Accelerator, GivenEvent
 from services.jobs.store.database import parse_id
 from services.naming import ARTIFACT_NAME, GIVEN_EVENTS, Discipline
 from services.rules.limits import (
+    CAPTURE_FPS_RULE,
     DEFAULT_SAMPLE_FPS,
+    IN_PICTURE_RULE,
     MAX_ARTIFACT_BYTES,
     MAX_ARTIFACTS,
-    MAX_CAPTURE_FPS,
     MAX_GIVEN_EVENTS,
     MAX_SAMPLE_FPS,
     MEDIA_TYPE,
-    MIN_CAPTURE_FPS,
     MIN_SAMPLE_FPS,
     is_capture_fps,
     is_in_picture,
@@ -51,16 +51,14 @@ def accelerator(requested: int) -> Accelerator:
 def athlete_box(requested: job_pb2.AthleteBox) -> dict[str, float]:
     """The column `athlete_box`."""
     if not is_in_picture(requested.left, requested.top, requested.width, requested.height):
-        raise errors.InvalidArgument(
-            "athlete_box", "must lie in the picture: fractions from 0 to 1, width and height above 0"
-        )
+        raise errors.InvalidArgument("athlete_box", IN_PICTURE_RULE)
     return {field.name: value for field, value in requested.ListFields()}
 
 
 def capture_fps(requested: float) -> float:
     """Frames a second; 0 means that the client states none."""
     if not is_capture_fps(requested):
-        raise errors.InvalidArgument("capture_fps", f"must be {MIN_CAPTURE_FPS} to {MAX_CAPTURE_FPS}, or 0")
+        raise errors.InvalidArgument("capture_fps", CAPTURE_FPS_RULE)
     return requested
 
 
