@@ -28,6 +28,7 @@ from services.analyzer.sandbox import fields
 from services.analyzer.sandbox.limits import SandboxLimits
 from services.analyzer.sandbox.timeline import Timeline
 from services.containers import mp4
+from services.file_signatures import TS_PACKET_BYTES
 from services.rules.film_limits import too_many_frames, too_many_pixels
 from services.rules.limits import is_capture_fps
 
@@ -38,8 +39,6 @@ HDR = {16: "pq", 18: "hlg"}
 NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 # So many packets before a further recording begins may be incomplete, by their order in the file.
 CUT_PACKETS = 4
-# MPEG-TS, the M2TS of cameras, TS with error correction.
-TS_PACKET_BYTES = (188, 192, 204)
 # The end code of an MPEG program stream. Zeros after it pad the file; without it they replace what was there.
 PROGRAM_END, FEWEST_ZEROS, ZEROS_SEARCHED = b"\0\0\1\xb9", 16, 65536
 SEGMENT = bytes.fromhex("18538067")
