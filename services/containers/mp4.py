@@ -139,15 +139,15 @@ def read(path: Path) -> Movie | None:
     recordings = media_bytes = media_end = 0
     is_fragmented = False
     with path.open("rb") as file:
-        for kind, start, end in _boxes(file, 0, size):
+        for kind, start, end in boxes(file, 0, size):
             if kind == b"moov":
                 recordings += 1
                 if first is None:
                     file.seek(start)
                     first = _movie(file.read(min(end - start, MAX_MOVIE_BYTES)))
             elif kind == b"mdat" and recordings <= 1:
-                media_bytes += end - start
-                media_end = max(media_end, end)
+                media_end = max(media_end, min(end, size))
+                media_bytes += min(end, size) - start
             is_fragmented = is_fragmented or kind == b"moof"
     if first is None:
         return None
@@ -156,8 +156,8 @@ def read(path: Path) -> Movie | None:
                    media_end=media_end, size=size)  # fmt: skip
 
 
-def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start of its content, end) of each box; stops at the first that is none."""
+def boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start of its content, end) of each box; the last may end after `end`. Stops at trailing data."""
     while at + 8 <= end:
         file.seek(at)
         header = file.read(16).ljust(16, b"\0")
@@ -166,7 +166,7 @@ def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]
         length = large if length == 1 else length or end - at
         if at + length < start:
             return
-        yield kind, start, min(at + length, end)
+        yield kind, start, at + length
         at += length
 
 
@@ -195,7 +195,7 @@ def _movie(content: bytes) -> Movie:
 
 
 def _children(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for kind, start, end in _boxes(io.BytesIO(content), 0, len(content)):
+    for kind, start, end in boxes(io.BytesIO(content), 0, len(content)):
         yield kind, content[start:end]
 
 

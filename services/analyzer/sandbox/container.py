@@ -307,18 +307,8 @@ def _segment_past_end(path: Path, size: int) -> bool:
 
 def _box_past_end(path: Path, size: int) -> bool:
     """Whether one of the outermost boxes of an MP4 ends after the file: ISO/IEC 14496-12, 4.2."""
-    at = 0
     with path.open("rb") as file:
-        while at + 8 <= size:
-            file.seek(at)
-            length, _, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
-            if length == 0:  # the box extends to the end of the file
-                return False
-            length = large if length == 1 else length
-            if length < 8:  # not a box: FFmpeg ignores such trailing data
-                return False
-            at += length
-    return at > size
+        return any(end > size for _, _, end in mp4.boxes(file, 0, size))
 
 
 def _first_picture(path: Path, source: Source, report_alive: Callable[[], None]) -> VideoFrame:
