@@ -27,7 +27,7 @@ from services.analyzer.errors import BadInput
 from services.analyzer.sandbox import fields
 from services.analyzer.sandbox.limits import SandboxLimits
 from services.analyzer.sandbox.timeline import Timeline
-from services.containers import mp4
+from services.containers import matroska, mp4
 from services.file_signatures import TS_PACKET_BYTES
 from services.rules.film_limits import too_many_frames, too_many_pixels
 from services.rules.limits import is_capture_fps
@@ -41,7 +41,7 @@ NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.
 CUT_PACKETS = 4
 # The end code of an MPEG program stream. Zeros after it pad the file; without it they replace what was there.
 PROGRAM_END, FEWEST_ZEROS, ZEROS_SEARCHED = b"\0\0\1\xb9", 16, 65536
-SEGMENT = bytes.fromhex("18538067")
+SEGMENT = matroska.SEGMENT.to_bytes(4, "big")
 # Android's cameras write the rate at which they recorded; a slow-motion file plays slower. iPhones write no such tag:
 # their originals play in real time at the full rate.
 CAPTURE_FPS_TAG = "com.android.capture.fps"
@@ -299,10 +299,8 @@ def _segment_past_end(path: Path, size: int) -> bool:
     at = head.find(SEGMENT) + len(SEGMENT)
     if at < len(SEGMENT) or at + 8 > len(head) or not head[at]:
         return False
-    width = 9 - head[at].bit_length()
-    length = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
-    unknown = (1 << 7 * width) - 1
-    return length != unknown and at + width + length > size
+    length, start = matroska.read_length(head, at)
+    return length is not None and start + length > size
 
 
 def _box_past_end(path: Path, size: int) -> bool:
