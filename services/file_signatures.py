@@ -4,11 +4,15 @@ Signatures: ISO/IEC 14496-12 and the QuickTime File Format (a box's type after i
 RIFF, ISO/IEC 13818-1 (pack header; a packet every 188 bytes, 192 on Blu-ray, 204 with error correction).
 """
 
+from services.containers.matroska import EBML
+from services.containers.mp4 import FIRST_BOXES
+
+# MPEG-TS, the M2TS of cameras, TS with error correction.
+TS_PACKET_BYTES = (188, 192, 204)
 # A transport stream is recognised by five packets, the first of which may be cut.
 HEAD_BYTES = 1280
 _PACKETS = 5
 
-_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid"})
 # Still pictures and sound in the same container as MP4.
 _NO_VIDEOS = frozenset({b"heic", b"heix", b"mif1", b"avif", b"M4A ", b"M4B "})
 _OTHERS = {
@@ -40,7 +44,7 @@ def is_video(head: bytes) -> bool:
 
 def content_type(head: bytes) -> str:
     """The media type of a video container by its first bytes; empty for any other file. The name does not matter."""
-    if head[4:8] in _BOXES:
+    if head[4:8] in FIRST_BOXES:
         if head[4:8] != b"ftyp":
             return "video/quicktime"
         if head[8:12] in _NO_VIDEOS:
@@ -48,7 +52,7 @@ def content_type(head: bytes) -> str:
         return "video/quicktime" if head[8:12] == b"qt  " else "video/mp4"
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "video/x-msvideo"
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
+    if head.startswith(EBML):
         return "video/webm" if b"webm" in head[:64] else "video/x-matroska"
     if head.startswith((b"\0\0\1\xba", b"\0\0\1\xb3")) or _is_transport_stream(head):
         return "video/mpeg"
@@ -60,7 +64,7 @@ def _is_transport_stream(head: bytes) -> bool:
     return any(
         all(head[start + n * packet : start + n * packet + 1] == b"\x47" for n in range(_PACKETS))
         and head[start : start + 2] != b"\x47\x47"
-        for packet in (188, 192, 204)
+        for packet in TS_PACKET_BYTES
         for start in range(packet)
     )
 

@@ -2,19 +2,23 @@
 
     first bytes ─▶ mp4.py │ matroska.py │ avi ─▶ Header; None for a stream without a header (MPEG)
 
-The client reads it before it sends a video; in a sandbox the analyzer compares it with what the file holds.
+The client reads it before it sends a video, where no analyzer is installed.
 """
 
 import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from services.containers import matroska, mp4
+
+Track = TypeVar("Track", mp4.Track, matroska.Track)
 
 
 @dataclass(frozen=True)
 class Header:
-    """The declared facts of the largest video track; 0 for each that the header omits."""
+    """The declared facts of the video track that a player shows; 0 for each that the header omits."""
 
     has_video: bool
     seconds: float = 0.0
@@ -29,9 +33,11 @@ def read(path: Path) -> Header | None:
         head = file.read(256)
     try:
         if head[4:8] in mp4.FIRST_BOXES:
-            return _of_mp4(mp4.read(path))
+            movie = mp4.read(path)
+            return _of_mp4(movie) if movie else None
         if head.startswith(matroska.EBML):
-            return _of_matroska(matroska.read(path))
+            segment = matroska.read(path)
+            return _of_matroska(segment) if segment else None
         if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
             return _of_avi(head)
     except (struct.error, ValueError, IndexError):
@@ -39,24 +45,24 @@ def read(path: Path) -> Header | None:
     return None
 
 
-def _of_mp4(movie: mp4.Movie | None) -> Header | None:
-    if movie is None:
-        return None
-    videos = [track for track in movie.tracks if track.is_video]
-    if not videos:
+def _of_mp4(movie: mp4.Movie) -> Header:
+    track = _shown_video(movie.tracks, lambda track: track.is_enabled)
+    if track is None:
         return Header(has_video=False)
-    track = max(videos, key=lambda track: (track.is_enabled, track.width * track.height))
     return Header(True, track.shown_seconds, track.width, track.height, track.frames)
 
 
-def _of_matroska(segment: matroska.Segment | None) -> Header | None:
-    if segment is None:
-        return None
-    videos = [track for track in segment.tracks if track.is_video]
-    if not videos:
+def _of_matroska(segment: matroska.Segment) -> Header:
+    track = _shown_video(segment.tracks, lambda track: track.is_default)
+    if track is None:
         return Header(has_video=False)
-    track = max(videos, key=lambda track: (track.is_default, track.width * track.height))
     return Header(True, segment.seconds, track.width, track.height)
+
+
+def _shown_video(tracks: Iterable[Track], is_preferred: Callable[[Track], bool]) -> Track | None:
+    """The video track that a player shows: of the preferred ones the largest; None without video."""
+    videos = [track for track in tracks if track.is_video]
+    return max(videos, key=lambda track: (is_preferred(track), track.width * track.height), default=None)
 
 
 def _of_avi(head: bytes) -> Header | None:

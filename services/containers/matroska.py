@@ -72,12 +72,15 @@ def _elements(content: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at < len(content):
         kind, at = _number(content, at, keep_marker=True)
-        length, start = _number(content, at)
-        width = start - at
-        if length == (1 << 7 * width) - 1:
-            length = len(content) - start
-        yield kind, content[start : start + length]
-        at = start + length
+        length, start = read_length(content, at)
+        at = len(content) if length is None else start + length
+        yield kind, content[start:at]
+
+
+def read_length(content: bytes, at: int) -> tuple[int | None, int]:
+    """An element's length, None if unknown, and where its content begins. Raises ValueError."""
+    length, start = _number(content, at)
+    return (None if length == (1 << 7 * (start - at)) - 1 else length), start
 
 
 def _number(content: bytes, at: int, *, keep_marker: bool = False) -> tuple[int, int]:

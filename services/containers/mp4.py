@@ -5,8 +5,9 @@ Boxes: ISO/IEC 14496-12, and the QuickTime File Format. Numbers come from an unt
 
 import io
 import struct
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +22,8 @@ UNINDEXED_BYTES, UNINDEXED_SHARE = 16_384, 0.05
 TABLE_DEPTH = 3
 # Two declared lengths may differ by this, and by as many of the longest frames, each taken as a second at most.
 SLACK_SECONDS, SLACK_FRAMES = 0.05, 2
+# The boxes of one track that hold numbers, by their type; empty for one that is missing.
+_Tables = defaultdict[bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -135,29 +138,28 @@ class Movie:
 def read(path: Path) -> Movie | None:
     """The movie of a file; None without a movie box. Raises struct.error or ValueError for a malformed one."""
     size = path.stat().st_size
-    first: Movie | None = None
+    movie: bytes | None = None
     recordings = media_bytes = media_end = 0
-    is_fragmented = False
+    has_fragments = False
     with path.open("rb") as file:
-        for kind, start, end in _boxes(file, 0, size):
+        for kind, start, end in boxes(file, 0, size):
             if kind == b"moov":
                 recordings += 1
-                if first is None:
+                if movie is None:
                     file.seek(start)
-                    first = _movie(file.read(min(end - start, MAX_MOVIE_BYTES)))
+                    movie = file.read(min(end - start, MAX_MOVIE_BYTES))
             elif kind == b"mdat" and recordings <= 1:
-                media_bytes += end - start
-                media_end = max(media_end, end)
-            is_fragmented = is_fragmented or kind == b"moof"
-    if first is None:
+                media_end = max(media_end, min(end, size))
+                media_bytes += min(end, size) - start
+            has_fragments = has_fragments or kind == b"moof"
+    if movie is None:
         return None
-    is_fragmented = is_fragmented or first.is_fragmented
-    return replace(first, is_fragmented=is_fragmented, recordings=recordings, media_bytes=media_bytes,
-                   media_end=media_end, size=size)  # fmt: skip
+    tracks, declares_fragments = _read_movie(movie)
+    return Movie(tracks, has_fragments or declares_fragments, recordings, media_bytes, media_end, size)
 
 
-def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start of its content, end) of each box; stops at the first that is none."""
+def boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start of its content, end) of each box; the last may end after `end`. Stops at trailing data."""
     while at + 8 <= end:
         file.seek(at)
         header = file.read(16).ljust(16, b"\0")
@@ -166,36 +168,27 @@ def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]
         length = large if length == 1 else length or end - at
         if at + length < start:
             return
-        yield kind, start, min(at + length, end)
+        yield kind, start, at + length
         at += length
 
 
-@dataclass
-class _Tables:
-    """The boxes of one track that hold numbers, by their type."""
-
-    found: dict[bytes, bytes] = field(default_factory=dict)
-
-    def __getitem__(self, kind: bytes) -> bytes:
-        return self.found.get(kind, b"")
-
-
-def _movie(content: bytes) -> Movie:
-    clock, tracks, is_fragmented = 1, [], False
+def _read_movie(content: bytes) -> tuple[tuple[Track, ...], bool]:
+    """The tracks of a `moov`, and whether it declares fragments."""
+    clock, tracks, declares_fragments = 1, [], False
     for kind, box in _children(content):
         if kind == b"mvhd":
             clock = _clock(box)[0]
         elif kind == b"mvex":
-            is_fragmented = True
+            declares_fragments = True
         elif kind == b"trak":
-            tables = _Tables()
+            tables = _Tables(bytes)
             _collect(box, tables, TABLE_DEPTH)
             tracks.append(tables)
-    return Movie(tuple(_track(tables, clock) for tables in tracks), is_fragmented, 1, 0, 0, 0)
+    return tuple(_track(tables, clock) for tables in tracks), declares_fragments
 
 
 def _children(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for kind, start, end in _boxes(io.BytesIO(content), 0, len(content)):
+    for kind, start, end in boxes(io.BytesIO(content), 0, len(content)):
         yield kind, content[start:end]
 
 
@@ -204,7 +197,7 @@ def _collect(content: bytes, tables: _Tables, depth: int) -> None:
         if depth and kind in (b"mdia", b"minf", b"stbl", b"edts"):
             _collect(box, tables, depth - 1)
         else:
-            tables.found.setdefault(kind, box)
+            tables.setdefault(kind, box)
 
 
 def _track(tables: _Tables, movie_clock: int) -> Track:

@@ -6,13 +6,11 @@ file ─▶ decoder, as H.264 stores it ─▶ canvas ─▶ encoder ─▶ over
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 from av.container import OutputContainer
-from av.packet import Packet
 from av.video.stream import VideoStream
 
 from services.analyzer.arrays import Floats, Indices
@@ -22,13 +20,13 @@ from services.analyzer.pose.landmarks import INDEX, Poses
 from services.analyzer.pose.skeleton import BONES, COLOURS, FAINT, side_of, skeleton_at
 from services.analyzer.progress import Progress
 from services.analyzer.settings import Limits
+from services.analyzer.video.encoder import Encoder
 from services.analyzer.video.frames import Losses, PlanarPicture, planar_pictures
 from services.analyzer.video.probe import Video
 
 LONG_SIDE = 960
-CLOCK = Fraction(1, 90_000)
 # Speed matters more than size: the file is needed for a week.
-ENCODER = {"preset": "ultrafast", "crf": "24"}
+OPTIONS = {"preset": "ultrafast", "crf": "24"}
 # How long the label of an event stays in the picture.
 LABEL_SECONDS = 0.6
 BONE_ENDS = np.array([[INDEX[name] for name in bone] for bone in BONES])
@@ -63,40 +61,24 @@ def write_overlay(
     Each frame has its own time since the video's first frame, and lasts until the next frame or the video's end.
     """
     source = planar_pictures(video, chosen, limits, Losses(), LONG_SIDE)
-    ticks = np.round(np.append(video.times[chosen], video.end_seconds) / float(CLOCK)).astype(int).tolist()
-    starts = dict(zip(chosen.tolist(), ticks, strict=False))
-    # Durations are set on the packets: the encoder drops those of the frames, and the last frame's would be unlimited.
-    durations = {start: end - start for start, end in pairwise(ticks)}
     with av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream: VideoStream | None = None
+        encoder: Encoder | None = None
         for picture in source:
-            stream = stream or _add_stream(container, video, picture)
+            encoder = encoder or Encoder(container, _add_stream(container, video, picture), video, chosen)
             if anonymizer:
                 anonymizer.anonymize(picture.planes, picture.time_seconds)
             _annotate(picture, poses, labels)
-            frame = av.VideoFrame.from_ndarray(picture.flat.reshape(-1, picture.width), format="yuv420p")
-            frame.pts, frame.time_base = starts[picture.index], CLOCK
-            _write_packets(container, stream.encode(frame), durations)
+            encoder.write(picture)
             progress(picture.time_seconds / video.duration_seconds)
-        if stream:
-            _write_packets(container, stream.encode(), durations)
-
-
-def _write_packets(container: OutputContainer, packets: "list[Packet[VideoStream]]", durations: dict[int, int]) -> None:
-    """Write packets, each with its duration in ticks, by its start in ticks."""
-    for packet in packets:
-        packet.duration = durations.get(packet.pts or 0, 0)
-        container.mux(packet)
+        if encoder:
+            encoder.finish()
 
 
 def _add_stream(container: OutputContainer, video: Video, picture: PlanarPicture) -> VideoStream:
     rate = Fraction(video.fps).limit_denominator(1001)
-    stream: VideoStream = container.add_stream("libx264", rate=rate, options=ENCODER)
-    stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
-    context = stream.codec_context
-    context.time_base, context.thread_count = CLOCK, 1  # the decoder uses the other core
-    # The decoder converts pictures of high dynamic range to BT.709, number 1 of each kind in ITU-T H.273.
-    context.color_primaries, context.color_trc, context.colorspace = (1, 1, 1) if video.hdr else video.colors
+    stream: VideoStream = container.add_stream("libx264", rate=rate, options=OPTIONS)
+    stream.width, stream.height = picture.width, picture.height
+    stream.codec_context.thread_count = 1  # the decoder uses the other core
     return stream
 
 

@@ -27,7 +27,8 @@ from services.analyzer.errors import BadInput
 from services.analyzer.sandbox import fields
 from services.analyzer.sandbox.limits import SandboxLimits
 from services.analyzer.sandbox.timeline import Timeline
-from services.containers import mp4
+from services.containers import matroska, mp4
+from services.file_signatures import TS_PACKET_BYTES
 from services.rules.film_limits import too_many_frames, too_many_pixels
 from services.rules.limits import is_capture_fps
 
@@ -38,11 +39,9 @@ HDR = {16: "pq", 18: "hlg"}
 NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 # So many packets before a further recording begins may be incomplete, by their order in the file.
 CUT_PACKETS = 4
-# MPEG-TS, the M2TS of cameras, TS with error correction.
-TS_PACKET_BYTES = (188, 192, 204)
 # The end code of an MPEG program stream. Zeros after it pad the file; without it they replace what was there.
 PROGRAM_END, FEWEST_ZEROS, ZEROS_SEARCHED = b"\0\0\1\xb9", 16, 65536
-SEGMENT = bytes.fromhex("18538067")
+SEGMENT = matroska.SEGMENT.to_bytes(4, "big")
 # Android's cameras write the rate at which they recorded; a slow-motion file plays slower. iPhones write no such tag:
 # their originals play in real time at the full rate.
 CAPTURE_FPS_TAG = "com.android.capture.fps"
@@ -300,26 +299,14 @@ def _segment_past_end(path: Path, size: int) -> bool:
     at = head.find(SEGMENT) + len(SEGMENT)
     if at < len(SEGMENT) or at + 8 > len(head) or not head[at]:
         return False
-    width = 9 - head[at].bit_length()
-    length = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
-    unknown = (1 << 7 * width) - 1
-    return length != unknown and at + width + length > size
+    length, start = matroska.read_length(head, at)
+    return length is not None and start + length > size
 
 
 def _box_past_end(path: Path, size: int) -> bool:
     """Whether one of the outermost boxes of an MP4 ends after the file: ISO/IEC 14496-12, 4.2."""
-    at = 0
     with path.open("rb") as file:
-        while at + 8 <= size:
-            file.seek(at)
-            length, _, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
-            if length == 0:  # the box extends to the end of the file
-                return False
-            length = large if length == 1 else length
-            if length < 8:  # not a box: FFmpeg ignores such trailing data
-                return False
-            at += length
-    return at > size
+        return any(end > size for _, _, end in mp4.boxes(file, 0, size))
 
 
 def _first_picture(path: Path, source: Source, report_alive: Callable[[], None]) -> VideoFrame:

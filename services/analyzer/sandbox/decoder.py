@@ -124,12 +124,11 @@ def _convert(
     try:
         size, turn = arguments["size"], arguments["orientation"]
         inner = fit_inside(upright_size(frame, stream, turn), size)
-        if inner == tuple(size):
-            return LAYOUTS[arguments["layout"]](frame, inner, turn, arguments["hdr"])
-        losses.resized = index if losses.resized is None else losses.resized
-        return BORDERS[arguments["layout"]](
-            LAYOUTS[arguments["layout"]](frame, inner, turn, arguments["hdr"]), inner, size
-        )
+        has_bars = inner != tuple(size)
+        if has_bars and losses.resized is None:
+            losses.resized = index
+        picture = LAYOUTS[arguments["layout"]](frame, inner, turn, arguments["hdr"])
+        return BORDERS[arguments["layout"]](picture, inner, size) if has_bars else picture
     except CONVERSION_ERRORS as error:
         losses.record_conversion(error)
         return None

@@ -25,7 +25,7 @@ _SCALER = VideoReformatter()
 
 
 def to_standard_range(frame: VideoFrame, transfer: str) -> VideoFrame:
-    """The same picture in the colours of BT.709, RGB. transfer: `pq` or `hlg`."""
+    """The same picture in the colours of BT.709, yuv420p. transfer: `pq` or `hlg`."""
     rgb: Any = _SCALER.reformat(frame, format="rgb24", threads=1).to_ndarray()
     light = cv2.transform(cv2.LUT(rgb, TO_LIGHT[transfer]), TO_BT709.astype(np.float32))
     index = np.sqrt(np.clip(light, 0, BRIGHTEST) / BRIGHTEST) * (LEVELS - 1)

@@ -45,6 +45,11 @@ class ResumeStates:
             self._file(video, *key).unlink()
 
     def _file(self, video: Path, *key: object) -> Path:
-        stat = video.stat()
-        identity = repr((str(video.resolve()), stat.st_size, stat.st_mtime_ns, key))
-        return self._folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+        return self._folder / f"{identify(video, *key)}.json"
+
+
+def identify(video: Path, *key: object) -> str:
+    """A name for the video file as it is now, and for `key`."""
+    stat = video.stat()
+    identity = repr((str(video.resolve()), stat.st_size, stat.st_mtime_ns, key))
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]

@@ -5,7 +5,6 @@ ReanalyzeJob ──────────────────────�
 """
 
 import argparse
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -35,7 +34,7 @@ from crease.upload.v1.upload_pb2 import (
 from services import clients, naming
 from services.cli.api import client, endpoints, film, upload, video_file
 from services.cli.api.client import Services
-from services.cli.api.resume_state import ResumeState, ResumeStates
+from services.cli.api.resume_state import ResumeState, ResumeStates, identify
 from services.cli.api.video_file import Video
 from services.cli.commands import reports
 from services.cli.commands.options import Arguments, Commands, add_command, add_output, connect
@@ -164,13 +163,11 @@ def _limits(services: Services) -> GetUploadLimitsResponse:
 
 def _proxy(path: Path, folder: Path, limits: GetUploadLimitsResponse) -> Path:
     """The smaller film, kept until its upload is complete; the film itself if it is no larger. Raises CommandError."""
-    stat = path.stat()
-    identity = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns))
-    proxy = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.mp4"
+    proxy = folder / f"{identify(path)}.mp4"
     if not proxy.is_file():
         console.print_line(f"Making a smaller film of {one_line(path.name)}: the original stays on this machine.")
         film.make_proxy(path, proxy, limits)
-    before, after = stat.st_size, proxy.stat().st_size
+    before, after = path.stat().st_size, proxy.stat().st_size
     if after >= before:
         proxy.unlink()
         return path
