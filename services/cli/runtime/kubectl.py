@@ -17,7 +17,6 @@ from services.cli.runtime.prometheus import fetch_metrics
 Object = dict[str, Any]
 
 OURS = f"{naming.NAME_LABEL}={naming.PRODUCT}"
-COMPONENT = naming.COMPONENT_LABEL
 # An endpoint that refuses every connection.
 NOWHERE = "127.0.0.1:1"
 
@@ -101,7 +100,7 @@ def forward_services(kubectl: Kubectl) -> Iterator[Mapping[str, str]]:
     with contextlib.ExitStack() as stack:
         variables, uses_tls = {}, False
         for program in ("jobs", "upload"):
-            services = kubectl.list_objects("services", "-l", f"{kubectl.ours},{COMPONENT}={program}")
+            services = kubectl.list_objects("services", "-l", f"{kubectl.ours},{naming.COMPONENT_LABEL}={program}")
             if not services:
                 raise CommandError(f"This namespace has no Service of Crease's {program}: name another with -n.", USAGE)
             name, namespace = metadata(services[0])["name"], metadata(services[0])["namespace"]
@@ -123,7 +122,7 @@ def _analyzers_authority(kubectl: Kubectl) -> str:
 
     Empty if they trust the public authorities.
     """
-    for deployment in kubectl.list_objects("deployments", "-l", f"{kubectl.ours},{COMPONENT}=controller"):
+    for deployment in kubectl.list_objects("deployments", "-l", f"{kubectl.ours},{naming.COMPONENT_LABEL}=controller"):
         if name := variables_of(deployment).get("CREASE_ANALYZER_CA_CONFIG_MAP"):
             named = (one for one in kubectl.list_objects("configmaps") if metadata(one)["name"] == name)
             return next((str(one["data"]["ca.crt"]) for one in named), "")

@@ -12,11 +12,9 @@ from datetime import UTC, datetime, timedelta
 from services import naming
 from services.cli.errors import INTERNAL, USAGE, CommandError
 from services.cli.runtime.interface import Check, RecordedEvent, Run
-from services.cli.runtime.kubectl import COMPONENT, Kubectl, Object, metadata, variables_of
+from services.cli.runtime.kubectl import Kubectl, Object, metadata, variables_of
 from services.cli.runtime.launch_checks import LaunchChecks
 
-JOB_LABEL = naming.JOB_LABEL
-DRAINED = naming.DRAINED_ANNOTATION
 METRICS_PORT = "metrics"
 # With more clock skew the services reject tokens, and the order of events is unreliable.
 MOST_SKEW = timedelta(seconds=10)
@@ -45,7 +43,7 @@ class KubernetesRuntime:
 
     def list_runs(self, job_id: str) -> Sequence[Run]:
         """As Runtime: the Kubernetes Jobs, each with its pods."""
-        selector = ("-l", f"{JOB_LABEL}={job_id}")
+        selector = ("-l", f"{naming.JOB_LABEL}={job_id}")
         pods = self._kubectl.list_objects("pods", *selector)
         jobs = sorted(self._kubectl.list_objects("jobs", *selector), key=_creation_time)
         found = []
@@ -66,7 +64,7 @@ class KubernetesRuntime:
 
     def show_logs(self, job_id: str, *, follow: bool) -> None:
         """As Runtime: of the newest pod."""
-        pods = self._kubectl.list_objects("pods", "-l", f"{JOB_LABEL}={job_id}")
+        pods = self._kubectl.list_objects("pods", "-l", f"{naming.JOB_LABEL}={job_id}")
         if not pods:
             raise CommandError(f"The pods of job {job_id} are deleted, and so are their logs: see `why {job_id}`.")
         newest = metadata(max(pods, key=_creation_time))["name"]
@@ -77,20 +75,20 @@ class KubernetesRuntime:
     def drained_by(self) -> str:
         """As Runtime: an annotation on the Lease of the controller's leader election."""
         lease = self._controllers_lease()
-        return str(metadata(lease).get("annotations", {}).get(DRAINED, "")) if lease else ""
+        return str(metadata(lease).get("annotations", {}).get(naming.DRAINED_ANNOTATION, "")) if lease else ""
 
     def drain(self, drained_by: str) -> None:
         """As Runtime. Every controller reads the annotation at its start and then every few seconds."""
-        self._annotate_lease(f"{DRAINED}={drained_by}")
+        self._annotate_lease(f"{naming.DRAINED_ANNOTATION}={drained_by}")
 
     def undo_drain(self) -> None:
         """As Runtime."""
-        self._annotate_lease(f"{DRAINED}-")
+        self._annotate_lease(f"{naming.DRAINED_ANNOTATION}-")
 
     def read_metrics(self) -> Mapping[str, str]:
         """As Runtime: from the pods, by port-forward."""
         found = {}
-        for pod in self._kubectl.list_objects("pods", "-l", f"{self._kubectl.ours},{COMPONENT}!=analyzer"):
+        for pod in self._kubectl.list_objects("pods", "-l", f"{self._kubectl.ours},{naming.COMPONENT_LABEL}!=analyzer"):
             if (port := _metrics_port(pod)) is not None:
                 with contextlib.suppress(CommandError):
                     name = str(metadata(pod)["name"])
@@ -122,7 +120,8 @@ class KubernetesRuntime:
 
     def _controller(self) -> Object | None:
         """The controller's Deployment of the release."""
-        found = self._kubectl.list_objects("deployments", "-l", f"{self._kubectl.ours},{COMPONENT}=controller")
+        selector = f"{self._kubectl.ours},{naming.COMPONENT_LABEL}=controller"
+        found = self._kubectl.list_objects("deployments", "-l", selector)
         return next(iter(found), None)
 
     def _check_replicas(self) -> Iterator[Check]:
@@ -201,7 +200,7 @@ class KubernetesRuntime:
         image = settings.get("CREASE_ANALYZER_IMAGE", "")
         cluster = settings.get("CREASE_CLUSTER", "")
         own = f",{naming.CLUSTER_LABEL}={cluster}" if cluster else ""
-        pods = self._kubectl.list_objects("pods", "-l", f"{COMPONENT}={naming.ANALYZER_COMPONENT}{own}")
+        pods = self._kubectl.list_objects("pods", "-l", f"{naming.COMPONENT_LABEL}={naming.ANALYZER_COMPONENT}{own}")
         errors = {reason for pod in pods for reason in _waiting_reasons(pod) if reason.partition(":")[0] in BAD_IMAGE}
         detail = f"{image}: {'; '.join(sorted(errors))[:300]}" if errors else f"no pod fails to pull {image}"
         advice = "Push the image or repair image.registry, image.tag and image.pullSecrets; then retry the failed jobs."

@@ -23,13 +23,10 @@ from services.cli.api.client import Services
 from services.cli.api.endpoints import Endpoints
 from services.cli.commands import doctor, explain, jobs, status
 from services.cli.errors import CommandError
-from services.cli.runtime import kubernetes, laptop
 from services.cli.runtime.kubectl import forward_services
 from services.cli.runtime.kubernetes import RIGHTS, KubernetesRuntime
 from services.cli.runtime.laptop import LaptopRuntime
 from services.cli.ui import console
-from services.controller.kubernetes import leader_election
-from services.controller.local import launcher
 from testing.fakes.api_server import ApiServer
 from testing.fakes.kubectl import FakeKubectl
 from testing.servers.kubernetes import ROLE
@@ -396,14 +393,13 @@ def test_doctor_tries_the_sandbox_on_a_laptop(tmp_path: Path, lacking: str) -> N
 
 
 def test_the_clients_copies_of_the_controllers_names_are_right() -> None:
-    """Its Role, and the names of its drain: no program imports another."""
+    """Its Role: no program imports another."""
     rules = yaml.safe_load(ROLE.read_text())["rules"]
     documented = {
         f"{resource}.{group}".rstrip("."): tuple(rule["verbs"])
         for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]
     }  # fmt: skip
     assert documented == RIGHTS
-    assert (leader_election.DRAINED, launcher.DRAINED) == (kubernetes.DRAINED, laptop.DRAINED)
 
 
 def test_services_with_tls_are_called_by_tls(kubectl: FakeKubectl) -> None:
