@@ -104,7 +104,7 @@ class KubernetesRuntime:
         yield from _as_allowed("clock", self._check_clock)
         yield from _as_allowed("nodes", self._check_nodes)
         yield self._check_kernels()
-        controller = self._controller()
+        controller = self._kubectl.find_controller()
         if controller is None:
             advice = "Name the namespace of the release with -n."
             yield Check("controller", False, "no controller is deployed here", advice)
@@ -117,12 +117,6 @@ class KubernetesRuntime:
         yield from _as_allowed("references", launches.check_references)
         yield from _as_allowed("next analysis", launches.check_admission)
         yield from _as_allowed("waiting analyses", lambda: launches.check_waiting(self._now()))
-
-    def _controller(self) -> Object | None:
-        """The controller's Deployment of the release."""
-        selector = f"{self._kubectl.ours},{naming.COMPONENT_LABEL}=controller"
-        found = self._kubectl.list_objects("deployments", "-l", selector)
-        return next(iter(found), None)
 
     def _check_replicas(self) -> Iterator[Check]:
         for deployment in self._kubectl.list_objects("deployments", "-l", self._kubectl.ours):
@@ -234,7 +228,7 @@ class KubernetesRuntime:
 
     def _controllers_lease(self) -> Object | None:
         leases = self._kubectl.list_objects("leases")
-        controller = self._controller()
+        controller = self._kubectl.find_controller()
         if controller and (name := variables_of(controller).get("CREASE_LEADER_LEASE")):
             return next((one for one in leases if metadata(one)["name"] == name), None)
         return next(
