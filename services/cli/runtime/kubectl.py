@@ -147,3 +147,8 @@ def metadata(body: Object) -> Object:
     """The metadata of an object."""
     found: Object = body["metadata"]
     return found
+
+
+def event_time(event: Object) -> str:
+    """When a Kubernetes Event last happened."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or metadata(event).get("creationTimestamp", ""))

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from services import naming
 from services.cli.errors import INTERNAL, USAGE, CommandError
 from services.cli.runtime.interface import Check, RecordedEvent, Run
-from services.cli.runtime.kubectl import Kubectl, Object, metadata, variables_of
+from services.cli.runtime.kubectl import Kubectl, Object, event_time, metadata, variables_of
 from services.cli.runtime.launch_checks import LaunchChecks
 
 METRICS_PORT = "metrics"
@@ -59,7 +59,7 @@ class KubernetesRuntime:
         events = (
             one for one in self._kubectl.list_objects("events") if one["involvedObject"]["name"].startswith(prefix)
         )
-        found = [RecordedEvent(_event_time(one), one.get("reason", ""), one.get("message", "")) for one in events]
+        found = [RecordedEvent(event_time(one), one.get("reason", ""), one.get("message", "")) for one in events]
         return sorted(found, key=lambda event: event.at)
 
     def show_logs(self, job_id: str, *, follow: bool) -> None:
@@ -294,10 +294,6 @@ def _waiting_reasons(pod: Object) -> Iterator[str]:
 def _metrics_port(pod: Object) -> int | None:
     ports = (port for one in pod["spec"]["containers"] for port in one.get("ports", ()))
     return next((int(port["containerPort"]) for port in ports if port.get("name") == METRICS_PORT), None)
-
-
-def _event_time(event: Object) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or metadata(event).get("creationTimestamp", ""))
 
 
 def _selector_arguments(labels: Mapping[str, str]) -> tuple[str, ...]:
