@@ -279,9 +279,10 @@ def test_doctor_says_which_checks_it_could_not_make(
     doctor.show_checks(services, KubernetesRuntime(kubectl))
     shown = screen.getvalue()
     assert re.search(r"^gpus +\? +not checked: .*nodes is forbidden", shown, re.MULTILINE)
+    assert re.search(r"^sandbox +\? +not checked: .*nodes is forbidden", shown, re.MULTILINE)
     assert re.search(r"^next analysis +\? +not checked: .*cannot create resource", shown, re.MULTILINE)
     assert re.search(r"^rights +ok", shown, re.MULTILINE)
-    assert "Not checked, for want of a right: 2." in shown
+    assert "Not checked, for want of a right: 3." in shown
 
 
 def test_doctor_calls_a_failed_handshake_no_fault_of_the_database(shared_jobs: Program, tmp_path: Path) -> None:
