@@ -116,7 +116,7 @@ class KubernetesRuntime:
         yield from _as_allowed("gpus", lambda: self._check_gpus(settings))
         yield from _as_allowed("references", launches.check_references)
         yield from _as_allowed("next analysis", launches.check_admission)
-        yield from _as_allowed("waiting analyses", lambda: launches.check_waiting(self._now()))
+        yield from _as_allowed("waiting analyses", lambda: launches.check_waiting(self._read_server_time()))
 
     def _check_replicas(self) -> Iterator[Check]:
         for deployment in self._kubectl.list_objects("deployments", "-l", self._kubectl.ours):

@@ -24,14 +24,14 @@ HARMLESS_EVENTS = frozenset({"FailedToRetrieveImagePullSecret"})
 
 
 class LaunchChecks:
-    """`settings`: the variables of the controller's container. `now`: by the API server's clock."""
+    """`settings`: the variables of the controller's container."""
 
     def __init__(self, kubectl: Kubectl, settings: Mapping[str, str]) -> None:
         self._kubectl = kubectl
         self._settings = settings
 
     def check_waiting(self, now: datetime) -> Iterator[Check]:
-        """Why analyses that exist have not started."""
+        """Why analyses that exist have not started. `now`: by the API server's clock."""
         selector = ("-l", f"{naming.CLUSTER_LABEL}={self._settings.get('CREASE_CLUSTER', '')}")
         pods = self._kubectl.list_objects("pods", *selector)
         waiting = []
