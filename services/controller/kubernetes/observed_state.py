@@ -294,15 +294,16 @@ def waits_for_node(pod: Pod) -> bool:
 def _pending(job: KubernetesJob, live: Sequence[Pod], obstacle: str) -> Pending | None:
     if job.is_suspended:
         return Pending(PendingReason.SUSPENDED, "the Job is suspended until its queue admits it", job.created_at)
-    if live and (live[0].is_running or live[0].unschedulable or live[0].start_error):
-        return None if live[0].is_running else live[0].unschedulable or live[0].start_error
-    if not obstacle:
+    if not live:
+        reason = PendingReason.UNSCHEDULABLE if "exceeded quota" in obstacle else PendingReason.DELAYED
+        return Pending(reason, obstacle, job.created_at) if obstacle else None
+    pod = live[0]
+    if pod.is_running:
         return None
-    if live:
-        reason = PendingReason.START_ERROR if MISSING_SOURCE.search(obstacle) else PendingReason.DELAYED
-        return Pending(reason, obstacle, live[0].created_at)
-    reason = PendingReason.UNSCHEDULABLE if "exceeded quota" in obstacle else PendingReason.DELAYED
-    return Pending(reason, obstacle, job.created_at)
+    if (known := pod.unschedulable or pod.start_error) or not obstacle:
+        return known
+    reason = PendingReason.START_ERROR if MISSING_SOURCE.search(obstacle) else PendingReason.DELAYED
+    return Pending(reason, obstacle, pod.created_at)
 
 
 def _observe_ended(job: KubernetesJob, pods: Sequence[Pod]) -> Observed:
