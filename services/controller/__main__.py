@@ -9,14 +9,14 @@ from functools import partial
 
 import grpc.aio
 
-from services import logs, metrics, traces
+from services import logs, metrics, naming, traces
 from services.auth import Caller, Verifier
 from services.clients import open_aio_channel
 from services.controller.core.jobs_client import Jobs
 from services.controller.core.metrics import export_cache_ages
 from services.controller.core.reconciler import Reconciler
 from services.controller.kubernetes.launcher import start_kubernetes
-from services.controller.local.launcher import DRAINED, LocalLauncher
+from services.controller.local.launcher import LocalLauncher
 from services.controller.settings import KubernetesSettings, LocalSettings, load
 from services.errors import PermissionDenied
 from services.metrics import Loop, Loops
@@ -68,7 +68,8 @@ async def _reconciler(
     )
     jobs = partial(Jobs, channel, settings.token_file, settings.cluster)
     if isinstance(settings, LocalSettings):
-        yield reconciler(_local_launcher(settings), jobs(), drained=(settings.state_folder / DRAINED).exists)
+        drained = (settings.state_folder / naming.DRAINED_FILE).exists
+        yield reconciler(_local_launcher(settings), jobs(), drained=drained)
         return
     woken = asyncio.Event()
     async with start_kubernetes(settings, woken.set, log) as (launcher, leader):

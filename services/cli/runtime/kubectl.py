@@ -17,7 +17,6 @@ from services.cli.runtime.prometheus import fetch_metrics
 Object = dict[str, Any]
 
 OURS = f"{naming.NAME_LABEL}={naming.PRODUCT}"
-COMPONENT = naming.COMPONENT_LABEL
 # An endpoint that refuses every connection.
 NOWHERE = "127.0.0.1:1"
 
@@ -65,6 +64,14 @@ class Kubectl:
         """The objects of a kind. Raises CommandError."""
         return [*json.loads(self("get", kind, *arguments, "-o", "json"))["items"]]
 
+    def list_of_program(self, program: str, kind: str) -> list[Object]:
+        """The objects of a kind that belong to one program of the release. Raises CommandError."""
+        return self.list_objects(kind, "-l", f"{self.ours},{naming.COMPONENT_LABEL}={program}")
+
+    def find_controller(self) -> Object | None:
+        """The Deployment of the release's controller. Raises CommandError."""
+        return next(iter(self.list_of_program("controller", "deployments")), None)
+
     @contextlib.contextmanager
     def forward(self, target: str, port: int) -> Iterator[str]:
         """Forwards a port of a pod or a Service to this machine; yields host:port, or NOWHERE if that fails.
@@ -101,7 +108,7 @@ def forward_services(kubectl: Kubectl) -> Iterator[Mapping[str, str]]:
     with contextlib.ExitStack() as stack:
         variables, uses_tls = {}, False
         for program in ("jobs", "upload"):
-            services = kubectl.list_objects("services", "-l", f"{kubectl.ours},{COMPONENT}={program}")
+            services = kubectl.list_of_program(program, "services")
             if not services:
                 raise CommandError(f"This namespace has no Service of Crease's {program}: name another with -n.", USAGE)
             name, namespace = metadata(services[0])["name"], metadata(services[0])["namespace"]
@@ -123,11 +130,11 @@ def _analyzers_authority(kubectl: Kubectl) -> str:
 
     Empty if they trust the public authorities.
     """
-    for deployment in kubectl.list_objects("deployments", "-l", f"{kubectl.ours},{COMPONENT}=controller"):
-        if name := variables_of(deployment).get("CREASE_ANALYZER_CA_CONFIG_MAP"):
-            named = (one for one in kubectl.list_objects("configmaps") if metadata(one)["name"] == name)
-            return next((str(one["data"]["ca.crt"]) for one in named), "")
-    return ""
+    controller = kubectl.find_controller()
+    if controller is None or not (name := variables_of(controller).get("CREASE_ANALYZER_CA_CONFIG_MAP")):
+        return ""
+    named = (one for one in kubectl.list_objects("configmaps") if metadata(one)["name"] == name)
+    return next((str(one["data"]["ca.crt"]) for one in named), "")
 
 
 def variables_of(deployment: Object) -> Mapping[str, str]:
@@ -140,3 +147,8 @@ def metadata(body: Object) -> Object:
     """The metadata of an object."""
     found: Object = body["metadata"]
     return found
+
+
+def event_time(event: Object) -> str:
+    """When a Kubernetes Event last happened."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or metadata(event).get("creationTimestamp", ""))

@@ -12,11 +12,9 @@ from datetime import UTC, datetime, timedelta
 from services import naming
 from services.cli.errors import INTERNAL, USAGE, CommandError
 from services.cli.runtime.interface import Check, RecordedEvent, Run
-from services.cli.runtime.kubectl import COMPONENT, Kubectl, Object, metadata, variables_of
+from services.cli.runtime.kubectl import Kubectl, Object, event_time, metadata, variables_of
 from services.cli.runtime.launch_checks import LaunchChecks
 
-JOB_LABEL = naming.JOB_LABEL
-DRAINED = naming.DRAINED_ANNOTATION
 METRICS_PORT = "metrics"
 # With more clock skew the services reject tokens, and the order of events is unreliable.
 MOST_SKEW = timedelta(seconds=10)
@@ -45,7 +43,7 @@ class KubernetesRuntime:
 
     def list_runs(self, job_id: str) -> Sequence[Run]:
         """As Runtime: the Kubernetes Jobs, each with its pods."""
-        selector = ("-l", f"{JOB_LABEL}={job_id}")
+        selector = ("-l", f"{naming.JOB_LABEL}={job_id}")
         pods = self._kubectl.list_objects("pods", *selector)
         jobs = sorted(self._kubectl.list_objects("jobs", *selector), key=_creation_time)
         found = []
@@ -61,12 +59,12 @@ class KubernetesRuntime:
         events = (
             one for one in self._kubectl.list_objects("events") if one["involvedObject"]["name"].startswith(prefix)
         )
-        found = [RecordedEvent(_event_time(one), one.get("reason", ""), one.get("message", "")) for one in events]
+        found = [RecordedEvent(event_time(one), one.get("reason", ""), one.get("message", "")) for one in events]
         return sorted(found, key=lambda event: event.at)
 
     def show_logs(self, job_id: str, *, follow: bool) -> None:
         """As Runtime: of the newest pod."""
-        pods = self._kubectl.list_objects("pods", "-l", f"{JOB_LABEL}={job_id}")
+        pods = self._kubectl.list_objects("pods", "-l", f"{naming.JOB_LABEL}={job_id}")
         if not pods:
             raise CommandError(f"The pods of job {job_id} are deleted, and so are their logs: see `why {job_id}`.")
         newest = metadata(max(pods, key=_creation_time))["name"]
@@ -77,20 +75,20 @@ class KubernetesRuntime:
     def drained_by(self) -> str:
         """As Runtime: an annotation on the Lease of the controller's leader election."""
         lease = self._controllers_lease()
-        return str(metadata(lease).get("annotations", {}).get(DRAINED, "")) if lease else ""
+        return str(metadata(lease).get("annotations", {}).get(naming.DRAINED_ANNOTATION, "")) if lease else ""
 
     def drain(self, drained_by: str) -> None:
         """As Runtime. Every controller reads the annotation at its start and then every few seconds."""
-        self._annotate_lease(f"{DRAINED}={drained_by}")
+        self._annotate_lease(f"{naming.DRAINED_ANNOTATION}={drained_by}")
 
     def undo_drain(self) -> None:
         """As Runtime."""
-        self._annotate_lease(f"{DRAINED}-")
+        self._annotate_lease(f"{naming.DRAINED_ANNOTATION}-")
 
     def read_metrics(self) -> Mapping[str, str]:
         """As Runtime: from the pods, by port-forward."""
         found = {}
-        for pod in self._kubectl.list_objects("pods", "-l", f"{self._kubectl.ours},{COMPONENT}!=analyzer"):
+        for pod in self._kubectl.list_objects("pods", "-l", f"{self._kubectl.ours},{naming.COMPONENT_LABEL}!=analyzer"):
             if (port := _metrics_port(pod)) is not None:
                 with contextlib.suppress(CommandError):
                     name = str(metadata(pod)["name"])
@@ -105,8 +103,8 @@ class KubernetesRuntime:
         yield from self._check_replicas()
         yield from _as_allowed("clock", self._check_clock)
         yield from _as_allowed("nodes", self._check_nodes)
-        yield self._check_kernels()
-        controller = self._controller()
+        yield from _as_allowed("sandbox", self._check_kernels)
+        controller = self._kubectl.find_controller()
         if controller is None:
             advice = "Name the namespace of the release with -n."
             yield Check("controller", False, "no controller is deployed here", advice)
@@ -118,12 +116,7 @@ class KubernetesRuntime:
         yield from _as_allowed("gpus", lambda: self._check_gpus(settings))
         yield from _as_allowed("references", launches.check_references)
         yield from _as_allowed("next analysis", launches.check_admission)
-        yield from _as_allowed("waiting analyses", lambda: launches.check_waiting(self._now()))
-
-    def _controller(self) -> Object | None:
-        """The controller's Deployment of the release."""
-        found = self._kubectl.list_objects("deployments", "-l", f"{self._kubectl.ours},{COMPONENT}=controller")
-        return next(iter(found), None)
+        yield from _as_allowed("waiting analyses", lambda: launches.check_waiting(self._read_server_time()))
 
     def _check_replicas(self) -> Iterator[Check]:
         for deployment in self._kubectl.list_objects("deployments", "-l", self._kubectl.ours):
@@ -162,12 +155,9 @@ class KubernetesRuntime:
         advice = "kubectl describe node NAME; set its clock by NTP, or drain and remove it."
         yield Check("nodes", not detail, detail or "every node renews its Lease, by the API server's clock", advice)
 
-    def _check_kernels(self) -> Check:
+    def _check_kernels(self) -> Iterator[Check]:
         """Whether each node's kernel is new enough to confine the decoder; an analyzer logs it if it cannot."""
-        try:
-            nodes = self._kubectl.list_objects("nodes")
-        except CommandError as error:
-            return Check("sandbox", True, f"the nodes' kernels are unknown: {error.sentence}")
+        nodes = self._kubectl.list_objects("nodes")
         kernels = {metadata(one)["name"]: one["status"].get("nodeInfo", {}).get("kernelVersion", "") for one in nodes}
         old = [f"{name} ({kernel})" for name, kernel in kernels.items() if _is_older(kernel, LANDLOCK_KERNEL)]
         detail = (
@@ -176,7 +166,7 @@ class KubernetesRuntime:
             else "no node's kernel is older than Landlock"
         )
         advice = "Upgrade the nodes' kernel to 5.13, or keep analyses off these nodes with analyzer.nodeSelector."
-        return Check("sandbox", not old, detail, advice)
+        yield Check("sandbox", not old, detail, advice)
 
     def _check_rights(self, controller: Object, settings: Mapping[str, str]) -> Iterator[Check]:
         namespace = metadata(controller)["namespace"]
@@ -201,7 +191,7 @@ class KubernetesRuntime:
         image = settings.get("CREASE_ANALYZER_IMAGE", "")
         cluster = settings.get("CREASE_CLUSTER", "")
         own = f",{naming.CLUSTER_LABEL}={cluster}" if cluster else ""
-        pods = self._kubectl.list_objects("pods", "-l", f"{COMPONENT}={naming.ANALYZER_COMPONENT}{own}")
+        pods = self._kubectl.list_objects("pods", "-l", f"{naming.COMPONENT_LABEL}={naming.ANALYZER_COMPONENT}{own}")
         errors = {reason for pod in pods for reason in _waiting_reasons(pod) if reason.partition(":")[0] in BAD_IMAGE}
         detail = f"{image}: {'; '.join(sorted(errors))[:300]}" if errors else f"no pod fails to pull {image}"
         advice = "Push the image or repair image.registry, image.tag and image.pullSecrets; then retry the failed jobs."
@@ -235,7 +225,7 @@ class KubernetesRuntime:
 
     def _controllers_lease(self) -> Object | None:
         leases = self._kubectl.list_objects("leases")
-        controller = self._controller()
+        controller = self._kubectl.find_controller()
         if controller and (name := variables_of(controller).get("CREASE_LEADER_LEASE")):
             return next((one for one in leases if metadata(one)["name"] == name), None)
         return next(
@@ -301,10 +291,6 @@ def _waiting_reasons(pod: Object) -> Iterator[str]:
 def _metrics_port(pod: Object) -> int | None:
     ports = (port for one in pod["spec"]["containers"] for port in one.get("ports", ()))
     return next((int(port["containerPort"]) for port in ports if port.get("name") == METRICS_PORT), None)
-
-
-def _event_time(event: Object) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or metadata(event).get("creationTimestamp", ""))
 
 
 def _selector_arguments(labels: Mapping[str, str]) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ from services.cli.runtime import pose_model
 from services.cli.runtime.interface import Check, RecordedEvent, Run
 from services.cli.runtime.prometheus import fetch_metrics
 
-DRAINED = naming.DRAINED_FILE
 # A video, its artifacts and the scratch files of its analysis.
 LEAST_FREE_BYTES = 2 * 10**9
 FOLLOW_SECONDS = 0.2
@@ -29,7 +28,7 @@ class LaptopRuntime:
     def __init__(self, folder: Path, metrics: Mapping[str, str]) -> None:
         self._folder = folder
         self._metrics_endpoints = metrics
-        self._drained = folder / naming.CONTROLLER_FOLDER / DRAINED
+        self._drained = folder / naming.CONTROLLER_FOLDER / naming.DRAINED_FILE
 
     def list_runs(self, job_id: str) -> Sequence[Run]:
         """As Runtime: the processes."""

@@ -6,6 +6,7 @@
 A dry run passes through admission: quotas, LimitRanges, Pod Security, ServiceAccounts, PriorityClasses and webhooks.
 """
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta
 from services import naming
 from services.cli.errors import CommandError
 from services.cli.runtime.interface import Check
-from services.cli.runtime.kubectl import Kubectl, Object, metadata
+from services.cli.runtime.kubectl import Kubectl, Object, event_time, metadata
 
 # An analysis that has not started by then is shown.
 STARTED_WITHIN = timedelta(seconds=20)
@@ -23,25 +24,25 @@ HARMLESS_EVENTS = frozenset({"FailedToRetrieveImagePullSecret"})
 
 
 class LaunchChecks:
-    """`settings`: the variables of the controller's container. `now`: by the API server's clock."""
+    """`settings`: the variables of the controller's container."""
 
     def __init__(self, kubectl: Kubectl, settings: Mapping[str, str]) -> None:
         self._kubectl = kubectl
         self._settings = settings
 
     def check_waiting(self, now: datetime) -> Iterator[Check]:
-        """Why analyses that exist have not started."""
+        """Why analyses that exist have not started. `now`: by the API server's clock."""
         selector = ("-l", f"{naming.CLUSTER_LABEL}={self._settings.get('CREASE_CLUSTER', '')}")
         pods = self._kubectl.list_objects("pods", *selector)
-        causes = {}
+        waiting = []
         for job in self._kubectl.list_objects("jobs", *selector):
             if _is_open(job) and datetime.fromisoformat(metadata(job)["creationTimestamp"]) < now - STARTED_WITHIN:
                 own = [pod for pod in pods if metadata(pod)["name"].startswith(f"{metadata(job)['name']}-")]
                 if not any(pod.get("status", {}).get("phase") == "Running" for pod in own):
-                    causes[str(metadata(job)["name"])] = self._cause(job, own)
-        shown = "; ".join(f"{name}: {cause}" for name, cause in [*causes.items()][:SHOWN])
-        detail = f"{len(causes)} have not started. {shown}" if causes else "none waits in the cluster"
-        yield Check("waiting analyses", not causes, detail, "kubectl crease why JOB; docs/operating.md, Failures")
+                    waiting.append((job, own))
+        shown = "; ".join(f"{metadata(job)['name']}: {self._cause(job, own)}" for job, own in waiting[:SHOWN])
+        detail = f"{len(waiting)} have not started. {shown}" if waiting else "none waits in the cluster"
+        yield Check("waiting analyses", not waiting, detail, "kubectl crease why JOB; docs/operating.md, Failures")
 
     def check_admission(self) -> Iterator[Check]:
         """Whether the API server would accept the next Kubernetes Job and its pod."""
@@ -64,16 +65,21 @@ class LaunchChecks:
         detail = "; ".join(missing) or "its ConfigMap, Secrets and queue exist, as far as any is configured"
         yield Check("references", not missing, detail, "Create the object, or repair the value that names it.")
 
+    @functools.cached_property
+    def _warnings(self) -> list[Object]:
+        """The Events of the namespace that report a failure."""
+        return self._kubectl.list_objects("events", "--field-selector", "type=Warning")
+
     def _cause(self, job: Object, pods: list[Object]) -> str:
         if job["spec"].get("suspend"):
             return "suspended until its queue admits it"
         names = {metadata(one)["name"] for one in (job, *pods)}
         events = [
             one
-            for one in self._kubectl.list_objects("events", "--field-selector", "type=Warning")
+            for one in self._warnings
             if one["involvedObject"]["name"] in names and one.get("reason") not in HARMLESS_EVENTS
         ]
-        newest = max(events, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""), default=None)
+        newest = max(events, key=event_time, default=None)
         return f"{newest.get('reason')}: {newest.get('message')}" if newest else "the cluster gives no reason yet"
 
     def _dry_run(self, body: Object) -> str:

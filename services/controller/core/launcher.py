@@ -18,9 +18,6 @@ from crease.analysis.v1.launch_pb2 import ENDING_UNKNOWN, Ending, Launch
 from crease.jobs.v1.job_pb2 import Accelerator
 from services import naming
 
-JOB_LABEL = naming.JOB_LABEL
-LAUNCH_LABEL = naming.LAUNCH_LABEL
-
 
 @dataclass(frozen=True)
 class Placement:
@@ -125,12 +122,12 @@ class Observed:
     @property
     def is_ours(self) -> bool:
         """Whether the labels match the name."""
-        return self.name == naming.launch_name(self.labels.get(JOB_LABEL), self.labels.get(LAUNCH_LABEL))
+        return self.name == naming.launch_name(self.labels.get(naming.JOB_LABEL), self.labels.get(naming.LAUNCH_LABEL))
 
     @property
     def job_id(self) -> str:
         """The job of the launch; empty for a workload that is not ours."""
-        return self.labels.get(JOB_LABEL, "")
+        return self.labels.get(naming.JOB_LABEL, "")
 
 
 @dataclass(frozen=True)
@@ -221,7 +218,7 @@ def previous_name(launch: Launch) -> str:
 
 def labels_of(launch: Launch) -> dict[str, str]:
     """The labels that identify the launch's workload as ours."""
-    return {JOB_LABEL: launch.job_id, LAUNCH_LABEL: str(launch.launch_no)}
+    return {naming.JOB_LABEL: launch.job_id, naming.LAUNCH_LABEL: str(launch.launch_no)}
 
 
 def accelerator_word(accelerator: Accelerator.ValueType) -> str:
@@ -231,7 +228,7 @@ def accelerator_word(accelerator: Accelerator.ValueType) -> str:
 
 def job_of(observed: Observed) -> tuple[str, int]:
     """The job id and the launch number of a workload of ours."""
-    return observed.labels[JOB_LABEL], int(observed.labels[LAUNCH_LABEL])
+    return observed.labels[naming.JOB_LABEL], int(observed.labels[naming.LAUNCH_LABEL])
 
 
 def check_ours(observed: Observed) -> Observed:

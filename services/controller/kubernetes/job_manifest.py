@@ -15,15 +15,7 @@ from services.controller.core.launcher import Placement, accelerator_word, label
 from services.controller.quantity import bytes_of, mebibytes
 from services.controller.settings import KubernetesSettings
 
-CLUSTER_LABEL = naming.CLUSTER_LABEL
-SESSION_LABEL = naming.SESSION_LABEL
-OWNER_LABEL = naming.OWNER_LABEL
-STATUS_LABEL = naming.STATUS_LABEL
-ACCELERATOR_LABEL = naming.ACCELERATOR_LABEL
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-WHY = naming.WHY_ANNOTATION
-PLACEMENT_REASON = naming.PLACEMENT_REASON_ANNOTATION
-CREATED_BY = naming.CREATED_BY_ANNOTATION
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "crease-controller"
 
@@ -51,11 +43,11 @@ def build_manifest(
         "metadata": {
             "name": name_of(launch),
             "namespace": settings.namespace,
-            "labels": labels | {STATUS_LABEL: "queued"} | _queue_label(settings),
+            "labels": labels | {naming.STATUS_LABEL: "queued"} | _queue_label(settings),
             "annotations": {
-                CREATED_BY: f"{MANAGER} of cluster {settings.cluster}",
-                WHY: f"Runs launch {launch.launch_no} of job {launch.job_id}",
-                PLACEMENT_REASON: placement.reason,
+                naming.CREATED_BY_ANNOTATION: f"{MANAGER} of cluster {settings.cluster}",
+                naming.WHY_ANNOTATION: f"Runs launch {launch.launch_no} of job {launch.job_id}",
+                naming.PLACEMENT_REASON_ANNOTATION: placement.reason,
             },
             **({"ownerReferences": [*owner_references]} if owner_references else {}),
         },
@@ -84,7 +76,7 @@ def build_manifest(
 
 def build_selector(settings: KubernetesSettings) -> str:
     """The label selector for the objects of this cluster's controller."""
-    return f"{MANAGED_BY}={MANAGER},{CLUSTER_LABEL}={settings.cluster}"
+    return f"{MANAGED_BY}={MANAGER},{naming.CLUSTER_LABEL}={settings.cluster}"
 
 
 def _labels(launch: Launch, placement: Placement, settings: KubernetesSettings) -> dict[str, str]:
@@ -93,11 +85,11 @@ def _labels(launch: Launch, placement: Placement, settings: KubernetesSettings) 
         naming.COMPONENT_LABEL: naming.ANALYZER_COMPONENT,
         "app.kubernetes.io/part-of": naming.PRODUCT,
         MANAGED_BY: MANAGER,
-        CLUSTER_LABEL: settings.cluster,
+        naming.CLUSTER_LABEL: settings.cluster,
         **labels_of(launch),
-        SESSION_LABEL: launch.session_id,
-        OWNER_LABEL: launch.owner_hash,
-        ACCELERATOR_LABEL: accelerator_word(placement.on),
+        naming.SESSION_LABEL: launch.session_id,
+        naming.OWNER_LABEL: launch.owner_hash,
+        naming.ACCELERATOR_LABEL: accelerator_word(placement.on),
     }
 
 

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from crease.analysis.v1.launch_pb2 import ENDING_IMAGE, Launch
+from services import naming
 from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
 from services.controller.core.launcher import (
@@ -34,11 +35,8 @@ from services.controller.core.launcher import (
 from services.controller.kubernetes.api_client import Api, Object, Refusal, open_api
 from services.controller.kubernetes.event_recorder import EventRecorder
 from services.controller.kubernetes.job_manifest import (
-    ACCELERATOR_LABEL,
-    CLUSTER_LABEL,
     MANAGED_BY,
     MANAGER,
-    STATUS_LABEL,
     build_manifest,
     build_selector,
 )
@@ -183,7 +181,7 @@ class KubernetesLauncher:
         free = count_free_gpus(nodes.items.values(), self._pods.items.values()) if nodes else {}
         scheduled = {pod.job_uid for pod in self._pods.items.values() if pod.node}
         waiting = (job for uid, job in self._jobs.items.items() if not job.finished and uid not in scheduled)
-        promised = sum(job.labels.get(ACCELERATOR_LABEL) == "gpu" for job in waiting)
+        promised = sum(job.labels.get(naming.ACCELERATOR_LABEL) == "gpu" for job in waiting)
         return Gpus(settings.gpu_resource, free, promised, settings.gpu_scales_up)
 
     async def delete(self, observed: Observed, *, force: bool = False) -> None:
@@ -199,7 +197,7 @@ class KubernetesLauncher:
         """As Launcher. A deleted Job needs no label; a stale cache causes no second request."""
         if self._status_labels.get(observed.uid) == status:
             return
-        body = {"metadata": {"uid": observed.uid, "labels": {STATUS_LABEL: status}}}
+        body = {"metadata": {"uid": observed.uid, "labels": {naming.STATUS_LABEL: status}}}
         try:
             await self._api.patch(f"{self._jobs_path}/{observed.name}", body)
         except Refusal as error:
@@ -226,7 +224,7 @@ class KubernetesLauncher:
             # Deleted between the two requests.
             raise Unknown(f"The Job {name} exists, but cannot be read")
         is_managed = job.labels.get(MANAGED_BY) == MANAGER
-        if is_managed and job.labels.get(CLUSTER_LABEL) != self._settings.cluster:
+        if is_managed and job.labels.get(naming.CLUSTER_LABEL) != self._settings.cluster:
             raise PermanentRejection(f"The name {name} is taken by a controller with another CREASE_CLUSTER")
         if self._release.is_other(job.labels):
             raise PermanentRejection(f"The name {name} is taken by a Kubernetes Job of another release")

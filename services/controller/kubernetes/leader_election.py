@@ -20,8 +20,6 @@ from services.controller.kubernetes.release import Release
 from services.controller.settings import KubernetesSettings
 from services.logs import Logger
 
-# While the Lease has this annotation, no launch is opened; the Lease outlives every replica. The value is for people.
-DRAINED = naming.DRAINED_ANNOTATION
 # A standby reads the Lease this often, so that a released one is acquired soon.
 STANDBY_SECONDS = 1.5
 # The label of a pod with the template of its rollout.
@@ -87,7 +85,7 @@ class Leader:
             self._drained = False
             await self._api.post(self._path, self._held({"metadata": {"name": self._name}, "spec": {}}))
         else:
-            self._drained = DRAINED in lease["metadata"].get("annotations", {})
+            self._drained = naming.DRAINED_ANNOTATION in lease["metadata"].get("annotations", {})
             if not self._may_acquire(lease["spec"]):
                 self._leads_until = float("-inf")
                 return

@@ -18,8 +18,9 @@ from datetime import datetime
 from typing import Any
 
 from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU, ACCELERATOR_GPU, ACCELERATOR_UNSPECIFIED, Accelerator
+from services import naming
 from services.controller.core.launcher import FailureReason, Observed, Pending, PendingReason, Phase
-from services.controller.kubernetes.job_manifest import ACCELERATOR_LABEL, CONTAINER, PLACEMENT_REASON, STATUS_LABEL
+from services.controller.kubernetes.job_manifest import CONTAINER
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 # Waiting reasons of a container whose start is in progress.
@@ -138,7 +139,7 @@ def parse_job(body: Json) -> KubernetesJob:
         created_at=_parse_time(status.get("startTime") or metadata["creationTimestamp"]),
         is_deleting="deletionTimestamp" in metadata,
         is_suspended=bool(body["spec"].get("suspend")),
-        placement_reason=metadata.get("annotations", {}).get(PLACEMENT_REASON, ""),
+        placement_reason=metadata.get("annotations", {}).get(naming.PLACEMENT_REASON_ANNOTATION, ""),
         finished=final.get("type", ""),
         reason=cause.get("reason", ""),
         message=cause.get("message", ""),
@@ -225,7 +226,7 @@ def observe(job: KubernetesJob, pods: Sequence[Pod], dead_nodes: Collection[str]
         pending=pending,
         is_deleting=job.is_deleting,
         dead_node=dead_node,
-        status_label=job.labels.get(STATUS_LABEL, ""),
+        status_label=job.labels.get(naming.STATUS_LABEL, ""),
     )
 
 
@@ -293,15 +294,16 @@ def waits_for_node(pod: Pod) -> bool:
 def _pending(job: KubernetesJob, live: Sequence[Pod], obstacle: str) -> Pending | None:
     if job.is_suspended:
         return Pending(PendingReason.SUSPENDED, "the Job is suspended until its queue admits it", job.created_at)
-    if live and (live[0].is_running or live[0].unschedulable or live[0].start_error):
-        return None if live[0].is_running else live[0].unschedulable or live[0].start_error
-    if not obstacle:
+    if not live:
+        reason = PendingReason.UNSCHEDULABLE if "exceeded quota" in obstacle else PendingReason.DELAYED
+        return Pending(reason, obstacle, job.created_at) if obstacle else None
+    pod = live[0]
+    if pod.is_running:
         return None
-    if live:
-        reason = PendingReason.START_ERROR if MISSING_SOURCE.search(obstacle) else PendingReason.DELAYED
-        return Pending(reason, obstacle, live[0].created_at)
-    reason = PendingReason.UNSCHEDULABLE if "exceeded quota" in obstacle else PendingReason.DELAYED
-    return Pending(reason, obstacle, job.created_at)
+    if (known := pod.unschedulable or pod.start_error) or not obstacle:
+        return known
+    reason = PendingReason.START_ERROR if MISSING_SOURCE.search(obstacle) else PendingReason.DELAYED
+    return Pending(reason, obstacle, pod.created_at)
 
 
 def _observe_ended(job: KubernetesJob, pods: Sequence[Pod]) -> Observed:
@@ -321,7 +323,7 @@ def _observe_ended(job: KubernetesJob, pods: Sequence[Pod]) -> Observed:
         failure=failure,
         message=message,
         is_deleting=job.is_deleting,
-        status_label=job.labels.get(STATUS_LABEL, ""),
+        status_label=job.labels.get(naming.STATUS_LABEL, ""),
     )
 
 
@@ -363,7 +365,7 @@ def _job_details(job: KubernetesJob) -> str:
 
 
 def _placed_on(labels: Mapping[str, str]) -> Accelerator.ValueType:
-    return PLACED_ON.get(labels.get(ACCELERATOR_LABEL, ""), ACCELERATOR_UNSPECIFIED)
+    return PLACED_ON.get(labels.get(naming.ACCELERATOR_LABEL, ""), ACCELERATOR_UNSPECIFIED)
 
 
 def _true_conditions(status: Json) -> dict[str, Json]:

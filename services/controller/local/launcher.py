@@ -35,8 +35,6 @@ from services.controller.local.process_record import Record
 # The pattern of Kubernetes names; here it also keeps a name from being a path.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 GRACE_SECONDS = 5.0
-# While this file exists in the state folder, no launch is opened.
-DRAINED = naming.DRAINED_FILE
 
 
 class LocalLauncher:

@@ -17,13 +17,14 @@ import yaml
 
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, ACCELERATOR_CPU, ACCELERATOR_GPU, JOB_STATUS_QUICK_RUNNING
+from services import naming
 from services.cli.runtime.kubernetes import KubernetesRuntime
 from services.controller.core.jobs_client import Jobs
 from services.controller.core.launcher import name_of
 from services.controller.core.reconciler import Reconciler
 from services.controller.kubernetes import reflector
 from services.controller.kubernetes.launcher import KubernetesLauncher
-from services.controller.kubernetes.leader_election import DRAINED, Leader
+from services.controller.kubernetes.leader_election import Leader
 from services.controller.kubernetes.release import Release
 from services.controller.settings import KubernetesSettings
 from testing.fakes.api_server import ApiServer, Client, Fault
@@ -520,7 +521,10 @@ async def test_a_drained_controller_opens_no_launch_and_keeps_the_open_ones(tmp_
 
 async def test_a_controller_that_starts_drained_opens_no_launch(tmp_path: Path) -> None:
     """It leads only after it has read the Lease with its annotation."""
-    lease = {"metadata": {"name": "crease-controller", "annotations": {DRAINED: "by an operator"}}, "spec": {}}
+    lease = {
+        "metadata": {"name": "crease-controller", "annotations": {naming.DRAINED_ANNOTATION: "by an operator"}},
+        "spec": {},
+    }
     async with controlling(tmp_path, lease=lease) as scene:
         scene.jobs.queue("one")
         await until(lambda: any(line["event"] == "drained" for line in scene.log))
