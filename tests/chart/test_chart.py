@@ -158,7 +158,10 @@ def test_each_power_is_held_by_one_program(size: str) -> None:
 
 def _rendered(release: str, namespace: str, *more: str) -> list[Manifest]:
     """The manifests of a release with the values of a trial."""
-    options = ("--namespace", namespace, "--set", "dev.embedded=true", *more)
+    return _templated(release, "--namespace", namespace, "--set", "dev.embedded=true", *more)
+
+
+def _templated(release: str, *options: str) -> list[Manifest]:
     rendered = helm("template", release, str(CHART), *options)
     assert rendered.returncode == 0, rendered.stderr
     return [one for one in yaml.safe_load_all(rendered.stdout) if one]
@@ -235,13 +238,7 @@ def test_no_outside_means_no_destination_outside() -> None:
 
 def test_without_hooks_jobs_migrates() -> None:
     """For tools that know no hooks: no Job, and an init container of `jobs`."""
-    made = [
-        one
-        for one in yaml.safe_load_all(
-            helm("template", RELEASE, str(CHART), "--values", values("small"), "--set", "migration.hook=false").stdout
-        )
-        if one
-    ]
+    made = _templated(RELEASE, "--values", values("small"), "--set", "migration.hook=false")
     assert not [one for one in made if one["kind"] == "Job"]
     [jobs] = [one for one in made if one["kind"] == "Deployment" and one["metadata"]["name"] == "crease-jobs"]
     [init] = jobs["spec"]["template"]["spec"]["initContainers"]
@@ -412,8 +409,8 @@ def test_the_prometheus_rule_contains_the_tested_alerts() -> None:
 
 def test_the_dashboard_config_map_contains_the_file() -> None:
     """With dashboard.enabled=true."""
-    rendered = helm("template", RELEASE, str(CHART), "--values", values("small"), "--set", "dashboard.enabled=true")
-    maps = [one for one in yaml.safe_load_all(rendered.stdout) if one and one["kind"] == "ConfigMap"]
+    made = _templated(RELEASE, "--values", values("small"), "--set", "dashboard.enabled=true")
+    maps = [one for one in made if one["kind"] == "ConfigMap"]
     dashboard = next(one for one in maps if one["metadata"]["labels"].get("grafana_dashboard") == "1")
     assert json.loads(dashboard["data"]["crease.json"]) == json.loads((CHART / "files/dashboard.json").read_text())
 
@@ -421,8 +418,8 @@ def test_the_dashboard_config_map_contains_the_file() -> None:
 def test_prometheus_reaches_the_metrics_port_of_each_program() -> None:
     """The PodMonitor names the metrics port of every program, and the NetworkPolicy allows it. For the controller and
     the relay it is the only open port."""
-    rendered = helm("template", RELEASE, str(CHART), "--values", values("large"), "--set", "metrics.podMonitor=true")
-    [monitor] = [one for one in yaml.safe_load_all(rendered.stdout) if one and one["kind"] == "PodMonitor"]
+    made = _templated(RELEASE, "--values", values("large"), "--set", "metrics.podMonitor=true")
+    [monitor] = [one for one in made if one["kind"] == "PodMonitor"]
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
     for program, deployment in of_kind("large", "Deployment").items():
         template = deployment["spec"]["template"]

@@ -249,43 +249,45 @@ def rows_are_written_by_hand(arena: Arena) -> Steps:
     )
 
 
+@contextlib.contextmanager
+def console(arena: Arena, statement: str) -> Iterator[None]:
+    """A console that stays open in a transaction after a statement, until the block or a repair ends it."""
+    with psycopg.connect(arena.database_url) as session:
+        session.execute(statement)
+        yield
+        with contextlib.suppress(psycopg.Error):
+            session.rollback()
+
+
+def end_console(arena: Arena) -> Repair:
+    """The repair of the page, for every console that stays open."""
+    return Repair(
+        "the second statement under *A transaction that stays open*",
+        lambda: run_page(arena, "A transaction that stays open"),
+    )
+
+
 def a_session_stays_open(arena: Arena) -> Steps:
     """A console stays open after BEGIN and a write; later events are held back."""
-    with psycopg.connect(arena.database_url) as console:
-        console.execute("CREATE TEMPORARY TABLE notes (words text)")
+    with console(arena, "CREATE TEMPORARY TABLE notes (words text)"):
         arena.queued()
-        yield Repair(
-            "the second statement under *A transaction that stays open*",
-            lambda: run_page(arena, "A transaction that stays open"),
-        )
-        with contextlib.suppress(psycopg.Error):
-            console.rollback()
+        yield end_console(arena)
 
 
 def a_transaction_holds_a_lock(arena: Arena) -> Steps:
     """A console holds a table lock in an open transaction; clients keep calling."""
-    with psycopg.connect(arena.database_url) as console:
-        console.execute("LOCK TABLE video_sessions IN EXCLUSIVE MODE")
-        with calling(*[lambda: arena.product.initiate(len(VIDEO))] * (2 * POOL_SIZE)):
-            yield Repair(
-                "the second statement under *A transaction that stays open*",
-                lambda: run_page(arena, "A transaction that stays open"),
-            )
-        with contextlib.suppress(psycopg.Error):
-            console.rollback()
+    with (
+        console(arena, "LOCK TABLE video_sessions IN EXCLUSIVE MODE"),
+        calling(*[lambda: arena.product.initiate(len(VIDEO))] * (2 * POOL_SIZE)),
+    ):
+        yield end_console(arena)
     arena.cancel_open()
 
 
 def a_loop_is_stuck(arena: Arena) -> Steps:
     """A console holds the table that one background loop of `jobs` writes."""
-    with psycopg.connect(arena.database_url) as console:
-        console.execute("LOCK TABLE tellers IN EXCLUSIVE MODE")
-        yield Repair(
-            "the second statement under *A transaction that stays open*",
-            lambda: run_page(arena, "A transaction that stays open"),
-        )
-        with contextlib.suppress(psycopg.Error):
-            console.rollback()
+    with console(arena, "LOCK TABLE tellers IN EXCLUSIVE MODE"):
+        yield end_console(arena)
 
 
 def an_overdue_row_is_held(arena: Arena) -> Steps:
@@ -294,14 +296,8 @@ def an_overdue_row_is_held(arena: Arena) -> Steps:
     arena.queued()
     running = "SELECT count(*) FROM launches WHERE started_at IS NOT NULL AND ended_at IS NULL"
     arena.until(lambda: arena.sql(running) == [(1,)], "a running analysis")
-    with psycopg.connect(arena.database_url) as console:
-        console.execute("SELECT FROM video_analysis_jobs FOR UPDATE")
-        yield Repair(
-            "the second statement under *A transaction that stays open*",
-            lambda: run_page(arena, "A transaction that stays open"),
-        )
-        with contextlib.suppress(psycopg.Error):
-            console.rollback()
+    with console(arena, "SELECT FROM video_analysis_jobs FOR UPDATE"):
+        yield end_console(arena)
     arena.mode("work")
     arena.cancel_open()
 

@@ -21,6 +21,7 @@ from testing.servers.programs import Laptop, Program, running
 from tests.integration.jobs import filled
 from tests.integration.jobs.test_lifecycle import Road
 from tests.integration.jobs.test_outbox import wait_until
+from tests.integration.jobs.test_races import wait_until_waiting
 
 BOUND = 2
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -76,15 +77,12 @@ def test_calls_of_one_caller_are_bounded(road: Road, laptop: Laptop, empty: str)
     """
     job_id = road.created()
     request = job_pb2.GetJobRequest(job_id=job_id)
-    with psycopg.connect(empty) as locking, psycopg.connect(empty, autocommit=True) as looking:
+    with psycopg.connect(empty) as locking:
         locking.execute("LOCK TABLE video_analysis_jobs")
         beat, lease = launch_pb2.HeartbeatRequest(job_id=job_id), (("authorization", "Lease person:coach-1"),)
         beats = [road.launches.Heartbeat.future(beat, metadata=lease) for _ in range(BOUND)]
         calls = [road.jobs.GetJob.future(request, metadata=road.coach) for _ in range(BOUND)]
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        wait_until(lambda: looking.execute(waiting).fetchall() == [(2 * BOUND,)])
+        wait_until_waiting(empty, 2 * BOUND)
         with pytest.raises(grpc.RpcError, match="has 2 calls in flight") as caught:
             road.job(job_id)
         assert caught.value.code() == EXHAUSTED

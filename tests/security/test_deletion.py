@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import psycopg
 import pytest
 from google.protobuf import json_format, struct_pb2
 from psycopg.rows import dict_row
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, session_pb2, sweep_pb2, sweep_pb2_grpc
+from crease.jobs.v1 import job_pb2, session_pb2, sweep_pb2
 from services.jobs.background import retention
 from testing.servers.programs import Laptop, Program, lease, running
 from tests.integration.jobs.test_lifecycle import Road
@@ -125,11 +124,9 @@ def test_a_tombstone_ends_after_its_time_once_s3_is_empty(program: Program, lapt
     kept, _ = analysed(road)
     deleted, job_id = analysed(road)
     road.sessions.DeleteSession(session_pb2.DeleteSessionRequest(session_id=deleted), metadata=road.coach)
-    with grpc.insecure_channel(program.endpoint) as channel:
-        sweep = sweep_pb2_grpc.SweepServiceStub(channel)
-        [cleanup] = sweep.ClaimCleanup(sweep_pb2.ClaimCleanupRequest(limit=10), metadata=road.upload).cleanups
-        assert (cleanup.job_id, counts(empty)) == (job_id, [2, 2, 2])
-        sweep.CompleteCleanup(sweep_pb2.CompleteCleanupRequest(job_id=job_id), metadata=road.upload)
+    [cleanup] = road.sweep.ClaimCleanup(sweep_pb2.ClaimCleanupRequest(limit=10), metadata=road.upload).cleanups
+    assert (cleanup.job_id, counts(empty)) == (job_id, [2, 2, 2])
+    road.sweep.CompleteCleanup(sweep_pb2.CompleteCleanupRequest(job_id=job_id), metadata=road.upload)
     wait_until(lambda: counts(empty) == [1, 1, 1])
     session = session_pb2.GetSessionRequest(session_id=kept)
     assert road.sessions.GetSession(session, metadata=road.coach).title == SECRETS[0]

@@ -80,11 +80,11 @@ def signed(
     return dict(request.headers.items())
 
 
-def presigned(server: Endpoint, method: str = "GET", path: str = f"/{BUCKET}/{KEY}", service: str = "s3") -> str:
+def presigned(server: Endpoint, method: str = "GET", path: str = f"/{BUCKET}/{KEY}") -> str:
     """The path and query of a presigned URL."""
     request = AWSRequest(method, server.url + path)
     credentials = Credentials(server.access_key, server.secret_key)
-    S3SigV4QueryAuth(credentials, service, server.region, expires=60).add_auth(request)
+    S3SigV4QueryAuth(credentials, "s3", server.region, expires=60).add_auth(request)
     url = urllib.parse.urlsplit(request.prepare().url)
     return f"{url.path}?{url.query}"
 

@@ -1,10 +1,9 @@
 """Names that changed: the old ones work as the new ones do, for one release."""
 
-import grpc
 import pytest
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, sweep_pb2, sweep_pb2_grpc
+from crease.jobs.v1 import job_pb2, sweep_pb2
 from testing.servers.programs import Laptop, Program
 from tests.integration.jobs.test_lifecycle import Road
 
@@ -14,20 +13,18 @@ def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
     return Road(shared_jobs.endpoint, laptop)
 
 
-def test_take_and_settle_rubbish_claim_and_complete_a_cleanup(road: Road, shared_jobs: Program) -> None:
+def test_take_and_settle_rubbish_claim_and_complete_a_cleanup(road: Road) -> None:
     """The same job, bucket and prefix; a settled one is not claimed again."""
     job_id = road.created()
     road.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=road.coach)
-    with grpc.insecure_channel(shared_jobs.endpoint) as channel:
-        sweep = sweep_pb2_grpc.SweepServiceStub(channel)
-        upload = road.laptop.program("upload")
-        [taken] = sweep.TakeRubbish(sweep_pb2.TakeRubbishRequest(limit=5), metadata=upload).rubbish
-        due_again = sweep_pb2.SettleRubbishRequest(job_id=job_id)
-        due_again.again_in.FromSeconds(0)
-        sweep.SettleRubbish(due_again, metadata=upload)
-        [claimed] = sweep.ClaimCleanup(sweep_pb2.ClaimCleanupRequest(limit=5), metadata=upload).cleanups
-        sweep.SettleRubbish(sweep_pb2.SettleRubbishRequest(job_id=job_id), metadata=upload)
-        left = sweep.ClaimCleanup(sweep_pb2.ClaimCleanupRequest(limit=5), metadata=upload).cleanups
+    sweep, upload = road.sweep, road.laptop.program("upload")
+    [taken] = sweep.TakeRubbish(sweep_pb2.TakeRubbishRequest(limit=5), metadata=upload).rubbish
+    due_again = sweep_pb2.SettleRubbishRequest(job_id=job_id)
+    due_again.again_in.FromSeconds(0)
+    sweep.SettleRubbish(due_again, metadata=upload)
+    [claimed] = sweep.ClaimCleanup(sweep_pb2.ClaimCleanupRequest(limit=5), metadata=upload).cleanups
+    sweep.SettleRubbish(sweep_pb2.SettleRubbishRequest(job_id=job_id), metadata=upload)
+    left = sweep.ClaimCleanup(sweep_pb2.ClaimCleanupRequest(limit=5), metadata=upload).cleanups
     assert (taken.job_id, taken.s3_bucket, taken.prefix) == (claimed.job_id, claimed.s3_bucket, claimed.prefix)
     assert taken.job_id == job_id
     assert taken.HasField("age")

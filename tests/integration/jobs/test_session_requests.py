@@ -10,9 +10,8 @@ from crease.jobs.v1 import job_pb2, session_pb2
 from tests.integration.jobs.test_lifecycle import Road, code_of, database_url, road  # noqa: F401 (fixtures)
 
 
-def create(to: Road, request_id: str, subject: str = "coach-1", **fields: str) -> session_pb2.Session:
-    request = session_pb2.CreateSessionRequest(title="Nets", request_id=request_id)
-    request.MergeFrom(session_pb2.CreateSessionRequest(**fields))  # type: ignore[arg-type] # fields of any type
+def create(to: Road, request_id: str, subject: str = "coach-1", notes: str = "") -> session_pb2.Session:
+    request = session_pb2.CreateSessionRequest(title="Nets", notes=notes, request_id=request_id)
     return to.sessions.CreateSession(request, metadata=to.laptop.person(subject))
 
 

@@ -33,17 +33,6 @@ class Film:
     note: str = ""
 
 
-def copied(source: Path, target: Path, **options: str) -> Path:
-    """The same packets in another file."""
-    with av.open(str(source)) as whole, av.open(str(target), "w", options=options) as out:
-        stream = out.add_stream_from_template(whole.streams.video[0])
-        for packet in whole.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                out.mux(packet)
-    return target
-
-
 def joined(suffix: str, codec: str = "libx264") -> Callable[[Path], Path]:
     """Two recordings of one second, byte by byte."""
 
