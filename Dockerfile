@@ -54,7 +54,7 @@ RUN UNUSED="matplotlib mpl_toolkits fontTools PIL pillow.libs kiwisolver \
 COPY locks/model.txt ./
 COPY scripts/build_model.py ./scripts/
 COPY services/__init__.py ./services/
-COPY services/rules/__init__.py services/rules/exit_codes.py ./services/rules/
+COPY services/rules/__init__.py services/rules/exit_codes.py services/rules/printable.py ./services/rules/
 COPY services/analyzer/__init__.py services/analyzer/errors.py ./services/analyzer/
 COPY services/analyzer/pose/__init__.py services/analyzer/pose/model.py ./services/analyzer/pose/
 # Only the model files in the wheel are used, so its platform does not matter. build_model.py checks the SHA-256.

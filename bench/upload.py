@@ -54,7 +54,7 @@ class _Bench:
         endpoint.make_bucket("bench")
         issuers = [Issuer.model_validate(one) for one in dev_issuer.issuers(laptop.folder)]
         # The stubs mark every RPC abstract; the generated base class answers those that the fake leaves out.
-        fake = FakeJobs(Verifier(issuers, "crease"))  # type: ignore[abstract]
+        fake = FakeJobs(Verifier(issuers, "crease", 60.0))  # type: ignore[abstract]
         self.jobs = stack.enter_context(serving_jobs(fake))
         env = laptop.env | endpoint.env | {
             "S3_COACH_VIDEOS_BUCKET": "bench",

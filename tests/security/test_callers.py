@@ -29,9 +29,9 @@ EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 @pytest.fixture(scope="module")
 def program(shared_jobs_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """Two calls, streams and connections for each caller."""
+    """Two calls, streams and connections for each caller. The sweep is off, so that calls alone wait for a lock."""
     bounds = {f"CREASE_CALLER_{name}": str(BOUND) for name in ("CALLS", "STREAMS", "CONNECTIONS")}
-    env = shared_jobs_env | bounds | {"CREASE_WATCH_HEARTBEAT_SECONDS": "0.2"}
+    env = shared_jobs_env | bounds | {"CREASE_WATCH_HEARTBEAT_SECONDS": "0.2", "CREASE_SWEEP_SECONDS": "3600"}
     with running(Program("jobs", env, Path(tmp_path_factory.mktemp("callers"), "log"))) as started:
         yield started
 

@@ -1,6 +1,9 @@
 """A room stays small enough to be read at a glance."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 SERVICES = Path(__file__).parents[3] / "services"
@@ -27,3 +30,17 @@ def test_the_images_hold_every_room() -> None:
     copies = re.findall(r"^COPY services/(\w+) \./services/\1$", dockerfile, re.MULTILINE)
     assert {"jobs", "analyzer", "rules"} <= folders
     assert set(copies) == folders
+
+
+def test_the_image_of_the_analyzer_builds_the_model_from_the_modules_that_it_copies(tmp_path: Path) -> None:
+    """What build_model.py imports from services is among the single files that the Dockerfile copies."""
+    root = SERVICES.parent
+    copies = re.findall(
+        r"^COPY (services/\S+\.py(?: services/\S+\.py)*) \./", (root / "Dockerfile").read_text(), re.MULTILINE
+    )
+    for module in " ".join(copies).replace("services/*.py", "").split():
+        (tmp_path / module).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / module, tmp_path / module)
+    imports = re.findall(r"^from services\S+ import .+$", (root / "scripts/build_model.py").read_text(), re.MULTILINE)
+    assert imports
+    subprocess.run([sys.executable, "-c", "\n".join(imports)], cwd=tmp_path, check=True)
