@@ -116,6 +116,16 @@ class Page:
         found = self._call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
         self._call("DOM.setFileInputFiles", files=[str(file) for file in files], objectId=found["result"]["objectId"])
 
+    def throttle(self, upload_bytes_per_second: int) -> None:
+        """Slows down what the tab sends."""
+        self._call(
+            "Network.emulateNetworkConditions",
+            offline=False,
+            latency=0,
+            downloadThroughput=-1,
+            uploadThroughput=upload_bytes_per_second,
+        )
+
     def screenshot(self, file: Path) -> None:
         """Writes what the tab shows as a PNG."""
         file.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))

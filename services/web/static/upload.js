@@ -104,6 +104,8 @@ class Upload {
       this.wasStarted = true;
       return this.send().catch((error) => {
         if (error.name === "AbortError") return;
+        // What was refused is begun anew by another attempt.
+        if (error instanceof Refusal) keep(this.key, null);
         this.fail(error instanceof Refusal ? error.message : `The film cannot be sent: ${error.message || error.name}.`);
       });
     });
