@@ -163,9 +163,7 @@ def test_of_two_relays_one_sends_and_the_other_takes_over_when_it_dies(
 
 
 @pytest.mark.slow
-def test_a_killed_relay_is_followed_by_the_other(
-    road: Road, env: dict[str, str], sqs: Sqs, tmp_path: Path
-) -> None:
+def test_a_killed_relay_is_followed_by_the_other(road: Road, env: dict[str, str], sqs: Sqs, tmp_path: Path) -> None:
     """SIGKILL between two jobs."""
     with relay(env, tmp_path / "one") as one, relay(env, tmp_path / "two") as two:
         wait_until(lambda: one.has_logged("sqs_relay_active") or two.has_logged("sqs_relay_active"))
