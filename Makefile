@@ -43,6 +43,9 @@ MINUTES ?= 60
 chaos: setup proof-tools ## drive thousands of jobs through the real programs under combined faults, for MINUTES; ARGS="--seed 7"
 	$(PYTHON) -m testing.chaos --minutes $(MINUTES) $(ARGS)
 
+client: setup ## build the wheel of the client package into build/client
+	cd client && ../$(VENV)/bin/hatchling build --target wheel --directory ../build/client
+
 images: ## build the images with docker, podman or buildah, and print their sizes
 	scripts/images $(NAME)
 
@@ -152,5 +155,5 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test slow alerts gameday chaos cluster images chart e2e bench accuracy models lint protos schema settings lock sbom setup system \
+.PHONY: help demo test slow client alerts gameday chaos cluster images chart e2e bench accuracy models lint protos schema settings lock sbom setup system \
   proof-tools kubernetes
