@@ -83,8 +83,9 @@ def _run_keeper(front: int, state: StateDir, start: Start) -> int:
 def _supervise(state: StateDir, start: Start) -> int:
     supervisor = Supervisor(state.logs, console.print_program)
     try:
-        state_dir.announce(state, start(supervisor, state))
-        console.print_ready(state.folder)
+        endpoints = start(supervisor, state)
+        state_dir.announce(state, endpoints)
+        console.print_ready(state.folder, endpoints.jobs_endpoint, endpoints.upload_endpoint)
         supervisor.watch(_token_renewal(state))
     except StopRequested:
         console.print_line("Stopping.")
