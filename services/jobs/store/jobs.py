@@ -290,5 +290,5 @@ async def list_visible(
         statement = statement.where(jobs.c.status == status)
     filtered = f"{person.subject} {session_id} {status}"
     return await pagination.read_page(
-        connection, read_job, statement, jobs, size=size, token=page_token, filtered=filtered
+        connection, read_job, statement, pagination.newest(jobs), size=size, token=page_token, filtered=filtered
     )

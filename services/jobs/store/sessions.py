@@ -48,13 +48,20 @@ async def create(connection: Connection, person: Person, values: dict[str, Any])
     return read_session(row)
 
 
-_INSERT = """
-    INSERT INTO video_sessions ({}) VALUES ({})
-    ON CONFLICT (created_by, request_id) WHERE request_id IS NOT NULL DO NOTHING RETURNING *
+# The owner's players whom the session names, in its order.
+_PLAYERS = """(
+    SELECT json_agg(player ORDER BY array_position(video_sessions.player_ids, player.id)) FROM players AS player
+    WHERE player.id = ANY (video_sessions.player_ids)
+      AND player.owner_type = video_sessions.owner_type AND player.owner_id = video_sessions.owner_id) AS players"""
+_INSERT = f"""
+    INSERT INTO video_sessions ({{}}) VALUES ({{}})
+    ON CONFLICT (created_by, request_id) WHERE request_id IS NOT NULL DO NOTHING RETURNING *, {_PLAYERS}
 """
-_SAME_REQUEST = "SELECT * FROM video_sessions WHERE created_by = %(created_by)s AND request_id = %(request_id)s"
+_SAME_REQUEST = f"""
+    SELECT *, {_PLAYERS} FROM video_sessions WHERE created_by = %(created_by)s AND request_id = %(request_id)s
+"""
 _EXISTS = "id = %(id)s AND deleted_at IS NULL"
-_GET = f"SELECT * FROM video_sessions WHERE {_EXISTS}"
+_GET = f"SELECT *, {_PLAYERS} FROM video_sessions WHERE {_EXISTS}"
 # The status of the job that decides for its session: the newest live one, else the newest done one, else the newest
 # failed one.
 _DECIDING = f"""(
@@ -63,7 +70,7 @@ _DECIDING = f"""(
       AND status IN ({_quoted(states.SESSION_STATUSES)})
     ORDER BY CASE WHEN status IN ({_quoted(states.LAUNCHED)}) THEN 0 WHEN status = '{states.DONE}' THEN 1 ELSE 2 END,
         created_at DESC LIMIT 1) AS deciding"""
-_GET_WITH_STATUS = f"SELECT *, {_DECIDING} FROM video_sessions WHERE {_EXISTS}"
+_GET_WITH_STATUS = f"SELECT *, {_PLAYERS}, {_DECIDING} FROM video_sessions WHERE {_EXISTS}"
 _STATUSES = f"SELECT id, {_DECIDING} FROM video_sessions WHERE id = ANY (%(ids)s)"
 
 
@@ -119,10 +126,10 @@ async def list_visible(
 
     Raises InvalidArgument for a negative page size or the token of another list.
     """
-    statement = sa.select(sessions).where(pagination.visible_to(person))
+    statement = sa.select(sessions, sa.literal_column(_PLAYERS)).where(pagination.visible_to(person))
     filtered = f"{person.subject} sessions"
     return await pagination.read_page(
-        connection, read_session, statement, sessions, size=size, token=page_token, filtered=filtered
+        connection, read_session, statement, pagination.newest(sessions), size=size, token=page_token, filtered=filtered
     )
 
 
