@@ -25,6 +25,8 @@ TABLE: Table = {
     "/crease.jobs.v1.PlayerService/ListPlayers": frozenset({"person"}),
     "/crease.jobs.v1.PlayerService/UpdatePlayer": frozenset({"person"}),
     "/crease.jobs.v1.PlayerService/DeletePlayer": frozenset({"person"}),
+    "/crease.jobs.v1.LibraryService/SearchSessions": frozenset({"person"}),
+    "/crease.jobs.v1.LibraryService/SearchJobs": frozenset({"person"}),
     "/crease.jobs.v1.JobService/GetJob": frozenset({"person"}),
     "/crease.jobs.v1.JobService/ListJobs": frozenset({"person"}),
     "/crease.jobs.v1.JobService/WatchJob": frozenset({"person"}),

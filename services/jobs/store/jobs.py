@@ -137,6 +137,7 @@ def retry_values(job: Job) -> dict[str, Any]:
 # A deleted job keeps nothing about the person in the video.
 FORGOTTEN: dict[str, Any] = {
     "results": None,
+    "level": "",
     "artifacts": Jsonb([]),
     "athlete_box": None,
     "events": Jsonb([]),

@@ -106,6 +106,8 @@ jobs = sa.Table(
     sa.Column("source_job_id", _uuid),
     sa.Column("results", pg.JSONB),
     sa.Column("results_stage", sa.Text),
+    # A value of levels.Level; also empty for results from before the column.
+    sa.Column("level", sa.Text),
     sa.Column("artifacts", pg.JSONB),
     sa.Column("launch_count", sa.Integer),
     sa.Column("memory_factor", sa.Float),

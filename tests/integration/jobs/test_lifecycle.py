@@ -13,6 +13,7 @@ from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import (
     job_pb2,
     job_pb2_grpc,
+    library_pb2_grpc,
     player_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
@@ -32,6 +33,7 @@ class Road:
     def __init__(self, endpoint: str, laptop: Laptop) -> None:
         channel = grpc.insecure_channel(endpoint)
         self.sessions = session_pb2_grpc.SessionServiceStub(channel)
+        self.library = library_pb2_grpc.LibraryServiceStub(channel)
         self.players = player_pb2_grpc.PlayerServiceStub(channel)
         self.jobs = job_pb2_grpc.JobServiceStub(channel)
         self.intake = job_pb2_grpc.IntakeServiceStub(channel)

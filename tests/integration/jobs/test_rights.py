@@ -48,6 +48,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "PlayerService/ListPlayers": ANY_PERSON,
     "PlayerService/UpdatePlayer": SEES,
     "PlayerService/DeletePlayer": SEES,
+    "LibraryService/SearchSessions": ANY_PERSON,
+    "LibraryService/SearchJobs": ANY_PERSON,
     "JobService/GetJob": SEES,
     # Of one session, as the request of this test; without a session any person may list.
     "JobService/ListJobs": SEES,
