@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from crease.jobs.v1.job_pb2 import CompareJobsResponse, MetricChange, MetricComparison, MetricReading
 from services.cli.ui import job_results
+from services.rules.players import player_names
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT, SIDE, TOP, BOTTOM = 280, 130, 34, 26, 36
@@ -49,7 +50,7 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse) 
     named = {name for analysis in analyses for name in analysis.events}
     dates = [f"{number}: {' '.join(analysis.date.split()[:2])}" for number, analysis in enumerate(analyses, start=1)]
     return environment.get_template("compare.html").render(
-        title=f"{', '.join(compared.player_ids) or 'One player'}: what changed",
+        title=f"{', '.join(player_names(compared.player_ids, compared.players)) or 'One player'}: what changed",
         style=Markup(style),  # noqa: S704 - our own files; the policy contains their hashes
         script=Markup(script),  # noqa: S704
         style_hash=_csp_hash(style),
