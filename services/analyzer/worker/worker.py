@@ -180,6 +180,7 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
         camera_view=_enum_word(CameraView.Name(session.camera_view), "CAMERA_VIEW_"),
         analysed_at=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
         notes=session.notes if named else "",
+        job_id=started.job.job_id,
     )
 
 
