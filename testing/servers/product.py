@@ -143,7 +143,7 @@ def product(
         "CREASE_JOBS_ENDPOINT": jobs.endpoint,
         "CREASE_TOKEN_FILE": str(laptop.token_file("upload")),
         "AWS_EC2_METADATA_DISABLED": "true",
-    } | (upload_settings or {})  # fmt: skip
+    } | dict(upload_settings or {})  # fmt: skip
     upload = Program("upload", upload_env, folder / "upload.log", ports[1])
     controller_env = {
         "CREASE_JOBS_ENDPOINT": jobs.endpoint,
