@@ -43,6 +43,8 @@ VIDEOS_ROOT = "coach_plus/"
 ANALYSIS_FOLDER = "analysis"
 # The artifact from which a later job of the same video takes its landmarks.
 LANDMARKS = "landmarks.npz"
+# The artifact with the picture by which people recognise a video.
+THUMBNAIL = "thumbnail.jpg"
 # An artifact's name becomes the end of a key: no slash, no space, no leading dot.
 ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 

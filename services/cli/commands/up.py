@@ -10,9 +10,19 @@ from services.cli.api.endpoints import StateDir
 from services.cli.commands.options import Arguments, Commands, add_command
 from services.cli.ui import console
 
+# Below the ports that systems give to clients.
+PORT_BASE = 7300
+
 
 def add_to(commands: Commands) -> None:
     command = add_command(commands, "up", _run, "run all services here, until Ctrl-C", calls_services=False)
+    command.add_argument(
+        "--port-base",
+        type=int,
+        default=PORT_BASE,
+        metavar="PORT",
+        help="port of jobs, with upload on the next one; random where taken; 0: all random (default: %(default)s)",
+    )
     command.add_argument(
         "--s3-endpoint",
         metavar="URL",
@@ -36,13 +46,13 @@ def _open(arguments: Arguments) -> int:
 
 
 def _run(arguments: Arguments) -> int:
-    return up(arguments.state, arguments.s3_endpoint)
+    return up(arguments.state, arguments.s3_endpoint, arguments.port_base)
 
 
-def up(folder: Path, s3_endpoint: str | None) -> int:
+def up(folder: Path, s3_endpoint: str | None, port_base: int) -> int:
     """Runs everything until a stop signal; returns the exit code. Raises CommandError if it cannot start."""
     # Imported here: a client's image has none of the laptop's packages.
     from services.cli.laptop import prerequisites, process_tree, stack
 
     prerequisites.check(own_s3=s3_endpoint is None)
-    return process_tree.run(folder, lambda supervisor, state: stack.start(supervisor, state, s3_endpoint))
+    return process_tree.run(folder, lambda supervisor, state: stack.start(supervisor, state, s3_endpoint, port_base))

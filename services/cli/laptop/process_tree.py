@@ -85,7 +85,8 @@ def _supervise(state: StateDir, start: Start) -> int:
     try:
         endpoints = start(supervisor, state)
         state_dir.announce(state, endpoints)
-        console.print_ready(state.folder, state_dir.mint_sign_in(state, endpoints.page) if endpoints.page else "")
+        page = state_dir.mint_sign_in(state, endpoints.page) if endpoints.page else ""
+        console.print_ready(state.folder, endpoints.jobs_endpoint, endpoints.upload_endpoint, page)
         supervisor.watch(_token_renewal(state))
     except StopRequested:
         console.print_line("Stopping.")

@@ -41,8 +41,11 @@ class S3Access:
     largest_video_bytes: int = 0
 
 
-def start(supervisor: Supervisor, state: StateDir, s3_endpoint: str | None) -> Endpoints:
-    """Starts every program and waits until each is ready. Raises CommandError, StopRequested."""
+def start(supervisor: Supervisor, state: StateDir, s3_endpoint: str | None, port_base: int) -> Endpoints:
+    """Starts every program and waits until each is ready. Raises CommandError, StopRequested.
+
+    port_base: the port of jobs; see `fixed_ports`.
+    """
     external = external_s3(s3_endpoint, os.environ) if s3_endpoint else None
     state_dir.mint_tokens(state)
     database_url = postgres.start(supervisor, state.folder / "postgres")
@@ -51,7 +54,7 @@ def start(supervisor: Supervisor, state: StateDir, s3_endpoint: str | None) -> E
     database = {**base_environment(os.environ), "CREASE_DATABASE_URL": database_url}
     supervisor.run("migrate", (sys.executable, "-m", "services.jobs", "migrate"), database)
     allow_page(supervisor, store, page)
-    ports = free_ports(6)
+    ports = fixed_ports(port_base, 2 * len(PROGRAMS))
     for program in [*programs(state, database_url, store, ports), web(state, store, page, ports)]:
         supervisor.start(program)
     return Endpoints(
@@ -176,6 +179,23 @@ def start_s3(supervisor: Supervisor, state: StateDir, page: str = "") -> S3Acces
     supervisor.start(s3.program(folder, port, secret, page))
     variables = {"AWS_REGION": s3.REGION, "AWS_ACCESS_KEY_ID": s3.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": secret}
     return S3Access(f"http://127.0.0.1:{port}", BUCKET, variables, s3.LARGEST_VIDEO_BYTES)
+
+
+def fixed_ports(base: int, count: int) -> list[int]:
+    """The ports from `base` on, with a random one in place of each that is taken; base 0: all random."""
+    random = free_ports(count)
+    return [
+        port if base and _is_free(port) else other
+        for port, other in zip(range(base, base + count), random, strict=True)
+    ]
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def free_ports(count: int) -> list[int]:

@@ -105,7 +105,7 @@ def print_check(name: str, detail: str, *, ok: bool, advice: str, made: bool = T
         print_line(f"{'':<30}{advice}", whole=True)
 
 
-def print_ready(folder: Path, page: str = "") -> None:
+def print_ready(folder: Path, jobs: str, upload: str, page: str = "") -> None:
     """Prints that `crease up` is ready, and the next commands."""
     print_line()
     print_line("Crease is ready.", "bold green")
@@ -113,6 +113,7 @@ def print_ready(folder: Path, page: str = "") -> None:
         print_line(f"  page              {page}", whole=True)
         print_line("                    (signs one browser in, once; `crease open` prints another one)")
     print_line("  analyse a video   crease analyze VIDEO   (in another terminal)")
+    print_line(f"  for programs      jobs {jobs}, upload {upload}, token {folder}/tokens/coach", whole=True)
     print_line(f"  state and logs    {folder}", whole=True)
     print_line("  stop              Ctrl-C")
 

@@ -23,10 +23,10 @@ from urllib3.exceptions import HTTPError
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
+from crease_client import s3_errors
 from services import logs, traces
 from services.errors import Internal, ServiceError, Unavailable
 from services.file_signatures import HEAD_BYTES
-from services.rules import s3_errors
 from services.upload.s3 import parts
 from services.upload.s3.parts import UploadedPart
 from services.upload.s3.preflight import ObservedObject
