@@ -13,12 +13,12 @@ from crease.jobs.v1.job_pb2 import (
     STAGE_QUICK,
     CompareJobsResponse,
     Job,
-    MetricComparison,
     MetricReading,
 )
 from services.cli.ui.console import describe_stage, print_line, print_table
+from services.comparison.changes import change_of
 from services.rules import numbers
-from services.rules.changes import Change, Verdict, summarize
+from services.rules.changes import Verdict, summarize
 from services.rules.printable import replace_unprintable
 
 LEVELS = {"high": "bold green", "medium": "bold yellow", "low": "bold red"}
@@ -127,12 +127,6 @@ def _print_metrics(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str
 def format_quantity(metric: Mapping[str, Any], error: float | None = None) -> str:
     """A value of results with its unit, and with its error if known."""
     return replace_unprintable(numbers.format_result(metric["value"], str(metric.get("unit", "")), error))
-
-
-def change_of(metric: MetricComparison) -> Change:
-    """A number's change from the first analysis to the last."""
-    overall = metric.overall
-    return Change(metric.name, overall.value, overall.detectable, overall.unit, overall.clear, overall.absent_reason)
 
 
 def print_changes(compared: CompareJobsResponse) -> None:
