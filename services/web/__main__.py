@@ -25,7 +25,7 @@ async def run(settings: WebSettings) -> None:
         host, _, port = settings.listen.rpartition(":")
         config = uvicorn.Config(
             app,
-            host=host,
+            host=host.strip("[]"),
             port=int(port),
             log_config=None,
             access_log=False,
