@@ -284,9 +284,10 @@ def test_every_picture_of_an_event_shows_the_frame_nearest_to_it(both: tuple[Don
 
 
 def test_the_overlay_shows_every_frame(both: tuple[Done, Done]) -> None:
-    """The deep overlay has all 105 frames at their true times, the quick one the sampled frames."""
+    """The deep overlay has all 105 frames at their true times, the quick one the sampled frames and those of events."""
     quick, full = (probe(stage.folder / "overlay.mp4", Limits()) for stage in both)
-    assert len(quick.pts) == 35
+    sampled, shown = np.arange(35) / 10, [event["frame_seconds"] for event in both[0].summary["events"]]
+    assert quick.times == pytest.approx(np.unique(np.round([*sampled, *shown], 3)), abs=1e-3)
     assert full.times == pytest.approx(np.arange(105) / 30, abs=1e-3)
 
 
