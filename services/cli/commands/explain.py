@@ -60,9 +60,8 @@ def show_why(services: Services, runtime: Runtime, job_id: str) -> None:
         )
     for past in explained.launches:
         if past.launch_ending:
-            console.print_line(
-                f"Launch {past.launch_no} ended as {_ending(past)}: {past.ending_message or 'without a message'}"
-            )
+            message = f": {past.ending_message}" if past.ending_message else "."
+            console.print_line(f"Launch {past.launch_no} ended as {_ending(past)}{message}")
     for run in runtime.list_runs(job_id):
         console.print_line(f"{run.name}  {run.state}  {run.detail}".rstrip(), whole=True)
     for event in runtime.list_events(job_id):

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from crease.jobs.v1.job_pb2 import CompareJobsResponse, MetricComparison, MetricReading
-from services.cli.ui.job_results import change_of
+from services.cli.ui.job_results import change_of, in_order
 from services.rules import numbers
 from services.rules.changes import Verdict, summarize
 from services.rules.numbers import Better, Unit
@@ -32,7 +32,6 @@ SIGNS = {
     Verdict.NO_CLEAR_CHANGE: "=",
     Verdict.NOT_COMPARABLE: "?",
 }
-FIRST_VERDICTS = (Verdict.WORSE, Verdict.BETTER, Verdict.CHANGED, Verdict.NO_CLEAR_CHANGE, Verdict.NOT_COMPARABLE)
 # The events that the page can show, in the order of an action.
 EVENTS = {
     "front_foot_contact": "Front-foot contact",
@@ -66,7 +65,7 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse) 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     named = {name for analysis in analyses for name in analysis.events}
     dates = [f"{number}: {' '.join(analysis.date.split()[:2])}" for number, analysis in enumerate(analyses, start=1)]
-    metrics = sorted(filter(_has_numbers, compared.metrics), key=_sort_key)
+    metrics = [metric for metric in in_order(compared.metrics) if _has_numbers(metric)]
     changes = [change_of(metric) for metric in metrics]
     return environment.get_template("compare.html").render(
         title=f"{', '.join(compared.player_ids) or 'One player'}: what changed",
@@ -107,12 +106,6 @@ def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
         "video_absent_reason": analysis.video_absent_reason,
         "events": events,
     }
-
-
-def _sort_key(metric: MetricComparison) -> tuple[bool, int, str]:
-    """Scored metrics before the others, then by verdict, then by name."""
-    is_scored = any(reading.HasField("score") for reading in metric.readings)
-    return not is_scored, FIRST_VERDICTS.index(change_of(metric).verdict), metric.name
 
 
 def _with_numbers(text: str, compared: CompareJobsResponse) -> str:

@@ -190,6 +190,17 @@ def test_a_missing_film_is_reported(browser: Browser, pages: dict[str, Path]) ->
         assert "overlay.mp4 is not in the folder" in page.evaluate("document.getElementById('unseen').textContent")
 
 
+@pytest.mark.parametrize(("zone", "shown"), [("UTC", "8:00"), ("Asia/Kolkata", "1:30")])
+def test_the_time_is_in_the_zone_of_the_reader(browser: Browser, tmp_path: Path, zone: str, shown: str) -> None:
+    """The analyzer writes it with its own zone."""
+    path = tmp_path / "report.html"
+    path.write_text(reports.page(motions.undetected(30), analysed_at="2026-01-01T20:00:00+00:00"), encoding="utf-8")
+    with browser.page(path) as page:
+        page.move_to(zone)
+        page.open(path)
+        assert shown in page.evaluate("document.querySelector('time').textContent").replace("20:00", "8:00")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_s_first_screen_says_what_to_do(browser: Browser, pages: dict[str, Path], scheme: str) -> None:
     """The level, the first finding, its cue and its drill, without a touch."""
