@@ -13,7 +13,7 @@ UNPRINTABLE = re.compile(
 # For streams that cannot write a sign, such as ASCII: `open(..., errors=PLAIN_ERRORS)`.
 PLAIN_ERRORS = "crease-plain"
 PLAIN = str.maketrans({
-    "°": " degrees", "±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "“": '"', "”": '"', "‘": "'", "’": "'",
+    "°": " deg", "±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "“": '"', "”": '"', "‘": "'", "’": "'",
     "·": "-", "×": "x", "→": "->", "─": "-", "▶": ">", "│": "|", "\N{NO-BREAK SPACE}": " ",
 })  # fmt: skip
 

@@ -86,7 +86,8 @@ def _analysis(services: Services, job_id: str, most_bytes: int) -> "ComparedAnal
         video=video,
         video_absent_reason=reason,
         # The events of the first action.
-        events={event["name"]: event.get("frame_seconds") or event["time_seconds"] for event in reversed(events)},
+        events={event["name"]: event["time_seconds"] for event in reversed(events)},
+        frames={event["name"]: event["frame_seconds"] for event in reversed(events) if event.get("frame_seconds")},
         fps=summary.get("video_fps") or 0.0,
     )
 

@@ -46,7 +46,8 @@ EVENTS = {
 class ComparedAnalysis:
     """One analysis. `video`: overlay.mp4, or empty with `video_absent_reason`.
 
-    `events`: by name, the seconds of the frame that shows it. `fps`: frames a second of the video, 0 if not known.
+    `events`: seconds by name. `frames`: by name, the seconds of the frame that shows the event, where it is known.
+    `fps`: frames a second of the video, 0 if not known.
     """
 
     title: str
@@ -56,6 +57,7 @@ class ComparedAnalysis:
     video: bytes = b""
     video_absent_reason: str = ""
     events: Mapping[str, float] = field(default_factory=dict)
+    frames: Mapping[str, float] = field(default_factory=dict)
     fps: float = 0.0
 
 
@@ -96,7 +98,11 @@ def _to_attribute(event: str) -> str:
 
 def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
     video = "data:video/mp4;base64," + base64.b64encode(analysis.video).decode() if analysis.video else ""
-    events = {_to_attribute(name): f"{at:.3f}" for name, at in analysis.events.items() if name in EVENTS}
+    events = {
+        _to_attribute(name): f"{at:.3f} {analysis.frames.get(name, at):.3f}"
+        for name, at in analysis.events.items()
+        if name in EVENTS
+    }
     return {
         "title": analysis.title,
         "date": analysis.date,

@@ -80,7 +80,7 @@ def print_line(text: str | Text = "", style: str = "", *, whole: bool = False) -
 
 def print_table(table: Table) -> None:
     """Prints a table. In a terminal that is too narrow its lines continue on the next one: nothing is cut."""
-    needed = OUT.measure(table, options=OUT.options.update(max_width=PIPE_WIDTH)).minimum
+    needed = OUT.measure(table, options=OUT.options.update(max_width=PIPE_WIDTH)).maximum
     lines = OUT.render_lines(table, OUT.options.update(width=max(needed, OUT.width)), pad=False)
     with contextlib.suppress(BrokenPipeError):
         OUT.print(SegmentLines(lines, new_lines=True), end="", crop=False)

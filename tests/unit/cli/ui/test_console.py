@@ -129,9 +129,11 @@ def test_an_id_is_whole_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) ->
     job_id = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
     listed = job()
     listed.job_id = job_id
+    listed.created_at.FromDatetime(datetime(2026, 1, 1, tzinfo=UTC))
     console.print_jobs([listed])
     console.print_aside(f"Video uploaded and queued for analysis (job {job_id}).")
     assert out.getvalue().count(job_id) == 2
+    assert "Created" in out.getvalue()
     assert "\N{HORIZONTAL ELLIPSIS}" not in out.getvalue()
 
 
