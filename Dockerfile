@@ -78,6 +78,7 @@ COPY services/rules ./services/rules
 COPY services/callers ./services/callers
 COPY services/containers ./services/containers
 COPY services/tls ./services/tls
+COPY client/crease_client ./crease_client
 COPY gen/crease ./crease
 LABEL org.opencontainers.image.vendor=Crease
 

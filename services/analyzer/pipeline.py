@@ -30,7 +30,7 @@ from services.analyzer.pose.passes import PosePasses, PoseResult, split_at_cuts
 from services.analyzer.pose.tracking import Box
 from services.analyzer.progress import Progress, monotonic, part_of
 from services.analyzer.settings import Settings
-from services.analyzer.video.probe import Video, probe
+from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import every, nearest, on_grid
 from services.naming import LANDMARKS
 from services.rules.limits import DEFAULT_SAMPLE_FPS
@@ -160,7 +160,6 @@ class Analysis:
             cuts = poses.camera_motion.cuts
             measured = measure(poses.whole, poses.closeups, self.options.discipline, self.options.given, cuts)
             measured = describe_film(measured, self.video, poses.resized_seconds)
-            measured = replace(measured, notes=(*_clock_notes(self.video), *measured.notes))
             shown = [nearest(self.video.times, event.time_seconds) for event in measured.events]
             measured = replace(measured, events=_with_frames(measured.events, self.video.times[shown]))
             findings = find(measured, self.options.discipline)
@@ -201,12 +200,3 @@ class Analysis:
 def _with_frames(events: "list[Event]", frame_seconds: Floats) -> "list[Event]":
     """The events, each with the time of the frame that shows it."""
     return [replace(event, frame_seconds=float(at)) for event, at in zip(events, frame_seconds, strict=True)]
-
-
-def _clock_notes(video: Video) -> tuple[str, ...]:
-    """That a file does not play in real time, which all times of the results have."""
-    if video.slowdown == 1:
-        return ()
-    recorded = f"The camera recorded {video.capture_fps:.0f} frames a second"
-    pace = f"{video.slowdown:.1f} times slower" if video.slowdown > 1 else f"{1 / video.slowdown:.1f} times faster"
-    return (f"{recorded}, and the file plays {pace} than life. All times and speeds here are of real time.",)

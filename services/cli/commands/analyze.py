@@ -1,28 +1,22 @@
 """`crease analyze` and `reanalyze`: order an analysis, follow it, print the findings and fetch the report.
 
-CreateSession ─▶ api/upload.py: the video into S3 ─┬─▶ WatchJob … final ─▶ SignDownload ─▶ GET from S3
+CreateSession ─▶ Client.upload: the video into S3 ─┬─▶ WatchJob … final ─▶ SignDownload ─▶ GET from S3
 ReanalyzeJob ──────────────────────────────────────┘
 """
 
 import argparse
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
-import grpc
-
 from crease.jobs.v1.job_pb2 import (
-    JOB_STATUS_CANCELLED,
     JOB_STATUS_DONE,
-    JOB_STATUS_FAILED,
     AthleteBox,
     GivenEvent,
     Job,
     ReanalyzeJobRequest,
-    WatchJobRequest,
 )
 from crease.jobs.v1.session_pb2 import CameraView, CreateSessionRequest, Discipline
 from crease.upload.v1.upload_pb2 import (
@@ -31,8 +25,9 @@ from crease.upload.v1.upload_pb2 import (
     GetUploadLimitsResponse,
     InitiateUploadRequest,
 )
-from services import clients, naming
-from services.cli.api import client, endpoints, film, upload, video_file
+from crease_client.errors import CreaseError, Unavailable, Unimplemented
+from services import naming
+from services.cli.api import client, endpoints, film, video_file
 from services.cli.api.client import Services
 from services.cli.api.resume_state import ResumeState, ResumeStates, identify
 from services.cli.api.video_file import Video
@@ -47,11 +42,9 @@ from services.rules.printable import one_line
 # By value: argparse quotes its choices.
 DISCIPLINES = tuple(discipline.value for discipline in naming.DISCIPLINES)
 CAMERAS = ("side", "front", "behind")
-FINAL = (JOB_STATUS_DONE, JOB_STATUS_FAILED, JOB_STATUS_CANCELLED)
 LONGEST_TITLE = 200
 # How long `jobs` may be unavailable while the client follows a job. The analysis itself needs no client.
 MOST_UNAVAILABLE_SECONDS = 60.0
-RECONNECT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -172,7 +165,7 @@ def _limits(services: Services) -> GetUploadLimitsResponse:
     try:
         return services.call(services.uploads.GetUploadLimits, GetUploadLimitsRequest())
     except CommandError as error:
-        if isinstance(error.__cause__, grpc.RpcError) and error.__cause__.code() == grpc.StatusCode.UNIMPLEMENTED:
+        if isinstance(error.__cause__, Unimplemented):
             return GetUploadLimitsResponse()
         raise
 
@@ -245,8 +238,8 @@ def _send(services: Services, video: Video, options: AnalysisOptions, state: Res
         athlete_box=_athlete_box(options.athlete_box),
         capture_fps=options.capture_fps,
     )
-    with console.show_progress("Uploading") as progress:
-        return upload.send(services, video.path, request, progress, console.print_line)
+    with console.show_progress("Uploading") as progress, services.translated():
+        return services.upload(video.path, request, progress, console.print_line)
 
 
 def _session_request(video: Video, options: AnalysisOptions) -> CreateSessionRequest:
@@ -279,25 +272,14 @@ def follow(services: Services, job_id: str) -> Job:
 def watch(services: Services, job_id: str) -> Iterator[Job]:
     """Yields the job now and after every change, until it is final. Reconnects when `jobs` restarts.
 
-    Raises CommandError for a rejection, or when `jobs` is unavailable for MOST_UNAVAILABLE_SECONDS.
+    Raises CommandError for a rejection, or when `jobs` stays unavailable.
     """
-    last_reply = time.monotonic()
-    while True:
-        # A stream that ends before the final status came from a server that was shutting down.
-        has_replied = False
-        try:
-            for job in services.stream(services.jobs.WatchJob, WatchJobRequest(job_id=job_id)):
-                last_reply, has_replied = time.monotonic(), True
-                yield job
-                if job.status in FINAL:
-                    return
-        except grpc.RpcError as error:
-            # A stream ends with its token; the file may hold a newer one by now.
-            is_expired = has_replied and error.code() == grpc.StatusCode.UNAUTHENTICATED
-            if not (is_expired or clients.is_transient(error)):
-                raise client.to_command_error(error) from error
-        services.check_laptop_is_up()
-        if time.monotonic() - last_reply > MOST_UNAVAILABLE_SECONDS:
-            sentence = f"`jobs` is unavailable. The analysis continues: run `crease report {job_id}` later."
-            raise CommandError(sentence, UNAVAILABLE)
-        time.sleep(RECONNECT_SECONDS)
+    try:
+        yield from services.watch(
+            job_id, patience_seconds=MOST_UNAVAILABLE_SECONDS, reconnecting=services.check_laptop_is_up
+        )
+    except Unavailable as error:
+        sentence = f"`jobs` is unavailable. The analysis continues: run `crease report {job_id}` later."
+        raise CommandError(sentence, UNAVAILABLE) from error
+    except CreaseError as error:
+        raise client.to_command_error(error) from error

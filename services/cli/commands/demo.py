@@ -74,7 +74,9 @@ def _start_up(folder: Path) -> subprocess.Popen[bytes]:
     # SIGTERM stops it when this process dies, for whatever reason.
     pdeathsig = Path(__file__).parents[1] / "laptop" / "pdeathsig.py"
     wrapper = (sys.executable, "-I", "-S", str(pdeathsig), str(os.getpid()), str(int(signal.SIGTERM)), "")
-    return subprocess.Popen((*wrapper, sys.executable, "-m", "services.cli", "up", "--state", str(folder)))
+    return subprocess.Popen(
+        (*wrapper, sys.executable, "-m", "services.cli", "up", "--port-base", "0", "--state", str(folder))
+    )
 
 
 def _wait_until_ready(state: StateDir, up: subprocess.Popen[bytes]) -> None:

@@ -21,7 +21,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: Arguments) -> int:
-    with connect_as_operator(arguments.state) as services:
+    with connect_as_operator(arguments.state, retries=False) as services:
         show_status(services, find_runtime(arguments))
     return 0
 
@@ -64,7 +64,7 @@ def _describe_waiting(samples: Samples) -> str:
 def _describe_failing(services: Services, samples: Samples) -> str:
     request = ListJobsRequest(status=JOB_STATUS_FAILED, page_size=NEWEST_FAILED)
     try:
-        newest = services.call(services.jobs.ListJobs, request, patience_seconds=0).jobs
+        newest = services.call(services.jobs.ListJobs, request).jobs
     except CommandError as error:
         return error.sentence
     listed = "; newest: " + ", ".join(f"{job.job_id} {job.failure_code}" for job in newest) if newest else ""

@@ -19,6 +19,7 @@ from services.cli.ui.job_results import change_of, in_order
 from services.rules import numbers
 from services.rules.changes import Verdict, summarize
 from services.rules.numbers import Better, Unit
+from services.rules.players import player_names
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT, SIDE, TOP, BOTTOM = 280, 140, 34, 40, 36
@@ -70,7 +71,7 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse) 
     metrics = [metric for metric in in_order(compared.metrics) if _has_numbers(metric)]
     changes = [change_of(metric) for metric in metrics]
     return environment.get_template("compare.html").render(
-        title=f"{', '.join(compared.player_ids) or 'One player'}: what changed",
+        title=f"{', '.join(player_names(compared.player_ids, compared.players)) or 'One player'}: what changed",
         style=Markup(style),  # noqa: S704 - our own files; the policy contains their hashes
         script=Markup(script),  # noqa: S704
         style_hash=_csp_hash(style),

@@ -33,24 +33,13 @@ from rich.table import Table
 from rich.text import Text
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, Job
+from services.rules import stages
 from services.rules.printable import PLAIN_ERRORS, replace_unprintable
 
 # A pipe has no width; rich would assume 80 and break lines.
 PIPE_WIDTH = 1000
 OUT = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 ERR = Console(highlight=False, markup=False, stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
-
-STAGES = {
-    "AWAITING_UPLOAD": "waiting for its video",
-    "QUEUED": "queued",
-    "QUICK": "quick analysis",
-    "QUICK_DONE": "quick result ready",
-    "DEEP_QUEUED": "queued for the deep analysis",
-    "DEEP": "deep analysis",
-    "DONE": "done",
-    "FAILED": "failed",
-    "CANCELLED": "cancelled",
-}
 
 
 def accept_any_encoding() -> None:
@@ -145,11 +134,15 @@ def print_check(name: str, detail: str, *, ok: bool, advice: str, made: bool = T
         print_line(f"{'':<30}{advice}", whole=True)
 
 
-def print_ready(folder: Path) -> None:
+def print_ready(folder: Path, jobs: str, upload: str, page: str = "") -> None:
     """Prints that `crease up` is ready, and the next commands."""
     print_line()
     print_line("Crease is ready.", "bold green")
+    if page:
+        print_line(f"  page              {page}", whole=True)
+        print_line("                    (signs one browser in, once; `crease open` prints another one)")
     print_line("  analyse a video   crease analyze VIDEO --discipline bowling   (in another terminal)")
+    print_line(f"  for programs      jobs {jobs}, upload {upload}, token {folder}/tokens/coach", whole=True)
     print_line(f"  state and logs    {folder}", whole=True)
     print_line("  stop              Ctrl-C")
 
@@ -188,12 +181,12 @@ def show_stages() -> Iterator[Callable[[Job], None]]:
 
 def describe_stage(job: Job) -> str:
     """A job's stage, for people."""
-    return STAGES.get(job.stage, job.stage.lower() or "unknown")
+    return stages.describe(job.stage)
 
 
 def describe_status(status: str) -> str:
     """A job's status, as the metrics spell it, for people: `quick_running` is `quick analysis`."""
-    return STAGES.get(status.upper().removesuffix("_RUNNING"), status.replace("_", " "))
+    return stages.STAGES.get(status.upper().removesuffix("_RUNNING"), status.replace("_", " "))
 
 
 def format_time(at: datetime) -> str:

@@ -20,8 +20,8 @@ from services.jobs.domain import states
 from services.jobs.domain.limits import LaunchLimits, OpenLaunches
 from services.jobs.domain.records import Job, Launch
 from services.jobs.domain.states import ResultStage
+from services.rules import stages
 
-STAGE_WORDS = {"QUEUED": "before its first heartbeat", "QUICK": "quick analysis", "DEEP": "deep analysis"}
 # The ending message of a cancelled launch begins with this if nothing proved that its workload had ended.
 UNPROVED = "Nothing proves that its workload has ended"
 
@@ -91,8 +91,7 @@ def _launched(job: Job, launch: Launch, now: datetime) -> Explanation:
         sentence = f"{name} sends no heartbeat: the lease of {launch.pod_name} expired {silence} ago"
         return Explanation(sentence, WaitingFor.LEASE, launch.lease_expires_at)
     where = f" on the {launch.placed_on.upper()}" if launch.placed_on else ""
-    stage = STAGE_WORDS.get(job.stage, job.stage)
-    sentence = f"{name} is running{where}: {stage}, {job.progress_pct} %"
+    sentence = f"{name} is running{where}: {stages.describe(job.stage)}, {job.progress_pct} %"
     return Explanation(sentence, WaitingFor.LEASE, launch.started_at)
 
 
