@@ -11,6 +11,7 @@ AXE := build/axe/axe.min.js
 AXE_VERSION := 4.14.1
 AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
 MODEL := build/model/pose_landmarker_full.task
+HTMX := build/htmx/htmx.js
 PROTOS := $(sort $(shell find protos/crease -name '*.proto'))
 # Locks are complete, so pip resolves no dependencies.
 PIP := -q --disable-pip-version-check --require-hashes --no-deps
@@ -108,12 +109,13 @@ settings: setup ## write docs/settings.md from the code and the chart
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 lock: setup ## pin the dependency groups of pyproject.toml by hash
 	$(LOCK) --group dev -o locks/dev.txt
-	for group in upload jobs relay controller analyzer cli; do $(LOCK) --group $$group -c locks/dev.txt -o locks/$$group.txt; done
+	for group in upload jobs relay controller analyzer cli web; do $(LOCK) --group $$group -c locks/dev.txt -o locks/$$group.txt; done
 	$(LOCK) --group ministack -o locks/ministack.txt
 	$(LOCK) --group trial -c locks/ministack.txt -o locks/trial.txt
 	$(LOCK) --no-deps --group model -o locks/model.txt
+	$(LOCK) --no-deps --group htmx -o locks/htmx.txt
 
-setup: system $(VENV)/.done .venv-ministack/.done $(MODEL)
+setup: system $(VENV)/.done .venv-ministack/.done $(MODEL) $(HTMX)
 
 $(VENV)/.done: locks/dev.txt pyproject.toml
 	$(PYTHON3) -m venv $(VENV)
@@ -133,6 +135,12 @@ $(MODEL): locks/model.txt scripts/build_model.py | $(VENV)/.done
 	$(VENV)/bin/pip download $(PIP) --only-binary=:all: --python-version 3.11 \
 	  --platform manylinux_2_28_x86_64 -r locks/model.txt -d build/model
 	$(PYTHON) scripts/build_model.py build/model/mediapipe-*.whl $@
+
+# The page's only library for the browser. Only two files of the wheel are used.
+$(HTMX): locks/htmx.txt scripts/take_htmx.py | $(VENV)/.done
+	rm -rf build/htmx && mkdir -p build/htmx
+	$(VENV)/bin/pip download $(PIP) --only-binary=:all: -r locks/htmx.txt -d build/htmx
+	$(PYTHON) scripts/take_htmx.py build/htmx/django_htmx-*.whl build/htmx
 
 # The other two networks as their authors publish them; the wheel contains the rest.
 POSE_VERSION := 0.5.1675469404

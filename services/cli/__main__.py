@@ -1,6 +1,7 @@
 """`crease`: runs everything on a laptop, and is the client of a cluster.
 
-crease up                 runs all services here, until Ctrl-C
+crease up                 runs all services here, until Ctrl-C, and prints the address of the page
+crease open               opens the page of `crease up` in the browser
 crease analyze VIDEO      sends a video, follows its analysis, prints the findings and fetches the report
 crease reanalyze JOB      measures a job's video again from a moved moment, or for another player or discipline
 crease report JOB         prints the findings of an earlier job and fetches its report
@@ -94,6 +95,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"crease {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up.add_to(commands)
+    up.add_open_to(commands)
     analyze.add_to(commands)
     analyze.add_reanalyze_to(commands)
     reports.add_to(commands)

@@ -73,7 +73,7 @@ def render(
     marks = {} if findings.not_assessed_reason else _marks(metadata.discipline)
     groups = _plot_groups(measurements, findings.first_moment, marks, metadata.discipline)
     plots = [plot for group in groups for plot in group.plots]
-    scored = number_rows(measurements.metrics.values(), marks)
+    scored = number_rows(measurements.metrics.values(), marks, metadata.height_cm)
     pictures = [picture(frame, number) for number, frame in enumerate(key_frames)]
     return write_page(
         "report.html",
@@ -86,7 +86,7 @@ def render(
             metadata.analysed_at,
         ],
         notes=(metadata.notes[:NOTES_SHOWN], metadata.notes[NOTES_SHOWN:]),
-        level=level_sentence(measurements, findings),
+        level=level_sentence(measurements, findings, metadata.discipline),
         level_name=findings.overall_level or "",
         level_sign=LEVEL_SIGNS.get(findings.overall_level, ""),
         provisional=result.run.provisional,
@@ -95,7 +95,7 @@ def render(
         claims=_claims(measurements),
         claim_picture=_claim_picture(pictures, measurements),
         pictures=sorted(pictures, key=lambda picture: picture.moment),
-        cards=finding_cards(findings.findings, measurements, marks),
+        cards=finding_cards(findings.findings, measurements, marks, metadata.height_cm),
         severity_signs=SEVERITY_SIGNS,
         groups=groups,
         plot_box=PLOT_BOX,
@@ -104,10 +104,11 @@ def render(
         data=data_block({**player(posed, [group.span for group in groups], plots, stills), "box": PLOT_BOX}),
         scored=scored,
         nearest=nearest_to_marks(scored),
-        unscored=number_rows(measurements.measures.values(), {}),
+        unscored=number_rows(measurements.measures.values(), {}, metadata.height_cm),
         repetitions=repetition_table(measurements, metadata.discipline),
         absent=absent_numbers(measurements.everything.values()),
         report=report,
+        job_id=metadata.job_id,
         facts=facts(result, metadata),
     )
 

@@ -8,6 +8,7 @@ STATE/
 ├── issuer/        the key pair of the laptop's token issuer
 ├── tokens/        coach, admin, upload, controller
 ├── uploads/       state of incomplete uploads
+├── page/          the port, the key of cookies, the key of the next sign-in
 ├── postgres/  s3/  controller/
 └── logs/          one file per program
 """
@@ -40,6 +41,8 @@ class Endpoints:
     largest_video_bytes: int = 0
     # The state folder of `crease up`; empty for a cluster.
     state_folder: str = ""
+    # The address of the page on a laptop, such as http://127.0.0.1:41234; empty: none.
+    page: str = ""
     # The metrics endpoint of each program on the laptop, by the program's name.
     metrics: Mapping[str, str] = field(default_factory=dict)
 

@@ -37,15 +37,12 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: Arguments) -> int:
-    # Imported here: it brings a template engine, which the other commands do not need.
-    from services.cli.ui import compare_page
-
     with connect(arguments) as services:
         compared = compare(services, arguments.job, arguments.out)
     if arguments.json:
         console.print_json({"page": str(arguments.out), **json_format.MessageToDict(compared)})
         return 0
-    job_results.print_changes(compared, compare_page.describe_change)
+    job_results.print_changes(compared)
     console.print_report_path(arguments.out)
     reports.open_page(arguments.out)
     return 0
@@ -53,6 +50,7 @@ def _run(arguments: Arguments) -> int:
 
 def compare(services: Services, job_ids: Sequence[str], out: Path) -> CompareJobsResponse:
     """Compares jobs, writes the page to `out` and returns the comparison. Raises CommandError."""
+    # Imported here: it brings a template engine, which the other commands do not need.
     from services.cli.ui import compare_page
 
     if out.is_dir():
@@ -76,7 +74,8 @@ def _analysis(services: Services, job_id: str, most_bytes: int) -> "ComparedAnal
     job = services.call(services.jobs.GetJob, GetJobRequest(job_id=job_id))
     session = services.call(services.sessions.GetSession, GetSessionRequest(session_id=job.session_id))
     results: dict[str, Any] = json_format.MessageToDict(job.results)
-    events = results.get("pose", {}).get("pose_summary", {}).get("events", [])
+    summary = results.get("pose", {}).get("pose_summary", {})
+    events = summary.get("events", [])
     video, reason = _fetch_overlay(services, job, most_bytes)
     return ComparedAnalysis(
         title="Anonymous" if job.anonymous else session.title,
@@ -86,7 +85,8 @@ def _analysis(services: Services, job_id: str, most_bytes: int) -> "ComparedAnal
         video=video,
         video_absent_reason=reason,
         # The events of the first action.
-        events={event["name"]: event["time_seconds"] for event in reversed(events)},
+        events={event["name"]: event.get("frame_seconds") or event["time_seconds"] for event in reversed(events)},
+        fps=summary.get("video_fps") or 0.0,
     )
 
 

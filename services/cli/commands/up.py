@@ -1,8 +1,14 @@
-"""`crease up`: runs all services on this machine, until Ctrl-C."""
+"""`crease up`: runs all services on this machine, until Ctrl-C. `crease open`: opens their page in the browser."""
 
+import os
+import sys
+import webbrowser
 from pathlib import Path
 
+from services.cli.api import endpoints
+from services.cli.api.endpoints import StateDir
 from services.cli.commands.options import Arguments, Commands, add_command
+from services.cli.ui import console
 
 # Below the ports that systems give to clients.
 PORT_BASE = 7300
@@ -22,6 +28,21 @@ def add_to(commands: Commands) -> None:
         metavar="URL",
         help="another S3 server; its AWS_… keys and S3_COACH_VIDEOS_BUCKET come from the environment",
     )
+
+
+def add_open_to(commands: Commands) -> None:
+    add_command(commands, "open", _open, "open the page of `crease up`, signed in", calls_services=False)
+
+
+def _open(arguments: Arguments) -> int:
+    from services.cli.laptop import state_dir
+
+    state = StateDir(arguments.state.expanduser().resolve())
+    page = state_dir.mint_sign_in(state, endpoints.read_announced(state).page)
+    console.print_line(page, whole=True)
+    if sys.stdout.isatty() and any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        webbrowser.open(page)
+    return 0
 
 
 def _run(arguments: Arguments) -> int:

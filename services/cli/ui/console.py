@@ -29,24 +29,13 @@ from rich.table import Table
 from rich.text import Text
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, Job
+from services.rules import stages
 from services.rules.printable import replace_unprintable
 
 # A pipe has no width; rich would assume 80 and break lines.
 PIPE_WIDTH = 1000
 OUT = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 ERR = Console(highlight=False, markup=False, stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
-
-STAGES = {
-    "AWAITING_UPLOAD": "waiting for its video",
-    "QUEUED": "queued",
-    "QUICK": "quick analysis",
-    "QUICK_DONE": "quick result ready",
-    "DEEP_QUEUED": "queued for the deep analysis",
-    "DEEP": "deep analysis",
-    "DONE": "done",
-    "FAILED": "failed",
-    "CANCELLED": "cancelled",
-}
 
 
 def print_line(text: str | Text = "", style: str = "", *, whole: bool = False) -> None:
@@ -116,10 +105,13 @@ def print_check(name: str, detail: str, *, ok: bool, advice: str, made: bool = T
         print_line(f"{'':<30}{advice}", whole=True)
 
 
-def print_ready(folder: Path, jobs: str, upload: str) -> None:
+def print_ready(folder: Path, jobs: str, upload: str, page: str = "") -> None:
     """Prints that `crease up` is ready, and the next commands."""
     print_line()
     print_line("Crease is ready.", "bold green")
+    if page:
+        print_line(f"  page              {page}", whole=True)
+        print_line("                    (signs one browser in, once; `crease open` prints another one)")
     print_line("  analyse a video   crease analyze VIDEO   (in another terminal)")
     print_line(f"  for programs      jobs {jobs}, upload {upload}, token {folder}/tokens/coach", whole=True)
     print_line(f"  state and logs    {folder}", whole=True)
@@ -156,7 +148,7 @@ def show_stages() -> Iterator[Callable[[Job], None]]:
 
 def describe_stage(job: Job) -> str:
     """A job's stage, for people."""
-    return STAGES.get(job.stage, job.stage.lower() or "unknown")
+    return stages.describe(job.stage)
 
 
 def format_time(at: datetime) -> str:

@@ -324,6 +324,11 @@ class Storage:
             logs.add_duration("s3_ms", time.monotonic() - began)
 
 
+def open_client(settings: StorageSettings) -> "S3Client":
+    """A client for one call at the start of a program."""
+    return _open(boto3.Session(region_name=settings.aws_region), settings, settings.s3_timeout_seconds)
+
+
 def _open(session: boto3.Session, settings: StorageSettings, seconds: float, tries: int = 2) -> "S3Client":
     # Each try gets an equal share, so that the caller's time-out seldom abandons a waiting thread.
     share = seconds / tries

@@ -9,6 +9,8 @@
   const draw = (element, attributes) => {
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   };
+  // A frame's time is rounded to milliseconds: a seek to this much later shows the frame itself, never the one before.
+  const INSIDE_FRAME = 0.001;
   const SLOW = 0.25, { width: WIDTH, left: LEFT, right: RIGHT } = data.box;
 
   const picture = svg("image", figure);
@@ -84,7 +86,7 @@
     const words = `${t.toFixed(2)} s`;
     slider.setAttribute("aria-valuetext", words);
     find("clock").textContent = words;
-    if (!film.hidden && film.readyState && film.paused) film.currentTime = t;
+    if (!film.hidden && film.readyState && film.paused) film.currentTime = data.times[now] + INSIDE_FRAME;
   }
 
   function stop() {
@@ -137,16 +139,29 @@
   // The film may be saved beside this page. The page loads it only after a click.
   const opener = find("open-film");
   opener.hidden = location.protocol !== "file:";
+  function closeFilm() {
+    film.hidden = true;
+    opener.setAttribute("aria-pressed", "false");
+    opener.textContent = "Film beside it";
+  }
+  film.addEventListener("loadeddata", () => show(now));
+  film.addEventListener("error", () => {
+    closeFilm();
+    find("unseen").textContent = "overlay.mp4 is not in the folder of this page";
+  });
   opener.addEventListener("click", () => {
-    film.preload = "auto";
-    film.src = "overlay.mp4";
+    if (!film.hidden) {
+      closeFilm();
+      return;
+    }
     film.hidden = false;
-    opener.hidden = true;
-    film.addEventListener("loadeddata", () => show(now), { once: true });
-    film.addEventListener("error", () => {
-      film.hidden = true;
-      find("unseen").textContent = "overlay.mp4 is not in the folder of this page";
-    }, { once: true });
+    opener.setAttribute("aria-pressed", "true");
+    opener.textContent = "Close the film";
+    if (film.readyState) show(now);
+    else {
+      film.preload = "auto";
+      film.src = "overlay.mp4";
+    }
   });
 
   const first = document.querySelector(".first .jump, .strip .jump, .events .jump");

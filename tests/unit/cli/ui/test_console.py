@@ -65,8 +65,8 @@ def test_a_result_names_its_level_its_three_worst_findings_and_its_numbers(scree
     job_results.print_results(job())
     text = screen.getvalue()
     assert "Overall level  medium" in text
-    assert "0.13 body lengths" in text
-    assert "134 deg" in text
+    assert "0.126 body lengths" in text
+    assert "134°" in text
     assert text.index("Fault number 1") < text.index("Fault number 2") < text.index("Fault number 3")
     assert "Fault number 4" not in text
     assert "at 1.4 s" in text
@@ -88,7 +88,7 @@ def test_a_result_that_is_not_assessed_has_no_level(screen: io.StringIO) -> None
 def test_an_absent_metric_has_its_reason(screen: io.StringIO) -> None:
     """The reason stands in place of the number."""
     job_results.print_results(job())
-    assert "Not measured: elbow drop: x." in screen.getvalue()
+    assert "Not measured: elbow: x." in screen.getvalue()
 
 
 def test_text_from_a_service_is_never_markup(screen: io.StringIO) -> None:
