@@ -23,7 +23,7 @@ help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: setup ## analyse the sample video with the real programs; the report is demo/report.html
-	$(VENV)/bin/crease demo samples/batter.mp4 --out demo
+	$(VENV)/bin/crease demo samples/batter.mp4 --discipline batting --out demo
 
 test: setup ## run the quick tests, in under 5 minutes
 	$(PYTHON) -m pytest $(AT_ONCE) -m "not slow and not cluster and not e2e"

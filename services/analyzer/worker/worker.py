@@ -178,7 +178,7 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
         players=player_names(session.player_ids, session.players) if named else (),
         discipline=discipline,
         camera_view=_enum_word(CameraView.Name(session.camera_view), "CAMERA_VIEW_"),
-        analysed_at=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
+        analysed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=session.notes if named else "",
         job_id=started.job.job_id,
     )

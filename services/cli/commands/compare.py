@@ -5,6 +5,7 @@ CompareJobs ─▶ per job GetJob, GetSession, overlay.mp4 ─▶ ui/compare_pag
 
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,13 +80,14 @@ def _analysis(services: Services, job_id: str, most_bytes: int) -> "ComparedAnal
     video, reason = _fetch_overlay(services, job, most_bytes)
     return ComparedAnalysis(
         title="Anonymous" if job.anonymous else session.title,
-        date=f"{job.created_at.ToDatetime().astimezone():%-d %b %Y, %H:%M}",
+        date=f"{job.created_at.ToDatetime(UTC).astimezone():%-d %b %Y, %H:%M}",
         level=job_results.describe_level(results.get("findings", {})),
         provisional=job.results_stage == STAGE_QUICK,
         video=video,
         video_absent_reason=reason,
         # The events of the first action.
-        events={event["name"]: event.get("frame_seconds") or event["time_seconds"] for event in reversed(events)},
+        events={event["name"]: event["time_seconds"] for event in reversed(events)},
+        frames={event["name"]: event["frame_seconds"] for event in reversed(events) if event.get("frame_seconds")},
         fps=summary.get("video_fps") or 0.0,
     )
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from crease.jobs.v1.job_pb2 import CompareJobsResponse, MetricComparison, MetricReading
-from services.cli.ui.job_results import change_of
+from services.cli.ui.job_results import change_of, in_order
 from services.rules import numbers
 from services.rules.changes import Verdict, summarize
 from services.rules.numbers import Better, Unit
@@ -33,7 +33,6 @@ SIGNS = {
     Verdict.NO_CLEAR_CHANGE: "=",
     Verdict.NOT_COMPARABLE: "?",
 }
-FIRST_VERDICTS = (Verdict.WORSE, Verdict.BETTER, Verdict.CHANGED, Verdict.NO_CLEAR_CHANGE, Verdict.NOT_COMPARABLE)
 # The events that the page can show, in the order of an action.
 EVENTS = {
     "front_foot_contact": "Front-foot contact",
@@ -48,7 +47,8 @@ EVENTS = {
 class ComparedAnalysis:
     """One analysis. `video`: overlay.mp4, or empty with `video_absent_reason`.
 
-    `events`: by name, the seconds of the frame that shows it. `fps`: frames a second of the video, 0 if not known.
+    `events`: seconds by name. `frames`: by name, the seconds of the frame that shows the event, where it is known.
+    `fps`: frames a second of the video, 0 if not known.
     """
 
     title: str
@@ -58,6 +58,7 @@ class ComparedAnalysis:
     video: bytes = b""
     video_absent_reason: str = ""
     events: Mapping[str, float] = field(default_factory=dict)
+    frames: Mapping[str, float] = field(default_factory=dict)
     fps: float = 0.0
 
 
@@ -67,7 +68,7 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse) 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     named = {name for analysis in analyses for name in analysis.events}
     dates = [f"{number}: {' '.join(analysis.date.split()[:2])}" for number, analysis in enumerate(analyses, start=1)]
-    metrics = sorted(filter(_has_numbers, compared.metrics), key=_sort_key)
+    metrics = [metric for metric in in_order(compared.metrics) if _has_numbers(metric)]
     changes = [change_of(metric) for metric in metrics]
     return environment.get_template("compare.html").render(
         title=f"{', '.join(player_names(compared.player_ids, compared.players)) or 'One player'}: what changed",
@@ -98,7 +99,11 @@ def _to_attribute(event: str) -> str:
 
 def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
     video = "data:video/mp4;base64," + base64.b64encode(analysis.video).decode() if analysis.video else ""
-    events = {_to_attribute(name): f"{at:.3f}" for name, at in analysis.events.items() if name in EVENTS}
+    events = {
+        _to_attribute(name): f"{at:.3f} {analysis.frames.get(name, at):.3f}"
+        for name, at in analysis.events.items()
+        if name in EVENTS
+    }
     return {
         "title": analysis.title,
         "date": analysis.date,
@@ -108,12 +113,6 @@ def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
         "video_absent_reason": analysis.video_absent_reason,
         "events": events,
     }
-
-
-def _sort_key(metric: MetricComparison) -> tuple[bool, int, str]:
-    """Scored metrics before the others, then by verdict, then by name."""
-    is_scored = any(reading.HasField("score") for reading in metric.readings)
-    return not is_scored, FIRST_VERDICTS.index(change_of(metric).verdict), metric.name
 
 
 def _with_numbers(text: str, compared: CompareJobsResponse) -> str:

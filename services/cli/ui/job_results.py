@@ -1,6 +1,6 @@
 """Prints the results of a job, and the changes between jobs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import json_format
@@ -30,6 +30,7 @@ VERDICTS = {
     Verdict.NO_CLEAR_CHANGE: "",
     Verdict.NOT_COMPARABLE: "dim",
 }
+WORSE_FIRST = (Verdict.WORSE, Verdict.BETTER, Verdict.CHANGED, Verdict.NO_CLEAR_CHANGE, Verdict.NOT_COMPARABLE)
 NAME_WIDTH = 24
 MOST_ISSUES = 3
 # Actions whose moments are printed.
@@ -135,25 +136,36 @@ def change_of(metric: MetricComparison) -> Change:
     return Change(metric.name, overall.value, overall.detectable, overall.unit, overall.clear, overall.absent_reason)
 
 
+def in_order(metrics: Iterable[MetricComparison]) -> list[MetricComparison]:
+    """Numbers with a score before the others, then by verdict, worse first, then by name."""
+
+    def key(metric: MetricComparison) -> tuple[bool, int, str]:
+        is_scored = any(reading.HasField("score") for reading in metric.readings)
+        return not is_scored, WORSE_FIRST.index(change_of(metric).verdict), metric.name
+
+    return sorted(metrics, key=key)
+
+
 def print_changes(compared: CompareJobsResponse) -> None:
     """Prints what became of each number from the first analysis to the last, a summary, then the caveats."""
-    changes = [change_of(metric) for metric in compared.metrics]
+    metrics = in_order(compared.metrics)
+    changes = [change_of(metric) for metric in metrics]
     count = max((len(metric.readings) for metric in compared.metrics), default=0)
     print_line(f"Analysis 1, the first, against analysis {count}, the last:")
     for verdict, style in VERDICTS.items():
         if said := summarize(changes, verdict):
             print_line(said, style)
     print_line()
-    for metric, change in zip(compared.metrics, changes, strict=True):
+    for metric, change in zip(metrics, changes, strict=True):
         if change.verdict is Verdict.NOT_COMPARABLE:
             continue
-        first, last = (format_result_of(reading) for reading in (metric.readings[0], metric.readings[-1]))
+        first, last = (_format_reading(reading) for reading in (metric.readings[0], metric.readings[-1]))
         name = f"{replace_unprintable(numbers.label(change.name)):<{NAME_WIDTH}}"
         print_line(Text.assemble((name, "bold"), f"{first} to {last}. ", (change.sentence, VERDICTS[change.verdict])))
     for caveat in compared.caveats:
         print_line(f"Caveat: {caveat}.", "yellow")
 
 
-def format_result_of(reading: MetricReading) -> str:
+def _format_reading(reading: MetricReading) -> str:
     """A reading with its unit."""
     return numbers.format_result(reading.value, reading.unit)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -267,10 +268,26 @@ def test_the_batter_s_true_moments_and_angles_are_found(both: tuple[Done, Done])
     assert off.mean() < 3.5
 
 
+def test_every_picture_of_an_event_shows_the_frame_nearest_to_it(both: tuple[Done, Done]) -> None:
+    """The film, its label and the report agree, in quick's film of fewer frames too."""
+    every_frame = probe(BATTER, Limits()).times
+    for done in both:
+        assert done.summary["events"]
+        film = probe(done.folder / "overlay.mp4", Limits()).times
+        page = (done.folder / "report.html").read_text(encoding="utf-8")
+        frames = dict(re.findall(r'data-time="([\d.]+)" data-frame-time="([\d.]+)"', page))
+        for event in done.summary["events"]:
+            nearest = every_frame[np.argmin(np.abs(every_frame - event["time_seconds"]))]
+            assert event["frame_seconds"] == pytest.approx(nearest, abs=6e-4)
+            assert np.abs(film - nearest).min() < 1e-3
+            assert float(frames.get(f"{event['time_seconds']:.3f}", nearest)) == pytest.approx(nearest, abs=6e-4)
+
+
 def test_the_overlay_shows_every_frame(both: tuple[Done, Done]) -> None:
-    """The deep overlay has all 105 frames at their true times, the quick one the sampled frames."""
+    """The deep overlay has all 105 frames at their true times, the quick one the sampled frames and those of events."""
     quick, full = (probe(stage.folder / "overlay.mp4", Limits()) for stage in both)
-    assert len(quick.pts) == 35
+    sampled, shown = np.arange(35) / 10, [event["frame_seconds"] for event in both[0].summary["events"]]
+    assert quick.times == pytest.approx(np.unique(np.round([*sampled, *shown], 3)), abs=1e-3)
     assert full.times == pytest.approx(np.arange(105) / 30, abs=1e-3)
 
 
