@@ -114,7 +114,7 @@ def _analyze(arguments: argparse.Namespace, settings: "Settings") -> None:
         given=tuple(GivenEvent(EventName(name), seconds) for name, seconds in arguments.event),
         anonymous=arguments.anonymous,
     )
-    now = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
     name = "" if arguments.anonymous else one_line(arguments.video.name)
     about = Metadata(discipline=arguments.discipline, file_name=name, analysed_at=now, height_cm=arguments.height_cm)
     analysis = Analysis(arguments.video, options, settings, about, arguments.landmarks)

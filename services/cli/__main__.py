@@ -27,6 +27,7 @@ Exit codes: 0 done, 1 an orphan or a fault was found, 2 usage, 65 bad video, 69 
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,8 @@ from services.cli.errors import INTERNAL, INTERRUPTED, CommandError
 from services.cli.runtime.kubectl import forward_services
 from services.cli.ui import console
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def kubectl() -> int:
     """`kubectl crease`: the same commands, for the services of a namespace."""
@@ -59,10 +62,15 @@ def kubectl() -> int:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "crease") -> int:
     """Runs one command; returns the exit code. Prints a traceback only if CREASE_DEBUG=1."""
+    console.accept_any_encoding()
     try:
-        parsed = _parser(prog).parse_args(arguments)
-        parsed.in_cluster = prog != "crease"
-        return _run(parsed)
+        try:
+            parsed = _parser(prog).parse_args(arguments)
+            parsed.in_cluster = prog != "crease"
+            return _run(parsed)
+        finally:
+            # A full disk is found here, also after --help.
+            sys.stdout.flush()
     except CommandError as error:
         console.print_error(error.sentence)
         return error.exit_code
@@ -73,12 +81,22 @@ def main(arguments: Sequence[str] | None = None, prog: str = "crease") -> int:
         )
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has closed it. Buffered output must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has closed it.
+        _discard_output()
+        return INTERNAL
+    except OSError as error:
+        console.print_write_error(error)
+        if error.errno in FULL:
+            _discard_output()
         return INTERNAL
     except Exception as error:
         console.print_unexpected(error)
         return INTERNAL
+
+
+def _discard_output() -> None:
+    """Sends what is still buffered nowhere: it must not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(parsed: options.Arguments) -> int:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from crease.jobs.v1.job_pb2 import STAGE_QUICK, CompareJobsResponse, Job, MetricComparison, MetricReading
 from crease.jobs.v1.session_pb2 import Session
-from services.comparison.changes import change_of
+from services.comparison.changes import change_of, in_order
 from services.rules import numbers
 from services.rules.changes import Verdict, summarize
 from services.rules.numbers import Better, Unit
@@ -36,7 +36,6 @@ SIGNS = {
     Verdict.NO_CLEAR_CHANGE: "=",
     Verdict.NOT_COMPARABLE: "?",
 }
-FIRST_VERDICTS = (Verdict.WORSE, Verdict.BETTER, Verdict.CHANGED, Verdict.NO_CLEAR_CHANGE, Verdict.NOT_COMPARABLE)
 # The events that the page can show, in the order of an action.
 EVENTS = {
     "front_foot_contact": "Front-foot contact",
@@ -51,7 +50,8 @@ EVENTS = {
 class ComparedAnalysis:
     """One analysis. `video`: the address of overlay.mp4, or empty with `video_absent_reason`.
 
-    `events`: by name, the seconds of the frame that shows it. `fps`: frames a second of the video, 0 if not known.
+    `events`: seconds by name. `frames`: by name, the seconds of the frame that shows the event, where it is known.
+    `fps`: frames a second of the video, 0 if not known.
     """
 
     title: str
@@ -61,6 +61,7 @@ class ComparedAnalysis:
     video: str = ""
     video_absent_reason: str = ""
     events: Mapping[str, float] = field(default_factory=dict)
+    frames: Mapping[str, float] = field(default_factory=dict)
     fps: float = 0.0
 
 
@@ -68,7 +69,7 @@ def analysis_of(job: Job, session: Session, date: str, video: str, video_absent_
     """The analysis of a job with results. `date`: as its reader writes it; `video`: an address, or empty."""
     results: dict[str, Any] = json_format.MessageToDict(job.results)
     summary, findings = results.get("pose", {}).get("pose_summary", {}), results.get("findings", {})
-    level = str(findings.get("overall_level") or "not known")
+    level, events = str(findings.get("overall_level") or "not known"), summary.get("events", [])
     return ComparedAnalysis(
         title="Anonymous" if job.anonymous else session.title,
         date=date,
@@ -77,10 +78,8 @@ def analysis_of(job: Job, session: Session, date: str, video: str, video_absent_
         video=video,
         video_absent_reason=video_absent_reason,
         # The events of the first action.
-        events={
-            event["name"]: event.get("frame_seconds") or event["time_seconds"]
-            for event in reversed(summary.get("events", []))
-        },
+        events={event["name"]: event["time_seconds"] for event in reversed(events)},
+        frames={event["name"]: event["frame_seconds"] for event in reversed(events) if event.get("frame_seconds")},
         fps=summary.get("video_fps") or 0.0,
     )
 
@@ -96,7 +95,7 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse, 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     named = {name for analysis in analyses for name in analysis.events}
     dates = [f"{number}: {' '.join(analysis.date.split()[:2])}" for number, analysis in enumerate(analyses, start=1)]
-    metrics = sorted(filter(_has_numbers, compared.metrics), key=_sort_key)
+    metrics = [metric for metric in in_order(compared.metrics) if _has_numbers(metric)]
     changes = [change_of(metric) for metric in metrics]
     return environment.get_template("compare.html").render(
         title=f"{', '.join(player_names(compared.player_ids, compared.players)) or 'One player'}: what changed",
@@ -127,7 +126,11 @@ def _to_attribute(event: str) -> str:
 
 
 def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
-    events = {_to_attribute(name): f"{at:.3f}" for name, at in analysis.events.items() if name in EVENTS}
+    events = {
+        _to_attribute(name): f"{at:.3f} {analysis.frames.get(name, at):.3f}"
+        for name, at in analysis.events.items()
+        if name in EVENTS
+    }
     return {
         "title": analysis.title,
         "date": analysis.date,
@@ -137,12 +140,6 @@ def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
         "video_absent_reason": analysis.video_absent_reason,
         "events": events,
     }
-
-
-def _sort_key(metric: MetricComparison) -> tuple[bool, int, str]:
-    """Scored metrics before the others, then by verdict, then by name."""
-    is_scored = any(reading.HasField("score") for reading in metric.readings)
-    return not is_scored, FIRST_VERDICTS.index(change_of(metric).verdict), metric.name
 
 
 def _with_numbers(text: str, compared: CompareJobsResponse) -> str:

@@ -154,6 +154,10 @@ class Page:
             mobile=width < 600,
         )
 
+    def move_to(self, zone: str) -> None:
+        """Sets the time zone of the page's next load, by its name: `Asia/Kolkata`."""
+        self._call("Emulation.setTimezoneOverride", timezoneId=zone)
+
     def prefer(self, scheme: str, media: str = "") -> None:
         """Sets the colour scheme, `light` or `dark`, and the media: `print` shows the printed page."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]

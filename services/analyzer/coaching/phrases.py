@@ -6,6 +6,7 @@ from services.analyzer.biomechanics.labels import format_mark, mark_name
 from services.analyzer.biomechanics.model import Measurements, Metric
 from services.analyzer.biomechanics.registry import METRICS, guidance
 from services.analyzer.knowledge.loader import MarkOrigin, shared
+from services.naming import DISCIPLINES
 from services.rules.numbers import format_value
 
 COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
@@ -23,7 +24,9 @@ def all_numbers(count: int) -> str:
 
 
 def whose_mark(discipline: str) -> str:
-    """`our mark`; `the mark`, if a study holds one of the discipline's."""
+    """`our mark`; `the mark` without a discipline, or if a study holds one of the discipline's."""
+    if discipline not in DISCIPLINES:
+        return "the mark"
     marks = [mark for spec in METRICS if (mark := guidance(discipline).mark(spec.name))]
     return "our mark" if all(mark.stated.origin is MarkOrigin.JUDGEMENT for mark in marks) else "the mark"
 

@@ -5,6 +5,7 @@ result, poses, key frames, stills ─▶ tables, pictures, plots, player data �
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.analyzer.artifacts.result import AnalysisResult
 from services.analyzer.biomechanics.events import EventName
@@ -83,8 +84,8 @@ def render(
             ", ".join(metadata.players),
             metadata.discipline.capitalize(),
             f"filmed from {metadata.camera_view}" if metadata.camera_view else "",
-            metadata.analysed_at,
         ],
+        analysed_at=(metadata.analysed_at, _format_time(metadata.analysed_at)),
         notes=(metadata.notes[:NOTES_SHOWN], metadata.notes[NOTES_SHOWN:]),
         level=level_sentence(measurements, findings, metadata.discipline),
         level_name=findings.overall_level or "",
@@ -111,6 +112,14 @@ def render(
         job_id=metadata.job_id,
         facts=facts(result, metadata),
     )
+
+
+def _format_time(at: str) -> str:
+    """A time with its zone, as a browser without a script shows it; any other text as it is."""
+    try:
+        return datetime.fromisoformat(at).strftime("%-d %B %Y, %H:%M %Z")
+    except ValueError:
+        return at
 
 
 def _marks(discipline: str) -> dict[str, Mark | None]:

@@ -80,7 +80,10 @@ def default_folder() -> Path:
 
 
 def is_up(state: StateDir) -> bool:
-    """Whether a `crease up` holds the folder. Reads the lock, not the process id, which the system uses again."""
+    """Whether a `crease up` holds the folder. Reads the lock, not the process id, which the system uses again.
+
+    Raises CommandError if the folder is a file, or closed to this user.
+    """
     try:
         with state.lock.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -88,6 +91,8 @@ def is_up(state: StateDir) -> bool:
         return False
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise CommandError(f"The state folder {state.folder} cannot be used: {error.strerror}.", USAGE) from None
     return False
 
 

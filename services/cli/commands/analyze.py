@@ -51,7 +51,7 @@ MOST_UNAVAILABLE_SECONDS = 60.0
 class AnalysisOptions:
     """The user's options for one analysis."""
 
-    discipline: str = "batting"
+    discipline: str
     camera: str = ""
     title: str = ""
     players: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class AnalysisOptions:
 def add_to(commands: Commands) -> None:
     command = add_command(commands, "analyze", _run, "analyse a video")
     command.add_argument("video", type=Path, metavar="VIDEO")
-    command.add_argument("--discipline", choices=DISCIPLINES, default=DISCIPLINES[0], help="(default: %(default)s)")
+    add_discipline(command)
     command.add_argument("--camera", choices=CAMERAS, default="", help="position of the camera")
     command.add_argument("--player", action="append", default=[], metavar="NAME", help="player; may be repeated")
     command.add_argument("--title", default="", help="title of the session (default: the file's name)")
@@ -82,6 +82,21 @@ def add_to(commands: Commands) -> None:
     add_footage(command)
     command.add_argument("--proxy", action="store_true", help="send a smaller film if this one is over 1080p or 200 MB")
     add_output(command)
+
+
+def add_discipline(command: argparse.ArgumentParser) -> None:
+    """Adds --discipline, which has no default: a film measured as another discipline gets a wrong report."""
+    command.add_argument("--discipline", choices=DISCIPLINES, help="what the film shows; asked for on a terminal")
+
+
+def stated_discipline(arguments: Arguments) -> str:
+    """The discipline as given, or asked for. Raises CommandError without a terminal to ask on."""
+    if arguments.discipline:
+        return str(arguments.discipline)
+    if not console.can_ask():
+        names = f"{', '.join(DISCIPLINES[:-1])} or {DISCIPLINES[-1]}"
+        raise CommandError(f"The discipline is missing: add --discipline with {names}.", USAGE)
+    return console.ask("What does the film show?", DISCIPLINES)
 
 
 def add_reanalyze_to(commands: Commands) -> None:
@@ -120,10 +135,11 @@ def _parse_sample_fps(text: str) -> int:
 def _run(arguments: Arguments) -> int:
     if arguments.anonymous and (arguments.player or arguments.title):
         raise CommandError("--anonymous sends no names: omit --player and --title.", USAGE)
-    options = AnalysisOptions(arguments.discipline, arguments.camera, arguments.title, tuple(arguments.player),
+    video_file.check(arguments.video)
+    discipline = stated_discipline(arguments)
+    options = AnalysisOptions(discipline, arguments.camera, arguments.title, tuple(arguments.player),
                               arguments.sample_fps, arguments.include_frames, arguments.anonymous,
                               arguments.athlete_box, arguments.capture_fps or 0)  # fmt: skip
-    video_file.check(arguments.video)
     found = endpoints.find(os.environ, arguments.state)
     with console.reserve_stdout(arguments.json), client.connect(found) as services:
         states = ResumeStates(arguments.state.expanduser() / "uploads")

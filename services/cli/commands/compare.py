@@ -5,6 +5,7 @@ CompareJobs ─▶ per job GetJob, GetSession, overlay.mp4 ─▶ services/compa
 
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,7 @@ def _analysis(services: Services, job_id: str, most_bytes: int) -> "tuple[Compar
     job = services.call(services.jobs.GetJob, GetJobRequest(job_id=job_id))
     session = services.call(services.sessions.GetSession, GetSessionRequest(session_id=job.session_id))
     video, reason = _fetch_overlay(services, job, most_bytes)
-    date = f"{job.created_at.ToDatetime().astimezone():%-d %b %Y, %H:%M}"
+    date = f"{job.created_at.ToDatetime(UTC).astimezone():%-d %b %Y, %H:%M}"
     return page.analysis_of(job, session, date, page.embed(video), reason), len(video)
 
 

@@ -16,7 +16,7 @@ from crease.jobs.v1.job_pb2 import (
     MetricReading,
 )
 from services.cli.ui.console import describe_stage, print_line, print_table
-from services.comparison.changes import change_of
+from services.comparison.changes import change_of, in_order
 from services.rules import numbers
 from services.rules.changes import Verdict, summarize
 from services.rules.printable import replace_unprintable
@@ -131,23 +131,24 @@ def format_quantity(metric: Mapping[str, Any], error: float | None = None) -> st
 
 def print_changes(compared: CompareJobsResponse) -> None:
     """Prints what became of each number from the first analysis to the last, a summary, then the caveats."""
-    changes = [change_of(metric) for metric in compared.metrics]
+    metrics = in_order(compared.metrics)
+    changes = [change_of(metric) for metric in metrics]
     count = max((len(metric.readings) for metric in compared.metrics), default=0)
     print_line(f"Analysis 1, the first, against analysis {count}, the last:")
     for verdict, style in VERDICTS.items():
         if said := summarize(changes, verdict):
             print_line(said, style)
     print_line()
-    for metric, change in zip(compared.metrics, changes, strict=True):
+    for metric, change in zip(metrics, changes, strict=True):
         if change.verdict is Verdict.NOT_COMPARABLE:
             continue
-        first, last = (format_result_of(reading) for reading in (metric.readings[0], metric.readings[-1]))
+        first, last = (_format_reading(reading) for reading in (metric.readings[0], metric.readings[-1]))
         name = f"{replace_unprintable(numbers.label(change.name)):<{NAME_WIDTH}}"
         print_line(Text.assemble((name, "bold"), f"{first} to {last}. ", (change.sentence, VERDICTS[change.verdict])))
     for caveat in compared.caveats:
         print_line(f"Caveat: {caveat}.", "yellow")
 
 
-def format_result_of(reading: MetricReading) -> str:
+def _format_reading(reading: MetricReading) -> str:
     """A reading with its unit."""
     return numbers.format_result(reading.value, reading.unit)

@@ -15,16 +15,17 @@
     for (const button of buttons) button.setAttribute("aria-pressed", String(button === one));
   };
 
-  function at(video) {
+  // Two times of the chosen event: its own, and that of the frame that shows it; empty if the video has no such event.
+  function times(video) {
     const text = chosen && video.getAttribute(`data-${chosen.dataset.event}`);
-    return text ? Number(text) : null;
+    return text ? text.split(" ").map(Number) : [];
   }
 
   // The stretch that all videos have, in seconds from the event. A video without the event runs from its beginning.
   function align() {
-    const found = videos.map(at), known = found.filter((time) => time !== null);
+    const found = videos.map((video) => times(video)[1]), known = found.filter((time) => time !== undefined);
     const before = known.length ? Math.min(...known) : 0;
-    zeros = found.map((time) => (time === null ? before : time));
+    zeros = found.map((time) => (time === undefined ? before : time));
     slider.min = -Math.floor(before / STEP) * STEP;
     const after = videos.map((video, k) => (Number.isFinite(video.duration) ? video.duration - zeros[k] : Infinity));
     const end = Math.min(...after);
@@ -75,9 +76,9 @@
     for (const figure of document.querySelectorAll(".videos figure")) {
       const video = figure.querySelector("video");
       if (!video) continue;
-      const seconds = at(video);
+      const [seconds] = times(video);
       figure.querySelector(".at").textContent =
-        seconds === null ? ` · no ${button.textContent.toLowerCase()} found` : ` · ${button.textContent} at ${seconds.toFixed(2)} s`;
+        seconds === undefined ? ` · no ${button.textContent.toLowerCase()} found` : ` · ${button.textContent} at ${seconds.toFixed(2)} s`;
     }
     align();
     show(0);

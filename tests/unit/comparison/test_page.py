@@ -183,7 +183,7 @@ def test_every_number_lies_in_its_drawing(values: tuple[float, float]) -> None:
 def test_in_a_browser_videos_pause_at_the_same_event_and_nothing_leaves_the_page(tmp_path: Path) -> None:
     """Hostile text at a phone's width: none of its scripts run, no console error, no request, no sideways scroll."""
     video = write_clip(tmp_path / "video.mp4", even(30, 60), size=(320, 240)).read_bytes()
-    fields = {"title": HOSTILE, "video": embed(video), "events": {"release": 1.25}}
+    fields = {"title": HOSTILE, "video": embed(video), "events": {"release": 1.26}, "frames": {"release": 1.267}}
     made = [
         ComparedAnalysis("Nets 1", "1 May 2026, 10:00", "high", video=embed(video), events={"release": 0.5}),
         *analyses(**fields)[1:],
@@ -193,14 +193,14 @@ def test_in_a_browser_videos_pause_at_the_same_event_and_nothing_leaves_the_page
     with chromium() as browser, browser.page(out, width=360, height=740) as tab:
         tab.wait("[...document.querySelectorAll('video')].every(v => v.readyState >= 2 && !v.seeking)")
         at = tab.evaluate("[...document.querySelectorAll('video')].map(v => v.currentTime)")
-        assert at == pytest.approx([0.501, 1.251], abs=1e-3)
+        assert at == pytest.approx([0.501, 1.268], abs=1e-3)
         captions = tab.evaluate("[...document.querySelectorAll('.at')].map(e => e.textContent)")
-        assert captions == [" · Ball release at 0.50 s", "", " · Ball release at 1.25 s"]
+        assert captions == [" · Ball release at 0.50 s", "", " · Ball release at 1.26 s"]
         for control, wanted in (("on", 0.534), ("back", 0.501), ("back", 0.467)):
             tab.evaluate(f"document.getElementById('{control}').click()")
             tab.wait("[...document.querySelectorAll('video')].every(v => !v.seeking)")
             at = tab.evaluate("[...document.querySelectorAll('video')].map(v => v.currentTime)")
-            assert at == pytest.approx([wanted, wanted + 0.75], abs=2e-3)
+            assert at == pytest.approx([wanted, wanted + 0.767], abs=2e-3)
         tab.evaluate("document.getElementById('slider').value = 0.2")
         tab.evaluate("document.getElementById('slider').dispatchEvent(new Event('input'))")
         assert tab.evaluate("document.getElementById('clock').textContent") == "0.20 s after Ball release"
@@ -212,7 +212,7 @@ def test_in_a_browser_videos_pause_at_the_same_event_and_nothing_leaves_the_page
         tab.evaluate("document.getElementById('play').click()")
         tab.wait("[...document.querySelectorAll('video')].every(v => !v.seeking)")
         [first, last] = tab.evaluate("[...document.querySelectorAll('video')].map(v => v.currentTime)")
-        assert last - first == pytest.approx(0.75, abs=2e-3)
+        assert last - first == pytest.approx(0.767, abs=2e-3)
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert tab.evaluate("document.images.length") == 0
         assert tab.complaints == []
