@@ -1,5 +1,7 @@
 """The page in a real browser: from a dropped film to the first drill, and an upload that survives its tab."""
 
+import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +12,15 @@ from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK
 from testing.fakes.analysis import RESULTS, Analysis
 from testing.servers.browser import Browser, Page, chromium, needs_chromium
 from testing.servers.product import SAMPLE
+from testing.servers.programs import ROOT
 from testing.servers.web import Site
 
 pytestmark = needs_chromium
 REPORT = b"<!doctype html><title>Report</title><p>Every number"
+AXE = ROOT / "build" / "axe" / "axe.min.js"
+needs_axe = pytest.mark.skipif(
+    not AXE.exists() and not os.environ.get("CI"), reason="axe-core is not at hand (make proof-tools fetches it)"
+)
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-")
 SENDING = "document.querySelector('.sending:not([hidden]) .state')?.textContent"
 
@@ -107,3 +114,48 @@ def test_an_upload_continues_after_its_tab_was_closed(site: Site, browser: Brows
 def puts_of(page: Page) -> set[str]:
     """The parts that a tab began to send, by their numbers."""
     return {number for url in page.requests for number in re.findall(r"partNumber=(\d+)", url)}
+
+
+@needs_axe
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (820, "dark"), (1440, "light")])
+def test_every_page_is_accessible_and_fits(site: Site, browser: Browser, width: int, scheme: str) -> None:
+    """axe-core finds nothing, and no page scrolls sideways: with a chosen film, a finished job, a search, an error."""
+    job_id = site.product.uploaded(SAMPLE.read_bytes())
+    analysis = Analysis.start(site.product)
+    for stage in (STAGE_QUICK, STAGE_DEEP):
+        analysis.submit(stage, RESULTS, {"report.html": REPORT, "overlay.mp4": SAMPLE.read_bytes()})
+    with browser.page(site.web.sign_in_url(), width, 900) as page:
+        page.wait("location.pathname === '/'")
+        page.prefer(scheme)
+        for path in ("/", f"/jobs/{job_id}", "/library", "/compare?job=nothing"):
+            page.open(f"{site.web.origin}{path}")
+            if path == "/":
+                page.choose("#choose", SAMPLE)
+                page.wait("document.querySelector('.film form') !== null")
+            page.evaluate("document.querySelectorAll('details:not(.report)').forEach(each => each.open = true)")
+            assert violations(page) == []
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds, each with its first element."""
+    page.evaluate(AXE.read_text(encoding="utf-8") + "; 0")
+    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    options = json.dumps(rules | {"iframes": False})
+    found = page.evaluate(f"axe.run(document, {options}).then(result => result.violations)")
+    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found]
+
+
+@pytest.mark.slow
+def test_an_open_page_survives_a_restart_of_each_program(site: Site, browser: Browser) -> None:
+    """Without a reload by hand: a film that arrives afterwards appears by itself."""
+    with browser.page(site.web.sign_in_url()) as page:
+        page.wait("location.pathname === '/'")
+        page.evaluate("window.kept = true")
+        for program in (site.web, site.product.jobs, site.product.upload):
+            program.stop()
+            program.start()
+            site.product.uploaded(SAMPLE.read_bytes())
+        page.wait("document.querySelectorAll('#jobs .job').length === 3")
+        assert page.evaluate("window.kept")
