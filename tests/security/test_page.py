@@ -1,5 +1,7 @@
 """Attacks on the page: foreign pages, foreign names, frames, stolen and forged sign-ins, scripts in every text."""
 
+import hashlib
+import hmac
 import http.server
 import json
 import re
@@ -16,7 +18,7 @@ import urllib3
 from crease.jobs.v1 import session_pb2
 from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK
 from crease.upload.v1 import upload_pb2
-from services import dev_issuer
+from services import dev_issuer, naming
 from testing.data.reports import HOSTILE
 from testing.fakes.analysis import FINDING, RESULTS, Analysis
 from testing.servers.browser import Browser, chromium, needs_chromium
@@ -71,8 +73,10 @@ def test_nothing_is_shown_without_a_sign_in(site: Site, job_id: str) -> None:
     name, _, valid = site.web.cookie.partition("=")
     expires, _, proof = valid.partition(".")
     assert site.web.request("GET", "/").status == 200
-    expired = int(time.time()) - 10
-    for forged in ("", "x", f"{int(expires) + 1}.{proof}", f"{expired}.{proof}", f"{expires}.", f"{expires}.{proof}0"):
+    past = str(int(time.time()) - 10)
+    key = (site.web.folder / naming.COOKIE_KEY_FILE).read_bytes()
+    expired = f"{past}.{hmac.new(key, past.encode(), hashlib.sha256).hexdigest()}"
+    for forged in ("", "x", expired, f"{int(expires) + 1}.{proof}", f"{expires}.", f"{expires}.{proof}0"):
         for path in (*READING, "/uploads/{job}/parts", "/jobs/{job}/files/results.json"):
             reply = site.web.request("GET", path.format(job=job_id), {"cookie": f"{name}={forged}" if forged else ""})
             assert (path, reply.status) == (path, 401)
