@@ -97,7 +97,9 @@ async def run(settings: JobsSettings) -> None:
     loops.export()
 
     def add_services(server: grpc.aio.Server) -> None:
-        session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, notifier), server)
+        session_pb2_grpc.add_SessionServiceServicer_to_server(
+            SessionService(database, notifier, settings.quotas), server
+        )
         library_pb2_grpc.add_LibraryServiceServicer_to_server(LibraryService(database), server)
         player_pb2_grpc.add_PlayerServiceServicer_to_server(PlayerService(database), server)
         job_service = JobService(

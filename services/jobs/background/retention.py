@@ -58,7 +58,7 @@ _DUE_JOBS = f"""
     ORDER BY deleted_at LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """
 _DUE_SESSIONS = f"""
-    SELECT id FROM video_sessions AS session WHERE {_IS_DUE}
+    SELECT id FROM video_sessions AS session WHERE {_IS_DUE} AND undo_until IS NULL
       AND NOT EXISTS (SELECT FROM video_analysis_jobs WHERE session_id = session.id)
     ORDER BY deleted_at LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """

@@ -23,6 +23,7 @@ from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping, validation
 from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, quotas, sessions
 from services.jobs.store.database import Connection, Database, parse_id
+from services.jobs.store.library import undo
 from services.serving import Context
 
 MAX_COMPARED = 20
@@ -125,9 +126,15 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
             job = await jobs.get_visible_for_update(connection, request.job_id, caller_as(Person))
-            await object_cleanup.delete(connection, job)
+            await object_cleanup.delete(connection, job, undoable=request.undoable)
         self._notifier.notify(job.id)
         return empty_pb2.Empty()
+
+    async def UndeleteJob(self, request: job_pb2.UndeleteJobRequest, context: Context) -> job_pb2.Job:
+        person = caller_as(Person)
+        async with self._database.transaction() as connection:
+            await undo.undelete_job(connection, request.job_id, person, self._quotas)
+            return mapping.job(await jobs.get_visible(connection, request.job_id, person))
 
     async def CompareJobs(self, request: job_pb2.CompareJobsRequest, context: Context) -> job_pb2.CompareJobsResponse:
         _check_compared(request.job_ids)

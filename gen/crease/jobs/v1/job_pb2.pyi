@@ -823,6 +823,29 @@ class DeleteJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
+    UNDOABLE_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    undoable: _builtins.bool
+    """The job is hidden at once, and its data are removed a minute later. UndeleteJob undoes it until then."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        undoable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "undoable", b"undoable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteJobRequest: _TypeAlias = DeleteJobRequest  # noqa: Y015
+
+@_typing.final
+class UndeleteJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     def __init__(
         self,
@@ -835,7 +858,7 @@ class DeleteJobRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteJobRequest: _TypeAlias = DeleteJobRequest  # noqa: Y015
+Global___UndeleteJobRequest: _TypeAlias = UndeleteJobRequest  # noqa: Y015
 
 @_typing.final
 class ForgetClusterRequest(_message.Message):
