@@ -1,4 +1,4 @@
-"""Analyses one video, from the file to the five files of a stage.
+"""Analyses one video, from the file to the six files of a stage.
 
     probe ─▶ whole clip: decode ─▶ pose ─┬─▶ each action: decode ─▶ pose (deep only) ─┬─▶ measure ─▶ find ─▶ files
                                          └────────────────────────────────────────────┘
@@ -32,7 +32,7 @@ from services.analyzer.progress import Progress, monotonic, part_of
 from services.analyzer.settings import Settings
 from services.analyzer.video.probe import Video, probe
 from services.analyzer.video.sampling import every, on_grid
-from services.naming import LANDMARKS
+from services.naming import LANDMARKS, THUMBNAIL
 from services.rules.limits import DEFAULT_SAMPLE_FPS
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class AnalysisOptions:
 
 
 class Analysis:
-    """One video, opened once and analysed in one or two stages; each stage writes its five files into a folder.
+    """One video, opened once and analysed in one or two stages; each stage writes its six files into a folder.
 
     The constructor raises BadInput for a video that cannot be analysed, and ModelFault without a pinned model.
     """
@@ -145,7 +145,7 @@ class Analysis:
         return Run(stage, self.landmarkers.accelerator, self.landmarkers.reason)
 
     def _write_files(self, poses: PoseResult, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
-        """Measure the poses and write the five files; returns the results. drawn: the overlay video's frames."""
+        """Measure the poses and write the six files; returns the results. drawn: the overlay video's frames."""
         # Imported here, because the first pose needs none of these.
         from services.analyzer.artifacts.frames_parquet import write_frames
         from services.analyzer.artifacts.overlay_video import Label, write_overlay
@@ -153,7 +153,7 @@ class Analysis:
         from services.analyzer.biomechanics.measurement import measure
         from services.analyzer.coaching.findings import find
         from services.analyzer.coaching.summary import compose
-        from services.analyzer.report.key_frames import key_frames, stills
+        from services.analyzer.report.key_frames import key_frames, stills, thumbnail
         from services.analyzer.report.page import render
 
         with run.timing("measure"):
@@ -172,6 +172,9 @@ class Analysis:
         clip = summarize_clip(self.video, poses, damage, self.landmarkers.model)
         result = AnalysisResult(clip, run, measured, findings, report)
         pictures = key_frames(self.video, posed, result, self.settings, anonymizer)
+        small = thumbnail(self.video, posed, result, pictures, self.settings, anonymizer)
+        if small:
+            (out / THUMBNAIL).write_bytes(small)
         film = stills(self.video, posed, result, self.settings, anonymizer)
         page = render(result, posed, pictures, self.about, film)
         # A file's name in the page may be invalid UTF-8.

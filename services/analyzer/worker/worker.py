@@ -35,7 +35,7 @@ from services.analyzer.worker.lease import Heartbeat, LaunchLease
 from services.analyzer.worker.transfer import Transfer
 from services.clients import open_channel
 from services.logs import Logger, configure
-from services.naming import LANDMARKS
+from services.naming import LANDMARKS, THUMBNAIL
 from services.rules.players import player_names
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ CONTENT_TYPES = {
     "frames.parquet": "application/vnd.apache.parquet",
     "overlay.mp4": "video/mp4",
     LANDMARKS: "application/octet-stream",
+    THUMBNAIL: "image/jpeg",
 }
 # The download's share of the first stage's progress.
 DOWNLOAD_SHARE = 0.05

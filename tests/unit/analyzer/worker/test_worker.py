@@ -326,7 +326,7 @@ def test_a_missing_setting_names_itself(tmp_path: Path) -> None:
     assert "CREASE_TOKEN_FILE" in ran.stderr
 
 
-_FILES = ("results.json", "report.html", "frames.parquet", "overlay.mp4", "landmarks.npz")
+_FILES = ("results.json", "report.html", "frames.parquet", "overlay.mp4", "landmarks.npz", "thumbnail.jpg")
 
 
 @contextmanager
