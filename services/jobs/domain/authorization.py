@@ -28,6 +28,7 @@ TABLE: Table = {
     "/crease.jobs.v1.PlayerService/DeletePlayer": frozenset({"person"}),
     "/crease.jobs.v1.LibraryService/SearchSessions": frozenset({"person"}),
     "/crease.jobs.v1.LibraryService/SearchJobs": frozenset({"person"}),
+    "/crease.jobs.v1.LibraryService/GetTrends": frozenset({"person"}),
     "/crease.jobs.v1.JobService/GetJob": frozenset({"person"}),
     "/crease.jobs.v1.JobService/ListJobs": frozenset({"person"}),
     "/crease.jobs.v1.JobService/WatchJob": frozenset({"person"}),

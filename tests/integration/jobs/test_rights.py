@@ -51,6 +51,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "PlayerService/DeletePlayer": SEES,
     "LibraryService/SearchSessions": ANY_PERSON,
     "LibraryService/SearchJobs": ANY_PERSON,
+    "LibraryService/GetTrends": SEES,
     "JobService/GetJob": SEES,
     # Of one session, as the request of this test; without a session any person may list.
     "JobService/ListJobs": SEES,
