@@ -37,6 +37,7 @@ it with them.
 | upload, controller | `authorization: Bearer <JWT>` of the cluster, for the program's ServiceAccount |
 | pod | `authorization: Bearer <JWT>` of the cluster, for the analyzer's ServiceAccount, bound to the pod |
 | lease | `authorization: Lease <secret>`, from StartLaunch |
+| share | `authorization: Share <secret>`, from CreateShare |
 
 A call without a valid token fails with UNAUTHENTICATED, a call by any other caller with PERMISSION_DENIED.
 """

@@ -40,6 +40,14 @@ _GET = "SELECT * FROM video_analysis_jobs WHERE id = %(id)s"
 _GET_FOR_UPDATE = f"{_GET} FOR UPDATE"
 
 
+async def get_readable(connection: Connection, job_id: UUID) -> Job:
+    """One job that is not deleted, nor its session; the caller has checked the right to read it. Raises NotFound."""
+    job = await connection.record(read_job, _GET_WITH_OWNER, id=job_id)
+    if job is None:
+        raise not_found()
+    return job
+
+
 async def get_visible(connection: Connection, job_id: str, person: Person) -> Job:
     """One job that a person may see. Raises NotFound, PermissionDenied."""
     return _visible(await connection.row(_GET_WITH_OWNER, id=parse_id(job_id)), person)

@@ -68,6 +68,23 @@ players = sa.Table(
     sa.Column("request_sha256", sa.Text),
 )
 
+shares = sa.Table(
+    "shares",
+    metadata,
+    sa.Column("id", _uuid, primary_key=True),
+    sa.Column("owner_type", sa.Text),
+    sa.Column("owner_id", sa.Text),
+    sa.Column("created_by", sa.Text),
+    # SHA-256 of the secret: a reader of the database cannot read the reports.
+    sa.Column("secret_hash", sa.LargeBinary),
+    sa.Column("job_ids", pg.ARRAY(_uuid)),
+    sa.Column("with_names", sa.Boolean),
+    sa.Column("created_at", _time),
+    sa.Column("expires_at", _time),
+    sa.Column("request_id", _uuid),
+    sa.Column("request_sha256", sa.Text),
+)
+
 jobs = sa.Table(
     "video_analysis_jobs",
     metadata,

@@ -171,6 +171,21 @@ CREATE TABLE players (
     CONSTRAINT players_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
 );
 
+CREATE TABLE shares (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    owner_type text NOT NULL,
+    owner_id text NOT NULL,
+    created_by text NOT NULL,
+    secret_hash bytea NOT NULL,
+    job_ids uuid[] NOT NULL,
+    with_names boolean NOT NULL,
+    created_at timestamptz DEFAULT now() NOT NULL,
+    expires_at timestamptz NOT NULL,
+    request_id uuid,
+    request_sha256 text DEFAULT ''::text NOT NULL,
+    CONSTRAINT shares_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
+);
+
 CREATE TABLE tellers (
     what text NOT NULL,
     who uuid NOT NULL,
@@ -271,6 +286,9 @@ ALTER TABLE ONLY launches
 ALTER TABLE ONLY players
     ADD CONSTRAINT players_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY shares
+    ADD CONSTRAINT shares_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY tellers
     ADD CONSTRAINT tellers_pkey PRIMARY KEY (what);
 
@@ -329,6 +347,16 @@ CREATE UNIQUE INDEX sessions_by_request ON video_sessions USING btree (created_b
 CREATE INDEX sessions_deleted ON video_sessions USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
 
 CREATE INDEX sessions_undoable ON video_sessions USING btree (undo_until) WHERE (undo_until IS NOT NULL);
+
+CREATE INDEX shares_by_age ON shares USING btree (created_at DESC, id DESC);
+
+CREATE INDEX shares_by_end ON shares USING btree (expires_at);
+
+CREATE INDEX shares_by_owner ON shares USING btree (owner_type, owner_id, created_at DESC, id DESC);
+
+CREATE UNIQUE INDEX shares_by_request ON shares USING btree (created_by, request_id) WHERE (request_id IS NOT NULL);
+
+CREATE UNIQUE INDEX shares_by_secret ON shares USING btree (secret_hash);
 
 CREATE TRIGGER deleted AFTER DELETE ON launches FOR EACH ROW WHEN ((old.ended_at IS NULL)) EXECUTE FUNCTION launch_opened_or_ended();
 

@@ -39,6 +39,8 @@ class Whole:
     bucket: str
     database_url: str
     laptop: Laptop
+    # Of upload.
+    endpoint: str
 
     def initiated(self, *, session_id: str = "", in_parts: bool = False) -> upload_pb2.InitiateUploadResponse:
         session_id = session_id or self.session()
