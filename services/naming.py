@@ -86,6 +86,10 @@ RECORD_FILE = "record.json"
 LOG_FILE = "log"
 EXIT_CODE_FILE = "exit_code"
 DELETED_FILE = "deleted"
+# Files of a laptop's page: the key that signs cookies, and the key of the next sign-in, which is deleted by its use.
+PAGE_FOLDER = "page"
+COOKIE_KEY_FILE = "cookie-key"
+SIGN_IN_FILE = "sign-in"
 
 
 def launch_name(job_id: str | None, launch_no: int | str | None) -> str:

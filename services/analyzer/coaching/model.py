@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from services.analyzer.biomechanics.model import Metric, MetricSpec, Unit
+from services.analyzer.biomechanics.model import Metric, MetricSpec
 from services.analyzer.knowledge.loader import Drill, FaultCode, Mark, Severity
+from services.rules.numbers import Unit
 
 
 class Level(StrEnum):

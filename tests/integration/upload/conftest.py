@@ -94,7 +94,7 @@ def shared_whole(
         channel = stack.enter_context(grpc.insecure_channel(upload.endpoint))
         road = Road(jobs.endpoint, laptop)
         stub = upload_pb2_grpc.UploadServiceStub(channel)
-        yield Whole(road, stub, s3_server, bucket, shared_database_url, laptop, upload.endpoint)
+        yield Whole(road, stub, upload.endpoint, s3_server, bucket, shared_database_url, laptop)
 
 
 @pytest.fixture

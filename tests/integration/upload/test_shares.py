@@ -13,7 +13,7 @@ from tests.integration.upload.whole import Whole
 
 def read(whole: Whole, secret: str) -> shared_pb2.ReadShareResponse:
     """As a reader without an account: the secret is all that it has."""
-    with grpc.insecure_channel(whole.endpoint) as channel:
+    with grpc.insecure_channel(whole.upload_endpoint) as channel:
         stub = shared_pb2_grpc.SharedReportServiceStub(channel)
         metadata = (("authorization", f"Share {secret}"),)
         return stub.ReadShare(shared_pb2.ReadShareRequest(), metadata=metadata, timeout=30)

@@ -35,12 +35,11 @@ class Whole:
 
     road: Road
     upload: upload_pb2_grpc.UploadServiceStub
+    upload_endpoint: str
     s3: Endpoint
     bucket: str
     database_url: str
     laptop: Laptop
-    # Of upload.
-    endpoint: str
 
     def initiated(self, *, session_id: str = "", in_parts: bool = False) -> upload_pb2.InitiateUploadResponse:
         session_id = session_id or self.session()
