@@ -39,6 +39,7 @@ it with them.
 | pod | `authorization: Bearer <JWT>` of the cluster, for the analyzer's ServiceAccount, bound to the pod |
 | lease | `authorization: Lease <secret>`, from StartLaunch |
 
+[clients.md](clients.md) describes tokens, deadlines, errors and the sequence of calls.
 A call without a valid token fails with UNAUTHENTICATED, a call by any other caller with PERMISSION_DENIED.
 """
 # Field numbers of descriptor.proto, which form the path of a comment.
