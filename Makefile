@@ -78,6 +78,11 @@ e2e: setup ## test images, chart, videos and faults on a real Kubernetes; logs o
 bench: setup ## measure speed and memory; NAME=jobs selects one program
 	$(PYTHON) -m bench $(NAME)
 
+# Linux lets a process profile the programs that it starts itself.
+profile: setup ## draw a flame graph of a bench and of the programs it starts; NAME=analyzer
+	@mkdir -p build/profile
+	$(VENV)/bin/py-spy record --subprocesses --rate 50 --output build/profile/$(NAME).svg -- $(PYTHON) -m bench $(NAME)
+
 accuracy: setup ## measure the accuracy of the metrics; writes the table of docs/metrics.md
 	$(PYTHON) -m bench.accuracy
 
@@ -181,5 +186,6 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test slow client examples alerts gameday chaos cluster images chart e2e bench accuracy models lint protos released schema settings lock sbom setup system \
+.PHONY: help demo test slow client examples alerts gameday chaos cluster images chart e2e bench profile accuracy models lint protos released schema \
+  settings lock sbom setup system \
   proof-tools kubernetes
