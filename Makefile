@@ -47,6 +47,20 @@ chaos: setup proof-tools ## drive thousands of jobs through the real programs un
 client: setup ## build the wheel of the client package into build/client
 	cd client && ../$(VENV)/bin/hatchling build --target wheel --directory ../build/client
 
+# Each language where its toolchain is on the machine; the test skips the others.
+EXAMPLES := build/examples
+GO_PLUGINS := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11 google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+GO_OUT := --go_out=$(EXAMPLES)/go/api --go_opt=module=crease.dev/api --go-grpc_out=$(EXAMPLES)/go/api --go-grpc_opt=module=crease.dev/api
+PUBLIC_PROTOS := $(filter protos/crease/jobs/% protos/crease/upload/%,$(PROTOS))
+examples: setup ## install and build the examples for Go, Node and Java
+	mkdir -p $(EXAMPLES)/go/api
+	! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --ignore-scripts --prefix examples/node
+	! command -v mvn >/dev/null || mvn -q -B -f examples/java package
+	! command -v go >/dev/null || { for plugin in $(GO_PLUGINS); do GOBIN=$(CURDIR)/$(EXAMPLES)/go/bin go install $$plugin; done && \
+	  printf 'module crease.dev/api\n\ngo 1.25\n' >$(EXAMPLES)/go/api/go.mod && \
+	  PATH="$(CURDIR)/$(EXAMPLES)/go/bin:$$PATH" $(PYTHON) -m grpc_tools.protoc -I protos $(GO_OUT) $(PUBLIC_PROTOS) && \
+	  cd examples/go && go build -o ../../$(EXAMPLES)/go/analyze .; }
+
 images: ## build the images with docker, podman or buildah, and print their sizes
 	scripts/images $(NAME)
 
@@ -63,6 +77,11 @@ e2e: setup ## test images, chart, videos and faults on a real Kubernetes; logs o
 
 bench: setup ## measure speed and memory; NAME=jobs selects one program
 	$(PYTHON) -m bench $(NAME)
+
+# Linux lets a process profile the programs that it starts itself.
+profile: setup ## draw a flame graph of a bench and of the programs it starts; NAME=analyzer
+	@mkdir -p build/profile
+	$(VENV)/bin/py-spy record --subprocesses --rate 50 --output build/profile/$(NAME).svg -- $(PYTHON) -m bench $(NAME)
 
 accuracy: setup ## measure the accuracy of the metrics; writes the table of docs/metrics.md
 	$(PYTHON) -m bench.accuracy
@@ -167,5 +186,6 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test slow client alerts gameday chaos cluster images chart e2e bench accuracy models lint protos released schema settings lock sbom setup system \
+.PHONY: help demo test slow client examples alerts gameday chaos cluster images chart e2e bench profile accuracy models lint protos released schema \
+  settings lock sbom setup system \
   proof-tools kubernetes

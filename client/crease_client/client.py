@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 
-from crease.jobs.v1 import job_pb2_grpc, session_pb2_grpc
+from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, session_pb2_grpc
 from crease.jobs.v1.job_pb2 import Job, WatchJobRequest
 from crease.upload.v1 import upload_pb2_grpc
 from crease.upload.v1.upload_pb2 import CompleteUploadResponse, InitiateUploadRequest, SignDownloadRequest
@@ -27,6 +27,8 @@ class Client:
     sessions: session_pb2_grpc.SessionServiceStub
     jobs: job_pb2_grpc.JobServiceStub
     uploads: upload_pb2_grpc.UploadServiceStub
+    players: player_pb2_grpc.PlayerServiceStub
+    library: library_pb2_grpc.LibraryServiceStub
 
     def upload(
         self,
@@ -102,4 +104,6 @@ def connect(*, jobs: str, upload: str, token: Token, retries: bool = True) -> It
             sessions=session_pb2_grpc.SessionServiceStub(with_jobs),
             jobs=job_pb2_grpc.JobServiceStub(with_jobs),
             uploads=upload_pb2_grpc.UploadServiceStub(grpc.intercept_channel(to_upload, calls)),
+            players=player_pb2_grpc.PlayerServiceStub(with_jobs),
+            library=library_pb2_grpc.LibraryServiceStub(with_jobs),
         )

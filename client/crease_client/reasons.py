@@ -21,11 +21,13 @@ class Reason(StrEnum):
     FEATURE_NOT_ENABLED = "FEATURE_NOT_ENABLED"
     SESSION_ACCESS_DENIED = "SESSION_ACCESS_DENIED"
     JOB_ACCESS_DENIED = "JOB_ACCESS_DENIED"
+    PLAYER_ACCESS_DENIED = "PLAYER_ACCESS_DENIED"
     TOO_MANY_CALLS = "TOO_MANY_CALLS"
     SLOW_READER = "SLOW_READER"
     # what does not exist
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
+    PLAYER_NOT_FOUND = "PLAYER_NOT_FOUND"
     ARTIFACT_NOT_FOUND = "ARTIFACT_NOT_FOUND"
     CLUSTER_NOT_FOUND = "CLUSTER_NOT_FOUND"
     EVENTS_PURGED = "EVENTS_PURGED"
@@ -57,17 +59,19 @@ _OPERATOR = "Tell the operator: the message names the cause."
 ADVICE: Mapping[Reason, str] = {
     Reason.INVALID_FIELD: "Correct the field that BadRequest names. A quota that is used up names its field, too.",
     Reason.REQUEST_ID_REUSED: "Use a new request_id: this one belongs to a request with other content.",
-    Reason.ETAG_MISMATCH: "Read the session, apply the change to it, and send its new etag.",
+    Reason.ETAG_MISMATCH: "Read the session or player again, apply the change to it, and send its new etag.",
     Reason.UNAUTHENTICATED: "Send a valid token. Open an interrupted stream again with a newer one.",
     Reason.CALLER_NOT_ALLOWED: "Use a token of a caller that docs/api.md lists for the RPC.",
     Reason.ROLE_NOT_ALLOWED: "Use a token whose role may do this; the message names the role.",
     Reason.FEATURE_NOT_ENABLED: "Use a token with the feature that the message names.",
     Reason.SESSION_ACCESS_DENIED: "Use a token of the session's owner.",
     Reason.JOB_ACCESS_DENIED: "Use a token of the job's owner.",
+    Reason.PLAYER_ACCESS_DENIED: "Use a token of the player's owner.",
     Reason.TOO_MANY_CALLS: "Wait until one of your calls or streams ends; share one connection.",
     Reason.SLOW_READER: "Read the stream within 30 s a message. Open it again from the last message read.",
     Reason.SESSION_NOT_FOUND: "The session does not exist or was deleted.",
     Reason.JOB_NOT_FOUND: "The job does not exist or was deleted.",
+    Reason.PLAYER_NOT_FOUND: "The player does not exist or was deleted.",
     Reason.ARTIFACT_NOT_FOUND: "Take a name from Job.artifacts; wait until the stage that writes it is done.",
     Reason.CLUSTER_NOT_FOUND: "Use the name of a cluster whose controller has reported.",
     Reason.EVENTS_PURGED: "Start from the position in the message, and read with ListJobs what was missed.",

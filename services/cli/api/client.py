@@ -58,6 +58,8 @@ def connect(found: Endpoints, *, retries: bool = True) -> Iterator[Services]:
             client.sessions,
             client.jobs,
             client.uploads,
+            client.players,
+            client.library,
             state_folder=found.state_folder,
             identity=found.state_folder or f"{found.jobs_endpoint} {found.token_file}",
         )

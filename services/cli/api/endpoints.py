@@ -41,10 +41,10 @@ class Endpoints:
     largest_video_bytes: int = 0
     # The state folder of `crease up`; empty for a cluster.
     state_folder: str = ""
-    # The address of the page on a laptop, such as http://127.0.0.1:41234; empty: none.
-    page: str = ""
     # The metrics endpoint of each program on the laptop, by the program's name.
     metrics: Mapping[str, str] = field(default_factory=dict)
+    # The address of the page on a laptop, such as http://127.0.0.1:41234; empty: none.
+    page: str = ""
 
 
 @dataclass(frozen=True)

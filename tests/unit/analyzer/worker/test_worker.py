@@ -46,7 +46,8 @@ class Scripted:
         self.folder = video.parent
         return self
 
-    def quick(self, out: Path, progress: Any) -> dict[str, Any]:
+    def quick(self, out: Path, progress: Any, *, film: bool = True) -> dict[str, Any]:
+        self.quick_film = film
         return self._stage("quick", out, progress)
 
     def deep(self, out: Path, progress: Any) -> dict[str, Any]:
@@ -99,6 +100,7 @@ def test_both_stages_are_analysed_stored_and_published_in_order(token_file: Path
     assert run(services, token_file, analysis) == 0
     assert analysis.read == b"the film"
     assert analysis.stages == ["quick", "deep"]
+    assert not analysis.quick_film
     assert services.stored == {"STAGE_QUICK/report.html": b"<p>quick", "STAGE_DEEP/report.html": b"<p>deep"}
     submitted = services.called("SubmitResult")
     assert [request.stage for request in submitted] == [Stage.STAGE_QUICK, Stage.STAGE_DEEP]
@@ -126,10 +128,11 @@ def test_a_relaunch_resumes_at_deep(token_file: Path) -> None:
 
 
 def test_without_deep_the_quick_result_is_the_end(token_file: Path) -> None:
-    """Only the quick stage runs."""
+    """Only the quick stage runs, and it makes the film."""
     services, analysis = Services(deep_enabled=False), Scripted()
     assert run(services, token_file, analysis) == 0
     assert analysis.stages == ["quick"]
+    assert analysis.quick_film
 
 
 def test_heartbeats_say_stage_and_progress_all_along(token_file: Path) -> None:
