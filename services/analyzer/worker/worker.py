@@ -175,6 +175,8 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
     from services.analyzer.report.metadata import Metadata
 
     session, named = started.session, not started.job.anonymous
+    # Of several players nothing says who is in the film.
+    heights = [player.height_cm for player in session.players] if named and len(session.player_ids) == 1 else []
     return Metadata(
         title=session.title if named else "",
         players=player_names(session.player_ids, session.players) if named else (),
@@ -183,6 +185,7 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
         analysed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=session.notes if named else "",
         job_id=started.job.job_id,
+        height_cm=heights[0] or None if heights else None,
     )
 
 
