@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.analyzer.arrays import Indices
+from services.analyzer.arrays import Floats, Indices
 from services.analyzer.artifacts.anonymization import Anonymizer
 from services.analyzer.artifacts.landmarks_npz import Origin, read_landmarks, write_landmarks
 from services.analyzer.artifacts.result import AnalysisResult, Run, summarize_clip
@@ -31,13 +31,13 @@ from services.analyzer.pose.passes import PosePasses, PoseResult, split_at_cuts
 from services.analyzer.pose.tracking import Box
 from services.analyzer.progress import Progress, monotonic, part_of
 from services.analyzer.settings import Settings
-from services.analyzer.video.probe import Video, probe
-from services.analyzer.video.sampling import every, on_grid
+from services.analyzer.video.probe import probe
+from services.analyzer.video.sampling import every, nearest, on_grid
 from services.naming import LANDMARKS
 from services.rules.limits import DEFAULT_SAMPLE_FPS
 
 if TYPE_CHECKING:
-    from services.analyzer.biomechanics.events import GivenEvent
+    from services.analyzer.biomechanics.events import Event, GivenEvent
     from services.analyzer.report.metadata import Metadata
 
 # Publishes results before the last files of their stage are written.
@@ -175,12 +175,12 @@ class Analysis:
             cuts = poses.camera_motion.cuts
             measured = measure(poses.whole, poses.closeups, self.options.discipline, self.options.given, cuts)
             measured = describe_film(measured, self.video, poses.resized_seconds)
-            measured = replace(measured, notes=(*_clock_notes(self.video), *measured.notes))
+            shown = [nearest(self.video.times, event.time_seconds) for event in measured.events]
+            measured = replace(measured, events=_with_frames(measured.events, self.video.times[shown]))
             findings = find(measured, self.options.discipline)
             report = compose(measured, findings, self.options.discipline)
         posed = merge_poses(poses.whole, poses.closeups_with_duplicates)
         anonymizer = Anonymizer(posed, alone=poses.people <= 1) if self.options.anonymous else None
-        labels = [Label(event.time_seconds, EVENT_CAPTIONS[event.name]) for event in measured.events]
         damage = self.video.damage or poses.lost
         clip = summarize_clip(self.video, poses, damage, self.landmarkers.model)
         result = AnalysisResult(clip, run, measured, findings, report)
@@ -194,6 +194,12 @@ class Analysis:
             write_landmarks(poses, self._origin, out / LANDMARKS)
         if drawn is not None:
             publish(document(result))
+            labels = [
+                Label(event.time_seconds, EVENT_CAPTIONS[event.name], float(self.video.times[frame]))
+                for event, frame in zip(measured.events, shown, strict=True)
+            ]
+            # A slower film than its source still holds the frame of each event.
+            drawn = np.union1d(drawn, np.array(shown, dtype=np.intp))
             film = out / "overlay.mp4"
             with run.timing("overlay"), count_cpu_time("overlay"):
                 write_overlay(self.video, posed, drawn, self.settings, film, progress, labels, anonymizer)
@@ -211,10 +217,6 @@ class Analysis:
         return results
 
 
-def _clock_notes(video: Video) -> tuple[str, ...]:
-    """That a file does not play in real time, which all times of the results have."""
-    if video.slowdown == 1:
-        return ()
-    recorded = f"The camera recorded {video.capture_fps:.0f} frames a second"
-    pace = f"{video.slowdown:.1f} times slower" if video.slowdown > 1 else f"{1 / video.slowdown:.1f} times faster"
-    return (f"{recorded}, and the file plays {pace} than life. All times and speeds here are of real time.",)
+def _with_frames(events: "list[Event]", frame_seconds: Floats) -> "list[Event]":
+    """The events, each with the time of the frame that shows it."""
+    return [replace(event, frame_seconds=float(at)) for event, at in zip(events, frame_seconds, strict=True)]

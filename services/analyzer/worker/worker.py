@@ -37,6 +37,7 @@ from services.analyzer.worker.transfer import Transfer
 from services.clients import open_channel
 from services.logs import Logger, configure
 from services.naming import LANDMARKS
+from services.rules.players import player_names
 
 if TYPE_CHECKING:
     from services.analyzer.pipeline import Analysis
@@ -187,11 +188,12 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
     session, named = started.session, not started.job.anonymous
     return Metadata(
         title=session.title if named else "",
-        players=tuple(session.player_ids) if named else (),
+        players=player_names(session.player_ids, session.players) if named else (),
         discipline=discipline,
         camera_view=_enum_word(CameraView.Name(session.camera_view), "CAMERA_VIEW_"),
-        analysed_at=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
+        analysed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=session.notes if named else "",
+        job_id=started.job.job_id,
     )
 
 

@@ -20,6 +20,13 @@ TABLE: Table = {
     "/crease.jobs.v1.SessionService/ListSessions": frozenset({"person"}),
     "/crease.jobs.v1.SessionService/UpdateSession": frozenset({"person"}),
     "/crease.jobs.v1.SessionService/DeleteSession": frozenset({"person"}),
+    "/crease.jobs.v1.PlayerService/CreatePlayer": frozenset({"person"}),
+    "/crease.jobs.v1.PlayerService/GetPlayer": frozenset({"person"}),
+    "/crease.jobs.v1.PlayerService/ListPlayers": frozenset({"person"}),
+    "/crease.jobs.v1.PlayerService/UpdatePlayer": frozenset({"person"}),
+    "/crease.jobs.v1.PlayerService/DeletePlayer": frozenset({"person"}),
+    "/crease.jobs.v1.LibraryService/SearchSessions": frozenset({"person"}),
+    "/crease.jobs.v1.LibraryService/SearchJobs": frozenset({"person"}),
     "/crease.jobs.v1.JobService/GetJob": frozenset({"person"}),
     "/crease.jobs.v1.JobService/ListJobs": frozenset({"person"}),
     "/crease.jobs.v1.JobService/WatchJob": frozenset({"person"}),
@@ -70,7 +77,7 @@ def may_see(person: Person, owner: Owner) -> bool:
 
 
 def owner_of_new_session(person: Person) -> Owner:
-    """The owner of a session that a person creates: for `org_pro` their organisation."""
+    """The owner of a session or player that a person creates: for `org_pro` their organisation."""
     if person.role == naming.ORG_PRO and person.organisation_id:
         return Owner(OwnerType.ORGANISATION, person.organisation_id)
     return Owner(OwnerType.COACH, person.subject)

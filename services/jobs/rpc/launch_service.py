@@ -16,6 +16,7 @@ from services.auth import Lease, Pod, Service
 from services.authorization import caller_as
 from services.jobs import metrics
 from services.jobs.domain import retry_policy, states
+from services.jobs.domain.levels import level_of
 from services.jobs.domain.protobuf import enum_text, timestamp
 from services.jobs.domain.records import Artifact, AssignedLaunch, Ending, Job
 from services.jobs.domain.states import ResultStage
@@ -243,7 +244,7 @@ async def _to_deep_running(connection: Connection, job: Job) -> Job:
 
 def _columns(stage: ResultStage, results: dict[str, Any], artifacts: list[Artifact]) -> dict[str, Any]:
     stored = Jsonb([artifact_json(artifact) for artifact in artifacts])
-    return {"results": results, "results_stage": stage, "artifacts": stored}
+    return {"results": results, "results_stage": stage, "artifacts": stored, "level": level_of(results)}
 
 
 def _results(request: launch_pb2.SubmitResultRequest) -> dict[str, Any]:

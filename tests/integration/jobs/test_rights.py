@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, session_pb2
+from crease.jobs.v1 import job_pb2, player_pb2, session_pb2
 from services import dev_issuer
 from services.auth import Person
 from services.jobs.domain import authorization
@@ -43,6 +43,13 @@ ALLOWED: dict[str, frozenset[str]] = {
     "SessionService/ListSessions": ANY_PERSON,
     "SessionService/UpdateSession": SEES,
     "SessionService/DeleteSession": SEES,
+    "PlayerService/CreatePlayer": ANY_PERSON,
+    "PlayerService/GetPlayer": SEES,
+    "PlayerService/ListPlayers": ANY_PERSON,
+    "PlayerService/UpdatePlayer": SEES,
+    "PlayerService/DeletePlayer": SEES,
+    "LibraryService/SearchSessions": ANY_PERSON,
+    "LibraryService/SearchJobs": ANY_PERSON,
     "JobService/GetJob": SEES,
     # Of one session, as the request of this test; without a session any person may list.
     "JobService/ListJobs": SEES,
@@ -134,6 +141,8 @@ class Stage:
             "job_id": job.job_id,
             "job_ids": [job.job_id, second.job_id],
             "session_id": job.session_id,
+            "player_id": self._player(owner),
+            "name": "Ann",
             "launch_no": launch.launch_no,
             "lease": secret,
             "cluster": "c1",
@@ -151,6 +160,10 @@ class Stage:
             "sample_fps": 5,
         }
         return Scene(values, callers)
+
+    def _player(self, owner: str) -> str:
+        request = player_pb2.CreatePlayerRequest(name="Ann")
+        return self._road.players.CreatePlayer(request, metadata=_bearer(owner)).player_id
 
     def _created(self, owner: str, session_id: str) -> job_pb2.Job:
         create = job_pb2.CreateJobRequest(session_id=session_id, s3_bucket="videos", content_length=10)
@@ -198,7 +211,7 @@ def fingerprint(database_url: str) -> str:
     """A digest of all rows."""
     digest = hashlib.sha256()
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for table in ("video_sessions", "video_analysis_jobs", "launches", "events"):
+        for table in ("video_sessions", "players", "video_analysis_jobs", "launches", "events"):
             for (row,) in connection.execute(f"SELECT t::text FROM {table} t ORDER BY 1"):  # noqa: S608
                 digest.update(row.encode())
     return digest.hexdigest()

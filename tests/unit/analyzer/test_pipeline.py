@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -267,6 +268,21 @@ def test_the_batter_s_true_moments_and_angles_are_found(both: tuple[Done, Done])
     at = np.round(table["time_seconds"].to_numpy() * 30).astype(int)
     off = np.abs(table["left_knee_deg"].to_numpy() - truly("left_knee_angle_image_deg")[at])
     assert off.mean() < 3.5
+
+
+def test_every_picture_of_an_event_shows_the_frame_nearest_to_it(both: tuple[Done, Done]) -> None:
+    """The film, its label and the report agree."""
+    every_frame = probe(BATTER, Limits()).times
+    film = probe(both[1].folder / "overlay.mp4", Limits()).times
+    for done in both:
+        assert done.summary["events"]
+        page = (done.folder / "report.html").read_text(encoding="utf-8")
+        frames = dict(re.findall(r'data-time="([\d.]+)" data-frame-time="([\d.]+)"', page))
+        for event in done.summary["events"]:
+            nearest = every_frame[np.argmin(np.abs(every_frame - event["time_seconds"]))]
+            assert event["frame_seconds"] == pytest.approx(nearest, abs=6e-4)
+            assert np.abs(film - nearest).min() < 1e-3
+            assert float(frames.get(f"{event['time_seconds']:.3f}", nearest)) == pytest.approx(nearest, abs=6e-4)
 
 
 def test_the_overlay_shows_every_frame(both: tuple[Done, Done]) -> None:

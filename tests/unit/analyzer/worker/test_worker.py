@@ -16,6 +16,7 @@ import pytest
 
 from crease.analysis.v1.launch_pb2 import Ending, StartLaunchResponse
 from crease.jobs.v1.job_pb2 import Job, Stage
+from crease.jobs.v1.player_pb2 import Player
 from crease.jobs.v1.session_pb2 import CameraView, Session
 from services.analyzer.errors import BadInput, ModelFault
 from services.analyzer.settings import WorkerSettings
@@ -374,10 +375,14 @@ def _wait_for(happened: Any) -> None:
 def test_the_report_of_an_anonymous_job_has_no_text_that_people_wrote() -> None:
     """Title, players and notes may contain names and are left out; discipline and camera view remain."""
     session = Session(
-        title="Asha's nets", player_ids=["Asha"], notes="with Ravi", camera_view=CameraView.CAMERA_VIEW_SIDE
+        title="Asha's nets",
+        player_ids=["id-1", "Bo"],
+        players=[Player(player_id="id-1", name="Asha")],
+        notes="with Ravi",
+        camera_view=CameraView.CAMERA_VIEW_SIDE,
     )
     for anonymous in (False, True):
         about = worker.about(StartLaunchResponse(job=Job(anonymous=anonymous), session=session), "bowling")
-        named = ("", (), "") if anonymous else ("Asha's nets", ("Asha",), "with Ravi")
+        named = ("", (), "") if anonymous else ("Asha's nets", ("Asha", "Bo"), "with Ravi")
         assert (about.title, about.players, about.notes) == named
         assert (about.discipline, about.camera_view) == ("bowling", "side")
