@@ -40,6 +40,7 @@ it with them.
 | lease | `authorization: Lease <secret>`, from StartLaunch |
 | share | `authorization: Share <secret>`, from CreateShare |
 
+[clients.md](clients.md) describes tokens, deadlines, errors and the sequence of calls.
 A call without a valid token fails with UNAUTHENTICATED, a call by any other caller with PERMISSION_DENIED.
 """
 # Field numbers of descriptor.proto, which form the path of a comment.
