@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from crease.jobs.v1.job_pb2 import (
-    JOB_STATUS_DONE,
     STAGE_QUICK,
     CompareJobsResponse,
     Job,
@@ -41,7 +40,7 @@ def print_results(job: Job) -> None:
     found: dict[str, Any] = json_format.MessageToDict(job.results)
     findings, report = found.get("findings", {}), found.get("report", {})
     print_line()
-    if job.status != JOB_STATUS_DONE or job.results_stage == STAGE_QUICK:
+    if job.results_stage == STAGE_QUICK:
         print_line(f"Provisional: only the quick result is ready ({describe_stage(job)}).", "yellow")
     _print_level(findings, report)
     for repetition in found.get("pose", {}).get("pose_summary", {}).get("repetitions", [])[:MOST_CLAIMS]:

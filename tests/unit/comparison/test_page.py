@@ -1,5 +1,6 @@
 """The page that compares analyses, parsed as a browser does."""
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from crease.jobs.v1 import job_pb2
+from services.cli.ui import console, job_results
 from services.comparison import page as compare_page
 from services.comparison.page import ComparedAnalysis, embed, render
+from services.rules.numbers import NUMBERS
 from testing.data.clips import even, write_clip
 from testing.servers.browser import chromium, needs_chromium
 
@@ -138,6 +142,29 @@ def test_each_change_is_in_words_under_a_summary() -> None:
     classes = [a.get("class") for tag, a in tags.found if tag == "p"]
     assert "verdict worse" in classes
     assert "verdict better" in classes
+
+
+def test_each_number_has_its_one_name_on_the_page_and_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of the analyzer's report, for every number that there is."""
+    metrics = [
+        job_pb2.MetricComparison(
+            name=name,
+            readings=[reading(job, value, 1.0, number.unit) for job, value in (("a", 100.0), ("b", 110.0))],
+            overall=job_pb2.MetricChange(value=10.0, detectable=2.8, clear=True, unit=number.unit),
+        )
+        for name, number in NUMBERS.items()
+    ]
+    compared = response(metrics=metrics)
+    headings = re.findall(
+        r"<h3><bdi>(.*?)</bdi> <span class=\"meaning\"><bdi>(.*?)</bdi>", render(analyses()[:2], compared)
+    )
+    assert sorted(headings) == sorted((number.label, number.meaning) for number in NUMBERS.values())
+    out = io.StringIO()
+    monkeypatch.setattr(console, "OUT", Console(file=out, highlight=False, markup=False, width=console.PIPE_WIDTH))
+    job_results.print_changes(compared)
+    lines = out.getvalue().splitlines()
+    for number in NUMBERS.values():
+        assert any(line.startswith(f"{number.label}  ") for line in lines)
 
 
 def test_the_page_names_no_job_by_its_id() -> None:
