@@ -151,10 +151,13 @@ async def sign_parts(request: Request) -> Response:
 async def list_parts(request: Request) -> Response:
     """The SHA-256 of each part that has arrived, by its number."""
     visiting = await visit.begin(request)
-    listed = await visiting.calls.call(
-        visiting.calls.stubs.uploads.ListParts, ListPartsRequest(job_id=visit.job_id(request))
-    )
-    return JSONResponse({part.part_number: part.sha256 for part in listed.parts})
+    asked, arrived = ListPartsRequest(job_id=visit.job_id(request)), dict[int, str]()
+    while True:
+        listed = await visiting.calls.call(visiting.calls.stubs.uploads.ListParts, asked)
+        arrived |= {part.part_number: part.sha256 for part in listed.parts}
+        asked.page_token = listed.next_page_token
+        if not asked.page_token:
+            return JSONResponse(arrived)
 
 
 async def complete(request: Request) -> Response:
