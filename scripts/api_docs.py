@@ -38,7 +38,9 @@ it with them.
 | upload, controller | `authorization: Bearer <JWT>` of the cluster, for the program's ServiceAccount |
 | pod | `authorization: Bearer <JWT>` of the cluster, for the analyzer's ServiceAccount, bound to the pod |
 | lease | `authorization: Lease <secret>`, from StartLaunch |
+| share | `authorization: Share <secret>`, from CreateShare |
 
+[clients.md](clients.md) describes tokens, deadlines, errors and the sequence of calls.
 A call without a valid token fails with UNAUTHENTICATED, a call by any other caller with PERMISSION_DENIED.
 """
 # Field numbers of descriptor.proto, which form the path of a comment.

@@ -2,6 +2,7 @@
 
 authorization: Bearer <JWT>    a person, a service or a pod, by the kind of the token's issuer
 authorization: Lease <secret>  one launch; jobs checks the secret
+authorization: Share <secret>  a reader of shared reports; jobs checks the secret
 crease-user: <JWT>             the person on whose behalf a service calls
 """
 
@@ -68,7 +69,14 @@ class Lease:
     secret: str = field(repr=False)
 
 
-Caller = Person | Service | Pod | Lease
+@dataclass(frozen=True)
+class Share:
+    """The secret that a coach gave to a reader of shared reports."""
+
+    secret: str = field(repr=False)
+
+
+Caller = Person | Service | Pod | Lease | Share
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,8 @@ class Verifier:
                 return None
             case "lease" if secret:
                 return Lease(secret)
+            case "share" if secret:
+                return Share(secret)
             case "bearer" if secret:
                 return await self.verify(secret)
             case _:

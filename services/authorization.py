@@ -5,6 +5,7 @@ upload      the service that accesses S3
 controller  the service that accesses a cluster
 pod         an analyzer's pod, by its token
 lease       an analyzer's pod, by its lease
+share       a reader of shared reports, by the share's secret
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,11 +14,11 @@ from typing import TypeVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from services import errors
-from services.auth import Caller, Lease, Person, Pod, Service
+from services.auth import Caller, Lease, Person, Pod, Service, Share
 from services.serving import call
 
 Table = Mapping[str, frozenset[str]]
-C = TypeVar("C", Person, Service, Pod, Lease)
+C = TypeVar("C", Person, Service, Pod, Lease, Share)
 
 
 class Authorizer:

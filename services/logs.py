@@ -18,9 +18,9 @@ import structlog
 
 Logger = structlog.typing.FilteringBoundLogger
 
-# Never logged: signatures of URLs, tokens and lease secrets.
+# Never logged: signatures of URLs, tokens, and secrets of leases and shares.
 _SIGNED = re.compile(r"\?[^\s\"'\\<>]*X-Amz-[^\s\"'\\<>]*")
-_TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+|(?<=Lease )[\w-]{20,}")
+_TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+|(?<=Lease )[\w-]{20,}|(?<=Share )[\w-]{20,}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # json.dumps with a default function would make an encoder for each line.
@@ -68,11 +68,11 @@ def _in_json(_: object, __: str, event: structlog.typing.EventDict) -> str:
 
 
 def redact(_: object, __: str, rendered: Any) -> str:
-    """The line without signatures, tokens and lease secrets."""
+    """The line without signatures, tokens, and secrets of leases and shares."""
     line = str(rendered)
     if "X-Amz-" in line:
         line = _SIGNED.sub("?…", line)
-    if "eyJ" in line or "Lease " in line:
+    if "eyJ" in line or "Lease " in line or "Share " in line:
         line = _TOKEN.sub("…", line)
     return line
 

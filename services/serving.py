@@ -24,7 +24,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from grpc_status import rpc_status
 
 from services import VERSION, errors, logs, metrics, traces
-from services.auth import Caller, Lease, Pod, Service, Verifier
+from services.auth import Caller, Lease, Pod, Service, Share, Verifier
 from services.callers.call_limits import CallLimits
 from services.clients import KEEPALIVE
 from services.logs import Logger
@@ -213,8 +213,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> contextlib.AbstractContextManager[None]:
         if caller is None:
             return contextlib.nullcontext()
-        # The name of a lease is empty; its secret may be any text, also another caller's name.
-        key = f"lease:{caller.secret}" if isinstance(caller, Lease) else _caller_name(caller)
+        # The name of a lease or a share is empty; its secret may be any text, also another caller's name.
+        key = _caller_name(caller) + (caller.secret if isinstance(caller, Lease | Share) else "")
         is_program = isinstance(caller, Service)
         return self._limits.counted(key, context.peer(), is_stream=is_stream, is_program=is_program)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, session_pb2_grpc
+from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, session_pb2_grpc, share_pb2_grpc
 from crease.jobs.v1.job_pb2 import Job, WatchJobRequest
 from crease.upload.v1 import upload_pb2_grpc
 from crease.upload.v1.upload_pb2 import CompleteUploadResponse, InitiateUploadRequest, SignDownloadRequest
@@ -32,6 +32,7 @@ class Client:
     uploads: "upload_pb2_grpc.UploadServiceAsyncStub"
     players: "player_pb2_grpc.PlayerServiceAsyncStub"
     library: "library_pb2_grpc.LibraryServiceAsyncStub"
+    shares: "share_pb2_grpc.ShareServiceAsyncStub"
     # Sends videos, in a thread.
     blocking: client.Client
 
@@ -97,6 +98,7 @@ async def connect(*, jobs: str, upload: str, token: Token) -> AsyncIterator[Clie
                 uploads=upload_pb2_grpc.UploadServiceStub(to_upload),
                 players=player_pb2_grpc.PlayerServiceStub(to_jobs),
                 library=library_pb2_grpc.LibraryServiceStub(to_jobs),
+                shares=share_pb2_grpc.ShareServiceStub(to_jobs),
                 blocking=blocking,
             )
 

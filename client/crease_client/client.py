@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 
-from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, session_pb2_grpc
+from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, session_pb2_grpc, share_pb2_grpc
 from crease.jobs.v1.job_pb2 import Job, WatchJobRequest
 from crease.upload.v1 import upload_pb2_grpc
 from crease.upload.v1.upload_pb2 import CompleteUploadResponse, InitiateUploadRequest, SignDownloadRequest
@@ -29,6 +29,7 @@ class Client:
     uploads: upload_pb2_grpc.UploadServiceStub
     players: player_pb2_grpc.PlayerServiceStub
     library: library_pb2_grpc.LibraryServiceStub
+    shares: share_pb2_grpc.ShareServiceStub
 
     def upload(
         self,
@@ -106,4 +107,5 @@ def connect(*, jobs: str, upload: str, token: Token, retries: bool = True) -> It
             uploads=upload_pb2_grpc.UploadServiceStub(grpc.intercept_channel(to_upload, calls)),
             players=player_pb2_grpc.PlayerServiceStub(with_jobs),
             library=library_pb2_grpc.LibraryServiceStub(with_jobs),
+            shares=share_pb2_grpc.ShareServiceStub(with_jobs),
         )

@@ -22,12 +22,14 @@ class Reason(StrEnum):
     SESSION_ACCESS_DENIED = "SESSION_ACCESS_DENIED"
     JOB_ACCESS_DENIED = "JOB_ACCESS_DENIED"
     PLAYER_ACCESS_DENIED = "PLAYER_ACCESS_DENIED"
+    SHARE_ACCESS_DENIED = "SHARE_ACCESS_DENIED"
     TOO_MANY_CALLS = "TOO_MANY_CALLS"
     SLOW_READER = "SLOW_READER"
     # what does not exist
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
     PLAYER_NOT_FOUND = "PLAYER_NOT_FOUND"
+    SHARE_NOT_FOUND = "SHARE_NOT_FOUND"
     ARTIFACT_NOT_FOUND = "ARTIFACT_NOT_FOUND"
     CLUSTER_NOT_FOUND = "CLUSTER_NOT_FOUND"
     EVENTS_PURGED = "EVENTS_PURGED"
@@ -39,6 +41,7 @@ class Reason(StrEnum):
     UPLOAD_CLEARED = "UPLOAD_CLEARED"
     NOT_IN_PARTS = "NOT_IN_PARTS"
     JOB_NOT_DONE = "JOB_NOT_DONE"
+    JOB_NOT_ANONYMOUS = "JOB_NOT_ANONYMOUS"
     CLUSTER_REPORTS = "CLUSTER_REPORTS"
     # what passes
     DATABASE_AWAY = "DATABASE_AWAY"
@@ -67,11 +70,13 @@ ADVICE: Mapping[Reason, str] = {
     Reason.SESSION_ACCESS_DENIED: "Use a token of the session's owner.",
     Reason.JOB_ACCESS_DENIED: "Use a token of the job's owner.",
     Reason.PLAYER_ACCESS_DENIED: "Use a token of the player's owner.",
+    Reason.SHARE_ACCESS_DENIED: "Use a token of the share's owner.",
     Reason.TOO_MANY_CALLS: "Wait until one of your calls or streams ends; share one connection.",
     Reason.SLOW_READER: "Read the stream within 30 s a message. Open it again from the last message read.",
     Reason.SESSION_NOT_FOUND: "The session does not exist or was deleted.",
     Reason.JOB_NOT_FOUND: "The job does not exist or was deleted.",
     Reason.PLAYER_NOT_FOUND: "The player does not exist or was deleted.",
+    Reason.SHARE_NOT_FOUND: "The share expired, was revoked, or its job was deleted: ask for another one.",
     Reason.ARTIFACT_NOT_FOUND: "Take a name from Job.artifacts; wait until the stage that writes it is done.",
     Reason.CLUSTER_NOT_FOUND: "Use the name of a cluster whose controller has reported.",
     Reason.EVENTS_PURGED: "Start from the position in the message, and read with ListJobs what was missed.",
@@ -81,7 +86,8 @@ ADVICE: Mapping[Reason, str] = {
     Reason.UPLOAD_NOT_VERIFIED: "Upload the video and call CompleteUpload first.",
     Reason.UPLOAD_CLEARED: "Start another upload with a new request_id: the video of this one was deleted.",
     Reason.NOT_IN_PARTS: "Send the video by the one URL of InitiateUpload.",
-    Reason.JOB_NOT_DONE: "Wait until every compared job is done.",
+    Reason.JOB_NOT_DONE: "Wait until every compared or shared job is done.",
+    Reason.JOB_NOT_ANONYMOUS: "Share an anonymous reanalysis of the job, or set with_names.",
     Reason.CLUSTER_REPORTS: "The cluster's controller reports: nothing is to be forgotten.",
     Reason.DATABASE_AWAY: _AGAIN,
     Reason.JOBS_AWAY: _AGAIN,

@@ -159,6 +159,17 @@ def _put_with_renewals(put: Callable[[T], None], signed: T, renew: Callable[[], 
     put(signed)
 
 
+def _list_parts(uploads: UploadServiceStub, job_id: str) -> dict[int, str]:
+    """The parts that have arrived: number and SHA-256."""
+    arrived, request = dict[int, str](), ListPartsRequest(job_id=job_id)
+    while True:
+        page = uploads.ListParts(request)
+        arrived |= {part.part_number: part.sha256 for part in page.parts}
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return arrived
+
+
 class _MultipartUploadLost(Exception):
     """S3 no longer knows the multipart upload."""
 
@@ -173,12 +184,12 @@ def _send_parts(
     notify: Notify,
 ) -> list[Part]:
     for restarts in range(RENEWALS + 1):
-        arrived = uploads.ListParts(ListPartsRequest(job_id=initiated.job_id)).parts
+        arrived = _list_parts(uploads, initiated.job_id)
         if arrived and not restarts:
             notify(f"Resuming: {len(arrived)} of {initiated.parts.part_count} parts have arrived before.")
         sender = _PartSender(uploads, transfer, path, initiated.job_id, initiated.parts, length, progress, notify)
         try:
-            return sender.send({part.part_number: part.sha256 for part in arrived})
+            return sender.send(arrived)
         except _MultipartUploadLost:
             notify("S3 has lost the parts that arrived: sending them again.")
     raise S3Unavailable(f"S3 lost the parts {RENEWALS + 1} times: try again later")

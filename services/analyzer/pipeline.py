@@ -33,7 +33,7 @@ from services.analyzer.progress import Progress, monotonic, part_of
 from services.analyzer.settings import Settings
 from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import every, nearest, on_grid
-from services.naming import LANDMARKS
+from services.naming import LANDMARKS, THUMBNAIL
 from services.rules.limits import DEFAULT_SAMPLE_FPS
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Analysis:
         from services.analyzer.biomechanics.measurement import measure
         from services.analyzer.coaching.findings import find
         from services.analyzer.coaching.summary import compose
-        from services.analyzer.report.key_frames import key_frames, stills
+        from services.analyzer.report.key_frames import key_frames, stills, thumbnail
         from services.analyzer.report.page import render
 
         with run.timing("measure"):
@@ -186,6 +186,9 @@ class Analysis:
         result = AnalysisResult(clip, run, measured, findings, report)
         with run.timing("report"):
             pictures = key_frames(self.video, posed, result, self.settings, anonymizer)
+            small = thumbnail(self.video, posed, result, pictures, self.settings, anonymizer)
+            if small:
+                (out / THUMBNAIL).write_bytes(small)
             still = stills(self.video, posed, result, self.settings, anonymizer)
             page = render(result, posed, pictures, self.about, still)
             # A file's name in the page may be invalid UTF-8.

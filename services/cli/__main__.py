@@ -6,7 +6,12 @@ crease analyze VIDEO      sends a video, follows its analysis, prints the findin
 crease reanalyze JOB      measures a job's video again from a moved moment, or for another player or discipline
 crease report JOB         prints the findings of an earlier job and fetches its report
 crease compare JOB JOB…   shows what changed between analyses of one player, as one page
-crease jobs               lists the newest jobs
+crease jobs [TEXT]        lists the newest jobs, with short ids that every command takes for JOB
+crease sessions [TEXT]    lists the newest sessions
+crease players [NAME]     lists your players; --add NAME, --delete NAME
+crease edit JOB           renames the session of a job, or moves it to another player
+crease delete JOB         deletes a job, or its session; --undo brings it back within a minute
+crease share JOB…         shares a report or a comparison by a secret; --revoke ends a share
 crease demo VIDEO         does all of it once, in a state folder of its own
 crease admin orphans      lists the objects and rows without a counterpart; for superusers
 
@@ -48,6 +53,7 @@ from services.cli.commands import (
     status,
     up,
 )
+from services.cli.commands.library import changing, listing, players, share, short_ids
 from services.cli.errors import INTERNAL, INTERRUPTED, CommandError
 from services.cli.runtime.kubectl import forward_services
 from services.cli.ui import console
@@ -101,10 +107,14 @@ def _discard_output() -> None:
 
 def _run(parsed: options.Arguments) -> int:
     run: options.Run = parsed.run
-    if not parsed.in_cluster or not parsed.calls_services or endpoints.are_named(os.environ):
+    if parsed.in_cluster and not parsed.calls_services:
+        return run(parsed)
+    if not parsed.in_cluster or endpoints.are_named(os.environ):
+        short_ids.expand(parsed)
         return run(parsed)
     with forward_services(options.find_kubectl(parsed)) as variables:
         os.environ.update(variables)
+        short_ids.expand(parsed)
         return run(parsed)
 
 
@@ -118,7 +128,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     analyze.add_reanalyze_to(commands)
     reports.add_to(commands)
     compare.add_to(commands)
-    jobs.add_list_to(commands)
+    listing.add_to(commands)
+    players.add_to(commands)
+    changing.add_to(commands)
+    share.add_to(commands)
     admin = commands.add_parser("admin", help="commands for superusers")
     orphans.add_to(admin.add_subparsers(required=True, metavar="COMMAND"))
     status.add_to(commands)

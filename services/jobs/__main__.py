@@ -27,6 +27,8 @@ from crease.jobs.v1 import (
     player_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
+    share_pb2,
+    share_pb2_grpc,
     sweep_pb2,
     sweep_pb2_grpc,
 )
@@ -44,6 +46,7 @@ from services.jobs.rpc.launch_service import LaunchService
 from services.jobs.rpc.library_service import LibraryService
 from services.jobs.rpc.player_service import PlayerService
 from services.jobs.rpc.session_service import SessionService
+from services.jobs.rpc.share_service import ShareService
 from services.jobs.rpc.sweep_service import SweepService
 from services.jobs.settings import DatabaseSettings, JobsSettings
 from services.jobs.store.database import Database, translate, url
@@ -52,7 +55,7 @@ from services.serving import CallInterceptor, serve
 
 SERVICES = [
     service
-    for file in (session_pb2, player_pb2, library_pb2, job_pb2, sweep_pb2, launch_pb2, event_pb2)
+    for file in (session_pb2, player_pb2, library_pb2, share_pb2, job_pb2, sweep_pb2, launch_pb2, event_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
 # A migration gives up a lock after two seconds and is tried again, for less than the five minutes that Helm waits.
@@ -97,8 +100,11 @@ async def run(settings: JobsSettings) -> None:
     loops.export()
 
     def add_services(server: grpc.aio.Server) -> None:
-        session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, notifier), server)
+        session_pb2_grpc.add_SessionServiceServicer_to_server(
+            SessionService(database, notifier, settings.quotas), server
+        )
         library_pb2_grpc.add_LibraryServiceServicer_to_server(LibraryService(database), server)
+        share_pb2_grpc.add_ShareServiceServicer_to_server(ShareService(database), server)
         player_pb2_grpc.add_PlayerServiceServicer_to_server(PlayerService(database), server)
         job_service = JobService(
             database,

@@ -10,7 +10,7 @@ import grpc.aio
 from botocore.exceptions import BotoCoreError, ClientError
 from grpc_health.v1 import health, health_pb2
 
-from crease.upload.v1 import upload_pb2, upload_pb2_grpc
+from crease.upload.v1 import share_pb2, share_pb2_grpc, upload_pb2, upload_pb2_grpc
 from services import logs, metrics, traces
 from services.auth import Verifier
 from services.authorization import Authorizer
@@ -25,8 +25,12 @@ from services.upload.s3.settings import StorageSettings
 from services.upload.s3.storage import Storage
 from services.upload.service import UploadService
 from services.upload.settings import UploadSettings
+from services.upload.shares import SharedReportService
 
-SERVICE = upload_pb2.DESCRIPTOR.services_by_name["UploadService"]
+SERVICES = [
+    upload_pb2.DESCRIPTOR.services_by_name["UploadService"],
+    share_pb2.DESCRIPTOR.services_by_name["SharedReportService"],
+]
 # The name under which grpc.health.v1 reports S3. The server stays healthy without S3: signing does not need it.
 S3_HEALTH = "s3"
 
@@ -38,7 +42,7 @@ async def run(settings: UploadSettings) -> None:
     traces.start("upload", settings.otlp_endpoint, settings.trace_share)
     interceptor = CallInterceptor(
         Verifier(settings.issuers, settings.audience, settings.issuer_keys_seconds),
-        Authorizer(authorization.TABLE, [SERVICE]),
+        Authorizer(authorization.TABLE, SERVICES),
         translate,
         log,
         limits=settings.caller_limits,
@@ -52,6 +56,8 @@ async def run(settings: UploadSettings) -> None:
 
         def add(server: grpc.aio.Server) -> None:
             upload_pb2_grpc.add_UploadServiceServicer_to_server(service, server)
+            shared = SharedReportService(jobs, storage, settings.download_url_seconds)
+            share_pb2_grpc.add_SharedReportServiceServicer_to_server(shared, server)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -59,7 +65,7 @@ async def run(settings: UploadSettings) -> None:
                     group.create_task(cleanup.run(jobs, storage, settings, loops["cleanup"], log)),
                     group.create_task(watch_s3(storage, checks, settings.s3_check_seconds, loops["s3_check"], log)),
                 ]
-                names = (SERVICE.full_name,)
+                names = tuple(each.full_name for each in SERVICES)
                 await serve(settings, interceptor, add, names, log, is_ready=loops.are_alive, checks=checks)
                 for task in background:
                     task.cancel()

@@ -12,4 +12,5 @@ TABLE: Table = {
     "/crease.upload.v1.UploadService/SignDownload": frozenset({"person"}),
     "/crease.upload.v1.UploadService/SignLaunch": frozenset({"lease"}),
     "/crease.upload.v1.UploadService/ListOrphans": frozenset({"person"}),
+    "/crease.upload.v1.SharedReportService/ReadShare": frozenset({"share"}),
 }

@@ -3,7 +3,7 @@
 GetJob                                      authorization: the person's
 CreateJob, ConfirmUpload, FailUpload,       authorization: upload's, crease-user: the person's
 RecordMultipart, AbandonUpload, ListVideos
-AuthorizeLaunch                             authorization: upload's, with the lease in the request
+AuthorizeLaunch, AuthorizeShare             authorization: upload's, with the secret in the request
 ClaimCleanup, CompleteCleanup                authorization: upload's
 """
 
@@ -18,7 +18,7 @@ import grpc.aio
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, sweep_pb2, sweep_pb2_grpc
+from crease.jobs.v1 import job_pb2, job_pb2_grpc, share_pb2, share_pb2_grpc, sweep_pb2, sweep_pb2_grpc
 from services import clients, errors, logs, traces
 from services.clients import bearer
 from services.serving import call
@@ -42,6 +42,7 @@ class Jobs:
     def __init__(self, channel: grpc.aio.Channel, token_file: Path, timeout_seconds: float) -> None:
         self._jobs = job_pb2_grpc.JobServiceStub(channel)
         self._intake = job_pb2_grpc.IntakeServiceStub(channel)
+        self._shares = share_pb2_grpc.ShareServiceStub(channel)
         self._sweep = sweep_pb2_grpc.SweepServiceStub(channel)
         self._token_file = token_file
         self._timeout = timeout_seconds
@@ -92,6 +93,10 @@ class Jobs:
     async def authorize(self, request: job_pb2.AuthorizeLaunchRequest) -> job_pb2.AuthorizeLaunchResponse:
         metadata = (bearer(self._token_file),)
         return await self._request(self._intake.AuthorizeLaunch, request, metadata)
+
+    async def authorize_share(self, secret: str) -> share_pb2.AuthorizeShareResponse:
+        request = share_pb2.AuthorizeShareRequest(secret=secret)
+        return await self._request(self._shares.AuthorizeShare, request, (bearer(self._token_file),))
 
     async def _request(self, call: Callable[..., Awaitable[Reply]], request: Any, metadata: tuple[Any, ...]) -> Reply:
         began = time.monotonic()

@@ -94,12 +94,15 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         return upload_pb2.SignPartsResponse(puts=puts, expires_in=Duration(seconds=self._settings.upload_url_seconds))
 
     async def ListParts(self, request: upload_pb2.ListPartsRequest, context: Context) -> upload_pb2.ListPartsResponse:
+        after, size = validation.page_bounds(request)
         arrived = await self._multipart.list(await self._in_parts(request.job_id))
+        rest = [part for part in arrived if part.number > after]
         listed = [
             upload_pb2.Part(part_number=part.number, sha256=part.sha256, content_length=part.content_length)
-            for part in arrived
+            for part in rest[:size]
         ]
-        return upload_pb2.ListPartsResponse(parts=listed)
+        token = validation.page_token(request.job_id, listed[-1].part_number) if len(rest) > size else ""
+        return upload_pb2.ListPartsResponse(parts=listed, next_page_token=token)
 
     async def CompleteUpload(
         self, request: upload_pb2.CompleteUploadRequest, context: Context

@@ -1,5 +1,6 @@
 """Checks requests; InvalidArgument names the first wrong field."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from uuid import UUID
@@ -37,6 +38,8 @@ SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 # The most parts in one SignParts.
 MAX_PARTS = 100
+# The most parts in one page of ListParts, as in S3's own.
+MAX_LISTED = 1000
 
 
 def check_upload(request: upload_pb2.InitiateUploadRequest, max_content_length: int) -> None:
@@ -71,6 +74,28 @@ def check_parts(requested: Sequence[upload_pb2.Part], count: int) -> None:
             raise InvalidArgument(f"parts[{index}].part_number", f"must be 1 to {count}")
         if not SHA256.fullmatch(part.sha256):
             raise InvalidArgument(f"parts[{index}].sha256", "must be 64 hex digits")
+
+
+def page_bounds(request: upload_pb2.ListPartsRequest) -> tuple[int, int]:
+    """The number of the last part before the page, and how many parts the page has. Raises InvalidArgument."""
+    if request.page_size < 0:
+        raise InvalidArgument("page_size", "must not be negative")
+    size = min(request.page_size or MAX_LISTED, MAX_LISTED)
+    if not request.page_token:
+        return 0, size
+    after = request.page_token.removeprefix(_token(request.job_id, ""))
+    if after == request.page_token or not re.fullmatch(r"[0-9]{1,5}", after):
+        raise InvalidArgument("page_token", "must be a next_page_token of this job's list")
+    return int(after), size
+
+
+def page_token(job_id: str, last: int) -> str:
+    """The token of the page after part `last`."""
+    return _token(job_id, str(last))
+
+
+def _token(job_id: str, last: str) -> str:
+    return f"{hashlib.sha256(job_id.encode()).hexdigest()[:16]}-{last}"
 
 
 def check_claims(claimed: Sequence[upload_pb2.Part], count: int) -> None:

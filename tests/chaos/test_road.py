@@ -56,7 +56,7 @@ def test_a_video_becomes_a_report_through_every_real_part(road: Product, databas
     assert results["metrics"]["head_stability_score"]["value"] > 0
     assert road.download(job_id, "report.html").lstrip().lower().startswith(b"<!doctype html>")
     assert {artifact.name for artifact in job.artifacts} == {
-        "results.json", "report.html", "frames.parquet", "overlay.mp4", "landmarks.npz",
+        "results.json", "report.html", "frames.parquet", "overlay.mp4", "landmarks.npz", "thumbnail.jpg",
     }  # fmt: skip
 
 

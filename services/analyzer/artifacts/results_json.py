@@ -38,7 +38,8 @@ LISTS = frozenset({"evidence", "repetitions", "events", "cuts", "pans"})
 def document(result: AnalysisResult) -> Json:
     """results.json of one stage, without per-frame data."""
     measurements = result.measurements
-    summary = {**_clip(result.clip), **_measurements(measurements), "run": _run(result.run)}
+    marks = dict(result.findings.marks)
+    summary = {**_clip(result.clip), **_measurements(measurements), "marks": marks, "run": _run(result.run)}
     shape: Json = plain(
         {
             "pose": {"pose_summary": summary},

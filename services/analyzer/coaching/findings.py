@@ -42,7 +42,9 @@ def find(measurements: Measurements, discipline: str) -> Findings:
     if not found and (reason := _too_unsure(measurements)):
         return Findings(None, (), reason, FILM_SURER)
     found.sort(key=lambda finding: WORST_FIRST.index(finding.severity))
-    return Findings(_level(found), tuple(found), too_close=too_close)
+    names = [metric.spec.name for metric in measurements.present()]
+    marks = {name: mark.value for name in names if (mark := guide.mark(name))}
+    return Findings(_level(found), tuple(found), too_close=too_close, marks=marks)
 
 
 def _film_reason(measurements: Measurements, film: Finding) -> str:

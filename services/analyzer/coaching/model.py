@@ -1,6 +1,7 @@
 """Defines the types of advice: findings, the report's sentences and the week's plan."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.analyzer.biomechanics.model import Metric, MetricSpec
@@ -58,7 +59,7 @@ class Findings:
     """The verdict on one video, which every report, list and comparison repeats.
 
     overall_level: None exactly if not_assessed_reason is set, a clause. findings: most severe first. too_close: numbers
-    whose error reaches their mark, so that neither reached nor missed is said of them.
+    whose error reaches their mark, so that neither reached nor missed is said of them. marks: of each number with one.
     """
 
     overall_level: Level | None
@@ -66,6 +67,7 @@ class Findings:
     not_assessed_reason: str | None = None
     remedy: str = ""
     too_close: tuple[Metric, ...] = ()
+    marks: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def first_moment(self) -> float | None:

@@ -30,6 +30,7 @@ from services.analyzer.video.sampling import every, nearest
 MOST_KEY_FRAMES = 6
 LONG_SIDE = 720
 JPEG_QUALITY = 82
+THUMBNAIL_WIDTH = 320
 # The film in the player: about a second of one action, cropped to the athlete. Over the limit every second frame goes.
 FILM_LONG_SIDE, FILM_QUALITY, MOST_FILM_BYTES = 960, 66, 1_000_000
 FILM_MARGIN_SECONDS, LONGEST_FILM_SECONDS, FILM_MARGIN = 0.2, 3.0, 0.15
@@ -69,6 +70,36 @@ def key_frames(
     traces = result.measurements.traces
     images = _images(video, wanted, limits, LONG_SIDE, anonymizer)
     return [_key_frame(image, poses, shown[image.index], traces) for image in images]
+
+
+def thumbnail(
+    video: Video,
+    poses: Poses,
+    result: AnalysisResult,
+    shown: Sequence[KeyFrame],
+    limits: Limits,
+    anonymizer: Anonymizer | None = None,
+) -> bytes:
+    """A small JPEG of the first finding's frame, else of the middle frame with the athlete; empty if it is damaged.
+
+    shown: the report's images, of which the finding's frame is one.
+    """
+    moment = result.findings.first_moment
+    if moment is not None and shown:
+        frame = min(shown, key=lambda frame: abs(frame.moment_seconds - moment))
+        rgb = _decoded(frame.jpeg)
+    else:
+        seen = poses.times[poses.detected] if poses.detected.any() else video.times
+        middle = seen[np.argmin(np.abs(seen - (seen[0] + seen[-1]) / 2))]
+        wanted = np.array([int(np.argmin(np.abs(video.times - middle)))], dtype=np.intp)
+        picture = next(_images(video, wanted, limits, LONG_SIDE, anonymizer), None)
+        if picture is None:
+            return b""
+        rgb = picture.rgb
+    height, width = rgb.shape[:2]
+    size = (THUMBNAIL_WIDTH, max(round(height * THUMBNAIL_WIDTH / width), 1))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return _jpeg(small, JPEG_QUALITY)
 
 
 def stills(
@@ -212,6 +243,12 @@ def _annotations(moment: Moment, points: Floats, traces: Sequence[Trace]) -> Ite
         if spec.annotation and annotation and (key := (spec.annotation.kind, joints)) not in drawn:
             drawn.add(key)
             yield annotation
+
+
+def _decoded(jpeg: bytes) -> RGB:
+    decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None  # noqa: S101 (a JPEG of _jpeg)
+    return np.ascontiguousarray(decoded[..., ::-1]).astype(np.uint8, copy=False)
 
 
 def _jpeg(rgb: RGB, quality: int) -> bytes:

@@ -36,7 +36,7 @@ from services.analyzer.worker.lease import Heartbeat, LaunchLease
 from services.analyzer.worker.transfer import Transfer
 from services.clients import open_channel
 from services.logs import Logger, configure
-from services.naming import LANDMARKS
+from services.naming import LANDMARKS, THUMBNAIL
 from services.rules.players import player_names
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ CONTENT_TYPES = {
     "frames.parquet": "application/vnd.apache.parquet",
     "overlay.mp4": "video/mp4",
     LANDMARKS: "application/octet-stream",
+    THUMBNAIL: "image/jpeg",
 }
 # The download's share of the first stage's progress.
 DOWNLOAD_SHARE = 0.05
@@ -186,6 +187,8 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
     from services.analyzer.report.metadata import Metadata
 
     session, named = started.session, not started.job.anonymous
+    # Of several players nothing says who is in the film.
+    heights = [player.height_cm for player in session.players] if named and len(session.player_ids) == 1 else []
     return Metadata(
         title=session.title if named else "",
         players=player_names(session.player_ids, session.players) if named else (),
@@ -194,6 +197,7 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
         analysed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=session.notes if named else "",
         job_id=started.job.job_id,
+        height_cm=heights[0] or None if heights else None,
     )
 
 

@@ -60,6 +60,7 @@ def connect(found: Endpoints, *, retries: bool = True) -> Iterator[Services]:
             client.uploads,
             client.players,
             client.library,
+            client.shares,
             state_folder=found.state_folder,
             identity=found.state_folder or f"{found.jobs_endpoint} {found.token_file}",
         )

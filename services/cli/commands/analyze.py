@@ -32,6 +32,7 @@ from services.cli.api.client import Services
 from services.cli.api.resume_state import ResumeState, ResumeStates, identify
 from services.cli.api.video_file import Video
 from services.cli.commands import reports
+from services.cli.commands.library import players
 from services.cli.commands.options import Arguments, Commands, add_command, add_output, connect
 from services.cli.errors import UNAVAILABLE, USAGE, CommandError
 from services.cli.ui import console
@@ -106,6 +107,7 @@ def add_reanalyze_to(commands: Commands) -> None:
     add_footage(command)
     command.add_argument("--discipline", choices=DISCIPLINES, help="(default: the job's)")
     command.add_argument("--sample-fps", type=_parse_sample_fps, metavar="N", help="frames per second")
+    command.add_argument("--anonymous", action="store_true", default=None, help="show no names and no faces")
     add_output(command)
 
 
@@ -117,6 +119,7 @@ def _run_again(arguments: Arguments) -> int:
         sample_fps=arguments.sample_fps,
         capture_fps=arguments.capture_fps,
         athlete_box=_athlete_box(arguments.athlete_box),
+        anonymous=arguments.anonymous,
         discipline=_discipline(arguments.discipline) if arguments.discipline else None,
         request_id=str(uuid4()),
     )
@@ -208,7 +211,9 @@ def _upload(services: Services, video: Video, options: AnalysisOptions, states: 
     key = (services.identity, options)
 
     def create_session() -> str:
-        return services.call(services.sessions.CreateSession, _session_request(video, options)).session_id
+        request = _session_request(video, options)
+        request.player_ids[:] = players.resolve(services, options.players)
+        return services.call(services.sessions.CreateSession, request).session_id
 
     state, is_old = states.load_or_create(video.path, *key, create_session=create_session)
     try:

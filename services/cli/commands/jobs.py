@@ -1,18 +1,14 @@
-"""`crease jobs`, `cancel` and `retry`: lists jobs, cancels one, queues failed ones again."""
+"""`crease cancel` and `retry`: cancel a job, queue failed ones again."""
 
 from collections.abc import Iterator, Sequence
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_FAILED, CancelJobRequest, ListJobsRequest, RetryJobRequest
 from services.cli.api.client import Services
-from services.cli.commands.options import Arguments, Commands, add_command, connect, connect_as_operator
+from services.cli.commands.options import Arguments, Commands, add_command, connect_as_operator
 from services.cli.ui import console
 from services.rules import failure_codes
 
 PAGE_SIZE = 200
-
-
-def add_list_to(commands: Commands) -> None:
-    add_command(commands, "jobs", _run_list, "list the newest jobs")
 
 
 def add_to(commands: Commands) -> None:
@@ -24,12 +20,6 @@ def add_to(commands: Commands) -> None:
     selection.add_argument(
         "--code", default="", metavar="CODE", help="every job that failed with this code: IMAGE, DEADLINE, …"
     )
-
-
-def _run_list(arguments: Arguments) -> int:
-    with connect(arguments) as services:
-        console.print_jobs(services.call(services.jobs.ListJobs, ListJobsRequest()).jobs)
-    return 0
 
 
 def _run_cancel(arguments: Arguments) -> int:

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -32,7 +31,7 @@ from rich.segment import SegmentLines
 from rich.table import Table
 from rich.text import Text
 
-from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, Job
+from crease.jobs.v1.job_pb2 import Job
 from services.rules import stages
 from services.rules.printable import PLAIN_ERRORS, replace_unprintable
 
@@ -201,32 +200,6 @@ def format_recorded(at: str) -> str:
         return format_time(datetime.fromisoformat(at))
     except ValueError:
         return at
-
-
-def print_jobs(listed: Sequence[Job]) -> None:
-    """Prints one line per job."""
-    if not listed:
-        print_line("No job yet: run `crease analyze VIDEO`.")
-        return
-    table = Table("Job", "Created", "State", "", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in table.columns[:3]:
-        column.no_wrap = True
-    for job in listed:
-        created = job.created_at.ToDatetime(UTC).astimezone() if job.HasField("created_at") else None
-        table.add_row(
-            job.job_id,
-            f"{created:%d %b %H:%M}" if created else "",
-            replace_unprintable(describe_stage(job)),
-            replace_unprintable(_describe_progress(job)),
-        )
-    print_table(table)
-
-
-def _describe_progress(job: Job) -> str:
-    if job.status == JOB_STATUS_FAILED:
-        # `crease report` prints the whole message.
-        return job.failure_code
-    return "" if job.status == JOB_STATUS_DONE else f"{job.progress_pct} %"
 
 
 def print_report_path(path: Path) -> None:

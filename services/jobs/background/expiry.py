@@ -7,6 +7,7 @@
 | unstarted launch of a cluster silent for too long         | ended, lease_lost                |
 | launch of such a cluster whose job is being cancelled     | after a longer time, cancelled   |
 | time that the clock has left far behind, after a leap     | the latest time that is possible |
+| deletion that can no longer be undone                     | without personal data            |
 | event older than event_ttl_seconds, passed by all readers | deleted                          |
 
 Every replica runs this: the first to lock a row changes it, in a transaction of its own, and skips rows that another
@@ -29,6 +30,7 @@ from services.jobs.notifier import Notifier
 from services.jobs.settings import JobsSettings
 from services.jobs.store import jobs, launches, outbox
 from services.jobs.store.database import Connection, Database, Row, translate
+from services.jobs.store.library import undo
 from services.logs import Logger
 from services.metrics import Loop
 
@@ -60,6 +62,7 @@ async def run(database: Database, settings: JobsSettings, notifier: Notifier, lo
                 leases = await end_expired_leases(database)
                 silent = await end_launches_of_silent_clusters(database, settings.cluster_silence_seconds)
                 unproved = await end_unproved_cancels(database, settings)
+                erased = await erase_deleted(database)
                 purged = await purge_events(database, settings.event_ttl_seconds)
                 lag_seconds = await relay_lag_seconds(database)
         except Exception as error:
@@ -70,6 +73,8 @@ async def run(database: Database, settings: JobsSettings, notifier: Notifier, lo
             lost = leases.count + silent.count + unproved.count
             if uploads.count or lost:
                 log.info("expired", uploads_expired=uploads.count, launches_lost=lost)
+            if erased:
+                log.info("deletions_final", rows=erased)
             if purged:
                 log.info("events_purged", events=purged)
             warnings.relay_lag(lag_seconds)
@@ -112,6 +117,12 @@ async def purge_events(database: Database, ttl_seconds: float) -> int:
     """Deletes events older than `ttl_seconds`. Returns how many."""
     async with database.transaction() as connection:
         return await outbox.purge(connection, ttl_seconds)
+
+
+async def erase_deleted(database: Database) -> int:
+    """Erases what people wrote and what was measured from rows whose deletion is final by now. Returns how many."""
+    async with database.transaction() as connection:
+        return await undo.erase(connection)
 
 
 async def bound_leaps(database: Database, lease_seconds: float) -> None:

@@ -12,6 +12,7 @@ import asyncio
 from services import logs
 from services.jobs.settings import JobsSettings
 from services.jobs.store.database import Database, translate
+from services.jobs.store.library import shares
 from services.logs import Logger
 from services.metrics import Loop
 
@@ -39,7 +40,10 @@ async def run(database: Database, settings: JobsSettings, loop: Loop, log: Logge
 
 
 async def purge(database: Database, ttl_seconds: float) -> tuple[int, int]:
-    """Deletes at most BATCH jobs with their launches, and BATCH sessions without jobs. Returns the numbers of both."""
+    """Deletes at most BATCH jobs with their launches, and BATCH sessions without jobs. Returns the numbers of both.
+
+    Deletes at most BATCH shares that have expired, too.
+    """
     async with database.transaction() as connection:
         jobs = [row["id"] for row in await connection.rows(_DUE_JOBS, ttl_seconds=ttl_seconds)]
         if jobs:
@@ -48,6 +52,7 @@ async def purge(database: Database, ttl_seconds: float) -> tuple[int, int]:
         sessions = [row["id"] for row in await connection.rows(_DUE_SESSIONS, ttl_seconds=ttl_seconds)]
         if sessions:
             await connection.run("DELETE FROM video_sessions WHERE id = ANY (%(ids)s)", ids=sessions)
+        await shares.purge(connection, BATCH)
     return len(jobs), len(sessions)
 
 
@@ -58,7 +63,7 @@ _DUE_JOBS = f"""
     ORDER BY deleted_at LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """
 _DUE_SESSIONS = f"""
-    SELECT id FROM video_sessions AS session WHERE {_IS_DUE}
+    SELECT id FROM video_sessions AS session WHERE {_IS_DUE} AND undo_until IS NULL
       AND NOT EXISTS (SELECT FROM video_analysis_jobs WHERE session_id = session.id)
     ORDER BY deleted_at LIMIT {BATCH} FOR UPDATE SKIP LOCKED
 """

@@ -7,7 +7,7 @@ missing, or if the two readings are not comparable.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +32,7 @@ class Analysis:
     metrics: scored and unscored, by name, as in the results. errors: by the same names, where they were recorded.
     fps: frames a second within an action, None if not known. whole_clip: no action was found, so that the whole clip
     was measured. not_assessed_reason: why the analyzer gave no verdict; empty if it gave one.
+    marks: the values to reach, by the same names.
     """
 
     job_id: str
@@ -46,6 +47,7 @@ class Analysis:
     model: str
     not_assessed_reason: str = ""
     players: tuple[Player, ...] = ()
+    marks: Mapping[str, float] = field(default_factory=dict)
 
 
 # Two analyses are comparable only if each of these is equal.
@@ -78,7 +80,17 @@ def analysis(job: Job, session: Session) -> Analysis:
         model=_text(summary.get("model")),
         not_assessed_reason=_text(_mapping(results.get("findings")).get("not_assessed_reason")),
         players=session.players,
+        marks=_marks(summary, _mapping(results.get("findings")).get("findings")),
     )
+
+
+def _marks(summary: Mapping[str, Any], findings: Any) -> dict[str, float]:
+    """The mark of each metric. Older results have only the marks that were missed, in their findings."""
+    stated = dict(_mapping(summary.get("marks")))
+    for finding in findings if isinstance(findings, list) else ():
+        mark = _mapping(_mapping(finding).get("mark")).get("value")
+        stated.setdefault(_text(_mapping(finding).get("metric")), mark)
+    return {name: number for name, mark in stated.items() if (number := _number(mark)) is not None}
 
 
 def common_players(analyses: Sequence[Analysis]) -> list[str]:
@@ -113,7 +125,7 @@ def caveats(analyses: Sequence[Analysis]) -> list[str]:
 def compare(analyses: Sequence[Analysis]) -> list[job_pb2.MetricComparison]:
     """Every metric that any of the jobs has, with its readings in the order of the jobs."""
     names = dict.fromkeys(name for analysis in analyses for name in analysis.metrics)
-    return [_metric(name, [(analysis, _reading(analysis, name)) for analysis in analyses]) for name in names]
+    return [_metric(name, [(analysis, reading(analysis, name)) for analysis in analyses]) for name in names]
 
 
 def _metric(name: str, readings: list[Source]) -> job_pb2.MetricComparison:
@@ -125,11 +137,12 @@ def _metric(name: str, readings: list[Source]) -> job_pb2.MetricComparison:
     )
 
 
-def _reading(analysis: Analysis, name: str) -> job_pb2.MetricReading:
+def reading(analysis: Analysis, name: str) -> job_pb2.MetricReading:
+    """What an analysis read of one metric; absent_reason is set if it read nothing."""
     metric = analysis.metrics.get(name)
     if not isinstance(metric, dict):
         return job_pb2.MetricReading(job_id=analysis.job_id, absent_reason=NOT_MEASURED)
-    reading = job_pb2.MetricReading(
+    found = job_pb2.MetricReading(
         job_id=analysis.job_id,
         unit=_text(metric.get("unit")),
         confidence=_number(metric.get("confidence")) or 0.0,
@@ -137,16 +150,16 @@ def _reading(analysis: Analysis, name: str) -> job_pb2.MetricReading:
     )
     value, reason = _number(metric.get("value")), _text(metric.get("absent_reason"))
     if value is None or reason:
-        reading.absent_reason = reason or NOT_MEASURED
-        return reading
-    reading.value = value
+        found.absent_reason = reason or NOT_MEASURED
+        return found
+    found.value = value
     error = _number(analysis.errors.get(name))
     if error is not None and error > 0:
-        reading.error = error
+        found.error = error
     score = _number(metric.get("score"))
     if score is not None:
-        reading.score = score
-    return reading
+        found.score = score
+    return found
 
 
 def _change(one: Source, other: Source) -> job_pb2.MetricChange:

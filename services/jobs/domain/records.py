@@ -173,6 +173,7 @@ class Job:
     not_before: datetime | None
     cancel_requested_at: datetime | None
     cleared_at: datetime | None
+    is_deleted: bool
     status_since: datetime
     created_at: datetime
     queued_at: datetime | None

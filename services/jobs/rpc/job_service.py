@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,12 +20,12 @@ from services.jobs.domain.limits import LaunchLimits, Quotas
 from services.jobs.domain.protobuf import enum_text
 from services.jobs.domain.records import Job, Session
 from services.jobs.notifier import Notifier
-from services.jobs.rpc import mapping, validation
+from services.jobs.rpc import comparing, mapping, validation
 from services.jobs.store import cancellation, fair_queue, jobs, launches, object_cleanup, quotas, sessions
 from services.jobs.store.database import Connection, Database, parse_id
+from services.jobs.store.library import undo
 from services.serving import Context
 
-MAX_COMPARED = 20
 # The id of no job.
 NO_JOB = UUID(int=0)
 
@@ -125,23 +125,22 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
             job = await jobs.get_visible_for_update(connection, request.job_id, caller_as(Person))
-            await object_cleanup.delete(connection, job)
+            await object_cleanup.delete(connection, job, undoable=request.undoable)
         self._notifier.notify(job.id)
         return empty_pb2.Empty()
 
+    async def UndeleteJob(self, request: job_pb2.UndeleteJobRequest, context: Context) -> job_pb2.Job:
+        person = caller_as(Person)
+        async with self._database.transaction() as connection:
+            await undo.undelete_job(connection, request.job_id, person, self._quotas)
+            return mapping.job(await jobs.get_visible(connection, request.job_id, person))
+
     async def CompareJobs(self, request: job_pb2.CompareJobsRequest, context: Context) -> job_pb2.CompareJobsResponse:
-        _check_compared(request.job_ids)
+        comparing.check_job_ids(request.job_ids)
         async with self._database.transaction() as connection:
             analyses = [await self._done_analysis(connection, job_id) for job_id in request.job_ids]
-        players = comparison.common_players(analyses)
-        if not players:
-            raise errors.InvalidArgument("job_ids", "the sessions of these jobs name no player in common")
-        return job_pb2.CompareJobsResponse(
-            player_ids=players,
-            metrics=comparison.compare(analyses),
-            caveats=comparison.caveats(analyses),
-            players=[mapping.player(player) for player in analyses[0].players if player.id in players],
-        )
+        comparing.check_players(analyses)
+        return comparing.compared(analyses)
 
     async def _done_analysis(self, connection: Connection, job_id: str) -> comparison.Analysis:
         job = await jobs.get_visible(connection, job_id, caller_as(Person))
@@ -190,11 +189,3 @@ def _events(request: job_pb2.ReanalyzeJobRequest, source: Job, session: Session,
     if request.events or before != after:
         return jobs.given_events_json(validation.given_events(request.events, after))
     return jobs.given_events_json(source.events)
-
-
-def _check_compared(job_ids: Sequence[str]) -> None:
-    if not 2 <= len(job_ids) <= MAX_COMPARED:
-        raise errors.InvalidArgument("job_ids", f"must be 2 to {MAX_COMPARED}")
-    # Parsed, because a client may write the same UUID in several ways.
-    if len({parse_id(job_id) or job_id for job_id in job_ids}) != len(job_ids):
-        raise errors.InvalidArgument("job_ids", "must not name a job twice")

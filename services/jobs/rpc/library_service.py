@@ -1,4 +1,4 @@
-"""LibraryService: people look for their sessions and jobs."""
+"""LibraryService: people look for their sessions and jobs, and at a player's numbers over time."""
 
 import re
 from datetime import UTC, datetime
@@ -10,12 +10,13 @@ from crease.jobs.v1 import job_pb2, library_pb2, library_pb2_grpc, session_pb2
 from services import errors, naming
 from services.auth import Person
 from services.authorization import caller_as
+from services.jobs.domain import trends
 from services.jobs.domain.protobuf import enum_number, timestamp
 from services.jobs.domain.records import Session
 from services.jobs.domain.states import SessionStatus
 from services.jobs.rpc import mapping, validation
 from services.jobs.store.database import Database
-from services.jobs.store.library import search
+from services.jobs.store.library import player_history, players, search
 from services.jobs.store.library.search import Filter, FoundJob, FoundSession
 from services.serving import Context
 
@@ -60,6 +61,16 @@ class LibraryService(library_pb2_grpc.LibraryServiceServicer):
             sessions = await search.sessions_by_id(connection, {found.job.session_id for found in page.records})
         listed, token = page.messages(lambda found: _job_entry(found, *sessions[found.job.session_id]))
         return library_pb2.SearchJobsResponse(jobs=listed, next_page_token=token)
+
+    async def GetTrends(self, request: library_pb2.GetTrendsRequest, context: Context) -> library_pb2.GetTrendsResponse:
+        discipline = validation.enum("discipline", session_pb2.Discipline, request.discipline)
+        async with self._database.transaction() as connection:
+            player = await players.get_visible(connection, request.player_id, caller_as(Person))
+            discipline = discipline or await player_history.newest_discipline(connection, player)
+            history = await player_history.films(connection, player, discipline)
+        return library_pb2.GetTrendsResponse(
+            discipline=enum_number(session_pb2.Discipline, discipline), trends=trends.trends(history)
+        )
 
 
 def _filter(request: library_pb2.LibraryFilter) -> Filter:

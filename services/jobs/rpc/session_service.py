@@ -10,11 +10,13 @@ from services import errors
 from services.auth import Person
 from services.authorization import caller_as
 from services.jobs.domain import authorization
+from services.jobs.domain.limits import Quotas
 from services.jobs.domain.states import SessionStatus
 from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping, validation
 from services.jobs.store import sessions
 from services.jobs.store.database import Database
+from services.jobs.store.library import undo
 from services.serving import Context
 
 MAX_TITLE_CHARACTERS = 200
@@ -26,9 +28,10 @@ SETTABLE = ("title", "player_ids", "notes", "discipline", "camera_view")
 
 
 class SessionService(session_pb2_grpc.SessionServiceServicer):
-    def __init__(self, database: Database, notifier: Notifier) -> None:
+    def __init__(self, database: Database, notifier: Notifier, quotas: Quotas) -> None:
         self._database = database
         self._notifier = notifier
+        self._quotas = quotas
 
     async def CreateSession(self, request: session_pb2.CreateSessionRequest, context: Context) -> session_pb2.Session:
         person = caller_as(Person)
@@ -71,9 +74,19 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
     async def DeleteSession(self, request: session_pb2.DeleteSessionRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
             session = await sessions.get_visible(connection, request.session_id, caller_as(Person))
-            await sessions.delete(connection, await sessions.get_for_update(connection, session.id))
+            locked = await sessions.get_for_update(connection, session.id)
+            await sessions.delete(connection, locked, undoable=request.undoable)
         self._notifier.notify()
         return empty_pb2.Empty()
+
+    async def UndeleteSession(
+        self, request: session_pb2.UndeleteSessionRequest, context: Context
+    ) -> session_pb2.Session:
+        person = caller_as(Person)
+        async with self._database.transaction() as connection:
+            await undo.undelete_session(connection, request.session_id, person, self._quotas)
+            session = await sessions.get_visible(connection, request.session_id, person)
+            return mapping.session(*await sessions.get_with_status(connection, session.id, commit=True))
 
 
 def _columns(

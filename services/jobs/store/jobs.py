@@ -15,7 +15,7 @@ from services import errors, naming, traces
 from services.auth import Person
 from services.jobs import metrics
 from services.jobs.domain import authorization, states
-from services.jobs.domain.records import GivenEvent, Job, Session
+from services.jobs.domain.records import GivenEvent, Job, Owner, Session
 from services.jobs.domain.states import Status
 from services.jobs.store import pagination
 from services.jobs.store.database import Connection, Row, assignments, parse_id
@@ -40,6 +40,14 @@ _GET = "SELECT * FROM video_analysis_jobs WHERE id = %(id)s"
 _GET_FOR_UPDATE = f"{_GET} FOR UPDATE"
 
 
+async def get_readable(connection: Connection, job_id: UUID) -> Job:
+    """One job that is not deleted, nor its session; the caller has checked the right to read it. Raises NotFound."""
+    job = await connection.record(read_job, _GET_WITH_OWNER, id=job_id)
+    if job is None:
+        raise not_found()
+    return job
+
+
 async def get_visible(connection: Connection, job_id: str, person: Person) -> Job:
     """One job that a person may see. Raises NotFound, PermissionDenied."""
     return _visible(await connection.row(_GET_WITH_OWNER, id=parse_id(job_id)), person)
@@ -62,9 +70,14 @@ _GET_WITH_OWNER_FOR_UPDATE = f"{_GET_WITH_OWNER} FOR SHARE OF session FOR UPDATE
 def _visible(row: Row | None, person: Person) -> Job:
     if row is None:
         raise not_found()
-    if not authorization.may_see(person, read_owner(row)):
-        raise errors.PermissionDenied("You don't have access to this job", reason="JOB_ACCESS_DENIED")
+    check_visible(person, read_owner(row))
     return read_job(row)
+
+
+def check_visible(person: Person, owner: Owner) -> None:
+    """Raises PermissionDenied if a person may not see the jobs of an owner."""
+    if not authorization.may_see(person, owner):
+        raise errors.PermissionDenied("You don't have access to this job", reason="JOB_ACCESS_DENIED")
 
 
 def not_found() -> errors.NotFound:
@@ -134,6 +147,8 @@ def retry_values(job: Job) -> dict[str, Any]:
     }
 
 
+# For how long a client may undo a deletion that it made undoable.
+UNDO_SECONDS = 60.0
 # A deleted job keeps nothing about the person in the video.
 FORGOTTEN: dict[str, Any] = {
     "results": None,

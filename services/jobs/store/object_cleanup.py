@@ -5,9 +5,10 @@
     done, failed or cancelled after a launch: the artifacts that its row does not name
       ─▶ due ─▶ claimed ─▶ completed ─▶ due once more, likewise ─▶ finished
 
-A trigger of the database sets when a row is due. Rows stay as tombstones for a while (`background/retention.py`). Once
-a row is claimed, jobs accepts no video for it: no object is queued while it is removed. A failed upload that was
-repaired is no longer due. Artifacts of launches after the claim are not removed: a job may be launched again meanwhile.
+A trigger of the database sets when a row is due; a deletion that can be undone is due when it is final. Rows stay as
+tombstones for a while (`background/retention.py`). Once a row is claimed, jobs accepts no video for it: no object is
+queued while it is removed. A failed upload that was repaired is no longer due. Artifacts of launches after the claim
+are not removed: a job may be launched again meanwhile.
 """
 
 from collections.abc import Sequence
@@ -56,14 +57,18 @@ class StoredVideo:
     open_launch: int
 
 
-async def delete(connection: Connection, job: Job) -> None:
-    """Deletes a locked job. Raises FailedPrecondition while it is queued or runs."""
+async def delete(connection: Connection, job: Job, *, undoable: bool = False) -> None:
+    """Deletes a locked job; undoable: hides it for UNDO_SECONDS first.
+
+    Raises FailedPrecondition while it is queued or runs.
+    """
     if job.status in states.LAUNCHED:
         message = f"Cannot delete a job in status: {job.status}: cancel it first, or wait"
         raise errors.FailedPrecondition(message, reason="WRONG_STATE")
     if job.status == states.AWAITING_UPLOAD:
         await jobs.move(connection, job, states.CANCELLED)
-    await jobs.write(connection, job, deleted_at=Now(), **jobs.FORGOTTEN)
+    changed = {"undo_until": Now(jobs.UNDO_SECONDS)} if undoable else jobs.FORGOTTEN
+    await jobs.write(connection, job, deleted_at=Now(), **changed)
 
 
 async def claim(connection: Connection, limit: int, *, artifacts: bool) -> Sequence[Cleanup]:
@@ -93,7 +98,7 @@ _CLAIM = """
         clock_timestamp() - coalesce(job.cleared_at, job.status_since) AS age, EXISTS (
         SELECT FROM video_analysis_jobs AS other
         WHERE other.session_id = job.session_id AND other.s3_key = job.s3_key AND other.id <> job.id
-          AND other.deleted_at IS NULL AND other.cleared_at IS NULL) AS is_shared
+          AND (other.deleted_at IS NULL OR other.undo_until IS NOT NULL) AND other.cleared_at IS NULL) AS is_shared
 """
 
 
@@ -122,7 +127,7 @@ async def complete(connection: Connection, job_id: str, again_in: timedelta | No
     again_in: the row is due again after this time, because an upload may still arrive until then.
     """
     job = await jobs.get(connection, job_id, for_update=True)
-    is_finished = job.status in states.SETTLED and job.launch_count == launches
+    is_finished = job.status in states.SETTLED and job.launch_count == launches and not job.is_deleted
     if job.cleared_at is not None or is_finished:
         due = None if again_in is None else Now(again_in.total_seconds())
         await jobs.write(connection, job, sweep_at=due, upload_id="")

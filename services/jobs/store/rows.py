@@ -80,6 +80,7 @@ def read_job(row: Row) -> Job:
         not_before=row["not_before"],
         cancel_requested_at=row["cancel_requested_at"],
         cleared_at=row["cleared_at"],
+        is_deleted=row["deleted_at"] is not None,
         status_since=row["status_since"],
         created_at=row["created_at"],
         queued_at=row["queued_at"],

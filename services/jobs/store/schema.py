@@ -39,6 +39,8 @@ sessions = sa.Table(
     sa.Column("updated_at", _time),
     # Set for a deleted session: its row and its jobs are kept, and every call reads them as not found.
     sa.Column("deleted_at", _time),
+    # Until then the deletion can be undone, and nothing is removed; null: it is final.
+    sa.Column("undo_until", _time),
     sa.Column("request_id", _uuid),
     # SHA-256 of the fields of the request that made the session: the fields themselves may change.
     sa.Column("request_sha256", sa.Text),
@@ -62,6 +64,23 @@ players = sa.Table(
     sa.Column("hand", sa.Text),
     sa.Column("created_at", _time),
     sa.Column("updated_at", _time),
+    sa.Column("request_id", _uuid),
+    sa.Column("request_sha256", sa.Text),
+)
+
+shares = sa.Table(
+    "shares",
+    metadata,
+    sa.Column("id", _uuid, primary_key=True),
+    sa.Column("owner_type", sa.Text),
+    sa.Column("owner_id", sa.Text),
+    sa.Column("created_by", sa.Text),
+    # SHA-256 of the secret: a reader of the database cannot read the reports.
+    sa.Column("secret_hash", sa.LargeBinary),
+    sa.Column("job_ids", pg.ARRAY(_uuid)),
+    sa.Column("with_names", sa.Boolean),
+    sa.Column("created_at", _time),
+    sa.Column("expires_at", _time),
     sa.Column("request_id", _uuid),
     sa.Column("request_sha256", sa.Text),
 )
@@ -122,6 +141,8 @@ jobs = sa.Table(
     sa.Column("cancel_requested_at", _time),
     # Set for a deleted job: its row is kept, and every call reads it as not found.
     sa.Column("deleted_at", _time),
+    # As of a session.
+    sa.Column("undo_until", _time),
     # When the cleanup of its S3 objects is due; set by a trigger.
     sa.Column("sweep_at", _time),
     # When its cleanup was claimed first; from then on jobs accepts no video for it.

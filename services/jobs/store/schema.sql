@@ -61,11 +61,12 @@ CREATE FUNCTION video_analysis_job_rubbish() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
         BEGIN
-            NEW.sweep_at := clock_timestamp() + CASE
-                WHEN NEW.deleted_at IS NOT NULL THEN interval '0'
-                WHEN NEW.etag <> '' THEN interval '15 minutes'
-                WHEN NEW.status = 'failed' AND NEW.failure_code <> 'UPLOAD_EXPIRED' THEN interval '1 day'
-                ELSE interval '0' END;
+            NEW.sweep_at := CASE
+                WHEN NEW.deleted_at IS NOT NULL THEN coalesce(NEW.undo_until, clock_timestamp())
+                WHEN NEW.etag <> '' THEN clock_timestamp() + interval '15 minutes'
+                WHEN NEW.status = 'failed' AND NEW.failure_code <> 'UPLOAD_EXPIRED'
+                    THEN clock_timestamp() + interval '1 day'
+                ELSE clock_timestamp() END;
             RETURN NEW;
         END $$;
 
@@ -170,6 +171,21 @@ CREATE TABLE players (
     CONSTRAINT players_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
 );
 
+CREATE TABLE shares (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    owner_type text NOT NULL,
+    owner_id text NOT NULL,
+    created_by text NOT NULL,
+    secret_hash bytea NOT NULL,
+    job_ids uuid[] NOT NULL,
+    with_names boolean NOT NULL,
+    created_at timestamptz DEFAULT now() NOT NULL,
+    expires_at timestamptz NOT NULL,
+    request_id uuid,
+    request_sha256 text DEFAULT ''::text NOT NULL,
+    CONSTRAINT shares_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
+);
+
 CREATE TABLE tellers (
     what text NOT NULL,
     who uuid NOT NULL,
@@ -230,6 +246,7 @@ CREATE TABLE video_analysis_jobs (
     capture_fps double precision DEFAULT 0 NOT NULL,
     events jsonb DEFAULT '[]'::jsonb NOT NULL,
     level text DEFAULT ''::text NOT NULL,
+    undo_until timestamptz,
     CONSTRAINT job_done_is_whole CHECK (((status <> 'done'::video_analysis_job_status) OR (progress_pct = 100))),
     CONSTRAINT job_progress_in_range CHECK (((progress_pct >= 0) AND (progress_pct <= 100))),
     CONSTRAINT job_status_is_current CHECK ((status <> ALL (ARRAY['processing'::video_analysis_job_status, 'completed'::video_analysis_job_status])))
@@ -250,6 +267,7 @@ CREATE TABLE video_sessions (
     deleted_at timestamptz,
     request_id uuid,
     request_sha256 text DEFAULT ''::text NOT NULL,
+    undo_until timestamptz,
     CONSTRAINT video_sessions_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
 );
 
@@ -267,6 +285,9 @@ ALTER TABLE ONLY launches
 
 ALTER TABLE ONLY players
     ADD CONSTRAINT players_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY shares
+    ADD CONSTRAINT shares_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY tellers
     ADD CONSTRAINT tellers_pkey PRIMARY KEY (what);
@@ -299,6 +320,8 @@ CREATE INDEX jobs_rubbish ON video_analysis_jobs USING btree (sweep_at) WHERE (s
 
 CREATE INDEX jobs_since ON video_analysis_jobs USING btree (status, status_since, launched);
 
+CREATE INDEX jobs_undoable ON video_analysis_jobs USING btree (undo_until) WHERE (undo_until IS NOT NULL);
+
 CREATE INDEX jobs_waiting ON video_analysis_jobs USING btree (queued_at, id) WHERE (status = 'queued'::video_analysis_job_status);
 
 CREATE INDEX launches_lease ON launches USING btree (lease_expires_at) WHERE (ended_at IS NULL);
@@ -317,11 +340,23 @@ CREATE INDEX sessions_by_age ON video_sessions USING btree (created_at DESC, id 
 
 CREATE INDEX sessions_by_owner ON video_sessions USING btree (owner_type, owner_id, created_at DESC);
 
-CREATE INDEX sessions_by_player ON video_sessions USING gin (player_ids) WHERE (deleted_at IS NULL);
+CREATE INDEX sessions_by_player ON video_sessions USING gin (player_ids);
 
 CREATE UNIQUE INDEX sessions_by_request ON video_sessions USING btree (created_by, request_id) WHERE (request_id IS NOT NULL);
 
 CREATE INDEX sessions_deleted ON video_sessions USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
+
+CREATE INDEX sessions_undoable ON video_sessions USING btree (undo_until) WHERE (undo_until IS NOT NULL);
+
+CREATE INDEX shares_by_age ON shares USING btree (created_at DESC, id DESC);
+
+CREATE INDEX shares_by_end ON shares USING btree (expires_at);
+
+CREATE INDEX shares_by_owner ON shares USING btree (owner_type, owner_id, created_at DESC, id DESC);
+
+CREATE UNIQUE INDEX shares_by_request ON shares USING btree (created_by, request_id) WHERE (request_id IS NOT NULL);
+
+CREATE UNIQUE INDEX shares_by_secret ON shares USING btree (secret_hash);
 
 CREATE TRIGGER deleted AFTER DELETE ON launches FOR EACH ROW WHEN ((old.ended_at IS NULL)) EXECUTE FUNCTION launch_opened_or_ended();
 
@@ -339,7 +374,7 @@ CREATE TRIGGER place_of_insert BEFORE INSERT ON video_analysis_jobs FOR EACH ROW
 
 CREATE TRIGGER place_of_transition BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION video_analysis_job_place();
 
-CREATE TRIGGER rubbish BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((((old.deleted_at IS NULL) AND (new.deleted_at IS NOT NULL)) OR ((old.status <> new.status) AND (((new.status = ANY (ARRAY['failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND (new.etag = ''::text)) OR ((new.status = ANY (ARRAY['done'::video_analysis_job_status, 'failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND ((new.launch_count > 0) OR (new.part_bytes > 0))))))) EXECUTE FUNCTION video_analysis_job_rubbish();
+CREATE TRIGGER rubbish BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((((old.deleted_at IS NULL) <> (new.deleted_at IS NULL)) OR ((old.status <> new.status) AND (((new.status = ANY (ARRAY['failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND (new.etag = ''::text)) OR ((new.status = ANY (ARRAY['done'::video_analysis_job_status, 'failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND ((new.launch_count > 0) OR (new.part_bytes > 0))))))) EXECUTE FUNCTION video_analysis_job_rubbish();
 
 CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON video_analysis_jobs FOR EACH ROW EXECUTE FUNCTION video_analysis_job_stamp();
 

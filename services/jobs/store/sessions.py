@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from services import errors
 from services.auth import Person
 from services.jobs.domain import authorization, states
-from services.jobs.domain.records import Session
+from services.jobs.domain.records import Owner, Session
 from services.jobs.domain.states import SessionStatus
 from services.jobs.store import jobs as job_store
 from services.jobs.store import pagination
@@ -100,8 +100,13 @@ def _key(session_id: str | UUID) -> UUID | None:
 
 def _found(found: Record | None) -> Record:
     if found is None:
-        raise errors.NotFound("Video session not found", reason="SESSION_NOT_FOUND")
+        raise not_found()
     return found
+
+
+def not_found() -> errors.NotFound:
+    """The error for a session that does not exist or is deleted."""
+    return errors.NotFound("Video session not found", reason="SESSION_NOT_FOUND")
 
 
 async def get_visible(connection: Connection, session_id: str, person: Person) -> Session:
@@ -115,9 +120,14 @@ async def get_visible_for_share(connection: Connection, session_id: str, person:
 
 
 def _visible(session: Session, person: Person) -> Session:
-    if not authorization.may_see(person, session.owner):
-        raise errors.PermissionDenied("You don't have access to this session", reason="SESSION_ACCESS_DENIED")
+    check_visible(person, session.owner)
     return session
+
+
+def check_visible(person: Person, owner: Owner) -> None:
+    """Raises PermissionDenied if a person may not see the sessions of an owner."""
+    if not authorization.may_see(person, owner):
+        raise errors.PermissionDenied("You don't have access to this session", reason="SESSION_ACCESS_DENIED")
 
 
 async def list_visible(
@@ -141,8 +151,8 @@ async def update(connection: Connection, session: Session, values: dict[str, Any
     return _found(await connection.record(read_session, statement, id=session.id, **sent))
 
 
-async def delete(connection: Connection, session: Session) -> None:
-    """Deletes a session that is locked for update, with its jobs.
+async def delete(connection: Connection, session: Session, *, undoable: bool = False) -> None:
+    """Deletes a session that is locked for update, with its jobs. undoable: hides both for UNDO_SECONDS first.
 
     Raises FailedPrecondition while one of its jobs is queued or runs.
     """
@@ -153,19 +163,26 @@ async def delete(connection: Connection, session: Session) -> None:
     for job in jobs:
         if job.status == states.AWAITING_UPLOAD:
             await job_store.move(connection, job, states.CANCELLED)
-    forgotten, sent = assignments(job_store.FORGOTTEN)
-    await connection.run(_DELETE_JOBS.format(forgotten), id=session.id, **sent)
-    await connection.run(_DELETE, id=session.id)
+    if undoable:
+        undo_until = await connection.value(_HIDE, id=session.id, seconds=job_store.UNDO_SECONDS)
+        changed: dict[str, Any] = {"undo_until": undo_until}
+    else:
+        await connection.run(_DELETE, id=session.id)
+        changed = job_store.FORGOTTEN
+    columns, sent = assignments(changed)
+    await connection.run(_DELETE_JOBS.format(columns), id=session.id, **sent)
 
 
 _DELETE_JOBS = """
     UPDATE video_analysis_jobs SET deleted_at = clock_timestamp(), {} WHERE session_id = %(id)s AND deleted_at IS NULL
 """
 # A deleted session keeps nothing that people wrote.
-_DELETE = """
-    UPDATE video_sessions SET deleted_at = clock_timestamp(), title = '', notes = '', player_ids = '{}',
-        request_sha256 = ''
-    WHERE id = %(id)s
+FORGOTTEN = "title = '', notes = '', player_ids = '{}', request_sha256 = ''"
+_DELETE = f"UPDATE video_sessions SET deleted_at = clock_timestamp(), {FORGOTTEN} WHERE id = %(id)s"
+_HIDE = """
+    UPDATE video_sessions SET deleted_at = clock_timestamp(),
+        undo_until = clock_timestamp() + %(seconds)s * interval '1 second'
+    WHERE id = %(id)s RETURNING undo_until
 """
 _LOCK_JOBS = "SELECT * FROM video_analysis_jobs WHERE session_id = %(id)s ORDER BY id FOR UPDATE"
 

@@ -18,6 +18,7 @@ from crease.jobs.v1 import (
     player_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
+    share_pb2_grpc,
     sweep_pb2_grpc,
 )
 from services import clients
@@ -34,6 +35,7 @@ class Road:
     def __init__(self, endpoint: str, laptop: Laptop) -> None:
         channel = grpc.insecure_channel(endpoint)
         self.sessions = session_pb2_grpc.SessionServiceStub(channel)
+        self.shares = share_pb2_grpc.ShareServiceStub(channel)
         self.library = library_pb2_grpc.LibraryServiceStub(channel)
         self.players = player_pb2_grpc.PlayerServiceStub(channel)
         self.jobs = job_pb2_grpc.JobServiceStub(channel)

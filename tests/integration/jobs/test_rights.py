@@ -43,6 +43,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "SessionService/ListSessions": ANY_PERSON,
     "SessionService/UpdateSession": SEES,
     "SessionService/DeleteSession": SEES,
+    "SessionService/UndeleteSession": SEES,
     "PlayerService/CreatePlayer": ANY_PERSON,
     "PlayerService/GetPlayer": SEES,
     "PlayerService/ListPlayers": ANY_PERSON,
@@ -50,6 +51,12 @@ ALLOWED: dict[str, frozenset[str]] = {
     "PlayerService/DeletePlayer": SEES,
     "LibraryService/SearchSessions": ANY_PERSON,
     "LibraryService/SearchJobs": ANY_PERSON,
+    "LibraryService/GetTrends": SEES,
+    "ShareService/CreateShare": SEES,
+    "ShareService/ListShares": ANY_PERSON,
+    "ShareService/RevokeShare": SEES,
+    # The secret in the request decides.
+    "ShareService/AuthorizeShare": frozenset(UPLOADS),
     "JobService/GetJob": SEES,
     # Of one session, as the request of this test; without a session any person may list.
     "JobService/ListJobs": SEES,
@@ -59,6 +66,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "JobService/RetryJob": SEES,
     "JobService/ReanalyzeJob": SEES,
     "JobService/DeleteJob": SEES,
+    "JobService/UndeleteJob": SEES,
     "JobService/CompareJobs": SEES,
     "JobService/ForgetCluster": frozenset({"superuser"}),
     "IntakeService/CreateJob": BEHIND,
@@ -100,8 +108,9 @@ class Scene:
 class Stage:
     """Makes scenes."""
 
-    def __init__(self, road: Road, laptop: Laptop) -> None:
+    def __init__(self, road: Road, laptop: Laptop, database_url: str) -> None:
         self._road = road
+        self._database_url = database_url
         self._folder = laptop.folder
         self._laptop = laptop
 
@@ -142,6 +151,7 @@ class Stage:
             "job_ids": [job.job_id, second.job_id],
             "session_id": job.session_id,
             "player_id": self._player(owner),
+            "share_id": self._share(job),
             "name": "Ann",
             "launch_no": launch.launch_no,
             "lease": secret,
@@ -164,6 +174,17 @@ class Stage:
     def _player(self, owner: str) -> str:
         request = player_pb2.CreatePlayerRequest(name="Ann")
         return self._road.players.CreatePlayer(request, metadata=_bearer(owner)).player_id
+
+    def _share(self, job: job_pb2.Job) -> str:
+        """A share of the owner of a job, which is not done yet: hence not by CreateShare."""
+        insert = """
+            INSERT INTO shares (owner_type, owner_id, created_by, secret_hash, job_ids, with_names, expires_at)
+            SELECT owner_type, owner_id, created_by, %s, ARRAY[%s]::uuid[], true, now() + interval '1 day'
+            FROM video_sessions WHERE id = %s RETURNING id
+        """
+        with psycopg.connect(self._database_url, autocommit=True) as connection:
+            [(key,)] = connection.execute(insert, [uuid.uuid4().bytes, job.job_id, job.session_id]).fetchall()
+        return str(key)
 
     def _created(self, owner: str, session_id: str) -> job_pb2.Job:
         create = job_pb2.CreateJobRequest(session_id=session_id, s3_bucket="videos", content_length=10)
@@ -188,8 +209,8 @@ def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
 
 
 @pytest.fixture
-def stage(road: Road, laptop: Laptop) -> Stage:
-    return Stage(road, laptop)
+def stage(road: Road, laptop: Laptop, empty: str) -> Stage:
+    return Stage(road, laptop, empty)
 
 
 @pytest.fixture
@@ -211,7 +232,7 @@ def fingerprint(database_url: str) -> str:
     """A digest of all rows."""
     digest = hashlib.sha256()
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for table in ("video_sessions", "players", "video_analysis_jobs", "launches", "events"):
+        for table in ("video_sessions", "players", "shares", "video_analysis_jobs", "launches", "events"):
             for (row,) in connection.execute(f"SELECT t::text FROM {table} t ORDER BY 1"):  # noqa: S608
                 digest.update(row.encode())
     return digest.hexdigest()

@@ -86,6 +86,26 @@ def test_a_long_video_is_uploaded_in_parts_and_resumes_after_upload_was_killed(c
     assert reason(caught) == "WRONG_STATE"
 
 
+def test_parts_are_listed_in_pages(client: Client) -> None:
+    """Every part once, in order; a token belongs to one job, and a size is not negative."""
+    begun, other = client.initiate(LONG), client.initiate(LONG)
+    send(client, begun.job_id, 1, 2, 3)
+    first = call(client, "ListParts", begun.job_id, page_size=2)
+    second = call(client, "ListParts", begun.job_id, page_size=2, page_token=first.next_page_token)
+    assert [part.part_number for page in (first, second) for part in page.parts] == [1, 2, 3]
+    assert second.next_page_token == ""
+    wrong: tuple[dict[str, Any], ...] = (
+        {"page_token": "2"}, {"page_token": first.next_page_token + "x"}, {"page_size": -1}
+    )  # fmt: skip
+    for job_id, fields in (
+        (other.job_id, {"page_token": first.next_page_token}),
+        *((begun.job_id, one) for one in wrong),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(client, "ListParts", job_id, **fields)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_missing_parts_fail_the_job_and_sending_them_repairs_it(client: Client) -> None:
     """The error lists them, and arrived parts stay."""
     begun = client.initiate(LONG)

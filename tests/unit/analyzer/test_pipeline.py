@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import jsonschema
 import numpy as np
 import pyarrow.parquet
@@ -23,6 +24,7 @@ from services.analyzer.pose.landmarks import PER_FRAME
 from services.analyzer.pose.tracking import Box
 from services.analyzer.report.metadata import Metadata
 from services.analyzer.settings import Accelerator, Limits, Settings
+from services.analyzer.video.frames import Losses, pictures
 from services.analyzer.video.probe import probe
 from services.analyzer.video.sampling import on_grid
 from services.rules.limits import MAX_RESULTS_BYTES, results_bytes
@@ -30,7 +32,7 @@ from testing.data.clips import even, write_clip
 from testing.data.videos import BATTER, ROOT, corpus, needs_model, truly, truth
 
 pytestmark = needs_model
-FILES = {"results.json", "report.html", "frames.parquet", "overlay.mp4", "landmarks.npz"}
+FILES = {"results.json", "report.html", "frames.parquet", "overlay.mp4", "landmarks.npz", "thumbnail.jpg"}
 QUICK_FILES = FILES - {"overlay.mp4"}
 SUMMARY = {
     "total_frames", "sampled_frames", "frames_with_pose", "detection_rate_percent", "video_fps", "model", "width",
@@ -117,6 +119,23 @@ def test_all_that_a_coach_reads_is_published_before_the_film_is_encoded(both: tu
     final = without_run(both[1].results)
     del final["pose"]["frames"]
     assert results == final
+
+
+def test_without_a_finding_the_thumbnail_is_the_middle_frame_with_the_athlete(both: tuple[Done, Done]) -> None:
+    """Upright and 320 pixels wide: of all frames of the video, its middle is most like it; the athlete is in all."""
+    done = both[1]
+    assert not done.results["findings"]["findings"]
+    small = cv2.imread(str(done.folder / "thumbnail.jpg"))
+    assert small is not None
+    height, width = small.shape[:2]
+    assert width == 320
+    assert abs(height / width - done.summary["height"] / done.summary["width"]) < 0.01
+    video = probe(BATTER, Limits())
+    differences = {}
+    for picture in pictures(video, np.arange(len(video.times)), Limits(), Losses(), 720):
+        frame = cv2.resize(picture.rgb[..., ::-1], (width, height), interpolation=cv2.INTER_AREA)
+        differences[picture.time_seconds] = float(np.abs(frame.astype(float) - small).mean())
+    assert abs(min(differences, key=differences.__getitem__) - done.summary["duration_seconds"] / 2) < 0.1
 
 
 def again(landmarks: Path, **options: Any) -> Analysis:

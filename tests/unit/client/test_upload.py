@@ -21,6 +21,8 @@ class FakeUploads:
     """`plan`: how the video is sent; None: in one PUT. `puts`: the bytes of each PUT, by its URL."""
 
     plan: upload_pb2.PartPlan | None = None
+    # What ListParts answers, a part on the first page.
+    arrived: list[upload_pb2.Part] = field(default_factory=list)
     requests: list[upload_pb2.InitiateUploadRequest] = field(default_factory=list)
     puts: dict[str, int] = field(default_factory=dict)
 
@@ -32,7 +34,9 @@ class FakeUploads:
         return upload_pb2.InitiateUploadResponse(job_id="j", presigned_url=url, parts=self.plan)
 
     def ListParts(self, request: upload_pb2.ListPartsRequest, **_: object) -> upload_pb2.ListPartsResponse:
-        return upload_pb2.ListPartsResponse()
+        if request.page_token:
+            return upload_pb2.ListPartsResponse(parts=self.arrived[1:])
+        return upload_pb2.ListPartsResponse(parts=self.arrived[:1], next_page_token="2" if self.arrived[1:] else "")
 
     def SignParts(self, request: upload_pb2.SignPartsRequest, **_: object) -> upload_pb2.SignPartsResponse:
         puts = [upload_pb2.SignedRequest(url=f"part {part.part_number}") for part in request.parts]
@@ -88,3 +92,17 @@ def test_a_large_video_is_sent_whole_with_its_checksum_if_the_service_has_no_pla
     assert (request.content_type, request.content_length) == ("video/mp4", DEFAULT_FROM_BYTES)
     assert uuid.UUID(request.request_id)
     assert uploads.puts == {"whole": DEFAULT_FROM_BYTES}
+
+
+def test_a_part_that_has_arrived_is_not_sent_again(uploads: FakeUploads, tmp_path: Path) -> None:
+    """Whichever page of ListParts has it, if its content is that of the file."""
+    path = write_video(tmp_path, 1000)
+    content = path.read_bytes()
+    first, _, third = (
+        upload_pb2.Part(part_number=at // 400 + 1, sha256=hashlib.sha256(content[at : at + 400]).hexdigest())
+        for at in range(0, 1000, 400)
+    )
+    uploads.plan = upload_pb2.PartPlan(part_bytes=400, part_count=3)
+    uploads.arrived = [first, upload_pb2.Part(part_number=2, sha256="00" * 32), third]
+    send(uploads, path)
+    assert uploads.puts == {"part 2": 400}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from crease.analysis.v1 import launch_pb2
 from crease.events.v1 import event_pb2
-from crease.jobs.v1 import job_pb2, session_pb2, sweep_pb2
+from crease.jobs.v1 import job_pb2, session_pb2, share_pb2, sweep_pb2
 from crease.upload.v1 import upload_pb2
 from testing.servers.programs import ROOT
 
-PROTOS = (launch_pb2, event_pb2, job_pb2, session_pb2, sweep_pb2, upload_pb2)
+PROTOS = (launch_pb2, event_pb2, job_pb2, session_pb2, share_pb2, sweep_pb2, upload_pb2)
 METHODS = {
     method.name: method.server_streaming
     for proto in PROTOS

@@ -32,6 +32,13 @@ def test_the_images_hold_every_room() -> None:
     assert set(copies) == folders
 
 
+def test_the_images_hold_the_client_package() -> None:
+    """Every program imports it. The context of the build has it, too."""
+    root = SERVICES.parent
+    assert "COPY client/crease_client ./crease_client\n" in (root / "Dockerfile").read_text()
+    assert "!client/crease_client\n" in (root / ".dockerignore").read_text()
+
+
 def test_the_image_of_the_analyzer_builds_the_model_from_the_modules_that_it_copies(tmp_path: Path) -> None:
     """What build_model.py imports from services is among the single files that the Dockerfile copies."""
     root = SERVICES.parent

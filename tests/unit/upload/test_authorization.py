@@ -2,26 +2,24 @@
 
 import pytest
 
-from crease.upload.v1 import upload_pb2
 from services import errors
-from services.auth import Caller, Lease, Person, Pod, Service
+from services.auth import Caller, Lease, Person, Pod, Service, Share
 from services.authorization import Authorizer
 from services.upload import authorization
+from services.upload.__main__ import SERVICES
 from services.upload.settings import UploadSettings
 
-PERSON, LEASE = Person("coach-1", "coach_pro_plus"), Lease("secret")
+PERSON, LEASE, SHARE = Person("coach-1", "coach_pro_plus"), Lease("secret"), Share("secret")
 CALLERS: list[Caller] = [PERSON, LEASE, Service("upload"), Service("controller"), Pod("pod-1", "uid", "default")]
-SERVICE = upload_pb2.DESCRIPTOR.services_by_name["UploadService"]
+CALLERS.append(SHARE)
+RIGHTS = Authorizer(authorization.TABLE, SERVICES)
+RPCS = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
 
 
-RIGHTS = Authorizer(authorization.TABLE, [SERVICE])
-
-
-@pytest.mark.parametrize("method", [method.name for method in SERVICE.methods])
-def test_each_rpc_is_for_one_kind_of_caller(method: str) -> None:
-    """All RPCs admit people, except SignLaunch, which admits leases."""
-    allowed = LEASE if method == "SignLaunch" else PERSON
-    name = f"/{SERVICE.full_name}/{method}"
+@pytest.mark.parametrize("name", RPCS)
+def test_each_rpc_is_for_one_kind_of_caller(name: str) -> None:
+    """All RPCs admit people, except SignLaunch, which admits leases, and ReadShare, which admits secrets of shares."""
+    allowed = {"SignLaunch": LEASE, "ReadShare": SHARE}.get(name.rpartition("/")[2], PERSON)
     for caller in CALLERS:
         if caller is allowed:
             RIGHTS(name, caller)
@@ -36,7 +34,7 @@ def test_an_rpc_without_a_row_stops_the_server() -> None:
     """A new RPC cannot be served without its row."""
     fewer = {name: kinds for name, kinds in authorization.TABLE.items() if not name.endswith("/SignLaunch")}
     with pytest.raises(SystemExit, match="SignLaunch"):
-        Authorizer(fewer, [SERVICE])
+        Authorizer(fewer, SERVICES)
 
 
 NEEDED = {

@@ -280,8 +280,16 @@ class VideoObject(_message.Message):
     """64 lower-case hex digits; empty if the client gave none."""
     part_bytes: _builtins.int
     """The length of every part but the last of a multipart upload; 0: one PUT."""
-    upload_id: _builtins.str
-    """S3's id of the multipart upload; empty before the first part is signed."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def upload_id(self) -> _builtins.str:
+        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. S3's id of the multipart upload."""
+
+    @upload_id.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def upload_id(self, value: _builtins.str) -> None:
+        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. S3's id of the multipart upload."""
+
     parts_sha256: _builtins.str
     """Of a verified multipart upload: the SHA-256 over its parts' SHA-256s, 64 lower-case hex digits; empty if S3 keeps none."""
     def __init__(
@@ -400,8 +408,16 @@ class Job(_message.Message):
     """Number of launches opened so far."""
     source_job_id: _builtins.str
     """The job whose video this job analyses again; empty for a job with its own upload."""
-    trace_parent: _builtins.str
-    """W3C traceparent of the job's trace; empty: not traced."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def trace_parent(self) -> _builtins.str:
+        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. W3C traceparent of the job's trace."""
+
+    @trace_parent.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def trace_parent(self, value: _builtins.str) -> None:
+        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. W3C traceparent of the job's trace."""
+
     anonymous: _builtins.bool
     """Whether the artifacts omit the session's personal data and hide faces."""
     discipline: _session_pb2.Discipline.ValueType
@@ -823,6 +839,29 @@ class DeleteJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
+    UNDOABLE_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    undoable: _builtins.bool
+    """The job is hidden at once, and its data are removed a minute later. UndeleteJob undoes it until then."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        undoable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "undoable", b"undoable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteJobRequest: _TypeAlias = DeleteJobRequest  # noqa: Y015
+
+@_typing.final
+class UndeleteJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     def __init__(
         self,
@@ -835,7 +874,7 @@ class DeleteJobRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteJobRequest: _TypeAlias = DeleteJobRequest  # noqa: Y015
+Global___UndeleteJobRequest: _TypeAlias = UndeleteJobRequest  # noqa: Y015
 
 @_typing.final
 class ForgetClusterRequest(_message.Message):

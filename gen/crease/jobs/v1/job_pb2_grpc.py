@@ -77,6 +77,11 @@ class JobServiceStub:
                 request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.DeleteJobRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.UndeleteJob = channel.unary_unary(
+                '/crease.jobs.v1.JobService/UndeleteJob',
+                request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.UndeleteJobRequest.SerializeToString,
+                response_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
         self.CompareJobs = channel.unary_unary(
                 '/crease.jobs.v1.JobService/CompareJobs',
                 request_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.CompareJobsRequest.SerializeToString,
@@ -171,6 +176,16 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UndeleteJob(self, request, context):
+        """Undoes the deletion of a job within a minute, if `undoable` was set; a job that awaited its upload stays cancelled. A
+        job that is not deleted stays as it is. Fails with NOT_FOUND after that minute and while its session is deleted,
+        PERMISSION_DENIED, and INVALID_ARGUMENT naming job_id if its video would exceed the owner's quota of bytes.
+        Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompareJobs(self, request, context):
         """Compares the metrics of one player's jobs in the order given: first to last, and each to the next. A change is absent
         if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
@@ -234,6 +249,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.DeleteJob,
                     request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.DeleteJobRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'UndeleteJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteJob,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_job__pb2.UndeleteJobRequest.FromString,
+                    response_serializer=crease_dot_jobs_dot_v1_dot_job__pb2.Job.SerializeToString,
             ),
             'CompareJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.CompareJobs,
@@ -464,6 +484,33 @@ class JobService:
             '/crease.jobs.v1.JobService/DeleteJob',
             crease_dot_jobs_dot_v1_dot_job__pb2.DeleteJobRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndeleteJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.JobService/UndeleteJob',
+            crease_dot_jobs_dot_v1_dot_job__pb2.UndeleteJobRequest.SerializeToString,
+            crease_dot_jobs_dot_v1_dot_job__pb2.Job.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,6 +81,12 @@ class JobServiceStub:
     FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob.
     Safe to retry: NOT_FOUND then confirms the deletion.
     """
+    UndeleteJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.UndeleteJobRequest, _job_pb2.Job]
+    """Undoes the deletion of a job within a minute, if `undoable` was set; a job that awaited its upload stays cancelled. A
+    job that is not deleted stays as it is. Fails with NOT_FOUND after that minute and while its session is deleted,
+    PERMISSION_DENIED, and INVALID_ARGUMENT naming job_id if its video would exceed the owner's quota of bytes.
+    Safe to retry.
+    """
     CompareJobs: _grpc.UnaryUnaryMultiCallable[_job_pb2.CompareJobsRequest, _job_pb2.CompareJobsResponse]
     """Compares the metrics of one player's jobs in the order given: first to last, and each to the next. A change is absent
     if either job could not measure the metric. Precondition: all jobs are done, else FAILED_PRECONDITION (JOB_NOT_DONE).
@@ -146,6 +152,12 @@ class JobServiceAsyncStub(JobServiceStub):
     analyses it. A job that awaits its upload is cancelled. Precondition: the job is neither queued nor running, else
     FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob.
     Safe to retry: NOT_FOUND then confirms the deletion.
+    """
+    UndeleteJob: _aio.UnaryUnaryMultiCallable[_job_pb2.UndeleteJobRequest, _job_pb2.Job]  # type: ignore[assignment]
+    """Undoes the deletion of a job within a minute, if `undoable` was set; a job that awaited its upload stays cancelled. A
+    job that is not deleted stays as it is. Fails with NOT_FOUND after that minute and while its session is deleted,
+    PERMISSION_DENIED, and INVALID_ARGUMENT naming job_id if its video would exceed the owner's quota of bytes.
+    Safe to retry.
     """
     CompareJobs: _aio.UnaryUnaryMultiCallable[_job_pb2.CompareJobsRequest, _job_pb2.CompareJobsResponse]  # type: ignore[assignment]
     """Compares the metrics of one player's jobs in the order given: first to last, and each to the next. A change is absent
@@ -257,6 +269,18 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         analyses it. A job that awaits its upload is cancelled. Precondition: the job is neither queued nor running, else
         FAILED_PRECONDITION (WRONG_STATE): cancel it first. Fails as GetJob.
         Safe to retry: NOT_FOUND then confirms the deletion.
+        """
+
+    @_abc_1.abstractmethod
+    def UndeleteJob(
+        self,
+        request: _job_pb2.UndeleteJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
+        """Undoes the deletion of a job within a minute, if `undoable` was set; a job that awaited its upload stays cancelled. A
+        job that is not deleted stays as it is. Fails with NOT_FOUND after that minute and while its session is deleted,
+        PERMISSION_DENIED, and INVALID_ARGUMENT naming job_id if its video would exceed the owner's quota of bytes.
+        Safe to retry.
         """
 
     @_abc_1.abstractmethod

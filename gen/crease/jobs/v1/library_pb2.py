@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from crease.jobs.v1 import job_pb2 as crease_dot_jobs_dot_v1_dot_job__pb2
 from crease.jobs.v1 import session_pb2 as crease_dot_jobs_dot_v1_dot_session__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63rease/jobs/v1/library.proto\x12\x0e\x63rease.jobs.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1c\x63rease/jobs/v1/session.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x01\n\rLibraryFilter\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\tplayer_id\x18\x02 \x01(\t\x12.\n\ndiscipline\x18\x03 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12\x30\n\x0c\x63reated_from\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"m\n\x15SearchSessionsRequest\x12-\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1d.crease.jobs.v1.LibraryFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"a\n\x16SearchSessionsResponse\x12.\n\x08sessions\x18\x01 \x03(\x0b\x32\x1c.crease.jobs.v1.SessionEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9e\x02\n\x0cSessionEntry\x12(\n\x07session\x18\x01 \x01(\x0b\x32\x17.crease.jobs.v1.Session\x12 \n\x03job\x18\x02 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12\x15\n\rreport_job_id\x18\x03 \x01(\t\x12$\n\x05level\x18\x04 \x01(\x0e\x32\x15.crease.jobs.v1.Level\x12\x11\n\tthumbnail\x18\x05 \x01(\t\x12.\n\ndiscipline\x18\x06 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12/\n\x0bnewest_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tjob_count\x18\x08 \x01(\x05\"\xa9\x01\n\x11SearchJobsRequest\x12-\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1d.crease.jobs.v1.LibraryFilter\x12+\n\x08statuses\x18\x02 \x03(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x11\n\tid_prefix\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"U\n\x12SearchJobsResponse\x12&\n\x04jobs\x18\x01 \x03(\x0b\x32\x18.crease.jobs.v1.JobEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf0\x01\n\x08JobEntry\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12(\n\x07session\x18\x02 \x01(\x0b\x32\x17.crease.jobs.v1.Session\x12$\n\x05level\x18\x03 \x01(\x0e\x32\x15.crease.jobs.v1.Level\x12\x11\n\tthumbnail\x18\x04 \x01(\t\x12.\n\ndiscipline\x18\x05 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12/\n\x0bnewest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*g\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\r\n\tLEVEL_LOW\x10\x01\x12\x10\n\x0cLEVEL_MEDIUM\x10\x02\x12\x0e\n\nLEVEL_HIGH\x10\x03\x12\x16\n\x12LEVEL_NOT_ASSESSED\x10\x04\x32\xc6\x01\n\x0eLibraryService\x12_\n\x0eSearchSessions\x12%.crease.jobs.v1.SearchSessionsRequest\x1a&.crease.jobs.v1.SearchSessionsResponse\x12S\n\nSearchJobs\x12!.crease.jobs.v1.SearchJobsRequest\x1a\".crease.jobs.v1.SearchJobsResponseB[\n\x12\x64\x65v.crease.jobs.v1B\x0cLibraryProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63rease/jobs/v1/library.proto\x12\x0e\x63rease.jobs.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1c\x63rease/jobs/v1/session.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"[\n\x10GetTrendsRequest\x12\x17\n\tplayer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12.\n\ndiscipline\x18\x02 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\"j\n\x11GetTrendsResponse\x12.\n\ndiscipline\x18\x01 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12%\n\x06trends\x18\x02 \x03(\x0b\x32\x15.crease.jobs.v1.Trend\"\x8f\x01\n\x05Trend\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\r\n\x05plane\x18\x03 \x01(\t\x12/\n\x0b\x63\x61mera_view\x18\x04 \x01(\x0e\x32\x1a.crease.jobs.v1.CameraView\x12*\n\x06points\x18\x05 \x03(\x0b\x32\x1a.crease.jobs.v1.TrendPoint\"\xeb\x01\n\nTrendPoint\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05value\x18\x04 \x01(\x01\x12\x12\n\x05\x65rror\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05score\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nconfidence\x18\x07 \x01(\x01\x12\x11\n\x04mark\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x0cnames_others\x18\t \x01(\x08\x42\x08\n\x06_errorB\x08\n\x06_scoreB\x07\n\x05_mark\"\xc6\x01\n\rLibraryFilter\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\tplayer_id\x18\x02 \x01(\t\x12.\n\ndiscipline\x18\x03 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12\x30\n\x0c\x63reated_from\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"m\n\x15SearchSessionsRequest\x12-\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1d.crease.jobs.v1.LibraryFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"a\n\x16SearchSessionsResponse\x12.\n\x08sessions\x18\x01 \x03(\x0b\x32\x1c.crease.jobs.v1.SessionEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9e\x02\n\x0cSessionEntry\x12(\n\x07session\x18\x01 \x01(\x0b\x32\x17.crease.jobs.v1.Session\x12 \n\x03job\x18\x02 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12\x15\n\rreport_job_id\x18\x03 \x01(\t\x12$\n\x05level\x18\x04 \x01(\x0e\x32\x15.crease.jobs.v1.Level\x12\x11\n\tthumbnail\x18\x05 \x01(\t\x12.\n\ndiscipline\x18\x06 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12/\n\x0bnewest_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tjob_count\x18\x08 \x01(\x05\"\xa9\x01\n\x11SearchJobsRequest\x12-\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1d.crease.jobs.v1.LibraryFilter\x12+\n\x08statuses\x18\x02 \x03(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x11\n\tid_prefix\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"U\n\x12SearchJobsResponse\x12&\n\x04jobs\x18\x01 \x03(\x0b\x32\x18.crease.jobs.v1.JobEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf0\x01\n\x08JobEntry\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12(\n\x07session\x18\x02 \x01(\x0b\x32\x17.crease.jobs.v1.Session\x12$\n\x05level\x18\x03 \x01(\x0e\x32\x15.crease.jobs.v1.Level\x12\x11\n\tthumbnail\x18\x04 \x01(\t\x12.\n\ndiscipline\x18\x05 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12/\n\x0bnewest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*g\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\r\n\tLEVEL_LOW\x10\x01\x12\x10\n\x0cLEVEL_MEDIUM\x10\x02\x12\x0e\n\nLEVEL_HIGH\x10\x03\x12\x16\n\x12LEVEL_NOT_ASSESSED\x10\x04\x32\x98\x02\n\x0eLibraryService\x12_\n\x0eSearchSessions\x12%.crease.jobs.v1.SearchSessionsRequest\x1a&.crease.jobs.v1.SearchSessionsResponse\x12S\n\nSearchJobs\x12!.crease.jobs.v1.SearchJobsRequest\x1a\".crease.jobs.v1.SearchJobsResponse\x12P\n\tGetTrends\x12 .crease.jobs.v1.GetTrendsRequest\x1a!.crease.jobs.v1.GetTrendsResponseB[\n\x12\x64\x65v.crease.jobs.v1B\x0cLibraryProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,22 +36,32 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crease.jobs.v1.library_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\022dev.crease.jobs.v1B\014LibraryProtoP\001Z$crease.dev/api/crease/jobs/v1;jobsv1\252\002\016Crease.Jobs.V1'
-  _globals['_LEVEL']._serialized_start=1339
-  _globals['_LEVEL']._serialized_end=1442
-  _globals['_LIBRARYFILTER']._serialized_start=138
-  _globals['_LIBRARYFILTER']._serialized_end=336
-  _globals['_SEARCHSESSIONSREQUEST']._serialized_start=338
-  _globals['_SEARCHSESSIONSREQUEST']._serialized_end=447
-  _globals['_SEARCHSESSIONSRESPONSE']._serialized_start=449
-  _globals['_SEARCHSESSIONSRESPONSE']._serialized_end=546
-  _globals['_SESSIONENTRY']._serialized_start=549
-  _globals['_SESSIONENTRY']._serialized_end=835
-  _globals['_SEARCHJOBSREQUEST']._serialized_start=838
-  _globals['_SEARCHJOBSREQUEST']._serialized_end=1007
-  _globals['_SEARCHJOBSRESPONSE']._serialized_start=1009
-  _globals['_SEARCHJOBSRESPONSE']._serialized_end=1094
-  _globals['_JOBENTRY']._serialized_start=1097
-  _globals['_JOBENTRY']._serialized_end=1337
-  _globals['_LIBRARYSERVICE']._serialized_start=1445
-  _globals['_LIBRARYSERVICE']._serialized_end=1643
+  _globals['_GETTRENDSREQUEST'].fields_by_name['player_id']._loaded_options = None
+  _globals['_GETTRENDSREQUEST'].fields_by_name['player_id']._serialized_options = b'\342A\001\002'
+  _globals['_LEVEL']._serialized_start=1957
+  _globals['_LEVEL']._serialized_end=2060
+  _globals['_GETTRENDSREQUEST']._serialized_start=170
+  _globals['_GETTRENDSREQUEST']._serialized_end=261
+  _globals['_GETTRENDSRESPONSE']._serialized_start=263
+  _globals['_GETTRENDSRESPONSE']._serialized_end=369
+  _globals['_TREND']._serialized_start=372
+  _globals['_TREND']._serialized_end=515
+  _globals['_TRENDPOINT']._serialized_start=518
+  _globals['_TRENDPOINT']._serialized_end=753
+  _globals['_LIBRARYFILTER']._serialized_start=756
+  _globals['_LIBRARYFILTER']._serialized_end=954
+  _globals['_SEARCHSESSIONSREQUEST']._serialized_start=956
+  _globals['_SEARCHSESSIONSREQUEST']._serialized_end=1065
+  _globals['_SEARCHSESSIONSRESPONSE']._serialized_start=1067
+  _globals['_SEARCHSESSIONSRESPONSE']._serialized_end=1164
+  _globals['_SESSIONENTRY']._serialized_start=1167
+  _globals['_SESSIONENTRY']._serialized_end=1453
+  _globals['_SEARCHJOBSREQUEST']._serialized_start=1456
+  _globals['_SEARCHJOBSREQUEST']._serialized_end=1625
+  _globals['_SEARCHJOBSRESPONSE']._serialized_start=1627
+  _globals['_SEARCHJOBSRESPONSE']._serialized_end=1712
+  _globals['_JOBENTRY']._serialized_start=1715
+  _globals['_JOBENTRY']._serialized_end=1955
+  _globals['_LIBRARYSERVICE']._serialized_start=2063
+  _globals['_LIBRARYSERVICE']._serialized_end=2343
 # @@protoc_insertion_point(module_scope)

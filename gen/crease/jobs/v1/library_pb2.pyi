@@ -49,6 +49,155 @@ LEVEL_NOT_ASSESSED: Level.ValueType  # 4
 Global___Level: _TypeAlias = Level  # noqa: Y015
 
 @_typing.final
+class GetTrendsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAYER_ID_FIELD_NUMBER: _builtins.int
+    DISCIPLINE_FIELD_NUMBER: _builtins.int
+    player_id: _builtins.str
+    discipline: _session_pb2.Discipline.ValueType
+    """Numbers of two disciplines are never mixed. Unspecified: that of the player's newest done job."""
+    def __init__(
+        self,
+        *,
+        player_id: _builtins.str = ...,
+        discipline: _session_pb2.Discipline.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discipline", b"discipline", "player_id", b"player_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrendsRequest: _TypeAlias = GetTrendsRequest  # noqa: Y015
+
+@_typing.final
+class GetTrendsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISCIPLINE_FIELD_NUMBER: _builtins.int
+    TRENDS_FIELD_NUMBER: _builtins.int
+    discipline: _session_pb2.Discipline.ValueType
+    """Unspecified if the player has no done job."""
+    @_builtins.property
+    def trends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trend]: ...
+    def __init__(
+        self,
+        *,
+        discipline: _session_pb2.Discipline.ValueType = ...,
+        trends: _abc.Iterable[Global___Trend] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discipline", b"discipline", "trends", b"trends"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrendsResponse: _TypeAlias = GetTrendsResponse  # noqa: Y015
+
+@_typing.final
+class Trend(_message.Message):
+    """One number over time, filmed from one side."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    PLANE_FIELD_NUMBER: _builtins.int
+    CAMERA_VIEW_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As in MetricComparison."""
+    unit: _builtins.str
+    plane: _builtins.str
+    """`image` or `space`."""
+    camera_view: _session_pb2.CameraView.ValueType
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrendPoint]:
+        """Oldest first, at least one."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        plane: _builtins.str = ...,
+        camera_view: _session_pb2.CameraView.ValueType = ...,
+        points: _abc.Iterable[Global___TrendPoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_view", b"camera_view", "name", b"name", "plane", b"plane", "points", b"points", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trend: _TypeAlias = Trend  # noqa: Y015
+
+@_typing.final
+class TrendPoint(_message.Message):
+    """The number in one video."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
+    NAMES_OTHERS_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    session_id: _builtins.str
+    value: _builtins.float
+    error: _builtins.float
+    """Standard error of the value, in its unit; unset if it was not recorded."""
+    score: _builtins.float
+    """0 to 1, higher is better; unset for a number without a score."""
+    confidence: _builtins.float
+    """0 to 1."""
+    mark: _builtins.float
+    """The value to reach, in the same unit; unset for a number without one."""
+    names_others: _builtins.bool
+    """The session names other players too: the video may show one of them."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When the video was first analysed."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        value: _builtins.float = ...,
+        error: _builtins.float | None = ...,
+        score: _builtins.float | None = ...,
+        confidence: _builtins.float = ...,
+        mark: _builtins.float | None = ...,
+        names_others: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_mark", b"_mark", "_score", b"_score", "error", b"error", "mark", b"mark", "score", b"score", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_mark", b"_mark", "_score", b"_score", "confidence", b"confidence", "error", b"error", "job_id", b"job_id", "mark", b"mark", "names_others", b"names_others", "score", b"score", "session_id", b"session_id", "time", b"time", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
+    _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
+    _WhichOneofReturnType__mark: _TypeAlias = _typing.Literal["mark"]  # noqa: Y015
+    _WhichOneofArgType__mark: _TypeAlias = _typing.Literal["_mark", b"_mark"]  # noqa: Y015
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mark) -> _WhichOneofReturnType__mark | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___TrendPoint: _TypeAlias = TrendPoint  # noqa: Y015
+
+@_typing.final
 class LibraryFilter(_message.Message):
     """Which sessions, or which jobs by their sessions. An unset field selects all."""
 

@@ -45,6 +45,11 @@ class LibraryServiceStub:
                 request_serializer=crease_dot_jobs_dot_v1_dot_library__pb2.SearchJobsRequest.SerializeToString,
                 response_deserializer=crease_dot_jobs_dot_v1_dot_library__pb2.SearchJobsResponse.FromString,
                 _registered_method=True)
+        self.GetTrends = channel.unary_unary(
+                '/crease.jobs.v1.LibraryService/GetTrends',
+                request_serializer=crease_dot_jobs_dot_v1_dot_library__pb2.GetTrendsRequest.SerializeToString,
+                response_deserializer=crease_dot_jobs_dot_v1_dot_library__pb2.GetTrendsResponse.FromString,
+                _registered_method=True)
 
 
 class LibraryServiceServicer:
@@ -69,6 +74,16 @@ class LibraryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTrends(self, request, context):
+        """Returns each number of one player over time, from the done jobs of the sessions that name the player by its id: the
+        newest job of each video, and the newest 200 videos. A job that gave no level is left out. CompareJobs says whether
+        two points may be subtracted. Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT naming discipline.
+        Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LibraryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +96,11 @@ def add_LibraryServiceServicer_to_server(servicer, server):
                     servicer.SearchJobs,
                     request_deserializer=crease_dot_jobs_dot_v1_dot_library__pb2.SearchJobsRequest.FromString,
                     response_serializer=crease_dot_jobs_dot_v1_dot_library__pb2.SearchJobsResponse.SerializeToString,
+            ),
+            'GetTrends': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrends,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_library__pb2.GetTrendsRequest.FromString,
+                    response_serializer=crease_dot_jobs_dot_v1_dot_library__pb2.GetTrendsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +158,33 @@ class LibraryService:
             '/crease.jobs.v1.LibraryService/SearchJobs',
             crease_dot_jobs_dot_v1_dot_library__pb2.SearchJobsRequest.SerializeToString,
             crease_dot_jobs_dot_v1_dot_library__pb2.SearchJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrends(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.LibraryService/GetTrends',
+            crease_dot_jobs_dot_v1_dot_library__pb2.GetTrendsRequest.SerializeToString,
+            crease_dot_jobs_dot_v1_dot_library__pb2.GetTrendsResponse.FromString,
             options,
             channel_credentials,
             insecure,

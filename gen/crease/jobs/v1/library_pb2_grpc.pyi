@@ -43,6 +43,12 @@ class LibraryServiceStub:
     """Lists the jobs that the caller may see and that match the filter, newest first. Pages and failures are as of
     SearchSessions. Safe to retry.
     """
+    GetTrends: _grpc.UnaryUnaryMultiCallable[_library_pb2.GetTrendsRequest, _library_pb2.GetTrendsResponse]
+    """Returns each number of one player over time, from the done jobs of the sessions that name the player by its id: the
+    newest job of each video, and the newest 200 videos. A job that gave no level is left out. CompareJobs says whether
+    two points may be subtracted. Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT naming discipline.
+    Safe to retry.
+    """
 
 @_typing.type_check_only
 class LibraryServiceAsyncStub(LibraryServiceStub):
@@ -58,6 +64,12 @@ class LibraryServiceAsyncStub(LibraryServiceStub):
     SearchJobs: _aio.UnaryUnaryMultiCallable[_library_pb2.SearchJobsRequest, _library_pb2.SearchJobsResponse]  # type: ignore[assignment]
     """Lists the jobs that the caller may see and that match the filter, newest first. Pages and failures are as of
     SearchSessions. Safe to retry.
+    """
+    GetTrends: _aio.UnaryUnaryMultiCallable[_library_pb2.GetTrendsRequest, _library_pb2.GetTrendsResponse]  # type: ignore[assignment]
+    """Returns each number of one player over time, from the done jobs of the sessions that name the player by its id: the
+    newest job of each video, and the newest 200 videos. A job that gave no level is left out. CompareJobs says whether
+    two points may be subtracted. Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT naming discipline.
+    Safe to retry.
     """
 
 class LibraryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -83,6 +95,18 @@ class LibraryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_library_pb2.SearchJobsResponse, _abc.Awaitable[_library_pb2.SearchJobsResponse]]:
         """Lists the jobs that the caller may see and that match the filter, newest first. Pages and failures are as of
         SearchSessions. Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTrends(
+        self,
+        request: _library_pb2.GetTrendsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_library_pb2.GetTrendsResponse, _abc.Awaitable[_library_pb2.GetTrendsResponse]]:
+        """Returns each number of one player over time, from the done jobs of the sessions that name the player by its id: the
+        newest job of each video, and the newest 200 videos. A job that gave no level is left out. CompareJobs says whether
+        two points may be subtracted. Fails with NOT_FOUND, PERMISSION_DENIED, and INVALID_ARGUMENT naming discipline.
+        Safe to retry.
         """
 
 def add_LibraryServiceServicer_to_server(servicer: LibraryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -304,6 +304,29 @@ class DeleteSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    UNDOABLE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    undoable: _builtins.bool
+    """The session is hidden at once, and its data are removed a minute later. UndeleteSession undoes it until then."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        undoable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "undoable", b"undoable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSessionRequest: _TypeAlias = DeleteSessionRequest  # noqa: Y015
+
+@_typing.final
+class UndeleteSessionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     def __init__(
         self,
@@ -316,4 +339,4 @@ class DeleteSessionRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteSessionRequest: _TypeAlias = DeleteSessionRequest  # noqa: Y015
+Global___UndeleteSessionRequest: _TypeAlias = UndeleteSessionRequest  # noqa: Y015

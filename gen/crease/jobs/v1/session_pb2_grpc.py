@@ -61,6 +61,11 @@ class SessionServiceStub:
                 request_serializer=crease_dot_jobs_dot_v1_dot_session__pb2.DeleteSessionRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.UndeleteSession = channel.unary_unary(
+                '/crease.jobs.v1.SessionService/UndeleteSession',
+                request_serializer=crease_dot_jobs_dot_v1_dot_session__pb2.UndeleteSessionRequest.SerializeToString,
+                response_deserializer=crease_dot_jobs_dot_v1_dot_session__pb2.Session.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
@@ -112,6 +117,16 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UndeleteSession(self, request, context):
+        """Undoes the deletion of a session within a minute, if `undoable` was set: the session and the jobs deleted with it are as
+        before, but jobs that awaited their upload stay cancelled. A session that is not deleted stays as it is.
+        Fails with NOT_FOUND after that minute, PERMISSION_DENIED, and INVALID_ARGUMENT naming session_id if its videos would
+        exceed the owner's quota of bytes. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +154,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.DeleteSession,
                     request_deserializer=crease_dot_jobs_dot_v1_dot_session__pb2.DeleteSessionRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'UndeleteSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteSession,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_session__pb2.UndeleteSessionRequest.FromString,
+                    response_serializer=crease_dot_jobs_dot_v1_dot_session__pb2.Session.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -277,6 +297,33 @@ class SessionService:
             '/crease.jobs.v1.SessionService/DeleteSession',
             crease_dot_jobs_dot_v1_dot_session__pb2.DeleteSessionRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndeleteSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.SessionService/UndeleteSession',
+            crease_dot_jobs_dot_v1_dot_session__pb2.UndeleteSessionRequest.SerializeToString,
+            crease_dot_jobs_dot_v1_dot_session__pb2.Session.FromString,
             options,
             channel_credentials,
             insecure,

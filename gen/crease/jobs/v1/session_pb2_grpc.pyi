@@ -58,6 +58,12 @@ class SessionServiceStub:
     Precondition: no analysis of the session is queued or running, else FAILED_PRECONDITION and nothing changes.
     Fails with NOT_FOUND and PERMISSION_DENIED. Safe to retry: NOT_FOUND then confirms the deletion.
     """
+    UndeleteSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.UndeleteSessionRequest, _session_pb2.Session]
+    """Undoes the deletion of a session within a minute, if `undoable` was set: the session and the jobs deleted with it are as
+    before, but jobs that awaited their upload stay cancelled. A session that is not deleted stays as it is.
+    Fails with NOT_FOUND after that minute, PERMISSION_DENIED, and INVALID_ARGUMENT naming session_id if its videos would
+    exceed the owner's quota of bytes. Safe to retry.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -87,6 +93,12 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Deletes a session with its jobs: both then read NOT_FOUND. Jobs that await their upload are cancelled.
     Precondition: no analysis of the session is queued or running, else FAILED_PRECONDITION and nothing changes.
     Fails with NOT_FOUND and PERMISSION_DENIED. Safe to retry: NOT_FOUND then confirms the deletion.
+    """
+    UndeleteSession: _aio.UnaryUnaryMultiCallable[_session_pb2.UndeleteSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
+    """Undoes the deletion of a session within a minute, if `undoable` was set: the session and the jobs deleted with it are as
+    before, but jobs that awaited their upload stay cancelled. A session that is not deleted stays as it is.
+    Fails with NOT_FOUND after that minute, PERMISSION_DENIED, and INVALID_ARGUMENT naming session_id if its videos would
+    exceed the owner's quota of bytes. Safe to retry.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -144,6 +156,18 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes a session with its jobs: both then read NOT_FOUND. Jobs that await their upload are cancelled.
         Precondition: no analysis of the session is queued or running, else FAILED_PRECONDITION and nothing changes.
         Fails with NOT_FOUND and PERMISSION_DENIED. Safe to retry: NOT_FOUND then confirms the deletion.
+        """
+
+    @_abc_1.abstractmethod
+    def UndeleteSession(
+        self,
+        request: _session_pb2.UndeleteSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
+        """Undoes the deletion of a session within a minute, if `undoable` was set: the session and the jobs deleted with it are as
+        before, but jobs that awaited their upload stay cancelled. A session that is not deleted stays as it is.
+        Fails with NOT_FOUND after that minute, PERMISSION_DENIED, and INVALID_ARGUMENT naming session_id if its videos would
+        exceed the owner's quota of bytes. Safe to retry.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -115,7 +115,8 @@ class UploadServiceServicer:
 
     def ListParts(self, request, context):
         """Lists the parts that S3 holds, so that a client resumes an upload after either side crashed. A part that S3 lost is not
-        listed: sign and send it again. Precondition and failures as SignParts. Safe to retry.
+        listed: sign and send it again. Precondition and failures as SignParts. Fails with INVALID_ARGUMENT for a negative
+        page_size and for a page_token of another job. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

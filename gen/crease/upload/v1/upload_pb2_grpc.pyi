@@ -49,7 +49,8 @@ class UploadServiceStub:
     """
     ListParts: _grpc.UnaryUnaryMultiCallable[_upload_pb2.ListPartsRequest, _upload_pb2.ListPartsResponse]
     """Lists the parts that S3 holds, so that a client resumes an upload after either side crashed. A part that S3 lost is not
-    listed: sign and send it again. Precondition and failures as SignParts. Safe to retry.
+    listed: sign and send it again. Precondition and failures as SignParts. Fails with INVALID_ARGUMENT for a negative
+    page_size and for a page_token of another job. Safe to retry.
     """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.CompleteUploadRequest, _upload_pb2.CompleteUploadResponse]
     """Verifies the video in S3, pins it and queues the job. A job that is queued or further stays unchanged, with success.
@@ -95,7 +96,8 @@ class UploadServiceAsyncStub(UploadServiceStub):
     """
     ListParts: _aio.UnaryUnaryMultiCallable[_upload_pb2.ListPartsRequest, _upload_pb2.ListPartsResponse]  # type: ignore[assignment]
     """Lists the parts that S3 holds, so that a client resumes an upload after either side crashed. A part that S3 lost is not
-    listed: sign and send it again. Precondition and failures as SignParts. Safe to retry.
+    listed: sign and send it again. Precondition and failures as SignParts. Fails with INVALID_ARGUMENT for a negative
+    page_size and for a page_token of another job. Safe to retry.
     """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.CompleteUploadRequest, _upload_pb2.CompleteUploadResponse]  # type: ignore[assignment]
     """Verifies the video in S3, pins it and queues the job. A job that is queued or further stays unchanged, with success.
@@ -162,7 +164,8 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_upload_pb2.ListPartsResponse, _abc.Awaitable[_upload_pb2.ListPartsResponse]]:
         """Lists the parts that S3 holds, so that a client resumes an upload after either side crashed. A part that S3 lost is not
-        listed: sign and send it again. Precondition and failures as SignParts. Safe to retry.
+        listed: sign and send it again. Precondition and failures as SignParts. Fails with INVALID_ARGUMENT for a negative
+        page_size and for a page_token of another job. Safe to retry.
         """
 
     @_abc_1.abstractmethod

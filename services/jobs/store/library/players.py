@@ -100,6 +100,6 @@ async def delete(connection: Connection, player: Player) -> None:
 _FORGET = """
     UPDATE video_sessions SET player_ids = array_remove(player_ids, %(id)s), updated_at = clock_timestamp()
     WHERE id IN (
-        SELECT id FROM video_sessions WHERE player_ids @> ARRAY[%(id)s] AND deleted_at IS NULL
+        SELECT id FROM video_sessions WHERE player_ids @> ARRAY[%(id)s]
           AND owner_type = %(owner_type)s AND owner_id = %(owner_id)s ORDER BY id FOR NO KEY UPDATE)
 """

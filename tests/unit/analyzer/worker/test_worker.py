@@ -347,7 +347,7 @@ def test_a_missing_setting_names_itself(tmp_path: Path) -> None:
     assert "CREASE_TOKEN_FILE" in ran.stderr
 
 
-_FILES = ("results.json", "report.html", "frames.parquet", "overlay.mp4", "landmarks.npz")
+_FILES = ("results.json", "report.html", "frames.parquet", "overlay.mp4", "landmarks.npz", "thumbnail.jpg")
 
 
 @contextmanager
@@ -370,6 +370,24 @@ def _wait_for(happened: Any) -> None:
             return
         patience.wait(0.05)
     raise AssertionError("it did not happen")
+
+
+@pytest.mark.parametrize(
+    ("player_ids", "height_cm", "anonymous", "expected"),
+    [
+        (["id-1"], 171, False, 171),
+        (["id-1"], 0, False, None),
+        (["id-1", "Bo"], 171, False, None),
+        (["id-1"], 171, True, None),
+    ],
+)
+def test_the_report_has_the_height_of_its_only_player(
+    player_ids: list[str], height_cm: int, anonymous: bool, expected: float | None
+) -> None:
+    """Of two players nothing says who is in the film; an anonymous report describes nobody."""
+    session = Session(player_ids=player_ids, players=[Player(player_id="id-1", height_cm=height_cm)])
+    about = worker.about(StartLaunchResponse(job=Job(job_id="j-1", anonymous=anonymous), session=session), "bowling")
+    assert (about.height_cm, about.job_id) == (expected, "j-1")
 
 
 def test_the_report_of_an_anonymous_job_has_no_text_that_people_wrote() -> None:

@@ -22,6 +22,9 @@ from crease.jobs.v1.job_pb2 import (
     Job,
     JobStatus,
 )
+from crease.jobs.v1.library_pb2 import JobEntry
+from crease.jobs.v1.session_pb2 import Session
+from services.cli.commands.library import listing
 from services.cli.ui import console, job_results
 from services.rules import printable
 
@@ -138,10 +141,9 @@ def test_an_id_is_whole_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) ->
     listed = job()
     listed.job_id = job_id
     listed.created_at.FromDatetime(datetime(2026, 1, 1, tzinfo=UTC))
-    console.print_jobs([listed])
+    listing.print_jobs([JobEntry(job=listed)])
     console.print_aside(f"Video uploaded and queued for analysis (job {job_id}).")
-    assert out.getvalue().count(job_id) == 2
-    assert "Created" in out.getvalue()
+    assert (out.getvalue().count(job_id), out.getvalue().count("3f2504e0")) == (1, 2)
     assert "\N{HORIZONTAL ELLIPSIS}" not in out.getvalue()
 
 
@@ -201,7 +203,7 @@ def test_text_from_a_service_cannot_control_the_terminal(monkeypatch: pytest.Mon
     made = Job(job_id="j", status=JOB_STATUS_FAILED, stage=HOSTILE, failure_code=HOSTILE)
     json_format.ParseDict(results, made.results)
     job_results.print_results(made)
-    console.print_jobs([made])
+    listing.print_jobs([JobEntry(job=made, session=Session(title=HOSTILE, player_ids=[HOSTILE]))])
     console.print_report_path(Path(HOSTILE))
     console.print_error(HOSTILE)
     for text in (output.getvalue(), errors.getvalue()):
@@ -227,7 +229,7 @@ def test_a_job_is_one_line_however_long_its_error_is(screen: io.StringIO) -> Non
     """`crease jobs | grep CODE` finds failures."""
     failed = Job(job_id="j-1", status=JOB_STATUS_FAILED, failure_code="NOT_A_VIDEO", error_message="too long " * 30)
     failed.created_at.FromDatetime(datetime(2026, 1, 1, tzinfo=UTC))
-    console.print_jobs([failed, job()])
+    listing.print_jobs([JobEntry(job=failed), JobEntry(job=job())])
     assert [line.split()[0] for line in screen.getvalue().splitlines() if line.startswith("j-1")] == ["j-1", "j-1"]
     assert "NOT_A_VIDEO" in screen.getvalue()
     assert "too long" not in screen.getvalue()

@@ -1,0 +1,95 @@
+"""Deletions that can be undone for a while.
+
+deleted, undoable ─▶ hidden: every call reads NOT_FOUND, nothing is removed ─┬─▶ undeleted: as before
+                                                                             └─▶ `undo_until` has passed ─▶ erased
+
+`sessions.delete` and `object_cleanup.delete` hide. Expiry erases here what people wrote and what was measured, and the
+cleanup then finds the S3 objects due. A row is brought back only under its lock and before `undo_until`; expiry and
+cleanup take it only afterwards.
+"""
+
+from dataclasses import replace
+
+from services.auth import Person
+from services.jobs.domain.limits import Quotas
+from services.jobs.domain.records import Job
+from services.jobs.store import jobs, quotas, sessions
+from services.jobs.store.database import Connection, Row, assignments, parse_id
+from services.jobs.store.rows import read_job, read_owner
+
+BATCH = 100
+
+
+async def undelete_session(connection: Connection, session_id: str, person: Person, limits: Quotas) -> None:
+    """Brings back a session with the jobs that were deleted with it; one that is not deleted stays as it is.
+
+    Raises NotFound, PermissionDenied, and InvalidArgument if the videos would exceed the owner's quota of bytes.
+    """
+    row = await connection.row(_LOCK_SESSION, id=parse_id(session_id))
+    if row is None or not _can_be_seen(row):
+        raise sessions.not_found()
+    sessions.check_visible(person, read_owner(row))
+    if row["deleted_at"] is None:
+        return
+    locked = await connection.records(read_job, _LOCK_JOBS, session_id=row["id"], undo_until=row["undo_until"])
+    if not await connection.value(_IS_OPEN, undo_until=row["undo_until"]):
+        raise sessions.not_found()
+    await connection.run(_UNDELETE_SESSION, id=row["id"])
+    await connection.run(_UNDELETE_JOBS, ids=[job.id for job in locked])
+    if locked:
+        await _check_bytes(connection, locked[0], limits, "session_id")
+
+
+async def undelete_job(connection: Connection, job_id: str, person: Person, limits: Quotas) -> None:
+    """Brings back a job of a session that is not deleted. Raises as `undelete_session`."""
+    row = await connection.row(_LOCK_JOB, id=parse_id(job_id))
+    if row is None or not _can_be_seen(row):
+        raise jobs.not_found()
+    jobs.check_visible(person, read_owner(row))
+    if row["deleted_at"] is None:
+        return
+    if not await connection.value(_IS_OPEN, undo_until=row["undo_until"]):
+        raise jobs.not_found()
+    await connection.run(_UNDELETE_JOBS, ids=[row["id"]])
+    await _check_bytes(connection, read_job(row), limits, "job_id")
+
+
+def _can_be_seen(row: Row) -> bool:
+    return row["deleted_at"] is None or row["undo_until"] is not None
+
+
+async def _check_bytes(connection: Connection, job: Job, limits: Quotas, field: str) -> None:
+    await quotas.check(connection, job, replace(limits, jobs_in_flight=0), bytes_field=field)
+
+
+_LOCK_SESSION = "SELECT * FROM video_sessions WHERE id = %(id)s FOR NO KEY UPDATE"
+_LOCK_JOBS = """
+    SELECT * FROM video_analysis_jobs WHERE session_id = %(session_id)s AND undo_until = %(undo_until)s
+    ORDER BY id FOR UPDATE
+"""
+_LOCK_JOB = """
+    SELECT job.*, session.owner_type, session.owner_id FROM video_analysis_jobs AS job
+    JOIN video_sessions AS session ON session.id = job.session_id
+    WHERE job.id = %(id)s AND session.deleted_at IS NULL FOR SHARE OF session FOR UPDATE OF job
+"""
+_IS_OPEN = "SELECT clock_timestamp() < %(undo_until)s"
+_UNDELETE_SESSION = "UPDATE video_sessions SET deleted_at = NULL, undo_until = NULL WHERE id = %(id)s"
+_UNDELETE_JOBS = "UPDATE video_analysis_jobs SET deleted_at = NULL, undo_until = NULL WHERE id = ANY (%(ids)s)"
+
+
+async def erase(connection: Connection) -> int:
+    """Erases at most BATCH sessions and BATCH jobs whose deletion cannot be undone any more; returns how many."""
+    erased = await connection.run(_ERASE_SESSIONS)
+    columns, sent = assignments(jobs.FORGOTTEN)
+    return erased + await connection.run(_ERASE_JOBS.format(columns), commit=True, **sent)
+
+
+_DUE = f"undo_until <= clock_timestamp() ORDER BY undo_until LIMIT {BATCH} FOR UPDATE SKIP LOCKED"
+_ERASE_SESSIONS = f"""
+    UPDATE video_sessions SET {sessions.FORGOTTEN}, undo_until = NULL
+    WHERE id IN (SELECT id FROM video_sessions WHERE {_DUE})
+"""
+_ERASE_JOBS = f"""
+    UPDATE video_analysis_jobs SET {{}}, undo_until = NULL
+    WHERE id IN (SELECT id FROM video_analysis_jobs WHERE {_DUE})
+"""
