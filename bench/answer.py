@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -125,32 +126,27 @@ def alone(services: Services, film: Film, collector: Collector) -> Iterator[Figu
     yield Figure(f"answer.deep_{film.name}", median(one.deep for one in answers), "s", how=how)
     yield Figure(f"answer.done_{film.name}", median(one.done for one in answers), "s", DONE_GOAL, how=how)
     of_median = answers[len(answers) // 2]
-    for part, seconds in parts(trace_of(of_median, collector), of_median.queued_at).items():
+    for part, seconds in parts(*trace_of(of_median, collector), of_median.queued_at).items():
         yield Figure(f"answer.part_{film.name}_{part}", seconds, "s", how="of that job, from its trace")
 
 
-def trace_of(answer: Answer, collector: Collector) -> dict[str, Span]:
-    """The spans of a job's analysis by name; those of a stage as `STAGE.NAME`. Waits until all are sent."""
+def trace_of(answer: Answer, collector: Collector) -> tuple[dict[str, Span], list[Span]]:
+    """The spans of a job's analysis, by name and as a list. Waits until all are sent."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         spans = list(collector.spans)
         traces = {span.trace for span in spans if span.attributes.get("job_id") == answer.job_id}
-        mine = {span.id: span for span in spans if span.trace in traces}
-        names = {span.name: span for span in mine.values()}
-        if {"launch", "analysis"} <= names.keys():
-            inner = {
-                f"{mine[span.parent].name}.{span.name}": span
-                for span in mine.values()
-                if span.parent in mine and mine[span.parent].name in ("quick", "deep")
-            }
-            return names | inner
-        assert time.monotonic() < deadline, f"the trace of {answer.job_id} is incomplete: {sorted(names)}"
+        mine = [span for span in spans if span.trace in traces]
+        named = {span.name: span for span in mine}
+        if {"launch", "analysis"} <= named.keys():
+            return named, mine
+        assert time.monotonic() < deadline, f"the trace of {answer.job_id} is incomplete: {sorted(named)}"
         time.sleep(0.1)
 
 
-def parts(spans: dict[str, Span], queued_at: int) -> dict[str, float]:
+def parts(named: dict[str, Span], spans: list[Span], queued_at: int) -> dict[str, float]:
     """Seconds of each part of the way, in order; `rest` of a stage is what its own spans leave."""
-    launch, analysis, fetch, quick = (spans[name] for name in ("launch", "analysis", "fetch", "quick"))
+    launch, analysis, fetch, quick = (named[name] for name in ("launch", "analysis", "fetch", "quick"))
     nanoseconds = {
         "queue": launch.began - queued_at,
         "launch": launch.ended - launch.began,
@@ -160,9 +156,12 @@ def parts(spans: dict[str, Span], queued_at: int) -> dict[str, float]:
         "open": quick.began - fetch.ended,
     }
     for stage in ("quick", "deep"):
-        inner = {name: span for name, span in spans.items() if name.startswith(f"{stage}.")}
-        steps = {name.replace(".", "_"): span.ended - span.began for name, span in inner.items()}
-        nanoseconds |= steps | {f"{stage}_rest": spans[stage].ended - spans[stage].began - sum(steps.values())}
+        steps = Counter[str]()
+        for span in sorted(spans, key=lambda span: span.began):
+            if span.parent == named[stage].id:
+                steps[f"{stage}_{span.name}"] += span.ended - span.began
+        rest = named[stage].ended - named[stage].began - steps.total()
+        nanoseconds |= {**steps, f"{stage}_rest": rest}
     return {name: spent / 1e9 for name, spent in nanoseconds.items()}
 
 
