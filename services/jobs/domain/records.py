@@ -110,6 +110,8 @@ class GivenEvent:
 class Job:
     """One analysis of one video. `owner` is the owner's key in the fair queue: `coach/ID` or `org/ID`.
 
+    `acted_by` is the user who made the last request: a person's subject, or `service:NAME for OWNER`.
+
     `discipline` is empty for the session's. `capture_fps` is 0 if the client stated none.
     `results` is JSON as stored; a row from before two-phase uploads may hold anything there. A list leaves it out.
     """
@@ -140,6 +142,7 @@ class Job:
     memory_factor: float
     retries_from_launch: int
     owner: str
+    acted_by: str
     has_open_launch: bool
     version: int
     trace_parent: str

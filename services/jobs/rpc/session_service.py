@@ -1,4 +1,4 @@
-"""SessionService: people create, read, change, list and delete the sessions of their videos."""
+"""SessionService: people and services create, read, change, list and delete the sessions of their videos."""
 
 import hashlib
 import json
@@ -9,8 +9,7 @@ from google.protobuf import empty_pb2
 
 from crease.jobs.v1 import session_pb2, session_pb2_grpc
 from services import errors
-from services.auth import Person
-from services.authorization import caller_as
+from services.authorization import user
 from services.jobs.domain import authorization
 from services.jobs.domain.protobuf import enum_text
 from services.jobs.domain.records import Session
@@ -35,17 +34,16 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         self._notifier = notifier
 
     async def CreateSession(self, request: session_pb2.CreateSessionRequest, context: Context) -> session_pb2.Session:
-        person = caller_as(Person)
-        authorization.check_uploader(person)
+        authorization.check_uploader(user())
         values = _columns(request, SETTABLE)
         values |= {"request_id": validation.request_id(request.request_id), "request_sha256": _digest(values)}
         async with self._database.transaction() as connection:
-            session = await sessions.create(connection, person, values)
+            session = await sessions.create(connection, user(), values)
         return mapping.session(session, SessionStatus.PENDING)
 
     async def GetSession(self, request: session_pb2.GetSessionRequest, context: Context) -> session_pb2.Session:
         async with self._database.transaction() as connection:
-            session = await sessions.get_visible(connection, request.session_id, caller_as(Person))
+            session = await sessions.get_visible(connection, request.session_id, user())
             return mapping.session(*await sessions.get_with_status(connection, session.id, commit=True))
 
     async def ListSessions(
@@ -53,7 +51,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
     ) -> session_pb2.ListSessionsResponse:
         async with self._database.transaction() as connection:
             page = await sessions.list_visible(
-                connection, caller_as(Person), size=request.page_size, page_token=request.page_token
+                connection, user(), size=request.page_size, page_token=request.page_token
             )
             statuses = await sessions.statuses(connection, [session.id for session in page.records])
         listed, token = page.messages(lambda session: mapping.session(session, statuses[session.id]))
@@ -61,20 +59,22 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
 
     async def UpdateSession(self, request: session_pb2.UpdateSessionRequest, context: Context) -> session_pb2.Session:
         async with self._database.transaction() as connection:
-            session = await sessions.get_visible(connection, request.session.session_id, caller_as(Person))
+            session = await sessions.get_visible(connection, request.session.session_id, user())
             if request.session.etag:
                 # Another caller's update waits until this one is committed.
                 session = await sessions.get_for_update(connection, session.id)
                 _check_etag(request.session.etag, session)
             values = _columns(request.session, _masked(request), "session.")
             if values:
+                values["acted_by"] = authorization.actor(user())
                 await sessions.update(connection, session, values)
             return mapping.session(*await sessions.get_with_status(connection, session.id, commit=True))
 
     async def DeleteSession(self, request: session_pb2.DeleteSessionRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
-            session = await sessions.get_visible(connection, request.session_id, caller_as(Person))
-            await sessions.delete(connection, await sessions.get_for_update(connection, session.id))
+            session = await sessions.get_visible(connection, request.session_id, user())
+            session = await sessions.get_for_update(connection, session.id)
+            await sessions.delete(connection, session, authorization.actor(user()))
         self._notifier.notify()
         return empty_pb2.Empty()
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from psycopg.types.json import Jsonb
 
 from services import errors, naming, traces
-from services.auth import Person
+from services.auth import User
 from services.jobs import metrics
 from services.jobs.domain import authorization, states
 from services.jobs.domain.records import GivenEvent, Job, Session
@@ -40,14 +40,14 @@ _GET = "SELECT * FROM video_analysis_jobs WHERE id = %(id)s"
 _GET_FOR_UPDATE = f"{_GET} FOR UPDATE"
 
 
-async def get_visible(connection: Connection, job_id: str, person: Person) -> Job:
-    """One job that a person may see. Raises NotFound, PermissionDenied."""
-    return _visible(await connection.row(_GET_WITH_OWNER, id=parse_id(job_id)), person)
+async def get_visible(connection: Connection, job_id: str, user: User) -> Job:
+    """One job that a user may see. Raises NotFound, PermissionDenied."""
+    return _visible(await connection.row(_GET_WITH_OWNER, id=parse_id(job_id)), user)
 
 
-async def get_visible_for_update(connection: Connection, job_id: str, person: Person) -> Job:
-    """One job that a person may change, locked; its session is locked against deletion. Raises as `get_visible`."""
-    return _visible(await connection.row(_GET_WITH_OWNER_FOR_UPDATE, id=parse_id(job_id)), person)
+async def get_visible_for_update(connection: Connection, job_id: str, user: User) -> Job:
+    """One job that a user may change, locked; its session is locked against deletion. Raises as `get_visible`."""
+    return _visible(await connection.row(_GET_WITH_OWNER_FOR_UPDATE, id=parse_id(job_id)), user)
 
 
 _GET_WITH_OWNER = """
@@ -59,10 +59,10 @@ _GET_WITH_OWNER = """
 _GET_WITH_OWNER_FOR_UPDATE = f"{_GET_WITH_OWNER} FOR SHARE OF session FOR UPDATE OF job"
 
 
-def _visible(row: Row | None, person: Person) -> Job:
+def _visible(row: Row | None, user: User) -> Job:
     if row is None:
         raise not_found()
-    if not authorization.may_see(person, read_owner(row)):
+    if not authorization.may_see(user, read_owner(row)):
         raise errors.PermissionDenied("You don't have access to this job", reason="JOB_ACCESS_DENIED")
     return read_job(row)
 
@@ -172,7 +172,7 @@ _UPLOAD = (*_OPTIONS, "content_type", "content_length", "sha256")
 
 
 async def create(connection: Connection, session: Session, values: dict[str, Any], *, commit: bool = True) -> Job:
-    """Adds a job that awaits its upload, or returns the one that the same person made with the same request_id.
+    """Adds a job that awaits its upload, or returns the one that the same user made with the same request_id.
 
     values: its columns. commit: commits with the insert. Raises AlreadyExists if the request_id was used with other
     content, FailedPrecondition if its job is deleted.
@@ -224,7 +224,7 @@ async def _create(
     commit: bool,
 ) -> Job:
     values |= {"session_id": session.id, "status": status, "stage": states.STAGES[status]}
-    values |= {"trace_parent": traces.traceparent()}
+    values |= {"trace_parent": traces.traceparent(), "acted_by": values["created_by"]}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
     job = await connection.record(read_job, _INSERT.format(*columns), commit=commit, **values)
     if job is not None:
@@ -276,19 +276,19 @@ _SOURCE_ARTIFACTS = "SELECT artifacts FROM video_analysis_jobs WHERE id = %(id)s
 
 
 async def list_visible(
-    connection: Connection, person: Person, *, session_id: str, status: str, size: int, page_token: str
+    connection: Connection, user: User, *, session_id: str, status: str, size: int, page_token: str
 ) -> pagination.Page[Job]:
-    """A page of the jobs that a person may see, without results, newest first.
+    """A page of the jobs that a user may see, without results, newest first.
 
     Raises InvalidArgument for a negative page size or the token of another filter.
     """
     columns = [column for column in jobs.c if column.name != "results"]
-    statement = sa.select(*columns).join(sessions).where(pagination.visible_to(person), jobs.c.deleted_at.is_(None))
+    statement = sa.select(*columns).join(sessions).where(pagination.visible_to(user), jobs.c.deleted_at.is_(None))
     if session_id:
         statement = statement.where(jobs.c.session_id == parse_id(session_id))
     if status:
         statement = statement.where(jobs.c.status == status)
-    filtered = f"{person.subject} {session_id} {status}"
+    filtered = f"{authorization.actor(user)} {session_id} {status}"
     return await pagination.read_page(
         connection, read_job, statement, jobs, size=size, token=page_token, filtered=filtered
     )

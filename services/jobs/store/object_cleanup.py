@@ -56,14 +56,14 @@ class StoredVideo:
     open_launch: int
 
 
-async def delete(connection: Connection, job: Job) -> None:
-    """Deletes a locked job. Raises FailedPrecondition while it is queued or runs."""
+async def delete(connection: Connection, job: Job, actor: str) -> None:
+    """Deletes a locked job for a user. Raises FailedPrecondition while it is queued or runs."""
     if job.status in states.LAUNCHED:
         message = f"Cannot delete a job in status: {job.status}: cancel it first, or wait"
         raise errors.FailedPrecondition(message, reason="WRONG_STATE")
     if job.status == states.AWAITING_UPLOAD:
         await jobs.move(connection, job, states.CANCELLED)
-    await jobs.write(connection, job, deleted_at=Now(), **jobs.FORGOTTEN)
+    await jobs.write(connection, job, deleted_at=Now(), acted_by=actor, **jobs.FORGOTTEN)
 
 
 async def claim(connection: Connection, limit: int, *, artifacts: bool) -> Sequence[Cleanup]:

@@ -72,6 +72,7 @@ def read_job(row: Row) -> Job:
         memory_factor=row["memory_factor"],
         retries_from_launch=row["retries_from_launch"],
         owner=row["owner"],
+        acted_by=row["acted_by"],
         has_open_launch=row["launched"],
         version=row["version"],
         trace_parent=row["trace_parent"],

@@ -212,6 +212,7 @@ CREATE TABLE video_analysis_jobs (
     discipline text DEFAULT ''::text NOT NULL,
     capture_fps double precision DEFAULT 0 NOT NULL,
     events jsonb DEFAULT '[]'::jsonb NOT NULL,
+    acted_by text DEFAULT ''::text NOT NULL,
     CONSTRAINT job_done_is_whole CHECK (((status <> 'done'::video_analysis_job_status) OR (progress_pct = 100))),
     CONSTRAINT job_progress_in_range CHECK (((progress_pct >= 0) AND (progress_pct <= 100))),
     CONSTRAINT job_status_is_current CHECK ((status <> ALL (ARRAY['processing'::video_analysis_job_status, 'completed'::video_analysis_job_status])))
@@ -232,6 +233,7 @@ CREATE TABLE video_sessions (
     deleted_at timestamptz,
     request_id uuid,
     request_sha256 text DEFAULT ''::text NOT NULL,
+    acted_by text DEFAULT ''::text NOT NULL,
     CONSTRAINT video_sessions_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
 );
 

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from services import errors
-from services.auth import Person
+from services.auth import User
 from services.jobs.domain import authorization, states
 from services.jobs.domain.records import Session
 from services.jobs.domain.states import SessionStatus
@@ -27,14 +27,14 @@ def _quoted(texts: Iterable[str]) -> str:
     return ", ".join(f"'{text}'" for text in sorted(texts))
 
 
-async def create(connection: Connection, person: Person, values: dict[str, Any]) -> Session:
+async def create(connection: Connection, user: User, values: dict[str, Any]) -> Session:
     """Adds a session with these columns; an `org_pro`'s belongs to their organisation.
 
-    Returns the session that the same person made with the same request_id. Raises AlreadyExists if that request_id was
+    Returns the session that the same user made with the same request_id. Raises AlreadyExists if that request_id was
     used with other content, FailedPrecondition if its session is deleted.
     """
-    owner = authorization.owner_of_new_session(person)
-    values |= {"id": uuid4(), "owner_type": owner.type, "owner_id": owner.id, "created_by": person.subject}
+    owner, actor = authorization.owner_of_new_session(user), authorization.actor(user)
+    values |= {"id": uuid4(), "owner_type": owner.type, "owner_id": owner.id, "created_by": actor, "acted_by": actor}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
     session = await connection.record(read_session, _INSERT.format(*columns), commit=True, **values)
     if session is not None:
@@ -96,31 +96,29 @@ def _found(found: Record | None) -> Record:
     return found
 
 
-async def get_visible(connection: Connection, session_id: str, person: Person) -> Session:
-    """One session that a person may see. Raises NotFound, PermissionDenied."""
-    return _visible(await get(connection, session_id), person)
+async def get_visible(connection: Connection, session_id: str, user: User) -> Session:
+    """One session that a user may see. Raises NotFound, PermissionDenied."""
+    return _visible(await get(connection, session_id), user)
 
 
-async def get_visible_for_share(connection: Connection, session_id: str, person: Person) -> Session:
-    """One session that a person may see, locked against deletion. Raises NotFound, PermissionDenied."""
-    return _visible(await get_for_share(connection, session_id), person)
+async def get_visible_for_share(connection: Connection, session_id: str, user: User) -> Session:
+    """One session that a user may see, locked against deletion. Raises NotFound, PermissionDenied."""
+    return _visible(await get_for_share(connection, session_id), user)
 
 
-def _visible(session: Session, person: Person) -> Session:
-    if not authorization.may_see(person, session.owner):
+def _visible(session: Session, user: User) -> Session:
+    if not authorization.may_see(user, session.owner):
         raise errors.PermissionDenied("You don't have access to this session", reason="SESSION_ACCESS_DENIED")
     return session
 
 
-async def list_visible(
-    connection: Connection, person: Person, *, size: int, page_token: str
-) -> pagination.Page[Session]:
-    """A page of the sessions that a person may see, newest first.
+async def list_visible(connection: Connection, user: User, *, size: int, page_token: str) -> pagination.Page[Session]:
+    """A page of the sessions that a user may see, newest first.
 
     Raises InvalidArgument for a negative page size or the token of another list.
     """
-    statement = sa.select(sessions).where(pagination.visible_to(person))
-    filtered = f"{person.subject} sessions"
+    statement = sa.select(sessions).where(pagination.visible_to(user))
+    filtered = f"{authorization.actor(user)} sessions"
     return await pagination.read_page(
         connection, read_session, statement, sessions, size=size, token=page_token, filtered=filtered
     )
@@ -133,8 +131,8 @@ async def update(connection: Connection, session: Session, values: dict[str, Any
     return _found(await connection.record(read_session, statement, id=session.id, **sent))
 
 
-async def delete(connection: Connection, session: Session) -> None:
-    """Deletes a session that is locked for update, with its jobs.
+async def delete(connection: Connection, session: Session, actor: str) -> None:
+    """Deletes a session that is locked for update, with its jobs. `actor`: the user who deletes it.
 
     Raises FailedPrecondition while one of its jobs is queued or runs.
     """
@@ -145,9 +143,9 @@ async def delete(connection: Connection, session: Session) -> None:
     for job in jobs:
         if job.status == states.AWAITING_UPLOAD:
             await job_store.move(connection, job, states.CANCELLED)
-    forgotten, sent = assignments(job_store.FORGOTTEN)
+    forgotten, sent = assignments(job_store.FORGOTTEN | {"acted_by": actor})
     await connection.run(_DELETE_JOBS.format(forgotten), id=session.id, **sent)
-    await connection.run(_DELETE, id=session.id)
+    await connection.run(_DELETE, id=session.id, acted_by=actor)
 
 
 _DELETE_JOBS = """
@@ -156,7 +154,7 @@ _DELETE_JOBS = """
 # A deleted session keeps nothing that people wrote.
 _DELETE = """
     UPDATE video_sessions SET deleted_at = clock_timestamp(), title = '', notes = '', player_ids = '{}',
-        request_sha256 = ''
+        request_sha256 = '', acted_by = %(acted_by)s
     WHERE id = %(id)s
 """
 _LOCK_JOBS = "SELECT * FROM video_analysis_jobs WHERE session_id = %(id)s ORDER BY id FOR UPDATE"

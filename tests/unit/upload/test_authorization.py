@@ -4,13 +4,22 @@ import pytest
 
 from crease.upload.v1 import upload_pb2
 from services import errors
-from services.auth import Caller, Lease, Person, Pod, Service
+from services.auth import Caller, Lease, Person, Pod, Program, Service
 from services.authorization import Authorizer
 from services.upload import authorization
 from services.upload.settings import UploadSettings
 
 PERSON, LEASE = Person("coach-1", "coach_pro_plus"), Lease("secret")
-CALLERS: list[Caller] = [PERSON, LEASE, Service("upload"), Service("controller"), Pod("pod-1", "uid", "default")]
+READER, WRITER = Service("reader", frozenset({"read"})), Service("writer", frozenset({"read", "write"}))
+PROGRAMS: list[Caller] = [Program("upload"), Program("controller"), Pod("pod-1", "uid", "default")]
+CALLERS: list[Caller] = [PERSON, LEASE, READER, WRITER, Service("listener", frozenset({"events"})), *PROGRAMS]
+# By RPC; the others admit people and services that write.
+ALLOWED: dict[str, list[Caller]] = {
+    "SignLaunch": [LEASE],
+    "ListOrphans": [PERSON],
+    "GetUploadLimits": [PERSON, READER, WRITER],
+    "SignDownload": [PERSON, READER, WRITER],
+}
 SERVICE = upload_pb2.DESCRIPTOR.services_by_name["UploadService"]
 
 
@@ -18,12 +27,12 @@ RIGHTS = Authorizer(authorization.TABLE, [SERVICE])
 
 
 @pytest.mark.parametrize("method", [method.name for method in SERVICE.methods])
-def test_each_rpc_is_for_one_kind_of_caller(method: str) -> None:
-    """All RPCs admit people, except SignLaunch, which admits leases."""
-    allowed = LEASE if method == "SignLaunch" else PERSON
+def test_each_rpc_is_for_the_callers_that_need_it(method: str) -> None:
+    """All RPCs admit people and services that write, except those of ALLOWED."""
+    allowed: list[Caller] = ALLOWED.get(method, [PERSON, WRITER])
     name = f"/{SERVICE.full_name}/{method}"
     for caller in CALLERS:
-        if caller is allowed:
+        if caller in allowed:
             RIGHTS(name, caller)
         else:
             with pytest.raises(errors.PermissionDenied):

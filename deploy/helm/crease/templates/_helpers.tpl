@@ -97,7 +97,16 @@ tolerations:
 {{- if .Values.dev.embedded }}http://{{ include "crease.name" . }}-s3.{{ .Release.Namespace }}.svc:4566{{ else }}{{ .Values.s3.endpoint }}{{ end -}}
 {{- end -}}
 
-{{- /* The trusted issuers of a server: for people, and for the programs and pods of this release. */ -}}
+{{- /* The services of an issuer, by subject: of a dict with `services` and `issuer`, where empty means clusterIssuer. */ -}}
+{{- define "crease.services" -}}
+{{- $services := dict -}}
+{{- range .services }}
+{{- if eq (.issuer | default "") $.issuer }}{{ $_ := set $services .subject (pick . "name" "may" "owners") }}{{ end -}}
+{{- end -}}
+{{- $services | toJson -}}
+{{- end -}}
+
+{{- /* The trusted issuers of a server: for people, for services, and for the programs and pods of this release. */ -}}
 {{- define "crease.issuers" -}}
 {{- $issuers := list -}}
 {{- range .Values.issuers }}
@@ -106,6 +115,15 @@ tolerations:
 {{- if hasKey . "roles" }}{{ $_ := set $one "roles" .roles }}{{ end -}}
 {{- if hasKey . "organisations" }}{{ $_ := set $one "organisations" .organisations }}{{ end -}}
 {{- $issuers = append $issuers $one -}}
+{{- end -}}
+{{- $known := list "" -}}
+{{- range .Values.serviceIssuers }}{{ $known = append $known .issuer }}{{ end -}}
+{{- range .Values.services }}
+{{- if not (has (.issuer | default "") $known) }}{{ fail (printf "services: serviceIssuers has no issuer %s of the service %s" .issuer .name) }}{{ end -}}
+{{- end -}}
+{{- range .Values.serviceIssuers }}
+{{- $services := include "crease.services" (dict "services" $.Values.services "issuer" .issuer) | fromJson -}}
+{{- $issuers = append $issuers (dict "kind" "service" "issuer" .issuer "jwks_url" .jwksUrl "services" $services) -}}
 {{- end -}}
 {{- if .Values.dev.embedded -}}
 {{- $issuers = append $issuers (dict "kind" "people" "issuer" "crease-laptop/people" "jwks_url" (printf "http://%s-trial:8080/jwks.json" (include "crease.name" .))) -}}
@@ -117,6 +135,7 @@ tolerations:
 {{- $_ := set $cluster "jwks_ca_file" "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt" -}}
 {{- $_ := set $cluster "jwks_token_file" "/var/run/secrets/kubernetes.io/serviceaccount/token" -}}
 {{- end -}}
+{{- with include "crease.services" (dict "services" .Values.services "issuer" "") | fromJson }}{{ $_ := set $cluster "services" . }}{{ end -}}
 {{- append $issuers $cluster | toJson -}}
 {{- end -}}
 
