@@ -50,7 +50,9 @@ TABLE: Table = {
     "/crease.analysis.v1.LaunchService/Heartbeat": frozenset({"lease"}),
     "/crease.analysis.v1.LaunchService/SubmitResult": frozenset({"lease"}),
     "/crease.analysis.v1.LaunchService/FailLaunch": frozenset({"lease"}),
-    "/crease.events.v1.EventService/WatchEvents": frozenset({"controller"}),
+    "/crease.events.v1.EventService/WatchEvents": frozenset({"controller", "service:events"}),
+    "/crease.events.v1.EventService/AcknowledgeEvents": frozenset({"service:events"}),
+    "/crease.events.v1.EventService/DeleteSubscription": frozenset({"service:events"}),
 }
 
 

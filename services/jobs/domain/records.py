@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from services.jobs.domain import states
 from services.jobs.domain.states import ResultStage, Status
 
 
@@ -201,7 +202,7 @@ class AssignedLaunch(Launch):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A transition in the outbox; (`xid`, `id`) is its position."""
+    """A transition in the outbox; (`xid`, `id`) is its position. `owner`: of its session, None where it has no row."""
 
     xid: int
     id: int
@@ -213,3 +214,9 @@ class Event:
     sample_fps: int
     include_frames: bool
     created_at: datetime
+    owner: Owner | None
+
+    @property
+    def type(self) -> str:
+        """The CloudEvents type."""
+        return states.event_type(self.to_status, self.failure_code)

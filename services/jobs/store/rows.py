@@ -199,4 +199,6 @@ def read_event(row: Row) -> Event:
         sample_fps=row["sample_fps"],
         include_frames=row["include_frames"],
         created_at=row["created_at"],
+        # The row of a session that was deleted for good is gone.
+        owner=read_owner(row) if row.get("owner_type") else None,
     )

@@ -13,8 +13,9 @@ from services.jobs.domain.limits import LaunchLimits
 from services.jobs.domain.states import SessionStatus
 from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping
-from services.jobs.store import fair_queue, jobs, launches, outbox, sessions
+from services.jobs.store import fair_queue, jobs, launches, sessions
 from services.jobs.store.database import Database
+from services.jobs.store.events import outbox
 
 # Twenty thousand sessions, a twentieth of them with jobs; one job in a thousand is queued or awaits its upload.
 FILL = """
@@ -73,7 +74,7 @@ async def send_all(database: Database, url: str) -> None:
         await fair_queue.claim(connection, "c1", 10, 30.0, LaunchLimits())
         await launches.list_open(connection, "c1", 50, None)
         await outbox.read_events(connection, outbox.Position(latest[0], 0))
-        await outbox.lag_seconds(connection, outbox.RELAY)
+        await outbox.relay_lag_seconds(connection)
     watcher = JobWatcher(database, Notifier(0.1))
     with watcher.subscribe(job[0]):
         await watcher.publish_changes([job[0]])

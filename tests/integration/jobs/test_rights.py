@@ -50,6 +50,7 @@ OWNERS_SERVICES = frozenset({"service", "service for the owner", "service of the
 WRITES = OWNERS_SERVICES | {"owner", "superuser"}
 READS = WRITES | {"service that reads"}
 BEHIND = frozenset({"upload for the owner", "upload for a superuser", "upload for a service for the owner"})
+HEARS = frozenset(WRITERS | {"service that hears"})
 CONTROLLER = frozenset({"controller"})
 LEASE = frozenset({"lease"})
 
@@ -90,7 +91,10 @@ ALLOWED: dict[str, frozenset[str]] = {
     "LaunchService/Heartbeat": LEASE,
     "LaunchService/SubmitResult": LEASE,
     "LaunchService/FailLaunch": LEASE,
-    "EventService/WatchEvents": CONTROLLER,
+    # Of one session, as for ListJobs.
+    "EventService/WatchEvents": CONTROLLER | OWNERS_SERVICES | {"service that hears"},
+    "EventService/AcknowledgeEvents": HEARS,
+    "EventService/DeleteSubscription": HEARS,
 }
 # An allowed caller gets none of these; the last three would be faults of jobs.
 NOT_ALLOWED = {"UNAUTHENTICATED", "PERMISSION_DENIED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED"}
