@@ -40,6 +40,15 @@ FROM build AS cli-packages
 COPY locks/cli.txt ./
 RUN ./packages cli.txt
 
+FROM build AS web-packages
+COPY locks/web.txt ./
+RUN ./packages web.txt
+COPY locks/htmx.txt ./
+COPY scripts/take_htmx.py ./scripts/
+# Only two files of the wheel are used. take_htmx.py checks their SHA-256.
+RUN pip download -q --disable-pip-version-check --no-cache-dir --require-hashes --no-deps --only-binary=:all: -r htmx.txt -d wheel \
+ && python3 -B scripts/take_htmx.py wheel/django_htmx-*.whl /out/htmx
+
 FROM build AS analyzer-packages
 # MediaPipe loads these libraries even without a display or a GPU; the image contains no drivers.
 RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
@@ -78,6 +87,7 @@ COPY services/rules ./services/rules
 COPY services/callers ./services/callers
 COPY services/containers ./services/containers
 COPY services/tls ./services/tls
+COPY client/crease_client ./crease_client
 COPY gen/crease ./crease
 LABEL org.opencontainers.image.vendor=Crease
 
@@ -123,6 +133,15 @@ LABEL org.opencontainers.image.title="Crease analyzer"
 ENV MEDIAPIPE_POSE_MODEL_PATH=/model/pose_landmarker_full.task NVIDIA_DRIVER_CAPABILITIES=compute,graphics,utility
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "services.analyzer"]
+
+FROM base AS web
+COPY --from=web-packages /out /
+COPY services/web ./services/web
+RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
+LABEL org.opencontainers.image.title="Crease page"
+ENV CREASE_HTMX_FOLDER=/htmx
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "services.web"]
 
 FROM base AS cli
 COPY --from=cli-packages /out /

@@ -11,7 +11,8 @@ AXE := build/axe/axe.min.js
 AXE_VERSION := 4.14.1
 AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
 MODEL := build/model/pose_landmarker_full.task
-PROTOS := $(sort $(shell find protos -name '*.proto'))
+HTMX := build/htmx/htmx.js
+PROTOS := $(sort $(shell find protos/crease -name '*.proto'))
 # Locks are complete, so pip resolves no dependencies.
 PIP := -q --disable-pip-version-check --require-hashes --no-deps
 # Tests mostly wait for programs or timers, so two processes run them.
@@ -22,7 +23,7 @@ help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: setup ## analyse the sample video with the real programs; the report is demo/report.html
-	$(VENV)/bin/crease demo samples/batter.mp4 --out demo
+	$(VENV)/bin/crease demo samples/batter.mp4 --discipline batting --out demo
 
 test: setup ## run the quick tests, in under 5 minutes
 	$(PYTHON) -m pytest $(AT_ONCE) -m "not slow and not cluster and not e2e"
@@ -43,6 +44,23 @@ MINUTES ?= 60
 chaos: setup proof-tools ## drive thousands of jobs through the real programs under combined faults, for MINUTES; ARGS="--seed 7"
 	$(PYTHON) -m testing.chaos --minutes $(MINUTES) $(ARGS)
 
+client: setup ## build the wheel of the client package into build/client
+	cd client && ../$(VENV)/bin/hatchling build --target wheel --directory ../build/client
+
+# Each language where its toolchain is on the machine; the test skips the others.
+EXAMPLES := build/examples
+GO_PLUGINS := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11 google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+GO_OUT := --go_out=$(EXAMPLES)/go/api --go_opt=module=crease.dev/api --go-grpc_out=$(EXAMPLES)/go/api --go-grpc_opt=module=crease.dev/api
+PUBLIC_PROTOS := $(filter protos/crease/jobs/% protos/crease/upload/%,$(PROTOS))
+examples: setup ## install and build the examples for Go, Node and Java
+	mkdir -p $(EXAMPLES)/go/api
+	! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --ignore-scripts --prefix examples/node
+	! command -v mvn >/dev/null || mvn -q -B -f examples/java package
+	! command -v go >/dev/null || { for plugin in $(GO_PLUGINS); do GOBIN=$(CURDIR)/$(EXAMPLES)/go/bin go install $$plugin; done && \
+	  printf 'module crease.dev/api\n\ngo 1.25\n' >$(EXAMPLES)/go/api/go.mod && \
+	  PATH="$(CURDIR)/$(EXAMPLES)/go/bin:$$PATH" $(PYTHON) -m grpc_tools.protoc -I protos $(GO_OUT) $(PUBLIC_PROTOS) && \
+	  cd examples/go && go build -o ../../$(EXAMPLES)/go/analyze .; }
+
 images: ## build the images with docker, podman or buildah, and print their sizes
 	scripts/images $(NAME)
 
@@ -60,6 +78,11 @@ e2e: setup ## test images, chart, videos and faults on a real Kubernetes; logs o
 bench: setup ## measure speed and memory; NAME=jobs selects one program
 	$(PYTHON) -m bench $(NAME)
 
+# Linux lets a process profile the programs that it starts itself.
+profile: setup ## draw a flame graph of a bench and of the programs it starts; NAME=analyzer
+	@mkdir -p build/profile
+	$(VENV)/bin/py-spy record --subprocesses --rate 50 --output build/profile/$(NAME).svg -- $(PYTHON) -m bench $(NAME)
+
 accuracy: setup ## measure the accuracy of the metrics; writes the table of docs/metrics.md
 	$(PYTHON) -m bench.accuracy
 
@@ -69,6 +92,7 @@ lint: setup ## check style, types, import rules, protos and generated code
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 	cd protos && ../$(VENV)/bin/buf lint && ../$(VENV)/bin/buf format --diff --exit-code
+	cd protos && ../$(VENV)/bin/buf breaking --against released.binpb
 	$(MAKE) --no-print-directory protos
 	git diff --exit-code --stat gen
 	! git ls-files --others --exclude-standard gen | grep .
@@ -77,6 +101,9 @@ protos: setup ## generate gen/ from protos/
 	rm -rf gen/crease
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m grpc_tools.protoc -I protos --python_out=gen --grpc_python_out=gen \
 	  --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS)
+
+released: setup ## write protos/released.binpb: at a release, what later changes must not break
+	cd protos && ../$(VENV)/bin/buf build --exclude-source-info --output released.binpb
 
 schema: setup ## write services/jobs/store/schema.sql from the migrations
 	$(PYTHON) -m scripts.schema
@@ -87,12 +114,13 @@ settings: setup ## write docs/settings.md from the code and the chart
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 lock: setup ## pin the dependency groups of pyproject.toml by hash
 	$(LOCK) --group dev -o locks/dev.txt
-	for group in upload jobs relay controller analyzer cli; do $(LOCK) --group $$group -c locks/dev.txt -o locks/$$group.txt; done
+	for group in upload jobs relay controller analyzer cli web; do $(LOCK) --group $$group -c locks/dev.txt -o locks/$$group.txt; done
 	$(LOCK) --group ministack -o locks/ministack.txt
 	$(LOCK) --group trial -c locks/ministack.txt -o locks/trial.txt
 	$(LOCK) --no-deps --group model -o locks/model.txt
+	$(LOCK) --no-deps --group htmx -o locks/htmx.txt
 
-setup: system $(VENV)/.done .venv-ministack/.done $(MODEL)
+setup: system $(VENV)/.done .venv-ministack/.done $(MODEL) $(HTMX)
 
 $(VENV)/.done: locks/dev.txt pyproject.toml
 	$(PYTHON3) -m venv $(VENV)
@@ -112,6 +140,12 @@ $(MODEL): locks/model.txt scripts/build_model.py | $(VENV)/.done
 	$(VENV)/bin/pip download $(PIP) --only-binary=:all: --python-version 3.11 \
 	  --platform manylinux_2_28_x86_64 -r locks/model.txt -d build/model
 	$(PYTHON) scripts/build_model.py build/model/mediapipe-*.whl $@
+
+# The page's only library for the browser. Only two files of the wheel are used.
+$(HTMX): locks/htmx.txt scripts/take_htmx.py | $(VENV)/.done
+	rm -rf build/htmx && mkdir -p build/htmx
+	$(VENV)/bin/pip download $(PIP) --only-binary=:all: -r locks/htmx.txt -d build/htmx
+	$(PYTHON) scripts/take_htmx.py build/htmx/django_htmx-*.whl build/htmx
 
 # The other two networks as their authors publish them; the wheel contains the rest.
 POSE_VERSION := 0.5.1675469404
@@ -152,5 +186,6 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test slow alerts gameday chaos cluster images chart e2e bench accuracy models lint protos schema settings lock sbom setup system \
+.PHONY: help demo test slow client examples alerts gameday chaos cluster images chart e2e bench profile accuracy models lint protos released schema \
+  settings lock sbom setup system \
   proof-tools kubernetes

@@ -204,7 +204,7 @@ def _overlay(film: Path, out: Path) -> Cost:
     poses = (
         PosePasses(video, landmarkers, settings, None).run_whole_clip(on_grid(video.times, 10), lambda _: None).whole
     )
-    chosen, labels = every(video.times, 0.0, float(video.times[-1]), 30.0), [Label(1.0, "Front-foot contact")]
+    chosen, labels = every(video.times, 0.0, float(video.times[-1]), 30.0), [Label(1.0, "Front-foot contact", 1.0)]
     return measured(lambda: write_overlay(video, poses, chosen, settings, out, lambda _: None, labels))
 
 

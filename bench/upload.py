@@ -20,10 +20,10 @@ from boto3.s3.transfer import TransferConfig
 from bench.figures import Figure, cpu_seconds
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
+from crease_client.client import connect
+from crease_client.upload import PARALLEL, hash_file
 from services import dev_issuer
 from services.auth import Verifier
-from services.cli.api import upload as sender
-from services.cli.api.client import Services
 from services.settings import Issuer
 from testing.fakes.jobs import FakeJobs, serving_jobs
 from testing.servers import s3
@@ -71,8 +71,9 @@ class _Bench:
         self.coach = laptop.person("coach-1")
         self.for_coach = laptop.program("upload", behind="coach-1")
         self.endpoint = endpoint
-        self.token = folder / "token"
-        self.token.write_text(self.coach[0][1].removeprefix("Bearer "))
+        token = self.coach[0][1].removeprefix("Bearer ")
+        connected = connect(jobs="127.0.0.1:1", upload=self.program.endpoint, token=lambda: token)
+        self.sender = stack.enter_context(connected)
 
     def _cpu(self) -> float:
         """CPU seconds that upload has used."""
@@ -152,21 +153,15 @@ class _Bench:
         yield Figure("upload_client_throughput", statistics.median(ratios), "x", 0.9, most=False, how=how)
 
     def _by_us(self, video: Path) -> float:
-        services = Services(None, None, self.stub, self.token)  # type: ignore[arg-type]  # upload only
-        asked = upload_pb2.InitiateUploadRequest(
-            session_id=self.jobs.add_session(),
-            content_type="video/mp4",
-            content_length=video.stat().st_size,
-            request_id=str(uuid.uuid4()),
-        )
+        asked = upload_pb2.InitiateUploadRequest(session_id=self.jobs.add_session(), sha256=hash_file(video))
         started = time.perf_counter()
-        done = sender.send(services, video, asked)
+        done = self.sender.upload(video, asked)
         took = time.perf_counter() - started
         self._forget(self.jobs.jobs[done.job_id].video.s3_key)
         return took
 
     def _by_s3transfer(self, video: Path) -> float:
-        transfer = TransferConfig(multipart_chunksize=8 * 2**20, max_concurrency=sender.PARALLEL)
+        transfer = TransferConfig(multipart_chunksize=8 * 2**20, max_concurrency=PARALLEL)
         started = time.perf_counter()
         self.endpoint.client().upload_file(str(video), "bench", "theirs", Config=transfer)
         took = time.perf_counter() - started

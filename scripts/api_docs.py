@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
+from google.api.field_behavior_pb2 import FieldBehavior, field_behavior
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -73,7 +74,7 @@ def page() -> str:
 def parse() -> list[FileDescriptorProto]:
     """Our protos with their comments, in the order in which a client needs them."""
     protos = ROOT / "protos"
-    names = sorted(str(path.relative_to(protos)) for path in protos.rglob("*.proto"))
+    names = sorted(str(path.relative_to(protos)) for path in (protos / "crease").rglob("*.proto"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "set")
         command = ["protoc", f"-I{protos}", f"-I{files('grpc_tools') / '_proto'}", "--include_source_info"]
@@ -120,7 +121,8 @@ def messages(file: FileDescriptorProto) -> Iterator[str]:
         if message.field:
             yield "| field | type | |\n|---|---|---|"
         for at, field in enumerate(message.field):
-            yield f"| `{field.name}` | {_type(message, field)} | {_cell(comments.at(MESSAGES, number, INSIDE, at))} |"
+            comment = " ".join(filter(None, (_behavior(field), comments.at(MESSAGES, number, INSIDE, at))))
+            yield f"| `{field.name}` | {_type(message, field)} | {_cell(comment)} |"
         yield ""
 
 
@@ -146,6 +148,12 @@ def _type(message: DescriptorProto, field: FieldDescriptorProto) -> str:
     if field.label == FieldDescriptorProto.LABEL_REPEATED:
         return f"list of {name}"
     return f"optional {name}" if field.proto3_optional else name
+
+
+def _behavior(field: FieldDescriptorProto) -> str:
+    """`Required.`, `Output only.` or nothing."""
+    names = (FieldBehavior.Name(number) for number in field.options.Extensions[field_behavior])
+    return " ".join(f"{name.replace('_', ' ').capitalize()}." for name in names)
 
 
 def _short(full_name: str) -> str:

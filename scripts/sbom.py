@@ -27,7 +27,7 @@ from services.naming import POSE_MODEL
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "build" / "sbom"
-PROGRAMS = ("jobs", "upload", "controller", "relay", "analyzer", "cli", "trial")
+PROGRAMS = ("jobs", "upload", "controller", "relay", "analyzer", "web", "cli", "trial")
 PIN = re.compile(r"^([A-Za-z0-9][^\\\n]*==[^\\\n]*?)\s*\\?$", re.MULTILINE)
 LIBRARY = re.compile(r"lib(?P<name>.+?)(?:-[0-9a-f]{8})+(?:\.so)?\.?(?P<version>[0-9][\w.]*?)?(?:\.so)?$")
 # A licence text instead of a name is longer than this.

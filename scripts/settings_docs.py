@@ -29,6 +29,7 @@ from services.controller.settings import Settings as ControllerSettings
 from services.jobs.settings import DatabaseSettings, JobsSettings, RelaySettings
 from services.settings import FromJson, ServerSettings, Settings
 from services.upload.settings import UploadSettings
+from services.web.settings import WebSettings
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "settings.md"
@@ -54,6 +55,7 @@ PROGRAMS: dict[str, type[Settings]] = {
     "jobs migrate": DatabaseSettings,
     "jobs relay": RelaySettings,
     "upload": UploadSettings,
+    "web": WebSettings,
     "controller (local)": LocalSettings,
     "controller (kubernetes)": KubernetesSettings,
     "analyzer (one file)": AnalyzerSettings,
@@ -64,6 +66,7 @@ SECTIONS: tuple[tuple[str, type[Settings]], ...] = (
     ("Jobs", JobsSettings),
     ("Jobs relay", RelaySettings),
     ("Upload", UploadSettings),
+    ("Web", WebSettings),
     ("Controller", ControllerSettings),
     ("Controller, analyses as processes of a laptop", LocalSettings),
     ("Controller, analyses in Kubernetes", KubernetesSettings),
@@ -87,6 +90,7 @@ OTHERS: tuple[tuple[str, str, str, str], ...] = (
     ("CREASE_MINISTACK_PYTHON", "Python that has the laptop's S3 server.", "`.venv-ministack/bin/python`", "crease up"),
     ("BIND_HOST", "Set by `crease up`. 127.0.0.1: the S3 server takes no other Host than this and localhost.", "",
      "crease up, trial"),
+    ("PAGE_ORIGIN", "Set by `crease up`: the page whose browsers may call the S3 server.", "", "crease up"),
     ("MEDIAPIPE_POSE_MODEL_PATH", "Pose model of the analyses.", "the one that `make setup` built", "crease up"),
     ("XDG_STATE_HOME", "Folder in which the state folder lies.", "`~/.local/state`", "crease"),
     ("USER", "Name in the reason that `crease drain` records.", "`an unknown user`", "crease"),

@@ -47,6 +47,8 @@ VIDEOS_ROOT = "coach_plus/"
 ANALYSIS_FOLDER = "analysis"
 # The artifact from which a later job of the same video takes its landmarks.
 LANDMARKS = "landmarks.npz"
+# The artifact with the picture by which people recognise a video.
+THUMBNAIL = "thumbnail.jpg"
 # An artifact's name becomes the end of a key: no slash, no space, no leading dot.
 ARTIFACT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -88,6 +90,10 @@ RECORD_FILE = "record.json"
 LOG_FILE = "log"
 EXIT_CODE_FILE = "exit_code"
 DELETED_FILE = "deleted"
+# Files of a laptop's page: the key that signs cookies, and the key of the next sign-in, which is deleted by its use.
+PAGE_FOLDER = "page"
+COOKIE_KEY_FILE = "cookie-key"
+SIGN_IN_FILE = "sign-in"
 
 
 def launch_name(job_id: str | None, launch_no: int | str | None) -> str:

@@ -20,7 +20,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from services import VERSION, errors, logs, metrics, traces
@@ -301,6 +301,7 @@ _CLIENT_LEFT = "raised in core by servicer method"
 logging.getLogger("grpc._cython.cygrpc").addFilter(lambda record: _CLIENT_LEFT not in record.getMessage())
 
 READY = "ready"
+REFLECTION = "grpc.reflection.v1.ServerReflection"
 READY_SECONDS = 1.0
 
 
@@ -325,7 +326,7 @@ async def serve(
     add(server)
     checks = checks or health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    _add_reflection(server, (*services, health.SERVICE_NAME))
     port = _bind(server, settings, log)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -344,6 +345,20 @@ async def serve(
         await server.stop(settings.drain_seconds)
         await asyncio.to_thread(traces.stop)
     log.info("stopped")
+
+
+def _add_reflection(server: grpc.aio.Server, services: tuple[str, ...]) -> None:
+    """Adds reflection v1 and v1alpha. They differ in the service's name alone, and gRPC's package has only v1alpha."""
+    names = (*services, REFLECTION, reflection.SERVICE_NAME)
+    servicer = reflection.aio.ReflectionServicer(names)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    methods = {"ServerReflectionInfo": handler}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(REFLECTION, methods),))
 
 
 async def _update_readiness(checks: health.aio.HealthServicer, is_ready: Callable[[], bool]) -> None:

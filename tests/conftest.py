@@ -10,9 +10,10 @@ import pytest
 from services import dev_issuer
 from testing.servers.kubernetes import Cluster, Namespace, cluster, namespace
 from testing.servers.postgres import Server, clear, postgres
-from testing.servers.product import BUCKET
-from testing.servers.programs import UNRETRIEVED, Laptop, Program, running
+from testing.servers.product import BUCKET, product
+from testing.servers.programs import UNRETRIEVED, Laptop, Program, free_port, running
 from testing.servers.s3 import Endpoint, ministack
+from testing.servers.web import Site, web
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +90,28 @@ def empty(shared_database_url: str) -> str:
     with psycopg.connect(shared_database_url) as connection:
         clear(connection)
     return shared_database_url
+
+
+@pytest.fixture(scope="session")
+def shared_site(
+    shared_jobs_env: dict[str, str], laptop: Laptop, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """One page on real jobs, upload and S3; analyses come from the tests. A film of 1 MB is sent in parts."""
+    folder, port = tmp_path_factory.mktemp("site"), free_port()
+    with ministack(folder / "s3", f"http://127.0.0.1:{port}") as s3:
+        s3.make_bucket(BUCKET)
+        limits = {"CREASE_MULTIPART_FROM_BYTES": "1000000", "CREASE_MAX_CONTENT_LENGTH": "1000000000"}
+        with (
+            product(folder, shared_jobs_env, laptop, s3, controlled=False, upload_settings=limits) as made,
+            web(folder / "web", port, made, s3) as page,
+        ):
+            yield Site(page, made)
+
+
+@pytest.fixture
+def site(shared_site: Site, empty: str) -> Site:
+    """The shared page of a coach without a film."""
+    return shared_site
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
     --video FILE --out DIR [--discipline batting] [--sample-fps 10] [--include-frames] [--quick]
                              [--anonymous] [--athlete-box LEFT,TOP,WIDTH,HEIGHT] [--capture-fps FPS]
-                             [--event NAME=SECONDS]... [--landmarks FILE]
+                             [--event NAME=SECONDS]... [--height-cm CM] [--landmarks FILE]
     --video FILE --probe             prints the film's facts as JSON
     --video FILE --proxy OUT.mp4     writes the film at the size that an analysis needs
     --job-id J --launch N            with CREASE_JOBS_ENDPOINT, CREASE_UPLOAD_ENDPOINT, CREASE_TOKEN_FILE
@@ -114,9 +114,9 @@ def _analyze(arguments: argparse.Namespace, settings: "Settings") -> None:
         given=tuple(GivenEvent(EventName(name), seconds) for name, seconds in arguments.event),
         anonymous=arguments.anonymous,
     )
-    now = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M")
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
     name = "" if arguments.anonymous else one_line(arguments.video.name)
-    about = Metadata(discipline=arguments.discipline, file_name=name, analysed_at=now)
+    about = Metadata(discipline=arguments.discipline, file_name=name, analysed_at=now, height_cm=arguments.height_cm)
     analysis = Analysis(arguments.video, options, settings, about, arguments.landmarks)
     run = analysis.quick if arguments.quick else analysis.deep
     run(arguments.out, lambda _: None)
@@ -146,6 +146,7 @@ def _create_parser() -> argparse.ArgumentParser:
     parser.add_argument("--anonymous", action="store_true", help="no file name in the report, no faces in its pictures")
     video_options.add_footage(parser)
     video_options.add_events(parser)
+    parser.add_argument("--height-cm", type=video_options.parse_height_cm, metavar="CM", help="the player's height")
     parser.add_argument("--landmarks", type=Path, metavar="FILE", help="landmarks.npz of an earlier analysis")
     parser.add_argument("--probe", action="store_true", help="print the film's facts as JSON, with --video")
     parser.add_argument("--proxy", type=Path, help="write a smaller film, with --video")

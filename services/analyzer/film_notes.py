@@ -21,6 +21,12 @@ FILM_FASTER = "Film with 30 frames a second or more."
 def film_notes(video: Video, resized_seconds: float | None) -> tuple[str, ...]:
     """The notes of a video; resized_seconds: when its picture changes shape, None if it never does."""
     notes = []
+    if video.slowdown != 1:
+        pace = f"{video.slowdown:.1f} times slower" if video.slowdown > 1 else f"{1 / video.slowdown:.1f} times faster"
+        notes.append(
+            f"The camera recorded {video.capture_fps:.0f} frames a second, and the file plays {pace} than life. "
+            "All times and speeds here are of real time."
+        )
     if video.tracks > 1:
         notes.append(
             f"The file has {video.tracks} video tracks. The default one, {video.width}x{video.height}, is analysed."

@@ -1,4 +1,4 @@
-"""Analyses one video, from the file to the five files of a stage.
+"""Analyses one video, from the file to the files of a stage.
 
     probe ─▶ whole clip: decode ─▶ pose ─┬─▶ each action: decode ─▶ pose (deep only) ─┬─▶ measure ─▶ find ─▶ files
                                          └────────────────────────────────────────────┘
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.analyzer.arrays import Indices
+from services.analyzer.arrays import Floats, Indices
 from services.analyzer.artifacts.anonymization import Anonymizer
 from services.analyzer.artifacts.landmarks_npz import Origin, read_landmarks, write_landmarks
 from services.analyzer.artifacts.result import AnalysisResult, Run, summarize_clip
@@ -30,13 +30,13 @@ from services.analyzer.pose.passes import PosePasses, PoseResult, split_at_cuts
 from services.analyzer.pose.tracking import Box
 from services.analyzer.progress import Progress, monotonic, part_of
 from services.analyzer.settings import Settings
-from services.analyzer.video.probe import Video, probe
-from services.analyzer.video.sampling import every, on_grid
+from services.analyzer.video.probe import probe
+from services.analyzer.video.sampling import every, nearest, on_grid
 from services.naming import LANDMARKS
 from services.rules.limits import DEFAULT_SAMPLE_FPS
 
 if TYPE_CHECKING:
-    from services.analyzer.biomechanics.events import GivenEvent
+    from services.analyzer.biomechanics.events import Event, GivenEvent
     from services.analyzer.report.metadata import Metadata
 
 MIN_SAMPLE_FPS = DEFAULT_SAMPLE_FPS
@@ -61,7 +61,7 @@ class AnalysisOptions:
 
 
 class Analysis:
-    """One video, opened once and analysed in one or two stages; each stage writes its five files into a folder.
+    """One video, opened once and analysed in one or two stages; each stage writes its files into a folder.
 
     The constructor raises BadInput for a video that cannot be analysed, and ModelFault without a pinned model.
     """
@@ -87,14 +87,17 @@ class Analysis:
         self.pose_passes = PosePasses(self.video, self.landmarkers, settings, options.athlete_box, self._kept)
         self._quick_poses: PoseResult | None = None
 
-    def quick(self, out: Path, progress: Progress) -> Results:
-        """Write a provisional result, from one pass over the beginning; returns the results."""
+    def quick(self, out: Path, progress: Progress, *, film: bool = True) -> Results:
+        """Write a provisional result, from one pass over the beginning; returns the results.
+
+        film: whether to write an overlay video, which takes longer than all that a coach reads first.
+        """
         run, progress = self._start_run("quick"), monotonic(progress)
         wanted = self._sampled(MIN_SAMPLE_FPS, QUICK_SECONDS)
         with run.timing("pose"):
             more = float(self.video.times[-1]) > QUICK_SECONDS
             self._quick_poses = self._pose_whole_clip(wanted, part_of(progress, 0.0, 0.8), more=more)
-        return self._write_files(self._quick_poses, wanted, run, out, part_of(progress, 0.8, 1.0))
+        return self._write_files(self._quick_poses, wanted if film else None, run, out, part_of(progress, 0.8, 1.0))
 
     def deep(self, out: Path, progress: Progress) -> Results:
         """Write the final result, from the whole video and each action at every frame; returns the results.
@@ -144,8 +147,10 @@ class Analysis:
     def _start_run(self, stage: str) -> Run:
         return Run(stage, self.landmarkers.accelerator, self.landmarkers.reason)
 
-    def _write_files(self, poses: PoseResult, drawn: Indices, run: Run, out: Path, progress: Progress) -> Results:
-        """Measure the poses and write the five files; returns the results. drawn: the overlay video's frames."""
+    def _write_files(
+        self, poses: PoseResult, drawn: Indices | None, run: Run, out: Path, progress: Progress
+    ) -> Results:
+        """Measure the poses and write the files; returns the results. drawn: the overlay video's frames, None: none."""
         # Imported here, because the first pose needs none of these.
         from services.analyzer.artifacts.frames_parquet import write_frames
         from services.analyzer.artifacts.overlay_video import Label, write_overlay
@@ -160,20 +165,29 @@ class Analysis:
             cuts = poses.camera_motion.cuts
             measured = measure(poses.whole, poses.closeups, self.options.discipline, self.options.given, cuts)
             measured = describe_film(measured, self.video, poses.resized_seconds)
-            measured = replace(measured, notes=(*_clock_notes(self.video), *measured.notes))
+            shown = [nearest(self.video.times, event.time_seconds) for event in measured.events]
+            measured = replace(measured, events=_with_frames(measured.events, self.video.times[shown]))
             findings = find(measured, self.options.discipline)
             report = compose(measured, findings, self.options.discipline)
         posed = merge_poses(poses.whole, poses.closeups_with_duplicates)
         anonymizer = Anonymizer(posed, alone=poses.people <= 1) if self.options.anonymous else None
-        labels = [Label(event.time_seconds, EVENT_CAPTIONS[event.name]) for event in measured.events]
-        with run.timing("overlay"), count_cpu_time("overlay"):
-            write_overlay(self.video, posed, drawn, self.settings, out / "overlay.mp4", progress, labels, anonymizer)
+        if drawn is not None:
+            labels = [
+                Label(event.time_seconds, EVENT_CAPTIONS[event.name], float(self.video.times[frame]))
+                for event, frame in zip(measured.events, shown, strict=True)
+            ]
+            # A slower film than its source still holds the frame of each event.
+            drawn = np.union1d(drawn, np.array(shown, dtype=np.intp))
+            film = out / "overlay.mp4"
+            with run.timing("overlay"), count_cpu_time("overlay"):
+                write_overlay(self.video, posed, drawn, self.settings, film, progress, labels, anonymizer)
+        progress(1.0)
         damage = self.video.damage or poses.lost
         clip = summarize_clip(self.video, poses, damage, self.landmarkers.model)
         result = AnalysisResult(clip, run, measured, findings, report)
         pictures = key_frames(self.video, posed, result, self.settings, anonymizer)
-        film = stills(self.video, posed, result, self.settings, anonymizer)
-        page = render(result, posed, pictures, self.about, film)
+        still = stills(self.video, posed, result, self.settings, anonymizer)
+        page = render(result, posed, pictures, self.about, still)
         # A file's name in the page may be invalid UTF-8.
         (out / "report.html").write_text(page, encoding="utf-8", errors="replace")
         write_frames(poses.whole, out / "frames.parquet")
@@ -191,10 +205,6 @@ class Analysis:
         return results
 
 
-def _clock_notes(video: Video) -> tuple[str, ...]:
-    """That a file does not play in real time, which all times of the results have."""
-    if video.slowdown == 1:
-        return ()
-    recorded = f"The camera recorded {video.capture_fps:.0f} frames a second"
-    pace = f"{video.slowdown:.1f} times slower" if video.slowdown > 1 else f"{1 / video.slowdown:.1f} times faster"
-    return (f"{recorded}, and the file plays {pace} than life. All times and speeds here are of real time.",)
+def _with_frames(events: "list[Event]", frame_seconds: Floats) -> "list[Event]":
+    """The events, each with the time of the frame that shows it."""
+    return [replace(event, frame_seconds=float(at)) for event, at in zip(events, frame_seconds, strict=True)]

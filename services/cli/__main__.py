@@ -1,6 +1,7 @@
 """`crease`: runs everything on a laptop, and is the client of a cluster.
 
-crease up                 runs all services here, until Ctrl-C
+crease up                 runs all services here, until Ctrl-C, and prints the address of the page
+crease open               opens the page of `crease up` in the browser
 crease analyze VIDEO      sends a video, follows its analysis, prints the findings and fetches the report
 crease reanalyze JOB      measures a job's video again from a moved moment, or for another player or discipline
 crease report JOB         prints the findings of an earlier job and fetches its report
@@ -26,6 +27,7 @@ Exit codes: 0 done, 1 an orphan or a fault was found, 2 usage, 65 bad video, 69 
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -50,6 +52,8 @@ from services.cli.errors import INTERNAL, INTERRUPTED, CommandError
 from services.cli.runtime.kubectl import forward_services
 from services.cli.ui import console
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def kubectl() -> int:
     """`kubectl crease`: the same commands, for the services of a namespace."""
@@ -58,10 +62,15 @@ def kubectl() -> int:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "crease") -> int:
     """Runs one command; returns the exit code. Prints a traceback only if CREASE_DEBUG=1."""
+    console.accept_any_encoding()
     try:
-        parsed = _parser(prog).parse_args(arguments)
-        parsed.in_cluster = prog != "crease"
-        return _run(parsed)
+        try:
+            parsed = _parser(prog).parse_args(arguments)
+            parsed.in_cluster = prog != "crease"
+            return _run(parsed)
+        finally:
+            # A full disk is found here, also after --help.
+            sys.stdout.flush()
     except CommandError as error:
         console.print_error(error.sentence)
         return error.exit_code
@@ -72,12 +81,22 @@ def main(arguments: Sequence[str] | None = None, prog: str = "crease") -> int:
         )
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has closed it. Buffered output must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has closed it.
+        _discard_output()
+        return INTERNAL
+    except OSError as error:
+        console.print_write_error(error)
+        if error.errno in FULL:
+            _discard_output()
         return INTERNAL
     except Exception as error:
         console.print_unexpected(error)
         return INTERNAL
+
+
+def _discard_output() -> None:
+    """Sends what is still buffered nowhere: it must not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(parsed: options.Arguments) -> int:
@@ -94,6 +113,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"crease {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up.add_to(commands)
+    up.add_open_to(commands)
     analyze.add_to(commands)
     analyze.add_reanalyze_to(commands)
     reports.add_to(commands)

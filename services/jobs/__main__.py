@@ -18,7 +18,18 @@ import sqlalchemy as sa
 
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc, sweep_pb2, sweep_pb2_grpc
+from crease.jobs.v1 import (
+    job_pb2,
+    job_pb2_grpc,
+    library_pb2,
+    library_pb2_grpc,
+    player_pb2,
+    player_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
+    sweep_pb2,
+    sweep_pb2_grpc,
+)
 from services import logs, metrics, traces
 from services.auth import Verifier
 from services.authorization import Authorizer
@@ -30,6 +41,8 @@ from services.jobs.rpc.event_service import EventService
 from services.jobs.rpc.intake_service import IntakeService
 from services.jobs.rpc.job_service import JobService
 from services.jobs.rpc.launch_service import LaunchService
+from services.jobs.rpc.library_service import LibraryService
+from services.jobs.rpc.player_service import PlayerService
 from services.jobs.rpc.session_service import SessionService
 from services.jobs.rpc.sweep_service import SweepService
 from services.jobs.settings import DatabaseSettings, JobsSettings
@@ -39,7 +52,7 @@ from services.serving import CallInterceptor, serve
 
 SERVICES = [
     service
-    for file in (session_pb2, job_pb2, sweep_pb2, launch_pb2, event_pb2)
+    for file in (session_pb2, player_pb2, library_pb2, job_pb2, sweep_pb2, launch_pb2, event_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
 # A migration gives up a lock after two seconds and is tried again, for less than the five minutes that Helm waits.
@@ -85,6 +98,8 @@ async def run(settings: JobsSettings) -> None:
 
     def add_services(server: grpc.aio.Server) -> None:
         session_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(database, notifier), server)
+        library_pb2_grpc.add_LibraryServiceServicer_to_server(LibraryService(database), server)
+        player_pb2_grpc.add_PlayerServiceServicer_to_server(PlayerService(database), server)
         job_service = JobService(
             database,
             notifier,

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from services.naming import GIVEN_EVENTS, Discipline
 from services.rules.limits import CAPTURE_FPS_RULE, IN_PICTURE_RULE, MAX_GIVEN_EVENTS, is_capture_fps, is_in_picture
 
+# Of a player: a child of two years, the tallest adults.
+MIN_HEIGHT_CM, MAX_HEIGHT_CM = 80, 250
 # A name and seconds.
 StatedEvent = tuple[str, float]
 
@@ -68,6 +70,17 @@ def parse_capture_fps(text: str) -> float:
     if not is_capture_fps(rate):
         raise argparse.ArgumentTypeError(CAPTURE_FPS_RULE)
     return rate
+
+
+def parse_height_cm(text: str) -> float:
+    """A player's height in centimetres."""
+    try:
+        height = float(text)
+    except ValueError:
+        height = math.nan
+    if not MIN_HEIGHT_CM <= height <= MAX_HEIGHT_CM:
+        raise argparse.ArgumentTypeError(f"must be centimetres from {MIN_HEIGHT_CM} to {MAX_HEIGHT_CM}")
+    return height
 
 
 def parse_event(text: str) -> StatedEvent:

@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-# gRPC's own variable: the file of the trusted authorities.
-AUTHORITIES = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+from crease_client.channels import AUTHORITIES
+
 # Running calls may finish for this long on the old channel.
 CLOSE_SECONDS = 30.0
 

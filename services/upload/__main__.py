@@ -1,8 +1,13 @@
-"""`python -m services.upload`: serves, cleans up S3 and watches whether S3 answers."""
+"""`python -m services.upload`: serves, cleans up S3 and watches whether S3 answers.
+
+`python -m services.upload allow-origin ORIGIN`: lets the page at ORIGIN send videos from a browser.
+"""
 
 import asyncio
+import sys
 
 import grpc.aio
+from botocore.exceptions import BotoCoreError, ClientError
 from grpc_health.v1 import health, health_pb2
 
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
@@ -15,6 +20,8 @@ from services.metrics import Loop, Loops
 from services.serving import CallInterceptor, serve
 from services.upload import authorization, cleanup
 from services.upload.jobs_client import Jobs, translate
+from services.upload.s3 import cors, storage
+from services.upload.s3.settings import StorageSettings
 from services.upload.s3.storage import Storage
 from services.upload.service import UploadService
 from services.upload.settings import UploadSettings
@@ -76,8 +83,23 @@ async def watch_s3(
         await asyncio.sleep(every_seconds)
 
 
+def allow_origin(origin: str) -> None:
+    """Sets the CORS rule of the bucket. Ends the program if S3 refuses it."""
+    settings = StorageSettings.load()
+    try:
+        cors.allow(storage.open_client(settings), settings.bucket, origin)
+    except (BotoCoreError, ClientError) as error:
+        raise SystemExit(f"S3 refuses the CORS rule for {origin}: {error}") from None
+
+
 def main() -> None:
-    asyncio.run(run(UploadSettings.load()))
+    match sys.argv[1:]:
+        case []:
+            asyncio.run(run(UploadSettings.load()))
+        case ["allow-origin", origin]:
+            allow_origin(origin)
+        case _:
+            raise SystemExit("usage: python -m services.upload [allow-origin ORIGIN]")
 
 
 if __name__ == "__main__":

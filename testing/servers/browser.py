@@ -83,9 +83,9 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network", "Audits"):
             self._call(f"{domain}.enable")
 
-    def open(self, path: Path) -> None:
-        """Loads a file and waits until all its resources are loaded."""
-        self._call("Page.navigate", url=path.absolute().as_uri())
+    def open(self, place: Path | str) -> None:
+        """Loads a file or a URL and waits until all its resources are loaded."""
+        self._call("Page.navigate", url=place if isinstance(place, str) else place.absolute().as_uri())
         self.wait("document.readyState === 'complete'")
 
     def evaluate(self, script: str) -> Any:
@@ -105,6 +105,30 @@ class Page:
             if time.monotonic() > until:
                 raise RuntimeError(f"never came true: {condition}")
             time.sleep(0.02)
+
+    def click(self, selector: str) -> None:
+        """Clicks the first element of a CSS selector, as soon as there is one."""
+        self.wait(f"document.querySelector({json.dumps(selector)}) !== null")
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Chooses files in a file input."""
+        found = self._call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        self._call("DOM.setFileInputFiles", files=[str(file) for file in files], objectId=found["result"]["objectId"])
+
+    def throttle(self, upload_bytes_per_second: int) -> None:
+        """Slows down what the tab sends."""
+        self._call(
+            "Network.emulateNetworkConditions",
+            offline=False,
+            latency=0,
+            downloadThroughput=-1,
+            uploadThroughput=upload_bytes_per_second,
+        )
+
+    def screenshot(self, file: Path) -> None:
+        """Writes what the tab shows as a PNG."""
+        file.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
 
     def press(self, key: str) -> None:
         """Presses a key by its name: `ArrowRight`, `Enter`, ` `."""
@@ -129,6 +153,10 @@ class Page:
             deviceScaleFactor=scale,
             mobile=width < 600,
         )
+
+    def move_to(self, zone: str) -> None:
+        """Sets the time zone of the page's next load, by its name: `Asia/Kolkata`."""
+        self._call("Emulation.setTimezoneOverride", timezoneId=zone)
 
     def prefer(self, scheme: str, media: str = "") -> None:
         """Sets the colour scheme, `light` or `dark`, and the media: `print` shows the printed page."""
@@ -177,13 +205,13 @@ class Browser:
         self._pipe = pipe
 
     @contextmanager
-    def page(self, path: Path, width: int = 1280, height: int = 900) -> Iterator[Page]:
-        """Opens a file in a new tab."""
+    def page(self, place: Path | str, width: int = 1280, height: int = 900) -> Iterator[Page]:
+        """Opens a file or a URL in a new tab."""
         target = self._pipe.call("Target.createTarget", url="about:blank")["targetId"]
         session = self._pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self._pipe, session)
         page.resize(width, height)
-        page.open(path)
+        page.open(place)
         try:
             yield page
         finally:

@@ -50,6 +50,7 @@ def clear(connection: "psycopg.Connection[Any]") -> None:
         connection.execute("DELETE FROM launches")
         connection.execute("DELETE FROM video_analysis_jobs")
         connection.execute("DELETE FROM video_sessions")
+        connection.execute("DELETE FROM players")
         connection.execute("DELETE FROM events")
         connection.execute("DELETE FROM subscriptions")
         connection.execute("DELETE FROM clusters")

@@ -1,6 +1,6 @@
 """The whole product for tests: real PostgreSQL, real S3, and each program as a process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,10 +129,12 @@ def product(
     *,
     controlled: bool = True,
     traced: str = "",
+    upload_settings: Mapping[str, str] | None = None,
 ) -> Iterator[Product]:
     """A running product, until the block ends.
 
     `controlled` False: without a controller, so that nothing is launched. `traced`: an OTLP endpoint.
+    `upload_settings`: settings of upload that replace others.
     """
     ports = [free_port() for _ in range(2)]
     jobs = Program("jobs", jobs_env, folder / "jobs.log", ports[0])
@@ -141,7 +143,7 @@ def product(
         "CREASE_JOBS_ENDPOINT": jobs.endpoint,
         "CREASE_TOKEN_FILE": str(laptop.token_file("upload")),
         "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
+    } | dict(upload_settings or {})  # fmt: skip
     upload = Program("upload", upload_env, folder / "upload.log", ports[1])
     controller_env = {
         "CREASE_JOBS_ENDPOINT": jobs.endpoint,

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60
 # What asyncio logs of an exception in a task without an awaiter.
 UNRETRIEVED = "exception was never retrieved"
-OURS = {"services", "crease", "testing", "tests", "bench", "scripts"}
+OURS = {"services", "crease", "crease_client", "testing", "tests", "bench", "scripts"}
 
 
 _given: set[int] = set()

@@ -68,15 +68,18 @@ class Endpoint:
 
 
 @contextmanager
-def ministack(folder: Path) -> Iterator[Endpoint]:
-    """A running server, until the block ends. The folder keeps buckets and objects."""
+def ministack(folder: Path, page_origin: str = "") -> Iterator[Endpoint]:
+    """A running server, until the block ends. The folder keeps buckets and objects.
+
+    `page_origin`: the page whose browsers may call it.
+    """
     python = laptop_s3.find_python()
     if not python.exists():
         pytest.skip(f"no S3 server: {python} is absent")
     endpoint = Endpoint(f"http://127.0.0.1:{free_port()}", "eu-west-1", "crease", "the-secret-of-the-tests")
     for name in ("objects", "server", "tmp"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    command, env = list(laptop_s3.command(python)), _environment(folder, endpoint)
+    command, env = list(laptop_s3.command(python)), _environment(folder, endpoint) | {"PAGE_ORIGIN": page_origin}
     with _running(command, env, folder / "ministack.log", endpoint, "/_ministack/health"):
         yield endpoint
 

@@ -137,7 +137,7 @@ import grpc
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 stub = launch_pb2_grpc.LaunchServiceStub(grpc.insecure_channel(os.environ["CREASE_JOBS_ENDPOINT"]))
 try:
-    stub.ListLaunches(launch_pb2.ListLaunchesRequest(cluster="x"), metadata=[("authorization", sys.argv[1])])
+    stub.ListLaunches(launch_pb2.ListLaunchesRequest(cluster=sys.argv[1]), metadata=[("authorization", sys.argv[2])])
     print("OK")
 except grpc.RpcError as error:
     print(error.code().name)
@@ -146,5 +146,6 @@ except grpc.RpcError as error:
 
 def calls(release: Release, token: str) -> str:
     """The status code of a controller's call to the release's `jobs` with a token."""
-    command = ("exec", "--stdin", f"deploy/{release.name}-trial", "--", "python", "-", f"Bearer {token}")
+    program = ("exec", "--stdin", f"deploy/{release.name}-trial", "--", "python", "-")
+    command = (*program, f"{release.namespace}-{release.name}", f"Bearer {token}")
     return release.kubectl(*command, stdin=CALL.encode()).strip()

@@ -170,7 +170,7 @@ def arena(folder: Path, namespace: Namespace | None = None) -> Iterator[Arena]:
         stack.enter_context(relay(queue | url, here.folder / "relay.log"))
         endpoints = {name: f"127.0.0.1:{port}" for name, port in metrics.items()}
         client = Endpoints(
-            jobs.endpoint, upload.endpoint, str(here.token_file("coach")), 0, str(here.folder), endpoints
+            jobs.endpoint, upload.endpoint, str(here.token_file("coach")), 0, str(here.folder), metrics=endpoints
         )
         state_dir.announce(here, client)
         watching = stack.enter_context(prometheus(folder / "prometheus", metrics))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
@@ -157,7 +157,12 @@ def test_every_server_answers_health_and_reflection(road: Product) -> None:
     """The list of services without a token, as grpcurl requests it. (The start of each server has checked health.)"""
     for program, service in ((road.jobs, "crease.jobs.v1.JobService"), (road.upload, "crease.upload.v1.UploadService")):
         with grpc.insecure_channel(program.endpoint) as channel:
-            stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-            [reply] = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
-        names = {one.name for one in reply.list_services_response.service}
-        assert {service, "grpc.health.v1.Health"} <= names
+            for version in ("v1", "v1alpha"):
+                ask = channel.stream_stream(
+                    f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+                    request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+                    response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+                )
+                [reply] = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=30)
+                names = {one.name for one in reply.list_services_response.service}
+                assert {service, "grpc.health.v1.Health", f"grpc.reflection.{version}.ServerReflection"} <= names

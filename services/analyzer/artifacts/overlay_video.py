@@ -40,10 +40,11 @@ MIN_LIMB_PIXELS, NEARLY_STRAIGHT = 6.0, 0.1
 
 @dataclass(frozen=True)
 class Label:
-    """The text of an event in the picture, ASCII, and the event's time."""
+    """The text of an event in the picture, ASCII, the event's time, and that of the frame that shows it."""
 
     time_seconds: float
     text: str
+    frame_seconds: float
 
 
 def write_overlay(
@@ -91,7 +92,7 @@ def _annotate(picture: PlanarPicture, poses: Poses, labels: Sequence[Label]) -> 
         for joint, *ends in ANGLES:
             if visibility[[joint, *ends]].min() >= FAINT:
                 _draw_angle(canvas, points[joint], *points[ends])
-    _draw_labels(canvas, [label for label in labels if 0 <= picture.time_seconds - label.time_seconds < LABEL_SECONDS])
+    _draw_labels(canvas, [label for label in labels if 0 <= picture.time_seconds - label.frame_seconds < LABEL_SECONDS])
 
 
 def _draw_skeleton(canvas: Canvas, points: Floats, visibility: Floats) -> None:

@@ -128,6 +128,7 @@ def _event(event: Event) -> Json:
         "confidence": round(event.confidence, 2),
         "side": event.side,
         "given": event.given,
+        "frame_seconds": None if event.frame_seconds is None else round(event.frame_seconds, 3),
     }
 
 

@@ -76,7 +76,8 @@ class GivenEvent:
 class Event:
     """A named moment. confidence: 0..1, a judgement from frame rate and margin, not a probability.
 
-    side: the arm of an action, or the leg of a contact. given: whether the client stated the moment.
+    side: the arm of an action, or the leg of a contact. given: whether the client stated the moment. frame_seconds: of
+    the film's frame that shows it, the nearest one; None without a film.
     """
 
     name: EventName
@@ -84,6 +85,7 @@ class Event:
     confidence: float
     side: Side | None = None
     given: bool = False
+    frame_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 from services.analyzer.biomechanics.events import EventName
-from services.analyzer.biomechanics.model import Repetition, Unit
+from services.analyzer.biomechanics.model import Repetition
 from services.analyzer.knowledge.loader import Mark, MarkOrigin
 from services.naming import Discipline
+from services.rules.numbers import Unit, format_value
 
 EVENT_CAPTIONS = {
     EventName.FRONT_FOOT_CONTACT: "Front-foot contact",
@@ -57,18 +58,6 @@ ACTION_NOUNS: dict[str, Noun] = {
 def action_noun(discipline: str) -> Noun:
     """The noun for an action of a discipline; for any other discipline, or none, `action`."""
     return ACTION_NOUNS.get(discipline, Noun("action", "actions"))
-
-
-def format_number(value: float, unit: Unit, error: float | None = None) -> str:
-    """A number without its unit's name: `132° ± 3°`, `0.124 ± 0.006`."""
-    number = f"{value:.{unit.digits}f}{unit.sign}".replace("-", "−")
-    return f"{number} ± {error:.{unit.digits}f}{unit.sign}" if error else number
-
-
-def format_value(value: float, unit: Unit, error: float | None = None) -> str:
-    """A number with its unit: `132° ± 3°`, `0.124 ± 0.006 body lengths`."""
-    suffix = {Unit.DEGREES: "", Unit.PER_SECOND: " a second"}.get(unit, f" {unit}")
-    return f"{format_number(value, unit, error)}{suffix}"
 
 
 def mark_name(mark: Mark) -> str:

@@ -14,27 +14,7 @@ from services.analyzer.biomechanics.events import Event, EventName
 from services.analyzer.biomechanics.foot_contact import Missing
 from services.analyzer.biomechanics.kinematics import Side
 from services.naming import Discipline
-
-
-class Unit(StrEnum):
-    """Units of numbers, as results.json spells them."""
-
-    BODY_LENGTHS = "body lengths"
-    BODY_HEIGHTS = "body heights"
-    DEGREES = "deg"
-    SECONDS = "s"
-    PER_SECOND = "1/s"
-    PERCENT_OF_FRAMES = "percent of frames"
-
-    @property
-    def digits(self) -> int:
-        """Decimals that a person reads."""
-        return {Unit.DEGREES: 0, Unit.BODY_LENGTHS: 3, Unit.SECONDS: 3}.get(self, 2)
-
-    @property
-    def sign(self) -> str:
-        """The sign behind a number without a space; empty if the unit is a word."""
-        return "°" if self is Unit.DEGREES else ""
+from services.rules.numbers import NUMBERS, Better, Unit
 
 
 class Plane(StrEnum):
@@ -42,14 +22,6 @@ class Plane(StrEnum):
 
     IMAGE = "image"
     SPACE = "space"
-
-
-class Better(Enum):
-    """Which change of a number is an improvement; UNJUDGED leaves that to the coach."""
-
-    LOWER = "lower"
-    HIGHER = "higher"
-    UNJUDGED = "unjudged"
 
 
 class Reliability(StrEnum):
@@ -123,13 +95,15 @@ class AnnotationSpec:
 class CurveSpec:
     """How a plot shows a number's curve. least_range: the y axis spans this or more, so that noise looks small.
 
-    rank: place among the plots of an action.
+    rank: place among the plots of an action. compared: a point of the curve is the number, so that the plot shows the
+    mark; else the number is a spread or a mean of the curve, and no point of it can be held against the mark.
     """
 
     rank: int
     title: str
     y_axis: str
     least_range: float
+    compared: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,18 +118,14 @@ class WorstMomentSpec:
 class MetricSpec:
     """All that is particular to one number. `registry.py` holds one for each.
 
-    name: its key in results.json and knowledge/*.yaml. label, meaning: for people. disciplines: where it is measured.
-    read: measures it in one action. better: the direction of its scale; UNJUDGED without a score.
+    name: its key in results.json, knowledge/*.yaml and `NUMBERS`, which holds its words, unit and direction.
+    disciplines: where it is measured. read: measures it in one action.
     single_moment: every moment in the evidence shows the whole number; else only the worst moment of the only action
     does. absent_reason: set if no film gives this number.
     """
 
     name: str
-    label: str
-    meaning: str
-    unit: Unit
     read: Callable[[ActionWindow], Reading | Missing]
-    better: Better = Better.UNJUDGED
     plane: Plane = Plane.IMAGE
     disciplines: frozenset[Discipline] = frozenset(Discipline)
     curve: CurveSpec | None = None
@@ -163,6 +133,26 @@ class MetricSpec:
     worst_moment: WorstMomentSpec | None = None
     single_moment: bool = False
     absent_reason: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Its one name for people."""
+        return NUMBERS[self.name].label
+
+    @property
+    def meaning(self) -> str:
+        """What it measures, for people."""
+        return NUMBERS[self.name].meaning
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of its values."""
+        return NUMBERS[self.name].unit
+
+    @property
+    def better(self) -> Better:
+        """The direction of its scale."""
+        return NUMBERS[self.name].better
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Lists every number that the analyzer measures: one `MetricSpec` each, in the order of results.json.
 
-To add a number: its entry here, its motion in `testing/data/motions.py`, its row in `bench/accuracy_motions.py`, its
-entry in `docs/metrics.md`. A score also needs its scale and fault in each `knowledge/*.yaml`, and its key in
-`docs/results.schema.json`. `test_registry.py` checks these.
+To add a number: its words, unit and direction in `services/rules/numbers.py`, its entry here, its motion in
+`testing/data/motions.py`, its row in `bench/accuracy_motions.py`, its entry in `docs/metrics.md`. A score also needs
+its scale and fault in each `knowledge/*.yaml`, and its key in `docs/results.schema.json`. `test_registry.py` checks
+these.
 """
 
 from functools import cache
@@ -12,102 +13,69 @@ from services.analyzer.biomechanics.foot_contact import Missing
 from services.analyzer.biomechanics.model import (
     AnnotationKind,
     AnnotationSpec,
-    Better,
     CurveSpec,
     MetricSpec,
-    Unit,
     WorstMomentSpec,
 )
 from services.analyzer.knowledge.loader import Guidance, GuidanceError, load_guidance
 from services.naming import Discipline
+from services.rules.numbers import Better
 
 BOWLING_ONLY = frozenset({Discipline.BOWLING})
 TIMING_REASON = "hip and shoulder rotation cannot be separated to 0.03 s from one camera with this pose model"
 
 HEAD_STABILITY = MetricSpec(
     name="head_stability_score",
-    label="Head",
-    meaning="how far it moves over the feet",
-    unit=Unit.BODY_LENGTHS,
     read=scored_metrics.head_stability,
-    better=Better.LOWER,
     curve=CurveSpec(2, "Head off its mean place over the feet", "body lengths", 0.1),
-    annotation=AnnotationSpec(AnnotationKind.RING, "head {} from its mean place"),
+    annotation=AnnotationSpec(AnnotationKind.RING, "head {} off its mean place"),
     worst_moment=WorstMomentSpec(3, "Head farthest off"),
 )
 BALANCE_DRIFT = MetricSpec(
     name="balance_drift_score",
-    label="Balance",
-    meaning="how far the trunk moves off the feet, along the picture",
-    unit=Unit.BODY_LENGTHS,
     read=scored_metrics.balance_drift,
-    better=Better.LOWER,
-    curve=CurveSpec(3, "Trunk off its mean place over the feet", "body lengths", 0.1),
-    annotation=AnnotationSpec(AnnotationKind.RING, "trunk {} from its mean place"),
-    worst_moment=WorstMomentSpec(4, "Trunk farthest off"),
+    curve=CurveSpec(3, "Balance: trunk off its mean place over the feet", "body lengths", 0.1),
+    annotation=AnnotationSpec(AnnotationKind.RING, "balance: trunk {} off its mean place"),
+    worst_moment=WorstMomentSpec(4, "Balance: trunk farthest off"),
 )
 FRONT_KNEE_BRACE = MetricSpec(
     name="front_knee_brace_score",
-    label="Front knee",
-    meaning="its smallest angle after the front foot is down; 180° is straight",
-    unit=Unit.DEGREES,
     read=scored_metrics.front_knee_brace,
-    better=Better.HIGHER,
-    curve=CurveSpec(1, "Front knee", "degrees; 180 is straight", 30.0),
+    curve=CurveSpec(1, "Front knee", "degrees; 180 is straight", 30.0, compared=True),
     annotation=AnnotationSpec(AnnotationKind.ANGLE, "front knee {}"),
     worst_moment=WorstMomentSpec(1, "Front knee at its smallest"),
     single_moment=True,
 )
 HIP_SHOULDER_TIMING = MetricSpec(
     name="hip_shoulder_separation_timing",
-    label="Hip-shoulder timing",
-    meaning="how long the shoulders turn after the hips",
-    unit=Unit.SECONDS,
     read=lambda _: Missing(TIMING_REASON),
-    better=Better.HIGHER,
     absent_reason=TIMING_REASON,
 )
 ELBOW_DROP = MetricSpec(
     name="elbow_drop_score",
-    label="Elbow",
-    meaning="how far it is below the shoulder",
-    unit=Unit.BODY_LENGTHS,
     read=scored_metrics.elbow_drop,
-    better=Better.LOWER,
     curve=CurveSpec(4, "Elbow below the shoulder", "body lengths", 0.1),
     annotation=AnnotationSpec(AnnotationKind.DROP, "elbow {} under the shoulder"),
     worst_moment=WorstMomentSpec(2, "Elbow at its lowest"),
 )
 STRIDE_LENGTH = MetricSpec(
     name="stride_length",
-    label="Stride",
-    meaning="between the feet as the front one lands",
-    unit=Unit.BODY_HEIGHTS,
     read=unscored_metrics.stride_length,
     annotation=AnnotationSpec(AnnotationKind.STRIDE, "stride {}"),
     single_moment=True,
 )
 RUN_UP_SPEED_TREND = MetricSpec(
     name="run_up_speed_trend",
-    label="Run-up",
-    meaning="share of its speed gained a second, in the last 0.5 s",
-    unit=Unit.PER_SECOND,
     read=unscored_metrics.run_up_speed_trend,
     disciplines=BOWLING_ONLY,
 )
 RELEASE_HEIGHT = MetricSpec(
     name="release_height",
-    label="Release height",
-    meaning="bowling wrist over the sole of the front foot",
-    unit=Unit.BODY_HEIGHTS,
     read=unscored_metrics.release_height,
     disciplines=BOWLING_ONLY,
 )
 TRUNK_LATERAL_FLEXION = MetricSpec(
     name="trunk_lateral_flexion_at_release",
-    label="Trunk lean",
-    meaning="away from the bowling arm at release",
-    unit=Unit.DEGREES,
     read=unscored_metrics.trunk_lateral_flexion,
     disciplines=BOWLING_ONLY,
     annotation=AnnotationSpec(AnnotationKind.LEAN, "trunk lean {}"),
@@ -115,35 +83,23 @@ TRUNK_LATERAL_FLEXION = MetricSpec(
 )
 FRONT_KNEE_AT_CONTACT = MetricSpec(
     name="front_knee_at_contact",
-    label="Front knee at contact",
-    meaning="as the foot lands",
-    unit=Unit.DEGREES,
     read=unscored_metrics.front_knee_at_contact,
     annotation=AnnotationSpec(AnnotationKind.ANGLE, "front knee at contact {}"),
     single_moment=True,
 )
 FRONT_KNEE_AT_RELEASE = MetricSpec(
     name="front_knee_at_release",
-    label="Front knee at the end",
-    meaning="at release; in batting 0.3 s after contact",
-    unit=Unit.DEGREES,
     read=unscored_metrics.front_knee_at_release,
     annotation=AnnotationSpec(AnnotationKind.ANGLE, "front knee at the end {}"),
     single_moment=True,
 )
 FRONT_KNEE_CHANGE = MetricSpec(
     name="front_knee_change",
-    label="Front knee, change",
-    meaning="contact to the end; under 0 it gave way",
-    unit=Unit.DEGREES,
     read=unscored_metrics.front_knee_change,
     single_moment=True,
 )
 BOWLING_ELBOW_EXTENSION = MetricSpec(
     name="bowling_elbow_extension",
-    label="Bowling elbow",
-    meaning="straightening from arm level to release; no verdict on an action",
-    unit=Unit.DEGREES,
     read=unscored_metrics.elbow_extension,
     disciplines=BOWLING_ONLY,
 )

@@ -9,11 +9,12 @@ number that was not measured gives no finding.
 
 from typing import TypedDict
 
-from services.analyzer.biomechanics.model import Measurements, Metric, Unit
+from services.analyzer.biomechanics.model import Measurements, Metric
 from services.analyzer.biomechanics.registry import guidance
 from services.analyzer.coaching.model import FilmCode, Finding, Findings, Level
 from services.analyzer.coaching.phrases import count_phrase
 from services.analyzer.knowledge.loader import Advice, Drill, Fault, FaultCode, Guidance, Mark, Severity, shared
+from services.rules.numbers import Unit
 
 WORST_FIRST = (Severity.HIGH, Severity.MEDIUM, Severity.LOW)
 # With fewer confident metrics a video without a fault is no proof of a high level.

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.analyzer.biomechanics.model import Metric, MetricSpec, Unit
+from services.analyzer.biomechanics.model import Metric, MetricSpec
 from services.analyzer.knowledge.loader import Drill, FaultCode, Mark, Severity
+from services.rules.numbers import Unit
 
 
 class Level(StrEnum):

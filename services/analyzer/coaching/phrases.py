@@ -2,10 +2,12 @@
 
 from collections.abc import Collection
 
-from services.analyzer.biomechanics.labels import format_mark, format_value, mark_name
+from services.analyzer.biomechanics.labels import format_mark, mark_name
 from services.analyzer.biomechanics.model import Measurements, Metric
-from services.analyzer.biomechanics.registry import guidance
-from services.analyzer.knowledge.loader import shared
+from services.analyzer.biomechanics.registry import METRICS, guidance
+from services.analyzer.knowledge.loader import MarkOrigin, shared
+from services.naming import DISCIPLINES
+from services.rules.numbers import format_value
 
 COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 HIGH_CONFIDENCE = 0.75
@@ -21,19 +23,29 @@ def all_numbers(count: int) -> str:
     return f"{'both' if count == 2 else f'all {count_phrase(count)}'} numbers"
 
 
-def reached_phrase(measured: int) -> str:
-    """`all four numbers reach their mark`."""
+def whose_mark(discipline: str) -> str:
+    """`our mark`; `the mark` without a discipline, or if a study holds one of the discipline's."""
+    if discipline not in DISCIPLINES:
+        return "the mark"
+    marks = [mark for spec in METRICS if (mark := guidance(discipline).mark(spec.name))]
+    return "our mark" if all(mark.stated.origin is MarkOrigin.JUDGEMENT for mark in marks) else "the mark"
+
+
+def reached_phrase(measured: int, discipline: str) -> str:
+    """`all four numbers reach our mark`."""
+    mark = whose_mark(discipline)
     if measured == 0:
-        return "no number is clear of its mark"
-    return "the one number reaches its mark" if measured == 1 else f"{all_numbers(measured)} reach their mark"
+        return f"no number is clear of {mark}"
+    return f"the one number reaches {mark}" if measured == 1 else f"{all_numbers(measured)} reach {mark}"
 
 
-def missed_phrase(missed: int, measured: int) -> str:
-    """`two of four numbers miss their mark`."""
+def missed_phrase(missed: int, measured: int, discipline: str) -> str:
+    """`two of four numbers miss our mark`."""
+    mark = whose_mark(discipline)
     if missed == measured > 1:
-        return f"{all_numbers(measured)} miss their mark"
+        return f"{all_numbers(measured)} miss {mark}"
     numbers = f"{count_phrase(missed)} of {count_phrase(measured)} numbers"
-    return f"{numbers} misses its mark" if missed == 1 else f"{numbers} miss their mark"
+    return f"{numbers} {'misses' if missed == 1 else 'miss'} {mark}"
 
 
 def number_phrase(metric: Metric, discipline: str, worst_seconds: float | None = None) -> str:

@@ -14,6 +14,7 @@ from services.analyzer.coaching.phrases import (
     nearest_to_mark,
     number_phrase,
     reached_phrase,
+    whose_mark,
 )
 from services.analyzer.coaching.week import film_again, plan_week
 from services.analyzer.knowledge.loader import Drill, shared
@@ -37,17 +38,18 @@ def compose(measurements: Measurements, findings: Findings, discipline: str) -> 
     )
 
 
-def level_sentence(measurements: Measurements, findings: Findings) -> str:
+def level_sentence(measurements: Measurements, findings: Findings, discipline: str) -> str:
     """The overall level with the numbers that decide it; without a level the summary says why."""
     if findings.overall_level is None:
         return "Not assessed"
     faults, judged = findings.findings, len(measurements.present()) - len(findings.too_close)
     level = findings.overall_level.capitalize()
     if not faults:
-        return f"{level}: {reached_phrase(judged)}{_too_close_clause(findings)}"
+        return f"{level}: {reached_phrase(judged, discipline)}{_too_close_clause(findings)}"
     furthest = max(finding.shortfall for finding in faults)
     which = "" if len(faults) == 1 else "the furthest "
-    return f"{level}: {missed_phrase(len(faults), judged)}, {which}by {furthest:.2f}{_too_close_clause(findings)}"
+    missed = missed_phrase(len(faults), judged, discipline)
+    return f"{level}: {missed}, {which}by {furthest:.2f} in score{_too_close_clause(findings)}"
 
 
 def _too_close_clause(findings: Findings) -> str:
@@ -63,13 +65,13 @@ def _not_assessed(findings: Findings) -> str:
 def _summary(measurements: Measurements, findings: Findings, discipline: str) -> str:
     measured = measurements.present()
     faults, judged = findings.findings, len(measured) - len(findings.too_close)
-    result = missed_phrase(len(faults), judged) if faults else reached_phrase(judged)
+    result = missed_phrase(len(faults), judged, discipline) if faults else reached_phrase(judged, discipline)
     sentences = [f"{_place(measurements.actions, discipline)}, {result}."]
     if faults:
         sentences += [_advice(*pair, measurements, discipline) for pair in zip(LEADS, faults, strict=False)]
     elif nearest := nearest_to_mark(measurements, discipline, findings.too_close):
         part = lower_first(nearest.spec.label)
-        sentences.append(f"Nearest to its mark is the {part}: {number_phrase(nearest, discipline)}.")
+        sentences.append(f"Nearest to {whose_mark(discipline)} is the {part}: {number_phrase(nearest, discipline)}.")
     sentences += [
         f"Too close to call: {lower_first(metric.spec.label)} {number_phrase(metric, discipline)}."
         for metric in findings.too_close

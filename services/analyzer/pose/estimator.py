@@ -161,6 +161,11 @@ class PoseRun:
                 self._people_by_picture.append(self._estimator.estimate(picture.rgb, picture.time_seconds))
             self._times.append(picture.time_seconds)
 
+    @property
+    def most_people(self) -> int:
+        """The most people in one picture so far."""
+        return max(map(len, self._people_by_picture), default=0)
+
     def poses(self, width: int, height: int, choose: ChooseAthlete = choose_first) -> Poses:
         """The athlete in all pictures so far, in pixels of a picture of width x height."""
         unseen = Person(np.full((33, 2), np.nan), np.full((33, 3), np.nan), *np.full((2, 33), np.nan))

@@ -3,22 +3,23 @@
 picture ─▶ the model on all of it ─▶ is a known person missing? ─▶ the model on a square around the last place ─▶ people
 """
 
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from services.analyzer.arrays import Floats
-from services.analyzer.pose.estimator import SECOND_CORE, Person, PoseEstimator
+from services.analyzer.pose.estimator import Person, PoseEstimator
 from services.analyzer.pose.landmarks import INDEX
-from services.analyzer.video.frames import RGB, Picture
+from services.analyzer.video.frames import RGB
 
 TRUNK = [INDEX[name] for name in ("left_shoulder", "right_shoulder", "right_hip", "left_hip")]
 # Two detections nearer than this, in heights of the smaller, are the same person.
 SAME_PERSON_HEIGHTS = 0.2
 # A missing person is searched for this long, in a square of this many of their heights.
 REMEMBERED_SECONDS, SQUARE_HEIGHTS = 1.0, 1.5
+# They are searched in every picture for so long, and then once in each such span.
+SEARCH_AGAIN_SECONDS = 0.3
 # How often the whole picture is searched in parts, and a part's share of the longer side.
 SEARCH_INTERVAL_SECONDS, PART_SHARE = 1.0, 0.6
 # Sample points of the torso's colour, along and across the trunk, away from its edges.
@@ -41,82 +42,64 @@ class MultiPersonEstimator:
     """All people in successive pictures of one video; a PoseEstimator that combines two others."""
 
     def __init__(
-        self, tracking: PoseEstimator, detecting: PoseEstimator, expected: ExpectedLocation = lambda _: None
+        self,
+        tracking: PoseEstimator,
+        detecting: PoseEstimator,
+        expected: ExpectedLocation = lambda _: None,
+        known: Sequence[tuple[float, Location]] = (),
+        search_at: float = 0.0,
     ) -> None:
-        """tracking: tracks several people through whole pictures. detecting: has no state."""
+        """tracking: tracks several people through whole pictures. detecting: has no state.
+
+        known: where people were seen before, each with the time in seconds. search_at: when to search in parts.
+        """
         self._tracking = tracking
         self._detecting = detecting
         self._expected = expected
-        self._known: list[tuple[float, Location]] = []
-        self._search_at = 0.0
+        self._known = list(known)
+        self._search_at = search_at
+        self._last_time = 0.0
 
     def estimate(self, rgb: RGB, time_seconds: float) -> list[Person]:
         """The people in the picture, in any order, each with the colour of their torso."""
         size = np.array([rgb.shape[1], rgb.shape[0]], dtype=float)
-        people = _merge_duplicates(self._tracking.estimate(rgb, time_seconds), size)
+        people = merge_duplicates(self._tracking.estimate(rgb, time_seconds), size)
         if time_seconds >= self._search_at:
             self._search_at = time_seconds + SEARCH_INTERVAL_SECONDS
-            people = _merge_duplicates([*people, *search_both_ends(self._detecting, rgb, time_seconds)], size)
+            people = merge_duplicates([*people, *search_both_ends(self._detecting, rgb, time_seconds)], size)
         for location in self._locations_to_check(time_seconds):
-            if not any(_is_at(location, person, size) for person in people):
-                people = _merge_duplicates([*people, *self._search_around(location, rgb, size, time_seconds)], size)
+            if not any(is_at(location, person, size) for person in people):
+                found = estimate_around(self._detecting, location, rgb, time_seconds)
+                people = merge_duplicates([*people, *found], size)
         self._remember(people, size, time_seconds)
-        return [replace(person, torso_colour=torso_colour(person, rgb)) for person in people]
+        self._last_time = time_seconds
+        return with_torso_colours(people, rgb)
 
     def _locations_to_check(self, time: float) -> list[Location]:
+        """The athlete's expected location, and those of people who are not missing for long, or are due again."""
         expected = self._expected(time)
-        return [*([expected] if expected else []), *(location for _, location in self._known)]
+        due = [location for seen, location in self._known if self._is_due(time - seen, self._last_time - seen)]
+        return [*([expected] if expected else []), *due]
 
-    def _search_around(self, location: Location, rgb: RGB, size: Floats, time: float) -> list[Person]:
-        """The people in a square around the location."""
-        half = SQUARE_HEIGHTS * location.height / 2
-        start = np.clip(location.place - half, 0, size - 1).astype(int)
-        end = np.clip(location.place + half, start + 1, size).astype(int)
-        return estimate_in_crop(self._detecting, rgb, start, end, time)
+    def _is_due(self, missing: float, missing_before: float) -> bool:
+        """Whether a person is searched. Seconds since they were seen: now, and in the picture before."""
+        turns = [int(seconds / SEARCH_AGAIN_SECONDS) for seconds in (missing, missing_before)]
+        return turns[0] == 0 or turns[0] > turns[1]
 
     def _remember(self, people: list[Person], size: Floats, time: float) -> None:
         """Keep the locations of these people, and those of missing people for REMEMBERED_SECONDS."""
         recent = [(at, location) for at, location in self._known if time - at <= REMEMBERED_SECONDS]
-        missing = [(at, known) for at, known in recent if not any(_is_at(known, person, size) for person in people)]
+        missing = [(at, known) for at, known in recent if not any(is_at(known, person, size) for person in people)]
         self._known = [*missing, *((time, locate(person, size)) for person in people)]
 
 
-class CrowdCheck:
-    """Counts the people every few seconds, because a model that tracks one person cannot see others."""
-
-    def __init__(self, get_detector: Callable[[], PoseEstimator], interval_seconds: float) -> None:
-        """get_detector: called at the first check, so that the first pose does not wait for it."""
-        self._get_detector = get_detector
-        self._interval_seconds = interval_seconds
-        self._next_check = 0.0
-        self._pending: Future[int] | None = None
-        self.most_people = 0
-
-    def observe(self, pictures: Iterable[Picture]) -> Generator[Picture, None, None]:
-        """Pass the pictures through until a check finds several people; a check runs beside the next pictures."""
-        try:
-            for picture in pictures:
-                yield picture
-                due = picture.time_seconds >= self._next_check
-                if (due or (self._pending and self._pending.done())) and self._found_crowd():
-                    return
-                if due:
-                    self._next_check = picture.time_seconds + self._interval_seconds
-                    self._pending = SECOND_CORE.submit(self._count, replace(picture, rgb=picture.rgb.copy()))
-        finally:
-            self._found_crowd()
-
-    def _found_crowd(self) -> bool:
-        """Whether any check found several people; waits for the pending check."""
-        if self._pending:
-            self.most_people = max(self.most_people, self._pending.result())
-            self._pending = None
-        return self.most_people > 1
-
-    def _count(self, picture: Picture) -> int:
-        rgb, time, detector = picture.rgb, picture.time_seconds, self._get_detector()
-        size = np.array([rgb.shape[1], rgb.shape[0]], dtype=float)
-        return len(_merge_duplicates([*detector.estimate(rgb, time), *search_both_ends(detector, rgb, time)], size))
+def estimate_around(detector: PoseEstimator, location: Location, rgb: RGB, time: float) -> list[Person]:
+    """The people in a square around the location."""
+    size = np.array([rgb.shape[1], rgb.shape[0]], dtype=float)
+    half = SQUARE_HEIGHTS * location.height / 2
+    start = np.clip(location.place - half, 0, size - 1).astype(int)
+    end = np.clip(location.place + half, start + 1, size).astype(int)
+    return estimate_in_crop(detector, rgb, start, end, time)
 
 
 def search_both_ends(detector: PoseEstimator, rgb: RGB, time: float) -> list[Person]:
@@ -138,6 +121,11 @@ def estimate_in_crop(detector: PoseEstimator, rgb: RGB, start: Floats, end: Floa
     ]
 
 
+def with_torso_colours(people: list[Person], rgb: RGB) -> list[Person]:
+    """The people, each with the colour of their torso in the picture."""
+    return [replace(person, torso_colour=torso_colour(person, rgb)) for person in people]
+
+
 def torso_colour(person: Person, rgb: RGB) -> Floats:
     """(3,) mean RGB at a grid of points between the shoulders and the hips."""
     size = np.array([rgb.shape[1], rgb.shape[0]])
@@ -154,16 +142,16 @@ def locate(person: Person, size: Floats) -> Location:
     return Location(place, max(float(np.ptp(person.image[:, 1]) * size[1]), 1.0))
 
 
-def _is_at(location: Location, person: Person, size: Floats) -> bool:
+def is_at(location: Location, person: Person, size: Floats) -> bool:
     actual = locate(person, size)
     distance = np.linalg.norm(actual.place - location.place)
     return bool(distance < SAME_PERSON_HEIGHTS * min(actual.height, location.height))
 
 
-def _merge_duplicates(people: list[Person], size: Floats) -> list[Person]:
+def merge_duplicates(people: list[Person], size: Floats) -> list[Person]:
     """Each person once: the first detection of each."""
     unique: list[Person] = []
     for person in people:
-        if not any(_is_at(locate(person, size), other, size) for other in unique):
+        if not any(is_at(locate(person, size), other, size) for other in unique):
             unique.append(person)
     return unique

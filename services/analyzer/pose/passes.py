@@ -1,7 +1,6 @@
 """Runs the pose model over a video in two passes: the whole clip at an even rate, then each action at every frame.
 
-    whole clip, one person ──others are found──▶ whole clip again, all people ─▶ the athlete
-         └──────────────────── alone ───────────────▶ the athlete ─▶ windows ─▶ close-ups
+    whole clip: one person ──others are found──▶ all people in the rest ─▶ the athlete ─▶ windows ─▶ close-ups
 
 Each run has a landmarker of its own. Another process decodes ahead, and the next picture is observed for other purposes
 meanwhile. A close-up of an athlete who is alone runs two landmarkers: one on flipped pictures.
@@ -17,16 +16,23 @@ from itertools import pairwise
 import numpy as np
 
 from services.analyzer.arrays import Floats, Indices
-from services.analyzer.pose.estimator import ImageLandmarker, LandmarkerFactory, PoseRun, estimate_poses
+from services.analyzer.pose.crowd_check import CrowdAwareEstimator
+from services.analyzer.pose.estimator import (
+    ImageLandmarker,
+    LandmarkerFactory,
+    PoseEstimator,
+    PoseRun,
+    choose_first,
+    estimate_poses,
+)
 from services.analyzer.pose.flip_average import FlipAverage
 from services.analyzer.pose.landmarks import Poses, select_frames
-from services.analyzer.pose.multi_person import CrowdCheck, ExpectedLocation, Location, MultiPersonEstimator
+from services.analyzer.pose.multi_person import ExpectedLocation, Location, MultiPersonEstimator
 from services.analyzer.pose.tracking import (
     AthleteSelector,
     Box,
     expect_athlete,
     expect_in_box,
-    is_one_person,
     largest,
     nearest_to_athlete,
     nearest_to_box,
@@ -42,7 +48,7 @@ from services.analyzer.video.sampling import every
 
 # If more people are in view, the smallest are not tracked.
 MOST_PEOPLE = 4
-# A crowd check costs as much as two frames: about this many a video, at least this many seconds apart.
+# A crowd check costs as much as four frames: about this many a video, at least this many seconds apart.
 CROWD_CHECKS, CROWD_CHECK_SECONDS = 15, 3.0
 
 # A part of a window that is shorter contains no action. A cut may lie anywhere in a step of the whole-clip pass, which
@@ -79,14 +85,14 @@ class PoseResult:
 
 @dataclass
 class WholeClipRun:
-    """One landmarker's run over the sampled clip, from its beginning; it can be continued.
+    """One estimator's run over the sampled clip, from its beginning; it can be continued.
 
-    crowd_check: None once several people are known to be in view. people: the number known before the run. wanted: the
-    frames so far.
+    crowd: the estimator, None if it follows all people from the start, of whom so many are known. wanted: the frames so
+    far.
     """
 
     pose_run: PoseRun
-    crowd_check: CrowdCheck | None
+    crowd: CrowdAwareEstimator | None
     people: int = 0
     camera: CameraMotionDetector = field(default_factory=CameraMotionDetector)
     losses: Losses = field(default_factory=Losses)
@@ -127,66 +133,70 @@ class PosePasses:
             return replace(self._kept, wanted=wanted, whole=whole, closeups=[], closeups_with_duplicates=[], windows=[])
         run = self._run
         if not run or not self._can_continue(run, wanted):
-            run = self._start(2) if self._box else self._start()
+            run = self._start()
         self._estimate(run, wanted, progress)
         result = self._result(run)
-        if run.crowd_check and (result.people > 1 or not is_one_person(result.whole)):
-            run = self._start(max(result.people, 1))
-            self._estimate(run, wanted, progress)
-            result = self._result(run)
         if not more:
             self._open_landmarkers.close()
             self._run = None
-        return replace(result, resized_seconds=run.losses.resized_seconds)
+        return result
 
     def _result(self, run: WholeClipRun) -> PoseResult:
         """The result of a run so far."""
-        width, height = self.video.width, self.video.height
-        if run.crowd_check:
-            whole = run.pose_run.poses(width, height)
-            people = max(run.crowd_check.most_people, int(whole.people.max(initial=0)))
-            return PoseResult(run.wanted, whole, people, run.camera.motion(), lost=run.losses.message)
         choose = AthleteSelector(self._size, nearest_to_box(self._box, self._size) if self._box else largest)
-        whole = run.pose_run.poses(width, height, choose)
+        known = run.crowd.most_people() if run.crowd else run.people
+        people = max(known, run.pose_run.most_people)
+        alone = people <= 1 and run.crowd is not None and run.crowd.is_alone
+        whole = run.pose_run.poses(self.video.width, self.video.height, choose_first if alone else choose)
+        motion = run.camera.motion()
+        splices = run.crowd.splices if run.crowd else ()
         return PoseResult(
             run.wanted,
             whole,
-            max(run.people, int(whole.people.max(initial=0))),
-            run.camera.motion(),
-            "box" if self._box else "size",
+            people,
+            replace(motion, cuts=tuple(sorted((*motion.cuts, *splices)))),
+            "alone" if alone else "box" if self._box else "size",
             choose.certainty,
             lost=run.losses.message,
+            resized_seconds=run.losses.resized_seconds,
         )
 
-    def _start(self, people: int = 0) -> WholeClipRun:
-        """A run for an athlete who is alone; with `people` in view, a run for all people."""
+    def _start(self) -> WholeClipRun:
+        """A run for an athlete who is alone until others are found; for all people if the client gave a box.
+
+        With room for more people than it tracks, the model searches every picture for them: so the room is for those
+        in view.
+        """
         self._open_landmarkers.close()
-        if people:
-            expected = expect_in_box(self._box, self._size) if self._box else _expect_nowhere
-            run = WholeClipRun(PoseRun(self._create_multi_person(self._open_landmarkers, expected)), None, people)
+        stack, factory = self._open_landmarkers, self._factory
+        get_detector = cache(lambda: stack.enter_context(factory.create(MOST_PEOPLE, ImageLandmarker)))
+
+        def follow_all(people: int, known: list[tuple[float, Location]], search_at: float) -> PoseEstimator:
+            tracking = stack.enter_context(factory.create(min(people, MOST_PEOPLE)))
+            return MultiPersonEstimator(tracking, get_detector(), known=known, search_at=search_at)
+
+        if self._box:
+            run = WholeClipRun(PoseRun(self._create_multi_person(stack, expect_in_box(self._box, self._size))), None, 2)
         else:
-            stack, factory = self._open_landmarkers, self._factory
-            get_detector = cache(lambda: stack.enter_context(factory.create(MOST_PEOPLE, ImageLandmarker)))
             interval = max(CROWD_CHECK_SECONDS, self.video.duration_seconds / CROWD_CHECKS)
-            check = CrowdCheck(get_detector, interval)
-            run = WholeClipRun(PoseRun(stack.enter_context(factory.create())), check)
+            crowd = CrowdAwareEstimator(stack.enter_context(factory.create()), get_detector, follow_all, interval)
+            run = WholeClipRun(PoseRun(crowd), crowd)
         self._run = run
         return run
 
     def _can_continue(self, run: WholeClipRun, wanted: Indices) -> bool:
         """Whether the run's frames begin the wanted ones, and a new run would give the same poses for them.
 
-        A damaged file may decode differently from the middle. And `is_one_person` needs all of the clip.
+        A damaged file may decode differently from the middle.
         """
         undamaged = not (self.video.damage or run.losses.message)
-        repeatable = run.crowd_check is not None or run.people > 1
-        return undamaged and repeatable and np.array_equal(run.wanted, wanted[: len(run.wanted)])
+        return undamaged and np.array_equal(run.wanted, wanted[: len(run.wanted)])
 
     def _estimate(self, run: WholeClipRun, wanted: Indices, progress: Progress) -> None:
         """Continue the run with the wanted frames that it does not have yet."""
         others = wanted[len(run.wanted) :]
         with self._open_pictures(others, run.losses, progress, run.camera.observe) as pictures:
-            run.pose_run.estimate(run.crowd_check.observe(pictures) if run.crowd_check else pictures)
+            run.pose_run.estimate(pictures)
         run.wanted = wanted
 
     def _create_multi_person(self, stack: ExitStack, expected: ExpectedLocation) -> MultiPersonEstimator:
@@ -258,11 +268,6 @@ class PosePasses:
             return location and Location(location.place * scale, location.height * scale)
 
         return scaled
-
-
-def _expect_nowhere(time: float) -> Location | None:
-    """The athlete's location is unknown at all times."""
-    return None
 
 
 def split_at_cuts(windows: list[tuple[float, float]], cuts: tuple[float, ...]) -> list[tuple[float, float]]:

@@ -30,6 +30,8 @@ HEIGHT_STEP, MAX_HEIGHT_COST = 0.25, 0.75
 RECENT = slice(-9, None)
 # A detection with a higher cost, the sum of distance, height and colour, is another person.
 MAX_MATCH_COST = 1.6
+# Height and colour alone, of one person before and after a splice.
+MAX_LOOKS_COST = 1.0
 # A person keeps their direction for this long. The velocity is measured over the same time.
 VELOCITY_SECONDS = 0.4
 # In a close-up the athlete is at most this many heights from their place in the whole clip.
@@ -73,11 +75,15 @@ class Track:
         distance = float(np.linalg.norm(location.place - self._predict_place(elapsed))) / reach
         if distance >= 1:
             return float("inf")
+        return distance + self.looks_cost(person, location)
+
+    def looks_cost(self, person: Person, location: Location) -> float:
+        """How much the height and the torso colour of a detection differ from those of this track."""
         height = float(np.median([location.height for location in self.locations[RECENT]]))
         height_cost = min(abs(math.log(location.height / height)) / HEIGHT_STEP, MAX_HEIGHT_COST)
         colour = np.median(self.torso_colours[RECENT], axis=0)
         colour_cost = float(np.linalg.norm(person.torso_colour - colour)) / TORSO_COLOUR_LEVELS
-        return distance + height_cost + (colour_cost if math.isfinite(colour_cost) else 0.0)
+        return height_cost + (colour_cost if math.isfinite(colour_cost) else 0.0)
 
     def _predict_place(self, elapsed: float) -> Floats:
         """(2,) pixels, the last place moved on with the recent velocity."""
@@ -192,12 +198,7 @@ def expect_in_box(box: Box, size: Floats) -> ExpectedLocation:
     return lambda time: location if time <= BOX_SECONDS else None
 
 
-def is_one_person(whole: Poses) -> bool:
-    """Whether the detections can be one person: no move between two frames exceeds the reach of a person."""
-    detected = whole.detected
-    places, times = whole.image[detected][:, TRUNK].mean(axis=1), whole.times[detected]
-    heights = np.ptp(whole.image[detected][:, :, 1], axis=1)
-    if len(times) < 2:
-        return True
-    moves = np.linalg.norm(np.diff(places, axis=0), axis=1) / np.minimum(heights[:-1], heights[1:]).clip(1.0)
-    return bool((moves < np.minimum(REACH + REACH_PER_SECOND * np.diff(times), MAX_REACH) * MAX_LEAP_REACHES).all())
+def is_leap(before: Location, after: Location, elapsed: float) -> bool:
+    """Whether the move exceeds the reach of a person. elapsed: seconds."""
+    moved = float(np.linalg.norm(after.place - before.place)) / min(before.height, after.height)
+    return moved >= min(REACH + REACH_PER_SECOND * elapsed, MAX_REACH) * MAX_LEAP_REACHES

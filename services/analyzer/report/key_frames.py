@@ -25,7 +25,7 @@ from services.analyzer.report.model import Annotation, Box, KeyFrame, Still
 from services.analyzer.settings import Limits
 from services.analyzer.video.frames import RGB, Losses, Picture, pictures
 from services.analyzer.video.probe import Video
-from services.analyzer.video.sampling import every
+from services.analyzer.video.sampling import every, nearest
 
 MOST_KEY_FRAMES = 6
 LONG_SIDE = 720
@@ -64,11 +64,11 @@ def key_frames(
     video: Video, poses: Poses, result: AnalysisResult, limits: Limits, anonymizer: Anonymizer | None = None
 ) -> list[KeyFrame]:
     """The report's images with landmarks and annotations, in order of time."""
-    nearest = {int(np.argmin(np.abs(video.times - moment.time_seconds))): moment for moment in moments(result)}
-    wanted = np.array(sorted(nearest), dtype=np.intp)
+    shown = {nearest(video.times, moment.time_seconds): moment for moment in moments(result)}
+    wanted = np.array(sorted(shown), dtype=np.intp)
     traces = result.measurements.traces
     images = _images(video, wanted, limits, LONG_SIDE, anonymizer)
-    return [_key_frame(image, poses, nearest[image.index], traces) for image in images]
+    return [_key_frame(image, poses, shown[image.index], traces) for image in images]
 
 
 def stills(

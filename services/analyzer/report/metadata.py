@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Metadata:
     """Words of the session and the file, from people. Empty fields are left out of the report.
 
-    analysed_at: as a person reads it.
+    analysed_at: ISO 8601; a browser shows it in the zone of its reader. job_id: of the job, by which it is analysed
+    again. height_cm: of the player; lengths are then in centimetres too.
     """
 
     title: str = ""
@@ -17,3 +18,5 @@ class Metadata:
     file_name: str = ""
     analysed_at: str = ""
     notes: str = ""
+    job_id: str = ""
+    height_cm: float | None = None

@@ -5,6 +5,7 @@ result, poses, key frames, stills ─▶ tables, pictures, plots, player data �
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.analyzer.artifacts.result import AnalysisResult
 from services.analyzer.biomechanics.events import EventName
@@ -73,7 +74,7 @@ def render(
     marks = {} if findings.not_assessed_reason else _marks(metadata.discipline)
     groups = _plot_groups(measurements, findings.first_moment, marks, metadata.discipline)
     plots = [plot for group in groups for plot in group.plots]
-    scored = number_rows(measurements.metrics.values(), marks)
+    scored = number_rows(measurements.metrics.values(), marks, metadata.height_cm)
     pictures = [picture(frame, number) for number, frame in enumerate(key_frames)]
     return write_page(
         "report.html",
@@ -83,10 +84,10 @@ def render(
             ", ".join(metadata.players),
             metadata.discipline.capitalize(),
             f"filmed from {metadata.camera_view}" if metadata.camera_view else "",
-            metadata.analysed_at,
         ],
+        analysed_at=(metadata.analysed_at, _format_time(metadata.analysed_at)),
         notes=(metadata.notes[:NOTES_SHOWN], metadata.notes[NOTES_SHOWN:]),
-        level=level_sentence(measurements, findings),
+        level=level_sentence(measurements, findings, metadata.discipline),
         level_name=findings.overall_level or "",
         level_sign=LEVEL_SIGNS.get(findings.overall_level, ""),
         provisional=result.run.provisional,
@@ -95,7 +96,7 @@ def render(
         claims=_claims(measurements),
         claim_picture=_claim_picture(pictures, measurements),
         pictures=sorted(pictures, key=lambda picture: picture.moment),
-        cards=finding_cards(findings.findings, measurements, marks),
+        cards=finding_cards(findings.findings, measurements, marks, metadata.height_cm),
         severity_signs=SEVERITY_SIGNS,
         groups=groups,
         plot_box=PLOT_BOX,
@@ -104,12 +105,21 @@ def render(
         data=data_block({**player(posed, [group.span for group in groups], plots, stills), "box": PLOT_BOX}),
         scored=scored,
         nearest=nearest_to_marks(scored),
-        unscored=number_rows(measurements.measures.values(), {}),
+        unscored=number_rows(measurements.measures.values(), {}, metadata.height_cm),
         repetitions=repetition_table(measurements, metadata.discipline),
         absent=absent_numbers(measurements.everything.values()),
         report=report,
+        job_id=metadata.job_id,
         facts=facts(result, metadata),
     )
+
+
+def _format_time(at: str) -> str:
+    """A time with its zone, as a browser without a script shows it; any other text as it is."""
+    try:
+        return datetime.fromisoformat(at).strftime("%-d %B %Y, %H:%M %Z")
+    except ValueError:
+        return at
 
 
 def _marks(discipline: str) -> dict[str, Mark | None]:

@@ -2,17 +2,19 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from services.analyzer.biomechanics.labels import format_value
 from services.analyzer.pose.landmarks import INDEX
 from services.analyzer.pose.skeleton import BONES, side_of
 from services.analyzer.report.model import Annotation, Box, KeyFrame
+from services.rules.numbers import format_value
 
 LEAST_VISIBILITY = 0.5
 BONES_PER_WIDTH = 120
+# A label in bones, with its outline; a letter and a line in heights of the label.
+LABEL_BONES, LETTER_WIDTH, LINE_HEIGHT = 8, 0.72, 1.25
 CROP_MARGIN = 1.4
 LEAST_CROP_SHARE = 6  # the crop is at least a sixth of the image's height
 
@@ -21,7 +23,7 @@ LEAST_CROP_SHARE = 6  # the crop is at least a sixth of the image's height
 class Picture:
     """One key frame. box: `viewBox` of its crop; thick: width of a bone; bones: side, and x and y of both ends.
 
-    numbers: the annotations in words.
+    label_size: height of a label's text. numbers: the annotations in words.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Picture:
     size: tuple[int, int]
     box: str
     thick: float
+    label_size: float
     bones: list[tuple[str, list[float]]]
     annotations: tuple[Annotation, ...]
     numbers: str
@@ -42,6 +45,7 @@ def picture(frame: KeyFrame, number: int) -> Picture:
     """The key frame for the template; `number` makes its id unique in the page."""
     crop = _crop(frame)
     numbers = _numbers(frame.annotations)
+    thick = crop.width / BONES_PER_WIDTH
     return Picture(
         id=f"frame-{number}",
         moment=frame.moment_seconds,
@@ -49,13 +53,36 @@ def picture(frame: KeyFrame, number: int) -> Picture:
         caption=frame.caption,
         size=(frame.width, frame.height),
         box=" ".join(f"{side:.0f}" for side in crop),
-        thick=crop.width / BONES_PER_WIDTH,
+        thick=thick,
+        label_size=thick * LABEL_BONES,
         bones=_bones(frame),
-        annotations=frame.annotations,
+        annotations=_with_places(frame.annotations, crop, thick * LABEL_BONES),
         numbers=numbers,
         alt=", ".join(filter(None, [frame.caption or "Key moment", numbers])),
         href="data:image/jpeg;base64," + base64.b64encode(frame.jpeg).decode(),
     )
+
+
+def _with_places(annotations: Sequence[Annotation], crop: Box, font: float) -> tuple[Annotation, ...]:
+    """The annotations with their labels inside the crop, none over another; font: height of a label."""
+    placed: list[Annotation] = []
+    for annotation in annotations:
+        half = font * LETTER_WIDTH * len(annotation.label) / 2
+        x, y = annotation.label_at
+        x = float(np.clip(x, crop.x + half, max(crop.x + half, crop.x + crop.width - half)))
+        low, high = crop.y + font * LINE_HEIGHT / 2, crop.y + crop.height - font * LINE_HEIGHT / 2
+        taken = [
+            other.label_at[1]
+            for other in placed
+            if abs(other.label_at[0] - x) < half + font * LETTER_WIDTH * len(other.label) / 2
+        ]
+        heights = [y, *(at + way * font * LINE_HEIGHT for at in taken for way in (-1, 1))]
+        free = [
+            at for at in heights if low <= at <= high and all(abs(at - t) >= 0.99 * font * LINE_HEIGHT for t in taken)
+        ]
+        y = min(free, key=lambda at: abs(at - y)) if free else float(np.clip(y, low, high))
+        placed.append(replace(annotation, label_at=(round(x, 1), round(y, 1))))
+    return tuple(placed)
 
 
 def main_picture(pictures: Sequence[Picture], moment: float | None) -> Picture | None:

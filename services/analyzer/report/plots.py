@@ -15,7 +15,7 @@ from services.analyzer.biomechanics.events import Event, EventName
 from services.analyzer.biomechanics.filtering import GRID_HZ
 from services.analyzer.biomechanics.labels import SHORT_EVENT_CAPTIONS
 from services.analyzer.biomechanics.model import Curve, CurveSpec, Evidence, Measurements, MetricSpec, Trace
-from services.analyzer.knowledge.loader import Mark
+from services.analyzer.knowledge.loader import Mark, MarkOrigin
 
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 40, 8, 38, 24
@@ -51,8 +51,8 @@ class Plot:
     """One curve as shapes, in units of the SVG.
 
     span: seconds at the left and right edge. pieces: `points` of its unbroken polylines. worst: the worst moments.
-    window: left and right of the measured window. mark: height and text of the threshold, at the left end if the curve
-    is farther away there. readout: (seconds, value) for the cursor.
+    window: left and right of the measured window. mark: height and text of the threshold where the curve itself is
+    compared with it, at the left end if the curve is farther away there. readout: (seconds, value) for the cursor.
     """
 
     spec: MetricSpec
@@ -118,6 +118,7 @@ def _plot(
     evidence: Sequence[Evidence],
 ) -> Plot:
     times, values = curve
+    mark = mark if how.compared else None
     known = np.isfinite(values)
     low, high = _range(values[known] if mark is None else np.append(values[known], mark.value), how.least_range)
 
@@ -138,11 +139,15 @@ def _plot(
         x_ticks=tuple(Tick(axis.x(t), f"{t:g}") for t in _round_values(axis.first, axis.last, 4)),
         y_ticks=tuple(Tick(y(v), f"{v:g}") for v in _round_values(low, high, 4)),
         events=tuple(_event_line(axis.x(each.time_seconds), each.name, row % 2) for row, each in enumerate(events)),
-        mark=Tick(y(mark.value), f"mark {mark.value:.3g}") if mark else None,
+        mark=Tick(y(mark.value), f"{_mark_word(mark)} {mark.value:.3g}") if mark else None,
         mark_at_left=mark is not None
         and bool(abs(values[known][0] - mark.value) > abs(values[known][-1] - mark.value)),
         readout=tuple((round(float(t), 3), round(float(v), 3)) for t, v in zip(times, values, strict=True))[::step],
     )
+
+
+def _mark_word(mark: Mark) -> str:
+    return "our mark" if mark.stated.origin is MarkOrigin.JUDGEMENT else "mark"
 
 
 def _event_line(x: float, name: EventName, row: int) -> EventLine:

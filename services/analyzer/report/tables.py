@@ -5,13 +5,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from services.analyzer.artifacts.result import AnalysisResult, versions
-from services.analyzer.biomechanics.labels import action_noun, format_mark, format_number, format_value, mark_name
-from services.analyzer.biomechanics.model import Measurements, Metric, Unit
+from services.analyzer.biomechanics.kinematics import BODY_PER_STATURE
+from services.analyzer.biomechanics.labels import action_noun, format_mark, mark_name
+from services.analyzer.biomechanics.model import Measurements, Metric
 from services.analyzer.coaching.model import Finding
 from services.analyzer.coaching.phrases import confidence_word
 from services.analyzer.coaching.summary import MOST_ISSUES
 from services.analyzer.knowledge.loader import Mark
 from services.analyzer.report.metadata import Metadata
+from services.rules.numbers import Unit, format_number, format_value
 
 BAR_WIDTH = 100
 Marks = Mapping[str, Mark | None]
@@ -53,12 +55,12 @@ class RepetitionTable:
     rows: tuple[tuple[float, tuple[str | None, ...]], ...]
 
 
-def number_rows(metrics: Iterable[Metric], marks: Marks) -> list[NumberRow]:
+def number_rows(metrics: Iterable[Metric], marks: Marks, height_cm: float | None = None) -> list[NumberRow]:
     """A row for each number that was measured."""
     return [
         NumberRow(
             metric=metric,
-            shown=format_value(metric.value, metric.unit, metric.error),
+            shown=_shown(metric.value, metric.unit, metric.error, height_cm),
             confidence=confidence_word(metric.confidence),
             mark=_mark_words(marks.get(metric.spec.name), metric.unit),
             threshold=mark.threshold if (mark := marks.get(metric.spec.name)) else None,
@@ -74,17 +76,29 @@ def nearest_to_marks(rows: Iterable[NumberRow]) -> list[NumberRow]:
     return sorted((row for row in rows if math.isfinite(row.margin)), key=lambda row: row.margin)[:MOST_ISSUES]
 
 
-def finding_cards(findings: Iterable[Finding], measurements: Measurements, marks: Marks) -> list[FindingCard]:
+def finding_cards(
+    findings: Iterable[Finding], measurements: Measurements, marks: Marks, height_cm: float | None = None
+) -> list[FindingCard]:
     """A card for each finding."""
-    return [_card(finding, measurements, marks) for finding in findings]
+    return [_card(finding, measurements, marks, height_cm) for finding in findings]
 
 
-def _card(finding: Finding, measurements: Measurements, marks: Marks) -> FindingCard:
+def _card(finding: Finding, measurements: Measurements, marks: Marks, height_cm: float | None) -> FindingCard:
     name = finding.metric.name if finding.metric else ""
     error = measurements.metrics[name].error if name else None
     mark = marks.get(name)
-    shown = format_value(finding.value, finding.unit, error)
+    shown = _shown(finding.value, finding.unit, error, height_cm)
     return FindingCard(finding, shown, _mark_words(mark, finding.unit))
+
+
+def _shown(value: float, unit: Unit, error: float | None, height_cm: float | None) -> str:
+    """A number with its unit; a length of a player whose height is known also in centimetres: `… (20 ± 1 cm)`."""
+    shares = {Unit.BODY_HEIGHTS: 1.0, Unit.BODY_LENGTHS: BODY_PER_STATURE}
+    if height_cm is None or unit not in shares:
+        return format_value(value, unit, error)
+    size = height_cm * shares[unit]
+    margin = f" ± {error * size:.0f}" if error else ""
+    return f"{format_value(value, unit, error)} ({value * size:.0f}{margin} cm)"
 
 
 def _mark_words(mark: Mark | None, unit: Unit) -> str | None:

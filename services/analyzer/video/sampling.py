@@ -25,6 +25,11 @@ def on_grid(times: Floats, fps: float, start: float = 0.0, end: float = float("i
     return nearest[np.diff(nearest, prepend=-1) > 0]
 
 
+def nearest(times: Floats, seconds: float) -> int:
+    """Index of the frame nearest to a moment: every picture of that moment shows this frame."""
+    return int(np.argmin(np.abs(times - seconds)))
+
+
 def every(times: Floats, start: float, end: float, most_fps: float = CLOSEUP_FPS) -> Indices:
     """Indices of all frames in start..end seconds; if the source is faster than `most_fps`, those on a grid of it."""
     inside = np.flatnonzero((times >= start - TICK_SECONDS) & (times <= end + TICK_SECONDS))

@@ -15,8 +15,8 @@ import urllib3
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
+from crease_client import s3_errors
 from services.analyzer.errors import BadInput, ServiceUnavailable
-from services.rules import s3_errors
 
 CHUNK_BYTES = 1 << 18
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.3, 10.0

@@ -26,16 +26,17 @@ from crease.jobs.v1.job_pb2 import Artifact, Job, Stage, VideoObject
 from crease.jobs.v1.session_pb2 import CameraView, Discipline
 from crease.upload.v1.upload_pb2 import SignedRequest
 from services import traces
-from services.analyzer.artifacts.results_json import row_copy
+from services.analyzer.artifacts.results_json import Results, row_copy
 from services.analyzer.cpu_time import count_cpu_time
 from services.analyzer.errors import DONE, BadInput, Fault, LeaseLost, ModelFault, ServiceUnavailable
-from services.analyzer.progress import part_of
+from services.analyzer.progress import Progress, part_of
 from services.analyzer.settings import Accelerator, WorkerSettings
 from services.analyzer.worker.lease import Heartbeat, LaunchLease
 from services.analyzer.worker.transfer import Transfer
 from services.clients import open_channel
 from services.logs import Logger, configure
 from services.naming import LANDMARKS
+from services.rules.players import player_names
 
 if TYPE_CHECKING:
     from services.analyzer.pipeline import Analysis
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from services.analyzer.report.metadata import Metadata
 
 CreateAnalysis = Callable[[Path, StartLaunchResponse, WorkerSettings], "Analysis"]
+# Analyses one stage: the folder for its files, and the progress.
+RunStage = Callable[[Path, Progress], Results]
 CONTENT_TYPES = {
     "results.json": "application/json",
     "report.html": "text/html; charset=utf-8",
@@ -108,10 +111,11 @@ def _run_stages(
                 _download_landmarks(lease, transfer, Path(folder, LANDMARKS), settings.max_video_bytes)
         analysis = create_analysis(video, started, settings)
         if started.stage != Stage.STAGE_DEEP:
-            _run_stage(Stage.STAGE_QUICK, analysis, lease, heartbeat, transfer, Path(folder, "quick"))
+            quick = partial(analysis.quick, film=not started.job.deep_enabled)
+            _run_stage(Stage.STAGE_QUICK, quick, lease, heartbeat, transfer, Path(folder, "quick"))
         if started.job.deep_enabled:
             heartbeat.begin_stage(Stage.STAGE_DEEP)
-            _run_stage(Stage.STAGE_DEEP, analysis, lease, heartbeat, transfer, Path(folder, "deep"))
+            _run_stage(Stage.STAGE_DEEP, analysis.deep, lease, heartbeat, transfer, Path(folder, "deep"))
 
 
 def _download_landmarks(lease: LaunchLease, transfer: Transfer, to: Path, max_bytes: int) -> None:
@@ -123,7 +127,7 @@ def _download_landmarks(lease: LaunchLease, transfer: Transfer, to: Path, max_by
 
 def _run_stage(
     stage: "Stage.ValueType",
-    analysis: "Analysis",
+    run: RunStage,
     lease: LaunchLease,
     heartbeat: Heartbeat,
     transfer: Transfer,
@@ -131,7 +135,6 @@ def _run_stage(
 ) -> None:
     """Analyse, store the files, then publish the result."""
     out.mkdir()
-    run = analysis.quick if stage == Stage.STAGE_QUICK else analysis.deep
     with traces.span("quick" if stage == Stage.STAGE_QUICK else "deep"):
         results = run(out, part_of(heartbeat.progress, DOWNLOAD_SHARE, 0.95))
         artifacts = [_describe_artifact(file, stage) for file in sorted(out.iterdir())]
@@ -174,11 +177,12 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
     session, named = started.session, not started.job.anonymous
     return Metadata(
         title=session.title if named else "",
-        players=tuple(session.player_ids) if named else (),
+        players=player_names(session.player_ids, session.players) if named else (),
         discipline=discipline,
         camera_view=_enum_word(CameraView.Name(session.camera_view), "CAMERA_VIEW_"),
-        analysed_at=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
+        analysed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=session.notes if named else "",
+        job_id=started.job.job_id,
     )
 
 

@@ -8,6 +8,7 @@ STATE/
 ├── issuer/        the key pair of the laptop's token issuer
 ├── tokens/        coach, admin, service, upload, controller
 ├── uploads/       state of incomplete uploads
+├── page/          the port, the key of cookies, the key of the next sign-in
 ├── postgres/  s3/  controller/
 └── logs/          one file per program
 """
@@ -42,6 +43,8 @@ class Endpoints:
     state_folder: str = ""
     # The metrics endpoint of each program on the laptop, by the program's name.
     metrics: Mapping[str, str] = field(default_factory=dict)
+    # The address of the page on a laptop, such as http://127.0.0.1:41234; empty: none.
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,10 @@ def default_folder() -> Path:
 
 
 def is_up(state: StateDir) -> bool:
-    """Whether a `crease up` holds the folder. Reads the lock, not the process id, which the system uses again."""
+    """Whether a `crease up` holds the folder. Reads the lock, not the process id, which the system uses again.
+
+    Raises CommandError if the folder is a file, or closed to this user.
+    """
     try:
         with state.lock.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -85,6 +91,8 @@ def is_up(state: StateDir) -> bool:
         return False
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise CommandError(f"The state folder {state.folder} cannot be used: {error.strerror}.", USAGE) from None
     return False
 
 

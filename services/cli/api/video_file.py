@@ -1,15 +1,14 @@
 """The video file on the user's disk: checked and described before the client calls a service."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from crease_client.errors import FileError
+from crease_client.upload import hash_file
 from services import file_signatures
 from services.cli.errors import BAD_INPUT, USAGE, CommandError
 from services.rules.printable import one_line
-
-CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,10 @@ class Video:
 def read(path: Path, *, largest_bytes: int = 0, progress: Callable[[int, int], None] = lambda done, all: None) -> Video:
     """Checks a file and computes its SHA-256. `progress` gets the bytes read and all bytes. Raises CommandError."""
     content_type, length = check(path, largest_bytes=largest_bytes)
-    digest, done = hashlib.sha256(), 0
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
-                done += len(chunk)
-                progress(done, length)
-    except OSError as error:
-        raise CommandError(f"{one_line(str(path))} cannot be read: {error.strerror}.", USAGE) from None
-    return Video(path, content_type, done, digest.hexdigest())
+        return Video(path, content_type, length, hash_file(path, progress))
+    except FileError as error:
+        raise CommandError(f"{one_line(str(error))}.", USAGE) from None
 
 
 def check(path: Path, *, largest_bytes: int = 0) -> tuple[str, int]:

@@ -1,28 +1,22 @@
 """`crease analyze` and `reanalyze`: order an analysis, follow it, print the findings and fetch the report.
 
-CreateSession ─▶ api/upload.py: the video into S3 ─┬─▶ WatchJob … final ─▶ SignDownload ─▶ GET from S3
+CreateSession ─▶ Client.upload: the video into S3 ─┬─▶ WatchJob … final ─▶ SignDownload ─▶ GET from S3
 ReanalyzeJob ──────────────────────────────────────┘
 """
 
 import argparse
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
-import grpc
-
 from crease.jobs.v1.job_pb2 import (
-    JOB_STATUS_CANCELLED,
     JOB_STATUS_DONE,
-    JOB_STATUS_FAILED,
     AthleteBox,
     GivenEvent,
     Job,
     ReanalyzeJobRequest,
-    WatchJobRequest,
 )
 from crease.jobs.v1.session_pb2 import CameraView, CreateSessionRequest, Discipline
 from crease.upload.v1.upload_pb2 import (
@@ -31,8 +25,9 @@ from crease.upload.v1.upload_pb2 import (
     GetUploadLimitsResponse,
     InitiateUploadRequest,
 )
-from services import clients, naming
-from services.cli.api import client, endpoints, film, upload, video_file
+from crease_client.errors import CreaseError, Unavailable, Unimplemented
+from services import naming
+from services.cli.api import client, endpoints, film, video_file
 from services.cli.api.client import Services
 from services.cli.api.resume_state import ResumeState, ResumeStates, identify
 from services.cli.api.video_file import Video
@@ -47,18 +42,16 @@ from services.rules.printable import one_line
 # By value: argparse quotes its choices.
 DISCIPLINES = tuple(discipline.value for discipline in naming.DISCIPLINES)
 CAMERAS = ("side", "front", "behind")
-FINAL = (JOB_STATUS_DONE, JOB_STATUS_FAILED, JOB_STATUS_CANCELLED)
 LONGEST_TITLE = 200
 # How long `jobs` may be unavailable while the client follows a job. The analysis itself needs no client.
 MOST_UNAVAILABLE_SECONDS = 60.0
-RECONNECT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class AnalysisOptions:
     """The user's options for one analysis."""
 
-    discipline: str = "batting"
+    discipline: str
     camera: str = ""
     title: str = ""
     players: tuple[str, ...] = ()
@@ -76,7 +69,7 @@ class AnalysisOptions:
 def add_to(commands: Commands) -> None:
     command = add_command(commands, "analyze", _run, "analyse a video")
     command.add_argument("video", type=Path, metavar="VIDEO")
-    command.add_argument("--discipline", choices=DISCIPLINES, default=DISCIPLINES[0], help="(default: %(default)s)")
+    add_discipline(command)
     command.add_argument("--camera", choices=CAMERAS, default="", help="position of the camera")
     command.add_argument("--player", action="append", default=[], metavar="NAME", help="player; may be repeated")
     command.add_argument("--title", default="", help="title of the session (default: the file's name)")
@@ -89,6 +82,21 @@ def add_to(commands: Commands) -> None:
     add_footage(command)
     command.add_argument("--proxy", action="store_true", help="send a smaller film if this one is over 1080p or 200 MB")
     add_output(command)
+
+
+def add_discipline(command: argparse.ArgumentParser) -> None:
+    """Adds --discipline, which has no default: a film measured as another discipline gets a wrong report."""
+    command.add_argument("--discipline", choices=DISCIPLINES, help="what the film shows; asked for on a terminal")
+
+
+def stated_discipline(arguments: Arguments) -> str:
+    """The discipline as given, or asked for. Raises CommandError without a terminal to ask on."""
+    if arguments.discipline:
+        return str(arguments.discipline)
+    if not console.can_ask():
+        names = f"{', '.join(DISCIPLINES[:-1])} or {DISCIPLINES[-1]}"
+        raise CommandError(f"The discipline is missing: add --discipline with {names}.", USAGE)
+    return console.ask("What does the film show?", DISCIPLINES)
 
 
 def add_reanalyze_to(commands: Commands) -> None:
@@ -127,10 +135,11 @@ def _parse_sample_fps(text: str) -> int:
 def _run(arguments: Arguments) -> int:
     if arguments.anonymous and (arguments.player or arguments.title):
         raise CommandError("--anonymous sends no names: omit --player and --title.", USAGE)
-    options = AnalysisOptions(arguments.discipline, arguments.camera, arguments.title, tuple(arguments.player),
+    video_file.check(arguments.video)
+    discipline = stated_discipline(arguments)
+    options = AnalysisOptions(discipline, arguments.camera, arguments.title, tuple(arguments.player),
                               arguments.sample_fps, arguments.include_frames, arguments.anonymous,
                               arguments.athlete_box, arguments.capture_fps or 0)  # fmt: skip
-    video_file.check(arguments.video)
     found = endpoints.find(os.environ, arguments.state)
     with console.reserve_stdout(arguments.json), client.connect(found) as services:
         states = ResumeStates(arguments.state.expanduser() / "uploads")
@@ -156,7 +165,7 @@ def _limits(services: Services) -> GetUploadLimitsResponse:
     try:
         return services.call(services.uploads.GetUploadLimits, GetUploadLimitsRequest())
     except CommandError as error:
-        if isinstance(error.__cause__, grpc.RpcError) and error.__cause__.code() == grpc.StatusCode.UNIMPLEMENTED:
+        if isinstance(error.__cause__, Unimplemented):
             return GetUploadLimitsResponse()
         raise
 
@@ -229,8 +238,8 @@ def _send(services: Services, video: Video, options: AnalysisOptions, state: Res
         athlete_box=_athlete_box(options.athlete_box),
         capture_fps=options.capture_fps,
     )
-    with console.show_progress("Uploading") as progress:
-        return upload.send(services, video.path, request, progress, console.print_line)
+    with console.show_progress("Uploading") as progress, services.translated():
+        return services.upload(video.path, request, progress, console.print_line)
 
 
 def _session_request(video: Video, options: AnalysisOptions) -> CreateSessionRequest:
@@ -263,25 +272,14 @@ def follow(services: Services, job_id: str) -> Job:
 def watch(services: Services, job_id: str) -> Iterator[Job]:
     """Yields the job now and after every change, until it is final. Reconnects when `jobs` restarts.
 
-    Raises CommandError for a rejection, or when `jobs` is unavailable for MOST_UNAVAILABLE_SECONDS.
+    Raises CommandError for a rejection, or when `jobs` stays unavailable.
     """
-    last_reply = time.monotonic()
-    while True:
-        # A stream that ends before the final status came from a server that was shutting down.
-        has_replied = False
-        try:
-            for job in services.stream(services.jobs.WatchJob, WatchJobRequest(job_id=job_id)):
-                last_reply, has_replied = time.monotonic(), True
-                yield job
-                if job.status in FINAL:
-                    return
-        except grpc.RpcError as error:
-            # A stream ends with its token; the file may hold a newer one by now.
-            is_expired = has_replied and error.code() == grpc.StatusCode.UNAUTHENTICATED
-            if not (is_expired or clients.is_transient(error)):
-                raise client.to_command_error(error) from error
-        services.check_laptop_is_up()
-        if time.monotonic() - last_reply > MOST_UNAVAILABLE_SECONDS:
-            sentence = f"`jobs` is unavailable. The analysis continues: run `crease report {job_id}` later."
-            raise CommandError(sentence, UNAVAILABLE)
-        time.sleep(RECONNECT_SECONDS)
+    try:
+        yield from services.watch(
+            job_id, patience_seconds=MOST_UNAVAILABLE_SECONDS, reconnecting=services.check_laptop_is_up
+        )
+    except Unavailable as error:
+        sentence = f"`jobs` is unavailable. The analysis continues: run `crease report {job_id}` later."
+        raise CommandError(sentence, UNAVAILABLE) from error
+    except CreaseError as error:
+        raise client.to_command_error(error) from error

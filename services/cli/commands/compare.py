@@ -5,6 +5,7 @@ CompareJobs ─▶ per job GetJob, GetSession, overlay.mp4 ─▶ ui/compare_pag
 
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,15 +38,12 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: Arguments) -> int:
-    # Imported here: it brings a template engine, which the other commands do not need.
-    from services.cli.ui import compare_page
-
     with connect(arguments) as services:
         compared = compare(services, arguments.job, arguments.out)
     if arguments.json:
         console.print_json({"page": str(arguments.out), **json_format.MessageToDict(compared)})
         return 0
-    job_results.print_changes(compared, compare_page.describe_change)
+    job_results.print_changes(compared)
     console.print_report_path(arguments.out)
     reports.open_page(arguments.out)
     return 0
@@ -53,6 +51,7 @@ def _run(arguments: Arguments) -> int:
 
 def compare(services: Services, job_ids: Sequence[str], out: Path) -> CompareJobsResponse:
     """Compares jobs, writes the page to `out` and returns the comparison. Raises CommandError."""
+    # Imported here: it brings a template engine, which the other commands do not need.
     from services.cli.ui import compare_page
 
     if out.is_dir():
@@ -76,17 +75,20 @@ def _analysis(services: Services, job_id: str, most_bytes: int) -> "ComparedAnal
     job = services.call(services.jobs.GetJob, GetJobRequest(job_id=job_id))
     session = services.call(services.sessions.GetSession, GetSessionRequest(session_id=job.session_id))
     results: dict[str, Any] = json_format.MessageToDict(job.results)
-    events = results.get("pose", {}).get("pose_summary", {}).get("events", [])
+    summary = results.get("pose", {}).get("pose_summary", {})
+    events = summary.get("events", [])
     video, reason = _fetch_overlay(services, job, most_bytes)
     return ComparedAnalysis(
         title="Anonymous" if job.anonymous else session.title,
-        date=f"{job.created_at.ToDatetime().astimezone():%-d %b %Y, %H:%M}",
+        date=f"{job.created_at.ToDatetime(UTC).astimezone():%-d %b %Y, %H:%M}",
         level=job_results.describe_level(results.get("findings", {})),
         provisional=job.results_stage == STAGE_QUICK,
         video=video,
         video_absent_reason=reason,
         # The events of the first action.
         events={event["name"]: event["time_seconds"] for event in reversed(events)},
+        frames={event["name"]: event["frame_seconds"] for event in reversed(events) if event.get("frame_seconds")},
+        fps=summary.get("video_fps") or 0.0,
     )
 
 

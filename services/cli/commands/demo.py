@@ -26,6 +26,7 @@ def add_to(commands: Commands) -> None:
     command = commands.add_parser("demo", help=summary, description=f"{summary.capitalize()}.")
     command.set_defaults(run=_run, calls_services=False)
     command.add_argument("video", type=Path, metavar="VIDEO")
+    analyze.add_discipline(command)
     command.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="(default: ./demo)")
     command.add_argument(
         "--state", type=Path, default=STATE, metavar="DIR", help="state folder, emptied first (default: %(default)s)"
@@ -33,13 +34,13 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: Arguments) -> int:
-    demo(arguments.video, arguments.out, arguments.state)
+    video_file.check(arguments.video)
+    demo(arguments.video, arguments.out, arguments.state, analyze.stated_discipline(arguments))
     return 0
 
 
-def demo(video: Path, out: Path, folder: Path) -> None:
+def demo(video: Path, out: Path, folder: Path, discipline: str) -> None:
     """Leaves the report in `out` and no running process. Raises CommandError."""
-    video_file.check(video)
     state = StateDir(folder.resolve())
     _empty(state)
     console.print_line(f"$ crease up --state {folder}", "bold")
@@ -47,12 +48,12 @@ def demo(video: Path, out: Path, folder: Path) -> None:
     try:
         _wait_until_ready(state, up)
         console.print_line()
-        console.print_line(f"$ crease analyze {video}", "bold")
+        console.print_line(f"$ crease analyze {video} --discipline {discipline}", "bold")
         found = endpoints.read_announced(state)
         with client.connect(found) as services:
             states = ResumeStates(folder / "uploads")
             largest = found.largest_video_bytes
-            job = analyze.analyze(services, video, AnalysisOptions(), states=states, largest_bytes=largest)
+            job = analyze.analyze(services, video, AnalysisOptions(discipline), states=states, largest_bytes=largest)
             job_results.print_results(job)
             console.print_report_path(reports.fetch(services, job, out))
     finally:
@@ -73,7 +74,9 @@ def _start_up(folder: Path) -> subprocess.Popen[bytes]:
     # SIGTERM stops it when this process dies, for whatever reason.
     pdeathsig = Path(__file__).parents[1] / "laptop" / "pdeathsig.py"
     wrapper = (sys.executable, "-I", "-S", str(pdeathsig), str(os.getpid()), str(int(signal.SIGTERM)), "")
-    return subprocess.Popen((*wrapper, sys.executable, "-m", "services.cli", "up", "--state", str(folder)))
+    return subprocess.Popen(
+        (*wrapper, sys.executable, "-m", "services.cli", "up", "--port-base", "0", "--state", str(folder))
+    )
 
 
 def _wait_until_ready(state: StateDir, up: subprocess.Popen[bytes]) -> None:

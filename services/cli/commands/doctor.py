@@ -3,11 +3,9 @@
 import time
 from collections.abc import Iterator
 
-import grpc
-
 from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, Job, ListJobsRequest
 from crease.upload.v1.upload_pb2 import ListOrphansRequest
-from services import clients
+from crease_client.errors import DeadlineExceeded, RpcError, Unavailable
 from services.cli.api import client
 from services.cli.api.client import Services
 from services.cli.commands.options import Arguments, Commands, add_command, connect_as_operator, find_runtime
@@ -30,7 +28,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: Arguments) -> int:
-    with connect_as_operator(arguments.state) as services:
+    with connect_as_operator(arguments.state, retries=False) as services:
         return UNHEALTHY if show_checks(services, find_runtime(arguments)) else 0
 
 
@@ -69,17 +67,17 @@ def _check_database(services: Services) -> Check:
         "Check that PostgreSQL is up, has free sessions, and that CREASE_DATABASE_URL names it; see the log of jobs."
     )
     try:
-        services.jobs.ListJobs(ListJobsRequest(page_size=1), timeout=CALL_SECONDS, metadata=services.credentials())
-    except grpc.RpcError as error:
-        if not clients.reason(error) and clients.is_transient(error):
+        services.jobs.ListJobs(ListJobsRequest(page_size=1), timeout=CALL_SECONDS)
+    except RpcError as error:
+        if isinstance(error, Unavailable) and not error.reason:
             return _unreachable(error)
         return Check("database", False, client.to_command_error(error).sentence, advice)
     return Check("database", True, "jobs answers from its database")
 
 
-def _unreachable(error: grpc.RpcError) -> Check:
+def _unreachable(error: RpcError) -> Check:
     """Of a service that sent no answer, so that its database is unknown. The details are gRPC's own."""
-    details = str(error.details())
+    details = error.message
     if "handshake" in details.lower() or "certificate" in details.lower():
         advice = "Check the certificate's expiry and names (tls.secret), and the authority (tls.caConfigMap)."
         return Check("tls", False, f"the connection to jobs is refused: {details}", advice)
@@ -107,7 +105,7 @@ def _check_last_launches(services: Services) -> Check:
     for status in (JOB_STATUS_FAILED, JOB_STATUS_DONE):
         try:
             request = ListJobsRequest(status=status, page_size=1)
-            newest += services.call(services.jobs.ListJobs, request, seconds=CALL_SECONDS, patience_seconds=0).jobs
+            newest += services.call(services.jobs.ListJobs, request, seconds=CALL_SECONDS).jobs
         except CommandError as error:
             return Check(name, True, f"not checked: {error}", made=False)
     last = max(newest, key=lambda job: job.updated_at.ToNanoseconds(), default=None)
@@ -122,12 +120,13 @@ def _check_s3(services: Services) -> Check:
     advice = "Check that S3 is up and that its endpoint, bucket and keys are right; see the log of upload."
     try:
         request = ListOrphansRequest()
-        listing = services.uploads.ListOrphans(request, timeout=CALL_SECONDS, metadata=services.credentials())
+        listing = services.uploads.ListOrphans(request, timeout=CALL_SECONDS)
         next(iter(listing), None)
         listing.cancel()
-    except grpc.RpcError as error:
-        if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Check("s3", False, client.to_command_error(error).sentence, advice)
+    except DeadlineExceeded:
+        pass
+    except RpcError as error:
+        return Check("s3", False, client.to_command_error(error).sentence, advice)
     return Check("s3", True, "upload lists the bucket")
 
 

@@ -13,6 +13,14 @@ from services.cli.commands.options import Arguments, Commands, add_command, conn
 from services.cli.runtime.interface import Runtime
 from services.cli.ui import console
 
+WAITS = {
+    WaitingFor.WAITING_FOR_UPLOAD: "its video",
+    WaitingFor.WAITING_FOR_LEASE: "its running launch",
+    WaitingFor.WAITING_FOR_CAPACITY: "room to run",
+    WaitingFor.WAITING_FOR_BACKOFF: "the end of its backoff",
+    WaitingFor.WAITING_FOR_LIMITS: "another launch to end",
+}
+
 
 def add_to(commands: Commands) -> None:
     why = add_command(commands, "why", _run_why, "explain why a job is not done yet")
@@ -44,22 +52,20 @@ def show_why(services: Services, runtime: Runtime, job_id: str) -> None:
     """Prints the explanation of `jobs`, then the runs and the events of the runtime. Raises CommandError."""
     explained = _explain(services, job_id)
     console.print_line(f"{explained.sentence}.")
-    waiting_for = WaitingFor.Name(explained.waiting_for).removeprefix("WAITING_FOR_").lower()
-    if waiting_for != "nothing":
-        console.print_line(f"It waits for: {waiting_for}, since {console.format_time(explained.since.ToDatetime())}.")
+    if waiting_for := WAITS.get(explained.waiting_for):
+        console.print_line(f"It waits for {waiting_for}, since {console.format_time(explained.since.ToDatetime())}.")
     if drained_by := runtime.drained_by():
         console.print_line(
             f"The controller launches nothing new: drained {drained_by}. `drain --undo` allows new launches."
         )
     for past in explained.launches:
         if past.launch_ending:
-            console.print_line(
-                f"Launch {past.launch_no} ended as {_ending(past)}: {past.ending_message or 'without a message'}"
-            )
+            message = f": {past.ending_message}" if past.ending_message else "."
+            console.print_line(f"Launch {past.launch_no} ended as {_ending(past)}{message}")
     for run in runtime.list_runs(job_id):
-        console.print_line(f"{run.name}  {run.state}  {run.detail}".rstrip())
+        console.print_line(f"{run.name}  {run.state}  {run.detail}".rstrip(), whole=True)
     for event in runtime.list_events(job_id):
-        console.print_line(f"{event.at}  {event.reason}  {event.message}")
+        console.print_line(f"{console.format_recorded(event.at)}  {event.reason}  {event.message}", whole=True)
 
 
 def show_launches(services: Services, job_id: str) -> None:
@@ -78,7 +84,7 @@ def show_launches(services: Services, job_id: str) -> None:
             else "open"
         )
         line = f"{launch.launch_no:>3}  {launch.cluster}  {accelerator:<11}  {started}  {ended}  {launch.pod_name}"
-        console.print_line(line.rstrip())
+        console.print_line(line.rstrip(), whole=True)
         for reason in filter(None, (launch.placement_reason, launch.ending_message)):
             console.print_line(f"     {reason}")
 
@@ -88,5 +94,5 @@ def _explain(services: Services, job_id: str) -> ExplainJobResponse:
 
 
 def _ending(launch: PastLaunch) -> str:
-    """`out_of_memory` of LAUNCH_ENDING_OUT_OF_MEMORY."""
-    return LaunchEnding.Name(launch.launch_ending).removeprefix("LAUNCH_ENDING_").lower()
+    """`out of memory` of LAUNCH_ENDING_OUT_OF_MEMORY."""
+    return LaunchEnding.Name(launch.launch_ending).removeprefix("LAUNCH_ENDING_").lower().replace("_", " ")

@@ -52,9 +52,9 @@ def connect(arguments: Arguments) -> AbstractContextManager[Services]:
     return client.connect(endpoints.find(os.environ, arguments.state))
 
 
-def connect_as_operator(folder: Path) -> AbstractContextManager[Services]:
-    """The services, as a superuser. Raises CommandError."""
-    return client.connect(endpoints.as_admin(endpoints.find(os.environ, folder)))
+def connect_as_operator(folder: Path, *, retries: bool = True) -> AbstractContextManager[Services]:
+    """The services, as a superuser. `retries` False: one attempt per call. Raises CommandError."""
+    return client.connect(endpoints.as_admin(endpoints.find(os.environ, folder)), retries=retries)
 
 
 def kubectl_arguments(arguments: Arguments) -> list[str]:

@@ -1,9 +1,6 @@
 """`crease admin orphans`: lists every S3 object and every row without its counterpart."""
 
-import grpc
-
 from crease.upload.v1.upload_pb2 import ListOrphansRequest, Orphan
-from services.cli.api import client
 from services.cli.api.client import Services
 from services.cli.commands.options import Arguments, Commands, add_command, connect_as_operator
 from services.cli.errors import UNHEALTHY
@@ -29,13 +26,11 @@ def _run(arguments: Arguments) -> int:
 def show_orphans(services: Services) -> int:
     """Prints one line per orphan and their number, which it returns. Raises CommandError."""
     count = 0
-    try:
-        for orphan in services.stream(services.uploads.ListOrphans, ListOrphansRequest()):
+    with services.translated():
+        for orphan in services.uploads.ListOrphans(ListOrphansRequest()):
             count += 1
             detail = f"  (job {orphan.job_id})" if orphan.job_id else f"  ({orphan.content_length} bytes)"
             console.print_line(f"{KINDS[orphan.kind]:<28}{orphan.s3_key}{detail}", whole=True)
-    except grpc.RpcError as error:
-        raise client.to_command_error(error) from error
     caveat = "An upload or a deletion during the listing may appear as an orphan: list again before you act."
     console.print_line(f"{count} orphans. {caveat}" if count else "No orphans.")
     return count

@@ -8,9 +8,7 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_FAILED, GetJobRequest, Job
-from crease.upload.v1.upload_pb2 import SignDownloadRequest
 from services.cli.api.client import Services
-from services.cli.api.s3_transfer import S3Transfer
 from services.cli.commands.options import Arguments, Commands, add_command, add_output, connect
 from services.cli.errors import INTERNAL, USAGE, CommandError
 from services.cli.ui import console, job_results
@@ -89,5 +87,5 @@ def fetch(services: Services, job: Job, folder: Path) -> Path:
 
 def fetch_artifact(services: Services, job: Job, name: str, file: Path) -> None:
     """Fetches one artifact of a job into a file. Raises CommandError."""
-    signed = services.call(services.uploads.SignDownload, SignDownloadRequest(job_id=job.job_id, name=name)).get
-    S3Transfer().fetch(signed.method, signed.url, signed.headers, file)
+    with services.translated():
+        services.download(job.job_id, name, file)

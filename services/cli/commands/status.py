@@ -21,7 +21,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: Arguments) -> int:
-    with connect_as_operator(arguments.state) as services:
+    with connect_as_operator(arguments.state, retries=False) as services:
         show_status(services, find_runtime(arguments))
     return 0
 
@@ -47,12 +47,15 @@ def _describe_jobs(samples: Samples) -> str:
     by_status = samples.by_label("status", "crease_jobs")
     if not by_status:
         return f"{NOT_COUNTED}: jobs or its database is unavailable, or CREASE_METRICS_LISTEN is not set"
-    return ", ".join(f"{by_status.get(name, 0):.0f} {name}" for name in STATUSES)
+    counts = [f"{by_status[name]:.0f} {console.describe_status(name)}" for name in STATUSES if by_status.get(name)]
+    return ", ".join(counts) or "none"
 
 
 def _describe_waiting(samples: Samples) -> str:
     ages, jobs = samples.by_label("status", "crease_oldest_job_age_seconds"), samples.by_label("status", "crease_jobs")
-    oldest = ", ".join(f"{name} {ages[name]:.0f} s" for name in STATUSES if name in ages and jobs.get(name))
+    oldest = ", ".join(
+        f"{console.describe_status(name)} {ages[name]:.0f} s" for name in STATUSES if name in ages and jobs.get(name)
+    )
     overdue = samples.get("crease_awaiting_upload_overdue") or 0
     late = f"; {overdue:.0f} uploads over 5 min" if overdue else ""
     return f"oldest: {oldest}{late}" if oldest else "nothing"
@@ -61,7 +64,7 @@ def _describe_waiting(samples: Samples) -> str:
 def _describe_failing(services: Services, samples: Samples) -> str:
     request = ListJobsRequest(status=JOB_STATUS_FAILED, page_size=NEWEST_FAILED)
     try:
-        newest = services.call(services.jobs.ListJobs, request, patience_seconds=0).jobs
+        newest = services.call(services.jobs.ListJobs, request).jobs
     except CommandError as error:
         return error.sentence
     listed = "; newest: " + ", ".join(f"{job.job_id} {job.failure_code}" for job in newest) if newest else ""

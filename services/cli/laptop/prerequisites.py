@@ -3,11 +3,15 @@
 import ctypes
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import services
 from services.cli.errors import CommandError
 from services.cli.laptop import postgres, s3
 from services.cli.runtime import pose_model
 
+# Where `make setup` puts it, and the page looks for it.
+HTMX = Path(services.__file__).parents[1] / "build" / "htmx"
 # MediaPipe opens both, even when it computes on the CPU.
 LIBRARIES = {"libEGL.so.1": "libegl1", "libGLESv2.so.2": "libgles2"}
 
@@ -31,6 +35,8 @@ def _missing(*, own_s3: bool) -> Iterator[str]:
         )
     if not pose_model.find().is_file():
         yield f"The pose model is missing ({pose_model.find()}): run `make setup`, or set MEDIAPIPE_POSE_MODEL_PATH."
+    if not (HTMX / "htmx.js").is_file():
+        yield f"The page's htmx is missing ({HTMX}): run `make setup`."
     for library, package in LIBRARIES.items():
         if not _can_load(library):
             yield f"The library {library} is missing, which the pose model needs: run `apt-get install {package}`."

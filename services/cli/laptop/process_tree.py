@@ -2,8 +2,8 @@
 
 front    the process that the user started: passes signals on, and ends what remains if the keeper was killed
 └─ keeper    starts, watches and stops every program; the kernel sends it SIGTERM when the front dies
-   ├─ postgres, s3, jobs, upload, controller     killed by the kernel when the keeper dies
-   └─ analyzers whose controller died            adopted by the keeper, else by the front
+   ├─ postgres, s3, jobs, upload, controller, web   killed by the kernel when the keeper dies
+   └─ analyzers whose controller died               adopted by the keeper, else by the front
 
 If both are killed in the same instant, an analyzer may survive them: it ends when its lease ends.
 """
@@ -83,8 +83,10 @@ def _run_keeper(front: int, state: StateDir, start: Start) -> int:
 def _supervise(state: StateDir, start: Start) -> int:
     supervisor = Supervisor(state.logs, console.print_program)
     try:
-        state_dir.announce(state, start(supervisor, state))
-        console.print_ready(state.folder)
+        endpoints = start(supervisor, state)
+        state_dir.announce(state, endpoints)
+        page = state_dir.mint_sign_in(state, endpoints.page) if endpoints.page else ""
+        console.print_ready(state.folder, endpoints.jobs_endpoint, endpoints.upload_endpoint, page)
         supervisor.watch(_token_renewal(state))
     except StopRequested:
         console.print_line("Stopping.")

@@ -26,12 +26,12 @@ def find_python() -> Path:
     return Path(named) if named else Path(services.__file__).parents[1] / ".venv-ministack" / "bin" / "python"
 
 
-def program(folder: Path, port: int, secret: str) -> Program:
-    """The server on its folder."""
+def program(folder: Path, port: int, secret: str, page_origin: str = "") -> Program:
+    """The server on its folder. `page_origin`: the page whose browsers may call it."""
     return Program(
         name="s3",
         command=command(find_python()),
-        environment=environment(folder, port, secret),
+        environment=environment(folder, port, secret) | {"PAGE_ORIGIN": page_origin},
         is_ready=lambda: _is_healthy(port),
     )
 

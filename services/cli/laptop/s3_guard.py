@@ -1,5 +1,6 @@
 """Runs ministack behind a guard: only S3 and SQS calls that the server's own key signed reach it.
 
+    preflight of the page's own origin ─▶ ministack, which answers by the bucket's CORS rules
     Host, Origin ─▶ credential: the own key, for s3 or sqs ─▶ all x-amz-* headers are signed ─▶ signature ─▶ ministack
 
 ministack's other endpoints need no credential: any page that a browser shows could delete all videos through them.
@@ -34,6 +35,8 @@ POLICY_VIOLATION = 1008
 _serve = ministack.app.app
 _key, _secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
 # In a cluster the server has any name; its callers sign the name.
+# The page of `crease up`, whose browsers send and read videos by signed URLs. Empty: no page.
+_page = os.environ.get("PAGE_ORIGIN", "")
 _names = ("127.0.0.1", "localhost") if os.environ["BIND_HOST"] == "127.0.0.1" else None
 
 
@@ -49,7 +52,7 @@ async def guard(scope: Message, receive: Receive, send: Send) -> None:
         headers = _read_headers(scope)
         query = parse_qs(scope["query_string"].decode("utf-8", "replace"), keep_blank_values=True)
         fault = _find_foreign_page(headers) or _find_foreign_path(scope["path"])
-        if not fault:
+        if not fault and not _is_preflight(scope["method"], headers):
             fault, receive = await _find_signature_fault(scope, headers, query, receive)
         if fault:
             code, message = fault
@@ -71,9 +74,14 @@ def _find_foreign_page(headers: dict[str, str]) -> Fault | None:
     host, origin = headers.get("host", ""), headers.get("origin")
     if _names and host.partition(":")[0] not in _names:
         return "AccessDenied", "This server has another Host."
-    if origin is not None and origin.partition("://")[2] != host:
+    if origin is not None and origin.partition("://")[2] != host and (not _page or origin != _page):
         return "AccessDenied", "A page of another Origin may not call this server."
     return None
+
+
+def _is_preflight(method: str, headers: dict[str, str]) -> bool:
+    """Whether a browser asks what the page may send; a preflight has no signature, and changes nothing."""
+    return method == "OPTIONS" and bool(_page) and headers.get("origin") == _page
 
 
 def _find_foreign_path(path: str) -> Fault | None:

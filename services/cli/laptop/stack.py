@@ -1,12 +1,13 @@
 """The programs that `crease up` starts, their order and their settings. Each has one power, as in a cluster.
 
-postgres ─▶ s3 ─▶ migrate ─▶ jobs ─▶ upload ─▶ controller
+postgres ─▶ s3 ─▶ migrate ─▶ jobs ─▶ upload ─▶ controller ─▶ web
 """
 
 import json
 import os
 import socket
 import sys
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from services.cli.errors import USAGE, CommandError
 from services.cli.laptop import postgres, s3, state_dir
 from services.cli.laptop.supervisor import Program, Supervisor
 from services.cli.runtime import pose_model
+from services.cli.ui import console
 from services.clients import open_channel
 
 BUCKET = "crease-videos"
@@ -39,16 +41,21 @@ class S3Access:
     largest_video_bytes: int = 0
 
 
-def start(supervisor: Supervisor, state: StateDir, s3_endpoint: str | None) -> Endpoints:
-    """Starts every program and waits until each is ready. Raises CommandError, StopRequested."""
+def start(supervisor: Supervisor, state: StateDir, s3_endpoint: str | None, port_base: int) -> Endpoints:
+    """Starts every program and waits until each is ready. Raises CommandError, StopRequested.
+
+    port_base: the port of jobs; see `fixed_ports`.
+    """
     external = external_s3(s3_endpoint, os.environ) if s3_endpoint else None
     state_dir.mint_tokens(state)
     database_url = postgres.start(supervisor, state.folder / "postgres")
-    store = external or start_s3(supervisor, state)
+    page = f"http://127.0.0.1:{state_dir.page_port(state)}"
+    store = external or start_s3(supervisor, state, page)
     database = {**base_environment(os.environ), "CREASE_DATABASE_URL": database_url}
     supervisor.run("migrate", (sys.executable, "-m", "services.jobs", "migrate"), database)
-    ports = free_ports(6)
-    for program in programs(state, database_url, store, ports):
+    allow_page(supervisor, store, page)
+    ports = fixed_ports(port_base, 2 * len(PROGRAMS))
+    for program in [*programs(state, database_url, store, ports), web(state, store, page, ports)]:
         supervisor.start(program)
     return Endpoints(
         jobs_endpoint=f"127.0.0.1:{ports[0]}",
@@ -56,6 +63,7 @@ def start(supervisor: Supervisor, state: StateDir, s3_endpoint: str | None) -> E
         token_file=str(state.token_file("coach")),
         largest_video_bytes=store.largest_video_bytes,
         state_folder=str(state.folder),
+        page=page,
         metrics={name: f"127.0.0.1:{port}" for name, port in zip(PROGRAMS, ports[3:], strict=True)},
     )
 
@@ -63,6 +71,7 @@ def start(supervisor: Supervisor, state: StateDir, s3_endpoint: str | None) -> E
 def programs(state: StateDir, database_url: str, store: S3Access, ports: list[int]) -> list[Program]:
     """The programs, each with its own power only. `ports`: three for serving, then three for metrics."""
     jobs, upload = (f"127.0.0.1:{port}" for port in ports[:2])
+    largest = {"CREASE_MAX_CONTENT_LENGTH": str(store.largest_video_bytes)} if store.largest_video_bytes else {}
     powers: dict[str, dict[str, str]] = {
         "jobs": {"CREASE_DATABASE_URL": database_url},
         "upload": {
@@ -70,6 +79,7 @@ def programs(state: StateDir, database_url: str, store: S3Access, ports: list[in
             "CREASE_TOKEN_FILE": str(state.token_file("upload")),
             "CREASE_S3_ENDPOINT": store.endpoint,
             "S3_COACH_VIDEOS_BUCKET": store.bucket,
+            **largest,
             **store.variables,
         },
         "controller": {
@@ -84,6 +94,46 @@ def programs(state: StateDir, database_url: str, store: S3Access, ports: list[in
     }
     numbered = zip(PROGRAMS, ports[:3], ports[3:], strict=True)
     return [_program(state, name, port, metrics, powers[name]) for name, port, metrics in numbered]
+
+
+def web(state: StateDir, store: S3Access, page: str, ports: list[int]) -> Program:
+    """The page, which has the coach's token and no other power."""
+    listen = page.partition("://")[2]
+    environment = {
+        **base_environment(os.environ),
+        "CREASE_LISTEN": listen,
+        "CREASE_ORIGIN": page,
+        "CREASE_S3_ORIGIN": store.endpoint.rstrip("/"),
+        "CREASE_JOBS_ENDPOINT": f"127.0.0.1:{ports[0]}",
+        "CREASE_UPLOAD_ENDPOINT": f"127.0.0.1:{ports[1]}",
+        "CREASE_TOKEN_FILE": str(state.token_file("coach")),
+        "CREASE_SIGN_IN_FOLDER": str(state_dir.page_folder(state)),
+        "CREASE_ISSUERS": "[]",
+        "CREASE_METRICS_LISTEN": "",
+    }
+    return Program("web", (sys.executable, "-m", "services.web"), environment, is_ready=lambda: _answers(page))
+
+
+def _answers(page: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{page}/healthz", timeout=2) as reply:  # noqa: S310 (the page's own address)
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def allow_page(supervisor: Supervisor, store: S3Access, page: str) -> None:
+    """Lets the page's browsers call S3. Without this right, everything works but the page's uploads."""
+    environment = {
+        **base_environment(os.environ),
+        "CREASE_S3_ENDPOINT": store.endpoint,
+        "S3_COACH_VIDEOS_BUCKET": store.bucket,
+        **store.variables,
+    }
+    try:
+        supervisor.run("allow-page", (sys.executable, "-m", "services.upload", "allow-origin", page), environment)
+    except CommandError as error:
+        console.print_program("web", f"cannot send videos from a browser: {error.sentence}")
 
 
 def _program(state: StateDir, name: str, port: int, metrics: int, power: Mapping[str, str]) -> Program:
@@ -121,14 +171,31 @@ def external_s3(endpoint: str, environment: Mapping[str, str]) -> S3Access:
     return S3Access(endpoint, environment.get("S3_COACH_VIDEOS_BUCKET") or BUCKET, variables)
 
 
-def start_s3(supervisor: Supervisor, state: StateDir) -> S3Access:
-    """Starts the laptop's S3 server with its bucket."""
+def start_s3(supervisor: Supervisor, state: StateDir, page: str = "") -> S3Access:
+    """Starts the laptop's S3 server with its bucket. `page`: the origin whose browsers may call it."""
     (port,) = free_ports(1)
     folder, secret = state.folder / "s3", state_dir.s3_secret(state)
     s3.make_bucket(folder, BUCKET)
-    supervisor.start(s3.program(folder, port, secret))
+    supervisor.start(s3.program(folder, port, secret, page))
     variables = {"AWS_REGION": s3.REGION, "AWS_ACCESS_KEY_ID": s3.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": secret}
     return S3Access(f"http://127.0.0.1:{port}", BUCKET, variables, s3.LARGEST_VIDEO_BYTES)
+
+
+def fixed_ports(base: int, count: int) -> list[int]:
+    """The ports from `base` on, with a random one in place of each that is taken; base 0: all random."""
+    random = free_ports(count)
+    return [
+        port if base and _is_free(port) else other
+        for port, other in zip(range(base, base + count), random, strict=True)
+    ]
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def free_ports(count: int) -> list[int]:

@@ -3,10 +3,12 @@
 api/endpoints.py draws the folder and reads it for the other commands.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
+import socket
 from dataclasses import asdict
 from pathlib import Path
 
@@ -63,6 +65,44 @@ def mint_tokens(state: StateDir) -> None:
     _write(state.token_file("service"), dev_issuer.service(state.issuer))
     for program in ("upload", "controller"):
         _write(state.token_file(program), dev_issuer.program(state.issuer, program))
+
+
+def page_port(state: StateDir) -> int:
+    """The port of the page: the same at each start, because the browser keeps the page's data by its address."""
+    folder = _page_folder(state)
+    file = folder / "port"
+    try:
+        wanted = int(file.read_text())
+    except (FileNotFoundError, ValueError):
+        wanted = 0
+    for port in (wanted, 0):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as listener:
+            chosen: int = listener.getsockname()[1]
+            _write(file, f"{chosen}\n")
+            return chosen
+    raise CommandError("No port is free for the page.")
+
+
+def mint_sign_in(state: StateDir, page: str) -> str:
+    """A URL that signs one browser in, once; it replaces the last one."""
+    key = secrets.token_urlsafe(24)
+    _write(_page_folder(state) / naming.SIGN_IN_FILE, key)
+    return f"{page}/sign-in?key={key}"
+
+
+def page_folder(state: StateDir) -> Path:
+    """The folder of the page, with the key that signs its cookies."""
+    folder = _page_folder(state)
+    file = folder / naming.COOKIE_KEY_FILE
+    if not file.exists():
+        _write(file, secrets.token_urlsafe(32))
+    return folder
+
+
+def _page_folder(state: StateDir) -> Path:
+    folder = state.folder / naming.PAGE_FOLDER
+    folder.mkdir(exist_ok=True, mode=0o700)
+    return folder
 
 
 def s3_secret(state: StateDir) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import services
@@ -116,7 +116,7 @@ def _check_sandbox() -> Check:
 def _describe_process(folder: Path) -> tuple[str, str]:
     """State and detail of a process, from its record (services/controller/local/process_record.py)."""
     created = datetime.fromisoformat(json.loads((folder / naming.RECORD_FILE).read_text())["created_at"])
-    since = f"since {created.astimezone(UTC):%H:%M:%S} UTC"
+    since = f"since {created.astimezone():%H:%M:%S %Z}"
     try:
         code = (folder / naming.EXIT_CODE_FILE).read_text().strip()
     except FileNotFoundError:

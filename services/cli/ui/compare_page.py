@@ -14,11 +14,25 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from crease.jobs.v1.job_pb2 import CompareJobsResponse, MetricChange, MetricComparison, MetricReading
-from services.cli.ui import job_results
+from crease.jobs.v1.job_pb2 import CompareJobsResponse, MetricComparison, MetricReading
+from services.cli.ui.job_results import change_of, in_order
+from services.rules import numbers
+from services.rules.changes import Verdict, summarize
+from services.rules.numbers import Better, Unit
+from services.rules.players import player_names
 
 TEMPLATES = Path(__file__).parent / "templates"
-WIDTH, HEIGHT, SIDE, TOP, BOTTOM = 280, 130, 34, 26, 36
+WIDTH, HEIGHT, SIDE, TOP, BOTTOM = 280, 140, 34, 40, 36
+# The rate of a film of 30 frames a second or more, as the analyzer writes it.
+OVERLAY_FPS = 30.0
+# Each verdict has a sign, so that none rests on its colour.
+SIGNS = {
+    Verdict.BETTER: "✔",
+    Verdict.WORSE: "✘",
+    Verdict.CHANGED: "↔",
+    Verdict.NO_CLEAR_CHANGE: "=",
+    Verdict.NOT_COMPARABLE: "?",
+}
 # The events that the page can show, in the order of an action.
 EVENTS = {
     "front_foot_contact": "Front-foot contact",
@@ -31,7 +45,11 @@ EVENTS = {
 
 @dataclass(frozen=True)
 class ComparedAnalysis:
-    """One analysis. `video`: overlay.mp4, or empty with `video_absent_reason`. `events`: seconds by name."""
+    """One analysis. `video`: overlay.mp4, or empty with `video_absent_reason`.
+
+    `events`: seconds by name. `frames`: by name, the seconds of the frame that shows the event, where it is known.
+    `fps`: frames a second of the video, 0 if not known.
+    """
 
     title: str
     date: str
@@ -40,6 +58,8 @@ class ComparedAnalysis:
     video: bytes = b""
     video_absent_reason: str = ""
     events: Mapping[str, float] = field(default_factory=dict)
+    frames: Mapping[str, float] = field(default_factory=dict)
+    fps: float = 0.0
 
 
 def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse) -> str:
@@ -48,36 +68,25 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse) 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     named = {name for analysis in analyses for name in analysis.events}
     dates = [f"{number}: {' '.join(analysis.date.split()[:2])}" for number, analysis in enumerate(analyses, start=1)]
+    metrics = [metric for metric in in_order(compared.metrics) if _has_numbers(metric)]
+    changes = [change_of(metric) for metric in metrics]
     return environment.get_template("compare.html").render(
-        title=f"{', '.join(compared.player_ids) or 'One player'}: what changed",
+        title=f"{', '.join(player_names(compared.player_ids, compared.players)) or 'One player'}: what changed",
         style=Markup(style),  # noqa: S704 - our own files; the policy contains their hashes
         script=Markup(script),  # noqa: S704
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
-        caveats=compared.caveats,
+        caveats=[_with_numbers(caveat, compared) for caveat in compared.caveats],
+        span=(dates[0], dates[-1]),
+        summary=[(verdict, said) for verdict in Verdict if (said := summarize(changes, verdict))],
+        signs=SIGNS,
+        step=round(1 / min(OVERLAY_FPS, max((analysis.fps for analysis in analyses), default=0) or OVERLAY_FPS), 4),
         jobs=[_prepare_video(analysis) for analysis in analyses],
         events=[(_to_attribute(name), words) for name, words in EVENTS.items() if name in named],
-        metrics=[
-            _prepare_metric(metric, dates) for metric in sorted(compared.metrics, key=_sort_key) if _has_numbers(metric)
-        ],
+        metrics=[_prepare_metric(metric, dates, compared) for metric in metrics],
         width=WIDTH,
         height=HEIGHT,
     )
-
-
-def describe_change(change: MetricChange) -> tuple[str, str]:
-    """The change of a metric from the first analysis to the last: `clear`, `same` or `unknown`, and a sentence."""
-    if change.absent_reason:
-        return "unknown", "Not comparable."
-    unit = {"unit": change.unit}
-    size, detectable = (
-        job_results.format_quantity({"value": value, **unit}) for value in (abs(change.value), change.detectable)
-    )
-    direction = "Up" if change.value > 0 else "Down"
-    if not change.clear:
-        return "same", f"{direction} {size}: within the {detectable} that errors alone can cause."
-    score = f" Score {change.score:+.2f}." if change.HasField("score") else ""
-    return "clear", f"{direction} {size}, more than the {detectable} that errors can cause.{score}"
 
 
 def _csp_hash(text: str) -> str:
@@ -90,7 +99,11 @@ def _to_attribute(event: str) -> str:
 
 def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
     video = "data:video/mp4;base64," + base64.b64encode(analysis.video).decode() if analysis.video else ""
-    events = {_to_attribute(name): f"{at:.3f}" for name, at in analysis.events.items() if name in EVENTS}
+    events = {
+        _to_attribute(name): f"{at:.3f} {analysis.frames.get(name, at):.3f}"
+        for name, at in analysis.events.items()
+        if name in EVENTS
+    }
     return {
         "title": analysis.title,
         "date": analysis.date,
@@ -102,18 +115,20 @@ def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
     }
 
 
-def _sort_key(metric: MetricComparison) -> tuple[bool, bool, str]:
-    """Comparable metrics first, scored metrics before the others, then by name."""
-    is_scored = any(reading.HasField("score") for reading in metric.readings)
-    return bool(metric.overall.absent_reason), not is_scored, metric.name
+def _with_numbers(text: str, compared: CompareJobsResponse) -> str:
+    """A sentence that names each analysis by its number in the page instead of its job's id."""
+    ids = [reading.job_id for metric in compared.metrics[:1] for reading in metric.readings]
+    for number, job_id in enumerate(ids, start=1):
+        text = text.replace(f"job {job_id}", f"analysis {number}").replace(job_id, f"analysis {number}")
+    return text
 
 
 def _has_numbers(metric: MetricComparison) -> bool:
     return any(reading.HasField("value") for reading in metric.readings)
 
 
-def _prepare_metric(metric: MetricComparison, dates: Sequence[str]) -> dict[str, Any]:
-    kind, sentence = describe_change(metric.overall)
+def _prepare_metric(metric: MetricComparison, dates: Sequence[str], compared: CompareJobsResponse) -> dict[str, Any]:
+    change = change_of(metric)
     readings = list(metric.readings)
     measured = sum(not _is_absent(reading) for reading in readings)
     notes = [
@@ -121,14 +136,18 @@ def _prepare_metric(metric: MetricComparison, dates: Sequence[str]) -> dict[str,
         for number, reading in enumerate(readings, 1)
         if _is_absent(reading) or measured == 1
     ]
-    if kind == "unknown" and not notes:
-        notes = [f"{metric.overall.absent_reason}."]
+    if change.absent_reason and not notes:
+        notes = [f"{_with_numbers(change.absent_reason, compared)}."]
     spoken = [f"{date}, {_describe_reading(reading)}" for date, reading in zip(dates, readings, strict=True)]
     return {
-        "name": job_results.describe_metric(metric.name),
-        "kind": kind,
-        "sentence": sentence,
+        "name": numbers.label(metric.name),
+        "meaning": numbers.meaning(metric.name),
+        "verdict": change.verdict,
+        "sentence": change.sentence,
         "plot": _prepare_plot(readings, dates) if measured > 1 else None,
+        "better": {Better.HIGHER: "↑ up is better", Better.LOWER: "↓ down is better"}.get(
+            numbers.better(metric.name), "neither way is better"
+        ),
         "spoken": "; ".join(spoken),
         "notes": notes,
     }
@@ -142,7 +161,7 @@ def _describe_reading(reading: MetricReading) -> str:
     if _is_absent(reading):
         return "not measured"
     error = reading.error if reading.HasField("error") else None
-    return job_results.format_quantity({"value": reading.value, "unit": reading.unit}, error)
+    return numbers.format_result(reading.value, reading.unit, error)
 
 
 def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> dict[str, Any]:
@@ -167,11 +186,8 @@ def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> di
         piece.append(f"{at[0]},{at[1]}")
         bar = (y(reading.value - reading.error), y(reading.value + reading.error)) if reading.error else None
         top = min(bar) if bar else at[1]
-        shown = (
-            job_results.format_quantity({"value": reading.value, "unit": ""})
-            if reading.unit != "deg"
-            else f"{reading.value:.0f}°"
-        )
+        known = reading.unit in tuple(Unit)
+        shown = numbers.format_number(reading.value, Unit(reading.unit)) if known else f"{reading.value:.2f}"
         points.append({"x": at[0], "y": at[1], "bar": bar, "label_y": round(top - 7, 1), "shown": shown})
     pieces.append(piece)
     # More than four dates do not fit: label the first and the last.

@@ -4,13 +4,14 @@ Results go to standard output, errors to standard error. Text from a service is 
 """
 
 import contextlib
+import io
 import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,50 +23,62 @@ from rich.progress import (
     Progress,
     SpinnerColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.prompt import Prompt
+from rich.segment import SegmentLines
 from rich.table import Table
 from rich.text import Text
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, Job
-from services.rules.printable import replace_unprintable
+from services.rules import stages
+from services.rules.printable import PLAIN_ERRORS, replace_unprintable
 
 # A pipe has no width; rich would assume 80 and break lines.
 PIPE_WIDTH = 1000
 OUT = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 ERR = Console(highlight=False, markup=False, stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
-STAGES = {
-    "AWAITING_UPLOAD": "waiting for its video",
-    "QUEUED": "queued",
-    "QUICK": "quick analysis",
-    "QUICK_DONE": "quick result ready",
-    "DEEP_QUEUED": "queued for the deep analysis",
-    "DEEP": "deep analysis",
-    "DONE": "done",
-    "FAILED": "failed",
-    "CANCELLED": "cancelled",
-}
+
+def accept_any_encoding() -> None:
+    """Lets both streams write every text: in ASCII a sign that it lacks becomes its words."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PLAIN_ERRORS)
+
+
+def can_ask() -> bool:
+    """Whether a person sits at both ends: the question and the answer."""
+    return sys.stdin.isatty() and OUT.is_terminal
+
+
+def ask(question: str, choices: Sequence[str]) -> str:
+    """Asks until the answer is one of the choices."""
+    return Prompt.ask(question, console=OUT, choices=list(choices), case_sensitive=False)
 
 
 def print_line(text: str | Text = "", style: str = "", *, whole: bool = False) -> None:
-    """Prints a sentence. `whole`: on one line, to be copied. Ignores a closed reader."""
+    """Prints a sentence. `whole`: on one line, to be copied. Ignores a closed reader. Raises OSError: a full disk."""
     shown = text.copy() if isinstance(text, Text) else Text(text)
     shown.plain = replace_unprintable(shown.plain)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(BrokenPipeError):
         OUT.print(shown, style=style, soft_wrap=whole)
 
 
 def print_table(table: Table) -> None:
-    """Prints a table."""
-    OUT.print(table)
+    """Prints a table. In a terminal that is too narrow its lines continue on the next one: nothing is cut."""
+    needed = OUT.measure(table, options=OUT.options.update(max_width=PIPE_WIDTH)).maximum
+    lines = OUT.render_lines(table, OUT.options.update(width=max(needed, OUT.width)), pad=False)
+    with contextlib.suppress(BrokenPipeError):
+        OUT.print(SegmentLines(lines, new_lines=True), end="", crop=False)
 
 
 def print_aside(text: str | Text) -> None:
-    """Prints progress for a person; nothing in a pipe."""
+    """Prints progress for a person, on one line; nothing in a pipe."""
     if OUT.is_terminal:
-        print_line(text)
+        print_line(text, whole=True)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -92,6 +105,11 @@ def print_error(sentence: str) -> None:
             ERR.print(Text.assemble(("crease: ", "bold red"), replace_unprintable(text)), soft_wrap=True)
 
 
+def print_write_error(error: OSError) -> None:
+    """Prints that a file or the output cannot be written, in one sentence."""
+    print_error(f"{error.filename or 'The output'} cannot be used: {error.strerror or error}.")
+
+
 def print_unexpected(exception: BaseException) -> None:
     """Prints an exception that no code expected: one sentence, and a traceback if CREASE_DEBUG=1."""
     if os.environ.get("CREASE_DEBUG") == "1":
@@ -116,11 +134,15 @@ def print_check(name: str, detail: str, *, ok: bool, advice: str, made: bool = T
         print_line(f"{'':<30}{advice}", whole=True)
 
 
-def print_ready(folder: Path) -> None:
+def print_ready(folder: Path, jobs: str, upload: str, page: str = "") -> None:
     """Prints that `crease up` is ready, and the next commands."""
     print_line()
     print_line("Crease is ready.", "bold green")
-    print_line("  analyse a video   crease analyze VIDEO   (in another terminal)")
+    if page:
+        print_line(f"  page              {page}", whole=True)
+        print_line("                    (signs one browser in, once; `crease open` prints another one)")
+    print_line("  analyse a video   crease analyze VIDEO --discipline bowling   (in another terminal)")
+    print_line(f"  for programs      jobs {jobs}, upload {upload}, token {folder}/tokens/coach", whole=True)
     print_line(f"  state and logs    {folder}", whole=True)
     print_line("  stop              Ctrl-C")
 
@@ -137,8 +159,9 @@ def show_progress(label: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def show_stages() -> Iterator[Callable[[Job], None]]:
-    """Shows a job's stages and progress during the block; nothing in a pipe. Yields a function of the job."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    """Shows a job's stages and progress during the block; in a pipe one line a stage. Yields a function of the job."""
+    percentage = TextColumn("{task.percentage:>3.0f} %")
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), percentage, TimeElapsedColumn())
     started, last = time.monotonic(), ""
     with Progress(*columns, console=OUT, transient=True, disable=not OUT.is_terminal) as progress:
         task = progress.add_task("", total=100)
@@ -147,7 +170,10 @@ def show_stages() -> Iterator[Callable[[Job], None]]:
             nonlocal last
             if job.stage != last:
                 last = job.stage
-                print_aside(Text.assemble((f"{time.monotonic() - started:6.1f} s  ", "dim"), describe_stage(job)))
+                if OUT.is_terminal:
+                    print_line(Text.assemble((f"{time.monotonic() - started:6.1f} s  ", "dim"), describe_stage(job)))
+                else:
+                    print_line(f"{job.job_id}  {describe_stage(job)}", whole=True)
             progress.update(task, completed=job.progress_pct, description=describe_stage(job).capitalize())
 
         yield show
@@ -155,12 +181,26 @@ def show_stages() -> Iterator[Callable[[Job], None]]:
 
 def describe_stage(job: Job) -> str:
     """A job's stage, for people."""
-    return STAGES.get(job.stage, job.stage.lower() or "unknown")
+    return stages.describe(job.stage)
+
+
+def describe_status(status: str) -> str:
+    """A job's status, as the metrics spell it, for people: `quick_running` is `quick analysis`."""
+    return stages.STAGES.get(status.upper().removesuffix("_RUNNING"), status.replace("_", " "))
 
 
 def format_time(at: datetime) -> str:
-    """A time in UTC, to the second."""
-    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    """A time in the zone of this machine, with the zone, to the second. A time without a zone is in UTC."""
+    local = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def format_recorded(at: str) -> str:
+    """`format_time` of a time as another program recorded it; any other text as it is."""
+    try:
+        return format_time(datetime.fromisoformat(at))
+    except ValueError:
+        return at
 
 
 def print_jobs(listed: Sequence[Job]) -> None:
@@ -172,7 +212,7 @@ def print_jobs(listed: Sequence[Job]) -> None:
     for column in table.columns[:3]:
         column.no_wrap = True
     for job in listed:
-        created = job.created_at.ToDatetime().astimezone() if job.HasField("created_at") else None
+        created = job.created_at.ToDatetime(UTC).astimezone() if job.HasField("created_at") else None
         table.add_row(
             job.job_id,
             f"{created:%d %b %H:%M}" if created else "",

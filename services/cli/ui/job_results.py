@@ -1,6 +1,6 @@
 """Prints the results of a job, and the changes between jobs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import json_format
@@ -8,12 +8,30 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, STAGE_QUICK, CompareJobsResponse, Job, MetricChange
+from crease.jobs.v1.job_pb2 import (
+    JOB_STATUS_DONE,
+    STAGE_QUICK,
+    CompareJobsResponse,
+    Job,
+    MetricComparison,
+    MetricReading,
+)
 from services.cli.ui.console import describe_stage, print_line, print_table
+from services.rules import numbers
+from services.rules.changes import Change, Verdict, summarize
 from services.rules.printable import replace_unprintable
 
 LEVELS = {"high": "bold green", "medium": "bold yellow", "low": "bold red"}
 SEVERITIES = {"high": "red", "medium": "yellow", "low": "cyan"}
+VERDICTS = {
+    Verdict.BETTER: "bold green",
+    Verdict.WORSE: "bold red",
+    Verdict.CHANGED: "bold",
+    Verdict.NO_CLEAR_CHANGE: "",
+    Verdict.NOT_COMPARABLE: "dim",
+}
+WORSE_FIRST = (Verdict.WORSE, Verdict.BETTER, Verdict.CHANGED, Verdict.NO_CLEAR_CHANGE, Verdict.NOT_COMPARABLE)
+NAME_WIDTH = 24
 MOST_ISSUES = 3
 # Actions whose moments are printed.
 MOST_CLAIMS = 8
@@ -48,6 +66,11 @@ def describe_level(findings: Mapping[str, Any]) -> str:
     if findings.get("not_assessed_reason"):
         return "not assessed"
     return str(findings.get("overall_level") or "not known")
+
+
+def lower_first(text: str) -> str:
+    """The text with a lower-case first letter."""
+    return text[:1].lower() + text[1:]
 
 
 def _print_issues(issues: Sequence[Mapping[str, Any]]) -> None:
@@ -89,7 +112,7 @@ def _print_metrics(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str
         for name, metric in measured.items():
             value = format_quantity(metric, errors.get(name))
             table.add_row(
-                replace_unprintable(describe_metric(name)),
+                replace_unprintable(numbers.label(name)),
                 value,
                 f"{metric['score']:.2f}",
                 f"{metric['confidence']:.2f}",
@@ -97,28 +120,52 @@ def _print_metrics(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str
         print_table(table)
     for name in names:
         if name not in measured:
-            print_line(Text(f"Not measured: {describe_metric(name).lower()}: {metrics[name]['absent_reason']}.", "dim"))
-
-
-def describe_metric(name: str) -> str:
-    """A metric's name for people, from its name in the results."""
-    return name.removesuffix("_score").replace("_", " ").capitalize()
+            print_line(
+                Text(f"Not measured: {lower_first(numbers.label(name))}: {metrics[name]['absent_reason']}.", "dim")
+            )
 
 
 def format_quantity(metric: Mapping[str, Any], error: float | None = None) -> str:
-    """A value with its unit, and with its error if known: no decimals for degrees and percent, else two."""
-    value, unit = metric["value"], str(metric.get("unit", ""))
-    digits = {"deg": 0, "percent of frames": 0}.get(unit, 2)
-    margin = f" ± {error:.{digits}f}" if error else ""
-    return replace_unprintable(f"{value:.{digits}f}{margin} {unit}").strip()
+    """A value of results with its unit, and with its error if known."""
+    return replace_unprintable(numbers.format_result(metric["value"], str(metric.get("unit", "")), error))
 
 
-def print_changes(compared: CompareJobsResponse, describe: Callable[[MetricChange], tuple[str, str]]) -> None:
-    """Prints one line per comparable metric, clear changes in bold, then the caveats. `describe`: kind and sentence."""
-    for metric in compared.metrics:
-        kind, sentence = describe(metric.overall)
-        if kind != "unknown":
-            style = "bold" if kind == "clear" else "dim"
-            print_line(Text.assemble((f"{describe_metric(metric.name):<28}", "bold"), (sentence, style)))
+def change_of(metric: MetricComparison) -> Change:
+    """A number's change from the first analysis to the last."""
+    overall = metric.overall
+    return Change(metric.name, overall.value, overall.detectable, overall.unit, overall.clear, overall.absent_reason)
+
+
+def in_order(metrics: Iterable[MetricComparison]) -> list[MetricComparison]:
+    """Numbers with a score before the others, then by verdict, worse first, then by name."""
+
+    def key(metric: MetricComparison) -> tuple[bool, int, str]:
+        is_scored = any(reading.HasField("score") for reading in metric.readings)
+        return not is_scored, WORSE_FIRST.index(change_of(metric).verdict), metric.name
+
+    return sorted(metrics, key=key)
+
+
+def print_changes(compared: CompareJobsResponse) -> None:
+    """Prints what became of each number from the first analysis to the last, a summary, then the caveats."""
+    metrics = in_order(compared.metrics)
+    changes = [change_of(metric) for metric in metrics]
+    count = max((len(metric.readings) for metric in compared.metrics), default=0)
+    print_line(f"Analysis 1, the first, against analysis {count}, the last:")
+    for verdict, style in VERDICTS.items():
+        if said := summarize(changes, verdict):
+            print_line(said, style)
+    print_line()
+    for metric, change in zip(metrics, changes, strict=True):
+        if change.verdict is Verdict.NOT_COMPARABLE:
+            continue
+        first, last = (_format_reading(reading) for reading in (metric.readings[0], metric.readings[-1]))
+        name = f"{replace_unprintable(numbers.label(change.name)):<{NAME_WIDTH}}"
+        print_line(Text.assemble((name, "bold"), f"{first} to {last}. ", (change.sentence, VERDICTS[change.verdict])))
     for caveat in compared.caveats:
         print_line(f"Caveat: {caveat}.", "yellow")
+
+
+def _format_reading(reading: MetricReading) -> str:
+    """A reading with its unit."""
+    return numbers.format_result(reading.value, reading.unit)

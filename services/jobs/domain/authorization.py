@@ -21,6 +21,13 @@ TABLE: Table = {
     "/crease.jobs.v1.SessionService/ListSessions": READERS,
     "/crease.jobs.v1.SessionService/UpdateSession": WRITERS,
     "/crease.jobs.v1.SessionService/DeleteSession": WRITERS,
+    "/crease.jobs.v1.PlayerService/CreatePlayer": WRITERS,
+    "/crease.jobs.v1.PlayerService/GetPlayer": READERS,
+    "/crease.jobs.v1.PlayerService/ListPlayers": READERS,
+    "/crease.jobs.v1.PlayerService/UpdatePlayer": WRITERS,
+    "/crease.jobs.v1.PlayerService/DeletePlayer": WRITERS,
+    "/crease.jobs.v1.LibraryService/SearchSessions": READERS,
+    "/crease.jobs.v1.LibraryService/SearchJobs": READERS,
     "/crease.jobs.v1.JobService/GetJob": READERS,
     "/crease.jobs.v1.JobService/ListJobs": READERS,
     "/crease.jobs.v1.JobService/WatchJob": READERS,
@@ -83,13 +90,13 @@ def may_see(user: User, owner: Owner) -> bool:
 
 
 def owner_of_new_session(user: User) -> Owner:
-    """The owner of a session that a user creates: for `org_pro` their organisation, for a service the one it names.
+    """The owner of what a user creates: for `org_pro` their organisation, for a service the one that it names.
 
     Raises InvalidArgument for a service that names none.
     """
     if isinstance(user, Service):
         if not user.on_behalf_of:
-            raise errors.InvalidArgument(ON_BEHALF_OF, "must name the owner of the new session: coach:ID or org:ID")
+            raise errors.InvalidArgument(ON_BEHALF_OF, "must name the owner of what is created: coach:ID or org:ID")
         return parse_owner(user.on_behalf_of)
     if user.role == naming.ORG_PRO and user.organisation_id:
         return Owner(OwnerType.ORGANISATION, user.organisation_id)

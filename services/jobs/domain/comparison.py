@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from crease.jobs.v1 import job_pb2
-from services.jobs.domain.records import Job, Session
+from services.jobs.domain.records import Job, Player, Session
 from services.jobs.domain.states import ResultStage
 
 NOT_MEASURED = "not measured by this analysis"
@@ -45,6 +45,7 @@ class Analysis:
     whole_clip: bool
     model: str
     not_assessed_reason: str = ""
+    players: tuple[Player, ...] = ()
 
 
 # Two analyses are comparable only if each of these is equal.
@@ -76,6 +77,7 @@ def analysis(job: Job, session: Session) -> Analysis:
         whole_clip=summary.get("actions") == 0,
         model=_text(summary.get("model")),
         not_assessed_reason=_text(_mapping(results.get("findings")).get("not_assessed_reason")),
+        players=session.players,
     )
 
 

@@ -21,6 +21,7 @@ from services.jobs.domain.limits import LaunchLimits, OpenLaunches
 from services.jobs.domain.records import Job, Launch
 from services.jobs.domain.states import ResultStage
 from services.naming import SERVICE_ACTOR
+from services.rules import stages
 
 # The ending message of a cancelled launch begins with this if nothing proved that its workload had ended.
 UNPROVED = "Nothing proves that its workload has ended"
@@ -83,7 +84,7 @@ def _ended(job: Job, launches: Sequence[Launch]) -> str:
     tries = _count(max(job.launch_count, len(launches)), "launch", "launches")
     match job.status:
         case states.Status.DONE:
-            return f"The job is done, after {tries}{_duration(job)}"
+            return f"The job is done, after {tries}{_duration(job, launches)}"
         case states.Status.FAILED:
             code = f" ({job.failure_code})" if job.failure_code else ""
             return f"The job failed after {tries}{code}: {job.error_message or 'no reason was recorded'}"
@@ -107,7 +108,7 @@ def _launched(job: Job, launch: Launch, now: datetime) -> Explanation:
         sentence = f"{name} sends no heartbeat: the lease of {launch.pod_name} expired {silence} ago"
         return Explanation(sentence, WaitingFor.LEASE, launch.lease_expires_at)
     where = f" on the {launch.placed_on.upper()}" if launch.placed_on else ""
-    sentence = f"{name} is running{where}: stage {job.stage}, {job.progress_pct} %"
+    sentence = f"{name} is running{where}: {stages.describe(job.stage)}, {job.progress_pct} %"
     return Explanation(sentence, WaitingFor.LEASE, launch.started_at)
 
 
@@ -141,9 +142,10 @@ def _queued(
     return Explanation(f"{waits}: no cluster has had room for it yet", WaitingFor.CAPACITY, since)
 
 
-def _duration(job: Job) -> str:
-    # A row that an operator changed may lack its times.
-    began, ended = job.queued_at or job.created_at, job.completed_at
+def _duration(job: Job, launches: Sequence[Launch]) -> str:
+    # Each launch after the first queues the job anew. A row that an operator changed may lack its times.
+    began = min([job.queued_at or job.created_at, *(launch.opened_at for launch in launches)])
+    ended = job.completed_at
     return f", {_span((ended - began).total_seconds())} after it was queued" if ended else ""
 
 

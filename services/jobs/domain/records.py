@@ -50,8 +50,30 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
+class Player:
+    """A player of an owner. `hand` is the enum of the proto in lower case; empty and 0: not given."""
+
+    id: str
+    owner: Owner
+    name: str
+    height_cm: int
+    birth_year: int
+    hand: str
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def etag(self) -> str:
+        """Another one after each update."""
+        return _etag(self.id, self.updated_at)
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
-    """What a coach files videos under. `discipline` and `camera_view` are the enums of the protos, in lower case."""
+    """What a coach files videos under. `discipline` and `camera_view` are the enums of the protos, in lower case.
+
+    `players`: those of the owner whom `player_ids` names.
+    """
 
     id: UUID
     owner: Owner
@@ -62,11 +84,16 @@ class Session:
     camera_view: str
     created_at: datetime
     updated_at: datetime
+    players: tuple[Player, ...] = ()
 
     @property
     def etag(self) -> str:
         """Another one after each update."""
-        return hashlib.sha256(f"{self.id} {self.updated_at.isoformat()}".encode()).hexdigest()[:16]
+        return _etag(self.id, self.updated_at)
+
+
+def _etag(key: object, updated_at: datetime) -> str:
+    return hashlib.sha256(f"{key} {updated_at.isoformat()}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

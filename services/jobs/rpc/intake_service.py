@@ -159,5 +159,5 @@ def _verified(job: Job, request: job_pb2.ConfirmUploadRequest) -> dict[str, Any]
         **jobs.retry_values(job),
     }
     if request.etag != job.video.etag:
-        values |= {"results": None, "results_stage": None, "artifacts": Jsonb([])}
+        values |= {"results": None, "results_stage": None, "level": "", "artifacts": Jsonb([])}
     return values

@@ -136,7 +136,10 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         if not players:
             raise errors.InvalidArgument("job_ids", "the sessions of these jobs name no player in common")
         return job_pb2.CompareJobsResponse(
-            player_ids=players, metrics=comparison.compare(analyses), caveats=comparison.caveats(analyses)
+            player_ids=players,
+            metrics=comparison.compare(analyses),
+            caveats=comparison.caveats(analyses),
+            players=[mapping.player(player) for player in analyses[0].players if player.id in players],
         )
 
     async def _done_analysis(self, connection: Connection, job_id: str) -> comparison.Analysis:

@@ -16,6 +16,7 @@ from services.auth import Lease, Pod, Program
 from services.authorization import caller_as
 from services.jobs import metrics
 from services.jobs.domain import retry_policy, states
+from services.jobs.domain.levels import level_of
 from services.jobs.domain.protobuf import enum_text, timestamp
 from services.jobs.domain.records import Artifact, AssignedLaunch, Ending, Job
 from services.jobs.domain.states import ResultStage
@@ -204,6 +205,7 @@ async def _publish(
     """Stores the result of a stage and moves the job; the last stage ends the launch."""
     stored = Jsonb([artifact_json(artifact) for artifact in artifacts])
     result: dict[str, Any] = {"results": results, "results_stage": stage, "artifacts": stored}
+    result["level"] = level_of(results)
     finished: dict[str, Any] = {"completed_at": Now(), "failure_code": "", "error_message": ""}
     if stage == ResultStage.QUICK:
         job = await jobs.move(connection, job, states.QUICK_DONE, commit=job.deep_enabled, **result)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from google.protobuf import json_format, struct_pb2
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, session_pb2
+from crease.jobs.v1 import job_pb2, player_pb2, session_pb2
 from services.jobs.domain.explanation import Explanation
 from services.jobs.domain.protobuf import enum_number, timestamp
-from services.jobs.domain.records import Artifact, AssignedLaunch, Job, Launch, Session, Video
+from services.jobs.domain.records import Artifact, AssignedLaunch, Job, Launch, Player, Session, Video
 from services.jobs.domain.states import SessionStatus
 
 
@@ -25,6 +25,23 @@ def session(record: Session, status: SessionStatus) -> session_pb2.Session:
         discipline=enum_number(session_pb2.Discipline, record.discipline),
         camera_view=enum_number(session_pb2.CameraView, record.camera_view),
         status=enum_number(session_pb2.SessionStatus, status),
+        created_at=timestamp(record.created_at),
+        updated_at=timestamp(record.updated_at),
+        etag=record.etag,
+        players=[player(named) for named in record.players],
+    )
+
+
+def player(record: Player) -> player_pb2.Player:
+    """A player."""
+    return player_pb2.Player(
+        player_id=record.id,
+        name=record.name,
+        height_cm=record.height_cm,
+        birth_year=record.birth_year,
+        hand=enum_number(player_pb2.Hand, record.hand),
+        owner_type=record.owner.type,
+        owner_id=record.owner.id,
         created_at=timestamp(record.created_at),
         updated_at=timestamp(record.updated_at),
         etag=record.etag,

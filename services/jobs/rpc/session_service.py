@@ -1,8 +1,6 @@
 """SessionService: people and services create, read, change, list and delete the sessions of their videos."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from google.protobuf import empty_pb2
@@ -11,8 +9,6 @@ from crease.jobs.v1 import session_pb2, session_pb2_grpc
 from services import errors
 from services.authorization import user
 from services.jobs.domain import authorization
-from services.jobs.domain.protobuf import enum_text
-from services.jobs.domain.records import Session
 from services.jobs.domain.states import SessionStatus
 from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping, validation
@@ -36,7 +32,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
     async def CreateSession(self, request: session_pb2.CreateSessionRequest, context: Context) -> session_pb2.Session:
         authorization.check_uploader(user())
         values = _columns(request, SETTABLE)
-        values |= {"request_id": validation.request_id(request.request_id), "request_sha256": _digest(values)}
+        values |= {"request_id": validation.request_id(request.request_id), "request_sha256": validation.digest(values)}
         async with self._database.transaction() as connection:
             session = await sessions.create(connection, user(), values)
         return mapping.session(session, SessionStatus.PENDING)
@@ -63,8 +59,9 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
             if request.session.etag:
                 # Another caller's update waits until this one is committed.
                 session = await sessions.get_for_update(connection, session.id)
-                _check_etag(request.session.etag, session)
-            values = _columns(request.session, _masked(request), "session.")
+                validation.check_etag(request.session.etag, session)
+            fields = validation.masked(request.session, request.update_mask, SETTABLE)
+            values = _columns(request.session, fields, "session.")
             if values:
                 values["acted_by"] = authorization.actor(user())
                 await sessions.update(connection, session, values)
@@ -79,28 +76,6 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         return empty_pb2.Empty()
 
 
-def _check_etag(etag: str, session: Session) -> None:
-    if etag != session.etag:
-        message = "Another call has changed the session since: read it again"
-        raise errors.Aborted(message, reason="ETAG_MISMATCH")
-
-
-def _digest(columns: Mapping[str, Any]) -> str:
-    """Identifies the content of a CreateSession."""
-    return hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()
-
-
-def _masked(request: session_pb2.UpdateSessionRequest) -> Sequence[str]:
-    """The fields to write (AIP-134): those of the mask; without a mask, those that are populated."""
-    paths = list(request.update_mask.paths)
-    if paths == ["*"]:
-        return SETTABLE
-    for path in paths:
-        if path not in SETTABLE:
-            raise errors.InvalidArgument("update_mask", f"{path[:100]!r} cannot be set; {', '.join(SETTABLE)} can")
-    return paths or [field.name for field, _ in request.session.ListFields() if field.name in SETTABLE]
-
-
 def _columns(
     message: session_pb2.CreateSessionRequest | session_pb2.Session, fields: Iterable[str], path: str = ""
 ) -> dict[str, Any]:
@@ -113,33 +88,19 @@ def _columns(
         value = getattr(message, field)
         match field:
             case "title":
-                columns[field] = _text(path + field, value, MAX_TITLE_CHARACTERS)
+                columns[field] = validation.text(path + field, value, MAX_TITLE_CHARACTERS)
             case "notes":
-                columns[field] = _text(path + field, value, MAX_NOTES_CHARACTERS)
+                columns[field] = validation.text(path + field, value, MAX_NOTES_CHARACTERS)
             case "player_ids":
                 columns[field] = _players(path + field, value)
             case "discipline":
-                columns[field] = _enum(path + field, session_pb2.Discipline, value) or "batting"
+                columns[field] = validation.enum(path + field, session_pb2.Discipline, value) or "batting"
             case "camera_view":
-                columns[field] = _enum(path + field, session_pb2.CameraView, value)
+                columns[field] = validation.enum(path + field, session_pb2.CameraView, value)
     return columns
-
-
-def _text(field: str, text: str, limit: int) -> str:
-    if len(text) > limit:
-        raise errors.InvalidArgument(field, f"at most {limit} characters")
-    if "\0" in text:
-        raise errors.InvalidArgument(field, "must not hold a NUL character")
-    return text
 
 
 def _players(field: str, players: Sequence[str]) -> list[str]:
     if len(players) > MAX_PLAYERS:
         raise errors.InvalidArgument(field, f"at most {MAX_PLAYERS} players")
-    return [_text(field, player, MAX_PLAYER_CHARACTERS) for player in players]
-
-
-def _enum(field: str, enum: Any, number: int) -> str:
-    if number not in enum.values():
-        raise errors.InvalidArgument(field, f"must be one of {', '.join(enum.keys())}")
-    return enum_text(enum, number)
+    return [validation.text(field, player, MAX_PLAYER_CHARACTERS) for player in players]

@@ -1,16 +1,20 @@
-"""Validates the settings of an analysis in requests. Every function raises InvalidArgument, naming the field."""
+"""Validates fields of requests. Every function but `check_etag` raises InvalidArgument, naming the field."""
 
+import hashlib
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from crease.jobs.v1 import job_pb2, session_pb2
 from services import errors
 from services.jobs.domain.protobuf import enum_text
-from services.jobs.domain.records import Accelerator, GivenEvent
+from services.jobs.domain.records import Accelerator, GivenEvent, Player, Session
 from services.jobs.store.database import parse_id
 from services.naming import ARTIFACT_NAME, GIVEN_EVENTS, Discipline
 from services.rules.limits import (
@@ -127,3 +131,42 @@ def request_id(requested: str) -> UUID | None:
     if requested and parsed is None:
         raise errors.InvalidArgument("request_id", "must be a UUID")
     return parsed
+
+
+def text(field: str, written: str, limit: int) -> str:
+    """A text that a person wrote, of at most `limit` characters."""
+    if len(written) > limit:
+        raise errors.InvalidArgument(field, f"at most {limit} characters")
+    if "\0" in written:
+        raise errors.InvalidArgument(field, "must not hold a NUL character")
+    return written
+
+
+def enum(field: str, values: Any, number: int) -> str:
+    """A value of an enum in lower case; unspecified is empty."""
+    if number not in values.values():
+        raise errors.InvalidArgument(field, f"must be one of {', '.join(values.keys())}")
+    return enum_text(values, number)
+
+
+def masked(message: Message, mask: FieldMask, settable: Sequence[str]) -> Sequence[str]:
+    """The fields to write (AIP-134): those of the mask; without a mask, those that are populated."""
+    paths = list(mask.paths)
+    if paths == ["*"]:
+        return settable
+    for path in paths:
+        if path not in settable:
+            raise errors.InvalidArgument("update_mask", f"{path[:100]!r} cannot be set; {', '.join(settable)} can")
+    return paths or [field.name for field, _ in message.ListFields() if field.name in settable]
+
+
+def check_etag(etag: str, record: Player | Session) -> None:
+    """Raises Aborted if a record was changed since it had this etag."""
+    if etag != record.etag:
+        message = f"Another call has changed the {type(record).__name__.lower()} since: read it again"
+        raise errors.Aborted(message, reason="ETAG_MISMATCH")
+
+
+def digest(columns: Mapping[str, Any]) -> str:
+    """Identifies the content of a request that creates a row."""
+    return hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()

@@ -137,6 +137,7 @@ def retry_values(job: Job) -> dict[str, Any]:
 # A deleted job keeps nothing about the person in the video.
 FORGOTTEN: dict[str, Any] = {
     "results": None,
+    "level": "",
     "artifacts": Jsonb([]),
     "athlete_box": None,
     "events": Jsonb([]),
@@ -290,5 +291,5 @@ async def list_visible(
         statement = statement.where(jobs.c.status == status)
     filtered = f"{authorization.actor(user)} {session_id} {status}"
     return await pagination.read_page(
-        connection, read_job, statement, jobs, size=size, token=page_token, filtered=filtered
+        connection, read_job, statement, pagination.newest(jobs), size=size, token=page_token, filtered=filtered
     )

@@ -1,13 +1,14 @@
-"""Lists: what a user may see, in pages, newest first (AIP-158).
+"""Lists: what a user may see, in pages, in a fixed order (AIP-158).
 
-A token holds the position of the last row and a digest of the filter. A page ends before it is too large for a message,
-so it may have fewer rows than requested.
+A token holds the position of the last row in the order, and a digest of the filter. A page ends before it is too large
+for a message, so it may have fewer rows than requested.
 """
 
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -19,26 +20,71 @@ from google.protobuf.message import Message
 from services import errors
 from services.auth import User
 from services.jobs.domain import authorization
-from services.jobs.domain.records import Job, Session
+from services.jobs.domain.records import Job, Player, Session
 from services.jobs.store.database import Connection, Row
-from services.jobs.store.schema import sessions
+from services.jobs.store.schema import players, sessions
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
-MAX_TOKEN_CHARACTERS = 500
+# That of the longest name.
+MAX_TOKEN_CHARACTERS = 10_000
 # Below the upper bound of a gRPC message, 4 MB. One row alone is far smaller.
 MAX_PAGE_BYTES = 3 * 2**20
-Listed = TypeVar("Listed", Job, Session)
+Listed = TypeVar("Listed")
 Sent = TypeVar("Sent", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
+class Order(Generic[Listed]):
+    """The order of a list. `position` writes the values of `columns` in a record as texts, and `parse` reads them."""
+
+    columns: tuple[sa.ColumnElement[Any], ...]
+    descending: bool
+    position: Callable[[Listed], Sequence[str]]
+    parse: Callable[[Sequence[str]], Sequence[Any]]
+
+
+def newest(table: sa.Table) -> Order[Any]:
+    """Newest first, of sessions or jobs."""
+    return Order((table.c.created_at, table.c.id), True, _age, _parse_age)
+
+
+def _age(record: Job | Session) -> tuple[str, str]:
+    return record.created_at.isoformat(), str(record.id)
+
+
+def _parse_age(texts: Sequence[str]) -> tuple[datetime, UUID]:
+    created_at, key = texts
+    return datetime.fromisoformat(created_at), UUID(key)
+
+
+def by_name() -> Order[Player]:
+    """Players by name."""
+    return Order((players.c.name_key, players.c.id), False, _name, _parse_name)
+
+
+def _name(player: Player) -> tuple[str, str]:
+    return name_key(player.name), player.id
+
+
+def _parse_name(texts: Sequence[str]) -> tuple[str, str]:
+    name, key = texts
+    return name, key
+
+
+def name_key(name: str) -> str:
+    """A name as players are sorted and searched: in small letters, and the same however its accents are encoded."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[Listed]):
-    """Rows of a list, newest first. `has_more`: whether others follow. `filtered`: identifies the filter."""
+    """Rows of a list, in `order`. `has_more`: whether others follow. `filtered`: identifies the filter."""
 
     records: list[Listed]
     has_more: bool
     filtered: str
+    order: Order[Listed]
 
     def messages(self, message: Callable[[Listed], Sent]) -> tuple[list[Sent], str]:
         """The messages of the first rows, of MAX_PAGE_BYTES together, and the next page's token (empty at the end)."""
@@ -51,17 +97,21 @@ class Page(Generic[Listed]):
                 sent.pop()
                 break
         is_last = len(sent) == len(self.records) and not self.has_more
-        return sent, "" if is_last else _make_token(self.records[len(sent) - 1], self.filtered)
+        return sent, "" if is_last else _make_token(self.order.position(self.records[len(sent) - 1]), self.filtered)
 
 
 def visible_to(user: User) -> sa.ColumnElement[bool]:
     """The condition of a session that a user may see: one of `visible_owners` has it, and it is not deleted."""
-    exists = sessions.c.deleted_at.is_(None)
+    return sessions.c.deleted_at.is_(None) & owned_by(user, sessions)
+
+
+def owned_by(user: User, table: sa.Table) -> sa.ColumnElement[bool]:
+    """The condition of a row of which one of `visible_owners` is the owner."""
     owners = authorization.visible_owners(user)
     if owners is None:
-        return exists
-    owned = [(sessions.c.owner_type == owner.type.value) & (sessions.c.owner_id == owner.id) for owner in owners]
-    return exists & sa.or_(*owned)
+        return sa.true()
+    owned = [(table.c.owner_type == owner.type.value) & (table.c.owner_id == owner.id) for owner in owners]
+    return sa.or_(*owned)
 
 
 def page_size(requested: int) -> int:
@@ -75,39 +125,39 @@ async def read_page(
     connection: Connection,
     read: Callable[[Row], Listed],
     statement: sa.Select[Any],
-    table: sa.Table,
+    order: Order[Listed],
     *,
     size: int,
     token: str,
     filtered: str,
 ) -> Page[Listed]:
-    """A page of a query on `table`, newest first.
+    """A page of a query, in an order.
 
     filtered: a text that identifies the filter. Raises InvalidArgument for a token of another filter.
     """
     size = page_size(size)
+    columns = sa.tuple_(*order.columns)
     if token:
-        position = sa.tuple_(*_parse_token(token, filtered))
-        statement = statement.where(sa.tuple_(table.c.created_at, table.c.id) < position)
-    statement = statement.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(size + 1)
-    rows = await connection.rows(statement)
-    return Page([read(row) for row in rows[:size]], len(rows) > size, filtered)
+        position = sa.tuple_(*_parse_token(token, order, filtered))
+        statement = statement.where(columns < position if order.descending else columns > position)
+    ordered = [column.desc() if order.descending else column.asc() for column in order.columns]
+    rows = await connection.rows(statement.order_by(*ordered).limit(size + 1))
+    return Page([read(row) for row in rows[:size]], len(rows) > size, filtered, order)
 
 
 def _digest(filtered: str) -> str:
     return hashlib.sha256(filtered.encode()).hexdigest()[:16]
 
 
-def _make_token(record: Job | Session, filtered: str) -> str:
-    parts = [record.created_at.isoformat(), str(record.id), _digest(filtered)]
-    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
+def _make_token(position: Sequence[str], filtered: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([*position, _digest(filtered)], ensure_ascii=False).encode()).decode()
 
 
-def _parse_token(token: str, filtered: str) -> tuple[datetime, UUID]:
+def _parse_token(token: str, order: Order[Any], filtered: str) -> Sequence[Any]:
     try:
-        created_at, key, digest = json.loads(base64.urlsafe_b64decode(token[:MAX_TOKEN_CHARACTERS].encode()))
+        *position, digest = json.loads(base64.urlsafe_b64decode(token[:MAX_TOKEN_CHARACTERS].encode()))
         if digest == _digest(filtered):
-            return datetime.fromisoformat(created_at), UUID(str(key))
-    except (ValueError, TypeError):
+            return order.parse([str(text) for text in position])
+    except (ValueError, TypeError, RecursionError):
         pass
     raise errors.InvalidArgument("page_token", "does not belong to this list")

@@ -3,6 +3,7 @@
 Each function names its columns, because a newer migration may have added others before this program is replaced.
 """
 
+from datetime import datetime
 from typing import Any
 
 from services.jobs.domain.records import (
@@ -16,6 +17,7 @@ from services.jobs.domain.records import (
     Launch,
     Owner,
     OwnerType,
+    Player,
     Session,
     Video,
 )
@@ -178,11 +180,30 @@ def read_session(row: Row) -> Session:
         camera_view=row["camera_view"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        players=tuple([read_player(player) for player in row.get("players") or ()]),
     )
 
 
+def read_player(row: Row) -> Player:
+    """A row of `players`, or one as JSON, whose times are texts."""
+    return Player(
+        id=row["id"],
+        owner=read_owner(row),
+        name=row["name"],
+        height_cm=row["height_cm"],
+        birth_year=row["birth_year"],
+        hand=row["hand"],
+        created_at=_time(row["created_at"]),
+        updated_at=_time(row["updated_at"]),
+    )
+
+
+def _time(value: datetime | str) -> datetime:
+    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
+
+
 def read_owner(row: Row) -> Owner:
-    """The owner that a row of `video_sessions`, or one joined with it, names."""
+    """The owner that a row of `video_sessions` or `players`, or one joined with it, names."""
     return Owner(_OWNER_TYPES[row["owner_type"]], row["owner_id"])
 
 

@@ -46,6 +46,28 @@ sessions = sa.Table(
     sa.Column("request_sha256", sa.Text),
 )
 
+players = sa.Table(
+    "players",
+    metadata,
+    # A text, as `video_sessions.player_ids` holds it.
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("owner_type", sa.Text),
+    sa.Column("owner_id", sa.Text),
+    sa.Column("created_by", sa.Text),
+    sa.Column("name", sa.Text),
+    # The name as it is sorted and searched: normalized, in small letters.
+    sa.Column("name_key", sa.Text),
+    # 0: not given.
+    sa.Column("height_cm", sa.Integer),
+    sa.Column("birth_year", sa.Integer),
+    # left or right; empty: not given.
+    sa.Column("hand", sa.Text),
+    sa.Column("created_at", _time),
+    sa.Column("updated_at", _time),
+    sa.Column("request_id", _uuid),
+    sa.Column("request_sha256", sa.Text),
+)
+
 jobs = sa.Table(
     "video_analysis_jobs",
     metadata,
@@ -88,6 +110,8 @@ jobs = sa.Table(
     sa.Column("source_job_id", _uuid),
     sa.Column("results", pg.JSONB),
     sa.Column("results_stage", sa.Text),
+    # A value of levels.Level; also empty for results from before the column.
+    sa.Column("level", sa.Text),
     sa.Column("artifacts", pg.JSONB),
     sa.Column("launch_count", sa.Integer),
     sa.Column("memory_factor", sa.Float),

@@ -161,6 +161,23 @@ CREATE TABLE launches (
     CONSTRAINT launches_launch_no_check CHECK ((launch_no > 0))
 );
 
+CREATE TABLE players (
+    id text DEFAULT (gen_random_uuid())::text NOT NULL,
+    owner_type text NOT NULL,
+    owner_id text NOT NULL,
+    created_by text NOT NULL,
+    name text NOT NULL,
+    name_key text NOT NULL COLLATE pg_catalog."C",
+    height_cm integer DEFAULT 0 NOT NULL,
+    birth_year integer DEFAULT 0 NOT NULL,
+    hand text DEFAULT ''::text NOT NULL,
+    created_at timestamptz DEFAULT now() NOT NULL,
+    updated_at timestamptz DEFAULT now() NOT NULL,
+    request_id uuid,
+    request_sha256 text DEFAULT ''::text NOT NULL,
+    CONSTRAINT players_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
+);
+
 CREATE TABLE subscriptions (
     id bigint NOT NULL,
     service text NOT NULL,
@@ -242,6 +259,7 @@ CREATE TABLE video_analysis_jobs (
     capture_fps double precision DEFAULT 0 NOT NULL,
     events jsonb DEFAULT '[]'::jsonb NOT NULL,
     acted_by text DEFAULT ''::text NOT NULL,
+    level text DEFAULT ''::text NOT NULL,
     CONSTRAINT job_done_is_whole CHECK (((status <> 'done'::video_analysis_job_status) OR (progress_pct = 100))),
     CONSTRAINT job_progress_in_range CHECK (((progress_pct >= 0) AND (progress_pct <= 100))),
     CONSTRAINT job_status_is_current CHECK ((status <> ALL (ARRAY['processing'::video_analysis_job_status, 'completed'::video_analysis_job_status])))
@@ -280,6 +298,9 @@ ALTER TABLE ONLY events
 
 ALTER TABLE ONLY launches
     ADD CONSTRAINT launches_pkey PRIMARY KEY (job_id, launch_no);
+
+ALTER TABLE ONLY players
+    ADD CONSTRAINT players_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY subscriptions
     ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (id);
@@ -328,9 +349,17 @@ CREATE UNIQUE INDEX launches_one_open ON launches USING btree (job_id) WHERE (en
 
 CREATE INDEX launches_open_by_cluster ON launches USING btree (cluster, job_id) WHERE (ended_at IS NULL);
 
+CREATE INDEX players_by_name ON players USING btree (name_key, id);
+
+CREATE INDEX players_by_owner ON players USING btree (owner_type, owner_id, name_key, id);
+
+CREATE UNIQUE INDEX players_by_request ON players USING btree (created_by, request_id) WHERE (request_id IS NOT NULL);
+
 CREATE INDEX sessions_by_age ON video_sessions USING btree (created_at DESC, id DESC);
 
 CREATE INDEX sessions_by_owner ON video_sessions USING btree (owner_type, owner_id, created_at DESC);
+
+CREATE INDEX sessions_by_player ON video_sessions USING gin (player_ids) WHERE (deleted_at IS NULL);
 
 CREATE UNIQUE INDEX sessions_by_request ON video_sessions USING btree (created_by, request_id) WHERE (request_id IS NOT NULL);
 

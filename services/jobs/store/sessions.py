@@ -48,23 +48,31 @@ async def create(connection: Connection, user: User, values: dict[str, Any]) -> 
     return read_session(row)
 
 
-_INSERT = """
-    INSERT INTO video_sessions ({}) VALUES ({})
-    ON CONFLICT (created_by, request_id) WHERE request_id IS NOT NULL DO NOTHING RETURNING *
+# The owner's players whom the session names, in its order.
+PLAYERS = """(
+    SELECT json_agg(player ORDER BY array_position(video_sessions.player_ids, player.id)) FROM players AS player
+    WHERE player.id = ANY (video_sessions.player_ids)
+      AND player.owner_type = video_sessions.owner_type AND player.owner_id = video_sessions.owner_id) AS players"""
+_INSERT = f"""
+    INSERT INTO video_sessions ({{}}) VALUES ({{}})
+    ON CONFLICT (created_by, request_id) WHERE request_id IS NOT NULL DO NOTHING RETURNING *, {PLAYERS}
 """
-_SAME_REQUEST = "SELECT * FROM video_sessions WHERE created_by = %(created_by)s AND request_id = %(request_id)s"
+_SAME_REQUEST = f"""
+    SELECT *, {PLAYERS} FROM video_sessions WHERE created_by = %(created_by)s AND request_id = %(request_id)s
+"""
 _EXISTS = "id = %(id)s AND deleted_at IS NULL"
-_GET = f"SELECT * FROM video_sessions WHERE {_EXISTS}"
+_GET = f"SELECT *, {PLAYERS} FROM video_sessions WHERE {_EXISTS}"
 # The status of the job that decides for its session: the newest live one, else the newest done one, else the newest
 # failed one.
-_DECIDING = f"""(
+DECIDING = f"""(
     SELECT status FROM video_analysis_jobs
     WHERE session_id = video_sessions.id AND video_analysis_jobs.deleted_at IS NULL
       AND status IN ({_quoted(states.SESSION_STATUSES)})
     ORDER BY CASE WHEN status IN ({_quoted(states.LAUNCHED)}) THEN 0 WHEN status = '{states.DONE}' THEN 1 ELSE 2 END,
         created_at DESC LIMIT 1) AS deciding"""
-_GET_WITH_STATUS = f"SELECT *, {_DECIDING} FROM video_sessions WHERE {_EXISTS}"
-_STATUSES = f"SELECT id, {_DECIDING} FROM video_sessions WHERE id = ANY (%(ids)s)"
+_GET_WITH_STATUS = f"SELECT *, {PLAYERS}, {DECIDING} FROM video_sessions WHERE {_EXISTS}"
+_DESCRIBED = f"SELECT *, {PLAYERS}, {DECIDING} FROM video_sessions WHERE id = ANY (%(ids)s)"
+_STATUSES = f"SELECT id, {DECIDING} FROM video_sessions WHERE id = ANY (%(ids)s)"
 
 
 async def get(connection: Connection, session_id: str | UUID) -> Session:
@@ -117,10 +125,10 @@ async def list_visible(connection: Connection, user: User, *, size: int, page_to
 
     Raises InvalidArgument for a negative page size or the token of another list.
     """
-    statement = sa.select(sessions).where(pagination.visible_to(user))
+    statement = sa.select(sessions, sa.literal_column(PLAYERS)).where(pagination.visible_to(user))
     filtered = f"{authorization.actor(user)} sessions"
     return await pagination.read_page(
-        connection, read_session, statement, sessions, size=size, token=page_token, filtered=filtered
+        connection, read_session, statement, pagination.newest(sessions), size=size, token=page_token, filtered=filtered
     )
 
 
@@ -165,14 +173,21 @@ async def get_with_status(
 ) -> tuple[Session, SessionStatus]:
     """One session and its status. Raises NotFound."""
     row = _found(await connection.row(_GET_WITH_STATUS, id=session_id, commit=commit))
-    return read_session(row), _status(row)
+    return read_session(row), read_status(row)
 
 
 async def statuses(connection: Connection, session_ids: Iterable[UUID]) -> dict[UUID, SessionStatus]:
     """The statuses of sessions, by their ids."""
-    return {row["id"]: _status(row) for row in await connection.rows(_STATUSES, ids=list(session_ids))}
+    return {row["id"]: read_status(row) for row in await connection.rows(_STATUSES, ids=list(session_ids))}
 
 
-def _status(row: Row) -> SessionStatus:
+async def described(connection: Connection, session_ids: Iterable[UUID]) -> list[tuple[Session, SessionStatus]]:
+    """Sessions, in any order, each with its status; the last query of a transaction."""
+    rows = await connection.rows(_DESCRIBED, commit=True, ids=list(session_ids))
+    return [(read_session(row), read_status(row)) for row in rows]
+
+
+def read_status(row: Row) -> SessionStatus:
+    """The status of a session, from a row with DECIDING."""
     deciding = row["deciding"]
     return states.SESSION_STATUSES[deciding] if deciding else SessionStatus.PENDING

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from crease.jobs.v1.job_pb2 import VideoObject
+from crease_client import s3_errors
 from services import file_signatures
-from services.rules import s3_errors
 
 # Sent by clients and servers that do not know the type; the first bytes decide.
 GENERIC_TYPES = ("", "application/octet-stream", "binary/octet-stream")

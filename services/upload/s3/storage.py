@@ -23,10 +23,10 @@ from urllib3.exceptions import HTTPError
 
 from crease.jobs.v1.job_pb2 import VideoObject
 from crease.upload.v1.upload_pb2 import SignedRequest
+from crease_client import s3_errors
 from services import logs, traces
 from services.errors import Internal, ServiceError, Unavailable
 from services.file_signatures import HEAD_BYTES
-from services.rules import s3_errors
 from services.upload.s3 import parts
 from services.upload.s3.parts import UploadedPart
 from services.upload.s3.preflight import ObservedObject
@@ -322,6 +322,11 @@ class Storage:
                 return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
         finally:
             logs.add_duration("s3_ms", time.monotonic() - began)
+
+
+def open_client(settings: StorageSettings) -> "S3Client":
+    """A client for one call at the start of a program."""
+    return _open(boto3.Session(region_name=settings.aws_region), settings, settings.s3_timeout_seconds)
 
 
 def _open(session: boto3.Session, settings: StorageSettings, seconds: float, tries: int = 2) -> "S3Client":

@@ -15,7 +15,8 @@ from tests.integration.cli.test_up import living
 def test_the_demo_leaves_a_report_and_no_process(tmp_path: Path) -> None:
     """From an empty folder to printed findings and files on the disk, without an escape sequence in a pipe."""
     video, state, out = ROOT / "samples" / "batter.mp4", tmp_path / "state", tmp_path / "out"
-    command = (sys.executable, "-m", "services.cli", "demo", str(video), "--state", str(state), "--out", str(out))
+    places = ("--state", str(state), "--out", str(out))
+    command = (sys.executable, "-m", "services.cli", "demo", str(video), "--discipline", "batting", *places)
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "Overall level" in ran.stdout

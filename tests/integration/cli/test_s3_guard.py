@@ -4,6 +4,7 @@ import http.client
 import json
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,6 +15,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
+from services.upload.s3 import cors
 from testing.servers.s3 import Endpoint, ministack
 
 BUCKET, KEY = "videos", "a/video.mp4"
@@ -209,3 +211,38 @@ def test_a_refused_upload_is_answered_before_its_body(server: Endpoint) -> None:
     connection.endheaders()
     assert connection.getresponse().status == 403
     connection.close()
+
+
+def test_only_the_page_may_call_from_a_browser(tmp_path: Path) -> None:
+    """The page's origin gets its preflight answered and may send signed calls; every other origin is refused."""
+    page, evil = "http://127.0.0.1:41234", "http://127.0.0.1:41235"
+    with ministack(tmp_path, page) as server:
+        server.make_bucket(BUCKET)
+        cors.allow(server.client(), BUCKET, page)
+        url = server.client().generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": KEY})
+        path = url.removeprefix(server.url)
+        asks = {"access-control-request-method": "PUT", "access-control-request-headers": "content-type"}
+        assert call(server, "OPTIONS", path, {"origin": page} | asks) == 200
+        assert call(server, "PUT", path, {"origin": page}, VIDEO) == 200
+        reply = urllib3.request("PUT", url, body=VIDEO, headers={"origin": page})
+        assert reply.headers["access-control-allow-origin"] == page
+        assert "etag" in reply.headers["access-control-expose-headers"].lower()
+        for origin in (evil, "null", ""):
+            assert call(server, "OPTIONS", path, {"origin": origin} | asks) == 403
+            assert call(server, "PUT", path, {"origin": origin}, b"evil") == 403
+        assert call(server, "OPTIONS", "/_ministack/reset", {"origin": page} | asks) == 403
+        assert call(server, "DELETE", f"/{BUCKET}/{KEY}", {"origin": page}) == 403
+        assert server.client().get_object(Bucket=BUCKET, Key=KEY)["Body"].read() == VIDEO
+
+
+def test_the_rule_of_the_page_keeps_the_rules_of_others(tmp_path: Path) -> None:
+    """A bucket's own CORS rules stay, and a second page address replaces the first."""
+    others = {"ID": "ours", "AllowedOrigins": ["https://a.example"], "AllowedMethods": ["GET"]}
+    with ministack(tmp_path) as server:
+        server.make_bucket(BUCKET)
+        client = server.client()
+        client.put_bucket_cors(Bucket=BUCKET, CORSConfiguration={"CORSRules": [others]})
+        for origin in ("http://127.0.0.1:1", "http://127.0.0.1:2"):
+            cors.allow(client, BUCKET, origin)
+        rules = client.get_bucket_cors(Bucket=BUCKET)["CORSRules"]
+        assert [rule["AllowedOrigins"] for rule in rules] == [["https://a.example"], ["http://127.0.0.1:2"]]

@@ -13,7 +13,8 @@ from services.jobs.__main__ import SERVICES
 RPCS: dict[str, MethodDescriptor] = {
     f"{service.name}/{method.name}": method for service in SERVICES for method in service.methods
 }
-UPDATE_SESSION = "SessionService/UpdateSession"
+# The etag of the values is that of an S3 object; a session and a player have their own.
+UPDATES = ("SessionService/UpdateSession", "PlayerService/UpdatePlayer")
 # Longer than any answer takes; a stream that has nothing to say yet is cut off by it.
 STREAM_SECONDS = 5
 CALL_SECONDS = 60
@@ -22,8 +23,7 @@ CALL_SECONDS = 60
 def request(rpc: str, values: Mapping[str, Any]) -> Message:
     """The RPC's request, each field that `values` names filled in, at every depth."""
     message = GetMessageClass(RPCS[rpc].input_type)()
-    # The etag of the values is that of an S3 object; a session has its own.
-    _fill(message, {name: value for name, value in values.items() if rpc != UPDATE_SESSION or name != "etag"})
+    _fill(message, {name: value for name, value in values.items() if rpc not in UPDATES or name != "etag"})
     return message
 
 

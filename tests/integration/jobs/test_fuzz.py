@@ -128,6 +128,7 @@ def rows(connection: psycopg.Connection[Any]) -> list[Any]:
     """A digest of all rows, to compare after each request."""
     return connection.execute("""
         SELECT (SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM video_sessions t),
+               (SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM players t),
                (SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM video_analysis_jobs t),
                (SELECT md5(string_agg(t::text, '|' ORDER BY job_id, launch_no)) FROM launches t),
                (SELECT count(*) FROM events)

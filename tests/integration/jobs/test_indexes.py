@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -14,8 +15,10 @@ from services.jobs.domain.states import SessionStatus
 from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping
 from services.jobs.store import fair_queue, jobs, launches, sessions
-from services.jobs.store.database import Database
+from services.jobs.store.database import Connection, Database
 from services.jobs.store.events import outbox
+from services.jobs.store.library import players, search
+from services.jobs.store.library.search import Filter
 
 # Twenty thousand sessions, a twentieth of them with jobs; one job in a thousand is queued or awaits its upload.
 FILL = """
@@ -48,6 +51,19 @@ def filled_url(database_url: str) -> str:
     return database_url
 
 
+async def search_all(connection: Connection, person: Person) -> None:
+    """Sends the queries of searches, with each filter."""
+    for wanted in (Filter(), Filter(player_id="p-1"), Filter(text="nets"), Filter(discipline="bowling")):
+        sessions_found = await search.sessions_page(connection, person, wanted, size=5, page_token="")
+        await search.jobs_by_id(connection, [found.shown_id for found in sessions_found.records if found.shown_id])
+        for status, first_id, last_id in (("queued", None, None), ("done", UUID(int=0), UUID(int=2**96))):
+            jobs_found = await search.jobs_page(
+                connection, person, wanted, statuses=[status], first_id=first_id, last_id=last_id, size=5, page_token=""
+            )
+        await search.sessions_by_id(connection, [found.job.session_id for found in jobs_found.records])
+    await players.list_visible(connection, person, name_prefix="a", size=5, page_token="")
+
+
 async def send_all(database: Database, url: str) -> None:
     """Sends each query whose cost may grow with the tables, as its callers do."""
     coach, boss, root = Person("coach-5", "coach_pro_plus"), Person("b", "org_pro", "o-1"), Person("root", "superuser")
@@ -68,6 +84,7 @@ async def send_all(database: Database, url: str) -> None:
                 page = await sessions.list_visible(connection, person, size=5, page_token=token)
                 _, token = page.messages(lambda session: mapping.session(session, SessionStatus.PENDING))
                 await sessions.statuses(connection, [session.id for session in page.records])
+            await search_all(connection, person)
         await jobs.get_visible(connection, str(job[0]), root)
         await launches.list_of_job(connection, job[0])
         await fair_queue.count_open(connection, str(job[1]))

@@ -10,7 +10,15 @@ from google.protobuf import json_format, struct_pb2
 
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc, sweep_pb2_grpc
+from crease.jobs.v1 import (
+    job_pb2,
+    job_pb2_grpc,
+    library_pb2_grpc,
+    player_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
+    sweep_pb2_grpc,
+)
 from services import clients
 from testing.servers.programs import Laptop, Program, lease
 
@@ -25,6 +33,8 @@ class Road:
     def __init__(self, endpoint: str, laptop: Laptop) -> None:
         channel = grpc.insecure_channel(endpoint)
         self.sessions = session_pb2_grpc.SessionServiceStub(channel)
+        self.library = library_pb2_grpc.LibraryServiceStub(channel)
+        self.players = player_pb2_grpc.PlayerServiceStub(channel)
         self.jobs = job_pb2_grpc.JobServiceStub(channel)
         self.intake = job_pb2_grpc.IntakeServiceStub(channel)
         self.launches = launch_pb2_grpc.LaunchServiceStub(channel)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, session_pb2
+from crease.jobs.v1 import job_pb2, player_pb2, session_pb2
 from services import dev_issuer
 from services.auth import ON_BEHALF_OF, Person, Service, User
 from services.jobs.domain import authorization
@@ -60,6 +60,13 @@ ALLOWED: dict[str, frozenset[str]] = {
     "SessionService/ListSessions": READS_ANY,
     "SessionService/UpdateSession": WRITES,
     "SessionService/DeleteSession": WRITES,
+    "PlayerService/CreatePlayer": WRITES_ANY,
+    "PlayerService/GetPlayer": READS,
+    "PlayerService/ListPlayers": READS_ANY,
+    "PlayerService/UpdatePlayer": WRITES,
+    "PlayerService/DeletePlayer": WRITES,
+    "LibraryService/SearchSessions": READS_ANY,
+    "LibraryService/SearchJobs": READS_ANY,
     "JobService/GetJob": READS,
     # Of one session, as the request of this test; without a session any user may list.
     "JobService/ListJobs": READS,
@@ -155,6 +162,8 @@ class Stage:
             "job_id": job.job_id,
             "job_ids": [job.job_id, second.job_id],
             "session_id": job.session_id,
+            "player_id": self._player(owner),
+            "name": "Ann",
             "launch_no": launch.launch_no,
             "lease": secret,
             "cluster": "c1",
@@ -198,6 +207,10 @@ class Stage:
             "upload for a service that reads": behind(service("reader")),
             "upload for a service of another": behind(service(others)),
         }
+
+    def _player(self, owner: str) -> str:
+        request = player_pb2.CreatePlayerRequest(name="Ann")
+        return self._road.players.CreatePlayer(request, metadata=_bearer(owner)).player_id
 
     def _created(self, owner: str, session_id: str) -> job_pb2.Job:
         create = job_pb2.CreateJobRequest(session_id=session_id, s3_bucket="videos", content_length=10)
@@ -245,7 +258,7 @@ def fingerprint(database_url: str) -> str:
     """A digest of all rows."""
     digest = hashlib.sha256()
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for table in ("video_sessions", "video_analysis_jobs", "launches", "events"):
+        for table in ("video_sessions", "players", "video_analysis_jobs", "launches", "events"):
             for (row,) in connection.execute(f"SELECT t::text FROM {table} t ORDER BY 1"):  # noqa: S608
                 digest.update(row.encode())
     return digest.hexdigest()

@@ -8,9 +8,9 @@ import pytest
 from crease.jobs.v1 import job_pb2, session_pb2
 from scripts import dashboard
 from services.cli.commands import status as status_command
-from services.cli.ui import console
 from services.jobs.background import table_metrics
 from services.jobs.domain import states
+from services.rules import stages
 from services.upload import completion
 from testing.servers.programs import ROOT, Laptop, Program
 from tests.integration.jobs.test_lifecycle import Road
@@ -58,7 +58,7 @@ def test_every_program_knows_the_status(status: str) -> None:
     number = job_pb2.JobStatus.Value(f"JOB_STATUS_{status.upper()}")
     assert number in (*completion.OPEN_STATUSES, *completion.COMPLETED_STATUSES, job_pb2.JOB_STATUS_CANCELLED)
     assert status in status_command.STATUSES
-    assert {*states.STAGES.values(), states.DEEP_QUEUED} <= console.STAGES.keys()
+    assert {*states.STAGES.values(), states.DEEP_QUEUED} <= stages.STAGES.keys()
     assert status in (ROOT / "docs" / "architecture.md").read_text()
 
 

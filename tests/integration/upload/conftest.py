@@ -93,7 +93,8 @@ def shared_whole(
         upload = stack.enter_context(running(Program("upload", env, Path(folder, "upload.log"))))
         channel = stack.enter_context(grpc.insecure_channel(upload.endpoint))
         road = Road(jobs.endpoint, laptop)
-        yield Whole(road, upload_pb2_grpc.UploadServiceStub(channel), s3_server, bucket, shared_database_url, laptop)
+        stub = upload_pb2_grpc.UploadServiceStub(channel)
+        yield Whole(road, stub, upload.endpoint, s3_server, bucket, shared_database_url, laptop)
 
 
 @pytest.fixture

@@ -3,14 +3,10 @@
 import os
 import re
 import sys
-import uuid
 from pathlib import Path
 
-import grpc
-
-from crease.upload.v1 import upload_pb2, upload_pb2_grpc
-from services.cli.api import upload
-from services.cli.api.client import Services
+from crease.upload.v1 import upload_pb2
+from crease_client import connect, token_file
 
 
 def peak_mib(pid: int) -> int:
@@ -20,18 +16,9 @@ def peak_mib(pid: int) -> int:
     return int(kilobytes) // 1024
 
 
-def main(endpoint: str, token_file: str, video: str, session_id: str) -> None:
-    path = Path(video)
-    asked = upload_pb2.InitiateUploadRequest(
-        session_id=session_id,
-        content_type="video/mp4",
-        content_length=path.stat().st_size,
-        request_id=str(uuid.uuid4()),
-    )
-    with grpc.insecure_channel(endpoint) as channel:
-        stub = upload_pb2_grpc.UploadServiceStub(channel)
-        services = Services(None, None, stub, Path(token_file))  # type: ignore[arg-type]  # upload only
-        done = upload.send(services, path, asked)
+def main(endpoint: str, token: str, video: str, session_id: str) -> None:
+    with connect(jobs="127.0.0.1:1", upload=endpoint, token=token_file(Path(token))) as client:
+        done = client.upload(Path(video), upload_pb2.InitiateUploadRequest(session_id=session_id))
     print(done.job_id, done.message, peak_mib(os.getpid()), sep="\t")  # noqa: T201
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import grpc
 import pytest
 
+import crease_client
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2
+from crease_client.client import connect
+from crease_client.errors import S3Rejection
+from crease_client.s3_transfer import S3Transfer
 from services import clients
-from services.cli.api import upload as sender
-from services.cli.api.client import Services
-from services.cli.api.s3_transfer import S3Rejection, S3Transfer
 from services.upload.s3.parts import MIN_PART_BYTES, sha256_of
 from tests.integration.upload.client import VIDEO, Client, Start, put
 
@@ -232,10 +234,11 @@ def video(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def services(client: Client, tmp_path: Path) -> Services:
-    token = tmp_path / "token"
-    token.write_text(client.laptop.person("coach-1")[0][1].removeprefix("Bearer "))
-    return Services(None, None, client.stub, token)  # type: ignore[arg-type]  # upload only
+def sender(client: Client) -> Iterator[crease_client.Client]:
+    """The client package, as coach-1, without a jobs service."""
+    token = client.laptop.person("coach-1")[0][1].removeprefix("Bearer ")
+    with connect(jobs="127.0.0.1:1", upload=client.program.endpoint, token=lambda: token) as connected:
+        yield connected
 
 
 def order(client: Client) -> upload_pb2.InitiateUploadRequest:
@@ -252,7 +255,7 @@ class BrokenOff(BaseException):
 
 
 def test_the_same_command_after_ctrl_c_sends_only_what_is_missing(
-    client: Client, services: Services, video: Path
+    client: Client, sender: crease_client.Client, video: Path
 ) -> None:
     """Arrived parts are not sent again, and the progress ends at the full length."""
     asked, heard = order(client), list[int]()
@@ -262,32 +265,32 @@ def test_the_same_command_after_ctrl_c_sends_only_what_is_missing(
             raise BrokenOff
 
     with pytest.raises(BrokenOff):
-        sender.send(services, video, asked, stop_at_the_second_part)
-    begun = services.call(client.stub.InitiateUpload, asked)
+        sender.upload(video, asked, stop_at_the_second_part)
+    begun = sender.uploads.InitiateUpload(asked)
     send(client, begun.job_id, 2)
     said: list[str] = []
-    done = sender.send(services, video, asked, lambda done, whole: heard.append(done), said.append)
+    done = sender.upload(video, asked, lambda done, whole: heard.append(done), said.append)
     assert (done.job_id, done.message) == (begun.job_id, "Video uploaded and queued for analysis")
     assert heard[-1] == max(heard) == len(LONG)
     assert any("have arrived before" in sentence for sentence in said)
 
 
 @pytest.mark.slow
-def test_a_changed_file_is_sent_anew(client: Client, services: Services, video: Path) -> None:
+def test_a_changed_file_is_sent_anew(client: Client, sender: crease_client.Client, video: Path) -> None:
     """A part is sent again if it differs from the file."""
     asked = order(client)
-    begun = services.call(client.stub.InitiateUpload, asked)
+    begun = sender.uploads.InitiateUpload(asked)
     send(client, begun.job_id, 1, 2, 3)
     changed = LONG[:-5] + b"other"
     video.write_bytes(changed)
-    done = sender.send(services, video, asked)
+    done = sender.upload(video, asked)
     key = client.jobs.jobs[done.job_id].video.s3_key
     assert client.s3.client().get_object(Bucket="plain", Key=key)["Body"].read() == changed
 
 
 @pytest.mark.slow
 def test_an_expired_url_is_signed_anew(
-    client: Client, services: Services, video: Path, monkeypatch: pytest.MonkeyPatch
+    client: Client, sender: crease_client.Client, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S3 refuses the URL, the user sees a sentence, and the part is sent by a new URL."""
     once = [b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"]
@@ -300,7 +303,7 @@ def test_an_expired_url_is_signed_anew(
 
     monkeypatch.setattr(S3Transfer, "put", put_late)
     said: list[str] = []
-    done = sender.send(services, video, order(client), notify=said.append)
+    done = sender.upload(video, order(client), notify=said.append)
     assert done.status == job_pb2.JOB_STATUS_QUEUED
     assert ["expired" in sentence for sentence in said] == [True]
 

@@ -11,7 +11,8 @@ from crease.jobs.v1 import sweep_pb2
 from crease.jobs.v1.sweep_pb2 import Cleanup
 from crease.upload.v1 import upload_pb2
 from services import clients
-from services.cli.api.client import Services
+from services.cli.api import client as cli_client
+from services.cli.api.endpoints import Endpoints
 from services.cli.commands.orphans import show_orphans
 from services.upload.cleanup import is_unnamed
 from services.upload.s3.inventory import folder_of
@@ -142,8 +143,9 @@ def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, caps
     assert {kind for kind, _ in listed} == {"KIND_OBJECT", "KIND_PARTS", "KIND_VIDEO_MISSING", "KIND_ARTIFACT_MISSING"}
     assert len(listed) == 4
     assert not any(key.startswith(folder_of(whole.key(kept))) for _, key in listed)
-    services = Services(None, None, whole.upload, whole.admin_token())  # type: ignore[arg-type]  # upload only
-    assert show_orphans(services) == 4
+    found = Endpoints("127.0.0.1:1", whole.upload_endpoint, str(whole.admin_token()))
+    with cli_client.connect(found) as services:
+        assert show_orphans(services) == 4
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == (
         "4 orphans. An upload or a deletion during the listing may appear as an orphan: list again before you act."

@@ -245,6 +245,28 @@ def test_signing_that_fails_is_internal_and_says_why(start: Any) -> None:
     assert message == "Failed to generate upload URL: Unable to locate credentials"
 
 
+def test_the_limits_of_a_video_are_those_of_the_settings_and_the_size_is_enforced(start: Any) -> None:
+    """A size of exactly max_content_length is accepted; anybody's token reads the limits, no token is refused."""
+    limited = start(
+        CREASE_MAX_CONTENT_LENGTH="5000",
+        CREASE_MAX_VIDEO_SECONDS="90.5",
+        CREASE_MAX_VIDEO_PIXELS="2000000",
+        CREASE_MAX_VIDEO_FRAMES="7000",
+    )
+    request = upload_pb2.GetUploadLimitsRequest()
+    limits = limited.stub.GetUploadLimits(request, metadata=limited.laptop.person("nobody"), timeout=30)
+    assert (limits.max_content_length, limits.max_duration.ToMilliseconds()) == (5000, 90_500)
+    assert (limits.max_picture_pixels, limits.max_frames) == (2_000_000, 7000)
+    assert limited.initiate(content_length=limits.max_content_length).job_id
+    with pytest.raises(grpc.RpcError) as too_large:
+        limited.initiate(content_length=limits.max_content_length + 1)
+    assert too_large.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "content_length" in str(too_large.value.details())
+    with pytest.raises(grpc.RpcError) as unnamed:
+        limited.stub.GetUploadLimits(request, timeout=30)
+    assert unnamed.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
 def test_the_same_request_id_is_the_same_job(client: Client) -> None:
     """A repeated call gets a URL for the job it made before."""
     fields: dict[str, Any] = {"session_id": client.jobs.add_session(), "request_id": str(uuid.uuid4())}

@@ -35,6 +35,7 @@ class Whole:
 
     road: Road
     upload: upload_pb2_grpc.UploadServiceStub
+    upload_endpoint: str
     s3: Endpoint
     bucket: str
     database_url: str

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from testing.data.videos import BATTER, ROOT, corpus, needs_model, truly, truth
 
 pytestmark = needs_model
 FILES = {"results.json", "report.html", "frames.parquet", "overlay.mp4", "landmarks.npz"}
+QUICK_FILES = FILES - {"overlay.mp4"}
 SUMMARY = {
     "total_frames", "sampled_frames", "frames_with_pose", "detection_rate_percent", "video_fps", "model", "width",
     "height", "rotation_degrees", "duration_seconds", "damaged", "people_in_view", "front_leg", "throwing_arm",
@@ -78,17 +81,17 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Done]:
     """The quick and then the deep stage of the sample, as a pod runs them."""
     work = analysis(BATTER, include_frames=True)
     done = []
-    for stage in (work.quick, work.deep):
+    for name, stage in (("quick", partial(work.quick, film=False)), ("deep", work.deep)):
         reported: list[float] = []
-        folder = tmp_path_factory.mktemp(stage.__name__)
+        folder = tmp_path_factory.mktemp(name)
         done.append(Done(stage(folder, reported.append), folder, reported))
     return done[0], done[1]
 
 
-def test_each_stage_leaves_its_five_files_in_the_contract_s_shape(both: tuple[Done, Done]) -> None:
-    """Every required field is present, and results.json holds the returned results."""
-    for stage in both:
-        assert {file.name for file in stage.folder.iterdir()} == FILES
+def test_each_stage_leaves_its_files_in_the_contract_s_shape(both: tuple[Done, Done]) -> None:
+    """Every required field is present, and results.json holds the returned results. A quick stage writes no film."""
+    for stage, files in zip(both, (QUICK_FILES, FILES), strict=True):
+        assert {file.name for file in stage.folder.iterdir()} == files
         assert set(stage.results) == {"pose", "metrics", "findings", "report"}
         assert set(stage.summary) >= SUMMARY
         assert set(stage.results["metrics"]) == METRICS
@@ -267,10 +270,24 @@ def test_the_batter_s_true_moments_and_angles_are_found(both: tuple[Done, Done])
     assert off.mean() < 3.5
 
 
+def test_every_picture_of_an_event_shows_the_frame_nearest_to_it(both: tuple[Done, Done]) -> None:
+    """The film, its label and the report agree."""
+    every_frame = probe(BATTER, Limits()).times
+    film = probe(both[1].folder / "overlay.mp4", Limits()).times
+    for done in both:
+        assert done.summary["events"]
+        page = (done.folder / "report.html").read_text(encoding="utf-8")
+        frames = dict(re.findall(r'data-time="([\d.]+)" data-frame-time="([\d.]+)"', page))
+        for event in done.summary["events"]:
+            nearest = every_frame[np.argmin(np.abs(every_frame - event["time_seconds"]))]
+            assert event["frame_seconds"] == pytest.approx(nearest, abs=6e-4)
+            assert np.abs(film - nearest).min() < 1e-3
+            assert float(frames.get(f"{event['time_seconds']:.3f}", nearest)) == pytest.approx(nearest, abs=6e-4)
+
+
 def test_the_overlay_shows_every_frame(both: tuple[Done, Done]) -> None:
-    """The deep overlay has all 105 frames at their true times, the quick one the sampled frames."""
-    quick, full = (probe(stage.folder / "overlay.mp4", Limits()) for stage in both)
-    assert len(quick.pts) == 35
+    """The overlay has all 105 frames at their true times."""
+    full = probe(both[1].folder / "overlay.mp4", Limits())
     assert full.times == pytest.approx(np.arange(105) / 30, abs=1e-3)
 
 

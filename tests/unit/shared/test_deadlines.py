@@ -18,7 +18,7 @@ METHODS = {
     for method in service.methods
 } | {"Check": False}
 # Streams last until the client leaves; keepalive pings end those of a silent peer.
-OF_STREAMS = {"services/cli/api/client.py": "stream"}
+OF_STREAMS = {"services/web/calls.py": "stream"}
 
 
 def calls() -> Iterator[tuple[Path, ast.Call]]:

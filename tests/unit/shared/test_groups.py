@@ -26,6 +26,7 @@ importlib.import_module(sys.argv[2])
         ("controller", "services.controller.__main__"),
         ("analyzer", "services.analyzer.__main__"),
         ("cli", "services.cli.__main__"),
+        ("web", "services.web.__main__"),
     ],
 )
 def test_a_program_imports_nothing_that_its_image_lacks(group: str, module: str) -> None:

@@ -8,7 +8,19 @@ import pytest
 from tests.chart.chart import ROOT
 
 PAGES = sorted(page.relative_to(ROOT).as_posix() for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
-FOLDERS = ("bench", "deploy", "docs", "protos", "samples", "scripts", "services", "testing", "tests")
+FOLDERS = (
+    "bench",
+    "client",
+    "deploy",
+    "docs",
+    "examples/python",
+    "protos",
+    "samples",
+    "scripts",
+    "services",
+    "testing",
+    "tests",
+)
 # A file of the repository in backticks, whole or from its room on; patterns such as `*.yaml` name no file.
 NAMED = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|yaml|proto|sql|pml|md))`")
 # Patterns for files that a reader adds.

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from crease.jobs.v1 import player_pb2 as _player_pb2
 from crease.jobs.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -885,6 +886,7 @@ class CompareJobsResponse(_message.Message):
     PLAYER_IDS_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     CAVEATS_FIELD_NUMBER: _builtins.int
+    PLAYERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def player_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The players that every session names."""
@@ -895,16 +897,21 @@ class CompareJobsResponse(_message.Message):
     def caveats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """One sentence for each condition that makes the jobs less comparable than their numbers suggest."""
 
+    @_builtins.property
+    def players(self) -> _containers.RepeatedCompositeFieldContainer[_player_pb2.Player]:
+        """As in Session."""
+
     def __init__(
         self,
         *,
         player_ids: _abc.Iterable[_builtins.str] | None = ...,
         metrics: _abc.Iterable[Global___MetricComparison] | None = ...,
         caveats: _abc.Iterable[_builtins.str] | None = ...,
+        players: _abc.Iterable[_player_pb2.Player] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caveats", b"caveats", "metrics", b"metrics", "player_ids", b"player_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caveats", b"caveats", "metrics", b"metrics", "player_ids", b"player_ids", "players", b"players"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from crease.jobs.v1 import player_pb2 as _player_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
@@ -115,6 +116,7 @@ class Session(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PLAYERS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     owner_type: _builtins.str
     """"coach" or "org", as in the S3 key."""
@@ -127,11 +129,17 @@ class Session(_message.Message):
     etag: _builtins.str
     """Changes with each UpdateSession. Sent back in UpdateSession, it protects a change that another caller made meanwhile."""
     @_builtins.property
-    def player_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def player_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Each is the player_id of a player of the session's owner, or a text of the client's own."""
+
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def players(self) -> _containers.RepeatedCompositeFieldContainer[_player_pb2.Player]:
+        """The players that player_ids name, in that order. A text that is no player_id names none."""
+
     def __init__(
         self,
         *,
@@ -147,10 +155,11 @@ class Session(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        players: _abc.Iterable[_player_pb2.Player] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_view", b"camera_view", "created_at", b"created_at", "discipline", b"discipline", "etag", b"etag", "notes", b"notes", "owner_id", b"owner_id", "owner_type", b"owner_type", "player_ids", b"player_ids", "session_id", b"session_id", "status", b"status", "title", b"title", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_view", b"camera_view", "created_at", b"created_at", "discipline", b"discipline", "etag", b"etag", "notes", b"notes", "owner_id", b"owner_id", "owner_type", b"owner_type", "player_ids", b"player_ids", "players", b"players", "session_id", b"session_id", "status", b"status", "title", b"title", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.actions.arm_tracks import Turning, relabel_arms, turning
-from services.analyzer.biomechanics.actions.evidence import Sign, confidence
+from services.analyzer.biomechanics.actions.evidence import Evidenced, Sign
 from services.analyzer.biomechanics.foot_contact import Landing, find_landing
 from services.analyzer.biomechanics.kinematics import SIDES, Side, foot, hand_speeds, middle, torso_length, travel
 from services.analyzer.pose.landmarks import Poses
@@ -32,7 +32,7 @@ WORTH_A_LOOK_DEG = 80.0
 
 
 @dataclass(frozen=True)
-class Passage:
+class Passage(Evidenced):
     """One passage of an arm over the top.
 
     sweep: degrees in the 0.3 s around upright. signs: evidence for a delivery.
@@ -42,15 +42,6 @@ class Passage:
     side: Side
     sweep: float
     signs: tuple[Sign, ...]
-
-    @property
-    def confidence(self) -> float:
-        return confidence(self.signs)
-
-    @property
-    def strength(self) -> float:
-        """Orders passages: the sum of their margins."""
-        return sum(sign.margin for sign in self.signs)
 
 
 def find_passages(poses: Poses) -> list[Passage]:

@@ -50,3 +50,18 @@ def confidence(signs: Iterable[Sign]) -> float:
     """0..1 by the weakest sign; 0 where one speaks against the action."""
     margin = weakest(signs).margin
     return 0.0 if margin < 0 else BOUNDARY_CONFIDENCE + (1 - BOUNDARY_CONFIDENCE) * margin
+
+
+class Evidenced:
+    """An action with its evidence."""
+
+    signs: tuple[Sign, ...]
+
+    @property
+    def confidence(self) -> float:
+        return confidence(self.signs)
+
+    @property
+    def strength(self) -> float:
+        """Orders actions near each other: the sum of their margins."""
+        return sum(sign.margin for sign in self.signs)

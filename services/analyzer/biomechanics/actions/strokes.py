@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.analyzer.arrays import Floats
-from services.analyzer.biomechanics.actions.evidence import Sign, confidence
+from services.analyzer.biomechanics.actions.evidence import Evidenced, Sign
 from services.analyzer.biomechanics.filtering import GRID_HZ, lowpass, resample
 from services.analyzer.biomechanics.kinematics import SIDES, Side, foot, hand_speeds, middle, torso_length
 from services.analyzer.pose.landmarks import Poses
@@ -36,7 +36,7 @@ UNSEEN = float("nan")
 
 
 @dataclass(frozen=True)
-class Swing:
+class Swing(Evidenced):
     """One stroke, in seconds: its backlift's begin and end, where the hands are lowest and where one is fastest.
 
     downswing: torsos a second at which the hands come down at most; side: the hand that is fastest.
@@ -49,15 +49,6 @@ class Swing:
     downswing: float
     side: Side
     signs: tuple[Sign, ...]
-
-    @property
-    def confidence(self) -> float:
-        return confidence(self.signs)
-
-    @property
-    def strength(self) -> float:
-        """Orders strokes near each other: the sum of their margins."""
-        return sum(sign.margin for sign in self.signs)
 
 
 def find_swings(poses: Poses) -> list[Swing]:

@@ -3,12 +3,19 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const find = (id) => document.getElementById(id);
+  for (const time of document.querySelectorAll("time")) {
+    const at = new Date(time.dateTime);
+    if (!Number.isNaN(at.getTime()))
+      time.textContent = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "short" }).format(at);
+  }
   if (!find("play")) return;
   const [figure, film, slider, go] = ["figure", "film", "slider", "go"].map(find);
   const svg = (name, parent) => parent.appendChild(document.createElementNS("http://www.w3.org/2000/svg", name));
   const draw = (element, attributes) => {
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   };
+  // A frame's time is rounded to milliseconds: a seek to this much later shows the frame itself, never the one before.
+  const INSIDE_FRAME = 0.001;
   const SLOW = 0.25, { width: WIDTH, left: LEFT, right: RIGHT } = data.box;
 
   const picture = svg("image", figure);
@@ -84,7 +91,7 @@
     const words = `${t.toFixed(2)} s`;
     slider.setAttribute("aria-valuetext", words);
     find("clock").textContent = words;
-    if (!film.hidden && film.readyState && film.paused) film.currentTime = t;
+    if (!film.hidden && film.readyState && film.paused) film.currentTime = data.times[now] + INSIDE_FRAME;
   }
 
   function stop() {
@@ -137,16 +144,29 @@
   // The film may be saved beside this page. The page loads it only after a click.
   const opener = find("open-film");
   opener.hidden = location.protocol !== "file:";
+  function closeFilm() {
+    film.hidden = true;
+    opener.setAttribute("aria-pressed", "false");
+    opener.textContent = "Film beside it";
+  }
+  film.addEventListener("loadeddata", () => show(now));
+  film.addEventListener("error", () => {
+    closeFilm();
+    find("unseen").textContent = "overlay.mp4 is not in the folder of this page";
+  });
   opener.addEventListener("click", () => {
-    film.preload = "auto";
-    film.src = "overlay.mp4";
+    if (!film.hidden) {
+      closeFilm();
+      return;
+    }
     film.hidden = false;
-    opener.hidden = true;
-    film.addEventListener("loadeddata", () => show(now), { once: true });
-    film.addEventListener("error", () => {
-      film.hidden = true;
-      find("unseen").textContent = "overlay.mp4 is not in the folder of this page";
-    }, { once: true });
+    opener.setAttribute("aria-pressed", "true");
+    opener.textContent = "Close the film";
+    if (film.readyState) show(now);
+    else {
+      film.preload = "auto";
+      film.src = "overlay.mp4";
+    }
   });
 
   const first = document.querySelector(".first .jump, .strip .jump, .events .jump");

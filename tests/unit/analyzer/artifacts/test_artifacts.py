@@ -181,7 +181,7 @@ def test_the_skeleton_lies_where_the_landmarks_are_and_leaves_the_rest_alone(tmp
     poses.image[:, [INDEX["left_hip"], INDEX["left_knee"], INDEX["left_ankle"]]] = [(300, 200), (300, 300), (400, 300)]
     poses.image[:, [INDEX["right_hip"], INDEX["right_knee"]]] = [(500, 200), (500, 300)]
     out = tmp_path / "overlay.mp4"
-    write_overlay(film, poses, np.arange(12), Limits(), out, lambda _: None, [Label(0.4, "Release")])
+    write_overlay(film, poses, np.arange(12), Limits(), out, lambda _: None, [Label(0.4, "Release", 0.4)])
     before, after = ([p.rgb.astype(int) for p in pictures(probe(path, Limits()), np.arange(12), Limits(), Losses())]
                      for path in (source, out))  # fmt: skip
     for x, side in ((300, "left"), (500, "right")):

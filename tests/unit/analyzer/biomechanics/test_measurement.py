@@ -9,9 +9,10 @@ from services.analyzer.biomechanics.action_window import TOO_FEW_FOR_A_DELIVERY
 from services.analyzer.biomechanics.events import close_up_windows
 from services.analyzer.biomechanics.kinematics import Side, body_length
 from services.analyzer.biomechanics.measurement import NO_PLAYER, measure
-from services.analyzer.biomechanics.model import Measurements, Reliability, Unit
+from services.analyzer.biomechanics.model import Measurements, Reliability
 from services.analyzer.biomechanics.registry import METRICS, TIMING_REASON
 from services.analyzer.pose.landmarks import INDEX, Poses, merge_poses
+from services.rules.numbers import Unit
 from testing.data import motions
 
 DISCIPLINES = ("batting", "bowling", "wicketkeeping", "fielding")

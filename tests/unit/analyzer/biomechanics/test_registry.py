@@ -9,9 +9,10 @@ import pytest
 
 from bench import accuracy, accuracy_motions
 from services.analyzer.biomechanics.measurement import measure
-from services.analyzer.biomechanics.model import Better, MetricSpec, Unit
+from services.analyzer.biomechanics.model import MetricSpec
 from services.analyzer.biomechanics.registry import METRICS, SPECS, guidance
 from services.naming import DISCIPLINES
+from services.rules.numbers import NUMBERS, Better, Unit
 from testing.data.motions import KNOWN_ANSWERS
 from testing.data.videos import ROOT
 
@@ -107,6 +108,23 @@ def test_the_schema_has_every_scored_number() -> None:
     schema = json.loads((ROOT / "docs" / "results.schema.json").read_text(encoding="utf-8"))
     metrics = schema["properties"]["metrics"]
     assert metrics["required"] == list(metrics["properties"]) == [spec.name for spec in METRICS]
+
+
+def test_the_words_are_of_the_same_numbers() -> None:
+    """services/rules/numbers.py has no word for a number that was removed, and no two numbers share a name."""
+    assert set(NUMBERS) == set(SPECS)
+    assert len({number.label for number in NUMBERS.values()}) == len(NUMBERS)
+
+
+@each_number
+def test_a_number_has_one_name_in_plots_pictures_and_captions(spec: MetricSpec) -> None:
+    """Each text about a number begins with its label."""
+    texts = [
+        *([spec.curve.title] if spec.curve else []),
+        *([spec.annotation.caption] if spec.annotation else []),
+        *([spec.worst_moment.caption] if spec.worst_moment else []),
+    ]
+    assert [text for text in texts if not text.lower().startswith(spec.label.lower())] == []
 
 
 def test_every_known_answer_is_of_a_number() -> None:

@@ -31,19 +31,20 @@ CASES: dict[str, dict[str, float]] = {
 class Case(NamedTuple):
     """One case with its findings and its report."""
 
+    discipline: str
     measured: Measurements
     findings: Findings
     report: Report
 
     @property
     def level(self) -> str:
-        return level_sentence(self.measured, self.findings)
+        return level_sentence(self.measured, self.findings, self.discipline)
 
 
 def case(discipline: str, name: str) -> Case:
     measured = with_margins(discipline, **CASES[name])
     findings = find(measured, discipline)
-    return Case(measured, findings, compose(measured, findings, discipline))
+    return Case(discipline, measured, findings, compose(measured, findings, discipline))
 
 
 def text(discipline: str, name: str) -> str:
@@ -98,6 +99,15 @@ def test_each_fault_in_the_summary_has_its_number(discipline: str, name: str) ->
     knee = made.measured.metrics[KNEE].value
     assert knee is not None
     assert any(f"{knee:.0f}°" in number for number in advice)
+
+
+@pytest.mark.parametrize("name", ["high", "medium", "low"])
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_every_mark_says_whose_it_is(discipline: str, name: str) -> None:
+    """All of ours today: neither the level nor the summary speaks of a number's own mark."""
+    made = case(discipline, name)
+    text = f"{made.level} {made.report.summary}"
+    assert len(re.findall(r"\bmarks?\b", text)) == len(re.findall(r"\bour marks?\b", text)) > 1
 
 
 def test_a_film_with_too_few_detections_is_not_judged() -> None:

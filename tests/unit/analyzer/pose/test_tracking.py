@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 
 from services.analyzer.pipeline import Analysis, AnalysisOptions
-from services.analyzer.pose.estimator import Person, estimate_poses
+from services.analyzer.pose.estimator import Person
 from services.analyzer.pose.landmarks import INDEX
-from services.analyzer.pose.multi_person import CrowdCheck, Location, MultiPersonEstimator, torso_colour
-from services.analyzer.pose.tracking import AthleteSelector, Box, build_tracks, is_one_person, largest, nearest_to_box
+from services.analyzer.pose.multi_person import Location, MultiPersonEstimator, torso_colour
+from services.analyzer.pose.tracking import AthleteSelector, Box, build_tracks, is_leap, largest, nearest_to_box
 from services.analyzer.report.metadata import Metadata
 from services.analyzer.settings import Accelerator, Limits, Settings
-from services.analyzer.video.frames import Losses, Picture, pictures
+from services.analyzer.video.frames import Losses, pictures
 from services.analyzer.video.probe import probe
 from testing.data.videos import BATTER, needs_model
-from tests.unit.analyzer.pose.test_estimator import Scripted
 
 SIZE = np.array([1000.0, 500.0])
 
@@ -76,16 +75,6 @@ def standing(*places: int) -> np.ndarray:
     return rgb
 
 
-def test_the_crowd_check_stops_at_the_first_crowd() -> None:
-    """It checks every two seconds, so the check at 4 s finds the crowd that begins at 2.5 s."""
-    film = [Picture(k, k / 2, standing(20, 80) if k >= 5 else standing(20)) for k in range(20)]
-    check = CrowdCheck(Columns, 2.0)
-    shown = [p.index for p in check.observe(film)]
-    assert shown == list(range(len(shown)))
-    assert 9 <= len(shown) <= 13
-    assert check.most_people == 2
-
-
 class Shortsighted(Columns):
     """An estimator that finds only the leftmost person, like a model that loses the others."""
 
@@ -102,6 +91,27 @@ def test_a_lost_person_is_searched_at_their_last_place() -> None:
     crowd = MultiPersonEstimator(Shortsighted(), Columns())
     for k in range(12):
         assert columns(crowd.estimate(standing(20, 70 + k), k / 5)) == [20, 70 + k]
+
+
+class Counted(Columns):
+    """Counts its pictures."""
+
+    def __init__(self) -> None:
+        self.pictures = 0
+
+    def estimate(self, rgb: np.ndarray, time_seconds: float) -> list[Person]:
+        self.pictures += 1
+        return super().estimate(rgb, time_seconds)
+
+
+def test_a_person_who_left_is_searched_seldom() -> None:
+    """Seen to 0.5 s, forgotten at 1.5 s: searched in all 18 pictures of 0.3 s, then three times."""
+    searches = Counted()
+    crowd = MultiPersonEstimator(Columns(), searches)
+    for k in range(120):
+        crowd.estimate(standing(20, 80) if k <= 30 else standing(20), k / 60)
+    of_the_whole_picture = 2 * 2
+    assert 17 + 2 <= searches.pictures - of_the_whole_picture <= 18 + 3
 
 
 def test_the_athlete_is_searched_at_the_expected_place() -> None:
@@ -154,14 +164,11 @@ def test_certainty_shows_how_clear_the_choice_was() -> None:
     assert by_box.certainty > 0.9
 
 
-@pytest.mark.parametrize(("leap", "one"), [(0.0, True), (0.5, False)])
-def test_a_leap_shows_that_two_people_were_tracked(leap: float, one: bool) -> None:
+@pytest.mark.parametrize(("places", "found"), [((20, 22), False), ((20, 80), True)])
+def test_a_leap_is_a_move_that_no_person_makes(places: tuple[int, int], found: bool) -> None:
     """A model that tracks one person jumps to another when the first is hidden."""
-    people = [person(0.2 + 0.01 * k + (leap if k > 5 else 0.0)) for k in range(12)]
-    whole = estimate_poses(
-        Scripted([[each] for each in people]), [Picture(k, k / 10, standing()) for k in range(12)], 1000, 500
-    )
-    assert is_one_person(whole) == one
+    before, after = (Location(np.array([x, 20.0]), 20.0) for x in places)
+    assert is_leap(before, after, 0.1) == found
 
 
 LARGE, SMALL = 500, 400

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from services.analyzer.biomechanics.registry import (
     ELBOW_DROP,
     FRONT_KNEE_BRACE,
     HEAD_STABILITY,
+    METRICS,
     STRIDE_LENGTH,
     TIMING_REASON,
     TRUNK_LATERAL_FLEXION,
+    guidance,
 )
 from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.model import Report
@@ -29,12 +32,16 @@ from services.analyzer.pose.landmarks import INDEX, Poses
 from services.analyzer.report.annotations import annotate, measured_joints
 from services.analyzer.report.html import data_block
 from services.analyzer.report.key_frames import moments
+from services.analyzer.report.metadata import Metadata
 from services.analyzer.report.model import KeyFrame
+from services.analyzer.report.page import render
+from services.analyzer.report.pictures import picture
 from services.analyzer.report.player import MOST_FRAMES, player
 from services.analyzer.report.plots import action_plots
+from services.analyzer.report.tables import number_rows
 from services.naming import DISCIPLINES
 from testing.data import motions
-from testing.data.reports import HOSTILE, fullest, key_frame, page, result_of, strokes
+from testing.data.reports import HOSTILE, fullest, key_frame, page, result_of, strokes, with_margins
 
 JPEG = b"\xff\xd8\xff\xe0 not really a picture"
 FRONT_KNEE = landmarks_of(Side.LEFT, KNEE)
@@ -275,6 +282,68 @@ def test_a_plot_shows_the_number_and_its_mark() -> None:
     assert min(value for _, value in plots[0].readout) == pytest.approx(knee.value, abs=0.1)
     assert len({plot.span for plot in plots}) == 1
     assert "polyline" not in page(motions.undetected(30))
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_only_a_curve_that_is_compared_has_the_mark_in_its_plot(discipline: str) -> None:
+    """A spread or a mean of a curve cannot be held against a point of it."""
+    poses = motions.delivery(30) if discipline == "bowling" else motions.stroke(30)
+    measured = measure(poses, [poses], discipline)
+    marks = {spec.name: guidance(discipline).mark(spec.name) for spec in METRICS}
+    plots = [plot for trace in measured.traces for plot in action_plots(trace, measured, marks)]
+    assert len(plots) > 1
+    for plot in plots:
+        assert plot.spec.curve
+        assert (plot.mark is not None) == plot.spec.curve.compared
+        assert plot.mark is None or plot.mark.label.startswith("our mark ")
+
+
+def test_the_first_lines_are_the_first_finding_with_its_cue_and_its_drill() -> None:
+    """Before the summary, the claims and the pictures."""
+    html = fullest()
+    first = html.index("Work on these three")
+    assert first < html.index("Say: “") < html.index("Do: ") < html.index("First work on this")
+    assert html.index("Do: ") < html.index("What was measured") < html.index("Key moments")
+
+
+def test_without_a_finding_the_first_lines_are_what_to_keep_doing() -> None:
+    """The drills of the discipline, then the numbers that are nearest to our marks."""
+    result = result_of(with_margins("batting", **{spec.name: 0.1 for spec in METRICS if not spec.absent_reason}),
+                       "batting", motions.stroke(30))  # fmt: skip
+    html = render(result, motions.stroke(30), metadata=Metadata(discipline="batting"))
+    drill = result.report.drills[0]
+    assert html.index("Keep it up") < html.index(f"Do: {drill.name}, {drill.dose}") < html.index("Nearest to our marks")
+
+
+def test_the_correction_names_the_job_where_it_is_known() -> None:
+    """Elsewhere it names the option alone, and never a word in place of the id."""
+    assert "crease reanalyze 3f2504e0 --event fastest_hands=" in fullest(job_id="3f2504e0")
+    unknown = fullest()
+    assert "reanalyze" not in unknown
+    assert "Analyse the film again with <code>--event fastest_hands=" in unknown
+
+
+def test_lengths_are_in_centimetres_too_where_the_height_is_known() -> None:
+    """A body length is 0.779 of the height: 0.140 of 180 cm are 20 cm."""
+    metric = replace(with_margins("batting", head_stability_score=0.0).metrics["head_stability_score"], error=0.01)
+    [row] = number_rows([replace(metric, value=0.14)], {}, 180.0)
+    assert row.shown == "0.140 ± 0.010 body lengths (20 ± 1 cm)"
+    [plain] = number_rows([replace(metric, value=0.14)], {})
+    assert plain.shown == "0.140 ± 0.010 body lengths"
+
+
+def test_labels_lie_inside_their_picture_and_not_on_one_another() -> None:
+    """Also of joints at the edge of the crop, and of two at one place."""
+    poses = motions.stroke(30)
+    frame = key_frame(poses, 1.0)
+    [annotation] = frame.annotations
+    for corner in ((-50.0, -50.0), (5000.0, 5000.0), annotation.label_at):
+        placed = picture(replace(frame, annotations=(replace(annotation, label_at=corner),) * 3), 0)
+        x, y, width, height = (float(side) for side in placed.box.split())
+        places = [each.label_at for each in placed.annotations]
+        assert all(x < left < x + width and y < top < y + height for left, top in places)
+        tops = sorted(top for _, top in places)
+        assert all(b - a > placed.label_size for a, b in pairwise(tops))
 
 
 def test_the_player_has_every_frame_of_an_action_and_stays_small() -> None:

@@ -190,6 +190,69 @@ def test_a_missing_film_is_reported(browser: Browser, pages: dict[str, Path]) ->
         assert "overlay.mp4 is not in the folder" in page.evaluate("document.getElementById('unseen').textContent")
 
 
+@pytest.mark.parametrize(("zone", "shown"), [("UTC", "8:00"), ("Asia/Kolkata", "1:30")])
+def test_the_time_is_in_the_zone_of_the_reader(browser: Browser, tmp_path: Path, zone: str, shown: str) -> None:
+    """The analyzer writes it with its own zone."""
+    path = tmp_path / "report.html"
+    path.write_text(reports.page(motions.undetected(30), analysed_at="2026-01-01T20:00:00+00:00"), encoding="utf-8")
+    with browser.page(path) as page:
+        page.move_to(zone)
+        page.open(path)
+        assert shown in page.evaluate("document.querySelector('time').textContent").replace("20:00", "8:00")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_s_first_screen_says_what_to_do(browser: Browser, pages: dict[str, Path], scheme: str) -> None:
+    """The level, the first finding, its cue and its drill, without a touch."""
+    with browser.page(pages["fullest"], 390, 844) as page:
+        page.prefer(scheme)
+        for part in (".level-words", ".first strong", ".first .say", ".first .do"):
+            assert page.evaluate(f"document.querySelector('{part}').getBoundingClientRect().bottom") < 844
+
+
+@pytest.mark.parametrize("name", ["stroke", "fullest"])
+def test_labels_lie_inside_their_pictures(browser: Browser, pages: dict[str, Path], name: str) -> None:
+    """As the browser draws the letters, with their outline."""
+    with browser.page(pages[name]) as page:
+        outside = page.evaluate("""[...document.querySelectorAll('.strip svg')].flatMap(svg => {
+            const view = svg.viewBox.baseVal;
+            return [...svg.querySelectorAll('.number-label')].filter(label => {
+                const box = label.getBBox();
+                return box.x < view.x || box.y < view.y
+                    || box.x + box.width > view.x + view.width || box.y + box.height > view.y + view.height;
+            }).map(label => label.textContent);
+        })""")
+        assert outside == []
+
+
+@pytest.mark.parametrize("name", ["stroke", "fullest"])
+def test_a_printed_caption_is_whole(browser: Browser, pages: dict[str, Path], name: str) -> None:
+    """No figure hides a line of its words."""
+    with browser.page(pages[name], 794, 1123) as page:
+        page.prefer("light", "print")
+        cut = page.evaluate(
+            "[...document.querySelectorAll('figcaption')].filter(c => c.scrollHeight > c.clientHeight + 1).length"
+        )
+        assert cut == 0
+
+
+@needs_model
+def test_the_film_opens_wide_at_its_frame_and_closes(browser: Browser, batter: tuple[dict[str, Any], Path]) -> None:
+    """On a phone it is as wide as the screen; it shows the frame of the skeleton, not the one before."""
+    results, folder = batter
+    [event] = [each for each in results["pose"]["pose_summary"]["events"] if each["name"] == "fastest_hands"]
+    with browser.page(folder / "report.html", 390, 844) as page:
+        page.evaluate(f"document.querySelector('.events .jump[data-time=\"{event['time_seconds']:.3f}\"]').click()")
+        page.evaluate("document.getElementById('open-film').click()")
+        page.wait("document.getElementById('film').readyState >= 2 && !document.getElementById('film').seeking")
+        assert page.evaluate("document.getElementById('film').getBoundingClientRect().width") > 340
+        at = page.evaluate("document.getElementById('film').currentTime")
+        assert 0 < at - event["frame_seconds"] < 0.005
+        page.evaluate("document.getElementById('open-film').click()")
+        assert page.evaluate("document.getElementById('film').hidden")
+        assert page.evaluate("document.getElementById('open-film').textContent") == "Film beside it"
+
+
 @pytest.fixture(scope="module")
 def batter(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """The rendered batter's results, and the folder with the page."""

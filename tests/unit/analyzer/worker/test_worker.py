@@ -16,6 +16,7 @@ import pytest
 
 from crease.analysis.v1.launch_pb2 import Ending, StartLaunchResponse
 from crease.jobs.v1.job_pb2 import Job, Stage
+from crease.jobs.v1.player_pb2 import Player
 from crease.jobs.v1.session_pb2 import CameraView, Session
 from services.analyzer.errors import BadInput, ModelFault
 from services.analyzer.settings import WorkerSettings
@@ -45,7 +46,8 @@ class Scripted:
         self.folder = video.parent
         return self
 
-    def quick(self, out: Path, progress: Any) -> dict[str, Any]:
+    def quick(self, out: Path, progress: Any, *, film: bool = True) -> dict[str, Any]:
+        self.quick_film = film
         return self._stage("quick", out, progress)
 
     def deep(self, out: Path, progress: Any) -> dict[str, Any]:
@@ -98,6 +100,7 @@ def test_both_stages_are_analysed_stored_and_published_in_order(token_file: Path
     assert run(services, token_file, analysis) == 0
     assert analysis.read == b"the film"
     assert analysis.stages == ["quick", "deep"]
+    assert not analysis.quick_film
     assert services.stored == {"STAGE_QUICK/report.html": b"<p>quick", "STAGE_DEEP/report.html": b"<p>deep"}
     submitted = services.called("SubmitResult")
     assert [request.stage for request in submitted] == [Stage.STAGE_QUICK, Stage.STAGE_DEEP]
@@ -125,10 +128,11 @@ def test_a_relaunch_resumes_at_deep(token_file: Path) -> None:
 
 
 def test_without_deep_the_quick_result_is_the_end(token_file: Path) -> None:
-    """Only the quick stage runs."""
+    """Only the quick stage runs, and it makes the film."""
     services, analysis = Services(deep_enabled=False), Scripted()
     assert run(services, token_file, analysis) == 0
     assert analysis.stages == ["quick"]
+    assert analysis.quick_film
 
 
 def test_heartbeats_say_stage_and_progress_all_along(token_file: Path) -> None:
@@ -353,10 +357,14 @@ def _wait_for(happened: Any) -> None:
 def test_the_report_of_an_anonymous_job_has_no_text_that_people_wrote() -> None:
     """Title, players and notes may contain names and are left out; discipline and camera view remain."""
     session = Session(
-        title="Asha's nets", player_ids=["Asha"], notes="with Ravi", camera_view=CameraView.CAMERA_VIEW_SIDE
+        title="Asha's nets",
+        player_ids=["id-1", "Bo"],
+        players=[Player(player_id="id-1", name="Asha")],
+        notes="with Ravi",
+        camera_view=CameraView.CAMERA_VIEW_SIDE,
     )
     for anonymous in (False, True):
         about = worker.about(StartLaunchResponse(job=Job(anonymous=anonymous), session=session), "bowling")
-        named = ("", (), "") if anonymous else ("Asha's nets", ("Asha",), "with Ravi")
+        named = ("", (), "") if anonymous else ("Asha's nets", ("Asha", "Bo"), "with Ravi")
         assert (about.title, about.players, about.notes) == named
         assert (about.discipline, about.camera_view) == ("bowling", "side")

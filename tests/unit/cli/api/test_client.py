@@ -4,6 +4,7 @@ import grpc
 import pytest
 
 from crease.jobs.v1.job_pb2 import JOB_STATUS_CANCELLED, JOB_STATUS_FAILED, Job
+from crease_client.errors import Unavailable, from_rpc_error
 from services import errors
 from services.cli.api import client
 from services.cli.commands import reports
@@ -32,16 +33,14 @@ from testing.fakes.rpc_error import FakeRpcError
 )
 def test_the_user_reads_the_services_own_message(fault: errors.ServiceError, sentence: str, exit_code: int) -> None:
     """An error is shown in the words of the contract, with one full stop."""
-    error = client.to_command_error(FakeRpcError.of(fault))
+    error = client.to_command_error(from_rpc_error(FakeRpcError.of(fault)))
     assert (error.sentence, error.exit_code) == (sentence, exit_code)
 
 
 def test_an_unavailable_service_is_named_without_the_channels_message() -> None:
     """Addresses and errno of a failed connection are for engineers; a service's own message is kept."""
-    channel = client.to_command_error(
-        FakeRpcError(grpc.StatusCode.UNAVAILABLE, "ipv4:127.0.0.1:1: Connection refused (111)")
-    )
-    service = client.to_command_error(FakeRpcError.of(errors.Unavailable("S3 is slow", reason="S3_AWAY")))
+    channel = client.to_command_error(Unavailable("ipv4:127.0.0.1:1: Connection refused (111)"))
+    service = client.to_command_error(Unavailable("S3 is slow", reason="S3_AWAY"))
     assert "ipv4" not in channel.sentence
     assert "(S3 is slow)" in service.sentence
     assert channel.exit_code == service.exit_code == UNAVAILABLE
@@ -50,7 +49,7 @@ def test_an_unavailable_service_is_named_without_the_channels_message() -> None:
 @pytest.mark.parametrize("code", list(grpc.StatusCode))
 def test_every_code_becomes_a_sentence(code: grpc.StatusCode) -> None:
     """Every gRPC code yields a complete sentence."""
-    assert client.to_command_error(FakeRpcError(code, "")).sentence.rstrip("?.") != ""
+    assert client.to_command_error(from_rpc_error(FakeRpcError(code, ""))).sentence.rstrip("?.") != ""
 
 
 @pytest.mark.parametrize(

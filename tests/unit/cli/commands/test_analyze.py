@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import grpc
 import pytest
 
 from crease.jobs.v1.job_pb2 import (
@@ -19,100 +17,106 @@ from crease.jobs.v1.job_pb2 import (
     WatchJobRequest,
 )
 from crease.jobs.v1.session_pb2 import Discipline
-from services import errors
+from crease_client.errors import NotFound, RpcError, Unauthenticated, Unavailable
 from services.cli.__main__ import main
 from services.cli.api.client import Services
 from services.cli.commands import analyze, reports
 from services.cli.errors import UNAVAILABLE, CommandError
-from testing.fakes.rpc_error import FakeRpcError
 
 QUEUED, RUNNING, DONE = (
     Job(job_id="j", status=status) for status in (JOB_STATUS_QUEUED, JOB_STATUS_QUICK_RUNNING, JOB_STATUS_DONE)
 )
-LOST = FakeRpcError(grpc.StatusCode.UNAVAILABLE, "Connection refused")
+LOST = Unavailable("Connection refused")
 
 
 @dataclass
 class FakeJobs:
     """The streams to answer in turn: jobs, then the end or an error."""
 
-    streams: list[list[Job | FakeRpcError]]
-    calls: int = field(default=0)
+    streams: list[list[Job | RpcError]]
 
-    def WatchJob(self, request: Any, metadata: Any) -> Iterator[Job]:
-        self.calls += 1
-        for item in self.streams.pop(0):
-            if isinstance(item, FakeRpcError):
+    def WatchJob(self, request: Any) -> "Stream":
+        return Stream(self.streams.pop(0))
+
+
+@dataclass
+class Stream:
+    items: list[Job | RpcError]
+
+    def __iter__(self) -> Iterator[Job]:
+        for item in self.items:
+            if isinstance(item, RpcError):
                 raise item
             yield item
 
+    def cancel(self) -> None:
+        pass
 
-def services(tmp_path: Path, *streams: list[Job | FakeRpcError]) -> Services:
-    (tmp_path / "token").write_text("t")
+
+def services(*streams: list[Job | RpcError]) -> Services:
     nothing: Any = None
     jobs: Any = FakeJobs(list(streams))
-    return Services(nothing, jobs, nothing, tmp_path / "token")
+    return Services(nothing, jobs, nothing, nothing, nothing)
 
 
-def test_a_job_is_followed_through_a_restart_of_jobs(tmp_path: Path) -> None:
+def test_a_job_is_followed_through_a_restart_of_jobs() -> None:
     """Broken streams and streams that end early are opened again, until the job is final."""
-    connected = services(tmp_path, [QUEUED, LOST], [LOST], [RUNNING], [DONE])
+    connected = services([QUEUED, LOST], [LOST], [RUNNING], [DONE])
     assert list(analyze.watch(connected, "j")) == [QUEUED, RUNNING, DONE]
 
 
-def test_a_stream_that_ends_with_its_token_is_opened_again(tmp_path: Path) -> None:
+def test_a_stream_that_ends_with_its_token_is_opened_again() -> None:
     """The token file may hold a newer one; a token that is refused at once ends the watch."""
-    expired = FakeRpcError.of(errors.Unauthenticated("The token has expired"))
-    connected = services(tmp_path, [QUEUED, expired], [RUNNING, expired], [DONE])
+    expired = Unauthenticated("The token has expired", reason="UNAUTHENTICATED")
+    connected = services([QUEUED, expired], [RUNNING, expired], [DONE])
     assert list(analyze.watch(connected, "j")) == [QUEUED, RUNNING, DONE]
     with pytest.raises(CommandError, match="rejected your token"):
-        list(analyze.watch(services(tmp_path, [QUEUED, expired], [expired]), "j"))
+        list(analyze.watch(services([QUEUED, expired], [expired]), "j"))
 
 
-def test_a_permanent_error_ends_the_watch(tmp_path: Path) -> None:
+def test_a_permanent_error_ends_the_watch() -> None:
     """The client does not wait for an error that is not transient."""
-    connected = services(tmp_path, [FakeRpcError.of(errors.NotFound("Analysis job not found", reason="JOB_NOT_FOUND"))])
+    connected = services([NotFound("Analysis job not found", reason="JOB_NOT_FOUND")])
     with pytest.raises(CommandError, match="Analysis job not found"):
         list(analyze.watch(connected, "j"))
 
 
-def test_the_watch_ends_when_jobs_stays_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_ends_when_jobs_stays_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the command that fetches the report later."""
     monkeypatch.setattr(analyze, "MOST_UNAVAILABLE_SECONDS", 0.0)
     with pytest.raises(CommandError, match="crease report j") as caught:
-        list(analyze.watch(services(tmp_path, [LOST]), "j"))
+        list(analyze.watch(services([LOST]), "j"))
     assert caught.value.exit_code == UNAVAILABLE
 
 
-def parse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str) -> ReanalyzeJobRequest:
+def parse(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> ReanalyzeJobRequest:
     """The request that `crease reanalyze` sends."""
     sent: list[ReanalyzeJobRequest] = []
-    (tmp_path / "token").write_text("t")
 
     class Answering:
         def ReanalyzeJob(self, request: ReanalyzeJobRequest, **_: object) -> Job:
             sent.append(request)
             return Job(job_id="j-2")
 
-        def WatchJob(self, request: WatchJobRequest, **_: object) -> Iterator[Job]:
+        def WatchJob(self, request: WatchJobRequest) -> Stream:
             assert request.job_id == "j-2"
-            yield DONE
+            return Stream([DONE])
 
     nothing: Any = None
     jobs: Any = Answering()
-    connected = nullcontext(Services(nothing, jobs, nothing, tmp_path / "token"))
+    connected = nullcontext(Services(nothing, jobs, nothing, nothing, nothing))
     monkeypatch.setattr(analyze, "connect", lambda _: connected)
     monkeypatch.setattr(reports, "show", lambda *_: None)
     assert main(["reanalyze", "j-1", *arguments]) == 0
     return sent[0]
 
 
-def test_reanalyze_sends_what_the_user_states_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reanalyze_sends_what_the_user_states_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """An option that is left out keeps the earlier job's value."""
-    bare = parse(monkeypatch, tmp_path)
+    bare = parse(monkeypatch)
     assert [field.name for field, _ in bare.ListFields()] == ["job_id", "request_id"]
     stated = parse(
-        monkeypatch, tmp_path, "--event", "front_foot_contact=0.9", "--event", "release=1.02", "--capture-fps", "0",
+        monkeypatch, "--event", "front_foot_contact=0.9", "--event", "release=1.02", "--capture-fps", "0",
         "--athlete-box", "0,0.2,0.3,0.4", "--discipline", "bowling", "--sample-fps", "20",
     )  # fmt: skip
     assert [(event.name, event.time_seconds) for event in stated.events] == [

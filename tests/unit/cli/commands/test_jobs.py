@@ -1,6 +1,5 @@
 """`crease retry --code`: which jobs it queues again, and its warning."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,16 +29,15 @@ class FakeJobs:
 
 @pytest.mark.parametrize(("code", "retried", "warns"), [("IMAGE", ["a"], False), ("TOO_LONG", ["b"], True)])
 def test_retry_by_code_warns_if_the_videos_are_at_fault(
-    code: str, retried: list[str], warns: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: str, retried: list[str], warns: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the jobs with the code are queued, from every page."""
-    (tmp_path / "token").write_text("t")
     fake = FakeJobs()
     stub: Any = fake
     unused: Any = None
     lines: list[str] = []
     monkeypatch.setattr(console, "print_line", lambda text="", *_, **__: lines.append(str(text)))
-    jobs.retry(Services(unused, stub, unused, tmp_path / "token"), [], code)
+    jobs.retry(Services(unused, stub, unused, unused, unused), [], code)
     assert fake.retried == retried
     assert any("a retry fails again" in line for line in lines) == warns
     assert lines[-1] == f"{retried[0]}  queued"

@@ -1,5 +1,6 @@
 """The settings of each program of the laptop."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,17 @@ def test_another_s3_server_needs_its_keys() -> None:
 def test_ports_differ() -> None:
     """No two programs get the same port."""
     assert len(set(stack.free_ports(20))) == 20
+
+
+def test_a_port_that_is_taken_is_replaced() -> None:
+    """The others stay as documented; base 0 asks for none."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        base = taken.getsockname()[1]
+        first, *rest = stack.fixed_ports(base, 3)
+        assert first not in (base, *rest)
+        assert 0 < first < 65536
+    assert len(set(stack.fixed_ports(0, 6))) == 6
+    assert stack.fixed_ports(65535, 2)[1] < 65536
 
 
 def test_backoff_grows_and_is_bounded() -> None:

@@ -64,7 +64,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "line", "circle", "polyline", "br"):
+        if tag not in ("meta", "line", "circle", "polyline", "br", "input"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -118,16 +118,39 @@ def test_the_page_makes_no_request() -> None:
     assert "data:video/mp4;base64,AAEC" in html
 
 
-def test_a_change_is_compared_with_its_error() -> None:
-    """Clear, within the error, or not comparable; with both numbers in their unit."""
-    assert compare_page.describe_change(change(15, 8.3)) == (
-        "clear", "Up 15 deg, more than the 8 deg that errors can cause. Score +0.15."
-    )  # fmt: skip
-    assert compare_page.describe_change(change(-4, 8.3)) == (
-        "same",
-        "Down 4 deg: within the 8 deg that errors alone can cause.",
+def test_each_change_is_in_words_under_a_summary() -> None:
+    """A head that moves more has got worse, though its line rises: words, a sign and a class say so."""
+    worse = job_pb2.MetricComparison(
+        name="head_stability_score",
+        readings=[reading(job, value, 0.009, "body lengths") for job, value in (("a", 0.145), ("b", 0.195))],
+        overall=job_pb2.MetricChange(value=0.05, detectable=0.025, clear=True, unit="body lengths", score=-0.09),
     )
-    assert compare_page.describe_change(job_pb2.MetricChange(absent_reason="x"))[0] == "unknown"
+    better = job_pb2.MetricComparison(
+        name="front_knee_brace_score", readings=[reading("a", 140.0), reading("b", 155.0)], overall=change(15.0, 8.3)
+    )
+    tags = Tags(render(analyses()[:2], response(metrics=[better, worse])))
+    text = " ".join(" ".join(tags.words).split())
+    assert "First (1: 1 May) against last (2: 2 May)." in text
+    assert "✔ Better: Front knee." in text
+    assert "✘ Worse: Head." in text
+    assert "✘ Worse: 0.050 body lengths more, 2.0 times the 0.025 body lengths that errors alone make." in text
+    assert "↓ down is better" in text
+    classes = [a.get("class") for tag, a in tags.found if tag == "p"]
+    assert "verdict worse" in classes
+    assert "verdict better" in classes
+
+
+def test_the_page_names_no_job_by_its_id() -> None:
+    """A caveat and a reason name the analysis by its number in the page."""
+    long_id = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
+    metric = job_pb2.MetricComparison(
+        name="stride_length",
+        readings=[reading("other", 0.5), reading(long_id, 0.6)],
+        overall=job_pb2.MetricChange(absent_reason=f"job {long_id} was not assessed: two people"),
+    )
+    html = render(analyses()[:2], response(metrics=[metric], caveats=[f"job {long_id} was not assessed: two people"]))
+    assert long_id not in html
+    assert html.count("analysis 2 was not assessed") == 2
 
 
 def test_a_missing_number_is_a_gap_with_its_reason() -> None:
@@ -140,7 +163,7 @@ def test_a_missing_number_is_a_gap_with_its_reason() -> None:
     assert "140°" in text
     assert "155°" in text
     [spoken] = [a["aria-label"] for t, a in tags.found if t == "svg"]
-    assert spoken == "1: 1 May, 140 ± 3 deg; 2: 2 May, not measured; 3: 3 May, 155 ± 3 deg"
+    assert spoken == "1: 1 May, 140° ± 3°; 2: 2 May, not measured; 3: 3 May, 155° ± 3°"
 
 
 @pytest.mark.parametrize("values", [(5.0, 5.0), (0.0, 0.0), (-1e9, 1e9), (1e-12, 2e-12)])
@@ -160,7 +183,7 @@ def test_every_number_lies_in_its_drawing(values: tuple[float, float]) -> None:
 def test_in_a_browser_videos_pause_at_the_same_event_and_nothing_leaves_the_page(tmp_path: Path) -> None:
     """Hostile text at a phone's width: none of its scripts run, no console error, no request, no sideways scroll."""
     video = write_clip(tmp_path / "video.mp4", even(30, 60), size=(320, 240)).read_bytes()
-    fields = {"title": HOSTILE, "video": video, "events": {"release": 1.25}}
+    fields = {"title": HOSTILE, "video": video, "events": {"release": 1.26}, "frames": {"release": 1.267}}
     made = [
         ComparedAnalysis("Nets 1", "1 May 2026, 10:00", "high", video=video, events={"release": 0.5}),
         *analyses(**fields)[1:],
@@ -170,12 +193,26 @@ def test_in_a_browser_videos_pause_at_the_same_event_and_nothing_leaves_the_page
     with chromium() as browser, browser.page(out, width=360, height=740) as tab:
         tab.wait("[...document.querySelectorAll('video')].every(v => v.readyState >= 2 && !v.seeking)")
         at = tab.evaluate("[...document.querySelectorAll('video')].map(v => v.currentTime)")
-        assert at == pytest.approx([0.501, 1.251], abs=1e-3)
+        assert at == pytest.approx([0.501, 1.268], abs=1e-3)
         captions = tab.evaluate("[...document.querySelectorAll('.at')].map(e => e.textContent)")
-        assert captions == [" · Ball release at 0.50 s", " · not found in this video", " · Ball release at 1.25 s"]
+        assert captions == [" · Ball release at 0.50 s", "", " · Ball release at 1.26 s"]
+        for control, wanted in (("on", 0.534), ("back", 0.501), ("back", 0.467)):
+            tab.evaluate(f"document.getElementById('{control}').click()")
+            tab.wait("[...document.querySelectorAll('video')].every(v => !v.seeking)")
+            at = tab.evaluate("[...document.querySelectorAll('video')].map(v => v.currentTime)")
+            assert at == pytest.approx([wanted, wanted + 0.767], abs=2e-3)
+        tab.evaluate("document.getElementById('slider').value = 0.2")
+        tab.evaluate("document.getElementById('slider').dispatchEvent(new Event('input'))")
+        assert tab.evaluate("document.getElementById('clock').textContent") == "0.20 s after Ball release"
+        assert tab.evaluate("[...document.querySelectorAll('video')].map(v => v.playbackRate)") == [0.25, 0.25]
+        tab.evaluate("document.querySelector('[data-speed=\"0.5\"]').click()")
+        assert tab.evaluate("[...document.querySelectorAll('video')].map(v => v.playbackRate)") == [0.5, 0.5]
         tab.evaluate("document.getElementById('play').click()")
-        tab.wait("document.querySelector('video').currentTime > 0.6")
-        assert tab.evaluate("document.getElementById('play').textContent") == "Pause"
+        tab.wait("document.querySelector('video').currentTime > 0.72")
+        tab.evaluate("document.getElementById('play').click()")
+        tab.wait("[...document.querySelectorAll('video')].every(v => !v.seeking)")
+        [first, last] = tab.evaluate("[...document.querySelectorAll('video')].map(v => v.currentTime)")
+        assert last - first == pytest.approx(0.767, abs=2e-3)
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert tab.evaluate("document.images.length") == 0
         assert tab.complaints == []

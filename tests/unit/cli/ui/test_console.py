@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ import pytest
 from google.protobuf import json_format
 from rich.console import Console
 
-from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, JOB_STATUS_QUICK_DONE, STAGE_QUICK, Job
+from crease.jobs.v1.job_pb2 import (
+    JOB_STATUS_DONE,
+    JOB_STATUS_FAILED,
+    JOB_STATUS_QUICK_DONE,
+    STAGE_QUICK,
+    Job,
+    JobStatus,
+)
 from services.cli.ui import console, job_results
 from services.rules import printable
 
@@ -65,8 +73,8 @@ def test_a_result_names_its_level_its_three_worst_findings_and_its_numbers(scree
     job_results.print_results(job())
     text = screen.getvalue()
     assert "Overall level  medium" in text
-    assert "0.13 body lengths" in text
-    assert "134 deg" in text
+    assert "0.126 body lengths" in text
+    assert "134°" in text
     assert text.index("Fault number 1") < text.index("Fault number 2") < text.index("Fault number 3")
     assert "Fault number 4" not in text
     assert "at 1.4 s" in text
@@ -88,7 +96,7 @@ def test_a_result_that_is_not_assessed_has_no_level(screen: io.StringIO) -> None
 def test_an_absent_metric_has_its_reason(screen: io.StringIO) -> None:
     """The reason stands in place of the number."""
     job_results.print_results(job())
-    assert "Not measured: elbow drop: x." in screen.getvalue()
+    assert "Not measured: elbow: x." in screen.getvalue()
 
 
 def test_text_from_a_service_is_never_markup(screen: io.StringIO) -> None:
@@ -103,15 +111,67 @@ def test_a_quick_result_is_called_provisional(screen: io.StringIO) -> None:
     assert "Provisional" in screen.getvalue()
 
 
-def test_a_pipe_gets_no_progress(screen: io.StringIO) -> None:
-    """No progress bar, no stage and no escape sequence."""
+def test_a_pipe_gets_one_line_a_stage_with_the_job_s_id(screen: io.StringIO) -> None:
+    """No progress bar and no escape sequence."""
     with console.show_progress("Reading") as progress:
         progress(1, 2)
     with console.show_stages() as shown:
         for stage, percent in (("QUEUED", 0), ("QUICK", 10), ("QUICK", 40), ("DONE", 100)):
-            shown(Job(stage=stage, progress_pct=percent))
+            shown(Job(job_id="j-1", stage=stage, progress_pct=percent))
     console.print_aside("Video uploaded and queued for analysis.")
-    assert screen.getvalue() == ""
+    assert screen.getvalue().splitlines() == ["j-1  queued", "j-1  quick analysis", "j-1  done"]
+
+
+def test_an_id_is_whole_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal breaks a long line; nothing is cut or shortened."""
+    out = io.StringIO()
+    monkeypatch.setattr(console, "OUT", Console(file=out, highlight=False, markup=False, width=30, force_terminal=True))
+    job_id = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
+    listed = job()
+    listed.job_id = job_id
+    listed.created_at.FromDatetime(datetime(2026, 1, 1, tzinfo=UTC))
+    console.print_jobs([listed])
+    console.print_aside(f"Video uploaded and queued for analysis (job {job_id}).")
+    assert out.getvalue().count(job_id) == 2
+    assert "Created" in out.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in out.getvalue()
+
+
+def test_a_running_stage_shows_the_time_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The percentage comes every few seconds; the clock beside it never stands still."""
+    out = io.StringIO()
+    screen = Console(file=out, highlight=False, markup=False, width=100, force_terminal=True)
+    monkeypatch.setattr(console, "OUT", screen)
+    clock = iter(float(second) for second in range(10_000))
+    monkeypatch.setattr(screen, "get_time", lambda: next(clock))
+    with console.show_stages() as shown:
+        shown(Job(job_id="j-1", stage="QUICK", progress_pct=10))
+    times = set(re.findall(r"\d:\d\d:\d\d", out.getvalue()))
+    assert len(times) >= 2
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown"), [("UTC", "2026-01-01 20:00:00 UTC"), ("Asia/Kolkata", "2026-01-02 01:30:00 IST")]
+)
+def test_times_are_in_the_zone_of_the_reader(zone: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times of the services have no zone and are UTC; those of the runtime carry theirs."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert console.format_time(datetime(2026, 1, 1, 20)) == shown
+        assert console.format_recorded("2026-01-01T20:00:00Z") == shown
+        assert console.format_recorded("t1") == "t1"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_every_status_is_in_words() -> None:
+    """As `crease status` shows them."""
+    names = [name.removeprefix("JOB_STATUS_").lower() for name in JobStatus.keys()]  # noqa: SIM118
+    words = [console.describe_status(name) for name in names]
+    assert len(set(words)) == len(words) > 8
+    assert not any("_" in word for word in words)
 
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m<script>\u202e\u2066RTL \u05e9\u05dc\u05d5\u05dd \U0001f3cf" + "x" * 5000

@@ -10,8 +10,9 @@ from typing import BinaryIO
 
 import urllib3
 
-from services.cli.errors import UNAVAILABLE, CommandError
-from services.rules import s3_errors
+from crease_client import s3_errors
+from crease_client.errors import FileError, S3Rejection, S3Unavailable
+from crease_client.s3_errors import describe_reply
 
 TRIES = 5
 FIRST_PAUSE_SECONDS = 1.0
@@ -22,16 +23,6 @@ TIMEOUT = urllib3.Timeout(connect=10.0, read=120.0)
 PRECONDITION_FAILED = 412
 
 Progress = Callable[[int], None]
-
-
-class S3Rejection(CommandError):
-    """S3 rejected a request, and rejects the same request again."""
-
-    def __init__(self, subject: str, status: int, body: bytes) -> None:
-        super().__init__(f"S3 rejected {subject}: {describe_reply(status, body)}.")
-        self.status = status
-        # AWS answers AccessDenied with this message, other servers ExpiredToken or RequestExpired.
-        self.is_expired = status in (400, 403) and b"expired" in body.lower()
 
 
 class TransferStopped(Exception):
@@ -85,7 +76,7 @@ class S3Transfer:
     ) -> None:
         """Sends `length` bytes of a file from `start` (by default all), with retries; `progress` gets the bytes sent.
 
-        Raises S3Rejection, CommandError, TransferStopped.
+        Raises S3Rejection, S3Unavailable, FileError, TransferStopped.
         """
         length = path.stat().st_size if length < 0 else length
 
@@ -100,7 +91,7 @@ class S3Transfer:
             raise S3Rejection(subject, reply.status, reply.data)
 
     def fetch(self, method: str, url: str, headers: Mapping[str, str], path: Path) -> None:
-        """Fetches into a file, which appears complete or not at all. Raises S3Rejection, CommandError."""
+        """Fetches into a file, which appears complete or not at all. Raises S3Rejection, S3Unavailable, FileError."""
         draft = path.with_name(f".{path.name}.part")
 
         def receive() -> urllib3.BaseHTTPResponse:
@@ -120,12 +111,12 @@ class S3Transfer:
                 raise S3Rejection(path.name, reply.status, reply.data)
             draft.replace(path)
         except OSError as error:
-            raise CommandError(f"{path} cannot be written: {error.strerror}.") from None
+            raise FileError(f"{path} cannot be written: {error.strerror}") from None
         finally:
             draft.unlink(missing_ok=True)
 
     def _request_with_retries(self, request: Callable[[], urllib3.BaseHTTPResponse]) -> urllib3.BaseHTTPResponse:
-        """Repeats a request while it fails transiently; returns the first other reply. Raises CommandError."""
+        """Repeats a request while it fails transiently; returns the first other reply. Raises S3Unavailable."""
         failure = ""
         for tries in range(TRIES):
             if tries:
@@ -139,10 +130,4 @@ class S3Transfer:
             if not s3_errors.is_transient(reply.status, s3_errors.error_code(reply.data)):
                 return reply
             failure = describe_reply(reply.status, reply.data)
-        raise CommandError(f"S3 is unavailable after {TRIES} tries ({failure}): try again later.", UNAVAILABLE)
-
-
-def describe_reply(status: int, body: bytes) -> str:
-    """The status, and the code and message of S3's XML error, as one phrase."""
-    found = s3_errors.error_fields(body)
-    return " ".join(filter(None, (str(status), found.get("Code", ""), found.get("Message", "").rstrip("."))))
+        raise S3Unavailable(f"S3 is unavailable after {TRIES} attempts ({failure}): try again later")

@@ -1,4 +1,4 @@
-"""Sends a video of any length over an unreliable network. Prints nothing, so other programs can use it too.
+"""Sends a video of any length over an unreliable network.
 
 InitiateUpload ─┬─ one PUT ─────────────────────────────────────────────────────────────┬─▶ CompleteUpload
                 └─ ListParts ─▶ per page: hash ─▶ SignParts ─▶ PUTs, several at once ───┘
@@ -10,6 +10,7 @@ not sent again, unless the file's content at its place has changed.
 import functools
 import hashlib
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -26,16 +27,14 @@ from crease.upload.v1.upload_pb2 import (
     SignedRequest,
     SignPartsRequest,
 )
-from services.cli.api.client import Services
-from services.cli.api.s3_transfer import S3Rejection, S3Transfer
-from services.cli.errors import CommandError
+from crease.upload.v1.upload_pb2_grpc import UploadServiceStub
+from crease_client.errors import FileError, S3Rejection, S3Unavailable
+from crease_client.s3_transfer import S3Transfer
 
 PARALLEL = 4
 # Parts that are hashed and signed together; the next page is hashed while this one is sent.
 PARTS_PER_PAGE = 16
 HASH_BYTES = 2**20
-# S3 may take this long to assemble the parts.
-ASSEMBLY_SECONDS = 150.0
 # How often an expired URL is renewed, or an upload that S3 lost is started again.
 RENEWALS = 3
 NOT_FOUND = 404
@@ -46,28 +45,85 @@ Progress = Callable[[int, int], None]
 # Gets a sentence for the user.
 Notify = Callable[[str], None]
 
+# By the end of a file's name; the service checks the content.
+CONTENT_TYPES = {
+    ".mp4": "video/mp4",
+    ".m4v": "video/x-m4v",
+    ".mov": "video/quicktime",
+    ".mkv": "video/x-matroska",
+    ".webm": "video/webm",
+    ".avi": "video/x-msvideo",
+    ".mpg": "video/mpeg",
+    ".mpeg": "video/mpeg",
+    ".ts": "video/mp2t",
+    ".mts": "video/mp2t",
+    ".3gp": "video/3gpp",
+    ".3g2": "video/3gpp2",
+}
+
+
+def ignore_progress(done: int, all_bytes: int) -> None:
+    """The Progress of a caller that shows none."""
+
+
+def ignore_sentence(sentence: str) -> None:
+    """The Notify of a caller that shows none."""
+
 
 def send(
-    services: Services,
+    uploads: UploadServiceStub,
     path: Path,
     request: InitiateUploadRequest,
-    progress: Progress = lambda done, all: None,
-    notify: Notify = lambda sentence: None,
+    progress: Progress = ignore_progress,
+    notify: Notify = ignore_sentence,
+    transfer: S3Transfer | None = None,
 ) -> CompleteUploadResponse:
-    """Sends a file and completes the upload. The same call again resumes it. Raises CommandError."""
-    initiated = services.call(services.uploads.InitiateUpload, request)
+    """Sends a file and completes the upload. The same request_id again resumes it.
+
+    `transfer`: its stop() ends the upload with TransferStopped. Raises RpcError, S3Error, FileError.
+    """
+    transfer = transfer or S3Transfer(PARALLEL)
+    request = _describe(path, request)
+    initiated = uploads.InitiateUpload(request)
     sent: list[Part] = []
     if initiated.HasField("parts"):
-        sent = _send_parts(services, path, initiated, request.content_length, progress, notify)
+        sent = _send_parts(uploads, transfer, path, initiated, request.content_length, progress, notify)
     else:
-        _send_whole(services, path, request, initiated, progress, notify)
-    complete = CompleteUploadRequest(job_id=initiated.job_id, parts=sent)
-    timeouts = {"seconds": ASSEMBLY_SECONDS, "patience_seconds": ASSEMBLY_SECONDS} if sent else {}
-    return services.call(services.uploads.CompleteUpload, complete, **timeouts)
+        _send_whole(uploads, transfer, path, request, initiated, progress, notify)
+    return uploads.CompleteUpload(CompleteUploadRequest(job_id=initiated.job_id, parts=sent))
+
+
+def hash_file(path: Path, progress: Progress = ignore_progress) -> str:
+    """The SHA-256 of a file, in hex. Raises FileError."""
+    digest, done = hashlib.sha256(), 0
+    try:
+        length = path.stat().st_size
+        with path.open("rb") as file:
+            while chunk := file.read(HASH_BYTES):
+                digest.update(chunk)
+                done += len(chunk)
+                progress(done, length)
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()
+
+
+def _describe(path: Path, request: InitiateUploadRequest) -> InitiateUploadRequest:
+    """The request with the facts of the file that it omits."""
+    described = InitiateUploadRequest()
+    described.CopyFrom(request)
+    described.sha256 = request.sha256 or hash_file(path)
+    described.content_length = request.content_length or path.stat().st_size
+    described.request_id = request.request_id or str(uuid.uuid4())
+    described.content_type = request.content_type or CONTENT_TYPES.get(path.suffix.lower(), "")
+    if not described.content_type:
+        raise FileError(f"{path} has no suffix of a video: set content_type")
+    return described
 
 
 def _send_whole(
-    services: Services,
+    uploads: UploadServiceStub,
+    transfer: S3Transfer,
     path: Path,
     request: InitiateUploadRequest,
     initiated: InitiateUploadResponse,
@@ -76,11 +132,11 @@ def _send_whole(
 ) -> None:
     def renew() -> InitiateUploadResponse:
         notify("The upload URL has expired: requesting a new one.")
-        return services.call(services.uploads.InitiateUpload, request)
+        return uploads.InitiateUpload(request)
 
     def put(signed: InitiateUploadResponse) -> None:
         report = functools.partial(_report, progress, request.content_length)
-        S3Transfer().put(signed.presigned_url, signed.required_headers, path, report)
+        transfer.put(signed.presigned_url, signed.required_headers, path, report)
 
     _put_with_renewals(put, initiated, renew)
 
@@ -108,7 +164,8 @@ class _MultipartUploadLost(Exception):
 
 
 def _send_parts(
-    services: Services,
+    uploads: UploadServiceStub,
+    transfer: S3Transfer,
     path: Path,
     initiated: InitiateUploadResponse,
     length: int,
@@ -116,15 +173,15 @@ def _send_parts(
     notify: Notify,
 ) -> list[Part]:
     for restarts in range(RENEWALS + 1):
-        arrived = services.call(services.uploads.ListParts, ListPartsRequest(job_id=initiated.job_id)).parts
+        arrived = uploads.ListParts(ListPartsRequest(job_id=initiated.job_id)).parts
         if arrived and not restarts:
             notify(f"Resuming: {len(arrived)} of {initiated.parts.part_count} parts have arrived before.")
-        sender = _PartSender(services, path, initiated.job_id, initiated.parts, length, progress, notify)
+        sender = _PartSender(uploads, transfer, path, initiated.job_id, initiated.parts, length, progress, notify)
         try:
             return sender.send({part.part_number: part.sha256 for part in arrived})
         except _MultipartUploadLost:
             notify("S3 has lost the parts that arrived: sending them again.")
-    raise CommandError(f"S3 lost the parts {RENEWALS + 1} times: try again later.")
+    raise S3Unavailable(f"S3 lost the parts {RENEWALS + 1} times: try again later")
 
 
 class _PartSender:
@@ -132,7 +189,8 @@ class _PartSender:
 
     def __init__(
         self,
-        services: Services,
+        uploads: UploadServiceStub,
+        transfer: S3Transfer,
         path: Path,
         job_id: str,
         plan: PartPlan,
@@ -140,14 +198,14 @@ class _PartSender:
         progress: Progress,
         notify: Notify,
     ) -> None:
-        self._services = services
+        self._uploads = uploads
+        self._transfer = transfer
         self._path = path
         self._job_id = job_id
         self._plan = plan
         self._length = length
         self._progress = progress
         self._notify = notify
-        self._transfer = S3Transfer(PARALLEL)
         self._lock = threading.Lock()
         # part number: bytes sent
         self._sent: dict[int, int] = {}
@@ -187,7 +245,7 @@ class _PartSender:
             digest.update(chunk)
             left -= len(chunk)
         if left:
-            raise CommandError(f"{self._path} became shorter during the upload: run the command again.")
+            raise FileError(f"{self._path} became shorter during the upload: send it again")
         return digest.hexdigest()
 
     def _range(self, number: int) -> tuple[int, int]:
@@ -199,7 +257,7 @@ class _PartSender:
         if not parts:
             return []
         request = SignPartsRequest(job_id=self._job_id, parts=parts)
-        return list(zip(parts, self._services.call(self._services.uploads.SignParts, request).puts, strict=True))
+        return list(zip(parts, self._uploads.SignParts(request).puts, strict=True))
 
     def _put(self, part: Part, signed: SignedRequest) -> None:
         number = part.part_number

@@ -27,3 +27,9 @@ def error_code(body: bytes) -> str:
 def error_fields(body: bytes) -> dict[str, str]:
     """`Code` and `Message` of S3's XML error document, where it has them."""
     return dict(_FIELD.findall(body[:MAX_ERROR_BYTES].decode(errors="replace")))
+
+
+def describe_reply(status: int, body: bytes) -> str:
+    """The status, and the code and message of S3's XML error, as one phrase."""
+    found = error_fields(body)
+    return " ".join(filter(None, (str(status), found.get("Code", ""), found.get("Message", "").rstrip("."))))

@@ -1,6 +1,7 @@
 """The reply to InitiateUpload, not the client, decides whether a video is sent in parts."""
 
 import hashlib
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,7 @@ from typing import Any
 import pytest
 
 from crease.upload.v1 import upload_pb2
-from services.cli.api import s3_transfer, upload
-from services.cli.api.client import Services
-from services.cli.api.video_file import read
+from crease_client import s3_transfer, upload
 
 HEAD = b"\0\0\0\x18ftypmp42"
 # The default threshold of `upload`; the client once had a copy of it.
@@ -56,14 +55,6 @@ def uploads(monkeypatch: pytest.MonkeyPatch) -> FakeUploads:
     return fake
 
 
-@pytest.fixture
-def services(uploads: FakeUploads, tmp_path: Path) -> Services:
-    (tmp_path / "token").write_text("t")
-    unused: Any = None
-    stub: Any = uploads
-    return Services(unused, unused, stub, tmp_path / "token")
-
-
 def write_video(folder: Path, length: int) -> Path:
     """A sparse file with the signature of an MP4."""
     path = folder / "video.mp4"
@@ -73,28 +64,27 @@ def write_video(folder: Path, length: int) -> Path:
     return path
 
 
-def send(services: Services, path: Path) -> None:
-    video = read(path)
-    request = upload_pb2.InitiateUploadRequest(content_length=video.content_length, sha256=video.sha256)
-    upload.send(services, path, request)
+def send(uploads: FakeUploads, path: Path) -> None:
+    stub: Any = uploads
+    upload.send(stub, path, upload_pb2.InitiateUploadRequest())
 
 
-def test_a_small_video_is_sent_in_parts_if_the_service_has_a_plan(
-    services: Services, uploads: FakeUploads, tmp_path: Path
-) -> None:
+def test_a_small_video_is_sent_in_parts_if_the_service_has_a_plan(uploads: FakeUploads, tmp_path: Path) -> None:
     """1,000 bytes in parts of 400."""
     uploads.plan = upload_pb2.PartPlan(part_bytes=400, part_count=3)
-    send(services, write_video(tmp_path, 1000))
+    send(uploads, write_video(tmp_path, 1000))
     assert uploads.puts == {"part 1": 400, "part 2": 400, "part 3": 200}
 
 
 def test_a_large_video_is_sent_whole_with_its_checksum_if_the_service_has_no_plan(
-    services: Services, uploads: FakeUploads, tmp_path: Path
+    uploads: FakeUploads, tmp_path: Path
 ) -> None:
     """A service with a larger threshold still gets the SHA-256 that binds the PUT to the file's content."""
     path = write_video(tmp_path, DEFAULT_FROM_BYTES)
-    send(services, path)
+    send(uploads, path)
     [request] = uploads.requests
     with path.open("rb") as file:
         assert request.sha256 == hashlib.file_digest(file, "sha256").hexdigest()
+    assert (request.content_type, request.content_length) == ("video/mp4", DEFAULT_FROM_BYTES)
+    assert uuid.UUID(request.request_id)
     assert uploads.puts == {"whole": DEFAULT_FROM_BYTES}

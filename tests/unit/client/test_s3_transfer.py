@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.api import s3_transfer
-from services.cli.errors import UNAVAILABLE, CommandError
+from crease_client import s3_transfer
+from crease_client.errors import S3Rejection, S3Unavailable
 
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Request has expired.</Message></Error>"
 
@@ -87,7 +87,7 @@ def test_a_transient_error_code_is_retried_whatever_its_status(
 def test_a_refused_download_shows_s3_s_error(s3: Answers, tmp_path: Path) -> None:
     """The body of a refusal is read before the connection is given back."""
     s3.statuses[:], s3.body = [403], DENIED
-    with pytest.raises(CommandError, match="403 AccessDenied Request has expired"):
+    with pytest.raises(S3Rejection, match="403 AccessDenied Request has expired"):
         s3_transfer.S3Transfer().fetch("GET", s3.url, {}, tmp_path / "report.html")
 
 
@@ -100,16 +100,15 @@ def test_an_existing_object_is_an_upload_that_arrived(s3: Answers, video: Path) 
 def test_a_rejected_put_quotes_s3(s3: Answers, video: Path) -> None:
     """A permanent rejection is not retried."""
     s3.statuses[:], s3.body = [403], DENIED
-    with pytest.raises(CommandError, match="403 AccessDenied Request has expired"):
+    with pytest.raises(S3Rejection, match="403 AccessDenied Request has expired"):
         s3_transfer.S3Transfer().put(s3.url, headers(video), video)
 
 
 def test_an_unavailable_s3_is_an_unavailable_service(s3: Answers, video: Path) -> None:
-    """After the last retry the command ends, with the exit code of an unavailable service."""
+    """After the last attempt the transfer ends, with an error of its own."""
     s3.statuses[:] = [503] * s3_transfer.TRIES
-    with pytest.raises(CommandError, match="is unavailable after 5 tries") as caught:
+    with pytest.raises(S3Unavailable, match="is unavailable after 5 attempts"):
         s3_transfer.S3Transfer().put(s3.url, headers(video), video)
-    assert caught.value.exit_code == UNAVAILABLE
 
 
 def test_a_fetched_file_is_complete_or_absent(s3: Answers, tmp_path: Path) -> None:
@@ -117,7 +116,7 @@ def test_a_fetched_file_is_complete_or_absent(s3: Answers, tmp_path: Path) -> No
     target = tmp_path / "out" / "report.html"
     target.parent.mkdir()
     s3.statuses[:], s3.body = [404, 200], b"content"
-    with pytest.raises(CommandError, match="404"):
+    with pytest.raises(S3Rejection, match="404"):
         s3_transfer.S3Transfer().fetch("GET", s3.url, {}, target)
     assert list(target.parent.iterdir()) == []
     s3_transfer.S3Transfer().fetch("GET", s3.url, {}, target)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.rules import s3_errors
+from crease_client import s3_errors
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504])

@@ -1,0 +1,111 @@
+"""The words, the unit and the good direction of every number: the analyzer measures them, every client shows them."""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Unit(StrEnum):
+    """Units of numbers, as results.json spells them."""
+
+    BODY_LENGTHS = "body lengths"
+    BODY_HEIGHTS = "body heights"
+    DEGREES = "deg"
+    SECONDS = "s"
+    PER_SECOND = "1/s"
+    PERCENT_OF_FRAMES = "percent of frames"
+
+    @property
+    def digits(self) -> int:
+        """Decimals that a person reads."""
+        return {Unit.DEGREES: 0, Unit.PERCENT_OF_FRAMES: 0, Unit.BODY_LENGTHS: 3, Unit.SECONDS: 3}.get(self, 2)
+
+    @property
+    def sign(self) -> str:
+        """The sign behind a number without a space; empty if the unit is a word."""
+        return "°" if self is Unit.DEGREES else ""
+
+    @property
+    def words(self) -> str:
+        """The unit behind a number and its sign, with the space between; empty for degrees."""
+        return {Unit.DEGREES: "", Unit.PERCENT_OF_FRAMES: " % of frames", Unit.PER_SECOND: " a second"}.get(
+            self, f" {self}"
+        )
+
+
+class Better(Enum):
+    """Which change of a number is an improvement; UNJUDGED leaves that to the coach."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    UNJUDGED = "unjudged"
+
+
+@dataclass(frozen=True)
+class Number:
+    """How people read one number. label: its one name. better: the direction of its scale; UNJUDGED without a score."""
+
+    label: str
+    meaning: str
+    unit: Unit
+    better: Better = Better.UNJUDGED
+
+
+# By the key of results.json.
+NUMBERS = {
+    "head_stability_score": Number("Head", "how far it moves over the feet", Unit.BODY_LENGTHS, Better.LOWER),
+    "balance_drift_score": Number(
+        "Balance", "how far the trunk moves off the feet, along the picture", Unit.BODY_LENGTHS, Better.LOWER
+    ),
+    "front_knee_brace_score": Number(
+        "Front knee", "its smallest angle after the front foot is down; 180° is straight", Unit.DEGREES, Better.HIGHER
+    ),
+    "hip_shoulder_separation_timing": Number(
+        "Hip-shoulder timing", "how long the shoulders turn after the hips", Unit.SECONDS, Better.HIGHER
+    ),
+    "elbow_drop_score": Number("Elbow", "how far it is below the shoulder", Unit.BODY_LENGTHS, Better.LOWER),
+    "stride_length": Number("Stride", "between the feet as the front one lands", Unit.BODY_HEIGHTS),
+    "run_up_speed_trend": Number("Run-up", "share of its speed gained a second, in the last 0.5 s", Unit.PER_SECOND),
+    "release_height": Number("Release height", "bowling wrist over the sole of the front foot", Unit.BODY_HEIGHTS),
+    "trunk_lateral_flexion_at_release": Number("Trunk lean", "away from the bowling arm at release", Unit.DEGREES),
+    "front_knee_at_contact": Number("Front knee at contact", "as the foot lands", Unit.DEGREES),
+    "front_knee_at_release": Number(
+        "Front knee at the end", "at release; in batting 0.3 s after contact", Unit.DEGREES
+    ),
+    "front_knee_change": Number("Front knee change", "contact to the end; under 0 it gave way", Unit.DEGREES),
+    "bowling_elbow_extension": Number(
+        "Bowling elbow", "straightening from arm level to release; no verdict on an action", Unit.DEGREES
+    ),
+}
+
+
+def label(name: str) -> str:
+    """A number's one name for people; for a number that this version does not know, its key as words."""
+    return NUMBERS[name].label if name in NUMBERS else name.removesuffix("_score").replace("_", " ").capitalize()
+
+
+def meaning(name: str) -> str:
+    """What a number measures; empty for a number that this version does not know."""
+    return NUMBERS[name].meaning if name in NUMBERS else ""
+
+
+def better(name: str) -> Better:
+    """The good direction of a number; UNJUDGED for a number that this version does not know."""
+    return NUMBERS[name].better if name in NUMBERS else Better.UNJUDGED
+
+
+def format_number(value: float, unit: Unit, error: float | None = None) -> str:
+    """A number without its unit's name: `132° ± 3°`, `0.124 ± 0.006`."""
+    number = f"{value:.{unit.digits}f}{unit.sign}".replace("-", "−")
+    return f"{number} ± {error:.{unit.digits}f}{unit.sign}" if error else number
+
+
+def format_value(value: float, unit: Unit, error: float | None = None) -> str:
+    """A number with its unit: `132° ± 3°`, `0.124 ± 0.006 body lengths`."""
+    return f"{format_number(value, unit, error)}{unit.words}"
+
+
+def format_result(value: float, unit: str, error: float | None = None) -> str:
+    """`format_value` for a unit as results spell it, which a later version may have added."""
+    if unit in tuple(Unit):
+        return format_value(value, Unit(unit), error)
+    return f"{value:.2f}{f' ± {error:.2f}' if error else ''} {unit}".strip()

@@ -1,0 +1,72 @@
+"""Calls to jobs and upload with the visitor's own token: the page can do nothing that the visitor may not."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from crease.jobs.v1 import job_pb2_grpc, session_pb2_grpc
+from crease.upload.v1 import upload_pb2_grpc
+from services import clients
+from services.web import faults
+
+CALL_SECONDS = 20.0
+# S3 may take this long to assemble the parts of a film.
+ASSEMBLY_SECONDS = 150.0
+# How long a call is repeated while a service is unavailable; a restart takes less.
+PATIENCE_SECONDS = 10.0
+RETRY_SECONDS = 0.3
+
+Reply = TypeVar("Reply")
+
+
+@dataclass(frozen=True)
+class Stubs:
+    """One stub per service. Their types are those of blocking stubs; the channels are asynchronous."""
+
+    sessions: session_pb2_grpc.SessionServiceStub
+    jobs: job_pb2_grpc.JobServiceStub
+    uploads: upload_pb2_grpc.UploadServiceStub
+
+
+def open_stubs(jobs: grpc.aio.Channel, upload: grpc.aio.Channel) -> Stubs:
+    """The stubs of both channels."""
+    return Stubs(
+        session_pb2_grpc.SessionServiceStub(cast(Any, jobs)),
+        job_pb2_grpc.JobServiceStub(cast(Any, jobs)),
+        upload_pb2_grpc.UploadServiceStub(cast(Any, upload)),
+    )
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The calls of one visitor."""
+
+    stubs: Stubs
+    token: Callable[[], str]
+
+    async def call(self, method: Callable[..., Reply], request: Any, seconds: float = CALL_SECONDS) -> Reply:
+        """Calls once, and again while the service is unavailable. Every call of the page is safe to repeat.
+
+        Raises PageError.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                reply: Reply = await cast(Any, method(request, timeout=seconds, metadata=self._credentials()))
+                return reply
+            except grpc.RpcError as error:
+                if not clients.is_transient(error) or time.monotonic() > deadline:
+                    raise faults.of_call(error) from error
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def stream(self, method: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
+        """Opens a stream, whose iterator raises grpc.RpcError."""
+        return cast(AsyncIterator[Any], method(request, metadata=self._credentials()))
+
+    def _credentials(self) -> tuple[tuple[str, str]]:
+        return (("authorization", f"Bearer {self.token()}"),)

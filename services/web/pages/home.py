@@ -1,0 +1,53 @@
+"""Home: where films are dropped, and the newest jobs with their progress."""
+
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from services import naming
+from services.web import html, visit
+from services.web.live import FINAL, RecentJob, list_recent
+
+# A stream sends something at least this often, so that proxies keep it.
+HEARTBEAT_SECONDS = 20.0
+HEARTBEAT = ": open\n\n"
+STREAM_HEADERS = {"x-accel-buffering": "no"}
+
+
+async def home(request: Request) -> Response:
+    """The whole page."""
+    visiting = await visit.begin(request)
+    jobs = await list_recent(visiting.calls)
+    return html.page(
+        "home.html",
+        jobs=jobs,
+        final=FINAL,
+        disciplines=naming.DISCIPLINES,
+        players=sorted({player for each in jobs for player in each.session.player_ids}),
+    )
+
+
+async def events(request: Request) -> Response:
+    """The list of jobs, once and after each change, as server-sent events."""
+    visiting = await visit.begin(request)
+
+    async def stream() -> AsyncIterator[str]:
+        version = 0
+        async with visiting.live.open(visiting.visitor) as recent:
+            # The first list of this visitor is on its way; an open page has it already.
+            newest = recent.version or await recent.wait(0, HEARTBEAT_SECONDS)
+            while True:
+                if newest != version:
+                    version = newest
+                    yield html.event(list_jobs(recent.jobs))
+                else:
+                    yield HEARTBEAT
+                newest = await recent.wait(version, HEARTBEAT_SECONDS)
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers=STREAM_HEADERS)
+
+
+def list_jobs(jobs: list[RecentJob]) -> str:
+    """The list as a fragment."""
+    return html.render("jobs.html", jobs=jobs, final=FINAL)

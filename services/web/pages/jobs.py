@@ -1,0 +1,93 @@
+"""What a visitor does with a job: cancel, try again, ask why it is not done, correct what was measured."""
+
+from http import HTTPStatus
+from typing import Literal
+from uuid import uuid4
+
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from crease.jobs.v1.job_pb2 import (
+    CancelJobRequest,
+    ExplainJobRequest,
+    GivenEvent,
+    ReanalyzeJobRequest,
+    RetryJobRequest,
+)
+from crease.jobs.v1.session_pb2 import Discipline
+from services import naming
+from services.rules.limits import CAPTURE_FPS_RULE, is_capture_fps
+from services.web import html, visit
+from services.web.faults import PageError
+from services.web.live import list_recent
+from services.web.pages.home import list_jobs
+
+DisciplineName = Literal["batting", "bowling", "wicketkeeping", "fielding"]
+
+
+async def cancel(request: Request) -> Response:
+    """Cancels a job; answers with the list."""
+    visiting = await visit.begin(request)
+    await visiting.calls.call(visiting.calls.stubs.jobs.CancelJob, CancelJobRequest(job_id=visit.job_id(request)))
+    return await _listed(visiting)
+
+
+async def retry(request: Request) -> Response:
+    """Queues a failed job again; answers with the list."""
+    visiting = await visit.begin(request)
+    await visiting.calls.call(visiting.calls.stubs.jobs.RetryJob, RetryJobRequest(job_id=visit.job_id(request)))
+    return await _listed(visiting)
+
+
+async def why(request: Request) -> Response:
+    """One sentence: why the job is not done, or how it ended and what to do."""
+    visiting = await visit.begin(request)
+    job_id = visit.job_id(request)
+    stubs = visiting.calls.stubs
+    explained = await visiting.calls.call(stubs.jobs.ExplainJob, ExplainJobRequest(job_id=job_id))
+    return HTMLResponse(html.render("why.html", sentence=explained.sentence))
+
+
+class Correction(BaseModel):
+    """The form *Not right?*. Empty fields keep what the job had."""
+
+    discipline: DisciplineName
+    # Frames a second at which the camera recorded.
+    capture_fps: float | Literal[""] = ""
+    event: str = Field(default="", max_length=40)
+    event_seconds: float | Literal[""] = ""
+
+
+async def correct(request: Request) -> Response:
+    """Measures the job's film again with the corrections; goes to the new job."""
+    visiting = await visit.begin(request)
+    correction = await visit.read_form(request, Correction)
+    asked = to_request(visit.job_id(request), correction)
+    job = await visiting.calls.call(visiting.calls.stubs.jobs.ReanalyzeJob, asked)
+    visiting.live.wake(visiting.visitor)
+    return html.go_to(request, f"/jobs/{job.job_id}")
+
+
+def to_request(job_id: str, correction: Correction) -> ReanalyzeJobRequest:
+    """The call for a correction. Raises PageError."""
+    request = ReanalyzeJobRequest(
+        job_id=job_id,
+        discipline=Discipline.Value(f"DISCIPLINE_{correction.discipline.upper()}"),
+        request_id=str(uuid4()),
+    )
+    if correction.capture_fps != "":
+        if not is_capture_fps(correction.capture_fps):
+            raise PageError(HTTPStatus.BAD_REQUEST, html.as_sentence(f"The frame rate {CAPTURE_FPS_RULE}"))
+        request.capture_fps = correction.capture_fps
+    if correction.event and correction.event_seconds != "":
+        names = naming.GIVEN_EVENTS[naming.Discipline(correction.discipline)]
+        if correction.event not in names or not 0 <= correction.event_seconds < float("inf"):
+            raise PageError(HTTPStatus.BAD_REQUEST, f"In {correction.discipline} there is no such moment.")
+        request.events.append(GivenEvent(name=correction.event, time_seconds=correction.event_seconds))
+    return request
+
+
+async def _listed(visiting: visit.Visit) -> Response:
+    visiting.live.wake(visiting.visitor)
+    return HTMLResponse(list_jobs(await list_recent(visiting.calls)))

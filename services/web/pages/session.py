@@ -1,0 +1,154 @@
+"""One analysis: the film with its skeleton beside what to work on first; while it runs, its progress."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from crease.jobs.v1.job_pb2 import STAGE_QUICK, GetJobRequest, Job, WatchJobRequest
+from crease.jobs.v1.session_pb2 import GetSessionRequest, Session
+from services import clients, naming
+from services.web import html, visit
+from services.web.calls import Calls
+from services.web.live import FINAL
+from services.web.pages.home import STREAM_HEADERS
+
+# The names of moments, as the form *Not right?* offers them.
+MOMENTS = {
+    "front_foot_contact": "Front foot lands",
+    "fastest_hands": "Hands at their fastest",
+    "release": "Ball release",
+    "throw": "Throw",
+    "take": "Take",
+}
+FILM, REPORT = "overlay.mp4", "report.html"
+# What a visitor may save, with the words for it.
+DOWNLOADS = {
+    REPORT: "Report",
+    FILM: "Film with skeleton",
+    "results.json": "Numbers (JSON)",
+    "frames.parquet": "Every frame (Parquet)",
+}
+# As many as a player keeps in mind.
+MOST_FINDINGS = 3
+CAPTURE_RATES = (60, 120, 240, 480)
+DEFAULT_FPS = 30.0
+
+
+@dataclass(frozen=True)
+class Drill:
+    name: str
+    how: str
+    dose: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to work on. `seconds`: the moment in the film; None without one."""
+
+    title: str
+    why: str
+    cues: list[str]
+    drills: list[Drill]
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a job's results say on the page."""
+
+    level: str = ""
+    summary: str = ""
+    warning: str = ""
+    findings: list[Finding] = field(default_factory=list)
+    # Without a finding: what keeps the player there.
+    drills: list[Drill] = field(default_factory=list)
+    # (seconds, words) of each moment of the film.
+    moments: list[tuple[float, str]] = field(default_factory=list)
+    fps: float = DEFAULT_FPS
+    is_assessed: bool = True
+
+
+def read(job: Job) -> Reading | None:
+    """The results of a job; None before the first."""
+    if not job.results.fields:
+        return None
+    results: dict[str, Any] = json_format.MessageToDict(job.results)
+    findings, report = results.get("findings", {}), results.get("report", {})
+    summary = results.get("pose", {}).get("pose_summary", {})
+    events = summary.get("events", [])
+    return Reading(
+        level=str(findings.get("overall_level") or ""),
+        summary=str(report.get("summary") or ""),
+        warning=str(report.get("reliability_warning") or ""),
+        findings=[_finding(each) for each in findings.get("findings", [])[:MOST_FINDINGS]],
+        drills=[_drill(each) for each in report.get("drills", [])],
+        moments=[(each["time_seconds"], MOMENTS[each["name"]]) for each in events if each["name"] in MOMENTS],
+        fps=float(summary.get("video_fps") or DEFAULT_FPS),
+        is_assessed=not findings.get("not_assessed_reason"),
+    )
+
+
+def _finding(found: Mapping[str, Any]) -> Finding:
+    return Finding(
+        title=str(found.get("title") or found.get("code", "")),
+        why=str(found.get("why") or ""),
+        cues=[str(cue) for cue in found.get("cues", [])],
+        drills=[_drill(each) for each in found.get("drills", [])],
+        seconds=found.get("time_seconds"),
+    )
+
+
+def _drill(drill: Mapping[str, Any]) -> Drill:
+    return Drill(*(str(drill.get(key) or "") for key in ("name", "how", "dose")))
+
+
+async def session(request: Request) -> Response:
+    """The whole page."""
+    visiting = await visit.begin(request)
+    job = await visiting.calls.call(visiting.calls.stubs.jobs.GetJob, GetJobRequest(job_id=visit.job_id(request)))
+    return html.page("session.html", **await _values(visiting.calls, job))
+
+
+async def events(request: Request) -> Response:
+    """The body of the page after each change, as server-sent events, until the job is final."""
+    visiting = await visit.begin(request)
+    job_id, calls = visit.job_id(request), visiting.calls
+
+    async def stream() -> AsyncIterator[str]:
+        try:
+            async for job in calls.stream(calls.stubs.jobs.WatchJob, WatchJobRequest(job_id=job_id)):
+                yield html.event(html.render("session_body.html", **await _values(calls, job)))
+        except grpc.RpcError as error:
+            if not clients.is_transient(error):
+                raise
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers=STREAM_HEADERS)
+
+
+async def _values(calls: Calls, job: Job) -> dict[str, Any]:
+    session: Session = await calls.call(calls.stubs.sessions.GetSession, GetSessionRequest(session_id=job.session_id))
+    existing = {artifact.name: artifact.stage for artifact in job.artifacts}
+    discipline = html.discipline(job.discipline or session.discipline)
+    return {
+        "job": job,
+        "session": session,
+        "discipline": discipline,
+        "disciplines": naming.DISCIPLINES,
+        "final": job.status in FINAL,
+        "reading": read(job),
+        "provisional": job.results_stage == STAGE_QUICK and job.deep_enabled,
+        "film_stage": existing.get(FILM, 0),
+        "has_report": REPORT in existing,
+        "downloads": [(name, words) for name, words in DOWNLOADS.items() if name in existing],
+        "moment_names": [(name, MOMENTS[name]) for name in naming.GIVEN_EVENTS.get(_known(discipline), ())],
+        "capture_rates": CAPTURE_RATES,
+    }
+
+
+def _known(discipline: str) -> naming.Discipline:
+    return naming.Discipline(discipline or naming.Discipline.BATTING)

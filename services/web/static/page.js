@@ -1,0 +1,80 @@
+"use strict";
+// Times in the visitor's zone, the film player, print, and the sign-in of an open page that has expired.
+
+const written = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+function writeTimes(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const words = written.format(new Date(time.dateTime));
+    if (time.textContent !== words) time.textContent = words;
+  }
+}
+
+function setUpPlayer(player) {
+  const [video, at, play, clock] = ["video", ".at", ".play", ".clock"].map((name) => player.querySelector(name));
+  const frame = 1 / Number(player.dataset.fps);
+  const session = player.closest("#session");
+  let loop = 0;
+  const show = () => {
+    clock.textContent = `${video.currentTime.toFixed(2)} s`;
+    if (video.duration) at.value = video.currentTime / video.duration;
+    loop = video.paused ? 0 : requestAnimationFrame(show);
+  };
+  const go = (seconds) => {
+    video.pause();
+    // Inside the frame, not at its edge.
+    video.currentTime = Math.min(Math.max(0, seconds), video.duration || seconds) + 0.001;
+  };
+  const setSpeed = (button) => {
+    video.playbackRate = Number(button.dataset.speed);
+    for (const other of player.querySelectorAll("[data-speed]")) other.setAttribute("aria-pressed", String(other === button));
+  };
+  video.defaultPlaybackRate = 0.25;
+  setSpeed(player.querySelector("[data-speed='0.25']"));
+  play.addEventListener("click", () => (video.paused ? video.play() : video.pause()));
+  video.addEventListener("click", () => play.click());
+  for (const kind of ["play", "pause"]) video.addEventListener(kind, () => {
+    play.textContent = video.paused ? "Play" : "Pause";
+    if (!loop) show();
+  });
+  for (const kind of ["seeked", "loadedmetadata"]) video.addEventListener(kind, show);
+  // The address of a film is valid for minutes: a new one is asked for, at the same place.
+  video.addEventListener("error", () => {
+    if (!video.currentTime) return;
+    const place = video.currentTime;
+    video.load();
+    video.addEventListener("loadedmetadata", () => (video.currentTime = place), { once: true });
+  });
+  at.addEventListener("input", () => go(Number(at.value) * (video.duration || 0)));
+  session.addEventListener("click", (event) => {
+    if (!player.isConnected) return;
+    const button = event.target.closest("button");
+    if (!button) return;
+    if (button.dataset.time) { go(Number(button.dataset.time)); player.scrollIntoView({ block: "nearest" }); }
+    if (button.dataset.step) go(video.currentTime - 0.001 + Number(button.dataset.step) * frame);
+    if (button.dataset.speed) setSpeed(button);
+    if (button.matches(".take")) button.closest("form").elements.event_seconds.value = video.currentTime.toFixed(3);
+  });
+  const first = session.querySelector(".findings [data-time], .moments [data-time]");
+  if (first) video.addEventListener("loadedmetadata", () => go(Number(first.dataset.time)), { once: true });
+}
+
+const players = new WeakSet();
+function setUp(root) {
+  writeTimes(root);
+  for (const player of root.querySelectorAll(".player")) {
+    if (players.has(player)) continue;
+    players.add(player);
+    setUpPlayer(player);
+  }
+}
+
+setUp(document);
+document.addEventListener("htmx:after:swap", () => setUp(document));
+document.addEventListener("click", (event) => {
+  if (event.target.closest(".print")) window.print();
+});
+// A stream that is refused for a missing sign-in leads to the login, and back to this page.
+document.addEventListener("htmx:sse:error", (event) => {
+  if (event.detail.status === 401) location.reload();
+});
