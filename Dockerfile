@@ -136,6 +136,7 @@ ENTRYPOINT ["python", "-m", "services.analyzer"]
 
 FROM base AS web
 COPY --from=web-packages /out /
+COPY services/comparison ./services/comparison
 COPY services/web ./services/web
 RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
 LABEL org.opencontainers.image.title="Crease page"
@@ -145,6 +146,7 @@ ENTRYPOINT ["python", "-m", "services.web"]
 
 FROM base AS cli
 COPY --from=cli-packages /out /
+COPY services/comparison ./services/comparison
 COPY services/cli ./services/cli
 COPY samples/batter.mp4 /samples/
 RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
@@ -155,6 +157,7 @@ ENTRYPOINT ["python", "-m", "services.cli"]
 # PostgreSQL, S3 and a token issuer for `dev.embedded` of the chart. Not for production.
 FROM base AS trial
 COPY --from=trial-packages /out /
+COPY services/comparison ./services/comparison
 COPY services/cli ./services/cli
 COPY samples/batter.mp4 /samples/
 RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]

@@ -28,12 +28,13 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
 import psutil
 from av.video.frame import PictureType
+from av.video.stream import VideoStream
 
 from bench.figures import Figure, cpu_seconds
 from crease.jobs.v1.job_pb2 import Stage
@@ -253,16 +254,19 @@ def memory(short: Path, folder: Path) -> Iterator[Figure]:
     yield Figure("analyzer.memory_growth", growth, "ratio", 1.1, how=how)
 
 
-def enlarged(path: Path, size: tuple[int, int], copies: int) -> Path:
-    """Write the sample `copies` times in a row, as a phone would record it: H.264 with B-frames."""
+def enlarged(path: Path, size: tuple[int, int], copies: int, rate: int = 30, codec: str = "libx264") -> Path:
+    """Write the sample `copies` times in a row, as a phone would record it: with B-frames, `rate` frames a second."""
     with av.open(str(SAMPLE)) as source:
         frames = [frame.reformat(*size, format="yuv420p") for frame in source.decode(video=0)]
     with av.open(str(path), "w") as target:
-        stream = target.add_stream("libx264", rate=30, options={"preset": "veryfast", "bf": "2", "g": "60"})
+        options = {"preset": "veryfast", "bf": "2", "g": "60"}
+        if codec == "libx265":
+            options = {"preset": "ultrafast", "x265-params": "log-level=error:bframes=2:keyint=60"}
+        stream = cast(VideoStream, target.add_stream(codec, rate=rate, options=options))
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for k in range(copies * len(frames)):
             frame = frames[k % len(frames)]
-            frame.pts, frame.time_base, frame.pict_type = k, Fraction(1, 30), PictureType.NONE
+            frame.pts, frame.time_base, frame.pict_type = k, Fraction(1, rate), PictureType.NONE
             target.mux(stream.encode(frame))
         target.mux(stream.encode())
     return path

@@ -44,6 +44,7 @@ A service that acts for an owner sends `crease-on-behalf-of: coach:ID` or `org:I
 CreateSession needs it; it limits every other call to that owner. A service that forwards a person's token calls as that
 person.
 
+[clients.md](clients.md) describes tokens, deadlines, errors and the sequence of calls.
 A call without a valid token fails with UNAUTHENTICATED, a call by any other caller with PERMISSION_DENIED.
 """
 # Field numbers of descriptor.proto, which form the path of a comment.

@@ -79,6 +79,7 @@ COMPONENTS = {
     "jobs migrate": "jobs",
     "jobs relay": "relay",
     "upload": "upload",
+    "web": "web",
     "controller (kubernetes)": "controller",
 }
 # Variables that a program reads by other means than a class of settings: name, meaning, default, program.

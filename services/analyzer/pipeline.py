@@ -10,6 +10,7 @@ stage's pass. At a higher rate it needs other frames, so it starts a new pass.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from services.analyzer.biomechanics.events import Event, GivenEvent
     from services.analyzer.report.metadata import Metadata
 
+# Publishes results before the last files of their stage are written.
+Publish = Callable[[Results], None]
 MIN_SAMPLE_FPS = DEFAULT_SAMPLE_FPS
 QUICK_SECONDS = 30.0
 OVERLAY_FPS = 30.0
@@ -99,10 +102,11 @@ class Analysis:
             self._quick_poses = self._pose_whole_clip(wanted, part_of(progress, 0.0, 0.8), more=more)
         return self._write_files(self._quick_poses, wanted if film else None, run, out, part_of(progress, 0.8, 1.0))
 
-    def deep(self, out: Path, progress: Progress) -> Results:
+    def deep(self, out: Path, progress: Progress, publish: Publish = lambda _: None) -> Results:
         """Write the final result, from the whole video and each action at every frame; returns the results.
 
-        Frames that the quick stage has estimated are not estimated again.
+        Frames that the quick stage has estimated are not estimated again. publish: called with the results once all
+        that a coach reads is written, before the overlay video is encoded.
         """
         run, progress = self._start_run("deep"), monotonic(progress)
         wanted = self._sampled(max(MIN_SAMPLE_FPS, self.options.sample_fps))
@@ -120,7 +124,7 @@ class Analysis:
             windows = split_at_cuts(windows, cuts)
             poses = self.pose_passes.run_close_ups(poses, windows, part_of(progress, 0.5, 0.75))
         drawn = every(self.video.times, 0.0, float(self.video.times[-1]), OVERLAY_FPS)
-        return self._write_files(poses, drawn, run, out, part_of(progress, 0.75, 1.0))
+        return self._write_files(poses, drawn, run, out, part_of(progress, 0.75, 1.0), publish)
 
     def _pose_whole_clip(self, wanted: Indices, progress: Progress, *, more: bool = False) -> PoseResult:
         """The whole-clip pass. Its cuts are those of the file, those of the pictures, and those of the player alone."""
@@ -148,7 +152,13 @@ class Analysis:
         return Run(stage, self.landmarkers.accelerator, self.landmarkers.reason)
 
     def _write_files(
-        self, poses: PoseResult, drawn: Indices | None, run: Run, out: Path, progress: Progress
+        self,
+        poses: PoseResult,
+        drawn: Indices | None,
+        run: Run,
+        out: Path,
+        progress: Progress,
+        publish: Publish = lambda _: None,
     ) -> Results:
         """Measure the poses and write the files; returns the results. drawn: the overlay video's frames, None: none."""
         # Imported here, because the first pose needs none of these.
@@ -171,7 +181,19 @@ class Analysis:
             report = compose(measured, findings, self.options.discipline)
         posed = merge_poses(poses.whole, poses.closeups_with_duplicates)
         anonymizer = Anonymizer(posed, alone=poses.people <= 1) if self.options.anonymous else None
+        damage = self.video.damage or poses.lost
+        clip = summarize_clip(self.video, poses, damage, self.landmarkers.model)
+        result = AnalysisResult(clip, run, measured, findings, report)
+        with run.timing("report"):
+            pictures = key_frames(self.video, posed, result, self.settings, anonymizer)
+            still = stills(self.video, posed, result, self.settings, anonymizer)
+            page = render(result, posed, pictures, self.about, still)
+            # A file's name in the page may be invalid UTF-8.
+            (out / "report.html").write_text(page, encoding="utf-8", errors="replace")
+            write_frames(poses.whole, out / "frames.parquet")
+            write_landmarks(poses, self._origin, out / LANDMARKS)
         if drawn is not None:
+            publish(document(result))
             labels = [
                 Label(event.time_seconds, EVENT_CAPTIONS[event.name], float(self.video.times[frame]))
                 for event, frame in zip(measured.events, shown, strict=True)
@@ -182,16 +204,6 @@ class Analysis:
             with run.timing("overlay"), count_cpu_time("overlay"):
                 write_overlay(self.video, posed, drawn, self.settings, film, progress, labels, anonymizer)
         progress(1.0)
-        damage = self.video.damage or poses.lost
-        clip = summarize_clip(self.video, poses, damage, self.landmarkers.model)
-        result = AnalysisResult(clip, run, measured, findings, report)
-        pictures = key_frames(self.video, posed, result, self.settings, anonymizer)
-        still = stills(self.video, posed, result, self.settings, anonymizer)
-        page = render(result, posed, pictures, self.about, still)
-        # A file's name in the page may be invalid UTF-8.
-        (out / "report.html").write_text(page, encoding="utf-8", errors="replace")
-        write_frames(poses.whole, out / "frames.parquet")
-        write_landmarks(poses, self._origin, out / LANDMARKS)
         return self._write_results(document(result), poses.whole, out)
 
     def _write_results(self, results: Results, whole: Poses, out: Path) -> Results:

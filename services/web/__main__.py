@@ -21,11 +21,11 @@ async def run(settings: WebSettings) -> None:
     metrics.start(settings.metrics_listen, log)
     async with open_aio_channel(settings.jobs_endpoint) as jobs, open_aio_channel(settings.upload_endpoint) as upload:
         stubs = open_stubs(jobs, upload)
-        app = build(settings, Shared(stubs, _sign_in(settings), Live(stubs)))
+        app = build(settings, Shared(stubs, _sign_in(settings), Live(stubs), settings.s3_origin))
         host, _, port = settings.listen.rpartition(":")
         config = uvicorn.Config(
             app,
-            host=host,
+            host=host.strip("[]"),
             port=int(port),
             log_config=None,
             access_log=False,

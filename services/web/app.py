@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from services.web import html
 from services.web.faults import PageError, SignInRequired
 from services.web.guard import Guard
-from services.web.pages import files, home, jobs, library, session, uploads
+from services.web.pages import compare, files, home, jobs, library, session, uploads
 from services.web.settings import WebSettings
 from services.web.visit import Shared
 from services.web.visitors import COOKIE_SECONDS, LaptopSignIn, SignIn
@@ -27,9 +27,12 @@ ROUTES = [
     Route("/", home.home),
     Route("/events", home.events),
     Route("/library", library.library),
+    Route("/compare", compare.compare),
+    Route("/comparison", compare.comparison),
     Route("/jobs/{job_id}", session.session),
     Route("/jobs/{job_id}/events", session.events),
     Route("/jobs/{job_id}/film", files.film),
+    Route("/jobs/{job_id}/thumbnail", files.thumbnail),
     Route("/jobs/{job_id}/report", files.report),
     Route("/jobs/{job_id}/files/{name}", files.download),
     Route("/jobs/{job_id}/why", jobs.why),

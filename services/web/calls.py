@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import grpc
 import grpc.aio
 
-from crease.jobs.v1 import job_pb2_grpc, session_pb2_grpc
+from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, session_pb2_grpc
 from crease.upload.v1 import upload_pb2_grpc
 from services import clients
 from services.web import faults
@@ -30,6 +30,8 @@ class Stubs:
 
     sessions: session_pb2_grpc.SessionServiceStub
     jobs: job_pb2_grpc.JobServiceStub
+    library: library_pb2_grpc.LibraryServiceStub
+    players: player_pb2_grpc.PlayerServiceStub
     uploads: upload_pb2_grpc.UploadServiceStub
 
 
@@ -38,6 +40,8 @@ def open_stubs(jobs: grpc.aio.Channel, upload: grpc.aio.Channel) -> Stubs:
     return Stubs(
         session_pb2_grpc.SessionServiceStub(cast(Any, jobs)),
         job_pb2_grpc.JobServiceStub(cast(Any, jobs)),
+        library_pb2_grpc.LibraryServiceStub(cast(Any, jobs)),
+        player_pb2_grpc.PlayerServiceStub(cast(Any, jobs)),
         upload_pb2_grpc.UploadServiceStub(cast(Any, upload)),
     )
 

@@ -11,8 +11,9 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from crease.jobs.v1.session_pb2 import Discipline
+from crease.jobs.v1.session_pb2 import Discipline, Session
 from services.rules import failure_codes, stages
+from services.rules.players import player_names
 
 FOLDER = Path(__file__).parent
 # What htmx sends with each of its requests.
@@ -28,7 +29,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(when=when, stage=stages.describe, sentence=as_sentence, discipline=discipline)
+    environment.filters.update(
+        when=when, stage=stages.describe, sentence=as_sentence, discipline=discipline, players=players
+    )
     environment.globals.update(advice=advice, may_retry=may_retry)
     return environment
 
@@ -74,6 +77,11 @@ def as_sentence(text: object) -> str:
 def discipline(value: "Discipline.ValueType") -> str:
     """The name of a protobuf Discipline; empty for none."""
     return "" if not value else Discipline.Name(value).removeprefix("DISCIPLINE_").lower()
+
+
+def players(session: Session) -> tuple[str, ...]:
+    """The names of a session's players."""
+    return player_names(session.player_ids, session.players)
 
 
 def may_retry(failure_code: str) -> bool:

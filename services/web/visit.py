@@ -28,7 +28,8 @@ class Shared:
     stubs: Stubs
     sign_in: SignIn
     live: Live
-    s3_ca_file: str | None = None
+    # The address at which browsers reach S3.
+    s3_origin: str
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from services.controller.settings import KubernetesSettings
 from services.jobs.settings import JobsSettings, RelaySettings
 from services.settings import Issuer, ServiceGrant, Settings
 from services.upload.settings import UploadSettings
+from services.web.settings import WebSettings
 from tests.chart.chart import (
     CHART,
     GOLDEN,
@@ -36,10 +37,13 @@ SETTINGS: dict[str, type[Settings]] = {
     "upload": UploadSettings,
     "controller": KubernetesSettings,
     "relay": RelaySettings,
+    "web": WebSettings,
 }
 # Variables that libraries read, or that select a launcher.
 OTHERS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "CREASE_LAUNCHER"}
 KUBERNETES = "1.36"
+# The peers of web.login in large-values.yaml.
+LOGIN = [{"podSelector": {"matchLabels": {"app": "oauth2-proxy"}}}]
 # Kinds of operators, which the Kubernetes schema lacks.
 OF_OPERATORS = {"PrometheusRule", "PodMonitor", "GRPCRoute"}
 
@@ -86,7 +90,7 @@ def test_each_program_loads_its_settings_from_its_variables(size: str, monkeypat
             for name, value in variables.items():
                 patched.setenv(name, value)
             loaded = SETTINGS[program].load()
-        if isinstance(loaded, JobsSettings | UploadSettings | KubernetesSettings):
+        if isinstance(loaded, JobsSettings | UploadSettings | KubernetesSettings | WebSettings):
             check_ports(size, program, loaded.listen)
             grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
             assert 5 + loaded.drain_seconds < grace
@@ -295,6 +299,9 @@ CHANGED: dict[str, Any] = {
     "sqs.endpoint": "https://other.example:9001",
     "tracing.endpoint": "http://other:4318",
     "tracing.share": 0.5,
+    "web.origin": "https://other.example",
+    "web.s3Origin": "https://other.example",
+    "web.login": [{"podSelector": {}}],
     "networkPolicy.clients": [{"podSelector": {}}],
     "networkPolicy.scrapers": [{"podSelector": {}}],
     "networkPolicy.outside": ["10.1.0.0/16"],
@@ -416,6 +423,18 @@ def test_an_analyzer_reaches_only_jobs_upload_and_s3() -> None:
     assert spec["ingress"] == []
     reached = {(component(rule), port["port"]) for rule in spec["egress"] for port in rule["ports"]}
     assert reached == {("anything", 53), ("jobs", 50051), ("upload", 50052), ("s3", 4566)}
+
+
+def test_only_the_login_reaches_the_page() -> None:
+    """And the page reaches jobs, upload, S3 and the issuers' keys; it trusts the issuers of people alone."""
+    spec = of_kind("large", "NetworkPolicy")["web"]["spec"]
+    [opened, scraped] = spec["ingress"]
+    assert (opened["from"], opened["ports"]) == (LOGIN, [{"port": 50060}])
+    assert scraped["ports"] == [{"port": 9090}]
+    ports = {port["port"] for rule in spec["egress"] for port in rule["ports"]}
+    assert ports == {53, 50051, 50052, 9000, 443, 6443}
+    container = of_kind("large", "Deployment")["web"]["spec"]["template"]["spec"]["containers"][0]
+    assert {one["kind"] for one in json.loads(environment(container)["CREASE_ISSUERS"])} == {"people"}
 
 
 def test_the_s3_port_comes_from_its_endpoint() -> None:

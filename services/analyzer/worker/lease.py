@@ -94,10 +94,14 @@ class LaunchLease:
         request = SignLaunchRequest(**self._launch, artifacts=artifacts)
         return self._retry(lambda: self._call(self._upload.SignLaunch, request))
 
-    def submit(self, stage: "Stage.ValueType", results: Results, artifacts: list[Artifact]) -> None:
-        """Publish the result of a stage; each retry sends the same request."""
+    def submit(
+        self, stage: "Stage.ValueType", results: Results, artifacts: list[Artifact], *, more_files: bool = False
+    ) -> None:
+        """Publish the result of a stage; each retry sends the same request. more_files: the stage is not complete."""
         packed = json_format.ParseDict(results, struct_pb2.Struct())
-        request = wire.SubmitResultRequest(**self._launch, stage=stage, results=packed, artifacts=artifacts)
+        request = wire.SubmitResultRequest(
+            **self._launch, stage=stage, results=packed, artifacts=artifacts, more_files=more_files
+        )
         self._retry(lambda: self._call(self._jobs.SubmitResult, request))
 
     def fail(self, ending: "wire.Ending.ValueType", code: str, message: str) -> None:

@@ -5,7 +5,8 @@
         ├─ bad input ─▶ FailLaunch ─▶ 65         ├─ no model, other failure ─▶ FailLaunch ─▶ 70
         ├─ lease lost ─▶ 75                      └─ a service is unavailable ─▶ 69
 
-One call publishes a stage after its files are in S3, so a process that ends earlier has published nothing.
+A stage is published after its files are in S3, so a process that ends earlier has published nothing. The deep result is
+published twice: with all that a coach reads, and again with the overlay video, which completes the job.
 """
 
 import os
@@ -111,11 +112,12 @@ def _run_stages(
                 _download_landmarks(lease, transfer, Path(folder, LANDMARKS), settings.max_video_bytes)
         analysis = create_analysis(video, started, settings)
         if started.stage != Stage.STAGE_DEEP:
-            quick = partial(analysis.quick, film=not started.job.deep_enabled)
-            _run_stage(Stage.STAGE_QUICK, quick, lease, heartbeat, transfer, Path(folder, "quick"))
+            files = StageFiles(Stage.STAGE_QUICK, lease, transfer, Path(folder, "quick"))
+            _run_stage(partial(analysis.quick, film=not started.job.deep_enabled), files, heartbeat)
         if started.job.deep_enabled:
             heartbeat.begin_stage(Stage.STAGE_DEEP)
-            _run_stage(Stage.STAGE_DEEP, analysis.deep, lease, heartbeat, transfer, Path(folder, "deep"))
+            files = StageFiles(Stage.STAGE_DEEP, lease, transfer, Path(folder, "deep"))
+            _run_stage(partial(analysis.deep, publish=partial(files.publish, more_files=True)), files, heartbeat)
 
 
 def _download_landmarks(lease: LaunchLease, transfer: Transfer, to: Path, max_bytes: int) -> None:
@@ -125,28 +127,37 @@ def _download_landmarks(lease: LaunchLease, transfer: Transfer, to: Path, max_by
             transfer.download(lambda: lease.sign([]).landmarks, to, VideoObject(), max_bytes)
 
 
-def _run_stage(
-    stage: "Stage.ValueType",
-    run: RunStage,
-    lease: LaunchLease,
-    heartbeat: Heartbeat,
-    transfer: Transfer,
-    out: Path,
-) -> None:
-    """Analyse, store the files, then publish the result."""
-    out.mkdir()
-    with traces.span("quick" if stage == Stage.STAGE_QUICK else "deep"):
-        results = run(out, part_of(heartbeat.progress, DOWNLOAD_SHARE, 0.95))
-        artifacts = [_describe_artifact(file, stage) for file in sorted(out.iterdir())]
+class StageFiles:
+    """The files of one stage in a new folder. Each is stored in S3 once, before a result that names it is published."""
+
+    def __init__(self, stage: "Stage.ValueType", lease: LaunchLease, transfer: Transfer, folder: Path) -> None:
+        self.stage = stage
+        self.folder = folder
+        self._lease = lease
+        self._transfer = transfer
+        self._stored: set[str] = set()
+        folder.mkdir()
+
+    def publish(self, results: Results, *, more_files: bool = False) -> None:
+        """Store the files so far and publish the results with them. more_files: others follow, so the stage runs on."""
+        artifacts = [_describe_artifact(file, self.stage) for file in sorted(self.folder.iterdir())]
         with traces.span("publish"):
             for artifact in artifacts:
-                transfer.upload(partial(_sign_artifact, lease, artifact), out / artifact.name)
-            heartbeat.progress(0.99)
-            lease.submit(stage, row_copy(results), artifacts)
+                if artifact.name not in self._stored:
+                    self._transfer.upload(partial(self._sign, artifact), self.folder / artifact.name)
+                    self._stored.add(artifact.name)
+            self._lease.submit(self.stage, row_copy(results), artifacts, more_files=more_files)
+
+    def _sign(self, artifact: Artifact) -> SignedRequest:
+        return self._lease.sign([artifact]).artifacts[0]
 
 
-def _sign_artifact(lease: LaunchLease, artifact: Artifact) -> SignedRequest:
-    return lease.sign([artifact]).artifacts[0]
+def _run_stage(run: RunStage, files: StageFiles, heartbeat: Heartbeat) -> None:
+    """Analyse, store the files, then publish the result."""
+    with traces.span("quick" if files.stage == Stage.STAGE_QUICK else "deep"):
+        results = run(files.folder, part_of(heartbeat.progress, DOWNLOAD_SHARE, 0.95))
+        heartbeat.progress(0.99)
+        files.publish(results)
 
 
 def _create_analysis(video: Path, started: StartLaunchResponse, settings: WorkerSettings) -> "Analysis":
@@ -175,6 +186,8 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
     from services.analyzer.report.metadata import Metadata
 
     session, named = started.session, not started.job.anonymous
+    # Of several players nothing says who is in the film.
+    heights = [player.height_cm for player in session.players] if named and len(session.player_ids) == 1 else []
     return Metadata(
         title=session.title if named else "",
         players=player_names(session.player_ids, session.players) if named else (),
@@ -183,6 +196,7 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
         analysed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=session.notes if named else "",
         job_id=started.job.job_id,
+        height_cm=heights[0] or None if heights else None,
     )
 
 

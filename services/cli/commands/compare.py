@@ -1,17 +1,17 @@
 """`crease compare`: shows what changed between the analyses of one player, on the screen and as one page.
 
-CompareJobs ─▶ per job GetJob, GetSession, overlay.mp4 ─▶ ui/compare_page.py ─▶ crease-compare.html
+CompareJobs ─▶ per job GetJob, GetSession, overlay.mp4 ─▶ services/comparison ─▶ crease-compare.html
 """
 
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 
-from crease.jobs.v1.job_pb2 import STAGE_QUICK, CompareJobsRequest, CompareJobsResponse, GetJobRequest, Job
+from crease.jobs.v1.job_pb2 import CompareJobsRequest, CompareJobsResponse, GetJobRequest, Job
 from crease.jobs.v1.session_pb2 import GetSessionRequest
 from services.cli.api.client import Services
 from services.cli.commands import reports
@@ -20,7 +20,7 @@ from services.cli.errors import USAGE, CommandError
 from services.cli.ui import console, job_results
 
 if TYPE_CHECKING:
-    from services.cli.ui.compare_page import ComparedAnalysis
+    from services.comparison.page import ComparedAnalysis
 
 OVERLAY = "overlay.mp4"
 # A phone does not open a larger page.
@@ -52,44 +52,33 @@ def _run(arguments: Arguments) -> int:
 def compare(services: Services, job_ids: Sequence[str], out: Path) -> CompareJobsResponse:
     """Compares jobs, writes the page to `out` and returns the comparison. Raises CommandError."""
     # Imported here: it brings a template engine, which the other commands do not need.
-    from services.cli.ui import compare_page
+    from services.comparison import page
 
     if out.is_dir():
         raise CommandError(f"{out} is a folder: name the file for the page.", USAGE)
     compared = services.call(services.jobs.CompareJobs, CompareJobsRequest(job_ids=job_ids))
     left, analyses = MOST_VIDEO_BYTES, []
     for job_id in job_ids:
-        analyses.append(_analysis(services, job_id, left))
-        left -= len(analyses[-1].video)
+        analysis, video_bytes = _analysis(services, job_id, left)
+        analyses.append(analysis)
+        left -= video_bytes
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(compare_page.render(analyses, compared), encoding="utf-8")
+        out.write_text(page.render(analyses, compared), encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{out} cannot be written: {error.strerror}.", USAGE) from None
     return compared
 
 
-def _analysis(services: Services, job_id: str, most_bytes: int) -> "ComparedAnalysis":
-    from services.cli.ui.compare_page import ComparedAnalysis
+def _analysis(services: Services, job_id: str, most_bytes: int) -> "tuple[ComparedAnalysis, int]":
+    """An analysis with its video inside, and the bytes of the video."""
+    from services.comparison import page
 
     job = services.call(services.jobs.GetJob, GetJobRequest(job_id=job_id))
     session = services.call(services.sessions.GetSession, GetSessionRequest(session_id=job.session_id))
-    results: dict[str, Any] = json_format.MessageToDict(job.results)
-    summary = results.get("pose", {}).get("pose_summary", {})
-    events = summary.get("events", [])
     video, reason = _fetch_overlay(services, job, most_bytes)
-    return ComparedAnalysis(
-        title="Anonymous" if job.anonymous else session.title,
-        date=f"{job.created_at.ToDatetime(UTC).astimezone():%-d %b %Y, %H:%M}",
-        level=job_results.describe_level(results.get("findings", {})),
-        provisional=job.results_stage == STAGE_QUICK,
-        video=video,
-        video_absent_reason=reason,
-        # The events of the first action.
-        events={event["name"]: event["time_seconds"] for event in reversed(events)},
-        frames={event["name"]: event["frame_seconds"] for event in reversed(events) if event.get("frame_seconds")},
-        fps=summary.get("video_fps") or 0.0,
-    )
+    date = f"{job.created_at.ToDatetime(UTC).astimezone():%-d %b %Y, %H:%M}"
+    return page.analysis_of(job, session, date, page.embed(video), reason), len(video)
 
 
 def _fetch_overlay(services: Services, job: Job, most_bytes: int) -> tuple[bytes, str]:

@@ -150,11 +150,14 @@ def _program(state: StateDir, name: str, port: int, metrics: int, power: Mapping
 
 
 def base_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The user's environment without cloud keys, database settings and endpoints of a cluster."""
+    """The user's environment without cloud keys, database settings and endpoints of a cluster.
+
+    The collector of traces stays: it may run on the laptop too.
+    """
     kept = {
         name: value
         for name, value in environment.items()
-        if not name.startswith(("AWS_", "PG")) and not name.endswith("_ENDPOINT")
+        if not name.startswith(("AWS_", "PG")) and (not name.endswith("_ENDPOINT") or name == "CREASE_OTLP_ENDPOINT")
     }
     # Calls between the programs must not go through a proxy.
     local = ",".join(filter(None, (environment.get("no_proxy"), "127.0.0.1,localhost")))

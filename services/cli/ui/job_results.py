@@ -1,6 +1,6 @@
 """Prints the results of a job, and the changes between jobs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf import json_format
@@ -9,16 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from crease.jobs.v1.job_pb2 import (
-    JOB_STATUS_DONE,
     STAGE_QUICK,
     CompareJobsResponse,
     Job,
-    MetricComparison,
     MetricReading,
 )
 from services.cli.ui.console import describe_stage, print_line, print_table
+from services.comparison.changes import change_of, in_order
 from services.rules import numbers
-from services.rules.changes import Change, Verdict, summarize
+from services.rules.changes import Verdict, summarize
 from services.rules.printable import replace_unprintable
 
 LEVELS = {"high": "bold green", "medium": "bold yellow", "low": "bold red"}
@@ -30,7 +29,6 @@ VERDICTS = {
     Verdict.NO_CLEAR_CHANGE: "",
     Verdict.NOT_COMPARABLE: "dim",
 }
-WORSE_FIRST = (Verdict.WORSE, Verdict.BETTER, Verdict.CHANGED, Verdict.NO_CLEAR_CHANGE, Verdict.NOT_COMPARABLE)
 NAME_WIDTH = 24
 MOST_ISSUES = 3
 # Actions whose moments are printed.
@@ -42,7 +40,7 @@ def print_results(job: Job) -> None:
     found: dict[str, Any] = json_format.MessageToDict(job.results)
     findings, report = found.get("findings", {}), found.get("report", {})
     print_line()
-    if job.status != JOB_STATUS_DONE or job.results_stage == STAGE_QUICK:
+    if job.results_stage == STAGE_QUICK:
         print_line(f"Provisional: only the quick result is ready ({describe_stage(job)}).", "yellow")
     _print_level(findings, report)
     for repetition in found.get("pose", {}).get("pose_summary", {}).get("repetitions", [])[:MOST_CLAIMS]:
@@ -128,22 +126,6 @@ def _print_metrics(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str
 def format_quantity(metric: Mapping[str, Any], error: float | None = None) -> str:
     """A value of results with its unit, and with its error if known."""
     return replace_unprintable(numbers.format_result(metric["value"], str(metric.get("unit", "")), error))
-
-
-def change_of(metric: MetricComparison) -> Change:
-    """A number's change from the first analysis to the last."""
-    overall = metric.overall
-    return Change(metric.name, overall.value, overall.detectable, overall.unit, overall.clear, overall.absent_reason)
-
-
-def in_order(metrics: Iterable[MetricComparison]) -> list[MetricComparison]:
-    """Numbers with a score before the others, then by verdict, worse first, then by name."""
-
-    def key(metric: MetricComparison) -> tuple[bool, int, str]:
-        is_scored = any(reading.HasField("score") for reading in metric.readings)
-        return not is_scored, WORSE_FIRST.index(change_of(metric).verdict), metric.name
-
-    return sorted(metrics, key=key)
 
 
 def print_changes(compared: CompareJobsResponse) -> None:

@@ -19,7 +19,6 @@ from enum import StrEnum
 from services.jobs.domain import states
 from services.jobs.domain.limits import LaunchLimits, OpenLaunches
 from services.jobs.domain.records import Job, Launch
-from services.jobs.domain.states import ResultStage
 from services.naming import SERVICE_ACTOR
 from services.rules import stages
 
@@ -89,7 +88,7 @@ def _ended(job: Job, launches: Sequence[Launch]) -> str:
             code = f" ({job.failure_code})" if job.failure_code else ""
             return f"The job failed after {tries}{code}: {job.error_message or 'no reason was recorded'}"
         case _:
-            kept = "; its quick result can still be read" if job.results_stage == ResultStage.QUICK else ""
+            kept = f"; its {job.results_stage} result can still be read" if job.results_stage else ""
             last = launches[-1].ending_message if launches else ""
             unproved = f". {last}" if last.startswith(UNPROVED) else ""
             return f"The job was cancelled after {tries}{kept}{unproved}"

@@ -135,13 +135,13 @@ def event_type(to: Status, failure_code: str) -> str:
 
 
 def stage(status: Status, results_stage: ResultStage | None) -> str:
-    """The stage string of a status; a queued job that has its quick result waits for deep."""
-    return DEEP_QUEUED if status == QUEUED and results_stage == ResultStage.QUICK else STAGES[status]
+    """The stage string of a status; a queued job that has a result waits for deep."""
+    return DEEP_QUEUED if status == QUEUED and results_stage else STAGES[status]
 
 
 def progress(status: Status, results_stage: ResultStage | None) -> int | None:
     """progress_pct on entering a status; None keeps the value."""
-    return PROGRESS[QUICK_DONE if status == QUEUED and results_stage == ResultStage.QUICK else status]
+    return PROGRESS[QUICK_DONE if status == QUEUED and results_stage else status]
 
 
 def running_progress(status: Status, fraction: float) -> int:

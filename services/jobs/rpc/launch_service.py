@@ -122,7 +122,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         return launch_pb2.StartLaunchResponse(
             lease=secret,
             lease_duration=duration,
-            stage=job_pb2.STAGE_DEEP if job.results_stage == ResultStage.QUICK else job_pb2.STAGE_QUICK,
+            stage=job_pb2.STAGE_DEEP if job.results_stage else job_pb2.STAGE_QUICK,
             job=mapping.job(job),
             session=mapping.session(session, session_status),
         )
@@ -143,13 +143,16 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         stage = _STAGES.get(request.stage)
         if stage is None:
             raise errors.InvalidArgument("stage", "must be STAGE_QUICK or STAGE_DEEP")
+        if request.more_files and stage != ResultStage.DEEP:
+            raise errors.InvalidArgument("more_files", "must be false unless the stage is STAGE_DEEP")
         results = _results(request)
         async with self._database.transaction() as connection:
             job, launch = await self._lock(connection, request)
             if not _is_submitted(job, launch, stage):
                 self._check_leased(job, launch)
                 artifacts = _artifacts(request, jobs.artifact_prefix(job, request.launch_no), stage)
-                job = await _publish(connection, job, launch, stage, results, artifacts)
+                publish = _publish_early if request.more_files else _publish
+                job = await publish(connection, job, launch, stage, results, artifacts)
         self._notifier.notify(job.id)
         return launch_pb2.SubmitResultResponse(job=mapping.job(job))
 
@@ -185,7 +188,8 @@ def _is_submitted(job: Job, launch: AssignedLaunch, stage: ResultStage) -> bool:
     """Whether the same lease has submitted the same stage before: the pod repeats a call whose reply was lost."""
     same_lease = launches.is_lease_of(launch, caller_as(Lease).secret) and job.cancel_requested_at is None
     is_newest = launch.ending in (None, Ending.SUCCEEDED) and launch.launch_no == job.launch_count
-    return same_lease and is_newest and job.results_stage == stage
+    is_complete = stage == ResultStage.QUICK or job.status == states.DONE
+    return same_lease and is_newest and job.results_stage == stage and is_complete
 
 
 def _report_progress(connection: Connection, job: Job, request: launch_pb2.HeartbeatRequest) -> None:
@@ -203,22 +207,44 @@ async def _publish(
     artifacts: list[Artifact],
 ) -> Job:
     """Stores the result of a stage and moves the job; the last stage ends the launch."""
-    stored = Jsonb([artifact_json(artifact) for artifact in artifacts])
-    result: dict[str, Any] = {"results": results, "results_stage": stage, "artifacts": stored}
-    result["level"] = level_of(results)
+    result = _columns(stage, results, artifacts)
     finished: dict[str, Any] = {"completed_at": Now(), "failure_code": "", "error_message": ""}
     if stage == ResultStage.QUICK:
         job = await jobs.move(connection, job, states.QUICK_DONE, commit=job.deep_enabled, **result)
         if job.deep_enabled:
             return job
         result = {}
-    elif job.status == states.QUICK_DONE:
-        job = await jobs.move(connection, job, states.DEEP_RUNNING)
-    elif job.status != states.DEEP_RUNNING:
-        raise jobs.wrong_transition(job, states.DONE)
+    else:
+        job = await _to_deep_running(connection, job)
     launches.succeed(connection, launch)
     connection.on_commit(partial(metrics.analysed, launch, results))
     return await jobs.move(connection, job, states.DONE, commit=True, **result, **finished)
+
+
+async def _publish_early(
+    connection: Connection,
+    job: Job,
+    launch: AssignedLaunch,
+    stage: ResultStage,
+    results: dict[str, Any],
+    artifacts: list[Artifact],
+) -> Job:
+    """Stores a result whose last files follow; the job and the launch go on."""
+    job = await _to_deep_running(connection, job)
+    return await jobs.write(connection, job, **_columns(stage, results, artifacts))
+
+
+async def _to_deep_running(connection: Connection, job: Job) -> Job:
+    if job.status == states.QUICK_DONE:
+        return await jobs.move(connection, job, states.DEEP_RUNNING)
+    if job.status != states.DEEP_RUNNING:
+        raise jobs.wrong_transition(job, states.DONE)
+    return job
+
+
+def _columns(stage: ResultStage, results: dict[str, Any], artifacts: list[Artifact]) -> dict[str, Any]:
+    stored = Jsonb([artifact_json(artifact) for artifact in artifacts])
+    return {"results": results, "results_stage": stage, "artifacts": stored, "level": level_of(results)}
 
 
 def _results(request: launch_pb2.SubmitResultRequest) -> dict[str, Any]:

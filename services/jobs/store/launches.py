@@ -19,7 +19,6 @@ from services.auth import Pod
 from services.jobs import metrics
 from services.jobs.domain import retry_policy, states
 from services.jobs.domain.records import AssignedLaunch, Ending, Job, Launch
-from services.jobs.domain.states import ResultStage
 from services.jobs.store import jobs
 from services.jobs.store.database import Connection, Now, assignments, parse_id
 from services.jobs.store.rows import ASSIGNED, read_assigned_launch, read_job, read_launch
@@ -205,7 +204,7 @@ async def start(
     bound = {"pod_name": pod.name, "pod_uid": pod.uid, "lease_hash": _hash(secret), "lease_seconds": lease_seconds}
     connection.pipeline(_START, job_id=job.id, launch_no=launch.launch_no, **bound)
     if job.status == states.QUEUED:
-        to = states.DEEP_RUNNING if job.results_stage == ResultStage.QUICK else states.QUICK_RUNNING
+        to = states.DEEP_RUNNING if job.results_stage else states.QUICK_RUNNING
         job = await jobs.move(connection, job, to, started_at=Now())
     return job, secret
 

@@ -18,6 +18,7 @@ from services.web.faults import PageError
 from services.web.guard import REPORT_POLICY
 from services.web.pages.session import DOWNLOADS, FILM, REPORT
 
+THUMBNAIL = "thumbnail.jpg"
 CHUNK_BYTES = 256 * 1024
 TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
 _pool = urllib3.PoolManager(maxsize=8, retries=False, timeout=TIMEOUT)
@@ -27,6 +28,11 @@ async def film(request: Request) -> Response:
     """Sends the browser to the film in S3."""
     signed = await _sign(request, FILM)
     return RedirectResponse(signed.url)
+
+
+async def thumbnail(request: Request) -> Response:
+    """Sends the browser to the picture of an analysis in S3."""
+    return RedirectResponse((await _sign(request, THUMBNAIL)).url)
 
 
 async def report(request: Request) -> Response:

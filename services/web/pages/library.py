@@ -1,34 +1,35 @@
-"""The library: every session, newest first, with its newest analysis."""
+"""The library: every session, newest first, by what a coach looks for."""
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, Job, ListJobsRequest
-from crease.jobs.v1.session_pb2 import ListSessionsRequest
+from crease.jobs.v1.library_pb2 import Level, LibraryFilter, SearchSessionsRequest
+from crease.jobs.v1.session_pb2 import Discipline
+from services import naming
 from services.web import html, visit
 
 PAGE_SIZE = 50
-# Jobs of the listed sessions: more than one a session after corrections.
-JOBS_LISTED = 200
+LONGEST_SEARCH = 100
+LEVELS = {"LEVEL_LOW": "low", "LEVEL_MEDIUM": "medium", "LEVEL_HIGH": "high", "LEVEL_NOT_ASSESSED": "not assessed"}
 
 
 async def library(request: Request) -> Response:
-    """One page of sessions."""
+    """One page of sessions that match."""
     visiting = await visit.begin(request)
-    calls = visiting.calls
-    listed = await calls.call(
-        calls.stubs.sessions.ListSessions,
-        ListSessionsRequest(page_size=PAGE_SIZE, page_token=request.query_params.get("after", "")),
+    calls, asked = visiting.calls, request.query_params
+    text, discipline = asked.get("text", "")[:LONGEST_SEARCH], asked.get("discipline", "")
+    wanted = LibraryFilter(text=text)
+    if discipline in naming.DISCIPLINES:
+        wanted.discipline = Discipline.Value(f"DISCIPLINE_{discipline.upper()}")
+    found = await calls.call(
+        calls.stubs.library.SearchSessions,
+        SearchSessionsRequest(filter=wanted, page_size=PAGE_SIZE, page_token=asked.get("after", "")),
     )
-    newest: dict[str, Job] = {}
-    jobs = await calls.call(calls.stubs.jobs.ListJobs, ListJobsRequest(page_size=JOBS_LISTED))
-    for job in jobs.jobs:
-        known = newest.setdefault(job.session_id, job)
-        if known.status != JOB_STATUS_DONE and job.status == JOB_STATUS_DONE:
-            newest[job.session_id] = job
     return html.page(
         "library.html",
-        sessions=[(session, newest.get(session.session_id)) for session in listed.sessions],
-        done=JOB_STATUS_DONE,
-        next=listed.next_page_token,
+        entries=[(entry, LEVELS.get(Level.Name(entry.level), "")) for entry in found.sessions],
+        text=text,
+        discipline=discipline,
+        disciplines=naming.DISCIPLINES,
+        next=found.next_page_token,
     )

@@ -67,8 +67,8 @@ class Reading:
     findings: list[Finding] = field(default_factory=list)
     # Without a finding: what keeps the player there.
     drills: list[Drill] = field(default_factory=list)
-    # (seconds, words) of each moment of the film.
-    moments: list[tuple[float, str]] = field(default_factory=list)
+    # (seconds, words, seconds of the frame that shows it) of each moment of the film.
+    moments: list[tuple[float, str, float]] = field(default_factory=list)
     fps: float = DEFAULT_FPS
     is_assessed: bool = True
 
@@ -87,7 +87,11 @@ def read(job: Job) -> Reading | None:
         warning=str(report.get("reliability_warning") or ""),
         findings=[_finding(each) for each in findings.get("findings", [])[:MOST_FINDINGS]],
         drills=[_drill(each) for each in report.get("drills", [])],
-        moments=[(each["time_seconds"], MOMENTS[each["name"]]) for each in events if each["name"] in MOMENTS],
+        moments=[
+            (each["time_seconds"], MOMENTS[each["name"]], each.get("frame_seconds") or each["time_seconds"])
+            for each in events
+            if each["name"] in MOMENTS
+        ],
         fps=float(summary.get("video_fps") or DEFAULT_FPS),
         is_assessed=not findings.get("not_assessed_reason"),
     )

@@ -8,12 +8,13 @@ import base64
 import binascii
 from http import HTTPStatus
 from pathlib import PurePath
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from crease.jobs.v1.player_pb2 import CreatePlayerRequest, ListPlayersRequest
 from crease.jobs.v1.session_pb2 import CameraView, CreateSessionRequest, Discipline
 from crease.upload.v1.upload_pb2 import (
     AbortUploadRequest,
@@ -30,7 +31,7 @@ from services import file_signatures
 from services.rules import film_limits
 from services.rules.printable import one_line
 from services.web import html, visit
-from services.web.calls import ASSEMBLY_SECONDS
+from services.web.calls import ASSEMBLY_SECONDS, Calls
 from services.web.faults import PageError
 from services.web.pages.jobs import DisciplineName
 
@@ -78,7 +79,7 @@ async def create(request: Request) -> Response:
         calls.stubs.sessions.CreateSession,
         CreateSessionRequest(
             title=one_line(PurePath(film.name).stem)[:LONGEST_TITLE],
-            player_ids=[film.player.strip()] if film.player.strip() else [],
+            player_ids=[await player_id(calls, film)] if film.player.strip() else [],
             discipline=Discipline.Value(f"DISCIPLINE_{film.discipline.upper()}"),
             camera_view=CameraView.Value(f"CAMERA_VIEW_{(film.camera or 'unspecified').upper()}"),
             request_id=str(film.session_request),
@@ -97,6 +98,19 @@ async def create(request: Request) -> Response:
     plan = {"bytes": begun.parts.part_bytes, "count": begun.parts.part_count} if begun.HasField("parts") else None
     put = _put(SignedRequest(url=begun.presigned_url, headers=begun.required_headers)) if plan is None else None
     return JSONResponse({"job": begun.job_id, "put": put, "plan": plan})
+
+
+async def player_id(calls: Calls, film: NewUpload) -> str:
+    """The id of the player of that name, who is made if there is none. Raises PageError."""
+    name = film.player.strip()
+    known = await calls.call(calls.stubs.players.ListPlayers, ListPlayersRequest(name_prefix=name))
+    for player in known.players:
+        if player.name.casefold() == name.casefold():
+            return player.player_id
+    # Derived, so that a repeated request makes one player.
+    request_id = str(uuid5(film.session_request, "player"))
+    made = await calls.call(calls.stubs.players.CreatePlayer, CreatePlayerRequest(name=name, request_id=request_id))
+    return made.player_id
 
 
 def check(film: NewUpload, limits: GetUploadLimitsResponse) -> str:

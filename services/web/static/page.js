@@ -55,7 +55,7 @@ function setUpPlayer(player) {
     if (button.dataset.speed) setSpeed(button);
     if (button.matches(".take")) button.closest("form").elements.event_seconds.value = video.currentTime.toFixed(3);
   });
-  const first = session.querySelector(".findings [data-time], .moments [data-time]");
+  const first = session.querySelector(".findings [data-time]") || session.querySelector(".moments [data-time]");
   if (first) video.addEventListener("loadedmetadata", () => go(Number(first.dataset.time)), { once: true });
 }
 

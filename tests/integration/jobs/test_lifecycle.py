@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from typing import Any
 
 import grpc
 import psycopg
@@ -81,12 +82,11 @@ class Road:
         self.confirm(launch)
         return launch, self.start(launch).lease
 
-    def submit(self, launch: launch_pb2.Launch, secret: str, stage: "job_pb2.Stage.ValueType") -> job_pb2.Job:
+    def submit(
+        self, launch: launch_pb2.Launch, secret: str, stage: "job_pb2.Stage.ValueType", **fields: Any
+    ) -> job_pb2.Job:
         request = launch_pb2.SubmitResultRequest(
-            job_id=launch.job_id,
-            launch_no=launch.launch_no,
-            stage=stage,
-            results=RESULTS,
+            job_id=launch.job_id, launch_no=launch.launch_no, stage=stage, results=RESULTS, **fields
         )
         return self.launches.SubmitResult(request, metadata=lease(secret)).job
 
@@ -172,6 +172,46 @@ def test_a_job_goes_from_upload_to_done_with_one_event_a_transition(road: Road) 
     assert road.events_of(job_id, 6) == [
         "JobCreated", "JobQueued", "JobQuickStarted", "JobQuickDone", "JobDeepStarted", "JobDone",
     ]  # fmt: skip
+
+
+def test_the_deep_result_is_read_before_its_last_file_is_made(road: Road) -> None:
+    """With more_files the result and the first files are there and the job runs on; the next call completes it."""
+    launch, secret = road.started()
+    road.submit(launch, secret, job_pb2.STAGE_QUICK)
+    report, film = (job_pb2.Artifact(name=name, content_length=9) for name in ("report.html", "overlay.mp4"))
+    for _ in range(2):  # the reply may be lost
+        job = road.submit(launch, secret, job_pb2.STAGE_DEEP, artifacts=[report], more_files=True)
+        assert (job.stage, job.results_stage) == ("DEEP", job_pb2.STAGE_DEEP)
+        assert [artifact.name for artifact in job.artifacts] == ["report.html"]
+    assert road.events_of(launch.job_id, 5)[-1] == "JobDeepStarted"
+    for _ in range(2):
+        job = road.submit(launch, secret, job_pb2.STAGE_DEEP, artifacts=[report, film])
+        assert (job.stage, job.results_stage) == ("DONE", job_pb2.STAGE_DEEP)
+        assert [artifact.name for artifact in job.artifacts] == ["report.html", "overlay.mp4"]
+    assert road.events_of(launch.job_id, 6)[-1] == "JobDone"
+
+
+def test_a_launch_lost_before_the_last_file_is_followed_by_one_that_resumes_at_deep(road: Road) -> None:
+    """The deep result outlives its launch."""
+    launch, secret = road.started()
+    road.submit(launch, secret, job_pb2.STAGE_QUICK)
+    road.submit(launch, secret, job_pb2.STAGE_DEEP, more_files=True)
+    road.end(launch, launch_pb2.ENDING_DISRUPTION)
+    job = road.job(launch.job_id)
+    assert (job.stage, job.progress_pct, job.results_stage) == ("DEEP_QUEUED", 50, job_pb2.STAGE_DEEP)
+    [again] = road.open()
+    started = road.start(again, uid="pod-2")
+    assert (started.stage, road.status(launch.job_id)) == (job_pb2.STAGE_DEEP, "deep_running")
+    assert road.submit(again, started.lease, job_pb2.STAGE_DEEP).status == job_pb2.JOB_STATUS_DONE
+
+
+def test_only_the_deep_stage_has_files_that_follow(road: Road) -> None:
+    """A quick result is complete, because the deep stage follows at once."""
+    launch, secret = road.started()
+    with pytest.raises(grpc.RpcError) as refused:
+        road.submit(launch, secret, job_pb2.STAGE_QUICK, more_files=True)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "more_files" in str(refused.value.details())
 
 
 def test_without_a_deep_stage_the_quick_result_finishes_the_job(road: Road, database_url: str) -> None:

@@ -245,11 +245,11 @@ class Machine(RuleBasedStateMachine):
             assert self.code(self.road.launches.StartLaunch, request, metadata) == expected
             return
         reply = self.road.launches.StartLaunch(request, metadata=metadata, timeout=WAIT_SECONDS)
-        assert reply.stage == STAGES["deep" if job.result == "quick" else "quick"]
+        assert reply.stage == STAGES["deep" if job.result else "quick"]
         launch.stale.append(launch.lease)
         launch.pod, launch.lease = pod, reply.lease
         if job.status == "queued":
-            job.go("deep_running" if job.result == "quick" else "quick_running")
+            job.go("deep_running" if job.result else "quick_running")
 
     @precondition(has_launches)
     @rule(number=picks, stage=stages, progress=st.floats(-1, 2), older=rarely, stale=rarely)
@@ -264,21 +264,23 @@ class Machine(RuleBasedStateMachine):
             job.go("deep_running")
 
     @precondition(has_launches)
-    @rule(number=picks, stage=stages, older=rarely, stale=rarely)
-    def submit(self, number: int, stage: str, older: bool, stale: bool) -> None:
+    @rule(number=picks, stage=stages, early=rarely, older=rarely, stale=rarely)
+    def submit(self, number: int, stage: str, early: bool, older: bool, stale: bool) -> None:
+        """early: more files of the deep stage follow."""
         job, launch = self.pick_launch(number, older)
         request = launch_pb2.SubmitResultRequest(job_id=job.id, launch_no=launch.number, stage=STAGES[stage])
+        request.more_files = early and stage == "deep"
         for part in ("pose", "metrics", "findings", "report"):
             request.results[part] = {}
         current = self.secret(launch, stale) == launch.lease != ""
         newest = launch is job.launch and launch.ending in ("", "succeeded") and not job.cancelling
-        again = current and newest and job.result == stage
+        again = current and newest and job.result == stage and (stage == "quick" or job.status == "done")
         held = self.holds(job, launch, stale)
         skips = held and not again and stage == "deep" and job.status == "quick_running"
         expected = "OK" if again else FP if skips else "OK" if held else PD
         assert self.by_lease(self.road.launches.SubmitResult, request, launch, stale) == expected
         if expected == "OK" and not again:
-            self.published(job, launch, stage)
+            self.published(job, launch, stage, early=request.more_files)
 
     @precondition(lambda self: any(self.is_held(job) for job in self.jobs))
     @rule(number=picks)
@@ -294,13 +296,13 @@ class Machine(RuleBasedStateMachine):
     def is_held(self, job: Job) -> bool:
         return job.launch is not None and self.holds(job, job.launch, stale=False)
 
-    def published(self, job: Job, launch: Launch, stage: str) -> None:
+    def published(self, job: Job, launch: Launch, stage: str, early: bool = False) -> None:
         job.result = stage
         if stage == "quick":
             job.go("quick_done")
         elif job.status == "quick_done":
             job.go("deep_running")
-        if stage == "deep" or not job.deep:
+        if (stage == "deep" and not early) or not job.deep:
             job.go("done")
             launch.ending = "succeeded"
 

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +46,15 @@ METRIC = {"value", "unit", "score", "confidence", "plane", "frames_used", "evide
 
 @dataclass
 class Done:
-    """One finished stage: its results, its folder and the progress that it reported."""
+    """One finished stage: its results, its folder and the progress that it reported.
+
+    early: the files at the early publication, and the results without their run; None without one.
+    """
 
     results: dict[str, Any]
     folder: Path
     reported: list[float]
+    early: tuple[set[str], dict[str, Any]] | None = None
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -80,12 +83,17 @@ def deep(video: Path, folder: Path, discipline: str = "bowling", sample_fps: int
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Done]:
     """The quick and then the deep stage of the sample, as a pod runs them."""
     work = analysis(BATTER, include_frames=True)
-    done = []
-    for name, stage in (("quick", partial(work.quick, film=False)), ("deep", work.deep)):
-        reported: list[float] = []
-        folder = tmp_path_factory.mktemp(name)
-        done.append(Done(stage(folder, reported.append), folder, reported))
-    return done[0], done[1]
+    folders = [tmp_path_factory.mktemp(name) for name in ("quick", "deep")]
+    quick_progress, deep_progress = list[float](), list[float]()
+    quick = work.quick(folders[0], quick_progress.append, film=False)
+    early = []
+
+    def publish(results: dict[str, Any]) -> None:
+        early.append(({file.name for file in folders[1].iterdir()}, without_run(results)))
+
+    deep = work.deep(folders[1], deep_progress.append, publish)
+    [published] = early
+    return Done(quick, folders[0], quick_progress), Done(deep, folders[1], deep_progress, published)
 
 
 def test_each_stage_leaves_its_files_in_the_contract_s_shape(both: tuple[Done, Done]) -> None:
@@ -99,6 +107,16 @@ def test_each_stage_leaves_its_files_in_the_contract_s_shape(both: tuple[Done, D
         text = (stage.folder / "results.json").read_text()
         assert json.loads(text) == stage.results
         assert "NaN" not in text
+
+
+def test_all_that_a_coach_reads_is_published_before_the_film_is_encoded(both: tuple[Done, Done]) -> None:
+    """The results are those of the end, without the list of frames; the report lies beside them."""
+    assert both[1].early is not None
+    files, results = both[1].early
+    assert files == FILES - {"overlay.mp4", "results.json"}
+    final = without_run(both[1].results)
+    del final["pose"]["frames"]
+    assert results == final
 
 
 def again(landmarks: Path, **options: Any) -> Analysis:
@@ -119,9 +137,9 @@ def test_kept_landmarks_give_the_same_numbers_without_the_pose_model(
     """Both stages; only the run itself differs."""
     work = again(both[1].folder / "landmarks.npz", include_frames=True)
     monkeypatch.setattr(work.landmarkers, "create", lambda *_: pytest.fail("a frame was estimated again"))
-    for stage, (name, run) in zip(both, (("quick", work.quick), ("deep", work.deep)), strict=True):
+    for stage, name in zip(both, ("quick", "deep"), strict=True):
         (tmp_path / name).mkdir()
-        results = run(tmp_path / name, lambda _: None)
+        results = getattr(work, name)(tmp_path / name, lambda _: None)
         assert without_run(results) == without_run(stage.results)
 
 

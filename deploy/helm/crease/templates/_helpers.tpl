@@ -88,7 +88,7 @@ tolerations:
 {{- end -}}
 
 {{- define "crease.port" -}}
-{{- get (dict "jobs" "50051" "upload" "50052" "controller" "50053") . -}}
+{{- get (dict "jobs" "50051" "upload" "50052" "controller" "50053" "web" "50060") . -}}
 {{- end -}}
 
 {{- define "crease.metricsPort" -}}9090{{- end -}}
@@ -106,8 +106,8 @@ tolerations:
 {{- $services | toJson -}}
 {{- end -}}
 
-{{- /* The trusted issuers of a server: for people, for services, and for the programs and pods of this release. */ -}}
-{{- define "crease.issuers" -}}
+{{- /* The trusted issuers of people. */ -}}
+{{- define "crease.people" -}}
 {{- $issuers := list -}}
 {{- range .Values.issuers }}
 {{- $one := dict "kind" "people" "issuer" .issuer "jwks_url" .jwksUrl -}}
@@ -116,6 +116,15 @@ tolerations:
 {{- if hasKey . "organisations" }}{{ $_ := set $one "organisations" .organisations }}{{ end -}}
 {{- $issuers = append $issuers $one -}}
 {{- end -}}
+{{- if .Values.dev.embedded -}}
+{{- $issuers = append $issuers (dict "kind" "people" "issuer" "crease-laptop/people" "jwks_url" (printf "http://%s-trial:8080/jwks.json" (include "crease.name" .))) -}}
+{{- end -}}
+{{- $issuers | toJson -}}
+{{- end -}}
+
+{{- /* The trusted issuers of a server: for people, for services, and for the programs and pods of this release. */ -}}
+{{- define "crease.issuers" -}}
+{{- $issuers := include "crease.people" . | fromJsonArray -}}
 {{- $known := list "" -}}
 {{- range .Values.serviceIssuers }}{{ $known = append $known .issuer }}{{ end -}}
 {{- range .Values.services }}
@@ -124,9 +133,6 @@ tolerations:
 {{- range .Values.serviceIssuers }}
 {{- $services := include "crease.services" (dict "services" $.Values.services "issuer" .issuer) | fromJson -}}
 {{- $issuers = append $issuers (dict "kind" "service" "issuer" .issuer "jwks_url" .jwksUrl "services" $services) -}}
-{{- end -}}
-{{- if .Values.dev.embedded -}}
-{{- $issuers = append $issuers (dict "kind" "people" "issuer" "crease-laptop/people" "jwks_url" (printf "http://%s-trial:8080/jwks.json" (include "crease.name" .))) -}}
 {{- end -}}
 {{- $subjects := dict -}}
 {{- range list "upload" "controller" "analyzer" }}{{ $_ := set $subjects (printf "system:serviceaccount:%s:%s" $.Release.Namespace (include "crease.account" (list $ .))) . }}{{ end -}}
@@ -206,12 +212,14 @@ volumeMounts:
 {{- end -}}
 
 {{- /* One program's ServiceAccount, Deployment, Service, PodDisruptionBudget and HorizontalPodAutoscaler:
-       (dict "root" $ "program" "jobs" "env" $env "creaseToken" false "apiToken" true "args" list "port" 50051) */ -}}
+       (dict "root" $ "program" "jobs" "env" $env "creaseToken" false "apiToken" true). The page (`web`) speaks HTTP, without TLS, to the login in front of it. */ -}}
 {{- define "crease.program" -}}
 {{- $ := .root -}}{{- $program := .program -}}{{- $values := index $.Values $program -}}
 {{- $name := printf "%s-%s" (include "crease.name" $) $program -}}
 {{- $autoscaled := and (hasKey $values "autoscaling") (dig "autoscaling" "enabled" false $values) -}}
 {{- $port := include "crease.port" $program -}}
+{{- $http := eq $program "web" -}}
+{{- $tls := and $port (not $http) $.Values.tls.secret -}}
 {{- if $values.serviceAccount.create }}
 apiVersion: v1
 kind: ServiceAccount
@@ -294,11 +302,11 @@ spec:
             - {name: CREASE_LISTEN, value: "[::]:{{ $port }}"}
             - {name: CREASE_AUDIENCE, value: {{ $.Values.audience | quote }}}
             - {name: CREASE_DRAIN_SECONDS, value: "15"}
-            {{- if ne $program "controller" }}
+            {{- if and (ne $program "controller") (ne $program "web") }}
             - {name: CREASE_ISSUERS, value: {{ include "crease.issuers" $ | quote }}}
             {{- end }}
             {{- end }}
-            {{- if and $port $.Values.tracing.endpoint }}
+            {{- if and $port (not $http) $.Values.tracing.endpoint }}
             - {name: CREASE_OTLP_ENDPOINT, value: {{ $.Values.tracing.endpoint | quote }}}
             - {name: CREASE_TRACE_SHARE, value: {{ $.Values.tracing.share | quote }}}
             {{- end }}
@@ -306,12 +314,12 @@ spec:
             {{- if .creaseToken }}
             - {name: CREASE_TOKEN_FILE, value: /var/run/secrets/crease.dev/token}
             {{- end }}
-            {{- if and $port $.Values.tls.secret }}
+            {{- if and $port (not $http) $.Values.tls.secret }}
             - {name: CREASE_TLS_CERTIFICATE, value: /var/run/secrets/tls/tls.crt}
             - {name: CREASE_TLS_KEY, value: /var/run/secrets/tls/tls.key}
-            {{- if $.Values.tls.caConfigMap }}
-            - {name: GRPC_DEFAULT_SSL_ROOTS_FILE_PATH, value: /var/run/secrets/ca/ca.crt}
             {{- end }}
+            {{- if and $port $.Values.tls.secret $.Values.tls.caConfigMap }}
+            - {name: GRPC_DEFAULT_SSL_ROOTS_FILE_PATH, value: /var/run/secrets/ca/ca.crt}
             {{- end }}
             {{- .env | trim | nindent 12 }}
             {{- with $values.extraEnv }}
@@ -319,10 +327,18 @@ spec:
             {{- end }}
           ports:
             {{- if $port }}
-            - {name: grpc, containerPort: {{ $port }}}
+            - {name: {{ ternary "http" "grpc" $http }}, containerPort: {{ $port }}}
             {{- end }}
             - {name: metrics, containerPort: {{ include "crease.metricsPort" . }}}
-          {{- if $port }}
+          {{- if $http }}
+          {{- range $probe := list "startupProbe" "readinessProbe" "livenessProbe" }}
+          {{ $probe }}:
+            httpGet: {path: /healthz, port: http}
+            periodSeconds: {{ get (dict "startupProbe" 1 "readinessProbe" 5 "livenessProbe" 20) $probe }}
+            failureThreshold: {{ ternary 60 3 (eq $probe "startupProbe") }}
+            timeoutSeconds: 5
+          {{- end }}
+          {{- else if $port }}
           # The gRPC probe of Kubernetes does not support TLS.
           startupProbe:
             {{ ternary "tcpSocket" "grpc" (ne $.Values.tls.secret "") }}: {port: {{ $port }}}
@@ -356,11 +372,11 @@ spec:
             {{- if .apiToken }}
             - {name: api-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
             {{- end }}
-            {{- if and $port $.Values.tls.secret }}
+            {{- if $tls }}
             - {name: tls, mountPath: /var/run/secrets/tls, readOnly: true}
-            {{- if $.Values.tls.caConfigMap }}
-            - {name: ca, mountPath: /var/run/secrets/ca, readOnly: true}
             {{- end }}
+            {{- if and $port $.Values.tls.secret $.Values.tls.caConfigMap }}
+            - {name: ca, mountPath: /var/run/secrets/ca, readOnly: true}
             {{- end }}
       volumes:
         - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
@@ -368,11 +384,11 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
         {{- include "crease.tokenVolumes" (list $ .creaseToken .apiToken) | nindent 8 }}
-        {{- if and $port $.Values.tls.secret }}
+        {{- if $tls }}
         - {name: tls, secret: {secretName: {{ $.Values.tls.secret | quote }}, defaultMode: 0440}}
-        {{- with $.Values.tls.caConfigMap }}
-        - {name: ca, configMap: {name: {{ . | quote }}}}
         {{- end }}
+        {{- if and $port $.Values.tls.secret $.Values.tls.caConfigMap }}
+        - {name: ca, configMap: {name: {{ $.Values.tls.caConfigMap | quote }}}}
         {{- end }}
 {{- if and $port (ne $program "controller") }}
 ---
@@ -392,7 +408,11 @@ spec:
   selector:
     {{- include "crease.selector" (list $ $program) | nindent 4 }}
   ports:
+    {{- if $http }}
+    - {name: http, port: {{ $port }}, targetPort: http, appProtocol: http}
+    {{- else }}
     - {name: grpc, port: {{ $port }}, targetPort: grpc, appProtocol: {{ ternary "https" "kubernetes.io/h2c" (ne $.Values.tls.secret "") }}}
+    {{- end }}
 {{- end }}
 ---
 apiVersion: policy/v1

@@ -483,9 +483,12 @@ class SubmitResultRequest(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
+    MORE_FILES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     launch_no: _builtins.int
     stage: _job_pb2.Stage.ValueType
+    more_files: _builtins.bool
+    """For the deep stage: more files follow, which take long to make. The next call has all of them."""
     @_builtins.property
     def results(self) -> _struct_pb2.Struct:
         """pose, metrics, findings and report, without frames."""
@@ -502,10 +505,11 @@ class SubmitResultRequest(_message.Message):
         stage: _job_pb2.Stage.ValueType = ...,
         results: _struct_pb2.Struct | None = ...,
         artifacts: _abc.Iterable[_job_pb2.Artifact] | None = ...,
+        more_files: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "job_id", b"job_id", "launch_no", b"launch_no", "results", b"results", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "job_id", b"job_id", "launch_no", b"launch_no", "more_files", b"more_files", "results", b"results", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -77,6 +77,7 @@ class LaunchServiceStub:
     SubmitResult: _grpc.UnaryUnaryMultiCallable[_launch_pb2.SubmitResultRequest, _launch_pb2.SubmitResultResponse]
     """Commits the result of a stage in one update: quick_running becomes quick_done, or done without a deep stage;
     deep_running becomes done. Repeating a stage with the same lease succeeds and changes nothing.
+    With more_files, the deep result can be read at once, and the job stays deep_running until a call without it.
     Fails with PERMISSION_DENIED if the lease is lost, and INVALID_ARGUMENT for results over 64 KB or without their four
     parts, and for more than 32 artifacts or an artifact without a name of its own or out of bounds. Safe to retry.
     """
@@ -135,6 +136,7 @@ class LaunchServiceAsyncStub(LaunchServiceStub):
     SubmitResult: _aio.UnaryUnaryMultiCallable[_launch_pb2.SubmitResultRequest, _launch_pb2.SubmitResultResponse]  # type: ignore[assignment]
     """Commits the result of a stage in one update: quick_running becomes quick_done, or done without a deep stage;
     deep_running becomes done. Repeating a stage with the same lease succeeds and changes nothing.
+    With more_files, the deep result can be read at once, and the job stays deep_running until a call without it.
     Fails with PERMISSION_DENIED if the lease is lost, and INVALID_ARGUMENT for results over 64 KB or without their four
     parts, and for more than 32 artifacts or an artifact without a name of its own or out of bounds. Safe to retry.
     """
@@ -232,6 +234,7 @@ class LaunchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_launch_pb2.SubmitResultResponse, _abc.Awaitable[_launch_pb2.SubmitResultResponse]]:
         """Commits the result of a stage in one update: quick_running becomes quick_done, or done without a deep stage;
         deep_running becomes done. Repeating a stage with the same lease succeeds and changes nothing.
+        With more_files, the deep result can be read at once, and the job stays deep_running until a call without it.
         Fails with PERMISSION_DENIED if the lease is lost, and INVALID_ARGUMENT for results over 64 KB or without their four
         parts, and for more than 32 artifacts or an artifact without a name of its own or out of bounds. Safe to retry.
         """

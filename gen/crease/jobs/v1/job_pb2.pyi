@@ -280,8 +280,16 @@ class VideoObject(_message.Message):
     """64 lower-case hex digits; empty if the client gave none."""
     part_bytes: _builtins.int
     """The length of every part but the last of a multipart upload; 0: one PUT."""
-    upload_id: _builtins.str
-    """S3's id of the multipart upload; empty before the first part is signed."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def upload_id(self) -> _builtins.str:
+        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. S3's id of the multipart upload."""
+
+    @upload_id.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def upload_id(self, value: _builtins.str) -> None:
+        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. S3's id of the multipart upload."""
+
     parts_sha256: _builtins.str
     """Of a verified multipart upload: the SHA-256 over its parts' SHA-256s, 64 lower-case hex digits; empty if S3 keeps none."""
     def __init__(
@@ -400,8 +408,16 @@ class Job(_message.Message):
     """Number of launches opened so far."""
     source_job_id: _builtins.str
     """The job whose video this job analyses again; empty for a job with its own upload."""
-    trace_parent: _builtins.str
-    """W3C traceparent of the job's trace; empty: not traced."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def trace_parent(self) -> _builtins.str:
+        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. W3C traceparent of the job's trace."""
+
+    @trace_parent.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def trace_parent(self, value: _builtins.str) -> None:
+        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. W3C traceparent of the job's trace."""
+
     anonymous: _builtins.bool
     """Whether the artifacts omit the session's personal data and hide faces."""
     discipline: _session_pb2.Discipline.ValueType

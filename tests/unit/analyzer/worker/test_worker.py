@@ -50,8 +50,11 @@ class Scripted:
         self.quick_film = film
         return self._stage("quick", out, progress)
 
-    def deep(self, out: Path, progress: Any) -> dict[str, Any]:
-        return self._stage("deep", out, progress)
+    def deep(self, out: Path, progress: Any, publish: Any) -> dict[str, Any]:
+        results = self._stage("deep", out, progress)
+        publish(results)
+        (out / "overlay.mp4").write_text("a film")
+        return results
 
     def _stage(self, name: str, out: Path, progress: Any) -> dict[str, Any]:
         self.stages.append(name)
@@ -101,13 +104,28 @@ def test_both_stages_are_analysed_stored_and_published_in_order(token_file: Path
     assert analysis.read == b"the film"
     assert analysis.stages == ["quick", "deep"]
     assert not analysis.quick_film
-    assert services.stored == {"STAGE_QUICK/report.html": b"<p>quick", "STAGE_DEEP/report.html": b"<p>deep"}
+    assert services.stored == {
+        "STAGE_QUICK/report.html": b"<p>quick",
+        "STAGE_DEEP/report.html": b"<p>deep",
+        "STAGE_DEEP/overlay.mp4": b"a film",
+    }
     submitted = services.called("SubmitResult")
-    assert [request.stage for request in submitted] == [Stage.STAGE_QUICK, Stage.STAGE_DEEP]
+    assert [request.stage for request in submitted] == [Stage.STAGE_QUICK, Stage.STAGE_DEEP, Stage.STAGE_DEEP]
     assert set(submitted[0].results.keys()) == {"pose", "metrics", "findings", "report"}
     assert list(submitted[0].results["pose"].keys()) == ["pose_summary"]
     assert [(a.name, a.content_length) for a in submitted[0].artifacts] == [("report.html", 8)]
     assert not analysis.folder.exists()
+
+
+def test_the_deep_result_is_published_before_the_film_and_its_files_are_stored_once(token_file: Path) -> None:
+    """First what a coach reads, then everything; only the last call completes the job."""
+    services = Services(stage=Stage.STAGE_DEEP)
+    assert run(services, token_file, Scripted()) == 0
+    early, last = services.called("SubmitResult")
+    assert ([file.name for file in early.artifacts], early.more_files) == (["report.html"], True)
+    assert ([file.name for file in last.artifacts], last.more_files) == (["overlay.mp4", "report.html"], False)
+    signed = [file.name for request in services.called("SignLaunch") for file in request.artifacts]
+    assert signed == ["report.html", "overlay.mp4"]
 
 
 @pytest.mark.parametrize(("answer", "given"), [((200, b"kept"), b"kept"), ((404, b""), None)])
@@ -352,6 +370,24 @@ def _wait_for(happened: Any) -> None:
             return
         patience.wait(0.05)
     raise AssertionError("it did not happen")
+
+
+@pytest.mark.parametrize(
+    ("player_ids", "height_cm", "anonymous", "expected"),
+    [
+        (["id-1"], 171, False, 171),
+        (["id-1"], 0, False, None),
+        (["id-1", "Bo"], 171, False, None),
+        (["id-1"], 171, True, None),
+    ],
+)
+def test_the_report_has_the_height_of_its_only_player(
+    player_ids: list[str], height_cm: int, anonymous: bool, expected: float | None
+) -> None:
+    """Of two players nothing says who is in the film; an anonymous report describes nobody."""
+    session = Session(player_ids=player_ids, players=[Player(player_id="id-1", height_cm=height_cm)])
+    about = worker.about(StartLaunchResponse(job=Job(job_id="j-1", anonymous=anonymous), session=session), "bowling")
+    assert (about.height_cm, about.job_id) == (expected, "j-1")
 
 
 def test_the_report_of_an_anonymous_job_has_no_text_that_people_wrote() -> None:

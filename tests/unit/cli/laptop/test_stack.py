@@ -20,6 +20,7 @@ def environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, s
     monkeypatch.setenv("AWS_SESSION_TOKEN", "s3-secret")
     monkeypatch.setenv("PGPASSWORD", "db-secret")
     monkeypatch.setenv("CREASE_JOBS_ENDPOINT", "production:443")
+    monkeypatch.setenv("CREASE_OTLP_ENDPOINT", "http://127.0.0.1:4317")
     store = S3Access("http://127.0.0.1:9", "bucket", ACCESS)
     made = stack.programs(StateDir(tmp_path), "postgresql://db-secret", store, [1, 2, 3, 4, 5, 6])
     return {program.name: str(dict(program.environment)) for program in made}
@@ -34,6 +35,11 @@ def test_each_program_holds_one_power(environments: dict[str, str]) -> None:
 def test_the_users_own_cluster_is_never_called(environments: dict[str, str]) -> None:
     """The variables of a cluster's services do not reach the laptop's programs."""
     assert not [name for name, text in environments.items() if "production" in text]
+
+
+def test_every_program_sends_its_traces_to_the_users_collector(environments: dict[str, str]) -> None:
+    """The collector's endpoint is the only one that they keep."""
+    assert all("'CREASE_OTLP_ENDPOINT': 'http://127.0.0.1:4317'" in text for text in environments.values())
 
 
 def test_another_s3_server_needs_its_keys() -> None:

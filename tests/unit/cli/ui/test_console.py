@@ -13,9 +13,11 @@ from google.protobuf import json_format
 from rich.console import Console
 
 from crease.jobs.v1.job_pb2 import (
+    JOB_STATUS_DEEP_RUNNING,
     JOB_STATUS_DONE,
     JOB_STATUS_FAILED,
     JOB_STATUS_QUICK_DONE,
+    STAGE_DEEP,
     STAGE_QUICK,
     Job,
     JobStatus,
@@ -109,6 +111,12 @@ def test_a_quick_result_is_called_provisional(screen: io.StringIO) -> None:
     """The user does not mistake the first 30 seconds for the whole video."""
     job_results.print_results(job(status=JOB_STATUS_QUICK_DONE, stage="QUICK_DONE", results_stage=STAGE_QUICK))
     assert "Provisional" in screen.getvalue()
+
+
+def test_a_deep_result_whose_film_is_not_made_yet_is_not_provisional(screen: io.StringIO) -> None:
+    """Its numbers are final."""
+    job_results.print_results(job(status=JOB_STATUS_DEEP_RUNNING, stage="DEEP", results_stage=STAGE_DEEP))
+    assert "Provisional" not in screen.getvalue()
 
 
 def test_a_pipe_gets_one_line_a_stage_with_the_job_s_id(screen: io.StringIO) -> None:

@@ -67,6 +67,8 @@ QUOTA = "The cluster does not take it now: exceeded quota"
         ({"status": Status.FAILED}, [], "nothing", ago(10), "The job failed after 0 launches: no reason was recorded"),
         ({"status": Status.CANCELLED, "results_stage": ResultStage.QUICK}, [LOST], "nothing", ago(10),
          "The job was cancelled after 1 launch; its quick result can still be read"),
+        ({"status": Status.CANCELLED, "results_stage": ResultStage.DEEP}, [LOST], "nothing", ago(10),
+         "The job was cancelled after 1 launch; its deep result can still be read"),
         ({"status": Status.CANCELLED, "acted_by": "service:stats for org:o for all"}, [], "nothing", ago(10),
          "The job was cancelled after 0 launches. The last request came from the service stats, "
          "on behalf of org:o for all"),

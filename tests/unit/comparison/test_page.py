@@ -1,5 +1,6 @@
 """The page that compares analyses, parsed as a browser does."""
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from crease.jobs.v1 import job_pb2
-from services.cli.ui import compare_page
-from services.cli.ui.compare_page import ComparedAnalysis, render
+from services.cli.ui import console, job_results
+from services.comparison import page as compare_page
+from services.comparison.page import ComparedAnalysis, embed, render
+from services.rules.numbers import NUMBERS
 from testing.data.clips import even, write_clip
 from testing.servers.browser import chromium, needs_chromium
 
@@ -108,7 +112,7 @@ def test_hostile_text_changes_no_element_of_the_page() -> None:
 
 def test_the_page_makes_no_request() -> None:
     """A strict policy with the hashes of its own style and script, and no URL in the file."""
-    html = render(analyses(video=b"\0\1\2"), response())
+    html = render(analyses(video=embed(b"\0\1\2")), response())
     assert re.findall(r"(?:src|href)=\"(?!data:)", html) == []
     assert "://" not in html
     policy = next(a["content"] for t, a in Tags(html).found if a.get("http-equiv") == "Content-Security-Policy")
@@ -138,6 +142,29 @@ def test_each_change_is_in_words_under_a_summary() -> None:
     classes = [a.get("class") for tag, a in tags.found if tag == "p"]
     assert "verdict worse" in classes
     assert "verdict better" in classes
+
+
+def test_each_number_has_its_one_name_on_the_page_and_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of the analyzer's report, for every number that there is."""
+    metrics = [
+        job_pb2.MetricComparison(
+            name=name,
+            readings=[reading(job, value, 1.0, number.unit) for job, value in (("a", 100.0), ("b", 110.0))],
+            overall=job_pb2.MetricChange(value=10.0, detectable=2.8, clear=True, unit=number.unit),
+        )
+        for name, number in NUMBERS.items()
+    ]
+    compared = response(metrics=metrics)
+    headings = re.findall(
+        r"<h3><bdi>(.*?)</bdi> <span class=\"meaning\"><bdi>(.*?)</bdi>", render(analyses()[:2], compared)
+    )
+    assert sorted(headings) == sorted((number.label, number.meaning) for number in NUMBERS.values())
+    out = io.StringIO()
+    monkeypatch.setattr(console, "OUT", Console(file=out, highlight=False, markup=False, width=console.PIPE_WIDTH))
+    job_results.print_changes(compared)
+    lines = out.getvalue().splitlines()
+    for number in NUMBERS.values():
+        assert any(line.startswith(f"{number.label}  ") for line in lines)
 
 
 def test_the_page_names_no_job_by_its_id() -> None:
@@ -183,9 +210,9 @@ def test_every_number_lies_in_its_drawing(values: tuple[float, float]) -> None:
 def test_in_a_browser_videos_pause_at_the_same_event_and_nothing_leaves_the_page(tmp_path: Path) -> None:
     """Hostile text at a phone's width: none of its scripts run, no console error, no request, no sideways scroll."""
     video = write_clip(tmp_path / "video.mp4", even(30, 60), size=(320, 240)).read_bytes()
-    fields = {"title": HOSTILE, "video": video, "events": {"release": 1.26}, "frames": {"release": 1.267}}
+    fields = {"title": HOSTILE, "video": embed(video), "events": {"release": 1.26}, "frames": {"release": 1.267}}
     made = [
-        ComparedAnalysis("Nets 1", "1 May 2026, 10:00", "high", video=video, events={"release": 0.5}),
+        ComparedAnalysis("Nets 1", "1 May 2026, 10:00", "high", video=embed(video), events={"release": 0.5}),
         *analyses(**fields)[1:],
     ]
     out = tmp_path / "compare.html"

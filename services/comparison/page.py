@@ -1,7 +1,8 @@
 """The page that compares a player's analyses: videos at the same event, and each metric over time with its error.
 
-One file, which makes no network request. Its content security policy allows only its own style and script, by hash,
-and the videos inside it. Every text goes through autoescape, and none of it names an attribute or an element.
+One file. Its content security policy allows only its own style and script, by hash, and its videos: inside it for a
+file on disk, or at S3 for a page that a server shows. Every text goes through autoescape, and none of it names an
+attribute or an element.
 """
 
 import base64
@@ -11,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import json_format
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from crease.jobs.v1.job_pb2 import CompareJobsResponse, MetricComparison, MetricReading
-from services.cli.ui.job_results import change_of, in_order
+from crease.jobs.v1.job_pb2 import STAGE_QUICK, CompareJobsResponse, Job, MetricComparison, MetricReading
+from crease.jobs.v1.session_pb2 import Session
+from services.comparison.changes import change_of, in_order
 from services.rules import numbers
 from services.rules.changes import Verdict, summarize
 from services.rules.numbers import Better, Unit
@@ -45,7 +48,7 @@ EVENTS = {
 
 @dataclass(frozen=True)
 class ComparedAnalysis:
-    """One analysis. `video`: overlay.mp4, or empty with `video_absent_reason`.
+    """One analysis. `video`: the address of overlay.mp4, or empty with `video_absent_reason`.
 
     `events`: seconds by name. `frames`: by name, the seconds of the frame that shows the event, where it is known.
     `fps`: frames a second of the video, 0 if not known.
@@ -55,15 +58,39 @@ class ComparedAnalysis:
     date: str
     level: str = "not known"
     provisional: bool = False
-    video: bytes = b""
+    video: str = ""
     video_absent_reason: str = ""
     events: Mapping[str, float] = field(default_factory=dict)
     frames: Mapping[str, float] = field(default_factory=dict)
     fps: float = 0.0
 
 
-def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse) -> str:
-    """The page as HTML. `analyses` are in the order of `compared`."""
+def analysis_of(job: Job, session: Session, date: str, video: str, video_absent_reason: str) -> ComparedAnalysis:
+    """The analysis of a job with results. `date`: as its reader writes it; `video`: an address, or empty."""
+    results: dict[str, Any] = json_format.MessageToDict(job.results)
+    summary, findings = results.get("pose", {}).get("pose_summary", {}), results.get("findings", {})
+    level, events = str(findings.get("overall_level") or "not known"), summary.get("events", [])
+    return ComparedAnalysis(
+        title="Anonymous" if job.anonymous else session.title,
+        date=date,
+        level="not assessed" if findings.get("not_assessed_reason") else level,
+        provisional=job.results_stage == STAGE_QUICK,
+        video=video,
+        video_absent_reason=video_absent_reason,
+        # The events of the first action.
+        events={event["name"]: event["time_seconds"] for event in reversed(events)},
+        frames={event["name"]: event["frame_seconds"] for event in reversed(events) if event.get("frame_seconds")},
+        fps=summary.get("video_fps") or 0.0,
+    )
+
+
+def embed(video: bytes) -> str:
+    """A video as an address inside the page; empty for an empty one."""
+    return "data:video/mp4;base64," + base64.b64encode(video).decode() if video else ""
+
+
+def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse, video_source: str = "data:") -> str:
+    """The page as HTML. `analyses` are in the order of `compared`. `video_source`: the policy's source of videos."""
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("compare.css", "compare.js"))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     named = {name for analysis in analyses for name in analysis.events}
@@ -74,6 +101,7 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse) 
         title=f"{', '.join(player_names(compared.player_ids, compared.players)) or 'One player'}: what changed",
         style=Markup(style),  # noqa: S704 - our own files; the policy contains their hashes
         script=Markup(script),  # noqa: S704
+        video_source=video_source,
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
         caveats=[_with_numbers(caveat, compared) for caveat in compared.caveats],
@@ -98,7 +126,6 @@ def _to_attribute(event: str) -> str:
 
 
 def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
-    video = "data:video/mp4;base64," + base64.b64encode(analysis.video).decode() if analysis.video else ""
     events = {
         _to_attribute(name): f"{at:.3f} {analysis.frames.get(name, at):.3f}"
         for name, at in analysis.events.items()
@@ -109,7 +136,7 @@ def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
         "date": analysis.date,
         "level": analysis.level,
         "provisional": analysis.provisional,
-        "video": video,
+        "video": analysis.video,
         "video_absent_reason": analysis.video_absent_reason,
         "events": events,
     }

@@ -1,0 +1,186 @@
+"""What the page does for a visitor, by its requests: library, comparison, corrections, cancel and retry, uploads."""
+
+import base64
+import json
+import re
+import threading
+import uuid
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import urllib3
+
+from crease.analysis.v1 import launch_pb2
+from crease.jobs.v1 import session_pb2
+from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK
+from testing.fakes.analysis import RESULTS, Analysis
+from testing.servers.product import SAMPLE
+from testing.servers.programs import lease
+from testing.servers.web import Site
+
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+STREAMS = 60
+
+
+def analysed(site: Site, title: str, player: str = "Asha") -> str:
+    """A finished job of a session."""
+    session = site.product.session_stub.CreateSession(
+        session_pb2.CreateSessionRequest(title=title, player_ids=[player]), metadata=site.product.coach
+    )
+    site.product.uploaded(SAMPLE.read_bytes(), session_id=session.session_id)
+    analysis = Analysis.start(site.product)
+    for stage in (STAGE_QUICK, STAGE_DEEP):
+        analysis.submit(stage, RESULTS, {"report.html": b"<p>report", "overlay.mp4": b"film"})
+    return analysis.launch.job_id
+
+
+def order(site: Site, **fields: Any) -> urllib3.BaseHTTPResponse:
+    """Begins an upload as the page's script does; `fields` replace its own."""
+    video = SAMPLE.read_bytes()
+    film = {
+        "name": "Nets at noon.mp4",
+        "size": len(video),
+        "head": base64.b64encode(video[:1280]).decode(),
+        "discipline": "bowling",
+        "player": "Asha Rao",
+        "session_request": str(uuid.uuid4()),
+        "request": str(uuid.uuid4()),
+    } | fields
+    return site.web.request("POST", "/uploads", {"content-type": "application/json"}, json.dumps(film).encode())
+
+
+def test_the_library_finds_a_film_by_its_title_and_its_player(site: Site) -> None:
+    """With its level, its way to the session, and nothing of what does not match."""
+    first = analysed(site, "Drives in the nets")
+    analysed(site, "Catching", "Ben")
+    assert all(title in site.web.get("/library") for title in ("Drives in the nets", "Catching"))
+    for query in ("text=drives", "text=asha", "text=Asha&discipline=batting"):
+        page = site.web.get(f"/library?{query}")
+        assert f"/jobs/{first}" in page
+        assert "Medium" in page
+        assert "Catching" not in page
+    assert "Nothing matches" in site.web.get("/library?discipline=bowling")
+
+
+def test_two_films_of_one_player_are_compared_and_others_refused(site: Site) -> None:
+    """The oldest first, whatever the order of the choice; a wrong choice is answered by a sentence."""
+    first, second, other = analysed(site, "May"), analysed(site, "June"), analysed(site, "Catching", "Ben")
+    page = site.web.get(f"/comparison?{urlencode([('job', second), ('job', first)])}")
+    assert page.index("May") < page.index("June")
+    assert f"media-src {site.web.env['CREASE_S3_ORIGIN']}" in page
+    assert "/comparison?" in site.web.get(f"/compare?job={first}&job={second}")
+    for query, words in ((f"job={first}", "Choose 2 to 20"), (f"job={first}&job={other}", "player")):
+        refused = site.web.request("GET", f"/compare?{query}")
+        assert (refused.status, words in refused.data.decode()) == (400, True)
+
+
+def test_a_correction_measures_the_film_again(site: Site) -> None:
+    """Another discipline, rate and moment make a new job of the same film; the first stays as it is."""
+    job_id = analysed(site, "May")
+    fields = {"discipline": "bowling", "capture_fps": "240", "event": "release", "event_seconds": "1.25"}
+    headers = FORM | {"hx-request": "true"}
+    reply = site.web.request("POST", f"/jobs/{job_id}/correct", headers, urlencode(fields).encode())
+    path = reply.headers["hx-redirect"]
+    again = site.product.job(path.removeprefix("/jobs/"))
+    assert (again.source_job_id, again.capture_fps, again.discipline) == (job_id, 240, session_pb2.DISCIPLINE_BOWLING)
+    assert [(event.name, event.time_seconds) for event in again.events] == [("release", 1.25)]
+    assert "Queued" in site.web.get(path)
+    for wrong in ({"event": "take"}, {"capture_fps": "-1"}, {"discipline": "chess"}, {"event_seconds": "nan"}):
+        body = urlencode(fields | wrong).encode()
+        assert site.web.request("POST", f"/jobs/{job_id}/correct", headers, body).status == 400
+
+
+def test_a_job_is_cancelled_explained_and_tried_again_from_the_page(site: Site) -> None:
+    """Each answer is what the page shows next: the list, or one sentence."""
+    cancelled = site.product.uploaded(SAMPLE.read_bytes())
+    assert "waits" in site.web.get(f"/jobs/{cancelled}/why")
+    assert "Cancelled" in site.web.request("POST", f"/jobs/{cancelled}/cancel").data.decode()
+    failed = site.product.uploaded(SAMPLE.read_bytes())
+    analysis = Analysis.start(site.product)
+    site.product.launch_stub.FailLaunch(
+        launch_pb2.FailLaunchRequest(
+            job_id=failed,
+            launch_no=1,
+            ending=launch_pb2.ENDING_IMAGE,
+            failure_code="IMAGE",
+            error_message="The model is missing",
+        ),
+        metadata=lease(analysis.secret),
+    )
+    page = site.web.get("/")
+    assert "The model is missing." in page
+    assert "The person who runs Crease has to repair this." in page
+    assert "Try again" in page
+    assert "Queued" in site.web.request("POST", f"/jobs/{failed}/retry").data.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"size": 2 * 10**9}, "at most 1.0 GB"),
+        ({"seconds": 7200.0}, "lasts"),
+        ({"width": 20_000, "height": 20_000}, "megapixels"),
+        ({"head": base64.b64encode(b"%PDF-1.7").decode()}, "it is a PDF"),
+        ({"head": "not base64!"}, "cannot be read"),
+        ({"discipline": "chess"}, "discipline"),
+        ({"size": 0}, "size"),
+    ],
+)
+def test_a_film_beyond_the_limits_is_refused_by_a_sentence(site: Site, fields: dict[str, Any], words: str) -> None:
+    """Before a session or a job exists."""
+    reply = order(site, **fields)
+    assert (reply.status // 100, words in json.loads(reply.data)["sentence"]) == (4, True)
+    assert "Nothing yet" in site.web.get("/library")
+
+
+def test_a_repeated_order_continues_the_same_upload(site: Site) -> None:
+    """The same ids give the same job, one session and one player; the next film of that name has the same player."""
+    ids = {"session_request": str(uuid.uuid4()), "request": str(uuid.uuid4())}
+    first, again = (json.loads(order(site, **ids).data) for _ in range(2))
+    assert first["job"] == again["job"]
+    other = json.loads(order(site, player="asha rao").data)
+    sessions = [
+        site.product.session_stub.GetSession(
+            session_pb2.GetSessionRequest(session_id=site.product.job(job).session_id), metadata=site.product.coach
+        )
+        for job in (first["job"], other["job"])
+    ]
+    assert [[player.name for player in session.players] for session in sessions] == [["Asha Rao"]] * 2
+    assert sessions[0].player_ids == sessions[1].player_ids
+    assert (sessions[0].title, sessions[0].discipline) == ("Nets at noon", session_pb2.DISCIPLINE_BOWLING)
+
+
+@pytest.mark.slow
+def test_sixty_open_pages_hear_of_a_new_film(site: Site) -> None:
+    """Over one process, within the streams that jobs allows one caller."""
+    site.web.get("/")
+    heard = threading.Barrier(STREAMS + 1, timeout=60)
+    done = threading.Barrier(STREAMS + 1, timeout=60)
+    headers = {"cookie": site.web.cookie}
+
+    def follow() -> None:
+        stream = urllib3.request("GET", f"{site.web.origin}/events", headers=headers, preload_content=False)
+        text = ""
+        for piece in stream.stream(4096):
+            text += piece.decode()
+            if "Nothing yet" in text and not heard.broken:
+                heard.wait()
+                break
+        for piece in stream.stream(4096):
+            text += piece.decode()
+            if re.search("Queued", text):
+                break
+        done.wait()
+        stream.close()
+
+    for _ in range(STREAMS):
+        threading.Thread(target=follow, daemon=True).start()
+    heard.wait()
+    begun = json.loads(order(site).data)
+    put = begun["put"]
+    video = SAMPLE.read_bytes()
+    sent = urllib3.request("PUT", put["url"], body=video, headers=put["headers"])
+    assert sent.status == 200, sent.data
+    assert site.web.request("POST", f"/uploads/{begun['job']}/complete").status == 200
+    done.wait()
