@@ -35,10 +35,15 @@ it with them.
 | caller | authentication |
 |---|---|
 | person | `authorization: Bearer <JWT>` of the identity provider; ownership of the session or job decides further |
+| service:RIGHT | `authorization: Bearer <JWT>` of a service that may RIGHT; its owners decide further |
 | upload, controller | `authorization: Bearer <JWT>` of the cluster, for the program's ServiceAccount |
 | pod | `authorization: Bearer <JWT>` of the cluster, for the analyzer's ServiceAccount, bound to the pod |
 | lease | `authorization: Lease <secret>`, from StartLaunch |
 | share | `authorization: Share <secret>`, from CreateShare |
+
+A service that acts for an owner sends `crease-on-behalf-of: coach:ID` or `org:ID`, with the id of a session's owner.
+CreateSession needs it; it limits every other call to that owner. A service that forwards a person's token calls as that
+person.
 
 [clients.md](clients.md) describes tokens, deadlines, errors and the sequence of calls.
 A call without a valid token fails with UNAUTHENTICATED, a call by any other caller with PERMISSION_DENIED.

@@ -98,6 +98,7 @@ ROWS: dict[str, tuple[Chart, ...]] = {
             (
                 ("events", f"max({here('crease_outbox_lag_seconds')})"),
                 ("SQS", f"max({here('crease_relay_lag_seconds')})"),
+                ("subscriptions", f"max({here('crease_subscription_lag_seconds')})"),
             ),
             "s",
             60,

@@ -1,26 +1,29 @@
 """Authentication: turns the metadata of a call into its caller.
 
-authorization: Bearer <JWT>    a person, a service or a pod, by the kind of the token's issuer
-authorization: Lease <secret>  one launch; jobs checks the secret
-authorization: Share <secret>  a reader of shared reports; jobs checks the secret
-crease-user: <JWT>             the person on whose behalf a service calls
+authorization: Bearer <JWT>             a person, a program, a pod or a service, by the token's issuer and subject
+authorization: Lease <secret>           one launch; jobs checks the secret
+authorization: Share <secret>           a reader of shared reports; jobs checks the secret
+crease-user: <JWT>                      the person or service for whom `upload` calls
+crease-on-behalf-of: coach:ID | org:ID  the owner for whom a service calls
 """
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jwt
 
 from services.callers.issuer_keys import ALGORITHMS, IssuerKeys
-from services.errors import Unauthenticated
-from services.naming import SUPERUSER
+from services.errors import InvalidArgument, PermissionDenied, Unauthenticated
+from services.naming import OWNER_NAME, SERVICE_ACTOR, SUPERUSER
 from services.settings import Issuer, owner_prefixes
 
 CLOCK_SKEW_SECONDS = 30
 MAX_TOKEN_CHARACTERS = 8192
+ON_BEHALF_OF = "crease-on-behalf-of"
 # OpenID Connect's bound of `sub`; for the other claims as well.
 MAX_CLAIM_CHARACTERS = 255
 # Checking a signature costs more than most calls, and callers reuse tokens: a verified token is cached for this long.
@@ -30,9 +33,10 @@ MAX_CACHED_TOKENS = 10_000
 
 @dataclass(frozen=True)
 class Person:
-    """A user. `subject`: the issuer's stable id, after the issuer's owner_prefix. `role`: of services/naming.py.
+    """A coach or an operator. `subject`: the issuer's stable id, after the issuer's owner_prefix.
 
-    `organisation_id` has the same prefix; empty: none. `expires_at`: the end of the token, in seconds since the epoch.
+    `role`: of services/naming.py. `organisation_id` has the same prefix; empty: none. `expires_at`: the token's end,
+    in seconds since the epoch.
     """
 
     subject: str
@@ -43,7 +47,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Service:
+class Program:
     """Another program of Crease: upload or controller. `cluster`: the only one that it may name; empty: any."""
 
     name: str
@@ -52,8 +56,22 @@ class Service:
 
 
 @dataclass(frozen=True)
+class Service:
+    """An internal service. `may`: read, write, events. `owners`: whose rows it may reach; None: every owner's.
+
+    `on_behalf_of`: the owner for whom it makes this call, of those that it may reach; empty: it names none.
+    """
+
+    name: str
+    may: frozenset[str]
+    owners: frozenset[str] | None = None
+    on_behalf_of: str = ""
+    expires_at: float = field(default=math.inf, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Pod:
-    """An analyzer's pod, before it has a lease. `cluster`: as of a service."""
+    """An analyzer's pod, before it has a lease. `cluster`: as of a program."""
 
     name: str
     uid: str
@@ -76,7 +94,9 @@ class Share:
     secret: str = field(repr=False)
 
 
-Caller = Person | Service | Pod | Lease | Share
+# Those that own sessions and jobs, or act for their owners.
+User = Person | Service
+Caller = User | Program | Pod | Lease | Share
 
 
 @dataclass(frozen=True)
@@ -136,8 +156,11 @@ class Verifier:
             raise Unauthenticated(f"The token's issuer may not assert the role {role}")
         if organisation and issuer.organisations is not None and organisation not in issuer.organisations:
             raise Unauthenticated(f"The token's issuer may not assert the organisation {organisation}")
+        subject = self._owner_id(issuer, "sub", subject)
+        if subject.startswith(SERVICE_ACTOR):
+            raise _odd("sub", f"a text without {SERVICE_ACTOR} at its start, by which rows name services")
         return Person(
-            subject=self._owner_id(issuer, "sub", subject),
+            subject=subject,
             role=role,
             organisation_id=self._owner_id(issuer, "org_id", organisation) if organisation else "",
             features=_texts(claims, "features"),
@@ -180,13 +203,32 @@ class Verifier:
         return issuer, claims
 
 
+def act_on_behalf(caller: Caller | None, metadata: Mapping[str, str]) -> Caller | None:
+    """The caller of a call whose metadata may name an owner. Raises InvalidArgument, PermissionDenied."""
+    owner = metadata.get(ON_BEHALF_OF, "")
+    # A program's metadata names the owner for whom the user behind it calls.
+    if not owner or caller is None or isinstance(caller, Program):
+        return caller
+    if not isinstance(caller, Service):
+        raise PermissionDenied(f"Only a service may send {ON_BEHALF_OF}", reason="CALLER_NOT_ALLOWED")
+    if not re.fullmatch(OWNER_NAME, owner):
+        raise InvalidArgument(ON_BEHALF_OF, "must be coach:ID or org:ID, with the id of a session's owner")
+    if caller.owners is not None and owner not in caller.owners:
+        message = f"The service {caller.name} may not act on behalf of {owner}"
+        raise PermissionDenied(message, reason="OWNER_NOT_ALLOWED")
+    return replace(caller, on_behalf_of=owner)
+
+
 def _workload(claims: Mapping[str, Any], issuer: Issuer) -> Caller:
     subject = _text(claims, "sub")
+    if grant := issuer.services.get(subject):
+        owners = None if "*" in grant.owners else grant.owners
+        return Service(grant.name, grant.may, owners, expires_at=_expiry(claims))
     program = issuer.subjects.get(subject)
     if program is None:
-        raise Unauthenticated(f"The subject {subject} is not configured for any program")
+        raise Unauthenticated(f"The subject {subject} is not configured for any program or service")
     if program != "analyzer":
-        return Service(program, issuer.cluster, _expiry(claims))
+        return Program(program, issuer.cluster, _expiry(claims))
     try:
         kubernetes = claims["kubernetes.io"]
         pod, namespace = kubernetes["pod"], _text(kubernetes, "namespace")

@@ -1,11 +1,12 @@
 """Authorization: each program has one table of RPCs and the kinds of caller that may call them.
 
-person      a user of any role; jobs checks ownership
-upload      the service that accesses S3
-controller  the service that accesses a cluster
-pod         an analyzer's pod, by its token
-lease       an analyzer's pod, by its lease
-share       a reader of shared reports, by the share's secret
+person         a person of any role; jobs checks ownership
+service:RIGHT  an internal service that may read, write or hear events; jobs checks which owners it may reach
+upload         the program that accesses S3
+controller     the program that accesses a cluster
+pod            an analyzer's pod, by its token
+lease          an analyzer's pod, by its lease
+share          a reader of shared reports, by the share's secret
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,11 +15,14 @@ from typing import TypeVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from services import errors
-from services.auth import Caller, Lease, Person, Pod, Service, Share
+from services.auth import Caller, Lease, Person, Pod, Program, Service, Share, User
 from services.serving import call
 
 Table = Mapping[str, frozenset[str]]
-C = TypeVar("C", Person, Service, Pod, Lease, Share)
+C = TypeVar("C", Person, Service, Program, Pod, Lease, Share)
+# The kinds of user that may read, and those that may write.
+READERS = frozenset({"person", "service:read"})
+WRITERS = frozenset({"person", "service:write"})
 
 
 class Authorizer:
@@ -34,17 +38,33 @@ class Authorizer:
         """Raises Unauthenticated without a caller, PermissionDenied for a caller that the table does not name."""
         if caller is None:
             raise errors.Unauthenticated("This call needs a token: authorization: Bearer <token>")
-        if kind(caller) not in self._table[method]:
-            raise errors.PermissionDenied(f"{kind(caller)} may not call {method}", reason="CALLER_NOT_ALLOWED")
+        if not kinds(caller) & self._table[method]:
+            raise errors.PermissionDenied(f"{_described(caller)} may not call {method}", reason="CALLER_NOT_ALLOWED")
 
 
-def kind(caller: Caller) -> str:
-    """A caller's column in the table."""
+def kinds(caller: Caller) -> frozenset[str]:
+    """The kinds of caller in the table that a caller has: a service one for each of its rights, the others one."""
     match caller:
-        case Service(name):
-            return name
+        case Program(name):
+            return frozenset({name})
+        case Service():
+            return frozenset(f"service:{right}" for right in caller.may)
         case _:
-            return type(caller).__name__.lower()
+            return frozenset({type(caller).__name__.lower()})
+
+
+def _described(caller: Caller) -> str:
+    if isinstance(caller, Service):
+        return f"The service {caller.name}, which may {', '.join(sorted(caller.may))},"
+    return next(iter(kinds(caller)))
+
+
+def user() -> User:
+    """The person or service of the current call. Raises PermissionDenied for another caller."""
+    caller = call.get().caller
+    if not isinstance(caller, User):
+        raise errors.PermissionDenied("Only a person or a service may call this", reason="CALLER_NOT_ALLOWED")
+    return caller
 
 
 def caller_as(expected: type[C]) -> C:

@@ -1,13 +1,14 @@
 """The laptop's token issuer. A laptop skips no authentication: it issues its own tokens.
 
 A folder holds the private key (`key.pem`, mode 0600) and the public one (`jwks.json`). The claims are those of the real
-issuers: an identity provider for people, a Kubernetes API server for services and pods.
+issuers: an identity provider for people, an issuer for services, a Kubernetes API server for programs and pods.
 """
 
 import json
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from services.naming import COACH_PRO_PLUS, UPLOAD_FEATURE
 ISSUER = "crease-laptop"
 NAMESPACE = "laptop"
 KEY_ID = "laptop"
+# The laptop's internal service, which may do all that services can, for every owner.
+SERVICE = "laptop"
+EVERYTHING = {"may": ["read", "write", "events"], "owners": ["*"]}
 
 
 def create(folder: Path) -> None:
@@ -36,13 +40,19 @@ def create(folder: Path) -> None:
     (folder / "jwks.json").write_text(json.dumps({"keys": [public]}))
 
 
-def issuers(folder: Path) -> list[dict[str, Any]]:
-    """The value of CREASE_ISSUERS that trusts this issuer: one entry for people, one for services."""
+def issuers(folder: Path, services: Mapping[str, Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """The value of CREASE_ISSUERS that trusts this issuer: one entry each for people, programs and services.
+
+    services: what each service may, by its name; None: one, SERVICE, may everything.
+    """
     jwks_url = (folder.resolve() / "jwks.json").as_uri()
+    listed = {SERVICE: EVERYTHING} if services is None else services
+    grants = {name: {"name": name, **grant} for name, grant in listed.items()}
     subjects = {_account(program): program for program in ("upload", "controller", "analyzer")}
     return [
         {"kind": "people", "issuer": f"{ISSUER}/people", "jwks_url": jwks_url},
         {"kind": "cluster", "issuer": f"{ISSUER}/cluster", "jwks_url": jwks_url, "subjects": subjects},
+        {"kind": "service", "issuer": f"{ISSUER}/service", "jwks_url": jwks_url, "services": grants},
     ]
 
 
@@ -58,6 +68,11 @@ def person(
     """A person's token."""
     claims = {"sub": subject, "role": role, "org_id": organisation_id, "features": list(features)}
     return _sign(folder, f"{ISSUER}/people", claims, seconds)
+
+
+def service(folder: Path, name: str = SERVICE, *, seconds: float = 30 * 86400) -> str:
+    """An internal service's token."""
+    return _sign(folder, f"{ISSUER}/service", {"sub": name}, seconds)
 
 
 def program(folder: Path, name: str, *, seconds: float = 30 * 86400) -> str:

@@ -34,6 +34,10 @@ COACH_PRO_PLUS = "coach_pro_plus"
 ORG_PRO = "org_pro"
 SUPERUSER = "superuser"
 UPLOAD_FEATURE = "video_upload_enabled"
+# Rows name a service that acted by this and its name; no person's subject begins with it.
+SERVICE_ACTOR = "service:"
+# An owner in settings and in the metadata of a service's call: a coach's subject or an organisation's id.
+OWNER_NAME = r"(coach|org):.{1,255}"
 
 # The pose model that images and `make setup` contain; its file is POSE_MODEL.task.
 POSE_MODEL = "pose_landmarker_full"

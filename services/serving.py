@@ -24,7 +24,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from grpc_status import rpc_status
 
 from services import VERSION, errors, logs, metrics, traces
-from services.auth import Caller, Lease, Pod, Service, Share, Verifier
+from services.auth import Caller, Lease, Pod, Program, Service, Share, Verifier, act_on_behalf
 from services.callers.call_limits import CallLimits
 from services.clients import KEEPALIVE
 from services.logs import Logger
@@ -177,6 +177,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 if failure is not None:
                     raise failure
+                caller = act_on_behalf(caller, metadata)
                 self._authorize(method, caller)
                 call.set(Call(method, caller, metadata))
                 with self._counted(caller, context, is_stream=is_stream):
@@ -200,7 +201,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 metrics.record_call(_short_name(method), code, seconds)
                 fields = {
                     "method": method,
-                    "caller": _caller_name(caller),
+                    **audited(caller),
                     "outcome": code,
                     "ms": round(seconds * 1000, 1),
                 }
@@ -214,8 +215,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if caller is None:
             return contextlib.nullcontext()
         # The name of a lease or a share is empty; its secret may be any text, also another caller's name.
-        key = _caller_name(caller) + (caller.secret if isinstance(caller, Lease | Share) else "")
-        is_program = isinstance(caller, Service)
+        key = f"secret:{caller.secret}" if isinstance(caller, Lease | Share) else _caller_name(caller)
+        is_program = isinstance(caller, Program)
         return self._limits.counted(key, context.peer(), is_stream=is_stream, is_program=is_program)
 
     async def _authenticate(self, metadata: Mapping[str, str]) -> tuple[Caller | None, BaseException | None]:
@@ -243,14 +244,14 @@ async def _until_token_expires(caller: Caller | None) -> AsyncIterator[None]:
 def _traced(
     method: str, caller: Caller | None, metadata: Mapping[str, str]
 ) -> contextlib.AbstractContextManager[traces.Span]:
-    """The span of a call. It continues the trace of an authenticated service or pod.
+    """The span of a call. It continues the trace of an authenticated program, service or pod.
 
     The traceparent of other callers is ignored: they could force every call to be sampled. A lease is checked by the
     handler, so that its span is recorded only after the call has succeeded.
     """
     if isinstance(caller, Lease) and traces.is_on():
         return traces.span_on_success(_short_name(method), traces.valid_parent(metadata))
-    parent = traces.valid_parent(metadata) if isinstance(caller, Service | Pod) else ""
+    parent = traces.valid_parent(metadata) if isinstance(caller, Program | Service | Pod) else ""
     return traces.span(_short_name(method), parent, served=True)
 
 
@@ -279,6 +280,12 @@ def _bind_job(message: Any) -> None:
 
 def _job_id(message: Any) -> str:
     return str(getattr(message, "job_id", ""))
+
+
+def audited(caller: Caller | None, field: str = "caller") -> dict[str, str]:
+    """The fields of a log line that name a caller, and the owner for whom a service calls."""
+    owner = caller.on_behalf_of if isinstance(caller, Service) else ""
+    return {field: _caller_name(caller), **({"on_behalf_of": owner} if owner else {})}
 
 
 def _caller_name(caller: Caller | None) -> str:

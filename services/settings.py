@@ -17,8 +17,10 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     ValidationError,
+    model_validator,
 )
 
+from services.naming import OWNER_NAME
 from services.rules import exit_codes
 from services.rules.limits import CallerLimits
 
@@ -58,8 +60,26 @@ def _parsed(value: Any) -> Any:
         raise ValueError(f"must be JSON: {error}") from None
 
 
+OwnerName = Annotated[str, Field(pattern=rf"^{OWNER_NAME}$")]
 # For values that are neither a word nor a number: the environment has them as JSON.
 FromJson = BeforeValidator(_parsed)
+
+
+class ServiceGrant(BaseModel):
+    """An internal service: its name, what it may do, and whose rows it may reach."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    may: frozenset[Literal["read", "write", "events"]] = Field(min_length=1)
+    # `coach:ID` or `org:ID` each, with the ids that sessions have; `*`: every owner.
+    owners: frozenset[OwnerName | Literal["*"]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _reads_what_it_writes(self) -> Self:
+        if "write" in self.may and "read" not in self.may:
+            raise ValueError("a service that may write must be able to read, too")
+        return self
 
 
 class Issuer(BaseModel):
@@ -67,11 +87,12 @@ class Issuer(BaseModel):
 
     `people`: an identity provider; its claims are `sub`, `role`, `org_id` and `features`.
     `cluster`: a Kubernetes API server, or the laptop's issuer; `subjects` maps ServiceAccounts to programs.
+    `service`: an issuer for internal services; `services` maps its subjects to what they may.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["people", "cluster"]
+    kind: Literal["people", "cluster", "service"]
     issuer: str
     # Where the issuer publishes its keys: http(s)://… or file:///…
     jwks_url: str
@@ -79,6 +100,8 @@ class Issuer(BaseModel):
     jwks_ca_file: Path | None = None
     jwks_token_file: Path | None = None
     subjects: dict[str, Literal["upload", "controller", "analyzer"]] = {}
+    # The internal services among its subjects. A cluster's issuer may have some, too: their ServiceAccounts.
+    services: dict[str, ServiceGrant] = {}
     # Of a cluster: its name, the only one that its controllers and pods may act for. Empty: they may act for any.
     cluster: str = ""
     # Of people: what the ids of their owners begin with. Unset: nothing for the only issuer, else `ISSUER|`.
@@ -87,6 +110,14 @@ class Issuer(BaseModel):
     roles: frozenset[str] | None = None
     # Of people: the organisations that their tokens may have. Unset: any.
     organisations: frozenset[str] | None = None
+
+    @model_validator(mode="after")
+    def _each_subject_is_one_caller(self) -> Self:
+        if self.services and self.kind == "people":
+            raise ValueError("an issuer of people has no services: list them at an issuer of their own")
+        if both := self.services.keys() & self.subjects.keys():
+            raise ValueError(f"{', '.join(sorted(both))} cannot be a service and a program of Crease")
+        return self
 
 
 def owner_prefixes(issuers: Sequence[Issuer]) -> dict[str, str]:
@@ -129,7 +160,7 @@ class ServerSettings(WatchedSettings):
     listen: str = "127.0.0.1:50051"
     # The audience that every token must name.
     audience: str = "crease"
-    # Trusted token issuers: of people, and of the cluster's ServiceAccounts.
+    # Trusted token issuers: of people, of internal services, and of the cluster's ServiceAccounts.
     issuers: Issuers
     # Seconds for which an issuer's last keys stay valid while it publishes none.
     issuer_keys_seconds: PositiveFloat = 86400.0

@@ -19,11 +19,13 @@ class Reason(StrEnum):
     CALLER_NOT_ALLOWED = "CALLER_NOT_ALLOWED"
     ROLE_NOT_ALLOWED = "ROLE_NOT_ALLOWED"
     FEATURE_NOT_ENABLED = "FEATURE_NOT_ENABLED"
+    OWNER_NOT_ALLOWED = "OWNER_NOT_ALLOWED"
     SESSION_ACCESS_DENIED = "SESSION_ACCESS_DENIED"
     JOB_ACCESS_DENIED = "JOB_ACCESS_DENIED"
     PLAYER_ACCESS_DENIED = "PLAYER_ACCESS_DENIED"
     SHARE_ACCESS_DENIED = "SHARE_ACCESS_DENIED"
     TOO_MANY_CALLS = "TOO_MANY_CALLS"
+    TOO_MANY_SUBSCRIPTIONS = "TOO_MANY_SUBSCRIPTIONS"
     SLOW_READER = "SLOW_READER"
     # what does not exist
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
@@ -32,9 +34,11 @@ class Reason(StrEnum):
     SHARE_NOT_FOUND = "SHARE_NOT_FOUND"
     ARTIFACT_NOT_FOUND = "ARTIFACT_NOT_FOUND"
     CLUSTER_NOT_FOUND = "CLUSTER_NOT_FOUND"
+    SUBSCRIPTION_NOT_FOUND = "SUBSCRIPTION_NOT_FOUND"
     EVENTS_PURGED = "EVENTS_PURGED"
     # what the state does not allow
     WRONG_STATE = "WRONG_STATE"
+    SUBSCRIPTION_DIFFERS = "SUBSCRIPTION_DIFFERS"
     SESSION_DELETED = "SESSION_DELETED"
     SESSION_HAS_LIVE_JOBS = "SESSION_HAS_LIVE_JOBS"
     UPLOAD_NOT_VERIFIED = "UPLOAD_NOT_VERIFIED"
@@ -67,11 +71,13 @@ ADVICE: Mapping[Reason, str] = {
     Reason.CALLER_NOT_ALLOWED: "Use a token of a caller that docs/api.md lists for the RPC.",
     Reason.ROLE_NOT_ALLOWED: "Use a token whose role may do this; the message names the role.",
     Reason.FEATURE_NOT_ENABLED: "Use a token with the feature that the message names.",
+    Reason.OWNER_NOT_ALLOWED: "Name an owner that the operator lists for the service.",
     Reason.SESSION_ACCESS_DENIED: "Use a token of the session's owner.",
     Reason.JOB_ACCESS_DENIED: "Use a token of the job's owner.",
     Reason.PLAYER_ACCESS_DENIED: "Use a token of the player's owner.",
     Reason.SHARE_ACCESS_DENIED: "Use a token of the share's owner.",
     Reason.TOO_MANY_CALLS: "Wait until one of your calls or streams ends; share one connection.",
+    Reason.TOO_MANY_SUBSCRIPTIONS: "Delete a subscription that the service does not need.",
     Reason.SLOW_READER: "Read the stream within 30 s a message. Open it again from the last message read.",
     Reason.SESSION_NOT_FOUND: "The session does not exist or was deleted.",
     Reason.JOB_NOT_FOUND: "The job does not exist or was deleted.",
@@ -79,8 +85,11 @@ ADVICE: Mapping[Reason, str] = {
     Reason.SHARE_NOT_FOUND: "The share expired, was revoked, or its job was deleted: ask for another one.",
     Reason.ARTIFACT_NOT_FOUND: "Take a name from Job.artifacts; wait until the stage that writes it is done.",
     Reason.CLUSTER_NOT_FOUND: "Use the name of a cluster whose controller has reported.",
-    Reason.EVENTS_PURGED: "Start from the position in the message, and read with ListJobs what was missed.",
+    Reason.SUBSCRIPTION_NOT_FOUND: "Call WatchEvents with its name, which makes it.",
+    Reason.EVENTS_PURGED: "Start from the position in the message, and read with ListJobs what was missed. "
+    "Delete a subscription first.",
     Reason.WRONG_STATE: "Read the job: its status does not allow this call, or an earlier call of yours did it.",
+    Reason.SUBSCRIPTION_DIFFERS: "Use the filter of the subscription's first call, or another name.",
     Reason.SESSION_DELETED: "Create another session with a new request_id.",
     Reason.SESSION_HAS_LIVE_JOBS: "Cancel the session's jobs or wait for them, then delete it.",
     Reason.UPLOAD_NOT_VERIFIED: "Upload the video and call CompleteUpload first.",

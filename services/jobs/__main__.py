@@ -121,7 +121,7 @@ async def run(settings: JobsSettings) -> None:
         job_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
         sweep_pb2_grpc.add_SweepServiceServicer_to_server(SweepService(database, verifier), server)
         launch_pb2_grpc.add_LaunchServiceServicer_to_server(LaunchService(database, settings, notifier), server)
-        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, notifier), server)
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, notifier, log), server)
 
     authorizer = Authorizer(authorization.TABLE, SERVICES)
     interceptor = CallInterceptor(

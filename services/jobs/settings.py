@@ -14,7 +14,9 @@ class DatabaseSettings(Settings):
 class RelaySettings(DatabaseSettings, WatchedSettings):
     # URL of the SQS queue; empty: the relay sends no messages.
     queue_url: str = Field("", validation_alias="SQS_VIDEO_ANALYSIS_QUEUE_URL")
-    # AWS region of the queue.
+    # URL of a second SQS queue, for the events of every type; empty: the relay sends none there.
+    events_queue_url: str = ""
+    # AWS region of the queues.
     region: str = Field("", validation_alias="AWS_REGION", validate_default=True)
     # URL of an SQS server other than AWS's; empty: AWS.
     sqs_endpoint: str = ""
@@ -24,7 +26,7 @@ class RelaySettings(DatabaseSettings, WatchedSettings):
     @field_validator("region")
     @classmethod
     def _is_given_for_a_queue(cls, region: str, info: ValidationInfo) -> str:
-        if info.data.get("queue_url") and not region:
+        if (info.data.get("queue_url") or info.data.get("events_queue_url")) and not region:
             raise ValueError("a queue needs a region")
         return region
 

@@ -1,10 +1,12 @@
-"""Calls of upload to jobs. Upload may change no job by itself: each call carries the person's token or a lease.
+"""Calls of upload to jobs. Upload may change no job by itself: each call carries its user's token or a lease.
 
-GetJob                                      authorization: the person's
-CreateJob, ConfirmUpload, FailUpload,       authorization: upload's, crease-user: the person's
+GetJob                                      authorization: the user's
+CreateJob, ConfirmUpload, FailUpload,       authorization: upload's, crease-user: the user's
 RecordMultipart, AbandonUpload, ListVideos
 AuthorizeLaunch, AuthorizeShare             authorization: upload's, with the secret in the request
-ClaimCleanup, CompleteCleanup                authorization: upload's
+ClaimCleanup, CompleteCleanup               authorization: upload's
+
+The user is a person or a service. For a service, `crease-on-behalf-of` is passed on with its token.
 """
 
 import time
@@ -20,6 +22,7 @@ from grpc_status import rpc_status
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, share_pb2, share_pb2_grpc, sweep_pb2, sweep_pb2_grpc
 from services import clients, errors, logs, traces
+from services.auth import ON_BEHALF_OF
 from services.clients import bearer
 from services.serving import call
 
@@ -48,31 +51,31 @@ class Jobs:
         self._timeout = timeout_seconds
 
     async def get(self, job_id: str) -> job_pb2.Job:
-        metadata = (("authorization", _authorization()),)
+        metadata = (("authorization", _authorization()), *_on_behalf())
         return await self._request(self._jobs.GetJob, job_pb2.GetJobRequest(job_id=job_id), metadata)
 
     async def create(self, request: job_pb2.CreateJobRequest) -> job_pb2.Job:
-        return await self._request(self._intake.CreateJob, request, self._for_person())
+        return await self._request(self._intake.CreateJob, request, self._for_user())
 
     async def confirm(self, request: job_pb2.ConfirmUploadRequest) -> job_pb2.ConfirmUploadResponse:
-        return await self._request(self._intake.ConfirmUpload, request, self._for_person())
+        return await self._request(self._intake.ConfirmUpload, request, self._for_user())
 
     async def fail(self, request: job_pb2.FailUploadRequest) -> job_pb2.Job:
-        return await self._request(self._intake.FailUpload, request, self._for_person())
+        return await self._request(self._intake.FailUpload, request, self._for_user())
 
     async def record_multipart(self, job_id: str, upload_id: str, *, instead_of: str) -> job_pb2.Job:
         request = job_pb2.RecordMultipartRequest(job_id=job_id, upload_id=upload_id, instead_of=instead_of)
-        return await self._request(self._intake.RecordMultipart, request, self._for_person())
+        return await self._request(self._intake.RecordMultipart, request, self._for_user())
 
     async def abandon(self, job_id: str) -> job_pb2.Job:
         request = job_pb2.AbandonUploadRequest(job_id=job_id)
-        return await self._request(self._intake.AbandonUpload, request, self._for_person())
+        return await self._request(self._intake.AbandonUpload, request, self._for_user())
 
     async def list_videos(self, bucket: str) -> AsyncIterator[sweep_pb2.KeptVideo]:
         """All videos that S3 may hold objects of, in the byte order of their keys."""
         request = sweep_pb2.ListVideosRequest(s3_bucket=bucket, page_size=PAGE)
         while True:
-            page = await self._request(self._sweep.ListVideos, request, self._for_person())
+            page = await self._request(self._sweep.ListVideos, request, self._for_user())
             for video in page.videos:
                 yield video
             if not page.videos:
@@ -105,14 +108,20 @@ class Jobs:
         finally:
             logs.add_duration("jobs_ms", time.monotonic() - began)
 
-    def _for_person(self) -> tuple[tuple[str, str], ...]:
+    def _for_user(self) -> tuple[tuple[str, str], ...]:
         token = _authorization().partition(" ")[2]
-        return (bearer(self._token_file), ("crease-user", token))
+        return (bearer(self._token_file), ("crease-user", token), *_on_behalf())
 
 
 def _authorization() -> str:
     """The authorization of the current call."""
     return call.get().metadata["authorization"]
+
+
+def _on_behalf() -> tuple[tuple[str, str], ...]:
+    """The owner for whom the caller calls, where it names one."""
+    owner = call.get().metadata.get(ON_BEHALF_OF)
+    return ((ON_BEHALF_OF, owner),) if owner else ()
 
 
 def translate(error: Exception) -> errors.ServiceError | None:

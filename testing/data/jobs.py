@@ -29,6 +29,7 @@ def job(**columns: Any) -> Job:
         "discipline": "", "capture_fps": 0.0, "events": (),
         "sqs_message_id": None, "source_job_id": None, "results": None, "results_stage": None, "artifacts": (),
         "launch_count": 0, "memory_factor": 1.0, "retries_from_launch": 0, "owner": "coach/coach-1",
+        "acted_by": "coach-1",
         "has_open_launch": False, "version": 1, "trace_parent": "", "not_before": None, "cancel_requested_at": None,
         "cleared_at": None, "is_deleted": False, "status_since": NOW, "created_at": NOW, "queued_at": NOW,
         "started_at": None, "completed_at": None, "updated_at": NOW,

@@ -17,7 +17,7 @@ import grpc.aio
 
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceServicer, add_LaunchServiceServicer_to_server
-from crease.events.v1.event_pb2 import Event, WatchEventsRequest
+from crease.events.v1.event_pb2 import AcknowledgeEventsRequest, DeleteSubscriptionRequest, Event, WatchEventsRequest
 from crease.events.v1.event_pb2_grpc import EventServiceServicer, add_EventServiceServicer_to_server
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO
 from services import dev_issuer
@@ -169,6 +169,12 @@ class FakeJobs(LaunchServiceServicer, EventServiceServicer):
             await asyncio.sleep(0.01)
         if self._has_expired:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "The token has expired")
+
+    async def AcknowledgeEvents(self, request: AcknowledgeEventsRequest, context: Context) -> NoReturn:
+        await _unimplemented(context)
+
+    async def DeleteSubscription(self, request: DeleteSubscriptionRequest, context: Context) -> NoReturn:
+        await _unimplemented(context)
 
     def _emit(self, kind: str, job_id: str) -> None:
         self.events.append(Event(id=str(len(self.events) + 1), type=kind, subject=job_id))

@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, sweep_pb2, sweep_pb2_grpc
 from services import errors
-from services.auth import Person, Service, Verifier
+from services.auth import Person, Program, Verifier
 from services.serving import status
 
 OPEN = (job_pb2.JOB_STATUS_AWAITING_UPLOAD, job_pb2.JOB_STATUS_FAILED)
@@ -103,7 +103,7 @@ class FakeJobs(
         return sweep_pb2.ClaimCleanupResponse()
 
     def AuthorizeLaunch(self, request: job_pb2.AuthorizeLaunchRequest, context: Any) -> job_pb2.AuthorizeLaunchResponse:
-        with self._answering(context, "authorization", Service):
+        with self._answering(context, "authorization", Program):
             if self.leases.get((request.job_id, request.launch_no)) != request.lease:
                 raise errors.PermissionDenied("The lease is not the living one of this launch", reason="LEASE_LOST")
             video = self.jobs[request.job_id].video
@@ -144,7 +144,7 @@ class FakeJobs(
     @contextmanager
     def _for_person(self, context: Any) -> Iterator[Person]:
         """A call of `upload` with a person behind it."""
-        with self._answering(context, "authorization", Service), self._answering(context, "crease-user", Person) as who:
+        with self._answering(context, "authorization", Program), self._answering(context, "crease-user", Person) as who:
             yield who
 
     @contextmanager

@@ -53,6 +53,7 @@ def clear(connection: "psycopg.Connection[Any]") -> None:
         connection.execute("DELETE FROM players")
         connection.execute("DELETE FROM shares")
         connection.execute("DELETE FROM events")
+        connection.execute("DELETE FROM subscriptions")
         connection.execute("DELETE FROM clusters")
         connection.execute("UPDATE event_positions SET xid = 0, id = 0")
 

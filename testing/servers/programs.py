@@ -19,6 +19,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services import dev_issuer
+from services.auth import ON_BEHALF_OF
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60
@@ -123,18 +124,32 @@ def running(program: Program) -> Iterator[Program]:
     assert not unnoticed, unnoticed
 
 
+# Internal services and what they may: everything, one right alone, or everything for one owner alone.
+SERVICES: dict[str, dict[str, Any]] = {
+    "everything": dev_issuer.EVERYTHING,
+    "reader": {"may": ["read"], "owners": ["*"]},
+    "listener": {"may": ["events"], "owners": ["*"]},
+    "tutor": {"may": ["read", "write", "events"], "owners": ["coach:coach-1"]},
+    "club": {"may": ["read", "write", "events"], "owners": ["org:o-1"]},
+}
+
+
 @dataclass(frozen=True)
 class Laptop:
-    """The laptop's issuer: tokens for any caller."""
+    """The laptop's issuer: tokens for any caller, and for SERVICES."""
 
     folder: Path
 
     @property
     def env(self) -> dict[str, str]:
-        return {"CREASE_ISSUERS": json.dumps(dev_issuer.issuers(self.folder))}
+        return {"CREASE_ISSUERS": json.dumps(dev_issuer.issuers(self.folder, SERVICES))}
 
     def person(self, subject: str = "coach-1", **claims: Any) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {dev_issuer.person(self.folder, subject, **claims)}"),)
+
+    def service(self, name: str = "everything", on_behalf_of: str = "") -> tuple[tuple[str, str], ...]:
+        metadata = (("authorization", f"Bearer {dev_issuer.service(self.folder, name)}"),)
+        return metadata + (((ON_BEHALF_OF, on_behalf_of),) if on_behalf_of else ())
 
     def program(self, name: str, *, behind: str | None = None) -> tuple[tuple[str, str], ...]:
         metadata = (("authorization", f"Bearer {dev_issuer.program(self.folder, name)}"),)

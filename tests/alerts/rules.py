@@ -186,6 +186,11 @@ CASES = {
         "The oldest message for SQS has been waiting for 1h 0m 0s",
         gauge("relay_lag_seconds", 60),
     ),
+    "CreaseSubscriptionLags": Case(
+        gauge("subscription_lag_seconds", 3600),
+        "A service has not acknowledged an event for 1h 0m 0s",
+        gauge("subscription_lag_seconds", 600),
+    ),
     "CreaseClusterRefuses": Case(
         {'crease_kube_requests_total{namespace="nets",verb="create",code="403"}': "0+1x20"},
         "The API server answers 403 to the controller's create",

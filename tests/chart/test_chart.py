@@ -13,7 +13,7 @@ import yaml
 from services import VERSION
 from services.controller.settings import KubernetesSettings
 from services.jobs.settings import JobsSettings, RelaySettings
-from services.settings import Settings
+from services.settings import Issuer, ServiceGrant, Settings
 from services.upload.settings import UploadSettings
 from services.web.settings import WebSettings
 from tests.chart.chart import (
@@ -115,6 +115,35 @@ def test_servers_trust_only_the_accounts_of_their_release(program: str) -> None:
     cluster = next(one for one in json.loads(environment(container)["CREASE_ISSUERS"]) if one["kind"] == "cluster")
     account = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-"
     assert cluster["subjects"] == {account + name: name for name in ("upload", "controller", "analyzer")}
+
+
+@pytest.mark.parametrize("program", ["jobs", "upload"])
+def test_services_reach_the_servers_with_their_rights(program: str) -> None:
+    """Those of the cluster by ServiceAccount, the others at their issuer; a release without services trusts none."""
+    trusted = {}
+    for size in ("gpu", "large"):
+        container = of_kind(size, "Deployment")[program]["spec"]["template"]["spec"]["containers"][0]
+        issuers = [Issuer.model_validate(one) for one in json.loads(environment(container)["CREASE_ISSUERS"])]
+        trusted[size] = {issuer.kind: issuer.services for issuer in issuers if issuer.services}
+    reader = ServiceGrant(name="statistics", may=frozenset({"read", "events"}), owners=frozenset({"*"}))
+    academy = ServiceGrant(name="academy", may=frozenset({"read", "write"}), owners=frozenset({"org:o-1", "coach:c-1"}))
+    assert trusted == {
+        "gpu": {},
+        "large": {
+            "cluster": {"system:serviceaccount:statistics:reader": reader},
+            "service": {"academy": academy},
+        },
+    }
+
+
+def test_a_service_of_an_issuer_that_is_not_listed_is_rejected() -> None:
+    """It would be refused at each call, and nothing would say why."""
+    service = (
+        "services[0].name=a,services[0].issuer=x,services[0].subject=a,services[0].may={read},services[0].owners={*}"
+    )
+    refused = helm("template", RELEASE, str(CHART), "--set", "dev.embedded=true", "--set", service)
+    assert refused.returncode != 0
+    assert "serviceIssuers has no issuer x of the service a" in refused.stderr
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -263,6 +292,8 @@ CHANGED: dict[str, Any] = {
     "image.pullPolicy": "Always",
     "image.arch": "arm64",
     "issuers": [{"issuer": "https://other.example", "jwksUrl": "https://other.example/keys"}],
+    "services": [{"name": "other", "subject": "other", "may": ["read"], "owners": ["coach:c-2"]}],
+    "serviceIssuers": [{"issuer": "https://services.example.com/", "jwksUrl": "https://other.example/keys"}],
     "clusterIssuer.jwksUrl": "https://other.example/keys",
     "s3.endpoint": "https://other.example:9001",
     "sqs.endpoint": "https://other.example:9001",

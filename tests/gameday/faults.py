@@ -23,6 +23,8 @@ import psycopg
 import pytest
 
 from crease.analysis.v1.launch_pb2 import Launch
+from crease.events.v1.event_pb2 import WatchEventsRequest
+from crease.events.v1.event_pb2_grpc import EventServiceStub
 from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU, ListJobsRequest
 from services import dev_issuer
 from services.controller.core.launcher import Placement, labels_of
@@ -215,6 +217,23 @@ def sqs_is_down(arena: Arena) -> Steps:
     arena.queue_line.fault = "broken"
     arena.queued()
     yield Repair("SQS recovers; the relay resumes by itself", lambda: setattr(arena.queue_line, "fault", "none"))
+
+
+def a_service_stops_listening(arena: Arena) -> Steps:
+    """A service makes a subscription, and its program ends; jobs go on."""
+    service = arena.product.laptop.service(dev_issuer.SERVICE)
+    with grpc.insecure_channel(arena.product.jobs.endpoint) as channel:
+        events = EventServiceStub(channel)
+        stream = events.WatchEvents(WatchEventsRequest(after="0-0", subscription="reports"), metadata=service)
+        next(stream)
+        stream.cancel()
+        arena.queued()
+
+        def repair() -> None:
+            [statement] = sql_of("CreaseSubscriptionLags")
+            arena.sql(statement.replace("SERVICE", dev_issuer.SERVICE).replace("NAME", "reports"))
+
+        yield Repair("the `DELETE` of the page: the service is gone", repair)
 
 
 def analyses_send_no_heartbeat(arena: Arena) -> Steps:
@@ -426,6 +445,7 @@ FAULTS = (
     Fault("A transaction holds a table lock", ("CreasePoolFull", "CreaseCallsSlow"), a_transaction_holds_a_lock),
     Fault("S3 is down", ("CreaseS3Fails",), s3_is_down),
     Fault("SQS is down", ("CreaseRelayLags",), sqs_is_down),
+    Fault("A service stops listening", ("CreaseSubscriptionLags",), a_service_stops_listening),
     Fault("Analyses send no heartbeat", ("CreaseLeasesLost",), analyses_send_no_heartbeat),
     Fault("Rows are written by hand", ("CreaseInvariantBroken",), rows_are_written_by_hand),
     Fault("A session stays open in a transaction", ("CreaseOutboxLags",), a_session_stays_open),

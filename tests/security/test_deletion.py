@@ -19,12 +19,12 @@ SECRETS = ("Secret title", "Secret notes", "Secret player", "Secret result", "se
 # Columns of deleted rows: ids, times, states, the owner, settings of the analysis, the place in S3. `etag`, `content_…`
 # and `sha256` describe the removed object.
 KEPT = {
-    "video_sessions": "id owner_type owner_id created_by discipline created_at updated_at deleted_at",
+    "video_sessions": "id owner_type owner_id created_by acted_by discipline created_at updated_at deleted_at",
     "video_analysis_jobs": """
         id session_id status stage progress_pct failure_code sample_fps include_frames deep_enabled anonymous
         accelerator discipline capture_fps s3_bucket s3_key content_type content_length etag sha256 part_bytes
-        created_by results_stage launch_count memory_factor retries_from_launch owner launched event_xid version
-        deleted_at sweep_at status_since created_at queued_at started_at completed_at updated_at
+        created_by acted_by results_stage launch_count memory_factor retries_from_launch owner launched event_xid
+        version deleted_at sweep_at status_since created_at queued_at started_at completed_at updated_at
     """,
     "launches": """
         job_id launch_no cluster memory_factor kubernetes_uid pod_name pod_uid lease_hash lease_expires_at ending

@@ -6,7 +6,7 @@ STATE/
 ├── lock           locked while `crease up` runs on this folder; contains its process id
 ├── client.json    the endpoints, while the services are ready
 ├── issuer/        the key pair of the laptop's token issuer
-├── tokens/        coach, admin, upload, controller
+├── tokens/        coach, admin, service, upload, controller
 ├── uploads/       state of incomplete uploads
 ├── page/          the port, the key of cookies, the key of the next sign-in
 ├── postgres/  s3/  controller/

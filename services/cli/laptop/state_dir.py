@@ -57,11 +57,12 @@ def announce(state: StateDir, endpoints: Endpoints) -> None:
 
 
 def mint_tokens(state: StateDir) -> None:
-    """Writes new tokens for the coach, the superuser and the programs."""
+    """Writes new tokens for the coach, the superuser, the internal service and the programs."""
     dev_issuer.create(state.issuer)
     (state.folder / "tokens").mkdir(exist_ok=True, mode=0o700)
     _write(state.token_file("coach"), dev_issuer.person(state.issuer, COACH))
     _write(state.token_file("admin"), dev_issuer.person(state.issuer, "admin@laptop", role=naming.SUPERUSER))
+    _write(state.token_file("service"), dev_issuer.service(state.issuer))
     for program in ("upload", "controller"):
         _write(state.token_file(program), dev_issuer.program(state.issuer, program))
 

@@ -28,8 +28,9 @@ from services.jobs.domain.explanation import UNPROVED
 from services.jobs.domain.records import Ending
 from services.jobs.notifier import Notifier
 from services.jobs.settings import JobsSettings
-from services.jobs.store import jobs, launches, outbox
+from services.jobs.store import jobs, launches
 from services.jobs.store.database import Connection, Database, Row, translate
+from services.jobs.store.events import outbox
 from services.jobs.store.library import undo
 from services.logs import Logger
 from services.metrics import Loop
@@ -110,7 +111,7 @@ class _Warnings:
 async def relay_lag_seconds(database: Database) -> float:
     """The age of the oldest event that the relay has not sent; 0 if no relay has ever run."""
     async with database.transaction() as connection:
-        return await outbox.lag_seconds(connection, outbox.RELAY)
+        return await outbox.relay_lag_seconds(connection)
 
 
 async def purge_events(database: Database, ttl_seconds: float) -> int:

@@ -23,7 +23,8 @@ from services.jobs.background import expiry
 from services.jobs.domain import states
 from services.jobs.settings import JobsSettings
 from services.jobs.store.database import Database, Row, translate
-from services.jobs.store.outbox import OLDEST_RUNNING, RELAY
+from services.jobs.store.events.outbox import OLDEST_RUNNING, RELAYS
+from services.jobs.store.events.subscriptions import LAG_SECONDS
 from services.logs import Logger
 from services.metrics import Loop
 
@@ -54,9 +55,10 @@ _READ = f"""
             WHERE status = '{states.FAILED}' AND status_since > now() - interval '1 hour') AS failures,
         (SELECT extract(epoch FROM clock_timestamp() - min(created_at)) FROM events WHERE xid >= {OLDEST_RUNNING})
             AS outbox_seconds,
-        (SELECT extract(epoch FROM clock_timestamp() - first.created_at) FROM event_positions AS relay, LATERAL (
+        (SELECT extract(epoch FROM clock_timestamp() - min(first.created_at)) FROM event_positions AS relay, LATERAL (
             SELECT created_at FROM events WHERE (xid, id) > (relay.xid, relay.id) ORDER BY xid, id LIMIT 1) AS first
-            WHERE relay.name = '{RELAY}') AS relay_seconds,
+            WHERE relay.name IN {RELAYS}) AS relay_seconds,
+        ({LAG_SECONDS}) AS subscription_seconds,
         (SELECT extract(epoch FROM clock_timestamp() - min(due)) FROM (
             SELECT min(due) AS due FROM ({expiry.OVERDUE_UPLOADS}) AS uploads
             UNION ALL SELECT min(due) FROM ({expiry.OVERDUE_LEASES}) AS leases
@@ -134,6 +136,11 @@ def make_gauges(by_status: dict[str, Row], totals: Row) -> Iterator[Metric]:
         ("jobs_final", sum(jobs[status] for status in states.SETTLED), "Jobs that are done, failed or cancelled"),
         ("outbox_lag_seconds", totals["outbox_seconds"], "Age of the oldest event that readers cannot see yet"),
         ("relay_lag_seconds", totals["relay_seconds"], "Age of the oldest event that the SQS relay has not sent"),
+        (
+            "subscription_lag_seconds",
+            totals["subscription_seconds"],
+            "Age of the oldest event that a service with a subscription has not acknowledged",
+        ),
         ("overdue_seconds", totals["overdue_seconds"], "Time since the oldest upload or launch should have expired"),
     ):
         yield GaugeMetricFamily(f"crease_{name}", description, value=float(value or 0))

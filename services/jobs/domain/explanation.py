@@ -12,13 +12,14 @@ Pure: the same records at the same time give the same sentence.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 from services.jobs.domain import states
 from services.jobs.domain.limits import LaunchLimits, OpenLaunches
 from services.jobs.domain.records import Job, Launch
+from services.naming import SERVICE_ACTOR
 from services.rules import stages
 
 # The ending message of a cancelled launch begins with this if nothing proved that its workload had ended.
@@ -49,6 +50,22 @@ def explain(
     job: Job, launches: Sequence[Launch], now: datetime, opened: OpenLaunches, limits: LaunchLimits
 ) -> Explanation:
     """The explanation of a job. `launches` are its newest launches, in order."""
+    explained = _explain(job, launches, now, opened, limits)
+    return replace(explained, sentence=explained.sentence + _request_of_service(job))
+
+
+def _request_of_service(job: Job) -> str:
+    """Names the service that made the last request, and the owner for whom; empty for a person."""
+    if not job.acted_by.startswith(SERVICE_ACTOR):
+        return ""
+    name, _, owner = job.acted_by.removeprefix(SERVICE_ACTOR).partition(" for ")
+    on_behalf = f", on behalf of {owner}" if owner else ""
+    return f". The last request came from the service {name}{on_behalf}"
+
+
+def _explain(
+    job: Job, launches: Sequence[Launch], now: datetime, opened: OpenLaunches, limits: LaunchLimits
+) -> Explanation:
     if job.status in states.SETTLED:
         return Explanation(_ended(job, launches), WaitingFor.NOTHING, job.completed_at or job.updated_at)
     if launches and launches[-1].ended_at is None:

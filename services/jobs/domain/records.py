@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from services.jobs.domain import states
 from services.jobs.domain.states import ResultStage, Status
 
 
@@ -137,6 +138,8 @@ class GivenEvent:
 class Job:
     """One analysis of one video. `owner` is the owner's key in the fair queue: `coach/ID` or `org/ID`.
 
+    `acted_by` is the user who made the last request: a person's subject, or `service:NAME for OWNER`.
+
     `discipline` is empty for the session's. `capture_fps` is 0 if the client stated none.
     `results` is JSON as stored; a row from before two-phase uploads may hold anything there. A list leaves it out.
     """
@@ -167,6 +170,7 @@ class Job:
     memory_factor: float
     retries_from_launch: int
     owner: str
+    acted_by: str
     has_open_launch: bool
     version: int
     trace_parent: str
@@ -226,7 +230,7 @@ class AssignedLaunch(Launch):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A transition in the outbox; (`xid`, `id`) is its position."""
+    """A transition in the outbox; (`xid`, `id`) is its position. `owner`: of its session, None where it has no row."""
 
     xid: int
     id: int
@@ -238,3 +242,9 @@ class Event:
     sample_fps: int
     include_frames: bool
     created_at: datetime
+    owner: Owner | None
+
+    @property
+    def type(self) -> str:
+        """The CloudEvents type."""
+        return states.event_type(self.to_status, self.failure_code)

@@ -126,6 +126,7 @@ EVENT_TYPES = {
     CANCELLED: "JobCancelled",
 }
 DEAD_LETTERED = "DEAD_LETTERED"
+EVENT_NAMES = (*EVENT_TYPES.values(), "JobDeadLettered")
 
 
 def event_type(to: Status, failure_code: str) -> str:

@@ -6,8 +6,8 @@ from uuid import uuid4
 from psycopg.types.json import Jsonb
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
-from services import errors
-from services.auth import Person, Verifier
+from services import errors, logs
+from services.auth import User, Verifier, act_on_behalf
 from services.jobs.domain import authorization, states
 from services.jobs.domain.limits import Quotas
 from services.jobs.domain.records import Job
@@ -16,7 +16,7 @@ from services.jobs.rpc import mapping, validation
 from services.jobs.store import cancellation, jobs, launches, quotas, sessions
 from services.jobs.store.database import Connection, Database
 from services.rules.limits import sentence
-from services.serving import Context, call
+from services.serving import Context, audited, call
 
 
 class IntakeService(job_pb2_grpc.IntakeServiceServicer):
@@ -30,12 +30,12 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         self._deep_enabled = deep_enabled
 
     async def CreateJob(self, request: job_pb2.CreateJobRequest, context: Context) -> job_pb2.Job:
-        person = await end_user(self._verifier)
-        authorization.check_uploader(person)
+        user = await end_user(self._verifier)
+        authorization.check_uploader(user)
         validation.short_texts(request)
-        values = _columns(request, person) | {"deep_enabled": self._deep_enabled}
+        values = _columns(request, user) | {"deep_enabled": self._deep_enabled}
         async with self._database.transaction() as connection:
-            session = await sessions.get_visible_for_share(connection, request.session_id, person)
+            session = await sessions.get_visible_for_share(connection, request.session_id, user)
             values |= {"id": uuid4(), "s3_key": jobs.video_key(session, uuid4())}
             job = await jobs.create(connection, session, values, commit=not self._quotas.is_limited)
             await quotas.check(connection, job, self._quotas, field="session_id", bytes_field="content_length")
@@ -47,14 +47,15 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
     ) -> job_pb2.ConfirmUploadResponse:
         validation.short_texts(request)
         async with self._database.transaction() as connection:
-            job = await self._owned(connection, request.job_id)
+            job, actor = await self._owned(connection, request.job_id)
             if job.status == states.CANCELLED:
                 raise jobs.wrong_upload_state(job)
             moved = job.status in states.UPLOADABLE
             if moved:
                 jobs.check_uploadable(job)
                 commit = job.status in states.IN_FLIGHT or not self._quotas.is_limited
-                job = await jobs.move(connection, job, states.QUEUED, commit=commit, **_verified(job, request))
+                values = _verified(job, request) | {"acted_by": actor}
+                job = await jobs.move(connection, job, states.QUEUED, commit=commit, **values)
                 if not commit:
                     await quotas.check(connection, job, self._quotas, bytes_field="job_id")
         if moved:
@@ -63,12 +64,13 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
 
     async def FailUpload(self, request: job_pb2.FailUploadRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
-            job = await self._owned(connection, request.job_id)
+            job, actor = await self._owned(connection, request.job_id)
             if job.status not in states.UPLOADABLE:
                 raise jobs.wrong_upload_state(job)
             failure = {
                 "failure_code": validation.failure_code(request.failure_code),
                 "error_message": sentence(request.error_message),
+                "acted_by": actor,
             }
             job = await jobs.move(connection, job, states.FAILED, commit=True, **failure)
         self._notifier.notify(job.id)
@@ -77,7 +79,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
     async def RecordMultipart(self, request: job_pb2.RecordMultipartRequest, context: Context) -> job_pb2.Job:
         validation.short_texts(request)
         async with self._database.transaction() as connection:
-            job = await self._owned(connection, request.job_id)
+            job, _ = await self._owned(connection, request.job_id)
             jobs.check_uploadable(job)
             if job.video.etag:
                 raise jobs.wrong_upload_state(job)
@@ -87,12 +89,12 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
 
     async def AbandonUpload(self, request: job_pb2.AbandonUploadRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
-            job = await self._owned(connection, request.job_id)
+            job, actor = await self._owned(connection, request.job_id)
             if job.video.etag or job.status not in states.UPLOADABLE | {states.CANCELLED}:
                 raise errors.FailedPrecondition(
                     f"Cannot abort upload for job in status: {job.status}", reason="WRONG_STATE"
                 )
-            job = await cancellation.cancel(connection, job)
+            job = await cancellation.cancel(connection, job, actor)
         self._notifier.notify(job.id)
         return mapping.job(job)
 
@@ -109,20 +111,25 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
             video=mapping.video(job.video), artifact_prefix=prefix, landmarks_key=landmarks_key
         )
 
-    async def _owned(self, connection: Connection, job_id: str) -> Job:
-        """The job, locked, if the end user may change it."""
-        return await jobs.get_visible_for_update(connection, job_id, await end_user(self._verifier))
+    async def _owned(self, connection: Connection, job_id: str) -> tuple[Job, str]:
+        """The job, locked, if the end user may change it; and that user, as rows keep them."""
+        user = await end_user(self._verifier)
+        return await jobs.get_visible_for_update(connection, job_id, user), authorization.actor(user)
 
 
-async def end_user(verifier: Verifier) -> Person:
-    """The person for whom `upload` calls. `upload` forwards their token, so that it cannot act for anyone else."""
-    person = await verifier.verify(call.get().metadata.get("crease-user", ""))
-    if not isinstance(person, Person):
-        raise errors.PermissionDenied("crease-user must be a person's token", reason="CALLER_NOT_ALLOWED")
-    return person
+async def end_user(verifier: Verifier) -> User:
+    """The person or service for whom `upload` calls. It forwards their token, so that it cannot act for anyone else."""
+    metadata = call.get().metadata
+    user = act_on_behalf(await verifier.verify(metadata.get("crease-user", "")), metadata)
+    if not isinstance(user, User):
+        message = "crease-user must be the token of a person or a service"
+        raise errors.PermissionDenied(message, reason="CALLER_NOT_ALLOWED")
+    logs.bind(**audited(user, "user"))
+    authorization.check_writer(user)
+    return user
 
 
-def _columns(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any]:
+def _columns(request: job_pb2.CreateJobRequest, user: User) -> dict[str, Any]:
     return {
         "sample_fps": validation.sample_fps(request.sample_fps),
         "include_frames": request.include_frames,
@@ -135,7 +142,7 @@ def _columns(request: job_pb2.CreateJobRequest, person: Person) -> dict[str, Any
         "content_length": request.content_length,
         "sha256": request.sha256,
         "part_bytes": request.part_bytes,
-        "created_by": person.subject,
+        "created_by": authorization.actor(user),
         "request_id": validation.request_id(request.request_id),
     }
 

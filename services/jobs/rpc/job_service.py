@@ -1,4 +1,4 @@
-"""JobService: people read their jobs, watch, cancel, retry, reanalyze, delete and compare them."""
+"""JobService: people and services read their jobs, watch, cancel, retry, reanalyze, delete and compare them."""
 
 import asyncio
 import contextlib
@@ -11,8 +11,7 @@ from psycopg.types.json import Jsonb
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc
 from services import errors
-from services.auth import Person
-from services.authorization import caller_as
+from services.authorization import user
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization, comparison, states
 from services.jobs.domain.explanation import explain
@@ -58,10 +57,10 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
         async with self._database.transaction() as connection:
             if request.session_id:
-                await sessions.get_visible(connection, request.session_id, caller_as(Person))
+                await sessions.get_visible(connection, request.session_id, user())
             page = await jobs.list_visible(
                 connection,
-                caller_as(Person),
+                user(),
                 session_id=request.session_id,
                 status=enum_text(job_pb2.JobStatus, request.status),
                 size=request.page_size,
@@ -84,35 +83,35 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
-            job = await jobs.get_visible_for_update(connection, request.job_id, caller_as(Person))
-            job = await cancellation.cancel(connection, job)
+            job = await jobs.get_visible_for_update(connection, request.job_id, user())
+            job = await cancellation.cancel(connection, job, authorization.actor(user()))
         self._notifier.notify(job.id)
         return mapping.job(job)
 
     async def ForgetCluster(self, request: job_pb2.ForgetClusterRequest, context: Context) -> empty_pb2.Empty:
-        authorization.check_superuser(caller_as(Person))
+        authorization.check_superuser(user())
         async with self._database.transaction() as connection:
             await cancellation.forget_cluster(connection, request.cluster, self._cluster_silence_seconds)
         return empty_pb2.Empty()
 
     async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
-            job = await jobs.get_visible_for_update(connection, request.job_id, caller_as(Person))
+            job = await jobs.get_visible_for_update(connection, request.job_id, user())
             if job.status != states.FAILED:
                 raise errors.FailedPrecondition(f"Cannot retry a job in status: {job.status}", reason="WRONG_STATE")
             jobs.check_verified(job)
-            values = jobs.retry_values(job)
+            values = jobs.retry_values(job) | {"acted_by": authorization.actor(user())}
             job = await jobs.move(connection, job, states.QUEUED, commit=not self._quotas.is_limited, **values)
             await quotas.check(connection, job, self._quotas)
         self._notifier.notify(job.id)
         return mapping.job(job)
 
     async def ReanalyzeJob(self, request: job_pb2.ReanalyzeJobRequest, context: Context) -> job_pb2.Job:
-        person = caller_as(Person)
-        authorization.check_uploader(person)
-        values = _changed_settings(request) | {"created_by": person.subject, "deep_enabled": self._deep_enabled}
+        authorization.check_uploader(user())
+        values = _changed_settings(request) | {"created_by": authorization.actor(user())}
+        values["deep_enabled"] = self._deep_enabled
         async with self._database.transaction() as connection:
-            source = await jobs.get_visible_for_update(connection, request.job_id, person)
+            source = await jobs.get_visible_for_update(connection, request.job_id, user())
             jobs.check_verified(source)
             session = await sessions.get(connection, source.session_id)
             values["events"] = _events(request, source, session, values.get("discipline", source.discipline))
@@ -124,16 +123,15 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
-            job = await jobs.get_visible_for_update(connection, request.job_id, caller_as(Person))
-            await object_cleanup.delete(connection, job, undoable=request.undoable)
+            job = await jobs.get_visible_for_update(connection, request.job_id, user())
+            await object_cleanup.delete(connection, job, authorization.actor(user()), undoable=request.undoable)
         self._notifier.notify(job.id)
         return empty_pb2.Empty()
 
     async def UndeleteJob(self, request: job_pb2.UndeleteJobRequest, context: Context) -> job_pb2.Job:
-        person = caller_as(Person)
         async with self._database.transaction() as connection:
-            await undo.undelete_job(connection, request.job_id, person, self._quotas)
-            return mapping.job(await jobs.get_visible(connection, request.job_id, person))
+            await undo.undelete_job(connection, request.job_id, user(), self._quotas)
+            return mapping.job(await jobs.get_visible(connection, request.job_id, user()))
 
     async def CompareJobs(self, request: job_pb2.CompareJobsRequest, context: Context) -> job_pb2.CompareJobsResponse:
         comparing.check_job_ids(request.job_ids)
@@ -143,7 +141,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         return comparing.compared(analyses)
 
     async def _done_analysis(self, connection: Connection, job_id: str) -> comparison.Analysis:
-        job = await jobs.get_visible(connection, job_id, caller_as(Person))
+        job = await jobs.get_visible(connection, job_id, user())
         if job.status != states.DONE:
             raise errors.FailedPrecondition(
                 f"Cannot compare job {job.id} in status: {job.status}", reason="JOB_NOT_DONE"
@@ -152,7 +150,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def ExplainJob(self, request: job_pb2.ExplainJobRequest, context: Context) -> job_pb2.ExplainJobResponse:
         async with self._database.transaction() as connection:
-            job = await jobs.get_visible(connection, request.job_id, caller_as(Person))
+            job = await jobs.get_visible(connection, request.job_id, user())
             past = await launches.list_of_job(connection, job.id)
             opened = await fair_queue.count_open(connection, job.owner)
             now = await connection.value("SELECT clock_timestamp()")
@@ -160,7 +158,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def _get(self, job_id: str) -> Job:
         async with self._database.transaction() as connection:
-            return await jobs.get_visible(connection, job_id, caller_as(Person))
+            return await jobs.get_visible(connection, job_id, user())
 
 
 def _changed_settings(request: job_pb2.ReanalyzeJobRequest) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.jobs.v1 import job_pb2
 from services import errors
-from services.auth import Lease, Pod, Service
+from services.auth import Lease, Pod, Program
 from services.authorization import caller_as
 from services.jobs import metrics
 from services.jobs.domain import retry_policy, states
@@ -90,7 +90,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         async with self._database.transaction() as connection:
             launch = await launches.confirm(
                 connection,
-                caller_as(Service).cluster,
+                caller_as(Program).cluster,
                 request.job_id,
                 request.launch_no,
                 validation.kubernetes_uid(request.kubernetes_uid),
@@ -103,7 +103,7 @@ class LaunchService(launch_pb2_grpc.LaunchServiceServicer):
         ending = _ending(request.ending, Ending.CANCELLED)
         async with self._database.transaction() as connection:
             job, launch = await launches.get_for_update(connection, request.job_id, request.launch_no)
-            launches.check_cluster(caller_as(Service).cluster, launch.cluster)
+            launches.check_cluster(caller_as(Program).cluster, launch.cluster)
             _, launch = await launches.end(connection, job, launch, ending, request.message)
         self._notifier.notify(job.id)
         return mapping.launch(launch)
@@ -288,7 +288,7 @@ def _check_cluster(cluster: str) -> None:
     """Raises InvalidArgument for an odd name, PermissionDenied for another cluster than the caller's own."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", cluster):
         raise errors.InvalidArgument("cluster", "must be a DNS label")
-    launches.check_cluster(caller_as(Service).cluster, cluster)
+    launches.check_cluster(caller_as(Program).cluster, cluster)
 
 
 def _parse_token(token: str) -> tuple[UUID, int] | None:

@@ -8,8 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from crease.jobs.v1 import job_pb2, library_pb2, library_pb2_grpc, session_pb2
 from services import errors, naming
-from services.auth import Person
-from services.authorization import caller_as
+from services.authorization import user
 from services.jobs.domain import trends
 from services.jobs.domain.protobuf import enum_number, timestamp
 from services.jobs.domain.records import Session
@@ -34,7 +33,7 @@ class LibraryService(library_pb2_grpc.LibraryServiceServicer):
         wanted = _filter(request.filter)
         async with self._database.transaction() as connection:
             page = await search.sessions_page(
-                connection, caller_as(Person), wanted, size=request.page_size, page_token=request.page_token
+                connection, user(), wanted, size=request.page_size, page_token=request.page_token
             )
             ids = {job_id for found in page.records for job_id in (found.shown_id, found.report_id) if job_id}
             jobs = await search.jobs_by_id(connection, ids)
@@ -50,7 +49,7 @@ class LibraryService(library_pb2_grpc.LibraryServiceServicer):
         async with self._database.transaction() as connection:
             page = await search.jobs_page(
                 connection,
-                caller_as(Person),
+                user(),
                 wanted,
                 statuses=statuses,
                 first_id=first_id,
@@ -65,7 +64,7 @@ class LibraryService(library_pb2_grpc.LibraryServiceServicer):
     async def GetTrends(self, request: library_pb2.GetTrendsRequest, context: Context) -> library_pb2.GetTrendsResponse:
         discipline = validation.enum("discipline", session_pb2.Discipline, request.discipline)
         async with self._database.transaction() as connection:
-            player = await players.get_visible(connection, request.player_id, caller_as(Person))
+            player = await players.get_visible(connection, request.player_id, user())
             discipline = discipline or await player_history.newest_discipline(connection, player)
             history = await player_history.films(connection, player, discipline)
         return library_pb2.GetTrendsResponse(

@@ -8,8 +8,7 @@ from google.protobuf import empty_pb2
 
 from crease.jobs.v1 import player_pb2, player_pb2_grpc
 from services import errors
-from services.auth import Person
-from services.authorization import caller_as
+from services.authorization import user
 from services.jobs.domain import authorization
 from services.jobs.rpc import mapping, validation
 from services.jobs.store.database import Database
@@ -28,16 +27,15 @@ class PlayerService(player_pb2_grpc.PlayerServiceServicer):
         self._database = database
 
     async def CreatePlayer(self, request: player_pb2.CreatePlayerRequest, context: Context) -> player_pb2.Player:
-        person = caller_as(Person)
-        authorization.check_uploader(person)
+        authorization.check_uploader(user())
         values = _columns(request, SETTABLE)
         values |= {"request_id": validation.request_id(request.request_id), "request_sha256": validation.digest(values)}
         async with self._database.transaction() as connection:
-            return mapping.player(await players.create(connection, person, values))
+            return mapping.player(await players.create(connection, user(), values))
 
     async def GetPlayer(self, request: player_pb2.GetPlayerRequest, context: Context) -> player_pb2.Player:
         async with self._database.transaction() as connection:
-            return mapping.player(await players.get_visible(connection, request.player_id, caller_as(Person)))
+            return mapping.player(await players.get_visible(connection, request.player_id, user()))
 
     async def ListPlayers(
         self, request: player_pb2.ListPlayersRequest, context: Context
@@ -46,7 +44,7 @@ class PlayerService(player_pb2_grpc.PlayerServiceServicer):
         async with self._database.transaction() as connection:
             page = await players.list_visible(
                 connection,
-                caller_as(Person),
+                user(),
                 name_prefix=prefix,
                 size=request.page_size,
                 page_token=request.page_token,
@@ -57,7 +55,7 @@ class PlayerService(player_pb2_grpc.PlayerServiceServicer):
     async def UpdatePlayer(self, request: player_pb2.UpdatePlayerRequest, context: Context) -> player_pb2.Player:
         sent = request.player
         async with self._database.transaction() as connection:
-            player = await players.get_visible(connection, sent.player_id, caller_as(Person), for_update=True)
+            player = await players.get_visible(connection, sent.player_id, user(), for_update=True)
             if sent.etag:
                 validation.check_etag(sent.etag, player)
             values = _columns(sent, validation.masked(sent, request.update_mask, SETTABLE), "player.")
@@ -67,7 +65,7 @@ class PlayerService(player_pb2_grpc.PlayerServiceServicer):
 
     async def DeletePlayer(self, request: player_pb2.DeletePlayerRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
-            player = await players.get_visible(connection, request.player_id, caller_as(Person), for_update=True)
+            player = await players.get_visible(connection, request.player_id, user(), for_update=True)
             await players.delete(connection, player)
         return empty_pb2.Empty()
 

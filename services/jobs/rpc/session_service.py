@@ -1,4 +1,4 @@
-"""SessionService: people create, read, change, list and delete the sessions of their videos."""
+"""SessionService: people and services create, read, change, list and delete the sessions of their videos."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,8 +7,7 @@ from google.protobuf import empty_pb2
 
 from crease.jobs.v1 import session_pb2, session_pb2_grpc
 from services import errors
-from services.auth import Person
-from services.authorization import caller_as
+from services.authorization import user
 from services.jobs.domain import authorization
 from services.jobs.domain.limits import Quotas
 from services.jobs.domain.states import SessionStatus
@@ -34,17 +33,16 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         self._quotas = quotas
 
     async def CreateSession(self, request: session_pb2.CreateSessionRequest, context: Context) -> session_pb2.Session:
-        person = caller_as(Person)
-        authorization.check_uploader(person)
+        authorization.check_uploader(user())
         values = _columns(request, SETTABLE)
         values |= {"request_id": validation.request_id(request.request_id), "request_sha256": validation.digest(values)}
         async with self._database.transaction() as connection:
-            session = await sessions.create(connection, person, values)
+            session = await sessions.create(connection, user(), values)
         return mapping.session(session, SessionStatus.PENDING)
 
     async def GetSession(self, request: session_pb2.GetSessionRequest, context: Context) -> session_pb2.Session:
         async with self._database.transaction() as connection:
-            session = await sessions.get_visible(connection, request.session_id, caller_as(Person))
+            session = await sessions.get_visible(connection, request.session_id, user())
             return mapping.session(*await sessions.get_with_status(connection, session.id, commit=True))
 
     async def ListSessions(
@@ -52,7 +50,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
     ) -> session_pb2.ListSessionsResponse:
         async with self._database.transaction() as connection:
             page = await sessions.list_visible(
-                connection, caller_as(Person), size=request.page_size, page_token=request.page_token
+                connection, user(), size=request.page_size, page_token=request.page_token
             )
             statuses = await sessions.statuses(connection, [session.id for session in page.records])
         listed, token = page.messages(lambda session: mapping.session(session, statuses[session.id]))
@@ -60,7 +58,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
 
     async def UpdateSession(self, request: session_pb2.UpdateSessionRequest, context: Context) -> session_pb2.Session:
         async with self._database.transaction() as connection:
-            session = await sessions.get_visible(connection, request.session.session_id, caller_as(Person))
+            session = await sessions.get_visible(connection, request.session.session_id, user())
             if request.session.etag:
                 # Another caller's update waits until this one is committed.
                 session = await sessions.get_for_update(connection, session.id)
@@ -68,24 +66,24 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
             fields = validation.masked(request.session, request.update_mask, SETTABLE)
             values = _columns(request.session, fields, "session.")
             if values:
+                values["acted_by"] = authorization.actor(user())
                 await sessions.update(connection, session, values)
             return mapping.session(*await sessions.get_with_status(connection, session.id, commit=True))
 
     async def DeleteSession(self, request: session_pb2.DeleteSessionRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
-            session = await sessions.get_visible(connection, request.session_id, caller_as(Person))
+            session = await sessions.get_visible(connection, request.session_id, user())
             locked = await sessions.get_for_update(connection, session.id)
-            await sessions.delete(connection, locked, undoable=request.undoable)
+            await sessions.delete(connection, locked, authorization.actor(user()), undoable=request.undoable)
         self._notifier.notify()
         return empty_pb2.Empty()
 
     async def UndeleteSession(
         self, request: session_pb2.UndeleteSessionRequest, context: Context
     ) -> session_pb2.Session:
-        person = caller_as(Person)
         async with self._database.transaction() as connection:
-            await undo.undelete_session(connection, request.session_id, person, self._quotas)
-            session = await sessions.get_visible(connection, request.session_id, person)
+            await undo.undelete_session(connection, request.session_id, user(), self._quotas)
+            session = await sessions.get_visible(connection, request.session_id, user())
             return mapping.session(*await sessions.get_with_status(connection, session.id, commit=True))
 
 

@@ -4,8 +4,7 @@ from google.protobuf import empty_pb2
 
 from crease.jobs.v1 import session_pb2, share_pb2, share_pb2_grpc
 from services import errors
-from services.auth import Person
-from services.authorization import caller_as
+from services.authorization import user
 from services.jobs.domain import comparison, states
 from services.jobs.domain.protobuf import enum_number, timestamp
 from services.jobs.domain.records import Job, Session
@@ -27,31 +26,29 @@ class ShareService(share_pb2_grpc.ShareServiceServicer):
     async def CreateShare(
         self, request: share_pb2.CreateShareRequest, context: Context
     ) -> share_pb2.CreateShareResponse:
-        person, seconds = caller_as(Person), _seconds(request)
+        seconds = _seconds(request)
         if len(request.job_ids) != 1:
             comparing.check_job_ids(request.job_ids)
         async with self._database.transaction() as connection:
-            found = [await jobs.get_visible(connection, job_id, person) for job_id in request.job_ids]
+            found = [await jobs.get_visible(connection, job_id, user()) for job_id in request.job_ids]
             of_jobs = [await sessions.get(connection, job.session_id) for job in found]
             _check_shared(found, of_jobs, with_names=request.with_names)
             ids = [str(job.id) for job in found]
             content = {"job_ids": ids, "with_names": request.with_names, "seconds": seconds}
             values = content | {"request_id": validation.request_id(request.request_id)}
             values["request_sha256"] = validation.digest(content)
-            share, secret = await shares.create(connection, person, of_jobs[0].owner, values)
+            share, secret = await shares.create(connection, user(), of_jobs[0].owner, values)
         return share_pb2.CreateShareResponse(share=_share(share), secret=secret)
 
     async def ListShares(self, request: share_pb2.ListSharesRequest, context: Context) -> share_pb2.ListSharesResponse:
         async with self._database.transaction() as connection:
-            page = await shares.list_visible(
-                connection, caller_as(Person), size=request.page_size, page_token=request.page_token
-            )
+            page = await shares.list_visible(connection, user(), size=request.page_size, page_token=request.page_token)
         listed, token = page.messages(_share)
         return share_pb2.ListSharesResponse(shares=listed, next_page_token=token)
 
     async def RevokeShare(self, request: share_pb2.RevokeShareRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
-            await shares.revoke(connection, request.share_id, caller_as(Person))
+            await shares.revoke(connection, request.share_id, user())
         return empty_pb2.Empty()
 
     async def AuthorizeShare(

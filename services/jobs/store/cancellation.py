@@ -16,18 +16,18 @@ from services.jobs.store import jobs
 from services.jobs.store.database import Connection, Now
 
 
-async def cancel(connection: Connection, job: Job) -> Job:
-    """Cancels a locked job, or records the request. Raises FailedPrecondition for a job that is done."""
+async def cancel(connection: Connection, job: Job, actor: str) -> Job:
+    """Cancels a locked job for a user, or records the request. Raises FailedPrecondition for a job that is done."""
     if job.status == states.CANCELLED:
         return job
     if job.status == states.DONE:
         raise errors.FailedPrecondition(f"Cannot cancel a job in status: {job.status}", reason="WRONG_STATE")
-    requested_at = job.cancel_requested_at or Now()
-    if not job.has_open_launch:
-        return await jobs.move(connection, job, states.CANCELLED, cancel_requested_at=requested_at)
-    if job.cancel_requested_at is not None:
+    if job.cancel_requested_at is not None and job.has_open_launch:
         return job
-    return await jobs.write(connection, job, cancel_requested_at=requested_at)
+    values: dict[str, Any] = {"cancel_requested_at": job.cancel_requested_at or Now(), "acted_by": actor}
+    if not job.has_open_launch:
+        return await jobs.move(connection, job, states.CANCELLED, **values)
+    return await jobs.write(connection, job, **values)
 
 
 async def forget_cluster(connection: Connection, cluster: str, silence_seconds: float) -> None:

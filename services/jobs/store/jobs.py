@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from psycopg.types.json import Jsonb
 
 from services import errors, naming, traces
-from services.auth import Person
+from services.auth import User
 from services.jobs import metrics
 from services.jobs.domain import authorization, states
 from services.jobs.domain.records import GivenEvent, Job, Owner, Session
@@ -48,14 +48,14 @@ async def get_readable(connection: Connection, job_id: UUID) -> Job:
     return job
 
 
-async def get_visible(connection: Connection, job_id: str, person: Person) -> Job:
-    """One job that a person may see. Raises NotFound, PermissionDenied."""
-    return _visible(await connection.row(_GET_WITH_OWNER, id=parse_id(job_id)), person)
+async def get_visible(connection: Connection, job_id: str, user: User) -> Job:
+    """One job that a user may see. Raises NotFound, PermissionDenied."""
+    return _visible(await connection.row(_GET_WITH_OWNER, id=parse_id(job_id)), user)
 
 
-async def get_visible_for_update(connection: Connection, job_id: str, person: Person) -> Job:
-    """One job that a person may change, locked; its session is locked against deletion. Raises as `get_visible`."""
-    return _visible(await connection.row(_GET_WITH_OWNER_FOR_UPDATE, id=parse_id(job_id)), person)
+async def get_visible_for_update(connection: Connection, job_id: str, user: User) -> Job:
+    """One job that a user may change, locked; its session is locked against deletion. Raises as `get_visible`."""
+    return _visible(await connection.row(_GET_WITH_OWNER_FOR_UPDATE, id=parse_id(job_id)), user)
 
 
 _GET_WITH_OWNER = """
@@ -67,16 +67,16 @@ _GET_WITH_OWNER = """
 _GET_WITH_OWNER_FOR_UPDATE = f"{_GET_WITH_OWNER} FOR SHARE OF session FOR UPDATE OF job"
 
 
-def _visible(row: Row | None, person: Person) -> Job:
+def _visible(row: Row | None, user: User) -> Job:
     if row is None:
         raise not_found()
-    check_visible(person, read_owner(row))
+    check_visible(user, read_owner(row))
     return read_job(row)
 
 
-def check_visible(person: Person, owner: Owner) -> None:
-    """Raises PermissionDenied if a person may not see the jobs of an owner."""
-    if not authorization.may_see(person, owner):
+def check_visible(user: User, owner: Owner) -> None:
+    """Raises PermissionDenied if a user may not see the jobs of an owner."""
+    if not authorization.may_see(user, owner):
         raise errors.PermissionDenied("You don't have access to this job", reason="JOB_ACCESS_DENIED")
 
 
@@ -188,7 +188,7 @@ _UPLOAD = (*_OPTIONS, "content_type", "content_length", "sha256")
 
 
 async def create(connection: Connection, session: Session, values: dict[str, Any], *, commit: bool = True) -> Job:
-    """Adds a job that awaits its upload, or returns the one that the same person made with the same request_id.
+    """Adds a job that awaits its upload, or returns the one that the same user made with the same request_id.
 
     values: its columns. commit: commits with the insert. Raises AlreadyExists if the request_id was used with other
     content, FailedPrecondition if its job is deleted.
@@ -240,7 +240,7 @@ async def _create(
     commit: bool,
 ) -> Job:
     values |= {"session_id": session.id, "status": status, "stage": states.STAGES[status]}
-    values |= {"trace_parent": traces.traceparent()}
+    values |= {"trace_parent": traces.traceparent(), "acted_by": values["created_by"]}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
     job = await connection.record(read_job, _INSERT.format(*columns), commit=commit, **values)
     if job is not None:
@@ -292,19 +292,19 @@ _SOURCE_ARTIFACTS = "SELECT artifacts FROM video_analysis_jobs WHERE id = %(id)s
 
 
 async def list_visible(
-    connection: Connection, person: Person, *, session_id: str, status: str, size: int, page_token: str
+    connection: Connection, user: User, *, session_id: str, status: str, size: int, page_token: str
 ) -> pagination.Page[Job]:
-    """A page of the jobs that a person may see, without results, newest first.
+    """A page of the jobs that a user may see, without results, newest first.
 
     Raises InvalidArgument for a negative page size or the token of another filter.
     """
     columns = [column for column in jobs.c if column.name != "results"]
-    statement = sa.select(*columns).join(sessions).where(pagination.visible_to(person), jobs.c.deleted_at.is_(None))
+    statement = sa.select(*columns).join(sessions).where(pagination.visible_to(user), jobs.c.deleted_at.is_(None))
     if session_id:
         statement = statement.where(jobs.c.session_id == parse_id(session_id))
     if status:
         statement = statement.where(jobs.c.status == status)
-    filtered = f"{person.subject} {session_id} {status}"
+    filtered = f"{authorization.actor(user)} {session_id} {status}"
     return await pagination.read_page(
         connection, read_job, statement, pagination.newest(jobs), size=size, token=page_token, filtered=filtered
     )

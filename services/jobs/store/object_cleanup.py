@@ -57,8 +57,8 @@ class StoredVideo:
     open_launch: int
 
 
-async def delete(connection: Connection, job: Job, *, undoable: bool = False) -> None:
-    """Deletes a locked job; undoable: hides it for UNDO_SECONDS first.
+async def delete(connection: Connection, job: Job, actor: str, *, undoable: bool = False) -> None:
+    """Deletes a locked job for a user; undoable: hides it for UNDO_SECONDS first.
 
     Raises FailedPrecondition while it is queued or runs.
     """
@@ -68,7 +68,7 @@ async def delete(connection: Connection, job: Job, *, undoable: bool = False) ->
     if job.status == states.AWAITING_UPLOAD:
         await jobs.move(connection, job, states.CANCELLED)
     changed = {"undo_until": Now(jobs.UNDO_SECONDS)} if undoable else jobs.FORGOTTEN
-    await jobs.write(connection, job, deleted_at=Now(), **changed)
+    await jobs.write(connection, job, deleted_at=Now(), acted_by=actor, **changed)
 
 
 async def claim(connection: Connection, limit: int, *, artifacts: bool) -> Sequence[Cleanup]:

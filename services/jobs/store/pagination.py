@@ -1,4 +1,4 @@
-"""Lists: what a person may see, in pages, in a fixed order (AIP-158).
+"""Lists: what a user may see, in pages, in a fixed order (AIP-158).
 
 A token holds the position of the last row in the order, and a digest of the filter. A page ends before it is too large
 for a message, so it may have fewer rows than requested.
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 
 from services import errors
-from services.auth import Person
+from services.auth import User
 from services.jobs.domain import authorization
 from services.jobs.domain.records import Job, Player, Session
 from services.jobs.store.database import Connection, Row
@@ -100,14 +100,14 @@ class Page(Generic[Listed]):
         return sent, "" if is_last else _make_token(self.order.position(self.records[len(sent) - 1]), self.filtered)
 
 
-def visible_to(person: Person) -> sa.ColumnElement[bool]:
-    """The condition of a session that a person may see: one of `visible_owners` has it, and it is not deleted."""
-    return sessions.c.deleted_at.is_(None) & owned_by(person, sessions)
+def visible_to(user: User) -> sa.ColumnElement[bool]:
+    """The condition of a session that a user may see: one of `visible_owners` has it, and it is not deleted."""
+    return sessions.c.deleted_at.is_(None) & owned_by(user, sessions)
 
 
-def owned_by(person: Person, table: sa.Table) -> sa.ColumnElement[bool]:
+def owned_by(user: User, table: sa.Table) -> sa.ColumnElement[bool]:
     """The condition of a row of which one of `visible_owners` is the owner."""
-    owners = authorization.visible_owners(person)
+    owners = authorization.visible_owners(user)
     if owners is None:
         return sa.true()
     owned = [(table.c.owner_type == owner.type.value) & (table.c.owner_id == owner.id) for owner in owners]

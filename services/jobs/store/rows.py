@@ -74,6 +74,7 @@ def read_job(row: Row) -> Job:
         memory_factor=row["memory_factor"],
         retries_from_launch=row["retries_from_launch"],
         owner=row["owner"],
+        acted_by=row["acted_by"],
         has_open_launch=row["launched"],
         version=row["version"],
         trace_parent=row["trace_parent"],
@@ -220,4 +221,6 @@ def read_event(row: Row) -> Event:
         sample_fps=row["sample_fps"],
         include_frames=row["include_frames"],
         created_at=row["created_at"],
+        # The row of a session that was deleted for good is gone.
+        owner=read_owner(row) if row.get("owner_type") else None,
     )

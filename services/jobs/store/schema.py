@@ -30,6 +30,8 @@ sessions = sa.Table(
     sa.Column("owner_type", sa.Text),
     sa.Column("owner_id", sa.Text),
     sa.Column("created_by", sa.Text),
+    # The user who last made, changed or deleted it: a person's subject, or `service:NAME for OWNER`.
+    sa.Column("acted_by", sa.Text),
     sa.Column("title", sa.Text),
     sa.Column("player_ids", pg.ARRAY(sa.Text)),
     sa.Column("notes", sa.Text),
@@ -120,6 +122,8 @@ jobs = sa.Table(
     sa.Column("parts_sha256", sa.Text),
     sa.Column("sqs_message_id", sa.Text),
     sa.Column("created_by", sa.Text),
+    # The user who last made, changed or deleted it: a person's subject, or `service:NAME for OWNER`.
+    sa.Column("acted_by", sa.Text),
     sa.Column("request_id", _uuid),
     # The job whose video this job analyses again.
     sa.Column("source_job_id", _uuid),

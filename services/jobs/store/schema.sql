@@ -101,6 +101,14 @@ CREATE TABLE clusters (
     owner text DEFAULT ''::text NOT NULL
 );
 
+CREATE TABLE deliveries (
+    subscription_id bigint NOT NULL,
+    xid bigint NOT NULL,
+    event_id bigint NOT NULL,
+    stream uuid NOT NULL,
+    until timestamptz NOT NULL
+);
+
 CREATE TABLE event_positions (
     name text NOT NULL,
     xid bigint NOT NULL,
@@ -186,6 +194,27 @@ CREATE TABLE shares (
     CONSTRAINT shares_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
 );
 
+CREATE TABLE subscriptions (
+    id bigint NOT NULL,
+    service text NOT NULL,
+    name text NOT NULL,
+    types text[] NOT NULL,
+    owner text NOT NULL,
+    session_id uuid,
+    xid bigint NOT NULL,
+    event_id bigint NOT NULL,
+    created_at timestamptz DEFAULT now() NOT NULL
+);
+
+ALTER TABLE subscriptions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME subscriptions_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE tellers (
     what text NOT NULL,
     who uuid NOT NULL,
@@ -245,6 +274,7 @@ CREATE TABLE video_analysis_jobs (
     discipline text DEFAULT ''::text NOT NULL,
     capture_fps double precision DEFAULT 0 NOT NULL,
     events jsonb DEFAULT '[]'::jsonb NOT NULL,
+    acted_by text DEFAULT ''::text NOT NULL,
     level text DEFAULT ''::text NOT NULL,
     undo_until timestamptz,
     CONSTRAINT job_done_is_whole CHECK (((status <> 'done'::video_analysis_job_status) OR (progress_pct = 100))),
@@ -267,12 +297,16 @@ CREATE TABLE video_sessions (
     deleted_at timestamptz,
     request_id uuid,
     request_sha256 text DEFAULT ''::text NOT NULL,
+    acted_by text DEFAULT ''::text NOT NULL,
     undo_until timestamptz,
     CONSTRAINT video_sessions_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
 );
 
 ALTER TABLE ONLY clusters
     ADD CONSTRAINT clusters_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY deliveries
+    ADD CONSTRAINT deliveries_pkey PRIMARY KEY (subscription_id, xid, event_id);
 
 ALTER TABLE ONLY event_positions
     ADD CONSTRAINT event_positions_pkey PRIMARY KEY (name);
@@ -289,6 +323,12 @@ ALTER TABLE ONLY players
 ALTER TABLE ONLY shares
     ADD CONSTRAINT shares_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY subscriptions
+    ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY subscriptions
+    ADD CONSTRAINT subscriptions_service_name_key UNIQUE (service, name);
+
 ALTER TABLE ONLY tellers
     ADD CONSTRAINT tellers_pkey PRIMARY KEY (what);
 
@@ -297,6 +337,8 @@ ALTER TABLE ONLY video_analysis_jobs
 
 ALTER TABLE ONLY video_sessions
     ADD CONSTRAINT video_sessions_pkey PRIMARY KEY (id);
+
+CREATE INDEX deliveries_by_stream ON deliveries USING btree (stream);
 
 CREATE INDEX jobs_by_age ON video_analysis_jobs USING btree (created_at DESC, id DESC);
 
@@ -377,6 +419,9 @@ CREATE TRIGGER place_of_transition BEFORE UPDATE ON video_analysis_jobs FOR EACH
 CREATE TRIGGER rubbish BEFORE UPDATE ON video_analysis_jobs FOR EACH ROW WHEN ((((old.deleted_at IS NULL) <> (new.deleted_at IS NULL)) OR ((old.status <> new.status) AND (((new.status = ANY (ARRAY['failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND (new.etag = ''::text)) OR ((new.status = ANY (ARRAY['done'::video_analysis_job_status, 'failed'::video_analysis_job_status, 'cancelled'::video_analysis_job_status])) AND ((new.launch_count > 0) OR (new.part_bytes > 0))))))) EXECUTE FUNCTION video_analysis_job_rubbish();
 
 CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON video_analysis_jobs FOR EACH ROW EXECUTE FUNCTION video_analysis_job_stamp();
+
+ALTER TABLE ONLY deliveries
+    ADD CONSTRAINT deliveries_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY launches
     ADD CONSTRAINT launches_job_id_fkey FOREIGN KEY (job_id) REFERENCES video_analysis_jobs(id);

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from services import errors
-from services.auth import Person
+from services.auth import User
 from services.jobs.domain import authorization, states
 from services.jobs.domain.records import Owner, Session
 from services.jobs.domain.states import SessionStatus
@@ -27,14 +27,14 @@ def _quoted(texts: Iterable[str]) -> str:
     return ", ".join(f"'{text}'" for text in sorted(texts))
 
 
-async def create(connection: Connection, person: Person, values: dict[str, Any]) -> Session:
+async def create(connection: Connection, user: User, values: dict[str, Any]) -> Session:
     """Adds a session with these columns; an `org_pro`'s belongs to their organisation.
 
-    Returns the session that the same person made with the same request_id. Raises AlreadyExists if that request_id was
+    Returns the session that the same user made with the same request_id. Raises AlreadyExists if that request_id was
     used with other content, FailedPrecondition if its session is deleted.
     """
-    owner = authorization.owner_of_new_session(person)
-    values |= {"id": uuid4(), "owner_type": owner.type, "owner_id": owner.id, "created_by": person.subject}
+    owner, actor = authorization.owner_of_new_session(user), authorization.actor(user)
+    values |= {"id": uuid4(), "owner_type": owner.type, "owner_id": owner.id, "created_by": actor, "acted_by": actor}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
     session = await connection.record(read_session, _INSERT.format(*columns), commit=True, **values)
     if session is not None:
@@ -109,36 +109,34 @@ def not_found() -> errors.NotFound:
     return errors.NotFound("Video session not found", reason="SESSION_NOT_FOUND")
 
 
-async def get_visible(connection: Connection, session_id: str, person: Person) -> Session:
-    """One session that a person may see. Raises NotFound, PermissionDenied."""
-    return _visible(await get(connection, session_id), person)
+async def get_visible(connection: Connection, session_id: str, user: User) -> Session:
+    """One session that a user may see. Raises NotFound, PermissionDenied."""
+    return _visible(await get(connection, session_id), user)
 
 
-async def get_visible_for_share(connection: Connection, session_id: str, person: Person) -> Session:
-    """One session that a person may see, locked against deletion. Raises NotFound, PermissionDenied."""
-    return _visible(await get_for_share(connection, session_id), person)
+async def get_visible_for_share(connection: Connection, session_id: str, user: User) -> Session:
+    """One session that a user may see, locked against deletion. Raises NotFound, PermissionDenied."""
+    return _visible(await get_for_share(connection, session_id), user)
 
 
-def _visible(session: Session, person: Person) -> Session:
-    check_visible(person, session.owner)
+def _visible(session: Session, user: User) -> Session:
+    check_visible(user, session.owner)
     return session
 
 
-def check_visible(person: Person, owner: Owner) -> None:
-    """Raises PermissionDenied if a person may not see the sessions of an owner."""
-    if not authorization.may_see(person, owner):
+def check_visible(user: User, owner: Owner) -> None:
+    """Raises PermissionDenied if a user may not see the sessions of an owner."""
+    if not authorization.may_see(user, owner):
         raise errors.PermissionDenied("You don't have access to this session", reason="SESSION_ACCESS_DENIED")
 
 
-async def list_visible(
-    connection: Connection, person: Person, *, size: int, page_token: str
-) -> pagination.Page[Session]:
-    """A page of the sessions that a person may see, newest first.
+async def list_visible(connection: Connection, user: User, *, size: int, page_token: str) -> pagination.Page[Session]:
+    """A page of the sessions that a user may see, newest first.
 
     Raises InvalidArgument for a negative page size or the token of another list.
     """
-    statement = sa.select(sessions, sa.literal_column(PLAYERS)).where(pagination.visible_to(person))
-    filtered = f"{person.subject} sessions"
+    statement = sa.select(sessions, sa.literal_column(PLAYERS)).where(pagination.visible_to(user))
+    filtered = f"{authorization.actor(user)} sessions"
     return await pagination.read_page(
         connection, read_session, statement, pagination.newest(sessions), size=size, token=page_token, filtered=filtered
     )
@@ -151,8 +149,10 @@ async def update(connection: Connection, session: Session, values: dict[str, Any
     return _found(await connection.record(read_session, statement, id=session.id, **sent))
 
 
-async def delete(connection: Connection, session: Session, *, undoable: bool = False) -> None:
-    """Deletes a session that is locked for update, with its jobs. undoable: hides both for UNDO_SECONDS first.
+async def delete(connection: Connection, session: Session, actor: str, *, undoable: bool = False) -> None:
+    """Deletes a session that is locked for update, with its jobs. `actor`: the user who deletes it.
+
+    undoable: hides both for UNDO_SECONDS first.
 
     Raises FailedPrecondition while one of its jobs is queued or runs.
     """
@@ -164,12 +164,12 @@ async def delete(connection: Connection, session: Session, *, undoable: bool = F
         if job.status == states.AWAITING_UPLOAD:
             await job_store.move(connection, job, states.CANCELLED)
     if undoable:
-        undo_until = await connection.value(_HIDE, id=session.id, seconds=job_store.UNDO_SECONDS)
+        undo_until = await connection.value(_HIDE, id=session.id, acted_by=actor, seconds=job_store.UNDO_SECONDS)
         changed: dict[str, Any] = {"undo_until": undo_until}
     else:
-        await connection.run(_DELETE, id=session.id)
+        await connection.run(_DELETE, id=session.id, acted_by=actor)
         changed = job_store.FORGOTTEN
-    columns, sent = assignments(changed)
+    columns, sent = assignments(changed | {"acted_by": actor})
     await connection.run(_DELETE_JOBS.format(columns), id=session.id, **sent)
 
 
@@ -178,9 +178,11 @@ _DELETE_JOBS = """
 """
 # A deleted session keeps nothing that people wrote.
 FORGOTTEN = "title = '', notes = '', player_ids = '{}', request_sha256 = ''"
-_DELETE = f"UPDATE video_sessions SET deleted_at = clock_timestamp(), {FORGOTTEN} WHERE id = %(id)s"
+_DELETE = f"""
+    UPDATE video_sessions SET deleted_at = clock_timestamp(), acted_by = %(acted_by)s, {FORGOTTEN} WHERE id = %(id)s
+"""
 _HIDE = """
-    UPDATE video_sessions SET deleted_at = clock_timestamp(),
+    UPDATE video_sessions SET deleted_at = clock_timestamp(), acted_by = %(acted_by)s,
         undo_until = clock_timestamp() + %(seconds)s * interval '1 second'
     WHERE id = %(id)s RETURNING undo_until
 """

@@ -14,8 +14,9 @@ from services.jobs.domain.limits import LaunchLimits
 from services.jobs.domain.states import SessionStatus
 from services.jobs.notifier import Notifier
 from services.jobs.rpc import mapping
-from services.jobs.store import fair_queue, jobs, launches, outbox, sessions
+from services.jobs.store import fair_queue, jobs, launches, sessions
 from services.jobs.store.database import Connection, Database
+from services.jobs.store.events import outbox
 from services.jobs.store.library import players, search
 from services.jobs.store.library.search import Filter
 
@@ -90,7 +91,7 @@ async def send_all(database: Database, url: str) -> None:
         await fair_queue.claim(connection, "c1", 10, 30.0, LaunchLimits())
         await launches.list_open(connection, "c1", 50, None)
         await outbox.read_events(connection, outbox.Position(latest[0], 0))
-        await outbox.lag_seconds(connection, outbox.RELAY)
+        await outbox.relay_lag_seconds(connection)
     watcher = JobWatcher(database, Notifier(0.1))
     with watcher.subscribe(job[0]):
         await watcher.publish_changes([job[0]])

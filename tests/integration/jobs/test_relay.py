@@ -14,7 +14,10 @@ from typing import Any
 
 import boto3
 import pytest
+from google.protobuf import json_format
 
+from crease.events.v1 import event_pb2
+from crease.jobs.v1 import job_pb2
 from services.jobs.settings import RelaySettings
 from testing.metrics import labels_of, listening, scrape
 from testing.servers.programs import ROOT, Laptop, Program, free_port
@@ -77,7 +80,7 @@ def env(empty: str, s3_server: Endpoint, sqs: Sqs) -> Iterator[dict[str, str]]:
         "CREASE_POLL_SECONDS": "0.05",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    sql(empty, "DELETE FROM event_positions WHERE name = 'sqs'")
+    sql(empty, "DELETE FROM event_positions WHERE name IN ('sqs', 'sqs-events')")
 
 
 @dataclass
@@ -135,6 +138,37 @@ def test_a_queued_job_is_sent_with_its_envelope_and_its_message_id_is_kept(
     }
     assert message_id(road, job_id) == sent["MessageId"]
     assert sql(empty, "SELECT to_status FROM events ORDER BY xid, id") == [("awaiting_upload",), ("queued",)]
+
+
+def test_a_second_queue_gets_the_events_of_every_type(
+    road: Road, empty: str, env: dict[str, str], sqs: Sqs, tmp_path: Path
+) -> None:
+    """Each with its transition and the same envelope. The first queue's message keeps its own body."""
+    job_id = road.queued(sample_fps=15)
+    road.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=road.coach)
+    events = [event for _, event in zip(range(3), watch(road), strict=False)]
+    second = Sqs(sqs.client, sqs.client.create_queue(QueueName=f"q-{uuid.uuid4().hex}")["QueueUrl"])
+    with relay(env | {"CREASE_EVENTS_QUEUE_URL": second.url}, tmp_path / "log"):
+        sent = second.receive(3)
+        [queued] = sqs.receive(1)
+        wait_until(lambda: message_id(road, job_id) == queued["MessageId"])
+    assert set(json.loads(queued["Body"])) == {"job_id", "session_id", "sample_fps", "include_frames"}
+    by_id = {one["MessageAttributes"]["ce-id"]["StringValue"]: one for one in sent}
+    assert by_id.keys() == {event.id for event in events}
+    for event in events:
+        message = by_id[event.id]
+        assert message["MessageAttributes"]["ce-type"]["StringValue"] == event.type
+        assert json_format.ParseDict(json.loads(message["Body"]), event_pb2.JobTransition()) == event.data
+        assert len(json.loads(message["Body"])) == len(event_pb2.JobTransition.DESCRIPTOR.fields)
+
+
+def test_a_second_queue_alone_needs_no_first_one(road: Road, env: dict[str, str], sqs: Sqs, tmp_path: Path) -> None:
+    """Then no message of JobQueued is sent, and no job keeps an id of one."""
+    job_id = road.queued()
+    alone = {"SQS_VIDEO_ANALYSIS_QUEUE_URL": "", "CREASE_EVENTS_QUEUE_URL": sqs.url}
+    with relay(env | alone, tmp_path / "log"):
+        assert len(sqs.receive(2)) == 2
+    assert message_id(road, job_id) == ""
 
 
 @pytest.mark.slow
@@ -205,7 +239,7 @@ def test_without_a_queue_the_relay_exits_with_0_and_logs_why(env: dict[str, str]
     """An empty setting is valid."""
     with relay(env | {"SQS_VIDEO_ANALYSIS_QUEUE_URL": ""}, tmp_path / "log") as ended:
         assert ended.process.wait(30) == 0
-        assert "SQS_VIDEO_ANALYSIS_QUEUE_URL is empty" in ended.log.read_text()
+        assert "SQS_VIDEO_ANALYSIS_QUEUE_URL and CREASE_EVENTS_QUEUE_URL are empty" in ended.log.read_text()
 
 
 def test_a_queue_without_a_region_is_refused(

@@ -13,7 +13,7 @@ import pytest
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, player_pb2, session_pb2
 from services import dev_issuer
-from services.auth import Person
+from services.auth import ON_BEHALF_OF, Person, Service, User
 from services.jobs.domain import authorization
 from services.jobs.domain.records import Owner, OwnerType
 from services.jobs.store import sessions
@@ -26,48 +26,65 @@ from tests.integration.jobs.test_lifecycle import RESULTS, Road
 UNAUTHENTICATED = {"anonymous", "expired"}
 PEOPLE = {"coach", "other coach", "org_pro", "other org_pro", "superuser"}
 # `upload` must forward a person's token wherever the person's rights decide.
-UPLOADS = {"upload", "upload for the owner", "upload for another", "upload for a superuser"}
-CALLERS = sorted(UNAUTHENTICATED | PEOPLE | UPLOADS | {"controller", "pod", "other pod", "lease", "other lease"})
+UPLOADS = {
+    "upload",
+    "upload for the owner",
+    "upload for another",
+    "upload for a superuser",
+    "upload for a service for the owner",
+    "upload for a service for another",
+    "upload for a service that reads",
+    "upload for a service of another",
+}
+# Services that may do everything: for every owner (all of them, or the one that the call names), or for one owner.
+WRITERS = {"service", "service for the owner", "service for another", "service of the owner", "service of another"}
+SERVICES = WRITERS | {"service that reads", "service that hears", "service beyond its owners", "coach for another"}
+PROGRAMS = {"controller", "pod", "other pod", "lease", "other lease"}
+CALLERS = sorted(UNAUTHENTICATED | PEOPLE | UPLOADS | SERVICES | PROGRAMS)
 
 # The owner stands for `coach` where a coach owns the session, for `org_pro` where an organisation does.
 WHOSE = {"a coach's": {"owner": "coach"}, "an organisation's": {"owner": "org_pro"}}
-ANY_PERSON = frozenset(PEOPLE)
-SEES = frozenset({"owner", "superuser"})
-BEHIND = frozenset({"upload for the owner", "upload for a superuser"})
+READS_ANY = frozenset(PEOPLE | WRITERS | {"service that reads"})
+WRITES_ANY = frozenset(PEOPLE | WRITERS)
+OWNERS_SERVICES = frozenset({"service", "service for the owner", "service of the owner"})
+WRITES = OWNERS_SERVICES | {"owner", "superuser"}
+READS = WRITES | {"service that reads"}
+BEHIND = frozenset({"upload for the owner", "upload for a superuser", "upload for a service for the owner"})
+HEARS = frozenset(WRITERS | {"service that hears"})
 CONTROLLER = frozenset({"controller"})
 LEASE = frozenset({"lease"})
 
 ALLOWED: dict[str, frozenset[str]] = {
-    "SessionService/CreateSession": ANY_PERSON,
-    "SessionService/GetSession": SEES,
-    "SessionService/ListSessions": ANY_PERSON,
-    "SessionService/UpdateSession": SEES,
-    "SessionService/DeleteSession": SEES,
-    "SessionService/UndeleteSession": SEES,
-    "PlayerService/CreatePlayer": ANY_PERSON,
-    "PlayerService/GetPlayer": SEES,
-    "PlayerService/ListPlayers": ANY_PERSON,
-    "PlayerService/UpdatePlayer": SEES,
-    "PlayerService/DeletePlayer": SEES,
-    "LibraryService/SearchSessions": ANY_PERSON,
-    "LibraryService/SearchJobs": ANY_PERSON,
-    "LibraryService/GetTrends": SEES,
-    "ShareService/CreateShare": SEES,
-    "ShareService/ListShares": ANY_PERSON,
-    "ShareService/RevokeShare": SEES,
+    "SessionService/CreateSession": WRITES_ANY,
+    "SessionService/GetSession": READS,
+    "SessionService/ListSessions": READS_ANY,
+    "SessionService/UpdateSession": WRITES,
+    "SessionService/DeleteSession": WRITES,
+    "SessionService/UndeleteSession": WRITES,
+    "PlayerService/CreatePlayer": WRITES_ANY,
+    "PlayerService/GetPlayer": READS,
+    "PlayerService/ListPlayers": READS_ANY,
+    "PlayerService/UpdatePlayer": WRITES,
+    "PlayerService/DeletePlayer": WRITES,
+    "LibraryService/SearchSessions": READS_ANY,
+    "LibraryService/SearchJobs": READS_ANY,
+    "LibraryService/GetTrends": READS,
+    "ShareService/CreateShare": WRITES,
+    "ShareService/ListShares": READS_ANY,
+    "ShareService/RevokeShare": WRITES,
     # The secret in the request decides.
     "ShareService/AuthorizeShare": frozenset(UPLOADS),
-    "JobService/GetJob": SEES,
-    # Of one session, as the request of this test; without a session any person may list.
-    "JobService/ListJobs": SEES,
-    "JobService/WatchJob": SEES,
-    "JobService/CancelJob": SEES,
-    "JobService/ExplainJob": SEES,
-    "JobService/RetryJob": SEES,
-    "JobService/ReanalyzeJob": SEES,
-    "JobService/DeleteJob": SEES,
-    "JobService/UndeleteJob": SEES,
-    "JobService/CompareJobs": SEES,
+    "JobService/GetJob": READS,
+    # Of one session, as the request of this test; without a session any user may list.
+    "JobService/ListJobs": READS,
+    "JobService/WatchJob": READS,
+    "JobService/CancelJob": WRITES,
+    "JobService/ExplainJob": READS,
+    "JobService/RetryJob": WRITES,
+    "JobService/ReanalyzeJob": WRITES,
+    "JobService/DeleteJob": WRITES,
+    "JobService/UndeleteJob": WRITES,
+    "JobService/CompareJobs": READS,
     "JobService/ForgetCluster": frozenset({"superuser"}),
     "IntakeService/CreateJob": BEHIND,
     "IntakeService/ConfirmUpload": BEHIND,
@@ -89,7 +106,10 @@ ALLOWED: dict[str, frozenset[str]] = {
     "LaunchService/Heartbeat": LEASE,
     "LaunchService/SubmitResult": LEASE,
     "LaunchService/FailLaunch": LEASE,
-    "EventService/WatchEvents": CONTROLLER,
+    # Of one session, as for ListJobs.
+    "EventService/WatchEvents": CONTROLLER | OWNERS_SERVICES | {"service that hears"},
+    "EventService/AcknowledgeEvents": HEARS,
+    "EventService/DeleteSubscription": HEARS,
 }
 # An allowed caller gets none of these; the last three would be faults of jobs.
 NOT_ALLOWED = {"UNAUTHENTICATED", "PERMISSION_DENIED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED"}
@@ -140,6 +160,7 @@ class Stage:
             "upload for the owner": self._upload(owner),
             "upload for a superuser": self._upload(self._token("root", "superuser")),
             "upload for another": self._upload(self._token("rival", "org_pro", "o-2")),
+            **self._services(whose),
             "controller": self._laptop.program("controller"),
             "pod": self._laptop.pod(pod, "pod-1"),
             "other pod": self._laptop.pod(other_pod, "pod-1"),
@@ -170,6 +191,32 @@ class Stage:
             "sample_fps": 5,
         }
         return Scene(values, callers)
+
+    def _services(self, whose: str) -> dict[str, Any]:
+        """The services, each by itself and behind `upload`."""
+        coach, club = ("tutor", "coach:coach-1"), ("club", "org:o-1")
+        (mine, owner), (others, another) = (coach, club) if whose == "a coach's" else (club, coach)
+        service = self._laptop.service
+
+        def behind(metadata: Any) -> Any:
+            (_, token), *on_behalf = metadata
+            return (*self._upload(token.removeprefix("Bearer ")), *on_behalf)
+
+        return {
+            "service": service(),
+            "service for the owner": service(on_behalf_of=owner),
+            "service for another": service(on_behalf_of=another),
+            "service of the owner": service(mine),
+            "service of another": service(others),
+            "service that reads": service("reader"),
+            "service that hears": service("listener"),
+            "service beyond its owners": service(others, on_behalf_of=owner),
+            "coach for another": (*_bearer(self._token("coach-2")), (ON_BEHALF_OF, owner)),
+            "upload for a service for the owner": behind(service(on_behalf_of=owner)),
+            "upload for a service for another": behind(service(on_behalf_of=another)),
+            "upload for a service that reads": behind(service("reader")),
+            "upload for a service of another": behind(service(others)),
+        }
 
     def _player(self, owner: str) -> str:
         request = player_pb2.CreatePlayerRequest(name="Ann")
@@ -257,9 +304,11 @@ def test_each_caller_is_allowed_or_refused_as_the_table_says(
         for caller in refused
     }
     assert fingerprint(empty) == before
-    for number, caller in enumerate(sorted(set(CALLERS) - set(refused))):
-        # The first allowed caller uses the same scene, which the refused calls have not changed.
-        scene = stage.scene(whose) if number else scene
+    for caller in sorted(set(CALLERS) - set(refused)):
+        # A call that changes no row leaves its scene to the next caller.
+        if fingerprint(empty) != before:
+            scene = stage.scene(whose)
+            before = fingerprint(empty)
         code = filled.send(channel, rpc, filled.request(rpc, scene.values), scene.callers[caller])
         seen[caller] = code if code in NOT_ALLOWED else "allowed"
     assert seen == {caller: expected(rpc, whose, caller) for caller in CALLERS}
@@ -270,7 +319,7 @@ def test_a_list_holds_exactly_the_jobs_that_its_reader_may_see(whose: str, stage
     """ListJobs and GetJob apply the same rule; listing another's session is refused like getting it."""
     scene = stage.scene(whose)
     theirs = set(scene.values["job_ids"])
-    for caller in sorted(PEOPLE):
+    for caller in sorted(PEOPLE | WRITERS | {"service that reads"}):
         sees = expected("JobService/GetJob", whose, caller) == "allowed"
         everything = road.jobs.ListJobs(job_pb2.ListJobsRequest(), metadata=scene.callers[caller])
         assert theirs & {job.job_id for job in everything.jobs} == (theirs if sees else set()), caller
@@ -284,7 +333,7 @@ def test_a_list_holds_exactly_the_jobs_that_its_reader_may_see(whose: str, stage
 
 
 @pytest.mark.parametrize(
-    "person",
+    "user",
     [
         Person("coach-1", "coach_pro_plus"),
         Person("coach-1", "coach_pro_plus", organisation_id="o-1"),
@@ -293,10 +342,13 @@ def test_a_list_holds_exactly_the_jobs_that_its_reader_may_see(whose: str, stage
         Person("o-1", "org_pro", organisation_id="coach-1"),
         Person("root", "superuser"),
         Person("", "no_role"),
+        Service("everything", frozenset({"read"})),
+        Service("everything", frozenset({"read"}), on_behalf_of="org:o-1"),
+        Service("several", frozenset({"read"}), frozenset({"coach:coach-1", "org:coach-1", "org:o-1"})),
+        Service("several", frozenset({"read"}), frozenset({"coach:coach-1", "org:o-1"}), on_behalf_of="org:o-1"),
     ],
-    ids=str,
 )
-async def test_the_rule_of_ownership_is_the_same_in_sql_and_in_python(person: Person, empty: str) -> None:
+async def test_the_rule_of_ownership_is_the_same_in_sql_and_in_python(user: User, empty: str) -> None:
     """A list holds the sessions of exactly the owners that `may_see` allows, also for equal ids of both kinds."""
     owners = [Owner(kind, key) for kind in OwnerType for key in ("coach-1", "coach-2", "boss", "o-1", "")]
     insert = "INSERT INTO video_sessions (owner_type, owner_id, created_by) VALUES (%s, %s, '')"
@@ -306,8 +358,8 @@ async def test_the_rule_of_ownership_is_the_same_in_sql_and_in_python(person: Pe
     database = Database(empty, 1)
     try:
         async with database.transaction() as transaction:
-            page = await sessions.list_visible(transaction, person, size=50, page_token="")
+            page = await sessions.list_visible(transaction, user, size=50, page_token="")
     finally:
         await database.close()
     listed = {session.owner for session in page.records}
-    assert listed == {owner for owner in owners if authorization.may_see(person, owner)}
+    assert listed == {owner for owner in owners if authorization.may_see(user, owner)}

@@ -62,7 +62,7 @@ def test_every_program_knows_the_status(status: str) -> None:
     assert status in (ROOT / "docs" / "architecture.md").read_text()
 
 
-TOTALS = ("failures", "launches_open", "outbox_seconds", "relay_seconds", "overdue_seconds")
+TOTALS = ("failures", "launches_open", "outbox_seconds", "relay_seconds", "subscription_seconds", "overdue_seconds")
 
 
 @pytest.mark.parametrize("status", states.STATUSES)

@@ -14,6 +14,8 @@ from tests.integration.upload.client import VIDEO, put
 from tests.integration.upload.whole import Whole
 
 WHOSE = {"a coach's": "coach", "an organisation's": "org_pro"}
+# The service that may do everything for the owner, and for no other one.
+SERVICES = {"coach": "service for the coach", "org_pro": "service of the organisation"}
 UNAUTHENTICATED = {"anonymous", "expired"}
 RPCS = ("InitiateUpload", "SignParts", "ListParts", "SignDownload", "CompleteUpload", "SignLaunch", "ListOrphans")
 
@@ -31,6 +33,10 @@ def callers(whole: Whole) -> dict[str, Any]:
         "org_pro": person("boss", "org_pro", "o-1"),
         "other org_pro": person("rival", "org_pro", "o-2"),
         "superuser": person("root", "superuser"),
+        "service for the coach": whole.laptop.service(on_behalf_of="coach:coach-1"),
+        "service of the organisation": whole.laptop.service("club"),
+        "service that reads": whole.laptop.service("reader"),
+        "service that hears": whole.laptop.service("listener"),
         "upload": whole.laptop.program("upload"),
         "controller": whole.laptop.program("controller"),
         "pod": whole.laptop.pod("analysis-x-1-aaaaa"),
@@ -74,7 +80,8 @@ def expected(rpc: str, owner: str, caller: str) -> str:
     if rpc == "ListOrphans":
         return "OK" if caller == "superuser" else "PERMISSION_DENIED"
     # SignLaunch admits leases only, and an invented lease is invalid.
-    allowed = rpc != "SignLaunch" and caller in (owner, "superuser")
+    allowed = rpc != "SignLaunch" and caller in (owner, "superuser", SERVICES[owner])
+    allowed |= rpc == "SignDownload" and caller == "service that reads"
     return "OK" if allowed else "PERMISSION_DENIED"
 
 

@@ -42,9 +42,9 @@ async def test_a_pods_token_proves_a_pod(folder: Path, verifier: auth.Verifier) 
     assert caller == auth.Pod("analysis-x-1-abcde", "u-1", "laptop")
 
 
-async def test_a_service_is_distinguished_from_a_person_by_its_issuer(folder: Path, verifier: auth.Verifier) -> None:
+async def test_a_program_is_distinguished_from_a_person_by_its_issuer(folder: Path, verifier: auth.Verifier) -> None:
     """A person named like a ServiceAccount stays a person."""
-    assert await verifier.verify(dev_issuer.program(folder, "upload")) == auth.Service("upload")
+    assert await verifier.verify(dev_issuer.program(folder, "upload")) == auth.Program("upload")
     person = await verifier.verify(dev_issuer.person(folder, "system:serviceaccount:laptop:upload"))
     assert isinstance(person, auth.Person)
 
@@ -164,3 +164,62 @@ async def test_a_verified_token_is_cached_until_it_expires(
     await verifier.verify(brief)
     ends = jwt.decode(brief, options={"verify_signature": False})["exp"]
     assert verifier._verified[brief].until <= ends
+
+
+async def test_a_service_s_token_proves_the_service_that_the_settings_list(folder: Path) -> None:
+    """Its name and rights come from the settings, never from a claim; a subject that is not listed is refused."""
+    grants = {"statistics": {"may": ["read", "events"], "owners": ["org:o-1"]}}
+    listed = [Issuer.model_validate(entry) for entry in dev_issuer.issuers(folder, grants)]
+    verifier = auth.Verifier(listed, "crease", 60.0)
+    seen = await verifier.verify(dev_issuer.service(folder, "statistics"))
+    assert seen == auth.Service("statistics", frozenset({"read", "events"}), frozenset({"org:o-1"}))
+    with pytest.raises(errors.Unauthenticated, match="The subject other is not configured"):
+        await verifier.verify(dev_issuer.service(folder, "other"))
+
+
+async def test_a_service_account_of_the_cluster_s_issuer_may_be_a_service(folder: Path) -> None:
+    """A service in the cluster calls with its own ServiceAccount, whose issuer is that of the programs."""
+    [_, cluster, service] = dev_issuer.issuers(folder, {"statistics": dev_issuer.EVERYTHING})
+    issuer = Issuer.model_validate(cluster | {"services": service["services"], "issuer": service["issuer"]})
+    assert issuer.kind == "cluster"
+    seen = await auth.Verifier([issuer], "crease", 60.0).verify(dev_issuer.service(folder, "statistics"))
+    assert seen == auth.Service("statistics", frozenset({"read", "write", "events"}))
+
+
+@pytest.mark.parametrize(
+    ("owners", "named", "refusal"),
+    [
+        (None, "coach:c-1", None),
+        (frozenset({"coach:c-1"}), "coach:c-1", None),
+        (frozenset({"coach:c-1"}), "coach:c-2", errors.PermissionDenied),
+        (frozenset({"coach:c-1"}), "org:c-1", errors.PermissionDenied),
+        (None, "c-1", errors.InvalidArgument),
+        (None, "coach:", errors.InvalidArgument),
+        (None, "coach:" + "x" * 256, errors.InvalidArgument),
+    ],
+)
+def test_a_service_acts_for_its_own_owners_alone(
+    owners: frozenset[str] | None, named: str, refusal: type[errors.ServiceError] | None
+) -> None:
+    """The settings list them."""
+    service = auth.Service("statistics", frozenset({"read"}), owners)
+    if refusal is None:
+        acting = auth.act_on_behalf(service, {auth.ON_BEHALF_OF: named})
+        assert acting == auth.Service("statistics", frozenset({"read"}), owners, named)
+    else:
+        with pytest.raises(refusal):
+            auth.act_on_behalf(service, {auth.ON_BEHALF_OF: named})
+
+
+@pytest.mark.parametrize("caller", [auth.Person("root", "superuser"), auth.Pod("p", "u", "n"), auth.Lease("s")])
+def test_no_other_caller_acts_on_behalf_of_anyone(caller: auth.Caller) -> None:
+    """A superuser neither: rows would not say who acted."""
+    with pytest.raises(errors.PermissionDenied, match="Only a service"):
+        auth.act_on_behalf(caller, {auth.ON_BEHALF_OF: "coach:c-1"})
+    assert auth.act_on_behalf(caller, {}) is caller
+
+
+async def test_no_person_is_named_as_rows_name_services(folder: Path, verifier: auth.Verifier) -> None:
+    """created_by and acted_by tell both apart."""
+    with pytest.raises(errors.Unauthenticated, match="sub"):
+        await verifier.verify(dev_issuer.person(folder, "service:everything for coach:coach-1"))

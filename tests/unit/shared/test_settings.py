@@ -1,9 +1,13 @@
 """Missing and wrong settings."""
 
+from typing import Any
+
 import pytest
+from pydantic import ValidationError
 
 from services.controller import settings as controller
 from services.jobs.settings import JobsSettings
+from services.settings import Issuer
 
 ENOUGH = {"CREASE_DATABASE_URL": "postgresql://u:p@h/d", "CREASE_ISSUERS": "[]"}
 
@@ -57,3 +61,27 @@ def test_secrets_hide_in_the_settings_text(monkeypatch: pytest.MonkeyPatch) -> N
     for name, value in ENOUGH.items():
         monkeypatch.setenv(name, value)
     assert "u:p@h" not in repr(JobsSettings.load())
+
+
+GRANT = {"name": "statistics", "may": ["read"], "owners": ["*"]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"services": {"s": GRANT | {"may": ["write"]}}}, "a service that may write must be able to read"),
+        ({"services": {"s": GRANT | {"may": []}}}, "at least 1 item"),
+        ({"services": {"s": GRANT | {"may": ["everything"]}}}, "'read', 'write' or 'events'"),
+        ({"services": {"s": GRANT | {"owners": []}}}, "at least 1 item"),
+        ({"services": {"s": GRANT | {"owners": ["c-1"]}}}, "pattern"),
+        ({"services": {"s": GRANT | {"name": "Statistics for all"}}}, "pattern"),
+        ({"kind": "people", "services": {"s": GRANT}}, "an issuer of people has no services"),
+        ({"services": {"s": GRANT}, "subjects": {"s": "upload"}}, "s cannot be a service and a program of Crease"),
+    ],
+)
+def test_an_odd_grant_of_a_service_is_refused(changed: dict[str, Any], sentence: str) -> None:
+    """The sentence says what is wrong."""
+    entry = {"kind": "service", "issuer": "i", "jwks_url": "file:///keys", "services": {"s": GRANT}}
+    assert Issuer.model_validate(entry).services["s"].name == "statistics"
+    with pytest.raises(ValidationError, match=sentence):
+        Issuer.model_validate(entry | changed)

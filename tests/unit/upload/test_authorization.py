@@ -3,25 +3,34 @@
 import pytest
 
 from services import errors
-from services.auth import Caller, Lease, Person, Pod, Service, Share
+from services.auth import Caller, Lease, Person, Pod, Program, Service, Share
 from services.authorization import Authorizer
 from services.upload import authorization
 from services.upload.__main__ import SERVICES
 from services.upload.settings import UploadSettings
 
 PERSON, LEASE, SHARE = Person("coach-1", "coach_pro_plus"), Lease("secret"), Share("secret")
-CALLERS: list[Caller] = [PERSON, LEASE, Service("upload"), Service("controller"), Pod("pod-1", "uid", "default")]
-CALLERS.append(SHARE)
+READER, WRITER = Service("reader", frozenset({"read"})), Service("writer", frozenset({"read", "write"}))
+PROGRAMS: list[Caller] = [Program("upload"), Program("controller"), Pod("pod-1", "uid", "default")]
+CALLERS: list[Caller] = [PERSON, LEASE, SHARE, READER, WRITER, Service("listener", frozenset({"events"})), *PROGRAMS]
+# By RPC; the others admit people and services that write.
+ALLOWED: dict[str, list[Caller]] = {
+    "SignLaunch": [LEASE],
+    "ReadShare": [SHARE],
+    "ListOrphans": [PERSON],
+    "GetUploadLimits": [PERSON, READER, WRITER],
+    "SignDownload": [PERSON, READER, WRITER],
+}
 RIGHTS = Authorizer(authorization.TABLE, SERVICES)
 RPCS = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
 
 
 @pytest.mark.parametrize("name", RPCS)
-def test_each_rpc_is_for_one_kind_of_caller(name: str) -> None:
-    """All RPCs admit people, except SignLaunch, which admits leases, and ReadShare, which admits secrets of shares."""
-    allowed = {"SignLaunch": LEASE, "ReadShare": SHARE}.get(name.rpartition("/")[2], PERSON)
+def test_each_rpc_is_for_the_callers_that_need_it(name: str) -> None:
+    """All RPCs admit people and services that write, except those of ALLOWED."""
+    allowed: list[Caller] = ALLOWED.get(name.rpartition("/")[2], [PERSON, WRITER])
     for caller in CALLERS:
-        if caller is allowed:
+        if caller in allowed:
             RIGHTS(name, caller)
         else:
             with pytest.raises(errors.PermissionDenied):

@@ -97,6 +97,15 @@ tolerations:
 {{- if .Values.dev.embedded }}http://{{ include "crease.name" . }}-s3.{{ .Release.Namespace }}.svc:4566{{ else }}{{ .Values.s3.endpoint }}{{ end -}}
 {{- end -}}
 
+{{- /* The services of an issuer, by subject: of a dict with `services` and `issuer`, where empty means clusterIssuer. */ -}}
+{{- define "crease.services" -}}
+{{- $services := dict -}}
+{{- range .services }}
+{{- if eq (.issuer | default "") $.issuer }}{{ $_ := set $services .subject (pick . "name" "may" "owners") }}{{ end -}}
+{{- end -}}
+{{- $services | toJson -}}
+{{- end -}}
+
 {{- /* The trusted issuers of people. */ -}}
 {{- define "crease.people" -}}
 {{- $issuers := list -}}
@@ -113,9 +122,18 @@ tolerations:
 {{- $issuers | toJson -}}
 {{- end -}}
 
-{{- /* The trusted issuers of a server: for people, and for the programs and pods of this release. */ -}}
+{{- /* The trusted issuers of a server: for people, for services, and for the programs and pods of this release. */ -}}
 {{- define "crease.issuers" -}}
 {{- $issuers := include "crease.people" . | fromJsonArray -}}
+{{- $known := list "" -}}
+{{- range .Values.serviceIssuers }}{{ $known = append $known .issuer }}{{ end -}}
+{{- range .Values.services }}
+{{- if not (has (.issuer | default "") $known) }}{{ fail (printf "services: serviceIssuers has no issuer %s of the service %s" .issuer .name) }}{{ end -}}
+{{- end -}}
+{{- range .Values.serviceIssuers }}
+{{- $services := include "crease.services" (dict "services" $.Values.services "issuer" .issuer) | fromJson -}}
+{{- $issuers = append $issuers (dict "kind" "service" "issuer" .issuer "jwks_url" .jwksUrl "services" $services) -}}
+{{- end -}}
 {{- $subjects := dict -}}
 {{- range list "upload" "controller" "analyzer" }}{{ $_ := set $subjects (printf "system:serviceaccount:%s:%s" $.Release.Namespace (include "crease.account" (list $ .))) . }}{{ end -}}
 {{- $cluster := dict "kind" "cluster" "issuer" .Values.clusterIssuer.issuer "jwks_url" .Values.clusterIssuer.jwksUrl "subjects" $subjects "cluster" (include "crease.cluster" .) -}}
@@ -123,6 +141,7 @@ tolerations:
 {{- $_ := set $cluster "jwks_ca_file" "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt" -}}
 {{- $_ := set $cluster "jwks_token_file" "/var/run/secrets/kubernetes.io/serviceaccount/token" -}}
 {{- end -}}
+{{- with include "crease.services" (dict "services" .Values.services "issuer" "") | fromJson }}{{ $_ := set $cluster "services" . }}{{ end -}}
 {{- append $issuers $cluster | toJson -}}
 {{- end -}}
 

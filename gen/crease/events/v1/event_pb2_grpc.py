@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from crease.events.v1 import event_pb2 as crease_dot_events_dot_v1_dot_event__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -26,7 +27,7 @@ if _version_not_supported:
 
 
 class EventServiceStub:
-    """Events of all jobs, for `controller` and internal services.
+    """Events of jobs, for `controller` and internal services. A service gets those of the owners that it may reach.
     """
 
     def __init__(self, channel):
@@ -40,10 +41,20 @@ class EventServiceStub:
                 request_serializer=crease_dot_events_dot_v1_dot_event__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=crease_dot_events_dot_v1_dot_event__pb2.Event.FromString,
                 _registered_method=True)
+        self.AcknowledgeEvents = channel.unary_unary(
+                '/crease.events.v1.EventService/AcknowledgeEvents',
+                request_serializer=crease_dot_events_dot_v1_dot_event__pb2.AcknowledgeEventsRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.DeleteSubscription = channel.unary_unary(
+                '/crease.events.v1.EventService/DeleteSubscription',
+                request_serializer=crease_dot_events_dot_v1_dot_event__pb2.DeleteSubscriptionRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer:
-    """Events of all jobs, for `controller` and internal services.
+    """Events of jobs, for `controller` and internal services. A service gets those of the owners that it may reach.
     """
 
     def WatchEvents(self, request, context):
@@ -53,6 +64,30 @@ class EventServiceServicer:
         message names the position to start from. Fails with RESOURCE_EXHAUSTED if the client stops reading for 30 s, and with
         UNAUTHENTICATED when the caller's token expires.
         After a broken stream, call again with the id of the last event received.
+
+        With `subscription`, `jobs` keeps the position instead. The first call makes the subscription. Streams of one
+        subscription share its events: each event goes to one of them, and to another one if that stream ends before
+        AcknowledgeEvents. A stream has at most 1,000 events without an acknowledgement; then it waits. An event may arrive
+        twice, with the same id. Events of one job are in order within a stream.
+        Fails then with FAILED_PRECONDITION (SUBSCRIPTION_DIFFERS) for another filter than that of the first call, with
+        NOT_FOUND (SUBSCRIPTION_NOT_FOUND) once the subscription is deleted, with RESOURCE_EXHAUSTED for more than 100
+        subscriptions of a service, and with OUT_OF_RANGE (EVENTS_PURGED) if it fell behind the first kept event.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeEvents(self, request, context):
+        """Finishes events of a subscription, in any order: no stream gets them again. Ids that are finished already are
+        ignored. Fails with NOT_FOUND (SUBSCRIPTION_NOT_FOUND), and INVALID_ARGUMENT naming the field. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSubscription(self, request, context):
+        """Deletes a subscription with its position. Its streams end. Fails with NOT_FOUND (SUBSCRIPTION_NOT_FOUND).
+        Safe to retry: NOT_FOUND then confirms the deletion.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -66,6 +101,16 @@ def add_EventServiceServicer_to_server(servicer, server):
                     request_deserializer=crease_dot_events_dot_v1_dot_event__pb2.WatchEventsRequest.FromString,
                     response_serializer=crease_dot_events_dot_v1_dot_event__pb2.Event.SerializeToString,
             ),
+            'AcknowledgeEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeEvents,
+                    request_deserializer=crease_dot_events_dot_v1_dot_event__pb2.AcknowledgeEventsRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'DeleteSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSubscription,
+                    request_deserializer=crease_dot_events_dot_v1_dot_event__pb2.DeleteSubscriptionRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'crease.events.v1.EventService', rpc_method_handlers)
@@ -75,7 +120,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService:
-    """Events of all jobs, for `controller` and internal services.
+    """Events of jobs, for `controller` and internal services. A service gets those of the owners that it may reach.
     """
 
     @staticmethod
@@ -95,6 +140,60 @@ class EventService:
             '/crease.events.v1.EventService/WatchEvents',
             crease_dot_events_dot_v1_dot_event__pb2.WatchEventsRequest.SerializeToString,
             crease_dot_events_dot_v1_dot_event__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.events.v1.EventService/AcknowledgeEvents',
+            crease_dot_events_dot_v1_dot_event__pb2.AcknowledgeEventsRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.events.v1.EventService/DeleteSubscription',
+            crease_dot_events_dot_v1_dot_event__pb2.DeleteSubscriptionRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from crease.events.v1 import event_pb2 as _event_pb2
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -27,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EventServiceStub:
-    """Events of all jobs, for `controller` and internal services."""
+    """Events of jobs, for `controller` and internal services. A service gets those of the owners that it may reach."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -40,11 +41,27 @@ class EventServiceStub:
     message names the position to start from. Fails with RESOURCE_EXHAUSTED if the client stops reading for 30 s, and with
     UNAUTHENTICATED when the caller's token expires.
     After a broken stream, call again with the id of the last event received.
+
+    With `subscription`, `jobs` keeps the position instead. The first call makes the subscription. Streams of one
+    subscription share its events: each event goes to one of them, and to another one if that stream ends before
+    AcknowledgeEvents. A stream has at most 1,000 events without an acknowledgement; then it waits. An event may arrive
+    twice, with the same id. Events of one job are in order within a stream.
+    Fails then with FAILED_PRECONDITION (SUBSCRIPTION_DIFFERS) for another filter than that of the first call, with
+    NOT_FOUND (SUBSCRIPTION_NOT_FOUND) once the subscription is deleted, with RESOURCE_EXHAUSTED for more than 100
+    subscriptions of a service, and with OUT_OF_RANGE (EVENTS_PURGED) if it fell behind the first kept event.
+    """
+    AcknowledgeEvents: _grpc.UnaryUnaryMultiCallable[_event_pb2.AcknowledgeEventsRequest, _empty_pb2.Empty]
+    """Finishes events of a subscription, in any order: no stream gets them again. Ids that are finished already are
+    ignored. Fails with NOT_FOUND (SUBSCRIPTION_NOT_FOUND), and INVALID_ARGUMENT naming the field. Safe to retry.
+    """
+    DeleteSubscription: _grpc.UnaryUnaryMultiCallable[_event_pb2.DeleteSubscriptionRequest, _empty_pb2.Empty]
+    """Deletes a subscription with its position. Its streams end. Fails with NOT_FOUND (SUBSCRIPTION_NOT_FOUND).
+    Safe to retry: NOT_FOUND then confirms the deletion.
     """
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
-    """Events of all jobs, for `controller` and internal services."""
+    """Events of jobs, for `controller` and internal services. A service gets those of the owners that it may reach."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchEvents: _aio.UnaryStreamMultiCallable[_event_pb2.WatchEventsRequest, _event_pb2.Event]  # type: ignore[assignment]
@@ -54,10 +71,26 @@ class EventServiceAsyncStub(EventServiceStub):
     message names the position to start from. Fails with RESOURCE_EXHAUSTED if the client stops reading for 30 s, and with
     UNAUTHENTICATED when the caller's token expires.
     After a broken stream, call again with the id of the last event received.
+
+    With `subscription`, `jobs` keeps the position instead. The first call makes the subscription. Streams of one
+    subscription share its events: each event goes to one of them, and to another one if that stream ends before
+    AcknowledgeEvents. A stream has at most 1,000 events without an acknowledgement; then it waits. An event may arrive
+    twice, with the same id. Events of one job are in order within a stream.
+    Fails then with FAILED_PRECONDITION (SUBSCRIPTION_DIFFERS) for another filter than that of the first call, with
+    NOT_FOUND (SUBSCRIPTION_NOT_FOUND) once the subscription is deleted, with RESOURCE_EXHAUSTED for more than 100
+    subscriptions of a service, and with OUT_OF_RANGE (EVENTS_PURGED) if it fell behind the first kept event.
+    """
+    AcknowledgeEvents: _aio.UnaryUnaryMultiCallable[_event_pb2.AcknowledgeEventsRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Finishes events of a subscription, in any order: no stream gets them again. Ids that are finished already are
+    ignored. Fails with NOT_FOUND (SUBSCRIPTION_NOT_FOUND), and INVALID_ARGUMENT naming the field. Safe to retry.
+    """
+    DeleteSubscription: _aio.UnaryUnaryMultiCallable[_event_pb2.DeleteSubscriptionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a subscription with its position. Its streams end. Fails with NOT_FOUND (SUBSCRIPTION_NOT_FOUND).
+    Safe to retry: NOT_FOUND then confirms the deletion.
     """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Events of all jobs, for `controller` and internal services."""
+    """Events of jobs, for `controller` and internal services. A service gets those of the owners that it may reach."""
 
     @_abc_1.abstractmethod
     def WatchEvents(
@@ -71,6 +104,34 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         message names the position to start from. Fails with RESOURCE_EXHAUSTED if the client stops reading for 30 s, and with
         UNAUTHENTICATED when the caller's token expires.
         After a broken stream, call again with the id of the last event received.
+
+        With `subscription`, `jobs` keeps the position instead. The first call makes the subscription. Streams of one
+        subscription share its events: each event goes to one of them, and to another one if that stream ends before
+        AcknowledgeEvents. A stream has at most 1,000 events without an acknowledgement; then it waits. An event may arrive
+        twice, with the same id. Events of one job are in order within a stream.
+        Fails then with FAILED_PRECONDITION (SUBSCRIPTION_DIFFERS) for another filter than that of the first call, with
+        NOT_FOUND (SUBSCRIPTION_NOT_FOUND) once the subscription is deleted, with RESOURCE_EXHAUSTED for more than 100
+        subscriptions of a service, and with OUT_OF_RANGE (EVENTS_PURGED) if it fell behind the first kept event.
+        """
+
+    @_abc_1.abstractmethod
+    def AcknowledgeEvents(
+        self,
+        request: _event_pb2.AcknowledgeEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Finishes events of a subscription, in any order: no stream gets them again. Ids that are finished already are
+        ignored. Fails with NOT_FOUND (SUBSCRIPTION_NOT_FOUND), and INVALID_ARGUMENT naming the field. Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSubscription(
+        self,
+        request: _event_pb2.DeleteSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a subscription with its position. Its streams end. Fails with NOT_FOUND (SUBSCRIPTION_NOT_FOUND).
+        Safe to retry: NOT_FOUND then confirms the deletion.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -577,8 +577,8 @@ class JobService:
 
 
 class IntakeServiceStub:
-    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person is
-    behind the call, the metadata `crease-user` carries that person's token, and that person's rights apply.
+    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person or
+    a service is behind the call, the metadata `crease-user` carries that user's token, and that user's rights apply.
     """
 
     def __init__(self, channel):
@@ -620,8 +620,8 @@ class IntakeServiceStub:
 
 
 class IntakeServiceServicer:
-    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person is
-    behind the call, the metadata `crease-user` carries that person's token, and that person's rights apply.
+    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person or
+    a service is behind the call, the metadata `crease-user` carries that user's token, and that user's rights apply.
     """
 
     def CreateJob(self, request, context):
@@ -718,8 +718,8 @@ def add_IntakeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IntakeService:
-    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person is
-    behind the call, the metadata `crease-user` carries that person's token, and that person's rights apply.
+    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person or
+    a service is behind the call, the metadata `crease-user` carries that user's token, and that user's rights apply.
     """
 
     @staticmethod

@@ -311,8 +311,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class IntakeServiceStub:
-    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person is
-    behind the call, the metadata `crease-user` carries that person's token, and that person's rights apply.
+    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person or
+    a service is behind the call, the metadata `crease-user` carries that user's token, and that user's rights apply.
     """
 
     @_typing.overload
@@ -350,8 +350,8 @@ class IntakeServiceStub:
 
 @_typing.type_check_only
 class IntakeServiceAsyncStub(IntakeServiceStub):
-    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person is
-    behind the call, the metadata `crease-user` carries that person's token, and that person's rights apply.
+    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person or
+    a service is behind the call, the metadata `crease-user` carries that user's token, and that user's rights apply.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -385,8 +385,8 @@ class IntakeServiceAsyncStub(IntakeServiceStub):
     """
 
 class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person is
-    behind the call, the metadata `crease-user` carries that person's token, and that person's rights apply.
+    """Creates and moves the jobs of uploads. Callers: `upload`, which holds S3 while `jobs` holds the rows. If a person or
+    a service is behind the call, the metadata `crease-user` carries that user's token, and that user's rights apply.
     """
 
     @_abc_1.abstractmethod

@@ -27,8 +27,8 @@ class Message:
 
 
 class Queue:
-    def __init__(self, settings: RelaySettings) -> None:
-        self._url = settings.queue_url
+    def __init__(self, url: str, settings: RelaySettings) -> None:
+        self._url = url
         endpoint = settings.sqs_endpoint or None
         self._client: Any = boto3.client("sqs", region_name=settings.region, endpoint_url=endpoint, config=LIMITS)
 

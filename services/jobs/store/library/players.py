@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services import errors
-from services.auth import Person
+from services.auth import User
 from services.jobs.domain import authorization
 from services.jobs.domain.records import Player
 from services.jobs.store import pagination
@@ -19,14 +19,14 @@ MOST_PLAYERS = 10_000
 _LAST = "\U0010ffff"
 
 
-async def create(connection: Connection, person: Person, values: dict[str, Any]) -> Player:
+async def create(connection: Connection, user: User, values: dict[str, Any]) -> Player:
     """Adds a player with these columns; an `org_pro`'s belongs to their organisation.
 
-    Returns the player that the same person made with the same request_id. Raises AlreadyExists if that request_id was
+    Returns the player that the same user made with the same request_id. Raises AlreadyExists if that request_id was
     used with other content, InvalidArgument if the owner has MOST_PLAYERS.
     """
-    owner = authorization.owner_of_new_session(person)
-    values |= {"owner_type": owner.type, "owner_id": owner.id, "created_by": person.subject}
+    owner = authorization.owner_of_new_session(user)
+    values |= {"owner_type": owner.type, "owner_id": owner.id, "created_by": authorization.actor(user)}
     values |= {"name_key": name_key(values["name"])}
     columns = (", ".join(values), ", ".join(f"%({name})s" for name in values))
     player = await connection.record(read_player, _INSERT.format(*columns), most=MOST_PLAYERS, **values)
@@ -49,22 +49,22 @@ _SAME_REQUEST = "SELECT * FROM players WHERE created_by = %(created_by)s AND req
 _GET = "SELECT * FROM players WHERE id = %(id)s"
 
 
-async def get_visible(connection: Connection, player_id: str, person: Person, *, for_update: bool = False) -> Player:
-    """One player that a person may see. `for_update`: locked. Raises NotFound, PermissionDenied."""
+async def get_visible(connection: Connection, player_id: str, user: User, *, for_update: bool = False) -> Player:
+    """One player that a user may see. `for_update`: locked. Raises NotFound, PermissionDenied."""
     statement = f"{_GET} FOR UPDATE" if for_update else _GET
     player = await connection.record(read_player, statement, id=str(parse_id(player_id)))
     if player is None:
         raise errors.NotFound("Player not found", reason="PLAYER_NOT_FOUND")
-    if not authorization.may_see(person, player.owner):
+    if not authorization.may_see(user, player.owner):
         raise errors.PermissionDenied("You don't have access to this player", reason="PLAYER_ACCESS_DENIED")
     return player
 
 
 async def list_visible(
-    connection: Connection, person: Person, *, name_prefix: str, size: int, page_token: str
+    connection: Connection, user: User, *, name_prefix: str, size: int, page_token: str
 ) -> pagination.Page[Player]:
-    """A page of the players that a person may see, by name. Raises InvalidArgument."""
-    statement = sa.select(players).where(pagination.owned_by(person, players))
+    """A page of the players that a user may see, by name. Raises InvalidArgument."""
+    statement = sa.select(players).where(pagination.owned_by(user, players))
     if first := name_key(name_prefix):
         statement = statement.where(players.c.name_key >= first, players.c.name_key < first + _LAST)
     return await pagination.read_page(
@@ -74,7 +74,7 @@ async def list_visible(
         pagination.by_name(),
         size=size,
         token=page_token,
-        filtered=f"{person.subject} players {first}",
+        filtered=f"{authorization.actor(user)} players {first}",
     )
 
 

@@ -9,8 +9,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from services import naming
-from services.auth import Person
-from services.jobs.domain import states
+from services.auth import User
+from services.jobs.domain import authorization, states
 from services.jobs.domain.levels import Level, level_of_findings
 from services.jobs.domain.records import Job, Session
 from services.jobs.domain.states import SessionStatus
@@ -23,7 +23,7 @@ from services.jobs.store.schema import jobs, players, sessions
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What a person looks for; an empty field selects all. `player_id` may be a free text."""
+    """What a user looks for; an empty field selects all. `player_id` may be a free text."""
 
     text: str = ""
     player_id: str = ""
@@ -84,12 +84,12 @@ _JOB_COLUMNS = [column for column in jobs.c if column.name != "results"]
 
 
 async def sessions_page(
-    connection: Connection, person: Person, wanted: Filter, *, size: int, page_token: str
+    connection: Connection, user: User, wanted: Filter, *, size: int, page_token: str
 ) -> pagination.Page[FoundSession]:
-    """A page of the sessions that a person may see, newest first. Raises InvalidArgument."""
+    """A page of the sessions that a user may see, newest first. Raises InvalidArgument."""
     columns = (session_store.PLAYERS, session_store.DECIDING, _COUNT, _SHOWN, _REPORT)
     shown: list[sa.ColumnElement[Any]] = [sa.literal_column(column) for column in columns]
-    statement = sa.select(sessions, *shown).where(*_conditions(person, wanted, sessions, _REPORT_DISCIPLINE))
+    statement = sa.select(sessions, *shown).where(*_conditions(user, wanted, sessions, _REPORT_DISCIPLINE))
     return await pagination.read_page(
         connection,
         _read_session,
@@ -97,13 +97,13 @@ async def sessions_page(
         pagination.newest(sessions),
         size=size,
         token=page_token,
-        filtered=f"{person.subject} search sessions {wanted}",
+        filtered=f"{authorization.actor(user)} search sessions {wanted}",
     )
 
 
 async def jobs_page(
     connection: Connection,
-    person: Person,
+    user: User,
     wanted: Filter,
     *,
     statuses: Collection[str],
@@ -112,12 +112,12 @@ async def jobs_page(
     size: int,
     page_token: str,
 ) -> pagination.Page[FoundJob]:
-    """A page of the jobs that a person may see, newest first. Raises InvalidArgument.
+    """A page of the jobs that a user may see, newest first. Raises InvalidArgument.
 
     first_id, last_id: the range of ids, or None.
     """
     statement = sa.select(*_JOB_COLUMNS, sa.literal_column(_FINDINGS)).join(sessions)
-    statement = statement.where(jobs.c.deleted_at.is_(None), *_conditions(person, wanted, jobs, _JOB_DISCIPLINE))
+    statement = statement.where(jobs.c.deleted_at.is_(None), *_conditions(user, wanted, jobs, _JOB_DISCIPLINE))
     if statuses:
         statement = statement.where(jobs.c.status.in_(sorted(statuses)))
     if first_id and last_id:
@@ -129,7 +129,7 @@ async def jobs_page(
         pagination.newest(jobs),
         size=size,
         token=page_token,
-        filtered=f"{person.subject} search jobs {wanted} {sorted(statuses)} {first_id}",
+        filtered=f"{authorization.actor(user)} search jobs {wanted} {sorted(statuses)} {first_id}",
     )
 
 
@@ -144,12 +144,12 @@ async def sessions_by_id(connection: Connection, ids: Iterable[UUID]) -> dict[UU
     return {session.id: (session, status) for session, status in await session_store.described(connection, ids)}
 
 
-def _conditions(person: Person, wanted: Filter, listed: sa.Table, discipline: str) -> list[sa.ColumnElement[bool]]:
+def _conditions(user: User, wanted: Filter, listed: sa.Table, discipline: str) -> list[sa.ColumnElement[bool]]:
     """The conditions of a list on `listed`. discipline: the SQL of the discipline that the list shows."""
-    found: list[sa.ColumnElement[bool]] = [pagination.visible_to(person)]
+    found: list[sa.ColumnElement[bool]] = [pagination.visible_to(user)]
     if wanted.text:
         named = sa.select(players.c.id).where(
-            pagination.owned_by(person, players),
+            pagination.owned_by(user, players),
             players.c.name_key.contains(pagination.name_key(wanted.text), autoescape=True),
         )
         free_texts = sa.func.array_to_string(sessions.c.player_ids, " ")

@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from services import errors
-from services.auth import Person
+from services.auth import User
 from services.jobs.domain import authorization
 from services.jobs.domain.records import Owner
 from services.jobs.store import pagination
@@ -33,14 +33,14 @@ class Share:
     expires_at: datetime
 
 
-async def create(connection: Connection, person: Person, owner: Owner, values: dict[str, Any]) -> tuple[Share, str]:
+async def create(connection: Connection, user: User, owner: Owner, values: dict[str, Any]) -> tuple[Share, str]:
     """Adds a share with these columns and `seconds`, and returns it with its secret.
 
     The same request_id again replaces the secret. Raises AlreadyExists if that request_id was used with other content,
     InvalidArgument if the owner has MOST_SHARES.
     """
     secret = secrets.token_urlsafe(32)
-    values |= {"owner_type": owner.type, "owner_id": owner.id, "created_by": person.subject}
+    values |= {"owner_type": owner.type, "owner_id": owner.id, "created_by": authorization.actor(user)}
     values |= {"secret_hash": _hash(secret), "most": MOST_SHARES}
     row = await connection.row(_INSERT, **values)
     if row is None:
@@ -67,10 +67,10 @@ _SAME_REQUEST = """
 """
 
 
-async def list_visible(connection: Connection, person: Person, *, size: int, page_token: str) -> pagination.Page[Share]:
-    """A page of the shares that a person may see, newest first. Raises InvalidArgument."""
+async def list_visible(connection: Connection, user: User, *, size: int, page_token: str) -> pagination.Page[Share]:
+    """A page of the shares that a user may see, newest first. Raises InvalidArgument."""
     in_force = shares.c.expires_at > sa.func.clock_timestamp()
-    statement = sa.select(shares).where(pagination.owned_by(person, shares), in_force)
+    statement = sa.select(shares).where(pagination.owned_by(user, shares), in_force)
     return await pagination.read_page(
         connection,
         _read,
@@ -78,16 +78,16 @@ async def list_visible(connection: Connection, person: Person, *, size: int, pag
         pagination.newest(shares),
         size=size,
         token=page_token,
-        filtered=f"{person.subject} shares",
+        filtered=f"{authorization.actor(user)} shares",
     )
 
 
-async def revoke(connection: Connection, share_id: str, person: Person) -> None:
+async def revoke(connection: Connection, share_id: str, user: User) -> None:
     """Ends a share. Raises NotFound, PermissionDenied."""
     row = await connection.row("SELECT * FROM shares WHERE id = %(id)s FOR UPDATE", id=parse_id(share_id))
     if row is None:
         raise not_found()
-    if not authorization.may_see(person, read_owner(row)):
+    if not authorization.may_see(user, read_owner(row)):
         raise errors.PermissionDenied("You don't have access to this share", reason="SHARE_ACCESS_DENIED")
     await connection.run("DELETE FROM shares WHERE id = %(id)s", id=row["id"])
 

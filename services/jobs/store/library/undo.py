@@ -10,7 +10,8 @@ cleanup take it only afterwards.
 
 from dataclasses import replace
 
-from services.auth import Person
+from services.auth import User
+from services.jobs.domain import authorization
 from services.jobs.domain.limits import Quotas
 from services.jobs.domain.records import Job
 from services.jobs.store import jobs, quotas, sessions
@@ -20,7 +21,7 @@ from services.jobs.store.rows import read_job, read_owner
 BATCH = 100
 
 
-async def undelete_session(connection: Connection, session_id: str, person: Person, limits: Quotas) -> None:
+async def undelete_session(connection: Connection, session_id: str, user: User, limits: Quotas) -> None:
     """Brings back a session with the jobs that were deleted with it; one that is not deleted stays as it is.
 
     Raises NotFound, PermissionDenied, and InvalidArgument if the videos would exceed the owner's quota of bytes.
@@ -28,29 +29,30 @@ async def undelete_session(connection: Connection, session_id: str, person: Pers
     row = await connection.row(_LOCK_SESSION, id=parse_id(session_id))
     if row is None or not _can_be_seen(row):
         raise sessions.not_found()
-    sessions.check_visible(person, read_owner(row))
+    sessions.check_visible(user, read_owner(row))
     if row["deleted_at"] is None:
         return
     locked = await connection.records(read_job, _LOCK_JOBS, session_id=row["id"], undo_until=row["undo_until"])
     if not await connection.value(_IS_OPEN, undo_until=row["undo_until"]):
         raise sessions.not_found()
-    await connection.run(_UNDELETE_SESSION, id=row["id"])
-    await connection.run(_UNDELETE_JOBS, ids=[job.id for job in locked])
+    actor = authorization.actor(user)
+    await connection.run(_UNDELETE_SESSION, id=row["id"], acted_by=actor)
+    await connection.run(_UNDELETE_JOBS, ids=[job.id for job in locked], acted_by=actor)
     if locked:
         await _check_bytes(connection, locked[0], limits, "session_id")
 
 
-async def undelete_job(connection: Connection, job_id: str, person: Person, limits: Quotas) -> None:
+async def undelete_job(connection: Connection, job_id: str, user: User, limits: Quotas) -> None:
     """Brings back a job of a session that is not deleted. Raises as `undelete_session`."""
     row = await connection.row(_LOCK_JOB, id=parse_id(job_id))
     if row is None or not _can_be_seen(row):
         raise jobs.not_found()
-    jobs.check_visible(person, read_owner(row))
+    jobs.check_visible(user, read_owner(row))
     if row["deleted_at"] is None:
         return
     if not await connection.value(_IS_OPEN, undo_until=row["undo_until"]):
         raise jobs.not_found()
-    await connection.run(_UNDELETE_JOBS, ids=[row["id"]])
+    await connection.run(_UNDELETE_JOBS, ids=[row["id"]], acted_by=authorization.actor(user))
     await _check_bytes(connection, read_job(row), limits, "job_id")
 
 
@@ -73,8 +75,13 @@ _LOCK_JOB = """
     WHERE job.id = %(id)s AND session.deleted_at IS NULL FOR SHARE OF session FOR UPDATE OF job
 """
 _IS_OPEN = "SELECT clock_timestamp() < %(undo_until)s"
-_UNDELETE_SESSION = "UPDATE video_sessions SET deleted_at = NULL, undo_until = NULL WHERE id = %(id)s"
-_UNDELETE_JOBS = "UPDATE video_analysis_jobs SET deleted_at = NULL, undo_until = NULL WHERE id = ANY (%(ids)s)"
+_UNDELETE_SESSION = """
+    UPDATE video_sessions SET deleted_at = NULL, undo_until = NULL, acted_by = %(acted_by)s WHERE id = %(id)s
+"""
+_UNDELETE_JOBS = """
+    UPDATE video_analysis_jobs SET deleted_at = NULL, undo_until = NULL, acted_by = %(acted_by)s
+    WHERE id = ANY (%(ids)s)
+"""
 
 
 async def erase(connection: Connection) -> int:

@@ -69,6 +69,12 @@ QUOTA = "The cluster does not take it now: exceeded quota"
          "The job was cancelled after 1 launch; its quick result can still be read"),
         ({"status": Status.CANCELLED, "results_stage": ResultStage.DEEP}, [LOST], "nothing", ago(10),
          "The job was cancelled after 1 launch; its deep result can still be read"),
+        ({"status": Status.CANCELLED, "acted_by": "service:stats for org:o for all"}, [], "nothing", ago(10),
+         "The job was cancelled after 0 launches. The last request came from the service stats, "
+         "on behalf of org:o for all"),
+        (DONE | {"acted_by": "service:stats"}, [LOST], "nothing", NOW,
+         "The job is done, after 1 launch, 5 minutes after it was queued. "
+         "The last request came from the service stats"),
     ],
 )  # fmt: skip
 def test_each_branch_has_its_sentence(

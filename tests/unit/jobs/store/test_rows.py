@@ -9,7 +9,7 @@ from crease.events.v1 import event_pb2
 from crease.jobs.v1 import job_pb2
 from services.jobs.domain.records import Artifact, Ending
 from services.jobs.domain.states import ResultStage, Status
-from services.jobs.store.outbox import cloud_event
+from services.jobs.store.events.outbox import cloud_event
 from services.jobs.store.rows import artifact_json, read_artifact, read_event, read_launch
 from testing.data import jobs
 

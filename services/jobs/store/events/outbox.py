@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from crease.events.v1 import event_pb2
 from crease.jobs.v1 import job_pb2
 from services import errors
-from services.jobs.domain import states
 from services.jobs.domain.protobuf import enum_number, timestamp
 from services.jobs.domain.records import Event
 from services.jobs.store.database import Connection
@@ -19,9 +18,11 @@ from services.jobs.store.rows import read_event
 
 BATCH = 500
 PURGE_BATCH = 1000
-# Names of event_positions: up to where events are purged, and up to where the relay has sent them to SQS.
+# Names of event_positions: up to where events are purged, and up to where the relay has sent them to each SQS queue.
 PURGED = "purged"
 RELAY = "sqs"
+RELAY_OF_ALL = "sqs-events"
+RELAYS = f"('{RELAY}', '{RELAY_OF_ALL}')"
 OLDEST_RUNNING = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 # The lock on this row permits purging.
 _LOCK_PURGE = f"SELECT name FROM event_positions WHERE name = '{PURGED}'"
@@ -38,11 +39,11 @@ class Position:
         return f"{self.xid}-{self.id}"
 
 
-def parse_position(text: str) -> Position:
-    """The position of an event's id. Raises InvalidArgument."""
+def parse_position(field: str, text: str) -> Position:
+    """The position of an event's id, which a field of a request holds. Raises InvalidArgument."""
     xid, _, number = text.partition("-")
     if not (xid.isascii() and xid.isdecimal() and number.isascii() and number.isdecimal() and len(text) <= 40):
-        raise errors.InvalidArgument("after", "must be the id of an event")
+        raise errors.InvalidArgument(field, "must be the id of an event")
     return Position(min(int(xid), 2**63 - 1), min(int(number), 2**63 - 1))
 
 
@@ -52,7 +53,7 @@ def cloud_event(event: Event) -> event_pb2.Event:
         id=str(Position(event.xid, event.id)),
         source="/crease/jobs",
         specversion="1.0",
-        type=states.event_type(event.to_status, event.failure_code),
+        type=event.type,
         subject=str(event.job_id),
         time=timestamp(event.created_at),
         data=event_pb2.JobTransition(
@@ -81,8 +82,9 @@ async def read_events(connection: Connection, after: Position, *, commit: bool =
 
 
 _READ = f"""
-    SELECT events.*, purged.xid AS purged_xid, purged.id AS purged_id
+    SELECT events.*, session.owner_type, session.owner_id, purged.xid AS purged_xid, purged.id AS purged_id
     FROM events JOIN event_positions AS purged ON purged.name = '{PURGED}'
+    LEFT JOIN video_sessions AS session ON session.id = events.session_id
     WHERE (events.xid, events.id) > (%(xid)s, %(id)s) AND events.xid < {OLDEST_RUNNING}
     ORDER BY events.xid, events.id LIMIT {BATCH}
 """
@@ -151,14 +153,14 @@ _PURGEABLE = f"""
 """
 
 
-async def lag_seconds(connection: Connection, name: str) -> float:
-    """The age of the first event after a reader's position; 0 without such an event or such a reader."""
-    return float(await connection.value(_LAG, name=name) or 0)
+async def relay_lag_seconds(connection: Connection) -> float:
+    """The age of the oldest event that a relay has not sent; 0 without such an event or a relay."""
+    return float(await connection.value(_LAG) or 0)
 
 
 _LAG = f"""
-    SELECT extract(epoch FROM clock_timestamp() - first.created_at) FROM event_positions AS reader, LATERAL (
+    SELECT extract(epoch FROM clock_timestamp() - min(first.created_at)) FROM event_positions AS reader, LATERAL (
         SELECT created_at FROM events WHERE (xid, id) > (reader.xid, reader.id) AND xid < {OLDEST_RUNNING}
         ORDER BY xid, id LIMIT 1) AS first
-    WHERE reader.name = %(name)s
+    WHERE reader.name IN {RELAYS}
 """
