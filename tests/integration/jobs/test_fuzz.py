@@ -150,7 +150,8 @@ def attack(program: Program, laptop: Laptop, database: str, seed: int, count: in
         (("authorization", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0."),),
     ]  # fmt: skip
     rightful = {"person": road.coach, "upload": road.upload, "controller": road.controller, "pod": pod}
-    rightful |= {"lease": lease(secret)}
+    rightful |= {"lease": lease(secret), "service:events": laptop.service("listener")}
+    callers += [laptop.service("reader"), laptop.service("club", "org:o-1"), laptop.service(on_behalf_of="x" * 3000)]
     known = {"job_id": [launch.job_id], "session_id": [launch.session_id], "launch_no": [1], "cluster": ["c1"]}
     known |= {"lease": [secret], "job_ids": [launch.job_id, road.created()]}
     dice = Dice(seed, known)
