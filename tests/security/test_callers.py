@@ -21,10 +21,10 @@ from testing.servers.programs import Laptop, Program, running
 from tests.integration.jobs import filled
 from tests.integration.jobs.test_lifecycle import Road
 from tests.integration.jobs.test_outbox import wait_until
-from tests.integration.jobs.test_races import wait_until_waiting
+from tests.integration.jobs.test_races import waiting_sessions
 
 BOUND = 2
-EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+EXHAUSTED, UNAVAILABLE = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +77,30 @@ def test_calls_of_one_caller_are_bounded(road: Road, laptop: Laptop, empty: str)
     """
     job_id = road.created()
     request = job_pb2.GetJobRequest(job_id=job_id)
-    with psycopg.connect(empty) as locking:
-        locking.execute("LOCK TABLE video_analysis_jobs")
-        beat, lease = launch_pb2.HeartbeatRequest(job_id=job_id), (("authorization", "Lease person:coach-1"),)
-        beats = [road.launches.Heartbeat.future(beat, metadata=lease) for _ in range(BOUND)]
-        calls = [road.jobs.GetJob.future(request, metadata=road.coach) for _ in range(BOUND)]
-        wait_until_waiting(empty, 2 * BOUND)
-        with pytest.raises(grpc.RpcError, match="has 2 calls in flight") as caught:
-            road.job(job_id)
+    beat, lease = launch_pb2.HeartbeatRequest(job_id=job_id), (("authorization", "Lease person:coach-1"),)
+
+    def third_is_refused() -> bool:
+        """False where a call waited too long for the lock, as on a busy machine."""
+        with psycopg.connect(empty) as locking:
+            locking.execute("LOCK TABLE video_analysis_jobs")
+            beats = [road.launches.Heartbeat.future(beat, metadata=lease) for _ in range(BOUND)]
+            calls = [road.jobs.GetJob.future(request, metadata=road.coach) for _ in range(BOUND)]
+            sent: list[Any] = [*beats, *calls]
+            while waiting_sessions(empty) != 2 * BOUND:
+                if any(call.done() for call in sent):
+                    return False
+            with pytest.raises(grpc.RpcError) as caught:
+                road.job(job_id)
+            locking.rollback()
+        if UNAVAILABLE in {caught.value.code(), *(call.code() for call in sent)}:
+            return False
         assert caught.value.code() == EXHAUSTED
-        locking.rollback()
+        assert "has 2 calls in flight" in str(caught.value)
         assert [call.result().job_id for call in calls] == [job_id] * BOUND
         assert {beat.code() for beat in beats} == {grpc.StatusCode.PERMISSION_DENIED}
+        return True
+
+    wait_until(third_is_refused)
     assert road.job(job_id).job_id == job_id
 
 
@@ -175,7 +187,10 @@ def test_an_undefined_number_of_an_enum_is_refused_in_every_request(
     for step in outer:
         inner = getattr(inner, step)
         inner = inner.add() if hasattr(inner, "add") else inner
-    setattr(inner, name, 99)
+    if inner.DESCRIPTOR.fields_by_name[name].is_repeated:
+        getattr(inner, name).append(99)
+    else:
+        setattr(inner, name, 99)
     found = unknown_enum(message)
     assert found is not None
     service, _, method = rpc.partition("/")
