@@ -49,10 +49,10 @@ def road(shared_jobs: Program, laptop: Laptop, empty: str) -> Road:
 
 @pytest.fixture
 def services(shared_jobs: Program, laptop: Laptop, tmp_path: Path) -> Iterator[Services]:
-    """As a superuser, without an upload service."""
+    """As a superuser, as doctor and status connect, without an upload service."""
     token = tmp_path / "token"
     token.write_text(dev_issuer.person(laptop.folder, "sre", role="superuser"))
-    with client.connect(Endpoints(shared_jobs.endpoint, "127.0.0.1:1", str(token))) as connected:
+    with client.connect(Endpoints(shared_jobs.endpoint, "127.0.0.1:1", str(token)), retries=False) as connected:
         yield connected
 
 
@@ -240,7 +240,7 @@ def test_doctor_names_a_fault_and_gives_advice(
             runtime.drain("by somebody")
     token = tmp_path / "token"
     endpoint = "127.0.0.1:1" if name == "jobs" else shared_jobs.endpoint
-    with client.connect(Endpoints(endpoint, "127.0.0.1:1", str(token))) as connected:
+    with client.connect(Endpoints(endpoint, "127.0.0.1:1", str(token)), retries=False) as connected:
         checks = [check for check in doctor.run_checks(connected, runtime) if check.name != "s3"]
     assert [check.name for check in checks if not check.ok] == [name]
     assert next(check for check in checks if not check.ok).advice
