@@ -85,7 +85,8 @@ def test_one_trace_spans_the_upload_to_the_report(watched: Watched) -> None:
     """Each span's parent is the span that handed the work over; no span lacks its parent."""
     # Each program exports its spans at intervals, the analyzer at its end.
     expected = {"complete": 1, "IntakeService/ConfirmUpload": 1, "queue": 1, "launch": 1, "analysis": 1}
-    expected["LaunchService/SubmitResult"] = 2
+    # Of quick, of deep before its film, and of deep.
+    expected["LaunchService/SubmitResult"] = 3
     wait_until(
         lambda: all([span.name for span in watched.trace].count(name) == count for name, count in expected.items())
     )
@@ -115,6 +116,7 @@ def test_one_trace_spans_the_upload_to_the_report(watched: Watched) -> None:
     published = [span for span in watched.trace if span.name == "LaunchService/SubmitResult"]
     assert [by_id[by_id[span.parent].parent].name for span in sorted(published, key=lambda span: span.began)] == [
         "quick",
+        "deep",
         "deep",
     ]
     assert root.began <= queue.began <= queue.ended <= launch.ended <= deep.began < published[-1].ended
