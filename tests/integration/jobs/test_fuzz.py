@@ -118,8 +118,9 @@ def database(postgres_server: Server) -> str:
 
 @pytest.fixture(scope="module")
 def program(database: str, laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """A `jobs` in which only calls change rows: no lease and no upload expires during the test."""
+    """A `jobs` in which only calls change rows: nothing expires during the test."""
     env = laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": database, "CREASE_LEASE_SECONDS": "86400"}
+    env |= {"CREASE_SWEEP_SECONDS": "86400"}
     with running(Program("jobs", env, Path(tmp_path_factory.mktemp("fuzz"), "log"))) as started:
         yield started
 

@@ -1,4 +1,4 @@
-"""Records the user who last made, changed or deleted a session or a job: a service acts for an owner."""
+"""Records the user who last made, changed or deleted a session: a service acts for an owner."""
 
 from alembic import op
 
@@ -8,4 +8,3 @@ down_revision = "0021"
 
 def upgrade() -> None:
     op.execute("ALTER TABLE video_sessions ADD COLUMN acted_by text NOT NULL DEFAULT ''")
-    op.execute("ALTER TABLE video_analysis_jobs ADD COLUMN acted_by text NOT NULL DEFAULT ''")

@@ -1,4 +1,4 @@
-"""Adds the end of the time in which a deletion can be undone; until then cleanup leaves the job's S3 objects.
+"""Adds the end of the time in which the deletion of a job can be undone; until then cleanup leaves its S3 objects.
 
 A job that is brought back has its cleanup due as if it had just ended.
 """
@@ -6,12 +6,11 @@ A job that is brought back has its cleanup due as if it had just ended.
 from alembic import op
 
 revision = "0026"
-down_revision = "0025"
+down_revision = "0025b"
 
 
 def upgrade() -> None:
-    for table in ("video_sessions", "video_analysis_jobs"):
-        op.execute(f"ALTER TABLE {table} ADD COLUMN undo_until timestamptz")
+    op.execute("ALTER TABLE video_analysis_jobs ADD COLUMN undo_until timestamptz")
     op.execute("""
         CREATE OR REPLACE FUNCTION video_analysis_job_rubbish() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
