@@ -81,12 +81,12 @@ def test_calls_of_one_caller_are_bounded(road: Road, laptop: Laptop, empty: str)
 
     def third_is_refused() -> bool:
         """False where a call waited too long for the lock, as on a busy machine."""
-        with psycopg.connect(empty) as locking:
+        with psycopg.connect(empty) as locking, psycopg.connect(empty, autocommit=True) as looking:
             locking.execute("LOCK TABLE video_analysis_jobs")
             beats = [road.launches.Heartbeat.future(beat, metadata=lease) for _ in range(BOUND)]
             calls = [road.jobs.GetJob.future(request, metadata=road.coach) for _ in range(BOUND)]
             sent: list[Any] = [*beats, *calls]
-            while waiting_sessions(empty) != 2 * BOUND:
+            while waiting_sessions(looking) != 2 * BOUND:
                 if any(call.done() for call in sent):
                     return False
             with pytest.raises(grpc.RpcError) as caught:

@@ -1,7 +1,6 @@
 """The calls of people about sessions and jobs, through a real `jobs` on a real PostgreSQL."""
 
 import math
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
 from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs.test_lifecycle import Road, code_of
+from tests.integration.jobs.test_races import wait_until_waiting
 
 LIVE = ("queued", "quick_running", "quick_done", "deep_running")
 NOT_FAILED = ("awaiting_upload", *LIVE, "done", "cancelled")
@@ -118,11 +118,7 @@ def held(database_url: str, table: str, key: str, *, waiting: int) -> Iterator[N
     with psycopg.connect(database_url) as holder:
         holder.execute(f"SELECT FROM {table} WHERE id = %s FOR UPDATE", [key])
         yield
-        count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        give_up = time.monotonic() + 30
-        while run(database_url, count) != [(waiting,)]:
-            assert time.monotonic() < give_up, "the calls did not wait for the lock"
-            time.sleep(0.01)
+        wait_until_waiting(database_url, waiting)
 
 
 def outcome(call: Any) -> str:

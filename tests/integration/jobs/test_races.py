@@ -42,19 +42,19 @@ def holding(database_url: str, statement: str, *values: Any) -> Iterator[psycopg
         yield connection
 
 
-def waiting_sessions(database_url: str) -> int:
-    """How many sessions wait for a lock."""
+def waiting_sessions(connection: psycopg.Connection[Any]) -> int:
+    """How many sessions of this database wait for a lock. `connection`: with autocommit."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        return int(connection.execute(waiting).fetchall()[0][0])
+    return int(connection.execute(waiting).fetchall()[0][0])
 
 
 def wait_until_waiting(database_url: str, count: int) -> None:
     """Returns once `count` sessions wait for a lock."""
     give_up = time.monotonic() + WAIT_SECONDS
-    while waiting_sessions(database_url) != count:
-        assert time.monotonic() < give_up
-        time.sleep(0.005)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        while waiting_sessions(connection) != count:
+            assert time.monotonic() < give_up, "the calls did not wait for the lock"
+            time.sleep(0.005)
 
 
 def outcome(call: "Future[Any] | grpc.Future[Any]") -> str:
