@@ -20,6 +20,7 @@ from services.auth import Lease, Person
 from services.authorization import caller_as
 from services.logs import Logger
 from services.naming import SUPERUSER, VIDEOS_ROOT, artifact_key
+from services.rules.artifacts import newest_artifacts
 from services.serving import Context
 from services.upload import validation
 from services.upload.completion import OPEN_STATUSES, Completion, status_name
@@ -127,10 +128,9 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         self, request: upload_pb2.SignDownloadRequest, context: Context
     ) -> upload_pb2.SignDownloadResponse:
         job = await self._jobs.get(request.job_id)
-        named = [artifact for artifact in job.artifacts if artifact.name == request.name]
-        if not named:
+        newest = newest_artifacts(job).get(request.name)
+        if newest is None:
             raise errors.NotFound("Artifact not found", reason="ARTIFACT_NOT_FOUND")
-        newest = max(named, key=lambda artifact: artifact.stage)
         # An analyzer reports its artifacts; only S3 knows that it has put one.
         if (await self._storage.head(job.video.s3_bucket, newest.s3_key)).status == HTTPStatus.NOT_FOUND:
             raise errors.NotFound(f"S3 holds no artifact {request.name} of this job", reason="ARTIFACT_NOT_FOUND")

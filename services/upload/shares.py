@@ -2,12 +2,13 @@
 
 from google.protobuf.duration_pb2 import Duration
 
-from crease.jobs.v1 import job_pb2, share_pb2
+from crease.jobs.v1 import share_pb2
 from crease.upload.v1 import share_pb2 as shared_pb2
 from crease.upload.v1 import share_pb2_grpc as shared_pb2_grpc
 from services.auth import Share
 from services.authorization import caller_as
 from services.naming import THUMBNAIL
+from services.rules.artifacts import newest_artifacts
 from services.serving import Context
 from services.upload.jobs_client import Jobs
 from services.upload.s3.storage import Storage
@@ -34,10 +35,6 @@ class SharedReportService(shared_pb2_grpc.SharedReportServiceServicer):
 
     async def _report(self, shared: share_pb2.SharedJob) -> shared_pb2.SharedReport:
         job = shared.job
-        newest: dict[str, job_pb2.Artifact] = {}
-        for artifact in sorted(job.artifacts, key=lambda artifact: artifact.stage):
-            if artifact.name in FILES:
-                newest[artifact.name] = artifact
         return shared_pb2.SharedReport(
             job_id=job.job_id,
             discipline=shared.discipline,
@@ -47,6 +44,7 @@ class SharedReportService(shared_pb2_grpc.SharedReportServiceServicer):
             results=job.results,
             files=[
                 shared_pb2.SharedFile(name=name, get=await self._storage.sign_get(job.video.s3_bucket, artifact.s3_key))
-                for name, artifact in newest.items()
+                for name, artifact in newest_artifacts(job).items()
+                if name in FILES
             ],
         )

@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from crease.jobs.v1.job_pb2 import STAGE_QUICK, GetJobRequest, Job, WatchJobRequest
 from crease.jobs.v1.session_pb2 import GetSessionRequest, Session
 from services import clients, naming
+from services.rules.artifacts import newest_artifacts
 from services.web import html, visit
 from services.web.calls import Calls
 from services.web.live import FINAL
@@ -136,7 +137,7 @@ async def events(request: Request) -> Response:
 
 async def _values(calls: Calls, job: Job) -> dict[str, Any]:
     session: Session = await calls.call(calls.stubs.sessions.GetSession, GetSessionRequest(session_id=job.session_id))
-    existing = {artifact.name: artifact.stage for artifact in job.artifacts}
+    existing = {name: artifact.stage for name, artifact in newest_artifacts(job).items()}
     discipline = html.discipline(job.discipline or session.discipline)
     return {
         "job": job,
