@@ -60,10 +60,15 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
 IMPATIENT = {"CREASE_SWEEP_SECONDS": "0.1", "CREASE_POLL_SECONDS": "0.1", "CREASE_WRITE_SECONDS": "1"}
 
 
+def jobs_on(database_url: str, laptop: Laptop) -> dict[str, str]:
+    """Settings of a jobs with this database."""
+    return laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": database_url}
+
+
 @pytest.fixture
 def jobs_env(database_url: str, laptop: Laptop) -> dict[str, str]:
     """Settings of a jobs with its own database."""
-    return laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": database_url}
+    return jobs_on(database_url, laptop)
 
 
 @pytest.fixture(scope="session")
@@ -72,15 +77,19 @@ def shared_database_url(postgres_server: Server) -> str:
     return postgres_server.clone()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_jobs_env(shared_database_url: str, laptop: Laptop) -> dict[str, str]:
-    return laptop.env | IMPATIENT | {"CREASE_DATABASE_URL": shared_database_url}
+    """Of a module: an upload or a controller that ran for longer would take the rows of other modules' tests."""
+    return jobs_on(shared_database_url, laptop)
 
 
 @pytest.fixture(scope="session")
-def shared_jobs(shared_jobs_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def shared_jobs(
+    shared_database_url: str, laptop: Laptop, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Program]:
     """One running jobs for all tests that do not break it: starting one takes longer than using it."""
-    with running(Program("jobs", shared_jobs_env, tmp_path_factory.mktemp("jobs") / "log")) as program:
+    env = jobs_on(shared_database_url, laptop)
+    with running(Program("jobs", env, tmp_path_factory.mktemp("jobs") / "log")) as program:
         yield program
 
 
@@ -93,24 +102,26 @@ def empty(shared_database_url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def shared_site(
-    shared_jobs_env: dict[str, str], laptop: Laptop, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+def shared_site(postgres_server: Server, laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One page on real jobs, upload and S3; analyses come from the tests. A film of 1 MB is sent in parts."""
-    folder, port = tmp_path_factory.mktemp("site"), free_port()
+    folder, port, database_url = tmp_path_factory.mktemp("site"), free_port(), postgres_server.clone()
     with ministack(folder / "s3", f"http://127.0.0.1:{port}") as s3:
         s3.make_bucket(BUCKET)
         limits = {"CREASE_MULTIPART_FROM_BYTES": "1000000", "CREASE_MAX_CONTENT_LENGTH": "1000000000"}
         with (
-            product(folder, shared_jobs_env, laptop, s3, controlled=False, upload_settings=limits) as made,
+            product(
+                folder, jobs_on(database_url, laptop), laptop, s3, controlled=False, upload_settings=limits
+            ) as made,
             web(folder / "web", port, made, s3) as page,
         ):
-            yield Site(page, made)
+            yield Site(page, made, database_url)
 
 
 @pytest.fixture
-def site(shared_site: Site, empty: str) -> Site:
+def site(shared_site: Site) -> Site:
     """The shared page of a coach without a film."""
+    with psycopg.connect(shared_site.database_url) as connection:
+        clear(connection)
     return shared_site
 
 

@@ -78,6 +78,7 @@ class Site:
 
     web: Web
     product: Product
+    database_url: str
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
+import psycopg
 import pytest
 
 from crease.upload.v1 import upload_pb2_grpc
@@ -12,8 +13,10 @@ from services import dev_issuer
 from services.auth import Verifier
 from services.settings import Issuer
 from testing.fakes.jobs import FakeJobs, serving_jobs
+from testing.servers.postgres import Server, clear
 from testing.servers.programs import Laptop, Program, running
 from testing.servers.s3 import Endpoint
+from tests.conftest import jobs_on
 from tests.integration.jobs.test_lifecycle import Road
 from tests.integration.upload.client import Client, Start
 from tests.integration.upload.whole import Whole
@@ -73,15 +76,15 @@ def versioned(start: Start) -> Client:
 
 @pytest.fixture(scope="session")
 def shared_whole(
-    shared_jobs_env: dict[str, str],
-    shared_database_url: str,
+    postgres_server: Server,
     laptop: Laptop,
     s3_server: Endpoint,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Whole]:
     folder, bucket = tmp_path_factory.mktemp("sweep"), s3_server.make_bucket("swept", versioned=True)
     with ExitStack() as stack:
-        env = shared_jobs_env | {"COACH_PLUS_DEEP_ANALYSIS_ENABLED": "false"}
+        database_url = postgres_server.clone()
+        env = jobs_on(database_url, laptop) | {"COACH_PLUS_DEEP_ANALYSIS_ENABLED": "false"}
         jobs = stack.enter_context(running(Program("jobs", env, Path(folder, "jobs.log"))))
         env = laptop.env | s3_server.env | {
             "S3_COACH_VIDEOS_BUCKET": bucket,
@@ -94,11 +97,13 @@ def shared_whole(
         channel = stack.enter_context(grpc.insecure_channel(upload.endpoint))
         road = Road(jobs.endpoint, laptop)
         stub = upload_pb2_grpc.UploadServiceStub(channel)
-        yield Whole(road, stub, upload.endpoint, s3_server, bucket, shared_database_url, laptop)
+        yield Whole(road, stub, upload.endpoint, s3_server, bucket, database_url, laptop)
 
 
 @pytest.fixture
-def whole(shared_whole: Whole, empty: str) -> Whole:
+def whole(shared_whole: Whole) -> Whole:
+    with psycopg.connect(shared_whole.database_url) as connection:
+        clear(connection)
     client = shared_whole.s3.client()
     for page in client.get_paginator("list_object_versions").paginate(Bucket=shared_whole.bucket):
         for found in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
