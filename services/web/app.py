@@ -10,6 +10,7 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -47,6 +48,8 @@ ROUTES = [
 ]
 # The page's own files change with its version only.
 STATIC_CACHE = "public, max-age=3600"
+# These files alone: what is compressed together with a secret tells of it by its length.
+COMPRESSED = [Middleware(GZipMiddleware)]
 
 
 class _Static(StaticFiles):
@@ -63,8 +66,8 @@ def build(settings: WebSettings, shared: Shared) -> Starlette:
     routes = [
         *ROUTES,
         Route("/sign-in", _sign_in),
-        Mount("/static", _Static(directory=html.FOLDER / "static")),
-        Mount("/htmx", _Static(directory=settings.htmx_folder)),
+        Mount("/static", _Static(directory=html.FOLDER / "static"), middleware=COMPRESSED),
+        Mount("/htmx", _Static(directory=settings.htmx_folder), middleware=COMPRESSED),
     ]
     app = Starlette(
         routes=routes,

@@ -184,3 +184,9 @@ def test_sixty_open_pages_hear_of_a_new_film(site: Site) -> None:
     assert sent.status == 200, sent.data
     assert site.web.request("POST", f"/uploads/{begun['job']}/complete").status == 200
     done.wait()
+
+
+def test_scripts_are_compressed_and_what_is_about_people_is_not(site: Site) -> None:
+    """The length of a compressed answer would tell of secrets in it."""
+    for path, encoding in (("/static/app.css", "gzip"), ("/htmx/htmx.js", "gzip"), ("/", None), ("/library", None)):
+        assert site.web.request("GET", path, {"accept-encoding": "gzip"}).headers.get("content-encoding") == encoding
