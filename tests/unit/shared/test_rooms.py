@@ -33,10 +33,20 @@ def test_the_images_hold_every_room() -> None:
 
 
 def test_the_images_hold_the_client_package() -> None:
-    """Every program imports it. The context of the build has it, too."""
+    """Every program imports it."""
+    assert "COPY client/crease_client ./crease_client\n" in (SERVICES.parent / "Dockerfile").read_text()
+
+
+def test_the_context_of_the_images_has_what_they_copy() -> None:
+    """.dockerignore leaves out all but a list of paths."""
     root = SERVICES.parent
-    assert "COPY client/crease_client ./crease_client\n" in (root / "Dockerfile").read_text()
-    assert "!client/crease_client\n" in (root / ".dockerignore").read_text()
+    ignored, *lines = (root / ".dockerignore").read_text().split()
+    assert ignored == "*"
+    kept = [line.removeprefix("!") for line in lines if line.startswith("!")]
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", (root / "Dockerfile").read_text(), re.MULTILINE)
+    copied = [source.rstrip("/") for sources in copies for source in sources.split()]
+    assert {"services/web", "scripts/take_htmx.py"} <= {*copied}
+    assert [source for source in copied if not any(f"{source}/".startswith(f"{path}/") for path in kept)] == []
 
 
 def test_the_image_of_the_analyzer_builds_the_model_from_the_modules_that_it_copies(tmp_path: Path) -> None:
