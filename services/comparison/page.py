@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import json_format
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -50,6 +50,7 @@ EVENTS = {
 class ComparedAnalysis:
     """One analysis. `video`: the address of overlay.mp4, or empty with `video_absent_reason`.
 
+    `time`: the date for the script, which writes it in the reader's zone: `2026-05-03T09:30:00Z`; empty: it stays.
     `events`: seconds by name. `frames`: by name, the seconds of the frame that shows the event, where it is known.
     `fps`: frames a second of the video, 0 if not known.
     """
@@ -63,9 +64,20 @@ class ComparedAnalysis:
     events: Mapping[str, float] = field(default_factory=dict)
     frames: Mapping[str, float] = field(default_factory=dict)
     fps: float = 0.0
+    time: str = ""
 
 
-def analysis_of(job: Job, session: Session, date: str, video: str, video_absent_reason: str) -> ComparedAnalysis:
+class _Date(NamedTuple):
+    """An analysis by its place in the page and its day. `time` as in ComparedAnalysis."""
+
+    number: int
+    day: str
+    time: str
+
+
+def analysis_of(
+    job: Job, session: Session, date: str, video: str, video_absent_reason: str, *, time: str = ""
+) -> ComparedAnalysis:
     """The analysis of a job with results. `date`: as its reader writes it; `video`: an address, or empty."""
     results: dict[str, Any] = json_format.MessageToDict(job.results)
     summary, findings = results.get("pose", {}).get("pose_summary", {}), results.get("findings", {})
@@ -73,6 +85,7 @@ def analysis_of(job: Job, session: Session, date: str, video: str, video_absent_
     return ComparedAnalysis(
         title="Anonymous" if job.anonymous else session.title,
         date=date,
+        time=time,
         level="not assessed" if findings.get("not_assessed_reason") else level,
         provisional=job.results_stage == STAGE_QUICK,
         video=video,
@@ -94,7 +107,10 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse, 
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("compare.css", "compare.js"))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     named = {name for analysis in analyses for name in analysis.events}
-    dates = [f"{number}: {' '.join(analysis.date.split()[:2])}" for number, analysis in enumerate(analyses, start=1)]
+    dates = [
+        _Date(number, " ".join(analysis.date.split()[:2]), analysis.time)
+        for number, analysis in enumerate(analyses, start=1)
+    ]
     metrics = [metric for metric in in_order(compared.metrics) if _has_numbers(metric)]
     changes = [change_of(metric) for metric in metrics]
     return environment.get_template("compare.html").render(
@@ -134,6 +150,7 @@ def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
     return {
         "title": analysis.title,
         "date": analysis.date,
+        "time": analysis.time,
         "level": analysis.level,
         "provisional": analysis.provisional,
         "video": analysis.video,
@@ -154,7 +171,7 @@ def _has_numbers(metric: MetricComparison) -> bool:
     return any(reading.HasField("value") for reading in metric.readings)
 
 
-def _prepare_metric(metric: MetricComparison, dates: Sequence[str], compared: CompareJobsResponse) -> dict[str, Any]:
+def _prepare_metric(metric: MetricComparison, dates: Sequence[_Date], compared: CompareJobsResponse) -> dict[str, Any]:
     change = change_of(metric)
     readings = list(metric.readings)
     measured = sum(not _is_absent(reading) for reading in readings)
@@ -165,7 +182,7 @@ def _prepare_metric(metric: MetricComparison, dates: Sequence[str], compared: Co
     ]
     if change.absent_reason and not notes:
         notes = [f"{_with_numbers(change.absent_reason, compared)}."]
-    spoken = [f"{date}, {_describe_reading(reading)}" for date, reading in zip(dates, readings, strict=True)]
+    spoken = [f"{date.number}: {_describe_reading(reading)}" for date, reading in zip(dates, readings, strict=True)]
     return {
         "name": numbers.label(metric.name),
         "meaning": numbers.meaning(metric.name),
@@ -191,7 +208,7 @@ def _describe_reading(reading: MetricReading) -> str:
     return numbers.format_result(reading.value, reading.unit, error)
 
 
-def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> dict[str, Any]:
+def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[_Date]) -> dict[str, Any]:
     """Coordinates in the drawing: analyses at even steps along x, values with errors along y; a gap if absent."""
     ends = [end for r in readings if not _is_absent(r) for end in (r.value - r.error, r.value + r.error)]
     low, high = min(ends), max(ends)
@@ -223,5 +240,5 @@ def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[str]) -> di
     labels = []
     for index in chosen:
         anchor, position = anchors.get(index, ("middle", x(index)))
-        labels.append({"x": position, "anchor": anchor, "text": dates[index]})
+        labels.append({"x": position, "anchor": anchor, "date": dates[index]})
     return {"points": points, "pieces": [" ".join(part) for part in pieces if len(part) > 1], "labels": labels}

@@ -19,11 +19,15 @@ from starlette.staticfiles import StaticFiles
 from services.web import html
 from services.web.faults import PageError, SignInRequired
 from services.web.guard import Guard
-from services.web.pages import compare, files, home, jobs, library, session, uploads
+from services.web.pages import compare, editing, files, home, jobs, library, session, uploads
+from services.web.pages.players import page as players
+from services.web.pages.sharing import reader, shares
 from services.web.settings import WebSettings
 from services.web.visit import Shared
 from services.web.visitors import COOKIE_SECONDS, LaptopSignIn, SignIn
 
+# What a reader of a share opens, without a sign-in.
+READER_PATH = "/s/"
 ROUTES = [
     Route("/", home.home),
     Route("/events", home.events),
@@ -40,14 +44,32 @@ ROUTES = [
     Route("/jobs/{job_id}/cancel", jobs.cancel, methods=["POST"]),
     Route("/jobs/{job_id}/retry", jobs.retry, methods=["POST"]),
     Route("/jobs/{job_id}/correct", jobs.correct, methods=["POST"]),
+    Route("/jobs/{job_id}/delete", editing.delete_analysis, methods=["POST"]),
+    Route("/jobs/{job_id}/undo", editing.undo_analysis, methods=["POST"]),
+    Route("/sessions/{id}/edit", editing.edit, methods=["GET"]),
+    Route("/sessions/{id}/edit", editing.save, methods=["POST"]),
+    Route("/sessions/{id}/delete", editing.delete, methods=["POST"]),
+    Route("/sessions/{id}/undo", editing.undo, methods=["POST"]),
+    Route("/players", players.players, methods=["GET"]),
+    Route("/players", players.create, methods=["POST"]),
+    Route("/players/{id}", players.player, methods=["GET"]),
+    Route("/players/{id}", players.save, methods=["POST"]),
+    Route("/players/{id}/delete", players.delete, methods=["POST"]),
+    Route("/shares", shares.shares, methods=["GET"]),
+    Route("/shares", shares.create, methods=["POST"]),
+    Route("/shares/{id}/revoke", shares.revoke, methods=["POST"]),
+    Route(f"{READER_PATH}{{secret}}", reader.shared),
+    Route(f"{READER_PATH}{{secret}}/films/{{number:int}}", reader.film),
+    Route(f"{READER_PATH}{{secret}}/report", reader.report),
+    Route(f"{READER_PATH}{{secret}}/comparison", reader.comparison),
     Route("/uploads", uploads.create, methods=["POST"]),
     Route("/uploads/{job_id}/parts", uploads.list_parts, methods=["GET"]),
     Route("/uploads/{job_id}/parts", uploads.sign_parts, methods=["POST"]),
     Route("/uploads/{job_id}/complete", uploads.complete, methods=["POST"]),
     Route("/uploads/{job_id}/abort", uploads.abort, methods=["POST"]),
 ]
-# The page's own files change with its version only.
-STATIC_CACHE = "public, max-age=3600"
+# The browser asks whether a file has changed: after an upgrade, a page never runs with older scripts.
+STATIC_CACHE = "no-cache"
 # These files alone: what is compressed together with a secret tells of it by its length.
 COMPRESSED = [Middleware(GZipMiddleware)]
 
@@ -76,6 +98,7 @@ def build(settings: WebSettings, shared: Shared) -> Starlette:
     )
     app.state.shared = shared
     app.state.login_url = settings.login_url
+    app.state.origin = settings.origin
     return app
 
 
@@ -112,7 +135,8 @@ def _answer(request: Request, error: PageError) -> Response:
         return html.page("error_notice.html", error.status, sentence=error.sentence)
     if login:
         return RedirectResponse(login, HTTPStatus.SEE_OTHER)
-    return html.page("error.html", error.status, sentence=error.sentence)
+    template = "shared_error.html" if request.url.path.startswith(READER_PATH) else "error.html"
+    return html.page(template, error.status, sentence=error.sentence)
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Calls to jobs and upload with the visitor's own token: the page can do nothing that the visitor may not."""
+"""Calls to jobs and upload with the visitor's own token or the secret of a share: the page has no other rights."""
 
 import asyncio
 import time
@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast
 import grpc
 import grpc.aio
 
-from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, session_pb2_grpc
+from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, session_pb2_grpc, share_pb2_grpc
+from crease.upload.v1 import share_pb2_grpc as shared_pb2_grpc
 from crease.upload.v1 import upload_pb2_grpc
 from services import clients
 from services.web import faults
@@ -32,7 +33,9 @@ class Stubs:
     jobs: job_pb2_grpc.JobServiceStub
     library: library_pb2_grpc.LibraryServiceStub
     players: player_pb2_grpc.PlayerServiceStub
+    shares: share_pb2_grpc.ShareServiceStub
     uploads: upload_pb2_grpc.UploadServiceStub
+    shared: shared_pb2_grpc.SharedReportServiceStub
 
 
 def open_stubs(jobs: grpc.aio.Channel, upload: grpc.aio.Channel) -> Stubs:
@@ -42,16 +45,19 @@ def open_stubs(jobs: grpc.aio.Channel, upload: grpc.aio.Channel) -> Stubs:
         job_pb2_grpc.JobServiceStub(cast(Any, jobs)),
         library_pb2_grpc.LibraryServiceStub(cast(Any, jobs)),
         player_pb2_grpc.PlayerServiceStub(cast(Any, jobs)),
+        share_pb2_grpc.ShareServiceStub(cast(Any, jobs)),
         upload_pb2_grpc.UploadServiceStub(cast(Any, upload)),
+        shared_pb2_grpc.SharedReportServiceStub(cast(Any, upload)),
     )
 
 
 @dataclass(frozen=True)
 class Calls:
-    """The calls of one visitor."""
+    """The calls of one visitor. `scheme`: Bearer for a token, Share for the secret of a share."""
 
     stubs: Stubs
     token: Callable[[], str]
+    scheme: str = "Bearer"
 
     async def call(self, method: Callable[..., Reply], request: Any, seconds: float = CALL_SECONDS) -> Reply:
         """Calls once, and again while the service is unavailable. Every call of the page is safe to repeat.
@@ -73,4 +79,4 @@ class Calls:
         return cast(AsyncIterator[Any], method(request, metadata=self._credentials()))
 
     def _credentials(self) -> tuple[tuple[str, str]]:
-        return (("authorization", f"Bearer {self.token()}"),)
+        return (("authorization", f"{self.scheme} {self.token()}"),)

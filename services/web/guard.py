@@ -30,7 +30,7 @@ def page_policy(s3_origin: str) -> str:
 def comparison_policy(s3_origin: str) -> str:
     """The policy of a comparison, whose own policy allows its style and its script alone, by hash."""
     return (
-        f"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; media-src {s3_origin}; "
+        f"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; media-src 'self' {s3_origin}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     )
 

@@ -30,7 +30,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        when=when, stage=stages.describe, sentence=as_sentence, discipline=discipline, players=players
+        when=when,
+        day=day,
+        utc=utc,
+        utc_day=utc_day,
+        stage=stages.describe,
+        sentence=as_sentence,
+        discipline=discipline,
+        players=players,
+        linked_players=linked_players,
     )
     environment.globals.update(advice=advice, may_retry=may_retry)
     return environment
@@ -60,10 +68,23 @@ def go_to(request: Request, path: str) -> Response:
 
 def when(at: Timestamp) -> Markup:
     """A time that the page's script writes in the visitor's zone; until then in UTC."""
+    return Markup('<time datetime="{}">{} UTC</time>').format(utc(at), f"{at.ToDatetime():%-d %b %Y, %H:%M}")
+
+
+def day(at: Timestamp) -> Markup:
+    """The day of a time, as `when` writes times."""
+    return Markup('<time datetime="{}" data-day="{}">{}</time>').format(utc(at), utc(at), utc_day(at))
+
+
+def utc(at: Timestamp) -> str:
+    """A time for scripts: `2026-05-03T09:30:00Z`."""
     moment: datetime = at.ToDatetime()
-    return Markup('<time datetime="{}Z">{} UTC</time>').format(
-        moment.isoformat(timespec="seconds"), f"{moment:%-d %b %Y, %H:%M}"
-    )
+    return f"{moment.isoformat(timespec='seconds')}Z"
+
+
+def utc_day(at: Timestamp) -> str:
+    """The day of a time: `3 May 2026`."""
+    return f"{at.ToDatetime():%-d %b %Y}"
 
 
 def as_sentence(text: object) -> str:
@@ -84,6 +105,15 @@ def players(session: Session) -> tuple[str, ...]:
     return player_names(session.player_ids, session.players)
 
 
+def linked_players(session: Session) -> list[tuple[str, str]]:
+    """The same, each with the player's id; without one for a text of another client."""
+    known = {player.player_id for player in session.players}
+    return [
+        (player_id if player_id in known else "", name)
+        for player_id, name in zip(session.player_ids, players(session), strict=True)
+    ]
+
+
 def may_retry(failure_code: str) -> bool:
     """Whether another attempt at the same video may succeed."""
     return failure_codes.find(failure_code).fault is not failure_codes.Fault.INPUT
@@ -101,6 +131,7 @@ def advice(failure_code: str) -> str:
             return "The person who runs Crease has to repair this. Then try again."
 
 
-def event(fragment: str) -> str:
-    """A fragment as one server-sent event."""
-    return "".join(f"data: {line}\n" for line in fragment.splitlines()) + "\n"
+def event(fragment: str, name: str = "") -> str:
+    """A fragment as one server-sent event; htmx swaps in an event without a name."""
+    head = f"event: {name}\n" if name else ""
+    return head + "".join(f"data: {line}\n" for line in fragment.splitlines() or [""]) + "\n"

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 from urllib.parse import parse_qs
 from uuid import UUID
 
@@ -53,6 +53,11 @@ def job_id(request: Request) -> str:
     return as_id(request.path_params["job_id"])
 
 
+def path_id(request: Request) -> str:
+    """The session, player or share that the path names. Raises PageError."""
+    return as_id(request.path_params["id"])
+
+
 def as_id(text: str) -> str:
     """An id as the services write it. Raises PageError for any other text."""
     try:
@@ -69,7 +74,7 @@ async def read_form(request: Request, kind: type[Form]) -> Form:
         if len(body) > MAX_BODY_BYTES:
             raise PageError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The form is too large.")
     try:
-        return kind.model_validate(_fields(request, bytes(body)))
+        return kind.model_validate(_fields(request, bytes(body), kind))
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
@@ -78,7 +83,10 @@ async def read_form(request: Request, kind: type[Form]) -> Form:
         raise PageError(HTTPStatus.BAD_REQUEST, "The form cannot be read.") from None
 
 
-def _fields(request: Request, body: bytes) -> Any:
+def _fields(request: Request, body: bytes, kind: type[BaseModel]) -> Any:
     if request.headers.get("content-type", "").startswith("application/json"):
         return json.loads(body)
-    return {name: values[-1] for name, values in parse_qs(body.decode()).items()}
+    # A list takes every field of its name.
+    lists = {name for name, known in kind.model_fields.items() if get_origin(known.annotation) is list}
+    sent = parse_qs(body.decode())
+    return {name: values if name in lists else values[-1] for name, values in sent.items()}

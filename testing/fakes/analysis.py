@@ -1,6 +1,6 @@
 """An analysis without an analyzer: the calls of a controller and a pod, with results that a test states."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,9 @@ import urllib3
 from google.protobuf import json_format, struct_pb2
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2
+from crease.jobs.v1 import job_pb2, session_pb2
 from crease.upload.v1 import upload_pb2
-from testing.servers.product import Product
+from testing.servers.product import SAMPLE, Product
 from testing.servers.programs import lease
 
 TYPES = {"html": "text/html; charset=utf-8", "mp4": "video/mp4", "json": "application/json"}
@@ -92,3 +92,31 @@ class Analysis:
             ),
             metadata=lease(self.secret),
         )
+
+
+def analysed(product: Product, title: str, players: Sequence[str], results: Mapping[str, Any] = RESULTS) -> job_pb2.Job:
+    """A finished job of a session of its own."""
+    request = session_pb2.CreateSessionRequest(
+        title=title, player_ids=players, camera_view=session_pb2.CAMERA_VIEW_SIDE
+    )
+    session = product.session_stub.CreateSession(request, metadata=product.coach)
+    job_id = product.uploaded(SAMPLE.read_bytes(), session_id=session.session_id)
+    finish(product, results)
+    return product.job(job_id)
+
+
+def finish(product: Product, results: Mapping[str, Any] = RESULTS) -> None:
+    """Analyses the only queued job to its end."""
+    analysis = Analysis.start(product)
+    for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
+        analysis.submit(stage, results, {"report.html": b"<p>report", "overlay.mp4": SAMPLE.read_bytes()})
+
+
+def with_knee(value: float) -> dict[str, Any]:
+    """Results with one number, its error and its mark."""
+    number = {"value": value, "unit": "deg", "score": 0.5, "confidence": 0.9, "plane": "image", "frames_used": 9}
+    summary = {"errors": {"front_knee_brace_score": 3.0}, "marks": {"front_knee_brace_score": 160.0}}
+    return RESULTS | {
+        "pose": {"pose_summary": {**RESULTS["pose"]["pose_summary"], **summary}},
+        "metrics": {"front_knee_brace_score": number | {"evidence": [], "absent_reason": None}},
+    }

@@ -88,6 +88,18 @@ class Page:
         self._call("Page.navigate", url=place if isinstance(place, str) else place.absolute().as_uri())
         self.wait("document.readyState === 'complete'")
 
+    def before_load(self, script: str) -> None:
+        """Runs a script in each document that the tab loads from now on, before its own."""
+        self._call("Page.addScriptToEvaluateOnNewDocument", source=script)
+
+    def drag(self, selector: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Drags the mouse over an element, between two places in shares of its width and height."""
+        box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
+        left, top, width, height = self.evaluate(f"(({{x, y, width, height}}) => [x, y, width, height])({box})")
+        for kind, (across, down) in (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end)):
+            place = {"x": left + across * width, "y": top + down * height}
+            self._call("Input.dispatchMouseEvent", type=kind, **place, button="left", buttons=1, clickCount=1)
+
     def evaluate(self, script: str) -> Any:
         """The JSON value of an expression; awaits a promise. Raises RuntimeError if it throws."""
         reply = self._call(

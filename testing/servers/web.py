@@ -1,11 +1,13 @@
 """The page for tests: a running `web` on a running product, with a browser's requests to it."""
 
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlencode
 
 import urllib3
 
@@ -16,6 +18,8 @@ from testing.servers.programs import READY_SECONDS, Program, running
 from testing.servers.s3 import Endpoint
 
 COACH = "coach-1"
+# The link that the page shows after it has shared something.
+LINK = re.compile(r'value="(http[^"]+/s/[^"]+)"')
 
 
 @dataclass
@@ -65,6 +69,11 @@ class Web(Program):
             method, f"{self.origin}{path}", headers=kept, body=body, redirect=False, retries=False, timeout=60
         )
 
+    def post(self, path: str, **fields: object) -> urllib3.BaseHTTPResponse:
+        """A form as htmx sends it; a list becomes a field for each of its items."""
+        headers = {"content-type": "application/x-www-form-urlencoded", "hx-request": "true"}
+        return self.request("POST", path, headers, urlencode(fields, doseq=True).encode())
+
     def get(self, path: str) -> str:
         """A page of the signed-in browser."""
         reply = self.request("GET", path)
@@ -79,6 +88,12 @@ class Site:
     web: Web
     product: Product
     database_url: str
+
+    def player_path(self, job_id: str) -> str:
+        """The page of a film's player, from the link in the film's page."""
+        found = re.search(r'href="(/players/[^"]+)"', self.web.get(f"/jobs/{job_id}"))
+        assert found
+        return found[1]
 
 
 @contextmanager

@@ -19,14 +19,25 @@ from crease.jobs.v1 import session_pb2
 from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK
 from crease.upload.v1 import upload_pb2
 from services import dev_issuer, naming
+from services.web.app import READER_PATH, ROUTES
 from testing.data.reports import HOSTILE
-from testing.fakes.analysis import FINDING, RESULTS, Analysis
+from testing.fakes.analysis import FINDING, RESULTS, Analysis, analysed
 from testing.servers.browser import Browser, chromium, needs_chromium
 from testing.servers.product import SAMPLE
-from testing.servers.web import Site
+from testing.servers.web import LINK, Site
 
-CHANGING = ("/uploads", "/jobs/{job}/cancel", "/jobs/{job}/retry", "/jobs/{job}/correct", "/uploads/{job}/abort")
-READING = ("/", "/library", "/events", "/jobs/{job}", "/jobs/{job}/report", "/jobs/{job}/film", "/jobs/{job}/why")
+# Every path of the page, with the id of a job or of its session in it; a player's and a share's are any id.
+CHANGING = (
+    "/uploads", "/uploads/{job}/parts", "/uploads/{job}/complete", "/uploads/{job}/abort",
+    "/jobs/{job}/cancel", "/jobs/{job}/retry", "/jobs/{job}/correct", "/jobs/{job}/delete", "/jobs/{job}/undo",
+    "/sessions/{session}/edit", "/sessions/{session}/delete", "/sessions/{session}/undo",
+    "/players", "/players/{job}", "/players/{job}/delete", "/shares", "/shares/{job}/revoke",
+)  # fmt: skip
+READING = (
+    "/", "/library", "/events", "/compare", "/comparison", "/players", "/players/{job}", "/shares",
+    "/jobs/{job}", "/jobs/{job}/events", "/jobs/{job}/report", "/jobs/{job}/film", "/jobs/{job}/thumbnail",
+    "/jobs/{job}/why", "/jobs/{job}/files/results.json", "/uploads/{job}/parts", "/sessions/{session}/edit",
+)  # fmt: skip
 SCRIPT = "<img src=x onerror=window.taken=1><script>window.taken=1</script>"
 
 
@@ -39,6 +50,26 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def job_id(site: Site) -> str:
     return site.product.uploaded(SAMPLE.read_bytes())
+
+
+def paths(site: Site, job_id: str, patterns: tuple[str, ...]) -> list[str]:
+    session_id = site.product.job(job_id).session_id
+    return [pattern.format(job=job_id, session=session_id) for pattern in patterns]
+
+
+def test_every_path_of_the_page_is_attacked() -> None:
+    """A new one stands in one of the lists above; what a reader of a share opens needs no sign-in."""
+    ids = {"job_id": "{job}", "id": "{any}", "name": "results.json"}
+    attacked = {(path.replace("{session}", "{any}"), path in CHANGING) for path in CHANGING + READING}
+    attacked = {(re.sub(r"^(/players|/shares)/{job}", r"\1/{any}", path), is_post) for path, is_post in attacked}
+    known = {
+        (re.sub(r"{(\w+)}", lambda found: ids[found[1]], route.path), "POST" in (route.methods or ()))
+        for route in ROUTES
+        if not route.path.startswith(READER_PATH)
+    }
+    both = {path for path, is_post in known if is_post} & {path for path, is_post in known if not is_post}
+    assert {path for path, _ in known} == {path for path, _ in attacked}
+    assert both <= {path for path, is_post in attacked}
 
 
 @pytest.mark.parametrize(
@@ -54,16 +85,16 @@ def job_id(site: Site) -> str:
 )
 def test_a_foreign_page_changes_nothing(site: Site, job_id: str, headers: dict[str, str]) -> None:
     """The browser sends the cookie for another port of the machine too; the page refuses by the origin."""
-    for path in CHANGING:
-        assert site.web.request("POST", path.format(job=job_id), headers).status == 403
+    for path in paths(site, job_id, CHANGING):
+        assert site.web.request("POST", path, headers).status == 403
     assert site.product.status(job_id) == "queued"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "localhost:{port}", "127.0.0.1"])
 def test_a_foreign_name_for_this_machine_reads_nothing(site: Site, job_id: str, host: str) -> None:
     """DNS rebinding: a name that resolves to this machine gets no page, with or without a cookie."""
-    for path in READING:
-        reply = site.web.request("GET", path.format(job=job_id), {"host": host.format(port=site.web.port)})
+    for path in paths(site, job_id, READING):
+        reply = site.web.request("GET", path, {"host": host.format(port=site.web.port)})
         assert (reply.status, job_id in reply.data.decode()) == (421, False)
 
 
@@ -77,10 +108,10 @@ def test_nothing_is_shown_without_a_sign_in(site: Site, job_id: str) -> None:
     key = (site.web.folder / naming.COOKIE_KEY_FILE).read_bytes()
     expired = f"{past}.{hmac.new(key, past.encode(), hashlib.sha256).hexdigest()}"
     for forged in ("", "x", expired, f"{int(expires) + 1}.{proof}", f"{expires}.", f"{expires}.{proof}0"):
-        for path in (*READING, "/uploads/{job}/parts", "/jobs/{job}/files/results.json"):
-            reply = site.web.request("GET", path.format(job=job_id), {"cookie": f"{name}={forged}" if forged else ""})
-            assert (path, reply.status) == (path, 401)
-        assert site.web.request("POST", f"/jobs/{job_id}/cancel", {"cookie": f"{name}={forged}"}).status == 401
+        cookie = {"cookie": f"{name}={forged}" if forged else ""}
+        for method, patterns in (("GET", READING), ("POST", CHANGING)):
+            for path in paths(site, job_id, patterns):
+                assert (path, site.web.request(method, path, cookie).status) == (path, 401)
     assert site.product.status(job_id) == "queued"
 
 
@@ -130,8 +161,13 @@ def test_other_peoples_jobs_stay_hidden(site: Site) -> None:
     begun = site.product.upload_stub.InitiateUpload(request, metadata=other, timeout=60)
     for path in ("/jobs/{job}", "/jobs/{job}/report", "/jobs/{job}/film", "/jobs/{job}/why", "/uploads/{job}/parts"):
         assert site.web.request("GET", path.format(job=begun.job_id)).status == 403
-    for path in ("/jobs/{job}/cancel", "/jobs/{job}/retry", "/uploads/{job}/abort"):
+    for path in ("/jobs/{job}/cancel", "/jobs/{job}/retry", "/uploads/{job}/abort", "/jobs/{job}/delete"):
         assert site.web.request("POST", path.format(job=begun.job_id)).status == 403
+    assert site.web.request("GET", f"/sessions/{session.session_id}/edit").status == 403
+    for change in ("edit", "delete", "undo"):
+        assert site.web.post(f"/sessions/{session.session_id}/{change}", title="Mine").status == 403
+    for names in ("true", "false"):
+        assert site.web.post("/shares", job=begun.job_id, names=names).status == 403
     assert "Secret nets" not in site.web.get("/library")
 
 
@@ -157,7 +193,12 @@ def test_a_script_in_any_text_is_shown_as_text(site: Site, browser: Browser) -> 
     analysis.submit(STAGE_DEEP, results, {"report.html": report})
     job = f"/jobs/{analysis.launch.job_id}"
     with browser.page(site.web.sign_in_url()) as page:
-        for path in ("/", "/library", job):
+        edit = f"/sessions/{session.session_id}/edit"
+        site.web.post(edit, title=SCRIPT, player=[f"{SCRIPT} 2"], notes=SCRIPT)
+        link = LINK.findall(site.web.post("/shares", job=analysis.launch.job_id, names="true").data.decode())[0]
+        reader = link.removeprefix(site.web.origin)
+        player = site.player_path(analysis.launch.job_id)
+        for path in ("/", "/library", job, edit, "/players", player, "/shares", reader):
             page.open(f"{site.web.origin}{path}")
             assert "onerror=window.taken" in page.evaluate("document.querySelector('main').innerText")
             assert page.evaluate("window.taken === undefined && !document.querySelector('main img')")
@@ -165,6 +206,28 @@ def test_a_script_in_any_text_is_shown_as_text(site: Site, browser: Browser) -> 
         page.wait("document.querySelector('iframe').getBoundingClientRect().height > 100")
         page.open(f"{site.web.origin}{job}/report")
         assert page.evaluate("[origin, document.title]") == ["null", "SecurityError"]
+
+
+def test_a_share_opens_its_report_alone(site: Site) -> None:
+    """A guessed, a cut and a foreign secret open nothing; a true one opens no other path, and is in no index."""
+    job = analysed(site.product, "Nets", ["Asha"])
+    link = LINK.findall(site.web.post("/shares", job=job.job_id, names="true").data.decode())[0]
+    path = link.removeprefix(site.web.origin)
+    secret = path.removeprefix(READER_PATH)
+    unsigned = {"cookie": ""}
+    reply = site.web.request("GET", path, unsigned)
+    assert (reply.status, reply.headers["x-robots-tag"]) == (200, "noindex")
+    assert reply.headers["referrer-policy"] == "same-origin"
+    assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
+    assert "sandbox" in site.web.request("GET", f"{path}/report", unsigned).headers["content-security-policy"]
+    assert not re.search(r'href="/(library|players|shares|jobs|sessions)', reply.data.decode())
+    for wrong in (secret[:-1], secret + "A", "A" * len(secret), "x", secret.swapcase(), "%0d%0aa", job.job_id):
+        for rest in ("", "/report", "/films/0", "/comparison"):
+            assert site.web.request("GET", f"{READER_PATH}{wrong}{rest}", unsigned).status == 404
+    bearer = {"cookie": "", "authorization": f"Share {secret}"}
+    for other in paths(site, job.job_id, READING):
+        assert site.web.request("GET", other, bearer).status == 401
+    assert site.web.request("POST", path, unsigned).status == 405
 
 
 @needs_chromium

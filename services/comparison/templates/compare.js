@@ -1,6 +1,12 @@
 "use strict";
 // Keeps all videos at one time before or after the same event: at a button, on the slider, frame by frame, in play.
 (() => {
+  // Times in the reader's zone, where the page has them.
+  const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+  const when = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  for (const one of document.querySelectorAll("[data-day]")) one.textContent = day.format(new Date(one.dataset.day));
+  for (const one of document.querySelectorAll("[data-when]")) one.textContent = when.format(new Date(one.dataset.when));
+
   const find = (id) => document.getElementById(id);
   const videos = [...document.querySelectorAll("video")], slider = find("slider"), play = find("play");
   if (!videos.length) return;
@@ -97,6 +103,12 @@
   find("on").addEventListener("click", halt(() => show(now + STEP)));
   slider.addEventListener("input", () => { const wanted = Number(slider.value); stop(); show(wanted); });
   for (const video of videos) video.addEventListener("loadedmetadata", () => { align(); if (!timer) show(now); });
+  // The address of a film at a server is valid for minutes: a new one is asked for, at the same place.
+  for (const video of videos) video.addEventListener("error", () => {
+    if (!video.currentTime || video.src.startsWith("data:")) return;
+    stop();
+    video.load();
+  });
   pace(speeds[0]);
   if (events.length) choose(events[0]); else { align(); show(0); }
 })();

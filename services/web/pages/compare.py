@@ -12,9 +12,9 @@ from starlette.responses import HTMLResponse, Response
 
 from crease.jobs.v1.job_pb2 import CompareJobsRequest, GetJobRequest, Job
 from crease.jobs.v1.session_pb2 import GetSessionRequest
-from crease.upload.v1.upload_pb2 import SignDownloadRequest
 from services.comparison import page
 from services.comparison.page import ComparedAnalysis
+from services.rules.artifacts import newest_artifacts
 from services.web import html, visit
 from services.web.calls import Calls
 from services.web.faults import PageError
@@ -29,8 +29,9 @@ async def compare(request: Request) -> Response:
     visiting = await visit.begin(request)
     jobs = await _read_jobs(visiting.calls, request)
     await visiting.calls.call(visiting.calls.stubs.jobs.CompareJobs, _to_request(jobs))
-    query = urlencode([("job", job.job_id) for job in jobs])
-    return html.page("compare.html", query=query)
+    job_ids = [job.job_id for job in jobs]
+    query = urlencode([("job", job_id) for job_id in job_ids])
+    return html.page("compare.html", query=query, job_ids=job_ids)
 
 
 async def comparison(request: Request) -> Response:
@@ -41,7 +42,7 @@ async def comparison(request: Request) -> Response:
     compared = await calls.call(calls.stubs.jobs.CompareJobs, _to_request(jobs))
     analyses = await asyncio.gather(*(_analysis(calls, job) for job in jobs))
     policy = {"content-security-policy": comparison_policy(s3_origin)}
-    return HTMLResponse(page.render(analyses, compared, s3_origin), headers=policy)
+    return HTMLResponse(page.render(analyses, compared, f"'self' {s3_origin}"), headers=policy)
 
 
 async def _read_jobs(calls: Calls, request: Request) -> list[Job]:
@@ -61,8 +62,7 @@ def _to_request(jobs: list[Job]) -> CompareJobsRequest:
 
 async def _analysis(calls: Calls, job: Job) -> ComparedAnalysis:
     session = await calls.call(calls.stubs.sessions.GetSession, GetSessionRequest(session_id=job.session_id))
-    date, video, reason = f"{job.created_at.ToDatetime():%-d %b %Y}", "", "this analysis has none"
-    if any(artifact.name == FILM for artifact in job.artifacts):
-        asked = SignDownloadRequest(job_id=job.job_id, name=FILM)
-        video = (await calls.call(calls.stubs.uploads.SignDownload, asked)).get.url
-    return page.analysis_of(job, session, date, video, reason)
+    # An address of the page, which asks S3 for a new one whenever the browser does.
+    video = f"/jobs/{job.job_id}/film" if FILM in newest_artifacts(job) else ""
+    date, time = html.utc_day(job.created_at), html.utc(job.created_at)
+    return page.analysis_of(job, session, date, video, "this analysis has none", time=time)

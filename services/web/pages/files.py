@@ -37,7 +37,7 @@ async def thumbnail(request: Request) -> Response:
 
 async def report(request: Request) -> Response:
     """The report, in its sandbox."""
-    return _stream(await _sign(request, REPORT), {"content-security-policy": REPORT_POLICY}, "text/html")
+    return show_report(await _sign(request, REPORT))
 
 
 async def download(request: Request) -> Response:
@@ -53,6 +53,11 @@ async def _sign(request: Request, name: str) -> SignedRequest:
     visiting = await visit.begin(request)
     asked = SignDownloadRequest(job_id=visit.job_id(request), name=name)
     return (await visiting.calls.call(visiting.calls.stubs.uploads.SignDownload, asked)).get
+
+
+def show_report(signed: SignedRequest) -> Response:
+    """A report in its sandbox."""
+    return _stream(signed, {"content-security-policy": REPORT_POLICY}, "text/html")
 
 
 def _stream(signed: SignedRequest, headers: dict[str, str], media_type: str) -> Response:

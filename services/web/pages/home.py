@@ -6,31 +6,27 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from crease.jobs.v1.player_pb2 import ListPlayersRequest
 from services import naming
 from services.web import html, visit
 from services.web.live import FINAL, RecentJob, list_recent
+from services.web.pages.players.names import list_names
 
 # A stream sends something at least this often, so that proxies keep it.
 HEARTBEAT_SECONDS = 20.0
 HEARTBEAT = ": open\n\n"
-PLAYERS_OFFERED = 200
 STREAM_HEADERS = {"x-accel-buffering": "no"}
 
 
 async def home(request: Request) -> Response:
     """The whole page."""
     visiting = await visit.begin(request)
-    calls = visiting.calls
-    jobs, known = await asyncio.gather(
-        list_recent(calls), calls.call(calls.stubs.players.ListPlayers, ListPlayersRequest(page_size=PLAYERS_OFFERED))
-    )
+    jobs, names = await asyncio.gather(list_recent(visiting.calls), list_names(visiting.calls))
     return html.page(
         "home.html",
         jobs=jobs,
         final=FINAL,
         disciplines=naming.DISCIPLINES,
-        players=[player.name for player in known.players],
+        players=names,
     )
 
 

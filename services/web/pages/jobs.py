@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from crease.jobs.v1.job_pb2 import (
+    AthleteBox,
     CancelJobRequest,
     ExplainJobRequest,
     GivenEvent,
@@ -17,7 +18,7 @@ from crease.jobs.v1.job_pb2 import (
 )
 from crease.jobs.v1.session_pb2 import Discipline
 from services import naming
-from services.rules.limits import CAPTURE_FPS_RULE, is_capture_fps
+from services.rules.limits import CAPTURE_FPS_RULE, IN_PICTURE_RULE, is_capture_fps, is_in_picture
 from services.web import html, visit
 from services.web.faults import PageError
 from services.web.live import list_recent
@@ -57,6 +58,8 @@ class Correction(BaseModel):
     capture_fps: float | Literal[""] = ""
     event: str = Field(default="", max_length=40)
     event_seconds: float | Literal[""] = ""
+    # The person in the first picture: left, top, width and height as shares of it.
+    box: str = Field(default="", max_length=100)
 
 
 async def correct(request: Request) -> Response:
@@ -85,7 +88,20 @@ def to_request(job_id: str, correction: Correction) -> ReanalyzeJobRequest:
         if correction.event not in names or not 0 <= correction.event_seconds < float("inf"):
             raise PageError(HTTPStatus.BAD_REQUEST, f"In {correction.discipline} there is no such moment.")
         request.events.append(GivenEvent(name=correction.event, time_seconds=correction.event_seconds))
+    if correction.box:
+        request.athlete_box.CopyFrom(_box(correction.box))
     return request
+
+
+def _box(text: str) -> AthleteBox:
+    """A box as the page's script writes it: `0.2,0.1,0.3,0.8`. Raises PageError."""
+    try:
+        left, top, width, height = (float(share) for share in text.split(","))
+    except ValueError:
+        raise PageError(HTTPStatus.BAD_REQUEST, "The box cannot be read.") from None
+    if not is_in_picture(left, top, width, height):
+        raise PageError(HTTPStatus.BAD_REQUEST, html.as_sentence(f"The box {IN_PICTURE_RULE}"))
+    return AthleteBox(left=left, top=top, width=width, height=height)
 
 
 async def _listed(visiting: visit.Visit) -> Response:

@@ -1,15 +1,24 @@
 """One analysis: the film with its skeleton beside what to work on first; while it runs, its progress."""
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from crease.jobs.v1.job_pb2 import STAGE_QUICK, GetJobRequest, Job, WatchJobRequest
+from crease.jobs.v1.job_pb2 import (
+    JOB_STATUS_AWAITING_UPLOAD,
+    STAGE_QUICK,
+    GetJobRequest,
+    Job,
+    ListJobsRequest,
+    WatchJobRequest,
+)
 from crease.jobs.v1.session_pb2 import GetSessionRequest, Session
 from services import clients, naming
 from services.rules.artifacts import newest_artifacts
@@ -38,6 +47,10 @@ DOWNLOADS = {
 MOST_FINDINGS = 3
 CAPTURE_RATES = (60, 120, 240, 480)
 DEFAULT_FPS = 30.0
+# Results have seconds to three decimals.
+SAME_SECONDS = 0.0006
+# Ends the stream of an analysis that does not change any more: the browser does not open it again.
+END = "end"
 
 
 @dataclass(frozen=True)
@@ -49,13 +62,14 @@ class Drill:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to work on. `seconds`: the moment in the film; None without one."""
+    """One thing to work on. `seconds`: its moment in the film, None without one; `frame`: when the film shows it."""
 
     title: str
     why: str
     cues: list[str]
     drills: list[Drill]
     seconds: float | None
+    frame: float | None
 
 
 @dataclass(frozen=True)
@@ -74,11 +88,11 @@ class Reading:
     is_assessed: bool = True
 
 
-def read(job: Job) -> Reading | None:
+def read(stored: Struct) -> Reading | None:
     """The results of a job; None before the first."""
-    if not job.results.fields:
+    if not stored.fields:
         return None
-    results: dict[str, Any] = json_format.MessageToDict(job.results)
+    results: dict[str, Any] = json_format.MessageToDict(stored)
     findings, report = results.get("findings", {}), results.get("report", {})
     summary = results.get("pose", {}).get("pose_summary", {})
     events = summary.get("events", [])
@@ -86,26 +100,33 @@ def read(job: Job) -> Reading | None:
         level=str(findings.get("overall_level") or ""),
         summary=str(report.get("summary") or ""),
         warning=str(report.get("reliability_warning") or ""),
-        findings=[_finding(each) for each in findings.get("findings", [])[:MOST_FINDINGS]],
+        findings=[_finding(each, events) for each in findings.get("findings", [])[:MOST_FINDINGS]],
         drills=[_drill(each) for each in report.get("drills", [])],
         moments=[
-            (each["time_seconds"], MOMENTS[each["name"]], each.get("frame_seconds") or each["time_seconds"])
-            for each in events
-            if each["name"] in MOMENTS
+            (each["time_seconds"], MOMENTS[each["name"]], _frame_of(each)) for each in events if each["name"] in MOMENTS
         ],
         fps=float(summary.get("video_fps") or DEFAULT_FPS),
         is_assessed=not findings.get("not_assessed_reason"),
     )
 
 
-def _finding(found: Mapping[str, Any]) -> Finding:
+def _finding(found: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding:
+    seconds = found.get("time_seconds")
+    # A moment lies between two frames; what is measured elsewhere is measured in a frame.
+    frames = [_frame_of(each) for each in events if abs(each["time_seconds"] - (seconds or 0.0)) < SAME_SECONDS]
     return Finding(
         title=str(found.get("title") or found.get("code", "")),
         why=str(found.get("why") or ""),
         cues=[str(cue) for cue in found.get("cues", [])],
         drills=[_drill(each) for each in found.get("drills", [])],
-        seconds=found.get("time_seconds"),
+        seconds=seconds,
+        frame=frames[0] if frames else seconds,
     )
+
+
+def _frame_of(event: Mapping[str, Any]) -> float:
+    """The seconds of the frame that shows a moment."""
+    return float(event.get("frame_seconds") or event["time_seconds"])
 
 
 def _drill(drill: Mapping[str, Any]) -> Drill:
@@ -116,7 +137,14 @@ async def session(request: Request) -> Response:
     """The whole page."""
     visiting = await visit.begin(request)
     job = await visiting.calls.call(visiting.calls.stubs.jobs.GetJob, GetJobRequest(job_id=visit.job_id(request)))
-    return html.page("session.html", **await _values(visiting.calls, job))
+    values, analyses = await asyncio.gather(_values(visiting.calls, job), list_analyses(visiting.calls, job.session_id))
+    return html.page("session.html", **values, analyses=analyses)
+
+
+async def list_analyses(calls: Calls, session_id: str) -> list[Job]:
+    """The analyses of a session whose video has arrived, oldest first, without results. Raises PageError."""
+    listed = await calls.call(calls.stubs.jobs.ListJobs, ListJobsRequest(session_id=session_id))
+    return [job for job in reversed(listed.jobs) if job.status != JOB_STATUS_AWAITING_UPLOAD]
 
 
 async def events(request: Request) -> Response:
@@ -128,6 +156,7 @@ async def events(request: Request) -> Response:
         try:
             async for job in calls.stream(calls.stubs.jobs.WatchJob, WatchJobRequest(job_id=job_id)):
                 yield html.event(html.render("session_body.html", **await _values(calls, job)))
+            yield html.event("", END)
         except grpc.RpcError as error:
             if not clients.is_transient(error):
                 raise
@@ -145,10 +174,11 @@ async def _values(calls: Calls, job: Job) -> dict[str, Any]:
         "discipline": discipline,
         "disciplines": naming.DISCIPLINES,
         "final": job.status in FINAL,
-        "reading": read(job),
+        "reading": read(job.results),
         "provisional": job.results_stage == STAGE_QUICK and job.deep_enabled,
-        "film_stage": existing.get(FILM, 0),
-        "has_report": REPORT in existing,
+        # The film of each stage is another one.
+        "film": f"/jobs/{job.job_id}/film?stage={existing[FILM]}" if FILM in existing else "",
+        "report": f"/jobs/{job.job_id}/report" if REPORT in existing else "",
         "downloads": [(name, words) for name, words in DOWNLOADS.items() if name in existing],
         "moment_names": [(name, MOMENTS[name]) for name in naming.GIVEN_EVENTS.get(_known(discipline), ())],
         "capture_rates": CAPTURE_RATES,

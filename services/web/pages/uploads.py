@@ -14,7 +14,6 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from crease.jobs.v1.player_pb2 import CreatePlayerRequest, ListPlayersRequest
 from crease.jobs.v1.session_pb2 import CameraView, CreateSessionRequest, Discipline
 from crease.upload.v1.upload_pb2 import (
     AbortUploadRequest,
@@ -34,6 +33,7 @@ from services.web import html, visit
 from services.web.calls import ASSEMBLY_SECONDS, Calls
 from services.web.faults import PageError
 from services.web.pages.jobs import DisciplineName
+from services.web.pages.players.names import find_or_create
 
 LONGEST_TITLE = 200
 # The browser sets these itself.
@@ -79,7 +79,7 @@ async def create(request: Request) -> Response:
         calls.stubs.sessions.CreateSession,
         CreateSessionRequest(
             title=one_line(PurePath(film.name).stem)[:LONGEST_TITLE],
-            player_ids=[await player_id(calls, film)] if film.player.strip() else [],
+            player_ids=[await _player_id(calls, film)] if film.player.strip() else [],
             discipline=Discipline.Value(f"DISCIPLINE_{film.discipline.upper()}"),
             camera_view=CameraView.Value(f"CAMERA_VIEW_{(film.camera or 'unspecified').upper()}"),
             request_id=str(film.session_request),
@@ -100,17 +100,10 @@ async def create(request: Request) -> Response:
     return JSONResponse({"job": begun.job_id, "put": put, "plan": plan})
 
 
-async def player_id(calls: Calls, film: NewUpload) -> str:
-    """The id of the player of that name, who is made if there is none. Raises PageError."""
-    name = film.player.strip()
-    known = await calls.call(calls.stubs.players.ListPlayers, ListPlayersRequest(name_prefix=name))
-    for player in known.players:
-        if player.name.casefold() == name.casefold():
-            return player.player_id
+async def _player_id(calls: Calls, film: NewUpload) -> str:
+    """The id of the film's player. Raises PageError."""
     # Derived, so that a repeated request makes one player.
-    request_id = str(uuid5(film.session_request, "player"))
-    made = await calls.call(calls.stubs.players.CreatePlayer, CreatePlayerRequest(name=name, request_id=request_id))
-    return made.player_id
+    return await find_or_create(calls, film.player.strip(), uuid5(film.session_request, "player"))
 
 
 def check(film: NewUpload, limits: GetUploadLimitsResponse) -> str:

@@ -1,13 +1,15 @@
 "use strict";
-// Times in the visitor's zone, the film player, print, and the sign-in of an open page that has expired.
+// Times in the visitor's zone, the film player, streams of shown tabs, and the sign-in of an open page that has expired.
 
+const writtenDay = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const written = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 function writeTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
-    const words = written.format(new Date(time.dateTime));
+    const words = (time.dataset.day ? writtenDay : written).format(new Date(time.dateTime));
     if (time.textContent !== words) time.textContent = words;
   }
+  for (const text of root.querySelectorAll("text[data-day]")) text.textContent = writtenDay.format(new Date(text.dataset.day));
 }
 
 function setUpPlayer(player) {
@@ -73,7 +75,33 @@ setUp(document);
 document.addEventListener("htmx:after:swap", () => setUp(document));
 document.addEventListener("click", (event) => {
   if (event.target.closest(".print")) window.print();
+  const copy = event.target.closest(".copy");
+  if (copy) {
+    const link = copy.parentElement.querySelector(".link");
+    link.select();
+    navigator.clipboard?.writeText(link.value).then(() => (copy.textContent = "Copied"), () => {});
+  }
 });
+// A browser opens six connections to one server. Streams are open in the tab that is shown alone: a tab that opens in the
+// background connects when it is shown first, and htmx pauses those of a tab that is hidden.
+const connected = new WeakSet();
+function connect() {
+  if (document.hidden) return;
+  for (const streamed of document.querySelectorAll("[hx-sse\\:connect]")) {
+    if (connected.has(streamed)) continue;
+    connected.add(streamed);
+    htmx.trigger(streamed, "shown");
+  }
+}
+document.addEventListener("htmx:after:process", connect);
+document.addEventListener("visibilitychange", connect);
+// A deletion can be undone for a minute; a reload does not offer it again.
+for (const undo of document.querySelectorAll(".undo")) {
+  const place = new URL(location);
+  place.searchParams.delete("deleted");
+  history.replaceState(null, "", place);
+  setTimeout(() => undo.remove(), 60e3);
+}
 // A stream that is refused for a missing sign-in leads to the login, and back to this page.
 document.addEventListener("htmx:sse:error", (event) => {
   if (event.detail.status === 401) location.reload();

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK
-from testing.fakes.analysis import RESULTS, Analysis
+from testing.fakes.analysis import RESULTS, Analysis, analysed, finish, with_knee
 from testing.servers.browser import Browser, Page, chromium, needs_chromium
 from testing.servers.product import SAMPLE
 from testing.servers.programs import ROOT
-from testing.servers.web import Site
+from testing.servers.web import LINK, Site
 
 pytestmark = needs_chromium
 REPORT = b"<!doctype html><title>Report</title><p>Every number"
@@ -62,6 +62,8 @@ def test_a_dropped_film_leads_to_its_first_drill(site: Site, browser: Browser) -
         analysis.beat(STAGE_DEEP, 0.2)
         analysis.submit(STAGE_DEEP, RESULTS, files)
         page.wait("document.querySelector('.running') === null")
+        # Nothing changes any more: the stream ends, and is not opened again.
+        page.wait("!document.querySelector('#session')._htmx.sse")
         first = text_of(page, ".findings li")
         assert all(words in first for words in ("The front knee gives way", "Push the ground away", "Wall push"))
         page.wait("document.querySelector('video').readyState >= 2")
@@ -75,6 +77,117 @@ def test_a_dropped_film_leads_to_its_first_drill(site: Site, browser: Browser) -
         assert [words for words in page.complaints if "sandbox" not in words] == []
         hosts = {re.sub(r"^(blob:)?(\w+://[^/]*).*$", r"\2", url) for url in page.requests}
         assert hosts == {site.web.origin, site.web.env["CREASE_S3_ORIGIN"]}
+
+
+def test_a_hidden_tab_holds_no_stream(site: Site, browser: Browser) -> None:
+    """A browser opens six connections to a server. A tab opens its stream when it is shown, and ends it when hidden."""
+    with browser.page(site.web.sign_in_url()) as page:
+        page.wait("document.querySelector('#jobs')?._htmx?.sse !== undefined")
+        streams = streams_of(page)
+        page.before_load("window.veiled = true; Object.defineProperty(document, 'hidden', {get: () => veiled})")
+        page.open(f"{site.web.origin}/")
+        page.wait("document.querySelector('#jobs')._htmx !== undefined")
+        assert streams_of(page) == streams
+        site.product.uploaded(SAMPLE.read_bytes())
+        show(page, hidden=False)
+        page.wait("document.querySelector('#jobs .stage')?.innerText === 'Queued'")
+        show(page, hidden=True)
+        # The browser lists a request as soon as it has ended.
+        page.wait("performance.getEntriesByName(location.origin + '/events').length === 1")
+        assert streams_of(page) == streams + 1
+        site.product.uploaded(SAMPLE.read_bytes())
+        show(page, hidden=False)
+        page.wait("document.querySelectorAll('#jobs .job').length === 2")
+
+
+def streams_of(page: Page) -> int:
+    return sum(url.endswith("/events") for url in page.requests)
+
+
+def show(page: Page, *, hidden: bool) -> None:
+    page.evaluate(f"window.veiled = {str(hidden).lower()}; document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_another_person_is_shown_by_a_box_in_the_first_picture(site: Site, browser: Browser) -> None:
+    """With the mouse, and with the keyboard alone on a screen 320 px wide."""
+    job = analysed(site.product, "Nets", ["Asha"])
+    with browser.page(site.web.sign_in_url()) as page:
+        page.open(f"{site.web.origin}/jobs/{job.job_id}")
+        page.wait("document.querySelector('video').readyState >= 2")
+        page.click("#correct summary")
+        page.click(".draw")
+        page.wait("!document.querySelector('video').seeking")
+        page.drag(".area", (0.3, 0.2), (0.55, 0.9))
+        page.click("#correct [type=submit]")
+        page.wait(f"location.pathname !== '/jobs/{job.job_id}'")
+        assert box_of(site, page) == pytest.approx((0.3, 0.2, 0.25, 0.7), abs=0.01)
+        finish(site.product)
+        page.resize(320, 640)
+        page.open(f"{site.web.origin}/jobs/{job.job_id}")
+        page.wait("document.querySelector('video').readyState >= 2")
+        steps = {"#correct summary": "Enter", ".draw": " ", ".area": "ArrowRight", "#correct [type=submit]": "Enter"}
+        for selector, key in steps.items():
+            tab_to(page, selector)
+            page.press(key)
+            page.wait("!document.querySelector('video').seeking")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.wait(f"location.pathname !== '/jobs/{job.job_id}'")
+        assert box_of(site, page) == pytest.approx((0.37, 0.1, 0.3, 0.8), abs=0.01)
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Presses Tab until the element has the focus."""
+    for _ in range(60):
+        if page.evaluate(f"document.activeElement.matches({json.dumps(selector)})"):
+            return
+        page.press("Tab")
+    raise AssertionError(f"no Tab leads to {selector}")
+
+
+def box_of(site: Site, page: Page) -> tuple[float, ...]:
+    """The box of the job that the page shows."""
+    box = site.product.job(page.evaluate("location.pathname").removeprefix("/jobs/")).athlete_box
+    return box.left, box.top, box.width, box.height
+
+
+def test_a_film_is_deleted_and_brought_back_with_the_keyboard(site: Site, browser: Browser) -> None:
+    """The page offers the undo once: not again after a reload."""
+    job = analysed(site.product, "Cover drives", ["Asha"])
+    with browser.page(site.web.sign_in_url()) as page:
+        page.open(f"{site.web.origin}/jobs/{job.job_id}")
+        for selector, next_page in (("[href$='/edit']", ".danger"), (".danger", ".undo"), (".undo button", ".danger")):
+            tab_to(page, selector)
+            page.press("Enter")
+            page.wait(f"document.readyState === 'complete' && document.querySelector({json.dumps(next_page)}) !== null")
+        page.click(".danger")
+        page.wait("location.pathname === '/library' && document.querySelector('.undo') !== null")
+        page.wait("location.search === ''")
+        page.evaluate("location.reload()")
+        page.wait("document.readyState === 'complete' && !document.querySelector('.undo')")
+        assert "Cover drives" not in text_of(page, "main")
+
+
+def test_a_comparison_has_the_days_of_its_reader_and_asks_for_a_film_again(site: Site, browser: Browser) -> None:
+    """The signed address of a film is valid for minutes."""
+    jobs = [analysed(site.product, title, ["Asha"]) for title in ("May", "June")]
+    query = "&".join(f"job={job.job_id}" for job in jobs)
+    with browser.page(site.web.sign_in_url()) as page:
+        page.move_to("Pacific/Kiritimati")
+        page.open(f"{site.web.origin}/comparison?{query}")
+        page.wait("[...document.querySelectorAll('video')].every(video => video.readyState >= 2 && !video.seeking)")
+        wanted = page.evaluate("""[...document.querySelectorAll('[data-when]')].map(each =>
+            new Date(each.dataset.when).toLocaleString(undefined, {dateStyle: 'medium', timeStyle: 'short'}))""")
+        assert len(wanted) == 2
+        assert page.evaluate("[...document.querySelectorAll('[data-when]')].map(each => each.textContent)") == wanted
+        film = f"/jobs/{jobs[1].job_id}/film"
+        before = sum(url.endswith(film) for url in page.requests)
+        place = page.evaluate("document.querySelectorAll('video')[1].currentTime")
+        assert place > 0
+        page.evaluate("document.querySelectorAll('video')[1].dispatchEvent(new Event('error'))")
+        page.wait(f"document.querySelectorAll('video')[1].currentTime === {place}")
+        page.wait("document.querySelectorAll('video')[1].readyState >= 2")
+        assert sum(url.endswith(film) for url in page.requests) > before
+        assert page.complaints == []
 
 
 def test_a_film_that_cannot_be_analysed_is_refused_before_it_is_sent(
@@ -118,17 +231,20 @@ def puts_of(page: Page) -> set[str]:
 
 @needs_axe
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (820, "dark"), (1440, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (390, "light"), (820, "dark"), (1440, "light")])
 def test_every_page_is_accessible_and_fits(site: Site, browser: Browser, width: int, scheme: str) -> None:
-    """axe-core finds nothing, and no page scrolls sideways: with a chosen film, a finished job, a search, an error."""
-    job_id = site.product.uploaded(SAMPLE.read_bytes())
-    analysis = Analysis.start(site.product)
-    for stage in (STAGE_QUICK, STAGE_DEEP):
-        analysis.submit(stage, RESULTS, {"report.html": REPORT, "overlay.mp4": SAMPLE.read_bytes()})
+    """axe-core finds nothing, and no page scrolls sideways, whichever screen it is, also with an error."""
+    job = analysed(site.product, "Cover drives", [], with_knee(151.0))
+    job_id, edit = job.job_id, f"/sessions/{job.session_id}/edit"
+    site.web.post(edit, title="Cover drives at the county ground", player=["Asha Rao"])
+    player = site.player_path(job_id)
+    link = LINK.findall(site.web.post("/shares", job=job_id, names="true").data.decode())[0]
+    reader = link.removeprefix(site.web.origin)
     with browser.page(site.web.sign_in_url(), width, 900) as page:
         page.wait("location.pathname === '/'")
         page.prefer(scheme)
-        for path in ("/", f"/jobs/{job_id}", "/library", "/compare?job=nothing"):
+        people = ("/players", player, edit, "/shares", f"/library?deleted={job.session_id}", reader)
+        for path in ("/", f"/jobs/{job_id}", "/library", "/compare?job=nothing", *people):
             page.open(f"{site.web.origin}{path}")
             if path == "/":
                 page.choose("#choose", SAMPLE)

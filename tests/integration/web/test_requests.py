@@ -13,8 +13,8 @@ import urllib3
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import session_pb2
-from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK
-from testing.fakes.analysis import RESULTS, Analysis
+from testing.fakes.analysis import Analysis
+from testing.fakes.analysis import analysed as finished
 from testing.servers.product import SAMPLE
 from testing.servers.programs import lease
 from testing.servers.web import Site
@@ -25,14 +25,7 @@ STREAMS = 60
 
 def analysed(site: Site, title: str, player: str = "Asha") -> str:
     """A finished job of a session."""
-    session = site.product.session_stub.CreateSession(
-        session_pb2.CreateSessionRequest(title=title, player_ids=[player]), metadata=site.product.coach
-    )
-    site.product.uploaded(SAMPLE.read_bytes(), session_id=session.session_id)
-    analysis = Analysis.start(site.product)
-    for stage in (STAGE_QUICK, STAGE_DEEP):
-        analysis.submit(stage, RESULTS, {"report.html": b"<p>report", "overlay.mp4": b"film"})
-    return analysis.launch.job_id
+    return finished(site.product, title, [player]).job_id
 
 
 def order(site: Site, **fields: Any) -> urllib3.BaseHTTPResponse:
@@ -68,7 +61,7 @@ def test_two_films_of_one_player_are_compared_and_others_refused(site: Site) -> 
     first, second, other = analysed(site, "May"), analysed(site, "June"), analysed(site, "Catching", "Ben")
     page = site.web.get(f"/comparison?{urlencode([('job', second), ('job', first)])}")
     assert page.index("May") < page.index("June")
-    assert f"media-src {site.web.env['CREASE_S3_ORIGIN']}" in page
+    assert f"media-src &#39;self&#39; {site.web.env['CREASE_S3_ORIGIN']}" in page
     assert "/comparison?" in site.web.get(f"/compare?job={first}&job={second}")
     for query, words in ((f"job={first}", "Choose 2 to 20"), (f"job={first}&job={other}", "player")):
         refused = site.web.request("GET", f"/compare?{query}")
@@ -76,17 +69,28 @@ def test_two_films_of_one_player_are_compared_and_others_refused(site: Site) -> 
 
 
 def test_a_correction_measures_the_film_again(site: Site) -> None:
-    """Another discipline, rate and moment make a new job of the same film; the first stays as it is."""
+    """Another discipline, rate, moment and person make a new job of the same film; the first stays as it is."""
     job_id = analysed(site, "May")
     fields = {"discipline": "bowling", "capture_fps": "240", "event": "release", "event_seconds": "1.25"}
+    fields["box"] = "0.25,0.1,0.5,0.75"
     headers = FORM | {"hx-request": "true"}
     reply = site.web.request("POST", f"/jobs/{job_id}/correct", headers, urlencode(fields).encode())
     path = reply.headers["hx-redirect"]
     again = site.product.job(path.removeprefix("/jobs/"))
     assert (again.source_job_id, again.capture_fps, again.discipline) == (job_id, 240, session_pb2.DISCIPLINE_BOWLING)
     assert [(event.name, event.time_seconds) for event in again.events] == [("release", 1.25)]
+    box = again.athlete_box
+    assert (box.left, box.top, box.width, box.height) == (0.25, 0.1, 0.5, 0.75)
     assert "Queued" in site.web.get(path)
-    for wrong in ({"event": "take"}, {"capture_fps": "-1"}, {"discipline": "chess"}, {"event_seconds": "nan"}):
+    for wrong in (
+        {"event": "take"},
+        {"capture_fps": "-1"},
+        {"discipline": "chess"},
+        {"event_seconds": "nan"},
+        {"box": "0,0,1"},
+        {"box": "0.5,0,0.6,1"},
+        {"box": "nan,0,1,1"},
+    ):
         body = urlencode(fields | wrong).encode()
         assert site.web.request("POST", f"/jobs/{job_id}/correct", headers, body).status == 400
 

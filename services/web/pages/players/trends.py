@@ -1,0 +1,136 @@
+"""The numbers of one player over time, as the page draws them: each with its error, the best so far and our mark."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from crease.jobs.v1.library_pb2 import Trend, TrendPoint
+from crease.jobs.v1.session_pb2 import CameraView
+from services.rules import numbers
+from services.rules.numbers import Better
+
+# The drawing. BESIDE: room for the marks' value; ABOVE and BELOW: for the values and the dates.
+WIDTH, HEIGHT, BESIDE, ABOVE, BELOW = 320, 150, 16, 24, 30
+VIEWS = {
+    CameraView.CAMERA_VIEW_SIDE: "from the side",
+    CameraView.CAMERA_VIEW_FRONT: "from the front",
+    CameraView.CAMERA_VIEW_BEHIND: "from behind",
+}
+DIRECTIONS = {Better.HIGHER: "up is better", Better.LOWER: "down is better"}
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One film in the drawing. `bar`: both ends of its error; `doubtful`: it may show another player."""
+
+    x: float
+    y: float
+    bar: tuple[float, float] | None
+    doubtful: bool
+    best: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One film in the table."""
+
+    job_id: str
+    time: Timestamp
+    value: str
+    doubtful: bool
+    best: bool
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One number over time. `best` and `mark` are empty for a number without a good direction, or without a mark."""
+
+    label: str
+    meaning: str
+    view: str
+    direction: str
+    last: Row
+    best: Row | None
+    mark: str
+    mark_y: float | None
+    rows: list[Row]
+    dots: list[Dot] = field(default_factory=list)
+
+    @property
+    def line(self) -> str:
+        """The points of the curve, without doubtful ones."""
+        return " ".join(f"{dot.x},{dot.y}" for dot in self.dots if not dot.doubtful)
+
+
+def draw(trends: Iterable[Trend]) -> list[Drawn]:
+    """The numbers with a good direction first, each in its words."""
+    drawn = [_draw(trend) for trend in trends]
+    return sorted(drawn, key=lambda one: (not one.direction, one.label, one.view))
+
+
+def view_to_keep(trends: Iterable[Trend]) -> str:
+    """The side from which most films were made, in words; empty where none was said."""
+    films: dict[str, set[str]] = {}
+    for trend in trends:
+        films.setdefault(VIEWS.get(trend.camera_view, ""), set()).update(point.job_id for point in trend.points)
+    return max(films, key=lambda view: len(films[view]), default="")
+
+
+def _draw(trend: Trend) -> Drawn:
+    points = list(trend.points)
+    best = _best(trend.name, points)
+    rows = [_row(trend, point, best=point is best) for point in points]
+    # The newest mark: those of finished reports may be older.
+    marks = [point.mark for point in points if point.HasField("mark")]
+    ends = [end for point in points for end in (point.value - point.error, point.value + point.error)] + marks[-1:]
+    low, span = min(ends), (max(ends) - min(ends)) or 1.0
+
+    def y(value: float) -> float:
+        return round(HEIGHT - BELOW - (HEIGHT - ABOVE - BELOW) * (value - low) / span, 1)
+
+    dots = [
+        Dot(
+            x=_x(index, len(points)),
+            y=y(point.value),
+            bar=(y(point.value - point.error), y(point.value + point.error)) if point.error else None,
+            doubtful=point.names_others,
+            best=point is best,
+        )
+        for index, point in enumerate(points)
+    ]
+    return Drawn(
+        label=numbers.label(trend.name),
+        meaning=numbers.meaning(trend.name),
+        view=VIEWS.get(trend.camera_view, ""),
+        direction=DIRECTIONS.get(numbers.better(trend.name), ""),
+        last=rows[-1],
+        best=next((row for row in rows if row.best), None),
+        mark=numbers.format_result(marks[-1], trend.unit) if marks else "",
+        mark_y=y(marks[-1]) if marks else None,
+        rows=rows,
+        dots=dots,
+    )
+
+
+def _best(name: str, points: Sequence[TrendPoint]) -> TrendPoint | None:
+    """The best film that shows this player for sure; None for a number of which neither way is better."""
+    sure = [point for point in points if not point.names_others]
+    match numbers.better(name):
+        case Better.HIGHER:
+            return max(sure, key=lambda point: point.value, default=None)
+        case Better.LOWER:
+            return min(sure, key=lambda point: point.value, default=None)
+        case _:
+            return None
+
+
+def _row(trend: Trend, point: TrendPoint, *, best: bool) -> Row:
+    error = point.error if point.HasField("error") else None
+    value = numbers.format_result(point.value, trend.unit, error)
+    return Row(point.job_id, point.time, value, point.names_others, best)
+
+
+def _x(index: int, count: int) -> float:
+    """At even steps; one film in the middle."""
+    return round(BESIDE + (WIDTH - 2 * BESIDE) * (index / (count - 1) if count > 1 else 0.5), 1)
