@@ -114,6 +114,17 @@ def test_too_little_seen_is_not_assessed() -> None:
     assert find(unsure, "batting").not_assessed_reason == "none of three numbers is sure enough"
 
 
+def test_the_one_thing_to_change_is_what_the_film_lacks() -> None:
+    """Feet outside the picture, another view, or only a clearer picture."""
+    few = measurements(head_stability_score=0.9)
+    for reason, remedy in (("feet not visible", "feet"), ("view not side-on", "from the side"), ("not seen", "nearer")):
+        metrics = {
+            name: metric if metric.value else replace(metric, absent_reason=reason)
+            for name, metric in few.metrics.items()
+        }
+        assert remedy in find(replace(few, metrics=metrics), "batting").remedy
+
+
 def test_a_number_whose_error_reaches_its_mark_is_too_close_to_call() -> None:
     """On either side of the mark it is no finding; beyond its error it is one."""
     guide = guidance("batting")
