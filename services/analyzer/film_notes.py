@@ -66,6 +66,9 @@ def ask_who(poses: "PoseResult") -> "Obstacle | None":
     from services.analyzer.biomechanics.model import Obstacle
     from services.analyzer.coaching.phrases import count_phrase
 
+    if len(poses.candidates) == 1:
+        reason = "people who are not seen together act in this film, so it is unclear which one is the player"
+        return Obstacle(reason, "Cut the film so that it shows one player.")
     people = count_phrase(len(poses.candidates) or poses.people)
     reason = f"{people} people are in view, and the film does not show which one is the player"
     if not poses.candidates:
@@ -75,6 +78,15 @@ def ask_who(poses: "PoseResult") -> "Obstacle | None":
         for k, box in enumerate((each.box for each in poses.candidates), start=1)
     ]
     return Obstacle(reason, f"Which one? Analyse the film again: person {', person '.join(options)}.")
+
+
+def contradict_view(measured: "Measurements", camera_view: str) -> "Measurements":
+    """The measurements, with a note if the client names another view than the film shows. camera_view: may be empty."""
+    if measured.end_on is None or not camera_view or measured.end_on == (camera_view != "side"):
+        return measured
+    seen = "along the pitch" if measured.end_on else "from the side"
+    note = f"The session gives the view as {camera_view}, but the film looks filmed {seen}, and is measured so."
+    return replace(measured, notes=(note, *measured.notes), contradiction=note)
 
 
 def describe_film(measured: "Measurements", video: Video, resized_seconds: float | None) -> "Measurements":

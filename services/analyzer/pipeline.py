@@ -24,7 +24,7 @@ from services.analyzer.artifacts.result import AnalysisResult, Run, summarize_cl
 from services.analyzer.artifacts.results_json import Results, document, plain
 from services.analyzer.cpu_time import count_cpu_time
 from services.analyzer.errors import BadInput
-from services.analyzer.film_notes import ask_who, describe_film
+from services.analyzer.film_notes import ask_who, contradict_view, describe_film
 from services.analyzer.pose.estimator import LandmarkerFactory
 from services.analyzer.pose.landmarks import Poses, merge_poses
 from services.analyzer.pose.passes import PosePasses, PoseResult, split_at_cuts
@@ -183,6 +183,7 @@ class Analysis:
             cuts = poses.camera_motion.cuts
             who = ask_who(poses)
             measured = measure(poses.whole, poses.closeups, self.options.discipline, self.options.given, cuts, who)
+            measured = contradict_view(measured, self.about.camera_view)
             measured = describe_film(measured, self.video, poses.resized_seconds)
             shown = [nearest(self.video.times, event.time_seconds) for event in measured.events]
             measured = replace(measured, events=_with_frames(measured.events, self.video.times[shown]))

@@ -99,6 +99,8 @@ def _measurements(measurements: Measurements) -> Json:
         "reliability": measurements.reliability,
         "actions": measurements.actions,
         "notes": list(measurements.notes),
+        "end_on": measurements.end_on,
+        "view_contradiction": measurements.contradiction,
         "events": [_event(event) for event in measurements.events],
         "repetitions": [_repetition(repetition) for repetition in measurements.repetitions],
         "measures": {name: _measure(metric) for name, metric in measurements.measures.items()},

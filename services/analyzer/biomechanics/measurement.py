@@ -109,7 +109,14 @@ def measure(
         repetitions=tuple(_repetition(each) for each in actions),
         traces=tuple(_trace(each) for each in measured),
         obstacle=obstacle,
+        end_on=_is_end_on(windows),
     )
+
+
+def _is_end_on(windows: list[ActionWindow]) -> bool | None:
+    """Whether the camera looks along the pitch in every measured shot; None if shots differ or do not show it."""
+    views = {window.end_on for window in windows}
+    return views.pop() if len(views) == 1 else None
 
 
 def _without_athlete(whole: Poses, rate: float) -> Measurements:

@@ -228,7 +228,8 @@ class Measurements:
 
     metrics, measures: by name, with and without a score, in the order of the registry. actions: how many were measured.
     notes: sentences about how the numbers were measured. repetitions: in order of time. traces: one for each action,
-    or one for the whole clip. obstacle: why the numbers are not judged; None if they are.
+    or one for the whole clip. obstacle: why the numbers are not judged; None if they are. end_on: whether the camera
+    looks along the pitch, None if unknown. contradiction: a sentence, if the client names another view than is seen.
     """
 
     metrics: dict[str, Metric]
@@ -243,6 +244,8 @@ class Measurements:
     repetitions: tuple[Repetition, ...] = ()
     traces: tuple[Trace, ...] = ()
     obstacle: Obstacle | None = None
+    end_on: bool | None = None
+    contradiction: str | None = None
 
     @property
     def everything(self) -> dict[str, Metric]:

@@ -71,10 +71,10 @@ class PoseResult:
 
     wanted: the sampled frames. people: the most at once. chosen_by: how the athlete was selected, `alone`, `action`,
     `size` or `box`. certainty: how clear the choice was, 0 to 1. candidates: those who may be the athlete, in the
-    picture at candidates_seconds; none if the choice is clear, or of an earlier analysis. closeups: without duplicate
-    frames. closeups_with_duplicates: with them. windows: their (start, end) in seconds. lost: a sentence about frames
-    that did not decode, None if all did. resized_seconds: the first picture of another shape than the video's, None if
-    all have the same.
+    picture at candidates_seconds: one if no picture shows two of them; none if the choice is clear, or of an earlier
+    analysis. closeups: without duplicate frames. closeups_with_duplicates: with them. windows: their (start, end) in
+    seconds. lost: a sentence about frames that did not decode, None if all did. resized_seconds: the first picture of
+    another shape than the video's, None if all have the same.
     """
 
     wanted: Indices

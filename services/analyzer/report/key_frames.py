@@ -79,7 +79,7 @@ def people_in_view(
     video: Video, seen: PoseResult, limits: Limits, anonymizer: Anonymizer | None = None
 ) -> list[KeyFrame]:
     """The image that asks who is the player, with a numbered box around each candidate; empty if nobody asks."""
-    if not seen.candidates:
+    if len(seen.candidates) < 2:
         return []
     wanted = np.array([nearest(video.times, seen.candidates_seconds)], dtype=np.intp)
     return [_numbered(image, seen) for image in _images(video, wanted, limits, LONG_SIDE, anonymizer)]

@@ -11,6 +11,7 @@ from services.analyzer.biomechanics.kinematics import Side, body_length
 from services.analyzer.biomechanics.measurement import NO_PLAYER, measure
 from services.analyzer.biomechanics.model import Measurements, Obstacle, Reliability
 from services.analyzer.biomechanics.registry import METRICS, TIMING_REASON
+from services.analyzer.film_notes import contradict_view
 from services.analyzer.pose.landmarks import INDEX, Poses, merge_poses
 from services.rules.numbers import Unit
 from testing.data import motions
@@ -294,6 +295,28 @@ def test_a_film_of_unknown_player_is_not_judged() -> None:
     measured = measure(motions.stroke(30), [], "batting", who=who)
     assert measured.obstacle == who
     assert max(metric.confidence for metric in measured.everything.values()) <= 0.4
+
+
+@pytest.mark.parametrize(
+    ("given", "along", "contradicted"),
+    [
+        ("side", True, True),
+        ("front", True, False),
+        ("behind", False, True),
+        ("side", False, False),
+        ("", True, False),
+        ("side", None, False),
+    ],
+)
+def test_a_view_that_contradicts_the_film_is_said(given: str, along: bool | None, contradicted: bool) -> None:
+    """In the notes and beside the results; a film that does not show its view contradicts nobody."""
+    poses = motions.stroke(30)
+    for part in ("ankle", "heel", "foot_index"):
+        poses.world[:, INDEX[f"left_{part}"]] = {None: (0, 0, 0), True: (0, 0, 0.8), False: (0.8, 0, 0)}[along]
+    measured = contradict_view(measure(poses, [], "batting"), given)
+    assert measured.end_on is along
+    assert (measured.contradiction is not None) == contradicted
+    assert (measured.contradiction in measured.notes) == contradicted
 
 
 def test_the_view_is_decided_by_the_whole_film() -> None:
