@@ -182,7 +182,10 @@ class Analysis:
         with run.timing("measure"):
             cuts = poses.camera_motion.cuts
             who = ask_who(poses)
-            measured = measure(poses.whole, poses.closeups, self.options.discipline, self.options.given, cuts, who)
+            given, known_clock = self.options.given, self.video.capture_fps is not None
+            measured = measure(
+                poses.whole, poses.closeups, self.options.discipline, given, cuts, who, known_clock=known_clock
+            )
             measured = contradict_view(measured, self.about.camera_view)
             measured = describe_film(measured, self.video, poses.resized_seconds)
             shown = [nearest(self.video.times, event.time_seconds) for event in measured.events]

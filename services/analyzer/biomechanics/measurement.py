@@ -17,7 +17,7 @@ from statistics import median, stdev
 from services.analyzer.biomechanics.action_window import ActionWindow, find_windows, in_replicate
 from services.analyzer.biomechanics.actions.evidence import CLEAR_EVIDENCE
 from services.analyzer.biomechanics.actions.shots import split_shots
-from services.analyzer.biomechanics.actions.tempo import slowed_by
+from services.analyzer.biomechanics.actions.tempo import may_be_at_half_speed, slowed_by
 from services.analyzer.biomechanics.events import Action, Event, EventName, GivenEvent, rate_confidence
 from services.analyzer.biomechanics.filtering import tidy
 from services.analyzer.biomechanics.foot_contact import LOWEST_RATE_FPS, Landing, Missing
@@ -39,11 +39,13 @@ from services.analyzer.biomechanics.registry import MEASURES, METRICS, SPECS, gu
 from services.analyzer.biomechanics.unscored_metrics import NO_DELIVERY
 from services.analyzer.knowledge.loader import Scale, shared
 from services.analyzer.pose.landmarks import Poses
+from services.naming import Discipline
 
 NO_PLAYER = "no player in view"
 FILM_THE_PLAYER = "Film the player from the side, whole body in the picture, about half its height."
 FILM_FASTER = "Film with 30 frames a second or more."
 FILM_AT_NORMAL_SPEED = "Film at normal speed."
+NAME_THE_RATE = "Give the frames a second at which the camera recorded: --capture-fps."
 
 # Standard error of a median of n over that of a mean, for a normal distribution.
 MEDIAN_PER_MEAN_ERROR = 1.2533
@@ -74,11 +76,13 @@ def measure(
     given: Sequence[GivenEvent] = (),
     cuts: tuple[float, ...] = (),
     who: Obstacle | None = None,
+    *,
+    known_clock: bool = False,
 ) -> Measurements:
     """Numbers, events and sides of one video. whole: first pass; closeups: second pass, one series an action, or none.
 
     given: moments that the client states. cuts: seconds of the first frame after each; each shot is measured by itself.
-    who: set if it is unknown who of several people is the player.
+    who: set if it is unknown who of several people is the player. known_clock: whether times are known to be real.
 
     Raises GuidanceError for an unknown discipline.
     """
@@ -90,7 +94,9 @@ def measure(
     cleaned = [tidy(closeup) for closeup in closeups]
     shots = [shot for shot in split_shots(clip, cuts) if shot.detected.sum() >= FEWEST_FRAMES] or [clip]
     windows = find_windows(shots, cleaned, discipline, given)
-    obstacle = _find_obstacle(shots, cleaned, windows, discipline, who)
+    too_slow = _too_slow(max(shots, key=len))
+    slowed = None if known_clock else _find_slow_motion(shots, cleaned, discipline)
+    obstacle = too_slow or who or slowed or _find_doubt(windows, discipline)
     windows = [window for window in windows if _is_clear(window.action)] or windows
     measured = [_MeasuredWindow(window, _read_all(window, obstacle)) for window in windows]
     judged = obstacle is None and rate >= shared().reliable_from_detection_rate_percent
@@ -144,21 +150,18 @@ def _no_player(whole: Poses) -> Obstacle:
     return Obstacle(reason, FILM_THE_PLAYER)
 
 
-def _find_obstacle(
-    shots: list[Poses],
-    closeups: list[Poses],
-    windows: list[ActionWindow],
-    discipline: str,
-    who: Obstacle | None,
-) -> Obstacle | None:
-    """Why the numbers of these windows are not judged; None if they are. Of several, the one to remove first."""
-    if too_slow := _too_slow(max(shots, key=len)):
-        return too_slow
-    if who:
-        return who
+def _find_slow_motion(shots: list[Poses], closeups: list[Poses], discipline: str) -> Obstacle | None:
+    """The obstacle of a film that looks slowed, or may be; None for one in real time."""
     if (factor := slowed_by(shots, closeups, discipline)) > 1:
         slowed = f"the film, or a part of it, looks slowed about {factor} times"
         return Obstacle(f"{slowed}, so times and speeds in it are not the player's", FILM_AT_NORMAL_SPEED)
+    if discipline == Discipline.BOWLING and may_be_at_half_speed(closeups):
+        return Obstacle("the delivery is slow, or the film is at half speed, and it does not show which", NAME_THE_RATE)
+    return None
+
+
+def _find_doubt(windows: list[ActionWindow], discipline: str) -> Obstacle | None:
+    """Why the actions of these windows are not judged: none was found, or a doubtful one; None if one is clear."""
     if any(_is_clear(window.action) for window in windows):
         return None
     noun, action = action_noun(discipline).singular, windows[0].action

@@ -289,6 +289,14 @@ def test_a_slowed_film_blames_its_speed_in_every_number() -> None:
     assert reasons == {measured.obstacle.reason}
 
 
+def test_a_known_clock_is_not_doubted() -> None:
+    """The client, or the file, says at which rate the camera recorded: a slow stroke is then a slow stroke."""
+    poses = motions.stroke(120)
+    slow = replace(poses, times=4 * poses.times)
+    assert measure(slow, [], "batting").obstacle
+    assert measure(slow, [], "batting", known_clock=True).obstacle != measure(slow, [], "batting").obstacle
+
+
 def test_a_film_of_unknown_player_is_not_judged() -> None:
     """What it measures is of somebody, with little confidence."""
     who = Obstacle("two people are in view", "Which one?")
