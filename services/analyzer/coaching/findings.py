@@ -43,7 +43,7 @@ def find(measurements: Measurements, discipline: str) -> Findings:
         return Findings(None, (film,), _film_reason(measurements, film), f"{film.cues[0]}.")
     too_close = tuple(metric for metric in measurements.present() if _is_too_close(metric, guide))
     found = _faults(measurements, guide, too_close)
-    if not found and (reason := _too_unsure(measurements)):
+    if not found and (reason := _too_unsure(measurements, too_close)):
         return Findings(None, (), reason, _surer_film(measurements))
     found.sort(key=lambda finding: WORST_FIRST.index(finding.severity))
     names = [metric.spec.name for metric in measurements.present()]
@@ -124,13 +124,15 @@ def _words(advice: Advice, confident: bool) -> _Words:
     return _Words(title=title, why=advice.why, why_source=advice.why_source, cues=advice.cues, drills=advice.drills)
 
 
-def _too_unsure(measurements: Measurements) -> str | None:
-    """Why a video without a fault proves nothing: too few of its numbers are sure; None if enough are."""
+def _too_unsure(measurements: Measurements, too_close: tuple[Metric, ...]) -> str | None:
+    """Why a video without a fault proves nothing: too few of its numbers are sure and clear; None if enough are."""
     measured = measurements.present()
-    confident = sum(metric.confidence >= shared().sure_from_confidence for metric in measured)
+    sure = [metric for metric in measured if metric.confidence >= shared().sure_from_confidence]
+    confident = sum(metric not in too_close for metric in sure)
     if confident >= FEWEST_FOR_HIGH:
         return None
-    return f"{count_phrase(confident) if confident else 'none'} of {count_phrase(len(measured))} numbers is sure enough"
+    enough = "sure enough" if confident == len(sure) else "sure and clear of its mark"
+    return f"{count_phrase(confident) if confident else 'none'} of {count_phrase(len(measured))} numbers is {enough}"
 
 
 def _surer_film(measurements: Measurements) -> str:
