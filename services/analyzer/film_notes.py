@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from services.analyzer.video.probe import Video
 
 if TYPE_CHECKING:
-    from services.analyzer.biomechanics.model import Measurements, Metric
+    from services.analyzer.biomechanics.model import Measurements, Metric, Obstacle
+    from services.analyzer.pose.passes import PoseResult
 
 # A difference between the clocks of the report and of a player that a person notices.
 NOTICEABLE_SECONDS = 0.1
@@ -56,6 +57,36 @@ def film_notes(video: Video, resized_seconds: float | None) -> tuple[str, ...]:
             f"{'more' if video.late_seconds > 0 else 'less'}."
         )
     return tuple(notes)
+
+
+def ask_who(poses: "PoseResult") -> "Obstacle | None":
+    """Why nobody can be judged among several people, and what to send; None where the player is known."""
+    if poses.is_clear:
+        return None
+    from services.analyzer.biomechanics.model import Obstacle
+    from services.analyzer.coaching.phrases import count_phrase
+
+    if len(poses.candidates) == 1:
+        reason = "people who are not seen together act in this film, so it is unclear which one is the player"
+        return Obstacle(reason, "Cut the film so that it shows one player.")
+    people = count_phrase(len(poses.candidates) or poses.people)
+    reason = f"{people} people are in view, and the film does not show which one is the player"
+    if not poses.candidates:
+        return Obstacle(reason, "Name the player by a box: --athlete-box LEFT,TOP,WIDTH,HEIGHT.")
+    options = [
+        f"{k} with --athlete-box {box.left:.2f},{box.top:.2f},{box.width:.2f},{box.height:.2f}"
+        for k, box in enumerate((each.box for each in poses.candidates), start=1)
+    ]
+    return Obstacle(reason, f"Which one? Analyse the film again: person {', person '.join(options)}.")
+
+
+def contradict_view(measured: "Measurements", camera_view: str) -> "Measurements":
+    """The measurements, with a note if the client names another view than the film shows. camera_view: may be empty."""
+    if measured.end_on is None or not camera_view or measured.end_on == (camera_view != "side"):
+        return measured
+    seen = "along the pitch" if measured.end_on else "from the side"
+    note = f"The session gives the view as {camera_view}, but the film looks filmed {seen}, and is measured so."
+    return replace(measured, notes=(note, *measured.notes), contradiction=note)
 
 
 def describe_film(measured: "Measurements", video: Video, resized_seconds: float | None) -> "Measurements":

@@ -24,7 +24,7 @@ from services.analyzer.artifacts.result import AnalysisResult, Run, summarize_cl
 from services.analyzer.artifacts.results_json import Results, document, plain
 from services.analyzer.cpu_time import count_cpu_time
 from services.analyzer.errors import BadInput
-from services.analyzer.film_notes import describe_film
+from services.analyzer.film_notes import ask_who, contradict_view, describe_film
 from services.analyzer.pose.estimator import LandmarkerFactory
 from services.analyzer.pose.landmarks import Poses, merge_poses
 from services.analyzer.pose.passes import PosePasses, PoseResult, split_at_cuts
@@ -85,9 +85,12 @@ class Analysis:
         self._check_given()
         self.landmarkers = LandmarkerFactory(settings.mediapipe_pose_model_path, settings.accelerator)
         sample_fps = max(MIN_SAMPLE_FPS, options.sample_fps)
-        self._origin = Origin.of(self.video, sample_fps, options.athlete_box, self.landmarkers.model)
+        model, box = self.landmarkers.model, options.athlete_box
+        self._origin = Origin.of(self.video, sample_fps, box, model, options.discipline)
         self._kept = read_landmarks(landmarks, self._origin) if landmarks else None
-        self.pose_passes = PosePasses(self.video, self.landmarkers, settings, options.athlete_box, self._kept)
+        self.pose_passes = PosePasses(
+            self.video, self.landmarkers, settings, options.athlete_box, self._kept, self._evidence_of_actions
+        )
         self._quick_poses: PoseResult | None = None
 
     def quick(self, out: Path, progress: Progress, *, film: bool = True) -> Results:
@@ -148,6 +151,11 @@ class Analysis:
                 message = f"the given {event.name} is at {event.time_seconds:.2f} s"
                 raise BadInput("EVENT_AFTER_END", f"{message}; the video ends at {self.video.duration_seconds:.2f} s")
 
+    def _evidence_of_actions(self, poses: Poses) -> float:
+        from services.analyzer.biomechanics.events import evidence_of_actions
+
+        return evidence_of_actions(poses, self.options.discipline)
+
     def _start_run(self, stage: str) -> Run:
         return Run(stage, self.landmarkers.accelerator, self.landmarkers.reason)
 
@@ -168,12 +176,17 @@ class Analysis:
         from services.analyzer.biomechanics.measurement import measure
         from services.analyzer.coaching.findings import find
         from services.analyzer.coaching.summary import compose
-        from services.analyzer.report.key_frames import key_frames, stills, thumbnail
+        from services.analyzer.report.key_frames import key_frames, people_in_view, stills, thumbnail
         from services.analyzer.report.page import render
 
         with run.timing("measure"):
             cuts = poses.camera_motion.cuts
-            measured = measure(poses.whole, poses.closeups, self.options.discipline, self.options.given, cuts)
+            who = ask_who(poses)
+            given, known_clock = self.options.given, self.video.capture_fps is not None
+            measured = measure(
+                poses.whole, poses.closeups, self.options.discipline, given, cuts, who, known_clock=known_clock
+            )
+            measured = contradict_view(measured, self.about.camera_view)
             measured = describe_film(measured, self.video, poses.resized_seconds)
             shown = [nearest(self.video.times, event.time_seconds) for event in measured.events]
             measured = replace(measured, events=_with_frames(measured.events, self.video.times[shown]))
@@ -190,6 +203,7 @@ class Analysis:
             if small:
                 (out / THUMBNAIL).write_bytes(small)
             still = stills(self.video, posed, result, self.settings, anonymizer)
+            pictures = [*people_in_view(self.video, poses, self.settings, anonymizer), *pictures]
             page = render(result, posed, pictures, self.about, still)
             # A file's name in the page may be invalid UTF-8.
             (out / "report.html").write_text(page, encoding="utf-8", errors="replace")

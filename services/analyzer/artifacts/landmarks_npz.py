@@ -2,13 +2,14 @@
 
     PoseResult, Origin ─▶ landmarks.npz ─▶ PoseResult, or None if the origin differs
 
-Analyses of one origin have the same whole-clip pass. Close-ups also depend on the discipline and on given moments, so
-each has its window beside it. The arrays are those of `Poses`, unrounded: the same landmarks give the same numbers.
+Analyses of one origin have the same whole-clip pass; with several people in view it also depends on the discipline,
+whose actions show the athlete. Close-ups depend on the discipline and on given moments, so each has its window beside
+it. The arrays are those of `Poses`, unrounded: the same landmarks give the same numbers.
 """
 
 import json
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,13 @@ class Origin:
     slowdown: float
     frames: int
     size_bytes: int
+    discipline: str
 
     @classmethod
-    def of(cls, video: Video, sample_fps: int, box: Box | None, model: str) -> "Origin":
+    def of(cls, video: Video, sample_fps: int, box: Box | None, model: str, discipline: str) -> "Origin":
         """The origin of the landmarks that an analysis would compute."""
         sides = [box.left, box.top, box.width, box.height] if box else None
-        return cls(VERSION, model, sample_fps, sides, video.slowdown, len(video.pts), video.size_bytes)
+        return cls(VERSION, model, sample_fps, sides, video.slowdown, len(video.pts), video.size_bytes, discipline)
 
 
 def write_landmarks(poses: PoseResult, origin: Origin, out: Path) -> None:
@@ -63,7 +65,7 @@ def read_landmarks(path: Path, origin: Origin) -> PoseResult | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             facts = json.loads(str(arrays["facts"]))
-            if facts["origin"] != asdict(origin):
+            if not _is_same_pass(facts, origin):
                 return None
             size = (int(facts["width"]), int(facts["height"]))
             windows = [(float(start), float(end)) for start, end in facts["windows"]]
@@ -85,6 +87,13 @@ def read_landmarks(path: Path, origin: Origin) -> PoseResult | None:
             )
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
+
+
+def _is_same_pass(facts: dict[str, Any], origin: Origin) -> bool:
+    """Whether a whole-clip pass of this origin would find the same athlete."""
+    if facts["chosen_by"] in ("alone", "box"):
+        origin = replace(origin, discipline=facts["origin"]["discipline"])
+    return bool(facts["origin"] == asdict(origin))
 
 
 def _arrays(prefix: str, poses: Poses) -> dict[str, Any]:

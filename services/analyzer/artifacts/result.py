@@ -30,6 +30,7 @@ class ClipSummary:
 
     frames_with_pose: of the sampled frames. width, height: pixels of the upright image. damage: a sentence, None if the
     file is intact. people_in_view: the most at once. chosen_by: how the athlete was selected; certainty: 0..1 of that.
+    candidates: (left, top, width, height) of each who may be the athlete, as shares of the picture, if that is unclear.
     cuts: seconds. pans: (from, to) in seconds. capture_fps: of the camera, None if unknown. slowdown: how many times
     slower than life the file plays.
     """
@@ -56,6 +57,7 @@ class ClipSummary:
     people_in_view: int
     chosen_by: str
     certainty: float
+    candidates: tuple[tuple[float, float, float, float], ...] = ()
     cuts: tuple[float, ...] = ()
     pans: tuple[tuple[float, float], ...] = ()
 
@@ -133,6 +135,9 @@ def summarize_clip(video: Video, seen: PoseResult, damage: str | None, model: st
         people_in_view=seen.people,
         chosen_by=seen.chosen_by,
         certainty=seen.certainty,
+        candidates=tuple(
+            (box.left, box.top, box.width, box.height) for box in (candidate.box for candidate in seen.candidates)
+        ),
         cuts=seen.camera_motion.cuts,
         pans=seen.camera_motion.pans,
     )

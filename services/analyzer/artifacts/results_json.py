@@ -80,7 +80,11 @@ def _clip(clip: ClipSummary) -> Json:
         "damaged": clip.damage is not None,
         "damage": clip.damage,
         "people_in_view": clip.people_in_view,
-        "athlete": {"chosen_by": clip.chosen_by, "certainty": round(clip.certainty, 2)},
+        "athlete": {
+            "chosen_by": clip.chosen_by,
+            "certainty": round(clip.certainty, 2),
+            "candidates": [[round(side, 3) for side in box] for box in clip.candidates],
+        },
         "camera": {
             "cuts": [round(cut, 3) for cut in clip.cuts],
             "pans": [{"from_seconds": start, "to_seconds": end} for start, end in clip.pans],
@@ -95,6 +99,8 @@ def _measurements(measurements: Measurements) -> Json:
         "reliability": measurements.reliability,
         "actions": measurements.actions,
         "notes": list(measurements.notes),
+        "end_on": measurements.end_on,
+        "view_contradiction": measurements.contradiction,
         "events": [_event(event) for event in measurements.events],
         "repetitions": [_repetition(repetition) for repetition in measurements.repetitions],
         "measures": {name: _measure(metric) for name, metric in measurements.measures.items()},

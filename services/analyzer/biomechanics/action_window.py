@@ -11,7 +11,14 @@ from statistics import median
 import numpy as np
 
 from services.analyzer.arrays import Floats
-from services.analyzer.biomechanics.events import Action, EventName, GivenEvent, find_steady_actions, rate_confidence
+from services.analyzer.biomechanics.events import (
+    SIGNED,
+    Action,
+    EventName,
+    GivenEvent,
+    find_steady_actions,
+    rate_confidence,
+)
 from services.analyzer.biomechanics.foot_contact import (
     LOOK_BACK_SECONDS,
     LOWEST_RATE_FPS,
@@ -71,6 +78,11 @@ class ActionWindow:
     action: Action | Missing
     landing: Landing | Missing
     end_on: bool | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it has numbers. A bowler's or batter's film without an action has none: a run-up is no delivery."""
+        return isinstance(self.action, Action) or self.discipline not in SIGNED
 
     @property
     def middle(self) -> float:

@@ -128,6 +128,12 @@ def find_actions(poses: Poses, discipline: str, around: Poses | None = None) -> 
             return _strongest(_fast_hands(poses))
 
 
+def evidence_of_actions(poses: Poses, discipline: str) -> float:
+    """How much a person's poses in a whole clip look like actions: the sum of their evidence, 0 without one."""
+    actions = find_actions(tidy(poses), discipline)
+    return 0.0 if isinstance(actions, Missing) else sum(action.evidence for action in actions)
+
+
 def find_steady_actions(poses: Poses, discipline: str, around: Poses) -> list[Action] | Missing:
     """As `find_actions`; an action that is lost in every second frame of a close-up is doubtful."""
     actions = find_actions(poses, discipline, around)
@@ -161,7 +167,7 @@ def _deliveries(poses: Poses) -> list[Action] | Missing:
     passages = find_passages(poses)
     found = find_deliveries(passages)
     if not found:
-        return _missing("no arm goes over the top", [passage.signs for passage in passages])
+        return _missing("no arm was seen to go over the top", [passage.signs for passage in passages])
     unambiguous = [delivery for delivery in found if not has_rival(delivery, passages)]
     if not unambiguous:
         return Missing("two moments, or both arms, look like the release")
@@ -179,7 +185,9 @@ def _strokes(poses: Poses, around: Poses) -> list[Action] | Missing:
     swings = find_swings(around)
     found = [stroke for stroke in find_strokes(swings) if poses.times[0] <= stroke.bottom <= poses.times[-1]]
     if not found:
-        return _missing("the hands are never lifted and brought down as in a stroke", [swing.signs for swing in swings])
+        return _missing(
+            "the hands were not seen to go up and come down as in a stroke", [swing.signs for swing in swings]
+        )
     return [_stroke(swing, rate_confidence(poses)) for swing in found]
 
 

@@ -44,6 +44,9 @@ class Missing:
     reason: str
 
 
+FEET_NOT_SEEN = Missing("feet not visible")
+
+
 @dataclass(frozen=True)
 class Landing:
     """Front-foot contact. side: the label that the foot had in most samples; step_torsos: the step before it.
@@ -65,7 +68,7 @@ def find_landing(poses: Poses, before_seconds: float) -> Landing | Missing:
     if frame_rate(poses) < LOWEST_RATE_FPS:
         return Missing(TOO_FEW)
     if not _feet_in_view(poses, before_seconds):
-        return Missing("feet not visible")
+        return FEET_NOT_SEEN
     stand = _Stand.of(poses, before_seconds)
     arrivals = [arrival for arrival in stand.arrivals() if before_seconds - arrival.time_seconds <= LOOK_BACK_SECONDS]
     longest = max((arrival.step_torsos for arrival in arrivals), default=0.0)

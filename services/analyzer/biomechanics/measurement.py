@@ -17,12 +17,12 @@ from statistics import median, stdev
 from services.analyzer.biomechanics.action_window import ActionWindow, find_windows, in_replicate
 from services.analyzer.biomechanics.actions.evidence import CLEAR_EVIDENCE
 from services.analyzer.biomechanics.actions.shots import split_shots
-from services.analyzer.biomechanics.actions.tempo import slowed_by
+from services.analyzer.biomechanics.actions.tempo import may_be_at_half_speed, slowed_by
 from services.analyzer.biomechanics.events import Action, Event, EventName, GivenEvent, rate_confidence
 from services.analyzer.biomechanics.filtering import tidy
 from services.analyzer.biomechanics.foot_contact import LOWEST_RATE_FPS, Landing, Missing
 from services.analyzer.biomechanics.kinematics import Side, feet_in_view, frame_rate
-from services.analyzer.biomechanics.labels import ACTION_NOUNS, SHORT_EVENT_CAPTIONS, action_noun
+from services.analyzer.biomechanics.labels import SHORT_EVENT_CAPTIONS, action_noun
 from services.analyzer.biomechanics.landmark_noise import noise_error, replicates
 from services.analyzer.biomechanics.model import (
     Evidence,
@@ -39,16 +39,18 @@ from services.analyzer.biomechanics.registry import MEASURES, METRICS, SPECS, gu
 from services.analyzer.biomechanics.unscored_metrics import NO_DELIVERY
 from services.analyzer.knowledge.loader import Scale, shared
 from services.analyzer.pose.landmarks import Poses
+from services.naming import Discipline
 
 NO_PLAYER = "no player in view"
 FILM_THE_PLAYER = "Film the player from the side, whole body in the picture, about half its height."
 FILM_FASTER = "Film with 30 frames a second or more."
 FILM_AT_NORMAL_SPEED = "Film at normal speed."
+NAME_THE_RATE = "Give the frames a second at which the camera recorded: --capture-fps."
 
 # Standard error of a median of n over that of a mean, for a normal distribution.
 MEDIAN_PER_MEAN_ERROR = 1.2533
 FEWEST_FRAMES = 5
-# The most confidence of a number that is not judged.
+# The most confidence of a number that is not judged, or whose error is too large for its use.
 UNJUDGED_CONFIDENCE = 0.4
 HIGH_RELIABILITY_PERCENT = 80
 # A number is absent if its error is over 2.5 times the typical one, or under half of the replicates give a value.
@@ -73,10 +75,14 @@ def measure(
     discipline: str,
     given: Sequence[GivenEvent] = (),
     cuts: tuple[float, ...] = (),
+    who: Obstacle | None = None,
+    *,
+    known_clock: bool = False,
 ) -> Measurements:
     """Numbers, events and sides of one video. whole: first pass; closeups: second pass, one series an action, or none.
 
     given: moments that the client states. cuts: seconds of the first frame after each; each shot is measured by itself.
+    who: set if it is unknown who of several people is the player. known_clock: whether times are known to be real.
 
     Raises GuidanceError for an unknown discipline.
     """
@@ -88,10 +94,13 @@ def measure(
     cleaned = [tidy(closeup) for closeup in closeups]
     shots = [shot for shot in split_shots(clip, cuts) if shot.detected.sum() >= FEWEST_FRAMES] or [clip]
     windows = find_windows(shots, cleaned, discipline, given)
-    obstacle = _find_obstacle(shots, cleaned, windows, discipline)
+    too_slow = _too_slow(max(shots, key=len))
+    slowed = None if known_clock else _find_slow_motion(shots, cleaned, discipline)
+    obstacle = too_slow or who or slowed or _find_doubt(windows, discipline)
     windows = [window for window in windows if _is_clear(window.action)] or windows
-    measured = [_MeasuredWindow(window, _read_all(window)) for window in windows]
-    most_confidence = UNJUDGED_CONFIDENCE if obstacle else 1.0
+    measured = [_MeasuredWindow(window, _read_all(window, obstacle)) for window in windows]
+    judged = obstacle is None and rate >= shared().reliable_from_detection_rate_percent
+    most_confidence = 1.0 if judged else UNJUDGED_CONFIDENCE
     actions = [each for each in measured if isinstance(each.window.action, Action)]
     return Measurements(
         metrics={spec.name: _combine(spec, measured, scales.get(spec.name), most_confidence) for spec in METRICS},
@@ -106,7 +115,14 @@ def measure(
         repetitions=tuple(_repetition(each) for each in actions),
         traces=tuple(_trace(each) for each in measured),
         obstacle=obstacle,
+        end_on=_is_end_on(windows),
     )
+
+
+def _is_end_on(windows: list[ActionWindow]) -> bool | None:
+    """Whether the camera looks along the pitch in every measured shot; None if shots differ or do not show it."""
+    views = {window.end_on for window in windows}
+    return views.pop() if len(views) == 1 else None
 
 
 def _without_athlete(whole: Poses, rate: float) -> Measurements:
@@ -134,15 +150,18 @@ def _no_player(whole: Poses) -> Obstacle:
     return Obstacle(reason, FILM_THE_PLAYER)
 
 
-def _find_obstacle(
-    shots: list[Poses], closeups: list[Poses], windows: list[ActionWindow], discipline: str
-) -> Obstacle | None:
-    """Why the numbers of these windows are not judged; None if they are. Of several, the one to remove first."""
-    if too_slow := _too_slow(max(shots, key=len)):
-        return too_slow
+def _find_slow_motion(shots: list[Poses], closeups: list[Poses], discipline: str) -> Obstacle | None:
+    """The obstacle of a film that looks slowed, or may be; None for one in real time."""
     if (factor := slowed_by(shots, closeups, discipline)) > 1:
-        reason = f"the film looks slowed about {factor} times, so times and speeds in it are not the player's"
-        return Obstacle(reason, FILM_AT_NORMAL_SPEED)
+        slowed = f"the film, or a part of it, looks slowed about {factor} times"
+        return Obstacle(f"{slowed}, so times and speeds in it are not the player's", FILM_AT_NORMAL_SPEED)
+    if discipline == Discipline.BOWLING and may_be_at_half_speed(closeups):
+        return Obstacle("the delivery is slow, or the film is at half speed, and it does not show which", NAME_THE_RATE)
+    return None
+
+
+def _find_doubt(windows: list[ActionWindow], discipline: str) -> Obstacle | None:
+    """Why the actions of these windows are not judged: none was found, or a doubtful one; None if one is clear."""
     if any(_is_clear(window.action) for window in windows):
         return None
     noun, action = action_noun(discipline).singular, windows[0].action
@@ -165,13 +184,10 @@ def _is_clear(action: Action | Missing) -> bool:
     return isinstance(action, Action) and action.evidence >= CLEAR_EVIDENCE
 
 
-def _read_all(window: ActionWindow) -> dict[str, Reading | Missing]:
-    """Each number of one action, with the error that landmark noise adds.
-
-    A bowler's or batter's film without an action has no number: a run-up or a stance is not a delivery or a stroke.
-    """
-    if isinstance(window.action, Missing) and window.discipline in ACTION_NOUNS:
-        return {name: Missing(spec.absent_reason or window.action.reason) for name, spec in SPECS.items()}
+def _read_all(window: ActionWindow, obstacle: Obstacle | None) -> dict[str, Reading | Missing]:
+    """Each number of one action, with the error that landmark noise adds; without an action the obstacle is why."""
+    if not window.is_measured and obstacle:
+        return {name: Missing(spec.absent_reason or obstacle.reason) for name, spec in SPECS.items()}
     copies = [in_replicate(window, poses) for poses in replicates(window.poses)]
     return {
         name: _with_noise_error(_read(spec, window), [_read(spec, copy) for copy in copies])
@@ -205,6 +221,8 @@ def _combine(spec: MetricSpec, measured: list[_MeasuredWindow], scale: Scale | N
         return Metric.absent(spec, next(reading.reason for reading in readings if isinstance(reading, Missing)))
     values = [reading.value for reading in found]
     value, error = median(values), median(reading.error for reading in found)
+    if error > spec.useful_error:
+        most_confidence = min(most_confidence, UNJUDGED_CONFIDENCE)
     if len(found) == 1:
         evidence = found[0].moments
     else:
@@ -290,12 +308,14 @@ def _notes(windows: list[ActionWindow], cuts: tuple[float, ...]) -> tuple[str, .
     if cuts:
         places = " and ".join(f"{cut:.2f} s" for cut in cuts)
         notes.append(f"The film is cut at {places}: each part was measured by itself.")
+    if any(window.end_on for window in windows):
+        notes.append("Filmed along the pitch: numbers that need a view from the side are absent.")
     if isinstance(reason := windows[0].action, Missing):
+        if not windows[0].is_measured:
+            return tuple(notes)
         notes.append(f"Measured over the whole clip, because of this: {reason.reason}.")
     elif len(windows) > 1:
         notes.append(f"{len(windows)} actions were counted; each number is the median over them.")
-    if any(window.end_on for window in windows):
-        notes.append("Filmed along the pitch: numbers that need a view from the side are absent.")
     if not feet_in_view(windows[0].inside):
         notes.append("The feet are out of the picture: movement is measured against the hips and understated.")
     return tuple(notes)

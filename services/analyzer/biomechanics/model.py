@@ -3,6 +3,7 @@
 MetricSpec.read(ActionWindow) ──▶ Reading or Missing, one an action ──median──▶ Metric ──▶ Measurements
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -121,7 +122,7 @@ class MetricSpec:
     name: its key in results.json, knowledge/*.yaml and `NUMBERS`, which holds its words, unit and direction.
     disciplines: where it is measured. read: measures it in one action.
     single_moment: every moment in the evidence shows the whole number; else only the worst moment of the only action
-    does. absent_reason: set if no film gives this number.
+    does. absent_reason: set if no film gives this number. useful_error: with a larger one the number is but a hint.
     """
 
     name: str
@@ -133,6 +134,7 @@ class MetricSpec:
     worst_moment: WorstMomentSpec | None = None
     single_moment: bool = False
     absent_reason: str | None = None
+    useful_error: float = math.inf
 
     @property
     def label(self) -> str:
@@ -226,7 +228,8 @@ class Measurements:
 
     metrics, measures: by name, with and without a score, in the order of the registry. actions: how many were measured.
     notes: sentences about how the numbers were measured. repetitions: in order of time. traces: one for each action,
-    or one for the whole clip. obstacle: why the numbers are not judged; None if they are.
+    or one for the whole clip. obstacle: why the numbers are not judged; None if they are. end_on: whether the camera
+    looks along the pitch, None if unknown. contradiction: a sentence, if the client names another view than is seen.
     """
 
     metrics: dict[str, Metric]
@@ -241,6 +244,8 @@ class Measurements:
     repetitions: tuple[Repetition, ...] = ()
     traces: tuple[Trace, ...] = ()
     obstacle: Obstacle | None = None
+    end_on: bool | None = None
+    contradiction: str | None = None
 
     @property
     def everything(self) -> dict[str, Metric]:

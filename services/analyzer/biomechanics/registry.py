@@ -21,6 +21,8 @@ from services.analyzer.knowledge.loader import Guidance, GuidanceError, load_gui
 from services.naming import Discipline
 from services.rules.numbers import Better
 
+# How far these numbers lie apart among players. An error of half of that says nothing of a player.
+EXTENSION_RANGE_DEG, KNEE_CHANGE_RANGE_DEG, TREND_RANGE = 30.0, 40.0, 1.0
 BOWLING_ONLY = frozenset({Discipline.BOWLING})
 TIMING_REASON = "hip and shoulder rotation cannot be separated to 0.03 s from one camera with this pose model"
 
@@ -68,6 +70,7 @@ RUN_UP_SPEED_TREND = MetricSpec(
     name="run_up_speed_trend",
     read=unscored_metrics.run_up_speed_trend,
     disciplines=BOWLING_ONLY,
+    useful_error=TREND_RANGE / 2,
 )
 RELEASE_HEIGHT = MetricSpec(
     name="release_height",
@@ -97,11 +100,13 @@ FRONT_KNEE_CHANGE = MetricSpec(
     name="front_knee_change",
     read=unscored_metrics.front_knee_change,
     single_moment=True,
+    useful_error=KNEE_CHANGE_RANGE_DEG / 2,
 )
 BOWLING_ELBOW_EXTENSION = MetricSpec(
     name="bowling_elbow_extension",
     read=unscored_metrics.elbow_extension,
     disciplines=BOWLING_ONLY,
+    useful_error=EXTENSION_RANGE_DEG / 2,
 )
 
 # The key `metrics` of results.json.

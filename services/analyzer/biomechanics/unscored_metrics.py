@@ -14,7 +14,7 @@ from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.action_window import ActionWindow
 from services.analyzer.biomechanics.events import LEAST_SEEN
 from services.analyzer.biomechanics.filtering import LONGEST_BRIDGE_SECONDS
-from services.analyzer.biomechanics.foot_contact import Landing, Missing, front_leg
+from services.analyzer.biomechanics.foot_contact import FEET_NOT_SEEN, Landing, Missing, front_leg
 from services.analyzer.biomechanics.kinematics import (
     BODY_PER_STATURE,
     ELBOW,
@@ -82,8 +82,8 @@ def stride_length(window: ActionWindow) -> Reading | Missing:
 def run_up_speed_trend(window: ActionWindow) -> Reading | Missing:
     """Acceleration of the hips in the 0.5 s before front-foot contact over their mean speed, in 1/s.
 
-    From a parabola through their positions, which averages noise over the stretch. Absent if the camera moves, which
-    shows as drift of the standing front foot.
+    From a parabola through their positions, which averages noise over the stretch. Absent if the standing front
+    foot drifts, as it does if the camera moves.
     """
     if isinstance(window.action, Missing) or window.bowling_arm is None:
         return NO_DELIVERY
@@ -92,7 +92,7 @@ def run_up_speed_trend(window: ActionWindow) -> Reading | Missing:
     if window.end_on:
         return NOT_SIDE_ON
     if _camera_moves(window, window.landing, window.action.time_seconds + STANDS_AFTER_RELEASE_SECONDS):
-        return Missing("the camera moves")
+        return Missing("the standing foot drifts in the picture: the foot slides, or the camera moves")
     contact = window.landing.time_seconds
     if len(_run_up(window, contact)) < LEAST_SEEN * RUN_UP_SECONDS * frame_rate(window.poses):
         return Missing("too few frames of the run-up")
@@ -129,7 +129,7 @@ def release_height(window: ActionWindow) -> Reading | Missing:
         return window.landing
     leg = front_leg(window.poses, window.landing, window.action.time_seconds)
     if not len(leg.times):
-        return Missing("feet not visible")
+        return FEET_NOT_SEEN
     soles = np.stack(
         [np.max([window.poses.point(name)[:, 1] for name in landmarks_of(side, FOOT)], axis=0) for side in SIDES]
     )

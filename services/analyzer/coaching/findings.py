@@ -9,8 +9,10 @@ number that was not measured gives no finding.
 
 from typing import TypedDict
 
+from services.analyzer.biomechanics.foot_contact import FEET_NOT_SEEN
 from services.analyzer.biomechanics.model import Measurements, Metric
 from services.analyzer.biomechanics.registry import guidance
+from services.analyzer.biomechanics.scored_metrics import NOT_SIDE_ON
 from services.analyzer.coaching.model import FilmCode, Finding, Findings, Level
 from services.analyzer.coaching.phrases import count_phrase
 from services.analyzer.knowledge.loader import Advice, Drill, Fault, FaultCode, Guidance, Mark, Severity, shared
@@ -19,6 +21,8 @@ from services.rules.numbers import Unit
 WORST_FIRST = (Severity.HIGH, Severity.MEDIUM, Severity.LOW)
 # With fewer confident metrics a video without a fault is no proof of a high level.
 FEWEST_FOR_HIGH = 2
+FILM_THE_FEET = "Film the whole player, with both feet in the picture."
+FILM_FROM_THE_SIDE = "Film from the side, square to the pitch."
 FILM_SURER = "Film from nearer, in daylight, with 60 frames a second if the camera has them."
 
 
@@ -39,8 +43,8 @@ def find(measurements: Measurements, discipline: str) -> Findings:
         return Findings(None, (film,), _film_reason(measurements, film), f"{film.cues[0]}.")
     too_close = tuple(metric for metric in measurements.present() if _is_too_close(metric, guide))
     found = _faults(measurements, guide, too_close)
-    if not found and (reason := _too_unsure(measurements)):
-        return Findings(None, (), reason, FILM_SURER)
+    if not found and (reason := _too_unsure(measurements, too_close)):
+        return Findings(None, (), reason, _surer_film(measurements))
     found.sort(key=lambda finding: WORST_FIRST.index(finding.severity))
     names = [metric.spec.name for metric in measurements.present()]
     marks = {name: mark.value for name in names if (mark := guide.mark(name))}
@@ -120,13 +124,23 @@ def _words(advice: Advice, confident: bool) -> _Words:
     return _Words(title=title, why=advice.why, why_source=advice.why_source, cues=advice.cues, drills=advice.drills)
 
 
-def _too_unsure(measurements: Measurements) -> str | None:
-    """Why a video without a fault proves nothing: too few of its numbers are sure; None if enough are."""
+def _too_unsure(measurements: Measurements, too_close: tuple[Metric, ...]) -> str | None:
+    """Why a video without a fault proves nothing: too few of its numbers are sure and clear; None if enough are."""
     measured = measurements.present()
-    confident = sum(metric.confidence >= shared().sure_from_confidence for metric in measured)
+    sure = [metric for metric in measured if metric.confidence >= shared().sure_from_confidence]
+    confident = sum(metric not in too_close for metric in sure)
     if confident >= FEWEST_FOR_HIGH:
         return None
-    return f"{count_phrase(confident) if confident else 'none'} of {count_phrase(len(measured))} numbers is sure enough"
+    enough = "sure enough" if confident == len(sure) else "sure and clear of its mark"
+    return f"{count_phrase(confident) if confident else 'none'} of {count_phrase(len(measured))} numbers is {enough}"
+
+
+def _surer_film(measurements: Measurements) -> str:
+    """The one thing to change where too few numbers are sure: what an absent one lacks."""
+    reasons = {metric.absent_reason for metric in measurements.metrics.values()}
+    if FEET_NOT_SEEN.reason in reasons:
+        return FILM_THE_FEET
+    return FILM_FROM_THE_SIDE if NOT_SIDE_ON.reason in reasons else FILM_SURER
 
 
 def _level(found: list[Finding]) -> Level:

@@ -4,7 +4,7 @@ In VIDEO mode a landmarker tracks a box from frame to frame. So each run of fram
 strictly increasing times. It runs on a GPU if one is wanted and works, else on the CPU; the reason is recorded.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,19 +168,27 @@ class PoseRun:
 
     def poses(self, width: int, height: int, choose: ChooseAthlete = choose_first) -> Poses:
         """The athlete in all pictures so far, in pixels of a picture of width x height."""
-        unseen = Person(np.full((33, 2), np.nan), np.full((33, 3), np.nan), *np.full((2, 33), np.nan))
-        rows = [person or unseen for person in choose(self._people_by_picture, self._times)]
-        shape = (len(rows), len(LANDMARKS))
-        return Poses(
-            times=np.array(self._times, dtype=float),
-            image=np.array([row.image for row in rows], dtype=float).reshape(*shape, 2) * (width, height),
-            world=np.array([row.world for row in rows], dtype=float).reshape(*shape, 3),
-            visibility=np.array([row.visibility for row in rows], dtype=float).reshape(shape),
-            presence=np.array([row.presence for row in rows], dtype=float).reshape(shape),
-            people=np.array([len(people) for people in self._people_by_picture], dtype=float),
-            width=width,
-            height=height,
-        )
+        chosen = choose(self._people_by_picture, self._times)
+        return to_poses(chosen, self._times, [len(people) for people in self._people_by_picture], width, height)
+
+
+def to_poses(
+    people: Sequence[Person | None], times: Sequence[float], in_view: Sequence[int], width: int, height: int
+) -> Poses:
+    """One person in each picture, in pixels of a picture of width x height. in_view: how many people each shows."""
+    unseen = Person(np.full((33, 2), np.nan), np.full((33, 3), np.nan), *np.full((2, 33), np.nan))
+    rows = [person or unseen for person in people]
+    shape = (len(rows), len(LANDMARKS))
+    return Poses(
+        times=np.array(times, dtype=float),
+        image=np.array([row.image for row in rows], dtype=float).reshape(*shape, 2) * (width, height),
+        world=np.array([row.world for row in rows], dtype=float).reshape(*shape, 3),
+        visibility=np.array([row.visibility for row in rows], dtype=float).reshape(shape),
+        presence=np.array([row.presence for row in rows], dtype=float).reshape(shape),
+        people=np.array(in_view, dtype=float),
+        width=width,
+        height=height,
+    )
 
 
 def estimate_poses(

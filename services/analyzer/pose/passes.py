@@ -31,6 +31,9 @@ from services.analyzer.pose.multi_person import ExpectedLocation, Location, Mult
 from services.analyzer.pose.tracking import (
     AthleteSelector,
     Box,
+    Candidate,
+    acting,
+    candidates,
     expect_athlete,
     expect_in_box,
     largest,
@@ -48,6 +51,8 @@ from services.analyzer.video.sampling import every
 
 # If more people are in view, the smallest are not tracked.
 MOST_PEOPLE = 4
+# Under this certainty the film does not show who of several people is the athlete.
+CLEAR_CHOICE = 0.5
 # A crowd check costs as much as four frames: about this many a video, at least this many seconds apart.
 CROWD_CHECKS, CROWD_CHECK_SECONDS = 15, 3.0
 
@@ -64,10 +69,12 @@ OpenPictures = Callable[[Observer], AbstractContextManager[Iterable[Picture]]]
 class PoseResult:
     """The athlete's poses in the whole clip and in each close-up, with the facts about both passes.
 
-    wanted: the sampled frames. people: the most at once. chosen_by: how the athlete was selected, `alone`, `size` or
-    `box`. certainty: how clear the choice was, 0 to 1. closeups: without duplicate frames. closeups_with_duplicates:
-    with them. windows: their (start, end) in seconds. lost: a sentence about frames that did not decode, None if all
-    did. resized_seconds: the first picture of another shape than the video's, None if all have the same.
+    wanted: the sampled frames. people: the most at once. chosen_by: how the athlete was selected, `alone`, `action`,
+    `size` or `box`. certainty: how clear the choice was, 0 to 1. candidates: those who may be the athlete, in the
+    picture at candidates_seconds: one if no picture shows two of them; none if the choice is clear, or of an earlier
+    analysis. closeups: without duplicate frames. closeups_with_duplicates: with them. windows: their (start, end) in
+    seconds. lost: a sentence about frames that did not decode, None if all did. resized_seconds: the first picture of
+    another shape than the video's, None if all have the same.
     """
 
     wanted: Indices
@@ -76,11 +83,18 @@ class PoseResult:
     camera_motion: CameraMotion
     chosen_by: str = "alone"
     certainty: float = 1.0
+    candidates: tuple[Candidate, ...] = ()
+    candidates_seconds: float = 0.0
     closeups: list[Poses] = field(default_factory=list)
     closeups_with_duplicates: list[Poses] = field(default_factory=list)
     windows: list[tuple[float, float]] = field(default_factory=list)
     lost: str | None = None
     resized_seconds: float | None = None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the athlete is known, if several people are in view."""
+        return self.chosen_by in ("alone", "box") or self.certainty >= CLEAR_CHOICE
 
 
 @dataclass
@@ -103,6 +117,7 @@ class PosePasses:
     """Estimates one athlete's poses in one video. box: around the athlete in the first frame, from the client.
 
     kept: the poses of an earlier analysis with the same whole-clip pass; frames that it has are not estimated again.
+    evidence: how much the poses of one person look like an action, 0 if they do not.
     """
 
     def __init__(
@@ -112,8 +127,10 @@ class PosePasses:
         limits: Limits,
         box: Box | None,
         kept: PoseResult | None = None,
+        evidence: Callable[[Poses], float] = lambda _: 0.0,
     ) -> None:
         self._kept = kept
+        self._evidence = evidence
         self.video = video
         self._factory = landmarkers
         self._limits = limits
@@ -143,11 +160,13 @@ class PosePasses:
 
     def _result(self, run: WholeClipRun) -> PoseResult:
         """The result of a run so far."""
-        choose = AthleteSelector(self._size, nearest_to_box(self._box, self._size) if self._box else largest)
         known = run.crowd.most_people() if run.crowd else run.people
         people = max(known, run.pose_run.most_people)
         alone = people <= 1 and run.crowd is not None and run.crowd.is_alone
-        whole = run.pose_run.poses(self.video.width, self.video.height, choose_first if alone else choose)
+        chosen_by, whole, choose = self._choose(run.pose_run, alone)
+        seconds, people_shown = 0.0, tuple[Candidate, ...]()
+        if choose.certainty < CLEAR_CHOICE and choose.candidates:
+            seconds, people_shown = candidates(choose.candidates[:MOST_PEOPLE], self._size)
         motion = run.camera.motion()
         splices = run.crowd.splices if run.crowd else ()
         return PoseResult(
@@ -155,11 +174,28 @@ class PosePasses:
             whole,
             people,
             replace(motion, cuts=tuple(sorted((*motion.cuts, *splices)))),
-            "alone" if alone else "box" if self._box else "size",
+            chosen_by,
             choose.certainty,
+            people_shown,
+            seconds,
             lost=run.losses.message,
             resized_seconds=run.losses.resized_seconds,
         )
+
+    def _choose(self, run: PoseRun, alone: bool) -> tuple[str, Poses, AthleteSelector]:
+        """How the athlete was chosen, and who: the only person, the one in the box, who acts, or else the largest."""
+        width, height = self.video.width, self.video.height
+        if alone:
+            return "alone", run.poses(width, height, choose_first), AthleteSelector(self._size, largest)
+        if self._box:
+            choose = AthleteSelector(self._size, nearest_to_box(self._box, self._size))
+            return "box", run.poses(width, height, choose), choose
+        choose = AthleteSelector(self._size, acting(self._evidence, width, height))
+        poses = run.poses(width, height, choose)
+        if poses.detected.any():
+            return "action", poses, choose
+        choose = AthleteSelector(self._size, largest)
+        return "size", run.poses(width, height, choose), choose
 
     def _start(self) -> WholeClipRun:
         """A run for an athlete who is alone until others are found; for all people if the client gave a box.

@@ -3,18 +3,18 @@
     people in each picture ─▶ tracks, each of one person through time ─▶ the track with the lowest cost
 
 The pose model gives people no identity. A track joins detections by place, direction of motion, height and torso
-colour. In the whole clip the athlete is the person nearest to the client's box, or without a box the largest person. In
-a close-up the athlete is the person where the whole clip has the athlete.
+colour. In the whole clip the athlete is the person nearest to the client's box. Without a box it is the person who
+acts, or else the largest. In a close-up the athlete is the person where the whole clip has the athlete.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from services.analyzer.arrays import Floats
-from services.analyzer.pose.estimator import Person
+from services.analyzer.pose.estimator import Person, to_poses
 from services.analyzer.pose.landmarks import Poses
 from services.analyzer.pose.multi_person import TRUNK, ExpectedLocation, Location, locate
 from services.analyzer.pose.skeleton import skeleton_at
@@ -96,6 +96,14 @@ class Track:
         return np.asarray(self.locations[-1].place + velocity * min(elapsed, VELOCITY_SECONDS))
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """Someone who may be the athlete. box: where they are first seen, which names them; shown: at one moment."""
+
+    box: Box
+    shown: Box
+
+
 # The athlete's track is the one with the lowest cost; an infinite cost excludes a track.
 TrackCost = Callable[[Track], float]
 
@@ -103,7 +111,8 @@ TrackCost = Callable[[Track], float]
 class AthleteSelector:
     """Selects the athlete of each picture, None where they are not detected; a `ChooseAthlete`.
 
-    certainty: how clear the choice was, from 0 (another person fits as well) to 1 (there is no other).
+    certainty: how clear the choice was, from 0 (another person fits as well) to 1 (there is no other). candidates: the
+    athlete's track, then those of other people who fit, the best first.
     """
 
     def __init__(self, size: Floats, cost: TrackCost) -> None:
@@ -111,6 +120,7 @@ class AthleteSelector:
         self._size = size
         self._cost = cost
         self.certainty = 1.0
+        self.candidates: list[Track] = []
 
     def __call__(self, people_by_picture: list[list[Person]], times: list[float]) -> list[Person | None]:
         tracks = build_tracks(people_by_picture, times, self._size)
@@ -118,11 +128,35 @@ class AthleteSelector:
         if not ranked or not np.isfinite(ranked[0][0]):
             self.certainty = 0.0
             return [None] * len(people_by_picture)
-        best, other_costs = tracks[ranked[0][1]], [cost for cost, _ in ranked[1:] if np.isfinite(cost)]
-        if other_costs:
-            low, high = sorted((abs(ranked[0][0]), abs(other_costs[0])))
+        best = tracks[ranked[0][1]]
+        others = [(cost, tracks[k]) for cost, k in ranked[1:] if np.isfinite(cost) and is_someone_else(best, tracks[k])]
+        self.candidates = [best, *(track for _, track in others)]
+        if others:
+            low, high = sorted((abs(ranked[0][0]), abs(others[0][0])))
             self.certainty = 1.0 - low / high if high else 0.0
         return [best.members.get(k) for k in range(len(people_by_picture))]
+
+
+def candidates(tracks: Sequence[Track], size: Floats) -> tuple[float, tuple[Candidate, ...]]:
+    """The first moment that shows the most of these people, in seconds, and those whom it shows."""
+    pictures = sorted({k for track in tracks for k in track.members})
+    shown = max(pictures, key=lambda k: sum(k in track.members for track in tracks))
+    present = [track for track in tracks if shown in track.members]
+    seconds = present[0].times[list(present[0].members).index(shown)]
+    boxes = [
+        Candidate(_box_around(next(iter(track.members.values())), size), _box_around(track.members[shown], size))
+        for track in present
+    ]
+    return seconds, tuple(boxes)
+
+
+def _box_around(person: Person, size: Floats) -> Box:
+    """The box whose centre is the person's place, around all landmarks."""
+    centre = locate(person, size).place / size
+    half = np.abs(person.image - centre).max(axis=0)
+    left, top = np.clip(centre - half, 0, 1)
+    right, bottom = np.clip(centre + half, 0, 1)
+    return Box(float(left), float(top), float(right - left), float(bottom - top))
 
 
 def build_tracks(people_by_picture: list[list[Person]], times: list[float], size: Floats) -> list[Track]:
@@ -144,6 +178,27 @@ def build_tracks(people_by_picture: list[list[Person]], times: list[float], size
                 tracks.append(Track())
             tracks[track_of.get(p, -1)].add(k, person, location, times[k])
     return tracks
+
+
+def is_someone_else(one: Track, other: Track) -> bool:
+    """Whether two tracks are of two people: both in one picture, or unlike in height and torso colour.
+
+    A person who leaves the picture and comes back has two tracks.
+    """
+    if one.members.keys() & other.members.keys():
+        return True
+    return one.looks_cost(next(iter(other.members.values())), other.locations[0]) > MAX_LOOKS_COST
+
+
+def acting(evidence: Callable[[Poses], float], width: int, height: int) -> TrackCost:
+    """A cost that prefers the person with the most evidence of an action; infinite without any. Sizes in pixels."""
+
+    def cost(track: Track) -> float:
+        people = list(track.members.values())
+        found = evidence(to_poses(people, track.times, [1] * len(people), width, height))
+        return -found if found > 0 else float("inf")
+
+    return cost
 
 
 def largest(track: Track) -> float:

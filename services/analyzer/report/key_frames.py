@@ -19,6 +19,7 @@ from services.analyzer.artifacts.result import AnalysisResult
 from services.analyzer.biomechanics.labels import EVENT_CAPTIONS
 from services.analyzer.biomechanics.model import AnnotationKind, Evidence, Metric, MetricSpec, Trace
 from services.analyzer.pose.landmarks import Poses
+from services.analyzer.pose.passes import PoseResult
 from services.analyzer.pose.skeleton import skeleton_at
 from services.analyzer.report.annotations import annotate, measured_joints
 from services.analyzer.report.model import Annotation, Box, KeyFrame, Still
@@ -36,6 +37,8 @@ FILM_LONG_SIDE, FILM_QUALITY, MOST_FILM_BYTES = 960, 66, 1_000_000
 FILM_MARGIN_SECONDS, LONGEST_FILM_SECONDS, FILM_MARGIN = 0.2, 3.0, 0.15
 # Nearer moments share one image, with both captions.
 APART_SECONDS = 0.05
+# Of the numbered boxes around people, RGB.
+BOX_COLOUR, OUTLINE_COLOUR = (255, 210, 0), (0, 0, 0)
 
 
 class NumberAt(NamedTuple):
@@ -70,6 +73,41 @@ def key_frames(
     traces = result.measurements.traces
     images = _images(video, wanted, limits, LONG_SIDE, anonymizer)
     return [_key_frame(image, poses, shown[image.index], traces) for image in images]
+
+
+def people_in_view(
+    video: Video, seen: PoseResult, limits: Limits, anonymizer: Anonymizer | None = None
+) -> list[KeyFrame]:
+    """The image that asks who is the player, with a numbered box around each candidate; empty if nobody asks."""
+    if len(seen.candidates) < 2:
+        return []
+    wanted = np.array([nearest(video.times, seen.candidates_seconds)], dtype=np.intp)
+    return [_numbered(image, seen) for image in _images(video, wanted, limits, LONG_SIDE, anonymizer)]
+
+
+def _numbered(image: Picture, seen: PoseResult) -> KeyFrame:
+    rgb = np.ascontiguousarray(image.rgb).copy()
+    height, width = rgb.shape[:2]
+    thick, letter = max(2, round(width / 240)), width / 480
+    for number, candidate in enumerate(seen.candidates, start=1):
+        box = candidate.shown
+        x, y = round(box.left * width), round(box.top * height)
+        corner = (round((box.left + box.width) * width), round((box.top + box.height) * height))
+        cv2.rectangle(rgb, (x, y), corner, BOX_COLOUR, thick)
+        place = (x + 2 * thick, y + round(24 * letter))
+        for colour, width_of_line in ((OUTLINE_COLOUR, 3 * thick), (BOX_COLOUR, thick)):
+            cv2.putText(rgb, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, letter, colour, width_of_line)
+    return KeyFrame(
+        time_seconds=image.time_seconds,
+        jpeg=_jpeg(rgb, JPEG_QUALITY),
+        width=width,
+        height=height,
+        points=np.full((33, 2), np.nan),
+        visibility=np.zeros(33),
+        moment_seconds=seen.candidates_seconds,
+        caption="Which one is the player?",
+        is_first=True,
+    )
 
 
 def thumbnail(

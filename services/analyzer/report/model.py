@@ -36,7 +36,7 @@ class KeyFrame:
     """One image of the report with its landmarks.
 
     moment_seconds: the moment to show; time_seconds: of the nearest frame. points: (33, 2) pixels of the JPEG, NaN
-    without a detection; visibility: (33,) 0..1.
+    without a detection; visibility: (33,) 0..1. is_first: whether the page begins with it.
     """
 
     time_seconds: float
@@ -48,6 +48,7 @@ class KeyFrame:
     moment_seconds: float
     caption: str = ""
     annotations: tuple[Annotation, ...] = ()
+    is_first: bool = False
 
 
 @dataclass(frozen=True)

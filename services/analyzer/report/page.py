@@ -83,7 +83,7 @@ def render(
         who=[
             ", ".join(metadata.players),
             metadata.discipline.capitalize(),
-            f"filmed from {metadata.camera_view}" if metadata.camera_view else "",
+            f"filmed from {metadata.camera_view}" if metadata.camera_view and not measurements.contradiction else "",
         ],
         analysed_at=(metadata.analysed_at, _format_time(metadata.analysed_at)),
         notes=(metadata.notes[:NOTES_SHOWN], metadata.notes[NOTES_SHOWN:]),

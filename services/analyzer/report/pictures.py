@@ -39,6 +39,7 @@ class Picture:
     numbers: str
     alt: str
     href: str
+    is_first: bool = False
 
 
 def picture(frame: KeyFrame, number: int) -> Picture:
@@ -60,6 +61,7 @@ def picture(frame: KeyFrame, number: int) -> Picture:
         numbers=numbers,
         alt=", ".join(filter(None, [frame.caption or "Key moment", numbers])),
         href="data:image/jpeg;base64," + base64.b64encode(frame.jpeg).decode(),
+        is_first=frame.is_first,
     )
 
 
@@ -86,9 +88,14 @@ def _with_places(annotations: Sequence[Annotation], crop: Box, font: float) -> t
 
 
 def main_picture(pictures: Sequence[Picture], moment: float | None) -> Picture | None:
-    """The picture at the top: the nearest to a moment; without one, that with an angle and the most annotations."""
+    """The picture at the top: one that is to be first, or the nearest to a moment.
+
+    Without a moment it is the picture with an angle and the most annotations.
+    """
     if not pictures:
         return None
+    if first := next((picture for picture in pictures if picture.is_first), None):
+        return first
     if moment is not None:
         return min(pictures, key=lambda picture: abs(picture.moment - moment))
     return max(pictures, key=lambda picture: (_has_angle(picture), len(picture.annotations)))

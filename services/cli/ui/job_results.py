@@ -43,12 +43,14 @@ def print_results(job: Job) -> None:
     if job.results_stage == STAGE_QUICK:
         print_line(f"Provisional: only the quick result is ready ({describe_stage(job)}).", "yellow")
     _print_level(findings, report)
-    for repetition in found.get("pose", {}).get("pose_summary", {}).get("repetitions", [])[:MOST_CLAIMS]:
+    summary = found.get("pose", {}).get("pose_summary", {})
+    if summary.get("view_contradiction"):
+        print_line(str(summary["view_contradiction"]), "yellow")
+    for repetition in summary.get("repetitions", [])[:MOST_CLAIMS]:
         if repetition.get("claim"):
             print_line(f"{repetition['claim']}.")
     _print_issues(findings.get("findings", [])[:MOST_ISSUES])
-    errors = found.get("pose", {}).get("pose_summary", {}).get("errors", {})
-    _print_metrics(found.get("metrics", {}), errors)
+    _print_metrics(found.get("metrics", {}), summary.get("errors", {}))
 
 
 def _print_level(findings: Mapping[str, Any], report: Mapping[str, Any]) -> None:

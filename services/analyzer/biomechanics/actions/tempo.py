@@ -24,6 +24,7 @@ TRUNK_CUT_OFF_HZ = 4.0
 # Torsos/s^2, half the range of the trunk's vertical acceleration. Bowlers in real time had 14 to 34, at half speed 6
 # to 15; batters 4 to 8, at half speed 2 to 3. Free fall is about 20.
 LEAST_OF_A_RUN, LEAST_OF_A_STROKE = 11.0, 3.5
+LEAST_SWEEP_OF_REAL_TIME_DEG, LEAST_IN_REAL_TIME = 200.0, 14.5
 # Torsos/s of a downswing: 4.2 to 6.4 in rendered strokes, a defensive push among them.
 QUICK_DOWNSWING = 3.3
 
@@ -40,6 +41,21 @@ def slowed_by(shots: Sequence[Poses], closeups: Sequence[Poses], discipline: str
         return 1
     slower = ((factor, replace(shot, times=shot.times / factor)) for factor in FACTORS for shot in shots)
     return next((factor for factor, shot in slower if _has_quick_action(shot, discipline)), 1)
+
+
+def may_be_at_half_speed(closeups: Sequence[Poses]) -> bool:
+    """Whether a slow delivery may as well be a quick one at half speed: arm and trunk are as slow as in that.
+
+    Three slow bowlers turned the arm by 151 to 221 degrees in 0.3 s, with 12.5 to 13.9 torsos/s^2 of the trunk; a quick
+    one at half speed 191 degrees, with 12.2.
+    """
+    return any(
+        delivery.confidence >= CLEAR_EVIDENCE
+        and delivery.sweep < LEAST_SWEEP_OF_REAL_TIME_DEG
+        and 0 < _vertical_acceleration(poses) < LEAST_IN_REAL_TIME
+        for poses in closeups
+        for delivery in find_deliveries(find_passages(poses))
+    )
 
 
 def _is_plausible(poses: Poses, discipline: str) -> bool:

@@ -15,6 +15,7 @@ from services.analyzer.coaching.summary import compose
 from services.analyzer.knowledge import loader
 from services.analyzer.knowledge.loader import Guidance, GuidanceError, Mark, Shared, StatedMark, read, shared
 from services.naming import DISCIPLINES
+from testing.data.reports import with_margins
 
 # The promised thresholds: batting, bowling, wicketkeeping, fielding.
 PROMISED = {
@@ -112,6 +113,25 @@ def test_too_little_seen_is_not_assessed() -> None:
     assert (one.overall_level, one.not_assessed_reason) == (None, "one of one numbers is sure enough")
     unsure = measurements(confidence=0.3, head_stability_score=0.9, balance_drift_score=0.9, elbow_drop_score=0.9)
     assert find(unsure, "batting").not_assessed_reason == "none of three numbers is sure enough"
+
+
+def test_one_number_beside_some_too_close_to_call_is_no_level() -> None:
+    """Of three sure numbers two reach their marks within their errors: one alone is no proof of a high level."""
+    measured = with_margins("batting", head_stability_score=0.2, balance_drift_score=0.001, elbow_drop_score=0.001)
+    found = find(measured, "batting")
+    assert found.overall_level is None
+    assert found.not_assessed_reason == "one of three numbers is sure and clear of its mark"
+
+
+def test_the_one_thing_to_change_is_what_the_film_lacks() -> None:
+    """Feet outside the picture, another view, or only a clearer picture."""
+    few = measurements(head_stability_score=0.9)
+    for reason, remedy in (("feet not visible", "feet"), ("view not side-on", "from the side"), ("not seen", "nearer")):
+        metrics = {
+            name: metric if metric.value else replace(metric, absent_reason=reason)
+            for name, metric in few.metrics.items()
+        }
+        assert remedy in find(replace(few, metrics=metrics), "batting").remedy
 
 
 def test_a_number_whose_error_reaches_its_mark_is_too_close_to_call() -> None:

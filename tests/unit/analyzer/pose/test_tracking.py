@@ -8,15 +8,27 @@ import cv2
 import numpy as np
 import pytest
 
+from services.analyzer.biomechanics.events import evidence_of_actions
 from services.analyzer.pipeline import Analysis, AnalysisOptions
 from services.analyzer.pose.estimator import Person
-from services.analyzer.pose.landmarks import INDEX
+from services.analyzer.pose.landmarks import INDEX, Poses
 from services.analyzer.pose.multi_person import Location, MultiPersonEstimator, torso_colour
-from services.analyzer.pose.tracking import AthleteSelector, Box, build_tracks, is_leap, largest, nearest_to_box
+from services.analyzer.pose.passes import CLEAR_CHOICE
+from services.analyzer.pose.tracking import (
+    AthleteSelector,
+    Box,
+    acting,
+    build_tracks,
+    candidates,
+    is_leap,
+    largest,
+    nearest_to_box,
+)
 from services.analyzer.report.metadata import Metadata
 from services.analyzer.settings import Accelerator, Limits, Settings
 from services.analyzer.video.frames import Losses, pictures
 from services.analyzer.video.probe import probe
+from testing.data import motions
 from testing.data.videos import BATTER, needs_model
 
 SIZE = np.array([1000.0, 500.0])
@@ -53,6 +65,58 @@ def test_a_box_chooses_the_smaller_one() -> None:
     crowd = [[person(0.2, 0.8), person(0.8, 0.2)], [person(0.78, 0.2), person(0.2, 0.8)]]
     around = nearest_to_box(Box(left=0.7, top=0.3, width=0.2, height=0.4), SIZE)
     assert places(AthleteSelector(SIZE, around)(crowd, [0.0, 0.1])) == [0.8, 0.78]
+
+
+def hitter(x: float, height: float, poses: Poses) -> list[Person]:
+    """A person at x who moves as the poses do, one in each picture."""
+    low, high = np.nanmin(poses.image[..., 1]), np.nanmax(poses.image[..., 1])
+    hips = (poses.point("left_hip") + poses.point("right_hip"))[:, :1] / 2
+    places = np.stack([(poses.image[..., 0] - hips) / SIZE[0], (poses.image[..., 1] - high) / SIZE[1]], axis=-1)
+    places = places * height * SIZE[1] / (high - low) + (x, 0.95)
+    return [Person(one, np.zeros((33, 3)), np.ones(33), np.ones(33), np.zeros(3)) for one in places]
+
+
+def choose_actor(*people: list[Person]) -> tuple[list[float | None], AthleteSelector]:
+    """The hips of the one who bats among people in the same pictures, ten a second."""
+    times = list(motions.still(10).times)
+    choose = AthleteSelector(SIZE, acting(lambda poses: evidence_of_actions(poses, "batting"), 1000, 500))
+    chosen = choose([list(each) for each in zip(*people, strict=True)], times)
+    return [None if one is None else round(float(one.image[INDEX["left_hip"], 0]), 2) for one in chosen], choose
+
+
+def test_the_one_who_acts_is_the_athlete_not_the_largest() -> None:
+    """A larger person stands nearer to the camera and does nothing."""
+    batter, bystander = hitter(0.2, 0.4, motions.stroke(10)), hitter(0.7, 0.9, motions.still(10))
+    for people in ((batter, bystander), (bystander, batter)):
+        places, choose = choose_actor(*people)
+        assert set(places) == {0.2}
+        assert choose.certainty == 1
+
+
+def test_of_two_who_act_neither_is_surely_the_athlete() -> None:
+    """Both are candidates, each with the box that names them; the box chooses them."""
+    one, other = hitter(0.2, 0.5, motions.stroke(10)), hitter(0.7, 0.5, motions.stroke(10))
+    _, choose = choose_actor(one, other)
+    assert choose.certainty < CLEAR_CHOICE
+    _, shown = candidates(choose.candidates, SIZE)
+    chosen = []
+    for candidate in shown:
+        named = AthleteSelector(SIZE, nearest_to_box(candidate.box, SIZE))
+        track = named([list(pair) for pair in zip(one, other, strict=True)], list(motions.still(10).times))
+        chosen.append({round(float(person.image[INDEX["left_hip"], 0]), 1) for person in track if person})
+    assert sorted(chosen, key=min) == [{0.2}, {0.7}]
+
+
+def test_a_person_who_leaves_and_comes_back_is_no_other() -> None:
+    """Two tracks that are alike, and never in one picture, leave no doubt; a person of another height does."""
+    for height, certain in ((0.5, True), (0.2, False)):
+        crowd = [[person(0.1, 0.5)]] * 6 + [[]] * 10 + [[person(0.9, height)]] * 5
+        colours = [[replace(one, torso_colour=np.zeros(3)) for one in people] for people in crowd]
+        if not certain:
+            colours[16:] = [[replace(one, torso_colour=np.full(3, 200.0)) for one in people] for people in colours[16:]]
+        choose = AthleteSelector(SIZE, largest)
+        choose(colours, [0.1 * k for k in range(len(colours))])
+        assert (choose.certainty == 1) == certain
 
 
 def test_empty_pictures_have_no_athlete() -> None:

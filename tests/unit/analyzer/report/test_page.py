@@ -35,7 +35,7 @@ from services.analyzer.report.key_frames import moments
 from services.analyzer.report.metadata import Metadata
 from services.analyzer.report.model import KeyFrame
 from services.analyzer.report.page import render
-from services.analyzer.report.pictures import picture
+from services.analyzer.report.pictures import main_picture, picture
 from services.analyzer.report.player import MOST_FRAMES, player
 from services.analyzer.report.plots import action_plots
 from services.analyzer.report.tables import number_rows
@@ -111,6 +111,13 @@ def test_a_film_without_the_player_gives_the_advice_to_film_again() -> None:
     html = page(motions.undetected(30))
     assert "Not assessed" in html
     assert "no player in view" in html
+
+
+def test_a_page_that_asks_for_the_player_begins_with_the_people() -> None:
+    """The numbered picture is the first, before any with an angle."""
+    frame = key_frame(motions.stroke(30), 1.4)
+    shown = [picture(frame, 0), picture(replace(frame, is_first=True), 1)]
+    assert main_picture(shown, 1.0) == main_picture(shown, None) == shown[1]
 
 
 def test_hostile_words_stay_words() -> None:

@@ -98,6 +98,17 @@ def test_a_result_that_is_not_assessed_has_no_level(screen: io.StringIO) -> None
     assert reason in " ".join(screen.getvalue().split())
 
 
+def test_a_view_that_the_film_contradicts_is_said(screen: io.StringIO) -> None:
+    """As the analyzer words it."""
+    sentence = "The session gives the view as side, but the film looks filmed along the pitch, and is measured so."
+    results = json.loads(json.dumps(RESULTS))
+    results.setdefault("pose", {}).setdefault("pose_summary", {})["view_contradiction"] = sentence
+    contradicted = Job(job_id="j-1", status=JOB_STATUS_DONE, stage="DONE", progress_pct=100)
+    json_format.ParseDict(results, contradicted.results)
+    job_results.print_results(contradicted)
+    assert sentence in " ".join(screen.getvalue().split())
+
+
 def test_an_absent_metric_has_its_reason(screen: io.StringIO) -> None:
     """The reason stands in place of the number."""
     job_results.print_results(job())

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from services.analyzer.biomechanics.actions.tempo import slowed_by
+from services.analyzer.biomechanics.actions.tempo import may_be_at_half_speed, slowed_by
 from testing.data import motions
 
 
@@ -25,3 +26,14 @@ def test_a_film_without_an_action_tells_nothing() -> None:
 def test_a_close_up_proves_real_time() -> None:
     """At 10 frames a second a quick swing looks slow; its close-up does not."""
     assert slowed_by([motions.stroke(10)], [motions.stroke(60)], "batting") == 1
+
+
+@pytest.mark.parametrize(("factor", "doubtful"), [(1, False), (2, True)])
+def test_a_slow_delivery_may_be_a_quick_one_at_half_speed(factor: int, doubtful: bool) -> None:
+    """The arm and the trunk of a running bowler, in real time and twice slower."""
+    poses = motions.delivery(60)
+    # The trunk falls and rises at 24 torsos/s^2 at most.
+    image = poses.image.copy()
+    image[..., 1] += (24 * motions.TORSO / (2 * np.pi * 3) ** 2 * np.cos(2 * np.pi * 3 * poses.times))[:, None]
+    running = replace(poses, image=image)
+    assert may_be_at_half_speed([replace(running, times=poses.times * factor)]) == doubtful
