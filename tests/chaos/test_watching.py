@@ -20,7 +20,7 @@ from testing.servers.programs import ROOT, Laptop
 from testing.servers.s3 import Endpoint
 from tests.integration.jobs.test_outbox import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 @dataclass

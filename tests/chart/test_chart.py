@@ -45,7 +45,7 @@ KUBERNETES = "1.36"
 # The peers of web.login in large-values.yaml.
 LOGIN = [{"podSelector": {"matchLabels": {"app": "oauth2-proxy"}}}]
 # Kinds of operators, which the Kubernetes schema lacks.
-OF_OPERATORS = {"PrometheusRule", "PodMonitor", "GRPCRoute"}
+OF_OPERATORS = {"PrometheusRule", "PodMonitor", "GRPCRoute", "HTTPRoute"}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -285,6 +285,7 @@ EVERYTHING = {
     "test": {"tokenSecret": "person"},
     "ingress": {"enabled": True},
     "gateway": {"enabled": True, "parentRefs": [{"name": "edge"}]},
+    "web": {"ingress": {"enabled": True}, "gateway": {"enabled": True, "parentRefs": [{"name": "edge"}]}},
 }
 # Values of these paths must be of a kind that the schema or Kubernetes knows.
 CHANGED: dict[str, Any] = {
@@ -435,6 +436,19 @@ def test_only_the_login_reaches_the_page() -> None:
     assert ports == {53, 50051, 50052, 9000, 443, 6443}
     container = of_kind("large", "Deployment")["web"]["spec"]["template"]["spec"]["containers"][0]
     assert {one["kind"] for one in json.loads(environment(container)["CREASE_ISSUERS"])} == {"people"}
+
+
+def test_the_page_has_the_host_of_its_origin() -> None:
+    """By an Ingress or the Gateway API, whose pods sign people in; without them nothing routes to the page."""
+    ways = ("web.ingress.enabled=true", "web.gateway.enabled=true", "web.gateway.parentRefs[0].name=edge")
+    made = _templated(
+        RELEASE, "--values", values("large"), "--set", f"web.origin=https://crease.example.com:8443,{','.join(ways)}"
+    )
+    [ingress], [route] = ([one["spec"] for one in made if one["kind"] == kind] for kind in ("Ingress", "HTTPRoute"))
+    assert [rule["host"] for rule in ingress["rules"]] == route["hostnames"] == ["crease.example.com"]
+    [[to]] = [rule["backendRefs"] for rule in route["rules"]]
+    assert to == {"name": "crease-web", "port": 50060}
+    assert not {"Ingress", "HTTPRoute"} & {one["kind"] for one in manifests("large")}
 
 
 def test_the_s3_port_comes_from_its_endpoint() -> None:

@@ -395,7 +395,6 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("server", "check"), list(cases()))
-@pytest.mark.timeout(900)
 async def test_s3(server: str, check: str, stores: Callable[[str], Store]) -> None:
     """The check, whose name is its claim, passes on the server."""
     if reason := UNABLE.get((check, server)):

@@ -37,7 +37,6 @@ def test_numbers_of_known_motions_are_as_documented() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # about fifty clips, one after the other
 @needs_model
 @pytest.mark.parametrize("group", accuracy.GROUPS[1:], ids=lambda group: group.__name__)
 def test_numbers_of_real_landmarks_are_as_documented(group: Group) -> None:

@@ -23,7 +23,7 @@ HOUR_SECONDS = 3600 / FASTER
 # Until the first scrapes have ended and `absent()` has cleared.
 SETTLE_SECONDS = 5.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from testing.servers.programs import running
 from tests.gameday.arena import VIDEO, Arena, arena
 from tests.gameday.faults import sql_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

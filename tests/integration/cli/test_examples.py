@@ -56,7 +56,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("language", COMMANDS)
 def test_an_example_sends_a_video_and_fetches_its_report(
     up: Endpoints, video: Path, language: str, tmp_path: Path
@@ -80,7 +79,6 @@ def test_an_example_sends_a_video_and_fetches_its_report(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(not shutil.which("grpcurl"), reason="grpcurl is not installed")
 def test_the_lines_of_the_page_work_when_pasted(up: Endpoints) -> None:
     """Every line of the shell block, with the ports and the token of this `crease up`."""

@@ -15,7 +15,7 @@ from services.cli.runtime.prometheus import fetch_metrics
 from testing.servers.kubernetes import IMAGE, Cluster, Namespace
 from tests.integration.controller.test_kubernetes import Scene, idle, scene, wait_for  # noqa: F401 (fixtures)
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.cluster
 Crease = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

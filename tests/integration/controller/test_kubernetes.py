@@ -21,7 +21,7 @@ from services.controller.core.failpoints import ON_THIS_MACHINE, CrashPoint
 from testing.servers.kubernetes import Cluster, Namespace, namespace
 from testing.servers.programs import Laptop, Program, lease, running
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.cluster
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 

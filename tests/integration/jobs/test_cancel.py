@@ -113,7 +113,7 @@ def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Ro
     run_sql(empty, "UPDATE launches SET lease_expires_at = now() - interval '1 hour'")
     other, _ = road.started()
     run_sql(empty, "UPDATE launches SET lease_expires_at = now() WHERE job_id = %s", other.job_id)
-    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=other.job_id), metadata=road.coach, timeout=20)
+    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=other.job_id), metadata=road.coach, timeout=60)
     assert any(job.status == job_pb2.JOB_STATUS_QUEUED for job in watch)
     assert road.status(launch.job_id) == "quick_done"
     road.end(launch, launch_pb2.ENDING_CANCELLED)
@@ -125,7 +125,7 @@ def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Ro
 def test_a_watcher_sees_the_request_to_cancel_and_then_the_cancellation(road: Road) -> None:
     """The stream ends with the status cancelled."""
     launch, _ = road.started()
-    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=launch.job_id), metadata=road.coach, timeout=20)
+    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=launch.job_id), metadata=road.coach, timeout=60)
     assert not next(watch).HasField("cancel_requested_at")
     cancel(road, launch.job_id)
     assert next(watch).HasField("cancel_requested_at")

@@ -184,7 +184,6 @@ def test_hostile_requests_are_answered_and_change_nothing_when_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_ten_thousand_hostile_requests_are_answered(program: Program, laptop: Laptop, database: str) -> None:
     """In twenty attacks; a failure names its seed."""
     total: Counter[str] = Counter()

@@ -123,7 +123,7 @@ class Road:
     def events_of(self, job_id: str, count: int) -> list[str]:
         """The types of the first `count` events of a job."""
         stream = self.events.WatchEvents(
-            event_pb2.WatchEventsRequest(after="0-0"), metadata=self.controller, timeout=20
+            event_pb2.WatchEventsRequest(after="0-0"), metadata=self.controller, timeout=60
         )
         types = []
         for event in stream:
@@ -316,7 +316,7 @@ def test_a_lease_that_is_not_renewed_is_lost_and_the_job_queued_again(road: Road
     launch, secret = road.started()
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("UPDATE launches SET lease_expires_at = now() - interval '1 second'")
-    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=launch.job_id), metadata=road.coach, timeout=20)
+    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=launch.job_id), metadata=road.coach, timeout=60)
     assert any(job.status == job_pb2.JOB_STATUS_QUEUED for job in watch)
     with pytest.raises(grpc.RpcError) as lost:
         road.beat(launch, secret, job_pb2.STAGE_QUICK)
@@ -418,19 +418,19 @@ def test_an_upload_that_never_comes_expires(road: Road, database_url: str) -> No
     job_id = road.created()
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("UPDATE video_analysis_jobs SET created_at = created_at - interval '25 hours'")
-    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job_id), metadata=road.coach, timeout=20)
+    watch = road.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job_id), metadata=road.coach, timeout=60)
     assert list(watch)[-1].failure_code == "UPLOAD_EXPIRED"
 
 
 def test_events_resume_after_the_last_one_seen(road: Road) -> None:
     """The reader gets each event exactly once."""
     first = road.queued()
-    stream = road.events.WatchEvents(event_pb2.WatchEventsRequest(after="0-0"), metadata=road.controller, timeout=20)
+    stream = road.events.WatchEvents(event_pb2.WatchEventsRequest(after="0-0"), metadata=road.controller, timeout=60)
     seen = [next(stream), next(stream)]
     stream.cancel()
     second = road.queued()
     resumed = road.events.WatchEvents(
-        event_pb2.WatchEventsRequest(after=seen[-1].id), metadata=road.controller, timeout=20
+        event_pb2.WatchEventsRequest(after=seen[-1].id), metadata=road.controller, timeout=60
     )
     rest = [next(resumed), next(resumed)]
     resumed.cancel()
@@ -443,7 +443,7 @@ def test_an_event_that_commits_late_is_not_missed(road: Road, database_url: str)
     """An open transaction holds back later events; after its commit its own event comes first."""
     late, early = road.created(), road.created()
     start = event_pb2.WatchEventsRequest()
-    stream = road.events.WatchEvents(start, metadata=road.controller, timeout=20)
+    stream = road.events.WatchEvents(start, metadata=road.controller, timeout=60)
     road.jobs.GetJob(job_pb2.GetJobRequest(job_id=late), metadata=road.coach)
     with psycopg.connect(database_url) as held:
         held.execute("UPDATE video_analysis_jobs SET status = 'queued' WHERE id = %s", [late])

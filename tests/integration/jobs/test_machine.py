@@ -534,7 +534,6 @@ def test_any_short_order_of_calls_leaves_what_the_model_says(machine: Any) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_any_long_order_of_calls_leaves_what_the_model_says(machine: Any) -> None:
     """Thousands of steps, different in every run."""
     drive(machine, 60, 60, repeatable=False)

@@ -241,7 +241,6 @@ def watching_locks(url: str) -> Iterator[Callable[[], float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_million_jobs_are_migrated_with_short_exclusive_locks(postgres_server: Server) -> None:
     """ACCESS EXCLUSIVE, which blocks every reader, is held for at most two seconds in all."""
     url = database_at(postgres_server, "0001")

@@ -13,7 +13,7 @@ from crease.events.v1 import event_pb2
 from testing.servers.programs import Laptop, Program
 from tests.integration.jobs.test_lifecycle import Road, code_of
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 Connect = Callable[[], psycopg.Connection]
 
 

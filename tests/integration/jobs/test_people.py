@@ -251,7 +251,7 @@ def test_a_deleted_session_and_its_jobs_read_as_not_found(people: People, databa
     assert refused(lambda: people.reanalyze(job_id)) == job_gone
     assert refused(lambda: people.compare(other, job_id)) == job_gone
     assert refused(lambda: people.repair("ConfirmUpload", job_id)) == job_gone
-    watch = people.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job_id), metadata=people.coach, timeout=20)
+    watch = people.jobs.WatchJob(job_pb2.WatchJobRequest(job_id=job_id), metadata=people.coach, timeout=60)
     assert refused(lambda: list(watch)) == job_gone
     listed = people.jobs.ListJobs(job_pb2.ListJobsRequest(), metadata=people.coach).jobs
     assert [job.job_id for job in listed] == [other]

@@ -253,7 +253,6 @@ def test_only_a_service_subscribes(road: Road) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_service_catches_up_with_100_000_events_and_misses_none(
     jobs_env: dict[str, str], database_url: str, laptop: Laptop, tmp_path: Any
 ) -> None:

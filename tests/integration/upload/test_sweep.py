@@ -157,7 +157,6 @@ def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, caps
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_after_two_hundred_random_lifecycles_there_are_no_orphans(whole: Whole) -> None:
     """Every job ends in one of ten ways; S3 then holds only the objects of jobs that need them."""
     dice = random.Random(1)

@@ -470,4 +470,4 @@ def test_help_does_not_import_the_model() -> None:
 def _alone(*arguments: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *flags, "-m", "services.analyzer", *arguments]
     environment = os.environ | {"CREASE_ACCELERATOR": "cpu"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)

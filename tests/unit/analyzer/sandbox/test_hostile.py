@@ -124,7 +124,6 @@ def bounded_memory() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("thousand", range(20))
 def test_twenty_thousand_broken_files_are_refused_or_called_damaged(
     thousand: int, wholes: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,7 +14,6 @@ DEEPEST = 1_000_000
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
     # With CI set, missing SPIN is a failure, not a skip.
     pytest.mark.skipif(
         not (shutil.which("spin") and shutil.which("cc")) and not os.environ.get("CI"),
