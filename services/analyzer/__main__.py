@@ -87,7 +87,7 @@ def _look(arguments: argparse.Namespace, settings: "Settings") -> None:
     from services.analyzer.film_notes import film_notes
     from services.analyzer.video.probe import probe
 
-    video = probe(arguments.video, settings)
+    video = probe(arguments.video, settings, arguments.capture_fps or 0)
     if arguments.proxy:
         from services.analyzer.video.proxy import write_proxy
 

@@ -20,6 +20,10 @@ TRACK_ENABLED = 1
 UNINDEXED_BYTES, UNINDEXED_SHARE = 16_384, 0.05
 # `stbl` in `minf` in `mdia`: the boxes of a track that hold tables. A malicious file may nest them without end.
 TABLE_DEPTH = 3
+# Where the boxes of the first sample entry of a video's `stsd` begin: after the entry's own fields.
+ENTRY, ENTRY_BOXES = 8, 94
+# Types of the box that declares Dolby Vision.
+DOLBY_VISION = (b"dvcC", b"dvvC")
 # Two declared lengths may differ by this, and by as many of the longest frames, each taken as a second at most.
 SLACK_SECONDS, SLACK_FRAMES = 0.05, 2
 # The boxes of one track that hold numbers, by their type; empty for one that is missing.
@@ -42,7 +46,7 @@ class Track:
 
     seconds: of the media by its samples, longest_step: of one of them. declared_seconds: by the media's header;
     header_seconds: by the track's. frames, timed_frames, placed_frames: samples with a size, a time, a place in the
-    file. end: of the last sample, in bytes.
+    file. end: of the last sample, in bytes. dolby_vision: the profile, 0 without.
     """
 
     number: int = 0
@@ -59,6 +63,7 @@ class Track:
     placed_frames: int = 0
     end: int = 0
     edits: tuple[Edit, ...] = ()
+    dolby_vision: int = 0
 
     @property
     def is_video(self) -> bool:
@@ -212,7 +217,13 @@ def _track(tables: _Tables, movie_clock: int) -> Track:
     number, header = _track_header(tables[b"tkhd"], movie_clock)
     edits = tuple(_edits(tables[b"elst"], movie_clock, clock))
     return Track(number, kind, enabled, width, height, ticks / clock, longest / clock, declared / clock,
-                 header, frames, timed, placed, end, edits)  # fmt: skip
+                 header, frames, timed, placed, end, edits, _dolby_vision(tables[b"stsd"]))  # fmt: skip
+
+
+def _dolby_vision(box: bytes) -> int:
+    """The profile of Dolby Vision in the first sample entry of a `stsd`, 0 without: Dolby Vision Streams, 3.2."""
+    entry = box[ENTRY_BOXES : ENTRY + _count(box, ENTRY)]
+    return next((dolby[2] >> 1 for kind, dolby in _children(entry) if kind in DOLBY_VISION and len(dolby) > 2), 0)
 
 
 def _clock(box: bytes) -> tuple[int, int]:

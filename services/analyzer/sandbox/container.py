@@ -35,6 +35,8 @@ from services.rules.limits import is_capture_fps
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 # Transfer characteristics of high dynamic range: ITU-T H.273, TransferCharacteristics 16 and 18.
 HDR = {16: "pq", 18: "hlg"}
+# The profile of Dolby Vision whose base layer is in colours of its own. The base layers of phones are HLG or PQ.
+ONLY_DOLBY = 5
 # No film: cover pictures, thumbnails and other still pictures.
 NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 # So many packets before a further recording begins may be incomplete, by their order in the file.
@@ -60,6 +62,9 @@ def inspect(
         container, stream = source.container, source.stream
         _check_pixels(path, stream.width, stream.height, limits)
         track = _track_of(movie, stream)
+        if track and track.dolby_vision == ONLY_DOLBY:
+            reason = f"it is in Dolby Vision profile {ONLY_DOLBY}, whose colours need a decoder of Dolby"
+            raise BadInput("NOT_DECODABLE", f"{path.name} is not usable: {reason}")
         begins = _clock_begins(container)
         declared = (track.played_seconds if track else 0) or _declared_seconds(container, stream)
         stamps, hidden, end, packet_error = _read_stamps(path, source, limits, report_alive)

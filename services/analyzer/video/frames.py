@@ -92,11 +92,11 @@ def borrowed_pictures(
 
 
 def planar_pictures(
-    video: Video, wanted: Indices, limits: Limits, losses: Losses, long_side: int
+    video: Video, wanted: Indices, limits: Limits, losses: Losses, long_side: int, *, exact: bool = False
 ) -> Generator[PlanarPicture, None, None]:
-    """The wanted frames as H.264 stores them, each a copy that the caller owns."""
+    """The wanted frames as H.264 stores them, each a copy that the caller owns. exact: never decode faster."""
     width, height = even_size(video, long_side)
-    fast = video.width >= FAST_DECODING_SHRINK * width
+    fast = video.width >= FAST_DECODING_SHRINK * width and not exact
     for index, flat in _decode(video, wanted, limits, losses, (width, height), "yuv420p", fast=fast):
         yield PlanarPicture(index, float(video.times[index]), width, height, flat.copy())
 

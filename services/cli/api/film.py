@@ -47,14 +47,20 @@ def look(path: Path, limits: GetUploadLimitsResponse) -> Film:
     return _probe(path, limits) if has_analyzer() else _check_header(path, limits)
 
 
-def make_proxy(path: Path, proxy: Path, limits: GetUploadLimitsResponse) -> None:
-    """Writes the film at the size that an analysis needs. Raises CommandError."""
+def make_proxy(path: Path, proxy: Path, limits: GetUploadLimitsResponse, capture_fps: float = 0) -> None:
+    """Writes the film at the size that an analysis needs, in real time. Raises CommandError.
+
+    capture_fps: the rate at which the camera recorded, as the user states it; 0: as the film says.
+    """
     if not has_analyzer():
         raise CommandError("--proxy needs the analyzer on this machine: run `make setup`, or omit --proxy.", BAD_INPUT)
     proxy.parent.mkdir(parents=True, exist_ok=True)
     draft = proxy.with_suffix(".new.mp4")
-    _run(path, limits, "--proxy", str(draft))
-    draft.replace(proxy)
+    try:
+        _run(path, limits, "--proxy", str(draft), *(["--capture-fps", f"{capture_fps:g}"] if capture_fps else []))
+        draft.replace(proxy)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def has_analyzer() -> bool:

@@ -152,10 +152,11 @@ def _run(arguments: Arguments) -> int:
             console.print_line(note)
         sent = arguments.video
         if arguments.proxy and facts.is_larger_than_needed(sent.stat().st_size):
-            sent = _proxy(arguments.video, arguments.state.expanduser() / "proxies", limits)
-            options = replace(
-                options, title=options.title or ("" if options.anonymous else one_line(arguments.video.stem))
-            )
+            sent = _proxy(arguments.video, arguments.state.expanduser() / "proxies", limits, options.capture_fps)
+            title = options.title or ("" if options.anonymous else one_line(arguments.video.stem))
+            # The smaller film plays in real time.
+            capture_fps = options.capture_fps if sent == arguments.video else 0
+            options = replace(options, title=title, capture_fps=capture_fps)
         job = analyze(services, sent, options, states=states, largest_bytes=found.largest_video_bytes)
         if sent != arguments.video:
             sent.unlink(missing_ok=True)
@@ -173,12 +174,12 @@ def _limits(services: Services) -> GetUploadLimitsResponse:
         raise
 
 
-def _proxy(path: Path, folder: Path, limits: GetUploadLimitsResponse) -> Path:
+def _proxy(path: Path, folder: Path, limits: GetUploadLimitsResponse, capture_fps: float) -> Path:
     """The smaller film, kept until its upload is complete; the film itself if it is no larger. Raises CommandError."""
-    proxy = folder / f"{identify(path)}.mp4"
+    proxy = folder / f"{identify(path, capture_fps)}.mp4"
     if not proxy.is_file():
         console.print_line(f"Making a smaller film of {one_line(path.name)}: the original stays on this machine.")
-        film.make_proxy(path, proxy, limits)
+        film.make_proxy(path, proxy, limits, capture_fps)
     before, after = path.stat().st_size, proxy.stat().st_size
     if after >= before:
         proxy.unlink()

@@ -1,5 +1,6 @@
 """One row for each kind of film that a coach may have: the right frames and times, and a sentence where one is due."""
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -277,6 +278,28 @@ def test_a_name_with_control_characters_is_printed_clean(name: str, tmp_path: Pa
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 65
     assert done.stderr.strip().isprintable()
+
+
+def tag_dolby_vision(path: Path, profile: int) -> Path:
+    """Declare Dolby Vision in the sample entry of an MP4 in HEVC, whose index stands at the file's end."""
+    content = bytearray(path.read_bytes())
+    box = struct.pack(">I4s4B20x", 32, b"dvcC", 1, 0, profile << 1, 0)
+    movie = content.index(b"moov")
+    at = content.index(b"hvcC", movie) - 4
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"hev1"):
+        start = content.index(name, movie) - 4
+        struct.pack_into(">I", content, start, struct.unpack_from(">I", content, start)[0] + len(box))
+    path.write_bytes(bytes(content[:at] + box + content[at:]))
+    return path
+
+
+def test_dolby_vision_without_a_base_layer_is_refused(tmp_path: Path) -> None:
+    """Profile 5 in words; profile 8, whose base layer every player shows, is read."""
+    options = {"x265-params": "log-level=none"}
+    paths = [write_clip(tmp_path / f"{number}.mp4", even(30, 6), codec="libx265", options=options) for number in (5, 8)]
+    with pytest.raises(BadInput, match=r"5\.mp4 is not usable: it is in Dolby Vision profile 5"):
+        probe(tag_dolby_vision(paths[0], 5), Limits())
+    assert len(shown(probe(tag_dolby_vision(paths[1], 8), Limits()))[0]) == 6
 
 
 def test_an_index_that_leaves_out_the_end_is_damage(tmp_path: Path) -> None:
