@@ -59,7 +59,11 @@ class Aborted(ServiceError):
 
 
 class OutOfRange(ServiceError):
-    pass
+    """`after`: the position from which on everything is stored (google.rpc.ErrorInfo, metadata)."""
+
+    def __init__(self, message: str, *, reason: str, after: str) -> None:
+        super().__init__(message, reason=reason)
+        self.after = after
 
 
 class ResourceExhausted(ServiceError):

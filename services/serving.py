@@ -86,7 +86,10 @@ Translate = Callable[[Exception], errors.ServiceError | None]
 
 def status(error: errors.ServiceError) -> status_pb2.Status:
     """The google.rpc.Status of an error: always ErrorInfo; BadRequest and RetryInfo where they apply."""
-    details: list[Any] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    if isinstance(error, errors.OutOfRange):
+        info.metadata["after"] = error.after
+    details: list[Any] = [info]
     if isinstance(error, errors.InvalidArgument):
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
@@ -118,6 +121,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._log = log
         self._limits = CallLimits(limits)
         self._write_seconds = write_seconds
+        self._watches: set[asyncio.Timeout] = set()
+        self._is_stopping = False
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The wrapped handler; health and reflection are not wrapped."""
@@ -148,11 +153,41 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 request = _parse(handler, body)
                 _bind_job(request)
                 replies = handler.unary_stream(request, context)
-                async with _until_token_expires(call.get().caller), contextlib.aclosing(replies):
+                async with self._until_its_end(method, call.get().caller), contextlib.aclosing(replies):
                     async for reply in replies:
                         await self._write(context, reply)
 
         return wrapped
+
+    @contextlib.asynccontextmanager
+    async def _until_its_end(self, method: str, caller: Caller | None) -> AsyncIterator[None]:
+        """Ends the block when the caller's token expires: raises Unauthenticated. A lease has no fixed end.
+
+        A watch also ends when the server stops, without an error: its handler cleans up before the program ends.
+        """
+        expires_at = getattr(caller, "expires_at", math.inf)
+        seconds = None if math.isinf(expires_at) else max(expires_at - time.time(), 0.0)
+        is_watch = "/Watch" in method
+        try:
+            async with asyncio.timeout(0 if is_watch and self._is_stopping else seconds) as limit:
+                if is_watch:
+                    self._watches.add(limit)
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if not (is_watch and self._is_stopping):
+                message = "The token has expired: open the stream again with a new one"
+                raise errors.Unauthenticated(message) from None
+        finally:
+            self._watches.discard(limit)
+
+    def end_watches(self) -> None:
+        """Ends the streams that have no end of their own, Watch…: the server stops."""
+        self._is_stopping = True
+        for limit in self._watches:
+            if not limit.expired():
+                limit.reschedule(0)
 
     async def _write(self, context: Context, reply: Any) -> None:
         """Writes one message of a stream. gRPC buffers about 4 MB for the client, then blocks.
@@ -225,20 +260,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return await self._verifier.caller(metadata), None
         except BaseException as error:
             return None, error
-
-
-@contextlib.asynccontextmanager
-async def _until_token_expires(caller: Caller | None) -> AsyncIterator[None]:
-    """Ends the block when the caller's token expires: raises Unauthenticated. A lease has no fixed end."""
-    expires_at = getattr(caller, "expires_at", math.inf)
-    seconds = None if math.isinf(expires_at) else max(expires_at - time.time(), 0.0)
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise errors.Unauthenticated("The token has expired: open the stream again with a new one") from None
 
 
 def _traced(
@@ -339,6 +360,7 @@ async def serve(
         readiness = asyncio.create_task(_update_readiness(checks, is_ready))
         await stop.wait()
         stopping()
+        interceptor.end_watches()
         readiness.cancel()
     finally:
         await checks.enter_graceful_shutdown()

@@ -13,6 +13,8 @@ import grpc.aio
 
 from crease_client.errors import TokenError, from_rpc_error
 
+# The metadata by which a service names the owner for whom it calls.
+ON_BEHALF_OF = "crease-on-behalf-of"
 # Returns the token of now; called at each call, because tokens expire.
 Token = Callable[[], str]
 
@@ -30,14 +32,15 @@ def token_file(path: Path) -> Token:
 
 
 class Calls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """For blocking channels."""
+    """For blocking channels. `owner`: for whom the service calls; empty: none is named."""
 
-    def __init__(self, token: Token) -> None:
+    def __init__(self, token: Token, owner: str = "") -> None:
         self._token = token
+        self._owner = owner
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """One call. Raises RpcError, TokenError."""
-        call = continuation(_with_token(client_call_details, self._token()), _identified(request))
+        call = continuation(self._with_caller(client_call_details), _identified(request))
         error = call.exception()
         if isinstance(error, grpc.RpcError):
             raise from_rpc_error(error) from error
@@ -45,7 +48,10 @@ class Calls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor)
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """The messages of a stream. Raises TokenError; the iterator raises RpcError."""
-        return _Stream(continuation(_with_token(client_call_details, self._token()), _identified(request)))
+        return _Stream(continuation(self._with_caller(client_call_details), _identified(request)))
+
+    def _with_caller(self, details: Any) -> Any:
+        return _with_owner(_with_token(details, self._token()), self._owner)
 
 
 class AioUnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
@@ -75,8 +81,34 @@ class AioStreamCalls(grpc.aio.UnaryStreamClientInterceptor):
         return _read_aio(await continuation(_with_token(client_call_details, self._token()), _identified(request)))
 
 
+class AioOnBehalf:
+    """An asyncio channel whose calls name an owner. gRPC's interceptors are those of the shared channel."""
+
+    def __init__(self, channel: grpc.aio.Channel, owner: str) -> None:
+        self._channel = channel
+        self._metadata = ((ON_BEHALF_OF, owner),)
+
+    def unary_unary(self, *arguments: Any, **options: Any) -> Callable[..., Any]:
+        """As of the channel."""
+        return self._named(self._channel.unary_unary(*arguments, **options))
+
+    def unary_stream(self, *arguments: Any, **options: Any) -> Callable[..., Any]:
+        """As of the channel."""
+        return self._named(self._channel.unary_stream(*arguments, **options))
+
+    def _named(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def named(request: Any, *, metadata: Any = (), **options: Any) -> Any:
+            return call(request, metadata=(*metadata, *self._metadata), **options)
+
+        return named
+
+
 def _with_token(details: Any, token: str) -> Any:
     return details._replace(metadata=(*(details.metadata or ()), ("authorization", f"Bearer {token}")))
+
+
+def _with_owner(details: Any, owner: str) -> Any:
+    return details._replace(metadata=(*details.metadata, (ON_BEHALF_OF, owner))) if owner else details
 
 
 def _identified(request: Any) -> Any:

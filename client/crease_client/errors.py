@@ -37,16 +37,20 @@ class RpcError(CreaseError):
 
     `reason`: the ErrorInfo reason, a member of `reasons.Reason` or newer; empty if the channel or a proxy failed the
     call. `field`: the path of the wrong field. `retry_seconds`: when the service expects a retry to succeed, or 0.
+    `after`: for EVENTS_PURGED, the position from which on every event is kept.
     """
 
     code: ClassVar[grpc.StatusCode]
 
-    def __init__(self, message: str, *, reason: str = "", field: str = "", retry_seconds: float = 0.0) -> None:
+    def __init__(
+        self, message: str, *, reason: str = "", field: str = "", retry_seconds: float = 0.0, after: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.reason = reason
         self.field = field
         self.retry_seconds = retry_seconds
+        self.after = after
 
 
 class InvalidArgument(RpcError):
@@ -78,6 +82,8 @@ class Aborted(RpcError):
 
 
 class OutOfRange(RpcError):
+    """A reader fell behind: events that it has not received are no longer kept. Those after `after` are."""
+
     code = grpc.StatusCode.OUT_OF_RANGE
 
 
@@ -175,7 +181,7 @@ def _read_details(details: Iterable[AnyMessage]) -> dict[str, Any]:
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     for detail in details:
         if detail.Unpack(info):
-            found["reason"] = str(info.reason)
+            found |= {"reason": str(info.reason), "after": str(info.metadata.get("after", ""))}
         elif detail.Unpack(bad):
             found["field"] = str(bad.field_violations[0].field) if bad.field_violations else ""
         elif detail.Unpack(retry):

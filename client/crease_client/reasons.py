@@ -86,8 +86,8 @@ ADVICE: Mapping[Reason, str] = {
     Reason.ARTIFACT_NOT_FOUND: "Take a name from Job.artifacts; wait until the stage that writes it is done.",
     Reason.CLUSTER_NOT_FOUND: "Use the name of a cluster whose controller has reported.",
     Reason.SUBSCRIPTION_NOT_FOUND: "Call WatchEvents with its name, which makes it.",
-    Reason.EVENTS_PURGED: "Start from the position in the message, and read with ListJobs what was missed. "
-    "Delete a subscription first.",
+    Reason.EVENTS_PURGED: "Read with ListJobs what was missed. Delete a subscription. Then start from `after`, "
+    "which ErrorInfo has in its metadata.",
     Reason.WRONG_STATE: "Read the job: its status does not allow this call, or an earlier call of yours did it.",
     Reason.SUBSCRIPTION_DIFFERS: "Use the filter of the subscription's first call, or another name.",
     Reason.SESSION_DELETED: "Create another session with a new request_id.",

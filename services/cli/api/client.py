@@ -55,12 +55,7 @@ def connect(found: Endpoints, *, retries: bool = True) -> Iterator[Services]:
         jobs=found.jobs_endpoint, upload=found.upload_endpoint, token=token, retries=retries
     ) as client:
         yield Services(
-            client.sessions,
-            client.jobs,
-            client.uploads,
-            client.players,
-            client.library,
-            client.shares,
+            **vars(client),
             state_folder=found.state_folder,
             identity=found.state_folder or f"{found.jobs_endpoint} {found.token_file}",
         )

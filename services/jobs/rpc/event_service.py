@@ -25,6 +25,7 @@ from services.naming import OWNER_NAME
 from services.serving import Context, call
 
 MAX_ACKNOWLEDGED = 1000
+EVENTS_AFTER = "crease-events-after"
 SUBSCRIPTION = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 RENEW_SECONDS = subscriptions.LEASE_SECONDS / 4
 
@@ -46,6 +47,8 @@ class EventService(event_pb2_grpc.EventServiceServicer):
                 position = await outbox.end_position(connection)
             if subscription is None:
                 await outbox.check_not_purged(connection, position)
+        # The client learns where the stream begins, also while there is no event.
+        await context.send_initial_metadata(((EVENTS_AFTER, str(position)),))
         events = self._deliver(subscription, event_filter) if subscription else self._read(position, event_filter)
         async with aclosing(events):
             async for event in events:

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from crease.events.v1.event_pb2 import WatchEventsRequest
+from crease.jobs.v1.session_pb2 import CreateSessionRequest
+from crease.upload.v1.upload_pb2 import InitiateUploadRequest
+from crease_client import connect, token_file
 from services.cli.api import endpoints
 from services.cli.api.endpoints import Endpoints, StateDir
 from testing.data.clips import even, write_clip
@@ -76,6 +80,36 @@ def test_an_example_sends_a_video_and_fetches_its_report(
     assert ran.returncode == 0, ran.stderr
     assert "JOB_STATUS_DONE 100" in ran.stdout
     assert "<html" in report.read_text()
+
+
+@pytest.mark.slow
+def test_a_service_follows_the_jobs_of_an_owner(up: Endpoints, video: Path, tmp_path: Path) -> None:
+    """Also those that were done while its program did not run. `crease up` writes the token of a service."""
+    service = str(Path(up.token_file).with_name("service"))
+    env = {"CREASE_JOBS_ENDPOINT": up.jobs_endpoint, "CREASE_UPLOAD_ENDPOINT": up.upload_endpoint}
+    tokens = token_file(Path(up.token_file))
+    with connect(jobs=up.jobs_endpoint, upload=up.upload_endpoint, token=tokens) as client:
+        session = client.sessions.CreateSession(CreateSessionRequest(title="Nets"))
+        command = [sys.executable, "examples/python/follow.py", f"coach:{session.owner_id}", str(tmp_path / "reports")]
+        request = InitiateUploadRequest(session_id=session.session_id)
+        # Makes the subscription, as the first run of the program does.
+        with connect(jobs=up.jobs_endpoint, upload=up.upload_endpoint, token=token_file(Path(service))) as calling:
+            stream = calling.on_behalf_of(f"coach:{session.owner_id}").events.WatchEvents(
+                WatchEventsRequest(subscription="example-reports", types=["JobDone"])
+            )
+            assert stream.initial_metadata()
+            stream.cancel()
+        for _ in range(2):
+            job = client.wait(client.upload(video, request).job_id)
+            follower = subprocess.Popen(
+                command, cwd=ROOT, env=os.environ | env | {"CREASE_TOKEN_FILE": service}, stdout=subprocess.PIPE
+            )
+            with follower:
+                assert follower.stdout is not None
+                fetched = follower.stdout.readline().decode().strip()
+                follower.terminate()
+            assert fetched == job.job_id
+            assert "<html" in (tmp_path / "reports" / f"{fetched}.html").read_text()
 
 
 @pytest.mark.slow

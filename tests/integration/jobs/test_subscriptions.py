@@ -10,6 +10,8 @@ import pytest
 
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, session_pb2
+from crease_client.client import connect
+from crease_client.errors import from_rpc_error
 from testing.servers.programs import Laptop, Program, running
 from tests.integration.jobs.test_lifecycle import Road, code_of
 from tests.integration.jobs.test_outbox import sql, wait_until
@@ -153,6 +155,35 @@ def test_a_subscription_goes_on_where_it_was_acknowledged(road: Road, service: A
         assert subjects(stream.take(1)) == [last]
 
 
+def test_a_stream_says_where_it_begins_before_its_first_event(road: Road, service: Any) -> None:
+    """A client that begins now, and whose stream breaks before its first event, misses none."""
+    session_id, _ = made(road, "coach:coach-1")
+    for subscription in ("", "reports"):
+        call = road.events.WatchEvents(
+            event_pb2.WatchEventsRequest(subscription=subscription), metadata=service, timeout=PATIENCE_SECONDS
+        )
+        [begin] = [value for key, value in call.initial_metadata() if key == "crease-events-after"]
+        call.cancel()
+        later = created(road, session_id)
+        with closing(Stream(road.events, service, after=str(begin))) as stream:
+            assert subjects(stream.take(1)) == [later]
+
+
+def test_the_client_package_reads_acknowledges_and_calls_for_an_owner(road: Road, shared_jobs: Program) -> None:
+    """A session made for a coach is the coach's, and a second reader gets what the first did not acknowledge."""
+    [(_, token)] = road.laptop.service()
+    endpoint = shared_jobs.endpoint
+    with connect(jobs=endpoint, upload=endpoint, token=lambda: token.removeprefix("Bearer ")) as client:
+        session = client.on_behalf_of("coach:coach-1").sessions.CreateSession(session_pb2.CreateSessionRequest())
+        assert (session.owner_type, session.owner_id) == ("coach", "coach-1")
+        jobs = [created(road, session.session_id) for _ in range(3)]
+        request = event_pb2.WatchEventsRequest(after="0-0", subscription="reports")
+        read = list(itertools.islice(client.watch_events(request), 3))
+        client.acknowledge("reports", read[:2])
+        assert subjects(read) == jobs
+        assert subjects([next(client.watch_events(request))]) == jobs[2:]
+
+
 def test_a_new_subscription_without_a_position_begins_now(road: Road, service: Any) -> None:
     """As WatchEvents does; the same name of another service is another subscription."""
     session_id, [earlier] = made(road, "coach:coach-1")
@@ -240,6 +271,7 @@ def test_a_subscription_that_fell_behind_is_told_where_to_begin(
     assert code_of(behind) == ("OUT_OF_RANGE", "EVENTS_PURGED")
     [(start,)] = sql(empty, "SELECT xid || '-' || id FROM event_positions WHERE name = 'purged'")
     assert f"Those after {start} are: call DeleteSubscription" in str(behind.value.details())
+    assert from_rpc_error(behind.value).after == start
     road.events.DeleteSubscription(event_pb2.DeleteSubscriptionRequest(subscription="reports"), metadata=service)
     with closing(Stream(road.events, service, after=str(start), subscription="reports")) as stream:
         assert subjects(stream.take(1)) == [young]

@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import itertools
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,13 +12,16 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import empty_pb2
 from grpc_status import rpc_status
 
+from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from crease_client import aio, client, errors, token_file
 from crease_client.channels import SERVICE_CONFIG
 from crease_client.reasons import Reason
+from crease_client.reconnection import EventReconnection
 from services import errors as server_errors
 from services.serving import status
 from testing.fakes.rpc_error import FakeRpcError
@@ -24,23 +29,34 @@ from testing.fakes.rpc_error import FakeRpcError
 Job = job_pb2.Job
 QUEUED, DONE = Job(job_id="j", status=job_pb2.JOB_STATUS_QUEUED), Job(job_id="j", status=job_pb2.JOB_STATUS_DONE)
 AWAY = server_errors.Unavailable("The database is unavailable", reason="DATABASE_AWAY", retry_seconds=2.0)
+EVENTS = [event_pb2.Event(id=f"1-{number}") for number in range(4)]
+END = event_pb2.Event(id="end")
+REQUEST = upload_pb2.InitiateUploadRequest(session_id="s", content_type="video/mp4")
 EXPIRED = server_errors.Unauthenticated("The token has expired")
 
 
 @dataclass
 class Server(
-    job_pb2_grpc.JobServiceServicer, session_pb2_grpc.SessionServiceServicer, upload_pb2_grpc.UploadServiceServicer
+    job_pb2_grpc.JobServiceServicer,
+    session_pb2_grpc.SessionServiceServicer,
+    upload_pb2_grpc.UploadServiceServicer,
+    event_pb2_grpc.EventServiceServicer,
 ):
-    """`answers`: for each call in turn a reply, an error, or for a stream the list of both."""
+    """`answers`: for each call in turn a reply, an error, or for a stream the list of both. A text begins a stream."""
 
     answers: list[Any] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    owners: list[str | None] = field(default_factory=list)
     endpoint: str = ""
+    # gRPC may lose the initial metadata of a stream that ends at once: the stream goes on when the client has them.
+    begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def _take(self, request: Any, context: Any) -> Any:
+        metadata = dict(context.invocation_metadata())
         self.requests.append(request)
-        self.tokens.append(dict(context.invocation_metadata())["authorization"])
+        self.tokens.append(metadata["authorization"])
+        self.owners.append(metadata.get("crease-on-behalf-of"))
         return self._answer(self.answers.pop(0), context)
 
     def _answer(self, answer: Any, context: Any) -> Any:
@@ -53,19 +69,34 @@ class Server(
     def GetJob(self, request: Any, context: Any) -> Any:
         return self._take(request, context)
 
-    RetryJob = CreateSession = InitiateUpload = GetJob
+    RetryJob = CreateSession = InitiateUpload = SignDownload = AcknowledgeEvents = GetJob
 
     def WatchJob(self, request: Any, context: Any) -> Any:
         for item in self._take(request, context):
-            yield self._answer(item, context)
+            if isinstance(item, str):
+                context.send_initial_metadata((("crease-events-after", item),))
+                assert self.begun.acquire(timeout=60)
+            else:
+                yield self._answer(item, context)
+
+    WatchEvents = WatchJob
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     fake, running = Server(), grpc.server(ThreadPoolExecutor(4))  # type: ignore[abstract]
+    begun = EventReconnection.begun
+
+    def release(self: EventReconnection, metadata: Any) -> None:
+        begun(self, metadata)
+        if "crease-events-after" in dict(metadata):
+            fake.begun.release()
+
+    monkeypatch.setattr(EventReconnection, "begun", release)
     job_pb2_grpc.add_JobServiceServicer_to_server(fake, running)
     session_pb2_grpc.add_SessionServiceServicer_to_server(fake, running)
     upload_pb2_grpc.add_UploadServiceServicer_to_server(fake, running)
+    event_pb2_grpc.add_EventServiceServicer_to_server(fake, running)
     fake.endpoint = f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}"
     running.start()
     yield fake
@@ -165,6 +196,94 @@ async def test_a_watch_ends_when_its_patience_does(server: Server, asynchronous:
     for _ in range(2):
         with pytest.raises(errors.Unavailable):
             await run(server, lambda c: c.watch("j", patience_seconds=0), asynchronous=asynchronous)
+
+
+async def read_events(server: Server, asynchronous: bool, **request: Any) -> list[event_pb2.Event]:
+    """The events that the client yields before END."""
+    read: list[event_pb2.Event] = []
+
+    def work(connected: Any) -> Any:
+        stream = connected.watch_events(event_pb2.WatchEventsRequest(**request))
+        if not asynchronous:
+            read.extend(itertools.takewhile(lambda event: event != END, stream))
+            return None
+
+        async def collect() -> None:
+            async for event in stream:
+                if event == END:
+                    return
+                read.append(event)
+
+        return collect()
+
+    await run(server, work, asynchronous=asynchronous)
+    return read
+
+
+@both
+async def test_events_continue_after_the_last_one_where_a_stream_breaks(server: Server, asynchronous: bool) -> None:
+    """From the position at which the first stream began, also where it sent no event; the request stays as it was."""
+    server.answers = [["1-0"], ["1-0", EVENTS[1], EVENTS[2], grpc.StatusCode.INTERNAL], [AWAY], [EVENTS[3], END]]
+    assert await read_events(server, asynchronous, types=["JobDone"]) == EVENTS[1:]
+    assert [(request.after, *request.types) for request in server.requests] == [
+        (after, "JobDone") for after in ("", "1-0", "1-2", "1-2")
+    ]
+
+
+@both
+async def test_a_subscription_is_opened_again_as_it_was(server: Server, asynchronous: bool) -> None:
+    """`jobs` keeps its position. An idle stream whose token expires, or that a proxy resets, is opened again."""
+    server.answers = [["1-0", EXPIRED], ["1-0", grpc.StatusCode.CANCELLED], ["1-0", EVENTS[0]], [EVENTS[0], END]]
+    assert await read_events(server, asynchronous, subscription="reports", after="1-0") == [EVENTS[0], EVENTS[0]]
+    assert {(request.subscription, request.after) for request in server.requests} == {("reports", "1-0")}
+
+
+@both
+async def test_a_reader_of_events_that_fell_behind_learns_where_to_begin(server: Server, asynchronous: bool) -> None:
+    """By an error of its own, which is no broken stream. A token that is refused at once is none, either."""
+    behind = server_errors.OutOfRange("The subscription fell behind", reason="EVENTS_PURGED", after="7-1")
+    server.answers = [["1-0", EVENTS[0], behind], [EXPIRED]]
+    with pytest.raises(errors.OutOfRange, match="fell behind") as caught:
+        await read_events(server, asynchronous, subscription="reports")
+    assert (caught.value.reason, caught.value.after) == (Reason.EVENTS_PURGED, "7-1")
+    with pytest.raises(errors.Unauthenticated):
+        await read_events(server, asynchronous, subscription="reports")
+
+
+@both
+async def test_many_events_are_acknowledged_in_calls_that_jobs_takes(server: Server, asynchronous: bool) -> None:
+    """1,000 in each; none for no event."""
+    events = [event_pb2.Event(id=f"1-{number}") for number in range(2001)]
+    server.answers = [empty_pb2.Empty()] * 3
+    await run(server, lambda c: c.acknowledge("reports", []), asynchronous=asynchronous)
+    await run(server, lambda c: c.acknowledge("reports", iter(events)), asynchronous=asynchronous)
+    assert [len(request.event_ids) for request in server.requests] == [1000, 1000, 1]
+    assert [name for request in server.requests for name in request.event_ids] == [event.id for event in events]
+    assert {request.subscription for request in server.requests} == {"reports"}
+
+
+@both
+async def test_a_service_names_the_owner_for_whom_it_calls(server: Server, asynchronous: bool, tmp_path: Path) -> None:
+    """In every call and stream of that client, to both servers; the client that it came from names none."""
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"v")
+    server.answers = [DONE, upload_pb2.InitiateUploadResponse(), [DONE]]
+
+    def owned(connected: Any) -> Any:
+        return connected.on_behalf_of("coach:1")
+
+    for work in (
+        lambda c: owned(c).jobs.GetJob(job_pb2.GetJobRequest()),
+        lambda c: owned(c).uploads.InitiateUpload(upload_pb2.InitiateUploadRequest()),
+        lambda c: owned(c).watch("j"),
+    ):
+        await run(server, work, asynchronous=asynchronous)
+    server.answers = [server_errors.NotFound("Video session not found", reason="SESSION_NOT_FOUND"), DONE]
+    with pytest.raises(errors.NotFound):
+        await run(server, lambda c: owned(c).upload(video, REQUEST), asynchronous=asynchronous)
+    await run(server, lambda c: (owned(c), c)[1].jobs.GetJob(job_pb2.GetJobRequest()), asynchronous=asynchronous)
+    assert server.owners == ["coach:1"] * 4 + [None]
+    assert server.tokens == ["Bearer t"] * 5
 
 
 @both

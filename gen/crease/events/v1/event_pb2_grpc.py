@@ -59,9 +59,10 @@ class EventServiceServicer:
 
     def WatchEvents(self, request, context):
         """Streams every event after `after`, then each new event. No event is missed, also where a transaction commits late.
-        The stream has no end. Events are kept for some days.
-        Fails with INVALID_ARGUMENT for a malformed position, and OUT_OF_RANGE for a position before the first kept event; the
-        message names the position to start from. Fails with RESOURCE_EXHAUSTED if the client stops reading for 30 s, and with
+        The stream has no end; a server that stops ends it without an error. Events are kept for some days.
+        The initial metadata `crease-events-after` is the position at which the stream begins. It arrives before any event.
+        Fails with INVALID_ARGUMENT for a malformed position, and OUT_OF_RANGE for a position before the first kept event;
+        `after` in the metadata of its ErrorInfo is the position to start from. Fails with RESOURCE_EXHAUSTED if the client stops reading for 30 s, and with
         UNAUTHENTICATED when the caller's token expires.
         After a broken stream, call again with the id of the last event received.
 

@@ -92,7 +92,7 @@ _READ = f"""
 
 def _events_purged(after: Position, purged: Position) -> errors.OutOfRange:
     message = f"Events after {after} are no longer kept; those after {purged} are"
-    return errors.OutOfRange(message, reason="EVENTS_PURGED")
+    return errors.OutOfRange(message, reason="EVENTS_PURGED", after=str(purged))
 
 
 async def check_not_purged(connection: Connection, after: Position) -> None:

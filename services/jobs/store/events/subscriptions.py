@@ -197,7 +197,7 @@ async def _fell_behind(connection: Connection, subscription: Subscription) -> er
         f"The subscription {subscription.name} fell behind: events that it has not delivered are no longer kept. "
         f"Those after {purged} are: call DeleteSubscription, then WatchEvents with this position as `after`"
     )
-    return errors.OutOfRange(message, reason="EVENTS_PURGED")
+    return errors.OutOfRange(message, reason="EVENTS_PURGED", after=str(purged))
 
 
 # The age of the oldest event that any subscription has not claimed or its service has not acknowledged; for a SELECT.

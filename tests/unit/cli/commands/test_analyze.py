@@ -43,6 +43,9 @@ class FakeJobs:
 class Stream:
     items: list[Job | RpcError]
 
+    def initial_metadata(self) -> list[tuple[str, str]]:
+        return []
+
     def __iter__(self) -> Iterator[Job]:
         for item in self.items:
             if isinstance(item, RpcError):
@@ -56,7 +59,7 @@ class Stream:
 def services(*streams: list[Job | RpcError]) -> Services:
     nothing: Any = None
     jobs: Any = FakeJobs(list(streams))
-    return Services(nothing, jobs, nothing, nothing, nothing, nothing)
+    return Services(nothing, jobs, *[nothing] * 6)
 
 
 def test_a_job_is_followed_through_a_restart_of_jobs() -> None:
@@ -104,7 +107,7 @@ def parse(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> ReanalyzeJobReque
 
     nothing: Any = None
     jobs: Any = Answering()
-    connected = nullcontext(Services(nothing, jobs, nothing, nothing, nothing, nothing))
+    connected = nullcontext(Services(nothing, jobs, *[nothing] * 6))
     monkeypatch.setattr(analyze, "connect", lambda _: connected)
     monkeypatch.setattr(reports, "show", lambda *_: None)
     assert main(["reanalyze", "j-1", *arguments]) == 0
