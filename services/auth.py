@@ -129,7 +129,7 @@ class Verifier:
             case "bearer" if secret:
                 return await self.verify(secret)
             case _:
-                raise Unauthenticated("authorization must be 'Bearer <token>' or 'Lease <secret>'")
+                raise Unauthenticated("authorization must be 'Bearer <token>', 'Lease <secret>' or 'Share <secret>'")
 
     async def verify(self, token: str) -> Caller:
         """The caller of a token. Raises Unauthenticated, or Unavailable where the issuer's keys cannot be fetched."""

@@ -24,10 +24,11 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from grpc_status import rpc_status
 
 from services import VERSION, errors, logs, metrics, traces
-from services.auth import Caller, Lease, Pod, Program, Service, Share, Verifier, act_on_behalf
+from services.auth import ON_BEHALF_OF, Caller, Lease, Pod, Program, Service, Share, Verifier, act_on_behalf
 from services.callers.call_limits import CallLimits
 from services.clients import KEEPALIVE
 from services.logs import Logger
+from services.rules import limits
 from services.rules.enums import unknown_enum
 from services.rules.limits import CallerLimits
 from services.settings import ServerSettings
@@ -48,6 +49,11 @@ OPTIONS = [
     ("grpc.server.max_pending_requests", 5_000),
     ("grpc.server.max_pending_requests_hard_limit", 10_000),
 ]
+# Of an error's message, which may name what the caller sent. gRPC drops an error whose trailer exceeds 8 KB: the message
+# travels in it twice, percent-encoded and in base64, and an InvalidArgument's description once more.
+MAX_ERROR_BYTES = 1024
+# The metadata that say who calls, and for whom. With two values a proxy might check one and the server read the other.
+OF_CALLER = ("authorization", "crease-user", ON_BEHALF_OF)
 OPEN_TO_ALL = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 # The status of every class of errors.py; a test proves it complete.
@@ -91,7 +97,8 @@ def status(error: errors.ServiceError) -> status_pb2.Status:
         info.metadata["after"] = error.after
     details: list[Any] = [info]
     if isinstance(error, errors.InvalidArgument):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
+        description = limits.sentence(error.description, MAX_ERROR_BYTES)
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=description)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if isinstance(error, errors.Unavailable):
         delay = duration_pb2.Duration(nanos=int(error.retry_seconds * 1e9) % 10**9, seconds=int(error.retry_seconds))
@@ -99,7 +106,8 @@ def status(error: errors.ServiceError) -> status_pb2.Status:
     packed = [any_pb2.Any() for _ in details]
     for box, detail in zip(packed, details, strict=True):
         box.Pack(detail)
-    return status_pb2.Status(code=CODES[type(error)], message=error.message, details=packed)
+    message = limits.sentence(error.message, MAX_ERROR_BYTES)
+    return status_pb2.Status(code=CODES[type(error)], message=message, details=packed)
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -206,8 +214,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     @contextlib.asynccontextmanager
     async def _handling(self, method: str, context: Context, *, is_stream: bool) -> AsyncIterator[None]:
         started, error, code = time.monotonic(), None, "OK"
-        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
-        caller, failure = await self._authenticate(metadata)
+        pairs = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
+        metadata = dict(pairs)
+        caller, failure = await self._authenticate(pairs)
         with logs.collecting_durations() as durations, _traced(method, caller, metadata) as span:
             try:
                 if failure is not None:
@@ -254,10 +263,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         is_program = isinstance(caller, Program)
         return self._limits.counted(key, context.peer(), is_stream=is_stream, is_program=is_program)
 
-    async def _authenticate(self, metadata: Mapping[str, str]) -> tuple[Caller | None, BaseException | None]:
+    async def _authenticate(self, pairs: list[tuple[str, str]]) -> tuple[Caller | None, BaseException | None]:
         """The caller, or the failure: it is raised later, where the call is traced, measured and logged."""
+        keys = [key for key, _ in pairs]
         try:
-            return await self._verifier.caller(metadata), None
+            for key in OF_CALLER:
+                if keys.count(key) > 1:
+                    raise errors.Unauthenticated(f"The metadata {key} has {keys.count(key)} values: send one")
+            return await self._verifier.caller(dict(pairs)), None
         except BaseException as error:
             return None, error
 

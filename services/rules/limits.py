@@ -42,13 +42,13 @@ class CallerLimits:
     connections: int = 0
 
 
-def sentence(text: str) -> str:
-    """The beginning of a text, at most MAX_SENTENCE_BYTES long in UTF-8."""
+def sentence(text: str, most: int = MAX_SENTENCE_BYTES) -> str:
+    """The beginning of a text, at most `most` bytes long in UTF-8."""
     encoded = text.encode()
-    if len(encoded) <= MAX_SENTENCE_BYTES:
+    if len(encoded) <= most:
         return text
     mark = "…"
-    return encoded[: MAX_SENTENCE_BYTES - len(mark.encode())].decode(errors="ignore") + mark
+    return encoded[: most - len(mark.encode())].decode(errors="ignore") + mark
 
 
 def is_capture_fps(requested: float) -> bool:

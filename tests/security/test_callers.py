@@ -19,7 +19,7 @@ from services.jobs.__main__ import SERVICES
 from services.rules.enums import unknown_enum
 from testing.servers.programs import Laptop, Program, running
 from tests.integration.jobs import filled
-from tests.integration.jobs.test_lifecycle import Road
+from tests.integration.jobs.test_lifecycle import Road, code_of
 from tests.integration.jobs.test_outbox import wait_until
 from tests.integration.jobs.test_races import waiting_sessions
 
@@ -235,3 +235,23 @@ def test_a_controller_and_its_pods_act_for_their_own_cluster_alone(
             assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
         here.confirm(launch)
         here.start(launch)
+
+
+@pytest.mark.parametrize("key", ["authorization", "crease-on-behalf-of"])
+def test_a_call_with_two_identities_is_refused(road: Road, laptop: Laptop, key: str) -> None:
+    """Else a proxy in front could check one value, and jobs read the other."""
+    job_id = road.created()
+    first, second = (laptop.service(on_behalf_of=f"coach:coach-{number}") for number in (1, 2))
+    metadata = (*first, *(pair for pair in second if pair[0] == key))
+    with pytest.raises(grpc.RpcError, match=f"The metadata {key} has 2 values") as refused:
+        road.jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id), metadata=metadata)
+    assert code_of(refused) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
+
+
+@pytest.mark.parametrize("character", ["a", "é"])
+def test_an_error_that_names_a_long_text_keeps_its_reason(road: Road, laptop: Laptop, character: str) -> None:
+    """gRPC drops an error with a large trailer; the message is shortened instead."""
+    request = event_pb2.DeleteSubscriptionRequest(subscription=character * 100_000)
+    with pytest.raises(grpc.RpcError) as refused:
+        road.events.DeleteSubscription(request, metadata=laptop.service())
+    assert code_of(refused) == ("NOT_FOUND", "SUBSCRIPTION_NOT_FOUND")
