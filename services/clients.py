@@ -9,6 +9,9 @@ from crease_client.errors import reason
 
 __all__ = ["CHANNEL_OPTIONS", "KEEPALIVE", "bearer", "is_transient", "open_aio_channel", "open_channel", "reason"]
 
+# CANCELLED as an error comes from a peer that stops. A call that this side cancels raises CancelledError.
+TRANSIENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
+
 
 def bearer(token_file: Path) -> tuple[str, str]:
     """The authorization metadata of a service. Read at each call: the cluster renews the file."""
@@ -16,5 +19,5 @@ def bearer(token_file: Path) -> tuple[str, str]:
 
 
 def is_transient(error: grpc.RpcError) -> bool:
-    """Whether the same call may succeed later: the peer is unavailable or slow."""
-    return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    """Whether the same call may succeed later: the peer is unavailable or slow, or stopped before it answered."""
+    return error.code() in TRANSIENT
