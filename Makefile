@@ -67,10 +67,15 @@ images: ## build the images with docker, podman or buildah, and print their size
 sbom: setup ## write the CycloneDX SBOM of each image into build/sbom
 	$(PYTHON) -m scripts.sbom
 
-chart: setup ## lint and package the chart (build/chart), and write the golden files of its tests
+chart: setup ## lint and package the chart (build/chart), and write its README and the golden files of its tests
+	$(PYTHON) -m scripts.chart_docs
 	$(PYTHON) -m tests.chart.chart
 	$(VENV)/bin/helm lint deploy/helm/crease --values deploy/helm/crease/ci/laptop-values.yaml --quiet
 	$(VENV)/bin/helm package deploy/helm/crease --destination build/chart
+
+# Credentials are those of `helm registry login`.
+push-chart: chart ## push the packaged chart; REGISTRY=oci://registry.example.com/charts, PUSH="--ca-file FILE"
+	$(VENV)/bin/helm push build/chart/crease-$$($(PYTHON) -c 'import services; print(services.VERSION)').tgz $(REGISTRY) $(PUSH)
 
 e2e: setup ## test images, chart, videos and faults on a real Kubernetes; logs of failures are in build/e2e
 	tests/e2e/run
@@ -186,6 +191,6 @@ $(AXE):
 	  tar -xzf axe-core-$(AXE_VERSION).tgz --strip-components=1 package/axe.min.js && touch axe.min.js; } || \
 	  echo "axe-core could not be fetched: npm pack axe-core@$(AXE_VERSION)"
 
-.PHONY: help demo test slow client examples alerts gameday chaos cluster images chart e2e bench profile accuracy models lint protos released schema \
+.PHONY: help demo test slow client examples alerts gameday chaos cluster images chart push-chart e2e bench profile accuracy models lint protos released schema \
   settings lock sbom setup system \
   proof-tools kubernetes

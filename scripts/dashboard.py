@@ -109,7 +109,10 @@ ROWS: dict[str, tuple[Chart, ...]] = {
         Chart("Clock skew", (("", f"max(abs({here('crease_clock_skew_seconds')}))"),), "s", 30),
         Chart(
             "Time until certificates expire",
-            (("{{pod}}", f"min by (pod) ({here('crease_certificate_expires_timestamp_seconds')} - time())"),),
+            (
+                ("next", f"min({here('crease_certificate_expires_timestamp_seconds')} - time())"),
+                ("{{pod}}", f"min by (pod) ({here('crease_certificate_expires_timestamp_seconds')} - time())"),
+            ),
             "s",
         ),
         Chart("Database sessions", (("{{state}}", f"sum by (state) ({here('crease_pool_sessions')})"),)),

@@ -4,20 +4,18 @@ host:port               without TLS
 https://host:port       with TLS
 https://host:port/NAME  with TLS, where the certificate carries NAME instead of the host
 
-The trusted authorities are gRPC's own setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH.
+The trusted authorities are gRPC's own setting, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH. Channels read the file again when it
+changes.
 """
 
 import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 
-# gRPC's own variable: the file of the trusted authorities.
-AUTHORITIES = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+from crease_client.authorities import ReloadingAioChannel, ReloadingChannel, credentials
 
 Options = list[tuple[str, Any]]
 # How both sides of a connection notice that the other is silent: a ping after this time without data, and the time in
@@ -75,29 +73,32 @@ def open_client_channel(endpoint: str, *, retries: bool = True) -> grpc.Channel:
 
 def open_aio_client_channel(endpoint: str, interceptors: Sequence[grpc.aio.ClientInterceptor]) -> grpc.aio.Channel:
     """The same for asyncio."""
-    target, is_tls, options = parse(endpoint)
-    options += _CLIENT_OPTIONS
-    if is_tls:
-        return grpc.aio.secure_channel(target, credentials(), options, interceptors=interceptors)
-    return grpc.aio.insecure_channel(target, options, interceptors=interceptors)
+    return open_aio_channel(endpoint, _CLIENT_OPTIONS, interceptors)
 
 
 def open_channel(endpoint: str, more: Options | None = None) -> grpc.Channel:
     """A blocking channel."""
-    target, is_tls, options = parse(endpoint)
+    target, is_tls, options = _parse(endpoint)
     options += more or []
     if is_tls:
-        return grpc.secure_channel(target, credentials(), options)
+        return ReloadingChannel(lambda: grpc.secure_channel(target, credentials(), options))
     return grpc.insecure_channel(target, options)
 
 
-def credentials() -> grpc.ChannelCredentials:
-    """Credentials with the trusted authorities. gRPC reads the variable once, at import; a program may set it later."""
-    roots = os.environ.get(AUTHORITIES)
-    return grpc.ssl_channel_credentials(Path(roots).read_bytes() if roots else None)
+def open_aio_channel(
+    endpoint: str, more: Options | None = None, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
+) -> grpc.aio.Channel:
+    """A channel for asyncio."""
+    target, is_tls, options = _parse(endpoint)
+    options += more or []
+    if is_tls:
+        return ReloadingAioChannel(
+            lambda: grpc.aio.secure_channel(target, credentials(), options, interceptors=interceptors)
+        )
+    return grpc.aio.insecure_channel(target, options, interceptors=interceptors)
 
 
-def parse(endpoint: str) -> tuple[str, bool, Options]:
+def _parse(endpoint: str) -> tuple[str, bool, Options]:
     """The target of an endpoint, whether it has TLS, and the channel's options."""
     target, _, name = endpoint.removeprefix("https://").removeprefix("http://").partition("/")
     options = list(CHANNEL_OPTIONS)

@@ -98,6 +98,8 @@ class Unimplemented(RpcError):
 
 
 class Unavailable(RpcError):
+    """Also where a server stopped before it answered: gRPC reports that as CANCELLED."""
+
     code = grpc.StatusCode.UNAVAILABLE
 
 
@@ -113,7 +115,10 @@ class Internal(RpcError):
     code = grpc.StatusCode.INTERNAL
 
 
-_CLASSES = {kind.code: kind for kind in RpcError.__subclasses__()} | {DeadlineExceeded.code: DeadlineExceeded}
+_CLASSES = {kind.code: kind for kind in RpcError.__subclasses__()} | {
+    DeadlineExceeded.code: DeadlineExceeded,
+    grpc.StatusCode.CANCELLED: Unavailable,
+}
 
 
 class S3Error(CreaseError):

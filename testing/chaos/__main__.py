@@ -146,7 +146,7 @@ class Round:
             token = self._stack.laptop.program("controller")
             readers = [Reader(await channel("jobs-readers"), token, dice) for _ in range(2)]
             progress = Progress(self._stack.database.url)
-            parts = (analyzers.serve(), progress.run(), *(one.run() for one in readers))
+            parts = (analyzers.serve(), progress.run(), self._stack.restart_ended(), *(one.run() for one in readers))
             tasks = [asyncio.create_task(part) for part in parts]
             # The readers' first calls come before the first event.
             await asyncio.sleep(READERS_SECONDS)
@@ -189,6 +189,7 @@ class Round:
             *audit.results(self._stack, analyzers.submitted),
             *audit.events(self._stack, [one.events for one in readers]),
             *of_final,
+            *self._stack.ended,
             *analyzers.violations,
             *coaches.violations,
         ]

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ CLUSTERS = ("north", "south")
 CAPACITY = 12
 LEASE_SECONDS = 10
 UPLOAD_TTL_SECONDS = 60
+RESTART_SECONDS = 0.2
 # The lines from each program to `jobs`.
 TO_JOBS = ("jobs-upload", "jobs-north", "jobs-south", "jobs-analyzers", "jobs-coaches", "jobs-readers")
 
@@ -40,6 +41,8 @@ class Stack:
     programs: dict[str, Program]
     clocks: dict[str, Path]
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    # The programs that ended without a fault, with their exit codes.
+    ended: list[str] = field(default_factory=list)
 
     def lock(self, part: str) -> asyncio.Lock:
         return self.locks.setdefault(part, asyncio.Lock())
@@ -47,6 +50,19 @@ class Stack:
     @property
     def pids(self) -> dict[str, int]:
         return {name: program.pid for name, program in self.programs.items() if program.process is not None}
+
+    async def restart_ended(self) -> None:
+        """Starts each program that ended by itself again, as Kubernetes does."""
+        while True:
+            for name, program in self.programs.items():
+                process = program.process
+                if process is None or process.poll() is None or self.lock(name).locked():
+                    continue
+                self.ended.append(f"{name} ended by itself with exit code {process.returncode}")
+                async with self.lock(name):
+                    with suppress(AssertionError):
+                        await asyncio.to_thread(program.start)
+            await asyncio.sleep(RESTART_SECONDS)
 
     @property
     def socket(self) -> Path:

@@ -59,13 +59,15 @@ def _distribution(name: str) -> str:
 
 @dataclass
 class Program:
-    """One program as a process in its own process group."""
+    """One program as a process in its own process group. `authority`: of its certificate, where it serves TLS."""
 
     name: str
     env: Mapping[str, str]
     log: Path
     port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
+    authority: Path | None = None
+    arguments: tuple[str, ...] = ()
 
     @property
     def endpoint(self) -> str:
@@ -81,7 +83,7 @@ class Program:
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         env = keep | {"CREASE_LISTEN": self.endpoint} | dict(self.env)
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", f"services.{self.name}"]
+            command = [sys.executable, "-m", f"services.{self.name}", *self.arguments]
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -90,7 +92,7 @@ class Program:
 
     def _wait_until_serving(self) -> None:
         give_up = time.monotonic() + READY_SECONDS
-        with grpc.insecure_channel(self.endpoint) as channel:
+        with self._open_channel() as channel:
             health = health_pb2_grpc.HealthStub(channel)
             while True:
                 try:
@@ -101,6 +103,12 @@ class Program:
                     assert self.process.poll() is None, f"{self.name} ended:\n{self.log.read_text()}"
                     assert time.monotonic() < give_up, f"{self.name} is not serving:\n{self.log.read_text()}"
                     time.sleep(0.05)
+
+    def _open_channel(self) -> grpc.Channel:
+        if self.authority is None:
+            return grpc.insecure_channel(self.endpoint)
+        trusted = grpc.ssl_channel_credentials(self.authority.read_bytes())
+        return grpc.secure_channel(self.endpoint, trusted, [("grpc.ssl_target_name_override", "localhost")])
 
     def kill(self) -> None:
         """Crashes the program by SIGKILL."""

@@ -176,6 +176,12 @@ CASES = {
         {'crease_issuer_key_faults_total{namespace="nets",kind="unknown_key"}': "0+9x20"},
         labels=(("kind", "failed_fetch"),),
     ),
+    "CreaseCertificateExpires": Case(
+        # The series begin at time 0.
+        gauge("certificate_expires_timestamp_seconds", 7 * 86400 + 10 * 60 - 1),
+        "A TLS certificate expires in 6d 23h 59m 59s",
+        gauge("certificate_expires_timestamp_seconds", 7 * 86400 + 10 * 60),
+    ),
     "CreaseOutboxLags": Case(
         gauge("outbox_lag_seconds", 61),
         "An open transaction has held back events for 1m 1s",

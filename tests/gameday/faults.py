@@ -10,11 +10,13 @@ import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -29,6 +31,7 @@ from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU, ListJobsRequest
 from services import dev_issuer
 from services.controller.core.launcher import Placement, labels_of
 from services.controller.local import process_record
+from testing.servers import certificates
 from testing.servers.product import put
 from tests.gameday.arena import POOL_SIZE, VIDEO, Arena
 from tests.gameday.signs import PAGE
@@ -339,6 +342,23 @@ def a_ghost_runs(arena: Arena) -> Steps:
     process.wait(timeout=30)
 
 
+def a_certificate_is_not_renewed(arena: Arena) -> Steps:
+    """The controller serves TLS with a certificate that expires within hours."""
+    folder = arena.here.folder / "tls"
+    folder.mkdir()
+    certificate, key = certificates.make(folder)
+    controller = arena.product.controller
+    controller.authority = certificate
+    arena.restart_controller(CREASE_TLS_CERTIFICATE=str(certificate), CREASE_TLS_KEY=str(key))
+
+    def repair() -> None:
+        certificates.make(folder, lifetime=timedelta(days=90))
+        # As Kubernetes probes a server with TLS.
+        socket.create_connection(("127.0.0.1", controller.port)).close()
+
+    yield Repair("the Secret of `tls.secret` is renewed; the programs read it without a restart", repair)
+
+
 def _cancel_running(arena: Arena) -> None:
     running = arena.sql("SELECT id FROM video_analysis_jobs WHERE launched")
     for (job_id,) in running:
@@ -452,6 +472,7 @@ FAULTS = (
     Fault("A background loop is stuck", ("CreaseLoopLate",), a_loop_is_stuck),
     Fault("A console holds an overdue row", ("CreaseExpiryLate",), an_overdue_row_is_held),
     Fault("A ghost runs", ("CreaseGhosts",), a_ghost_runs),
+    Fault("A certificate is not renewed", ("CreaseCertificateExpires",), a_certificate_is_not_renewed),
 )
 # `make slow` runs these: under a minute together.
 QUICK = tuple(

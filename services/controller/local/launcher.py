@@ -11,6 +11,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,6 +59,8 @@ class LocalLauncher:
         self._environment = environment
         self._issuer_folder = issuer_folder
         self._keep = keep
+        # Each call runs in a thread of its own; one at a time uses what follows.
+        self._lock = threading.Lock()
         # To be reaped once they have ended; no decision depends on them.
         self._children: list[subprocess.Popen[bytes]] = []
         # The state of ended launches, which never changes, by name.
@@ -114,10 +117,13 @@ class LocalLauncher:
             failpoints.hit(CrashPoint.RECORD_WRITTEN)
             record = draft.publish(name_of(launch))
             if record is None:
-                return check_ours(self._observe(name_of(launch)))
+                with self._lock:
+                    return check_ours(self._observe(name_of(launch)))
             failpoints.hit(CrashPoint.RECORD_NAMED)
             command = [*self._command, "--job-id", launch.job_id, "--launch", str(launch.launch_no)]
-            self._children.append(record.start(command, self._environment_of(record, launch, placement), lock))
+            child = record.start(command, self._environment_of(record, launch, placement), lock)
+            with self._lock:
+                self._children.append(child)
         failpoints.hit(CrashPoint.PROCESS_STARTED)
         return record.observe()
 
@@ -132,10 +138,11 @@ class LocalLauncher:
         }
 
     def _list(self) -> Sequence[Observed]:
-        self._children = [child for child in self._children if child.poll() is None]
-        self._remove_old()
-        names = (name for name in sorted(os.listdir(self._folder)) if not name.startswith(process_record.DRAFT))
-        return [observed for observed in map(self._observe, names) if observed.is_ours]
+        with self._lock:
+            self._children = [child for child in self._children if child.poll() is None]
+            self._remove_old()
+            names = (name for name in sorted(os.listdir(self._folder)) if not name.startswith(process_record.DRAFT))
+            return [observed for observed in map(self._observe, names) if observed.is_ours]
 
     def _remove_old(self) -> None:
         """Removes old records that an earlier list showed as ended, so that the controller has classified them."""
@@ -159,7 +166,8 @@ class LocalLauncher:
     def _delete(self, name: str, uid: str) -> None:
         if not (self._folder / name).exists():
             return
-        observed = self._observe(name)
+        with self._lock:
+            observed = self._observe(name)
         if not observed.is_live or observed.uid != uid:
             return
         record = Record(self._folder / name)

@@ -1,12 +1,15 @@
 """Processes of this machine: the promises beyond the contract of launchers."""
 
+import asyncio
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -19,6 +22,7 @@ from services.controller.core.launcher import (
     Phase,
     Placement,
     Unknown,
+    labels_of,
     name_of,
 )
 from services.controller.local.launcher import GRACE_SECONDS, LocalLauncher
@@ -104,6 +108,45 @@ async def test_the_record_of_an_old_ended_launch_is_removed(stand_in: StandIn) -
     assert {observed.name for observed in await launcher.list()} == {name_of(one) for one in (old, young, running)}
     assert {observed.name for observed in await launcher.list()} == {name_of(one) for one in (young, running)}
     assert sorted(os.listdir(stand_in.state / "launches")) == sorted(name_of(one) for one in (young, running))
+
+
+class Slow(datetime):
+    """A moment that takes its time to be compared."""
+
+    def __sub__(self, other: Any) -> Any:
+        made = super().__sub__(other)
+        return Slow.fromtimestamp(made.timestamp(), UTC) if isinstance(made, datetime) else made
+
+    def __gt__(self, other: Any) -> bool:
+        time.sleep(0.001)
+        return super().__gt__(other)
+
+
+async def test_reads_at_once_agree(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The actions of a round run in threads of their own, and each may read all records."""
+    await stand_in.launcher().create(ONE, HERE)
+    stand_in.finish(NAME, 0)
+    await until(lambda: stand_in.starts() and not stand_in.live())
+    others = [launch("one", number) for number in range(2, 50)]
+    for other in others:
+        copy = shutil.copytree(stand_in.record(NAME).folder, stand_in.record(name_of(other)).folder)
+        made = json.loads((copy / "record.json").read_text())
+        (copy / "record.json").write_text(json.dumps(made | {"labels": labels_of(other)}))
+    observe = Record.observe
+
+    def observe_slowly(record: Record) -> Observed:
+        time.sleep(0.001)
+        return observe(record)
+
+    monkeypatch.setattr(Record, "observe", observe_slowly)
+    launcher = stand_in.launcher(keep=timedelta(hours=1))
+    monkeypatch.setattr(launcher, "now", lambda: Slow.now(UTC))
+    reads = []
+    for _ in range(3):
+        reads.append(asyncio.create_task(launcher.list()))
+        await asyncio.sleep(0.01)
+    for seen in await asyncio.gather(*reads):
+        assert {one.name for one in seen} == {NAME, *map(name_of, others)}
 
 
 async def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(stand_in: StandIn) -> None:

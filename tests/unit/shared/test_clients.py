@@ -14,8 +14,9 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from crease_client.errors import Unavailable, from_rpc_error
 from services import serving
-from services.clients import is_transient, open_aio_channel
+from services.clients import is_transient, open_aio_channel, open_channel
 from testing.servers import certificates
 from testing.servers.line import line
 from testing.servers.programs import ROOT
@@ -56,6 +57,24 @@ def test_https_endpoints_are_reached_by_tls(tmp_path: Path) -> None:
     finally:
         server.stop(0)
     assert called.stdout.split() == ["1", "1"], called.stderr
+
+
+async def test_calls_that_a_stopping_server_never_began_may_be_repeated() -> None:
+    """They wait in gRPC when the server begins to stop. Programs and the client package call again."""
+    server, servicer = grpc.aio.server(), _Streaming()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    with open_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        await asyncio.to_thread(stub.Check, health_pb2.HealthCheckRequest(), timeout=60)
+        calls = [stub.Check.future(health_pb2.HealthCheckRequest(), timeout=60) for _ in range(20)]
+        # A busy server: its loop serves nothing, and gRPC accepts the calls meanwhile.
+        time.sleep(0.5)  # noqa: ASYNC251 (the loop must be busy)
+        await server.stop(5)
+        failures = [error for one in calls if (error := await asyncio.to_thread(one.exception))]
+    assert all(is_transient(error) for error in failures)
+    assert all(isinstance(from_rpc_error(error), Unavailable) for error in failures)
 
 
 class _Streaming(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_health ships no types
