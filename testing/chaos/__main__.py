@@ -36,6 +36,9 @@ from testing.chaos.watching import Progress, Reader, Stalls, sizes, until
 
 WARM_UP_SECONDS, CALM_SECONDS, END_SECONDS = 20.0, 40.0, 120.0
 LONGEST_GAP_SECONDS = 20.0
+MESSAGES_SECONDS = 60.0
+# All cleanups of a round at once, on a machine that others use, too.
+CLEANUP_SECONDS = 300.0
 # Until the readers wait for their first event.
 READERS_SECONDS = 2.0
 
@@ -48,6 +51,9 @@ def main() -> None:
     parser.add_argument("--lives", type=float, default=5.0, help="videos that clients begin with in a second")
     parser.add_argument("--faults", type=int, default=3, help="faults at a time")
     parser.add_argument("--without", action="append", default=[], choices=KINDS, help="a kind of fault to leave out")
+    parser.add_argument("--tls", action="store_true", help="every server has TLS; its certificate is renewed meanwhile")
+    parser.add_argument("--pgbouncer", action="store_true", help="jobs reaches PostgreSQL through PgBouncer")
+    parser.add_argument("--relay", action="store_true", help="a relay sends each queued job to SQS")
     parser.add_argument("--keep", type=Path, help="where to keep the logs")
     arguments = parser.parse_args()
     for kind in arguments.without:
@@ -73,7 +79,11 @@ async def _run(arguments: argparse.Namespace) -> int:
 
 async def _play_round(seed: int, arguments: argparse.Namespace) -> bool:
     """One round in a folder of its own; whether the audit found anything."""
-    with _folder(arguments.keep and arguments.keep / str(seed)) as folder, stack(folder) as made, Stalls() as stalls:
+    with (
+        _folder(arguments.keep and arguments.keep / str(seed)) as folder,
+        stack(folder, tls=arguments.tls, pgbouncer=arguments.pgbouncer, relay=arguments.relay) as made,
+        Stalls() as stalls,
+    ):
         findings = await Round(made, stalls, seed, arguments).play()
     for finding in findings:
         say(f"FOUND {finding}")
@@ -135,9 +145,11 @@ class Round:
         async with AsyncExitStack() as opened:
 
             async def channel(line: str) -> Any:
-                return await opened.enter_async_context(open_aio_channel(lines.endpoint(line)))
+                return await opened.enter_async_context(open_aio_channel(self._stack.address(lines.endpoint(line))))
 
-            to_jobs, to_upload = lines.endpoint("jobs-analyzers"), lines.endpoint("upload-analyzers")
+            to_jobs, to_upload = (
+                self._stack.address(lines.endpoint(line)) for line in ("jobs-analyzers", "upload-analyzers")
+            )
             analyzers = Analyzers(self._stack.socket, to_jobs, to_upload, self._calls, dice, self._has_ended)
             coaches = Coaches(
                 await channel("jobs-coaches"), await channel("upload-coaches"), self._calls, self._stack.laptop, dice,
@@ -173,8 +185,10 @@ class Round:
         [(whole,)] = self._stack.sql("SELECT count(*) FROM events")
         await until(lambda: all(len(one.events) >= whole for one in readers), 20)
         self._stack.sql(audit.CLEANUPS_DUE)
-        if not await until(lambda: self._stack.sql(audit.CLEANUPS_LEFT) == [(0,)], 60):
+        if not await until(lambda: self._stack.sql(audit.CLEANUPS_LEFT) == [(0,)], CLEANUP_SECONDS):
             self._findings.append(f"cleanups left: {self._stack.sql(audit.CLEANUPS_LEFT)}")
+        # A message follows its event by a poll of the relay.
+        await until(lambda: not audit.messages(self._stack), MESSAGES_SECONDS)
         statuses = await self._session_statuses()
         self._findings += await asyncio.to_thread(self._read, analyzers, coaches, readers, statuses)
 
@@ -187,6 +201,7 @@ class Round:
             *audit.rows(self._stack),
             *audit.lives(self._stack, coaches.lives, coaches.requests),
             *audit.results(self._stack, analyzers.submitted),
+            *audit.messages(self._stack),
             *audit.events(self._stack, [one.events for one in readers]),
             *of_final,
             *self._stack.ended,
@@ -198,7 +213,7 @@ class Round:
         """What the product says of each session."""
         coach = self._stack.laptop.person("operator", role=SUPERUSER)
         found, request = {}, session_pb2.ListSessionsRequest(page_size=200)
-        async with open_aio_channel(self._stack.programs["jobs-1"].endpoint) as channel:
+        async with open_aio_channel(self._stack.address(self._stack.programs["jobs-1"].endpoint)) as channel:
             stub = session_pb2_grpc.SessionServiceStub(channel)
             while True:
                 page = await self._calls.until(stub.ListSessions, request, coach, 60)

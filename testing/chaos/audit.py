@@ -100,6 +100,23 @@ def events(stack: Stack, readers: Sequence[Sequence[Event]]) -> list[str]:
     return [f"events lost, doubled or out of order for a reader: {len(wrong)}, {wrong[:3]}"] if wrong else []
 
 
+def messages(stack: Stack) -> list[str]:
+    """With a relay: each job that was queued has its message, at least once, and its row names one."""
+    if stack.queue is None:
+        return []
+    stack.queue.receive()
+    queued = stack.sql("SELECT xid || '-' || id FROM events WHERE to_status = 'queued' ORDER BY xid, id")
+    missing = [event_id for (event_id,) in queued if event_id not in stack.queue.received]
+    wrong = {"events without a message": missing, "jobs without the id of a message": stack.sql(_WITHOUT_MESSAGE)}
+    return [f"{name}: {len(found)}, {found[:3]}" for name, found in wrong.items() if found]
+
+
+_WITHOUT_MESSAGE = """
+    SELECT id FROM video_analysis_jobs WHERE deleted_at IS NULL AND coalesce(sqs_message_id, '') = ''
+    AND id IN (SELECT job_id FROM events WHERE to_status = 'queued')
+"""
+
+
 def sessions(stack: Stack, status_of: Mapping[str, str]) -> list[str]:
     """`status_of`: what the product says of each session. It must follow from its jobs."""
     expected: dict[str, str] = {}

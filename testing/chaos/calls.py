@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from crease.upload.v1.upload_pb2 import SignedRequest
-from services.clients import CHANNEL_OPTIONS
+from services.clients import open_aio_channel
 
 CALL_SECONDS = 10.0
 S3_SECONDS = 15.0
@@ -67,7 +67,7 @@ class Calls:
 
 def own_channel(endpoint: str) -> grpc.aio.Channel:
     """A channel as a program of ours opens it. In one process channels otherwise share a connection."""
-    return grpc.aio.insecure_channel(endpoint, [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)])
+    return open_aio_channel(endpoint, [("grpc.use_local_subchannel_pool", 1)])
 
 
 def http_session() -> aiohttp.ClientSession:

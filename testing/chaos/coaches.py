@@ -94,7 +94,8 @@ class Coaches:
         self.videos[begun.s3_key] = video
         if plan == "abandons" and self.dice.random() < 0.5:
             return
-        await transfer(self._http, await self._signed(begun, video, coach), video, PATIENCE_SECONDS)
+        if put := await self._signed(begun, video, coach):
+            await transfer(self._http, put, video, PATIENCE_SECONDS)
         if plan == "abandons":
             return
         if plan == "aborts":
@@ -118,15 +119,18 @@ class Coaches:
 
     async def _signed(
         self, begun: upload_pb2.InitiateUploadResponse, video: bytes, coach: Metadata
-    ) -> upload_pb2.SignedRequest:
-        """The PUT of the video, or of its only part."""
+    ) -> upload_pb2.SignedRequest | None:
+        """The PUT of the video, or of its only part; None if the upload has expired meanwhile."""
         if not begun.parts.part_count:
             headers = dict(begun.required_headers)
             return upload_pb2.SignedRequest(method="PUT", url=begun.presigned_url, headers=headers)
         part = upload_pb2.Part(part_number=1, sha256=hashlib.sha256(video).hexdigest())
         asked = upload_pb2.SignPartsRequest(job_id=begun.job_id, parts=[part])
-        reply: upload_pb2.SignPartsResponse = await self._call(self._uploads.SignParts, asked, coach)
-        return reply.puts[0]
+        refused = ("FAILED_PRECONDITION",)
+        reply: upload_pb2.SignPartsResponse | None = await self._call(
+            self._uploads.SignParts, asked, coach, refusals=refused
+        )
+        return reply.puts[0] if reply else None
 
     async def _after(self, plan: str, job: job_pb2.Job, coach: Metadata) -> None:
         """The job is final."""

@@ -213,6 +213,15 @@ class Faults:
             file.write_text("+0")
         return True
 
+    async def renew_certificate(self, seconds: float) -> bool:
+        """Every server gets a certificate of a new authority while it serves."""
+        if self.stack.certificate is None:
+            return False
+        async with self.stack.lock("certificate"):
+            self.stack.certificate.renew()
+            await asyncio.sleep(seconds)
+        return True
+
     async def kill_analyzers(self, seconds: float) -> bool:
         self.analyzers.kill(0.5)
         return True
@@ -255,6 +264,7 @@ KINDS: dict[str, Callable[[Faults, float], Awaitable[bool]]] = {
     "migrate": Faults.lock_tables,
     "leap PostgreSQL's clock": Faults.leap_database_clock,
     "leap a controller's clock": Faults.leap_controller_clock,
+    "renew the certificate": Faults.renew_certificate,
     "kill analyzers": Faults.kill_analyzers,
     "stop analyzers": Faults.stop_analyzers,
 }

@@ -92,17 +92,17 @@ class Program:
 
     def _wait_until_serving(self) -> None:
         give_up = time.monotonic() + READY_SECONDS
-        with self._open_channel() as channel:
-            health = health_pb2_grpc.HealthStub(channel)
-            while True:
-                try:
-                    health.Check(health_pb2.HealthCheckRequest(), timeout=2)
-                    return
-                except grpc.RpcError:
-                    assert self.process is not None
-                    assert self.process.poll() is None, f"{self.name} ended:\n{self.log.read_text()}"
-                    assert time.monotonic() < give_up, f"{self.name} is not serving:\n{self.log.read_text()}"
-                    time.sleep(0.05)
+        while True:
+            try:
+                # Anew, because the authority may be renewed meanwhile.
+                with self._open_channel() as channel:
+                    health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+                return
+            except grpc.RpcError:
+                assert self.process is not None
+                assert self.process.poll() is None, f"{self.name} ended:\n{self.log.read_text()}"
+                assert time.monotonic() < give_up, f"{self.name} is not serving:\n{self.log.read_text()}"
+                time.sleep(0.05)
 
     def _open_channel(self) -> grpc.Channel:
         if self.authority is None:
