@@ -49,8 +49,8 @@ OPTIONS = [
     ("grpc.server.max_pending_requests", 5_000),
     ("grpc.server.max_pending_requests_hard_limit", 10_000),
 ]
-# Of an error's message, which may name what the caller sent. gRPC drops an error whose trailer exceeds 8 KB: the message
-# travels in it twice, percent-encoded and in base64, and an InvalidArgument's description once more.
+# Of an error's message, which may name what the caller sent. gRPC drops an error whose trailer exceeds 8 KB: in it the
+# message travels twice, percent-encoded and in base64, and an InvalidArgument's description once more.
 MAX_ERROR_BYTES = 1024
 # The metadata that say who calls, and for whom. With two values a proxy might check one and the server read the other.
 OF_CALLER = ("authorization", "crease-user", ON_BEHALF_OF)
