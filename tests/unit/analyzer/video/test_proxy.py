@@ -110,7 +110,6 @@ def test_a_film_whose_faults_a_proxy_would_hide_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @needs_model
 @pytest.mark.parametrize("clip", ["bowl_01", "bowl_14"])
 def test_a_proxy_gives_the_numbers_of_the_film(clip: str, tmp_path: Path) -> None:
