@@ -1,6 +1,7 @@
 """Wakes this replica's readers after a commit; they find the commits of other replicas by polling."""
 
 import asyncio
+import contextlib
 from uuid import UUID
 
 
@@ -24,10 +25,9 @@ class Notifier:
         """Returns once `sequence` is outdated, at the latest after the poll interval."""
         if self.sequence != sequence:
             return
-        try:
-            await asyncio.wait_for(self._notified.wait(), self.poll_seconds)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.poll_seconds):
+                await self._notified.wait()
 
     def take_changed(self) -> set[UUID]:
         """The jobs that were notified about since the last call."""

@@ -131,7 +131,8 @@ class Live:
                 for job_id in unfinished - watches.keys():
                     watches[job_id] = asyncio.create_task(self._watch(recent, calls, job_id))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(recent.listing.wait(), LIST_SECONDS)
+                    async with asyncio.timeout(LIST_SECONDS):
+                        await recent.listing.wait()
         finally:
             for watch in watches.values():
                 watch.cancel()

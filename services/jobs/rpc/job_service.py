@@ -76,7 +76,8 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             while True:
                 # Without a change the newest state is sent again, so that no proxy ends the stream as idle.
                 with contextlib.suppress(TimeoutError):
-                    job = await asyncio.wait_for(subscription.next(), self._heartbeat_seconds)
+                    async with asyncio.timeout(self._heartbeat_seconds):
+                        job = await subscription.next()
                 yield mapping.job(job)
                 if job.status in states.SETTLED:
                     return

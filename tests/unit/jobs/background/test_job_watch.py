@@ -3,6 +3,8 @@
 import asyncio
 import uuid
 
+import pytest
+
 from services.jobs.background.job_watch import Subscription
 from services.jobs.notifier import Notifier
 from testing.data import jobs
@@ -28,6 +30,27 @@ async def test_a_notification_ends_every_current_wait() -> None:
     notifier.notify()
     async with asyncio.timeout(LONG_SECONDS / 2):
         await asyncio.gather(*waiting)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_reader_that_is_cancelled_as_it_is_notified_ends(turns: int) -> None:
+    """However many turns of the loop lie between: gRPC cancels the call of a client that has left only once."""
+    notifier = Notifier(LONG_SECONDS)
+
+    async def read() -> None:
+        while True:
+            await notifier.wait(notifier.sequence)
+
+    reader = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    notifier.notify()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    reader.cancel()
+    done, _ = await asyncio.wait([reader], timeout=1)
+    reader.cancel()
+    assert done == {reader}
 
 
 async def test_each_changed_job_is_returned_once() -> None:
