@@ -19,17 +19,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc.aio
-import psutil
 
-from bench.figures import Figure, cpu_seconds, percentile
-from bench.jobs import Callers
+from bench.figures import Figure, percentile
+from bench.jobs import Callers, Meter
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import dev_issuer
 from testing.servers.postgres import postgres
 from testing.servers.product import BUCKET, Product, product, put
-from testing.servers.programs import Laptop, Program, free_port
+from testing.servers.programs import Laptop, free_port
 from testing.servers.s3 import ministack
 
 T = TypeVar("T")
@@ -99,10 +98,10 @@ def figures(way: str, run: Run, rate: float) -> Iterator[Figure]:
 
 async def live(made: Product, endpoints: tuple[str, str], pause: float) -> Run:
     """Takes one job of each coach through its life; coaches arrive `pause` seconds apart."""
-    done, process = Run(), jobs_process(made.jobs)
-    began, cpu = time.monotonic(), cpu_seconds(process)
+    done, meter = Run(), Meter(made.jobs)
+    before = meter.read()
     async with grpc.aio.insecure_channel(made.jobs.endpoint) as own:
-        launching = asyncio.create_task(launch(Callers(own, made.laptop), asyncio.Semaphore(COACHES)))
+        launching = asyncio.create_task(launch(Callers(own, made.laptop)))
         coaches = []
         for number in range(COACHES):
             coaches.append(asyncio.create_task(coach(made.laptop, f"coach-{number}", endpoints, done)))
@@ -111,13 +110,9 @@ async def live(made: Product, endpoints: tuple[str, str], pause: float) -> Run:
         launching.cancel()
         with suppress(asyncio.CancelledError):
             await launching
-    done.jobs_cpu, done.wall = cpu_seconds(process) - cpu, time.monotonic() - began
+    after = meter.read()
+    done.jobs_cpu, done.wall = after.cpu - before.cpu, after.wall - before.wall
     return done
-
-
-def jobs_process(program: Program) -> psutil.Process:
-    assert program.process is not None
-    return psutil.Process(program.process.pid)
 
 
 async def coach(laptop: Laptop, name: str, endpoints: tuple[str, str], run: Run) -> None:
@@ -148,17 +143,16 @@ async def coach(laptop: Laptop, name: str, endpoints: tuple[str, str], run: Run)
             run.errors.append(f"{name}: {error}"[:200])
 
 
-async def launch(calls: Callers, most: asyncio.Semaphore) -> None:
+async def launch(calls: Callers) -> None:
     """A controller and its pods, until it is cancelled: opens launches and takes each through both stages."""
 
     async def life(opened: launch_pb2.Launch) -> None:
-        async with most:
-            await calls.confirm(opened)
-            pod = calls.laptop.pod(f"analysis-{opened.job_id}-{opened.launch_no}-aaaaa")
-            secret = await calls.start(opened, pod)
-            await calls.beat(opened, secret)
-            for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
-                await calls.submit(opened, secret, stage)
+        await calls.confirm(opened)
+        pod = calls.laptop.pod(f"analysis-{opened.job_id}-{opened.launch_no}-aaaaa")
+        secret = await calls.start(opened, pod)
+        await calls.beat(opened, secret)
+        for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
+            await calls.submit(opened, secret, stage)
 
     async with asyncio.TaskGroup() as lives:
         while True:

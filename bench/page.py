@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
 import psycopg
 import urllib3
 
-from bench.figures import Figure, cpu_seconds, percentile
+from bench.figures import Figure, percentile
+from bench.jobs import Meter
 from services import dev_issuer
 from testing.servers.postgres import postgres
 from testing.servers.product import BUCKET, product
@@ -89,8 +89,7 @@ def timed(page: Web, path: str) -> float:
 
 def idle_cpu(page: Web) -> float:
     """The cores that the page's process uses while STREAMS pages are open and nothing happens."""
-    assert page.process is not None
-    process = psutil.Process(page.process.pid)
+    meter = Meter(page)
     headers = {"cookie": page.cookie, "accept": "text/event-stream", "sec-fetch-site": "same-origin"}
     with urllib3.PoolManager(maxsize=STREAMS) as pool, ExitStack() as stack:
         for _ in range(STREAMS):
@@ -98,6 +97,7 @@ def idle_cpu(page: Web) -> float:
             reply = pool.request("GET", url, headers=headers, preload_content=False, timeout=PATIENCE_SECONDS)
             assert reply.status == 200
             stack.callback(reply.close)
-        before, began = cpu_seconds(process), time.monotonic()
+        before = meter.read()
         time.sleep(IDLE_SECONDS)
-        return (cpu_seconds(process) - before) / (time.monotonic() - began)
+        after = meter.read()
+        return (after.cpu - before.cpu) / (after.wall - before.wall)

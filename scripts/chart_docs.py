@@ -8,6 +8,7 @@ default   values.yaml
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -108,11 +109,17 @@ def _flowing(node: yaml.Node) -> yaml.Node:
 
 def schema_of(path: tuple[str, ...]) -> Mapping[str, Any]:
     """The schema of a value."""
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    found: Mapping[str, Any] = schema
+    schema = _schema()
+    found = schema
     for name in path:
         found = _resolved(schema, found["properties"][name])
     return found
+
+
+@cache
+def _schema() -> Mapping[str, Any]:
+    schema: Mapping[str, Any] = json.loads((CHART / "values.schema.json").read_text())
+    return schema
 
 
 def _resolved(schema: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import jwt
 
+from crease_client.calls import ON_BEHALF_OF
 from services.callers.issuer_keys import ALGORITHMS, IssuerKeys
 from services.errors import InvalidArgument, PermissionDenied, Unauthenticated
 from services.naming import OWNER_NAME, SERVICE_ACTOR, SUPERUSER
@@ -23,7 +24,6 @@ from services.settings import Issuer, owner_prefixes
 
 CLOCK_SKEW_SECONDS = 30
 MAX_TOKEN_CHARACTERS = 8192
-ON_BEHALF_OF = "crease-on-behalf-of"
 # OpenID Connect's bound of `sub`; for the other claims as well.
 MAX_CLAIM_CHARACTERS = 255
 # Checking a signature costs more than most calls, and callers reuse tokens: a verified token is cached for this long.

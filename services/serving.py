@@ -23,8 +23,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
+from crease_client.calls import ON_BEHALF_OF
 from services import VERSION, errors, logs, metrics, traces
-from services.auth import ON_BEHALF_OF, Caller, Lease, Pod, Program, Service, Share, Verifier, act_on_behalf
+from services.auth import Caller, Lease, Pod, Program, Service, Share, Verifier, act_on_behalf
 from services.callers.call_limits import CallLimits
 from services.clients import KEEPALIVE
 from services.logs import Logger
@@ -216,7 +217,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         started, error, code = time.monotonic(), None, "OK"
         pairs = [(key, str(value)) for key, value in context.invocation_metadata() or ()]
         metadata = dict(pairs)
-        caller, failure = await self._authenticate(pairs)
+        caller, failure = await self._authenticate(metadata, [key for key, _ in pairs])
         with logs.collecting_durations() as durations, _traced(method, caller, metadata) as span:
             try:
                 if failure is not None:
@@ -263,14 +264,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         is_program = isinstance(caller, Program)
         return self._limits.counted(key, context.peer(), is_stream=is_stream, is_program=is_program)
 
-    async def _authenticate(self, pairs: list[tuple[str, str]]) -> tuple[Caller | None, BaseException | None]:
-        """The caller, or the failure: it is raised later, where the call is traced, measured and logged."""
-        keys = [key for key, _ in pairs]
+    async def _authenticate(
+        self, metadata: Mapping[str, str], keys: list[str]
+    ) -> tuple[Caller | None, BaseException | None]:
+        """The caller, or the failure: it is raised later, where the call is traced, measured and logged.
+
+        keys: of all metadata, as often as each was sent.
+        """
         try:
             for key in OF_CALLER:
                 if keys.count(key) > 1:
                     raise errors.Unauthenticated(f"The metadata {key} has {keys.count(key)} values: send one")
-            return await self._verifier.caller(dict(pairs)), None
+            return await self._verifier.caller(metadata), None
         except BaseException as error:
             return None, error
 

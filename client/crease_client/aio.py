@@ -122,17 +122,8 @@ class _Connections:
     def client(self, owner: str = "") -> Client:
         jobs: Any = AioOnBehalf(self.jobs, owner) if owner else self.jobs
         upload: Any = AioOnBehalf(self.upload, owner) if owner else self.upload
-        return Client(
-            sessions=session_pb2_grpc.SessionServiceStub(jobs),
-            jobs=job_pb2_grpc.JobServiceStub(jobs),
-            uploads=upload_pb2_grpc.UploadServiceStub(upload),
-            players=player_pb2_grpc.PlayerServiceStub(jobs),
-            library=library_pb2_grpc.LibraryServiceStub(jobs),
-            shares=share_pb2_grpc.ShareServiceStub(jobs),
-            events=event_pb2_grpc.EventServiceStub(jobs),
-            blocking=self.blocking.on_behalf_of(owner) if owner else self.blocking,
-            _connections=self,
-        )
+        blocking = self.blocking.on_behalf_of(owner) if owner else self.blocking
+        return Client(**client.stubs(jobs, upload), blocking=blocking, _connections=self)
 
 
 async def _follow(

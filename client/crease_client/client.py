@@ -136,17 +136,21 @@ class _Connections:
 
     def client(self, owner: str = "") -> Client:
         calls = Calls(self.token, owner)
-        jobs = grpc.intercept_channel(self.jobs, calls)
-        return Client(
-            sessions=session_pb2_grpc.SessionServiceStub(jobs),
-            jobs=job_pb2_grpc.JobServiceStub(jobs),
-            uploads=upload_pb2_grpc.UploadServiceStub(grpc.intercept_channel(self.upload, calls)),
-            players=player_pb2_grpc.PlayerServiceStub(jobs),
-            library=library_pb2_grpc.LibraryServiceStub(jobs),
-            shares=share_pb2_grpc.ShareServiceStub(jobs),
-            events=event_pb2_grpc.EventServiceStub(jobs),
-            _connections=self,
-        )
+        jobs, upload = (grpc.intercept_channel(channel, calls) for channel in (self.jobs, self.upload))
+        return Client(**stubs(jobs, upload), _connections=self)
+
+
+def stubs(jobs: Any, upload: Any) -> dict[str, Any]:
+    """The stubs of a client by their fields, on channels of either kind."""
+    return {
+        "sessions": session_pb2_grpc.SessionServiceStub(jobs),
+        "jobs": job_pb2_grpc.JobServiceStub(jobs),
+        "uploads": upload_pb2_grpc.UploadServiceStub(upload),
+        "players": player_pb2_grpc.PlayerServiceStub(jobs),
+        "library": library_pb2_grpc.LibraryServiceStub(jobs),
+        "shares": share_pb2_grpc.ShareServiceStub(jobs),
+        "events": event_pb2_grpc.EventServiceStub(jobs),
+    }
 
 
 def _follow(call: Callable[[RequestT], Any], reconnection: Reconnection[RequestT, MessageT]) -> Iterator[MessageT]:

@@ -21,8 +21,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, share_pb2, share_pb2_grpc, sweep_pb2, sweep_pb2_grpc
+from crease_client.calls import ON_BEHALF_OF
 from services import clients, errors, logs, traces
-from services.auth import ON_BEHALF_OF
 from services.clients import bearer
 from services.serving import call
 

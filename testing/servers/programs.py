@@ -18,8 +18,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from crease_client.calls import ON_BEHALF_OF
 from services import dev_issuer
-from services.auth import ON_BEHALF_OF
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60

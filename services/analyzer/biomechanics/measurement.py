@@ -94,9 +94,12 @@ def measure(
     cleaned = [tidy(closeup) for closeup in closeups]
     shots = [shot for shot in split_shots(clip, cuts) if shot.detected.sum() >= FEWEST_FRAMES] or [clip]
     windows = find_windows(shots, cleaned, discipline, given)
-    too_slow = _too_slow(max(shots, key=len))
-    slowed = None if known_clock else _find_slow_motion(shots, cleaned, discipline)
-    obstacle = too_slow or who or slowed or _find_doubt(windows, discipline)
+    obstacle = (
+        _too_slow(max(shots, key=len))
+        or who
+        or (None if known_clock else _find_slow_motion(shots, cleaned, discipline))
+        or _find_doubt(windows, discipline)
+    )
     windows = [window for window in windows if _is_clear(window.action)] or windows
     measured = [_MeasuredWindow(window, _read_all(window, obstacle)) for window in windows]
     judged = obstacle is None and rate >= shared().reliable_from_detection_rate_percent

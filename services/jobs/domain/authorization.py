@@ -8,8 +8,9 @@ pod            an analyzer's pod, by its token
 lease          an analyzer's pod, by the lease it was given
 """
 
+from crease_client.calls import ON_BEHALF_OF
 from services import errors, naming
-from services.auth import ON_BEHALF_OF, Service, User
+from services.auth import Service, User
 from services.authorization import READERS, WRITERS, Table
 from services.jobs.domain.records import Owner, OwnerType
 

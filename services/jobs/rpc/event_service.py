@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from google.protobuf import empty_pb2
 
 from crease.events.v1 import event_pb2, event_pb2_grpc
+from crease_client.reconnection import EVENTS_AFTER, MAX_ACKNOWLEDGED
 from services import errors, logs
 from services.auth import Service
 from services.authorization import caller_as
@@ -24,8 +25,6 @@ from services.logs import Logger
 from services.naming import OWNER_NAME
 from services.serving import Context, call
 
-MAX_ACKNOWLEDGED = 1000
-EVENTS_AFTER = "crease-events-after"
 SUBSCRIPTION = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 RENEW_SECONDS = subscriptions.LEASE_SECONDS / 4
 

@@ -8,11 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crease.jobs.v1.library_pb2 import Level, LibraryFilter, SearchSessionsRequest
-from crease.jobs.v1.player_pb2 import ListPlayersRequest
 from crease.jobs.v1.session_pb2 import Discipline
 from services import naming
 from services.web import html, visit
-from services.web.pages.players.names import MOST_OFFERED
+from services.web.pages.players.names import list_known
 
 PAGE_SIZE = 50
 LONGEST_SEARCH = 100
@@ -37,7 +36,7 @@ async def library(request: Request) -> Response:
             calls.stubs.library.SearchSessions,
             SearchSessionsRequest(filter=wanted, page_size=PAGE_SIZE, page_token=asked.get("after", "")),
         ),
-        calls.call(calls.stubs.players.ListPlayers, ListPlayersRequest(page_size=MOST_OFFERED)),
+        list_known(calls),
     )
     deleted = asked.get("deleted", "")
     chosen = {"text": text, "player": player_id, "discipline": discipline, "days": days}
@@ -46,7 +45,7 @@ async def library(request: Request) -> Response:
         entries=[(entry, LEVELS.get(Level.Name(entry.level), "")) for entry in found.sessions],
         chosen=chosen,
         disciplines=naming.DISCIPLINES,
-        players_known=known.players,
+        players_known=known,
         spans=SPANS,
         deleted=visit.as_id(deleted) if deleted else "",
         older=urlencode(chosen | {"after": found.next_page_token}) if found.next_page_token else "",

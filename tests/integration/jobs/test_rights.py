@@ -12,8 +12,9 @@ import pytest
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, player_pb2, session_pb2
+from crease_client.calls import ON_BEHALF_OF
 from services import dev_issuer
-from services.auth import ON_BEHALF_OF, Person, Service, User
+from services.auth import Person, Service, User
 from services.jobs.domain import authorization
 from services.jobs.domain.records import Owner, OwnerType
 from services.jobs.store import sessions

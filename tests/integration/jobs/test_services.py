@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from crease.jobs.v1 import job_pb2, session_pb2
-from services.auth import ON_BEHALF_OF
+from crease_client.calls import ON_BEHALF_OF
 from testing.servers.programs import Laptop, Program
 from tests.integration.jobs.test_lifecycle import Road, code_of
 

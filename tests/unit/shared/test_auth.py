@@ -13,6 +13,7 @@ from pathlib import Path
 import jwt
 import pytest
 
+from crease_client.calls import ON_BEHALF_OF
 from services import auth, dev_issuer, errors
 from services.settings import Issuer
 from testing.servers import certificates
@@ -204,18 +205,18 @@ def test_a_service_acts_for_its_own_owners_alone(
     """The settings list them."""
     service = auth.Service("statistics", frozenset({"read"}), owners)
     if refusal is None:
-        acting = auth.act_on_behalf(service, {auth.ON_BEHALF_OF: named})
+        acting = auth.act_on_behalf(service, {ON_BEHALF_OF: named})
         assert acting == auth.Service("statistics", frozenset({"read"}), owners, named)
     else:
         with pytest.raises(refusal):
-            auth.act_on_behalf(service, {auth.ON_BEHALF_OF: named})
+            auth.act_on_behalf(service, {ON_BEHALF_OF: named})
 
 
 @pytest.mark.parametrize("caller", [auth.Person("root", "superuser"), auth.Pod("p", "u", "n"), auth.Lease("s")])
 def test_no_other_caller_acts_on_behalf_of_anyone(caller: auth.Caller) -> None:
     """A superuser neither: rows would not say who acted."""
     with pytest.raises(errors.PermissionDenied, match="Only a service"):
-        auth.act_on_behalf(caller, {auth.ON_BEHALF_OF: "coach:c-1"})
+        auth.act_on_behalf(caller, {ON_BEHALF_OF: "coach:c-1"})
     assert auth.act_on_behalf(caller, {}) is caller
 
 
