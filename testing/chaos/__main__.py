@@ -37,8 +37,8 @@ from testing.chaos.watching import Progress, Reader, Stalls, sizes, until
 WARM_UP_SECONDS, CALM_SECONDS, END_SECONDS = 20.0, 40.0, 120.0
 LONGEST_GAP_SECONDS = 20.0
 MESSAGES_SECONDS = 60.0
-# All cleanups of a round at once, on a machine that others use, too.
-CLEANUP_SECONDS = 300.0
+# All jobs of the queue, then all cleanups at once, on a machine that others use, too.
+STUCK_SECONDS = CLEANUP_SECONDS = 300.0
 # Until the readers wait for their first event.
 READERS_SECONDS = 2.0
 
@@ -130,9 +130,8 @@ class Round:
             calm_until = time.monotonic()
             after = sizes(self._stack.pids)
             loading.cancel()
-            ends_at = time.monotonic() + END_SECONDS
             await coaches.finish(END_SECONDS)
-            await until(self._all_final, ends_at - time.monotonic())
+            await until(self._all_final, STUCK_SECONDS)
             await self._audit(analyzers, coaches, readers)
             self._findings += audit.growth(before, after)
             self._measure(progress, faults.ended_at, calm_until)
