@@ -41,7 +41,7 @@ gameday: setup proof-tools kubernetes ## inject faults: each must fire its alert
 	$(PYTHON) -m tests.gameday
 
 MINUTES ?= 60
-chaos: setup proof-tools ## drive thousands of jobs through the real programs under combined faults, for MINUTES; ARGS="--seed 7"
+chaos: setup proof-tools ## drive thousands of jobs through the real programs under combined faults, for MINUTES; ARGS="--seed 7 --kubernetes"
 	$(PYTHON) -m testing.chaos --minutes $(MINUTES) $(ARGS)
 
 client: setup ## build the wheel of the client package into build/client

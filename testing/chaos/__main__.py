@@ -33,6 +33,7 @@ from testing.chaos.coaches import Coaches
 from testing.chaos.faults import KINDS, Faults, say
 from testing.chaos.stack import CLUSTERS, Stack, stack
 from testing.chaos.watching import Progress, Reader, Stalls, sizes, until
+from testing.servers.kubernetes import cannot
 
 WARM_UP_SECONDS, CALM_SECONDS, END_SECONDS = 20.0, 40.0, 120.0
 LONGEST_GAP_SECONDS = 20.0
@@ -54,8 +55,11 @@ def main() -> None:
     parser.add_argument("--tls", action="store_true", help="every server has TLS; its certificate is renewed meanwhile")
     parser.add_argument("--pgbouncer", action="store_true", help="jobs reaches PostgreSQL through PgBouncer")
     parser.add_argument("--relay", action="store_true", help="a relay sends each queued job to SQS")
+    parser.add_argument("--kubernetes", action="store_true", help="one cluster is a real Kubernetes; needs root")
     parser.add_argument("--keep", type=Path, help="where to keep the logs")
     arguments = parser.parse_args()
+    if arguments.kubernetes and (reason := cannot()):
+        parser.error(reason)
     for kind in arguments.without:
         del KINDS[kind]
     sys.exit(asyncio.run(_run(arguments)))
@@ -81,7 +85,13 @@ async def _play_round(seed: int, arguments: argparse.Namespace) -> bool:
     """One round in a folder of its own; whether the audit found anything."""
     with (
         _folder(arguments.keep and arguments.keep / str(seed)) as folder,
-        stack(folder, tls=arguments.tls, pgbouncer=arguments.pgbouncer, relay=arguments.relay) as made,
+        stack(
+            folder,
+            tls=arguments.tls,
+            pgbouncer=arguments.pgbouncer,
+            relay=arguments.relay,
+            kubernetes=arguments.kubernetes,
+        ) as made,
         Stalls() as stalls,
     ):
         findings = await Round(made, stalls, seed, arguments).play()
@@ -149,7 +159,9 @@ class Round:
             to_jobs, to_upload = (
                 self._stack.address(lines.endpoint(line)) for line in ("jobs-analyzers", "upload-analyzers")
             )
-            analyzers = Analyzers(self._stack.socket, to_jobs, to_upload, self._calls, dice, self._has_ended)
+            analyzers = Analyzers(
+                self._stack.socket, self._stack.pods, to_jobs, to_upload, self._calls, dice, self._has_ended
+            )
             coaches = Coaches(
                 await channel("jobs-coaches"), await channel("upload-coaches"), self._calls, self._stack.laptop, dice,
                 analyzers.videos, self._arguments.lives,
@@ -186,6 +198,9 @@ class Round:
         self._stack.sql(audit.CLEANUPS_DUE)
         if not await until(lambda: self._stack.sql(audit.CLEANUPS_LEFT) == [(0,)], CLEANUP_SECONDS):
             self._findings.append(f"cleanups left: {self._stack.sql(audit.CLEANUPS_LEFT)}")
+        in_pods = self._stack.pods
+        if in_pods and not await until(lambda: not in_pods.active(), CLEANUP_SECONDS):
+            self._findings.append(f"Kubernetes Jobs that still run: {in_pods.active()[:3]}")
         # A message follows its event by a poll of the relay.
         await until(lambda: not audit.messages(self._stack), MESSAGES_SECONDS)
         statuses = await self._session_statuses()

@@ -14,13 +14,14 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
+from aiohttp import web
 from google.protobuf import json_format, struct_pb2
 
 from crease.analysis.v1 import launch_pb2 as wire
@@ -29,11 +30,14 @@ from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK, Artifact, Stage
 from crease.upload.v1.upload_pb2 import SignLaunchRequest
 from crease.upload.v1.upload_pb2_grpc import UploadServiceStub
 from testing.chaos.calls import Calls, GaveUp, Metadata, http_session, own_channel, transfer
+from testing.chaos.pods import Pods
 
 # What becomes of a launch, and how often.
 FATES = {"works": 84, "bad input": 3, "crashes": 3, "out of memory": 2, "is killed": 3, "falls silent": 2, "is late": 3}
 FILES = {"results.json": "application/json", "report.html": "text/html; charset=utf-8"}
 DONE, BAD_INPUT, CRASHED, UNAVAILABLE, LEASE_LOST, OUT_OF_MEMORY = 0, 65, 70, 69, 75, 137
+# As a shell reports SIGKILL.
+KILLED = 137
 # An ended lease is used again after this time.
 LATE_SECONDS = 3.0
 LATE_CALLS_A_SECOND = 2.0
@@ -46,6 +50,7 @@ class Launch:
     job_id: str
     launch_no: int
     token: str
+    # 0: of a pod.
     pid: int
     # Over connections of its own, as each pod has.
     launches: LaunchServiceStub | None = None
@@ -61,6 +66,7 @@ class Analyzers:
     """`videos`: what each key's object must hold. `has_ended`: whether a launch has ended, by the harness's own SQL."""
 
     socket: Path
+    pods: Pods | None
     jobs_endpoint: str
     upload_endpoint: str
     calls: Calls
@@ -73,7 +79,7 @@ class Analyzers:
     # Calls with an ended lease, by answer.
     late: Counter[tuple[str, str]] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
-    running: dict[int, Launch] = field(default_factory=dict)
+    running: set[Launch] = field(default_factory=set)
     _old: list[tuple[float, Launch, str]] = field(default_factory=list)
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
 
@@ -81,7 +87,7 @@ class Analyzers:
         """Serves until cancelled."""
         server = await asyncio.start_unix_server(self._begin, str(self.socket))
         self.socket.chmod(0o777)
-        async with http_session() as self._http, server:
+        async with http_session() as self._http, server, self._open_to_pods():
             try:
                 await self._call_late()
             finally:
@@ -90,11 +96,31 @@ class Analyzers:
 
     def kill(self, share: float, number: int = signal.SIGKILL) -> list[int]:
         """Signals a share of the running processes."""
-        chosen = [pid for pid in self.running if self.dice.random() < share]
+        chosen = [launch.pid for launch in self.running if launch.pid and self.dice.random() < share]
         for pid in chosen:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         return chosen
+
+    @asynccontextmanager
+    async def _open_to_pods(self) -> AsyncIterator[None]:
+        if self.pods is None:
+            yield
+            return
+        served = web.Application()
+        served.router.add_get("/{job_id}/{launch_no}", self._attend_pod)
+        # A pod that dies takes its work with it.
+        runner = web.AppRunner(served, handler_cancellation=True, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self.pods.host, self.pods.port).start()
+            yield
+        finally:
+            await runner.cleanup()
+
+    async def _attend_pod(self, request: web.Request) -> web.Response:
+        job_id, launch_no = request.match_info["job_id"], int(request.match_info["launch_no"])
+        return web.Response(text=str(await self._play(Launch(job_id, launch_no, request.headers["Authorization"], 0))))
 
     def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(self._attend(reader, writer))
@@ -105,27 +131,26 @@ class Analyzers:
         """Runs one launch; a process that ends takes its work with it."""
         with contextlib.suppress(OSError, json.JSONDecodeError):
             launch = Launch(**json.loads(await reader.readline()))
-            [fate] = self.dice.choices(list(FATES), list(FATES.values()))
-            self.fates[fate] += 1
-            with self._counted(launch):
-                work = asyncio.ensure_future(self._run(launch, fate))
-                gone = asyncio.ensure_future(reader.read())
-                try:
-                    await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-                    if work.done():
-                        writer.write(str(work.result()).encode())
-                finally:
-                    work.cancel()
-                    gone.cancel()
-                    writer.close()
+            work = asyncio.ensure_future(self._play(launch))
+            gone = asyncio.ensure_future(reader.read())
+            try:
+                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    writer.write(str(work.result()).encode())
+            finally:
+                work.cancel()
+                gone.cancel()
+                writer.close()
 
-    @contextmanager
-    def _counted(self, launch: Launch) -> Iterator[None]:
-        self.running[launch.pid] = launch
+    async def _play(self, launch: Launch) -> int:
+        """Runs one launch by its fate; returns the exit code."""
+        [fate] = self.dice.choices(list(FATES), list(FATES.values()))
+        self.fates[fate] += 1
+        self.running.add(launch)
         try:
-            yield
+            return await self._run(launch, fate)
         finally:
-            self.running.pop(launch.pid, None)
+            self.running.discard(launch)
 
     async def _run(self, launch: Launch, fate: str) -> int:
         """The exit code."""
@@ -167,6 +192,8 @@ class Analyzers:
                 return BAD_INPUT
             case "out of memory":
                 return OUT_OF_MEMORY
+            case "is killed" if not launch.pid:
+                return KILLED
             case "is killed":
                 os.kill(launch.pid, signal.SIGKILL)
             case "falls silent":

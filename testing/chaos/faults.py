@@ -213,6 +213,27 @@ class Faults:
             file.write_text("+0")
         return True
 
+    async def crash_api_server(self, seconds: float) -> bool:
+        return await self._on_kubernetes("kube-apiserver", "kill")
+
+    async def hang_api_server(self, seconds: float) -> bool:
+        return await self._on_kubernetes("kube-apiserver", "pause", "cont", seconds=seconds)
+
+    async def hang_etcd(self, seconds: float) -> bool:
+        return await self._on_kubernetes("etcd", "pause", "cont", seconds=seconds)
+
+    async def crash_kubelet(self, seconds: float) -> bool:
+        return await self._on_kubernetes("kubelet", "kill")
+
+    async def _on_kubernetes(self, program: str, *orders: str, seconds: float = 0.0) -> bool:
+        if self.stack.pods is None:
+            return False
+        async with self.stack.lock("kubernetes"):
+            for order in orders:
+                await asyncio.to_thread(self.stack.pods.cluster.sv, order, program)
+                await asyncio.sleep(seconds if order == "pause" else 0)
+        return True
+
     async def renew_certificate(self, seconds: float) -> bool:
         """Every server gets a certificate of a new authority while it serves."""
         if self.stack.certificate is None:
@@ -264,6 +285,10 @@ KINDS: dict[str, Callable[[Faults, float], Awaitable[bool]]] = {
     "migrate": Faults.lock_tables,
     "leap PostgreSQL's clock": Faults.leap_database_clock,
     "leap a controller's clock": Faults.leap_controller_clock,
+    "crash the API server": Faults.crash_api_server,
+    "hang the API server": Faults.hang_api_server,
+    "hang etcd": Faults.hang_etcd,
+    "crash the kubelet": Faults.crash_kubelet,
     "renew the certificate": Faults.renew_certificate,
     "kill analyzers": Faults.kill_analyzers,
     "stop analyzers": Faults.stop_analyzers,

@@ -20,6 +20,7 @@ from testing.chaos.certificate import HOST, Certificate
 from testing.chaos.database import NAME, Database, clock, database
 from testing.chaos.lines import Lines, lines
 from testing.chaos.messages import Queue, make_queue
+from testing.chaos.pods import Pods, pods
 from testing.servers.pgbouncer import pgbouncer as bouncing
 from testing.servers.product import BUCKET
 from testing.servers.programs import Laptop, Program, free_port
@@ -46,9 +47,10 @@ class Stack:
     s3: Endpoint
     programs: dict[str, Program]
     clocks: dict[str, Path]
-    # With TLS, and with a relay.
+    # With TLS, with a relay, with a real Kubernetes.
     certificate: Certificate | None = None
     queue: Queue | None = None
+    pods: Pods | None = None
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     # The programs that ended without a fault, with their exit codes.
     ended: list[str] = field(default_factory=list)
@@ -102,11 +104,17 @@ class Relay(Program):
 
 
 @contextmanager
-def stack(folder: Path, *, tls: bool = False, pgbouncer: bool = False, relay: bool = False) -> Iterator[Stack]:
-    """Everything running, until the block ends. `pgbouncer`: between the lines of `jobs` and PostgreSQL."""
+def stack(
+    folder: Path, *, tls: bool = False, pgbouncer: bool = False, relay: bool = False, kubernetes: bool = False
+) -> Iterator[Stack]:
+    """Everything running, until the block ends. `pgbouncer`: between the lines of `jobs` and PostgreSQL.
+
+    `kubernetes`: the last cluster is a real one.
+    """
     dev_issuer.create(folder / "issuer")
-    laptop = Laptop(folder / "issuer")
     with ExitStack() as opened:
+        in_pods = opened.enter_context(pods(folder)) if kubernetes else None
+        laptop = Laptop(folder / "issuer", (in_pods.namespace.issuer(),) if in_pods else ())
         server = opened.enter_context(database(folder))
         store = opened.enter_context(ministack(folder / "s3"))
         store.make_bucket(BUCKET)
@@ -125,9 +133,12 @@ def stack(folder: Path, *, tls: bool = False, pgbouncer: bool = False, relay: bo
         }
         if relay:
             backends |= {"postgres-relay": [server.socket], "sqs": backends["s3"]}
+        if in_pods:
+            backends["kubernetes"] = [in_pods.api_server]
         between = opened.enter_context(lines(backends))
         made = Stack(folder, laptop, server, between, store, {}, {})
         made.queue = make_queue(store) if relay else None
+        made.pods = in_pods
         if tls:
             made.certificate = Certificate(folder / "tls")
             # The harness is a client, too.
@@ -185,6 +196,8 @@ def _programs(made: Stack, ports: Mapping[str, int]) -> dict[str, Program]:
             "CREASE_ISSUER_FOLDER": str(made.laptop.folder),
             "CREASE_ANALYZER_COMMAND": json.dumps(command),
         }
+        if made.pods and cluster == CLUSTERS[-1]:
+            env |= made.pods.env(between.endpoint("kubernetes"), cluster)
         add("controller", f"controller-{cluster}", env)
     if made.queue:
         programs["relay"] = _relay(made, made.queue)

@@ -27,6 +27,8 @@ from testing.servers.programs import ROOT
 SCRIPTS = ROOT / "testing" / "cluster"
 ROLE = ROOT / "services" / "controller" / "kubernetes" / "role.yaml"
 IMAGE = "localhost/busybox:1"
+# What the cluster's API server calls itself in its tokens.
+ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 # Ends with the exit code that Control returns, and on SIGTERM at once; `stubborn` jobs ignore SIGTERM.
 STAND_IN = """
@@ -195,6 +197,24 @@ class Namespace:
             "CREASE_ANALYZER_MEMORY": "16Mi",
             "CREASE_ANALYZER_SCRATCH": "8Mi",
             "CREASE_ANALYZER_GRACE_SECONDS": "2",
+        }
+
+    def issuer(self) -> dict[str, Any]:
+        """The cluster's own issuer of its pods' tokens, in CREASE_ISSUERS; its keys are read by a token."""
+        reader = self.folder / f"{self.name}.reader.jwt"
+        binding = [
+            "--clusterrole=system:service-account-issuer-discovery",
+            f"--serviceaccount={self.name}:crease-controller",
+        ]
+        self.cluster.kubectl("create", "clusterrolebinding", f"reader-{self.name}", *binding)
+        reader.write_text(self.cluster.kubectl("create", "token", "crease-controller", "-n", self.name))
+        return {
+            "kind": "cluster",
+            "issuer": ISSUER,
+            "jwks_url": f"{self.cluster.server}/openid/v1/jwks",
+            "jwks_ca_file": str(self.cluster.run / "pki" / "ca.crt"),
+            "jwks_token_file": str(reader),
+            "subjects": {f"system:serviceaccount:{self.name}:crease-analyzer": "analyzer"},
         }
 
     def settings(self, **fields: Any) -> KubernetesSettings:

@@ -144,13 +144,14 @@ SERVICES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Laptop:
-    """The laptop's issuer: tokens for any caller, and for SERVICES."""
+    """The laptop's issuer: tokens for any caller, and for SERVICES. others: the issuers that are trusted beside it."""
 
     folder: Path
+    others: tuple[dict[str, Any], ...] = ()
 
     @property
     def env(self) -> dict[str, str]:
-        return {"CREASE_ISSUERS": json.dumps(dev_issuer.issuers(self.folder, SERVICES))}
+        return {"CREASE_ISSUERS": json.dumps([*dev_issuer.issuers(self.folder, SERVICES), *self.others])}
 
     def person(self, subject: str = "coach-1", **claims: Any) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {dev_issuer.person(self.folder, subject, **claims)}"),)

@@ -16,13 +16,11 @@ import pytest
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
-from services import dev_issuer
 from services.controller.core.failpoints import ON_THIS_MACHINE, CrashPoint
 from testing.servers.kubernetes import Cluster, Namespace, namespace
 from testing.servers.programs import Laptop, Program, lease, running
 
 pytestmark = pytest.mark.cluster
-ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
 def wait_for(holds: Callable[[], object], *, seconds: float = 150) -> None:
@@ -90,32 +88,15 @@ class Scene:
         return reply
 
 
-def issuers(namespace: Namespace, laptop: Laptop, folder: Path) -> str:
-    """The laptop's issuer for people and programs, and the cluster's own for pods, with its keys read by a token."""
-    cluster = namespace.cluster
-    token = folder / "reader.jwt"
-    binding = [
-        "--clusterrole=system:service-account-issuer-discovery",
-        f"--serviceaccount={namespace.name}:crease-controller",
-    ]
-    cluster.kubectl("create", "clusterrolebinding", f"reader-{namespace.name}", *binding)
-    token.write_text(cluster.kubectl("create", "token", "crease-controller", "-n", namespace.name))
-    pods = {
-        "kind": "cluster",
-        "issuer": ISSUER,
-        "jwks_url": f"{cluster.server}/openid/v1/jwks",
-        "jwks_ca_file": str(cluster.run / "pki" / "ca.crt"),
-        "jwks_token_file": str(token),
-        "subjects": {f"system:serviceaccount:{namespace.name}:crease-analyzer": "analyzer"},
-    }
-    return json.dumps([*dev_issuer.issuers(laptop.folder), pods])
-
-
 @pytest.fixture
 def idle(kubernetes_namespace: Namespace, jobs_env: dict[str, str], laptop: Laptop, tmp_path: Path) -> Iterator[Scene]:
     """A scene whose controller is not started yet."""
-    more = {"CREASE_ISSUERS": issuers(kubernetes_namespace, laptop, tmp_path), "CREASE_CONFIRM_SECONDS": "1"}
-    jobs = Program("jobs", jobs_env | more | {"CREASE_LEASE_SECONDS": "20"}, tmp_path / "jobs.log")
+    trusted = Laptop(laptop.folder, (kubernetes_namespace.issuer(),)).env
+    jobs = Program(
+        "jobs",
+        jobs_env | trusted | {"CREASE_CONFIRM_SECONDS": "1"} | {"CREASE_LEASE_SECONDS": "20"},
+        tmp_path / "jobs.log",
+    )
     controller_env = kubernetes_namespace.env | {
         "CREASE_JOBS_ENDPOINT": jobs.endpoint,
         "CREASE_UPLOAD_ENDPOINT": "127.0.0.1:1",
