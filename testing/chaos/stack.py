@@ -160,7 +160,9 @@ def _programs(made: Stack, ports: Mapping[str, int]) -> dict[str, Program]:
     tls = made.certificate.env if made.certificate else {}
 
     def add(kind: str, name: str, env: Mapping[str, str]) -> None:
-        programs[name] = Program(kind, {**env, **tls}, folder / f"{name}.log", ports[name])
+        # A segmentation fault leaves the stacks of all threads in the log.
+        env = {**env, **tls, "PYTHONFAULTHANDLER": "1"}
+        programs[name] = Program(kind, env, folder / f"{name}.log", ports[name])
         programs[name].authority = made.certificate.authorities if made.certificate else None
 
     for number in (1, 2):
