@@ -402,6 +402,8 @@ def test_the_role_equals_the_documented_rules() -> None:
     documented = yaml.safe_load((ROOT / "services/controller/kubernetes/role.yaml").read_text())
     assert of_kind("gpu", "Role")["controller"]["rules"] == documented["rules"]
     assert of_kind("gpu", "ClusterRole")["controller"]["rules"] == documented["clusterRules"]
+    with_a_queue = of_kind("large", "Role")["controller"]["rules"]
+    assert with_a_queue == documented["rules"] + documented["queueRules"]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -20,6 +20,10 @@ from services.cli.runtime.kubectl import Kubectl, Object, event_time, metadata
 STARTED_WITHIN = timedelta(seconds=20)
 SHOWN = 3
 PROBE = "crease-doctor"
+QUEUES, CLUSTER_QUEUES = "localqueues.kueue.x-k8s.io", "clusterqueues.kueue.x-k8s.io"
+ADMISSION_CHECKS, WORKLOADS = "admissionchecks.kueue.x-k8s.io", "workloads.kueue.x-k8s.io"
+# The admission check that sends a Job to another cluster.
+MULTI_KUEUE = "kueue.x-k8s.io/multikueue"
 HARMLESS_EVENTS = frozenset({"FailedToRetrieveImagePullSecret"})
 
 
@@ -56,7 +60,7 @@ class LaunchChecks:
         settings = self._settings
         wanted = [("configmaps", settings.get("CREASE_ANALYZER_CA_CONFIG_MAP", ""))]
         wanted += [("secrets", name) for name in json.loads(settings.get("CREASE_IMAGE_PULL_SECRETS") or "[]")]
-        wanted.append(("localqueues.kueue.x-k8s.io", settings.get("CREASE_QUEUE_NAME", "")))
+        wanted.append((QUEUES, settings.get("CREASE_QUEUE_NAME", "")))
         missing = []
         for kind, name in wanted:
             found = self._kubectl.run("get", kind, name, "-o", "name") if name else None
@@ -65,6 +69,44 @@ class LaunchChecks:
         detail = "; ".join(missing) or "its ConfigMap, Secrets and queue exist, as far as any is configured"
         yield Check("references", not missing, detail, "Create the object, or repair the value that names it.")
 
+    def check_queue(self) -> Iterator[Check]:
+        """Whether Kueue's queue admits, and admits to this cluster. Without a queue there is no such check."""
+        name = self._settings.get("CREASE_QUEUE_NAME", "")
+        found = next((one for one in self._kubectl.list_objects(QUEUES) if metadata(one)["name"] == name), None)
+        if found is None:
+            # As the check of references reports.
+            return
+        faults = [
+            f"{one.get('reason')}: {one.get('message')}"
+            for one in found.get("status", {}).get("conditions", ())
+            if one["type"] == "Active" and one["status"] != "True"
+        ]
+        cluster_queue = found["spec"].get("clusterQueue", "")
+        if remote := self._find_remote_checks(cluster_queue):
+            faults.append(f"ClusterQueue {cluster_queue} sends Jobs to other clusters by MultiKueue ({remote})")
+        detail = "; ".join(faults) or f"LocalQueue {name} admits, by ClusterQueue {cluster_queue}"
+        advice = (
+            "kubectl describe the LocalQueue and its ClusterQueue. MultiKueue is not supported: "
+            "install a release in each cluster instead."
+        )
+        yield Check("queue", not faults, detail, advice)
+
+    def _find_remote_checks(self, cluster_queue: str) -> str:
+        """The names of the queue's admission checks that send a Job to another cluster."""
+        remote = {
+            metadata(one)["name"]
+            for one in self._kubectl.list_objects(ADMISSION_CHECKS)
+            if one["spec"].get("controllerName") == MULTI_KUEUE
+        }
+        queues = self._kubectl.list_objects(CLUSTER_QUEUES) if remote else []
+        specs = (one["spec"] for one in queues if metadata(one)["name"] == cluster_queue)
+        used = {
+            check["name"]
+            for spec in specs
+            for check in spec.get("admissionChecksStrategy", {}).get("admissionChecks", ())
+        }
+        return ", ".join(sorted(used & remote))
+
     @functools.cached_property
     def _warnings(self) -> list[Object]:
         """The Events of the namespace that report a failure."""
@@ -72,7 +114,7 @@ class LaunchChecks:
 
     def _cause(self, job: Object, pods: list[Object]) -> str:
         if job["spec"].get("suspend"):
-            return "suspended until its queue admits it"
+            return f"suspended until its queue admits it: {self._holds.get(metadata(job)['uid'], 'no Workload')}"
         names = {metadata(one)["name"] for one in (job, *pods)}
         events = [
             one
@@ -81,6 +123,20 @@ class LaunchChecks:
         ]
         newest = max(events, key=event_time, default=None)
         return f"{newest.get('reason')}: {newest.get('message')}" if newest else "the cluster gives no reason yet"
+
+    @functools.cached_property
+    def _holds(self) -> Mapping[str, str]:
+        """Why Kueue holds a Job, by its uid: the messages of its Workload's conditions that are not met."""
+        return {
+            owner["uid"]: "; ".join(
+                f"{one.get('reason')}: {one.get('message')}"
+                for one in body.get("status", {}).get("conditions", ())
+                if (one["type"] in ("QuotaReserved", "Admitted") and one["status"] != "True")
+                or (one["type"] == "Evicted" and one["status"] == "True")
+            )
+            for body in self._kubectl.list_objects(WORKLOADS)
+            for owner in metadata(body).get("ownerReferences", ())
+        }
 
     def _dry_run(self, body: Object) -> str:
         ended = self._kubectl.run("create", "--dry-run=server", "-f", "-", "-o", "name", body=body)

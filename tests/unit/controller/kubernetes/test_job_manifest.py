@@ -34,6 +34,7 @@ EVERYTHING = PLAIN | {
     "analyzer_ca_config_map": "company-ca", "otlp_endpoint": "http://collector.monitoring:4317",
     "analyzer_user": 10001, "analyzer_cpu": "500m", "analyzer_cpu_limit": "2", "analyzer_memory": "1.5Gi",
     "analyzer_scratch": "6Gi", "priority_class": "batch", "runtime_class": "nvidia", "queue_name": "analyses",
+    "queue_priority_class": "urgent",
     "pod_annotations": '{"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}',
     "node_selector": '{"pool": "analysis"}', "tolerations": '[{"key": "analysis", "operator": "Exists"}]',
     "topology_spread": """[{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
