@@ -82,6 +82,14 @@ def test_it_holds_no_secret(case: str) -> None:
     assert not any("token" in variable["value"] for variable in env if variable["name"] != "CREASE_TOKEN_FILE")
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_argo_cd_does_not_prune_it(case: str) -> None:
+    """Argo CD deletes what carries its label or its annotation and is not in the chart."""
+    metadata = manifest_of(case)["metadata"]
+    assert "app.kubernetes.io/instance" not in metadata["labels"]
+    assert not [key for key in metadata["annotations"] if key.startswith("argocd.argoproj.io/")]
+
+
 if __name__ == "__main__":
     for name in CASES:
         (MANIFESTS / f"{name}.yaml").write_text(yaml.safe_dump(manifest_of(name), sort_keys=False, width=120))
