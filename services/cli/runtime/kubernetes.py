@@ -119,6 +119,7 @@ class KubernetesRuntime:
         yield from _as_allowed("references", launches.check_references)
         if settings.get("CREASE_QUEUE_NAME"):
             yield from _as_allowed("queue", launches.check_queue)
+            yield from _as_allowed("cluster queue", launches.check_cluster_queue)
         yield from _as_allowed("next analysis", launches.check_admission)
         yield from _as_allowed("waiting analyses", lambda: launches.check_waiting(self._read_server_time()))
 

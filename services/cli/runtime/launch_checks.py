@@ -22,6 +22,7 @@ SHOWN = 3
 PROBE = "crease-doctor"
 QUEUES, CLUSTER_QUEUES = "localqueues.kueue.x-k8s.io", "clusterqueues.kueue.x-k8s.io"
 ADMISSION_CHECKS, WORKLOADS = "admissionchecks.kueue.x-k8s.io", "workloads.kueue.x-k8s.io"
+PRIORITY_CLASSES = "workloadpriorityclasses.kueue.x-k8s.io"
 # The admission check that sends a Job to another cluster.
 MULTI_KUEUE = "kueue.x-k8s.io/multikueue"
 HARMLESS_EVENTS = frozenset({"FailedToRetrieveImagePullSecret"})
@@ -56,11 +57,12 @@ class LaunchChecks:
         yield Check("next analysis", not refused, detail, advice)
 
     def check_references(self) -> Iterator[Check]:
-        """Whether the objects exist that a pod mounts or pulls with, and Kueue's queue."""
+        """Whether the objects exist that a pod mounts or pulls with, and Kueue's queue and priority."""
         settings = self._settings
         wanted = [("configmaps", settings.get("CREASE_ANALYZER_CA_CONFIG_MAP", ""))]
         wanted += [("secrets", name) for name in json.loads(settings.get("CREASE_IMAGE_PULL_SECRETS") or "[]")]
         wanted.append((QUEUES, settings.get("CREASE_QUEUE_NAME", "")))
+        wanted.append((PRIORITY_CLASSES, settings.get("CREASE_QUEUE_PRIORITY_CLASS", "")))
         missing = []
         for kind, name in wanted:
             found = self._kubectl.run("get", kind, name, "-o", "name") if name else None
@@ -70,42 +72,36 @@ class LaunchChecks:
         yield Check("references", not missing, detail, "Create the object, or repair the value that names it.")
 
     def check_queue(self) -> Iterator[Check]:
-        """Whether Kueue's queue admits, and admits to this cluster. Without a queue there is no such check."""
-        name = self._settings.get("CREASE_QUEUE_NAME", "")
-        found = next((one for one in self._kubectl.list_objects(QUEUES) if metadata(one)["name"] == name), None)
-        if found is None:
-            # As the check of references reports.
-            return
-        faults = [
-            f"{one.get('reason')}: {one.get('message')}"
-            for one in found.get("status", {}).get("conditions", ())
-            if one["type"] == "Active" and one["status"] != "True"
-        ]
-        cluster_queue = found["spec"].get("clusterQueue", "")
-        if remote := self._find_remote_checks(cluster_queue):
-            faults.append(f"ClusterQueue {cluster_queue} sends Jobs to other clusters by MultiKueue ({remote})")
-        detail = "; ".join(faults) or f"LocalQueue {name} admits, by ClusterQueue {cluster_queue}"
-        advice = (
-            "kubectl describe the LocalQueue and its ClusterQueue. MultiKueue is not supported: "
-            "install a release in each cluster instead."
-        )
-        yield Check("queue", not faults, detail, advice)
+        """Whether Kueue's LocalQueue admits. Without one there is no such check: that of references reports it."""
+        if (queue := self._local_queue) is not None:
+            fault = _inactive(queue)
+            detail = fault or f"LocalQueue {metadata(queue)['name']} admits"
+            yield Check("queue", not fault, detail, "kubectl describe the LocalQueue.")
 
-    def _find_remote_checks(self, cluster_queue: str) -> str:
+    def check_cluster_queue(self) -> Iterator[Check]:
+        """Whether the ClusterQueue behind it admits, and admits to this cluster."""
+        name = self._local_queue["spec"].get("clusterQueue", "") if self._local_queue else ""
+        queue = next((one for one in self._kubectl.list_objects(CLUSTER_QUEUES) if metadata(one)["name"] == name), None)
+        if queue is None:
+            return
+        faults = [fault] if (fault := _inactive(queue)) else []
+        if remote := self._find_remote_checks(queue):
+            faults.append(f"ClusterQueue {name} sends Jobs to other clusters by MultiKueue ({remote})")
+        advice = "kubectl describe the ClusterQueue. MultiKueue is not supported: install a release in each cluster."
+        yield Check("cluster queue", not faults, "; ".join(faults) or f"ClusterQueue {name} admits", advice)
+
+    def _find_remote_checks(self, cluster_queue: Object) -> str:
         """The names of the queue's admission checks that send a Job to another cluster."""
-        remote = {
-            metadata(one)["name"]
-            for one in self._kubectl.list_objects(ADMISSION_CHECKS)
-            if one["spec"].get("controllerName") == MULTI_KUEUE
-        }
-        queues = self._kubectl.list_objects(CLUSTER_QUEUES) if remote else []
-        specs = (one["spec"] for one in queues if metadata(one)["name"] == cluster_queue)
-        used = {
-            check["name"]
-            for spec in specs
-            for check in spec.get("admissionChecksStrategy", {}).get("admissionChecks", ())
-        }
+        strategy = cluster_queue["spec"].get("admissionChecksStrategy", {})
+        used = {one["name"] for one in strategy.get("admissionChecks", ())}
+        checks = self._kubectl.list_objects(ADMISSION_CHECKS) if used else []
+        remote = {metadata(one)["name"] for one in checks if one["spec"].get("controllerName") == MULTI_KUEUE}
         return ", ".join(sorted(used & remote))
+
+    @functools.cached_property
+    def _local_queue(self) -> Object | None:
+        name = self._settings.get("CREASE_QUEUE_NAME", "")
+        return next((one for one in self._kubectl.list_objects(QUEUES) if metadata(one)["name"] == name), None)
 
     @functools.cached_property
     def _warnings(self) -> list[Object]:
@@ -184,6 +180,13 @@ class LaunchChecks:
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
             **{key: value for key, value in optional.items() if value},
         }
+
+
+def _inactive(queue: Object) -> str:
+    """Why a queue does not admit; empty if it does."""
+    conditions = queue.get("status", {}).get("conditions", ())
+    inactive = (one for one in conditions if one["type"] == "Active" and one["status"] != "True")
+    return "; ".join(f"{one.get('reason')}: {one.get('message')}" for one in inactive)
 
 
 def _is_open(job: Object) -> bool:

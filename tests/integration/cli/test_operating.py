@@ -258,6 +258,7 @@ def make_queue(kubectl: FakeKubectl, *, active: str = "True", check: str = "kueu
             {
                 "metadata": {"name": "all"},
                 "spec": {"admissionChecksStrategy": {"admissionChecks": [{"name": "elsewhere"}]}},
+                "status": {"conditions": [condition]},
             }
         ],
         "admissionchecks.kueue.x-k8s.io": [{"metadata": {"name": "elsewhere"}, "spec": {"controllerName": check}}],
@@ -267,16 +268,18 @@ def make_queue(kubectl: FakeKubectl, *, active: str = "True", check: str = "kueu
 def test_doctor_checks_the_queue(services: Services, kubectl: FakeKubectl) -> None:
     """That it exists and admits, and that it sends nothing to another cluster."""
 
-    def queue() -> tuple[bool, str]:
+    def found(name: str) -> tuple[bool, str]:
         checks = doctor.run_checks(services, KubernetesRuntime(kubectl))
-        return next((check.ok, check.detail) for check in checks if check.name == "queue")
+        return next((check.ok, check.detail) for check in checks if check.name == name)
 
     make_queue(kubectl)
-    assert queue() == (True, "LocalQueue analyses admits, by ClusterQueue all")
+    assert found("queue") == (True, "LocalQueue analyses admits")
+    assert found("cluster queue") == (True, "ClusterQueue all admits")
     make_queue(kubectl, active="False")
-    assert queue() == (False, "Stopped: the ClusterQueue is stopped")
+    assert found("queue") == (False, "Stopped: the ClusterQueue is stopped")
+    assert found("cluster queue") == (False, "Stopped: the ClusterQueue is stopped")
     make_queue(kubectl, check="kueue.x-k8s.io/multikueue")
-    assert queue() == (False, "ClusterQueue all sends Jobs to other clusters by MultiKueue (elsewhere)")
+    assert found("cluster queue") == (False, "ClusterQueue all sends Jobs to other clusters by MultiKueue (elsewhere)")
     kubectl.denied.add(("watch", "workloads.kueue.x-k8s.io"))
     checks = {check.name: check for check in doctor.run_checks(services, KubernetesRuntime(kubectl))}
     assert checks["rights"].detail == "the controller may not watch workloads.kueue.x-k8s.io"
