@@ -31,8 +31,8 @@ test: setup ## run the quick tests, in under 5 minutes
 slow: setup proof-tools ## run the slow tests
 	$(PYTHON) -m pytest $(AT_ONCE) -m slow
 
-cluster: setup kubernetes ## run the tests on a real Kubernetes, as root; the first run builds it, which takes minutes
-	$(PYTHON) -m pytest -m cluster
+cluster: setup kubernetes kueue ## run the tests on a real Kubernetes, as root; the first run builds it, which takes minutes
+	$(PYTHON) -m pytest -m cluster -rs
 
 alerts: setup proof-tools ## test the alerts and the dashboard with promtool
 	$(PYTHON) -m pytest tests/alerts -m "slow or not slow"
@@ -184,6 +184,11 @@ proof-tools: $(AXE)
 kubernetes:
 	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then testing/cluster/install; fi
 
+# Beside it, for the tests of queues; without it they are skipped with a reason.
+kueue:
+	@if [ $$(id -u) = 0 ] && command -v go >/dev/null; then \
+	  testing/cluster/kueue/install || echo "Kueue could not be built: its tests are skipped"; fi
+
 # The accessibility checker, as its authors publish it; it runs only in the browser of a test.
 $(AXE):
 	@mkdir -p $(@D) && cd $(@D) && { npm pack --silent axe-core@$(AXE_VERSION) >/dev/null && \
@@ -193,4 +198,4 @@ $(AXE):
 
 .PHONY: help demo test slow client examples alerts gameday chaos cluster images chart push-chart e2e bench profile accuracy models lint protos released schema \
   settings lock sbom setup system \
-  proof-tools kubernetes
+  proof-tools kubernetes kueue

@@ -85,6 +85,7 @@ ROWS: dict[str, tuple[Chart, ...]] = {
         rates("Fallbacks from the GPU", "crease_fallbacks_total", "reason"),
         Chart("Leases lost", (("", f"sum(rate({here('crease_leases_lost_total')}[5m]))"),), "ops"),
         Chart("Free GPUs", (("", f"max({here('crease_gpus_free')})"),)),
+        Chart("Launches not started", (("{{reason}}", f"sum by (reason) ({here('crease_workloads_pending')})"),)),
     ),
     "Calls and dependencies": (
         rates("Calls", "crease_rpc_seconds_count", "code"),

@@ -204,6 +204,8 @@ class KubernetesSettings(Settings):
     affinity: Object = Field(default_factory=dict)
     # Kueue's LocalQueue. If set, Jobs are created suspended, and Kueue admits them.
     queue_name: str = ""
+    # Kueue's WorkloadPriorityClass. Empty: the priority of the pods' PriorityClass counts in the queue, too.
+    queue_priority_class: str = ""
 
     # The resource of a GPU: nvidia.com/gpu, amd.com/gpu, nvidia.com/mig-1g.10gb. Empty: the cluster has no GPUs.
     gpu_resource: str = ""

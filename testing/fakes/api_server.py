@@ -18,7 +18,7 @@ from services.controller.core.launcher import Unknown
 from services.controller.kubernetes.api_client import Object, Refusal
 
 # The API group of each supported resource.
-KINDS = {"jobs": "batch", "leases": "coordination.k8s.io"} | dict.fromkeys(
+KINDS = {"jobs": "batch", "leases": "coordination.k8s.io", "workloads": "kueue.x-k8s.io"} | dict.fromkeys(
     ("pods", "nodes", "events", "configmaps", "namespaces"), ""
 )
 BOOKMARK_SECONDS = 0.05

@@ -162,7 +162,8 @@ class Namespace:
         for kind, rules in kinds:
             metadata = {"name": f"crease-controller-{self.name}", "namespace": self.name}
             api = {"apiVersion": f"{group}/v1", "metadata": metadata}
-            self.cluster.apply({**api, "kind": kind, "rules": role[rules]})
+            more = role["queueRules"] if kind == "Role" else []
+            self.cluster.apply({**api, "kind": kind, "rules": role[rules] + more})
             ref = {"apiGroup": group, "kind": kind, "name": metadata["name"]}
             self.cluster.apply({**api, "kind": f"{kind}Binding", "subjects": [subject], "roleRef": ref})
         self._write_kubeconfig()
@@ -321,6 +322,14 @@ def cluster(*how: str) -> Iterator[Cluster]:
         yield made
     finally:
         subprocess.run([SCRIPTS / "down"], check=True)
+
+
+def start_kueue(cluster: Cluster) -> None:
+    """Runs Kueue beside the cluster until the cluster stops; skips the test, with the reason, where it is not built."""
+    if not (home() / "kueue" / "built").exists():
+        pytest.skip("no Kueue is built: `make cluster` does that, with Go and its module proxy, in some minutes")
+    env = {**os.environ, "CREASE_CLUSTER": str(cluster.number)}
+    subprocess.run([SCRIPTS / "kueue" / "up"], check=True, capture_output=True, env=env)
 
 
 @contextlib.contextmanager

@@ -392,6 +392,17 @@ def test_no_hook_deletes() -> None:
     assert hooks == {"migrate": "pre-install,pre-upgrade", "test": "test"}
 
 
+def test_argo_cd_migrates_before_a_sync_and_finds_no_change_in_a_second_rendering() -> None:
+    """Its own annotations, which replace Helm's. An object that changed by itself would be out of sync for ever."""
+    hooks = [one for one in manifests("argocd") if "argocd.argoproj.io/hook" in one["metadata"].get("annotations", {})]
+    assert [one["metadata"]["labels"]["app.kubernetes.io/component"] for one in hooks] == ["migrate"]
+    annotations = hooks[0]["metadata"]["annotations"]
+    assert annotations["argocd.argoproj.io/hook"] == "PreSync"
+    assert annotations["argocd.argoproj.io/hook-delete-policy"] == "BeforeHookCreation,HookSucceeded"
+    again = helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--values", values("argocd"))
+    assert again.stdout == text("argocd")
+
+
 def test_with_public_keys_only_the_controller_gets_an_api_token() -> None:
     """On EKS, for example, `jobs` and `upload` need no token to read the keys."""
     assert {name for name, pod in pods("small").items() if "api-token" in json.dumps(pod)} == {"controller"}
@@ -402,6 +413,8 @@ def test_the_role_equals_the_documented_rules() -> None:
     documented = yaml.safe_load((ROOT / "services/controller/kubernetes/role.yaml").read_text())
     assert of_kind("gpu", "Role")["controller"]["rules"] == documented["rules"]
     assert of_kind("gpu", "ClusterRole")["controller"]["rules"] == documented["clusterRules"]
+    with_a_queue = of_kind("large", "Role")["controller"]["rules"]
+    assert with_a_queue == documented["rules"] + documented["queueRules"]
 
 
 @pytest.mark.parametrize("size", SIZES)

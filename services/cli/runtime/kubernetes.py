@@ -31,6 +31,8 @@ RIGHTS = {
     "namespaces": ("get",),
     "configmaps": ("get",),
 }
+# As its queueRules.
+QUEUE_RIGHTS = {"workloads.kueue.x-k8s.io": ("list", "watch")}
 BAD_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 
@@ -115,6 +117,9 @@ class KubernetesRuntime:
         yield from _as_allowed("image", lambda: self._check_image(settings))
         yield from _as_allowed("gpus", lambda: self._check_gpus(settings))
         yield from _as_allowed("references", launches.check_references)
+        if settings.get("CREASE_QUEUE_NAME"):
+            yield from _as_allowed("queue", launches.check_queue)
+            yield from _as_allowed("cluster queue", launches.check_cluster_queue)
         yield from _as_allowed("next analysis", launches.check_admission)
         yield from _as_allowed("waiting analyses", lambda: launches.check_waiting(self._read_server_time()))
 
@@ -176,7 +181,8 @@ class KubernetesRuntime:
         # The right to a ConfigMap is the right to this one.
         named = {"configmaps": f"configmaps/{release}"}
         missing = []
-        for resource, verbs in RIGHTS.items():
+        rights = RIGHTS | (QUEUE_RIGHTS if settings.get("CREASE_QUEUE_NAME") else {})
+        for resource, verbs in rights.items():
             for verb in verbs if resource not in named or release else ():
                 answer = self._kubectl.run("auth", "can-i", verb, named.get(resource, resource), impersonation)
                 if answer.stdout.strip() not in ("yes", "no"):

@@ -20,6 +20,11 @@ from services.cli.runtime.kubectl import Kubectl, Object, event_time, metadata
 STARTED_WITHIN = timedelta(seconds=20)
 SHOWN = 3
 PROBE = "crease-doctor"
+QUEUES, CLUSTER_QUEUES = "localqueues.kueue.x-k8s.io", "clusterqueues.kueue.x-k8s.io"
+ADMISSION_CHECKS, WORKLOADS = "admissionchecks.kueue.x-k8s.io", "workloads.kueue.x-k8s.io"
+PRIORITY_CLASSES = "workloadpriorityclasses.kueue.x-k8s.io"
+# The admission check that sends a Job to another cluster.
+MULTI_KUEUE = "kueue.x-k8s.io/multikueue"
 HARMLESS_EVENTS = frozenset({"FailedToRetrieveImagePullSecret"})
 
 
@@ -52,11 +57,12 @@ class LaunchChecks:
         yield Check("next analysis", not refused, detail, advice)
 
     def check_references(self) -> Iterator[Check]:
-        """Whether the objects exist that a pod mounts or pulls with, and Kueue's queue."""
+        """Whether the objects exist that a pod mounts or pulls with, and Kueue's queue and priority."""
         settings = self._settings
         wanted = [("configmaps", settings.get("CREASE_ANALYZER_CA_CONFIG_MAP", ""))]
         wanted += [("secrets", name) for name in json.loads(settings.get("CREASE_IMAGE_PULL_SECRETS") or "[]")]
-        wanted.append(("localqueues.kueue.x-k8s.io", settings.get("CREASE_QUEUE_NAME", "")))
+        wanted.append((QUEUES, settings.get("CREASE_QUEUE_NAME", "")))
+        wanted.append((PRIORITY_CLASSES, settings.get("CREASE_QUEUE_PRIORITY_CLASS", "")))
         missing = []
         for kind, name in wanted:
             found = self._kubectl.run("get", kind, name, "-o", "name") if name else None
@@ -65,6 +71,38 @@ class LaunchChecks:
         detail = "; ".join(missing) or "its ConfigMap, Secrets and queue exist, as far as any is configured"
         yield Check("references", not missing, detail, "Create the object, or repair the value that names it.")
 
+    def check_queue(self) -> Iterator[Check]:
+        """Whether Kueue's LocalQueue admits. Without one there is no such check: that of references reports it."""
+        if (queue := self._local_queue) is not None:
+            fault = _inactive(queue)
+            detail = fault or f"LocalQueue {metadata(queue)['name']} admits"
+            yield Check("queue", not fault, detail, "kubectl describe the LocalQueue.")
+
+    def check_cluster_queue(self) -> Iterator[Check]:
+        """Whether the ClusterQueue behind it admits, and admits to this cluster."""
+        name = self._local_queue["spec"].get("clusterQueue", "") if self._local_queue else ""
+        queue = next((one for one in self._kubectl.list_objects(CLUSTER_QUEUES) if metadata(one)["name"] == name), None)
+        if queue is None:
+            return
+        faults = [fault] if (fault := _inactive(queue)) else []
+        if remote := self._find_remote_checks(queue):
+            faults.append(f"ClusterQueue {name} sends Jobs to other clusters by MultiKueue ({remote})")
+        advice = "kubectl describe the ClusterQueue. MultiKueue is not supported: install a release in each cluster."
+        yield Check("cluster queue", not faults, "; ".join(faults) or f"ClusterQueue {name} admits", advice)
+
+    def _find_remote_checks(self, cluster_queue: Object) -> str:
+        """The names of the queue's admission checks that send a Job to another cluster."""
+        strategy = cluster_queue["spec"].get("admissionChecksStrategy", {})
+        used = {one["name"] for one in strategy.get("admissionChecks", ())}
+        checks = self._kubectl.list_objects(ADMISSION_CHECKS) if used else []
+        remote = {metadata(one)["name"] for one in checks if one["spec"].get("controllerName") == MULTI_KUEUE}
+        return ", ".join(sorted(used & remote))
+
+    @functools.cached_property
+    def _local_queue(self) -> Object | None:
+        name = self._settings.get("CREASE_QUEUE_NAME", "")
+        return next((one for one in self._kubectl.list_objects(QUEUES) if metadata(one)["name"] == name), None)
+
     @functools.cached_property
     def _warnings(self) -> list[Object]:
         """The Events of the namespace that report a failure."""
@@ -72,7 +110,7 @@ class LaunchChecks:
 
     def _cause(self, job: Object, pods: list[Object]) -> str:
         if job["spec"].get("suspend"):
-            return "suspended until its queue admits it"
+            return f"suspended until its queue admits it: {self._holds.get(metadata(job)['uid'], 'no Workload')}"
         names = {metadata(one)["name"] for one in (job, *pods)}
         events = [
             one
@@ -81,6 +119,20 @@ class LaunchChecks:
         ]
         newest = max(events, key=event_time, default=None)
         return f"{newest.get('reason')}: {newest.get('message')}" if newest else "the cluster gives no reason yet"
+
+    @functools.cached_property
+    def _holds(self) -> Mapping[str, str]:
+        """Why Kueue holds a Job, by its uid: the messages of its Workload's conditions that are not met."""
+        return {
+            owner["uid"]: "; ".join(
+                f"{one.get('reason')}: {one.get('message')}"
+                for one in body.get("status", {}).get("conditions", ())
+                if (one["type"] in ("QuotaReserved", "Admitted") and one["status"] != "True")
+                or (one["type"] == "Evicted" and one["status"] == "True")
+            )
+            for body in self._kubectl.list_objects(WORKLOADS)
+            for owner in metadata(body).get("ownerReferences", ())
+        }
 
     def _dry_run(self, body: Object) -> str:
         ended = self._kubectl.run("create", "--dry-run=server", "-f", "-", "-o", "name", body=body)
@@ -128,6 +180,13 @@ class LaunchChecks:
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
             **{key: value for key, value in optional.items() if value},
         }
+
+
+def _inactive(queue: Object) -> str:
+    """Why a queue does not admit; empty if it does."""
+    conditions = queue.get("status", {}).get("conditions", ())
+    inactive = (one for one in conditions if one["type"] == "Active" and one["status"] != "True")
+    return "; ".join(f"{one.get('reason')}: {one.get('message')}" for one in inactive)
 
 
 def _is_open(job: Object) -> bool:

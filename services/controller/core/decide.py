@@ -15,10 +15,12 @@
 |                   | another uid                        | end as lost; the other workload is a ghost afterwards      |
 |                   | live                               | set the status label                                       |
 |                   | live, pending for a new reason     | confirm again, so that ExplainJob has the reason           |
-| open, any         | ended                              | end, as classified                                         |
+| open, any         | suspended after its start          | end as disruption: its queue took the place back; delete   |
+|                   | ended                              | end, as classified                                         |
 |                   | start error, patience exhausted    | end as image; delete                                       |
 |                   | permanent start error              | end as image at once; delete                               |
-|                   | unschedulable on our choice of GPU | after the wait, end as unschedulable; delete               |
+|                   | unschedulable, or suspended by its | after the wait, end as unschedulable; delete               |
+|                   | queue, on our choice of GPU        |                                                            |
 |                   | running beyond the deadline        | end as deadline; delete                                    |
 |                   | pending beyond the time to wait    | end as unschedulable; delete                               |
 |                   | live, its analyzer has ended       | end, as classified; delete                                 |
@@ -37,6 +39,7 @@ from datetime import datetime
 from crease.analysis.v1.launch_pb2 import (
     ENDING_CANCELLED,
     ENDING_DEADLINE,
+    ENDING_DISRUPTION,
     ENDING_IMAGE,
     ENDING_UNSCHEDULABLE,
     ENDING_UNSPECIFIED,
@@ -103,6 +106,8 @@ class End:
     then_delete: Observed | None = None
     # Ends only if a fresh read does not find this uid; empty: any uid; None: without a read.
     if_not_found: str | None = None
+    # Ends only if the workload is suspended by a fresh read, too: a stale cache may show it before its admission.
+    if_suspended: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,9 +226,13 @@ class _Decision:
         pending, limits = observed.pending, self._limits
         if pending and self._start_has_failed(pending):
             return End(launch, ENDING_IMAGE, f"The analyzer cannot start: {pending.message}", then_delete=observed)
+        if pending and pending.reason == PendingReason.SUSPENDED and launch.HasField("started_at"):
+            # A queue that admits the Job again would start a second pod, to which `jobs` gives no lease.
+            why = f"The queue suspended the analysis while it ran: {pending.message}"
+            return End(launch, ENDING_DISRUPTION, why, then_delete=observed, if_suspended=True)
         if (
             pending
-            and pending.reason == PendingReason.UNSCHEDULABLE
+            and pending.reason in (PendingReason.UNSCHEDULABLE, PendingReason.SUSPENDED)
             and pending.since <= self._now - limits.gpu_wait
             and _is_on_chosen_gpu(launch, observed)
         ):

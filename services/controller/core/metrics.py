@@ -2,7 +2,8 @@
 open launch. A launch or a workload that is just starting or ending counts only after GRACE.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter as Counts
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
@@ -12,7 +13,7 @@ from prometheus_client.registry import Collector
 from crease.analysis.v1.launch_pb2 import Launch
 from services import metrics
 from services.controller.core.decide import Snapshot, only_open
-from services.controller.core.launcher import Gpus, name_of
+from services.controller.core.launcher import Gpus, PendingReason, name_of
 
 GRACE = timedelta(seconds=30)
 
@@ -25,6 +26,7 @@ KUBE_REQUESTS = Counter("crease_kube_requests_total", "Requests to the API serve
 GHOSTS = Gauge("crease_ghosts", "Workloads without an open launch, beyond the time they may take to end; must be 0")
 ORPHANS = Gauge("crease_orphans", "Lost launches: open, without a workload though there is room; must be 0")
 LEADER = Gauge("crease_leader", "1 if this replica is the leader")
+PENDING = Gauge("crease_workloads_pending", "Workloads that have not started, by the obstacle", ["reason"])
 GPUS_FREE = Gauge("crease_gpus_free", "Free GPUs that are not promised to a pod, on the nodes that are watched")
 NONE_FREE = metrics.FALLBACKS.labels("none_free")
 CLOCK_SKEW = Gauge("crease_clock_skew_seconds", "Seconds by which the API server's clock is ahead of this machine's")
@@ -51,12 +53,14 @@ class Balance:
         GHOSTS.set(ghosts)
         ORPHANS.set(sum(since <= now - GRACE for since in self._lost_since.values()))
         GPUS_FREE.set(_count_free(snapshot.gpus))
+        _set_pending(one.pending.reason for one in snapshot.workloads if one.pending)
 
     def reset(self) -> None:
         """Clears all, when another replica leads."""
         self._lost_since = {}
         for gauge in (GHOSTS, ORPHANS, GPUS_FREE):
             gauge.set(0)
+        _set_pending(())
 
 
 def _without_workload(snapshot: Snapshot, has_room: bool) -> Iterator[Launch]:
@@ -68,6 +72,12 @@ def _without_workload(snapshot: Snapshot, has_room: bool) -> Iterator[Launch]:
             continue
         if launch.kubernetes_uid or (has_room and launch.job_id not in busy_jobs):
             yield launch
+
+
+def _set_pending(reasons: Iterable[PendingReason]) -> None:
+    counts = Counts(reasons)
+    for reason in PendingReason:
+        PENDING.labels(reason.replace(" ", "_")).set(counts[reason])
 
 
 def _count_free(gpus: Gpus | None) -> int:

@@ -40,6 +40,7 @@ from services.controller.core.jobs_client import Jobs
 from services.controller.core.launcher import (
     Launcher,
     Observed,
+    PendingReason,
     PermanentRejection,
     Phase,
     Placement,
@@ -415,12 +416,18 @@ class Reconciler:
             found = await self._launcher.get(name_of(end.launch))
             if found and end.if_not_found in ("", found.uid):
                 return
+        if end.if_suspended and not _is_suspended(await self._launcher.get(name_of(end.launch))):
+            return
         failpoints.hit(CrashPoint.CLASSIFIED)
         await self._jobs.end(end.launch, end.ending, end.why)
         failpoints.hit(CrashPoint.ENDED)
         if end.then_delete:
             await self._launcher.delete(end.then_delete)
             self._launcher.record_event(end.then_delete, "Ended", end.why)
+
+
+def _is_suspended(observed: Observed | None) -> bool:
+    return bool(observed and observed.pending and observed.pending.reason == PendingReason.SUSPENDED)
 
 
 def _count_occupied(launches: Sequence[Launch], workloads: Sequence[Observed]) -> int:

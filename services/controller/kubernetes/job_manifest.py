@@ -12,10 +12,10 @@ from crease.analysis.v1.launch_pb2 import Launch
 from crease.jobs.v1.job_pb2 import ACCELERATOR_GPU
 from services import naming
 from services.controller.core.launcher import Placement, accelerator_word, labels_of, name_of
+from services.controller.kubernetes.kueue import PRIORITY_LABEL, QUEUE_LABEL
 from services.controller.quantity import bytes_of, mebibytes
 from services.controller.settings import KubernetesSettings
 
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "crease-controller"
 
@@ -43,7 +43,7 @@ def build_manifest(
         "metadata": {
             "name": name_of(launch),
             "namespace": settings.namespace,
-            "labels": labels | {naming.STATUS_LABEL: "queued"} | _queue_label(settings),
+            "labels": labels | {naming.STATUS_LABEL: "queued"} | _queue_labels(settings),
             "annotations": {
                 naming.CREATED_BY_ANNOTATION: f"{MANAGER} of cluster {settings.cluster}",
                 naming.WHY_ANNOTATION: f"Runs launch {launch.launch_no} of job {launch.job_id}",
@@ -93,8 +93,9 @@ def _labels(launch: Launch, placement: Placement, settings: KubernetesSettings) 
     }
 
 
-def _queue_label(settings: KubernetesSettings) -> dict[str, str]:
-    return {QUEUE_LABEL: settings.queue_name} if settings.queue_name else {}
+def _queue_labels(settings: KubernetesSettings) -> dict[str, str]:
+    labels = {QUEUE_LABEL: settings.queue_name, PRIORITY_LABEL: settings.queue_priority_class}
+    return {key: value for key, value in labels.items() if value} if settings.queue_name else {}
 
 
 def _failure_rules() -> list[Manifest]:

@@ -40,6 +40,7 @@ from services.controller.kubernetes.job_manifest import (
     build_manifest,
     build_selector,
 )
+from services.controller.kubernetes.kueue import GROUP, RESOURCE, VERSION, Workload, parse_workload
 from services.controller.kubernetes.leader_election import Leader
 from services.controller.kubernetes.observed_state import (
     JOB_NAME,
@@ -86,6 +87,10 @@ class KubernetesLauncher:
         if settings.watch_nodes:
             to_node = partial(parse_node, gpu_resource=settings.gpu_resource)
             self._nodes = reflect(path="/api/v1/nodes", parse=to_node)
+        self._workloads: Reflector[Workload] | None = None
+        if settings.queue_name:
+            path = f"/apis/{GROUP}/{VERSION}/namespaces/{settings.namespace}/{RESOURCE}"
+            self._workloads = reflect(path=path, parse=parse_workload)
         self._recorder = EventRecorder(api, settings.namespace, settings.identity)
         # The status label last written to each Job, by uid.
         self._status_labels: dict[str, str] = {}
@@ -144,10 +149,12 @@ class KubernetesLauncher:
         pods = _by_job(self._judged_pods())
         deleted_pods = _by_job(self._pods.tombstones.values())
         dead_nodes = self._dead_nodes()
-        obstacles = await self._find_obstacles(pods)
+        queued = self._queued()
+        obstacles = await self._find_obstacles(pods) | self._find_holds(queued)
         with_job = [
             _with_leftovers(
-                observe(job, (*pods[uid], *deleted_pods[uid]), dead_nodes, obstacles.get(uid, "")), pods[uid]
+                observe(job, (*pods[uid], *deleted_pods[uid]), dead_nodes, obstacles.get(uid, ""), queued.get(uid)),
+                pods[uid],
             )
             for uid, job in self._jobs.items.items()
         ]
@@ -262,8 +269,25 @@ class KubernetesLauncher:
                 cause = reflector.error or "the API server sends no events"
                 raise Unknown(f"The cache of {kind} is stale: {cause}")
 
-    def _reflectors(self) -> Iterable["Reflector[KubernetesJob] | Reflector[Pod] | Reflector[Node]"]:
-        return filter(None, (self._jobs, self._pods, self._nodes))
+    def _reflectors(
+        self,
+    ) -> Iterable["Reflector[KubernetesJob] | Reflector[Pod] | Reflector[Node] | Reflector[Workload]"]:
+        return filter(None, (self._jobs, self._pods, self._nodes, self._workloads))
+
+    def _queued(self) -> dict[str, Workload]:
+        """Kueue's Workloads, by the uid of the Job."""
+        return {one.job_uid: one for one in self._workloads.items.values()} if self._workloads else {}
+
+    def _find_holds(self, queued: Mapping[str, Workload]) -> dict[str, str]:
+        """Why Kueue holds the suspended Jobs, by their uids."""
+        if self._workloads is None:
+            return {}
+        error = self._workloads.error
+        unknown = f"Kueue's Workloads cannot be read: {error}" if error else "Kueue has made no Workload for it"
+        late = self._api.now - timedelta(seconds=POD_CREATION_SECONDS)
+        suspended = [job for job in self._jobs.items.values() if job.is_suspended and not job.finished]
+        known = {job.uid: queued[job.uid].obstacle for job in suspended if job.uid in queued}
+        return {job.uid: unknown for job in suspended if job.created_at < late} | known
 
     def _dead_nodes(self) -> frozenset[str]:
         """The nodes with pods of ours that are not ready; empty if nodes are not watched."""
@@ -286,7 +310,7 @@ class KubernetesLauncher:
                 pod = replace(pod, start_error=pod.start_error and replace(pod.start_error, since=since))
             yield pod
 
-    async def _find_obstacles(self, pods: Mapping[str, Sequence[Pod]]) -> Mapping[str, str]:
+    async def _find_obstacles(self, pods: Mapping[str, Sequence[Pod]]) -> dict[str, str]:
         """Why Jobs have no pod, or pods no running container, after POD_CREATION_SECONDS; by the uid of the Job.
 
         Sends at most two requests every EVENTS_SECONDS, and none while every Job has a started pod.

@@ -21,6 +21,7 @@ from crease.jobs.v1.job_pb2 import ACCELERATOR_CPU, ACCELERATOR_GPU, ACCELERATOR
 from services import naming
 from services.controller.core.launcher import FailureReason, Observed, Pending, PendingReason, Phase
 from services.controller.kubernetes.job_manifest import CONTAINER
+from services.controller.kubernetes.kueue import Workload
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 # Waiting reasons of a container whose start is in progress.
@@ -42,6 +43,8 @@ PLACED_ON = {"gpu": ACCELERATOR_GPU, "cpu": ACCELERATOR_CPU}
 # In the condition that podFailurePolicy leaves on the Job, which outlives the pod.
 EXIT_CODE = re.compile(r"failed with exit code (\d+)")
 DISRUPTION = "has condition DisruptionTarget"
+# By the exit codes of SIGKILL and SIGTERM, a container was stopped from outside.
+KILLED = frozenset({137, 143})
 
 # A part of an object, in the API's JSON. Only the parsers below see it.
 Json = Mapping[str, Any]
@@ -198,16 +201,23 @@ def parse_node(body: Json, gpu_resource: str = "") -> Node:
     )
 
 
-def observe(job: KubernetesJob, pods: Sequence[Pod], dead_nodes: Collection[str] = (), obstacle: str = "") -> Observed:
+def observe(
+    job: KubernetesJob,
+    pods: Sequence[Pod],
+    dead_nodes: Collection[str] = (),
+    obstacle: str = "",
+    queued: Workload | None = None,
+) -> Observed:
     """The state of a Job and its pods.
 
-    `obstacle`: by the Events, why the Job controller cannot create the pod or the node cannot start it.
+    `obstacle`: by the Events, why the Job controller cannot create the pod or the node cannot start it; by Kueue, why
+    the Job is suspended. `queued`: Kueue's Workload of the Job.
     """
     live = [pod for pod in pods if pod.is_live]
     if job.finished and not live:
-        return _observe_ended(job, pods)
+        return _observe_ended(job, pods, queued)
     dead_node = next((pod.node for pod in live if pod.node in dead_nodes), "")
-    pending = _pending(job, live, obstacle)
+    pending = _pending(job, live, obstacle, queued)
     outlived = next((pod for pod in live if pod.is_outlived), None)
     failure, message = _pod_failure(outlived) if outlived and outlived.exit_code else (None, "")
     reasons = (job.placement_reason, pending.message if pending else "", _describe_dead_node(dead_node))
@@ -291,9 +301,14 @@ def waits_for_node(pod: Pod) -> bool:
     return bool(pod.node) and pod.phase == "Pending" and not (pod.is_prepared or pod.start_error)
 
 
-def _pending(job: KubernetesJob, live: Sequence[Pod], obstacle: str) -> Pending | None:
+def _pending(job: KubernetesJob, live: Sequence[Pod], obstacle: str, queued: Workload | None) -> Pending | None:
+    if queued and queued.remote_clusters:
+        clusters = ", ".join(queued.remote_clusters)
+        message = f"its queue would run the Job in another cluster by MultiKueue ({clusters}), which is not supported"
+        return Pending(PendingReason.PERMANENT_START_ERROR, message, job.created_at)
     if job.is_suspended:
-        return Pending(PendingReason.SUSPENDED, "the Job is suspended until its queue admits it", job.created_at)
+        message = ": ".join(filter(None, ("the Job is suspended until its queue admits it", obstacle)))
+        return Pending(PendingReason.SUSPENDED, message, job.created_at)
     if not live:
         reason = PendingReason.UNSCHEDULABLE if "exceeded quota" in obstacle else PendingReason.DELAYED
         return Pending(reason, obstacle, job.created_at) if obstacle else None
@@ -306,11 +321,14 @@ def _pending(job: KubernetesJob, live: Sequence[Pod], obstacle: str) -> Pending 
     return Pending(reason, obstacle, pod.created_at)
 
 
-def _observe_ended(job: KubernetesJob, pods: Sequence[Pod]) -> Observed:
+def _observe_ended(job: KubernetesJob, pods: Sequence[Pod], queued: Workload | None = None) -> Observed:
     is_complete = job.finished == "Complete"
     # The newest pod; there is one, unless the Job's status was edited by hand.
     pod = max(pods, key=lambda one: one.created_at, default=None)
     failure, message = (None, "") if is_complete else _failure(job, pod)
+    exit_code = 0 if is_complete else _exit_code(job, pod)
+    if queued and queued.eviction and (failure == FailureReason.DELETED or exit_code in KILLED):
+        failure, message = FailureReason.DISRUPTED, queued.eviction
     return Observed(
         name=job.name,
         uid=job.uid,
@@ -319,7 +337,7 @@ def _observe_ended(job: KubernetesJob, pods: Sequence[Pod]) -> Observed:
         created_at=job.created_at,
         placed_on=job.placed_on,
         placement_reason=job.placement_reason,
-        exit_code=0 if is_complete else _exit_code(job, pod),
+        exit_code=exit_code,
         failure=failure,
         message=message,
         is_deleting=job.is_deleting,

@@ -22,6 +22,8 @@ PAGE_SIZE = 500
 # The server ends a watch after this time, so that a dead stream is noticed soon.
 WATCH_SECONDS = 25.0
 RETRY_SECONDS = 1.0
+# The API server lacks the kind of objects until its operator is installed.
+MISSING_KIND_SECONDS = 30.0
 TOMBSTONE_SECONDS = 900.0
 
 
@@ -93,7 +95,9 @@ class Reflector(Generic[T]):
             except (Unknown, Refusal) as error:
                 self.error = str(error)
                 # Spread out, so that not every controller lists at once after an outage of the server.
-                await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load)
+                is_missing = isinstance(error, Refusal) and error.code == 404
+                seconds = MISSING_KIND_SECONDS if is_missing else RETRY_SECONDS
+                await asyncio.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 (spreads load)
 
     async def _list(self) -> str:
         found: dict[str, T] = {}

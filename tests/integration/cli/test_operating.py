@@ -24,7 +24,7 @@ from services.cli.api.endpoints import Endpoints
 from services.cli.commands import doctor, explain, jobs, status
 from services.cli.errors import CommandError
 from services.cli.runtime.kubectl import forward_services
-from services.cli.runtime.kubernetes import RIGHTS, KubernetesRuntime
+from services.cli.runtime.kubernetes import QUEUE_RIGHTS, RIGHTS, KubernetesRuntime
 from services.cli.runtime.laptop import LaptopRuntime
 from services.cli.ui import console
 from testing.fakes.api_server import ApiServer
@@ -246,6 +246,58 @@ def test_doctor_names_a_fault_and_gives_advice(
     assert next(check for check in checks if not check.ok).advice
 
 
+def make_queue(kubectl: FakeKubectl, *, active: str = "True", check: str = "kueue.x-k8s.io/provisioning") -> None:
+    """Kueue's objects, and the setting that names its LocalQueue."""
+    change_setting(kubectl, "CREASE_QUEUE_NAME", "analyses")
+    condition = {"type": "Active", "status": active, "reason": "Stopped", "message": "the ClusterQueue is stopped"}
+    kubectl.others |= {
+        "localqueues.kueue.x-k8s.io": [
+            {"metadata": {"name": "analyses"}, "spec": {"clusterQueue": "all"}, "status": {"conditions": [condition]}}
+        ],
+        "clusterqueues.kueue.x-k8s.io": [
+            {
+                "metadata": {"name": "all"},
+                "spec": {"admissionChecksStrategy": {"admissionChecks": [{"name": "elsewhere"}]}},
+                "status": {"conditions": [condition]},
+            }
+        ],
+        "admissionchecks.kueue.x-k8s.io": [{"metadata": {"name": "elsewhere"}, "spec": {"controllerName": check}}],
+    }
+
+
+def test_doctor_checks_the_queue(services: Services, kubectl: FakeKubectl) -> None:
+    """That it exists and admits, and that it sends nothing to another cluster."""
+
+    def found(name: str) -> tuple[bool, str]:
+        checks = doctor.run_checks(services, KubernetesRuntime(kubectl))
+        return next((check.ok, check.detail) for check in checks if check.name == name)
+
+    make_queue(kubectl)
+    assert found("queue") == (True, "LocalQueue analyses admits")
+    assert found("cluster queue") == (True, "ClusterQueue all admits")
+    make_queue(kubectl, active="False")
+    assert found("queue") == (False, "Stopped: the ClusterQueue is stopped")
+    assert found("cluster queue") == (False, "Stopped: the ClusterQueue is stopped")
+    make_queue(kubectl, check="kueue.x-k8s.io/multikueue")
+    assert found("cluster queue") == (False, "ClusterQueue all sends Jobs to other clusters by MultiKueue (elsewhere)")
+    kubectl.denied.add(("watch", "workloads.kueue.x-k8s.io"))
+    checks = {check.name: check for check in doctor.run_checks(services, KubernetesRuntime(kubectl))}
+    assert checks["rights"].detail == "the controller may not watch workloads.kueue.x-k8s.io"
+
+
+def test_doctor_says_why_the_queue_holds_an_analysis(services: Services, kubectl: FakeKubectl) -> None:
+    """In the words of Kueue's Workload."""
+    make_waiting(kubectl)
+    job = kubectl.server.objects["jobs"]["analysis-j-1"]
+    job["spec"]["suspend"] = True
+    held = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "insufficient unused quota"}
+    owner = {"uid": job["metadata"]["uid"]}
+    workload = {"metadata": {"name": "w", "ownerReferences": [owner]}, "status": {"conditions": [held]}}
+    kubectl.others["workloads.kueue.x-k8s.io"] = [workload]
+    checks = {check.name: check for check in doctor.run_checks(services, KubernetesRuntime(kubectl))}
+    assert "until its queue admits it: Pending: insufficient unused quota" in checks["waiting analyses"].detail
+
+
 def make_waiting(kubectl: FakeKubectl) -> None:
     """A Kubernetes Job without a pod, with the Event that says why."""
     name = run_in(kubectl, "j", {"reason": "ContainerCreating"})
@@ -398,12 +450,13 @@ def test_doctor_tries_the_sandbox_on_a_laptop(tmp_path: Path, lacking: str) -> N
 
 def test_the_clients_copies_of_the_controllers_names_are_right() -> None:
     """Its Role: no program imports another."""
-    rules = yaml.safe_load(ROLE.read_text())["rules"]
-    documented = {
-        f"{resource}.{group}".rstrip("."): tuple(rule["verbs"])
-        for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]
-    }  # fmt: skip
-    assert documented == RIGHTS
+    role = yaml.safe_load(ROLE.read_text())
+    for rules, rights in ((role["rules"], RIGHTS), (role["queueRules"], QUEUE_RIGHTS)):
+        documented = {
+            f"{resource}.{group}".rstrip("."): tuple(rule["verbs"])
+            for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]
+        }  # fmt: skip
+        assert documented == rights
 
 
 def test_services_with_tls_are_called_by_tls(kubectl: FakeKubectl) -> None:

@@ -19,6 +19,7 @@ from crease.analysis.v1 import launch_pb2 as wire
 from crease.jobs.v1.job_pb2 import ACCELERATOR_AUTO, ACCELERATOR_CPU, ACCELERATOR_GPU, JOB_STATUS_QUICK_RUNNING
 from services import naming
 from services.cli.runtime.kubernetes import KubernetesRuntime
+from services.controller.core import metrics
 from services.controller.core.jobs_client import Jobs
 from services.controller.core.launcher import name_of
 from services.controller.core.reconciler import Reconciler
@@ -146,13 +147,15 @@ async def test_its_role_has_exactly_the_rights_that_it_uses(tmp_path: Path) -> N
         scene.server.ahead = timedelta(minutes=1)
         await until(lambda: scene.server.used["", "events", "list"])
         await until(lambda: scene.server.used["coordination.k8s.io", "leases", "update"])
+    async with controlling(tmp_path, queue_name="analyses") as queued:
+        await until(lambda: queued.server.used["kueue.x-k8s.io", "workloads", "watch"])
     role = yaml.safe_load(ROLE.read_text())
     allowed = {
         (group, resource, verb)
-        for rule in (*role["rules"], *role["clusterRules"])
+        for rule in (*role["rules"], *role["queueRules"], *role["clusterRules"])
         for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]
     }  # fmt: skip
-    assert set(scene.server.used) == allowed
+    assert {*scene.server.used, *queued.server.used} == allowed
 
 
 def _with_release(*names: str) -> ApiServer:
@@ -426,6 +429,96 @@ async def test_kueue_may_hold_a_launch_for_any_time(tmp_path: Path) -> None:
         assert scene.server.objects["jobs"]["analysis-one-1"]["spec"]["suspend"]
         assert scene.server.starts == []
         assert scene.jobs.open_launches()
+
+
+def hold(server: ApiServer, name: str, *conditions: dict[str, str], **status: Any) -> None:
+    """Writes Kueue's Workload of a Kubernetes Job."""
+    owner = {"uid": server.objects["jobs"][name]["metadata"]["uid"], "controller": True}
+    body = {
+        "metadata": {"name": f"job-{name}", "ownerReferences": [owner]},
+        "status": {"conditions": conditions} | status,
+    }
+    if f"job-{name}" in server.objects["workloads"]:
+        body["metadata"] = server.objects["workloads"][f"job-{name}"]["metadata"]
+        server.put("workloads", body)
+    else:
+        server.make("workloads", body)
+
+
+NO_QUOTA = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "insufficient unused quota"}
+
+
+async def test_kueues_words_are_the_reason_of_a_suspended_launch(tmp_path: Path) -> None:
+    """First that there is no Workload, then the Workload's reason and message, and then none."""
+    async with controlling(tmp_path, queue_name="analyses") as scene:
+        scene.jobs.queue("one")
+        await scene.confirmed("analysis-one-1")
+        scene.server.ahead = timedelta(seconds=30)
+        await until(lambda: "Kueue has made no Workload for it" in scene.reason("analysis-one-1"))
+        hold(scene.server, "analysis-one-1", NO_QUOTA)
+        await until(lambda: "admits it: Pending: insufficient unused quota" in scene.reason("analysis-one-1"))
+        assert metrics.PENDING.labels("suspended")._value.get() == 1
+        job = scene.server.objects["jobs"]["analysis-one-1"]
+        scene.server.put("jobs", job | {"spec": {**job["spec"], "suspend": False}})
+        await until(lambda: "suspended" not in scene.reason("analysis-one-1"))
+        assert metrics.PENDING.labels("suspended")._value.get() == 0
+
+
+async def test_a_gpu_is_given_up_while_the_queue_holds_the_job(tmp_path: Path) -> None:
+    """The wait for a GPU of the controller's choice runs from the Job's creation."""
+    gpu: dict[str, Any] = {"gpu_resource": "nvidia.com/gpu", "gpu_scales_up": True, "gpu_wait_seconds": 20}
+    async with controlling(tmp_path, queue_name="analyses", **gpu) as scene:
+        scene.jobs.queue("one")
+        await scene.confirmed("analysis-one-1")
+        hold(scene.server, "analysis-one-1", NO_QUOTA)
+        await until(lambda: "insufficient unused quota" in scene.reason("analysis-one-1"))
+        await rounds(scene.jobs, 3)
+        assert scene.open("analysis-one-1")
+        scene.server.ahead = timedelta(seconds=21)
+        await scene.confirmed("analysis-one-2")
+        first = scene.jobs.of("one")[0]
+        assert (first.ending, first.placed_on) == (wire.ENDING_UNSCHEDULABLE, ACCELERATOR_GPU)
+
+
+async def test_a_launch_that_its_queue_suspends_again_is_disrupted(tmp_path: Path) -> None:
+    """Kueue would start a second pod later, to which `jobs` gives no lease. The next launch queues anew."""
+    async with controlling(tmp_path, queue_name="analyses") as scene:
+        scene.jobs.queue("one")
+        one = await scene.confirmed("analysis-one-1")
+        one.started_at.GetCurrentTime()
+        evicted = {"type": "Evicted", "status": "True", "reason": "Preempted", "message": "Preempted"}
+        why = {"type": "Preempted", "status": "True", "reason": "InClusterQueue", "message": "to make room for x"}
+        hold(scene.server, "analysis-one-1", evicted, why, NO_QUOTA)
+        await scene.confirmed("analysis-one-2")
+        ended = scene.jobs.of("one")[0]
+        assert ended.ending == wire.ENDING_DISRUPTION
+        assert any("Preempted: InClusterQueue: to make room for x" in line["why"] for line in scene.logged("end"))
+        assert "analysis-one-1" not in scene.server.objects["jobs"]
+
+
+async def test_a_stale_cache_disrupts_no_launch_that_its_queue_has_admitted(tmp_path: Path) -> None:
+    """The cache still shows the Job as suspended, while its analysis has started."""
+    async with controlling(tmp_path, queue_name="analyses", stale_seconds=60) as scene:
+        scene.jobs.queue("one")
+        one = await scene.confirmed("analysis-one-1")
+        scene.server.watches_held = True
+        job = scene.server.objects["jobs"]["analysis-one-1"]
+        scene.server.put("jobs", job | {"spec": {**job["spec"], "suspend": False}})
+        one.started_at.GetCurrentTime()
+        await until(lambda: scene.logged("end"))
+        await rounds(scene.jobs, 3)
+        assert scene.open("analysis-one-1")
+        assert "analysis-one-1" in scene.server.objects["jobs"]
+
+
+async def test_a_queue_of_another_cluster_is_refused(tmp_path: Path) -> None:
+    """MultiKueue would run the analysis where its controller does not see it."""
+    async with controlling(tmp_path, queue_name="analyses") as scene:
+        scene.jobs.queue("one")
+        await scene.confirmed("analysis-one-1")
+        hold(scene.server, "analysis-one-1", NO_QUOTA, nominatedClusterNames=["far"])
+        await until(lambda: scene.jobs.of("one")[0].ending == wire.ENDING_IMAGE)
+        assert any("in another cluster by MultiKueue (far)" in line["why"] for line in scene.logged("end"))
 
 
 async def test_a_failed_pod_creation_is_reported(tmp_path: Path) -> None:

@@ -67,8 +67,10 @@ class Road:
         request = launch_pb2.OpenLaunchesRequest(cluster="c1", capacity=capacity)
         return list(self.launches.OpenLaunches(request, metadata=self.controller).launches)
 
-    def confirm(self, launch: launch_pb2.Launch, uid: str = "uid-1") -> launch_pb2.Launch:
-        request = launch_pb2.ConfirmLaunchRequest(job_id=launch.job_id, launch_no=launch.launch_no, kubernetes_uid=uid)
+    def confirm(self, launch: launch_pb2.Launch, uid: str = "uid-1", reason: str = "") -> launch_pb2.Launch:
+        request = launch_pb2.ConfirmLaunchRequest(
+            job_id=launch.job_id, launch_no=launch.launch_no, kubernetes_uid=uid, placement_reason=reason
+        )
         return self.launches.ConfirmLaunch(request, metadata=self.controller)
 
     def start(

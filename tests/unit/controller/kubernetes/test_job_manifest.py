@@ -34,6 +34,7 @@ EVERYTHING = PLAIN | {
     "analyzer_ca_config_map": "company-ca", "otlp_endpoint": "http://collector.monitoring:4317",
     "analyzer_user": 10001, "analyzer_cpu": "500m", "analyzer_cpu_limit": "2", "analyzer_memory": "1.5Gi",
     "analyzer_scratch": "6Gi", "priority_class": "batch", "runtime_class": "nvidia", "queue_name": "analyses",
+    "queue_priority_class": "urgent",
     "pod_annotations": '{"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}',
     "node_selector": '{"pool": "analysis"}', "tolerations": '[{"key": "analysis", "operator": "Exists"}]',
     "topology_spread": """[{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
@@ -79,6 +80,14 @@ def test_it_holds_no_secret(case: str) -> None:
     assert "secretKeyRef" not in text
     assert "secretName" not in text
     assert not any("token" in variable["value"] for variable in env if variable["name"] != "CREASE_TOKEN_FILE")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_argo_cd_does_not_prune_it(case: str) -> None:
+    """Argo CD deletes what carries its label or its annotation and is not in the chart."""
+    metadata = manifest_of(case)["metadata"]
+    assert "app.kubernetes.io/instance" not in metadata["labels"]
+    assert not [key for key in metadata["annotations"] if key.startswith("argocd.argoproj.io/")]
 
 
 if __name__ == "__main__":

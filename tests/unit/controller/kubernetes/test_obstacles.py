@@ -1,7 +1,7 @@
-"""Faults of a cluster in the words that Kubernetes has for them: each is in the sentence that Explain and `why` show.
+"""Faults of a cluster in the words that Kubernetes has for them: each is in the controller's sentence.
 
 test_endings.py has those that were recorded on a real cluster. These need a cloud, another runtime or a wrong admission
-setting, so their words are put into a recorded pod.
+setting, so their words are put into a recorded pod. tests/integration/cli/test_naming_faults.py runs `why` on all.
 """
 
 import copy
@@ -81,18 +81,69 @@ def pending_record() -> Any:
     return copy.deepcopy(RECORDS["no_such_volume"])
 
 
+def without_pod(fault: str) -> Any:
+    record = copy.deepcopy(RECORDS["no_such_account"])
+    message = f'Error creating: pods "analysis-x" is forbidden: {NO_POD[fault]}'
+    record["events"] = [warning("Job", record["job"]["metadata"]["uid"], "FailedCreate", message)]
+    return record
+
+
+def not_prepared(fault: str) -> Any:
+    record, (reason, message) = pending_record(), NOT_PREPARED[fault]
+    record["events"] = [warning("Pod", record["pods"][0]["metadata"]["uid"], reason, message)]
+    return record
+
+
+def waiting(fault: str) -> Any:
+    record, (reason, message, _) = copy.deepcopy(RECORDS["image_not_found"]), WAITING[fault]
+    for status in record["pods"][0]["status"]["containerStatuses"]:
+        status["state"]["waiting"] = {"reason": reason, "message": message}
+    return record
+
+
+def on_no_node(fault: str) -> Any:
+    record = copy.deepcopy(RECORDS["pending_cpu"])
+    for condition in record["pods"][0]["status"]["conditions"]:
+        if condition["type"] == "PodScheduled":
+            condition["message"] = NO_NODE[fault]
+    return record
+
+
+def ended_by_node(fault: str) -> Any:
+    record, (reason, message) = copy.deepcopy(RECORDS["evicted"]), BY_NODE[fault]
+    # A kubelet that rejects a pod writes no more than this.
+    record["pods"][0]["status"] = {"phase": "Failed", "reason": reason, "message": message}
+    return record
+
+
+def ended_by_cluster(fault: str) -> Any:
+    record, (reason, message) = copy.deepcopy(RECORDS["drained"]), BY_CLUSTER[fault]
+    for condition in record["pods"][0]["status"]["conditions"]:
+        if condition["type"] == "DisruptionTarget":
+            condition |= {"reason": reason, "message": message}
+    return record
+
+
+# Each fault with its objects, and the words that name it.
+FAULTS: dict[str, tuple[Any, str]] = {
+    **{fault: (without_pod(fault), words) for fault, words in NO_POD.items()},
+    **{fault: (not_prepared(fault), ": ".join(words)) for fault, words in NOT_PREPARED.items()},
+    **{fault: (waiting(fault), f"{reason}: {message}") for fault, (reason, message, _) in WAITING.items()},
+    **{fault: (on_no_node(fault), words) for fault, words in NO_NODE.items()},
+    **{fault: (ended_by_node(fault), ": ".join(words)) for fault, words in BY_NODE.items()},
+    **{fault: (ended_by_cluster(fault), ": ".join(words)) for fault, words in BY_CLUSTER.items()},
+}
+
+
 def test_there_are_thirty_faults() -> None:
     """Beside the recorded ones."""
-    assert len([*NO_POD, *NOT_PREPARED, *WAITING, *NO_NODE, *BY_NODE, *BY_CLUSTER]) >= 30
+    assert len(FAULTS) >= 30
 
 
 @pytest.mark.parametrize("fault", NO_POD)
 def test_a_pod_that_cannot_be_created_names_the_rule(fault: str) -> None:
     """The launch waits: an operator repairs the rule, and the Job controller tries again."""
-    record = copy.deepcopy(RECORDS["no_such_account"])
-    message = f'Error creating: pods "analysis-x" is forbidden: {NO_POD[fault]}'
-    record["events"] = [warning("Job", record["job"]["metadata"]["uid"], "FailedCreate", message)]
-    observed = observed_in(record)
+    observed = observed_in(without_pod(fault))
     assert NO_POD[fault] in observed.placement_reason
     assert observed.pending
     assert observed.pending.reason == DELAYED
@@ -101,9 +152,8 @@ def test_a_pod_that_cannot_be_created_names_the_rule(fault: str) -> None:
 @pytest.mark.parametrize("fault", NOT_PREPARED)
 def test_a_pod_that_its_node_cannot_prepare_names_the_obstacle(fault: str) -> None:
     """The kubelet tries again by itself."""
-    record, (reason, message) = pending_record(), NOT_PREPARED[fault]
-    record["events"] = [warning("Pod", record["pods"][0]["metadata"]["uid"], reason, message)]
-    observed = observed_in(record)
+    reason, message = NOT_PREPARED[fault]
+    observed = observed_in(not_prepared(fault))
     assert f"{reason}: {message}" in observed.placement_reason
     assert observed.pending
     assert observed.pending.reason == DELAYED
@@ -112,10 +162,8 @@ def test_a_pod_that_its_node_cannot_prepare_names_the_obstacle(fault: str) -> No
 @pytest.mark.parametrize("fault", WAITING)
 def test_a_container_that_cannot_start_names_the_cause(fault: str) -> None:
     """Of a pull only the registry's own no is final."""
-    record, (reason, message, expected) = copy.deepcopy(RECORDS["image_not_found"]), WAITING[fault]
-    for status in record["pods"][0]["status"]["containerStatuses"]:
-        status["state"]["waiting"] = {"reason": reason, "message": message}
-    observed = observed_in(record)
+    reason, message, expected = WAITING[fault]
+    observed = observed_in(waiting(fault))
     assert f"{reason}: {message}" in observed.placement_reason
     assert observed.pending
     assert observed.pending.reason == expected
@@ -126,11 +174,7 @@ def test_a_container_that_cannot_start_names_the_cause(fault: str) -> None:
 @pytest.mark.parametrize("fault", NO_NODE)
 def test_a_pod_that_fits_on_no_node_names_the_scheduler_s_reason(fault: str) -> None:
     """The launch waits for room."""
-    record = copy.deepcopy(RECORDS["pending_cpu"])
-    for condition in record["pods"][0]["status"]["conditions"]:
-        if condition["type"] == "PodScheduled":
-            condition["message"] = NO_NODE[fault]
-    observed = observed_in(record)
+    observed = observed_in(on_no_node(fault))
     assert NO_NODE[fault] in observed.placement_reason
     assert observed.pending
     assert observed.pending.reason == UNSCHEDULABLE
@@ -139,10 +183,8 @@ def test_a_pod_that_fits_on_no_node_names_the_scheduler_s_reason(fault: str) -> 
 @pytest.mark.parametrize("fault", BY_NODE)
 def test_a_pod_that_its_node_ended_names_the_node_s_reason(fault: str) -> None:
     """A disruption, which costs no retry of the job's own."""
-    record, (reason, message) = copy.deepcopy(RECORDS["evicted"]), BY_NODE[fault]
-    # A kubelet that rejects a pod writes no more than this.
-    record["pods"][0]["status"] = {"phase": "Failed", "reason": reason, "message": message}
-    [end] = [one for one in decided(observed_in(record)) if isinstance(one, End)]
+    reason, message = BY_NODE[fault]
+    [end] = [one for one in decided(observed_in(ended_by_node(fault))) if isinstance(one, End)]
     assert end.ending == wire.ENDING_DISRUPTION
     assert f"{reason}: {message}" in end.why
 
@@ -150,10 +192,7 @@ def test_a_pod_that_its_node_ended_names_the_node_s_reason(fault: str) -> None:
 @pytest.mark.parametrize("fault", BY_CLUSTER)
 def test_a_pod_that_the_cluster_ended_names_the_disruption(fault: str) -> None:
     """From the condition, which every such end leaves."""
-    record, (reason, message) = copy.deepcopy(RECORDS["drained"]), BY_CLUSTER[fault]
-    for condition in record["pods"][0]["status"]["conditions"]:
-        if condition["type"] == "DisruptionTarget":
-            condition |= {"reason": reason, "message": message}
-    [end] = [one for one in decided(observed_in(record)) if isinstance(one, End)]
+    reason, message = BY_CLUSTER[fault]
+    [end] = [one for one in decided(observed_in(ended_by_cluster(fault))) if isinstance(one, End)]
     assert end.ending == wire.ENDING_DISRUPTION
     assert f"{reason}: {message}" in end.why

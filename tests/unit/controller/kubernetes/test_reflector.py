@@ -5,7 +5,10 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from services.controller.kubernetes.api_client import Object
+import pytest
+
+from services.controller.kubernetes import reflector as module
+from services.controller.kubernetes.api_client import Object, Refusal
 from services.controller.kubernetes.observed_state import parse_node
 from services.controller.kubernetes.reflector import Reflector
 
@@ -44,3 +47,27 @@ async def test_only_a_change_of_a_cached_field_is_reported() -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert changes == [{}, {"n1": parse_node(same)}, {"n1": parse_node(other)}]
+
+
+async def test_a_kind_that_the_server_lacks_is_asked_for_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of an operator that is not installed; any other fault is retried sooner."""
+    waits = []
+    done = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            done.set()
+            await asyncio.Event().wait()
+
+    class Lacking(Scripted):
+        async def get(self, path: str, **query: Any) -> Object:
+            raise Refusal(404 if not waits else 403, "", "no such kind, or no right")
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    running = asyncio.create_task(Reflector(Lacking(), "/x", parse_node, lambda: None).run())
+    await done.wait()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert waits[0] >= module.MISSING_KIND_SECONDS / 2 > module.RETRY_SECONDS >= waits[1]
