@@ -183,6 +183,7 @@ def found(channel: grpc.Channel, rpc: MethodDescriptor, message: Message, metada
     return {secret for secret in SECRETS if secret.encode() in reply}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["jobs", "upload"])
 def test_no_call_with_another_tenants_ids_reads_or_changes_anything(scene: Scene, program: str) -> None:
     """Also with equal subjects and organisations of two issuers, and with the coach's page tokens and request ids.
