@@ -42,6 +42,9 @@ OPTIONS = [
     ("grpc.so_reuseport", 0),
     # A silent client's streams end, too.
     *KEEPALIVE,
+    # A connection that is no client's, or half of one. gRPC waits a minute by default.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.http2.settings_timeout", 10_000),
     # Our clients send keepalive pings every 10 s; by default gRPC's servers close the connection for that.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     # Clients reconnect every 5 minutes, so that a new replica gets calls. Running calls finish.

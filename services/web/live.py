@@ -8,7 +8,7 @@ started appears with the next list.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass, field
 
 import grpc
@@ -92,14 +92,14 @@ class Live:
 
     def __init__(self, stubs: Stubs) -> None:
         self._stubs = stubs
-        self._open: dict[str, Recent] = {}
+        self._open: dict[Hashable, Recent] = {}
 
     @contextlib.asynccontextmanager
     async def open(self, visitor: Visitor) -> AsyncIterator[Recent]:
         """The visitor's recent jobs, current while the block runs."""
-        recent = self._open.setdefault(visitor.subject, Recent(visitor))
-        # The newest page brings the newest token.
-        recent.visitor = visitor
+        recent = self._open.setdefault(visitor.identity, Recent(visitor))
+        if visitor.expires_at >= recent.visitor.expires_at:
+            recent.visitor = visitor
         recent.pages += 1
         if recent.keeper is None:
             recent.keeper = asyncio.create_task(self._keep(recent))
@@ -109,11 +109,11 @@ class Live:
             recent.pages -= 1
             if not recent.pages:
                 recent.keeper.cancel()
-                del self._open[visitor.subject]
+                del self._open[visitor.identity]
 
     def wake(self, visitor: Visitor) -> None:
         """Lists the visitor's jobs again at once, because a page has changed them."""
-        if recent := self._open.get(visitor.subject):
+        if recent := self._open.get(visitor.identity):
             recent.listing.set()
 
     async def _keep(self, recent: Recent) -> None:

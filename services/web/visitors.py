@@ -9,7 +9,7 @@ The token itself reaches neither a URL nor the browser's scripts.
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -27,10 +27,14 @@ COOKIE_SECONDS = 30 * 86400
 
 @dataclass(frozen=True)
 class Visitor:
-    """`subject` distinguishes visitors from one another; `token` returns the newest token at each call."""
+    """`identity` distinguishes visitors, and the rights of one; `token` returns the newest token at each call.
 
-    subject: str
+    expires_at: the end of the sign-in, in seconds since the epoch.
+    """
+
+    identity: Hashable
     token: Callable[[], str]
+    expires_at: float
 
 
 class SignIn(Protocol):
@@ -51,9 +55,10 @@ class LaptopSignIn:
 
     async def visitor(self, request: Request) -> Visitor:
         """As SignIn."""
-        if not self._is_valid(request.cookies.get(self.cookie_name, "")):
+        cookie = request.cookies.get(self.cookie_name, "")
+        if not self._is_valid(cookie):
             raise SignInRequired("Open the address that `crease open` prints in a terminal: it signs this browser in.")
-        return Visitor("laptop", self._read_token)
+        return Visitor("laptop", self._read_token, float(cookie.partition(".")[0]))
 
     def enter(self, key: str) -> str:
         """The cookie for a one-time key, which is then used up. Raises SignInRequired."""
@@ -99,4 +104,4 @@ class BearerSignIn:
             raise PageError(HTTPStatus.SERVICE_UNAVAILABLE, f"{str(error).rstrip('.')}.") from error
         if not isinstance(caller, Person):
             raise SignInRequired("This token is not a person's.")
-        return Visitor(caller.subject, lambda: token)
+        return Visitor(caller, lambda: token, caller.expires_at)

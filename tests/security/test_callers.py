@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,6 +122,20 @@ def test_connections_of_one_caller_are_bounded(road: Road, program: Program) -> 
         assert caught.value.code() == EXHAUSTED
         for stream in streams:
             stream.cancel()
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [b"", PREFACE[:3], PREFACE, PREFACE + SETTINGS])
+def test_a_connection_that_is_no_clients_ends(program: Program, sent: bytes) -> None:
+    """Also one that begins HTTP/2 and does not go on. gRPC itself waits a minute."""
+    with socket.create_connection(("127.0.0.1", program.port), timeout=40) as connection:
+        connection.sendall(sent)
+        while connection.recv(1000):
+            pass
 
 
 def test_a_stream_ends_with_its_token(road: Road, laptop: Laptop) -> None:

@@ -1,5 +1,6 @@
 """What stays of deleted people: at once nothing that they wrote or that was measured, later no row."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from psycopg.rows import dict_row
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2, sweep_pb2
 from services.jobs.background import retention
-from testing.servers.programs import Laptop, Program, lease, running
+from testing.servers.programs import ROOT, Laptop, Program, lease, running
 from tests.integration.jobs.test_lifecycle import Road
 from tests.integration.jobs.test_outbox import wait_until
 
@@ -31,6 +32,8 @@ KEPT = {
         opened_at offered_at confirmed_at started_at ended_at
     """,
 }
+# Tables that the page for operators calls otherwise.
+CALLED = {"video_sessions": "sessions", "video_analysis_jobs": "jobs"}
 TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
 
 
@@ -85,6 +88,15 @@ def counts(database_url: str) -> list[int]:
     with psycopg.connect(database_url) as connection:
         tables = ("video_sessions", "video_analysis_jobs", "launches")
         return [connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] for name in tables]  # noqa: S608
+
+
+def test_every_table_says_for_how_long_its_rows_are_kept() -> None:
+    """A new table gets its row in *Deleting data* of docs/operating.md."""
+    tables = re.findall(r"^CREATE TABLE (\w+)", (ROOT / "services/jobs/store/schema.sql").read_text(), re.MULTILINE)
+    assert {"events", "shares"} < set(tables)
+    section = (ROOT / "docs/operating.md").read_text().partition("## Deleting data")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ")]
+    assert [table for table in tables if not any(CALLED.get(table, table) in row for row in rows)] == []
 
 
 @pytest.mark.parametrize("way", ["session", "jobs"])

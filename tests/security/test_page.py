@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from testing.data.reports import HOSTILE
 from testing.fakes.analysis import FINDING, RESULTS, Analysis, analysed
 from testing.servers.browser import Browser, chromium, needs_chromium
 from testing.servers.product import SAMPLE
-from testing.servers.web import LINK, Site
+from testing.servers.programs import running
+from testing.servers.web import LINK, Site, Web
 
 # Every path of the page, with the id of a job or of its session in it; a player's and a share's are any id.
 CHANGING = (
@@ -272,3 +273,51 @@ def test_an_expired_token_asks_for_a_sign_in(site: Site) -> None:
     finally:
         token.write_text(good)
     assert site.web.request("GET", "/").status == 200
+
+
+@contextmanager
+def behind_a_login(site: Site, folder: Path) -> Iterator[Web]:
+    """A page as in a cluster: each request brings a token, which a login in front of the page hands on."""
+    page = Web("web", {}, folder / "web.log", folder=folder)
+    laptop_only = ("CREASE_SIGN_IN_FOLDER", "CREASE_TOKEN_FILE")
+    inherited = {name: value for name, value in site.web.env.items() if name not in laptop_only}
+    page.env = inherited | site.product.laptop.env | {"CREASE_ORIGIN": page.origin}
+    with running(page):
+        yield page
+
+
+def stream(page: Web, token: str) -> urllib3.BaseHTTPResponse:
+    """The list of jobs as server-sent events."""
+    headers = {"authorization": f"Bearer {token}"}
+    return urllib3.request("GET", f"{page.origin}/events", headers=headers, preload_content=False, timeout=60)
+
+
+def test_a_list_ends_with_its_token(site: Site, tmp_path: Path) -> None:
+    """Also while the same person has another page open, whose token is newer: a stolen token reads no longer."""
+    folder = site.product.laptop.folder
+    with behind_a_login(site, tmp_path) as page:
+        for seconds in (2, 8, 32):
+            stolen = stream(page, dev_issuer.person(folder, "coach-1", seconds=seconds))
+            newer = stream(page, dev_issuer.person(folder, "coach-1"))
+            assert newer.status == 200
+            if stolen.status == 200:
+                break
+        with closing(newer), closing(stolen):
+            events = b""
+            for piece in stolen.stream():
+                events += piece
+                # A heartbeat comes every 20 s.
+                assert events.count(b": open") < 3, "the stream has no end"
+            assert events.startswith(b"data:")
+
+
+def test_two_tokens_of_one_person_share_no_list(site: Site, job_id: str, tmp_path: Path) -> None:
+    """A token with fewer rights reads nothing of what a page of the same person reads with more."""
+    folder = site.product.laptop.folder
+    with behind_a_login(site, tmp_path) as page:
+        for _ in range(2):
+            powerful = stream(page, dev_issuer.person(folder, "root", role=naming.SUPERUSER))
+            weak = stream(page, dev_issuer.person(folder, "root"))
+            with closing(powerful), closing(weak):
+                assert job_id in next(powerful.stream()).decode()
+                assert job_id not in next(weak.stream()).decode()

@@ -299,12 +299,19 @@ async def list_visible(
     Raises InvalidArgument for a negative page size or the token of another filter.
     """
     columns = [column for column in jobs.c if column.name != "results"]
-    statement = sa.select(*columns).join(sessions).where(pagination.visible_to(user), jobs.c.deleted_at.is_(None))
+    statement = sa.select(*columns).join(sessions).where(sessions.c.deleted_at.is_(None), jobs.c.deleted_at.is_(None))
     if session_id:
         statement = statement.where(jobs.c.session_id == parse_id(session_id))
     if status:
         statement = statement.where(jobs.c.status == status)
     filtered = f"{authorization.actor(user)} {session_id} {status}"
     return await pagination.read_page(
-        connection, read_job, statement, pagination.newest(jobs), size=size, token=page_token, filtered=filtered
+        connection,
+        read_job,
+        statement,
+        pagination.visible_to(user, jobs),
+        pagination.newest(jobs),
+        size=size,
+        token=page_token,
+        filtered=filtered,
     )

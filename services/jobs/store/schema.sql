@@ -344,6 +344,8 @@ CREATE INDEX jobs_by_age ON video_analysis_jobs USING btree (created_at DESC, id
 
 CREATE INDEX jobs_by_key ON video_analysis_jobs USING btree (s3_bucket, s3_key COLLATE "C", id);
 
+CREATE INDEX jobs_by_owner ON video_analysis_jobs USING btree (owner, created_at DESC, id DESC) INCLUDE (content_length) WHERE (deleted_at IS NULL);
+
 CREATE UNIQUE INDEX jobs_by_request ON video_analysis_jobs USING btree (created_by, request_id) WHERE (request_id IS NOT NULL);
 
 CREATE INDEX jobs_by_session ON video_analysis_jobs USING btree (session_id, created_at DESC, id DESC);
@@ -355,8 +357,6 @@ CREATE INDEX jobs_deleted ON video_analysis_jobs USING btree (deleted_at) WHERE 
 CREATE INDEX jobs_in_turn ON video_analysis_jobs USING btree (owner, queued_at, id) WHERE ((status = 'queued'::video_analysis_job_status) AND (NOT launched));
 
 CREATE INDEX jobs_launched ON video_analysis_jobs USING btree (owner) WHERE launched;
-
-CREATE INDEX jobs_of_owner ON video_analysis_jobs USING btree (owner) INCLUDE (content_length) WHERE (deleted_at IS NULL);
 
 CREATE INDEX jobs_rubbish ON video_analysis_jobs USING btree (sweep_at) WHERE (sweep_at IS NOT NULL);
 

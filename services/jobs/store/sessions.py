@@ -135,10 +135,18 @@ async def list_visible(connection: Connection, user: User, *, size: int, page_to
 
     Raises InvalidArgument for a negative page size or the token of another list.
     """
-    statement = sa.select(sessions, sa.literal_column(PLAYERS)).where(pagination.visible_to(user))
+    statement = sa.select(sessions, sa.literal_column(PLAYERS)).where(sessions.c.deleted_at.is_(None))
+    owned = pagination.visible_to(user, sessions)
     filtered = f"{authorization.actor(user)} sessions"
     return await pagination.read_page(
-        connection, read_session, statement, pagination.newest(sessions), size=size, token=page_token, filtered=filtered
+        connection,
+        read_session,
+        statement,
+        owned,
+        pagination.newest(sessions),
+        size=size,
+        token=page_token,
+        filtered=filtered,
     )
 
 

@@ -1,6 +1,7 @@
 """Home: where films are dropped, and the newest jobs with their progress."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
@@ -31,21 +32,25 @@ async def home(request: Request) -> Response:
 
 
 async def events(request: Request) -> Response:
-    """The list of jobs, once and after each change, as server-sent events."""
+    """The list of jobs, once and after each change, as server-sent events, until the sign-in ends.
+
+    The browser then asks again, with the newest sign-in.
+    """
     visiting = await visit.begin(request)
+    expires_at = visiting.visitor.expires_at
 
     async def stream() -> AsyncIterator[str]:
         version = 0
         async with visiting.live.open(visiting.visitor) as recent:
             # The first list of this visitor is on its way; an open page has it already.
             newest = recent.version or await recent.wait(0, HEARTBEAT_SECONDS)
-            while True:
+            while (left := expires_at - time.time()) > 0:
                 if newest != version:
                     version = newest
                     yield html.event(list_jobs(recent.jobs))
                 else:
                     yield HEARTBEAT
-                newest = await recent.wait(version, HEARTBEAT_SECONDS)
+                newest = await recent.wait(version, min(left, HEARTBEAT_SECONDS))
 
     return StreamingResponse(stream(), media_type="text/event-stream", headers=STREAM_HEADERS)
 

@@ -23,11 +23,12 @@ CALL_SECONDS = 60
 def request(rpc: str, values: Mapping[str, Any]) -> Message:
     """The RPC's request, each field that `values` names filled in, at every depth."""
     message = GetMessageClass(RPCS[rpc].input_type)()
-    _fill(message, {name: value for name, value in values.items() if rpc not in UPDATES or name != "etag"})
+    fill(message, {name: value for name, value in values.items() if rpc not in UPDATES or name != "etag"})
     return message
 
 
-def _fill(message: Message, values: Mapping[str, Any]) -> None:
+def fill(message: Message, values: Mapping[str, Any]) -> None:
+    """Fills in each field that `values` names, at every depth."""
     for field in message.DESCRIPTOR.fields:
         if field.name in values:
             value = values[field.name]
@@ -39,7 +40,7 @@ def _fill(message: Message, values: Mapping[str, Any]) -> None:
                 setattr(message, field.name, value)
         elif (inner_type := _own_message(field)) is not None:
             inner = GetMessageClass(inner_type)()
-            _fill(inner, values)
+            fill(inner, values)
             if inner.ByteSize():
                 getattr(message, field.name).CopyFrom(inner)
 

@@ -103,17 +103,23 @@ async def send_all(database: Database, url: str) -> None:
     await expiry.end_launches_of_silent_clusters(database, 300.0)
 
 
-@pytest.mark.slow
-async def test_no_statement_reads_a_whole_table(filled_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No sequential scan of sessions, jobs, launches or events, for any caller."""
-    sent: set[str] = set()
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The statements that were sent so far."""
+    statements: set[str] = set()
     execute = psycopg.AsyncClientCursor.execute
 
     async def record(self: Any, query: str, *args: Any, **options: Any) -> Any:
-        sent.update(part for part in query.split("; ") if not part.startswith(("BEGIN", "SET LOCAL", "COMMIT")))
+        statements.update(part for part in query.split("; ") if not part.startswith(("BEGIN", "SET LOCAL", "COMMIT")))
         return await execute(self, query, *args, **options)
 
     monkeypatch.setattr(psycopg.AsyncClientCursor, "execute", record)
+    return statements
+
+
+@pytest.mark.slow
+async def test_no_statement_reads_a_whole_table(filled_url: str, sent: set[str]) -> None:
+    """No sequential scan of sessions, jobs, launches or events, for any caller."""
     database = Database(filled_url, 3)
     await send_all(database, filled_url)
     await database.close()
@@ -126,3 +132,50 @@ async def test_no_statement_reads_a_whole_table(filled_url: str, monkeypatch: py
                 scans[statement] = plan
     assert len(sent) > 18
     assert scans == {}
+
+
+# Half of the sessions belong to one coach, whose jobs are older than the 10,000 of all others.
+SKEWED = """
+    INSERT INTO video_sessions (owner_type, owner_id, created_by, created_at)
+        SELECT 'coach', 'veteran', 'veteran', now() - interval '3 years' FROM generate_series(1, 500);
+    INSERT INTO video_sessions (owner_type, owner_id, created_by)
+        SELECT 'coach', 'coach-' || n, 'coach-' || n FROM generate_series(1, 500) n;
+    INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key, progress_pct, created_at)
+        (SELECT id, 'done'::video_analysis_job_status, 'videos', 'k', 100, created_at
+            FROM video_sessions WHERE owner_id = 'veteran' LIMIT 40)
+        UNION ALL SELECT id, 'done', 'videos', 'k', 100, now() - n * interval '1 h'
+        FROM video_sessions, generate_series(1, 20) n WHERE owner_id <> 'veteran';
+"""
+
+
+async def test_a_page_of_a_list_reads_few_rows_of_others(database_url: str, sent: set[str]) -> None:
+    """Also where one owner has half of the sessions, and all others have the newest jobs."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(SKEWED)
+        connection.execute("VACUUM ANALYZE")
+    database = Database(database_url, 1)
+    async with database.transaction() as transaction:
+        for person in (Person("veteran", "coach_pro_plus"), Person("veteran", "org_pro", "o-1")):
+            for status in ("", "done"):
+                found = await jobs.list_visible(
+                    transaction, person, session_id="", status=status, size=20, page_token=""
+                )
+                assert len(found.records) == 20
+            assert (await sessions.list_visible(transaction, person, size=20, page_token="")).has_more
+            await search_all(transaction, person)
+    await database.close()
+    read: dict[str, int] = {}
+    with psycopg.connect(database_url) as connection:
+        for statement in sent:
+            [(plans,)] = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}").fetchall()
+            read[statement] = rows_read(plans[0]["Plan"])
+    assert {statement: rows for statement, rows in read.items() if rows > 3000} == {}
+
+
+def rows_read(plan: dict[str, Any]) -> int:
+    """The rows that the scans of a plan read of tables."""
+    own = 0
+    if "Relation Name" in plan:
+        removed = plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
+        own = round((plan["Actual Rows"] + removed) * plan["Actual Loops"])
+    return own + sum(rows_read(inner) for inner in plan.get("Plans", []))

@@ -167,6 +167,23 @@ def test_two_concurrent_migrations_run_one_after_the_other(postgres_server: Serv
             done.result()
 
 
+def test_a_job_from_before_owners_gets_the_owner_of_its_session(postgres_server: Server) -> None:
+    """A list of jobs finds the jobs of a person by this column."""
+    url = database_at(postgres_server, "0007")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("""
+            WITH session AS (
+                INSERT INTO video_sessions (owner_type, owner_id, created_by)
+                VALUES ('org', 'o/1', 'c'), ('coach', 'c', 'c')
+                RETURNING id)
+            INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key)
+            SELECT id, 'failed', 'videos', 'k' FROM session, generate_series(1, 1200)
+        """)
+        migrate(url)
+        found = connection.execute("SELECT owner, count(*) FROM video_analysis_jobs GROUP BY 1 ORDER BY 1").fetchall()
+    assert found == [("coach/c", 1200), ("org/o/1", 1200)]
+
+
 def in_a_process(url: str) -> None:
     """Migrates in a process of its own, as a pod does."""
     command = [sys.executable, "-m", "services.jobs", "migrate"]
@@ -176,9 +193,12 @@ def in_a_process(url: str) -> None:
 def test_every_index_of_a_migration_exists_under_a_unique_name(database_url: str) -> None:
     """With a name that exists already, an index would silently not be built."""
     built: list[str] = []
+    executed: list[str] = []
+    without_rows = Mock(**{"exec_driver_sql.return_value.scalar.return_value": None})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(indexes, "build", lambda _, named, **__: built.extend(named))
-        patch.setattr(alembic.op, "execute", lambda _: None)
+        patch.setattr(alembic.op, "execute", executed.append)
+        patch.setattr(alembic.op, "get_bind", lambda: without_rows)
         patch.setattr(alembic.op, "get_context", lambda: Mock(autocommit_block=nullcontext))
         for revision in alembic.script.ScriptDirectory(str(MIGRATIONS)).walk_revisions():
             revision.module.upgrade()
@@ -186,7 +206,8 @@ def test_every_index_of_a_migration_exists_under_a_unique_name(database_url: str
         existing = {name for (name,) in connection.execute("SELECT indexname FROM pg_indexes").fetchall()}
     assert sorted(built) == sorted(set(built))
     assert len(built) > 10
-    assert set(built) <= existing
+    dropped = set(re.findall(r"DROP INDEX CONCURRENTLY IF EXISTS (\w+)", "\n".join(executed)))
+    assert set(built) - existing == dropped
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from services import dev_issuer
 from services.auth import Person, Service, User
 from services.jobs.domain import authorization
 from services.jobs.domain.records import Owner, OwnerType
-from services.jobs.store import sessions
+from services.jobs.store import jobs, sessions
 from services.jobs.store.database import Database
 from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs import filled
@@ -350,17 +350,23 @@ def test_a_list_holds_exactly_the_jobs_that_its_reader_may_see(whose: str, stage
     ],
 )
 async def test_the_rule_of_ownership_is_the_same_in_sql_and_in_python(user: User, empty: str) -> None:
-    """A list holds the sessions of exactly the owners that `may_see` allows, also for equal ids of both kinds."""
+    """Lists hold sessions and jobs of exactly the owners that `may_see` allows, also for equal ids of both kinds."""
     owners = [Owner(kind, key) for kind in OwnerType for key in ("coach-1", "coach-2", "boss", "o-1", "")]
     insert = "INSERT INTO video_sessions (owner_type, owner_id, created_by) VALUES (%s, %s, '')"
     with psycopg.connect(empty, autocommit=True) as connection:
         for owner in owners:
             connection.execute(insert, [owner.type.value, owner.id])
+        connection.execute(
+            "INSERT INTO video_analysis_jobs (session_id, status, s3_bucket, s3_key)"
+            " SELECT id, 'failed', 'videos', 'k' FROM video_sessions"
+        )
     database = Database(empty, 1)
     try:
         async with database.transaction() as transaction:
             page = await sessions.list_visible(transaction, user, size=50, page_token="")
+            of_jobs = await jobs.list_visible(transaction, user, session_id="", status="", size=50, page_token="")
     finally:
         await database.close()
     listed = {session.owner for session in page.records}
     assert listed == {owner for owner in owners if authorization.may_see(user, owner)}
+    assert {job.session_id for job in of_jobs.records} == {session.id for session in page.records}

@@ -64,13 +64,14 @@ async def list_visible(
     connection: Connection, user: User, *, name_prefix: str, size: int, page_token: str
 ) -> pagination.Page[Player]:
     """A page of the players that a user may see, by name. Raises InvalidArgument."""
-    statement = sa.select(players).where(pagination.owned_by(user, players))
+    statement = sa.select(players)
     if first := name_key(name_prefix):
         statement = statement.where(players.c.name_key >= first, players.c.name_key < first + _LAST)
     return await pagination.read_page(
         connection,
         read_player,
         statement,
+        pagination.visible_to(user, players),
         pagination.by_name(),
         size=size,
         token=page_token,

@@ -94,6 +94,7 @@ async def sessions_page(
         connection,
         _read_session,
         statement,
+        pagination.visible_to(user, sessions),
         pagination.newest(sessions),
         size=size,
         token=page_token,
@@ -126,6 +127,7 @@ async def jobs_page(
         connection,
         _read_job,
         statement,
+        pagination.visible_to(user, jobs),
         pagination.newest(jobs),
         size=size,
         token=page_token,
@@ -146,10 +148,10 @@ async def sessions_by_id(connection: Connection, ids: Iterable[UUID]) -> dict[UU
 
 def _conditions(user: User, wanted: Filter, listed: sa.Table, discipline: str) -> list[sa.ColumnElement[bool]]:
     """The conditions of a list on `listed`. discipline: the SQL of the discipline that the list shows."""
-    found: list[sa.ColumnElement[bool]] = [pagination.visible_to(user)]
+    found: list[sa.ColumnElement[bool]] = [sessions.c.deleted_at.is_(None)]
     if wanted.text:
         named = sa.select(players.c.id).where(
-            pagination.owned_by(user, players),
+            sa.or_(*pagination.visible_to(user, players)),
             players.c.name_key.contains(pagination.name_key(wanted.text), autoescape=True),
         )
         free_texts = sa.func.array_to_string(sessions.c.player_ids, " ")

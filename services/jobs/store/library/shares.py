@@ -70,11 +70,12 @@ _SAME_REQUEST = """
 async def list_visible(connection: Connection, user: User, *, size: int, page_token: str) -> pagination.Page[Share]:
     """A page of the shares that a user may see, newest first. Raises InvalidArgument."""
     in_force = shares.c.expires_at > sa.func.clock_timestamp()
-    statement = sa.select(shares).where(pagination.owned_by(user, shares), in_force)
+    statement = sa.select(shares).where(in_force)
     return await pagination.read_page(
         connection,
         _read,
         statement,
+        pagination.visible_to(user, shares),
         pagination.newest(shares),
         size=size,
         token=page_token,
