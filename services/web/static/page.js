@@ -73,14 +73,23 @@ function setUp(root) {
 
 setUp(document);
 document.addEventListener("htmx:after:swap", () => setUp(document));
+// A new link is copied at once, where the browser still allows it after the click that asked for it.
+function copyLink(button) {
+  const link = button.parentElement.querySelector(".link");
+  link.select();
+  navigator.clipboard?.writeText(link.value).then(() => (button.textContent = "Copied"), () => {});
+}
+document.addEventListener("htmx:after:swap", () => {
+  const made = document.querySelector(".copy:not(.offered)");
+  if (!made) return;
+  made.classList.add("offered");
+  made.focus();
+  copyLink(made);
+});
 document.addEventListener("click", (event) => {
   if (event.target.closest(".print")) window.print();
   const copy = event.target.closest(".copy");
-  if (copy) {
-    const link = copy.parentElement.querySelector(".link");
-    link.select();
-    navigator.clipboard?.writeText(link.value).then(() => (copy.textContent = "Copied"), () => {});
-  }
+  if (copy) copyLink(copy);
 });
 // A browser opens six connections to one server. Streams are open in the tab that is shown alone: a tab that opens in the
 // background connects when it is shown first, and htmx pauses those of a tab that is hidden.
@@ -90,7 +99,8 @@ function connect() {
   for (const streamed of document.querySelectorAll("[hx-sse\\:connect]")) {
     if (connected.has(streamed)) continue;
     connected.add(streamed);
-    htmx.trigger(streamed, "shown");
+    // Not bubbling: a stream may lie inside another one.
+    htmx.trigger(streamed, "shown", {}, false);
   }
 }
 document.addEventListener("htmx:after:process", connect);

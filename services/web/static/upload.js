@@ -134,6 +134,8 @@ class Upload {
     keep(this.key, null);
     this.card.remove();
     offerAll();
+    // Nothing else to say or to send: on to what the film shows, which appears there by itself.
+    if (!list.querySelector(".film") && !document.hidden) location.assign(`/jobs/${this.job}`);
   }
 
   async sendParts(plan) {

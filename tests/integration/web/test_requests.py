@@ -99,7 +99,7 @@ def test_a_job_is_cancelled_explained_and_tried_again_from_the_page(site: Site) 
     """Each answer is what the page shows next: the list, or one sentence."""
     cancelled = site.product.uploaded(SAMPLE.read_bytes())
     assert "waits" in site.web.get(f"/jobs/{cancelled}/why")
-    assert "Cancelled" in site.web.request("POST", f"/jobs/{cancelled}/cancel").data.decode()
+    assert "Cancelled" in site.web.post(f"/jobs/{cancelled}/cancel").data.decode()
     failed = site.product.uploaded(SAMPLE.read_bytes())
     analysis = Analysis.start(site.product)
     site.product.launch_stub.FailLaunch(
@@ -116,7 +116,10 @@ def test_a_job_is_cancelled_explained_and_tried_again_from_the_page(site: Site) 
     assert "The model is missing." in page
     assert "The person who runs Crease has to repair this." in page
     assert "Try again" in page
-    assert "Queued" in site.web.request("POST", f"/jobs/{failed}/retry").data.decode()
+    assert "Try again" in site.web.get(f"/jobs/{failed}")
+    assert "Queued" in site.web.post(f"/jobs/{failed}/retry").data.decode()
+    from_its_page = site.web.request("POST", f"/jobs/{failed}/cancel")
+    assert (from_its_page.status, from_its_page.headers["location"]) == (303, f"/jobs/{failed}")
 
 
 @pytest.mark.parametrize(
