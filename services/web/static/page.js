@@ -77,7 +77,10 @@ document.addEventListener("htmx:after:swap", () => setUp(document));
 function copyLink(button) {
   const link = button.parentElement.querySelector(".link");
   link.select();
-  navigator.clipboard?.writeText(link.value).then(() => (button.textContent = "Copied"), () => {});
+  const said = () => (button.textContent = "Copied");
+  if (navigator.clipboard) navigator.clipboard.writeText(link.value).then(said, () => {});
+  // Without TLS, at a network's address, browsers offer the older call alone.
+  else if (document.execCommand("copy")) said();
 }
 document.addEventListener("htmx:after:swap", () => {
   const made = document.querySelector(".copy:not(.offered)");
@@ -112,7 +115,12 @@ for (const undo of document.querySelectorAll(".undo")) {
   history.replaceState(null, "", place);
   setTimeout(() => undo.remove(), 60e3);
 }
-// A stream that is refused for a missing sign-in leads to the login, and back to this page.
+// What is refused for a missing sign-in leads to the login, and back to this page. By `application/json` a login in front
+// of the page answers a script with 401, not with a page of its own.
+document.addEventListener("htmx:config:request", (event) => (event.detail.ctx.request.headers.Accept += ", application/json"));
 document.addEventListener("htmx:sse:error", (event) => {
   if (event.detail.status === 401) location.reload();
+});
+document.addEventListener("htmx:response:error", (event) => {
+  if (event.detail.ctx.response.status === 401) location.reload();
 });

@@ -19,7 +19,18 @@ function keep(key, value) {
 }
 const sizeOf = (bytes) => bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-const sha256 = async (blob) => hex(await crypto.subtle.digest("SHA-256", await blob.arrayBuffer()));
+// Without TLS, at a network's address, browsers offer neither crypto.subtle nor locks.
+async function sha256(blob) {
+  const bytes = await blob.arrayBuffer();
+  return crypto.subtle ? hex(await crypto.subtle.digest("SHA-256", bytes)) : sha256Plain(new Uint8Array(bytes));
+}
+function uuid() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  return hex(bytes.buffer).replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+const alone = (name, options, act) => (navigator.locks ? navigator.locks.request(name, options, act) : act({}));
 const stopped = () => new DOMException("", "AbortError");
 
 class Refusal extends Error {}
@@ -40,7 +51,9 @@ async function ask(path, body, upload) {
     upload.signal.throwIfAborted();
     let reply = null, words = {};
     try {
-      reply = await fetch(path, body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+      // By this header a login in front of the page answers 401, not with a page of its own.
+      const headers = { accept: "application/json", "content-type": "application/json" };
+      reply = await fetch(path, body === undefined ? { headers } : { method: "POST", headers, body: JSON.stringify(body) });
       words = await reply.json();
     } catch { /* the line or the page is down */ }
     if (reply && reply.ok) return words;
@@ -99,7 +112,7 @@ class Upload {
   start() {
     this.stopper = new AbortController();
     // Two tabs do not send one film twice. After a pause, the end of the paused attempt is awaited.
-    navigator.locks.request(`upload ${this.key}`, { ifAvailable: !this.wasStarted }, (lock) => {
+    alone(`upload ${this.key}`, { ifAvailable: !this.wasStarted }, (lock) => {
       if (!lock) return this.fail("Another tab is sending this film.");
       this.wasStarted = true;
       return this.send().catch((error) => {
@@ -113,9 +126,9 @@ class Upload {
 
   async send() {
     this.show("Reading the film");
-    const ids = stored()[this.key] || { session: crypto.randomUUID(), request: crypto.randomUUID(), fields: this.fields };
+    const ids = stored()[this.key] || { session: uuid(), request: uuid(), fields: this.fields };
     keep(this.key, ids);
-    const hash = this.file.size < WHOLE_HASH_BYTES ? await sha256(this.file) : "";
+    const hash = crypto.subtle && this.file.size < WHOLE_HASH_BYTES ? await sha256(this.file) : "";
     const head = new Uint8Array(await this.file.slice(0, HEAD_BYTES).arrayBuffer());
     const order = { ...ids.fields, name: this.file.name, size: this.file.size, sha256: hash, head: btoa(String.fromCharCode(...head)), session_request: ids.session, request: ids.request };
     let begun = await ask("/uploads", order, this);

@@ -1,20 +1,23 @@
 """The page in a real browser: from a dropped film to the first drill, and an upload that survives its tab."""
 
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK, ListJobsRequest
 from crease.upload.v1.upload_pb2 import ListPartsRequest
+from services import dev_issuer
 from testing.fakes.analysis import RESULTS, Analysis, analysed, finish, with_knee
 from testing.servers.browser import Browser, Page, chromium, needs_chromium
 from testing.servers.product import SAMPLE
 from testing.servers.programs import ROOT
-from testing.servers.web import LINK, Site
+from testing.servers.web import COACH, LINK, Site
 from tests.integration.jobs.test_outbox import wait_until
 
 pytestmark = needs_chromium
@@ -138,11 +141,10 @@ def test_another_person_is_shown_by_a_box_in_the_first_picture(site: Site, brows
 def test_the_player_is_chosen_among_the_people_of_a_film(site: Site, browser: Browser) -> None:
     """The page numbers them in the first picture, praises nothing, and names no option of a command."""
     people = {"people_in_view": 2, "athlete": {"candidates": [[0.5, 0.3, 0.2, 0.5], [0.1, 0.2, 0.25, 0.6]]}}
-    unclear = {"overall_level": None, "not_assessed_reason": "two people are in view", "findings": []}
-    results = {
+    results: dict[str, Any] = {
         "pose": {"pose_summary": {"video_fps": 30.0, "events": [], **people}},
         "metrics": {},
-        "findings": unclear,
+        "findings": {"overall_level": None, "not_assessed_reason": "two people are in view", "findings": []},
         "report": {"summary": "Not assessed: analyse again with --athlete-box 0.50,0.30,0.20,0.50.", "drills": []},
     }
     job = analysed(site.product, "Nets", ["Asha"], results)
@@ -232,6 +234,16 @@ def test_a_comparison_has_the_days_of_its_reader_and_asks_for_a_film_again(site:
         assert page.complaints == []
 
 
+def test_the_page_hashes_without_tls(site: Site, browser: Browser) -> None:
+    """At a network's address browsers offer no crypto.subtle; both digests of one text agree, whatever its length."""
+    with browser.page(site.web.sign_in_url()) as page:
+        page.wait("typeof sha256Plain === 'function'")
+        for length in (0, 1, 55, 56, 63, 64, 119, 120, 5000):
+            text = bytes(k * 7 % 256 for k in range(length))
+            digest = page.evaluate(f"sha256Plain(Uint8Array.from({list(text)}))")
+            assert (length, digest) == (length, hashlib.sha256(text).hexdigest())
+
+
 def test_a_film_that_cannot_be_analysed_is_refused_before_it_is_sent(
     site: Site, browser: Browser, tmp_path: Path
 ) -> None:
@@ -243,6 +255,21 @@ def test_a_film_that_cannot_be_analysed_is_refused_before_it_is_sent(
         drop(page, picture)
         page.wait(f"{SENDING}?.includes('it is a PNG picture')")
     assert "Nothing yet" in site.web.get("/")
+
+
+def test_an_upload_goes_on_after_a_new_sign_in(site: Site, browser: Browser) -> None:
+    """The page says that the token has expired, keeps the film, and sends it as soon as there is a new one."""
+    token = site.web.folder / "coach.jwt"
+    good = token.read_text()
+    with browser.page(site.web.sign_in_url()) as page:
+        page.wait("location.pathname === '/'")
+        try:
+            token.write_text(dev_issuer.person(site.product.laptop.folder, COACH, seconds=-3600))
+            drop(page, SAMPLE)
+            page.wait(f"{SENDING}?.includes('Your sign-in has expired')")
+        finally:
+            token.write_text(good)
+        page.wait("document.querySelector('#session .stage')?.innerText === 'Queued'")
 
 
 @pytest.mark.slow

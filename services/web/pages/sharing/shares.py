@@ -6,6 +6,7 @@ Without names and faces, the link shows an anonymous copy of the analysis, which
 import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from ipaddress import ip_address
 from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
@@ -40,7 +41,6 @@ MOST_DAYS, MOST_JOBS = 90, 20
 PAGE_SIZE = 20
 # The event by which the form of a link asks again.
 READY = "ready"
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 class NewShare(BaseModel):
@@ -76,8 +76,17 @@ async def create(request: Request) -> Response:
         "share_made.html",
         share=made.share,
         link=f"{origin}/s/{made.secret}",
-        is_local=urlsplit(origin).hostname in LOCAL_HOSTS,
+        reach=_reach(urlsplit(origin).hostname or ""),
     )
+
+
+def _reach(host: str) -> str:
+    """Where a page of this name is alone reached: this `computer`, this `network`; empty: no such bound is known."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "computer" if host == "localhost" else ""
+    return "computer" if address.is_loopback else "network" if address.is_private else ""
 
 
 async def pending(request: Request) -> Response:
