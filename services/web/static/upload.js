@@ -30,6 +30,13 @@ function uuid() {
   bytes[8] = (bytes[8] & 0x3f) | 0x80;
   return hex(bytes.buffer).replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
+// Films that are sent at once and name one player make one player.
+const newPlayers = new Map();
+function playerOf(name) {
+  const key = name.trim();
+  if (!newPlayers.has(key)) newPlayers.set(key, uuid());
+  return newPlayers.get(key);
+}
 const alone = (name, options, act) => (navigator.locks ? navigator.locks.request(name, options, act) : act({}));
 const stopped = () => new DOMException("", "AbortError");
 
@@ -126,11 +133,11 @@ class Upload {
 
   async send() {
     this.show("Reading the film");
-    const ids = stored()[this.key] || { session: uuid(), request: uuid(), fields: this.fields };
+    const ids = stored()[this.key] || { session: uuid(), request: uuid(), player: playerOf(this.fields.player), fields: this.fields };
     keep(this.key, ids);
     const hash = crypto.subtle && this.file.size < WHOLE_HASH_BYTES ? await sha256(this.file) : "";
     const head = new Uint8Array(await this.file.slice(0, HEAD_BYTES).arrayBuffer());
-    const order = { ...ids.fields, name: this.file.name, size: this.file.size, sha256: hash, head: btoa(String.fromCharCode(...head)), session_request: ids.session, request: ids.request };
+    const order = { ...ids.fields, name: this.file.name, size: this.file.size, sha256: hash, head: btoa(String.fromCharCode(...head)), session_request: ids.session, request: ids.request, player_request: ids.player };
     let begun = await ask("/uploads", order, this);
     this.job = begun.job;
     for (;;) {

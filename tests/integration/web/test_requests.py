@@ -5,6 +5,7 @@ import json
 import re
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode
 
@@ -139,6 +140,15 @@ def test_a_film_beyond_the_limits_is_refused_by_a_sentence(site: Site, fields: d
     reply = order(site, **fields)
     assert (reply.status // 100, words in json.loads(reply.data)["sentence"]) == (4, True)
     assert "Nothing yet" in site.web.get("/library")
+
+
+def test_films_sent_at_once_make_one_player(site: Site) -> None:
+    """Each looks for the player before any has made it; two players of one name could not be compared."""
+    player, films = str(uuid.uuid4()), 6
+    with ThreadPoolExecutor(films) as pool:
+        replies = list(pool.map(lambda _: order(site, player="Ben Hill", player_request=player), range(films)))
+    assert {reply.status for reply in replies} == {200}
+    assert site.web.get("/players").count("Ben Hill") == 1
 
 
 def test_a_repeated_order_continues_the_same_upload(site: Site) -> None:
