@@ -61,6 +61,19 @@ function setUpPlayer(player) {
   if (first) video.addEventListener("loadedmetadata", () => go(Number(first.dataset.time)), { once: true });
 }
 
+// The comparison, a document of this origin in a frame, is as high as it needs: the page scrolls and prints as one.
+function fit(frame) {
+  const inside = frame.contentDocument?.querySelector("main");
+  if (!inside) return;
+  const measure = () => (frame.style.height = `${inside.getBoundingClientRect().height + 4}px`);
+  new ResizeObserver(measure).observe(inside);
+  measure();
+}
+for (const frame of document.querySelectorAll("iframe.whole")) {
+  frame.addEventListener("load", () => fit(frame));
+  if (frame.contentDocument?.readyState === "complete") fit(frame);
+}
+
 const players = new WeakSet();
 function setUp(root) {
   writeTimes(root);
@@ -108,6 +121,18 @@ function connect() {
 }
 document.addEventListener("htmx:after:process", connect);
 document.addEventListener("visibilitychange", connect);
+// A network that was away leaves a stream open on which nothing arrives. Every stream has an event at least every 20 s:
+// after a silence, and when the network is back, the stream is ended, and htmx opens it again.
+const STREAM_SILENCE = 60e3;
+const heard = new WeakMap();
+for (const kind of ["htmx:after:sse:connection", "htmx:before:sse:message"])
+  document.addEventListener(kind, (event) => heard.set(event.target, performance.now()));
+function reopen(longest) {
+  for (const streamed of document.querySelectorAll("[hx-sse\\:connect]"))
+    if (performance.now() - (heard.get(streamed) ?? Infinity) > longest) streamed._htmx?.sse?.reader?.cancel();
+}
+setInterval(() => reopen(STREAM_SILENCE), 10e3);
+addEventListener("online", () => reopen(0));
 // A deletion can be undone for a minute; a reload does not offer it again.
 for (const undo of document.querySelectorAll(".undo")) {
   const place = new URL(location);

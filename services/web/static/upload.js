@@ -7,6 +7,8 @@
 // The ids of an upload are kept in this browser. The same film, chosen again after a reload, continues it.
 
 const HEAD_BYTES = 1280, WHOLE_HASH_BYTES = 100e6, AT_ONCE = 3, LONGEST_PAUSE = 15e3;
+// Without a byte or an answer for this long, a connection is taken for dead. Slow lines buffer megabytes.
+const SILENCE = 180e3;
 const STORE = "crease-uploads", LAST = "crease-discipline";
 const drop = document.getElementById("drop"), list = document.getElementById("films"), all = document.getElementById("all");
 const say = document.getElementById("say");
@@ -60,7 +62,8 @@ async function ask(path, body, upload) {
     try {
       // By this header a login in front of the page answers 401, not with a page of its own.
       const headers = { accept: "application/json", "content-type": "application/json" };
-      reply = await fetch(path, body === undefined ? { headers } : { method: "POST", headers, body: JSON.stringify(body) });
+      const signal = AbortSignal.timeout(SILENCE);
+      reply = await fetch(path, body === undefined ? { headers, signal } : { method: "POST", headers, signal, body: JSON.stringify(body) });
       words = await reply.json();
     } catch { /* the line or the page is down */ }
     if (reply && reply.ok) return words;
@@ -75,10 +78,17 @@ function put(request, blob, progress, signal) {
     const xhr = new XMLHttpRequest();
     xhr.open("PUT", request.url);
     for (const [name, value] of Object.entries(request.headers)) xhr.setRequestHeader(name, value);
-    xhr.upload.addEventListener("progress", (event) => progress(event.loaded));
+    let dead = 0;
+    const heard = () => {
+      clearTimeout(dead);
+      dead = setTimeout(() => { xhr.abort(); resolve(0); }, SILENCE);
+    };
+    xhr.upload.addEventListener("progress", (event) => { heard(); progress(event.loaded); });
+    xhr.addEventListener("loadend", () => clearTimeout(dead));
     xhr.addEventListener("load", () => resolve(xhr.status));
     xhr.addEventListener("error", () => resolve(0));
     signal.addEventListener("abort", () => { xhr.abort(); reject(stopped()); }, { once: true });
+    heard();
     xhr.send(blob);
   });
 }

@@ -42,6 +42,7 @@ def text_of(page: Page, selector: str) -> str:
 
 def drop(page: Page, film: Path, discipline: str = "batting") -> None:
     """Chooses a film, says what it is, and sends it."""
+    page.wait("document.readyState === 'complete'")
     page.choose("#choose", film)
     page.click(f".film input[value={discipline}]")
     page.click(".film form button[type=submit]")
