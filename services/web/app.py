@@ -57,6 +57,7 @@ ROUTES = [
     Route("/players/{id}/delete", players.delete, methods=["POST"]),
     Route("/shares", shares.shares, methods=["GET"]),
     Route("/shares", shares.create, methods=["POST"]),
+    Route("/shares/pending", shares.pending),
     Route("/shares/{id}/revoke", shares.revoke, methods=["POST"]),
     Route(f"{READER_PATH}{{secret}}", reader.shared),
     Route(f"{READER_PATH}{{secret}}/films/{{number:int}}", reader.film),
@@ -125,7 +126,7 @@ def _answer(request: Request, error: PageError) -> Response:
     """The sentence of an error, as a page, a fragment, or JSON for the uploader."""
     login = ""
     if isinstance(error, SignInRequired) and request.app.state.login_url:
-        login = f"{request.app.state.login_url}{quote(request.url.path)}"
+        login = f"{request.app.state.login_url}{quote(_way_back(request))}"
     if request.url.path.startswith("/uploads"):
         return JSONResponse({"sentence": error.sentence, "login": login}, error.status)
     if html.is_htmx(request):
@@ -137,6 +138,13 @@ def _answer(request: Request, error: PageError) -> Response:
         return RedirectResponse(login, HTTPStatus.SEE_OTHER)
     template = "shared_error.html" if request.url.path.startswith(READER_PATH) else "error.html"
     return html.page(template, error.status, sentence=error.sentence)
+
+
+def _way_back(request: Request) -> str:
+    """The path and the query of a page; Home for what a script asks for."""
+    if request.method != "GET" or request.url.path.startswith("/uploads"):
+        return "/"
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:

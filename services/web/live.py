@@ -50,13 +50,19 @@ async def list_recent(calls: Calls) -> list[RecentJob]:
         calls.call(calls.stubs.sessions.ListSessions, ListSessionsRequest(page_size=2 * MOST_RECENT)),
     )
     sessions = {session.session_id: session for session in newest.sessions}
-    jobs = [job for job in listed.jobs if job.status != JOB_STATUS_AWAITING_UPLOAD][:MOST_RECENT]
+    jobs = [job for job in listed.jobs if _is_shown(job)][:MOST_RECENT]
     for session_id in {job.session_id for job in jobs} - sessions.keys():
         # A session may be deleted between both calls.
         with contextlib.suppress(PageError):
             request = GetSessionRequest(session_id=session_id)
             sessions[session_id] = await calls.call(calls.stubs.sessions.GetSession, request)
     return [RecentJob(job, sessions[job.session_id]) for job in jobs if job.session_id in sessions]
+
+
+def _is_shown(job: Job) -> bool:
+    """Whether a list shows it: its video has arrived, and it is no finished copy for readers of a link."""
+    is_copy = job.anonymous and job.source_job_id and job.status == JOB_STATUS_DONE
+    return job.status != JOB_STATUS_AWAITING_UPLOAD and not is_copy
 
 
 @dataclass

@@ -128,11 +128,11 @@ class Page:
         found = self._call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
         self._call("DOM.setFileInputFiles", files=[str(file) for file in files], objectId=found["result"]["objectId"])
 
-    def throttle(self, upload_bytes_per_second: int) -> None:
-        """Slows down what the tab sends."""
+    def throttle(self, upload_bytes_per_second: int = -1, *, offline: bool = False) -> None:
+        """Slows down what the tab sends, or takes its network away; without arguments both end."""
         self._call(
             "Network.emulateNetworkConditions",
-            offline=False,
+            offline=offline,
             latency=0,
             downloadThroughput=-1,
             uploadThroughput=upload_bytes_per_second,

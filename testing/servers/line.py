@@ -1,4 +1,4 @@
-"""A TCP line between a program and its server that can fall silent: no byte arrives any more, and nothing is closed."""
+"""A TCP line between a program and its server that can break, or fall silent: no byte arrives, nothing is closed."""
 
 import contextlib
 import socket
@@ -40,6 +40,12 @@ class Line:
         for one in self._open:
             one.is_silent = True
 
+    def cut(self) -> None:
+        """Breaks the open connections; new ones work."""
+        broken, self._open = self._open, []
+        for connection in broken:
+            connection.close()
+
     def heal(self) -> None:
         """Forwards new connections again."""
         self.is_silent = False
@@ -59,10 +65,10 @@ class Line:
         return server
 
     def close(self) -> None:
-        for one in (self.listener, *(end for connection in self._open for end in connection.ends)):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.cut()
 
 
 class _Connection:
@@ -74,6 +80,12 @@ class _Connection:
         client, server = self.ends
         for source, sink in ((client, server), (server, client)):
             threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def close(self) -> None:
+        for end in self.ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         """Forwards until one end closes. In a silence bytes and ends are lost."""

@@ -35,7 +35,7 @@ CHANGING = (
     "/players", "/players/{job}", "/players/{job}/delete", "/shares", "/shares/{job}/revoke",
 )  # fmt: skip
 READING = (
-    "/", "/library", "/events", "/compare", "/comparison", "/players", "/players/{job}", "/shares",
+    "/", "/library", "/events", "/compare", "/comparison", "/players", "/players/{job}", "/shares", "/shares/pending",
     "/jobs/{job}", "/jobs/{job}/events", "/jobs/{job}/report", "/jobs/{job}/film", "/jobs/{job}/thumbnail",
     "/jobs/{job}/why", "/jobs/{job}/files/results.json", "/uploads/{job}/parts", "/sessions/{session}/edit",
 )  # fmt: skip

@@ -28,6 +28,11 @@ def add_to(commands: Commands) -> None:
         metavar="URL",
         help="another S3 server; its AWS_… keys and S3_COACH_VIDEOS_BUCKET come from the environment",
     )
+    command.add_argument(
+        "--lan",
+        action="store_true",
+        help="open the page and S3 to the devices of this network, unencrypted: a phone then films and uploads",
+    )
 
 
 def add_open_to(commands: Commands) -> None:
@@ -35,24 +40,28 @@ def add_open_to(commands: Commands) -> None:
 
 
 def _open(arguments: Arguments) -> int:
-    from services.cli.laptop import state_dir
+    from services.cli.laptop import lan, state_dir
 
     state = StateDir(arguments.state.expanduser().resolve())
     page = state_dir.mint_sign_in(state, endpoints.read_announced(state).page)
     console.print_line(page, whole=True)
-    if sys.stdout.isatty() and any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+    if lan.is_open(page):
+        lan.print_code(page)
+    elif sys.stdout.isatty() and any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
         webbrowser.open(page)
     return 0
 
 
 def _run(arguments: Arguments) -> int:
-    return up(arguments.state, arguments.s3_endpoint, arguments.port_base)
+    return up(arguments.state, arguments.s3_endpoint, arguments.port_base, lan=arguments.lan)
 
 
-def up(folder: Path, s3_endpoint: str | None, port_base: int) -> int:
+def up(folder: Path, s3_endpoint: str | None, port_base: int, *, lan: bool = False) -> int:
     """Runs everything until a stop signal; returns the exit code. Raises CommandError if it cannot start."""
     # Imported here: a client's image has none of the laptop's packages.
     from services.cli.laptop import prerequisites, process_tree, stack
 
     prerequisites.check(own_s3=s3_endpoint is None)
-    return process_tree.run(folder, lambda supervisor, state: stack.start(supervisor, state, s3_endpoint, port_base))
+    return process_tree.run(
+        folder, lambda supervisor, state: stack.start(supervisor, state, s3_endpoint, port_base, is_open=lan)
+    )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from services.cli.api.endpoints import Endpoints, StateDir
 from services.cli.errors import INTERNAL, CommandError
-from services.cli.laptop import state_dir, subreaper
+from services.cli.laptop import lan, state_dir, subreaper
 from services.cli.laptop.supervisor import STOP_SIGNALS, StopRequested, Supervisor
 from services.cli.ui import console
 
@@ -86,7 +86,10 @@ def _supervise(state: StateDir, start: Start) -> int:
         endpoints = start(supervisor, state)
         state_dir.announce(state, endpoints)
         page = state_dir.mint_sign_in(state, endpoints.page) if endpoints.page else ""
-        console.print_ready(state.folder, endpoints.jobs_endpoint, endpoints.upload_endpoint, page)
+        is_open = bool(page) and lan.is_open(page)
+        console.print_ready(state.folder, endpoints.jobs_endpoint, endpoints.upload_endpoint, page, is_open=is_open)
+        if is_open:
+            lan.print_code(page)
         supervisor.watch(_token_renewal(state))
     except StopRequested:
         console.print_line("Stopping.")

@@ -1,7 +1,8 @@
 """The laptop's S3 server: ministack, in a Python environment of its own because it requires one exact botocore.
 
-It listens on the loopback address only and keeps its objects on disk; `s3_guard.py` refuses every call that its key did
-not sign. It holds two copies of a video in memory while it receives it, hence LARGEST_VIDEO_BYTES.
+It listens on one address, without --lan the loopback one, and keeps its objects on disk; `s3_guard.py` refuses every
+call that its key did not sign. It holds two copies of a video in memory while it receives it, hence
+LARGEST_VIDEO_BYTES.
 """
 
 import os
@@ -26,13 +27,13 @@ def find_python() -> Path:
     return Path(named) if named else Path(services.__file__).parents[1] / ".venv-ministack" / "bin" / "python"
 
 
-def program(folder: Path, port: int, secret: str, page_origin: str = "") -> Program:
+def program(folder: Path, host: str, port: int, secret: str, page_origin: str = "") -> Program:
     """The server on its folder. `page_origin`: the page whose browsers may call it."""
     return Program(
         name="s3",
         command=command(find_python()),
-        environment=environment(folder, port, secret) | {"PAGE_ORIGIN": page_origin},
-        is_ready=lambda: _is_healthy(port),
+        environment=environment(folder, port, secret) | {"BIND_HOST": host, "PAGE_ORIGIN": page_origin},
+        is_ready=lambda: _is_healthy(host, port),
     )
 
 
@@ -74,9 +75,9 @@ def environment(folder: Path, port: int, secret: str) -> dict[str, str]:
     }
 
 
-def _is_healthy(port: int) -> bool:
+def _is_healthy(host: str, port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=2) as reply:
+        with urllib.request.urlopen(f"http://{host}:{port}/_ministack/health", timeout=2) as reply:
             return bool(reply.status == 200)
     except OSError:
         return False

@@ -34,10 +34,11 @@ POLICY_VIOLATION = 1008
 
 _serve = ministack.app.app
 _key, _secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
-# In a cluster the server has any name; its callers sign the name.
 # The page of `crease up`, whose browsers send and read videos by signed URLs. Empty: no page.
 _page = os.environ.get("PAGE_ORIGIN", "")
-_names = ("127.0.0.1", "localhost") if os.environ["BIND_HOST"] == "127.0.0.1" else None
+_bound = os.environ["BIND_HOST"]
+# In a cluster the server listens everywhere and has any name; its callers sign the name.
+_names = {"127.0.0.1": ("127.0.0.1", "localhost"), "0.0.0.0": None}.get(_bound, (_bound,))  # noqa: S104
 
 
 async def guard(scope: Message, receive: Receive, send: Send) -> None:

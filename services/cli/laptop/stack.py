@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services import dev_issuer, naming
 from services.cli.api.endpoints import Endpoints, StateDir
 from services.cli.errors import USAGE, CommandError
-from services.cli.laptop import postgres, s3, state_dir
+from services.cli.laptop import lan, postgres, s3, state_dir
 from services.cli.laptop.supervisor import Program, Supervisor
 from services.cli.runtime import pose_model
 from services.cli.ui import console
@@ -41,16 +41,21 @@ class S3Access:
     largest_video_bytes: int = 0
 
 
-def start(supervisor: Supervisor, state: StateDir, s3_endpoint: str | None, port_base: int) -> Endpoints:
+def start(
+    supervisor: Supervisor, state: StateDir, s3_endpoint: str | None, port_base: int, *, is_open: bool = False
+) -> Endpoints:
     """Starts every program and waits until each is ready. Raises CommandError, StopRequested.
 
-    port_base: the port of jobs; see `fixed_ports`.
+    port_base: the port of jobs; see `fixed_ports`. is_open: devices of the network reach the page and S3, nothing else.
     """
+    host = lan.find_address() if is_open else lan.LOOPBACK
+    if is_open:
+        lan.bypass_proxy(os.environ, host)
     external = external_s3(s3_endpoint, os.environ) if s3_endpoint else None
     state_dir.mint_tokens(state)
     database_url = postgres.start(supervisor, state.folder / "postgres")
-    page = f"http://127.0.0.1:{state_dir.page_port(state)}"
-    store = external or start_s3(supervisor, state, page)
+    page = f"http://{host}:{state_dir.page_port(state, host)}"
+    store = external or start_s3(supervisor, state, page, host)
     database = {**base_environment(os.environ), "CREASE_DATABASE_URL": database_url}
     supervisor.run("migrate", (sys.executable, "-m", "services.jobs", "migrate"), database)
     allow_page(supervisor, store, page)
@@ -174,14 +179,14 @@ def external_s3(endpoint: str, environment: Mapping[str, str]) -> S3Access:
     return S3Access(endpoint, environment.get("S3_COACH_VIDEOS_BUCKET") or BUCKET, variables)
 
 
-def start_s3(supervisor: Supervisor, state: StateDir, page: str = "") -> S3Access:
+def start_s3(supervisor: Supervisor, state: StateDir, page: str = "", host: str = lan.LOOPBACK) -> S3Access:
     """Starts the laptop's S3 server with its bucket. `page`: the origin whose browsers may call it."""
     (port,) = free_ports(1)
     folder, secret = state.folder / "s3", state_dir.s3_secret(state)
     s3.make_bucket(folder, BUCKET)
-    supervisor.start(s3.program(folder, port, secret, page))
+    supervisor.start(s3.program(folder, host, port, secret, page))
     variables = {"AWS_REGION": s3.REGION, "AWS_ACCESS_KEY_ID": s3.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": secret}
-    return S3Access(f"http://127.0.0.1:{port}", BUCKET, variables, s3.LARGEST_VIDEO_BYTES)
+    return S3Access(f"http://{host}:{port}", BUCKET, variables, s3.LARGEST_VIDEO_BYTES)
 
 
 def fixed_ports(base: int, count: int) -> list[int]:

@@ -67,7 +67,7 @@ def mint_tokens(state: StateDir) -> None:
         _write(state.token_file(program), dev_issuer.program(state.issuer, program))
 
 
-def page_port(state: StateDir) -> int:
+def page_port(state: StateDir, host: str) -> int:
     """The port of the page: the same at each start, because the browser keeps the page's data by its address."""
     folder = _page_folder(state)
     file = folder / "port"
@@ -76,7 +76,7 @@ def page_port(state: StateDir) -> int:
     except (FileNotFoundError, ValueError):
         wanted = 0
     for port in (wanted, 0):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as listener:
+        with contextlib.suppress(OSError), socket.create_server((host, port)) as listener:
             chosen: int = listener.getsockname()[1]
             _write(file, f"{chosen}\n")
             return chosen

@@ -133,13 +133,17 @@ def print_check(name: str, detail: str, *, ok: bool, advice: str, made: bool = T
         print_line(f"{'':<30}{advice}", whole=True)
 
 
-def print_ready(folder: Path, jobs: str, upload: str, page: str = "") -> None:
-    """Prints that `crease up` is ready, and the next commands."""
+def print_ready(folder: Path, jobs: str, upload: str, page: str = "", *, is_open: bool = False) -> None:
+    """Prints that `crease up` is ready, and the next commands. is_open: to the devices of the network."""
     print_line()
     print_line("Crease is ready.", "bold green")
     if page:
         print_line(f"  page              {page}", whole=True)
         print_line("                    (signs one browser in, once; `crease open` prints another one)")
+    if is_open:
+        print_line("  open to           all devices in this network: the page, behind its sign-in,")
+        print_line("                    and S3, for signed addresses. Nothing is encrypted:")
+        print_line("                    use --lan only in a network that you trust.")
     print_line("  analyse a video   crease analyze VIDEO --discipline bowling   (in another terminal)")
     print_line(f"  for programs      jobs {jobs}, upload {upload}, token {folder}/tokens/coach", whole=True)
     print_line(f"  state and logs    {folder}", whole=True)

@@ -95,6 +95,15 @@
     for (const video of videos) video.playbackRate = Number(button.dataset.speed);
   }
 
+  // The last film over the first one, both at the moment of the slider.
+  const over = find("over");
+  over?.addEventListener("click", () => {
+    const is = document.querySelector(".videos").classList.toggle("over");
+    over.setAttribute("aria-pressed", String(is));
+    find("mixed").hidden = !is;
+  });
+  find("mix")?.addEventListener("input", (event) => document.querySelector(".videos").style.setProperty("--mix", event.target.value));
+
   const halt = (act) => () => { stop(); act(); };
   for (const button of events) button.addEventListener("click", () => choose(button));
   for (const button of speeds) button.addEventListener("click", () => pace(button));

@@ -14,7 +14,8 @@ from services.web.pages.players.names import list_names
 
 # A stream sends something at least this often, so that proxies keep it.
 HEARTBEAT_SECONDS = 20.0
-HEARTBEAT = ": open\n\n"
+# An event, not a comment: the page's script hears it, and opens a stream again that has fallen silent.
+HEARTBEAT = "event: beat\ndata:\n\n"
 STREAM_HEADERS = {"x-accel-buffering": "no"}
 
 

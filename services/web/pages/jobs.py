@@ -28,17 +28,17 @@ DisciplineName = Literal["batting", "bowling", "wicketkeeping", "fielding"]
 
 
 async def cancel(request: Request) -> Response:
-    """Cancels a job; answers with the list."""
+    """Cancels a job; answers with the list, or shows the job."""
     visiting = await visit.begin(request)
     await visiting.calls.call(visiting.calls.stubs.jobs.CancelJob, CancelJobRequest(job_id=visit.job_id(request)))
-    return await _listed(visiting)
+    return await _shown(request, visiting)
 
 
 async def retry(request: Request) -> Response:
-    """Queues a failed job again; answers with the list."""
+    """Queues a failed job again; answers with the list, or shows the job."""
     visiting = await visit.begin(request)
     await visiting.calls.call(visiting.calls.stubs.jobs.RetryJob, RetryJobRequest(job_id=visit.job_id(request)))
-    return await _listed(visiting)
+    return await _shown(request, visiting)
 
 
 async def why(request: Request) -> Response:
@@ -104,6 +104,9 @@ def _box(text: str) -> AthleteBox:
     return AthleteBox(left=left, top=top, width=width, height=height)
 
 
-async def _listed(visiting: visit.Visit) -> Response:
+async def _shown(request: Request, visiting: visit.Visit) -> Response:
+    """The list for htmx, which Home asks by; else the way to the job."""
     visiting.live.wake(visiting.visitor)
+    if not html.is_htmx(request):
+        return html.go_to(request, f"/jobs/{visit.job_id(request)}")
     return HTMLResponse(list_jobs(await list_recent(visiting.calls)))

@@ -85,7 +85,14 @@ class Reading:
     # (seconds, words, seconds of the frame that shows it) of each moment of the film.
     moments: list[tuple[float, str, float]] = field(default_factory=list)
     fps: float = DEFAULT_FPS
-    is_assessed: bool = True
+    # Why nothing is judged, as a sentence; empty if it is.
+    not_assessed: str = ""
+    # The people among whom the player is not known, each as the box of a correction.
+    people: list[str] = field(default_factory=list)
+
+    @property
+    def is_assessed(self) -> bool:
+        return not self.not_assessed
 
 
 def read(stored: Struct) -> Reading | None:
@@ -106,7 +113,8 @@ def read(stored: Struct) -> Reading | None:
             (each["time_seconds"], MOMENTS[each["name"]], _frame_of(each)) for each in events if each["name"] in MOMENTS
         ],
         fps=float(summary.get("video_fps") or DEFAULT_FPS),
-        is_assessed=not findings.get("not_assessed_reason"),
+        not_assessed=html.as_sentence(findings.get("not_assessed_reason") or ""),
+        people=[",".join(map(str, box)) for box in summary.get("athlete", {}).get("candidates", [])],
     )
 
 

@@ -57,6 +57,8 @@ class NewUpload(BaseModel):
     # Chosen by the browser and kept by it: the same ids continue the same upload.
     session_request: UUID
     request: UUID
+    # The same for all films of one player that the browser sends at once: they make one player.
+    player_request: UUID | None = None
 
 
 class SentPart(BaseModel):
@@ -102,8 +104,9 @@ async def create(request: Request) -> Response:
 
 async def _player_id(calls: Calls, film: NewUpload) -> str:
     """The id of the film's player. Raises PageError."""
-    # Derived, so that a repeated request makes one player.
-    return await find_or_create(calls, film.player.strip(), uuid5(film.session_request, "player"))
+    # Derived where the browser names none, so that a repeated request makes one player.
+    request_id = film.player_request or uuid5(film.session_request, "player")
+    return await find_or_create(calls, film.player.strip(), request_id)
 
 
 def check(film: NewUpload, limits: GetUploadLimitsResponse) -> str:

@@ -1,8 +1,47 @@
 "use strict";
-// A box around the player in the first picture of the film: drawn with a pointer, or moved with the arrow keys.
+// A box around the player in the first picture of the film: drawn with a pointer, moved with the arrow keys, or chosen
+// among the people whom the analysis found.
 
 const STEP = 0.02, SMALLEST = 0.03, FIRST_SECONDS = 0.05;
 const HOW = "Draw a box around the player in the picture. With the keyboard, the arrow keys move it, and Shift with an arrow changes its size.";
+
+// Lays an element on the picture inside a video, which may be wider or higher.
+function cover(video, element) {
+  const scale = Math.min(video.clientWidth / video.videoWidth, video.clientHeight / video.videoHeight);
+  const [width, height] = [video.videoWidth * scale, video.videoHeight * scale];
+  Object.assign(element.style, {
+    left: `${video.offsetLeft + (video.clientWidth - width) / 2}px`, top: `${video.offsetTop + (video.clientHeight - height) / 2}px`,
+    width: `${width}px`, height: `${height}px`,
+  });
+}
+
+function put(frame, box) {
+  ["left", "top", "width", "height"].forEach((side, k) => (frame.style[side] = `${100 * box[k]}%`));
+}
+
+// Numbers the people in the first picture. A click on one chooses it, as its button does.
+function markPeople(form) {
+  const player = document.querySelector(".player"), video = player.querySelector("video");
+  const area = document.createElement("div");
+  area.className = "area people";
+  area.setAttribute("aria-hidden", "true");
+  for (const [k, button] of form.querySelectorAll("button[name=box]").entries()) {
+    const frame = document.createElement("div");
+    frame.className = "box";
+    frame.textContent = k + 1;
+    put(frame, button.value.split(",").map(Number));
+    frame.addEventListener("click", () => button.click());
+    area.append(frame);
+  }
+  player.append(area);
+  const show = () => {
+    area.hidden = !form.isConnected || !video.paused || video.currentTime > FIRST_SECONDS;
+    if (video.videoWidth) cover(video, area);
+  };
+  for (const kind of ["loadeddata", "play", "pause", "seeked"]) video.addEventListener(kind, show);
+  new ResizeObserver(show).observe(video);
+  show();
+}
 
 function setUpBox(form) {
   const button = form.querySelector(".draw"), field = form.elements.box, say = form.querySelector(".drawn");
@@ -16,21 +55,11 @@ function setUpBox(form) {
   area.append(frame);
   let box = null, from = null;
 
-  // The picture inside the element, which may be wider or higher.
-  function place() {
-    const scale = Math.min(video.clientWidth / video.videoWidth, video.clientHeight / video.videoHeight);
-    const [width, height] = [video.videoWidth * scale, video.videoHeight * scale];
-    Object.assign(area.style, {
-      left: `${video.offsetLeft + (video.clientWidth - width) / 2}px`, top: `${video.offsetTop + (video.clientHeight - height) / 2}px`,
-      width: `${width}px`, height: `${height}px`,
-    });
-  }
-
   function show(next) {
     box = next;
     frame.hidden = !box;
     field.value = box ? box.map((share) => share.toFixed(4)).join(",") : "";
-    if (box) ["left", "top", "width", "height"].forEach((side, k) => (frame.style[side] = `${100 * box[k]}%`));
+    if (box) put(frame, box);
     say.textContent = box ? "The player is in the box." : HOW;
   }
 
@@ -45,7 +74,7 @@ function setUpBox(form) {
     video.pause();
     video.currentTime = 0;
     player.append(area);
-    place();
+    cover(video, area);
     show(box);
     button.setAttribute("aria-pressed", "true");
     button.textContent = "Take the box away";
@@ -56,7 +85,7 @@ function setUpBox(form) {
   for (const kind of ["play", "seeked"]) video.addEventListener(kind, () => {
     if (area.isConnected && (video.currentTime > FIRST_SECONDS || !video.paused)) close();
   });
-  new ResizeObserver(() => { if (area.isConnected) place(); }).observe(video);
+  new ResizeObserver(() => { if (area.isConnected) cover(video, area); }).observe(video);
 
   const at = (event) => {
     const edges = area.getBoundingClientRect();
@@ -88,6 +117,11 @@ function setUpBoxes() {
     if (boxes.has(form) || !form.querySelector(".draw")) continue;
     boxes.add(form);
     setUpBox(form);
+  }
+  for (const form of document.querySelectorAll("form.people")) {
+    if (boxes.has(form)) continue;
+    boxes.add(form);
+    markPeople(form);
   }
 }
 setUpBoxes();

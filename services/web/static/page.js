@@ -61,6 +61,19 @@ function setUpPlayer(player) {
   if (first) video.addEventListener("loadedmetadata", () => go(Number(first.dataset.time)), { once: true });
 }
 
+// The comparison, a document of this origin in a frame, is as high as it needs: the page scrolls and prints as one.
+function fit(frame) {
+  const inside = frame.contentDocument?.querySelector("main");
+  if (!inside) return;
+  const measure = () => (frame.style.height = `${inside.getBoundingClientRect().height + 4}px`);
+  new ResizeObserver(measure).observe(inside);
+  measure();
+}
+for (const frame of document.querySelectorAll("iframe.whole")) {
+  frame.addEventListener("load", () => fit(frame));
+  if (frame.contentDocument?.readyState === "complete") fit(frame);
+}
+
 const players = new WeakSet();
 function setUp(root) {
   writeTimes(root);
@@ -73,14 +86,26 @@ function setUp(root) {
 
 setUp(document);
 document.addEventListener("htmx:after:swap", () => setUp(document));
+// A new link is copied at once, where the browser still allows it after the click that asked for it.
+function copyLink(button) {
+  const link = button.parentElement.querySelector(".link");
+  link.select();
+  const said = () => (button.textContent = "Copied");
+  if (navigator.clipboard) navigator.clipboard.writeText(link.value).then(said, () => {});
+  // Without TLS, at a network's address, browsers offer the older call alone.
+  else if (document.execCommand("copy")) said();
+}
+document.addEventListener("htmx:after:swap", () => {
+  const made = document.querySelector(".copy:not(.offered)");
+  if (!made) return;
+  made.classList.add("offered");
+  made.focus();
+  copyLink(made);
+});
 document.addEventListener("click", (event) => {
   if (event.target.closest(".print")) window.print();
   const copy = event.target.closest(".copy");
-  if (copy) {
-    const link = copy.parentElement.querySelector(".link");
-    link.select();
-    navigator.clipboard?.writeText(link.value).then(() => (copy.textContent = "Copied"), () => {});
-  }
+  if (copy) copyLink(copy);
 });
 // A browser opens six connections to one server. Streams are open in the tab that is shown alone: a tab that opens in the
 // background connects when it is shown first, and htmx pauses those of a tab that is hidden.
@@ -90,11 +115,24 @@ function connect() {
   for (const streamed of document.querySelectorAll("[hx-sse\\:connect]")) {
     if (connected.has(streamed)) continue;
     connected.add(streamed);
-    htmx.trigger(streamed, "shown");
+    // Not bubbling: a stream may lie inside another one.
+    htmx.trigger(streamed, "shown", {}, false);
   }
 }
 document.addEventListener("htmx:after:process", connect);
 document.addEventListener("visibilitychange", connect);
+// A network that was away leaves a stream open on which nothing arrives. Every stream has an event at least every 20 s:
+// after a silence, and when the network is back, the stream is ended, and htmx opens it again.
+const STREAM_SILENCE = 60e3;
+const heard = new WeakMap();
+for (const kind of ["htmx:after:sse:connection", "htmx:before:sse:message"])
+  document.addEventListener(kind, (event) => heard.set(event.target, performance.now()));
+function reopen(longest) {
+  for (const streamed of document.querySelectorAll("[hx-sse\\:connect]"))
+    if (performance.now() - (heard.get(streamed) ?? Infinity) > longest) streamed._htmx?.sse?.reader?.cancel();
+}
+setInterval(() => reopen(STREAM_SILENCE), 10e3);
+addEventListener("online", () => reopen(0));
 // A deletion can be undone for a minute; a reload does not offer it again.
 for (const undo of document.querySelectorAll(".undo")) {
   const place = new URL(location);
@@ -102,7 +140,12 @@ for (const undo of document.querySelectorAll(".undo")) {
   history.replaceState(null, "", place);
   setTimeout(() => undo.remove(), 60e3);
 }
-// A stream that is refused for a missing sign-in leads to the login, and back to this page.
+// What is refused for a missing sign-in leads to the login, and back to this page. By `application/json` a login in front
+// of the page answers a script with 401, not with a page of its own.
+document.addEventListener("htmx:config:request", (event) => (event.detail.ctx.request.headers.Accept += ", application/json"));
 document.addEventListener("htmx:sse:error", (event) => {
   if (event.detail.status === 401) location.reload();
+});
+document.addEventListener("htmx:response:error", (event) => {
+  if (event.detail.ctx.response.status === 401) location.reload();
 });

@@ -7,6 +7,8 @@
 // The ids of an upload are kept in this browser. The same film, chosen again after a reload, continues it.
 
 const HEAD_BYTES = 1280, WHOLE_HASH_BYTES = 100e6, AT_ONCE = 3, LONGEST_PAUSE = 15e3;
+// Without a byte or an answer for this long, a connection is taken for dead. Slow lines buffer megabytes.
+const SILENCE = 180e3;
 const STORE = "crease-uploads", LAST = "crease-discipline";
 const drop = document.getElementById("drop"), list = document.getElementById("films"), all = document.getElementById("all");
 const say = document.getElementById("say");
@@ -19,7 +21,25 @@ function keep(key, value) {
 }
 const sizeOf = (bytes) => bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-const sha256 = async (blob) => hex(await crypto.subtle.digest("SHA-256", await blob.arrayBuffer()));
+// Without TLS, at a network's address, browsers offer neither crypto.subtle nor locks.
+async function sha256(blob) {
+  const bytes = await blob.arrayBuffer();
+  return crypto.subtle ? hex(await crypto.subtle.digest("SHA-256", bytes)) : sha256Plain(new Uint8Array(bytes));
+}
+function uuid() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  return hex(bytes.buffer).replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+// Films that are sent at once and name one player make one player.
+const newPlayers = new Map();
+function playerOf(name) {
+  const key = name.trim();
+  if (!newPlayers.has(key)) newPlayers.set(key, uuid());
+  return newPlayers.get(key);
+}
+const alone = (name, options, act) => (navigator.locks ? navigator.locks.request(name, options, act) : act({}));
 const stopped = () => new DOMException("", "AbortError");
 
 class Refusal extends Error {}
@@ -40,7 +60,10 @@ async function ask(path, body, upload) {
     upload.signal.throwIfAborted();
     let reply = null, words = {};
     try {
-      reply = await fetch(path, body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+      // By this header a login in front of the page answers 401, not with a page of its own.
+      const headers = { accept: "application/json", "content-type": "application/json" };
+      const signal = AbortSignal.timeout(SILENCE);
+      reply = await fetch(path, body === undefined ? { headers, signal } : { method: "POST", headers, signal, body: JSON.stringify(body) });
       words = await reply.json();
     } catch { /* the line or the page is down */ }
     if (reply && reply.ok) return words;
@@ -55,10 +78,17 @@ function put(request, blob, progress, signal) {
     const xhr = new XMLHttpRequest();
     xhr.open("PUT", request.url);
     for (const [name, value] of Object.entries(request.headers)) xhr.setRequestHeader(name, value);
-    xhr.upload.addEventListener("progress", (event) => progress(event.loaded));
+    let dead = 0;
+    const heard = () => {
+      clearTimeout(dead);
+      dead = setTimeout(() => { xhr.abort(); resolve(0); }, SILENCE);
+    };
+    xhr.upload.addEventListener("progress", (event) => { heard(); progress(event.loaded); });
+    xhr.addEventListener("loadend", () => clearTimeout(dead));
     xhr.addEventListener("load", () => resolve(xhr.status));
     xhr.addEventListener("error", () => resolve(0));
     signal.addEventListener("abort", () => { xhr.abort(); reject(stopped()); }, { once: true });
+    heard();
     xhr.send(blob);
   });
 }
@@ -99,7 +129,7 @@ class Upload {
   start() {
     this.stopper = new AbortController();
     // Two tabs do not send one film twice. After a pause, the end of the paused attempt is awaited.
-    navigator.locks.request(`upload ${this.key}`, { ifAvailable: !this.wasStarted }, (lock) => {
+    alone(`upload ${this.key}`, { ifAvailable: !this.wasStarted }, (lock) => {
       if (!lock) return this.fail("Another tab is sending this film.");
       this.wasStarted = true;
       return this.send().catch((error) => {
@@ -113,11 +143,11 @@ class Upload {
 
   async send() {
     this.show("Reading the film");
-    const ids = stored()[this.key] || { session: crypto.randomUUID(), request: crypto.randomUUID(), fields: this.fields };
+    const ids = stored()[this.key] || { session: uuid(), request: uuid(), player: playerOf(this.fields.player), fields: this.fields };
     keep(this.key, ids);
-    const hash = this.file.size < WHOLE_HASH_BYTES ? await sha256(this.file) : "";
+    const hash = crypto.subtle && this.file.size < WHOLE_HASH_BYTES ? await sha256(this.file) : "";
     const head = new Uint8Array(await this.file.slice(0, HEAD_BYTES).arrayBuffer());
-    const order = { ...ids.fields, name: this.file.name, size: this.file.size, sha256: hash, head: btoa(String.fromCharCode(...head)), session_request: ids.session, request: ids.request };
+    const order = { ...ids.fields, name: this.file.name, size: this.file.size, sha256: hash, head: btoa(String.fromCharCode(...head)), session_request: ids.session, request: ids.request, player_request: ids.player };
     let begun = await ask("/uploads", order, this);
     this.job = begun.job;
     for (;;) {
@@ -134,6 +164,8 @@ class Upload {
     keep(this.key, null);
     this.card.remove();
     offerAll();
+    // Nothing else to say or to send: on to what the film shows, which appears there by itself.
+    if (!list.querySelector(".film") && !document.hidden) location.assign(`/jobs/${this.job}`);
   }
 
   async sendParts(plan) {

@@ -1,20 +1,23 @@
 """The page in a real browser: from a dropped film to the first drill, and an upload that survives its tab."""
 
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK, ListJobsRequest
 from crease.upload.v1.upload_pb2 import ListPartsRequest
+from services import dev_issuer
 from testing.fakes.analysis import RESULTS, Analysis, analysed, finish, with_knee
 from testing.servers.browser import Browser, Page, chromium, needs_chromium
 from testing.servers.product import SAMPLE
 from testing.servers.programs import ROOT
-from testing.servers.web import LINK, Site
+from testing.servers.web import COACH, LINK, Site
 from tests.integration.jobs.test_outbox import wait_until
 
 pytestmark = needs_chromium
@@ -39,24 +42,23 @@ def text_of(page: Page, selector: str) -> str:
 
 def drop(page: Page, film: Path, discipline: str = "batting") -> None:
     """Chooses a film, says what it is, and sends it."""
+    page.wait("document.readyState === 'complete'")
     page.choose("#choose", film)
     page.click(f".film input[value={discipline}]")
     page.click(".film form button[type=submit]")
 
 
 def test_a_dropped_film_leads_to_its_first_drill(site: Site, browser: Browser) -> None:
-    """Drop, say what it is, send: the page shows each stage by itself, then the moment, the cue and the drill."""
+    """Three actions: drop, say what it is, send. Each stage, the moment, the cue and the drill appear by themselves."""
     with browser.page(site.web.sign_in_url()) as page:
         page.wait("location.pathname === '/'")
         drop(page, SAMPLE)
-        page.wait("document.querySelector('#jobs .stage')?.innerText === 'Queued'")
+        page.wait("document.querySelector('#session .stage')?.innerText === 'Queued'")
         assert not UUID.search(text_of(page, "body"))
         analysis = Analysis.start(site.product)
-        page.wait("document.querySelector('#jobs .stage')?.innerText === 'Quick analysis'")
-        analysis.beat(STAGE_QUICK, 0.4)
-        page.wait("document.querySelector('#jobs progress')?.value > 15")
-        page.click("#jobs .name a")
         page.wait("document.querySelector('#session .stage')?.innerText === 'Quick analysis'")
+        analysis.beat(STAGE_QUICK, 0.4)
+        page.wait("document.querySelector('#session progress')?.value > 15")
         files = {"report.html": REPORT, "overlay.mp4": SAMPLE.read_bytes()}
         analysis.submit(STAGE_QUICK, RESULTS, files)
         page.wait("document.querySelector('.findings li') !== null")
@@ -137,6 +139,47 @@ def test_another_person_is_shown_by_a_box_in_the_first_picture(site: Site, brows
         assert box_of(site, page) == pytest.approx((0.37, 0.1, 0.3, 0.8), abs=0.01)
 
 
+def test_the_player_is_chosen_among_the_people_of_a_film(site: Site, browser: Browser) -> None:
+    """The page numbers them in the first picture, praises nothing, and names no option of a command."""
+    people = {"people_in_view": 2, "athlete": {"candidates": [[0.5, 0.3, 0.2, 0.5], [0.1, 0.2, 0.25, 0.6]]}}
+    results: dict[str, Any] = {
+        "pose": {"pose_summary": {"video_fps": 30.0, "events": [], **people}},
+        "metrics": {},
+        "findings": {"overall_level": None, "not_assessed_reason": "two people are in view", "findings": []},
+        "report": {"summary": "Not assessed: analyse again with --athlete-box 0.50,0.30,0.20,0.50.", "drills": []},
+    }
+    job = analysed(site.product, "Nets", ["Asha"], results)
+    with browser.page(site.web.sign_in_url()) as page:
+        page.open(f"{site.web.origin}/jobs/{job.job_id}")
+        page.wait("document.querySelector('.people .box')?.getBoundingClientRect().height > 50")
+        words = text_of(page, "main")
+        assert "Which one is the player?" in words
+        assert "Nothing to mend" not in words
+        assert "--athlete-box" not in words
+        assert page.evaluate("[...document.querySelectorAll('.people .box')].map(box => box.textContent)") == ["1", "2"]
+        page.evaluate("document.querySelectorAll('.people .box')[1].click()")
+        page.wait(f"location.pathname !== '/jobs/{job.job_id}'")
+        assert box_of(site, page) == pytest.approx((0.1, 0.2, 0.25, 0.6))
+
+
+def test_a_link_appears_when_its_copy_is_made(site: Site, browser: Browser) -> None:
+    """One action: the form asks again by itself, also on a page whose own stream has ended meanwhile."""
+    job = analysed(site.product, "Cover drives", ["Asha"])
+    again = site.web.post(f"/jobs/{job.job_id}/correct", discipline="batting").headers["hx-redirect"]
+    with browser.page(site.web.sign_in_url()) as page:
+        page.open(f"{site.web.origin}{again}")
+        finish(site.product)
+        page.wait("document.querySelector('.share') && !document.querySelector('.running')")
+        page.click(".share summary")
+        page.click(".share [type=submit]")
+        page.wait("document.querySelector('.share .notice progress') !== null")
+        finish(site.product)
+        page.wait("document.querySelector('.share .link') !== null")
+        assert "/s/" in page.evaluate("document.querySelector('.share .link').value")
+        page.open(f"{site.web.origin}/")
+        assert "without names" not in text_of(page, "#jobs")
+
+
 def tab_to(page: Page, selector: str) -> None:
     """Presses Tab until the element has the focus."""
     for _ in range(60):
@@ -192,6 +235,16 @@ def test_a_comparison_has_the_days_of_its_reader_and_asks_for_a_film_again(site:
         assert page.complaints == []
 
 
+def test_the_page_hashes_without_tls(site: Site, browser: Browser) -> None:
+    """At a network's address browsers offer no crypto.subtle; both digests of one text agree, whatever its length."""
+    with browser.page(site.web.sign_in_url()) as page:
+        page.wait("typeof sha256Plain === 'function'")
+        for length in (0, 1, 55, 56, 63, 64, 119, 120, 5000):
+            text = bytes(k * 7 % 256 for k in range(length))
+            digest = page.evaluate(f"sha256Plain(Uint8Array.from({list(text)}))")
+            assert (length, digest) == (length, hashlib.sha256(text).hexdigest())
+
+
 def test_a_film_that_cannot_be_analysed_is_refused_before_it_is_sent(
     site: Site, browser: Browser, tmp_path: Path
 ) -> None:
@@ -203,6 +256,21 @@ def test_a_film_that_cannot_be_analysed_is_refused_before_it_is_sent(
         drop(page, picture)
         page.wait(f"{SENDING}?.includes('it is a PNG picture')")
     assert "Nothing yet" in site.web.get("/")
+
+
+def test_an_upload_goes_on_after_a_new_sign_in(site: Site, browser: Browser) -> None:
+    """The page says that the token has expired, keeps the film, and sends it as soon as there is a new one."""
+    token = site.web.folder / "coach.jwt"
+    good = token.read_text()
+    with browser.page(site.web.sign_in_url()) as page:
+        page.wait("location.pathname === '/'")
+        try:
+            token.write_text(dev_issuer.person(site.product.laptop.folder, COACH, seconds=-3600))
+            drop(page, SAMPLE)
+            page.wait(f"{SENDING}?.includes('Your sign-in has expired')")
+        finally:
+            token.write_text(good)
+        page.wait("document.querySelector('#session .stage')?.innerText === 'Queued'")
 
 
 @pytest.mark.slow
@@ -221,7 +289,7 @@ def test_an_upload_continues_after_its_tab_was_closed(site: Site, browser: Brows
         page.wait("document.querySelector('.waiting') !== null")
         assert "nets.mp4" in text_of(page, ".waiting")
         page.choose("#choose", film)
-        page.wait("document.querySelector('#jobs .stage')?.innerText === 'Queued'")
+        page.wait("document.querySelector('#session .stage')?.innerText === 'Queued'")
         again = puts_of(page)
     assert len(first | again) == 5
     assert 0 < len(again) < 5

@@ -5,6 +5,7 @@ import json
 import re
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode
 
@@ -99,7 +100,7 @@ def test_a_job_is_cancelled_explained_and_tried_again_from_the_page(site: Site) 
     """Each answer is what the page shows next: the list, or one sentence."""
     cancelled = site.product.uploaded(SAMPLE.read_bytes())
     assert "waits" in site.web.get(f"/jobs/{cancelled}/why")
-    assert "Cancelled" in site.web.request("POST", f"/jobs/{cancelled}/cancel").data.decode()
+    assert "Cancelled" in site.web.post(f"/jobs/{cancelled}/cancel").data.decode()
     failed = site.product.uploaded(SAMPLE.read_bytes())
     analysis = Analysis.start(site.product)
     site.product.launch_stub.FailLaunch(
@@ -116,7 +117,10 @@ def test_a_job_is_cancelled_explained_and_tried_again_from_the_page(site: Site) 
     assert "The model is missing." in page
     assert "The person who runs Crease has to repair this." in page
     assert "Try again" in page
-    assert "Queued" in site.web.request("POST", f"/jobs/{failed}/retry").data.decode()
+    assert "Try again" in site.web.get(f"/jobs/{failed}")
+    assert "Queued" in site.web.post(f"/jobs/{failed}/retry").data.decode()
+    from_its_page = site.web.request("POST", f"/jobs/{failed}/cancel")
+    assert (from_its_page.status, from_its_page.headers["location"]) == (303, f"/jobs/{failed}")
 
 
 @pytest.mark.parametrize(
@@ -136,6 +140,15 @@ def test_a_film_beyond_the_limits_is_refused_by_a_sentence(site: Site, fields: d
     reply = order(site, **fields)
     assert (reply.status // 100, words in json.loads(reply.data)["sentence"]) == (4, True)
     assert "Nothing yet" in site.web.get("/library")
+
+
+def test_films_sent_at_once_make_one_player(site: Site) -> None:
+    """Each looks for the player before any has made it; two players of one name could not be compared."""
+    player, films = str(uuid.uuid4()), 6
+    with ThreadPoolExecutor(films) as pool:
+        replies = list(pool.map(lambda _: order(site, player="Ben Hill", player_request=player), range(films)))
+    assert {reply.status for reply in replies} == {200}
+    assert site.web.get("/players").count("Ben Hill") == 1
 
 
 def test_a_repeated_order_continues_the_same_upload(site: Site) -> None:

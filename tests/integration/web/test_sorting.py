@@ -123,9 +123,13 @@ def test_a_link_shows_an_anonymous_copy_until_it_is_ended(site: Site) -> None:
         made = site.web.post("/shares", job=job.job_id, names="false").data.decode()
         assert "A copy without names and faces is being made" in made
     finish(site.product)
+    [copies] = re.findall(r'hx-sse:connect="(/shares/pending[^"]*)"', made)
+    events = site.web.get(copies)
+    assert events.index("event: ready") < events.index("event: end")
     made = site.web.post("/shares", job=job.job_id, names="false", days=1).data.decode()
     link = LINK.findall(made)[0]
-    assert "This page runs on this computer alone" in made
+    assert "The link works on this computer alone" in made
+    assert f'href="/jobs/{job.job_id}"' in site.web.get("/library")
     page = read(link).data.decode()
     assert all(words in page for words in ("The front knee gives way", "Wall push", "/report", "/films/0"))
     assert "Asha" not in page

@@ -240,6 +240,15 @@ def test_in_a_browser_videos_pause_at_the_same_event_and_nothing_leaves_the_page
         tab.wait("[...document.querySelectorAll('video')].every(v => !v.seeking)")
         [first, last] = tab.evaluate("[...document.querySelectorAll('video')].map(v => v.currentTime)")
         assert last - first == pytest.approx(0.767, abs=2e-3)
+        tab.evaluate("document.getElementById('over').click()")
+        tab.evaluate("document.getElementById('mix').value = 0.3")
+        tab.evaluate("document.getElementById('mix').dispatchEvent(new Event('input'))")
+        laid = tab.evaluate("""[...document.querySelectorAll('video')].map(video => {
+            const {x, y, width, height} = video.getBoundingClientRect();
+            return [x, y, width, height, Number(getComputedStyle(video).opacity)];
+        })""")
+        assert laid[0][:4] == laid[1][:4]
+        assert [one[4] for one in laid] == [1, 0.3]
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert tab.evaluate("document.images.length") == 0
         assert tab.complaints == []

@@ -304,7 +304,9 @@ class SessionEntry(_message.Message):
     NEWEST_TIME_FIELD_NUMBER: _builtins.int
     JOB_COUNT_FIELD_NUMBER: _builtins.int
     report_job_id: _builtins.str
-    """The newest job with a result, which level, thumbnail and discipline are of; empty without one."""
+    """The newest job with a result, which level, thumbnail and discipline are of; an anonymous one only if each is; empty
+    without one.
+    """
     level: Global___Level.ValueType
     thumbnail: _builtins.str
     """The name of the artifact with the picture, for SignDownload of report_job_id; empty without one."""

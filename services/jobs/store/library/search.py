@@ -70,11 +70,13 @@ class FoundSession:
 
 _OF_SESSION = "FROM video_analysis_jobs WHERE session_id = video_sessions.id AND video_analysis_jobs.deleted_at IS NULL"
 _COUNT = f"(SELECT count(*) {_OF_SESSION}) AS job_count"
+# An anonymous copy is for readers of a share; its owner reads the original.
+_NAMED_FIRST = "coalesce(video_analysis_jobs.anonymous, false)"
 _LIVE = ", ".join(f"'{status}'" for status in sorted(states.LAUNCHED))
 _SHOWN = f"""(
     SELECT id {_OF_SESSION} ORDER BY CASE WHEN status IN ({_LIVE}) THEN 0 WHEN status = '{states.DONE}' THEN 1
-        WHEN status = '{states.FAILED}' THEN 2 ELSE 3 END, created_at DESC LIMIT 1) AS shown_id"""
-_NEWEST_REPORT = f"{_OF_SESSION} AND results_stage IS NOT NULL ORDER BY created_at DESC LIMIT 1"
+        WHEN status = '{states.FAILED}' THEN 2 ELSE 3 END, {_NAMED_FIRST}, created_at DESC LIMIT 1) AS shown_id"""
+_NEWEST_REPORT = f"{_OF_SESSION} AND results_stage IS NOT NULL ORDER BY {_NAMED_FIRST}, created_at DESC LIMIT 1"
 _REPORT = f"(SELECT id {_NEWEST_REPORT}) AS report_id"
 _REPORT_DISCIPLINE = f"coalesce(nullif((SELECT video_analysis_jobs.discipline {_NEWEST_REPORT}), ''), discipline)"
 _JOB_DISCIPLINE = "coalesce(nullif(video_analysis_jobs.discipline, ''), video_sessions.discipline)"

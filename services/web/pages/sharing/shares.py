@@ -4,34 +4,43 @@ Without names and faces, the link shows an anonymous copy of the analysis, which
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from ipaddress import ip_address
+from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
 from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from crease.jobs.v1.job_pb2 import (
     JOB_STATUS_CANCELLED,
     JOB_STATUS_DONE,
     JOB_STATUS_FAILED,
+    JOB_STATUS_UNSPECIFIED,
     GetJobRequest,
     Job,
     ListJobsRequest,
     ReanalyzeJobRequest,
+    WatchJobRequest,
 )
 from crease.jobs.v1.library_pb2 import JobEntry, SearchJobsRequest
 from crease.jobs.v1.share_pb2 import CreateShareRequest, ListSharesRequest, RevokeShareRequest, Share
+from services import clients
 from services.web import html, visit
 from services.web.calls import Calls
 from services.web.faults import PageError
+from services.web.pages.home import STREAM_HEADERS
+from services.web.pages.session import END
 
 DAY_SECONDS = 86400
 MOST_DAYS, MOST_JOBS = 90, 20
 PAGE_SIZE = 20
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+# The event by which the form of a link asks again.
+READY = "ready"
 
 
 class NewShare(BaseModel):
@@ -53,7 +62,7 @@ async def create(request: Request) -> Response:
         pending = [copy for copy in copies if copy.status != JOB_STATUS_DONE]
         if pending:
             visiting.live.wake(visiting.visitor)
-            return html.page("share_pending.html", pending=pending)
+            return html.page("share_pending.html", query=urlencode([("job", copy.job_id) for copy in pending]))
         chosen = [copy.job_id for copy in copies]
     asked = CreateShareRequest(
         job_ids=chosen,
@@ -67,8 +76,42 @@ async def create(request: Request) -> Response:
         "share_made.html",
         share=made.share,
         link=f"{origin}/s/{made.secret}",
-        is_local=urlsplit(origin).hostname in LOCAL_HOSTS,
+        reach=_reach(urlsplit(origin).hostname or ""),
     )
+
+
+def _reach(host: str) -> str:
+    """Where a page of this name is alone reached: this `computer`, this `network`; empty: no such bound is known."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "computer" if host == "localhost" else ""
+    return "computer" if address.is_loopback else "network" if address.is_private else ""
+
+
+async def pending(request: Request) -> Response:
+    """How far the copies of a link are, as server-sent events; then `ready`, by which its form asks again."""
+    visiting = await visit.begin(request)
+    copies = [visit.as_id(job_id) for job_id in request.query_params.getlist("job")[:MOST_JOBS]]
+    calls = visiting.calls
+
+    async def stream() -> AsyncIterator[str]:
+        try:
+            for job_id in copies:
+                status = JOB_STATUS_UNSPECIFIED
+                async for job in calls.stream(calls.stubs.jobs.WatchJob, WatchJobRequest(job_id=job_id)):
+                    status = job.status
+                    yield html.event(html.render("share_progress.html", job=job))
+                if status != JOB_STATUS_DONE:
+                    break
+            else:
+                yield html.event("", READY)
+            yield html.event("", END)
+        except grpc.RpcError as error:
+            if not clients.is_transient(error):
+                raise
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
 async def _anonymous(calls: Calls, job_id: str) -> Job:
