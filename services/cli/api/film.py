@@ -101,6 +101,8 @@ def _check_header(path: Path, limits: GetUploadLimitsResponse) -> Film:
         return Film()
     if not found.has_video:
         _refuse(f"{one_line(path.name)} has no video stream")
+    if found.dolby_vision == film_limits.ONLY_DOLBY:
+        _refuse(film_limits.only_dolby(one_line(path.name)))
     seconds = limits.max_duration.ToTimedelta().total_seconds()
     if seconds and found.seconds > seconds:
         _refuse(film_limits.too_long(one_line(path.name), found.seconds, seconds))
