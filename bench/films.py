@@ -49,10 +49,10 @@ def run() -> Iterator[Figure]:
         twice, eightfold = [k // 2 for k in range(2 * FRAMES)], [k // 8 for k in range(8 * FRAMES)]
         uneven = [k / FPS + (0.4 / FPS if k % 3 else 0) for k in range(FRAMES)]
         kinds: dict[str, Callable[[], Path]] = {
-            "vfr": lambda: write(folder, "vfr", FULL_HD, FPS, range(FRAMES), copies=3, times=uneven),
-            "240fps": lambda: write(folder, "240fps", FULL_HD, 240, eightfold, copies=3),
             "4k_hevc_60fps": lambda: write(folder, "4k", FOUR_K, 60, twice, copies=3, codec=HEVC),
             "8k_hevc": lambda: write(folder, "8k", EIGHT_K, FPS, range(30, 60), copies=10, codec=HEVC),
+            "vfr": lambda: write(folder, "vfr", FULL_HD, FPS, range(FRAMES), copies=3, times=uneven),
+            "240fps": lambda: write(folder, "240fps", FULL_HD, 240, eightfold, copies=3),
         }
         found = {}
         for kind, make in kinds.items():
@@ -61,6 +61,9 @@ def run() -> Iterator[Figure]:
         growth = found["8k_hevc"].memory / found["4k_hevc_60fps"].memory
         yield Figure("films.8k_memory_to_4k", growth, "ratio", 1.0, how="10 s each, both HEVC")
         yield from long(folder)
+        large = used(repeated(folder / "4k_long.mp4", folder / "4k.mp4", 12), folder)
+        growth = large.memory / found["4k_hevc_60fps"].memory
+        yield Figure("films.4k_hevc_60fps_memory_growth", growth, "ratio", 1.1, how="42 s against 10.5 s")
 
 
 def figures(kind: str, taken: Used, plain: Used) -> Iterator[Figure]:

@@ -58,3 +58,18 @@ def test_a_proxy_has_every_picture_at_its_time_in_fewer_bytes(tmp_path: Path) ->
     assert (small.frames, small.width, small.height) == (12, 1920, 768)
     assert small.seconds == pytest.approx(0.4, abs=0.01)
     assert proxy.stat().st_size < path.stat().st_size
+
+
+@pytest.mark.parametrize(("mbits", "is_sent"), [(60, False), (14, False), (8, True), (3, True)])
+def test_a_film_of_few_bytes_is_sent_as_it_is(mbits: float, is_sent: bool) -> None:
+    """A minute of 4K, known before any time is spent: the sentence has both sizes."""
+    large = film.Film(seconds=60, width=3840, height=2160, frames=1800)
+    sentence = large.saves_nothing(round(mbits * 60e6 / 8))
+    assert bool(sentence) == is_sent
+    assert not is_sent or f"instead of {mbits * 60 / 8:.1f} MB: the original is sent" in sentence
+
+
+def test_an_estimate_counts_at_most_sixty_frames_a_second() -> None:
+    """The smaller film has no more."""
+    films = [film.Film(seconds=10, width=1920, height=1080, frames=10 * fps) for fps in (60, 240)]
+    assert films[0].saves_nothing(1) == films[1].saves_nothing(1) != ""
