@@ -43,7 +43,7 @@ class Film:
         return size_bytes > PROXY_FROM_BYTES or max(self.width, self.height) > PROXY_FROM_LONG_SIDE
 
     def saves_nothing(self, size_bytes: int) -> str:
-        """The sentence for a film whose smaller one would hardly be smaller, by an estimate; empty if it is worth it."""
+        """The sentence for a film whose smaller one is hardly smaller, by an estimate; else empty."""
         shrink = min(1.0, PROXY_FROM_LONG_SIDE / max(self.width, self.height, 1))
         frames = min(self.frames, PROXY_FPS * self.seconds)
         smaller = PROXY_BITS_PER_PIXEL * self.width * self.height * shrink**2 * frames / 8
