@@ -9,6 +9,7 @@ from crease.upload.v1.upload_pb2 import GetUploadLimitsResponse
 from services.cli.api import film
 from services.cli.errors import BAD_INPUT, CommandError
 from testing.data.clips import even, write_clip
+from tests.unit.analyzer.video.test_films import tag_dolby_vision
 
 
 @pytest.fixture(params=[True, False], ids=["analyzer", "header only"])
@@ -46,6 +47,16 @@ def test_a_film_within_the_limits_passes(tmp_path: Path, name: str) -> None:
     path = write_clip(tmp_path / name, even(30, 30))
     found = film.look(path, GetUploadLimitsResponse())
     assert found.seconds == pytest.approx(1.0, abs=0.1) or (name == "clip.ts" and found == film.Film())
+
+
+@pytest.mark.usefixtures("analyzer")
+def test_dolby_vision_without_a_base_layer_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    """In the words of the analysis, also where the client has only the header."""
+    options = {"x265-params": "log-level=none"}
+    path = tag_dolby_vision(write_clip(tmp_path / "5.mp4", even(30, 3), codec="libx265", options=options), 5)
+    with pytest.raises(CommandError, match=r"5\.mp4 is not usable: it is in Dolby Vision profile 5") as caught:
+        film.look(path, GetUploadLimitsResponse())
+    assert caught.value.exit_code == BAD_INPUT
 
 
 def test_a_proxy_has_every_picture_at_its_time_in_fewer_bytes(tmp_path: Path) -> None:
