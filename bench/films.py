@@ -59,7 +59,7 @@ def run() -> Iterator[Figure]:
             found[kind] = used(make(), folder)
             yield from figures(kind, found[kind], plain)
         growth = found["8k_hevc"].memory / found["4k_hevc_60fps"].memory
-        yield Figure("films.8k_memory_to_4k", growth, "ratio", 1.0, how="10 s each, both HEVC")
+        yield Figure("films.8k_memory_to_4k", growth, "ratio", how="10 s each, both HEVC")
         yield from long(folder)
         large = used(repeated(folder / "4k_long.mp4", folder / "4k.mp4", 12), folder)
         growth = large.memory / found["4k_hevc_60fps"].memory

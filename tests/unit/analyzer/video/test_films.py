@@ -14,14 +14,16 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from services.analyzer.biomechanics.measurement import measure
 from services.analyzer.errors import BadInput
-from services.analyzer.film_notes import film_notes
+from services.analyzer.film_notes import describe_film, film_notes
 from services.analyzer.settings import Limits
 from services.analyzer.video.frames import Losses, pictures
 from services.analyzer.video.probe import Video, probe
 from services.containers import header
 from testing.data.clips import HEIGHT, WIDTH, even, number_of, picture, set_edits, write_clip
 from testing.data.field_pictures import write_fields
+from testing.data.motions import stroke
 
 NO_REORDERING = {"bf": "0", "g": "10"}
 
@@ -310,6 +312,18 @@ def test_the_note_of_a_phone_that_was_turned_back_is_true_to_the_end(tmp_path: P
     note = film_notes(video, losses.resized_seconds)[-1]
     assert "changes its shape at 1.0 s" in note
     assert "Pictures of another shape than the first are shown smaller" in note
+
+
+@pytest.mark.parametrize(
+    ("fps", "reason"),
+    [(0.5, "0.5 frames a second are too few"), (1, "1 frame a second is too few"), (5, "5 frames a second are too few"),
+     (10, None)],
+)  # fmt: skip
+def test_too_few_frames_a_second_are_the_reason(fps: float, reason: str | None, tmp_path: Path) -> None:
+    """Not "nobody in view": the report asks for a higher rate."""
+    video = probe(write_clip(tmp_path / "slow.mp4", even(fps, 6), options=NO_REORDERING), Limits())
+    described = describe_film(measure(stroke(30), [], "batting"), video, None)
+    assert (described.obstacle and described.obstacle.reason) == (reason and f"{reason}: 10 are needed")
 
 
 @pytest.mark.parametrize("size", [(2000, 64), (2600, 30), (64, 2000), (1080, 16)])
