@@ -62,7 +62,7 @@ class Timeline:
         Raises InvalidDataError at a stamp that is too large to calculate with.
         """
         for packet in self._container.demux(self._stream):
-            _check_stamps(packet)
+            _check_stamps(packet.pts, packet.dts, packet.duration)
             if packet.pts is not None and (packet.pos or 0) >= self._bytes:
                 continue
             if packet.pts is not None:
@@ -114,12 +114,15 @@ class Timeline:
             # Half a tick, because an edit's ends are rounded to another clock.
             into = seconds - edit.media_start + 0.5 / self._second
             if not edit.rate and -(packet.duration or 0) / self._second < into <= 1 / self._second:
-                packet.pts, packet.duration = round(edit.start * self._second), round(edit.seconds * self._second)
-                return
-            if edit.rate and 0 <= into / edit.rate < (edit.seconds or math.inf):
-                packet.pts = round((edit.start + (seconds - edit.media_start) / edit.rate) * self._second)
-                packet.duration = round((packet.duration or 0) / edit.rate)
-                return
+                shown, lasts = edit.start * self._second, edit.seconds * self._second
+            elif edit.rate and 0 <= into / edit.rate < (edit.seconds or math.inf):
+                shown = (edit.start + (seconds - edit.media_start) / edit.rate) * self._second
+                lasts = (packet.duration or 0) / edit.rate
+            else:
+                continue
+            _check_stamps(round(shown), round(lasts))
+            packet.pts, packet.duration = round(shown), round(lasts)
+            return
 
     def media_stamp(self, stamp: int) -> int:
         """The stamp in the file of a packet that this timeline gives `stamp`."""
@@ -130,6 +133,6 @@ class Timeline:
         return stamp
 
 
-def _check_stamps(packet: "Packet[VideoStream]") -> None:
-    if max(abs(packet.pts or 0), abs(packet.dts or 0), packet.duration or 0) > LARGEST_STAMP:
+def _check_stamps(*stamps: int | None) -> None:
+    if max(abs(stamp or 0) for stamp in stamps) > LARGEST_STAMP:
         raise InvalidDataError(errno.EINVAL, "a time stamp is too large")
