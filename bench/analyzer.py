@@ -177,7 +177,7 @@ def whole(film: Path, folder: Path) -> Iterator[Figure]:
     """Figures of one deep analysis as its pod runs it: CPU of every process, and by stage as the result reports it."""
     with launched(film, folder) as (services, command, environment):
         program = [sys.executable, "-m", "services.analyzer", *command]
-        total = measured(lambda: subprocess.run(program, cwd=ROOT, env=environment, check=True), _children)
+        total = measured(lambda: subprocess.run(program, cwd=ROOT, env=environment, check=True), children_cpu)
     summary = json.loads(services.stored["STAGE_DEEP/results.json"])["pose"]["pose_summary"]
     seconds = summary["duration_seconds"]
     how = f"a pod's program from start to end on {seconds:.1f} s of 1080p, overlay video, report and S3 included"
@@ -222,7 +222,7 @@ def start_to_first_pose(folder: Path) -> Figure:
             found = subprocess.check_output([*start, *command], cwd=ROOT, env=environment)
             assert found == b"1\n", f"{found!r} people were found"
 
-        costs = [measured(find, _children).cpu for _ in range(STARTS)]
+        costs = [measured(find, children_cpu).cpu for _ in range(STARTS)]
     how = f"a pod's program, its lease and the sample fetched, model, probe and one pose; median of {STARTS} starts"
     return Figure("analyzer.start_to_first_pose_cpu", median(costs), "s", 1.0, how=how)
 
@@ -242,7 +242,7 @@ def memory(short: Path, folder: Path) -> Iterator[Figure]:
     films = {"1080p": short, "1080p_long": repeated(long, short, LONG_COPIES), "4k": enlarged(large, FOUR_K, COPIES)}
     peaks = {}
     for name, film in films.items():
-        peak, seconds = _peak(film, folder), _seconds(film)
+        peak, seconds = peak_memory(film, folder), _seconds(film)
         peaks[name] = peak.together
         how = f"{seconds:.0f} s; all its processes at once, what they share once"
         goal = 900 if name == "4k" else 450
@@ -333,12 +333,12 @@ def _cpu() -> float:
     """CPU seconds of this process, its ended children, the sandbox server, and the decoders by their report."""
     from services.analyzer.cpu_time import CPU_SECONDS
 
-    seconds = sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) + _children()
+    seconds = sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) + children_cpu()
     seconds += sum(map(cpu_seconds, psutil.Process().children()))
     return seconds + CPU_SECONDS["decode"] + CPU_SECONDS["convert"]
 
 
-def _children() -> float:
+def children_cpu() -> float:
     """CPU seconds of all ended children, with their own ended children."""
     return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
@@ -358,7 +358,7 @@ class Peak:
     each: dict[str, int]
 
 
-def _peak(film: Path, folder: Path) -> Peak:
+def peak_memory(film: Path, folder: Path) -> Peak:
     """The peak memory of an analysis, by sampling its process tree every 20 ms."""
     command = [sys.executable, "-m", "services.analyzer", "--video", str(film), "--out", str(folder / "peak")]
     peak = Peak(0, {"analyzer": 0, "decoder": 0, "server": 0})

@@ -43,7 +43,7 @@ def film_notes(video: Video, resized_seconds: float | None) -> tuple[str, ...]:
     if resized_seconds is not None:
         notes.append(
             f"The picture changes its shape at {resized_seconds:.1f} s, as when a phone is turned. "
-            "From there it is shown smaller, not stretched."
+            "Pictures of another shape than the first are shown smaller, not stretched."
         )
     if video.interlaced:
         notes.append(f"The film is interlaced. Each frame was split into its two pictures: {video.fps:.2f} a second.")

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.containers.mp4 import DOLBY_VISION, dolby_profile
+
 EBML = b"\x1a\x45\xdf\xa3"
 # Info and Tracks stand before the first cluster.
 MAX_HEAD_BYTES = 2**20
@@ -15,14 +17,19 @@ SEGMENT, INFO, TRACKS, CLUSTER, ENTRY = 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
 TRACK_TYPE, FLAG_DEFAULT, VIDEO, PIXEL_WIDTH, PIXEL_HEIGHT = 0x83, 0x88, 0xE0, 0xB0, 0xBA
 IS_VIDEO = 1
+# A configuration record of Dolby Vision in a track: its kind has the name of the same box of an MP4.
+MAPPING, MAPPING_TYPE, MAPPING_DATA = 0x41E4, 0x41E7, 0x41ED
 
 
 @dataclass(frozen=True)
 class Track:
+    """dolby_vision: the profile, 0 without."""
+
     is_video: bool
     is_default: bool
     width: int
     height: int
+    dolby_vision: int
 
 
 @dataclass(frozen=True)
@@ -53,18 +60,26 @@ def _segment(content: bytes) -> Segment | None:
             scale = _integer(values.get(TIMESTAMP_SCALE, b"")) or 1_000_000
             seconds = _float(values.get(DURATION, b"")) * scale / 1e9
         elif kind == TRACKS:
-            tracks = tuple(_track(dict(_elements(entry))) for kind, entry in _elements(element) if kind == ENTRY)
+            tracks = tuple(_track(entry) for kind, entry in _elements(element) if kind == ENTRY)
     return None if tracks is None else Segment(seconds, tracks)
 
 
-def _track(values: dict[int, bytes]) -> Track:
+def _track(entry: bytes) -> Track:
+    values = dict(_elements(entry))
     picture = dict(_elements(values.get(VIDEO, b"")))
     return Track(
         _integer(values.get(TRACK_TYPE, b"")) == IS_VIDEO,
         _integer(values.get(FLAG_DEFAULT, b"\1")) == 1,
         _integer(picture.get(PIXEL_WIDTH, b"")),
         _integer(picture.get(PIXEL_HEIGHT, b"")),
+        max((_dolby_vision(mapping) for kind, mapping in _elements(entry) if kind == MAPPING), default=0),
     )
+
+
+def _dolby_vision(mapping: bytes) -> int:
+    values = dict(_elements(mapping))
+    is_dolby = values.get(MAPPING_TYPE, b"").lstrip(b"\0") in DOLBY_VISION
+    return dolby_profile(values.get(MAPPING_DATA, b"")) if is_dolby else 0
 
 
 def _elements(content: bytes) -> Iterator[tuple[int, bytes]]:

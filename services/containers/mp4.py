@@ -24,6 +24,8 @@ TABLE_DEPTH = 3
 ENTRY, ENTRY_BOXES = 8, 94
 # Types of the box that declares Dolby Vision.
 DOLBY_VISION = (b"dvcC", b"dvvC")
+# An index with more edits is a broken or hostile one: each packet is compared with all of them.
+MOST_EDITS = 1000
 # Two declared lengths may differ by this, and by as many of the longest frames, each taken as a second at most.
 SLACK_SECONDS, SLACK_FRAMES = 0.05, 2
 # The boxes of one track that hold numbers, by their type; empty for one that is missing.
@@ -32,7 +34,10 @@ _Tables = defaultdict[bytes, bytes]
 
 @dataclass(frozen=True)
 class Edit:
-    """A stretch of the movie's clock: `media_start` seconds of the media from `start` on, at `rate`; None: empty."""
+    """A stretch of the movie's clock: `media_start` seconds of the media from `start` on, at `rate`; None: empty.
+
+    rate: 0 shows one picture all the time. seconds: 0 lasts to the end of the media.
+    """
 
     start: float
     seconds: float
@@ -81,8 +86,12 @@ class Track:
         """How long a player shows pictures, without the empty edits before them; 0 if unknown."""
         if not self.edits:
             return self.declared_seconds
-        media = [edit.seconds for edit in self.edits if edit.media_start is not None]
+        media = [self._seconds(edit) for edit in self.edits if edit.media_start is not None]
         return sum(media) if all(media) else 0.0
+
+    def _seconds(self, edit: Edit) -> float:
+        """How long an edit lasts; 0 if it lasts to the end of fragments."""
+        return edit.seconds or max(self.seconds - (edit.media_start or 0), 0.0) / (edit.rate or 1.0)
 
     @property
     def cuts(self) -> tuple[float, ...]:
@@ -92,18 +101,34 @@ class Track:
             after.start
             for edit, after in pairwise(media)
             if abs((edit.media_start or 0) + edit.seconds * edit.rate - (after.media_start or 0)) > SLACK_SECONDS
+            or after.start - edit.start - edit.seconds > SLACK_SECONDS
         )
 
     @property
     def is_trimmed(self) -> bool:
         """Whether the edit list hides some of the media."""
-        shown = sum(edit.seconds * edit.rate for edit in self.edits if edit.media_start is not None)
+        shown = sum(self._seconds(edit) * edit.rate for edit in self.edits if edit.media_start is not None)
         return bool(self.edits) and shown + SLACK_SECONDS < self.seconds
 
     @property
     def is_scaled(self) -> bool:
         """Whether the edit list shows some of the media faster or slower than it was recorded."""
-        return any(edit.media_start is not None and edit.rate not in (0.0, 1.0) for edit in self.edits)
+        return any(edit.media_start is not None and edit.rate != 1.0 for edit in self.edits)
+
+    @property
+    def needs_own_clock(self) -> bool:
+        """Whether FFmpeg shows the edit list otherwise than a player.
+
+        FFmpeg ignores speeds, fills a gap with earlier frames, shows nothing of an edit that lasts to the end, and
+        begins each further part up to a frame late. Parts that show a frame twice are left to it.
+        """
+        media = [edit for edit in self.edits if edit.media_start is not None]
+        is_forward = all(
+            (after.media_start or 0) + SLACK_SECONDS > (edit.media_start or 0) + edit.seconds * edit.rate
+            for edit, after in pairwise(media)
+        )
+        is_in_parts = len(media) > 1 and is_forward
+        return len(self.edits) <= MOST_EDITS and (self.is_scaled or is_in_parts or not all(e.seconds for e in media))
 
 
 @dataclass(frozen=True)
@@ -223,7 +248,12 @@ def _track(tables: _Tables, movie_clock: int) -> Track:
 def _dolby_vision(box: bytes) -> int:
     """The profile of Dolby Vision in the first sample entry of a `stsd`, 0 without: Dolby Vision Streams, 3.2."""
     entry = box[ENTRY_BOXES : ENTRY + _count(box, ENTRY)]
-    return next((dolby[2] >> 1 for kind, dolby in _children(entry) if kind in DOLBY_VISION and len(dolby) > 2), 0)
+    return next((dolby_profile(dolby) for kind, dolby in _children(entry) if kind in DOLBY_VISION), 0)
+
+
+def dolby_profile(configuration: bytes) -> int:
+    """The profile in a configuration record of Dolby Vision, 0 if it is cut short."""
+    return configuration[2] >> 1 if len(configuration) > 2 else 0
 
 
 def _clock(box: bytes) -> tuple[int, int]:
@@ -271,10 +301,11 @@ def _edits(box: bytes, movie_clock: int, media_clock: int) -> Iterator[Edit]:
     if not box:
         return
     layout, start = struct.Struct(">QqI" if box[0] == 1 else ">IiI"), 0.0
-    for at in range(8, len(box) - layout.size + 1, layout.size):
-        length, media, rate = layout.unpack_from(box, at)
-        seconds = length / movie_clock
-        yield Edit(start, seconds, media / media_clock if media >= 0 else None, rate / 65536)
+    rows = [layout.unpack_from(box, at) for at in range(8, len(box) - layout.size + 1, layout.size)]
+    has_rates = any(rate for _, media, rate in rows if media >= 0)
+    for length, media, rate in rows:
+        seconds, speed = length / movie_clock, rate / 65536 if has_rates else 1.0  # some programs write no rates
+        yield Edit(start, seconds, media / media_clock if media >= 0 else None, speed)
         start += seconds
 
 

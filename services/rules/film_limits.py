@@ -5,6 +5,8 @@ MAX_VIDEO_BYTES = 5 * 1024**3
 MAX_VIDEO_PIXELS = 8192 * 4352
 MAX_VIDEO_SECONDS = 1800.0
 MAX_VIDEO_FRAMES = 432_000
+# The profile of Dolby Vision whose base layer is in colours of its own. The base layers of phones are HLG or PQ.
+ONLY_DOLBY = 5
 
 GB, MEGAPIXEL, MINUTE = 1e9, 1e6, 60
 
@@ -32,6 +34,11 @@ def too_many_pixels(name: str, width: int, height: int, most: int) -> str:
 def too_many_frames(name: str, most: int) -> str:
     """The sentence for too many frames."""
     return f"{name} has over {most} frames, which is the limit"
+
+
+def only_dolby(name: str) -> str:
+    """The sentence for a film whose pictures only a decoder of Dolby shows in their colours."""
+    return f"{name} is not usable: it is in Dolby Vision profile {ONLY_DOLBY}, whose colours need a decoder of Dolby"
 
 
 def _bytes(count: int) -> str:

@@ -8,10 +8,12 @@ Only single-file containers are accepted: a playlist that claims to be a video c
 import struct
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import av
@@ -27,20 +29,22 @@ from services.analyzer.errors import BadInput
 from services.analyzer.sandbox import fields
 from services.analyzer.sandbox.limits import SandboxLimits
 from services.analyzer.sandbox.timeline import Timeline
-from services.containers import matroska, mp4
+from services.containers import avi, header, matroska, mp4
 from services.file_signatures import TS_PACKET_BYTES
-from services.rules.film_limits import too_many_frames, too_many_pixels
+from services.rules import film_limits
 from services.rules.limits import is_capture_fps
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 # Transfer characteristics of high dynamic range: ITU-T H.273, TransferCharacteristics 16 and 18.
 HDR = {16: "pq", 18: "hlg"}
-# The profile of Dolby Vision whose base layer is in colours of its own. The base layers of phones are HLG or PQ.
-ONLY_DOLBY = 5
 # No film: cover pictures, thumbnails and other still pictures.
 NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+# A track of Matroska that lasts no longer than two pictures of a slow film.
+ONE_PICTURE_SECONDS = 0.1
 # So many packets before a further recording begins may be incomplete, by their order in the file.
 CUT_PACKETS = 4
+# So many steps between frames show how long a frame of an interlaced stream lasts.
+STEPS = 8
 # The end code of an MPEG program stream. Zeros after it pad the file; without it they replace what was there.
 PROGRAM_END, FEWEST_ZEROS, ZEROS_SEARCHED = b"\0\0\1\xb9", 16, 65536
 SEGMENT = matroska.SEGMENT.to_bytes(4, "big")
@@ -62,21 +66,25 @@ def inspect(
         container, stream = source.container, source.stream
         _check_pixels(path, stream.width, stream.height, limits)
         track = _track_of(movie, stream)
-        if track and track.dolby_vision == ONLY_DOLBY:
-            reason = f"it is in Dolby Vision profile {ONLY_DOLBY}, whose colours need a decoder of Dolby"
-            raise BadInput("NOT_DECODABLE", f"{path.name} is not usable: {reason}")
+        declares = header.read(path)
+        if declares and declares.dolby_vision == film_limits.ONLY_DOLBY:
+            raise BadInput("NOT_DECODABLE", film_limits.only_dolby(path.name))
         begins = _clock_begins(container)
-        declared = (track.played_seconds if track else 0) or _declared_seconds(container, stream)
         stamps, hidden, end, packet_error = _read_stamps(path, source, limits, report_alive)
         packet_error = packet_error or _find_truncation(path, container.format.name)
         packet_error = packet_error or (movie.fault(track) if movie and track else None)
         joins, tracks = source.timeline.joins, source.tracks
+        declared = track.played_seconds if track else None
+        if not (declared or joins or (track and track.needs_own_clock)):
+            declared = _declared_seconds(container, stream)
         if track and stream.time_base:
             joins = [round(cut / stream.time_base) for cut in track.cuts]
     with opened(path, limits, movie) as source:
         stream = source.stream
         first = _first_picture(path, source, report_alive)
         _check_pixels(path, first.width, first.height, limits)
+        if first.interlaced_frame:
+            stamps = fields.whole_frames(stamps, _frame_step(source, first))
         turn = orientation(first)
         width, height = upright_size(first, stream, turn)
         tick = stream.time_base or Fraction(1, 1000)
@@ -103,7 +111,7 @@ def inspect(
             "clock_begins": begins,
             "joins": [2 * join for join in joins] if first.interlaced_frame else joins,
             "tracks": tracks,
-            "ignored_recordings": movie.recordings - 1 if movie else 0,
+            "ignored_recordings": movie.recordings - 1 if movie else int(source.timeline.skips_recordings),
             "slowed": bool(track and track.is_scaled),
         }
 
@@ -122,8 +130,8 @@ class Source:
 def opened(path: Path, limits: SandboxLimits, movie: mp4.Movie | None) -> Iterator[Source]:
     """The file, open during the block, at the video stream that a player shows. Raises BadInput."""
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_pixels": str(limits.max_video_pixels)}
-    if movie and any(track.is_video and track.is_scaled for track in movie.tracks):
-        options["ignore_editlist"] = "1"  # FFmpeg ignores an edit's speed: the timeline applies the edit list
+    if movie and any(track.is_video and track.needs_own_clock for track in movie.tracks):
+        options["ignore_editlist"] = "1"  # the timeline applies the edit list
     try:
         container = av.open(str(path), options=options)
     except (av.FFmpegError, ValueError) as error:
@@ -137,10 +145,20 @@ def opened(path: Path, limits: SandboxLimits, movie: mp4.Movie | None) -> Iterat
         if not decodable:
             raise BadInput("NOT_DECODABLE", f"{path.name} has a video codec that cannot be decoded")
         # As a player chooses: the default track; of several, the one with the largest picture, and then the first.
-        stream = max(decodable, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
+        stream = max(
+            decodable,
+            key=lambda s: (not _is_one_picture(s), bool(s.disposition & Disposition.default), s.width * s.height),
+        )
         track = _track_of(movie, stream)
         edits = track.edits if track and "ignore_editlist" in options else ()
-        yield Source(container, stream, Timeline(container, stream, edits), len(moving))
+        recording = avi.read(path) if container.format.name == "avi" else None
+        end = recording.end if recording and recording.has_another else None
+        yield Source(container, stream, Timeline(container, stream, edits, end), len(moving))
+
+
+def _is_one_picture(stream: VideoStream) -> bool:
+    """Whether the file declares a track of one picture, such as a cover that has no tag."""
+    return stream.frames == 1 or 0 < _tagged_seconds(stream) < ONE_PICTURE_SECONDS
 
 
 def read_movie(path: Path) -> mp4.Movie | None:
@@ -213,7 +231,8 @@ def _check_pixels(path: Path, width: int, height: int, limits: SandboxLimits) ->
     if width <= 0 or height <= 0:
         raise BadInput("NOT_DECODABLE", f"{path.name} declares no picture size")
     if width * height > limits.max_video_pixels:
-        raise BadInput("TOO_MANY_PIXELS", too_many_pixels(path.name, width, height, limits.max_video_pixels))
+        sentence = film_limits.too_many_pixels(path.name, width, height, limits.max_video_pixels)
+        raise BadInput("TOO_MANY_PIXELS", sentence)
 
 
 def _capture_fps(container: InputContainer) -> float | None:
@@ -231,14 +250,20 @@ def _declared_seconds(container: InputContainer, stream: VideoStream) -> float |
         return float(stream.duration * stream.time_base)
     # Matroska declares where the stream ends, not how long it lasts.
     begins = max(float(stream.start_time * stream.time_base), 0.0) if stream.start_time and stream.time_base else 0.0
-    tag = stream.metadata.get("DURATION", "")  # Matroska: 00:00:03.500000000
+    if seconds := _tagged_seconds(stream):
+        return seconds - begins
+    if not container.duration or len(container.streams) > 1:
+        return None
+    return container.duration / av.time_base
+
+
+def _tagged_seconds(stream: VideoStream) -> float:
+    """When a stream of a Matroska file ends by its tag, such as 00:00:03.500000000; 0 without one."""
     try:
-        hours, minutes, seconds = (float(part) for part in tag.split(":"))
+        hours, minutes, seconds = (float(part) for part in stream.metadata.get("DURATION", "").split(":"))
     except ValueError:
-        if not container.duration or len(container.streams) > 1:
-            return None
-        return container.duration / av.time_base
-    return 3600 * hours + 60 * minutes + seconds - begins
+        return 0.0
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _read_stamps(
@@ -264,7 +289,7 @@ def _read_stamps(
             elif packet.size:
                 hidden += 1
             if len(stamps) > limits.max_video_frames:
-                raise BadInput("TOO_MANY_FRAMES", too_many_frames(path.name, limits.max_video_frames))
+                raise BadInput("TOO_MANY_FRAMES", film_limits.too_many_frames(path.name, limits.max_video_frames))
             check_time(limits, f"{path.name} could not be read")
     except av.FFmpegError as error:
         check_memory(error)
@@ -312,6 +337,18 @@ def _box_past_end(path: Path, size: int) -> bool:
     """Whether one of the outermost boxes of an MP4 ends after the file: ISO/IEC 14496-12, 4.2."""
     with path.open("rb") as file:
         return any(end > size for _, _, end in mp4.boxes(file, 0, size))
+
+
+def _frame_step(source: Source, first: VideoFrame) -> int:
+    """Ticks from one frame to the next, which may consist of two packets with a field each; 0 for a single frame."""
+    shown = [first.pts]
+    with suppress(av.FFmpegError):
+        for packet in source.timeline.packets():
+            shown += [frame.pts for frame in packet.decode()]
+            if len(shown) > STEPS:
+                break
+    stamps = [stamp for stamp in shown if stamp is not None]
+    return int(median(after - now for now, after in pairwise(stamps))) if len(stamps) > 1 else 0
 
 
 def _first_picture(path: Path, source: Source, report_alive: Callable[[], None]) -> VideoFrame:

@@ -91,7 +91,7 @@ def decode(
             frames = Deinterlacer(source.stream, losses.record_conversion).pictures(frames)
         if arguments["seek"] and waiting:
             first = arguments["pts"][0] // (2 if arguments["interlaced"] else 1)
-            source.container.seek(first, stream=source.stream, backward=True)
+            source.container.seek(source.timeline.media_stamp(first), stream=source.stream, backward=True)
         for frame in frames:
             index = waiting.pop(frame.pts, -1) if frame.pts is not None else -1
             # An AVI with B-frames stamps its frames in the wrong order: a frame that goes back in time is lost.
@@ -138,11 +138,15 @@ def _convert(
 
 def fit_inside(picture: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """The largest (width, height) of a picture's shape in `size`; `size` itself if it differs by rounding only."""
-    scale = min(size[0] / picture[0], size[1] / picture[1])
-    inner = [2 * max(round(side * scale / 2), 1) for side in picture]
-    within = [abs(side - outer) <= ROUNDING_PIXELS for side, outer in zip(inner, size, strict=True)]
-    width, height = (min(side, outer) for side, outer in zip(inner, size, strict=True))
-    return (size[0], size[1]) if all(within) else (max(width - width % 2, 1), max(height - height % 2, 1))
+    pairs = list(zip(picture, size, strict=True))
+    # Of a narrow picture, a rounded short side changes the scale by more than the long side shows.
+    if max((outer - ROUNDING_PIXELS) / side for side, outer in pairs) <= min(
+        (outer + ROUNDING_PIXELS) / side for side, outer in pairs
+    ):
+        return size[0], size[1]
+    scale = min(outer / side for side, outer in pairs)
+    width, height = (min(2 * max(round(side * scale / 2), 1), outer) for side, outer in pairs)
+    return max(width - width % 2, 1), max(height - height % 2, 1)
 
 
 def border_rgb(inner: Pixels, inner_size: tuple[int, int], size: tuple[int, int]) -> Pixels:

@@ -11,6 +11,18 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+# A packet that comes within this share of a frame holds the frame's second field.
+SECOND_FIELD = 0.75
+
+
+def whole_frames(packets: list[int], step: int) -> list[int]:
+    """The stamps of frames, each of one packet or of two with a field each. step: ticks from one frame to the next."""
+    frames: list[int] = []
+    for stamp in packets:
+        if not frames or stamp - frames[-1] > SECOND_FIELD * step:
+            frames.append(stamp)
+    return frames
+
 
 def stamps(frames: list[int]) -> list[int]:
     """The stamps of both fields of each frame, on a clock with half the tick. frames: their stamps, increasing."""

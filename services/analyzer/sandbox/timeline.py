@@ -3,12 +3,13 @@
 | file | its stamps | the clock |
 |---|---|---|
 | recordings joined byte by byte | begin again | continues; `joins` has where each further recording begins |
-| an edit list at another speed | FFmpeg ignores the speed | slower or faster there |
+| an edit list in parts, or at another speed | differ from the list: `mp4.Track.needs_own_clock` | as the list says |
 
 A file is always read from its beginning through a timeline, so that two readers give a packet the same stamp.
 """
 
 import errno
+import math
 from collections.abc import Iterator
 
 from av.container import InputContainer
@@ -30,10 +31,17 @@ LARGEST_STAMP = 1 << 60
 
 
 class Timeline:
-    """The packets of one stream, with the stamps of a player. joins: stamps at which further recordings begin."""
+    """The packets of one stream, with the stamps of a player. joins: stamps at which further recordings begin.
 
-    def __init__(self, container: InputContainer, stream: VideoStream, edits: tuple[Edit, ...] = ()) -> None:
+    edits: of the stream, if FFmpeg ignores them. end: in bytes, of the recording that is read; None: of the file.
+    """
+
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, edits: tuple[Edit, ...] = (), end: int | None = None
+    ) -> None:
         self.joins: list[int] = []
+        self.skips_recordings = end is not None
+        self._bytes = end if end is not None else math.inf
         self._container = container
         self._stream = stream
         self._edits = edits
@@ -54,7 +62,9 @@ class Timeline:
         Raises InvalidDataError at a stamp that is too large to calculate with.
         """
         for packet in self._container.demux(self._stream):
-            _check_stamps(packet)
+            _check_stamps(packet.pts, packet.dts, packet.duration)
+            if packet.pts is not None and (packet.pos or 0) >= self._bytes:
+                continue
             if packet.pts is not None:
                 if self._edits:
                     self._edit(packet, packet.pts)
@@ -99,16 +109,30 @@ class Timeline:
         seconds = media / self._second
         packet.pts = packet.dts = None
         for edit in self._edits:
-            if edit.media_start is None or edit.rate <= 0:
+            if edit.media_start is None:
                 continue
             # Half a tick, because an edit's ends are rounded to another clock.
-            into = (seconds - edit.media_start + 0.5 / self._second) / edit.rate
-            if 0 <= into < edit.seconds:
-                packet.pts = round((edit.start + (seconds - edit.media_start) / edit.rate) * self._second)
-                packet.duration = round((packet.duration or 0) / edit.rate)
-                return
+            into = seconds - edit.media_start + 0.5 / self._second
+            if not edit.rate and -(packet.duration or 0) / self._second < into <= 1 / self._second:
+                shown, lasts = edit.start * self._second, edit.seconds * self._second
+            elif edit.rate and 0 <= into / edit.rate < (edit.seconds or math.inf):
+                shown = (edit.start + (seconds - edit.media_start) / edit.rate) * self._second
+                lasts = (packet.duration or 0) / edit.rate
+            else:
+                continue
+            _check_stamps(round(shown), round(lasts))
+            packet.pts, packet.duration = round(shown), round(lasts)
+            return
+
+    def media_stamp(self, stamp: int) -> int:
+        """The stamp in the file of a packet that this timeline gives `stamp`."""
+        seconds = stamp / self._second
+        for edit in self._edits:
+            if edit.media_start is not None and 0 <= seconds - edit.start < (edit.seconds or math.inf):
+                return math.floor((edit.media_start + (seconds - edit.start) * edit.rate) * self._second)
+        return stamp
 
 
-def _check_stamps(packet: "Packet[VideoStream]") -> None:
-    if max(abs(packet.pts or 0), abs(packet.dts or 0), packet.duration or 0) > LARGEST_STAMP:
+def _check_stamps(*stamps: int | None) -> None:
+    if max(abs(stamp or 0) for stamp in stamps) > LARGEST_STAMP:
         raise InvalidDataError(errno.EINVAL, "a time stamp is too large")

@@ -116,10 +116,8 @@ def _decode(
         "path": str(video.path.absolute()),
         "pts": [int(stamp) for stamp in video.pts[wanted]],
         # In other containers, seeking may land after the requested stamp.
-        # Through a timeline that changes stamps, a file is read from its beginning.
-        "seek": bool(wanted[:1].any())
-        and video.container.startswith(("mov", "matroska"))
-        and not (video.joins or video.slowed),
+        # Joined recordings are read from the beginning, where their clock begins.
+        "seek": bool(wanted[:1].any()) and video.container.startswith(("mov", "matroska")) and not video.joins,
         "size": size,
         "orientation": video.orientation,
         "interlaced": video.interlaced,

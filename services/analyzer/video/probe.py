@@ -172,6 +172,7 @@ def _inspect(path: Path, size: int, limits: Limits, capture_fps: float) -> Video
     facts["time_base"] = Fraction(*facts["time_base"])
     facts["orientation"] = tuple(facts["orientation"])
     facts["joins"] = tuple(facts["joins"])
+    facts["colors"] = tuple(facts["colors"])
     facts["pts"] = np.array(facts["pts"], dtype=np.int64)
     return Video(path=path, size_bytes=size, **facts)
 

@@ -18,12 +18,14 @@ from services.analyzer.video.frames import LONG_SIDE, Losses, even_size, planar_
 from services.analyzer.video.probe import Video
 from services.analyzer.video.sampling import every
 
-# At a lower quality the front knee of a bowler in 4K moved by one and a half standard errors of the difference.
-OPTIONS = {"preset": "veryfast", "crf": "18", "bf": "2", "g": "60"}
+# At a lower quality the front knee of a bowler in 4K changed: `make bench NAME=proxy`.
+OPTIONS = {"preset": "medium", "crf": "22", "bf": "2", "g": "60"}
 
 
-def write_proxy(video: Video, limits: Limits, out: Path) -> None:
-    """Write the film to `out` as H.264, upright, its longer side at most LONG_SIDE.
+def write_proxy(
+    video: Video, limits: Limits, out: Path, options: dict[str, str] = OPTIONS, long_side: int = LONG_SIDE
+) -> None:
+    """Write the film to `out` as H.264, upright, its longer side at most `long_side`. options: of the encoder.
 
     Raises BadInput for a film of which the smaller one would hide damage, or a place where its parts were joined.
     """
@@ -35,10 +37,10 @@ def write_proxy(video: Video, limits: Limits, out: Path) -> None:
     with av.open(str(out), "w", format="mp4", options={"movflags": "use_metadata_tags"}) as container:
         if video.capture_fps and len(chosen) > 1:  # an analysis then knows that this film plays in real time
             container.metadata[CAPTURE_FPS_TAG] = f"{(len(chosen) - 1) / float(video.times[-1]):.3f}"
-        stream: VideoStream = container.add_stream("libx264", rate=30, options=OPTIONS)
-        stream.width, stream.height = even_size(video, LONG_SIDE)
+        stream: VideoStream = container.add_stream("libx264", rate=30, options=options)
+        stream.width, stream.height = even_size(video, long_side)
         encoder = Encoder(container, stream, video, chosen)
-        for picture in planar_pictures(video, chosen, limits, losses, LONG_SIDE, exact=True):
+        for picture in planar_pictures(video, chosen, limits, losses, long_side, exact=True):
             encoder.write(picture)
         encoder.finish()
     if losses.message or losses.resized_seconds is not None:

@@ -21,7 +21,11 @@ from services.rules.printable import one_line
 # Imported by their names, because no program imports another; both lack on a machine that only sends films.
 ANALYZER, PACKAGES = "services.analyzer.__main__", ("av", "cv2", "numpy")
 # A smaller film is worth its time above this size: the analysis makes larger pictures smaller itself.
-PROXY_FROM_BYTES, PROXY_FROM_LONG_SIDE = 200_000_000, 1920
+PROXY_FROM_BYTES, PROXY_FROM_LONG_SIDE, PROXY_FPS = 200_000_000, 1920, 60
+# Bits for each pixel of the smaller films of bowlers in 4K: `make bench NAME=proxy`.
+PROXY_BITS_PER_PIXEL = 0.12
+# A smaller film that saves less than a fifth of the bytes costs more time than it saves.
+WORTH_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,16 @@ class Film:
     def is_larger_than_needed(self, size_bytes: int) -> bool:
         """Whether an analysis gains nothing from the whole film."""
         return size_bytes > PROXY_FROM_BYTES or max(self.width, self.height) > PROXY_FROM_LONG_SIDE
+
+    def saves_nothing(self, size_bytes: int) -> str:
+        """The sentence for a film whose smaller one is hardly smaller, by an estimate; else empty."""
+        shrink = min(1.0, PROXY_FROM_LONG_SIDE / max(self.width, self.height, 1))
+        frames = min(self.frames, PROXY_FPS * self.seconds)
+        smaller = PROXY_BITS_PER_PIXEL * self.width * self.height * shrink**2 * frames / 8
+        if smaller < WORTH_SHARE * size_bytes:
+            return ""
+        sizes = f"about {smaller / 1e6:.1f} MB instead of {size_bytes / 1e6:.1f} MB"
+        return f"A smaller film would have {sizes}: the original is sent."
 
 
 def look(path: Path, limits: GetUploadLimitsResponse) -> Film:
@@ -101,6 +115,8 @@ def _check_header(path: Path, limits: GetUploadLimitsResponse) -> Film:
         return Film()
     if not found.has_video:
         _refuse(f"{one_line(path.name)} has no video stream")
+    if found.dolby_vision == film_limits.ONLY_DOLBY:
+        _refuse(film_limits.only_dolby(one_line(path.name)))
     seconds = limits.max_duration.ToTimedelta().total_seconds()
     if seconds and found.seconds > seconds:
         _refuse(film_limits.too_long(one_line(path.name), found.seconds, seconds))

@@ -199,6 +199,20 @@ def test_an_overlay_of_odd_size_is_written_all_the_same(tmp_path: Path) -> None:
     assert again.width % 2 == again.height % 2 == 0
 
 
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_an_overlay_of_high_dynamic_range_is_tagged_as_what_it_is(transfer: int, tmp_path: Path) -> None:
+    """Eight bits in the colours of BT.709, not HLG or PQ."""
+    color = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9}
+    options = {"x265-params": "log-level=none"}
+    clip, times = tmp_path / "clip.mov", even(30, 3)
+    path = write_clip(clip, times, codec="libx265", pixels="yuv420p10le", color=color, options=options)
+    video = probe(path, Limits())
+    write_overlay(video, series(even(30, 3)), np.arange(3), Limits(), tmp_path / "overlay.mp4", lambda _: None)
+    overlay = probe(tmp_path / "overlay.mp4", Limits())
+    assert (video.hdr, overlay.hdr) == ({16: "pq", 18: "hlg"}[transfer], None)
+    assert (overlay.pixel_format, overlay.colors) == ("yuv420p", (1, 1, 1))
+
+
 def test_between_two_posed_frames_the_skeleton_moves_evenly() -> None:
     """Half-way in time is half-way in the picture; a long gap has no skeleton."""
     poses = series([0.0, 0.1, 1.0])

@@ -15,10 +15,12 @@ from av.video.frame import VideoFrame
 from services.analyzer.sandbox import decoder
 from services.analyzer.sandbox.fields import Deinterlacer
 from services.analyzer.sandbox.limits import SandboxLimits
+from services.analyzer.sandbox.timeline import Timeline
 from services.analyzer.settings import Limits
 from services.analyzer.video.frames import Losses, pictures
 from services.analyzer.video.probe import Video, probe
 from services.containers import mp4
+from services.containers.mp4 import Edit
 from testing.data.clips import HEIGHT, WIDTH, even, set_edits, write_clip
 from testing.data.mutations import FRAMES as MUTATED_FRAMES
 from testing.data.mutations import Seed, write
@@ -153,3 +155,12 @@ def test_boxes_in_boxes_without_end_are_read(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(content)
     with pytest.raises(struct.error):  # a track without a header
         mp4.read(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize("edit", [Edit(1e19, 1.0, 0.0, 0.5), Edit(0.0, 1e19, 0.0, 0.0)])
+def test_an_edit_beyond_any_clock_is_an_error_of_the_file(edit: Edit, video: Video) -> None:
+    """Not of our own code: a stamp has 64 bits."""
+    with av.open(str(video.path)) as container:
+        timeline = Timeline(container, container.streams.video[0], (edit,))
+        with pytest.raises(av.error.InvalidDataError, match="too large"):
+            list(timeline.packets())

@@ -14,12 +14,16 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from services.analyzer.biomechanics.measurement import measure
 from services.analyzer.errors import BadInput
-from services.analyzer.film_notes import film_notes
+from services.analyzer.film_notes import describe_film, film_notes
 from services.analyzer.settings import Limits
 from services.analyzer.video.frames import Losses, pictures
 from services.analyzer.video.probe import Video, probe
+from services.containers import header
 from testing.data.clips import HEIGHT, WIDTH, even, number_of, picture, set_edits, write_clip
+from testing.data.field_pictures import write_fields
+from testing.data.motions import stroke
 
 NO_REORDERING = {"bf": "0", "g": "10"}
 
@@ -46,18 +50,51 @@ def joined(suffix: str, codec: str = "libx264") -> Callable[[Path], Path]:
     return write
 
 
-def joined_mpeg(folder: Path) -> Path:
-    """The same in a program stream of MPEG-2, as old camcorders write."""
-    one, both = folder / "one.mpg", folder / "both.mpg"
-    with av.open(str(one), "w") as out:
-        stream = out.add_stream("mpeg2video", rate=30, options={"g": "10", "qmin": "1", "qmax": "2"})
-        assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number in range(30):
-            out.mux(stream.encode(VideoFrame.from_ndarray(picture(number), format="rgb24")))
-        out.mux(stream.encode())
-    both.write_bytes(2 * one.read_bytes())
-    return both
+def joined_old(suffix: str, codec: str, pixels: str) -> Callable[[Path], Path]:
+    """The same in a container of old cameras."""
+
+    def write(folder: Path) -> Path:
+        one, both = folder / f"one.{suffix}", folder / f"both.{suffix}"
+        with av.open(str(one), "w") as out:
+            stream = out.add_stream(codec, rate=30, options={"g": "10", "qmin": "1", "qmax": "2"})
+            assert isinstance(stream, VideoStream)
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
+            for number in range(30):
+                frame = VideoFrame.from_ndarray(picture(number), format="rgb24")
+                out.mux(stream.encode(frame.reformat(format=pixels)))
+            out.mux(stream.encode())
+        both.write_bytes(2 * one.read_bytes())
+        return both
+
+    return write
+
+
+def joined_later(folder: Path) -> Path:
+    """Two recordings of one second, of which the second one's clock is an hour ahead."""
+    times = even(30, 30)
+    parts = [write_clip(folder / "1.ts", times), write_clip(folder / "2.ts", [time + 3600 for time in times])]
+    path = folder / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def trimmed_fragments(folder: Path) -> Path:
+    """Fragments with an edit list that begins after half a second and lasts to their end."""
+    film, path = write_clip(folder / "film.mp4", even(30, 60), options={"bf": "2", "g": "12"}), folder / "fragments.mp4"
+    options = {"movflags": "frag_keyframe+empty_moov+delay_moov"}
+    with av.open(str(film)) as source, av.open(str(path), "w", options=options) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
+                packet.pts -= round(0.5 / packet.time_base)
+                packet.dts -= round(0.5 / packet.time_base)
+                packet.stream = stream
+                out.mux(packet)
+    return path
+
+
+def fields(suffix: str) -> Callable[[Path], Path]:
+    return lambda folder: write_fields(folder / f"fields.{suffix}", 12, folder / "template.mp4")
 
 
 def edited(*edits: tuple[float, float | None, float], fps: float = 30) -> Callable[[Path], Path]:
@@ -72,8 +109,8 @@ def uneven_and_trimmed(folder: Path) -> Path:
     return set_edits(write_clip(folder / "clip.mp4", times, options={"g": "12"}), [(1.5, 0.25, 1)])
 
 
-def turned(suffix: str) -> Callable[[Path], Path]:
-    """One stream, whose second half is an upright picture of 64 x 160."""
+def turned(suffix: str, *, back: bool = False) -> Callable[[Path], Path]:
+    """One stream, whose second part is an upright picture of 64 x 160. back: a third part is as the first."""
 
     def write(folder: Path) -> Path:
         path = folder / f"turned.{suffix}"
@@ -82,7 +119,7 @@ def turned(suffix: str) -> Callable[[Path], Path]:
                  write_clip(folder / "tall.ts", even(30, 30), **upright)]  # type: ignore[arg-type] # fmt: skip
         with av.open(str(path), "w") as out:
             stream = None
-            for number, part in enumerate(parts):
+            for number, part in enumerate([*parts, parts[0]] if back else parts):
                 with av.open(str(part)) as source:
                     stream = stream or out.add_stream_from_template(source.streams.video[0])
                     begins = source.streams.video[0].start_time or 0
@@ -118,16 +155,18 @@ def interlaced(folder: Path) -> Path:
     return path
 
 
-def tracks(suffix: str) -> Callable[[Path], Path]:
-    """A thumbnail track first, not default, then the film."""
+def tracks(suffix: str, pictures_before: int = 30) -> Callable[[Path], Path]:
+    """A larger thumbnail track first, then the film. A cover of one picture is as much a default track as the film."""
 
     def write(folder: Path) -> Path:
         film = write_clip(folder / "film.mp4", even(30, 30), options=NO_REORDERING)
-        thumbnail = write_clip(folder / "thumbnail.mp4", even(30, 30), size=(320, 128), options=NO_REORDERING)
+        times = even(30, pictures_before)
+        thumbnail = write_clip(folder / "thumbnail.mp4", times, size=(320, 128), options=NO_REORDERING)
         path = folder / f"two.{suffix}"
         with av.open(str(thumbnail)) as one, av.open(str(film)) as two, av.open(str(path), "w") as out:
             streams = [out.add_stream_from_template(source.streams.video[0]) for source in (one, two)]
-            streams[0].disposition, streams[1].disposition = Disposition(0), Disposition.default
+            streams[0].disposition = Disposition.default if pictures_before == 1 else Disposition(0)
+            streams[1].disposition = Disposition.default
             packets = [(p, s) for source, s in ((one, streams[0]), (two, streams[1])) for p in source.demux(video=0)]
             timed = [pair for pair in packets if pair[0].dts is not None]
             for packet, stream in sorted(timed, key=lambda pair: float((pair[0].dts or 0) * pair[0].time_base)):
@@ -171,16 +210,30 @@ FILMS = {
     "trimmed, uneven": Film(uneven_and_trimmed, 1.63, 32),
     "trimmed at its end": Film(edited((1.0, 0, 1)), 1.0, 30),
     "a stretch cut out": Film(edited((0.8, 0, 1), (0.8, 1.2, 1)), 1.6, 48, "time begins again at 0.8 s"),
+    "an empty edit in the middle": Film(
+        edited((0.4, 0, 1), (0.6, None, 1), (0.8, 1.2, 1)), 1.8, 36, "time begins again at 1.0 s"
+    ),
+    "an edit to the end": Film(edited((0, 0.5, 1)), 1.5, 45),
+    "a picture held": Film(edited((1.0, 0, 1), (0.5, 1.0, 0), (1.0, 1.0, 1)), 2.5, 60, "another speed"),
+    "no speeds": Film(edited((1.5, 0.25, 0)), 1.5, 45),
+    "trimmed fragments": Film(trimmed_fragments, 1.5, 45),
     "begins with an empty edit": Film(edited((1.5, None, 1), (2.0, 0, 1)), 2.0, 60, "1.50 s more"),
     "an empty edit and a trimmed tail": Film(edited((0.5, None, 1), (1.0, 0, 1)), 1.0, 30, "0.50 s more"),
     "slowed down": Film(edited((8.0, 0, 0.25)), 8.0, 60, "another speed"),
     "slowed down in the middle": Film(edited((0.5, 0, 1), (4.0, 0.5, 0.25), (0.5, 1.5, 1)), 5.0, 60, "another speed"),
     "joined TS": Film(joined("ts"), 2.0, 60, "time begins again at 1.0 s"),
     "joined MTS": Film(joined("m2ts"), 2.0, 60, "time begins again at 1.0 s"),
-    "joined MPEG": Film(joined_mpeg, 2.0, 60, "time begins again at 1.0 s"),
+    "joined TS, an hour ahead": Film(joined_later, 2.0, 60, "time begins again at 1.0 s"),
+    "joined MPEG": Film(joined_old("mpg", "mpeg2video", "yuv420p"), 2.0, 60, "time begins again at 1.0 s"),
+    "joined AVI": Film(joined_old("avi", "mjpeg", "yuvj420p"), 1.0, 30, "Another recording was joined"),
     "joined Matroska": Film(joined("mkv"), 2.0, 60, "time begins again at 1.0 s"),
     "joined MP4": Film(joined("mp4"), 1.0, 30, "Another recording was joined"),
     "interlaced": Film(interlaced, 1.0, 60, "interlaced"),
+    "interlaced, fields, TS": Film(fields("ts"), 0.4, 24, "interlaced"),
+    "interlaced, fields, MP4": Film(fields("mp4"), 0.4, 24, "interlaced"),
+    "interlaced, fields, Matroska": Film(fields("mkv"), 0.4, 24, "interlaced"),
+    "a cover without a tag, MP4": Film(tracks("mp4", 1), 1.0, 30, "2 video tracks"),
+    "a cover without a tag, Matroska": Film(tracks("mkv", 1), 1.0, 30, "2 video tracks"),
     "two tracks, MP4": Film(tracks("mp4"), 1.0, 30, "2 video tracks"),
     "two tracks, Matroska": Film(tracks("mkv"), 1.0, 30, "2 video tracks"),
     "late pictures, MP4": Film(late("mp4"), 1.0, 30, "1.50 s more"),
@@ -251,6 +304,47 @@ def test_a_turned_phone_stretches_nothing(suffix: str, tmp_path: Path) -> None:
     assert bright.max() - bright.min() + 1 == pytest.approx(HEIGHT * HEIGHT / WIDTH, abs=4)
 
 
+def test_the_note_of_a_phone_that_was_turned_back_is_true_to_the_end(tmp_path: Path) -> None:
+    """The third part has the first one's shape: only pictures of another shape are smaller."""
+    video, losses = probe(turned("ts", back=True)(tmp_path), Limits()), Losses()
+    got = list(pictures(video, np.arange(len(video.pts)), Limits(), losses))
+    assert [one.rgb[HEIGHT - 8].max(axis=1).min() > 30 for one in got[::30]] == [True, False, True]
+    note = film_notes(video, losses.resized_seconds)[-1]
+    assert "changes its shape at 1.0 s" in note
+    assert "Pictures of another shape than the first are shown smaller" in note
+
+
+@pytest.mark.parametrize(
+    ("fps", "reason"),
+    [(0.5, "0.5 frames a second are too few"), (1, "1 frame a second is too few"), (5, "5 frames a second are too few"),
+     (10, None)],
+)  # fmt: skip
+def test_too_few_frames_a_second_are_the_reason(fps: float, reason: str | None, tmp_path: Path) -> None:
+    """Not "nobody in view": the report asks for a higher rate."""
+    video = probe(write_clip(tmp_path / "slow.mp4", even(fps, 6), options=NO_REORDERING), Limits())
+    described = describe_film(measure(stroke(30), [], "batting"), video, None)
+    assert (described.obstacle and described.obstacle.reason) == (reason and f"{reason}: 10 are needed")
+
+
+@pytest.mark.parametrize("size", [(2000, 64), (2600, 30), (64, 2000), (1080, 16)])
+def test_a_narrow_picture_keeps_its_shape(size: tuple[int, int], tmp_path: Path) -> None:
+    """Rounding its short side is no change of its shape."""
+    video, losses = probe(write_clip(tmp_path / "narrow.mp4", even(30, 2), size=size), Limits()), Losses()
+    assert len(list(pictures(video, np.arange(2), Limits(), losses))) == 2
+    assert losses.resized_seconds is None
+
+
+def test_parts_of_an_edit_list_begin_when_a_player_shows_them(tmp_path: Path) -> None:
+    """Cuts between two frames: the next frame comes as late as the edit begins before it."""
+    path = edited((0.517, 0.233, 1), (0.311, 1.377, 1))(tmp_path)
+    video = probe(path, Limits())
+    numbers = shown(video)[0]
+    assert numbers == [*range(7, 23), *range(42, 51)]
+    assert video.times[16] == pytest.approx(0.517 + 42 / 30 - 1.377 - (7 / 30 - 0.233), abs=2e-3)
+    late = next(iter(pictures(video, np.array([20]), Limits(), Losses())))
+    assert number_of(late.rgb) == numbers[20]
+
+
 @pytest.mark.parametrize("size", [(4000, 3000), (2880, 5120)])
 def test_pictures_over_4k_are_read(size: tuple[int, int], tmp_path: Path) -> None:
     """Bounded to 1920 at once; the upper limit is 8K."""
@@ -300,6 +394,24 @@ def test_dolby_vision_without_a_base_layer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"5\.mp4 is not usable: it is in Dolby Vision profile 5"):
         probe(tag_dolby_vision(paths[0], 5), Limits())
     assert len(shown(probe(tag_dolby_vision(paths[1], 8), Limits()))[0]) == 6
+
+
+def test_dolby_vision_is_refused_in_matroska_and_by_the_header_alone(tmp_path: Path) -> None:
+    """Both containers declare the same profile."""
+    plain = write_clip(tmp_path / "5.mp4", even(30, 6), codec="libx265", options={"x265-params": "log-level=none"})
+    tagged, path = tag_dolby_vision(plain, 5), tmp_path / "5.mkv"
+    with av.open(str(tagged)) as source, av.open(str(path), "w", options={"strict": "unofficial"}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    for film in (tagged, path):
+        declared = header.read(film)
+        assert declared
+        assert declared.dolby_vision == 5
+        with pytest.raises(BadInput, match="it is in Dolby Vision profile 5"):
+            probe(film, Limits())
 
 
 def test_an_index_that_leaves_out_the_end_is_damage(tmp_path: Path) -> None:

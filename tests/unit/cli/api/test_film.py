@@ -9,6 +9,7 @@ from crease.upload.v1.upload_pb2 import GetUploadLimitsResponse
 from services.cli.api import film
 from services.cli.errors import BAD_INPUT, CommandError
 from testing.data.clips import even, write_clip
+from tests.unit.analyzer.video.test_films import tag_dolby_vision
 
 
 @pytest.fixture(params=[True, False], ids=["analyzer", "header only"])
@@ -48,6 +49,16 @@ def test_a_film_within_the_limits_passes(tmp_path: Path, name: str) -> None:
     assert found.seconds == pytest.approx(1.0, abs=0.1) or (name == "clip.ts" and found == film.Film())
 
 
+@pytest.mark.usefixtures("analyzer")
+def test_dolby_vision_without_a_base_layer_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    """In the words of the analysis, also where the client has only the header."""
+    options = {"x265-params": "log-level=none"}
+    path = tag_dolby_vision(write_clip(tmp_path / "5.mp4", even(30, 3), codec="libx265", options=options), 5)
+    with pytest.raises(CommandError, match=r"5\.mp4 is not usable: it is in Dolby Vision profile 5") as caught:
+        film.look(path, GetUploadLimitsResponse())
+    assert caught.value.exit_code == BAD_INPUT
+
+
 def test_a_proxy_has_every_picture_at_its_time_in_fewer_bytes(tmp_path: Path) -> None:
     """A 4K film becomes one of 1920 pixels."""
     path = write_clip(tmp_path / "large.mp4", even(30, 12), size=(3840, 1536), options={"preset": "ultrafast"})
@@ -58,3 +69,18 @@ def test_a_proxy_has_every_picture_at_its_time_in_fewer_bytes(tmp_path: Path) ->
     assert (small.frames, small.width, small.height) == (12, 1920, 768)
     assert small.seconds == pytest.approx(0.4, abs=0.01)
     assert proxy.stat().st_size < path.stat().st_size
+
+
+@pytest.mark.parametrize(("mbits", "is_sent"), [(60, False), (14, False), (8, True), (3, True)])
+def test_a_film_of_few_bytes_is_sent_as_it_is(mbits: float, is_sent: bool) -> None:
+    """A minute of 4K, known before any time is spent: the sentence has both sizes."""
+    large = film.Film(seconds=60, width=3840, height=2160, frames=1800)
+    sentence = large.saves_nothing(round(mbits * 60e6 / 8))
+    assert bool(sentence) == is_sent
+    assert not is_sent or f"instead of {mbits * 60 / 8:.1f} MB: the original is sent" in sentence
+
+
+def test_an_estimate_counts_at_most_sixty_frames_a_second() -> None:
+    """The smaller film has no more."""
+    films = [film.Film(seconds=10, width=1920, height=1080, frames=10 * fps) for fps in (60, 240)]
+    assert films[0].saves_nothing(1) == films[1].saves_nothing(1) != ""
