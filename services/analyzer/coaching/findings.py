@@ -10,9 +10,9 @@ number that was not measured gives no finding.
 from typing import TypedDict
 
 from services.analyzer.biomechanics.foot_contact import FEET_NOT_SEEN
+from services.analyzer.biomechanics.metrics.scored import NOT_SIDE_ON
 from services.analyzer.biomechanics.model import Measurements, Metric
 from services.analyzer.biomechanics.registry import guidance
-from services.analyzer.biomechanics.scored_metrics import NOT_SIDE_ON
 from services.analyzer.coaching.model import FilmCode, Finding, Findings, Level
 from services.analyzer.coaching.phrases import count_phrase
 from services.analyzer.knowledge.loader import Advice, Drill, Fault, FaultCode, Guidance, Mark, Severity, shared
