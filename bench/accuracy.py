@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 
 from bench.accuracy_claims import Claim, absences, clear, given, moment, number, percent_off, worst, wrong
+from bench.accuracy_films import GROUPS as FILM_GROUPS
+from bench.accuracy_films import as_rigged
 from bench.accuracy_motions import on_held_out_motions, on_motions
-from services.analyzer.arrays import Floats, Indices
+from services.analyzer.arrays import Indices
 from services.analyzer.biomechanics.actions.shots import find_cuts
 from services.analyzer.biomechanics.events import close_up_windows
 from services.analyzer.biomechanics.kinematics import knee_angle
@@ -41,13 +43,12 @@ from services.analyzer.biomechanics.registry import (
 )
 from services.analyzer.pose.estimator import LandmarkerFactory, estimate_poses
 from services.analyzer.pose.flip_average import FlipAverage
-from services.analyzer.pose.landmarks import INDEX, LANDMARKS, PER_FRAME, Poses, select_frames
+from services.analyzer.pose.landmarks import PER_FRAME, Poses, select_frames
 from services.analyzer.settings import Accelerator, Settings
 from services.analyzer.video.duplicate_frames import DuplicateDetector
 from services.analyzer.video.frames import Losses, Picture, pictures
 from services.analyzer.video.probe import Video, probe
 from services.analyzer.video.sampling import every, on_grid
-from testing.data import motions
 
 ROOT = Path(__file__).parents[1]
 BATTER, BATTER_TRUTH = ROOT / "samples" / "batter.mp4", ROOT / "samples" / "batter_truth.json"
@@ -177,7 +178,7 @@ def on_the_batter() -> Iterator[Claim]:
         "deg",
     )
     yield Claim("batter: when that is", worst([(knee.evidence[0][0] - lowest / 30) / FRAME]), 2, "frames")
-    rigged = _as_rigged(true)
+    rigged = as_rigged(true, "batting")
     found = measured(Take(BATTER, "batting"))
     for spec, most, unit in (
         (HEAD_STABILITY, 0.01, "bodies"),
@@ -206,33 +207,6 @@ def _lags() -> list[Metric]:
     return [
         measured(Take(BATTER, "batting", mirror=mirror)).metrics[HIP_SHOULDER_TIMING.name] for mirror in (False, True)
     ]
-
-
-def _as_rigged(true: dict[str, Any]) -> Measurements:
-    """The measurements of the rendered joints; a landmark that the rig lacks is replaced by a near joint."""
-    frames = true["frames"]
-    image: Floats = np.full((len(frames), len(LANDMARKS), 2), np.nan)
-    for name in LANDMARKS:
-        joint = name if name in frames[0]["joints_2d_px"] else _substitute(name)
-        image[:, INDEX[name]] = [frame["joints_2d_px"][joint] for frame in frames]
-    n = len(frames)
-    poses = Poses(
-        np.arange(n) / 30,
-        image,
-        np.zeros((n, 33, 3)),
-        np.full((n, 33), 0.99),
-        np.full((n, 33), 0.99),
-        np.ones(n),
-        true["width_px"],
-        true["height_px"],
-    )
-    windows = close_up_windows(poses, "batting")
-    return measure(poses, [motions.between(poses, start, end) for start, end in windows], "batting")
-
-
-def _substitute(name: str) -> str:
-    side = "left" if "left" in name else "right"
-    return f"{side}_eye" if "eye" in name else f"{side}_index" if "thumb" in name else "nose"
 
 
 def _at_rates(words: str, measured_as: Callable[..., Measurements]) -> Iterator[Claim]:
@@ -400,8 +374,8 @@ def table(page: str) -> tuple[int, int]:
 def main() -> None:
     """Prints the table and writes it into docs/metrics.md, unless clips are missing."""
     lines = [HEADER]
-    for group in GROUPS:
-        if group in NEED_CORPUS and not CORPUS.exists():
+    for group in (*GROUPS, *FILM_GROUPS):
+        if group in (*NEED_CORPUS, *FILM_GROUPS) and not CORPUS.exists():
             continue
         for claim in group():
             lines.append(str(claim))

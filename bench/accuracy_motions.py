@@ -12,17 +12,23 @@ from services.analyzer.biomechanics.kinematics import hand_speeds
 from services.analyzer.biomechanics.measurement import measure
 from services.analyzer.biomechanics.registry import (
     BALANCE_DRIFT,
+    BASE_WIDTH,
     BOWLING_ELBOW_EXTENSION,
+    DOWNSWING_TIME,
     ELBOW_DROP,
     FRONT_KNEE_AT_CONTACT,
     FRONT_KNEE_AT_RELEASE,
     FRONT_KNEE_BRACE,
     FRONT_KNEE_CHANGE,
+    HANDS_PATH_WIDTH,
+    HEAD_HEIGHT,
+    HEAD_OVER_FEET,
     HEAD_STABILITY,
     HIP_SHOULDER_TIMING,
     RELEASE_HEIGHT,
     RUN_UP_SPEED_TREND,
     STRIDE_LENGTH,
+    STROKE_TRUNK_LEAN,
     TRUNK_LATERAL_FLEXION,
 )
 from services.analyzer.pose.landmarks import Poses
@@ -106,6 +112,14 @@ def on_motions() -> Iterator[Claim]:
     yield Claim(
         f"motion from behind: {TRUNK_LATERAL_FLEXION.name}, 20 degrees", worst([x - 20 for x in leans]), 2, "deg"
     )
+    strokes = [
+        measure(f(motions.batter_along_pitch(fps)), [], "batting")
+        for fps in RATES[1:]
+        for f in (motions.mirrored, lambda poses: poses)
+    ]
+    for spec in (HEAD_OVER_FEET, HEAD_HEIGHT, BASE_WIDTH, STROKE_TRUNK_LEAN, HANDS_PATH_WIDTH, DOWNSWING_TIME):
+        off = [100 * (number(m, spec) / motions.ALONG_PITCH[spec.name] - 1) for m in strokes]
+        yield Claim(f"motion along the pitch, mirrored or not: {spec.name}", worst(off), 5, "%")
     bent = [motions.bowler(fps, elbow_deg=(150, 170)) for fps in (25, 30, 60)]
     extensions = [number(measure(poses, [], "bowling"), BOWLING_ELBOW_EXTENSION) - 20 for poses in bent]
     yield Claim(
@@ -137,7 +151,13 @@ def on_motions() -> Iterator[Claim]:
     yield Claim("motion, walkers and runners: actions", wrong(walks), 0, f"of {len(walks)}")
     slow = [measure(motions.bowler(5), [], "bowling"), measure(motions.stroke(5), [], "batting")]
     absent = [metric.value is None for m in slow for metric in m.everything.values()]
-    yield Claim("motion at 5 frames a second: numbers given", wrong(absent), 0, "of 26", "all absent: too few frames")
+    yield Claim(
+        "motion at 5 frames a second: numbers given",
+        wrong(absent),
+        0,
+        f"of {len(absent)}",
+        "all absent: too few frames",
+    )
     turns = [measure(motions.turning(30, lag), [], "batting") for lag in (0.04, 0.12, 0.2)]
     lags = [turn.metrics[HIP_SHOULDER_TIMING.name].value is None for turn in turns]
     yield Claim("motion, turns with a known lag: timings given", wrong(lags), 0, "of 3", "absent with its reason")

@@ -75,6 +75,20 @@ NUMBERS = {
     "bowling_elbow_extension": Number(
         "Bowling elbow", "straightening from arm level to release; no verdict on an action", Unit.DEGREES
     ),
+    "head_over_feet": Number(
+        "Head over the feet", "across the pitch as the hands are lowest; over 0 towards the off side", Unit.BODY_LENGTHS
+    ),
+    "head_height": Number("Head height", "over the soles as the hands are lowest", Unit.BODY_HEIGHTS),
+    "base_width": Number("Base", "between the feet across the pitch as the hands are lowest", Unit.BODY_HEIGHTS),
+    "stroke_trunk_lean": Number(
+        "Trunk lean in the stroke",
+        "across the pitch as the hands are lowest; over 0 towards the off side",
+        Unit.DEGREES,
+    ),
+    "hands_path_width": Number(
+        "Hands' path", "how far the hands go across the pitch in the downswing", Unit.BODY_LENGTHS
+    ),
+    "downswing_time": Number("Downswing", "from the highest to the lowest point of the hands", Unit.SECONDS),
 }
 
 

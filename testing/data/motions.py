@@ -21,6 +21,7 @@ HEAD = SHOULDER - np.array([0, 40])
 THIGH = 80.0
 ARM = 90.0  # shoulder to wrist
 STRIDE = 180.0  # between a bowler's feet
+TOES, STEP = 30.0, 60.0  # of a batter who is filmed along the pitch: beside the heels; between the feet
 # Trunk, thigh and shank are 0.779 of stature.
 STATURE = BODY / 0.779
 
@@ -159,6 +160,14 @@ def from_behind(poses: Poses, lean_deg: float) -> Poses:
     for part in ("ankle", "heel", "foot_index"):
         world[:, INDEX[f"left_{part}"], 2] = -0.8
     return replace(poses, image=image, world=world)
+
+
+def batter_along_pitch(fps: float, lean_deg: float = 20) -> Poses:
+    """A stroke filmed along the pitch, the toes to the left, legs straight. The hands are lowest at 1.65 s."""
+    poses = from_behind(stroke(fps, knee_deg=180), lean_deg)
+    for side in ("left", "right"):
+        poses.image[:, INDEX[f"{side}_foot_index"], 0] -= TOES
+    return poses
 
 
 def jump(fps: float, height_bodies: float = 0.3, seconds: float = 3.0) -> Poses:
@@ -361,6 +370,21 @@ def _opening_bowler() -> Poses:
     return bowler(30, knee_deg=(150, 170), elbow_deg=(150, 170))
 
 
+# A body of `batter_along_pitch`: its left side, with the front foot still 140 px behind.
+_LEAN = np.radians(20)
+_BODY = np.hypot(TORSO * np.sin(_LEAN) + 20, TORSO * np.cos(_LEAN)) + np.hypot(2 * THIGH, 200 - STEP)
+# The hands have left their top after a tenth of their way, with the arms 56.6 degrees from straight down.
+_LEFT_TOP_DEG = 56.6
+ALONG_PITCH = {
+    # The middle of the feet is half a step to the right; a third of each foot is its toe.
+    "head_over_feet": (TORSO * np.sin(_LEAN) + STEP / 2 - TOES / 3) / _BODY,
+    "head_height": (2 * THIGH + 40 + TORSO * np.cos(_LEAN)) / _BODY * 0.779,
+    "base_width": STEP / _BODY * 0.779,
+    "stroke_trunk_lean": 20.0,
+    "hands_path_width": ARM * np.sin(np.radians(_LEFT_TOP_DEG)) / _BODY,
+    "downswing_time": 0.04 * np.log(120 / (60 - _LEFT_TOP_DEG) - 1),
+}
+
 # Every number of `services/analyzer/biomechanics/registry.py`; NaN where no film gives it.
 KNOWN_ANSWERS = {
     "head_stability_score": KnownAnswer(lambda: sway(30, 0.1), "fielding", 0.1 / np.sqrt(2)),
@@ -377,4 +401,5 @@ KNOWN_ANSWERS = {
     "front_knee_at_release": KnownAnswer(_opening_bowler, "bowling", 170),
     "front_knee_change": KnownAnswer(_opening_bowler, "bowling", 20),
     "bowling_elbow_extension": KnownAnswer(_opening_bowler, "bowling", 20),
+    **{name: KnownAnswer(lambda: batter_along_pitch(30), "batting", answer) for name, answer in ALONG_PITCH.items()},
 }

@@ -26,6 +26,7 @@ from services.analyzer.biomechanics.kinematics import (
     hand_velocities,
     torso_length,
 )
+from services.analyzer.biomechanics.landmark_noise import replicates
 from services.analyzer.pose.landmarks import Poses, merge_poses, select_frames
 from services.naming import Discipline
 
@@ -135,22 +136,27 @@ def evidence_of_actions(poses: Poses, discipline: str) -> float:
 
 
 def find_steady_actions(poses: Poses, discipline: str, around: Poses) -> list[Action] | Missing:
-    """As `find_actions`; an action that is lost in every second frame of a close-up is doubtful."""
+    """As `find_actions`; an action that is lost in every second frame of a close-up, or in noise, is doubtful."""
     actions = find_actions(poses, discipline, around)
     if isinstance(actions, Missing) or discipline not in SIGNED or frame_rate(poses) < 2 * LOWEST_RATE_FPS:
         return actions
-    halves = [select_frames(poses, np.arange(len(poses)) % 2 == k) for k in (0, 1)]
-    found = [find_actions(half, discipline, merge_poses(around, [half])) for half in halves]
-    others = [[] if isinstance(half, Missing) else half for half in found]
-    return [
-        _with_steadiness(action, [any(_is_same(action, other) for other in half) for half in others])
-        for action in actions
-    ]
+    copies = {
+        "it shows in half of the frames too": [select_frames(poses, np.arange(len(poses)) % 2 == k) for k in (0, 1)],
+        "it shows with twice the noise too": list(replicates(poses)),
+    }
+    for sign, altered in copies.items():
+        found = [find_actions(copy, discipline, merge_poses(around, [copy])) for copy in altered]
+        others = [[] if isinstance(each, Missing) else each for each in found]
+        shown = [[any(_is_same(action, other) for other in each) for each in others] for action in actions]
+        actions = [_with_steadiness(*pair, sign) for pair in zip(actions, shown, strict=True)]
+    return actions
 
 
-def _with_steadiness(action: Action, shown: list[bool]) -> Action:
-    """The action with one more sign: in how many of the thinned series it shows."""
-    sign = Sign("it shows in half of the frames too", sum(shown) / len(shown), 0.0, 1.0)
+def _with_steadiness(action: Action, shown: list[bool], name: str) -> Action:
+    """The action with one more sign: in how many of the altered series it shows."""
+    if not shown:
+        return action
+    sign = Sign(name, sum(shown) / len(shown), 0.0, 1.0)
     evidence = confidence([sign])
     if evidence >= action.evidence:
         return action

@@ -117,18 +117,23 @@ def in_view(poses: Poses, names: Iterable[str]) -> bool:
     return bool(inside and (np.median(poses.visibility[detected][:, columns], axis=0) >= 0.5).all())
 
 
-def stance_turn(poses: Poses) -> float:
-    """Median angle, 0 to 90 degrees, between the line through the feet and the image plane.
+def stance_turn(series: Iterable[Poses]) -> float:
+    """Angle, 0 to 90 degrees, between the main direction of the line through the feet and the image plane.
 
-    Uses MediaPipe's world landmarks, the only depth available. NaN if the feet are under 0.4 m apart in every frame.
+    Uses MediaPipe's world landmarks, the only depth available. Each frame of the series counts by the square of the
+    feet's distance. NaN if the feet are under 0.4 m apart in every frame.
     """
-    apart = np.mean(
-        [poses.world[:, INDEX[f"left_{part}"]] - poses.world[:, INDEX[f"right_{part}"]] for part in FOOT], axis=0
-    )
-    apart = apart[np.hypot(apart[:, 0], apart[:, 2]) >= CLEARLY_APART_METRES]
-    if not len(apart):
+    names = [(INDEX[f"left_{part}"], INDEX[f"right_{part}"]) for part in FOOT]
+    lines = [
+        np.mean([poses.world[:, left] - poses.world[:, right] for left, right in names], axis=0) for poses in series
+    ]
+    apart = np.concatenate([np.empty((0, 3)), *lines])[:, [0, 2]]
+    apart = apart[np.isfinite(apart).all(axis=1)]
+    if not (np.hypot(*apart.T) >= CLEARLY_APART_METRES).any():
         return float("nan")
-    return float(np.median(np.degrees(np.arctan2(np.abs(apart[:, 2]), np.abs(apart[:, 0])))))
+    _, directions = np.linalg.eigh(apart.T @ apart)
+    along, depth = np.abs(directions[:, -1])
+    return float(np.degrees(np.arctan2(depth, along)))
 
 
 def joint_angle(a: Floats, b: Floats, c: Floats) -> Floats:

@@ -24,6 +24,8 @@ from services.analyzer.biomechanics.foot_contact import LOWEST_RATE_FPS, Landing
 from services.analyzer.biomechanics.kinematics import Side, feet_in_view, frame_rate
 from services.analyzer.biomechanics.labels import SHORT_EVENT_CAPTIONS, action_noun
 from services.analyzer.biomechanics.landmark_noise import noise_error, replicates
+from services.analyzer.biomechanics.metrics.along_pitch import NO_STROKE
+from services.analyzer.biomechanics.metrics.unscored import NO_DELIVERY
 from services.analyzer.biomechanics.model import (
     Evidence,
     Measurements,
@@ -36,7 +38,6 @@ from services.analyzer.biomechanics.model import (
     Trace,
 )
 from services.analyzer.biomechanics.registry import MEASURES, METRICS, SPECS, guidance
-from services.analyzer.biomechanics.unscored_metrics import NO_DELIVERY
 from services.analyzer.knowledge.loader import Scale, shared
 from services.analyzer.pose.landmarks import Poses
 from services.naming import Discipline
@@ -199,7 +200,9 @@ def _read_all(window: ActionWindow, obstacle: Obstacle | None) -> dict[str, Read
 
 
 def _read(spec: MetricSpec, window: ActionWindow) -> Reading | Missing:
-    return spec.read(window) if window.discipline in spec.disciplines else NO_DELIVERY
+    if window.discipline in spec.disciplines:
+        return spec.read(window)
+    return NO_DELIVERY if Discipline.BOWLING in spec.disciplines else NO_STROKE
 
 
 def _with_noise_error(reading: Reading | Missing, copies: list[Reading | Missing]) -> Reading | Missing:

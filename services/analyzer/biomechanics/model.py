@@ -123,6 +123,7 @@ class MetricSpec:
     disciplines: where it is measured. read: measures it in one action.
     single_moment: every moment in the evidence shows the whole number; else only the worst moment of the only action
     does. absent_reason: set if no film gives this number. useful_error: with a larger one the number is but a hint.
+    bias: of the pose model in this number; two films share it, so it is no part of the error, but a mark has none.
     """
 
     name: str
@@ -135,6 +136,7 @@ class MetricSpec:
     single_moment: bool = False
     absent_reason: str | None = None
     useful_error: float = math.inf
+    bias: float = 0.0
 
     @property
     def label(self) -> str:
@@ -178,6 +180,11 @@ class Metric:
     def absent(cls, spec: MetricSpec, reason: str) -> "Metric":
         """A number that was not measured."""
         return cls(spec, None, None, 0.0, 0, absent_reason=reason)
+
+    @property
+    def error_from_truth(self) -> float | None:
+        """The error with the pose model's bias: how far the number is from the truth, and so from a mark."""
+        return None if self.error is None else math.hypot(self.error, self.spec.bias)
 
     @property
     def unit(self) -> Unit:

@@ -10,9 +10,9 @@ number that was not measured gives no finding.
 from typing import TypedDict
 
 from services.analyzer.biomechanics.foot_contact import FEET_NOT_SEEN
+from services.analyzer.biomechanics.metrics.scored import NOT_SIDE_ON
 from services.analyzer.biomechanics.model import Measurements, Metric
 from services.analyzer.biomechanics.registry import guidance
-from services.analyzer.biomechanics.scored_metrics import NOT_SIDE_ON
 from services.analyzer.coaching.model import FilmCode, Finding, Findings, Level
 from services.analyzer.coaching.phrases import count_phrase
 from services.analyzer.knowledge.loader import Advice, Drill, Fault, FaultCode, Guidance, Mark, Severity, shared
@@ -58,11 +58,11 @@ def _film_reason(measurements: Measurements, film: Finding) -> str:
 
 
 def _is_too_close(metric: Metric, guide: Guidance) -> bool:
-    """Whether a number's error reaches its mark."""
+    """Whether a number's error, or the pose model's bias, reaches its mark."""
     mark = guide.mark(metric.spec.name)
-    if mark is None or metric.value is None or metric.error is None:
+    if mark is None or metric.value is None or metric.error_from_truth is None:
         return False
-    return abs(metric.value - mark.value) <= metric.error
+    return abs(metric.value - mark.value) <= metric.error_from_truth
 
 
 def _faults(measurements: Measurements, guide: Guidance, too_close: tuple[Metric, ...]) -> list[Finding]:

@@ -287,3 +287,14 @@ def test_an_action_that_half_of_the_frames_do_not_show_is_less_sure(
     assert (unsteady[0].evidence, unsteady[0].weakest_sign) == (0.7, "it shows in half of the frames too")
     assert unsteady[0].confidence == pytest.approx(0.7 * 0.9)
     assert unsteady[0].landed_by == pytest.approx(steady[0].landed_by, abs=0.05)
+
+
+def test_an_action_that_twice_the_noise_hides_is_less_sure() -> None:
+    """Noise of 4 % of a body leaves a stroke; in some copies twice that hides it."""
+    poses = motions.noisy(motions.stroke(60), 0.04, seed=2)
+    plain = find_actions(poses, "batting")
+    steady = find_steady_actions(poses, "batting", poses)
+    assert not isinstance(plain, Missing)
+    assert not isinstance(steady, Missing)
+    assert steady[0].evidence < plain[0].evidence
+    assert steady[0].weakest_sign == "it shows with twice the noise too"

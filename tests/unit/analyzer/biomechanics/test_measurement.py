@@ -327,6 +327,16 @@ def test_a_view_that_contradicts_the_film_is_said(given: str, along: bool | None
     assert (measured.contradiction in measured.notes) == contradicted
 
 
+def test_feet_that_are_near_each_other_do_not_decide_the_view() -> None:
+    """Before and after the stroke, for most of the film, the feet are 0.45 m apart along the picture."""
+    poses = motions.from_behind(motions.stroke(30), 0)
+    elsewhere = np.abs(poses.times - 1.4) > 0.5
+    for part in ("ankle", "heel", "foot_index"):
+        poses.world[elsewhere, INDEX[f"left_{part}"]] = (0.45, 0, 0)
+    assert elsewhere.mean() > 0.6
+    assert measure(poses, [], "batting").end_on is True
+
+
 def test_the_view_is_decided_by_the_whole_film() -> None:
     """Filmed along the pitch, with a moment around contact in which the model sees the feet beside each other."""
     poses = motions.from_behind(motions.stroke(30), 0)

@@ -30,8 +30,7 @@ from services.analyzer.biomechanics.kinematics import (
     other,
     torso_length,
 )
-from services.analyzer.biomechanics.model import Evidence, MeasuredJoints, Reading
-from services.analyzer.biomechanics.scored_metrics import (
+from services.analyzer.biomechanics.metrics.scored import (
     LEAST_VISIBILITY,
     NOT_SIDE_ON,
     joints_over_time,
@@ -39,6 +38,7 @@ from services.analyzer.biomechanics.scored_metrics import (
     standing_seconds,
     visibility,
 )
+from services.analyzer.biomechanics.model import Evidence, MeasuredJoints, Reading
 from services.analyzer.pose.landmarks import Poses, select_frames
 
 # A value at a moment is the mean over this stretch around it, or the nearest sample.
@@ -73,10 +73,10 @@ def stride_length(window: ActionWindow) -> Reading | Missing:
 
     def stride(at: float) -> float:
         near = apart[(times >= at) & (times <= at + width)]
-        return float(np.nanmean(near)) / _stature(window) if np.isfinite(near).any() else float("nan")
+        return float(np.nanmean(near)) / stature(window) if np.isfinite(near).any() else float("nan")
 
-    moment_error = _moment_error(stride, contact, CONTACT_ERROR_SECONDS)
-    return _reading(window, stride(contact), contact, both_sides(*FOOT), STRIDE_ERROR, moment_error)
+    change = moment_error(stride, contact, CONTACT_ERROR_SECONDS)
+    return reading(window, stride(contact), contact, both_sides(*FOOT), STRIDE_ERROR, change)
 
 
 def run_up_speed_trend(window: ActionWindow) -> Reading | Missing:
@@ -99,8 +99,8 @@ def run_up_speed_trend(window: ActionWindow) -> Reading | Missing:
     speed, trend = _speed_and_trend(window, contact)
     if abs(speed) < SLOWEST_RUN_UP_STATURES_PER_SECOND:
         return Missing("no run-up seen")
-    moment_error = _moment_error(lambda at: _speed_and_trend(window, at)[1], contact, CONTACT_ERROR_SECONDS)
-    return _reading(window, trend, contact, both_sides("hip"), TREND_ERROR, moment_error)
+    change = moment_error(lambda at: _speed_and_trend(window, at)[1], contact, CONTACT_ERROR_SECONDS)
+    return reading(window, trend, contact, both_sides("hip"), TREND_ERROR, change)
 
 
 def _run_up(window: ActionWindow, end: float) -> Poses:
@@ -115,7 +115,7 @@ def _speed_and_trend(window: ActionWindow, end: float) -> tuple[float, float]:
     times = poses.times
     if len(times) < 3:
         return 0.0, float("nan")
-    x = middle(poses, "hip")[:, 0] / _stature(window)
+    x = middle(poses, "hip")[:, 0] / stature(window)
     half_acceleration, _, _ = np.polyfit(times - times.mean(), x, 2)
     speed = float((x[-1] - x[0]) / (times[-1] - times[0]))
     return speed, float(2 * half_acceleration / speed) if speed else float("nan")
@@ -137,10 +137,10 @@ def release_height(window: ActionWindow) -> Reading | Missing:
     wrist, release = f"{window.bowling_arm}_wrist", window.action.time_seconds
 
     def height(at: float) -> float:
-        return (ground - _value_at(window.poses, window.poses.point(wrist)[:, 1], at)) / _stature(window)
+        return (ground - value_at(window.poses, window.poses.point(wrist)[:, 1], at)) / stature(window)
 
-    moment_error = _moment_error(height, release, RELEASE_ERROR_SECONDS)
-    return _reading(window, height(release), release, (wrist,), HEIGHT_ERROR, moment_error)
+    change = moment_error(height, release, RELEASE_ERROR_SECONDS)
+    return reading(window, height(release), release, (wrist,), HEIGHT_ERROR, change)
 
 
 def trunk_lateral_flexion(window: ActionWindow) -> Reading | Missing:
@@ -155,7 +155,7 @@ def trunk_lateral_flexion(window: ActionWindow) -> Reading | Missing:
     away = np.sign(np.nanmedian(across[np.abs(poses.times - release) <= 2 * MOMENT_SECONDS, 0]))
     lean = np.degrees(np.arctan2(away * trunk[:, 0], -trunk[:, 1]))
     joints = both_sides("hip", "shoulder")
-    return _reading(window, _value_at(poses, lean, release), release, joints, LEAN_ERROR_DEG)
+    return reading(window, value_at(poses, lean, release), release, joints, LEAN_ERROR_DEG)
 
 
 def front_knee_at_contact(window: ActionWindow) -> Reading | Missing:
@@ -198,8 +198,8 @@ def elbow_extension(window: ActionWindow) -> Reading | Missing:
     sure = visible > SURE_ELBOW_VISIBILITY and length > SURE_ARM
     joints = landmarks_of(arm, ELBOW)
     angle = angle_of(poses, joints)
-    value = _value_at(poses, angle, release) - _value_at(poses, angle, level)
-    return _reading(window, value, release, joints, ARM_SURE_DEG if sure else ARM_UNSURE_DEG)
+    value = value_at(poses, angle, release) - value_at(poses, angle, level)
+    return reading(window, value, release, joints, ARM_SURE_DEG if sure else ARM_UNSURE_DEG)
 
 
 def _knee(
@@ -232,21 +232,24 @@ def _ends(times: Floats, values: Floats, moments: tuple[float, float], width: fl
     return start - rate * (from_start - moments[0]), end + rate * (moments[1] - to_end)
 
 
-def _moment_error(value_at: Callable[[float], float], moment: float, seconds: float) -> float:
+def moment_error(value_at: Callable[[float], float], moment: float, seconds: float) -> float:
     """Largest change of a value if its moment is `seconds` earlier or later; 0 if unknown."""
     changes = [abs(value_at(moment + sign * seconds) - value_at(moment)) for sign in (-1, 1)]
     return float(np.nanmax([*changes, 0.0]))
 
 
-def _reading(
+def reading(
     window: ActionWindow,
     value: float,
     moment: float,
     joints: Sequence[str],
     error: float,
-    moment_error: float = 0.0,
+    change: float = 0.0,
 ) -> Reading | Missing:
-    """The reading of one moment; Missing if the joints are not visible at it, or the value is not finite."""
+    """The reading of one moment; Missing if the joints are not visible at it, or the value is not finite.
+
+    change: of the value if the moment is off by its own error.
+    """
     width = max(MOMENT_SECONDS, 1.01 / frame_rate(window.poses))
     near = select_frames(window.poses, np.abs(window.poses.times - moment) <= width)
     joint_visibility = visibility(near, joints)
@@ -259,16 +262,16 @@ def _reading(
         confidence=window.moment_confidence * joint_visibility,
         error=error * window.coarseness,
         joints=(MeasuredJoints(moment, tuple(joints)),),
-        moment_error=moment_error,
+        moment_error=change,
     )
 
 
-def _stature(window: ActionWindow) -> float:
+def stature(window: ActionWindow) -> float:
     """Pixels."""
     return window.body / BODY_PER_STATURE
 
 
-def _value_at(poses: Poses, values: Floats, moment: float) -> float:
+def value_at(poses: Poses, values: Floats, moment: float) -> float:
     """(n,) values interpolated at a moment by pchip; NaN without known samples around it."""
     near = np.isfinite(values) & (np.abs(poses.times - moment) <= LONGEST_BRIDGE_SECONDS)
     if near.sum() < 2 or not poses.times[near][0] <= moment <= poses.times[near][-1]:
