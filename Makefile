@@ -51,7 +51,9 @@ client: setup ## build the wheel of the client package into build/client
 EXAMPLES := build/examples
 GO_PLUGINS := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11 google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 GO_OUT := --go_out=$(EXAMPLES)/go/api --go_opt=module=crease.dev/api --go-grpc_out=$(EXAMPLES)/go/api --go-grpc_opt=module=crease.dev/api
-PUBLIC_PROTOS := $(filter protos/crease/jobs/% protos/crease/upload/%,$(PROTOS))
+# Those of the wheel of the client package too.
+MACHINERY := protos/crease/analysis/% protos/crease/cleanup/% protos/crease/jobs/v1/intake.proto protos/crease/jobs/v1/sweep.proto
+PUBLIC_PROTOS := $(filter-out $(MACHINERY),$(PROTOS))
 examples: setup ## install and build the examples for Go, Node and Java
 	mkdir -p $(EXAMPLES)/go/api
 	! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --ignore-scripts --prefix examples/node

@@ -83,7 +83,7 @@ def parse() -> list[FileDescriptorProto]:
         if protoc.main([*command, f"--descriptor_set_out={out}", *names]) != 0:
             raise SystemExit("protoc failed on the protos; its message is above")
         found = FileDescriptorSet.FromString(out.read_bytes()).file
-    areas = ["upload", "jobs", "analysis", "events"]
+    areas = ["upload", "jobs", "events", "cleanup", "analysis"]
     return sorted(found, key=lambda file: (areas.index(file.package.split(".")[1]), file.name))
 
 
