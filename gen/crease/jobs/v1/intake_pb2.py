@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from crease.jobs.v1 import job_pb2 as crease_dot_jobs_dot_v1_dot_job__pb2
 from crease.jobs.v1 import session_pb2 as crease_dot_jobs_dot_v1_dot_session__pb2
+from google.api import field_info_pb2 as google_dot_api_dot_field__info__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63rease/jobs/v1/intake.proto\x12\x0e\x63rease.jobs.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1c\x63rease/jobs/v1/session.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x02\n\x10\x43reateJobRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nsample_fps\x18\x02 \x01(\x05\x12\x16\n\x0einclude_frames\x18\x03 \x01(\x08\x12\x11\n\ts3_bucket\x18\x04 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x05 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x06 \x01(\x03\x12\x0e\n\x06sha256\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x30\n\x0b\x61\x63\x63\x65lerator\x18\t \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12/\n\x0b\x61thlete_box\x18\n \x01(\x0b\x32\x1a.crease.jobs.v1.AthleteBox\x12\x12\n\npart_bytes\x18\x0b \x01(\x03\x12\x11\n\tanonymous\x18\x0c \x01(\x08\x12\x13\n\x0b\x63\x61pture_fps\x18\r \x01(\x01\"v\n\x14\x43onfirmUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nversion_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x04 \x01(\x03\x12\x14\n\x0cparts_sha256\x18\x05 \x01(\t\"H\n\x15\x43onfirmUploadResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12\r\n\x05moved\x18\x02 \x01(\x08\"P\n\x11\x46\x61ilUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66\x61ilure_code\x18\x02 \x01(\t\x12\x15\n\rerror_message\x18\x03 \x01(\t\"\"\n\x10GetUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"S\n\x06Upload\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x14\n\x0ctrace_parent\x18\x03 \x01(\t\"O\n\x16RecordMultipartRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x12\n\ninstead_of\x18\x03 \x01(\t\"&\n\x14\x41\x62\x61ndonUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"J\n\x16\x41uthorizeLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12\r\n\x05lease\x18\x03 \x01(\t\"u\n\x17\x41uthorizeLaunchResponse\x12*\n\x05video\x18\x01 \x01(\x0b\x32\x1b.crease.jobs.v1.VideoObject\x12\x17\n\x0f\x61rtifact_prefix\x18\x02 \x01(\t\x12\x15\n\rlandmarks_key\x18\x03 \x01(\t\"\'\n\x15\x41uthorizeShareRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\"\xa8\x01\n\x16\x41uthorizeShareResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04jobs\x18\x02 \x03(\x0b\x32\x19.crease.jobs.v1.SharedJob\x12\x35\n\x08\x63ompared\x18\x03 \x01(\x0b\x32#.crease.jobs.v1.CompareJobsResponse\"\x82\x01\n\tSharedJob\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12.\n\ndiscipline\x18\x02 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12\r\n\x05title\x18\x03 \x01(\t\x12\x14\n\x0cplayer_names\x18\x04 \x03(\t2\x9f\x05\n\rIntakeService\x12\x42\n\tCreateJob\x12 .crease.jobs.v1.CreateJobRequest\x1a\x13.crease.jobs.v1.Job\x12\\\n\rConfirmUpload\x12$.crease.jobs.v1.ConfirmUploadRequest\x1a%.crease.jobs.v1.ConfirmUploadResponse\x12\x44\n\nFailUpload\x12!.crease.jobs.v1.FailUploadRequest\x1a\x13.crease.jobs.v1.Job\x12\x45\n\tGetUpload\x12 .crease.jobs.v1.GetUploadRequest\x1a\x16.crease.jobs.v1.Upload\x12N\n\x0fRecordMultipart\x12&.crease.jobs.v1.RecordMultipartRequest\x1a\x13.crease.jobs.v1.Job\x12J\n\rAbandonUpload\x12$.crease.jobs.v1.AbandonUploadRequest\x1a\x13.crease.jobs.v1.Job\x12\x62\n\x0f\x41uthorizeLaunch\x12&.crease.jobs.v1.AuthorizeLaunchRequest\x1a\'.crease.jobs.v1.AuthorizeLaunchResponse\x12_\n\x0e\x41uthorizeShare\x12%.crease.jobs.v1.AuthorizeShareRequest\x1a&.crease.jobs.v1.AuthorizeShareResponseBZ\n\x12\x64\x65v.crease.jobs.v1B\x0bIntakeProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63rease/jobs/v1/intake.proto\x12\x0e\x63rease.jobs.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1c\x63rease/jobs/v1/session.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x02\n\x10\x43reateJobRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nsample_fps\x18\x02 \x01(\x05\x12\x16\n\x0einclude_frames\x18\x03 \x01(\x08\x12\x11\n\ts3_bucket\x18\x04 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x05 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x06 \x01(\x03\x12\x0e\n\x06sha256\x18\x07 \x01(\t\x12\x1c\n\nrequest_id\x18\x08 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x30\n\x0b\x61\x63\x63\x65lerator\x18\t \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12/\n\x0b\x61thlete_box\x18\n \x01(\x0b\x32\x1a.crease.jobs.v1.AthleteBox\x12\x12\n\npart_bytes\x18\x0b \x01(\x03\x12\x11\n\tanonymous\x18\x0c \x01(\x08\x12\x13\n\x0b\x63\x61pture_fps\x18\r \x01(\x01\"v\n\x14\x43onfirmUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nversion_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x04 \x01(\x03\x12\x14\n\x0cparts_sha256\x18\x05 \x01(\t\"H\n\x15\x43onfirmUploadResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12\r\n\x05moved\x18\x02 \x01(\x08\"P\n\x11\x46\x61ilUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66\x61ilure_code\x18\x02 \x01(\t\x12\x15\n\rerror_message\x18\x03 \x01(\t\"\"\n\x10GetUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"S\n\x06Upload\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x14\n\x0ctrace_parent\x18\x03 \x01(\t\"O\n\x16RecordMultipartRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x12\n\ninstead_of\x18\x03 \x01(\t\"&\n\x14\x41\x62\x61ndonUploadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"J\n\x16\x41uthorizeLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12\r\n\x05lease\x18\x03 \x01(\t\"u\n\x17\x41uthorizeLaunchResponse\x12*\n\x05video\x18\x01 \x01(\x0b\x32\x1b.crease.jobs.v1.VideoObject\x12\x17\n\x0f\x61rtifact_prefix\x18\x02 \x01(\t\x12\x15\n\rlandmarks_key\x18\x03 \x01(\t\"\'\n\x15\x41uthorizeShareRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\"\xa8\x01\n\x16\x41uthorizeShareResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04jobs\x18\x02 \x03(\x0b\x32\x19.crease.jobs.v1.SharedJob\x12\x35\n\x08\x63ompared\x18\x03 \x01(\x0b\x32#.crease.jobs.v1.CompareJobsResponse\"\x82\x01\n\tSharedJob\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12.\n\ndiscipline\x18\x02 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12\r\n\x05title\x18\x03 \x01(\t\x12\x14\n\x0cplayer_names\x18\x04 \x03(\t2\x9f\x05\n\rIntakeService\x12\x42\n\tCreateJob\x12 .crease.jobs.v1.CreateJobRequest\x1a\x13.crease.jobs.v1.Job\x12\\\n\rConfirmUpload\x12$.crease.jobs.v1.ConfirmUploadRequest\x1a%.crease.jobs.v1.ConfirmUploadResponse\x12\x44\n\nFailUpload\x12!.crease.jobs.v1.FailUploadRequest\x1a\x13.crease.jobs.v1.Job\x12\x45\n\tGetUpload\x12 .crease.jobs.v1.GetUploadRequest\x1a\x16.crease.jobs.v1.Upload\x12N\n\x0fRecordMultipart\x12&.crease.jobs.v1.RecordMultipartRequest\x1a\x13.crease.jobs.v1.Job\x12J\n\rAbandonUpload\x12$.crease.jobs.v1.AbandonUploadRequest\x1a\x13.crease.jobs.v1.Job\x12\x62\n\x0f\x41uthorizeLaunch\x12&.crease.jobs.v1.AuthorizeLaunchRequest\x1a\'.crease.jobs.v1.AuthorizeLaunchResponse\x12_\n\x0e\x41uthorizeShare\x12%.crease.jobs.v1.AuthorizeShareRequest\x1a&.crease.jobs.v1.AuthorizeShareResponseBZ\n\x12\x64\x65v.crease.jobs.v1B\x0bIntakeProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,32 +36,34 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crease.jobs.v1.intake_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\022dev.crease.jobs.v1B\013IntakeProtoP\001Z$crease.dev/api/crease/jobs/v1;jobsv1\252\002\016Crease.Jobs.V1'
-  _globals['_CREATEJOBREQUEST']._serialized_start=137
-  _globals['_CREATEJOBREQUEST']._serialized_end=479
-  _globals['_CONFIRMUPLOADREQUEST']._serialized_start=481
-  _globals['_CONFIRMUPLOADREQUEST']._serialized_end=599
-  _globals['_CONFIRMUPLOADRESPONSE']._serialized_start=601
-  _globals['_CONFIRMUPLOADRESPONSE']._serialized_end=673
-  _globals['_FAILUPLOADREQUEST']._serialized_start=675
-  _globals['_FAILUPLOADREQUEST']._serialized_end=755
-  _globals['_GETUPLOADREQUEST']._serialized_start=757
-  _globals['_GETUPLOADREQUEST']._serialized_end=791
-  _globals['_UPLOAD']._serialized_start=793
-  _globals['_UPLOAD']._serialized_end=876
-  _globals['_RECORDMULTIPARTREQUEST']._serialized_start=878
-  _globals['_RECORDMULTIPARTREQUEST']._serialized_end=957
-  _globals['_ABANDONUPLOADREQUEST']._serialized_start=959
-  _globals['_ABANDONUPLOADREQUEST']._serialized_end=997
-  _globals['_AUTHORIZELAUNCHREQUEST']._serialized_start=999
-  _globals['_AUTHORIZELAUNCHREQUEST']._serialized_end=1073
-  _globals['_AUTHORIZELAUNCHRESPONSE']._serialized_start=1075
-  _globals['_AUTHORIZELAUNCHRESPONSE']._serialized_end=1192
-  _globals['_AUTHORIZESHAREREQUEST']._serialized_start=1194
-  _globals['_AUTHORIZESHAREREQUEST']._serialized_end=1233
-  _globals['_AUTHORIZESHARERESPONSE']._serialized_start=1236
-  _globals['_AUTHORIZESHARERESPONSE']._serialized_end=1404
-  _globals['_SHAREDJOB']._serialized_start=1407
-  _globals['_SHAREDJOB']._serialized_end=1537
-  _globals['_INTAKESERVICE']._serialized_start=1540
-  _globals['_INTAKESERVICE']._serialized_end=2211
+  _globals['_CREATEJOBREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEJOBREQUEST'].fields_by_name['request_id']._serialized_options = b'\342\214\317\327\010\002\010\001'
+  _globals['_CREATEJOBREQUEST']._serialized_start=166
+  _globals['_CREATEJOBREQUEST']._serialized_end=518
+  _globals['_CONFIRMUPLOADREQUEST']._serialized_start=520
+  _globals['_CONFIRMUPLOADREQUEST']._serialized_end=638
+  _globals['_CONFIRMUPLOADRESPONSE']._serialized_start=640
+  _globals['_CONFIRMUPLOADRESPONSE']._serialized_end=712
+  _globals['_FAILUPLOADREQUEST']._serialized_start=714
+  _globals['_FAILUPLOADREQUEST']._serialized_end=794
+  _globals['_GETUPLOADREQUEST']._serialized_start=796
+  _globals['_GETUPLOADREQUEST']._serialized_end=830
+  _globals['_UPLOAD']._serialized_start=832
+  _globals['_UPLOAD']._serialized_end=915
+  _globals['_RECORDMULTIPARTREQUEST']._serialized_start=917
+  _globals['_RECORDMULTIPARTREQUEST']._serialized_end=996
+  _globals['_ABANDONUPLOADREQUEST']._serialized_start=998
+  _globals['_ABANDONUPLOADREQUEST']._serialized_end=1036
+  _globals['_AUTHORIZELAUNCHREQUEST']._serialized_start=1038
+  _globals['_AUTHORIZELAUNCHREQUEST']._serialized_end=1112
+  _globals['_AUTHORIZELAUNCHRESPONSE']._serialized_start=1114
+  _globals['_AUTHORIZELAUNCHRESPONSE']._serialized_end=1231
+  _globals['_AUTHORIZESHAREREQUEST']._serialized_start=1233
+  _globals['_AUTHORIZESHAREREQUEST']._serialized_end=1272
+  _globals['_AUTHORIZESHARERESPONSE']._serialized_start=1275
+  _globals['_AUTHORIZESHARERESPONSE']._serialized_end=1443
+  _globals['_SHAREDJOB']._serialized_start=1446
+  _globals['_SHAREDJOB']._serialized_end=1576
+  _globals['_INTAKESERVICE']._serialized_start=1579
+  _globals['_INTAKESERVICE']._serialized_end=2250
 # @@protoc_insertion_point(module_scope)

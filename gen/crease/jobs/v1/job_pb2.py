@@ -25,12 +25,13 @@ _sym_db = _symbol_database.Default()
 from crease.jobs.v1 import player_pb2 as crease_dot_jobs_dot_v1_dot_player__pb2
 from crease.jobs.v1 import session_pb2 as crease_dot_jobs_dot_v1_dot_session__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import field_info_pb2 as google_dot_api_dot_field__info__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63rease/jobs/v1/job.proto\x12\x0e\x63rease.jobs.v1\x1a\x1b\x63rease/jobs/v1/player.proto\x1a\x1c\x63rease/jobs/v1/session.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"R\n\nAthleteBox\x12\x0c\n\x04left\x18\x01 \x01(\x01\x12\x0b\n\x03top\x18\x02 \x01(\x01\x12\x13\n\x05width\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06height\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x02\"6\n\nGivenEvent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x0ctime_seconds\x18\x02 \x01(\x01\"\xd1\x01\n\x0bVideoObject\x12\x11\n\ts3_bucket\x18\x01 \x01(\t\x12\x0e\n\x06s3_key\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x04 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x12\n\nversion_id\x18\x06 \x01(\t\x12\x0e\n\x06sha256\x18\x07 \x01(\t\x12\x12\n\npart_bytes\x18\x08 \x01(\x03\x12\x15\n\tupload_id\x18\t \x01(\tB\x02\x18\x01\x12\x14\n\x0cparts_sha256\x18\n \x01(\t\"|\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05stage\x18\x02 \x01(\x0e\x32\x15.crease.jobs.v1.Stage\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x04 \x01(\x03\x12\x0e\n\x06s3_key\x18\x05 \x01(\t\"\x89\x08\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x06status\x18\x03 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\r\n\x05stage\x18\x04 \x01(\t\x12\x14\n\x0cprogress_pct\x18\x05 \x01(\x05\x12\x14\n\x0c\x66\x61ilure_code\x18\x06 \x01(\t\x12\x15\n\rerror_message\x18\x07 \x01(\t\x12\x12\n\nsample_fps\x18\x08 \x01(\x05\x12\x16\n\x0einclude_frames\x18\t \x01(\x08\x12\x14\n\x0c\x64\x65\x65p_enabled\x18\n \x01(\x08\x12\x30\n\x0b\x61\x63\x63\x65lerator\x18\x0b \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12/\n\x0b\x61thlete_box\x18\x0c \x01(\x0b\x32\x1a.crease.jobs.v1.AthleteBox\x12*\n\x05video\x18\r \x01(\x0b\x32\x1b.crease.jobs.v1.VideoObject\x12\x16\n\x0esqs_message_id\x18\x0e \x01(\t\x12(\n\x07results\x18\x0f \x01(\x0b\x32\x17.google.protobuf.Struct\x12,\n\rresults_stage\x18\x10 \x01(\x0e\x32\x15.crease.jobs.v1.Stage\x12+\n\tartifacts\x18\x11 \x03(\x0b\x32\x18.crease.jobs.v1.Artifact\x12\x14\n\x0claunch_count\x18\x12 \x01(\x05\x12.\n\ncreated_at\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tqueued_at\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsource_job_id\x18\x18 \x01(\t\x12\x37\n\x13\x63\x61ncel_requested_at\x18\x19 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0ctrace_parent\x18\x1a \x01(\tB\x02\x18\x01\x12\x11\n\tanonymous\x18\x1b \x01(\x08\x12.\n\ndiscipline\x18\x1c \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12\x13\n\x0b\x63\x61pture_fps\x18\x1d \x01(\x01\x12*\n\x06\x65vents\x18\x1e \x03(\x0b\x32\x1a.crease.jobs.v1.GivenEvent\"%\n\rGetJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"w\n\x0fListJobsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x10ListJobsResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\x13.crease.jobs.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x0fWatchJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"(\n\x10\x43\x61ncelJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\")\n\x11\x45xplainJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xeb\x01\n\x12\x45xplainJobResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x10\n\x08sentence\x18\x03 \x01(\t\x12/\n\x0bwaiting_for\x18\x04 \x01(\x0e\x32\x1a.crease.jobs.v1.WaitingFor\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08launches\x18\x06 \x03(\x0b\x32\x1a.crease.jobs.v1.PastLaunch\"\xac\x03\n\nPastLaunch\x12\x11\n\tlaunch_no\x18\x01 \x01(\x05\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12.\n\tplaced_on\x18\x03 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12\x18\n\x10placement_reason\x18\x04 \x01(\t\x12\x10\n\x08pod_name\x18\x05 \x01(\t\x12\x12\n\x06\x65nding\x18\x06 \x01(\tB\x02\x18\x01\x12\x16\n\x0e\x65nding_message\x18\x07 \x01(\t\x12-\n\topened_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onfirmed_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\rlaunch_ending\x18\x0c \x01(\x0e\x32\x1c.crease.jobs.v1.LaunchEnding\"\'\n\x0fRetryJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xcf\x03\n\x13ReanalyzeJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\nsample_fps\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0einclude_frames\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x35\n\x0b\x61\x63\x63\x65lerator\x18\x04 \x01(\x0e\x32\x1b.crease.jobs.v1.AcceleratorH\x02\x88\x01\x01\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x16\n\tanonymous\x18\x06 \x01(\x08H\x03\x88\x01\x01\x12/\n\x0b\x61thlete_box\x18\x07 \x01(\x0b\x32\x1a.crease.jobs.v1.AthleteBox\x12\x33\n\ndiscipline\x18\x08 \x01(\x0e\x32\x1a.crease.jobs.v1.DisciplineH\x04\x88\x01\x01\x12\x18\n\x0b\x63\x61pture_fps\x18\t \x01(\x01H\x05\x88\x01\x01\x12*\n\x06\x65vents\x18\n \x03(\x0b\x32\x1a.crease.jobs.v1.GivenEventB\r\n\x0b_sample_fpsB\x11\n\x0f_include_framesB\x0e\n\x0c_acceleratorB\x0c\n\n_anonymousB\r\n\x0b_disciplineB\x0e\n\x0c_capture_fps\":\n\x10\x44\x65leteJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08undoable\x18\x02 \x01(\x08\"*\n\x12UndeleteJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"-\n\x14\x46orgetClusterRequest\x12\x15\n\x07\x63luster\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x12\x43ompareJobsRequest\x12\x15\n\x07job_ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\"\x96\x01\n\x13\x43ompareJobsResponse\x12\x12\n\nplayer_ids\x18\x01 \x03(\t\x12\x31\n\x07metrics\x18\x02 \x03(\x0b\x32 .crease.jobs.v1.MetricComparison\x12\x0f\n\x07\x63\x61veats\x18\x03 \x03(\t\x12\'\n\x07players\x18\x04 \x03(\x0b\x32\x16.crease.jobs.v1.Player\"\xad\x01\n\x10MetricComparison\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x08readings\x18\x02 \x03(\x0b\x32\x1d.crease.jobs.v1.MetricReading\x12-\n\x07overall\x18\x03 \x01(\x0b\x32\x1c.crease.jobs.v1.MetricChange\x12+\n\x05steps\x18\x04 \x03(\x0b\x32\x1c.crease.jobs.v1.MetricChange\"\xc1\x01\n\rMetricReading\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x12\n\x05score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nconfidence\x18\x05 \x01(\x01\x12\r\n\x05plane\x18\x06 \x01(\t\x12\x15\n\rabsent_reason\x18\x07 \x01(\t\x12\x12\n\x05\x65rror\x18\x08 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_valueB\x08\n\x06_scoreB\x08\n\x06_error\"\xe2\x01\n\x0cMetricChange\x12\x13\n\x0b\x66rom_job_id\x18\x01 \x01(\t\x12\x11\n\tto_job_id\x18\x02 \x01(\t\x12\x12\n\x05value\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x12\n\x05score\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nconfidence\x18\x06 \x01(\x01\x12\x15\n\rabsent_reason\x18\x07 \x01(\t\x12\x17\n\ndetectable\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x63lear\x18\t \x01(\x08\x42\x08\n\x06_valueB\x08\n\x06_scoreB\r\n\x0b_detectable*\xfa\x01\n\tJobStatus\x12\x1a\n\x16JOB_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aJOB_STATUS_AWAITING_UPLOAD\x10\x01\x12\x15\n\x11JOB_STATUS_QUEUED\x10\x02\x12\x1c\n\x18JOB_STATUS_QUICK_RUNNING\x10\x03\x12\x19\n\x15JOB_STATUS_QUICK_DONE\x10\x04\x12\x1b\n\x17JOB_STATUS_DEEP_RUNNING\x10\x05\x12\x13\n\x0fJOB_STATUS_DONE\x10\x06\x12\x15\n\x11JOB_STATUS_FAILED\x10\x07\x12\x18\n\x14JOB_STATUS_CANCELLED\x10\x08*j\n\x0b\x41\x63\x63\x65lerator\x12\x1b\n\x17\x41\x43\x43\x45LERATOR_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43\x43\x45LERATOR_AUTO\x10\x01\x12\x13\n\x0f\x41\x43\x43\x45LERATOR_GPU\x10\x02\x12\x13\n\x0f\x41\x43\x43\x45LERATOR_CPU\x10\x03*?\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTAGE_QUICK\x10\x01\x12\x0e\n\nSTAGE_DEEP\x10\x02*\xd2\x02\n\x0cLaunchEnding\x12\x1d\n\x19LAUNCH_ENDING_UNSPECIFIED\x10\x00\x12\x1b\n\x17LAUNCH_ENDING_SUCCEEDED\x10\x01\x12\x1b\n\x17LAUNCH_ENDING_BAD_INPUT\x10\x02\x12\x1c\n\x18LAUNCH_ENDING_DISRUPTION\x10\x03\x12\x1f\n\x1bLAUNCH_ENDING_OUT_OF_MEMORY\x10\x04\x12\x17\n\x13LAUNCH_ENDING_IMAGE\x10\x05\x12\x1f\n\x1bLAUNCH_ENDING_UNSCHEDULABLE\x10\x06\x12\x1a\n\x16LAUNCH_ENDING_DEADLINE\x10\x07\x12\x19\n\x15LAUNCH_ENDING_UNKNOWN\x10\x08\x12\x1c\n\x18LAUNCH_ENDING_LEASE_LOST\x10\t\x12\x1b\n\x17LAUNCH_ENDING_CANCELLED\x10\n*\xbc\x01\n\nWaitingFor\x12\x1b\n\x17WAITING_FOR_UNSPECIFIED\x10\x00\x12\x17\n\x13WAITING_FOR_NOTHING\x10\x01\x12\x16\n\x12WAITING_FOR_UPLOAD\x10\x02\x12\x18\n\x14WAITING_FOR_CAPACITY\x10\x03\x12\x16\n\x12WAITING_FOR_LIMITS\x10\x04\x12\x17\n\x13WAITING_FOR_BACKOFF\x10\x05\x12\x15\n\x11WAITING_FOR_LEASE\x10\x06\x32\xb8\x06\n\nJobService\x12<\n\x06GetJob\x12\x1d.crease.jobs.v1.GetJobRequest\x1a\x13.crease.jobs.v1.Job\x12M\n\x08ListJobs\x12\x1f.crease.jobs.v1.ListJobsRequest\x1a .crease.jobs.v1.ListJobsResponse\x12\x42\n\x08WatchJob\x12\x1f.crease.jobs.v1.WatchJobRequest\x1a\x13.crease.jobs.v1.Job0\x01\x12\x42\n\tCancelJob\x12 .crease.jobs.v1.CancelJobRequest\x1a\x13.crease.jobs.v1.Job\x12S\n\nExplainJob\x12!.crease.jobs.v1.ExplainJobRequest\x1a\".crease.jobs.v1.ExplainJobResponse\x12@\n\x08RetryJob\x12\x1f.crease.jobs.v1.RetryJobRequest\x1a\x13.crease.jobs.v1.Job\x12H\n\x0cReanalyzeJob\x12#.crease.jobs.v1.ReanalyzeJobRequest\x1a\x13.crease.jobs.v1.Job\x12\x45\n\tDeleteJob\x12 .crease.jobs.v1.DeleteJobRequest\x1a\x16.google.protobuf.Empty\x12\x46\n\x0bUndeleteJob\x12\".crease.jobs.v1.UndeleteJobRequest\x1a\x13.crease.jobs.v1.Job\x12V\n\x0b\x43ompareJobs\x12\".crease.jobs.v1.CompareJobsRequest\x1a#.crease.jobs.v1.CompareJobsResponse\x12M\n\rForgetCluster\x12$.crease.jobs.v1.ForgetClusterRequest\x1a\x16.google.protobuf.EmptyBW\n\x12\x64\x65v.crease.jobs.v1B\x08JobProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63rease/jobs/v1/job.proto\x12\x0e\x63rease.jobs.v1\x1a\x1b\x63rease/jobs/v1/player.proto\x1a\x1c\x63rease/jobs/v1/session.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"R\n\nAthleteBox\x12\x0c\n\x04left\x18\x01 \x01(\x01\x12\x0b\n\x03top\x18\x02 \x01(\x01\x12\x13\n\x05width\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06height\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x02\"6\n\nGivenEvent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x0ctime_seconds\x18\x02 \x01(\x01\"\xd1\x01\n\x0bVideoObject\x12\x11\n\ts3_bucket\x18\x01 \x01(\t\x12\x0e\n\x06s3_key\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x04 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x12\n\nversion_id\x18\x06 \x01(\t\x12\x0e\n\x06sha256\x18\x07 \x01(\t\x12\x12\n\npart_bytes\x18\x08 \x01(\x03\x12\x15\n\tupload_id\x18\t \x01(\tB\x02\x18\x01\x12\x14\n\x0cparts_sha256\x18\n \x01(\t\"|\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05stage\x18\x02 \x01(\x0e\x32\x15.crease.jobs.v1.Stage\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x04 \x01(\x03\x12\x0e\n\x06s3_key\x18\x05 \x01(\t\"\x93\x08\n\x03Job\x12\x18\n\x06job_id\x18\x01 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x06status\x18\x03 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\r\n\x05stage\x18\x04 \x01(\t\x12\x14\n\x0cprogress_pct\x18\x05 \x01(\x05\x12\x14\n\x0c\x66\x61ilure_code\x18\x06 \x01(\t\x12\x15\n\rerror_message\x18\x07 \x01(\t\x12\x12\n\nsample_fps\x18\x08 \x01(\x05\x12\x16\n\x0einclude_frames\x18\t \x01(\x08\x12\x14\n\x0c\x64\x65\x65p_enabled\x18\n \x01(\x08\x12\x30\n\x0b\x61\x63\x63\x65lerator\x18\x0b \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12/\n\x0b\x61thlete_box\x18\x0c \x01(\x0b\x32\x1a.crease.jobs.v1.AthleteBox\x12*\n\x05video\x18\r \x01(\x0b\x32\x1b.crease.jobs.v1.VideoObject\x12\x16\n\x0esqs_message_id\x18\x0e \x01(\t\x12(\n\x07results\x18\x0f \x01(\x0b\x32\x17.google.protobuf.Struct\x12,\n\rresults_stage\x18\x10 \x01(\x0e\x32\x15.crease.jobs.v1.Stage\x12+\n\tartifacts\x18\x11 \x03(\x0b\x32\x18.crease.jobs.v1.Artifact\x12\x14\n\x0claunch_count\x18\x12 \x01(\x05\x12.\n\ncreated_at\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tqueued_at\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsource_job_id\x18\x18 \x01(\t\x12\x37\n\x13\x63\x61ncel_requested_at\x18\x19 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0ctrace_parent\x18\x1a \x01(\tB\x02\x18\x01\x12\x11\n\tanonymous\x18\x1b \x01(\x08\x12.\n\ndiscipline\x18\x1c \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12\x13\n\x0b\x63\x61pture_fps\x18\x1d \x01(\x01\x12*\n\x06\x65vents\x18\x1e \x03(\x0b\x32\x1a.crease.jobs.v1.GivenEvent\"%\n\rGetJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"w\n\x0fListJobsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x10ListJobsResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\x13.crease.jobs.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x0fWatchJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"(\n\x10\x43\x61ncelJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\")\n\x11\x45xplainJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xeb\x01\n\x12\x45xplainJobResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x10\n\x08sentence\x18\x03 \x01(\t\x12/\n\x0bwaiting_for\x18\x04 \x01(\x0e\x32\x1a.crease.jobs.v1.WaitingFor\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08launches\x18\x06 \x03(\x0b\x32\x1a.crease.jobs.v1.PastLaunch\"\xac\x03\n\nPastLaunch\x12\x11\n\tlaunch_no\x18\x01 \x01(\x05\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12.\n\tplaced_on\x18\x03 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12\x18\n\x10placement_reason\x18\x04 \x01(\t\x12\x10\n\x08pod_name\x18\x05 \x01(\t\x12\x12\n\x06\x65nding\x18\x06 \x01(\tB\x02\x18\x01\x12\x16\n\x0e\x65nding_message\x18\x07 \x01(\t\x12-\n\topened_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onfirmed_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\rlaunch_ending\x18\x0c \x01(\x0e\x32\x1c.crease.jobs.v1.LaunchEnding\"\'\n\x0fRetryJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xd9\x03\n\x13ReanalyzeJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\nsample_fps\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0einclude_frames\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x35\n\x0b\x61\x63\x63\x65lerator\x18\x04 \x01(\x0e\x32\x1b.crease.jobs.v1.AcceleratorH\x02\x88\x01\x01\x12\x1c\n\nrequest_id\x18\x05 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x16\n\tanonymous\x18\x06 \x01(\x08H\x03\x88\x01\x01\x12/\n\x0b\x61thlete_box\x18\x07 \x01(\x0b\x32\x1a.crease.jobs.v1.AthleteBox\x12\x33\n\ndiscipline\x18\x08 \x01(\x0e\x32\x1a.crease.jobs.v1.DisciplineH\x04\x88\x01\x01\x12\x18\n\x0b\x63\x61pture_fps\x18\t \x01(\x01H\x05\x88\x01\x01\x12*\n\x06\x65vents\x18\n \x03(\x0b\x32\x1a.crease.jobs.v1.GivenEventB\r\n\x0b_sample_fpsB\x11\n\x0f_include_framesB\x0e\n\x0c_acceleratorB\x0c\n\n_anonymousB\r\n\x0b_disciplineB\x0e\n\x0c_capture_fps\":\n\x10\x44\x65leteJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08undoable\x18\x02 \x01(\x08\"*\n\x12UndeleteJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"-\n\x14\x46orgetClusterRequest\x12\x15\n\x07\x63luster\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x12\x43ompareJobsRequest\x12\x15\n\x07job_ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\"\x96\x01\n\x13\x43ompareJobsResponse\x12\x12\n\nplayer_ids\x18\x01 \x03(\t\x12\x31\n\x07metrics\x18\x02 \x03(\x0b\x32 .crease.jobs.v1.MetricComparison\x12\x0f\n\x07\x63\x61veats\x18\x03 \x03(\t\x12\'\n\x07players\x18\x04 \x03(\x0b\x32\x16.crease.jobs.v1.Player\"\xad\x01\n\x10MetricComparison\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x08readings\x18\x02 \x03(\x0b\x32\x1d.crease.jobs.v1.MetricReading\x12-\n\x07overall\x18\x03 \x01(\x0b\x32\x1c.crease.jobs.v1.MetricChange\x12+\n\x05steps\x18\x04 \x03(\x0b\x32\x1c.crease.jobs.v1.MetricChange\"\xc1\x01\n\rMetricReading\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x12\n\x05score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nconfidence\x18\x05 \x01(\x01\x12\r\n\x05plane\x18\x06 \x01(\t\x12\x15\n\rabsent_reason\x18\x07 \x01(\t\x12\x12\n\x05\x65rror\x18\x08 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_valueB\x08\n\x06_scoreB\x08\n\x06_error\"\xe2\x01\n\x0cMetricChange\x12\x13\n\x0b\x66rom_job_id\x18\x01 \x01(\t\x12\x11\n\tto_job_id\x18\x02 \x01(\t\x12\x12\n\x05value\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x12\n\x05score\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nconfidence\x18\x06 \x01(\x01\x12\x15\n\rabsent_reason\x18\x07 \x01(\t\x12\x17\n\ndetectable\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x63lear\x18\t \x01(\x08\x42\x08\n\x06_valueB\x08\n\x06_scoreB\r\n\x0b_detectable*\xfa\x01\n\tJobStatus\x12\x1a\n\x16JOB_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aJOB_STATUS_AWAITING_UPLOAD\x10\x01\x12\x15\n\x11JOB_STATUS_QUEUED\x10\x02\x12\x1c\n\x18JOB_STATUS_QUICK_RUNNING\x10\x03\x12\x19\n\x15JOB_STATUS_QUICK_DONE\x10\x04\x12\x1b\n\x17JOB_STATUS_DEEP_RUNNING\x10\x05\x12\x13\n\x0fJOB_STATUS_DONE\x10\x06\x12\x15\n\x11JOB_STATUS_FAILED\x10\x07\x12\x18\n\x14JOB_STATUS_CANCELLED\x10\x08*j\n\x0b\x41\x63\x63\x65lerator\x12\x1b\n\x17\x41\x43\x43\x45LERATOR_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43\x43\x45LERATOR_AUTO\x10\x01\x12\x13\n\x0f\x41\x43\x43\x45LERATOR_GPU\x10\x02\x12\x13\n\x0f\x41\x43\x43\x45LERATOR_CPU\x10\x03*?\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTAGE_QUICK\x10\x01\x12\x0e\n\nSTAGE_DEEP\x10\x02*\xd2\x02\n\x0cLaunchEnding\x12\x1d\n\x19LAUNCH_ENDING_UNSPECIFIED\x10\x00\x12\x1b\n\x17LAUNCH_ENDING_SUCCEEDED\x10\x01\x12\x1b\n\x17LAUNCH_ENDING_BAD_INPUT\x10\x02\x12\x1c\n\x18LAUNCH_ENDING_DISRUPTION\x10\x03\x12\x1f\n\x1bLAUNCH_ENDING_OUT_OF_MEMORY\x10\x04\x12\x17\n\x13LAUNCH_ENDING_IMAGE\x10\x05\x12\x1f\n\x1bLAUNCH_ENDING_UNSCHEDULABLE\x10\x06\x12\x1a\n\x16LAUNCH_ENDING_DEADLINE\x10\x07\x12\x19\n\x15LAUNCH_ENDING_UNKNOWN\x10\x08\x12\x1c\n\x18LAUNCH_ENDING_LEASE_LOST\x10\t\x12\x1b\n\x17LAUNCH_ENDING_CANCELLED\x10\n*\xbc\x01\n\nWaitingFor\x12\x1b\n\x17WAITING_FOR_UNSPECIFIED\x10\x00\x12\x17\n\x13WAITING_FOR_NOTHING\x10\x01\x12\x16\n\x12WAITING_FOR_UPLOAD\x10\x02\x12\x18\n\x14WAITING_FOR_CAPACITY\x10\x03\x12\x16\n\x12WAITING_FOR_LIMITS\x10\x04\x12\x17\n\x13WAITING_FOR_BACKOFF\x10\x05\x12\x15\n\x11WAITING_FOR_LEASE\x10\x06\x32\xb8\x06\n\nJobService\x12<\n\x06GetJob\x12\x1d.crease.jobs.v1.GetJobRequest\x1a\x13.crease.jobs.v1.Job\x12M\n\x08ListJobs\x12\x1f.crease.jobs.v1.ListJobsRequest\x1a .crease.jobs.v1.ListJobsResponse\x12\x42\n\x08WatchJob\x12\x1f.crease.jobs.v1.WatchJobRequest\x1a\x13.crease.jobs.v1.Job0\x01\x12\x42\n\tCancelJob\x12 .crease.jobs.v1.CancelJobRequest\x1a\x13.crease.jobs.v1.Job\x12S\n\nExplainJob\x12!.crease.jobs.v1.ExplainJobRequest\x1a\".crease.jobs.v1.ExplainJobResponse\x12@\n\x08RetryJob\x12\x1f.crease.jobs.v1.RetryJobRequest\x1a\x13.crease.jobs.v1.Job\x12H\n\x0cReanalyzeJob\x12#.crease.jobs.v1.ReanalyzeJobRequest\x1a\x13.crease.jobs.v1.Job\x12\x45\n\tDeleteJob\x12 .crease.jobs.v1.DeleteJobRequest\x1a\x16.google.protobuf.Empty\x12\x46\n\x0bUndeleteJob\x12\".crease.jobs.v1.UndeleteJobRequest\x1a\x13.crease.jobs.v1.Job\x12V\n\x0b\x43ompareJobs\x12\".crease.jobs.v1.CompareJobsRequest\x1a#.crease.jobs.v1.CompareJobsResponse\x12M\n\rForgetCluster\x12$.crease.jobs.v1.ForgetClusterRequest\x1a\x16.google.protobuf.EmptyBW\n\x12\x64\x65v.crease.jobs.v1B\x08JobProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GIVENEVENT'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_VIDEOOBJECT'].fields_by_name['upload_id']._loaded_options = None
   _globals['_VIDEOOBJECT'].fields_by_name['upload_id']._serialized_options = b'\030\001'
+  _globals['_JOB'].fields_by_name['job_id']._loaded_options = None
+  _globals['_JOB'].fields_by_name['job_id']._serialized_options = b'\342\214\317\327\010\002\010\001'
   _globals['_JOB'].fields_by_name['trace_parent']._loaded_options = None
   _globals['_JOB'].fields_by_name['trace_parent']._serialized_options = b'\030\001'
   _globals['_GETJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
@@ -62,6 +65,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRYJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\342A\001\002'
   _globals['_REANALYZEJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_REANALYZEJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\342A\001\002'
+  _globals['_REANALYZEJOBREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REANALYZEJOBREQUEST'].fields_by_name['request_id']._serialized_options = b'\342\214\317\327\010\002\010\001'
   _globals['_DELETEJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_DELETEJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\342A\001\002'
   _globals['_UNDELETEJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
@@ -70,62 +75,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FORGETCLUSTERREQUEST'].fields_by_name['cluster']._serialized_options = b'\342A\001\002'
   _globals['_COMPAREJOBSREQUEST'].fields_by_name['job_ids']._loaded_options = None
   _globals['_COMPAREJOBSREQUEST'].fields_by_name['job_ids']._serialized_options = b'\342A\001\002'
-  _globals['_JOBSTATUS']._serialized_start=4235
-  _globals['_JOBSTATUS']._serialized_end=4485
-  _globals['_ACCELERATOR']._serialized_start=4487
-  _globals['_ACCELERATOR']._serialized_end=4593
-  _globals['_STAGE']._serialized_start=4595
-  _globals['_STAGE']._serialized_end=4658
-  _globals['_LAUNCHENDING']._serialized_start=4661
-  _globals['_LAUNCHENDING']._serialized_end=4999
-  _globals['_WAITINGFOR']._serialized_start=5002
-  _globals['_WAITINGFOR']._serialized_end=5190
-  _globals['_ATHLETEBOX']._serialized_start=228
-  _globals['_ATHLETEBOX']._serialized_end=310
-  _globals['_GIVENEVENT']._serialized_start=312
-  _globals['_GIVENEVENT']._serialized_end=366
-  _globals['_VIDEOOBJECT']._serialized_start=369
-  _globals['_VIDEOOBJECT']._serialized_end=578
-  _globals['_ARTIFACT']._serialized_start=580
-  _globals['_ARTIFACT']._serialized_end=704
-  _globals['_JOB']._serialized_start=707
-  _globals['_JOB']._serialized_end=1740
-  _globals['_GETJOBREQUEST']._serialized_start=1742
-  _globals['_GETJOBREQUEST']._serialized_end=1779
-  _globals['_LISTJOBSREQUEST']._serialized_start=1781
-  _globals['_LISTJOBSREQUEST']._serialized_end=1900
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1902
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1980
-  _globals['_WATCHJOBREQUEST']._serialized_start=1982
-  _globals['_WATCHJOBREQUEST']._serialized_end=2021
-  _globals['_CANCELJOBREQUEST']._serialized_start=2023
-  _globals['_CANCELJOBREQUEST']._serialized_end=2063
-  _globals['_EXPLAINJOBREQUEST']._serialized_start=2065
-  _globals['_EXPLAINJOBREQUEST']._serialized_end=2106
-  _globals['_EXPLAINJOBRESPONSE']._serialized_start=2109
-  _globals['_EXPLAINJOBRESPONSE']._serialized_end=2344
-  _globals['_PASTLAUNCH']._serialized_start=2347
-  _globals['_PASTLAUNCH']._serialized_end=2775
-  _globals['_RETRYJOBREQUEST']._serialized_start=2777
-  _globals['_RETRYJOBREQUEST']._serialized_end=2816
-  _globals['_REANALYZEJOBREQUEST']._serialized_start=2819
-  _globals['_REANALYZEJOBREQUEST']._serialized_end=3282
-  _globals['_DELETEJOBREQUEST']._serialized_start=3284
-  _globals['_DELETEJOBREQUEST']._serialized_end=3342
-  _globals['_UNDELETEJOBREQUEST']._serialized_start=3344
-  _globals['_UNDELETEJOBREQUEST']._serialized_end=3386
-  _globals['_FORGETCLUSTERREQUEST']._serialized_start=3388
-  _globals['_FORGETCLUSTERREQUEST']._serialized_end=3433
-  _globals['_COMPAREJOBSREQUEST']._serialized_start=3435
-  _globals['_COMPAREJOBSREQUEST']._serialized_end=3478
-  _globals['_COMPAREJOBSRESPONSE']._serialized_start=3481
-  _globals['_COMPAREJOBSRESPONSE']._serialized_end=3631
-  _globals['_METRICCOMPARISON']._serialized_start=3634
-  _globals['_METRICCOMPARISON']._serialized_end=3807
-  _globals['_METRICREADING']._serialized_start=3810
-  _globals['_METRICREADING']._serialized_end=4003
-  _globals['_METRICCHANGE']._serialized_start=4006
-  _globals['_METRICCHANGE']._serialized_end=4232
-  _globals['_JOBSERVICE']._serialized_start=5193
-  _globals['_JOBSERVICE']._serialized_end=6017
+  _globals['_JOBSTATUS']._serialized_start=4284
+  _globals['_JOBSTATUS']._serialized_end=4534
+  _globals['_ACCELERATOR']._serialized_start=4536
+  _globals['_ACCELERATOR']._serialized_end=4642
+  _globals['_STAGE']._serialized_start=4644
+  _globals['_STAGE']._serialized_end=4707
+  _globals['_LAUNCHENDING']._serialized_start=4710
+  _globals['_LAUNCHENDING']._serialized_end=5048
+  _globals['_WAITINGFOR']._serialized_start=5051
+  _globals['_WAITINGFOR']._serialized_end=5239
+  _globals['_ATHLETEBOX']._serialized_start=257
+  _globals['_ATHLETEBOX']._serialized_end=339
+  _globals['_GIVENEVENT']._serialized_start=341
+  _globals['_GIVENEVENT']._serialized_end=395
+  _globals['_VIDEOOBJECT']._serialized_start=398
+  _globals['_VIDEOOBJECT']._serialized_end=607
+  _globals['_ARTIFACT']._serialized_start=609
+  _globals['_ARTIFACT']._serialized_end=733
+  _globals['_JOB']._serialized_start=736
+  _globals['_JOB']._serialized_end=1779
+  _globals['_GETJOBREQUEST']._serialized_start=1781
+  _globals['_GETJOBREQUEST']._serialized_end=1818
+  _globals['_LISTJOBSREQUEST']._serialized_start=1820
+  _globals['_LISTJOBSREQUEST']._serialized_end=1939
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1941
+  _globals['_LISTJOBSRESPONSE']._serialized_end=2019
+  _globals['_WATCHJOBREQUEST']._serialized_start=2021
+  _globals['_WATCHJOBREQUEST']._serialized_end=2060
+  _globals['_CANCELJOBREQUEST']._serialized_start=2062
+  _globals['_CANCELJOBREQUEST']._serialized_end=2102
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=2104
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=2145
+  _globals['_EXPLAINJOBRESPONSE']._serialized_start=2148
+  _globals['_EXPLAINJOBRESPONSE']._serialized_end=2383
+  _globals['_PASTLAUNCH']._serialized_start=2386
+  _globals['_PASTLAUNCH']._serialized_end=2814
+  _globals['_RETRYJOBREQUEST']._serialized_start=2816
+  _globals['_RETRYJOBREQUEST']._serialized_end=2855
+  _globals['_REANALYZEJOBREQUEST']._serialized_start=2858
+  _globals['_REANALYZEJOBREQUEST']._serialized_end=3331
+  _globals['_DELETEJOBREQUEST']._serialized_start=3333
+  _globals['_DELETEJOBREQUEST']._serialized_end=3391
+  _globals['_UNDELETEJOBREQUEST']._serialized_start=3393
+  _globals['_UNDELETEJOBREQUEST']._serialized_end=3435
+  _globals['_FORGETCLUSTERREQUEST']._serialized_start=3437
+  _globals['_FORGETCLUSTERREQUEST']._serialized_end=3482
+  _globals['_COMPAREJOBSREQUEST']._serialized_start=3484
+  _globals['_COMPAREJOBSREQUEST']._serialized_end=3527
+  _globals['_COMPAREJOBSRESPONSE']._serialized_start=3530
+  _globals['_COMPAREJOBSRESPONSE']._serialized_end=3680
+  _globals['_METRICCOMPARISON']._serialized_start=3683
+  _globals['_METRICCOMPARISON']._serialized_end=3856
+  _globals['_METRICREADING']._serialized_start=3859
+  _globals['_METRICREADING']._serialized_end=4052
+  _globals['_METRICCHANGE']._serialized_start=4055
+  _globals['_METRICCHANGE']._serialized_end=4281
+  _globals['_JOBSERVICE']._serialized_start=5242
+  _globals['_JOBSERVICE']._serialized_end=6066
 # @@protoc_insertion_point(module_scope)
