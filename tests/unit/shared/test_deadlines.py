@@ -18,8 +18,9 @@ METHODS = {
     for service in proto.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 } | {"Check": False}
-# Streams last until the client leaves; keepalive pings end those of a silent peer.
-OF_STREAMS = {"services/web/calls.py": "stream"}
+# The service config of crease_client has the deadlines. Streams last until the client leaves; keepalive pings end those
+# of a silent peer.
+BY_CONFIG = {"services/web/calls.py": ("call", "stream")}
 
 
 def calls() -> Iterator[tuple[Path, ast.Call]]:
@@ -28,7 +29,7 @@ def calls() -> Iterator[tuple[Path, ast.Call]]:
         for function in ast.walk(ast.parse(path.read_text())):
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            if OF_STREAMS.get(str(path.relative_to(ROOT))) == function.name:
+            if function.name in BY_CONFIG.get(str(path.relative_to(ROOT)), ()):
                 continue
             for node in ast.walk(function):
                 if isinstance(node, ast.Call) and _is_of_stub(node):
