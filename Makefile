@@ -61,7 +61,7 @@ examples: setup ## install and build the examples for Go, Node and Java
 	! command -v go >/dev/null || { for plugin in $(GO_PLUGINS); do GOBIN=$(CURDIR)/$(EXAMPLES)/go/bin go install $$plugin; done && \
 	  printf 'module crease.dev/api\n\ngo 1.25\n' >$(EXAMPLES)/go/api/go.mod && \
 	  PATH="$(CURDIR)/$(EXAMPLES)/go/bin:$$PATH" $(PYTHON) -m grpc_tools.protoc -I protos $(GO_OUT) $(PUBLIC_PROTOS) && \
-	  cd examples/go && go build -o ../../$(EXAMPLES)/go/analyze .; }
+	  cd examples/go && go build -o ../../$(EXAMPLES)/go/example .; }
 
 images: ## build the images with docker, podman or buildah, and print their sizes
 	scripts/images $(NAME)
