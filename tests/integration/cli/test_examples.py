@@ -25,6 +25,8 @@ from testing.servers.programs import ROOT
 
 START_SECONDS = 180
 BUILT = ROOT / "build" / "examples"
+# With grpcurl, which `make examples` installs.
+TOOLS = f"{BUILT / 'go' / 'bin'}:{os.environ['PATH']}"
 JAVA = ["java", "-cp", f"{BUILT}/java/*:{BUILT}/java/dependency/*"]
 # The commands of each language, and a file that `make examples` writes.
 ANALYZE = {
@@ -185,12 +187,14 @@ def test_a_service_follows_the_jobs_of_an_owner(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("grpcurl"), reason="grpcurl is not installed")
+@pytest.mark.skipif(not shutil.which("grpcurl", path=TOOLS), reason="grpcurl is not installed: `make examples` with Go")
 def test_the_lines_of_the_page_work_when_pasted(up: Endpoints) -> None:
     """Every line of the shell block, with the ports and the token of this `crease up`."""
     [block] = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "clients.md").read_text(), re.MULTILINE | re.DOTALL)
     script = block.replace("127.0.0.1:7300", up.jobs_endpoint).replace("127.0.0.1:7301", up.upload_endpoint)
     script = script.replace("~/.local/state/crease/tokens/coach", up.token_file)
-    ran = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        ["bash", "-euc", script], env=os.environ | {"PATH": TOOLS}, capture_output=True, text=True, check=False
+    )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert all(word in ran.stdout for word in ("rpc WatchJob", '"title": "Nets"', "max_content_length"))
