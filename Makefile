@@ -29,6 +29,7 @@ test: setup ## run the quick tests, in under 5 minutes
 	$(PYTHON) -m pytest $(AT_ONCE) -m "not slow and not cluster and not e2e"
 
 slow: setup proof-tools ## run the slow tests
+	@$(MAKE) --no-print-directory examples || echo "An example is not built, so its test is skipped or runs an older build."
 	$(PYTHON) -m pytest $(AT_ONCE) -m slow
 
 cluster: setup kubernetes kueue ## run the tests on a real Kubernetes, as root; the first run builds it, which takes minutes
@@ -49,17 +50,20 @@ client: setup ## build the wheel of the client package into build/client
 
 # Each language where its toolchain is on the machine; the test skips the others.
 EXAMPLES := build/examples
-GO_PLUGINS := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11 google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+GO_TOOLS := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11 google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2 \
+  github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 GO_OUT := --go_out=$(EXAMPLES)/go/api --go_opt=module=crease.dev/api --go-grpc_out=$(EXAMPLES)/go/api --go-grpc_opt=module=crease.dev/api
-PUBLIC_PROTOS := $(filter protos/crease/jobs/% protos/crease/upload/%,$(PROTOS))
-examples: setup ## install and build the examples for Go, Node and Java
+# Those of the wheel of the client package too.
+MACHINERY := protos/crease/analysis/% protos/crease/cleanup/% protos/crease/jobs/v1/intake.proto protos/crease/jobs/v1/sweep.proto
+PUBLIC_PROTOS := $(filter-out $(MACHINERY),$(PROTOS))
+examples: setup ## install and build the examples for Go, Node and Java, and grpcurl
 	mkdir -p $(EXAMPLES)/go/api
 	! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --ignore-scripts --prefix examples/node
 	! command -v mvn >/dev/null || mvn -q -B -f examples/java package
-	! command -v go >/dev/null || { for plugin in $(GO_PLUGINS); do GOBIN=$(CURDIR)/$(EXAMPLES)/go/bin go install $$plugin; done && \
+	! command -v go >/dev/null || { for tool in $(GO_TOOLS); do GOBIN=$(CURDIR)/$(EXAMPLES)/go/bin go install $$tool; done && \
 	  printf 'module crease.dev/api\n\ngo 1.25\n' >$(EXAMPLES)/go/api/go.mod && \
 	  PATH="$(CURDIR)/$(EXAMPLES)/go/bin:$$PATH" $(PYTHON) -m grpc_tools.protoc -I protos $(GO_OUT) $(PUBLIC_PROTOS) && \
-	  cd examples/go && go build -o ../../$(EXAMPLES)/go/analyze .; }
+	  cd examples/go && go build -o ../../$(EXAMPLES)/go/example .; }
 
 images: ## build the images with docker, podman or buildah, and print their sizes
 	scripts/images $(NAME)

@@ -36,7 +36,7 @@ from kubernetes.aio.config import load_kube_config
 from bench.figures import Figure, cpu_seconds, percentile
 from crease.analysis.v1.launch_pb2 import Launch, ListLaunchesResponse
 from crease.events.v1.event_pb2 import Event
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
+from crease.jobs.v1 import intake_pb2, intake_pb2_grpc, job_pb2, session_pb2, session_pb2_grpc
 from services import dev_issuer
 from services.controller.core.jobs_client import Jobs
 from services.controller.core.reconciler import Reconciler
@@ -120,20 +120,20 @@ class JobsProgram:
 
     def __post_init__(self) -> None:
         channel = grpc.insecure_channel(self.program.endpoint)
-        self._intake = job_pb2_grpc.IntakeServiceStub(channel)
+        self._intake = intake_pb2_grpc.IntakeServiceStub(channel)
         self._upload = self.laptop.program("upload", behind="coach-1")
         sessions = session_pb2_grpc.SessionServiceStub(channel)
         session = session_pb2.CreateSessionRequest(title="Nets")
         self._session = sessions.CreateSession(session, metadata=self.laptop.person(), wait_for_ready=True).session_id
 
     def create(self) -> str:
-        request = job_pb2.CreateJobRequest(
+        request = intake_pb2.CreateJobRequest(
             session_id=self._session, s3_bucket="b", content_type="video/mp4", content_length=10
         )
         return str(self._intake.CreateJob(request, metadata=self._upload).job_id)
 
     def queue(self, job_id: str) -> None:
-        request = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="e", content_length=10)
+        request = intake_pb2.ConfirmUploadRequest(job_id=job_id, etag="e", content_length=10)
         self._intake.ConfirmUpload(request, metadata=self._upload)
 
     def fill(self, count: int) -> None:

@@ -27,7 +27,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bench.figures import Figure, cpu_seconds, percentile
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
+from crease.jobs.v1 import intake_pb2, intake_pb2_grpc, job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services import dev_issuer
 from services.jobs.domain.limits import LaunchLimits
 from services.jobs.store import database, fair_queue
@@ -505,7 +505,7 @@ class Callers:
     def __init__(self, channel: grpc.aio.Channel, laptop: Laptop) -> None:
         self.sessions = session_pb2_grpc.SessionServiceStub(channel)
         self.jobs = job_pb2_grpc.JobServiceStub(channel)
-        self.intake = job_pb2_grpc.IntakeServiceStub(channel)
+        self.intake = intake_pb2_grpc.IntakeServiceStub(channel)
         self.launches = launch_pb2_grpc.LaunchServiceStub(channel)
         self.events = event_pb2_grpc.EventServiceStub(channel)
         self.laptop = laptop
@@ -518,7 +518,7 @@ class Callers:
         return str(made.session_id)
 
     async def create(self, session_id: str) -> job_pb2.Job:
-        request = job_pb2.CreateJobRequest(
+        request = intake_pb2.CreateJobRequest(
             session_id=session_id, s3_bucket="videos", content_type="video/mp4", content_length=10
         )
         return await self.intake.CreateJob(request, metadata=self.upload)
@@ -530,7 +530,7 @@ class Callers:
         return stream
 
     async def confirm_upload(self, job: job_pb2.Job) -> None:
-        request = job_pb2.ConfirmUploadRequest(job_id=job.job_id, etag="abc", content_length=10)
+        request = intake_pb2.ConfirmUploadRequest(job_id=job.job_id, etag="abc", content_length=10)
         await self.intake.ConfirmUpload(request, metadata=self.upload)
 
     async def open(self, capacity: int = 1) -> list[launch_pb2.Launch]:

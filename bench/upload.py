@@ -18,7 +18,7 @@ import psutil
 from boto3.s3.transfer import TransferConfig
 
 from bench.figures import Figure, cpu_seconds
-from crease.jobs.v1 import job_pb2, job_pb2_grpc
+from crease.jobs.v1 import intake_pb2, intake_pb2_grpc, job_pb2, job_pb2_grpc
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from crease_client.client import connect
 from crease_client.upload import PARALLEL, hash_file
@@ -67,7 +67,7 @@ class _Bench:
         self.stub = upload_pb2_grpc.UploadServiceStub(self.channel)
         to_jobs = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{self.jobs.port}"))
         self.people = job_pb2_grpc.JobServiceStub(to_jobs)
-        self.intake = job_pb2_grpc.IntakeServiceStub(to_jobs)
+        self.intake = intake_pb2_grpc.IntakeServiceStub(to_jobs)
         self.coach = laptop.person("coach-1")
         self.for_coach = laptop.program("upload", behind="coach-1")
         self.endpoint = endpoint
@@ -86,7 +86,7 @@ class _Bench:
         """Server time of one call, against presigning by bare boto3 plus one bare call of jobs, alternating."""
         session_id = self.jobs.add_session()
         asked = upload_pb2.InitiateUploadRequest(session_id=session_id, content_type="video/mp4", content_length=2024)
-        create = job_pb2.CreateJobRequest(session_id=session_id, s3_bucket="bench", content_length=2024)
+        create = intake_pb2.CreateJobRequest(session_id=session_id, s3_bucket="bench", content_length=2024)
         presign, bare = _presigner(self.endpoint), []
         for _ in range(CALLS):
             self.stub.InitiateUpload(asked, metadata=self.coach, timeout=30)
@@ -116,7 +116,7 @@ class _Bench:
             self.people.GetJob(job_pb2.GetJobRequest(job_id=begun.job_id), metadata=self.coach)
             client.head_object(Bucket="bench", Key=begun.s3_key, ChecksumMode="ENABLED")
             client.get_object(Bucket="bench", Key=begun.s3_key, Range="bytes=0-599")["Body"].read()
-            confirm = job_pb2.ConfirmUploadRequest(job_id=begun.job_id, etag="e")
+            confirm = intake_pb2.ConfirmUploadRequest(job_id=begun.job_id, etag="e")
             self.intake.ConfirmUpload(confirm, metadata=self.for_coach)
             bare.append((time.perf_counter() - started) * 1e3)
         ours, theirs = statistics.median(self._server_ms("CompleteUpload")), statistics.median(bare)

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from google.api.field_behavior_pb2 import FieldBehavior, field_behavior
+from google.api.field_info_pb2 import FieldInfo, field_info
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -83,7 +84,7 @@ def parse() -> list[FileDescriptorProto]:
         if protoc.main([*command, f"--descriptor_set_out={out}", *names]) != 0:
             raise SystemExit("protoc failed on the protos; its message is above")
         found = FileDescriptorSet.FromString(out.read_bytes()).file
-    areas = ["upload", "jobs", "analysis", "events"]
+    areas = ["upload", "jobs", "events", "cleanup", "analysis"]
     return sorted(found, key=lambda file: (areas.index(file.package.split(".")[1]), file.name))
 
 
@@ -153,9 +154,12 @@ def _type(message: DescriptorProto, field: FieldDescriptorProto) -> str:
 
 
 def _behavior(field: FieldDescriptorProto) -> str:
-    """`Required.`, `Output only.` or nothing."""
-    names = (FieldBehavior.Name(number) for number in field.options.Extensions[field_behavior])
-    return " ".join(f"{name.replace('_', ' ').capitalize()}." for name in names)
+    """`Required.`, `Output only.`, a format such as `UUID4.`, or nothing."""
+    names = [FieldBehavior.Name(number) for number in field.options.Extensions[field_behavior]]
+    words = [name.replace("_", " ").capitalize() for name in names]
+    if form := field.options.Extensions[field_info].format:
+        words.append(FieldInfo.Format.Name(form))
+    return " ".join(f"{word}." for word in words)
 
 
 def _short(full_name: str) -> str:

@@ -13,7 +13,7 @@ from crease.events.v1 import event_pb2_grpc
 from crease.events.v1.event_pb2 import Event, WatchEventsRequest
 from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, session_pb2_grpc, share_pb2_grpc
 from crease.jobs.v1.job_pb2 import Job, WatchJobRequest
-from crease.upload.v1 import upload_pb2_grpc
+from crease.upload.v1 import orphan_pb2_grpc, upload_pb2_grpc
 from crease.upload.v1.upload_pb2 import CompleteUploadResponse, InitiateUploadRequest, SignDownloadRequest
 from crease_client import client
 from crease_client import upload as sending
@@ -47,6 +47,7 @@ class Client:
     library: "library_pb2_grpc.LibraryServiceAsyncStub"
     shares: "share_pb2_grpc.ShareServiceAsyncStub"
     events: "event_pb2_grpc.EventServiceAsyncStub"
+    orphans: "orphan_pb2_grpc.OrphanServiceAsyncStub"
     # Sends videos, in a thread.
     blocking: client.Client
     _connections: "_Connections" = field(repr=False)

@@ -71,7 +71,7 @@ def open_client_channel(endpoint: str, *, retries: bool = True) -> grpc.Channel:
     return open_channel(endpoint, [*_CLIENT_OPTIONS, ("grpc.enable_retries", int(retries))])
 
 
-def open_aio_client_channel(endpoint: str, interceptors: Sequence[grpc.aio.ClientInterceptor]) -> grpc.aio.Channel:
+def open_aio_client_channel(endpoint: str, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> grpc.aio.Channel:
     """The same for asyncio."""
     return open_aio_channel(endpoint, _CLIENT_OPTIONS, interceptors)
 

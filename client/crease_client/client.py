@@ -13,7 +13,7 @@ from crease.events.v1 import event_pb2_grpc
 from crease.events.v1.event_pb2 import Event, WatchEventsRequest
 from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, session_pb2_grpc, share_pb2_grpc
 from crease.jobs.v1.job_pb2 import Job, WatchJobRequest
-from crease.upload.v1 import upload_pb2_grpc
+from crease.upload.v1 import orphan_pb2_grpc, upload_pb2_grpc
 from crease.upload.v1.upload_pb2 import CompleteUploadResponse, InitiateUploadRequest, SignDownloadRequest
 from crease_client import upload
 from crease_client.calls import Calls, Token
@@ -43,6 +43,7 @@ class Client:
     library: library_pb2_grpc.LibraryServiceStub
     shares: share_pb2_grpc.ShareServiceStub
     events: event_pb2_grpc.EventServiceStub
+    orphans: orphan_pb2_grpc.OrphanServiceStub
     _connections: "_Connections" = field(repr=False)
 
     def upload(
@@ -150,6 +151,7 @@ def stubs(jobs: Any, upload: Any) -> dict[str, Any]:
         "library": library_pb2_grpc.LibraryServiceStub(jobs),
         "shares": share_pb2_grpc.ShareServiceStub(jobs),
         "events": event_pb2_grpc.EventServiceStub(jobs),
+        "orphans": orphan_pb2_grpc.OrphanServiceStub(upload),
     }
 
 

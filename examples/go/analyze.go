@@ -1,10 +1,7 @@
-// Sends a video to Crease and fetches the report: analyze VIDEO REPORT
-//
-// CREASE_JOBS_ENDPOINT, CREASE_UPLOAD_ENDPOINT and CREASE_TOKEN_FILE say where, and as whom.
+// Sends a video to Crease and fetches the report.
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -12,54 +9,15 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	jobsv1 "crease.dev/api/crease/jobs/v1"
 	uploadv1 "crease.dev/api/crease/upload/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 )
-
-// docs/clients.md: deadlines, and retries while a service is unavailable.
-const retry = `"retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.5s", "maxBackoff": "8s", "backoffMultiplier": 2.5,
-	"retryableStatusCodes": ["UNAVAILABLE"]}`
-const config = `{"methodConfig": [
-	{"name": [{}], "timeout": "20s", ` + retry + `},
-	{"name": [{"service": "crease.upload.v1.UploadService", "method": "CompleteUpload"}], "timeout": "150s", ` + retry + `},
-	{"name": [{"service": "crease.jobs.v1.JobService", "method": "WatchJob"}]}]}`
-
-// token reads the token for each call: it expires, and its file is renewed.
-type token struct{ file string }
-
-func (t token) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	text, err := os.ReadFile(t.file)
-	return map[string]string{"authorization": "Bearer " + strings.TrimSpace(string(text))}, err
-}
-
-// RequireTransportSecurity is true wherever the endpoints have TLS.
-func (t token) RequireTransportSecurity() bool { return false }
-
-func connect(variable string) *grpc.ClientConn {
-	connection, err := grpc.NewClient(os.Getenv(variable),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithPerRPCCredentials(token{os.Getenv("CREASE_TOKEN_FILE")}),
-		grpc.WithDefaultServiceConfig(config),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
-	return must(connection, err)
-}
-
-func must[T any](value T, err error) T {
-	if err != nil {
-		log.Fatal(err)
-	}
-	return value
-}
 
 // requestID is a UUID: a repeated call with it creates nothing twice.
 func requestID() string {
@@ -72,32 +30,6 @@ func requestID() string {
 func digest(body []byte) string {
 	sum := sha256.Sum256(body)
 	return hex.EncodeToString(sum[:])
-}
-
-// transfer sends or fetches bytes by a presigned URL, again while S3 is unavailable.
-func transfer(method, url string, headers map[string]string, body []byte) []byte {
-	for attempt := 0; ; attempt++ {
-		request := must(http.NewRequest(method, url, bytes.NewReader(body)))
-		for name, value := range headers {
-			request.Header.Set(name, value)
-		}
-		reply, err := http.DefaultClient.Do(request)
-		if err == nil {
-			content, failure := io.ReadAll(reply.Body)
-			reply.Body.Close()
-			// 412: an earlier PUT arrived, and its answer was lost.
-			if failure == nil && (reply.StatusCode == 200 || method == "PUT" && reply.StatusCode == 412) {
-				return content
-			}
-			if err = fmt.Errorf("S3: %s %s", reply.Status, content); reply.StatusCode < 500 && reply.StatusCode != 429 {
-				log.Fatal(err)
-			}
-		}
-		if attempt == 4 {
-			log.Fatal(err)
-		}
-		time.Sleep(time.Second << attempt)
-	}
 }
 
 // sendParts sends the parts that have not arrived before, and returns all.
@@ -142,10 +74,8 @@ func watch(ctx context.Context, jobs jobsv1.JobServiceClient, jobID string) *job
 	}
 }
 
-func main() {
-	ctx, video := context.Background(), must(os.ReadFile(os.Args[1]))
-	toJobs, toUpload := connect("CREASE_JOBS_ENDPOINT"), connect("CREASE_UPLOAD_ENDPOINT")
-	jobs, uploads := jobsv1.NewJobServiceClient(toJobs), uploadv1.NewUploadServiceClient(toUpload)
+func analyze(ctx context.Context, toJobs *grpc.ClientConn, uploads uploadv1.UploadServiceClient, videoPath, report string) {
+	video, jobs := must(os.ReadFile(videoPath)), jobsv1.NewJobServiceClient(toJobs)
 	session := must(jobsv1.NewSessionServiceClient(toJobs).CreateSession(ctx, &jobsv1.CreateSessionRequest{
 		Title: "Nets", Discipline: jobsv1.Discipline_DISCIPLINE_BATTING, RequestId: requestID()}))
 	begun := must(uploads.InitiateUpload(ctx, &uploadv1.InitiateUploadRequest{
@@ -163,7 +93,7 @@ func main() {
 		log.Fatalf("%s (%s)", job.ErrorMessage, job.FailureCode)
 	}
 	get := must(uploads.SignDownload(ctx, &uploadv1.SignDownloadRequest{JobId: job.JobId, Name: "report.html"})).Get
-	if err := os.WriteFile(os.Args[2], transfer("GET", get.Url, get.Headers, nil), 0o644); err != nil {
+	if err := os.WriteFile(report, transfer("GET", get.Url, get.Headers, nil), 0o644); err != nil {
 		log.Fatal(err)
 	}
 }

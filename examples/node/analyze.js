@@ -1,50 +1,9 @@
 // Sends a video to Crease and fetches the report: node analyze.js VIDEO REPORT
-//
-// CREASE_JOBS_ENDPOINT, CREASE_UPLOAD_ENDPOINT and CREASE_TOKEN_FILE say where, and as whom.
 
 import { createHash, randomUUID } from "node:crypto";
 import { open, readFile, stat, writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
-import grpc from "@grpc/grpc-js";
-import loader from "@grpc/proto-loader";
-
-const protos = fileURLToPath(new URL("../../protos", import.meta.url));
-const files = ["crease/jobs/v1/job.proto", "crease/jobs/v1/session.proto", "crease/upload/v1/upload.proto"];
-const definition = loader.loadSync(files, { includeDirs: [protos], keepCase: true, longs: Number, enums: String, defaults: true });
-const { crease } = grpc.loadPackageDefinition(definition);
-
-// docs/clients.md: deadlines, and retries while a service is unavailable.
-const retryPolicy = {
-  maxAttempts: 5, initialBackoff: "0.5s", maxBackoff: "8s", backoffMultiplier: 2.5, retryableStatusCodes: ["UNAVAILABLE"],
-};
-const config = {
-  loadBalancingConfig: [],
-  methodConfig: [
-    { name: [{}], timeout: { seconds: 20, nanos: 0 }, retryPolicy },
-    { name: [{ service: "crease.upload.v1.UploadService", method: "CompleteUpload" }], timeout: { seconds: 150, nanos: 0 }, retryPolicy },
-    { name: [{ service: "crease.jobs.v1.JobService", method: "WatchJob" }] },
-  ],
-};
-const options = { "grpc.service_config": JSON.stringify(config), "grpc.keepalive_time_ms": 10000 };
-const plain = grpc.credentials.createInsecure();
-const jobs = new crease.jobs.v1.JobService(process.env.CREASE_JOBS_ENDPOINT, plain, options);
-const sessions = new crease.jobs.v1.SessionService(process.env.CREASE_JOBS_ENDPOINT, plain, options);
-const uploads = new crease.upload.v1.UploadService(process.env.CREASE_UPLOAD_ENDPOINT, plain, options);
-
-// The token is read for each call: it expires, and its file is renewed.
-async function token() {
-  const metadata = new grpc.Metadata();
-  metadata.set("authorization", `Bearer ${(await readFile(process.env.CREASE_TOKEN_FILE, "utf8")).trim()}`);
-  return metadata;
-}
-
-async function call(service, method, request) {
-  const metadata = await token();
-  return new Promise((done, fail) => {
-    service[method](request, metadata, (error, reply) => (error ? fail(error) : done(reply)));
-  });
-}
+import { call, download, jobs, sessions, status, token, uploads } from "./crease.js";
 
 // 412: an earlier PUT arrived, and its answer was lost.
 async function put(url, headers, body) {
@@ -92,7 +51,7 @@ async function watch(jobId) {
         if (FINAL.includes(job.status)) return job;
       }
     } catch (error) {
-      if (error.code !== grpc.status.UNAVAILABLE || Date.now() - since > 60_000) throw error;
+      if (error.code !== status.UNAVAILABLE || Date.now() - since > 60_000) throw error;
     }
     await sleep(500);
   }
@@ -111,8 +70,5 @@ else await put(begun.presigned_url, begun.required_headers, await readFile(video
 await call(uploads, "CompleteUpload", { job_id: begun.job_id, parts });
 const job = await watch(begun.job_id);
 if (job.status !== "JOB_STATUS_DONE") throw new Error(`${job.error_message} (${job.failure_code})`);
-const { get } = await call(uploads, "SignDownload", { job_id: job.job_id, name: "report.html" });
-const page = await fetch(get.url, { headers: get.headers });
-if (!page.ok) throw new Error(`S3: ${page.status} ${await page.text()}`);
-await writeFile(report, Buffer.from(await page.arrayBuffer()));
+await writeFile(report, await download(job.job_id, "report.html"));
 for (const service of [jobs, sessions, uploads]) service.close();

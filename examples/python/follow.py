@@ -13,7 +13,7 @@ from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, ListJobsRequest
 from crease_client import Client, connect, token_file
 from crease_client.errors import CreaseError, NotFound, OutOfRange
 
-NAME = "example-reports"
+NAME = "example-reports-python"
 
 
 def follow(client: Client, folder: Path) -> None:

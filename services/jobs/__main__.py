@@ -17,8 +17,11 @@ import psycopg
 import sqlalchemy as sa
 
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
+from crease.cleanup.v1 import cleanup_pb2, cleanup_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import (
+    intake_pb2,
+    intake_pb2_grpc,
     job_pb2,
     job_pb2_grpc,
     library_pb2,
@@ -39,6 +42,7 @@ from services.jobs.background import expiry, retention, table_metrics
 from services.jobs.background.job_watch import JobWatcher
 from services.jobs.domain import authorization
 from services.jobs.notifier import Notifier
+from services.jobs.rpc.cleanup_service import CleanupService, SweepService
 from services.jobs.rpc.event_service import EventService
 from services.jobs.rpc.intake_service import IntakeService
 from services.jobs.rpc.job_service import JobService
@@ -47,15 +51,16 @@ from services.jobs.rpc.library_service import LibraryService
 from services.jobs.rpc.player_service import PlayerService
 from services.jobs.rpc.session_service import SessionService
 from services.jobs.rpc.share_service import ShareService
-from services.jobs.rpc.sweep_service import SweepService
 from services.jobs.settings import DatabaseSettings, JobsSettings
 from services.jobs.store.database import Database, translate, url
 from services.metrics import Loops
 from services.serving import CallInterceptor, serve
 
+# For people and internal services; the others are for programs of Crease.
+PUBLIC = (session_pb2, player_pb2, library_pb2, share_pb2, job_pb2, event_pb2)
 SERVICES = [
     service
-    for file in (session_pb2, player_pb2, library_pb2, share_pb2, job_pb2, sweep_pb2, launch_pb2, event_pb2)
+    for file in (*PUBLIC, intake_pb2, cleanup_pb2, sweep_pb2, launch_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
 # A migration gives up a lock after two seconds and is tried again, for less than the five minutes that Helm waits.
@@ -118,8 +123,10 @@ async def run(settings: JobsSettings) -> None:
         )
         job_pb2_grpc.add_JobServiceServicer_to_server(job_service, server)
         intake = IntakeService(database, verifier, notifier, settings.quotas, deep_enabled=settings.deep_enabled)
-        job_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
-        sweep_pb2_grpc.add_SweepServiceServicer_to_server(SweepService(database, verifier), server)
+        intake_pb2_grpc.add_IntakeServiceServicer_to_server(intake, server)
+        cleanup = CleanupService(database, verifier)
+        cleanup_pb2_grpc.add_CleanupServiceServicer_to_server(cleanup, server)
+        sweep_pb2_grpc.add_SweepServiceServicer_to_server(SweepService(cleanup), server)
         launch_pb2_grpc.add_LaunchServiceServicer_to_server(LaunchService(database, settings, notifier), server)
         event_pb2_grpc.add_EventServiceServicer_to_server(EventService(database, notifier, log), server)
 

@@ -10,7 +10,7 @@ import grpc.aio
 from botocore.exceptions import BotoCoreError, ClientError
 from grpc_health.v1 import health, health_pb2
 
-from crease.upload.v1 import share_pb2, share_pb2_grpc, upload_pb2, upload_pb2_grpc
+from crease.upload.v1 import orphan_pb2, orphan_pb2_grpc, share_pb2, share_pb2_grpc, upload_pb2, upload_pb2_grpc
 from services import logs, metrics, traces
 from services.auth import Verifier
 from services.authorization import Authorizer
@@ -20,6 +20,7 @@ from services.metrics import Loop, Loops
 from services.serving import CallInterceptor, serve
 from services.upload import authorization, cleanup
 from services.upload.jobs_client import Jobs, translate
+from services.upload.orphans import OrphanService
 from services.upload.s3 import cors, storage
 from services.upload.s3.settings import StorageSettings
 from services.upload.s3.storage import Storage
@@ -29,6 +30,7 @@ from services.upload.shares import SharedReportService
 
 SERVICES = [
     upload_pb2.DESCRIPTOR.services_by_name["UploadService"],
+    orphan_pb2.DESCRIPTOR.services_by_name["OrphanService"],
     share_pb2.DESCRIPTOR.services_by_name["SharedReportService"],
 ]
 # The name under which grpc.health.v1 reports S3. The server stays healthy without S3: signing does not need it.
@@ -56,6 +58,8 @@ async def run(settings: UploadSettings) -> None:
 
         def add(server: grpc.aio.Server) -> None:
             upload_pb2_grpc.add_UploadServiceServicer_to_server(service, server)
+            orphans = OrphanService(jobs, storage, settings.bucket)
+            orphan_pb2_grpc.add_OrphanServiceServicer_to_server(orphans, server)
             shared = SharedReportService(jobs, storage, settings.download_url_seconds)
             share_pb2_grpc.add_SharedReportServiceServicer_to_server(shared, server)
 

@@ -12,5 +12,6 @@ TABLE: Table = {
     "/crease.upload.v1.UploadService/SignDownload": READERS,
     "/crease.upload.v1.UploadService/SignLaunch": frozenset({"lease"}),
     "/crease.upload.v1.UploadService/ListOrphans": frozenset({"person"}),
+    "/crease.upload.v1.OrphanService/ListOrphans": frozenset({"person"}),
     "/crease.upload.v1.SharedReportService/ReadShare": frozenset({"share"}),
 }

@@ -14,7 +14,7 @@ from functools import partial
 
 import grpc.aio
 
-from crease.jobs.v1.sweep_pb2 import Cleanup
+from crease.cleanup.v1.cleanup_pb2 import Cleanup
 from services import errors, logs
 from services.logs import Logger
 from services.metrics import Loop

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import grpc
 import grpc.aio
 
-from crease.jobs.v1 import job_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2
 from crease.upload.v1 import upload_pb2
 from services import errors
 from services.logs import Logger
@@ -49,11 +49,12 @@ class Completion:
         self._max_bytes = max_bytes
         self._log = log
 
-    async def complete(self, job: job_pb2.Job, claimed: Sequence[upload_pb2.Part]) -> Response:
+    async def complete(self, upload: intake_pb2.Upload, claimed: Sequence[upload_pb2.Part]) -> Response:
         """The response to CompleteUpload. `claimed`: the parts that the client states it sent."""
+        job = upload.job
         if job.status not in OPEN_STATUSES:
             return _already_completed(job)
-        observed, problem = await self._verify(job, claimed)
+        observed, problem = await self._verify(upload, claimed)
         if problem is None:
             return await self._confirm(job, observed)
         if problem.is_permanent:
@@ -61,14 +62,14 @@ class Completion:
         raise errors.Unavailable(problem.message, reason=problem.code)
 
     async def _verify(
-        self, job: job_pb2.Job, claimed: Sequence[upload_pb2.Part]
+        self, upload: intake_pb2.Upload, claimed: Sequence[upload_pb2.Part]
     ) -> tuple[ObservedObject, Problem | None]:
-        video = job.video
-        if parts.count(video) and (problem := await self._multipart.assemble(job, claimed)):
+        video = upload.job.video
+        if parts.count(video) and (problem := await self._multipart.assemble(upload, claimed)):
             return ObservedObject(0), problem
         observed = await self._storage.head(video.s3_bucket, video.s3_key)
         problem = preflight.check(observed, video, self._max_bytes)
-        if observed.status == NOT_FOUND and video.upload_id:
+        if observed.status == NOT_FOUND and upload.upload_id:
             return observed, NOT_ASSEMBLED
         if problem is None:
             observed = await self._storage.read_head(video.s3_bucket, video.s3_key, observed)
@@ -77,7 +78,7 @@ class Completion:
 
     async def _confirm(self, job: job_pb2.Job, observed: ObservedObject) -> Response:
         reply = await self._jobs.confirm(
-            job_pb2.ConfirmUploadRequest(
+            intake_pb2.ConfirmUploadRequest(
                 job_id=job.job_id,
                 etag=observed.etag,
                 version_id=observed.version_id,
@@ -93,7 +94,9 @@ class Completion:
         """Fails the job, unless a concurrent call has completed it."""
         try:
             await self._jobs.fail(
-                job_pb2.FailUploadRequest(job_id=job.job_id, failure_code=problem.code, error_message=problem.message)
+                intake_pb2.FailUploadRequest(
+                    job_id=job.job_id, failure_code=problem.code, error_message=problem.message
+                )
             )
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.FAILED_PRECONDITION:

@@ -1,8 +1,9 @@
 """Calls of upload to jobs. Upload may change no job by itself: each call carries its user's token or a lease.
 
 GetJob                                      authorization: the user's
-CreateJob, ConfirmUpload, FailUpload,       authorization: upload's, crease-user: the user's
-RecordMultipart, AbandonUpload, ListVideos
+CreateJob, GetUpload, ConfirmUpload,        authorization: upload's, crease-user: the user's
+FailUpload, RecordMultipart, AbandonUpload,
+ListVideos
 AuthorizeLaunch, AuthorizeShare             authorization: upload's, with the secret in the request
 ClaimCleanup, CompleteCleanup               authorization: upload's
 
@@ -14,13 +15,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 import grpc
 import grpc.aio
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, share_pb2, share_pb2_grpc, sweep_pb2, sweep_pb2_grpc
+from crease.cleanup.v1 import cleanup_pb2, cleanup_pb2_grpc
+from crease.jobs.v1 import intake_pb2, intake_pb2_grpc, job_pb2, job_pb2_grpc
 from crease_client.calls import ON_BEHALF_OF
 from services import clients, errors, logs, traces
 from services.clients import bearer
@@ -29,6 +32,8 @@ from services.serving import call
 PAGE = 200
 Reply = TypeVar("Reply")
 
+# Beside transient ones: a call that `jobs` of the last release lacks succeeds when the upgrade is complete.
+PASSING = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED)
 # Errors of jobs that upload passes on unchanged.
 RELAYED: dict[grpc.StatusCode, Callable[..., errors.ServiceError]] = {
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
@@ -44,9 +49,8 @@ class Jobs:
 
     def __init__(self, channel: grpc.aio.Channel, token_file: Path, timeout_seconds: float) -> None:
         self._jobs = job_pb2_grpc.JobServiceStub(channel)
-        self._intake = job_pb2_grpc.IntakeServiceStub(channel)
-        self._shares = share_pb2_grpc.ShareServiceStub(channel)
-        self._sweep = sweep_pb2_grpc.SweepServiceStub(channel)
+        self._intake = intake_pb2_grpc.IntakeServiceStub(channel)
+        self._cleanup = cleanup_pb2_grpc.CleanupServiceStub(channel)
         self._token_file = token_file
         self._timeout = timeout_seconds
 
@@ -54,52 +58,66 @@ class Jobs:
         metadata = (("authorization", _authorization()), *_on_behalf())
         return await self._request(self._jobs.GetJob, job_pb2.GetJobRequest(job_id=job_id), metadata)
 
-    async def create(self, request: job_pb2.CreateJobRequest) -> job_pb2.Job:
+    async def get_upload(self, job_id: str) -> intake_pb2.Upload:
+        """A job with the id of its multipart upload and its trace."""
+        request = intake_pb2.GetUploadRequest(job_id=job_id)
+        try:
+            return await self._request(self._intake.GetUpload, request, self._for_user())
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.UNIMPLEMENTED:
+                raise
+        # During an upgrade, `jobs` of 0.2.0 has both in the job. Remove with the next release.
+        job = await self.get(job_id)
+        return intake_pb2.Upload(job=job, upload_id=job.video.upload_id, trace_parent=job.trace_parent)
+
+    async def create(self, request: intake_pb2.CreateJobRequest) -> job_pb2.Job:
         return await self._request(self._intake.CreateJob, request, self._for_user())
 
-    async def confirm(self, request: job_pb2.ConfirmUploadRequest) -> job_pb2.ConfirmUploadResponse:
+    async def confirm(self, request: intake_pb2.ConfirmUploadRequest) -> intake_pb2.ConfirmUploadResponse:
         return await self._request(self._intake.ConfirmUpload, request, self._for_user())
 
-    async def fail(self, request: job_pb2.FailUploadRequest) -> job_pb2.Job:
+    async def fail(self, request: intake_pb2.FailUploadRequest) -> job_pb2.Job:
         return await self._request(self._intake.FailUpload, request, self._for_user())
 
-    async def record_multipart(self, job_id: str, upload_id: str, *, instead_of: str) -> job_pb2.Job:
-        request = job_pb2.RecordMultipartRequest(job_id=job_id, upload_id=upload_id, instead_of=instead_of)
-        return await self._request(self._intake.RecordMultipart, request, self._for_user())
+    async def record_multipart(self, job_id: str, upload_id: str, *, instead_of: str) -> None:
+        request = intake_pb2.RecordMultipartRequest(job_id=job_id, upload_id=upload_id, instead_of=instead_of)
+        await self._request(self._intake.RecordMultipart, request, self._for_user())
 
     async def abandon(self, job_id: str) -> job_pb2.Job:
-        request = job_pb2.AbandonUploadRequest(job_id=job_id)
+        request = intake_pb2.AbandonUploadRequest(job_id=job_id)
         return await self._request(self._intake.AbandonUpload, request, self._for_user())
 
-    async def list_videos(self, bucket: str) -> AsyncIterator[sweep_pb2.KeptVideo]:
-        """All videos that S3 may hold objects of, in the byte order of their keys."""
-        request = sweep_pb2.ListVideosRequest(s3_bucket=bucket, page_size=PAGE)
+    async def list_videos(self, bucket: str, after: str = "") -> AsyncIterator[cleanup_pb2.KeptVideo]:
+        """All videos that S3 may hold objects of and whose keys come after `after`, in the byte order of their keys."""
+        request = cleanup_pb2.ListVideosRequest(s3_bucket=bucket, page_size=PAGE)
+        if after:
+            request.after_key, request.after_job_id = after, str(UUID(int=0))
         while True:
-            page = await self._request(self._sweep.ListVideos, request, self._for_user())
+            page = await self._request(self._cleanup.ListVideos, request, self._for_user())
             for video in page.videos:
                 yield video
             if not page.videos:
                 return
             request.after_key, request.after_job_id = page.videos[-1].s3_key, page.videos[-1].job_id
 
-    async def claim_cleanup(self, limit: int) -> list[sweep_pb2.Cleanup]:
+    async def claim_cleanup(self, limit: int) -> list[cleanup_pb2.Cleanup]:
         metadata = (bearer(self._token_file),)
-        request = sweep_pb2.ClaimCleanupRequest(limit=limit, artifacts=True)
-        return list((await self._request(self._sweep.ClaimCleanup, request, metadata)).cleanups)
+        request = cleanup_pb2.ClaimCleanupRequest(limit=limit, artifacts=True)
+        return list((await self._request(self._cleanup.ClaimCleanup, request, metadata)).cleanups)
 
-    async def complete_cleanup(self, cleanup: sweep_pb2.Cleanup, again_in: timedelta | None) -> None:
-        request = sweep_pb2.CompleteCleanupRequest(job_id=cleanup.job_id, launches=cleanup.launches)
+    async def complete_cleanup(self, cleanup: cleanup_pb2.Cleanup, again_in: timedelta | None) -> None:
+        request = cleanup_pb2.CompleteCleanupRequest(job_id=cleanup.job_id, launches=cleanup.launches)
         if again_in is not None:
             request.again_in.FromTimedelta(again_in)
-        await self._request(self._sweep.CompleteCleanup, request, (bearer(self._token_file),))
+        await self._request(self._cleanup.CompleteCleanup, request, (bearer(self._token_file),))
 
-    async def authorize(self, request: job_pb2.AuthorizeLaunchRequest) -> job_pb2.AuthorizeLaunchResponse:
+    async def authorize(self, request: intake_pb2.AuthorizeLaunchRequest) -> intake_pb2.AuthorizeLaunchResponse:
         metadata = (bearer(self._token_file),)
         return await self._request(self._intake.AuthorizeLaunch, request, metadata)
 
-    async def authorize_share(self, secret: str) -> share_pb2.AuthorizeShareResponse:
-        request = share_pb2.AuthorizeShareRequest(secret=secret)
-        return await self._request(self._shares.AuthorizeShare, request, (bearer(self._token_file),))
+    async def authorize_share(self, secret: str) -> intake_pb2.AuthorizeShareResponse:
+        request = intake_pb2.AuthorizeShareRequest(secret=secret)
+        return await self._request(self._intake.AuthorizeShare, request, (bearer(self._token_file),))
 
     async def _request(self, call: Callable[..., Awaitable[Reply]], request: Any, metadata: tuple[Any, ...]) -> Reply:
         began = time.monotonic()
@@ -129,7 +147,7 @@ def translate(error: Exception) -> errors.ServiceError | None:
     if not isinstance(error, grpc.aio.AioRpcError):
         return None
     message, reason = error.details() or "", clients.reason(error)
-    if clients.is_transient(error) or error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+    if clients.is_transient(error) or error.code() in PASSING:
         if reason:
             return errors.Unavailable(message, reason=reason)
         return errors.Unavailable("The jobs service is unavailable; call again", reason="JOBS_AWAY")

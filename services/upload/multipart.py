@@ -8,7 +8,7 @@ CompleteUpload ─▶ S3 lists ─▶ all parts arrived? ─▶ S3 assembles the
 import asyncio
 from collections.abc import Sequence
 
-from crease.jobs.v1 import job_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2
 from crease.upload.v1 import upload_pb2
 from services import errors
 from services.logs import Logger
@@ -31,49 +31,53 @@ class Multipart:
         self._storage = storage
         self._log = log
 
-    async def sign(self, job: job_pb2.Job, requested: Sequence[upload_pb2.Part]) -> list[upload_pb2.SignedRequest]:
+    async def sign(
+        self, upload: intake_pb2.Upload, requested: Sequence[upload_pb2.Part]
+    ) -> list[upload_pb2.SignedRequest]:
         """Signed PUTs of parts, in the order of the request. Raises InvalidArgument."""
-        validation.check_parts(requested, parts.count(job.video))
-        video = job.video if job.video.upload_id else await self._begin(job)
+        video = upload.job.video
+        validation.check_parts(requested, parts.count(video))
+        upload_id = upload.upload_id or await self._begin(upload.job)
         return await asyncio.gather(
-            *(self._storage.sign_part(video, part.part_number, part.sha256) for part in requested)
+            *(self._storage.sign_part(video, upload_id, part.part_number, part.sha256) for part in requested)
         )
 
-    async def list(self, job: job_pb2.Job) -> list[UploadedPart]:
+    async def list(self, upload: intake_pb2.Upload) -> list[UploadedPart]:
         """The parts that have arrived."""
-        if not job.video.upload_id:
+        if not upload.upload_id:
             return []
-        arrived = await self._storage.list_parts(job.video)
+        arrived = await self._storage.list_parts(upload.job.video, upload.upload_id)
         if arrived is None:
-            await self._jobs.record_multipart(job.job_id, "", instead_of=job.video.upload_id)
+            await self._jobs.record_multipart(upload.job.job_id, "", instead_of=upload.upload_id)
         return arrived or []
 
-    async def assemble(self, job: job_pb2.Job, claimed: Sequence[upload_pb2.Part]) -> Problem | None:
+    async def assemble(self, upload: intake_pb2.Upload, claimed: Sequence[upload_pb2.Part]) -> Problem | None:
         """Assembles the parts. Returns their problem, or None if S3 should have the object now."""
-        arrived = await self._storage.list_parts(job.video) if job.video.upload_id else None
+        video = upload.job.video
+        arrived = await self._storage.list_parts(video, upload.upload_id) if upload.upload_id else None
         if arrived is None:
             # Assembled by an earlier call, lost, or never begun: the HEAD that follows decides.
-            if len(claimed) == parts.count(job.video):
+            if len(claimed) == parts.count(video):
                 sent = sorted(claimed, key=lambda part: part.part_number)
-                job.video.parts_sha256 = parts.sha256_of([part.sha256 for part in sent])
+                video.parts_sha256 = parts.sha256_of([part.sha256 for part in sent])
             return None
-        if problem := check_arrived(job.video, arrived, claimed):
+        if problem := check_arrived(video, arrived, claimed):
             return problem
-        await self._storage.assemble(job.video, arrived)
-        job.video.parts_sha256 = parts.sha256_of([part.sha256 for part in arrived])
+        await self._storage.assemble(video, upload.upload_id, arrived)
+        video.parts_sha256 = parts.sha256_of([part.sha256 for part in arrived])
         return None
 
-    async def _begin(self, job: job_pb2.Job) -> job_pb2.VideoObject:
-        """Begins a multipart upload. Of concurrent calls, the first that jobs records wins."""
+    async def _begin(self, job: job_pb2.Job) -> str:
+        """Begins a multipart upload and returns its id. Of concurrent calls, the first that jobs records wins."""
         upload_id = await self._storage.begin_parts(job.video)
-        video = (await self._jobs.record_multipart(job.job_id, upload_id, instead_of="")).video
-        if video.upload_id != upload_id:
-            lost = job_pb2.VideoObject(s3_bucket=video.s3_bucket, s3_key=video.s3_key, upload_id=upload_id)
+        await self._jobs.record_multipart(job.job_id, upload_id, instead_of="")
+        recorded = (await self._jobs.get_upload(job.job_id)).upload_id
+        if recorded != upload_id:
             try:
-                await self._storage.abort(lost)
+                await self._storage.abort(job.video, upload_id)
             except errors.ServiceError as error:
-                self._log.warning("upload_not_aborted", s3_key=video.s3_key, why=error.message)
-        return video
+                self._log.warning("upload_not_aborted", s3_key=job.video.s3_key, why=error.message)
+        return recorded
 
 
 def check_arrived(

@@ -2,7 +2,7 @@
 
 GetUploadLimits: what a video may have at most
 InitiateUpload ─▶ jobs: CreateJob ─▶ sign PUT, or a plan of parts for SignParts
-CompleteUpload ─▶ jobs: GetJob ─▶ completion.py
+CompleteUpload ─▶ jobs: GetUpload ─▶ completion.py
 AbortUpload    ─▶ jobs: AbandonUpload ─▶ delete what has arrived
 SignLaunch     ─▶ jobs: AuthorizeLaunch ─▶ sign the pinned GETs, and PUTs under the launch's prefix
 """
@@ -13,19 +13,20 @@ from http import HTTPStatus
 
 from google.protobuf.duration_pb2 import Duration
 
-from crease.jobs.v1 import job_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from services import errors, logs, traces
-from services.auth import Lease, Person
+from services.auth import Lease
 from services.authorization import caller_as
 from services.logs import Logger
-from services.naming import SUPERUSER, VIDEOS_ROOT, artifact_key
+from services.naming import VIDEOS_ROOT, artifact_key
 from services.rules.artifacts import newest_artifacts
 from services.serving import Context
 from services.upload import validation
 from services.upload.completion import OPEN_STATUSES, Completion, status_name
 from services.upload.jobs_client import Jobs
 from services.upload.multipart import Multipart
+from services.upload.orphans import check_superuser
 from services.upload.s3 import inventory, parts
 from services.upload.s3.storage import Storage
 from services.upload.settings import UploadSettings
@@ -90,8 +91,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         return response
 
     async def SignParts(self, request: upload_pb2.SignPartsRequest, context: Context) -> upload_pb2.SignPartsResponse:
-        job = await self._in_parts(request.job_id)
-        puts = await self._multipart.sign(job, request.parts)
+        puts = await self._multipart.sign(await self._in_parts(request.job_id), request.parts)
         return upload_pb2.SignPartsResponse(puts=puts, expires_in=Duration(seconds=self._settings.upload_url_seconds))
 
     async def ListParts(self, request: upload_pb2.ListPartsRequest, context: Context) -> upload_pb2.ListPartsResponse:
@@ -108,10 +108,10 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     async def CompleteUpload(
         self, request: upload_pb2.CompleteUploadRequest, context: Context
     ) -> upload_pb2.CompleteUploadResponse:
-        job = await self._jobs.get(request.job_id)
-        validation.check_claims(request.parts, parts.count(job.video))
-        with traces.span("complete", job.trace_parent, linked=True, job_id=job.job_id):
-            return await self._completion.complete(job, request.parts)
+        upload = await self._jobs.get_upload(request.job_id)
+        validation.check_claims(request.parts, parts.count(upload.job.video))
+        with traces.span("complete", upload.trace_parent, linked=True, job_id=upload.job.job_id):
+            return await self._completion.complete(upload, request.parts)
 
     async def AbortUpload(
         self, request: upload_pb2.AbortUploadRequest, context: Context
@@ -143,7 +143,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     ) -> upload_pb2.SignLaunchResponse:
         validation.check_artifacts(request.artifacts)
         allowed = await self._jobs.authorize(
-            job_pb2.AuthorizeLaunchRequest(
+            intake_pb2.AuthorizeLaunchRequest(
                 job_id=request.job_id, launch_no=request.launch_no, lease=caller_as(Lease).secret
             )
         )
@@ -156,27 +156,29 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     async def ListOrphans(
         self, request: upload_pb2.ListOrphansRequest, context: Context
     ) -> AsyncIterator[upload_pb2.Orphan]:
-        if caller_as(Person).role != SUPERUSER:
-            raise errors.PermissionDenied("Only superusers may list orphans", reason="ROLE_NOT_ALLOWED")
+        """Deprecated: OrphanService has pages."""
+        check_superuser()
         bucket = self._settings.bucket
         objects = self._storage.objects(bucket, VIDEOS_ROOT)
         uploads = self._storage.uploads(bucket, VIDEOS_ROOT)
-        async for orphan in inventory.compare(objects, uploads, self._jobs.list_videos(bucket)):
-            yield orphan
+        async for _, orphans in inventory.compare(objects, uploads, self._jobs.list_videos(bucket)):
+            for orphan in orphans:
+                yield orphan
 
-    async def _in_parts(self, job_id: str) -> job_pb2.Job:
+    async def _in_parts(self, job_id: str) -> intake_pb2.Upload:
         """A job of the caller whose parts may be uploaded. Raises FailedPrecondition."""
-        job = await self._jobs.get(job_id)
+        upload = await self._jobs.get_upload(job_id)
+        job = upload.job
         if not parts.count(job.video):
             raise errors.FailedPrecondition("The video comes in one PUT: see InitiateUpload", reason="NOT_IN_PARTS")
         if job.status not in OPEN_STATUSES or job.video.etag:
             raise errors.FailedPrecondition(
                 f"Cannot upload for job in status: {status_name(job)}", reason="WRONG_STATE"
             )
-        return job
+        return upload
 
     def _put(
-        self, allowed: job_pb2.AuthorizeLaunchResponse, artifact: job_pb2.Artifact
+        self, allowed: intake_pb2.AuthorizeLaunchResponse, artifact: job_pb2.Artifact
     ) -> Awaitable[upload_pb2.SignedRequest]:
         """A signed PUT that may be repeated: a pod retries after a lost answer, under a prefix of its own."""
         return self._storage.sign_put(
@@ -187,9 +189,9 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         )
 
 
-def _create_request(request: upload_pb2.InitiateUploadRequest, settings: UploadSettings) -> job_pb2.CreateJobRequest:
+def _create_request(request: upload_pb2.InitiateUploadRequest, settings: UploadSettings) -> intake_pb2.CreateJobRequest:
     length = request.content_length
-    return job_pb2.CreateJobRequest(
+    return intake_pb2.CreateJobRequest(
         session_id=request.session_id,
         sample_fps=request.sample_fps,
         include_frames=request.include_frames,

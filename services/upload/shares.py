@@ -2,7 +2,7 @@
 
 from google.protobuf.duration_pb2 import Duration
 
-from crease.jobs.v1 import share_pb2
+from crease.jobs.v1 import intake_pb2
 from crease.upload.v1 import share_pb2 as shared_pb2
 from crease.upload.v1 import share_pb2_grpc as shared_pb2_grpc
 from services.auth import Share
@@ -33,7 +33,7 @@ class SharedReportService(shared_pb2_grpc.SharedReportServiceServicer):
             expires_in=Duration(seconds=self._url_seconds),
         )
 
-    async def _report(self, shared: share_pb2.SharedJob) -> shared_pb2.SharedReport:
+    async def _report(self, shared: intake_pb2.SharedJob) -> shared_pb2.SharedReport:
         job = shared.job
         return shared_pb2.SharedReport(
             job_id=job.job_id,

@@ -4,9 +4,9 @@ import asyncio
 
 import uvicorn
 
+from crease_client.channels import open_aio_client_channel
 from services import logs, metrics
 from services.auth import Verifier
-from services.clients import open_aio_channel
 from services.web.app import build
 from services.web.calls import open_stubs
 from services.web.live import Live
@@ -19,7 +19,10 @@ async def run(settings: WebSettings) -> None:
     """Serves until SIGTERM or SIGINT."""
     log = logs.configure("web", settings.log_level)
     metrics.start(settings.metrics_listen, log)
-    async with open_aio_channel(settings.jobs_endpoint) as jobs, open_aio_channel(settings.upload_endpoint) as upload:
+    async with (
+        open_aio_client_channel(settings.jobs_endpoint) as jobs,
+        open_aio_client_channel(settings.upload_endpoint) as upload,
+    ):
         stubs = open_stubs(jobs, upload)
         app = build(settings, Shared(stubs, _sign_in(settings), Live(stubs), settings.s3_origin))
         host, _, port = settings.listen.rpartition(":")

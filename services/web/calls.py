@@ -1,7 +1,8 @@
-"""Calls to jobs and upload with the visitor's own token or the secret of a share: the page has no other rights."""
+"""Calls to jobs and upload with the visitor's own token or the secret of a share: the page has no other rights.
 
-import asyncio
-import time
+The channels are those of crease_client: its service config has the deadline and the retries of each call.
+"""
+
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -12,15 +13,7 @@ import grpc.aio
 from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, session_pb2_grpc, share_pb2_grpc
 from crease.upload.v1 import share_pb2_grpc as shared_pb2_grpc
 from crease.upload.v1 import upload_pb2_grpc
-from services import clients
 from services.web import faults
-
-CALL_SECONDS = 20.0
-# S3 may take this long to assemble the parts of a film.
-ASSEMBLY_SECONDS = 150.0
-# How long a call is repeated while a service is unavailable; a restart takes less.
-PATIENCE_SECONDS = 10.0
-RETRY_SECONDS = 0.3
 
 Reply = TypeVar("Reply")
 
@@ -59,20 +52,13 @@ class Calls:
     token: Callable[[], str]
     scheme: str = "Bearer"
 
-    async def call(self, method: Callable[..., Reply], request: Any, seconds: float = CALL_SECONDS) -> Reply:
-        """Calls once, and again while the service is unavailable. Every call of the page is safe to repeat.
-
-        Raises PageError.
-        """
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                reply: Reply = await cast(Any, method(request, timeout=seconds, metadata=self._credentials()))
-                return reply
-            except grpc.RpcError as error:
-                if not clients.is_transient(error) or time.monotonic() > deadline:
-                    raise faults.of_call(error) from error
-            await asyncio.sleep(RETRY_SECONDS)
+    async def call(self, method: Callable[..., Reply], request: Any) -> Reply:
+        """Calls, and again while the service is unavailable. Raises PageError."""
+        try:
+            reply: Reply = await cast(Any, method(request, metadata=self._credentials()))
+        except grpc.RpcError as error:
+            raise faults.of_call(error) from error
+        return reply
 
     def stream(self, method: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
         """Opens a stream, whose iterator raises grpc.RpcError."""

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 import grpc
 from grpc_status import rpc_status
 
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, sweep_pb2, sweep_pb2_grpc
+from crease.cleanup.v1 import cleanup_pb2, cleanup_pb2_grpc
+from crease.jobs.v1 import intake_pb2, intake_pb2_grpc, job_pb2, job_pb2_grpc
 from services import errors
 from services.auth import Person, Program, Verifier
 from services.serving import status
@@ -22,7 +23,7 @@ OPEN = (job_pb2.JOB_STATUS_AWAITING_UPLOAD, job_pb2.JOB_STATUS_FAILED)
 
 @dataclass
 class FakeJobs(
-    job_pb2_grpc.JobServiceServicer, job_pb2_grpc.IntakeServiceServicer, sweep_pb2_grpc.SweepServiceServicer
+    job_pb2_grpc.JobServiceServicer, intake_pb2_grpc.IntakeServiceServicer, cleanup_pb2_grpc.CleanupServiceServicer
 ):
     """`jobs` as `upload` sees it: who may, which status, what was pinned."""
 
@@ -33,6 +34,9 @@ class FakeJobs(
     jobs: dict[str, job_pb2.Job] = field(default_factory=dict)
     # (job, launch): its living lease
     leases: dict[tuple[str, int], str] = field(default_factory=dict)
+    # The jobs of 0.2.0, which has no GetUpload and the id in the job.
+    is_old: bool = False
+    upload_ids: dict[str, str] = field(default_factory=dict)
     landmarks_keys: dict[str, str] = field(default_factory=dict)
     # job: what happens to it just before FailUpload looks at it, as if another call had come first
     meanwhile: dict[str, Callable[[job_pb2.Job], None]] = field(default_factory=dict)
@@ -46,9 +50,13 @@ class FakeJobs(
 
     def GetJob(self, request: job_pb2.GetJobRequest, context: Any) -> job_pb2.Job:
         with self._answering(context, "authorization", Person) as person:
-            return self._owned(request.job_id, person)
+            job = job_pb2.Job()
+            job.CopyFrom(self._owned(request.job_id, person))
+            if self.is_old:
+                job.video.upload_id = self.upload_ids.get(job.job_id, "")
+            return job
 
-    def CreateJob(self, request: job_pb2.CreateJobRequest, context: Any) -> job_pb2.Job:
+    def CreateJob(self, request: intake_pb2.CreateJobRequest, context: Any) -> job_pb2.Job:
         with self._for_person(context) as person:
             if request.session_id not in self.sessions:
                 raise errors.NotFound("Video session not found", reason="SESSION_NOT_FOUND")
@@ -61,7 +69,7 @@ class FakeJobs(
                 self.by_request[request.request_id] = job.job_id
             return job
 
-    def ConfirmUpload(self, request: job_pb2.ConfirmUploadRequest, context: Any) -> job_pb2.ConfirmUploadResponse:
+    def ConfirmUpload(self, request: intake_pb2.ConfirmUploadRequest, context: Any) -> intake_pb2.ConfirmUploadResponse:
         with self._for_person(context) as person:
             job = self._owned(request.job_id, person)
             moved = job.status in OPEN
@@ -71,9 +79,9 @@ class FakeJobs(
                 job.video.etag, job.video.version_id = request.etag, request.version_id
                 job.video.content_length = request.content_length
                 job.video.parts_sha256 = request.parts_sha256
-            return job_pb2.ConfirmUploadResponse(job=job, moved=moved)
+            return intake_pb2.ConfirmUploadResponse(job=job, moved=moved)
 
-    def FailUpload(self, request: job_pb2.FailUploadRequest, context: Any) -> job_pb2.Job:
+    def FailUpload(self, request: intake_pb2.FailUploadRequest, context: Any) -> job_pb2.Job:
         with self._for_person(context) as person:
             job = self._owned(request.job_id, person)
             if change := self.meanwhile.pop(job.job_id, None):
@@ -84,14 +92,21 @@ class FakeJobs(
             job.failure_code, job.error_message = request.failure_code, request.error_message
             return job
 
-    def RecordMultipart(self, request: job_pb2.RecordMultipartRequest, context: Any) -> job_pb2.Job:
+    def GetUpload(self, request: intake_pb2.GetUploadRequest, context: Any) -> intake_pb2.Upload:
+        if self.is_old:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         with self._for_person(context) as person:
             job = self._owned(request.job_id, person)
-            if job.video.upload_id == request.instead_of:
-                job.video.upload_id = request.upload_id
+            return intake_pb2.Upload(job=job, upload_id=self.upload_ids.get(job.job_id, ""))
+
+    def RecordMultipart(self, request: intake_pb2.RecordMultipartRequest, context: Any) -> job_pb2.Job:
+        with self._for_person(context) as person:
+            job = self._owned(request.job_id, person)
+            if self.upload_ids.get(job.job_id, "") == request.instead_of:
+                self.upload_ids[job.job_id] = request.upload_id
             return job
 
-    def AbandonUpload(self, request: job_pb2.AbandonUploadRequest, context: Any) -> job_pb2.Job:
+    def AbandonUpload(self, request: intake_pb2.AbandonUploadRequest, context: Any) -> job_pb2.Job:
         with self._for_person(context) as person:
             job = self._owned(request.job_id, person)
             if job.status not in (*OPEN, job_pb2.JOB_STATUS_CANCELLED) or job.video.etag:
@@ -99,19 +114,21 @@ class FakeJobs(
             job.status = job_pb2.JOB_STATUS_CANCELLED
             return job
 
-    def ClaimCleanup(self, request: sweep_pb2.ClaimCleanupRequest, context: Any) -> sweep_pb2.ClaimCleanupResponse:
-        return sweep_pb2.ClaimCleanupResponse()
+    def ClaimCleanup(self, request: cleanup_pb2.ClaimCleanupRequest, context: Any) -> cleanup_pb2.ClaimCleanupResponse:
+        return cleanup_pb2.ClaimCleanupResponse()
 
-    def AuthorizeLaunch(self, request: job_pb2.AuthorizeLaunchRequest, context: Any) -> job_pb2.AuthorizeLaunchResponse:
+    def AuthorizeLaunch(
+        self, request: intake_pb2.AuthorizeLaunchRequest, context: Any
+    ) -> intake_pb2.AuthorizeLaunchResponse:
         with self._answering(context, "authorization", Program):
             if self.leases.get((request.job_id, request.launch_no)) != request.lease:
                 raise errors.PermissionDenied("The lease is not the living one of this launch", reason="LEASE_LOST")
             video = self.jobs[request.job_id].video
             prefix = f"{video.s3_key.rpartition('/')[0]}/analysis/{request.job_id}/{request.launch_no}/"
             key = self.landmarks_keys.get(request.job_id, "")
-            return job_pb2.AuthorizeLaunchResponse(video=video, artifact_prefix=prefix, landmarks_key=key)
+            return intake_pb2.AuthorizeLaunchResponse(video=video, artifact_prefix=prefix, landmarks_key=key)
 
-    def _add(self, request: job_pb2.CreateJobRequest, person: Person) -> job_pb2.Job:
+    def _add(self, request: intake_pb2.CreateJobRequest, person: Person) -> job_pb2.Job:
         key = f"coach_plus/coach/{person.subject}/{request.session_id}/{uuid.uuid4()}/original.mp4"
         job = job_pb2.Job(
             job_id=str(uuid.uuid4()),
@@ -171,8 +188,8 @@ def serving_jobs(fake: FakeJobs) -> Iterator[FakeJobs]:
     """The fake on a free port, for as long as the block runs."""
     server = grpc.server(ThreadPoolExecutor(8))
     job_pb2_grpc.add_JobServiceServicer_to_server(fake, server)
-    job_pb2_grpc.add_IntakeServiceServicer_to_server(fake, server)
-    sweep_pb2_grpc.add_SweepServiceServicer_to_server(fake, server)
+    intake_pb2_grpc.add_IntakeServiceServicer_to_server(fake, server)
+    cleanup_pb2_grpc.add_CleanupServiceServicer_to_server(fake, server)
     fake.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

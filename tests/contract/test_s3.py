@@ -93,8 +93,8 @@ class Store:
             problem = preflight.check(await self.storage.read_head(self.bucket, key, observed), video, MOST)
         return problem.code if problem else ""
 
-    async def begun(self, count: int = 2) -> tuple[VideoObject, bytes]:
-        """A multipart upload that has begun, and its bytes."""
+    async def begun(self, count: int = 2) -> tuple[VideoObject, str, bytes]:
+        """A multipart upload that has begun, its id and its bytes."""
         body = VIDEO + os.urandom(parts.MIN_PART_BYTES * (count - 1))
         video = VideoObject(
             s3_bucket=self.bucket,
@@ -103,12 +103,11 @@ class Store:
             content_length=len(body),
             part_bytes=parts.MIN_PART_BYTES,
         )
-        video.upload_id = await self.storage.begin_parts(video)
-        return video, body
+        return video, await self.storage.begin_parts(video), body
 
-    async def put_part(self, video: VideoObject, body: bytes, number: int) -> int:
+    async def put_part(self, video: VideoObject, upload_id: str, body: bytes, number: int) -> int:
         piece = body[(number - 1) * video.part_bytes :][: video.part_bytes]
-        return send(await self.storage.sign_part(video, number, hashlib.sha256(piece).hexdigest()), piece)
+        return send(await self.storage.sign_part(video, upload_id, number, hashlib.sha256(piece).hexdigest()), piece)
 
 
 def send(signed: SignedRequest, body: bytes = b"", **changed: str) -> int:
@@ -286,21 +285,21 @@ async def what_is_no_video_inside_is_found_out(store: Store) -> None:
 
 
 async def parts_arrive_in_any_order_and_are_listed(store: Store) -> None:
-    video, body = await store.begun()
-    assert await store.storage.list_parts(video) == []
-    assert await store.put_part(video, body, 2) == 200
-    [arrived] = await store.storage.list_parts(video) or []
+    video, upload_id, body = await store.begun()
+    assert await store.storage.list_parts(video, upload_id) == []
+    assert await store.put_part(video, upload_id, body, 2) == 200
+    [arrived] = await store.storage.list_parts(video, upload_id) or []
     last = hashlib.sha256(body[video.part_bytes :]).hexdigest()
     assert (arrived.number, arrived.content_length, arrived.sha256) == (2, len(body) - video.part_bytes, last)
     assert parts.missing(video, [arrived]) == [1]
 
 
 async def parts_become_the_video_with_their_checksum(store: Store) -> None:
-    video, body = await store.begun()
+    video, upload_id, body = await store.begun()
     for number in (2, 1):
-        assert await store.put_part(video, body, number) == 200
-    arrived = await store.storage.list_parts(video) or []
-    await store.storage.assemble(video, arrived)
+        assert await store.put_part(video, upload_id, body, number) == 200
+    arrived = await store.storage.list_parts(video, upload_id) or []
+    await store.storage.assemble(video, upload_id, arrived)
     observed = await store.storage.head(video.s3_bucket, video.s3_key)
     assert (observed.content_length, observed.content_type) == (len(body), "video/mp4")
     assert observed.parts_sha256 == parts.sha256_of([part.sha256 for part in arrived]) != ""
@@ -309,53 +308,53 @@ async def parts_become_the_video_with_their_checksum(store: Store) -> None:
 
 
 async def assembling_again_is_success(store: Store) -> None:
-    video, body = await store.begun()
+    video, upload_id, body = await store.begun()
     for number in (1, 2):
-        await store.put_part(video, body, number)
-    arrived = await store.storage.list_parts(video) or []
-    await store.storage.assemble(video, arrived)
+        await store.put_part(video, upload_id, body, number)
+    arrived = await store.storage.list_parts(video, upload_id) or []
+    await store.storage.assemble(video, upload_id, arrived)
     before = await store.storage.head(video.s3_bucket, video.s3_key)
-    await store.storage.assemble(video, arrived)
-    assert await store.storage.list_parts(video) is None
+    await store.storage.assemble(video, upload_id, arrived)
+    assert await store.storage.list_parts(video, upload_id) is None
     assert await store.storage.head(video.s3_bucket, video.s3_key) == before
 
 
 async def an_assembled_video_replaces_none(store: Store) -> None:
-    video, body = await store.begun()
+    video, upload_id, body = await store.begun()
     for number in (1, 2):
-        await store.put_part(video, body, number)
+        await store.put_part(video, upload_id, body, number)
     store.endpoint.client().put_object(Bucket=video.s3_bucket, Key=video.s3_key, Body=VIDEO)
-    await store.storage.assemble(video, await store.storage.list_parts(video) or [])
+    await store.storage.assemble(video, upload_id, await store.storage.list_parts(video, upload_id) or [])
     assert (await store.storage.head(video.s3_bucket, video.s3_key)).content_length == len(VIDEO)
 
 
 async def other_bytes_than_a_parts_checksum_are_refused(store: Store) -> None:
-    video, body = await store.begun()
+    video, upload_id, body = await store.begun()
     piece = body[video.part_bytes :]
-    signed = await store.storage.sign_part(video, 2, hashlib.sha256(piece).hexdigest())
+    signed = await store.storage.sign_part(video, upload_id, 2, hashlib.sha256(piece).hexdigest())
     assert send(signed, piece[::-1]) == 400
-    assert await store.storage.list_parts(video) == []
+    assert await store.storage.list_parts(video, upload_id) == []
 
 
 async def a_part_of_another_length_is_refused(store: Store) -> None:
-    video, body = await store.begun()
+    video, upload_id, body = await store.begun()
     piece = body[video.part_bytes :]
-    signed = await store.storage.sign_part(video, 2, hashlib.sha256(piece).hexdigest())
+    signed = await store.storage.sign_part(video, upload_id, 2, hashlib.sha256(piece).hexdigest())
     assert send(signed, piece[:-1], **{"Content-Length": str(len(piece) - 1)}) == 403
 
 
 async def an_aborted_upload_takes_no_part_and_is_unknown(store: Store) -> None:
-    video, body = await store.begun()
-    await store.put_part(video, body, 2)
-    await store.storage.abort(video)
-    await store.storage.abort(video)
-    assert await store.storage.list_parts(video) is None
-    assert await store.put_part(video, body, 2) == 404
+    video, upload_id, body = await store.begun()
+    await store.put_part(video, upload_id, body, 2)
+    await store.storage.abort(video, upload_id)
+    await store.storage.abort(video, upload_id)
+    assert await store.storage.list_parts(video, upload_id) is None
+    assert await store.put_part(video, upload_id, body, 2) == 404
 
 
 async def unfinished_parts_are_found_and_deleted(store: Store) -> None:
-    video, body = await store.begun()
-    await store.put_part(video, body, 2)
+    video, upload_id, body = await store.begun()
+    await store.put_part(video, upload_id, body, 2)
     folder = video.s3_key.rpartition("/")[0] + "/"
     assert [item.key async for item in store.storage.uploads(store.bucket, folder)] == [video.s3_key]
     assert await store.storage.delete_all(store.bucket, folder) == 1

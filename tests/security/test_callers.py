@@ -212,6 +212,7 @@ def test_an_undefined_number_of_an_enum_is_refused_in_every_request(
     callers = {
         "LaunchService": road.controller,
         "IntakeService": road.upload,
+        "CleanupService": road.upload,
         "SweepService": road.upload,
     }
     lease = (("authorization", "Lease x"),)

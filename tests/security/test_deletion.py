@@ -10,7 +10,8 @@ from google.protobuf import json_format, struct_pb2
 from psycopg.rows import dict_row
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, session_pb2, sweep_pb2
+from crease.cleanup.v1 import cleanup_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2, session_pb2
 from services.jobs.background import retention
 from testing.servers.programs import ROOT, Laptop, Program, lease, running
 from tests.integration.jobs.test_lifecycle import Road
@@ -69,7 +70,7 @@ def analysed(road: Road) -> tuple[str, str]:
 def failed(road: Road, session_id: str) -> str:
     """A failed job with the last of SECRETS."""
     job_id = road.created(session_id=session_id)
-    request = job_pb2.FailUploadRequest(job_id=job_id, failure_code="EMPTY", error_message=SECRETS[5])
+    request = intake_pb2.FailUploadRequest(job_id=job_id, failure_code="EMPTY", error_message=SECRETS[5])
     road.intake.FailUpload(request, metadata=road.upload)
     return job_id
 
@@ -136,9 +137,9 @@ def test_a_tombstone_ends_after_its_time_once_s3_is_empty(program: Program, lapt
     kept, _ = analysed(road)
     deleted, job_id = analysed(road)
     road.sessions.DeleteSession(session_pb2.DeleteSessionRequest(session_id=deleted), metadata=road.coach)
-    [cleanup] = road.sweep.ClaimCleanup(sweep_pb2.ClaimCleanupRequest(limit=10), metadata=road.upload).cleanups
+    [cleanup] = road.cleanup.ClaimCleanup(cleanup_pb2.ClaimCleanupRequest(limit=10), metadata=road.upload).cleanups
     assert (cleanup.job_id, counts(empty)) == (job_id, [2, 2, 2])
-    road.sweep.CompleteCleanup(sweep_pb2.CompleteCleanupRequest(job_id=job_id), metadata=road.upload)
+    road.cleanup.CompleteCleanup(cleanup_pb2.CompleteCleanupRequest(job_id=job_id), metadata=road.upload)
     wait_until(lambda: counts(empty) == [1, 1, 1])
     session = session_pb2.GetSessionRequest(session_id=kept)
     assert road.sessions.GetSession(session, metadata=road.coach).title == SECRETS[0]

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, session_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2, session_pb2
 from services.rules.limits import MAX_ARTIFACT_BYTES, MAX_ARTIFACTS, MAX_SENTENCE_BYTES
 from services.serving import MAX_MESSAGE_BYTES
 from testing.servers.programs import Laptop, Program, lease
@@ -76,7 +76,7 @@ def test_a_long_sentence_is_stored_shortened(road: Road, empty: str) -> None:
     )
     unsent = road.created()
     road.intake.FailUpload(
-        job_pb2.FailUploadRequest(job_id=unsent, failure_code="EMPTY", error_message=LONG), metadata=road.upload
+        intake_pb2.FailUploadRequest(job_id=unsent, failure_code="EMPTY", error_message=LONG), metadata=road.upload
     )
     road.queued()
     [launch] = road.open()
@@ -118,10 +118,10 @@ def test_what_upload_records_of_an_object_is_short(road: Road) -> None:
     job_id = road.created()
     text = "x" * 2049
     calls: list[tuple[Any, Any]] = [
-        (road.intake.CreateJob, job_pb2.CreateJobRequest(session_id=road.job(job_id).session_id, sha256=text)),
-        (road.intake.ConfirmUpload, job_pb2.ConfirmUploadRequest(job_id=job_id, etag=text)),
-        (road.intake.ConfirmUpload, job_pb2.ConfirmUploadRequest(job_id=job_id, etag="a", version_id=text)),
-        (road.intake.RecordMultipart, job_pb2.RecordMultipartRequest(job_id=job_id, upload_id=text)),
+        (road.intake.CreateJob, intake_pb2.CreateJobRequest(session_id=road.job(job_id).session_id, sha256=text)),
+        (road.intake.ConfirmUpload, intake_pb2.ConfirmUploadRequest(job_id=job_id, etag=text)),
+        (road.intake.ConfirmUpload, intake_pb2.ConfirmUploadRequest(job_id=job_id, etag="a", version_id=text)),
+        (road.intake.RecordMultipart, intake_pb2.RecordMultipartRequest(job_id=job_id, upload_id=text)),
     ]
     for call, request in calls:
         with pytest.raises(grpc.RpcError, match="at most 2048 characters") as caught:

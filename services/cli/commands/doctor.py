@@ -119,10 +119,7 @@ def _check_s3(services: Services) -> Check:
     """Whether `upload` can list the bucket. A large bucket may exceed the deadline, which is no fault."""
     advice = "Check that S3 is up and that its endpoint, bucket and keys are right; see the log of upload."
     try:
-        request = ListOrphansRequest()
-        listing = services.uploads.ListOrphans(request, timeout=CALL_SECONDS)
-        next(iter(listing), None)
-        listing.cancel()
+        services.orphans.ListOrphans(ListOrphansRequest(page_size=1), timeout=CALL_SECONDS)
     except DeadlineExceeded:
         pass
     except RpcError as error:

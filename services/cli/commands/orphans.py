@@ -6,6 +6,9 @@ from services.cli.commands.options import Arguments, Commands, add_command, conn
 from services.cli.errors import UNHEALTHY
 from services.cli.ui import console
 
+PAGE = 200
+# A page reads up to 500 folders of S3.
+PAGE_SECONDS = 120.0
 KINDS = {
     Orphan.KIND_OBJECT: "object without a job",
     Orphan.KIND_PARTS: "parts without a job",
@@ -25,12 +28,16 @@ def _run(arguments: Arguments) -> int:
 
 def show_orphans(services: Services) -> int:
     """Prints one line per orphan and their number, which it returns. Raises CommandError."""
-    count = 0
-    with services.translated():
-        for orphan in services.uploads.ListOrphans(ListOrphansRequest()):
+    count, request = 0, ListOrphansRequest(page_size=PAGE)
+    while True:
+        page = services.call(services.orphans.ListOrphans, request, seconds=PAGE_SECONDS)
+        for orphan in page.orphans:
             count += 1
             detail = f"  (job {orphan.job_id})" if orphan.job_id else f"  ({orphan.content_length} bytes)"
             console.print_line(f"{KINDS[orphan.kind]:<28}{orphan.s3_key}{detail}", whole=True)
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
     caveat = "An upload or a deletion during the listing may appear as an orphan: list again before you act."
     console.print_line(f"{count} orphans. {caveat}" if count else "No orphans.")
     return count

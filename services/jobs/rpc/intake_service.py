@@ -5,21 +5,21 @@ from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
-from crease.jobs.v1 import job_pb2, job_pb2_grpc
+from crease.jobs.v1 import intake_pb2, intake_pb2_grpc, job_pb2
 from services import errors, logs
 from services.auth import User, Verifier, act_on_behalf
 from services.jobs.domain import authorization, states
 from services.jobs.domain.limits import Quotas
 from services.jobs.domain.records import Job
 from services.jobs.notifier import Notifier
-from services.jobs.rpc import mapping, validation
+from services.jobs.rpc import mapping, share_service, validation
 from services.jobs.store import cancellation, jobs, launches, quotas, sessions
 from services.jobs.store.database import Connection, Database
 from services.rules.limits import sentence
 from services.serving import Context, audited, call
 
 
-class IntakeService(job_pb2_grpc.IntakeServiceServicer):
+class IntakeService(intake_pb2_grpc.IntakeServiceServicer):
     def __init__(
         self, database: Database, verifier: Verifier, notifier: Notifier, limits: Quotas, *, deep_enabled: bool
     ) -> None:
@@ -29,7 +29,7 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         self._quotas = limits
         self._deep_enabled = deep_enabled
 
-    async def CreateJob(self, request: job_pb2.CreateJobRequest, context: Context) -> job_pb2.Job:
+    async def CreateJob(self, request: intake_pb2.CreateJobRequest, context: Context) -> job_pb2.Job:
         user = await end_user(self._verifier)
         authorization.check_uploader(user)
         validation.short_texts(request)
@@ -43,8 +43,8 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         return mapping.job(job)
 
     async def ConfirmUpload(
-        self, request: job_pb2.ConfirmUploadRequest, context: Context
-    ) -> job_pb2.ConfirmUploadResponse:
+        self, request: intake_pb2.ConfirmUploadRequest, context: Context
+    ) -> intake_pb2.ConfirmUploadResponse:
         validation.short_texts(request)
         async with self._database.transaction() as connection:
             job, actor = await self._owned(connection, request.job_id)
@@ -60,9 +60,9 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
                     await quotas.check(connection, job, self._quotas, bytes_field="job_id")
         if moved:
             self._notifier.notify(job.id)
-        return job_pb2.ConfirmUploadResponse(job=mapping.job(job), moved=moved)
+        return intake_pb2.ConfirmUploadResponse(job=mapping.job(job), moved=moved)
 
-    async def FailUpload(self, request: job_pb2.FailUploadRequest, context: Context) -> job_pb2.Job:
+    async def FailUpload(self, request: intake_pb2.FailUploadRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
             job, actor = await self._owned(connection, request.job_id)
             if job.status not in states.UPLOADABLE:
@@ -76,7 +76,13 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         self._notifier.notify(job.id)
         return mapping.job(job)
 
-    async def RecordMultipart(self, request: job_pb2.RecordMultipartRequest, context: Context) -> job_pb2.Job:
+    async def GetUpload(self, request: intake_pb2.GetUploadRequest, context: Context) -> intake_pb2.Upload:
+        user = await end_user(self._verifier)
+        async with self._database.transaction() as connection:
+            job = await jobs.get_visible(connection, request.job_id, user)
+        return intake_pb2.Upload(job=mapping.job(job), upload_id=job.video.upload_id, trace_parent=job.trace_parent)
+
+    async def RecordMultipart(self, request: intake_pb2.RecordMultipartRequest, context: Context) -> job_pb2.Job:
         validation.short_texts(request)
         async with self._database.transaction() as connection:
             job, _ = await self._owned(connection, request.job_id)
@@ -85,9 +91,9 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
                 raise jobs.wrong_upload_state(job)
             if job.video.upload_id == request.instead_of:
                 job = await jobs.write(connection, job, upload_id=request.upload_id)
-        return mapping.job(job)
+        return mapping.job_with_upload_id(job)
 
-    async def AbandonUpload(self, request: job_pb2.AbandonUploadRequest, context: Context) -> job_pb2.Job:
+    async def AbandonUpload(self, request: intake_pb2.AbandonUploadRequest, context: Context) -> job_pb2.Job:
         async with self._database.transaction() as connection:
             job, actor = await self._owned(connection, request.job_id)
             if job.video.etag or job.status not in states.UPLOADABLE | {states.CANCELLED}:
@@ -99,17 +105,22 @@ class IntakeService(job_pb2_grpc.IntakeServiceServicer):
         return mapping.job(job)
 
     async def AuthorizeLaunch(
-        self, request: job_pb2.AuthorizeLaunchRequest, context: Context
-    ) -> job_pb2.AuthorizeLaunchResponse:
+        self, request: intake_pb2.AuthorizeLaunchRequest, context: Context
+    ) -> intake_pb2.AuthorizeLaunchResponse:
         async with self._database.transaction() as connection:
             job, launch = await launches.get_leased_for_update(
                 connection, request.job_id, request.launch_no, request.lease
             )
             landmarks_key = await jobs.landmarks_key(connection, job)
         prefix = jobs.artifact_prefix(job, launch.launch_no)
-        return job_pb2.AuthorizeLaunchResponse(
+        return intake_pb2.AuthorizeLaunchResponse(
             video=mapping.video(job.video), artifact_prefix=prefix, landmarks_key=landmarks_key
         )
+
+    async def AuthorizeShare(
+        self, request: intake_pb2.AuthorizeShareRequest, context: Context
+    ) -> intake_pb2.AuthorizeShareResponse:
+        return await share_service.read(self._database, request.secret)
 
     async def _owned(self, connection: Connection, job_id: str) -> tuple[Job, str]:
         """The job, locked, if the end user may change it; and that user, as rows keep them."""
@@ -129,7 +140,7 @@ async def end_user(verifier: Verifier) -> User:
     return user
 
 
-def _columns(request: job_pb2.CreateJobRequest, user: User) -> dict[str, Any]:
+def _columns(request: intake_pb2.CreateJobRequest, user: User) -> dict[str, Any]:
     return {
         "sample_fps": validation.sample_fps(request.sample_fps),
         "include_frames": request.include_frames,
@@ -147,7 +158,7 @@ def _columns(request: job_pb2.CreateJobRequest, user: User) -> dict[str, Any]:
     }
 
 
-def _verified(job: Job, request: job_pb2.ConfirmUploadRequest) -> dict[str, Any]:
+def _verified(job: Job, request: intake_pb2.ConfirmUploadRequest) -> dict[str, Any]:
     """The columns of a verified video, to which every later read is pinned. Results of another object are removed."""
     values: dict[str, Any] = {
         "etag": request.etag,

@@ -52,7 +52,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         self._heartbeat_seconds = heartbeat_seconds
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:
-        return mapping.job(await self._get(request.job_id))
+        return mapping.job_with_upload_id(await self._get(request.job_id))
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
         async with self._database.transaction() as connection:

@@ -59,7 +59,6 @@ def video(record: Video) -> job_pb2.VideoObject:
         version_id=record.version_id,
         sha256=record.sha256,
         part_bytes=record.part_bytes,
-        upload_id=record.upload_id,
         parts_sha256=record.parts_sha256,
     )
 
@@ -90,7 +89,6 @@ def job(record: Job) -> job_pb2.Job:
         artifacts=[_artifact(artifact) for artifact in record.artifacts],
         launch_count=record.launch_count,
         source_job_id=str(record.source_job_id or ""),
-        trace_parent=record.trace_parent,
         created_at=timestamp(record.created_at),
         queued_at=timestamp(record.queued_at),
         started_at=timestamp(record.started_at),
@@ -98,6 +96,13 @@ def job(record: Job) -> job_pb2.Job:
         updated_at=timestamp(record.updated_at),
         cancel_requested_at=timestamp(record.cancel_requested_at),
     )
+
+
+def job_with_upload_id(record: Job) -> job_pb2.Job:
+    """A job with the id of its unfinished upload, where `upload` of 0.2.0 reads it. Remove with the next release."""
+    message = job(record)
+    message.video.upload_id = record.video.upload_id
+    return message
 
 
 def _artifact(record: Artifact) -> job_pb2.Artifact:

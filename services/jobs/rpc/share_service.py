@@ -1,8 +1,8 @@
-"""ShareService: people share reports, and `upload` reads what a secret shares."""
+"""ShareService: people share reports. `read` is what a secret shares."""
 
 from google.protobuf import empty_pb2
 
-from crease.jobs.v1 import session_pb2, share_pb2, share_pb2_grpc
+from crease.jobs.v1 import intake_pb2, session_pb2, share_pb2, share_pb2_grpc
 from services import errors
 from services.authorization import user
 from services.jobs.domain import comparison, states
@@ -51,23 +51,23 @@ class ShareService(share_pb2_grpc.ShareServiceServicer):
             await shares.revoke(connection, request.share_id, user())
         return empty_pb2.Empty()
 
-    async def AuthorizeShare(
-        self, request: share_pb2.AuthorizeShareRequest, context: Context
-    ) -> share_pb2.AuthorizeShareResponse:
-        async with self._database.transaction() as connection:
-            share = await shares.get_by_secret(connection, request.secret)
-            shared = await _read_jobs(connection, share)
-        response = share_pb2.AuthorizeShareResponse(
-            expires_at=timestamp(share.expires_at),
-            jobs=[_shared_job(job, session, with_names=share.with_names) for job, session in shared],
-        )
-        if len(shared) > 1:
-            compared = comparing.compared([comparison.analysis(job, session) for job, session in shared])
-            if not share.with_names:
-                compared.ClearField("player_ids")
-                compared.ClearField("players")
-            response.compared.CopyFrom(compared)
-        return response
+
+async def read(database: Database, secret: str) -> intake_pb2.AuthorizeShareResponse:
+    """The jobs that a secret shares. Raises NotFound."""
+    async with database.transaction() as connection:
+        share = await shares.get_by_secret(connection, secret)
+        shared = await _read_jobs(connection, share)
+    response = intake_pb2.AuthorizeShareResponse(
+        expires_at=timestamp(share.expires_at),
+        jobs=[_shared_job(job, session, with_names=share.with_names) for job, session in shared],
+    )
+    if len(shared) > 1:
+        compared = comparing.compared([comparison.analysis(job, session) for job, session in shared])
+        if not share.with_names:
+            compared.ClearField("player_ids")
+            compared.ClearField("players")
+        response.compared.CopyFrom(compared)
+    return response
 
 
 async def _read_jobs(connection: Connection, share: shares.Share) -> list[tuple[Job, Session]]:
@@ -117,8 +117,8 @@ def _share(share: shares.Share) -> share_pb2.Share:
     )
 
 
-def _shared_job(job: Job, session: Session, *, with_names: bool) -> share_pb2.SharedJob:
-    shared = share_pb2.SharedJob(
+def _shared_job(job: Job, session: Session, *, with_names: bool) -> intake_pb2.SharedJob:
+    shared = intake_pb2.SharedJob(
         job=mapping.job(job),
         discipline=enum_number(session_pb2.Discipline, job.discipline or session.discipline),
     )

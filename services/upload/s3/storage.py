@@ -98,9 +98,9 @@ class Storage:
             params["IfNoneMatch"] = "*"
         return await self._sign("PUT", "put_object", {"Bucket": bucket, "Key": key} | params)
 
-    async def sign_part(self, video: VideoObject, number: int, sha256: str) -> SignedRequest:
+    async def sign_part(self, video: VideoObject, upload_id: str, number: int, sha256: str) -> SignedRequest:
         """Signs a PUT of these bytes as one part of a multipart upload. Raises Internal."""
-        part = {"UploadId": video.upload_id, "PartNumber": number, "ContentLength": parts.length(video, number)}
+        part = {"UploadId": upload_id, "PartNumber": number, "ContentLength": parts.length(video, number)}
         return await self._sign(
             "PUT", "upload_part", _bucket_and_key(video) | part | {"ChecksumSHA256": parts.to_base64(sha256)}
         )
@@ -144,10 +144,10 @@ class Storage:
         )
         return str(reply["UploadId"])
 
-    async def list_parts(self, video: VideoObject) -> list[UploadedPart] | None:
+    async def list_parts(self, video: VideoObject, upload_id: str) -> list[UploadedPart] | None:
         """The parts that have arrived, by number; None if S3 has no such upload."""
         pages = self._client.get_paginator("list_parts").paginate
-        params: Params = {**_bucket_and_key(video), "UploadId": video.upload_id, **self._owner}
+        params: Params = {**_bucket_and_key(video), "UploadId": upload_id, **self._owner}
 
         def read() -> list[UploadedPart] | None:
             try:
@@ -159,14 +159,14 @@ class Storage:
 
         return await self._request(read)
 
-    async def assemble(self, video: VideoObject, arrived: Sequence[UploadedPart]) -> None:
+    async def assemble(self, video: VideoObject, upload_id: str, arrived: Sequence[UploadedPart]) -> None:
         """Assembles the parts into one object. Succeeds if an earlier call whose answer was lost did so."""
         listed = [
             {"PartNumber": part.number, "ETag": f'"{part.etag}"'}
             | ({"ChecksumSHA256": parts.to_base64(part.sha256)} if part.sha256 else {})
             for part in arrived
         ]
-        params: Params = {"UploadId": video.upload_id, "MultipartUpload": {"Parts": listed}, "IfNoneMatch": "*"}
+        params: Params = {"UploadId": upload_id, "MultipartUpload": {"Parts": listed}, "IfNoneMatch": "*"}
 
         def complete() -> None:
             try:
@@ -204,17 +204,17 @@ class Storage:
             lambda items: self._delete(bucket, items),
         )
 
-    async def abort(self, video: VideoObject) -> None:
+    async def abort(self, video: VideoObject, upload_id: str) -> None:
         """Aborts a multipart upload. Succeeds if S3 has no such upload."""
-        await self._request(lambda: self._abort(video.s3_bucket, [Item(video.s3_key, video.upload_id)]))
+        await self._request(lambda: self._abort(video.s3_bucket, [Item(video.s3_key, upload_id)]))
 
-    def objects(self, bucket: str, prefix: str) -> AsyncIterator[Item]:
-        """All objects under a prefix, in the byte order of their keys."""
-        return self._list(functools.partial(self._objects, bucket, prefix))
+    def objects(self, bucket: str, prefix: str, after: str = "") -> AsyncIterator[Item]:
+        """All objects under a prefix whose keys come after `after`, in the byte order of their keys."""
+        return self._list(functools.partial(self._objects, bucket, prefix), after)
 
-    def uploads(self, bucket: str, prefix: str) -> AsyncIterator[Item]:
-        """All unfinished multipart uploads under a prefix, in the byte order of their keys."""
-        return self._list(functools.partial(self._uploads, bucket, prefix))
+    def uploads(self, bucket: str, prefix: str, after: str = "") -> AsyncIterator[Item]:
+        """All unfinished multipart uploads under a prefix, likewise."""
+        return self._list(functools.partial(self._uploads, bucket, prefix), after)
 
     async def is_available(self) -> bool:
         """Whether S3 answers. A refusal is an answer."""
@@ -230,9 +230,9 @@ class Storage:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._signing.shutdown(wait=False, cancel_futures=True)
 
-    async def _list(self, read_page: Callable[[Item], Page]) -> AsyncIterator[Item]:
+    async def _list(self, read_page: Callable[[Item], Page], after: str) -> AsyncIterator[Item]:
         """The items of all pages; a page begins after the last item of the page before."""
-        page = Page([], Item(""))
+        page = Page([], Item(after))
         while page.last is not None:
             page = await self._request(functools.partial(read_page, page.last))
             for item in page.items:
@@ -244,7 +244,9 @@ class Storage:
         return Page(items, items[-1] if items and reply["IsTruncated"] else None)
 
     def _uploads(self, bucket: str, prefix: str, after: Item) -> Page:
-        marker: Params = {"KeyMarker": after.key, "UploadIdMarker": after.name} if after.key else {}
+        marker: Params = {"KeyMarker": after.key} if after.key else {}
+        if after.name:
+            marker["UploadIdMarker"] = after.name
         reply = self._client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, **marker, **self._owner)
         items = [Item(found["Key"], found["UploadId"]) for found in reply.get("Uploads", [])]
         return Page(items, items[-1] if items and reply["IsTruncated"] else None)

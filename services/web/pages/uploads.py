@@ -30,7 +30,7 @@ from services import file_signatures
 from services.rules import film_limits
 from services.rules.printable import one_line
 from services.web import html, visit
-from services.web.calls import ASSEMBLY_SECONDS, Calls
+from services.web.calls import Calls
 from services.web.faults import PageError
 from services.web.pages.jobs import DisciplineName
 from services.web.pages.players.names import find_or_create
@@ -162,7 +162,6 @@ async def complete(request: Request) -> Response:
     await visiting.calls.call(
         visiting.calls.stubs.uploads.CompleteUpload,
         CompleteUploadRequest(job_id=visit.job_id(request)),
-        seconds=ASSEMBLY_SECONDS,
     )
     visiting.live.wake(visiting.visitor)
     return JSONResponse({})

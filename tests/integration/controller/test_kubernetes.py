@@ -15,7 +15,7 @@ import pytest
 
 from crease.analysis.v1 import launch_pb2 as wire
 from crease.analysis.v1.launch_pb2_grpc import LaunchServiceStub
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
+from crease.jobs.v1 import intake_pb2, intake_pb2_grpc, job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from services.controller.core.failpoints import ON_THIS_MACHINE, CrashPoint
 from testing.servers.kubernetes import Cluster, Namespace, namespace
 from testing.servers.programs import Laptop, Program, lease, running
@@ -43,7 +43,7 @@ class Scene:
     def __post_init__(self) -> None:
         channel = grpc.insecure_channel(self.jobs.endpoint)
         self._sessions = session_pb2_grpc.SessionServiceStub(channel)
-        self._intake = job_pb2_grpc.IntakeServiceStub(channel)
+        self._intake = intake_pb2_grpc.IntakeServiceStub(channel)
         self._jobs = job_pb2_grpc.JobServiceStub(channel)
         self.launches = LaunchServiceStub(channel)
         self._coach = self.laptop.person()
@@ -51,11 +51,11 @@ class Scene:
 
     def queue(self) -> str:
         session = self._sessions.CreateSession(session_pb2.CreateSessionRequest(title="Nets"), metadata=self._coach)
-        request = job_pb2.CreateJobRequest(
+        request = intake_pb2.CreateJobRequest(
             session_id=session.session_id, s3_bucket="videos", content_type="video/mp4", content_length=10
         )
         job_id = str(self._intake.CreateJob(request, metadata=self._upload).job_id)
-        upload = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
+        upload = intake_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
         self._intake.ConfirmUpload(upload, metadata=self._upload)
         return job_id
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
+from crease.jobs.v1 import intake_pb2, intake_pb2_grpc, job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from testing.fakes.controller import StandIn, controller_env
 from testing.servers.programs import Laptop, Program, running
 
@@ -19,18 +19,18 @@ class Client:
     def __init__(self, endpoint: str, laptop: Laptop) -> None:
         channel = grpc.insecure_channel(endpoint)
         self._sessions = session_pb2_grpc.SessionServiceStub(channel)
-        self._intake = job_pb2_grpc.IntakeServiceStub(channel)
+        self._intake = intake_pb2_grpc.IntakeServiceStub(channel)
         self._jobs = job_pb2_grpc.JobServiceStub(channel)
         self._coach = laptop.person()
         self._upload = laptop.program("upload", behind="coach-1")
 
     def queue(self) -> str:
         session = self._sessions.CreateSession(session_pb2.CreateSessionRequest(title="Nets"), metadata=self._coach)
-        request = job_pb2.CreateJobRequest(
+        request = intake_pb2.CreateJobRequest(
             session_id=session.session_id, s3_bucket="videos", content_type="video/mp4", content_length=10
         )
         job_id = self._intake.CreateJob(request, metadata=self._upload).job_id
-        upload = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
+        upload = intake_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
         self._intake.ConfirmUpload(upload, metadata=self._upload)
         return job_id
 

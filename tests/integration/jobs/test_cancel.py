@@ -13,7 +13,7 @@ import pytest
 from google.protobuf import json_format
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2
 from services import clients
 from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs.test_lifecycle import Road, code_of
@@ -100,7 +100,7 @@ def test_the_lease_of_a_job_that_is_being_cancelled_writes_nothing_more(road: Ro
     road.submit(launch, secret, QUICK)
     cancel(road, launch.job_id)
     fail = launch_pb2.FailLaunchRequest(job_id=launch.job_id, launch_no=1, ending=launch_pb2.ENDING_BAD_INPUT)
-    sign = job_pb2.AuthorizeLaunchRequest(job_id=launch.job_id, launch_no=1, lease=secret)
+    sign = intake_pb2.AuthorizeLaunchRequest(job_id=launch.job_id, launch_no=1, lease=secret)
     for call in (
         lambda: road.beat(launch, secret, DEEP),
         lambda: road.submit(launch, secret, DEEP),

@@ -5,7 +5,7 @@ import psycopg
 import pytest
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2
 from testing.servers.programs import Laptop, Program
 from tests.integration.jobs.test_lifecycle import Road, code_of
 
@@ -23,7 +23,7 @@ def test_each_step_of_a_job_is_explained(road: Road, empty: str) -> None:
     """What the job waits for, from the upload until it is done; the history is kept."""
     job_id = road.created()
     seen = [explain(road, job_id)]
-    road.intake.ConfirmUpload(job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc"), metadata=road.upload)
+    road.intake.ConfirmUpload(intake_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc"), metadata=road.upload)
     seen.append(explain(road, job_id))
     [launch] = road.open()
     road.confirm(launch)

@@ -10,7 +10,7 @@ from google.protobuf import json_format, struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, library_pb2, player_pb2, session_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2, library_pb2, player_pb2, session_pb2
 from services.auth import Person
 from services.jobs.rpc.library_service import LibraryService
 from services.jobs.store.database import Database
@@ -205,7 +205,7 @@ def test_jobs_are_found_by_their_statuses(people: People) -> None:  # noqa: F811
     """Several at once."""
     waiting, queued = people.created(), people.queued()
     failed = people.created()
-    people.intake.FailUpload(job_pb2.FailUploadRequest(job_id=failed, failure_code="EMPTY"), metadata=people.upload)
+    people.intake.FailUpload(intake_pb2.FailUploadRequest(job_id=failed, failure_code="EMPTY"), metadata=people.upload)
 
     def found(*statuses: str) -> set[str]:
         return {entry.job.job_id for entry in jobs(people, statuses=statuses).jobs}

@@ -10,8 +10,11 @@ import pytest
 from google.protobuf import json_format, struct_pb2
 
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
+from crease.cleanup.v1 import cleanup_pb2_grpc
 from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import (
+    intake_pb2,
+    intake_pb2_grpc,
     job_pb2,
     job_pb2_grpc,
     library_pb2_grpc,
@@ -39,8 +42,9 @@ class Road:
         self.library = library_pb2_grpc.LibraryServiceStub(channel)
         self.players = player_pb2_grpc.PlayerServiceStub(channel)
         self.jobs = job_pb2_grpc.JobServiceStub(channel)
-        self.intake = job_pb2_grpc.IntakeServiceStub(channel)
+        self.intake = intake_pb2_grpc.IntakeServiceStub(channel)
         self.launches = launch_pb2_grpc.LaunchServiceStub(channel)
+        self.cleanup = cleanup_pb2_grpc.CleanupServiceStub(channel)
         self.sweep = sweep_pb2_grpc.SweepServiceStub(channel)
         self.events = event_pb2_grpc.EventServiceStub(channel)
         self.coach = laptop.person("coach-1")
@@ -53,13 +57,13 @@ class Road:
             session = self.sessions.CreateSession(session_pb2.CreateSessionRequest(title="Nets"), metadata=self.coach)
             fields["session_id"] = session.session_id
         values = {"s3_bucket": "videos", "content_type": "video/mp4"} | fields
-        request = job_pb2.CreateJobRequest(content_length=10, **values)  # type: ignore[arg-type] # fields of any type
+        request = intake_pb2.CreateJobRequest(content_length=10, **values)  # type: ignore[arg-type] # fields of any type
         return self.intake.CreateJob(request, metadata=self.upload).job_id
 
     def queued(self, **fields: object) -> str:
         job_id = self.created(**fields)
         self.intake.ConfirmUpload(
-            job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10), metadata=self.upload
+            intake_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10), metadata=self.upload
         )
         return job_id
 
@@ -157,7 +161,7 @@ def test_a_job_goes_from_upload_to_done_with_one_event_a_transition(road: Road) 
     job_id = road.created()
     assert road.status(job_id) == "awaiting_upload"
     assert road.open() == []
-    road.intake.ConfirmUpload(job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc"), metadata=road.upload)
+    road.intake.ConfirmUpload(intake_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc"), metadata=road.upload)
     assert (road.job(job_id).stage, road.job(job_id).progress_pct) == ("QUEUED", 0)
     [launch] = road.open()
     assert (launch.job_id, launch.launch_no) == (job_id, 1)
@@ -449,7 +453,7 @@ def test_an_event_that_commits_late_is_not_missed(road: Road, database_url: str)
     road.jobs.GetJob(job_pb2.GetJobRequest(job_id=late), metadata=road.coach)
     with psycopg.connect(database_url) as held:
         held.execute("UPDATE video_analysis_jobs SET status = 'queued' WHERE id = %s", [late])
-        road.intake.ConfirmUpload(job_pb2.ConfirmUploadRequest(job_id=early, etag="e"), metadata=road.upload)
+        road.intake.ConfirmUpload(intake_pb2.ConfirmUploadRequest(job_id=early, etag="e"), metadata=road.upload)
         held.commit()
     queued = []
     for event in stream:
@@ -463,7 +467,7 @@ def test_an_event_that_commits_late_is_not_missed(road: Road, database_url: str)
 def test_the_same_request_id_is_the_same_job_and_other_content_is_refused(road: Road) -> None:
     """AIP-155: another content is ALREADY_EXISTS."""
     session = road.sessions.CreateSession(session_pb2.CreateSessionRequest(), metadata=road.coach)
-    request = job_pb2.CreateJobRequest(
+    request = intake_pb2.CreateJobRequest(
         session_id=session.session_id, s3_bucket="videos", content_type="video/mp4", content_length=10,
         request_id=str(uuid.uuid4()),
     )  # fmt: skip

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from psycopg.rows import dict_row
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, session_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2, session_pb2
 from services.jobs.domain import states
 from services.jobs.domain.retry_policy import RULES
 from services.jobs.domain.states import Status
@@ -172,7 +172,7 @@ class Machine(RuleBasedStateMachine):
     @rule(number=picks, etag=st.sampled_from(["a", "a", "b"]))
     def confirm_upload(self, number: int, etag: str) -> None:
         job = self.pick(number)
-        request = job_pb2.ConfirmUploadRequest(job_id=job.id, etag=etag, content_length=10)
+        request = intake_pb2.ConfirmUploadRequest(job_id=job.id, etag=etag, content_length=10)
         code = self.code(self.road.intake.ConfirmUpload, request, self.road.upload)
         assert code == (NF if job.deleted else FP if job.status == "cancelled" else "OK")
         if job.status in ("awaiting_upload", "failed") and not job.deleted:
@@ -185,7 +185,7 @@ class Machine(RuleBasedStateMachine):
     @rule(number=picks)
     def fail_upload(self, number: int) -> None:
         job = self.pick(number)
-        request = job_pb2.FailUploadRequest(job_id=job.id, failure_code="EMPTY", error_message="Nothing there")
+        request = intake_pb2.FailUploadRequest(job_id=job.id, failure_code="EMPTY", error_message="Nothing there")
         allowed = not job.deleted and job.status in ("awaiting_upload", "failed")
         expected = "OK" if allowed else NF if job.deleted else FP
         assert self.code(self.road.intake.FailUpload, request, self.road.upload) == expected

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf import field_mask_pb2, json_format, struct_pb2
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, session_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2, session_pb2
 from testing.servers.programs import Laptop, Program, lease
 from tests.integration.jobs.test_lifecycle import Road, code_of
 from tests.integration.jobs.test_races import wait_until_waiting
@@ -59,7 +59,7 @@ class People(Road):
         if how == "RetryJob":
             self.retry(job_id)
             return
-        request = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
+        request = intake_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
         self.intake.ConfirmUpload(request, metadata=self.upload)
 
     def failed(self, *, quick: bool = False) -> str:
@@ -302,7 +302,7 @@ def test_of_a_delete_and_an_upload_at_once_no_job_is_left_waiting(people: People
     with held(database_url, "video_sessions", session_id, waiting=2):
         request = session_pb2.DeleteSessionRequest(session_id=session_id)
         deleting = people.sessions.DeleteSession.future(request, metadata=people.coach)
-        order = job_pb2.CreateJobRequest(session_id=session_id, s3_bucket="videos", content_length=10)
+        order = intake_pb2.CreateJobRequest(session_id=session_id, s3_bucket="videos", content_length=10)
         creating = people.intake.CreateJob.future(order, metadata=people.upload)
     assert outcome(deleting) == "OK"
     assert outcome(creating) in ("OK", "NOT_FOUND")
@@ -347,7 +347,7 @@ def test_only_a_failed_job_is_retried(people: People, database_url: str, status:
 def test_a_job_without_a_verified_video_is_not_retried(people: People) -> None:
     """The error names CompleteUpload."""
     job_id = people.created()
-    missing = job_pb2.FailUploadRequest(job_id=job_id, failure_code="NOT_FOUND", error_message="Not there")
+    missing = intake_pb2.FailUploadRequest(job_id=job_id, failure_code="NOT_FOUND", error_message="Not there")
     people.intake.FailUpload(missing, metadata=people.upload)
     sentence = "The job has no verified video: complete the upload with CompleteUpload"
     assert refused(lambda: people.retry(job_id)) == ("FAILED_PRECONDITION", "UPLOAD_NOT_VERIFIED", sentence)
@@ -476,7 +476,7 @@ def _landmarks_key(people: People, job_id: str) -> str:
     assert launch.job_id == job_id
     people.confirm(launch)
     secret = people.start(launch).lease
-    request = job_pb2.AuthorizeLaunchRequest(job_id=job_id, launch_no=1, lease=secret)
+    request = intake_pb2.AuthorizeLaunchRequest(job_id=job_id, launch_no=1, lease=secret)
     return people.intake.AuthorizeLaunch(request, metadata=people.upload).landmarks_key
 
 

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2
 from testing.servers.programs import Laptop, Program, running
 from tests.integration.jobs.test_lifecycle import Road
 
@@ -65,14 +65,14 @@ def test_every_call_that_makes_work_is_counted(road: Road) -> None:
     for launch in road.open():
         ending = launch_pb2.ENDING_BAD_INPUT if launch.job_id in (done, failed) else launch_pb2.ENDING_UNKNOWN
         road.end(road.confirm(launch), ending)
-    road.intake.FailUpload(job_pb2.FailUploadRequest(job_id=unsent, failure_code="EMPTY"), metadata=road.upload)
+    road.intake.FailUpload(intake_pb2.FailUploadRequest(job_id=unsent, failure_code="EMPTY"), metadata=road.upload)
     session_id = road.job(done).session_id
     ways: dict[str, Callable[[], object]] = {
         "CreateJob": lambda: road.created(session_id=session_id),
         "ReanalyzeJob": lambda: road.jobs.ReanalyzeJob(job_pb2.ReanalyzeJobRequest(job_id=done), metadata=road.coach),
         "RetryJob": lambda: road.jobs.RetryJob(job_pb2.RetryJobRequest(job_id=failed), metadata=road.coach),
         "ConfirmUpload": lambda: road.intake.ConfirmUpload(
-            job_pb2.ConfirmUploadRequest(job_id=unsent, etag="abc", content_length=10), metadata=road.upload
+            intake_pb2.ConfirmUploadRequest(job_id=unsent, etag="abc", content_length=10), metadata=road.upload
         ),
     }
     others = [road.created(session_id=session_id) for _ in range(3)]

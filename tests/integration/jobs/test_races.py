@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2, job_pb2_grpc, session_pb2
 from testing.servers.programs import Laptop, Program, running
 from tests.integration.jobs.test_lifecycle import Road
 
@@ -73,7 +73,7 @@ def history(database_url: str, job_id: str) -> list[str]:
 
 
 def confirm(road: Road, job_id: str) -> Callable[[], Any]:
-    request = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
+    request = intake_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
     return lambda: road.intake.ConfirmUpload(request, metadata=road.upload, timeout=WAIT_SECONDS)
 
 

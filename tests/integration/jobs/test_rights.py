@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import job_pb2, player_pb2, session_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2, player_pb2, session_pb2
 from crease_client.calls import ON_BEHALF_OF
 from services import dev_issuer
 from services.auth import Person, Service, User
@@ -73,8 +73,6 @@ ALLOWED: dict[str, frozenset[str]] = {
     "ShareService/CreateShare": WRITES,
     "ShareService/ListShares": READS_ANY,
     "ShareService/RevokeShare": WRITES,
-    # The secret in the request decides.
-    "ShareService/AuthorizeShare": frozenset(UPLOADS),
     "JobService/GetJob": READS,
     # Of one session, as the request of this test; without a session any user may list.
     "JobService/ListJobs": READS,
@@ -90,15 +88,18 @@ ALLOWED: dict[str, frozenset[str]] = {
     "IntakeService/CreateJob": BEHIND,
     "IntakeService/ConfirmUpload": BEHIND,
     "IntakeService/FailUpload": BEHIND,
+    "IntakeService/GetUpload": BEHIND,
     "IntakeService/RecordMultipart": BEHIND,
     "IntakeService/AbandonUpload": BEHIND,
-    "SweepService/ClaimCleanup": frozenset(UPLOADS),
-    "SweepService/CompleteCleanup": frozenset(UPLOADS),
+    "CleanupService/ClaimCleanup": frozenset(UPLOADS),
+    "CleanupService/CompleteCleanup": frozenset(UPLOADS),
+    "CleanupService/ListVideos": frozenset({"upload for a superuser"}),
     "SweepService/TakeRubbish": frozenset(UPLOADS),
     "SweepService/SettleRubbish": frozenset(UPLOADS),
     "SweepService/ListVideos": frozenset({"upload for a superuser"}),
-    # The lease in the request decides.
+    # The lease or the secret in the request decides.
     "IntakeService/AuthorizeLaunch": frozenset(UPLOADS),
+    "IntakeService/AuthorizeShare": frozenset(UPLOADS),
     "LaunchService/OpenLaunches": CONTROLLER,
     "LaunchService/ListLaunches": CONTROLLER,
     "LaunchService/ConfirmLaunch": CONTROLLER,
@@ -235,14 +236,14 @@ class Stage:
         return str(key)
 
     def _created(self, owner: str, session_id: str) -> job_pb2.Job:
-        create = job_pb2.CreateJobRequest(session_id=session_id, s3_bucket="videos", content_length=10)
+        create = intake_pb2.CreateJobRequest(session_id=session_id, s3_bucket="videos", content_length=10)
         return self._road.intake.CreateJob(create, metadata=self._upload(owner))
 
     def _running(self, owner: str) -> tuple[job_pb2.Job, launch_pb2.Launch, str]:
         road, upload = self._road, self._upload(owner)
         session = road.sessions.CreateSession(session_pb2.CreateSessionRequest(), metadata=_bearer(owner))
         job = self._created(owner, session.session_id)
-        road.intake.ConfirmUpload(job_pb2.ConfirmUploadRequest(job_id=job.job_id, etag="abc"), metadata=upload)
+        road.intake.ConfirmUpload(intake_pb2.ConfirmUploadRequest(job_id=job.job_id, etag="abc"), metadata=upload)
         launch = next(launch for launch in road.open() if launch.job_id == job.job_id)
         return job, road.confirm(launch, f"uid-{uuid.uuid4()}"), road.start(launch).lease
 

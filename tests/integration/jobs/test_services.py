@@ -8,7 +8,7 @@ import grpc
 import psycopg
 import pytest
 
-from crease.jobs.v1 import job_pb2, session_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2, session_pb2
 from crease_client.calls import ON_BEHALF_OF
 from testing.servers.programs import Laptop, Program
 from tests.integration.jobs.test_lifecycle import Road, code_of
@@ -36,7 +36,7 @@ def behind_upload(laptop: Laptop, service: Any) -> Any:
 def created(road: Road, service: Any) -> tuple[str, str]:
     """The ids of a session and a job that a service made."""
     session = road.sessions.CreateSession(session_pb2.CreateSessionRequest(title="Nets"), metadata=service)
-    request = job_pb2.CreateJobRequest(session_id=session.session_id, s3_bucket="videos", content_length=10)
+    request = intake_pb2.CreateJobRequest(session_id=session.session_id, s3_bucket="videos", content_length=10)
     job = road.intake.CreateJob(request, metadata=behind_upload(road.laptop, service))
     return session.session_id, job.job_id
 
@@ -94,7 +94,7 @@ def test_an_explanation_names_the_service_and_its_owner(road: Road, service: Any
     """The service of the last request; after a person's request, none."""
     _, job_id = created(road, service)
     assert explained(road, job_id).endswith("from the service everything, on behalf of coach:coach-1")
-    request = job_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
+    request = intake_pb2.ConfirmUploadRequest(job_id=job_id, etag="abc", content_length=10)
     road.intake.ConfirmUpload(request, metadata=road.upload)
     assert "service" not in explained(road, job_id)
     road.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id), metadata=laptop.service("tutor"))

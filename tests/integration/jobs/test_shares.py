@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from crease.jobs.v1 import job_pb2, share_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2, share_pb2
 from services.jobs.background import retention
 from services.jobs.store.database import Database
 from tests.integration.jobs.test_library import player
@@ -23,9 +23,9 @@ def share(to: People, *job_ids: str, **fields: Any) -> share_pb2.CreateShareResp
     return to.shares.CreateShare(share_pb2.CreateShareRequest(job_ids=job_ids, **fields), metadata=to.coach)
 
 
-def read(to: People, secret: str) -> share_pb2.AuthorizeShareResponse:
-    request = share_pb2.AuthorizeShareRequest(secret=secret)
-    return to.shares.AuthorizeShare(request, metadata=to.laptop.program("upload"))
+def read(to: People, secret: str) -> intake_pb2.AuthorizeShareResponse:
+    request = intake_pb2.AuthorizeShareRequest(secret=secret)
+    return to.intake.AuthorizeShare(request, metadata=to.laptop.program("upload"))
 
 
 def listed(to: People, metadata: Any = None) -> list[share_pb2.Share]:

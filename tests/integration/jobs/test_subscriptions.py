@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from crease.events.v1 import event_pb2, event_pb2_grpc
-from crease.jobs.v1 import job_pb2, session_pb2
+from crease.jobs.v1 import intake_pb2, job_pb2, session_pb2
 from crease_client.client import connect
 from crease_client.errors import from_rpc_error
 from testing.servers.programs import Laptop, Program, running
@@ -71,7 +71,7 @@ def made(road: Road, owner: str, count: int = 1) -> tuple[str, list[str]]:
 
 def created(road: Road, session_id: str) -> str:
     metadata = (*road.laptop.program("upload"), ("crease-user", road.laptop.service()[0][1].removeprefix("Bearer ")))
-    request = job_pb2.CreateJobRequest(session_id=session_id, s3_bucket="videos", content_length=10)
+    request = intake_pb2.CreateJobRequest(session_id=session_id, s3_bucket="videos", content_length=10)
     return road.intake.CreateJob(request, metadata=metadata).job_id
 
 

@@ -96,6 +96,7 @@ READING = {
     "LibraryService/SearchSessions",
     "LibraryService/SearchJobs",
     "IntakeService/CreateJob",
+    "IntakeService/GetUpload",
     "IntakeService/AuthorizeLaunch",
     "LaunchService/ListLaunches",
     "LaunchService/ConfirmLaunch",
@@ -105,9 +106,10 @@ FORGETTING = {"JobService/ForgetCluster"}
 # Reads done jobs only.
 COMPARING = {"JobService/CompareJobs"}
 # Concerns the objects in S3, of no particular job.
-SWEEPING = {rpc for rpc in filled.RPCS if rpc.startswith("SweepService/")}
+SWEEPING = {rpc for rpc in filled.RPCS if rpc.startswith(("CleanupService/", "SweepService/"))}
 # Concern rows beside the jobs: players, shares, subscriptions.
 BESIDE = {rpc for rpc in filled.RPCS if rpc.startswith(("PlayerService/", "ShareService/"))} | {
+    "IntakeService/AuthorizeShare",
     "LibraryService/GetTrends",
     "EventService/AcknowledgeEvents",
     "EventService/DeleteSubscription",

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from crease.jobs.v1 import job_pb2, library_pb2, session_pb2, sweep_pb2
+from crease.cleanup.v1 import cleanup_pb2
+from crease.jobs.v1 import job_pb2, library_pb2, session_pb2
 from testing.servers.programs import Laptop, Program, running
 from tests.integration.jobs.test_outbox import wait_until
 from tests.integration.jobs.test_people import People, database_url, outcome, people, refused, run  # noqa: F401
@@ -40,8 +41,8 @@ def undo_job(to: People, job_id: str) -> job_pb2.Job:
 
 def claimed(to: People) -> list[str]:
     """The jobs whose objects cleanup removes now."""
-    request = sweep_pb2.ClaimCleanupRequest(limit=10)
-    return [cleanup.job_id for cleanup in to.sweep.ClaimCleanup(request, metadata=to.upload).cleanups]
+    request = cleanup_pb2.ClaimCleanupRequest(limit=10)
+    return [cleanup.job_id for cleanup in to.cleanup.ClaimCleanup(request, metadata=to.upload).cleanups]
 
 
 def rows(database_url: str) -> list[Any]:  # noqa: F811
@@ -158,7 +159,7 @@ def test_the_video_of_a_job_that_may_come_back_is_not_removed(people: People) ->
     people.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=other), metadata=people.coach)
     hide_job(people, source)
     people.jobs.DeleteJob(job_pb2.DeleteJobRequest(job_id=other), metadata=people.coach)
-    [cleanup] = people.sweep.ClaimCleanup(sweep_pb2.ClaimCleanupRequest(limit=10), metadata=people.upload).cleanups
+    [cleanup] = people.cleanup.ClaimCleanup(cleanup_pb2.ClaimCleanupRequest(limit=10), metadata=people.upload).cleanups
     assert (cleanup.job_id, cleanup.prefix.endswith(f"/analysis/{other}/")) == (other, True)
 
 
@@ -166,12 +167,12 @@ def test_a_cleanup_of_artifacts_leaves_a_deletion_due(people: People, database_u
     """A job that is deleted while upload removes its old artifacts is cleaned up once more, as a whole."""
     _, job_id = analysed(people)
     run(database_url, "UPDATE video_analysis_jobs SET sweep_at = now()")
-    request = sweep_pb2.ClaimCleanupRequest(limit=10, artifacts=True)
-    [cleanup] = people.sweep.ClaimCleanup(request, metadata=people.upload).cleanups
+    request = cleanup_pb2.ClaimCleanupRequest(limit=10, artifacts=True)
+    [cleanup] = people.cleanup.ClaimCleanup(request, metadata=people.upload).cleanups
     assert cleanup.artifacts_only
     people.jobs.DeleteJob(job_pb2.DeleteJobRequest(job_id=job_id), metadata=people.coach)
-    complete = sweep_pb2.CompleteCleanupRequest(job_id=job_id, launches=cleanup.launches)
-    people.sweep.CompleteCleanup(complete, metadata=people.upload)
+    complete = cleanup_pb2.CompleteCleanupRequest(job_id=job_id, launches=cleanup.launches)
+    people.cleanup.CompleteCleanup(complete, metadata=people.upload)
     assert claimed(people) == [job_id]
 
 

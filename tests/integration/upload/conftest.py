@@ -8,7 +8,7 @@ import grpc
 import psycopg
 import pytest
 
-from crease.upload.v1 import upload_pb2_grpc
+from crease.upload.v1 import orphan_pb2_grpc, upload_pb2_grpc
 from services import dev_issuer
 from services.auth import Verifier
 from services.settings import Issuer
@@ -97,7 +97,8 @@ def shared_whole(
         channel = stack.enter_context(grpc.insecure_channel(upload.endpoint))
         road = Road(jobs.endpoint, laptop)
         stub = upload_pb2_grpc.UploadServiceStub(channel)
-        yield Whole(road, stub, upload.endpoint, s3_server, bucket, database_url, laptop)
+        listing = orphan_pb2_grpc.OrphanServiceStub(channel)
+        yield Whole(road, stub, listing, upload.endpoint, s3_server, bucket, database_url, laptop)
 
 
 @pytest.fixture

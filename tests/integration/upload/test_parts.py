@@ -147,7 +147,10 @@ def test_an_upload_assembled_by_a_lost_call_completes(client: Client) -> None:
     begun = client.initiate(LONG)
     send(client, begun.job_id, 1, 2, 3)
     video = client.jobs.jobs[begun.job_id].video
-    s3, place = client.s3.client(), {"Bucket": "plain", "Key": video.s3_key, "UploadId": video.upload_id}
+    s3, place = (
+        client.s3.client(),
+        {"Bucket": "plain", "Key": video.s3_key, "UploadId": client.jobs.upload_ids[begun.job_id]},
+    )
     listed = s3.list_parts(**place)["Parts"]
     named = [{name: one[name] for name in ("PartNumber", "ETag", "ChecksumSHA256")} for one in listed]
     s3.complete_multipart_upload(**place, MultipartUpload={"Parts": named})
@@ -165,13 +168,31 @@ def test_first_parts_signed_at_once_belong_to_one_upload(client: Client) -> None
     assert client.complete(begun.job_id).status == job_pb2.JOB_STATUS_QUEUED
 
 
+def test_an_upload_in_parts_goes_on_while_jobs_is_of_the_last_release(client: Client) -> None:
+    """An upgrade replaces `upload` and `jobs` in any order: parts are signed, listed and joined by either."""
+    begun = client.initiate(LONG)
+    client.jobs.is_old = True
+    try:
+        send(client, begun.job_id, 1, 2)
+        assert arrived(client, begun.job_id) == [1, 2]
+        client.jobs.is_old = False
+        send(client, begun.job_id, 3)
+        assert left(client, begun.job_id) == (0, 1)
+        client.jobs.is_old = True
+        assert client.complete(begun.job_id).status == job_pb2.JOB_STATUS_QUEUED
+    finally:
+        client.jobs.is_old = False
+
+
 @pytest.mark.slow
 def test_an_upload_that_s3_lost_is_begun_anew(client: Client) -> None:
     """ListParts is empty, and the next parts go into a new upload."""
     begun = client.initiate(LONG)
     send(client, begun.job_id, 1)
     video = client.jobs.jobs[begun.job_id].video
-    client.s3.client().abort_multipart_upload(Bucket="plain", Key=video.s3_key, UploadId=video.upload_id)
+    client.s3.client().abort_multipart_upload(
+        Bucket="plain", Key=video.s3_key, UploadId=client.jobs.upload_ids[begun.job_id]
+    )
     assert arrived(client, begun.job_id) == []
     send(client, begun.job_id, 1, 2, 3)
     assert client.complete(begun.job_id).status == job_pb2.JOB_STATUS_QUEUED
@@ -333,7 +354,9 @@ def test_an_object_that_s3_is_still_assembling_is_not_missing(client: Client) ->
     begun = client.initiate(LONG)
     send(client, begun.job_id, 1)
     video = client.jobs.jobs[begun.job_id].video
-    client.s3.client().abort_multipart_upload(Bucket="plain", Key=video.s3_key, UploadId=video.upload_id)
+    client.s3.client().abort_multipart_upload(
+        Bucket="plain", Key=video.s3_key, UploadId=client.jobs.upload_ids[begun.job_id]
+    )
     with pytest.raises(grpc.RpcError) as caught:
         client.complete(begun.job_id)
     assert (caught.value.code(), reason(caught)) == (grpc.StatusCode.UNAVAILABLE, "VIDEO_NOT_ASSEMBLED")

@@ -1,14 +1,17 @@
 """Cleanup: objects of deleted jobs and abandoned uploads are deleted; objects of other jobs stay."""
 
+import base64
+import json
 import random
 import time
+from typing import Any
 
 import grpc
 import pytest
 
 from crease.analysis.v1 import launch_pb2
-from crease.jobs.v1 import sweep_pb2
-from crease.jobs.v1.sweep_pb2 import Cleanup
+from crease.cleanup.v1 import cleanup_pb2
+from crease.cleanup.v1.cleanup_pb2 import Cleanup
 from crease.upload.v1 import upload_pb2
 from services import clients
 from services.cli.api import client as cli_client
@@ -123,9 +126,9 @@ def test_a_launch_after_the_claim_keeps_its_artifacts(whole: Whole) -> None:
     whole.analysed()
     whole.rows("UPDATE video_analysis_jobs SET launch_count = 2, sweep_at = now() + interval '1 hour'")
     caller = whole.laptop.program("upload")
-    whole.road.sweep.CompleteCleanup(sweep_pb2.CompleteCleanupRequest(job_id=job_id, launches=1), metadata=caller)
+    whole.road.cleanup.CompleteCleanup(cleanup_pb2.CompleteCleanupRequest(job_id=job_id, launches=1), metadata=caller)
     assert whole.rows("SELECT sweep_at IS NOT NULL FROM video_analysis_jobs") == [(True,)]
-    whole.road.sweep.CompleteCleanup(sweep_pb2.CompleteCleanupRequest(job_id=job_id, launches=2), metadata=caller)
+    whole.road.cleanup.CompleteCleanup(cleanup_pb2.CompleteCleanupRequest(job_id=job_id, launches=2), metadata=caller)
     assert whole.rows("SELECT sweep_at IS NOT NULL FROM video_analysis_jobs") == [(False,)]
 
 
@@ -140,6 +143,9 @@ def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, caps
     for key in [key for key in whole.stored() if key.startswith(folder_of(whole.key(job_id)))]:
         client.delete_object(Bucket=whole.bucket, Key=key)
     listed = whole.orphans()
+    superuser = whole.laptop.person("root", role="superuser")
+    deprecated = whole.upload.ListOrphans(upload_pb2.ListOrphansRequest(), metadata=superuser)
+    assert {(upload_pb2.Orphan.Kind.Name(one.kind), one.s3_key) for one in deprecated} == listed
     assert {kind for kind, _ in listed} == {"KIND_OBJECT", "KIND_PARTS", "KIND_VIDEO_MISSING", "KIND_ARTIFACT_MISSING"}
     assert len(listed) == 4
     assert not any(key.startswith(folder_of(whole.key(kept))) for _, key in listed)
@@ -154,6 +160,33 @@ def test_orphans_of_each_kind_are_listed_for_superusers_alone(whole: Whole, caps
     with pytest.raises(grpc.RpcError) as caught:
         whole.orphans(role="coach_pro_plus")
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+def token(*position: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"page_size": -1},
+        {"page_token": "x"},
+        {"page_token": "é"},
+        {"page_token": token()},
+        {"page_token": token("elsewhere/")},
+        {"page_token": token("coach_plus/\0")},
+        {"page_token": token("coach_plus/\ud800")},
+        {"page_token": token("coach_plus/a/", "coach_plus/a/b", "1", "")},
+    ],
+)
+def test_a_page_that_no_answer_named_is_refused(whole: Whole, page: dict[str, Any]) -> None:
+    """Neither S3 nor the database sees such a token."""
+    superuser = whole.laptop.person("root", role="superuser")
+    with pytest.raises(grpc.RpcError) as caught:
+        whole.listing.ListOrphans(upload_pb2.ListOrphansRequest(**page), metadata=superuser)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    [name] = page
+    assert str(caught.value.details()).startswith(name)
 
 
 @pytest.mark.slow

@@ -17,7 +17,9 @@ WHOSE = {"a coach's": "coach", "an organisation's": "org_pro"}
 # The service that may do everything for the owner, and for no other one.
 SERVICES = {"coach": "service for the coach", "org_pro": "service of the organisation"}
 UNAUTHENTICATED = {"anonymous", "expired"}
-RPCS = ("InitiateUpload", "SignParts", "ListParts", "SignDownload", "CompleteUpload", "SignLaunch", "ListOrphans")
+SIGNING = ("InitiateUpload", "SignParts", "ListParts", "SignDownload", "CompleteUpload", "SignLaunch")
+# The deprecated stream, and the pages of OrphanService.
+RPCS = (*SIGNING, "ListOrphans", "OrphanService")
 
 
 def callers(whole: Whole) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def request(rpc: str, session_id: str, waiting: str, done: str) -> Any:
             return upload_pb2.CompleteUploadRequest(job_id=done)
         case "SignLaunch":
             return upload_pb2.SignLaunchRequest(job_id=done, launch_no=1)
-        case "ListOrphans":
+        case "ListOrphans" | "OrphanService":
             return upload_pb2.ListOrphansRequest()
         case _:
             return getattr(upload_pb2, f"{rpc}Request")(job_id=waiting)
@@ -68,7 +70,8 @@ def request(rpc: str, session_id: str, waiting: str, done: str) -> Any:
 def outcome(whole: Whole, rpc: str, asked: Any, metadata: Any) -> tuple[str, str]:
     """The status code and the whole response."""
     try:
-        reply = getattr(whole.upload, rpc)(asked, metadata=metadata, timeout=30)
+        method: Any = whole.listing.ListOrphans if rpc == "OrphanService" else getattr(whole.upload, rpc)
+        reply = method(asked, metadata=metadata, timeout=30)
         return "OK", str(list(reply)) if rpc == "ListOrphans" else str(reply)
     except grpc.RpcError as error:
         return error.code().name, ""
@@ -77,7 +80,7 @@ def outcome(whole: Whole, rpc: str, asked: Any, metadata: Any) -> tuple[str, str
 def expected(rpc: str, owner: str, caller: str) -> str:
     if caller in UNAUTHENTICATED:
         return "UNAUTHENTICATED"
-    if rpc == "ListOrphans":
+    if rpc in ("ListOrphans", "OrphanService"):
         return "OK" if caller == "superuser" else "PERMISSION_DENIED"
     # SignLaunch admits leases only, and an invented lease is invalid.
     allowed = rpc != "SignLaunch" and caller in (owner, "superuser", SERVICES[owner])

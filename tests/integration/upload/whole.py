@@ -10,7 +10,7 @@ import psycopg
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import job_pb2, session_pb2
-from crease.upload.v1 import upload_pb2, upload_pb2_grpc
+from crease.upload.v1 import orphan_pb2_grpc, upload_pb2, upload_pb2_grpc
 from services import dev_issuer
 from testing.servers.programs import Laptop, lease
 from testing.servers.s3 import Endpoint
@@ -35,6 +35,7 @@ class Whole:
 
     road: Road
     upload: upload_pb2_grpc.UploadServiceStub
+    listing: orphan_pb2_grpc.OrphanServiceStub
     upload_endpoint: str
     s3: Endpoint
     bucket: str
@@ -144,9 +145,17 @@ class Whole:
         return {found["Key"] for found in listed.get("Uploads", [])}
 
     def orphans(self, role: str = "superuser") -> set[tuple[str, str]]:
-        metadata = self.laptop.person("root", role=role)
-        stream = self.upload.ListOrphans(upload_pb2.ListOrphansRequest(), metadata=metadata, timeout=60)
-        return {(upload_pb2.Orphan.Kind.Name(one.kind), one.s3_key) for one in stream}
+        """Those of all pages, of one orphan each."""
+        caller: Any = {"metadata": self.laptop.person("root", role=role), "timeout": 60}
+        request, listed = upload_pb2.ListOrphansRequest(page_size=1), list[upload_pb2.Orphan]()
+        while True:
+            page = self.listing.ListOrphans(request, **caller)
+            assert len(page.orphans) <= 1
+            listed += page.orphans
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+        return {(upload_pb2.Orphan.Kind.Name(one.kind), one.s3_key) for one in listed}
 
     def admin_token(self) -> Path:
         path = self.laptop.folder / "admin.jwt"

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from crease.jobs.v1 import job_pb2 as crease_dot_jobs_dot_v1_dot_job__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63rease/events/v1/event.proto\x12\x10\x63rease.events.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x13\n\x0bspecversion\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\x1f.crease.events.v1.JobTransition\"\xd3\x01\n\rJobTransition\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12.\n\x0b\x66rom_status\x18\x03 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12,\n\tto_status\x18\x04 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x14\n\x0c\x66\x61ilure_code\x18\x05 \x01(\t\x12\x12\n\nsample_fps\x18\x06 \x01(\x05\x12\x16\n\x0einclude_frames\x18\x07 \x01(\x08\"k\n\x12WatchEventsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05types\x18\x02 \x03(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x14\n\x0csubscription\x18\x05 \x01(\t\"C\n\x18\x41\x63knowledgeEventsRequest\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x11\n\tevent_ids\x18\x02 \x03(\t\"1\n\x19\x44\x65leteSubscriptionRequest\x12\x14\n\x0csubscription\x18\x01 \x01(\t2\x92\x02\n\x0c\x45ventService\x12N\n\x0bWatchEvents\x12$.crease.events.v1.WatchEventsRequest\x1a\x17.crease.events.v1.Event0\x01\x12W\n\x11\x41\x63knowledgeEvents\x12*.crease.events.v1.AcknowledgeEventsRequest\x1a\x16.google.protobuf.Empty\x12Y\n\x12\x44\x65leteSubscription\x12+.crease.events.v1.DeleteSubscriptionRequest\x1a\x16.google.protobuf.EmptyBa\n\x14\x64\x65v.crease.events.v1B\nEventProtoP\x01Z(crease.dev/api/crease/events/v1;eventsv1\xaa\x02\x10\x43rease.Events.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63rease/events/v1/event.proto\x12\x10\x63rease.events.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x13\n\x0bspecversion\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\x1f.crease.events.v1.JobTransition\"\xd3\x01\n\rJobTransition\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12.\n\x0b\x66rom_status\x18\x03 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12,\n\tto_status\x18\x04 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x14\n\x0c\x66\x61ilure_code\x18\x05 \x01(\t\x12\x12\n\nsample_fps\x18\x06 \x01(\x05\x12\x16\n\x0einclude_frames\x18\x07 \x01(\x08\"k\n\x12WatchEventsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05types\x18\x02 \x03(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x14\n\x0csubscription\x18\x05 \x01(\t\"O\n\x18\x41\x63knowledgeEventsRequest\x12\x1a\n\x0csubscription\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tevent_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"7\n\x19\x44\x65leteSubscriptionRequest\x12\x1a\n\x0csubscription\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\x92\x02\n\x0c\x45ventService\x12N\n\x0bWatchEvents\x12$.crease.events.v1.WatchEventsRequest\x1a\x17.crease.events.v1.Event0\x01\x12W\n\x11\x41\x63knowledgeEvents\x12*.crease.events.v1.AcknowledgeEventsRequest\x1a\x16.google.protobuf.Empty\x12Y\n\x12\x44\x65leteSubscription\x12+.crease.events.v1.DeleteSubscriptionRequest\x1a\x16.google.protobuf.EmptyBa\n\x14\x64\x65v.crease.events.v1B\nEventProtoP\x01Z(crease.dev/api/crease/events/v1;eventsv1\xaa\x02\x10\x43rease.Events.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,16 +36,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crease.events.v1.event_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024dev.crease.events.v1B\nEventProtoP\001Z(crease.dev/api/crease/events/v1;eventsv1\252\002\020Crease.Events.V1'
-  _globals['_EVENT']._serialized_start=139
-  _globals['_EVENT']._serialized_end=315
-  _globals['_JOBTRANSITION']._serialized_start=318
-  _globals['_JOBTRANSITION']._serialized_end=529
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=531
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=638
-  _globals['_ACKNOWLEDGEEVENTSREQUEST']._serialized_start=640
-  _globals['_ACKNOWLEDGEEVENTSREQUEST']._serialized_end=707
-  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_start=709
-  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_end=758
-  _globals['_EVENTSERVICE']._serialized_start=761
-  _globals['_EVENTSERVICE']._serialized_end=1035
+  _globals['_ACKNOWLEDGEEVENTSREQUEST'].fields_by_name['subscription']._loaded_options = None
+  _globals['_ACKNOWLEDGEEVENTSREQUEST'].fields_by_name['subscription']._serialized_options = b'\342A\001\002'
+  _globals['_ACKNOWLEDGEEVENTSREQUEST'].fields_by_name['event_ids']._loaded_options = None
+  _globals['_ACKNOWLEDGEEVENTSREQUEST'].fields_by_name['event_ids']._serialized_options = b'\342A\001\002'
+  _globals['_DELETESUBSCRIPTIONREQUEST'].fields_by_name['subscription']._loaded_options = None
+  _globals['_DELETESUBSCRIPTIONREQUEST'].fields_by_name['subscription']._serialized_options = b'\342A\001\002'
+  _globals['_EVENT']._serialized_start=172
+  _globals['_EVENT']._serialized_end=348
+  _globals['_JOBTRANSITION']._serialized_start=351
+  _globals['_JOBTRANSITION']._serialized_end=562
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=564
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=671
+  _globals['_ACKNOWLEDGEEVENTSREQUEST']._serialized_start=673
+  _globals['_ACKNOWLEDGEEVENTSREQUEST']._serialized_end=752
+  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_start=754
+  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_end=809
+  _globals['_EVENTSERVICE']._serialized_start=812
+  _globals['_EVENTSERVICE']._serialized_end=1086
 # @@protoc_insertion_point(module_scope)

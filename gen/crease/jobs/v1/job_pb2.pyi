@@ -283,12 +283,16 @@ class VideoObject(_message.Message):
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def upload_id(self) -> _builtins.str:
-        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. S3's id of the multipart upload."""
+        """Deprecated: for `upload` alone, which reads it by GetUpload. Empty, except for GetJob while the upload is unfinished:
+        `upload` of 0.2.0 reads it there. The next release removes it.
+        """
 
     @upload_id.setter
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def upload_id(self, value: _builtins.str) -> None:
-        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. S3's id of the multipart upload."""
+        """Deprecated: for `upload` alone, which reads it by GetUpload. Empty, except for GetJob while the upload is unfinished:
+        `upload` of 0.2.0 reads it there. The next release removes it.
+        """
 
     parts_sha256: _builtins.str
     """Of a verified multipart upload: the SHA-256 over its parts' SHA-256s, 64 lower-case hex digits; empty if S3 keeps none."""
@@ -411,12 +415,12 @@ class Job(_message.Message):
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def trace_parent(self) -> _builtins.str:
-        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. W3C traceparent of the job's trace."""
+        """Deprecated: for `upload` alone, which reads it by GetUpload. Always empty; the next release removes it."""
 
     @trace_parent.setter
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def trace_parent(self, value: _builtins.str) -> None:
-        """Deprecated: for `upload` alone; a later release leaves it empty for other callers. W3C traceparent of the job's trace."""
+        """Deprecated: for `upload` alone, which reads it by GetUpload. Always empty; the next release removes it."""
 
     anonymous: _builtins.bool
     """Whether the artifacts omit the session's personal data and hide faces."""
@@ -1115,243 +1119,3 @@ class MetricChange(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
 Global___MetricChange: _TypeAlias = MetricChange  # noqa: Y015
-
-@_typing.final
-class CreateJobRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    SAMPLE_FPS_FIELD_NUMBER: _builtins.int
-    INCLUDE_FRAMES_FIELD_NUMBER: _builtins.int
-    S3_BUCKET_FIELD_NUMBER: _builtins.int
-    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
-    CONTENT_LENGTH_FIELD_NUMBER: _builtins.int
-    SHA256_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    ACCELERATOR_FIELD_NUMBER: _builtins.int
-    ATHLETE_BOX_FIELD_NUMBER: _builtins.int
-    PART_BYTES_FIELD_NUMBER: _builtins.int
-    ANONYMOUS_FIELD_NUMBER: _builtins.int
-    CAPTURE_FPS_FIELD_NUMBER: _builtins.int
-    session_id: _builtins.str
-    sample_fps: _builtins.int
-    """1 to 30; 0 means 10."""
-    include_frames: _builtins.bool
-    s3_bucket: _builtins.str
-    content_type: _builtins.str
-    content_length: _builtins.int
-    sha256: _builtins.str
-    request_id: _builtins.str
-    """A UUID chosen by the client, which makes a repeated call idempotent."""
-    accelerator: Global___Accelerator.ValueType
-    part_bytes: _builtins.int
-    """As in VideoObject."""
-    anonymous: _builtins.bool
-    """As in Job."""
-    capture_fps: _builtins.float
-    """As in Job: 1 to 1,000, or 0."""
-    @_builtins.property
-    def athlete_box(self) -> Global___AthleteBox: ...
-    def __init__(
-        self,
-        *,
-        session_id: _builtins.str = ...,
-        sample_fps: _builtins.int = ...,
-        include_frames: _builtins.bool = ...,
-        s3_bucket: _builtins.str = ...,
-        content_type: _builtins.str = ...,
-        content_length: _builtins.int = ...,
-        sha256: _builtins.str = ...,
-        request_id: _builtins.str = ...,
-        accelerator: Global___Accelerator.ValueType = ...,
-        athlete_box: Global___AthleteBox | None = ...,
-        part_bytes: _builtins.int = ...,
-        anonymous: _builtins.bool = ...,
-        capture_fps: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["athlete_box", b"athlete_box"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "anonymous", b"anonymous", "athlete_box", b"athlete_box", "capture_fps", b"capture_fps", "content_length", b"content_length", "content_type", b"content_type", "include_frames", b"include_frames", "part_bytes", b"part_bytes", "request_id", b"request_id", "s3_bucket", b"s3_bucket", "sample_fps", b"sample_fps", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CreateJobRequest: _TypeAlias = CreateJobRequest  # noqa: Y015
-
-@_typing.final
-class ConfirmUploadRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    ETAG_FIELD_NUMBER: _builtins.int
-    VERSION_ID_FIELD_NUMBER: _builtins.int
-    CONTENT_LENGTH_FIELD_NUMBER: _builtins.int
-    PARTS_SHA256_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.str
-    etag: _builtins.str
-    version_id: _builtins.str
-    content_length: _builtins.int
-    parts_sha256: _builtins.str
-    """As in VideoObject."""
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.str = ...,
-        etag: _builtins.str = ...,
-        version_id: _builtins.str = ...,
-        content_length: _builtins.int = ...,
-        parts_sha256: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_length", b"content_length", "etag", b"etag", "job_id", b"job_id", "parts_sha256", b"parts_sha256", "version_id", b"version_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ConfirmUploadRequest: _TypeAlias = ConfirmUploadRequest  # noqa: Y015
-
-@_typing.final
-class ConfirmUploadResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_FIELD_NUMBER: _builtins.int
-    MOVED_FIELD_NUMBER: _builtins.int
-    moved: _builtins.bool
-    """False if the job was queued earlier and nothing changed."""
-    @_builtins.property
-    def job(self) -> Global___Job: ...
-    def __init__(
-        self,
-        *,
-        job: Global___Job | None = ...,
-        moved: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "moved", b"moved"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ConfirmUploadResponse: _TypeAlias = ConfirmUploadResponse  # noqa: Y015
-
-@_typing.final
-class FailUploadRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    FAILURE_CODE_FIELD_NUMBER: _builtins.int
-    ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.str
-    failure_code: _builtins.str
-    error_message: _builtins.str
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.str = ...,
-        failure_code: _builtins.str = ...,
-        error_message: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_message", b"error_message", "failure_code", b"failure_code", "job_id", b"job_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___FailUploadRequest: _TypeAlias = FailUploadRequest  # noqa: Y015
-
-@_typing.final
-class RecordMultipartRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    UPLOAD_ID_FIELD_NUMBER: _builtins.int
-    INSTEAD_OF_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.str
-    upload_id: _builtins.str
-    """Empty: the recorded multipart upload is lost, and no other has begun."""
-    instead_of: _builtins.str
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.str = ...,
-        upload_id: _builtins.str = ...,
-        instead_of: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instead_of", b"instead_of", "job_id", b"job_id", "upload_id", b"upload_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RecordMultipartRequest: _TypeAlias = RecordMultipartRequest  # noqa: Y015
-
-@_typing.final
-class AbandonUploadRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.str
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AbandonUploadRequest: _TypeAlias = AbandonUploadRequest  # noqa: Y015
-
-@_typing.final
-class AuthorizeLaunchRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    LAUNCH_NO_FIELD_NUMBER: _builtins.int
-    LEASE_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.str
-    launch_no: _builtins.int
-    lease: _builtins.str
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.str = ...,
-        launch_no: _builtins.int = ...,
-        lease: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "launch_no", b"launch_no", "lease", b"lease"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AuthorizeLaunchRequest: _TypeAlias = AuthorizeLaunchRequest  # noqa: Y015
-
-@_typing.final
-class AuthorizeLaunchResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VIDEO_FIELD_NUMBER: _builtins.int
-    ARTIFACT_PREFIX_FIELD_NUMBER: _builtins.int
-    LANDMARKS_KEY_FIELD_NUMBER: _builtins.int
-    artifact_prefix: _builtins.str
-    """`…/{video_id}/analysis/{job_id}/{launch_no}/`, ending in a slash."""
-    landmarks_key: _builtins.str
-    """The S3 key of the landmarks that the source job kept; empty: none."""
-    @_builtins.property
-    def video(self) -> Global___VideoObject: ...
-    def __init__(
-        self,
-        *,
-        video: Global___VideoObject | None = ...,
-        artifact_prefix: _builtins.str = ...,
-        landmarks_key: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["video", b"video"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_prefix", b"artifact_prefix", "landmarks_key", b"landmarks_key", "video", b"video"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AuthorizeLaunchResponse: _TypeAlias = AuthorizeLaunchResponse  # noqa: Y015

@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from crease.jobs.v1 import player_pb2 as crease_dot_jobs_dot_v1_dot_player__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import field_info_pb2 as google_dot_api_dot_field__info__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63rease/jobs/v1/session.proto\x12\x0e\x63rease.jobs.v1\x1a\x1b\x63rease/jobs/v1/player.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x03\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x18\n\nowner_type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08owner_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\nplayer_ids\x18\x05 \x03(\t\x12\r\n\x05notes\x18\x06 \x01(\t\x12.\n\ndiscipline\x18\x07 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12/\n\x0b\x63\x61mera_view\x18\x08 \x01(\x0e\x32\x1a.crease.jobs.v1.CameraView\x12\x33\n\x06status\x18\t \x01(\x0e\x32\x1d.crease.jobs.v1.SessionStatusB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x12-\n\x07players\x18\r \x03(\x0b\x32\x16.crease.jobs.v1.PlayerB\x04\xe2\x41\x01\x03\"\xbd\x01\n\x14\x43reateSessionRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\x12\n\nplayer_ids\x18\x02 \x03(\t\x12\r\n\x05notes\x18\x03 \x01(\t\x12.\n\ndiscipline\x18\x04 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12/\n\x0b\x63\x61mera_view\x18\x05 \x01(\x0e\x32\x1a.crease.jobs.v1.CameraView\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"-\n\x11GetSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"<\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x14ListSessionsResponse\x12)\n\x08sessions\x18\x01 \x03(\x0b\x32\x17.crease.jobs.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x14UpdateSessionRequest\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x17.crease.jobs.v1.SessionB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"B\n\x14\x44\x65leteSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08undoable\x18\x02 \x01(\x08\"2\n\x16UndeleteSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02*\x8f\x01\n\nDiscipline\x12\x1a\n\x16\x44ISCIPLINE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISCIPLINE_BATTING\x10\x01\x12\x16\n\x12\x44ISCIPLINE_BOWLING\x10\x02\x12\x1c\n\x18\x44ISCIPLINE_WICKETKEEPING\x10\x03\x12\x17\n\x13\x44ISCIPLINE_FIELDING\x10\x04*n\n\nCameraView\x12\x1b\n\x17\x43\x41MERA_VIEW_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41MERA_VIEW_SIDE\x10\x01\x12\x15\n\x11\x43\x41MERA_VIEW_FRONT\x10\x02\x12\x16\n\x12\x43\x41MERA_VIEW_BEHIND\x10\x03*\xbc\x01\n\rSessionStatus\x12\x1e\n\x1aSESSION_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16SESSION_STATUS_PENDING\x10\x01\x12\x1b\n\x17SESSION_STATUS_UPLOADED\x10\x02\x12\x1d\n\x19SESSION_STATUS_PROCESSING\x10\x03\x12\x18\n\x14SESSION_STATUS_READY\x10\x04\x12\x19\n\x15SESSION_STATUS_FAILED\x10\x05\x32\xf8\x03\n\x0eSessionService\x12N\n\rCreateSession\x12$.crease.jobs.v1.CreateSessionRequest\x1a\x17.crease.jobs.v1.Session\x12H\n\nGetSession\x12!.crease.jobs.v1.GetSessionRequest\x1a\x17.crease.jobs.v1.Session\x12Y\n\x0cListSessions\x12#.crease.jobs.v1.ListSessionsRequest\x1a$.crease.jobs.v1.ListSessionsResponse\x12N\n\rUpdateSession\x12$.crease.jobs.v1.UpdateSessionRequest\x1a\x17.crease.jobs.v1.Session\x12M\n\rDeleteSession\x12$.crease.jobs.v1.DeleteSessionRequest\x1a\x16.google.protobuf.Empty\x12R\n\x0fUndeleteSession\x12&.crease.jobs.v1.UndeleteSessionRequest\x1a\x17.crease.jobs.v1.SessionB[\n\x12\x64\x65v.crease.jobs.v1B\x0cSessionProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63rease/jobs/v1/session.proto\x12\x0e\x63rease.jobs.v1\x1a\x1b\x63rease/jobs/v1/player.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x03\n\x07Session\x12\x1c\n\nsession_id\x18\x01 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x18\n\nowner_type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08owner_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\nplayer_ids\x18\x05 \x03(\t\x12\r\n\x05notes\x18\x06 \x01(\t\x12.\n\ndiscipline\x18\x07 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12/\n\x0b\x63\x61mera_view\x18\x08 \x01(\x0e\x32\x1a.crease.jobs.v1.CameraView\x12\x33\n\x06status\x18\t \x01(\x0e\x32\x1d.crease.jobs.v1.SessionStatusB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x12-\n\x07players\x18\r \x03(\x0b\x32\x16.crease.jobs.v1.PlayerB\x04\xe2\x41\x01\x03\"\xc7\x01\n\x14\x43reateSessionRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\x12\n\nplayer_ids\x18\x02 \x03(\t\x12\r\n\x05notes\x18\x03 \x01(\t\x12.\n\ndiscipline\x18\x04 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12/\n\x0b\x63\x61mera_view\x18\x05 \x01(\x0e\x32\x1a.crease.jobs.v1.CameraView\x12\x1c\n\nrequest_id\x18\x06 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\"-\n\x11GetSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"<\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x14ListSessionsResponse\x12)\n\x08sessions\x18\x01 \x03(\x0b\x32\x17.crease.jobs.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x14UpdateSessionRequest\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x17.crease.jobs.v1.SessionB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"B\n\x14\x44\x65leteSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08undoable\x18\x02 \x01(\x08\"2\n\x16UndeleteSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02*\x8f\x01\n\nDiscipline\x12\x1a\n\x16\x44ISCIPLINE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISCIPLINE_BATTING\x10\x01\x12\x16\n\x12\x44ISCIPLINE_BOWLING\x10\x02\x12\x1c\n\x18\x44ISCIPLINE_WICKETKEEPING\x10\x03\x12\x17\n\x13\x44ISCIPLINE_FIELDING\x10\x04*n\n\nCameraView\x12\x1b\n\x17\x43\x41MERA_VIEW_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41MERA_VIEW_SIDE\x10\x01\x12\x15\n\x11\x43\x41MERA_VIEW_FRONT\x10\x02\x12\x16\n\x12\x43\x41MERA_VIEW_BEHIND\x10\x03*\xbc\x01\n\rSessionStatus\x12\x1e\n\x1aSESSION_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16SESSION_STATUS_PENDING\x10\x01\x12\x1b\n\x17SESSION_STATUS_UPLOADED\x10\x02\x12\x1d\n\x19SESSION_STATUS_PROCESSING\x10\x03\x12\x18\n\x14SESSION_STATUS_READY\x10\x04\x12\x19\n\x15SESSION_STATUS_FAILED\x10\x05\x32\xf8\x03\n\x0eSessionService\x12N\n\rCreateSession\x12$.crease.jobs.v1.CreateSessionRequest\x1a\x17.crease.jobs.v1.Session\x12H\n\nGetSession\x12!.crease.jobs.v1.GetSessionRequest\x1a\x17.crease.jobs.v1.Session\x12Y\n\x0cListSessions\x12#.crease.jobs.v1.ListSessionsRequest\x1a$.crease.jobs.v1.ListSessionsResponse\x12N\n\rUpdateSession\x12$.crease.jobs.v1.UpdateSessionRequest\x1a\x17.crease.jobs.v1.Session\x12M\n\rDeleteSession\x12$.crease.jobs.v1.DeleteSessionRequest\x1a\x16.google.protobuf.Empty\x12R\n\x0fUndeleteSession\x12&.crease.jobs.v1.UndeleteSessionRequest\x1a\x17.crease.jobs.v1.SessionB[\n\x12\x64\x65v.crease.jobs.v1B\x0cSessionProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +38,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crease.jobs.v1.session_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\022dev.crease.jobs.v1B\014SessionProtoP\001Z$crease.dev/api/crease/jobs/v1;jobsv1\252\002\016Crease.Jobs.V1'
+  _globals['_SESSION'].fields_by_name['session_id']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['session_id']._serialized_options = b'\342\214\317\327\010\002\010\001'
   _globals['_SESSION'].fields_by_name['owner_type']._loaded_options = None
   _globals['_SESSION'].fields_by_name['owner_type']._serialized_options = b'\342A\001\003'
   _globals['_SESSION'].fields_by_name['owner_id']._loaded_options = None
@@ -49,6 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSION'].fields_by_name['updated_at']._serialized_options = b'\342A\001\003'
   _globals['_SESSION'].fields_by_name['players']._loaded_options = None
   _globals['_SESSION'].fields_by_name['players']._serialized_options = b'\342A\001\003'
+  _globals['_CREATESESSIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATESESSIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\342\214\317\327\010\002\010\001'
   _globals['_GETSESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_GETSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
   _globals['_UPDATESESSIONREQUEST'].fields_by_name['session']._loaded_options = None
@@ -57,28 +62,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETESESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
   _globals['_UNDELETESESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_UNDELETESESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
-  _globals['_DISCIPLINE']._serialized_start=1292
-  _globals['_DISCIPLINE']._serialized_end=1435
-  _globals['_CAMERAVIEW']._serialized_start=1437
-  _globals['_CAMERAVIEW']._serialized_end=1547
-  _globals['_SESSIONSTATUS']._serialized_start=1550
-  _globals['_SESSIONSTATUS']._serialized_end=1738
-  _globals['_SESSION']._serialized_start=207
-  _globals['_SESSION']._serialized_end=655
-  _globals['_CREATESESSIONREQUEST']._serialized_start=658
-  _globals['_CREATESESSIONREQUEST']._serialized_end=847
-  _globals['_GETSESSIONREQUEST']._serialized_start=849
-  _globals['_GETSESSIONREQUEST']._serialized_end=894
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=896
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=956
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=958
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1048
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=1050
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=1169
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1171
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1237
-  _globals['_UNDELETESESSIONREQUEST']._serialized_start=1239
-  _globals['_UNDELETESESSIONREQUEST']._serialized_end=1289
-  _globals['_SESSIONSERVICE']._serialized_start=1741
-  _globals['_SESSIONSERVICE']._serialized_end=2245
+  _globals['_DISCIPLINE']._serialized_start=1341
+  _globals['_DISCIPLINE']._serialized_end=1484
+  _globals['_CAMERAVIEW']._serialized_start=1486
+  _globals['_CAMERAVIEW']._serialized_end=1596
+  _globals['_SESSIONSTATUS']._serialized_start=1599
+  _globals['_SESSIONSTATUS']._serialized_end=1787
+  _globals['_SESSION']._serialized_start=236
+  _globals['_SESSION']._serialized_end=694
+  _globals['_CREATESESSIONREQUEST']._serialized_start=697
+  _globals['_CREATESESSIONREQUEST']._serialized_end=896
+  _globals['_GETSESSIONREQUEST']._serialized_start=898
+  _globals['_GETSESSIONREQUEST']._serialized_end=943
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=945
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1005
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1007
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1097
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=1099
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=1218
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1220
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1286
+  _globals['_UNDELETESESSIONREQUEST']._serialized_start=1288
+  _globals['_UNDELETESESSIONREQUEST']._serialized_end=1338
+  _globals['_SESSIONSERVICE']._serialized_start=1790
+  _globals['_SESSIONSERVICE']._serialized_end=2294
 # @@protoc_insertion_point(module_scope)

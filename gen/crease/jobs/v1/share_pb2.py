@@ -22,15 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from crease.jobs.v1 import job_pb2 as crease_dot_jobs_dot_v1_dot_job__pb2
-from crease.jobs.v1 import session_pb2 as crease_dot_jobs_dot_v1_dot_session__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import field_info_pb2 as google_dot_api_dot_field__info__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63rease/jobs/v1/share.proto\x12\x0e\x63rease.jobs.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1c\x63rease/jobs/v1/session.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x01\n\x05Share\x12\x10\n\x08share_id\x18\x01 \x01(\t\x12\x12\n\nowner_type\x18\x02 \x01(\t\x12\x10\n\x08owner_id\x18\x03 \x01(\t\x12\x0f\n\x07job_ids\x18\x04 \x03(\t\x12\x12\n\nwith_names\x18\x05 \x01(\x08\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x01\n\x12\x43reateShareRequest\x12\x15\n\x07job_ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12,\n\tvalid_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nwith_names\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"K\n\x13\x43reateShareResponse\x12$\n\x05share\x18\x01 \x01(\x0b\x32\x15.crease.jobs.v1.Share\x12\x0e\n\x06secret\x18\x02 \x01(\t\":\n\x11ListSharesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x12ListSharesResponse\x12%\n\x06shares\x18\x01 \x03(\x0b\x32\x15.crease.jobs.v1.Share\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x12RevokeShareRequest\x12\x16\n\x08share_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"-\n\x15\x41uthorizeShareRequest\x12\x14\n\x06secret\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa8\x01\n\x16\x41uthorizeShareResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04jobs\x18\x02 \x03(\x0b\x32\x19.crease.jobs.v1.SharedJob\x12\x35\n\x08\x63ompared\x18\x03 \x01(\x0b\x32#.crease.jobs.v1.CompareJobsResponse\"\x82\x01\n\tSharedJob\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.crease.jobs.v1.Job\x12.\n\ndiscipline\x18\x02 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12\r\n\x05title\x18\x03 \x01(\t\x12\x14\n\x0cplayer_names\x18\x04 \x03(\t2\xe7\x02\n\x0cShareService\x12V\n\x0b\x43reateShare\x12\".crease.jobs.v1.CreateShareRequest\x1a#.crease.jobs.v1.CreateShareResponse\x12S\n\nListShares\x12!.crease.jobs.v1.ListSharesRequest\x1a\".crease.jobs.v1.ListSharesResponse\x12I\n\x0bRevokeShare\x12\".crease.jobs.v1.RevokeShareRequest\x1a\x16.google.protobuf.Empty\x12_\n\x0e\x41uthorizeShare\x12%.crease.jobs.v1.AuthorizeShareRequest\x1a&.crease.jobs.v1.AuthorizeShareResponseBY\n\x12\x64\x65v.crease.jobs.v1B\nShareProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63rease/jobs/v1/share.proto\x12\x0e\x63rease.jobs.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x01\n\x05Share\x12\x1a\n\x08share_id\x18\x01 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x12\n\nowner_type\x18\x02 \x01(\t\x12\x10\n\x08owner_id\x18\x03 \x01(\t\x12\x0f\n\x07job_ids\x18\x04 \x03(\t\x12\x12\n\nwith_names\x18\x05 \x01(\x08\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8b\x01\n\x12\x43reateShareRequest\x12\x15\n\x07job_ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12,\n\tvalid_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nwith_names\x18\x03 \x01(\x08\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\"K\n\x13\x43reateShareResponse\x12$\n\x05share\x18\x01 \x01(\x0b\x32\x15.crease.jobs.v1.Share\x12\x0e\n\x06secret\x18\x02 \x01(\t\":\n\x11ListSharesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x12ListSharesResponse\x12%\n\x06shares\x18\x01 \x03(\x0b\x32\x15.crease.jobs.v1.Share\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x12RevokeShareRequest\x12\x16\n\x08share_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\x86\x02\n\x0cShareService\x12V\n\x0b\x43reateShare\x12\".crease.jobs.v1.CreateShareRequest\x1a#.crease.jobs.v1.CreateShareResponse\x12S\n\nListShares\x12!.crease.jobs.v1.ListSharesRequest\x1a\".crease.jobs.v1.ListSharesResponse\x12I\n\x0bRevokeShare\x12\".crease.jobs.v1.RevokeShareRequest\x1a\x16.google.protobuf.EmptyBY\n\x12\x64\x65v.crease.jobs.v1B\nShareProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,30 +37,26 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crease.jobs.v1.share_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\022dev.crease.jobs.v1B\nShareProtoP\001Z$crease.dev/api/crease/jobs/v1;jobsv1\252\002\016Crease.Jobs.V1'
+  _globals['_SHARE'].fields_by_name['share_id']._loaded_options = None
+  _globals['_SHARE'].fields_by_name['share_id']._serialized_options = b'\342\214\317\327\010\002\010\001'
   _globals['_CREATESHAREREQUEST'].fields_by_name['job_ids']._loaded_options = None
   _globals['_CREATESHAREREQUEST'].fields_by_name['job_ids']._serialized_options = b'\342A\001\002'
+  _globals['_CREATESHAREREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATESHAREREQUEST'].fields_by_name['request_id']._serialized_options = b'\342\214\317\327\010\002\010\001'
   _globals['_REVOKESHAREREQUEST'].fields_by_name['share_id']._loaded_options = None
   _globals['_REVOKESHAREREQUEST'].fields_by_name['share_id']._serialized_options = b'\342A\001\002'
-  _globals['_AUTHORIZESHAREREQUEST'].fields_by_name['secret']._loaded_options = None
-  _globals['_AUTHORIZESHAREREQUEST'].fields_by_name['secret']._serialized_options = b'\342A\001\002'
-  _globals['_SHARE']._serialized_start=230
-  _globals['_SHARE']._serialized_end=426
-  _globals['_CREATESHAREREQUEST']._serialized_start=429
-  _globals['_CREATESHAREREQUEST']._serialized_end=558
-  _globals['_CREATESHARERESPONSE']._serialized_start=560
-  _globals['_CREATESHARERESPONSE']._serialized_end=635
-  _globals['_LISTSHARESREQUEST']._serialized_start=637
-  _globals['_LISTSHARESREQUEST']._serialized_end=695
-  _globals['_LISTSHARESRESPONSE']._serialized_start=697
-  _globals['_LISTSHARESRESPONSE']._serialized_end=781
-  _globals['_REVOKESHAREREQUEST']._serialized_start=783
-  _globals['_REVOKESHAREREQUEST']._serialized_end=827
-  _globals['_AUTHORIZESHAREREQUEST']._serialized_start=829
-  _globals['_AUTHORIZESHAREREQUEST']._serialized_end=874
-  _globals['_AUTHORIZESHARERESPONSE']._serialized_start=877
-  _globals['_AUTHORIZESHARERESPONSE']._serialized_end=1045
-  _globals['_SHAREDJOB']._serialized_start=1048
-  _globals['_SHAREDJOB']._serialized_end=1178
-  _globals['_SHARESERVICE']._serialized_start=1181
-  _globals['_SHARESERVICE']._serialized_end=1540
+  _globals['_SHARE']._serialized_start=203
+  _globals['_SHARE']._serialized_end=409
+  _globals['_CREATESHAREREQUEST']._serialized_start=412
+  _globals['_CREATESHAREREQUEST']._serialized_end=551
+  _globals['_CREATESHARERESPONSE']._serialized_start=553
+  _globals['_CREATESHARERESPONSE']._serialized_end=628
+  _globals['_LISTSHARESREQUEST']._serialized_start=630
+  _globals['_LISTSHARESREQUEST']._serialized_end=688
+  _globals['_LISTSHARESRESPONSE']._serialized_start=690
+  _globals['_LISTSHARESRESPONSE']._serialized_end=774
+  _globals['_REVOKESHAREREQUEST']._serialized_start=776
+  _globals['_REVOKESHAREREQUEST']._serialized_end=820
+  _globals['_SHARESERVICE']._serialized_start=823
+  _globals['_SHARESERVICE']._serialized_end=1085
 # @@protoc_insertion_point(module_scope)

@@ -4,8 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as _abc
-from crease.jobs.v1 import job_pb2 as _job_pb2
-from crease.jobs.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -191,85 +189,3 @@ class RevokeShareRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeShareRequest: _TypeAlias = RevokeShareRequest  # noqa: Y015
-
-@_typing.final
-class AuthorizeShareRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SECRET_FIELD_NUMBER: _builtins.int
-    secret: _builtins.str
-    def __init__(
-        self,
-        *,
-        secret: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["secret", b"secret"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AuthorizeShareRequest: _TypeAlias = AuthorizeShareRequest  # noqa: Y015
-
-@_typing.final
-class AuthorizeShareResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EXPIRES_AT_FIELD_NUMBER: _builtins.int
-    JOBS_FIELD_NUMBER: _builtins.int
-    COMPARED_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def expires_at(self) -> _timestamp_pb2.Timestamp: ...
-    @_builtins.property
-    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___SharedJob]: ...
-    @_builtins.property
-    def compared(self) -> _job_pb2.CompareJobsResponse:
-        """Unset for one job. Without player_ids and players unless the share has names."""
-
-    def __init__(
-        self,
-        *,
-        expires_at: _timestamp_pb2.Timestamp | None = ...,
-        jobs: _abc.Iterable[Global___SharedJob] | None = ...,
-        compared: _job_pb2.CompareJobsResponse | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "expires_at", b"expires_at"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "expires_at", b"expires_at", "jobs", b"jobs"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AuthorizeShareResponse: _TypeAlias = AuthorizeShareResponse  # noqa: Y015
-
-@_typing.final
-class SharedJob(_message.Message):
-    """One shared job."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_FIELD_NUMBER: _builtins.int
-    DISCIPLINE_FIELD_NUMBER: _builtins.int
-    TITLE_FIELD_NUMBER: _builtins.int
-    PLAYER_NAMES_FIELD_NUMBER: _builtins.int
-    discipline: _session_pb2.Discipline.ValueType
-    title: _builtins.str
-    """These two are empty unless the share has names."""
-    @_builtins.property
-    def job(self) -> _job_pb2.Job: ...
-    @_builtins.property
-    def player_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        job: _job_pb2.Job | None = ...,
-        discipline: _session_pb2.Discipline.ValueType = ...,
-        title: _builtins.str = ...,
-        player_names: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["discipline", b"discipline", "job", b"job", "player_names", b"player_names", "title", b"title"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SharedJob: _TypeAlias = SharedJob  # noqa: Y015

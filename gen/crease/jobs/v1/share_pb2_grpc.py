@@ -51,11 +51,6 @@ class ShareServiceStub:
                 request_serializer=crease_dot_jobs_dot_v1_dot_share__pb2.RevokeShareRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
-        self.AuthorizeShare = channel.unary_unary(
-                '/crease.jobs.v1.ShareService/AuthorizeShare',
-                request_serializer=crease_dot_jobs_dot_v1_dot_share__pb2.AuthorizeShareRequest.SerializeToString,
-                response_deserializer=crease_dot_jobs_dot_v1_dot_share__pb2.AuthorizeShareResponse.FromString,
-                _registered_method=True)
 
 
 class ShareServiceServicer:
@@ -90,14 +85,6 @@ class ShareServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def AuthorizeShare(self, request, context):
-        """Checks a secret, and returns what it shares. Caller: `upload`. Fails with NOT_FOUND (SHARE_NOT_FOUND) for an unknown
-        secret, one that has ended, and one of whose jobs is deleted. Safe to retry.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_ShareServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -115,11 +102,6 @@ def add_ShareServiceServicer_to_server(servicer, server):
                     servicer.RevokeShare,
                     request_deserializer=crease_dot_jobs_dot_v1_dot_share__pb2.RevokeShareRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
-            ),
-            'AuthorizeShare': grpc.unary_unary_rpc_method_handler(
-                    servicer.AuthorizeShare,
-                    request_deserializer=crease_dot_jobs_dot_v1_dot_share__pb2.AuthorizeShareRequest.FromString,
-                    response_serializer=crease_dot_jobs_dot_v1_dot_share__pb2.AuthorizeShareResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -204,33 +186,6 @@ class ShareService:
             '/crease.jobs.v1.ShareService/RevokeShare',
             crease_dot_jobs_dot_v1_dot_share__pb2.RevokeShareRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def AuthorizeShare(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/crease.jobs.v1.ShareService/AuthorizeShare',
-            crease_dot_jobs_dot_v1_dot_share__pb2.AuthorizeShareRequest.SerializeToString,
-            crease_dot_jobs_dot_v1_dot_share__pb2.AuthorizeShareResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,10 +50,6 @@ class ShareServiceStub:
     """Ends a share at once; a URL that was signed before it works to its own end, for minutes. Fails with NOT_FOUND and
     PERMISSION_DENIED. Safe to retry: NOT_FOUND then confirms the end.
     """
-    AuthorizeShare: _grpc.UnaryUnaryMultiCallable[_share_pb2.AuthorizeShareRequest, _share_pb2.AuthorizeShareResponse]
-    """Checks a secret, and returns what it shares. Caller: `upload`. Fails with NOT_FOUND (SHARE_NOT_FOUND) for an unknown
-    secret, one that has ended, and one of whose jobs is deleted. Safe to retry.
-    """
 
 @_typing.type_check_only
 class ShareServiceAsyncStub(ShareServiceStub):
@@ -75,10 +71,6 @@ class ShareServiceAsyncStub(ShareServiceStub):
     RevokeShare: _aio.UnaryUnaryMultiCallable[_share_pb2.RevokeShareRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Ends a share at once; a URL that was signed before it works to its own end, for minutes. Fails with NOT_FOUND and
     PERMISSION_DENIED. Safe to retry: NOT_FOUND then confirms the end.
-    """
-    AuthorizeShare: _aio.UnaryUnaryMultiCallable[_share_pb2.AuthorizeShareRequest, _share_pb2.AuthorizeShareResponse]  # type: ignore[assignment]
-    """Checks a secret, and returns what it shares. Caller: `upload`. Fails with NOT_FOUND (SHARE_NOT_FOUND) for an unknown
-    secret, one that has ended, and one of whose jobs is deleted. Safe to retry.
     """
 
 class ShareServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -116,16 +108,6 @@ class ShareServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Ends a share at once; a URL that was signed before it works to its own end, for minutes. Fails with NOT_FOUND and
         PERMISSION_DENIED. Safe to retry: NOT_FOUND then confirms the end.
-        """
-
-    @_abc_1.abstractmethod
-    def AuthorizeShare(
-        self,
-        request: _share_pb2.AuthorizeShareRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_share_pb2.AuthorizeShareResponse, _abc.Awaitable[_share_pb2.AuthorizeShareResponse]]:
-        """Checks a secret, and returns what it shares. Caller: `upload`. Fails with NOT_FOUND (SHARE_NOT_FOUND) for an unknown
-        secret, one that has ended, and one of whose jobs is deleted. Safe to retry.
         """
 
 def add_ShareServiceServicer_to_server(servicer: ShareServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

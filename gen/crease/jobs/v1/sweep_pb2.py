@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63rease/jobs/v1/sweep.proto\x12\x0e\x63rease.jobs.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\"7\n\x13\x43laimCleanupRequest\x12\r\n\x05limit\x18\x01 \x01(\x05\x12\x11\n\tartifacts\x18\x02 \x01(\x08\"A\n\x14\x43laimCleanupResponse\x12)\n\x08\x63leanups\x18\x01 \x03(\x0b\x32\x17.crease.jobs.v1.Cleanup\"\x9c\x01\n\x07\x43leanup\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\ts3_bucket\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12&\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x61rtifacts_only\x18\x05 \x01(\x08\x12\x10\n\x08launches\x18\x06 \x01(\x05\x12\x0c\n\x04kept\x18\x07 \x03(\t\"g\n\x16\x43ompleteCleanupRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12+\n\x08\x61gain_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08launches\x18\x03 \x01(\x05\"\'\n\x12TakeRubbishRequest\x12\r\n\x05limit\x18\x01 \x01(\x05:\x02\x18\x01\"C\n\x13TakeRubbishResponse\x12(\n\x07rubbish\x18\x01 \x03(\x0b\x32\x17.crease.jobs.v1.Rubbish:\x02\x18\x01\"h\n\x07Rubbish\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\ts3_bucket\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12&\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration:\x02\x18\x01\"W\n\x14SettleRubbishRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12+\n\x08\x61gain_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration:\x02\x18\x01\"b\n\x11ListVideosRequest\x12\x11\n\ts3_bucket\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x11\n\tafter_key\x18\x03 \x01(\t\x12\x14\n\x0c\x61\x66ter_job_id\x18\x04 \x01(\t\"?\n\x12ListVideosResponse\x12)\n\x06videos\x18\x01 \x03(\x0b\x32\x19.crease.jobs.v1.KeptVideo\"h\n\tKeptVideo\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06s3_key\x18\x02 \x01(\t\x12\x13\n\x0bis_verified\x18\x03 \x01(\x08\x12\x11\n\tartifacts\x18\x04 \x03(\t\x12\x13\n\x0bopen_launch\x18\x05 \x01(\x05\x32\xc2\x03\n\x0cSweepService\x12Y\n\x0c\x43laimCleanup\x12#.crease.jobs.v1.ClaimCleanupRequest\x1a$.crease.jobs.v1.ClaimCleanupResponse\x12Q\n\x0f\x43ompleteCleanup\x12&.crease.jobs.v1.CompleteCleanupRequest\x1a\x16.google.protobuf.Empty\x12[\n\x0bTakeRubbish\x12\".crease.jobs.v1.TakeRubbishRequest\x1a#.crease.jobs.v1.TakeRubbishResponse\"\x03\x88\x02\x01\x12R\n\rSettleRubbish\x12$.crease.jobs.v1.SettleRubbishRequest\x1a\x16.google.protobuf.Empty\"\x03\x88\x02\x01\x12S\n\nListVideos\x12!.crease.jobs.v1.ListVideosRequest\x1a\".crease.jobs.v1.ListVideosResponseBY\n\x12\x64\x65v.crease.jobs.v1B\nSweepProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63rease/jobs/v1/sweep.proto\x12\x0e\x63rease.jobs.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\"\'\n\x12TakeRubbishRequest\x12\r\n\x05limit\x18\x01 \x01(\x05:\x02\x18\x01\"C\n\x13TakeRubbishResponse\x12(\n\x07rubbish\x18\x01 \x03(\x0b\x32\x17.crease.jobs.v1.Rubbish:\x02\x18\x01\"h\n\x07Rubbish\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\ts3_bucket\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12&\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration:\x02\x18\x01\"W\n\x14SettleRubbishRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12+\n\x08\x61gain_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration:\x02\x18\x01\"f\n\x11ListVideosRequest\x12\x11\n\ts3_bucket\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x11\n\tafter_key\x18\x03 \x01(\t\x12\x14\n\x0c\x61\x66ter_job_id\x18\x04 \x01(\t:\x02\x18\x01\"C\n\x12ListVideosResponse\x12)\n\x06videos\x18\x01 \x03(\x0b\x32\x19.crease.jobs.v1.KeptVideo:\x02\x18\x01\"l\n\tKeptVideo\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06s3_key\x18\x02 \x01(\t\x12\x13\n\x0bis_verified\x18\x03 \x01(\x08\x12\x11\n\tartifacts\x18\x04 \x03(\t\x12\x13\n\x0bopen_launch\x18\x05 \x01(\x05:\x02\x18\x01\x32\x9e\x02\n\x0cSweepService\x12[\n\x0bTakeRubbish\x12\".crease.jobs.v1.TakeRubbishRequest\x1a#.crease.jobs.v1.TakeRubbishResponse\"\x03\x88\x02\x01\x12R\n\rSettleRubbish\x12$.crease.jobs.v1.SettleRubbishRequest\x1a\x16.google.protobuf.Empty\"\x03\x88\x02\x01\x12X\n\nListVideos\x12!.crease.jobs.v1.ListVideosRequest\x1a\".crease.jobs.v1.ListVideosResponse\"\x03\x88\x02\x01\x1a\x03\x88\x02\x01\x42Y\n\x12\x64\x65v.crease.jobs.v1B\nSweepProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,32 +42,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUBBISH']._serialized_options = b'\030\001'
   _globals['_SETTLERUBBISHREQUEST']._loaded_options = None
   _globals['_SETTLERUBBISHREQUEST']._serialized_options = b'\030\001'
+  _globals['_LISTVIDEOSREQUEST']._loaded_options = None
+  _globals['_LISTVIDEOSREQUEST']._serialized_options = b'\030\001'
+  _globals['_LISTVIDEOSRESPONSE']._loaded_options = None
+  _globals['_LISTVIDEOSRESPONSE']._serialized_options = b'\030\001'
+  _globals['_KEPTVIDEO']._loaded_options = None
+  _globals['_KEPTVIDEO']._serialized_options = b'\030\001'
+  _globals['_SWEEPSERVICE']._loaded_options = None
+  _globals['_SWEEPSERVICE']._serialized_options = b'\210\002\001'
   _globals['_SWEEPSERVICE'].methods_by_name['TakeRubbish']._loaded_options = None
   _globals['_SWEEPSERVICE'].methods_by_name['TakeRubbish']._serialized_options = b'\210\002\001'
   _globals['_SWEEPSERVICE'].methods_by_name['SettleRubbish']._loaded_options = None
   _globals['_SWEEPSERVICE'].methods_by_name['SettleRubbish']._serialized_options = b'\210\002\001'
-  _globals['_CLAIMCLEANUPREQUEST']._serialized_start=107
-  _globals['_CLAIMCLEANUPREQUEST']._serialized_end=162
-  _globals['_CLAIMCLEANUPRESPONSE']._serialized_start=164
-  _globals['_CLAIMCLEANUPRESPONSE']._serialized_end=229
-  _globals['_CLEANUP']._serialized_start=232
-  _globals['_CLEANUP']._serialized_end=388
-  _globals['_COMPLETECLEANUPREQUEST']._serialized_start=390
-  _globals['_COMPLETECLEANUPREQUEST']._serialized_end=493
-  _globals['_TAKERUBBISHREQUEST']._serialized_start=495
-  _globals['_TAKERUBBISHREQUEST']._serialized_end=534
-  _globals['_TAKERUBBISHRESPONSE']._serialized_start=536
-  _globals['_TAKERUBBISHRESPONSE']._serialized_end=603
-  _globals['_RUBBISH']._serialized_start=605
-  _globals['_RUBBISH']._serialized_end=709
-  _globals['_SETTLERUBBISHREQUEST']._serialized_start=711
-  _globals['_SETTLERUBBISHREQUEST']._serialized_end=798
-  _globals['_LISTVIDEOSREQUEST']._serialized_start=800
-  _globals['_LISTVIDEOSREQUEST']._serialized_end=898
-  _globals['_LISTVIDEOSRESPONSE']._serialized_start=900
-  _globals['_LISTVIDEOSRESPONSE']._serialized_end=963
-  _globals['_KEPTVIDEO']._serialized_start=965
-  _globals['_KEPTVIDEO']._serialized_end=1069
-  _globals['_SWEEPSERVICE']._serialized_start=1072
-  _globals['_SWEEPSERVICE']._serialized_end=1522
+  _globals['_SWEEPSERVICE'].methods_by_name['ListVideos']._loaded_options = None
+  _globals['_SWEEPSERVICE'].methods_by_name['ListVideos']._serialized_options = b'\210\002\001'
+  _globals['_TAKERUBBISHREQUEST']._serialized_start=107
+  _globals['_TAKERUBBISHREQUEST']._serialized_end=146
+  _globals['_TAKERUBBISHRESPONSE']._serialized_start=148
+  _globals['_TAKERUBBISHRESPONSE']._serialized_end=215
+  _globals['_RUBBISH']._serialized_start=217
+  _globals['_RUBBISH']._serialized_end=321
+  _globals['_SETTLERUBBISHREQUEST']._serialized_start=323
+  _globals['_SETTLERUBBISHREQUEST']._serialized_end=410
+  _globals['_LISTVIDEOSREQUEST']._serialized_start=412
+  _globals['_LISTVIDEOSREQUEST']._serialized_end=514
+  _globals['_LISTVIDEOSRESPONSE']._serialized_start=516
+  _globals['_LISTVIDEOSRESPONSE']._serialized_end=583
+  _globals['_KEPTVIDEO']._serialized_start=585
+  _globals['_KEPTVIDEO']._serialized_end=693
+  _globals['_SWEEPSERVICE']._serialized_start=696
+  _globals['_SWEEPSERVICE']._serialized_end=982
 # @@protoc_insertion_point(module_scope)

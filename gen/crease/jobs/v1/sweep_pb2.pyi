@@ -24,130 +24,10 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-@_typing.final
-class ClaimCleanupRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LIMIT_FIELD_NUMBER: _builtins.int
-    ARTIFACTS_FIELD_NUMBER: _builtins.int
-    limit: _builtins.int
-    """1 to 100."""
-    artifacts: _builtins.bool
-    """The caller knows `artifacts_only`."""
-    def __init__(
-        self,
-        *,
-        limit: _builtins.int = ...,
-        artifacts: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "limit", b"limit"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ClaimCleanupRequest: _TypeAlias = ClaimCleanupRequest  # noqa: Y015
-
-@_typing.final
-class ClaimCleanupResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CLEANUPS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def cleanups(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cleanup]: ...
-    def __init__(
-        self,
-        *,
-        cleanups: _abc.Iterable[Global___Cleanup] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleanups", b"cleanups"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ClaimCleanupResponse: _TypeAlias = ClaimCleanupResponse  # noqa: Y015
-
-@_typing.final
-class Cleanup(_message.Message):
-    """The objects to delete for one job."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    S3_BUCKET_FIELD_NUMBER: _builtins.int
-    PREFIX_FIELD_NUMBER: _builtins.int
-    AGE_FIELD_NUMBER: _builtins.int
-    ARTIFACTS_ONLY_FIELD_NUMBER: _builtins.int
-    LAUNCHES_FIELD_NUMBER: _builtins.int
-    KEPT_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.str
-    s3_bucket: _builtins.str
-    prefix: _builtins.str
-    """Delete every version of each object under this prefix, and every unfinished multipart upload. It ends in a slash."""
-    artifacts_only: _builtins.bool
-    """The job is needed: delete only artifacts of its launches 1 to `launches`, and none in `kept`."""
-    launches: _builtins.int
-    @_builtins.property
-    def age(self) -> _duration_pb2.Duration:
-        """Time since the first claim. URLs signed before it stay valid for a while."""
-
-    @_builtins.property
-    def kept(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Keys that the job's result names."""
-
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.str = ...,
-        s3_bucket: _builtins.str = ...,
-        prefix: _builtins.str = ...,
-        age: _duration_pb2.Duration | None = ...,
-        artifacts_only: _builtins.bool = ...,
-        launches: _builtins.int = ...,
-        kept: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "artifacts_only", b"artifacts_only", "job_id", b"job_id", "kept", b"kept", "launches", b"launches", "prefix", b"prefix", "s3_bucket", b"s3_bucket"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Cleanup: _TypeAlias = Cleanup  # noqa: Y015
-
-@_typing.final
-class CompleteCleanupRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    AGAIN_IN_FIELD_NUMBER: _builtins.int
-    LAUNCHES_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.str
-    launches: _builtins.int
-    """That of the cleanup. After a further launch jobs ignores the call, because another cleanup is due then."""
-    @_builtins.property
-    def again_in(self) -> _duration_pb2.Duration:
-        """Time until the cleanup is due again; unset: never."""
-
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.str = ...,
-        again_in: _duration_pb2.Duration | None = ...,
-        launches: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["again_in", b"again_in"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["again_in", b"again_in", "job_id", b"job_id", "launches", b"launches"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CompleteCleanupRequest: _TypeAlias = CompleteCleanupRequest  # noqa: Y015
-
 @_deprecated("""This message has been marked as deprecated using proto message options.""")
 @_typing.final
 class TakeRubbishRequest(_message.Message):
-    """Deprecated: use ClaimCleanupRequest."""
+    """Deprecated: use crease.cleanup.v1.ClaimCleanupRequest."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -170,7 +50,7 @@ Global___TakeRubbishRequest: _TypeAlias = TakeRubbishRequest  # noqa: Y015
 @_deprecated("""This message has been marked as deprecated using proto message options.""")
 @_typing.final
 class TakeRubbishResponse(_message.Message):
-    """Deprecated: use ClaimCleanupResponse."""
+    """Deprecated: use crease.cleanup.v1.ClaimCleanupResponse."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -193,7 +73,7 @@ Global___TakeRubbishResponse: _TypeAlias = TakeRubbishResponse  # noqa: Y015
 @_deprecated("""This message has been marked as deprecated using proto message options.""")
 @_typing.final
 class Rubbish(_message.Message):
-    """Deprecated: use Cleanup, which has the same fields."""
+    """Deprecated: use crease.cleanup.v1.Cleanup, which has the same fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -225,7 +105,7 @@ Global___Rubbish: _TypeAlias = Rubbish  # noqa: Y015
 @_deprecated("""This message has been marked as deprecated using proto message options.""")
 @_typing.final
 class SettleRubbishRequest(_message.Message):
-    """Deprecated: use CompleteCleanupRequest, which has the same fields."""
+    """Deprecated: use crease.cleanup.v1.CompleteCleanupRequest, which has the same fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -248,8 +128,11 @@ class SettleRubbishRequest(_message.Message):
 
 Global___SettleRubbishRequest: _TypeAlias = SettleRubbishRequest  # noqa: Y015
 
+@_deprecated("""This message has been marked as deprecated using proto message options.""")
 @_typing.final
 class ListVideosRequest(_message.Message):
+    """Deprecated: use crease.cleanup.v1.ListVideosRequest."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     S3_BUCKET_FIELD_NUMBER: _builtins.int
@@ -259,7 +142,6 @@ class ListVideosRequest(_message.Message):
     s3_bucket: _builtins.str
     page_size: _builtins.int
     after_key: _builtins.str
-    """The s3_key and job_id of the previous page's last entry; empty for the first page."""
     after_job_id: _builtins.str
     def __init__(
         self,
@@ -277,15 +159,16 @@ class ListVideosRequest(_message.Message):
 
 Global___ListVideosRequest: _TypeAlias = ListVideosRequest  # noqa: Y015
 
+@_deprecated("""This message has been marked as deprecated using proto message options.""")
 @_typing.final
 class ListVideosResponse(_message.Message):
+    """Deprecated: use crease.cleanup.v1.ListVideosResponse."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VIDEOS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def videos(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptVideo]:
-        """Empty after the last page."""
-
+    def videos(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptVideo]: ...
     def __init__(
         self,
         *,
@@ -299,9 +182,10 @@ class ListVideosResponse(_message.Message):
 
 Global___ListVideosResponse: _TypeAlias = ListVideosResponse  # noqa: Y015
 
+@_deprecated("""This message has been marked as deprecated using proto message options.""")
 @_typing.final
 class KeptVideo(_message.Message):
-    """The objects that S3 may hold and must hold for one job."""
+    """Deprecated: use crease.cleanup.v1.KeptVideo."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -313,13 +197,9 @@ class KeptVideo(_message.Message):
     job_id: _builtins.str
     s3_key: _builtins.str
     is_verified: _builtins.bool
-    """Whether the video was verified, so that its object must exist."""
     open_launch: _builtins.int
-    """The launch that has not ended, whose artifacts may exist; 0: none."""
     @_builtins.property
-    def artifacts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Keys of artifacts, which must exist."""
-
+    def artifacts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,

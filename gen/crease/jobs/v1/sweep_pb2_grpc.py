@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class SweepServiceStub:
-    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`.
+    """Deprecated: use crease.cleanup.v1.CleanupService, which does the same. Callers: `upload` of 0.2.0.
     """
 
     def __init__(self, channel):
@@ -36,16 +36,6 @@ class SweepServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.ClaimCleanup = channel.unary_unary(
-                '/crease.jobs.v1.SweepService/ClaimCleanup',
-                request_serializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupRequest.SerializeToString,
-                response_deserializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupResponse.FromString,
-                _registered_method=True)
-        self.CompleteCleanup = channel.unary_unary(
-                '/crease.jobs.v1.SweepService/CompleteCleanup',
-                request_serializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.CompleteCleanupRequest.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-                _registered_method=True)
         self.TakeRubbish = channel.unary_unary(
                 '/crease.jobs.v1.SweepService/TakeRubbish',
                 request_serializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.TakeRubbishRequest.SerializeToString,
@@ -64,45 +54,25 @@ class SweepServiceStub:
 
 
 class SweepServiceServicer:
-    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`.
+    """Deprecated: use crease.cleanup.v1.CleanupService, which does the same. Callers: `upload` of 0.2.0.
     """
 
-    def ClaimCleanup(self, request, context):
-        """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
-        job. With `artifacts`, also of finished jobs: the artifacts that no result names. A cleanup that is not completed
-        within five minutes can be claimed again.
-        Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def CompleteCleanup(self, request, context):
-        """Records that S3 holds nothing under the prefix of a claimed cleanup.
-        Fails with NOT_FOUND for an unknown job, and INVALID_ARGUMENT for again_in over 8 days. Safe to retry.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def TakeRubbish(self, request, context):
-        """Deprecated: use ClaimCleanup, which does the same.
+        """Deprecated: use ClaimCleanup.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SettleRubbish(self, request, context):
-        """Deprecated: use CompleteCleanup, which does the same.
+        """Deprecated: use CompleteCleanup.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListVideos(self, request, context):
-        """Lists the videos and artifacts that S3 should hold, in byte order of the keys. page_size 0 means 50, over 200 means
-        200. Precondition: the person behind the call is a superuser, else PERMISSION_DENIED.
-        Fails with INVALID_ARGUMENT for a negative page_size. Safe to retry.
+        """Deprecated: use ListVideos of CleanupService.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,16 +81,6 @@ class SweepServiceServicer:
 
 def add_SweepServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'ClaimCleanup': grpc.unary_unary_rpc_method_handler(
-                    servicer.ClaimCleanup,
-                    request_deserializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupRequest.FromString,
-                    response_serializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupResponse.SerializeToString,
-            ),
-            'CompleteCleanup': grpc.unary_unary_rpc_method_handler(
-                    servicer.CompleteCleanup,
-                    request_deserializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.CompleteCleanupRequest.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
-            ),
             'TakeRubbish': grpc.unary_unary_rpc_method_handler(
                     servicer.TakeRubbish,
                     request_deserializer=crease_dot_jobs_dot_v1_dot_sweep__pb2.TakeRubbishRequest.FromString,
@@ -145,62 +105,8 @@ def add_SweepServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SweepService:
-    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`.
+    """Deprecated: use crease.cleanup.v1.CleanupService, which does the same. Callers: `upload` of 0.2.0.
     """
-
-    @staticmethod
-    def ClaimCleanup(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/crease.jobs.v1.SweepService/ClaimCleanup',
-            crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupRequest.SerializeToString,
-            crease_dot_jobs_dot_v1_dot_sweep__pb2.ClaimCleanupResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def CompleteCleanup(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/crease.jobs.v1.SweepService/CompleteCleanup',
-            crease_dot_jobs_dot_v1_dot_sweep__pb2.CompleteCleanupRequest.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
 
     @staticmethod
     def TakeRubbish(request,

@@ -33,118 +33,76 @@ class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ig
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
+@_deprecated("""This stub has been marked as deprecated using proto service options.""")
 class SweepServiceStub:
-    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`."""
+    """Deprecated: use crease.cleanup.v1.CleanupService, which does the same. Callers: `upload` of 0.2.0."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SweepServiceAsyncStub: ...
-    ClaimCleanup: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.ClaimCleanupRequest, _sweep_pb2.ClaimCleanupResponse]
-    """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
-    job. With `artifacts`, also of finished jobs: the artifacts that no result names. A cleanup that is not completed
-    within five minutes can be claimed again.
-    Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
-    """
-    CompleteCleanup: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.CompleteCleanupRequest, _empty_pb2.Empty]
-    """Records that S3 holds nothing under the prefix of a claimed cleanup.
-    Fails with NOT_FOUND for an unknown job, and INVALID_ARGUMENT for again_in over 8 days. Safe to retry.
-    """
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
     def TakeRubbish(self) -> _grpc.UnaryUnaryMultiCallable[_sweep_pb2.TakeRubbishRequest, _sweep_pb2.TakeRubbishResponse]:
-        """Deprecated: use ClaimCleanup, which does the same."""
+        """Deprecated: use ClaimCleanup."""
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
     def SettleRubbish(self) -> _grpc.UnaryUnaryMultiCallable[_sweep_pb2.SettleRubbishRequest, _empty_pb2.Empty]:
-        """Deprecated: use CompleteCleanup, which does the same."""
-    ListVideos: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.ListVideosRequest, _sweep_pb2.ListVideosResponse]
-    """Lists the videos and artifacts that S3 should hold, in byte order of the keys. page_size 0 means 50, over 200 means
-    200. Precondition: the person behind the call is a superuser, else PERMISSION_DENIED.
-    Fails with INVALID_ARGUMENT for a negative page_size. Safe to retry.
-    """
+        """Deprecated: use CompleteCleanup."""
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def ListVideos(self) -> _grpc.UnaryUnaryMultiCallable[_sweep_pb2.ListVideosRequest, _sweep_pb2.ListVideosResponse]:
+        """Deprecated: use ListVideos of CleanupService."""
 
+@_deprecated("""This stub has been marked as deprecated using proto service options.""")
 @_typing.type_check_only
 class SweepServiceAsyncStub(SweepServiceStub):
-    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`."""
+    """Deprecated: use crease.cleanup.v1.CleanupService, which does the same. Callers: `upload` of 0.2.0."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    ClaimCleanup: _aio.UnaryUnaryMultiCallable[_sweep_pb2.ClaimCleanupRequest, _sweep_pb2.ClaimCleanupResponse]  # type: ignore[assignment]
-    """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
-    job. With `artifacts`, also of finished jobs: the artifacts that no result names. A cleanup that is not completed
-    within five minutes can be claimed again.
-    Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
-    """
-    CompleteCleanup: _aio.UnaryUnaryMultiCallable[_sweep_pb2.CompleteCleanupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Records that S3 holds nothing under the prefix of a claimed cleanup.
-    Fails with NOT_FOUND for an unknown job, and INVALID_ARGUMENT for again_in over 8 days. Safe to retry.
-    """
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
     def TakeRubbish(self) -> _aio.UnaryUnaryMultiCallable[_sweep_pb2.TakeRubbishRequest, _sweep_pb2.TakeRubbishResponse]:  # type: ignore[override]
-        """Deprecated: use ClaimCleanup, which does the same."""
+        """Deprecated: use ClaimCleanup."""
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
     def SettleRubbish(self) -> _aio.UnaryUnaryMultiCallable[_sweep_pb2.SettleRubbishRequest, _empty_pb2.Empty]:  # type: ignore[override]
-        """Deprecated: use CompleteCleanup, which does the same."""
-    ListVideos: _aio.UnaryUnaryMultiCallable[_sweep_pb2.ListVideosRequest, _sweep_pb2.ListVideosResponse]  # type: ignore[assignment]
-    """Lists the videos and artifacts that S3 should hold, in byte order of the keys. page_size 0 means 50, over 200 means
-    200. Precondition: the person behind the call is a superuser, else PERMISSION_DENIED.
-    Fails with INVALID_ARGUMENT for a negative page_size. Safe to retry.
-    """
+        """Deprecated: use CompleteCleanup."""
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def ListVideos(self) -> _aio.UnaryUnaryMultiCallable[_sweep_pb2.ListVideosRequest, _sweep_pb2.ListVideosResponse]:  # type: ignore[override]
+        """Deprecated: use ListVideos of CleanupService."""
 
+@_deprecated("""This servicer has been marked as deprecated using proto service options.""")
 class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells `upload` which S3 objects to delete and which to keep. Callers: `upload`."""
+    """Deprecated: use crease.cleanup.v1.CleanupService, which does the same. Callers: `upload` of 0.2.0."""
 
-    @_abc_1.abstractmethod
-    def ClaimCleanup(
-        self,
-        request: _sweep_pb2.ClaimCleanupRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_sweep_pb2.ClaimCleanupResponse, _abc.Awaitable[_sweep_pb2.ClaimCleanupResponse]]:
-        """Claims cleanups of deleted jobs and abandoned uploads, the longest due first. jobs then accepts no video for such a
-        job. With `artifacts`, also of finished jobs: the artifacts that no result names. A cleanup that is not completed
-        within five minutes can be claimed again.
-        Fails with INVALID_ARGUMENT for a limit out of range. Safe to retry.
-        """
-
-    @_abc_1.abstractmethod
-    def CompleteCleanup(
-        self,
-        request: _sweep_pb2.CompleteCleanupRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Records that S3 holds nothing under the prefix of a claimed cleanup.
-        Fails with NOT_FOUND for an unknown job, and INVALID_ARGUMENT for again_in over 8 days. Safe to retry.
-        """
-
-    @_deprecated("""Deprecated: use ClaimCleanup, which does the same.""")
+    @_deprecated("""Deprecated: use ClaimCleanup.""")
     @_abc_1.abstractmethod
     def TakeRubbish(
         self,
         request: _sweep_pb2.TakeRubbishRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sweep_pb2.TakeRubbishResponse, _abc.Awaitable[_sweep_pb2.TakeRubbishResponse]]:
-        """Deprecated: use ClaimCleanup, which does the same."""
+        """Deprecated: use ClaimCleanup."""
 
-    @_deprecated("""Deprecated: use CompleteCleanup, which does the same.""")
+    @_deprecated("""Deprecated: use CompleteCleanup.""")
     @_abc_1.abstractmethod
     def SettleRubbish(
         self,
         request: _sweep_pb2.SettleRubbishRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deprecated: use CompleteCleanup, which does the same."""
+        """Deprecated: use CompleteCleanup."""
 
+    @_deprecated("""Deprecated: use ListVideos of CleanupService.""")
     @_abc_1.abstractmethod
     def ListVideos(
         self,
         request: _sweep_pb2.ListVideosRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sweep_pb2.ListVideosResponse, _abc.Awaitable[_sweep_pb2.ListVideosResponse]]:
-        """Lists the videos and artifacts that S3 should hold, in byte order of the keys. page_size 0 means 50, over 200 means
-        200. Precondition: the person behind the call is a superuser, else PERMISSION_DENIED.
-        Fails with INVALID_ARGUMENT for a negative page_size. Safe to retry.
-        """
+        """Deprecated: use ListVideos of CleanupService."""
 
+@_deprecated("""This servicer has been marked as deprecated using proto service options.""")
 def add_SweepServiceServicer_to_server(servicer: SweepServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

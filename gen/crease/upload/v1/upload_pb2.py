@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from crease.jobs.v1 import job_pb2 as crease_dot_jobs_dot_v1_dot_job__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import field_info_pb2 as google_dot_api_dot_field__info__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63rease/upload/v1/upload.proto\x12\x10\x63rease.upload.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9b\x01\n\rSignedRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12=\n\x07headers\x18\x03 \x03(\x0b\x32,.crease.upload.v1.SignedRequest.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x18\n\x16GetUploadLimitsRequest\"\x96\x01\n\x17GetUploadLimitsResponse\x12\x1a\n\x12max_content_length\x18\x01 \x01(\x03\x12/\n\x0cmax_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12max_picture_pixels\x18\x03 \x01(\x03\x12\x12\n\nmax_frames\x18\x04 \x01(\x03\"\xc6\x02\n\x15InitiateUploadRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nsample_fps\x18\x02 \x01(\x05\x12\x16\n\x0einclude_frames\x18\x03 \x01(\x08\x12\x1a\n\x0c\x63ontent_type\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x63ontent_length\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x30\n\x0b\x61\x63\x63\x65lerator\x18\x08 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12/\n\x0b\x61thlete_box\x18\t \x01(\x0b\x32\x1a.crease.jobs.v1.AthleteBox\x12\x11\n\tanonymous\x18\n \x01(\x08\x12\x13\n\x0b\x63\x61pture_fps\x18\x0b \x01(\x01\"\xc6\x02\n\x16InitiateUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x15\n\rpresigned_url\x18\x03 \x01(\t\x12\x12\n\nexpires_in\x18\x04 \x01(\x05\x12\x11\n\ts3_bucket\x18\x05 \x01(\t\x12\x0e\n\x06s3_key\x18\x06 \x01(\t\x12W\n\x10required_headers\x18\x07 \x03(\x0b\x32=.crease.upload.v1.InitiateUploadResponse.RequiredHeadersEntry\x12)\n\x05parts\x18\x08 \x01(\x0b\x32\x1a.crease.upload.v1.PartPlan\x1a\x36\n\x14RequiredHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"2\n\x08PartPlan\x12\x12\n\npart_bytes\x18\x01 \x01(\x03\x12\x12\n\npart_count\x18\x02 \x01(\x05\"O\n\x04Part\x12\x19\n\x0bpart_number\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x1c\n\x0e\x63ontent_length\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\"U\n\x10SignPartsRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12+\n\x05parts\x18\x02 \x03(\x0b\x32\x16.crease.upload.v1.PartB\x04\xe2\x41\x01\x02\"q\n\x11SignPartsResponse\x12-\n\x04puts\x18\x01 \x03(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"O\n\x10ListPartsRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x11ListPartsResponse\x12%\n\x05parts\x18\x01 \x03(\x0b\x32\x16.crease.upload.v1.Part\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x15\x43ompleteUploadRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12%\n\x05parts\x18\x02 \x03(\x0b\x32\x16.crease.upload.v1.Part\"*\n\x12\x41\x62ortUploadRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x13\x41\x62ortUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\"|\n\x16\x43ompleteUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x16\n\x0esqs_message_id\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"?\n\x13SignDownloadRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"s\n\x14SignDownloadResponse\x12,\n\x03get\x18\x01 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"c\n\x11SignLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12+\n\tartifacts\x18\x03 \x03(\x0b\x32\x18.crease.jobs.v1.Artifact\"\xac\x01\n\x12SignLaunchResponse\x12.\n\x05video\x18\x01 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12\x32\n\tartifacts\x18\x02 \x03(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12\x32\n\tlandmarks\x18\x03 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest\"\x14\n\x12ListOrphansRequest\"\xdf\x01\n\x06Orphan\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.crease.upload.v1.Orphan.Kind\x12\x0e\n\x06s3_key\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x04 \x01(\x03\"p\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_OBJECT\x10\x01\x12\x0e\n\nKIND_PARTS\x10\x02\x12\x16\n\x12KIND_VIDEO_MISSING\x10\x03\x12\x19\n\x15KIND_ARTIFACT_MISSING\x10\x04\x32\xd2\x06\n\rUploadService\x12\x66\n\x0fGetUploadLimits\x12(.crease.upload.v1.GetUploadLimitsRequest\x1a).crease.upload.v1.GetUploadLimitsResponse\x12\x63\n\x0eInitiateUpload\x12\'.crease.upload.v1.InitiateUploadRequest\x1a(.crease.upload.v1.InitiateUploadResponse\x12T\n\tSignParts\x12\".crease.upload.v1.SignPartsRequest\x1a#.crease.upload.v1.SignPartsResponse\x12T\n\tListParts\x12\".crease.upload.v1.ListPartsRequest\x1a#.crease.upload.v1.ListPartsResponse\x12\x63\n\x0e\x43ompleteUpload\x12\'.crease.upload.v1.CompleteUploadRequest\x1a(.crease.upload.v1.CompleteUploadResponse\x12Z\n\x0b\x41\x62ortUpload\x12$.crease.upload.v1.AbortUploadRequest\x1a%.crease.upload.v1.AbortUploadResponse\x12]\n\x0cSignDownload\x12%.crease.upload.v1.SignDownloadRequest\x1a&.crease.upload.v1.SignDownloadResponse\x12W\n\nSignLaunch\x12#.crease.upload.v1.SignLaunchRequest\x1a$.crease.upload.v1.SignLaunchResponse\x12O\n\x0bListOrphans\x12$.crease.upload.v1.ListOrphansRequest\x1a\x18.crease.upload.v1.Orphan0\x01\x42\x62\n\x14\x64\x65v.crease.upload.v1B\x0bUploadProtoP\x01Z(crease.dev/api/crease/upload/v1;uploadv1\xaa\x02\x10\x43rease.Upload.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63rease/upload/v1/upload.proto\x12\x10\x63rease.upload.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9b\x01\n\rSignedRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12=\n\x07headers\x18\x03 \x03(\x0b\x32,.crease.upload.v1.SignedRequest.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x18\n\x16GetUploadLimitsRequest\"\x96\x01\n\x17GetUploadLimitsResponse\x12\x1a\n\x12max_content_length\x18\x01 \x01(\x03\x12/\n\x0cmax_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12max_picture_pixels\x18\x03 \x01(\x03\x12\x12\n\nmax_frames\x18\x04 \x01(\x03\"\xd0\x02\n\x15InitiateUploadRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nsample_fps\x18\x02 \x01(\x05\x12\x16\n\x0einclude_frames\x18\x03 \x01(\x08\x12\x1a\n\x0c\x63ontent_type\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x63ontent_length\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x1c\n\nrequest_id\x18\x07 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x30\n\x0b\x61\x63\x63\x65lerator\x18\x08 \x01(\x0e\x32\x1b.crease.jobs.v1.Accelerator\x12/\n\x0b\x61thlete_box\x18\t \x01(\x0b\x32\x1a.crease.jobs.v1.AthleteBox\x12\x11\n\tanonymous\x18\n \x01(\x08\x12\x13\n\x0b\x63\x61pture_fps\x18\x0b \x01(\x01\"\xc6\x02\n\x16InitiateUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x15\n\rpresigned_url\x18\x03 \x01(\t\x12\x12\n\nexpires_in\x18\x04 \x01(\x05\x12\x11\n\ts3_bucket\x18\x05 \x01(\t\x12\x0e\n\x06s3_key\x18\x06 \x01(\t\x12W\n\x10required_headers\x18\x07 \x03(\x0b\x32=.crease.upload.v1.InitiateUploadResponse.RequiredHeadersEntry\x12)\n\x05parts\x18\x08 \x01(\x0b\x32\x1a.crease.upload.v1.PartPlan\x1a\x36\n\x14RequiredHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"2\n\x08PartPlan\x12\x12\n\npart_bytes\x18\x01 \x01(\x03\x12\x12\n\npart_count\x18\x02 \x01(\x05\"O\n\x04Part\x12\x19\n\x0bpart_number\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x1c\n\x0e\x63ontent_length\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\"U\n\x10SignPartsRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12+\n\x05parts\x18\x02 \x03(\x0b\x32\x16.crease.upload.v1.PartB\x04\xe2\x41\x01\x02\"q\n\x11SignPartsResponse\x12-\n\x04puts\x18\x01 \x03(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"O\n\x10ListPartsRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x11ListPartsResponse\x12%\n\x05parts\x18\x01 \x03(\x0b\x32\x16.crease.upload.v1.Part\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x15\x43ompleteUploadRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12%\n\x05parts\x18\x02 \x03(\x0b\x32\x16.crease.upload.v1.Part\"*\n\x12\x41\x62ortUploadRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x13\x41\x62ortUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\"|\n\x16\x43ompleteUploadResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.crease.jobs.v1.JobStatus\x12\x16\n\x0esqs_message_id\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"?\n\x13SignDownloadRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"s\n\x14SignDownloadResponse\x12,\n\x03get\x18\x01 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"c\n\x11SignLaunchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tlaunch_no\x18\x02 \x01(\x05\x12+\n\tartifacts\x18\x03 \x03(\x0b\x32\x18.crease.jobs.v1.Artifact\"\xac\x01\n\x12SignLaunchResponse\x12.\n\x05video\x18\x01 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12\x32\n\tartifacts\x18\x02 \x03(\x0b\x32\x1f.crease.upload.v1.SignedRequest\x12\x32\n\tlandmarks\x18\x03 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest\";\n\x12ListOrphansRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xdf\x01\n\x06Orphan\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.crease.upload.v1.Orphan.Kind\x12\x0e\n\x06s3_key\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontent_length\x18\x04 \x01(\x03\"p\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_OBJECT\x10\x01\x12\x0e\n\nKIND_PARTS\x10\x02\x12\x16\n\x12KIND_VIDEO_MISSING\x10\x03\x12\x19\n\x15KIND_ARTIFACT_MISSING\x10\x04\x32\xd7\x06\n\rUploadService\x12\x66\n\x0fGetUploadLimits\x12(.crease.upload.v1.GetUploadLimitsRequest\x1a).crease.upload.v1.GetUploadLimitsResponse\x12\x63\n\x0eInitiateUpload\x12\'.crease.upload.v1.InitiateUploadRequest\x1a(.crease.upload.v1.InitiateUploadResponse\x12T\n\tSignParts\x12\".crease.upload.v1.SignPartsRequest\x1a#.crease.upload.v1.SignPartsResponse\x12T\n\tListParts\x12\".crease.upload.v1.ListPartsRequest\x1a#.crease.upload.v1.ListPartsResponse\x12\x63\n\x0e\x43ompleteUpload\x12\'.crease.upload.v1.CompleteUploadRequest\x1a(.crease.upload.v1.CompleteUploadResponse\x12Z\n\x0b\x41\x62ortUpload\x12$.crease.upload.v1.AbortUploadRequest\x1a%.crease.upload.v1.AbortUploadResponse\x12]\n\x0cSignDownload\x12%.crease.upload.v1.SignDownloadRequest\x1a&.crease.upload.v1.SignDownloadResponse\x12W\n\nSignLaunch\x12#.crease.upload.v1.SignLaunchRequest\x1a$.crease.upload.v1.SignLaunchResponse\x12T\n\x0bListOrphans\x12$.crease.upload.v1.ListOrphansRequest\x1a\x18.crease.upload.v1.Orphan\"\x03\x88\x02\x01\x30\x01\x42\x62\n\x14\x64\x65v.crease.upload.v1B\x0bUploadProtoP\x01Z(crease.dev/api/crease/upload/v1;uploadv1\xaa\x02\x10\x43rease.Upload.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +44,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INITIATEUPLOADREQUEST'].fields_by_name['content_type']._serialized_options = b'\342A\001\002'
   _globals['_INITIATEUPLOADREQUEST'].fields_by_name['content_length']._loaded_options = None
   _globals['_INITIATEUPLOADREQUEST'].fields_by_name['content_length']._serialized_options = b'\342A\001\002'
+  _globals['_INITIATEUPLOADREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_INITIATEUPLOADREQUEST'].fields_by_name['request_id']._serialized_options = b'\342\214\317\327\010\002\010\001'
   _globals['_INITIATEUPLOADRESPONSE_REQUIREDHEADERSENTRY']._loaded_options = None
   _globals['_INITIATEUPLOADRESPONSE_REQUIREDHEADERSENTRY']._serialized_options = b'8\001'
   _globals['_PART'].fields_by_name['part_number']._loaded_options = None
@@ -63,54 +66,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNDOWNLOADREQUEST'].fields_by_name['job_id']._serialized_options = b'\342A\001\002'
   _globals['_SIGNDOWNLOADREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_SIGNDOWNLOADREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
-  _globals['_SIGNEDREQUEST']._serialized_start=143
-  _globals['_SIGNEDREQUEST']._serialized_end=298
-  _globals['_SIGNEDREQUEST_HEADERSENTRY']._serialized_start=252
-  _globals['_SIGNEDREQUEST_HEADERSENTRY']._serialized_end=298
-  _globals['_GETUPLOADLIMITSREQUEST']._serialized_start=300
-  _globals['_GETUPLOADLIMITSREQUEST']._serialized_end=324
-  _globals['_GETUPLOADLIMITSRESPONSE']._serialized_start=327
-  _globals['_GETUPLOADLIMITSRESPONSE']._serialized_end=477
-  _globals['_INITIATEUPLOADREQUEST']._serialized_start=480
-  _globals['_INITIATEUPLOADREQUEST']._serialized_end=806
-  _globals['_INITIATEUPLOADRESPONSE']._serialized_start=809
-  _globals['_INITIATEUPLOADRESPONSE']._serialized_end=1135
-  _globals['_INITIATEUPLOADRESPONSE_REQUIREDHEADERSENTRY']._serialized_start=1081
-  _globals['_INITIATEUPLOADRESPONSE_REQUIREDHEADERSENTRY']._serialized_end=1135
-  _globals['_PARTPLAN']._serialized_start=1137
-  _globals['_PARTPLAN']._serialized_end=1187
-  _globals['_PART']._serialized_start=1189
-  _globals['_PART']._serialized_end=1268
-  _globals['_SIGNPARTSREQUEST']._serialized_start=1270
-  _globals['_SIGNPARTSREQUEST']._serialized_end=1355
-  _globals['_SIGNPARTSRESPONSE']._serialized_start=1357
-  _globals['_SIGNPARTSRESPONSE']._serialized_end=1470
-  _globals['_LISTPARTSREQUEST']._serialized_start=1472
-  _globals['_LISTPARTSREQUEST']._serialized_end=1551
-  _globals['_LISTPARTSRESPONSE']._serialized_start=1553
-  _globals['_LISTPARTSRESPONSE']._serialized_end=1636
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=1638
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=1722
-  _globals['_ABORTUPLOADREQUEST']._serialized_start=1724
-  _globals['_ABORTUPLOADREQUEST']._serialized_end=1766
-  _globals['_ABORTUPLOADRESPONSE']._serialized_start=1768
-  _globals['_ABORTUPLOADRESPONSE']._serialized_end=1848
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=1850
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=1974
-  _globals['_SIGNDOWNLOADREQUEST']._serialized_start=1976
-  _globals['_SIGNDOWNLOADREQUEST']._serialized_end=2039
-  _globals['_SIGNDOWNLOADRESPONSE']._serialized_start=2041
-  _globals['_SIGNDOWNLOADRESPONSE']._serialized_end=2156
-  _globals['_SIGNLAUNCHREQUEST']._serialized_start=2158
-  _globals['_SIGNLAUNCHREQUEST']._serialized_end=2257
-  _globals['_SIGNLAUNCHRESPONSE']._serialized_start=2260
-  _globals['_SIGNLAUNCHRESPONSE']._serialized_end=2432
-  _globals['_LISTORPHANSREQUEST']._serialized_start=2434
-  _globals['_LISTORPHANSREQUEST']._serialized_end=2454
-  _globals['_ORPHAN']._serialized_start=2457
-  _globals['_ORPHAN']._serialized_end=2680
-  _globals['_ORPHAN_KIND']._serialized_start=2568
-  _globals['_ORPHAN_KIND']._serialized_end=2680
-  _globals['_UPLOADSERVICE']._serialized_start=2683
-  _globals['_UPLOADSERVICE']._serialized_end=3533
+  _globals['_UPLOADSERVICE'].methods_by_name['ListOrphans']._loaded_options = None
+  _globals['_UPLOADSERVICE'].methods_by_name['ListOrphans']._serialized_options = b'\210\002\001'
+  _globals['_SIGNEDREQUEST']._serialized_start=172
+  _globals['_SIGNEDREQUEST']._serialized_end=327
+  _globals['_SIGNEDREQUEST_HEADERSENTRY']._serialized_start=281
+  _globals['_SIGNEDREQUEST_HEADERSENTRY']._serialized_end=327
+  _globals['_GETUPLOADLIMITSREQUEST']._serialized_start=329
+  _globals['_GETUPLOADLIMITSREQUEST']._serialized_end=353
+  _globals['_GETUPLOADLIMITSRESPONSE']._serialized_start=356
+  _globals['_GETUPLOADLIMITSRESPONSE']._serialized_end=506
+  _globals['_INITIATEUPLOADREQUEST']._serialized_start=509
+  _globals['_INITIATEUPLOADREQUEST']._serialized_end=845
+  _globals['_INITIATEUPLOADRESPONSE']._serialized_start=848
+  _globals['_INITIATEUPLOADRESPONSE']._serialized_end=1174
+  _globals['_INITIATEUPLOADRESPONSE_REQUIREDHEADERSENTRY']._serialized_start=1120
+  _globals['_INITIATEUPLOADRESPONSE_REQUIREDHEADERSENTRY']._serialized_end=1174
+  _globals['_PARTPLAN']._serialized_start=1176
+  _globals['_PARTPLAN']._serialized_end=1226
+  _globals['_PART']._serialized_start=1228
+  _globals['_PART']._serialized_end=1307
+  _globals['_SIGNPARTSREQUEST']._serialized_start=1309
+  _globals['_SIGNPARTSREQUEST']._serialized_end=1394
+  _globals['_SIGNPARTSRESPONSE']._serialized_start=1396
+  _globals['_SIGNPARTSRESPONSE']._serialized_end=1509
+  _globals['_LISTPARTSREQUEST']._serialized_start=1511
+  _globals['_LISTPARTSREQUEST']._serialized_end=1590
+  _globals['_LISTPARTSRESPONSE']._serialized_start=1592
+  _globals['_LISTPARTSRESPONSE']._serialized_end=1675
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=1677
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=1761
+  _globals['_ABORTUPLOADREQUEST']._serialized_start=1763
+  _globals['_ABORTUPLOADREQUEST']._serialized_end=1805
+  _globals['_ABORTUPLOADRESPONSE']._serialized_start=1807
+  _globals['_ABORTUPLOADRESPONSE']._serialized_end=1887
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=1889
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=2013
+  _globals['_SIGNDOWNLOADREQUEST']._serialized_start=2015
+  _globals['_SIGNDOWNLOADREQUEST']._serialized_end=2078
+  _globals['_SIGNDOWNLOADRESPONSE']._serialized_start=2080
+  _globals['_SIGNDOWNLOADRESPONSE']._serialized_end=2195
+  _globals['_SIGNLAUNCHREQUEST']._serialized_start=2197
+  _globals['_SIGNLAUNCHREQUEST']._serialized_end=2296
+  _globals['_SIGNLAUNCHRESPONSE']._serialized_start=2299
+  _globals['_SIGNLAUNCHRESPONSE']._serialized_end=2471
+  _globals['_LISTORPHANSREQUEST']._serialized_start=2473
+  _globals['_LISTORPHANSREQUEST']._serialized_end=2532
+  _globals['_ORPHAN']._serialized_start=2535
+  _globals['_ORPHAN']._serialized_end=2758
+  _globals['_ORPHAN_KIND']._serialized_start=2646
+  _globals['_ORPHAN_KIND']._serialized_end=2758
+  _globals['_UPLOADSERVICE']._serialized_start=2761
+  _globals['_UPLOADSERVICE']._serialized_end=3616
 # @@protoc_insertion_point(module_scope)

@@ -157,8 +157,7 @@ class UploadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOrphans(self, request, context):
-        """Streams the orphans: objects in S3 without a row, and rows without their object. Read-only. An upload or a deletion
-        in progress may appear: list again to confirm an orphan. For superusers, else PERMISSION_DENIED. Safe to retry.
+        """Deprecated: use OrphanService.ListOrphans, which has pages. Streams all orphans.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

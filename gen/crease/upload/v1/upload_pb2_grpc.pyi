@@ -7,6 +7,7 @@ from collections import abc as _abc
 from crease.upload.v1 import upload_pb2 as _upload_pb2
 from grpc import aio as _aio
 import abc as _abc_1
+import builtins as _builtins
 import grpc as _grpc
 import sys
 import typing as _typing
@@ -15,6 +16,11 @@ if sys.version_info >= (3, 11):
     from typing import Self as _Self
 else:
     from typing_extensions import Self as _Self
+
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
 _T = _typing.TypeVar("_T")
 
@@ -70,10 +76,10 @@ class UploadServiceStub:
     """Signs the GET of the pinned video and of the source job's landmarks, and the PUTs of artifacts. Authenticated by lease (metadata
     `authorization: Lease …`). Fails with PERMISSION_DENIED once the lease has ended. Safe to retry.
     """
-    ListOrphans: _grpc.UnaryStreamMultiCallable[_upload_pb2.ListOrphansRequest, _upload_pb2.Orphan]
-    """Streams the orphans: objects in S3 without a row, and rows without their object. Read-only. An upload or a deletion
-    in progress may appear: list again to confirm an orphan. For superusers, else PERMISSION_DENIED. Safe to retry.
-    """
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def ListOrphans(self) -> _grpc.UnaryStreamMultiCallable[_upload_pb2.ListOrphansRequest, _upload_pb2.Orphan]:
+        """Deprecated: use OrphanService.ListOrphans, which has pages. Streams all orphans."""
 
 @_typing.type_check_only
 class UploadServiceAsyncStub(UploadServiceStub):
@@ -117,10 +123,10 @@ class UploadServiceAsyncStub(UploadServiceStub):
     """Signs the GET of the pinned video and of the source job's landmarks, and the PUTs of artifacts. Authenticated by lease (metadata
     `authorization: Lease …`). Fails with PERMISSION_DENIED once the lease has ended. Safe to retry.
     """
-    ListOrphans: _aio.UnaryStreamMultiCallable[_upload_pb2.ListOrphansRequest, _upload_pb2.Orphan]  # type: ignore[assignment]
-    """Streams the orphans: objects in S3 without a row, and rows without their object. Read-only. An upload or a deletion
-    in progress may appear: list again to confirm an orphan. For superusers, else PERMISSION_DENIED. Safe to retry.
-    """
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def ListOrphans(self) -> _aio.UnaryStreamMultiCallable[_upload_pb2.ListOrphansRequest, _upload_pb2.Orphan]:  # type: ignore[override]
+        """Deprecated: use OrphanService.ListOrphans, which has pages. Streams all orphans."""
 
 class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     """Uploads and downloads, for people and internal services. SignLaunch is for the analyzer alone."""
@@ -210,14 +216,13 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         `authorization: Lease …`). Fails with PERMISSION_DENIED once the lease has ended. Safe to retry.
         """
 
+    @_deprecated("""Deprecated: use OrphanService.ListOrphans, which has pages. Streams all orphans.""")
     @_abc_1.abstractmethod
     def ListOrphans(
         self,
         request: _upload_pb2.ListOrphansRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_upload_pb2.Orphan], _abc.AsyncIterator[_upload_pb2.Orphan]]:
-        """Streams the orphans: objects in S3 without a row, and rows without their object. Read-only. An upload or a deletion
-        in progress may appear: list again to confirm an orphan. For superusers, else PERMISSION_DENIED. Safe to retry.
-        """
+        """Deprecated: use OrphanService.ListOrphans, which has pages. Streams all orphans."""
 
 def add_UploadServiceServicer_to_server(servicer: UploadServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -59,7 +59,7 @@ class Stream:
 def services(*streams: list[Job | RpcError]) -> Services:
     nothing: Any = None
     jobs: Any = FakeJobs(list(streams))
-    return Services(nothing, jobs, *[nothing] * 6)
+    return Services(nothing, jobs, *[nothing] * 7)
 
 
 def test_a_job_is_followed_through_a_restart_of_jobs() -> None:
@@ -107,7 +107,7 @@ def parse(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> ReanalyzeJobReque
 
     nothing: Any = None
     jobs: Any = Answering()
-    connected = nullcontext(Services(nothing, jobs, *[nothing] * 6))
+    connected = nullcontext(Services(nothing, jobs, *[nothing] * 7))
     monkeypatch.setattr(analyze, "connect", lambda _: connected)
     monkeypatch.setattr(reports, "show", lambda *_: None)
     assert main(["reanalyze", "j-1", *arguments]) == 0

@@ -27,7 +27,7 @@ def test_a_cluster_that_reports_is_not_forgotten() -> None:
     """The operator reads why; another cluster is forgotten."""
     stub: Any = FakeJobs()
     unused: Any = None
-    services = Services(unused, stub, *[unused] * 6)
+    services = Services(unused, stub, *[unused] * 7)
     with pytest.raises(CommandError, match="reported 2 s ago"):
         forget_cluster(services, "here")
     forget_cluster(services, "there")

@@ -37,7 +37,7 @@ def test_retry_by_code_warns_if_the_videos_are_at_fault(
     unused: Any = None
     lines: list[str] = []
     monkeypatch.setattr(console, "print_line", lambda text="", *_, **__: lines.append(str(text)))
-    jobs.retry(Services(unused, stub, *[unused] * 6), [], code)
+    jobs.retry(Services(unused, stub, *[unused] * 7), [], code)
     assert fake.retried == retried
     assert any("a retry fails again" in line for line in lines) == warns
     assert lines[-1] == f"{retried[0]}  queued"

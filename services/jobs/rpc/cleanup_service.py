@@ -1,9 +1,10 @@
-"""SweepService: `upload` claims S3 objects to remove, and compares S3 with the database."""
+"""CleanupService: `upload` claims S3 objects to remove, and compares S3 with the database."""
 
 from datetime import timedelta
 
 from google.protobuf import empty_pb2
 
+from crease.cleanup.v1 import cleanup_pb2, cleanup_pb2_grpc
 from crease.jobs.v1 import sweep_pb2, sweep_pb2_grpc
 from services import errors
 from services.auth import Verifier
@@ -18,41 +19,29 @@ from services.serving import Context
 MAX_AGAIN_SECONDS = 8 * 86400
 
 
-class SweepService(sweep_pb2_grpc.SweepServiceServicer):
+class CleanupService(cleanup_pb2_grpc.CleanupServiceServicer):
     def __init__(self, database: Database, verifier: Verifier) -> None:
         self._database = database
         self._verifier = verifier
 
     async def ClaimCleanup(
-        self, request: sweep_pb2.ClaimCleanupRequest, context: Context
-    ) -> sweep_pb2.ClaimCleanupResponse:
+        self, request: cleanup_pb2.ClaimCleanupRequest, context: Context
+    ) -> cleanup_pb2.ClaimCleanupResponse:
         async with self._database.transaction() as connection:
             cleanups = await object_cleanup.claim(connection, request.limit, artifacts=request.artifacts)
-        return sweep_pb2.ClaimCleanupResponse(cleanups=[_cleanup(cleanup) for cleanup in cleanups])
+        return cleanup_pb2.ClaimCleanupResponse(cleanups=[_cleanup(cleanup) for cleanup in cleanups])
 
-    async def CompleteCleanup(
-        self, request: sweep_pb2.CompleteCleanupRequest | sweep_pb2.SettleRubbishRequest, context: Context
-    ) -> empty_pb2.Empty:
+    async def CompleteCleanup(self, request: cleanup_pb2.CompleteCleanupRequest, context: Context) -> empty_pb2.Empty:
         if not 0 <= request.again_in.seconds <= MAX_AGAIN_SECONDS:
             raise errors.InvalidArgument("again_in", f"must be 0 to {MAX_AGAIN_SECONDS} seconds")
         again_in = timedelta(seconds=request.again_in.seconds) if request.HasField("again_in") else None
-        launches = request.launches if isinstance(request, sweep_pb2.CompleteCleanupRequest) else 0
         async with self._database.transaction() as connection:
-            await object_cleanup.complete(connection, request.job_id, again_in, launches)
+            await object_cleanup.complete(connection, request.job_id, again_in, request.launches)
         return empty_pb2.Empty()
 
-    async def TakeRubbish(
-        self, request: sweep_pb2.TakeRubbishRequest, context: Context
-    ) -> sweep_pb2.TakeRubbishResponse:
-        """Deprecated. Its messages have the fields and numbers of ClaimCleanup's."""
-        reply = await self.ClaimCleanup(sweep_pb2.ClaimCleanupRequest(limit=request.limit), context)
-        return sweep_pb2.TakeRubbishResponse.FromString(reply.SerializeToString())
-
-    async def SettleRubbish(self, request: sweep_pb2.SettleRubbishRequest, context: Context) -> empty_pb2.Empty:
-        """Deprecated."""
-        return await self.CompleteCleanup(request, context)
-
-    async def ListVideos(self, request: sweep_pb2.ListVideosRequest, context: Context) -> sweep_pb2.ListVideosResponse:
+    async def ListVideos(
+        self, request: cleanup_pb2.ListVideosRequest, context: Context
+    ) -> cleanup_pb2.ListVideosResponse:
         authorization.check_superuser(await end_user(self._verifier))
         job_id = parse_id(request.after_job_id)
         if request.after_key and job_id is None:
@@ -62,11 +51,33 @@ class SweepService(sweep_pb2_grpc.SweepServiceServicer):
             stored = await object_cleanup.list_stored(
                 connection, request.s3_bucket, after, pagination.page_size(request.page_size)
             )
-        return sweep_pb2.ListVideosResponse(videos=[_kept_video(video) for video in stored])
+        return cleanup_pb2.ListVideosResponse(videos=[_kept_video(video) for video in stored])
 
 
-def _cleanup(cleanup: Cleanup) -> sweep_pb2.Cleanup:
-    message = sweep_pb2.Cleanup(
+class SweepService(sweep_pb2_grpc.SweepServiceServicer):
+    """Deprecated: CleanupService under its old name. The messages of both have the same fields and numbers."""
+
+    def __init__(self, cleanup: CleanupService) -> None:
+        self._cleanup = cleanup
+
+    async def TakeRubbish(
+        self, request: sweep_pb2.TakeRubbishRequest, context: Context
+    ) -> sweep_pb2.TakeRubbishResponse:
+        reply = await self._cleanup.ClaimCleanup(cleanup_pb2.ClaimCleanupRequest(limit=request.limit), context)
+        return sweep_pb2.TakeRubbishResponse.FromString(reply.SerializeToString())
+
+    async def SettleRubbish(self, request: sweep_pb2.SettleRubbishRequest, context: Context) -> empty_pb2.Empty:
+        own = cleanup_pb2.CompleteCleanupRequest.FromString(request.SerializeToString())
+        return await self._cleanup.CompleteCleanup(own, context)
+
+    async def ListVideos(self, request: sweep_pb2.ListVideosRequest, context: Context) -> sweep_pb2.ListVideosResponse:
+        own = cleanup_pb2.ListVideosRequest.FromString(request.SerializeToString())
+        reply = await self._cleanup.ListVideos(own, context)
+        return sweep_pb2.ListVideosResponse.FromString(reply.SerializeToString())
+
+
+def _cleanup(cleanup: Cleanup) -> cleanup_pb2.Cleanup:
+    message = cleanup_pb2.Cleanup(
         job_id=str(cleanup.job_id),
         s3_bucket=cleanup.s3_bucket,
         prefix=cleanup.prefix,
@@ -78,8 +89,8 @@ def _cleanup(cleanup: Cleanup) -> sweep_pb2.Cleanup:
     return message
 
 
-def _kept_video(video: StoredVideo) -> sweep_pb2.KeptVideo:
-    return sweep_pb2.KeptVideo(
+def _kept_video(video: StoredVideo) -> cleanup_pb2.KeptVideo:
+    return cleanup_pb2.KeptVideo(
         job_id=str(video.job_id),
         s3_key=video.s3_key,
         is_verified=video.is_verified,
