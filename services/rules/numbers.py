@@ -86,7 +86,7 @@ NUMBERS = {
         Unit.DEGREES,
     ),
     "hands_path_width": Number(
-        "Hands' path", "how far the hands go across the pitch in the downswing", Unit.BODY_LENGTHS
+        "Path of the hands", "how far the hands go across the pitch in the downswing", Unit.BODY_LENGTHS
     ),
     "downswing_time": Number("Downswing", "from the highest to the lowest point of the hands", Unit.SECONDS),
 }
