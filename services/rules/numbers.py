@@ -81,8 +81,8 @@ NUMBERS = {
     "head_height": Number("Head height", "over the soles as the hands are lowest", Unit.BODY_HEIGHTS),
     "base_width": Number("Base", "between the feet across the pitch as the hands are lowest", Unit.BODY_HEIGHTS),
     "stroke_trunk_lean": Number(
-        "Trunk lean in the stroke",
-        "across the pitch as the hands are lowest; over 0 towards the off side",
+        "Lean in the stroke",
+        "of the trunk across the pitch as the hands are lowest; over 0 towards the off side",
         Unit.DEGREES,
     ),
     "hands_path_width": Number(

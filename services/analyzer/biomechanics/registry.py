@@ -124,7 +124,7 @@ STROKE_TRUNK_LEAN = MetricSpec(
     name="stroke_trunk_lean",
     read=along_pitch.trunk_lean,
     disciplines=BATTING_ONLY,
-    annotation=AnnotationSpec(AnnotationKind.LEAN, "trunk lean in the stroke {}"),
+    annotation=AnnotationSpec(AnnotationKind.LEAN, "lean in the stroke {}"),
     single_moment=True,
 )
 HANDS_PATH_WIDTH = MetricSpec(name="hands_path_width", read=along_pitch.hands_path_width, disciplines=BATTING_ONLY)
