@@ -104,6 +104,7 @@ def _analyze(arguments: argparse.Namespace, settings: "Settings") -> None:
     from services.analyzer.pipeline import Analysis, AnalysisOptions  # MediaPipe takes half a second to import
     from services.analyzer.pose.tracking import Box
     from services.analyzer.report.metadata import Metadata
+    from services.rules.players import may_be_under_18
 
     options = AnalysisOptions(
         discipline=arguments.discipline,
@@ -114,9 +115,15 @@ def _analyze(arguments: argparse.Namespace, settings: "Settings") -> None:
         given=tuple(GivenEvent(EventName(name), seconds) for name, seconds in arguments.event),
         anonymous=arguments.anonymous,
     )
-    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    now = datetime.now().astimezone()
     name = "" if arguments.anonymous else one_line(arguments.video.name)
-    about = Metadata(discipline=arguments.discipline, file_name=name, analysed_at=now, height_cm=arguments.height_cm)
+    about = Metadata(
+        discipline=arguments.discipline,
+        file_name=name,
+        analysed_at=now.isoformat(timespec="seconds"),
+        height_cm=arguments.height_cm,
+        under_18=may_be_under_18(arguments.birth_year, now.year),
+    )
     analysis = Analysis(arguments.video, options, settings, about, arguments.landmarks)
     run = analysis.quick if arguments.quick else analysis.deep
     run(arguments.out, lambda _: None)
@@ -147,6 +154,7 @@ def _create_parser() -> argparse.ArgumentParser:
     video_options.add_footage(parser)
     video_options.add_events(parser)
     parser.add_argument("--height-cm", type=video_options.parse_height_cm, metavar="CM", help="the player's height")
+    parser.add_argument("--birth-year", type=int, default=0, metavar="YEAR", help="the player's year of birth")
     parser.add_argument("--landmarks", type=Path, metavar="FILE", help="landmarks.npz of an earlier analysis")
     parser.add_argument("--probe", action="store_true", help="print the film's facts as JSON, with --video")
     parser.add_argument("--proxy", type=Path, help="write a smaller film, with --video")

@@ -190,7 +190,7 @@ class Analysis:
             measured = describe_film(measured, self.video, poses.resized_seconds)
             shown = [nearest(self.video.times, event.time_seconds) for event in measured.events]
             measured = replace(measured, events=_with_frames(measured.events, self.video.times[shown]))
-            findings = find(measured, self.options.discipline)
+            findings = find(measured, self.options.discipline, under_18=self.about.under_18)
             report = compose(measured, findings, self.options.discipline)
         posed = merge_poses(poses.whole, poses.closeups_with_duplicates)
         anonymizer = Anonymizer(posed, alone=poses.people <= 1) if self.options.anonymous else None

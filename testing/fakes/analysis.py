@@ -14,6 +14,7 @@ from testing.servers.product import SAMPLE, Product
 from testing.servers.programs import lease
 
 TYPES = {"html": "text/html; charset=utf-8", "mp4": "video/mp4", "json": "application/json"}
+REPORT = b"<p>report"
 FINDING = {
     "code": "KNEE_COLLAPSE",
     "severity": "high",
@@ -94,22 +95,28 @@ class Analysis:
         )
 
 
-def analysed(product: Product, title: str, players: Sequence[str], results: Mapping[str, Any] = RESULTS) -> job_pb2.Job:
+def analysed(
+    product: Product,
+    title: str,
+    players: Sequence[str],
+    results: Mapping[str, Any] = RESULTS,
+    report: bytes = REPORT,
+) -> job_pb2.Job:
     """A finished job of a session of its own."""
     request = session_pb2.CreateSessionRequest(
         title=title, player_ids=players, camera_view=session_pb2.CAMERA_VIEW_SIDE
     )
     session = product.session_stub.CreateSession(request, metadata=product.coach)
     job_id = product.uploaded(SAMPLE.read_bytes(), session_id=session.session_id)
-    finish(product, results)
+    finish(product, results, report)
     return product.job(job_id)
 
 
-def finish(product: Product, results: Mapping[str, Any] = RESULTS) -> None:
+def finish(product: Product, results: Mapping[str, Any] = RESULTS, report: bytes = REPORT) -> None:
     """Analyses the only queued job to its end."""
     analysis = Analysis.start(product)
     for stage in (job_pb2.STAGE_QUICK, job_pb2.STAGE_DEEP):
-        analysis.submit(stage, results, {"report.html": b"<p>report", "overlay.mp4": SAMPLE.read_bytes()})
+        analysis.submit(stage, results, {"report.html": report, "overlay.mp4": SAMPLE.read_bytes()})
 
 
 def with_knee(value: float) -> dict[str, Any]:

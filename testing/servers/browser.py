@@ -88,6 +88,20 @@ class Page:
         self._call("Page.navigate", url=place if isinstance(place, str) else place.absolute().as_uri())
         self.wait("document.readyState === 'complete'")
 
+    def frame(self) -> "Page":
+        """The document in the tab's only frame, which a sandbox gives a process of its own."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            targets = self._pipe.call("Target.getTargets")["targetInfos"]
+            frames = [each["targetId"] for each in targets if each["type"] == "iframe"]
+            if frames:
+                break
+            if time.monotonic() > until:
+                raise RuntimeError("the page has no frame in a process of its own")
+            time.sleep(0.02)
+        [target] = frames
+        return Page(self._pipe, self._pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+
     def before_load(self, script: str) -> None:
         """Runs a script in each document that the tab loads from now on, before its own."""
         self._call("Page.addScriptToEvaluateOnNewDocument", source=script)

@@ -3,8 +3,8 @@
     obstacle, or too few detections ─▶ not assessed: no level, no fault, no drill
     else each number against its mark ─▶ a fault beyond its error, too close to call, or the mark reached
 
-A fault is found if a number misses its mark by more than its error. The shortfall of its score decides the severity. A
-number that was not measured gives no finding.
+A fault is found if a number misses its mark by more than its error. The shortfall of its score decides the severity,
+which is bounded for some numbers of a player under 18. A number that was not measured gives no finding.
 """
 
 from typing import TypedDict
@@ -34,15 +34,15 @@ class _Words(TypedDict):
     drills: tuple[Drill, ...]
 
 
-def find(measurements: Measurements, discipline: str) -> Findings:
-    """The verdict on one video. Raises GuidanceError for an unknown discipline."""
+def find(measurements: Measurements, discipline: str, *, under_18: bool = False) -> Findings:
+    """The verdict on one video. under_18: whether the player may be. Raises GuidanceError for an unknown discipline."""
     guide = guidance(discipline)
     if measurements.obstacle and measurements.detection_rate_percent >= shared().reliable_from_detection_rate_percent:
         return Findings(None, (), measurements.obstacle.reason, measurements.obstacle.remedy)
     if film := _film_finding(measurements):
         return Findings(None, (film,), _film_reason(measurements, film), f"{film.cues[0]}.")
     too_close = tuple(metric for metric in measurements.present() if _is_too_close(metric, guide))
-    found = _faults(measurements, guide, too_close)
+    found = _faults(measurements, guide, too_close, under_18=under_18)
     if not found and (reason := _too_unsure(measurements, too_close)):
         return Findings(None, (), reason, _surer_film(measurements))
     found.sort(key=lambda finding: WORST_FIRST.index(finding.severity))
@@ -65,22 +65,33 @@ def _is_too_close(metric: Metric, guide: Guidance) -> bool:
     return abs(metric.value - mark.value) <= metric.error_from_truth
 
 
-def _faults(measurements: Measurements, guide: Guidance, too_close: tuple[Metric, ...]) -> list[Finding]:
+def _faults(
+    measurements: Measurements, guide: Guidance, too_close: tuple[Metric, ...], *, under_18: bool
+) -> list[Finding]:
     found = []
     for code, fault in guide.faults.items():
         metric, mark = measurements.metrics[fault.metric], guide.mark(fault.metric)
         if metric.value is None or metric.score is None or mark is None or metric in too_close:
             continue
         if metric.score < mark.threshold:
-            found.append(_fault_finding(code, fault, metric, metric.value, metric.score, mark))
+            severity = _severity(metric, mark.threshold - metric.score, under_18=under_18)
+            found.append(_fault_finding(code, severity, fault, metric, metric.value, metric.score, mark))
     return found
 
 
-def _fault_finding(code: FaultCode, fault: Fault, metric: Metric, value: float, score: float, mark: Mark) -> Finding:
+def _severity(metric: Metric, shortfall: float, *, under_18: bool) -> Severity:
+    severity = shared().severity(shortfall)
+    worst = shared().worst_under_18.get(metric.spec.name) if under_18 else None
+    return max(severity, worst, key=WORST_FIRST.index) if worst else severity
+
+
+def _fault_finding(
+    code: FaultCode, severity: Severity, fault: Fault, metric: Metric, value: float, score: float, mark: Mark
+) -> Finding:
     confident = metric.confidence >= shared().sure_from_confidence
     return Finding(
         code=code,
-        severity=shared().severity(mark.threshold - score),
+        severity=severity,
         **_words(fault, confident),
         metric=metric.spec,
         value=value,

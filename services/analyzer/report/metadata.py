@@ -9,6 +9,7 @@ class Metadata:
 
     analysed_at: ISO 8601; a browser shows it in the zone of its reader. job_id: of the job, by which it is analysed
     again. height_cm: of the player; lengths are then in centimetres too.
+    under_18: whether the player may be; the report does not say so.
     """
 
     title: str = ""
@@ -20,3 +21,4 @@ class Metadata:
     notes: str = ""
     job_id: str = ""
     height_cm: float | None = None
+    under_18: bool = False

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NoReturn
 from crease.analysis.v1.launch_pb2 import Ending, StartLaunchResponse
 from crease.jobs.v1.job_pb2 import Accelerator as JobAccelerator
 from crease.jobs.v1.job_pb2 import Artifact, Job, Stage, VideoObject
+from crease.jobs.v1.player_pb2 import Player
 from crease.jobs.v1.session_pb2 import CameraView, Discipline
 from crease.upload.v1.upload_pb2 import SignedRequest
 from services import traces
@@ -37,7 +38,7 @@ from services.analyzer.worker.transfer import Transfer
 from services.clients import open_channel
 from services.logs import Logger, configure
 from services.naming import LANDMARKS, THUMBNAIL
-from services.rules.players import player_names
+from services.rules.players import may_be_under_18, player_names
 
 if TYPE_CHECKING:
     from services.analyzer.pipeline import Analysis
@@ -188,16 +189,18 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
 
     session, named = started.session, not started.job.anonymous
     # Of several players nothing says who is in the film.
-    heights = [player.height_cm for player in session.players] if named and len(session.player_ids) == 1 else []
+    player = session.players[0] if session.players and len(session.player_ids) == 1 else Player()
+    now = datetime.now(UTC)
     return Metadata(
         title=session.title if named else "",
         players=player_names(session.player_ids, session.players) if named else (),
         discipline=discipline,
         camera_view=_enum_word(CameraView.Name(session.camera_view), "CAMERA_VIEW_"),
-        analysed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        analysed_at=now.isoformat(timespec="seconds"),
         notes=session.notes if named else "",
         job_id=started.job.job_id,
-        height_cm=heights[0] or None if heights else None,
+        height_cm=player.height_cm or None if named else None,
+        under_18=may_be_under_18(player.birth_year, now.year),
     )
 
 

@@ -39,7 +39,7 @@ def show_checks(services: Services, runtime: Runtime) -> int:
         faults += not check.ok
         not_made += not check.made
         console.print_check(check.name, check.detail, ok=check.ok, advice=check.advice, made=check.made)
-    rest = f" Not checked, for want of a right: {not_made}." if not_made else ""
+    rest = f" Not checked: {not_made}." if not_made else ""
     console.print_line((f"Faults found: {faults}." if faults else "No fault found.") + rest)
     return faults
 

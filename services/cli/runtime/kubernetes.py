@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from services import naming
 from services.cli.errors import INTERNAL, USAGE, CommandError
+from services.cli.runtime import cors
 from services.cli.runtime.interface import Check, RecordedEvent, Run
 from services.cli.runtime.kubectl import Kubectl, Object, event_time, metadata, variables_of
 from services.cli.runtime.launch_checks import LaunchChecks
@@ -98,7 +99,7 @@ class KubernetesRuntime:
         return found
 
     def run_checks(self) -> Iterator[Check]:
-        """As Runtime: replicas, clocks, nodes, kernels, rights, GPUs, and what the next analysis needs.
+        """As Runtime: replicas, clocks, nodes, kernels, CORS, rights, GPUs, and what the next analysis needs.
 
         A check that the operator's rights do not allow is reported as not made.
         """
@@ -106,6 +107,7 @@ class KubernetesRuntime:
         yield from _as_allowed("clock", self._check_clock)
         yield from _as_allowed("nodes", self._check_nodes)
         yield from _as_allowed("sandbox", self._check_kernels)
+        yield from _as_allowed(cors.NAME, self._check_page)
         controller = self._kubectl.find_controller()
         if controller is None:
             advice = "Name the namespace of the release with -n."
@@ -172,6 +174,14 @@ class KubernetesRuntime:
         )
         advice = "Upgrade the nodes' kernel to 5.13, or keep analyses off these nodes with analyzer.nodeSelector."
         yield Check("sandbox", not old, detail, advice)
+
+    def _check_page(self) -> Iterator[Check]:
+        """Whether browsers on the page may send videos; nothing without the page."""
+        pages, uploads = (self._kubectl.list_of_program(program, "deployments") for program in ("web", "upload"))
+        if pages and uploads:
+            page = variables_of(pages[0])
+            bucket = variables_of(uploads[0]).get("S3_COACH_VIDEOS_BUCKET", "")
+            yield cors.check_uploads(page["CREASE_ORIGIN"], page["CREASE_S3_ORIGIN"], bucket)
 
     def _check_rights(self, controller: Object, settings: Mapping[str, str]) -> Iterator[Check]:
         namespace = metadata(controller)["namespace"]

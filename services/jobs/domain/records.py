@@ -59,6 +59,7 @@ class Player:
     height_cm: int
     birth_year: int
     hand: str
+    notes: str
     created_at: datetime
     updated_at: datetime
 

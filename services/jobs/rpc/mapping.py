@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from google.protobuf import json_format, struct_pb2
 
@@ -28,7 +29,8 @@ def session(record: Session, status: SessionStatus) -> session_pb2.Session:
         created_at=timestamp(record.created_at),
         updated_at=timestamp(record.updated_at),
         etag=record.etag,
-        players=[player(named) for named in record.players],
+        # The notes are the owner's own: no report and no analyzer needs them.
+        players=[player(replace(named, notes="")) for named in record.players],
     )
 
 
@@ -40,6 +42,7 @@ def player(record: Player) -> player_pb2.Player:
         height_cm=record.height_cm,
         birth_year=record.birth_year,
         hand=enum_number(player_pb2.Hand, record.hand),
+        notes=record.notes,
         owner_type=record.owner.type,
         owner_id=record.owner.id,
         created_at=timestamp(record.created_at),

@@ -18,8 +18,10 @@ from services.serving import Context
 MAX_NAME_CHARACTERS = 100
 MIN_HEIGHT_CM, MAX_HEIGHT_CM = 50, 250
 MIN_BIRTH_YEAR = 1900
-# The fields that a client may set.
-SETTABLE = ("name", "height_cm", "birth_year", "hand")
+MAX_NOTES_CHARACTERS = 5000
+# The fields that a client may set as it creates a player, and later.
+OF_NEW = ("name", "height_cm", "birth_year", "hand")
+SETTABLE = (*OF_NEW, "notes")
 
 
 class PlayerService(player_pb2_grpc.PlayerServiceServicer):
@@ -28,7 +30,7 @@ class PlayerService(player_pb2_grpc.PlayerServiceServicer):
 
     async def CreatePlayer(self, request: player_pb2.CreatePlayerRequest, context: Context) -> player_pb2.Player:
         authorization.check_uploader(user())
-        values = _columns(request, SETTABLE)
+        values = _columns(request, OF_NEW)
         values |= {"request_id": validation.request_id(request.request_id), "request_sha256": validation.digest(values)}
         async with self._database.transaction() as connection:
             return mapping.player(await players.create(connection, user(), values))
@@ -87,6 +89,8 @@ def _columns(
                 columns[field] = _number(path + field, value, MIN_HEIGHT_CM, MAX_HEIGHT_CM)
             case "birth_year":
                 columns[field] = _number(path + field, value, MIN_BIRTH_YEAR, datetime.now(UTC).year)
+            case "notes":
+                columns[field] = validation.text(path + field, value, MAX_NOTES_CHARACTERS)
             case "hand":
                 columns[field] = validation.enum(path + field, player_pb2.Hand, value)
     return columns

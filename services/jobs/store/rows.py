@@ -194,6 +194,7 @@ def read_player(row: Row) -> Player:
         height_cm=row["height_cm"],
         birth_year=row["birth_year"],
         hand=row["hand"],
+        notes=row["notes"],
         created_at=_time(row["created_at"]),
         updated_at=_time(row["updated_at"]),
     )

@@ -64,6 +64,7 @@ players = sa.Table(
     sa.Column("birth_year", sa.Integer),
     # left or right; empty: not given.
     sa.Column("hand", sa.Text),
+    sa.Column("notes", sa.Text),
     sa.Column("created_at", _time),
     sa.Column("updated_at", _time),
     sa.Column("request_id", _uuid),

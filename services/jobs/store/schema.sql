@@ -176,6 +176,7 @@ CREATE TABLE players (
     updated_at timestamptz DEFAULT now() NOT NULL,
     request_id uuid,
     request_sha256 text DEFAULT ''::text NOT NULL,
+    notes text DEFAULT ''::text NOT NULL,
     CONSTRAINT players_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
 );
 

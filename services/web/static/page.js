@@ -16,13 +16,18 @@ function setUpPlayer(player) {
   const [video, at, play, clock] = ["video", ".at", ".play", ".clock"].map((name) => player.querySelector(name));
   const frame = 1 / Number(player.dataset.fps);
   const session = player.closest("#session");
-  let loop = 0;
+  // The report in the frame keeps the moment of the film. It has no origin in its sandbox: its window tells it apart.
+  const report = () => session.querySelector(".report iframe")?.contentWindow;
+  const send = (began) => report()?.postMessage({ seconds: video.currentTime, began }, "*");
+  let loop = 0, led = false;
   const show = () => {
+    if (!led) send(false);
     clock.textContent = `${video.currentTime.toFixed(2)} s`;
     if (video.duration) at.value = video.currentTime / video.duration;
     loop = video.paused ? 0 : requestAnimationFrame(show);
   };
-  const go = (seconds) => {
+  const go = (seconds, byReport = false) => {
+    led = byReport;
     video.pause();
     // Inside the frame, not at its edge.
     video.currentTime = Math.min(Math.max(0, seconds), video.duration || seconds) + 0.001;
@@ -37,6 +42,7 @@ function setUpPlayer(player) {
   video.addEventListener("click", () => play.click());
   for (const kind of ["play", "pause"]) video.addEventListener(kind, () => {
     play.textContent = video.paused ? "Play" : "Pause";
+    if (kind === "play") { led = false; send(true); }
     if (!loop) show();
   });
   for (const kind of ["seeked", "loadedmetadata"]) video.addEventListener(kind, show);
@@ -46,6 +52,11 @@ function setUpPlayer(player) {
     const place = video.currentTime;
     video.load();
     video.addEventListener("loadedmetadata", () => (video.currentTime = place), { once: true });
+  });
+  addEventListener("message", ({ source, data }) => {
+    if (!player.isConnected || source !== report()) return;
+    if (Number.isFinite(data?.seconds)) go(data.seconds, true);
+    else send(!video.paused);
   });
   at.addEventListener("input", () => go(Number(at.value) * (video.duration || 0)));
   session.addEventListener("click", (event) => {

@@ -27,10 +27,12 @@ from services.cli.runtime.kubectl import forward_services
 from services.cli.runtime.kubernetes import QUEUE_RIGHTS, RIGHTS, KubernetesRuntime
 from services.cli.runtime.laptop import LaptopRuntime
 from services.cli.ui import console
+from services.upload.s3 import cors
 from testing.fakes.api_server import ApiServer
 from testing.fakes.kubectl import FakeKubectl
 from testing.servers.kubernetes import ROLE
 from testing.servers.programs import ROOT, Laptop, Program
+from testing.servers.s3 import ministack
 from tests.gameday import signs
 from tests.integration.jobs.test_lifecycle import Road
 
@@ -336,7 +338,45 @@ def test_doctor_says_which_checks_it_could_not_make(
     assert re.search(r"^sandbox +\? +not checked: .*nodes is forbidden", shown, re.MULTILINE)
     assert re.search(r"^next analysis +\? +not checked: .*cannot create resource", shown, re.MULTILINE)
     assert re.search(r"^rights +ok", shown, re.MULTILINE)
-    assert "Not checked, for want of a right: 3." in shown
+    assert "Not checked: 3." in shown
+
+
+def test_doctor_asks_the_bucket_whether_the_page_may_upload(kubectl: FakeKubectl, tmp_path: Path) -> None:
+    """As a browser asks: a rule for another page, for reading alone, or none is a fault; silence is none."""
+    page = "https://crease.example.com"
+
+    def found(s3: str) -> list[tuple[bool, bool]]:
+        add_deployment(kubectl, "web", CREASE_ORIGIN=page, CREASE_S3_ORIGIN=s3)
+        checks = [check for check in KubernetesRuntime(kubectl).run_checks() if check.name == "page uploads"]
+        assert all(check.ok or f"allow-origin {page}" in check.advice for check in checks)
+        return [(check.ok, check.made) for check in checks]
+
+    add_deployment(kubectl, "upload", S3_COACH_VIDEOS_BUCKET="videos")
+    assert found("http://127.0.0.1:1") == [(True, False)]
+    with ministack(tmp_path, page) as s3:
+        s3.make_bucket("videos")
+        assert found(s3.url) == [(False, True)]
+        reads = {"AllowedOrigins": [page], "AllowedMethods": ["GET"], "AllowedHeaders": ["*"]}
+        s3.client().put_bucket_cors(Bucket="videos", CORSConfiguration={"CORSRules": [reads]})
+        assert found(s3.url) == [(False, True)]
+        cors.allow(s3.client(), "videos", "https://other.example.com")
+        assert found(s3.url) == [(False, True)]
+        cors.allow(s3.client(), "videos", page)
+        assert found(s3.url) == [(True, True)]
+
+
+def add_deployment(kubectl: FakeKubectl, program: str, **variables: str) -> None:
+    """One of the release, in place of an earlier one of this program."""
+    labels = {"app.kubernetes.io/name": "crease", "app.kubernetes.io/component": program}
+    containers = [{"env": [{"name": name, "value": value} for name, value in variables.items()]}]
+    name = f"crease-{program}"
+    body = {
+        "metadata": {"name": name, "namespace": "nets", "labels": labels},
+        "spec": {"replicas": 1, "template": {"spec": {"containers": containers}}},
+        "status": {"readyReplicas": 1},
+    }
+    others = [one for one in kubectl.others["deployments"] if one["metadata"]["name"] != name]
+    kubectl.others["deployments"] = [*others, body]
 
 
 def test_doctor_calls_a_failed_handshake_no_fault_of_the_database(shared_jobs: Program, tmp_path: Path) -> None:

@@ -133,6 +133,24 @@ def test_an_update_writes_the_fields_of_its_mask_and_the_etag_protects_them(peop
     assert list(listed(people, name_prefix="ann l").players) == []
 
 
+def test_notes_are_written_later_and_leave_the_player_s_own_calls_never(people: People) -> None:  # noqa: F811
+    """A session names its players without them, for the analyzer too; too long a text is refused."""
+    ann = create(people)
+    after = update(people, ann.player_id, "notes", notes="Left knee sore in May.\nAsk her father.")
+    assert after.notes == "Left knee sore in May.\nAsk her father."
+    assert read(people, ann.player_id) == after
+    assert list(listed(people).players) == [after]
+    session = people.session(player_ids=[ann.player_id])
+    people.queued(session_id=session.session_id)
+    [launch] = people.open()
+    people.confirm(launch)
+    for seen in (session, people.seen(session.session_id), people.start(launch).session):
+        assert [(player.name, player.notes) for player in seen.players] == [("Ann Lee", "")]
+    code, _, sentence = refused(partial(update, people, ann.player_id, "notes", notes="x" * 5001))
+    assert (code, sentence.partition(":")[0]) == ("INVALID_ARGUMENT", "player.notes")
+    assert update(people, ann.player_id, "notes").notes == ""
+
+
 def test_a_session_names_players_by_id_and_by_free_text(people: People) -> None:  # noqa: F811
     """Every read of the session has the players, in its order; a free text and another's player stay what they are."""
     ann, bo, other = create(people, name="Ann"), create(people, name="Bo"), create(people, "coach-2", name="Secret")

@@ -13,6 +13,7 @@ import pytest
 from crease.jobs.v1.job_pb2 import STAGE_DEEP, STAGE_QUICK, ListJobsRequest
 from crease.upload.v1.upload_pb2 import ListPartsRequest
 from services import dev_issuer
+from testing.data import motions, reports
 from testing.fakes.analysis import RESULTS, Analysis, analysed, finish, with_knee
 from testing.servers.browser import Browser, Page, chromium, needs_chromium
 from testing.servers.product import SAMPLE
@@ -81,6 +82,44 @@ def test_a_dropped_film_leads_to_its_first_drill(site: Site, browser: Browser) -
         assert [words for words in page.complaints if "sandbox" not in words] == []
         hosts = {re.sub(r"^(blob:)?(\w+://[^/]*).*$", r"\2", url) for url in page.requests}
         assert hosts == {site.web.origin, site.web.env["CREASE_S3_ORIGIN"]}
+
+
+@pytest.mark.slow
+def test_the_film_and_the_plots_of_the_report_keep_one_moment(site: Site, browser: Browser) -> None:
+    """The report's cursors follow the film, its buttons move the film, and another window moves neither."""
+    report = reports.page(motions.stroke(30, knee_deg=100)).encode()
+    job = analysed(site.product, "Nets", ["Asha"], report=report)
+    cursors = "[...document.querySelectorAll('figure.plot')].map(plot => plot.dataset.at)"
+    with browser.page(site.web.sign_in_url()) as page:
+        page.open(f"{site.web.origin}/jobs/{job.job_id}")
+        page.wait("document.querySelector('.clock').textContent === '1.65 s'")
+        page.click(".report summary")
+        inside = page.frame()
+        inside.wait("document.getElementById('clock')?.textContent === '1.65 s'")
+        page.click("[data-step='-1']")
+        page.wait("document.querySelector('.clock').textContent === '1.62 s'")
+        inside.wait(f"{cursors}.every(at => at && Math.abs(at - 1.617) < 0.002)")
+        inside.evaluate("""(plot => {
+            const {left, width, top} = plot.getBoundingClientRect();
+            plot.dispatchEvent(new MouseEvent('click', {clientX: left + width / 2, clientY: top + 5, bubbles: true}));
+        })(document.querySelector('figure.plot svg'))""")
+        chosen = inside.evaluate("document.getElementById('clock').textContent")
+        assert chosen != "1.62 s"
+        page.wait(f"document.querySelector('.clock').textContent === '{chosen}'")
+        place = page.evaluate("document.querySelector('video').currentTime")
+        for each in (page, inside):
+            each.evaluate("""new Promise(done => {
+                addEventListener('message', () => done(), {once: true});
+                postMessage({seconds: 0}, '*');
+            })""")
+        assert inside.evaluate("document.getElementById('clock').textContent") == chosen
+        assert page.evaluate("document.querySelector('video').currentTime") == place
+        # The report plays, and the film with it, until the film is played by its own button.
+        inside.click("#go")
+        inside.wait(f"document.getElementById('clock').textContent !== '{chosen}'")
+        page.wait(f"document.querySelector('.clock').textContent !== '{chosen}'")
+        page.click(".play")
+        inside.wait("document.getElementById('go').getAttribute('aria-pressed') === 'false'")
 
 
 def test_a_hidden_tab_holds_no_stream(site: Site, browser: Browser) -> None:

@@ -106,9 +106,11 @@ def test_a_player_has_each_number_over_time(site: Site) -> None:
     assert "Drives" in site.web.get(f"/library?player={path.removeprefix('/players/')}&days=7")
     etag = ETAG.findall(page)[0]
     told = {"player": "Asha R.", "height_cm": 164, "birth_year": 2008, "hand": "left", "etag": etag}
+    told |= {"notes": "Sore knee.\r\n<b>Ask</b> her father." + "\r\n" * 2490 + "x"}
     assert site.web.post(path, **told).headers["hx-redirect"] == path
     page = site.web.get(path)
     assert all(words in page for words in ("Asha R.", "Born 2008 · 164 cm", '<option value="left" selected>'))
+    assert page.count("Sore knee.\n&lt;b&gt;Ask&lt;/b&gt; her father.\n") == 2
     for wrong in ({"height_cm": "tall"}, {"height_cm": 20}, {"player": ""}, {"hand": "both"}, {"etag": etag}):
         assert site.web.post(path, **(told | {"etag": ""} | wrong)).status in (400, 409)
     assert "Asha R." in site.web.get("/players?player=asha")

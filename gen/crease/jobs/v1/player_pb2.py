@@ -29,7 +29,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63rease/jobs/v1/player.proto\x12\x0e\x63rease.jobs.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x02\n\x06Player\x12\x1b\n\tplayer_id\x18\x01 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\theight_cm\x18\x03 \x01(\x05\x12\x12\n\nbirth_year\x18\x04 \x01(\x05\x12\"\n\x04hand\x18\x05 \x01(\x0e\x32\x14.crease.jobs.v1.Hand\x12\x12\n\nowner_type\x18\x06 \x01(\t\x12\x10\n\x08owner_id\x18\x07 \x01(\t\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\n \x01(\t\"\x92\x01\n\x13\x43reatePlayerRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\theight_cm\x18\x02 \x01(\x05\x12\x12\n\nbirth_year\x18\x03 \x01(\x05\x12\"\n\x04hand\x18\x04 \x01(\x0e\x32\x14.crease.jobs.v1.Hand\x12\x1c\n\nrequest_id\x18\x05 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\"+\n\x10GetPlayerRequest\x12\x17\n\tplayer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x12ListPlayersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x13\n\x0bname_prefix\x18\x03 \x01(\t\"W\n\x13ListPlayersResponse\x12\'\n\x07players\x18\x01 \x03(\x0b\x32\x16.crease.jobs.v1.Player\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x13UpdatePlayerRequest\x12,\n\x06player\x18\x01 \x01(\x0b\x32\x16.crease.jobs.v1.PlayerB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\".\n\x13\x44\x65letePlayerRequest\x12\x17\n\tplayer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02*;\n\x04Hand\x12\x14\n\x10HAND_UNSPECIFIED\x10\x00\x12\r\n\tHAND_LEFT\x10\x01\x12\x0e\n\nHAND_RIGHT\x10\x02\x32\x95\x03\n\rPlayerService\x12K\n\x0c\x43reatePlayer\x12#.crease.jobs.v1.CreatePlayerRequest\x1a\x16.crease.jobs.v1.Player\x12\x45\n\tGetPlayer\x12 .crease.jobs.v1.GetPlayerRequest\x1a\x16.crease.jobs.v1.Player\x12V\n\x0bListPlayers\x12\".crease.jobs.v1.ListPlayersRequest\x1a#.crease.jobs.v1.ListPlayersResponse\x12K\n\x0cUpdatePlayer\x12#.crease.jobs.v1.UpdatePlayerRequest\x1a\x16.crease.jobs.v1.Player\x12K\n\x0c\x44\x65letePlayer\x12#.crease.jobs.v1.DeletePlayerRequest\x1a\x16.google.protobuf.EmptyBZ\n\x12\x64\x65v.crease.jobs.v1B\x0bPlayerProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63rease/jobs/v1/player.proto\x12\x0e\x63rease.jobs.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x02\n\x06Player\x12\x1b\n\tplayer_id\x18\x01 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\theight_cm\x18\x03 \x01(\x05\x12\x12\n\nbirth_year\x18\x04 \x01(\x05\x12\"\n\x04hand\x18\x05 \x01(\x0e\x32\x14.crease.jobs.v1.Hand\x12\x12\n\nowner_type\x18\x06 \x01(\t\x12\x10\n\x08owner_id\x18\x07 \x01(\t\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12\r\n\x05notes\x18\x0b \x01(\t\"\x92\x01\n\x13\x43reatePlayerRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\theight_cm\x18\x02 \x01(\x05\x12\x12\n\nbirth_year\x18\x03 \x01(\x05\x12\"\n\x04hand\x18\x04 \x01(\x0e\x32\x14.crease.jobs.v1.Hand\x12\x1c\n\nrequest_id\x18\x05 \x01(\tB\x08\xe2\x8c\xcf\xd7\x08\x02\x08\x01\"+\n\x10GetPlayerRequest\x12\x17\n\tplayer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x12ListPlayersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x13\n\x0bname_prefix\x18\x03 \x01(\t\"W\n\x13ListPlayersResponse\x12\'\n\x07players\x18\x01 \x03(\x0b\x32\x16.crease.jobs.v1.Player\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x13UpdatePlayerRequest\x12,\n\x06player\x18\x01 \x01(\x0b\x32\x16.crease.jobs.v1.PlayerB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\".\n\x13\x44\x65letePlayerRequest\x12\x17\n\tplayer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02*;\n\x04Hand\x12\x14\n\x10HAND_UNSPECIFIED\x10\x00\x12\r\n\tHAND_LEFT\x10\x01\x12\x0e\n\nHAND_RIGHT\x10\x02\x32\x95\x03\n\rPlayerService\x12K\n\x0c\x43reatePlayer\x12#.crease.jobs.v1.CreatePlayerRequest\x1a\x16.crease.jobs.v1.Player\x12\x45\n\tGetPlayer\x12 .crease.jobs.v1.GetPlayerRequest\x1a\x16.crease.jobs.v1.Player\x12V\n\x0bListPlayers\x12\".crease.jobs.v1.ListPlayersRequest\x1a#.crease.jobs.v1.ListPlayersResponse\x12K\n\x0cUpdatePlayer\x12#.crease.jobs.v1.UpdatePlayerRequest\x1a\x16.crease.jobs.v1.Player\x12K\n\x0c\x44\x65letePlayer\x12#.crease.jobs.v1.DeletePlayerRequest\x1a\x16.google.protobuf.EmptyBZ\n\x12\x64\x65v.crease.jobs.v1B\x0bPlayerProtoP\x01Z$crease.dev/api/crease/jobs/v1;jobsv1\xaa\x02\x0e\x43rease.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,22 +49,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEPLAYERREQUEST'].fields_by_name['player']._serialized_options = b'\342A\001\002'
   _globals['_DELETEPLAYERREQUEST'].fields_by_name['player_id']._loaded_options = None
   _globals['_DELETEPLAYERREQUEST'].fields_by_name['player_id']._serialized_options = b'\342A\001\002'
-  _globals['_HAND']._serialized_start=1013
-  _globals['_HAND']._serialized_end=1072
+  _globals['_HAND']._serialized_start=1028
+  _globals['_HAND']._serialized_end=1087
   _globals['_PLAYER']._serialized_start=206
-  _globals['_PLAYER']._serialized_end=480
-  _globals['_CREATEPLAYERREQUEST']._serialized_start=483
-  _globals['_CREATEPLAYERREQUEST']._serialized_end=629
-  _globals['_GETPLAYERREQUEST']._serialized_start=631
-  _globals['_GETPLAYERREQUEST']._serialized_end=674
-  _globals['_LISTPLAYERSREQUEST']._serialized_start=676
-  _globals['_LISTPLAYERSREQUEST']._serialized_end=756
-  _globals['_LISTPLAYERSRESPONSE']._serialized_start=758
-  _globals['_LISTPLAYERSRESPONSE']._serialized_end=845
-  _globals['_UPDATEPLAYERREQUEST']._serialized_start=847
-  _globals['_UPDATEPLAYERREQUEST']._serialized_end=963
-  _globals['_DELETEPLAYERREQUEST']._serialized_start=965
-  _globals['_DELETEPLAYERREQUEST']._serialized_end=1011
-  _globals['_PLAYERSERVICE']._serialized_start=1075
-  _globals['_PLAYERSERVICE']._serialized_end=1480
+  _globals['_PLAYER']._serialized_end=495
+  _globals['_CREATEPLAYERREQUEST']._serialized_start=498
+  _globals['_CREATEPLAYERREQUEST']._serialized_end=644
+  _globals['_GETPLAYERREQUEST']._serialized_start=646
+  _globals['_GETPLAYERREQUEST']._serialized_end=689
+  _globals['_LISTPLAYERSREQUEST']._serialized_start=691
+  _globals['_LISTPLAYERSREQUEST']._serialized_end=771
+  _globals['_LISTPLAYERSRESPONSE']._serialized_start=773
+  _globals['_LISTPLAYERSRESPONSE']._serialized_end=860
+  _globals['_UPDATEPLAYERREQUEST']._serialized_start=862
+  _globals['_UPDATEPLAYERREQUEST']._serialized_end=978
+  _globals['_DELETEPLAYERREQUEST']._serialized_start=980
+  _globals['_DELETEPLAYERREQUEST']._serialized_end=1026
+  _globals['_PLAYERSERVICE']._serialized_start=1090
+  _globals['_PLAYERSERVICE']._serialized_end=1495
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,7 @@ class Player(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
     player_id: _builtins.str
     name: _builtins.str
     """1 to 100 characters."""
@@ -68,6 +69,10 @@ class Player(_message.Message):
     owner_id: _builtins.str
     etag: _builtins.str
     """Changes with each UpdatePlayer. Sent back in UpdatePlayer, it protects a change that another caller made meanwhile."""
+    notes: _builtins.str
+    """The owner's own notes, for no report. At most 5,000 characters. UpdatePlayer sets them. Empty in the players of a
+    session, which the analyzer reads too.
+    """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -85,10 +90,11 @@ class Player(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        notes: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth_year", b"birth_year", "created_at", b"created_at", "etag", b"etag", "hand", b"hand", "height_cm", b"height_cm", "name", b"name", "owner_id", b"owner_id", "owner_type", b"owner_type", "player_id", b"player_id", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth_year", b"birth_year", "created_at", b"created_at", "etag", b"etag", "hand", b"hand", "height_cm", b"height_cm", "name", b"name", "notes", b"notes", "owner_id", b"owner_id", "owner_type", b"owner_type", "player_id", b"player_id", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -203,7 +209,9 @@ class UpdatePlayerRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def player(self) -> Global___Player:
-        """`player_id` selects the player, and `etag`, where set, its version. name, height_cm, birth_year and hand can be set."""
+        """`player_id` selects the player, and `etag`, where set, its version. name, height_cm, birth_year,
+        hand and notes can be set.
+        """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:

@@ -1,4 +1,5 @@
-// Steps through the skeletons of a film, and keeps the slider, the cursors of the plots and the film in sync.
+// Steps through the skeletons of a film, and keeps the slider, the cursors of the plots and the film in sync. Inside a page
+// that plays the film, the page's film too: each sends {seconds} of its moment, and the page {began} where its film plays.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -83,8 +84,9 @@
   }
 
   // t: the requested moment, which may lie between two frames.
-  function show(k, t = data.times[k]) {
+  function show(k, t) {
     now = Math.max(0, Math.min(k, data.times.length - 1));
+    t ??= data.times[now];
     skeleton(now);
     cursors(t);
     slider.value = now;
@@ -92,6 +94,24 @@
     slider.setAttribute("aria-valuetext", words);
     find("clock").textContent = words;
     if (!film.hidden && film.readyState && film.paused) film.currentTime = data.times[now] + INSIDE_FRAME;
+    return t;
+  }
+
+  // A report in a sandbox has no origin, but its address has that of the page around it.
+  const embedded = parent !== window && location.protocol.startsWith("http");
+  const send = (message) => embedded && parent.postMessage(message, location.origin);
+  const seek = (k, t) => send({ seconds: show(k, t) });
+
+  function openGroup(t) {
+    const group = plots.find(({ span, group }) => group && t >= span[0] && t <= span[1]);
+    if (group) for (const details of document.querySelectorAll("details.group")) details.open = details === group.group;
+  }
+
+  function follow({ seconds, began }) {
+    if (began) stop();
+    if (timer || !Number.isFinite(seconds)) return;
+    openGroup(seconds);
+    show(nearest(data.times, seconds), seconds);
   }
 
   function stop() {
@@ -102,13 +122,14 @@
   }
 
   function play() {
-    if (now === data.times.length - 1) now = 0;
+    seek(now === data.times.length - 1 ? 0 : now);
     const from = data.times[now], started = performance.now();
     go.setAttribute("aria-pressed", "true");
     go.textContent = "Stop";
     const tick = (clock) => {
       const t = from + SLOW * (clock - started) / 1000;
-      show(nearest(data.times, t));
+      const k = nearest(data.times, t);
+      if (k !== now) seek(k);
       if (t >= data.times[data.times.length - 1]) stop();
       else timer = requestAnimationFrame(tick);
     };
@@ -117,9 +138,8 @@
 
   function jump(t) {
     stop();
-    const group = plots.find(({ span, group }) => group && t >= span[0] && t <= span[1]);
-    if (group) for (const details of document.querySelectorAll("details.group")) details.open = details === group.group;
-    show(nearest(data.times, t), t);
+    openGroup(t);
+    seek(nearest(data.times, t), t);
     find("play").scrollIntoView({ block: "start" });
     slider.focus({ preventScroll: true });
   }
@@ -127,10 +147,10 @@
   document.querySelector(".screen").hidden = false;
   document.documentElement.classList.add("live");
   slider.max = data.times.length - 1;
-  slider.addEventListener("input", () => { stop(); show(Number(slider.value)); });
+  slider.addEventListener("input", () => { stop(); seek(Number(slider.value)); });
   go.addEventListener("click", () => (timer ? stop() : play()));
-  find("back").addEventListener("click", () => { stop(); show(now - 1); });
-  find("on").addEventListener("click", () => { stop(); show(now + 1); });
+  find("back").addEventListener("click", () => { stop(); seek(now - 1); });
+  find("on").addEventListener("click", () => { stop(); seek(now + 1); });
   for (const button of document.querySelectorAll("button.jump"))
     button.addEventListener("click", () => jump(Number(button.dataset.time)));
   for (const { element, span } of plots)
@@ -138,7 +158,7 @@
       const { left, width } = event.currentTarget.getBoundingClientRect();
       const part = ((event.clientX - left) / width * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT);
       stop();
-      show(nearest(data.times, span[0] + Math.min(1, Math.max(0, part)) * (span[1] - span[0])));
+      seek(nearest(data.times, span[0] + Math.min(1, Math.max(0, part)) * (span[1] - span[0])));
     });
 
   // The film may be saved beside this page. The page loads it only after a click.
@@ -172,4 +192,8 @@
   const first = document.querySelector(".first .jump, .strip .jump, .events .jump");
   const start = first ? Number(first.dataset.time) : data.times[0];
   show(nearest(data.times, start), start);
+  if (embedded) addEventListener("message", ({ source, origin, data }) => {
+    if (source === parent && origin === location.origin) follow(data);
+  });
+  send({});
 })();

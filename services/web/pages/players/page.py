@@ -40,6 +40,7 @@ class PlayerForm(BaseModel):
     height_cm: int | Literal[""] = ""
     birth_year: int | Literal[""] = ""
     hand: Literal["left", "right", ""] = ""
+    notes: str = ""
     # Of the player that the form showed.
     etag: str = Field(default="", max_length=200)
 
@@ -107,9 +108,11 @@ async def save(request: Request) -> Response:
         height_cm=form.height_cm or 0,
         birth_year=form.birth_year or 0,
         hand=Hand.Value(f"HAND_{form.hand.upper() or 'UNSPECIFIED'}"),
+        # A browser ends the lines of a text field with two characters, and counts one.
+        notes=form.notes.replace("\r\n", "\n"),
         etag=form.etag,
     )
-    mask = FieldMask(paths=["name", "height_cm", "birth_year", "hand"])
+    mask = FieldMask(paths=["name", "height_cm", "birth_year", "hand", "notes"])
     asked = UpdatePlayerRequest(player=changed, update_mask=mask)
     await visiting.calls.call(visiting.calls.stubs.players.UpdatePlayer, asked)
     return html.go_to(request, f"/players/{player_id}")

@@ -13,7 +13,7 @@ from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.model import FilmCode
 from services.analyzer.coaching.summary import compose
 from services.analyzer.knowledge import loader
-from services.analyzer.knowledge.loader import Guidance, GuidanceError, Mark, Shared, StatedMark, read, shared
+from services.analyzer.knowledge.loader import Guidance, GuidanceError, Mark, Severity, Shared, StatedMark, read, shared
 from services.naming import DISCIPLINES
 from testing.data.reports import with_margins
 
@@ -92,6 +92,29 @@ def test_severity_changes_at_the_promised_shortfalls(discipline: str) -> None:
     cases = {0.0: None, 0.001: "low", 0.049: "low", 0.051: "medium", 0.149: "medium", 0.151: "high", 0.4: "high"}
     for shortfall, expected in cases.items():
         assert severity(discipline, "HEAD_MOVEMENT", metric, threshold - shortfall) == expected
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_the_knee_of_a_player_under_18_is_never_a_high_priority(discipline: str) -> None:
+    """At no score; the level agrees, milder findings and other numbers stay, and so does every number of an adult."""
+    for code, (metric, _) in PROMISED.items():
+        for score in (0.01, 0.3, 0.4, 0.44, 0.9):
+            adult = find(measurements(**{metric: score}), discipline)
+            young = find(measurements(**{metric: score}), discipline, under_18=True)
+            bounded = [
+                replace(finding, severity=Severity.MEDIUM)
+                if (code, finding.severity) == ("KNEE_COLLAPSE", "high")
+                else finding
+                for finding in adult.findings
+            ]
+            assert list(young.findings) == bounded
+            assert (young.overall_level == "low") is any(finding.severity == "high" for finding in bounded)
+    assert find(measurements(front_knee_brace_score=0.01), discipline).findings[0].severity == "high"
+
+
+def test_bounds_under_18_are_of_scored_metrics() -> None:
+    """A misspelt name would bound nothing."""
+    assert shared().worst_under_18.keys() <= {spec.name for spec in METRICS}
 
 
 def test_an_absent_number_gives_no_finding() -> None:

@@ -105,6 +105,10 @@ def test_the_slider_moves_the_skeleton_and_all_cursors(browser: Browser, pages: 
         )
         page.evaluate("document.getElementById('back').click()")
         assert page.evaluate(NOW) == "99"
+        page.evaluate(f"document.getElementById('slider').value = 0, {INPUT}")
+        page.evaluate("document.getElementById('back').click()")
+        assert page.evaluate(CLOCK) == "0.00 s"
+        assert page.complaints == []
 
 
 def test_a_skeleton_is_where_the_player_was(browser: Browser, pages: dict[str, Path]) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -389,6 +390,27 @@ def test_the_report_has_the_height_of_its_only_player(
     session = Session(player_ids=player_ids, players=[Player(player_id="id-1", height_cm=height_cm)])
     about = worker.about(StartLaunchResponse(job=Job(job_id="j-1", anonymous=anonymous), session=session), "bowling")
     assert (about.height_cm, about.job_id) == (expected, "j-1")
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+@pytest.mark.parametrize(
+    ("player_ids", "age", "expected"),
+    [(["id-1"], 17, True), (["id-1"], 18, True), (["id-1"], 19, False), (["id-1", "Bo"], 12, False)],
+)
+def test_the_age_of_the_only_player_bounds_the_findings(
+    player_ids: list[str], age: int, expected: bool, anonymous: bool
+) -> None:
+    """A player of 18 this year may still be 17. The copy without names has the findings of the report with them."""
+    born = datetime.now(UTC).year - age
+    session = Session(player_ids=player_ids, players=[Player(player_id="id-1", birth_year=born)])
+    job = Job(job_id="j-1", anonymous=anonymous)
+    assert worker.about(StartLaunchResponse(job=job, session=session), "bowling").under_18 is expected
+
+
+def test_an_unknown_year_of_birth_bounds_nothing() -> None:
+    """Neither a player without one, nor a session without a player."""
+    for session in (Session(player_ids=["id-1"], players=[Player(player_id="id-1")]), Session(player_ids=["Bo"])):
+        assert not worker.about(StartLaunchResponse(session=session), "bowling").under_18
 
 
 def test_the_report_of_an_anonymous_job_has_no_text_that_people_wrote() -> None:
