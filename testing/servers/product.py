@@ -13,6 +13,7 @@ import urllib3
 from crease.analysis.v1 import launch_pb2, launch_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
+from crease_client.channels import open_client_channel
 from services.analyzer.settings import BUILT_MODEL
 from testing.servers.programs import ROOT, Laptop, Program, free_port, running
 from testing.servers.s3 import Endpoint
@@ -34,7 +35,7 @@ class Product:
     folder: Path
 
     def __post_init__(self) -> None:
-        to_jobs, to_upload = grpc.insecure_channel(self.jobs.endpoint), grpc.insecure_channel(self.upload.endpoint)
+        to_jobs, to_upload = open_client_channel(self.jobs.endpoint), open_client_channel(self.upload.endpoint)
         self.session_stub = session_pb2_grpc.SessionServiceStub(to_jobs)
         self.job_stub = job_pb2_grpc.JobServiceStub(to_jobs)
         self.launch_stub = launch_pb2_grpc.LaunchServiceStub(to_jobs)
