@@ -134,6 +134,31 @@ async def test_no_statement_reads_a_whole_table(filled_url: str, sent: set[str])
     assert scans == {}
 
 
+# As many events of one transaction as a large import writes.
+ONE_TRANSACTION = """
+    INSERT INTO events (xid, job_id, session_id, from_status, to_status, failure_code, sample_fps, include_frames,
+            created_at)
+        SELECT 1, gen_random_uuid(), gen_random_uuid(), 'queued', 'quick_running', '', 10, false,
+            now() - interval '8 days'
+        FROM generate_series(1, 30000)
+"""
+
+
+async def test_a_purge_of_events_reads_its_batch_alone(database_url: str, sent: set[str]) -> None:
+    """PostgreSQL estimates a range of positions by the transaction alone, and so took one batch for the whole table."""
+    with psycopg.connect(database_url, autocommit=True) as sql:
+        sql.execute(ONE_TRANSACTION)
+        sql.execute("VACUUM ANALYZE events")
+    database = Database(database_url, 1)
+    async with database.transaction() as connection:
+        assert await outbox.purge(connection, 86400.0) == outbox.PURGE_BATCH
+    await database.close()
+    with psycopg.connect(database_url) as sql:
+        assert sql.execute("SELECT count(*) FROM events").fetchall() == [(30000 - outbox.PURGE_BATCH,)]
+        [delete] = [statement for statement in sent if "DELETE FROM events" in statement]
+        assert "Seq Scan" not in str(sql.execute(f"EXPLAIN {delete}").fetchall())
+
+
 # Half of the sessions belong to one coach, whose jobs are older than the 10,000 of all others.
 SKEWED = """
     INSERT INTO video_sessions (owner_type, owner_id, created_by, created_at)
