@@ -20,7 +20,7 @@ from services.analyzer.report.annotations import annotate
 from services.analyzer.report.metadata import Metadata
 from services.analyzer.report.model import KeyFrame
 from services.analyzer.report.page import render
-from services.naming import POSE_MODEL
+from services.naming import POSE_MODEL, Discipline
 from testing.data import motions
 
 HOSTILE = (
@@ -121,7 +121,10 @@ def strokes() -> tuple[Poses, list[Poses], Measurements]:
 
 
 def fullest(**metadata: Any) -> str:
-    """A page with everything: four findings, every number, eight strokes, six pictures. metadata: of `Metadata`."""
+    """A page with everything: four findings, every number of a delivery, eight strokes, six pictures.
+
+    No film has more numbers. metadata: of `Metadata`.
+    """
     whole, closeups, measured = strokes()
     margins = {spec.name: -0.2 for spec in METRICS if not spec.absent_reason}
     metrics = {
@@ -130,7 +133,7 @@ def fullest(**metadata: Any) -> str:
     }
     measures = {
         name: metric
-        if metric.value is not None
+        if metric.value is not None or Discipline.BOWLING not in metric.spec.disciplines
         else Metric(metric.spec, 0.5, None, 0.9, 9, (Evidence(1.4, 0.5),), error=0.1)
         for name, metric in measured.measures.items()
     }

@@ -165,7 +165,7 @@ def answer(channel: grpc.Channel, rpc: MethodDescriptor, message: Message, metad
 
 def page_token(channel: grpc.Channel, rpc: MethodDescriptor, metadata: Any) -> str:
     """The token of the coach's second page; empty where the RPC has no pages, or there is one alone."""
-    if "page_token" not in rpc.input_type.fields_by_name:
+    if "next_page_token" not in rpc.output_type.fields_by_name:
         return ""
     status, reply = answer(channel, rpc, GetMessageClass(rpc.input_type)(page_size=1), metadata)
     page: Any = GetMessageClass(rpc.output_type)()

@@ -107,7 +107,7 @@ def render(
         nearest=nearest_to_marks(scored),
         unscored=number_rows(measurements.measures.values(), {}, metadata.height_cm),
         repetitions=repetition_table(measurements, metadata.discipline),
-        absent=absent_numbers(measurements.everything.values()),
+        absent=absent_numbers(measurements.everything.values(), metadata.discipline),
         report=report,
         job_id=metadata.job_id,
         facts=facts(result, metadata),

@@ -127,11 +127,11 @@ def _cell(value: float | None, metric: Metric) -> str | None:
     return None if value is None else format_number(value, metric.unit)
 
 
-def absent_numbers(metrics: Iterable[Metric]) -> list[tuple[str, str]]:
-    """(reason, labels): each reason once, with all numbers that it holds for."""
+def absent_numbers(metrics: Iterable[Metric], discipline: str) -> list[tuple[str, str]]:
+    """(reason, labels): each reason once, with all numbers of the discipline that it holds for."""
     labels: dict[str, list[str]] = {}
     for metric in metrics:
-        if metric.absent_reason:
+        if metric.absent_reason and discipline in metric.spec.disciplines:
             labels.setdefault(metric.absent_reason, []).append(metric.spec.label)
     return [(reason, ", ".join(names)) for reason, names in labels.items()]
 

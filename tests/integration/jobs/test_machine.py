@@ -535,6 +535,9 @@ def test_any_short_order_of_calls_leaves_what_the_model_says(machine: Any) -> No
 
 @pytest.mark.slow
 def test_any_long_order_of_calls_leaves_what_the_model_says(machine: Any) -> None:
-    """Thousands of steps, different in every run."""
-    drive(machine, 60, 60, repeatable=False)
+    """Thousands of steps, different in every run; more of them if one status did not occur by chance."""
+    for _ in range(4):
+        drive(machine, 60, 60, repeatable=False)
+        if {status for _, status in machine.arrows} == set(states.STATUSES):
+            break
     assert {status for _, status in machine.arrows} == set(states.STATUSES)

@@ -171,6 +171,14 @@ def test_an_absent_number_is_listed_with_its_reason() -> None:
     assert "deg" in html
 
 
+def test_a_number_of_another_discipline_is_not_listed_as_absent() -> None:
+    """A stroke has no release height, and nobody asks why."""
+    html = page(motions.stroke(30))
+    assert "Not measured, and why" in html
+    assert "Release height" not in html
+    assert "no delivery" not in html
+
+
 def test_key_frames_have_the_visible_bones() -> None:
     """The JPEG is unchanged, both sides have a colour, bones of hidden joints are left out."""
     points, visibility = motions.stroke(30).image[42], np.ones(33)
