@@ -88,7 +88,7 @@ NUMBERS = {
     "hands_path_width": Number(
         "Path of the hands", "how far the hands go across the pitch in the downswing", Unit.BODY_LENGTHS
     ),
-    "downswing_time": Number("Downswing", "from the highest to the lowest point of the hands", Unit.SECONDS),
+    "downswing_time": Number("Downswing", "until the hands are lowest, from when they leave their top", Unit.SECONDS),
 }
 
 
