@@ -32,11 +32,9 @@ from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.pose.landmarks import INDEX, LANDMARKS, Poses
 from services.analyzer.settings import BUILT_MODEL
 from testing.data import motions
+from testing.data.videos import CORPUS, ROOT
 
-ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
-CORPUS, ATHLETE = SHARED / "corpus", SHARED / "athlete"
-BATTER = ROOT / "samples" / "batter.mp4"
+RENDERED = CORPUS.parent / "athlete" / "more"
 SURE = 0.5
 AT_ONCE = 2
 # A release is read to a frame; a stroke's hands are fastest around its impact.
@@ -92,7 +90,7 @@ class Answer:
         return self.results["findings"]["not_assessed_reason"] is None
 
     def moments(self, least: float = 0.0) -> list[dict[str, Any]]:
-        """The actions that are claimed with a confidence of `least` or more; of a film that is judged, or of any."""
+        """The actions that are claimed with a confidence of `least` or more."""
         wanted = "release" if self.film.discipline == "bowling" else "fastest_hands"
         return [e for e in self.summary["events"] if e["name"] == wanted and e["confidence"] >= least]
 
@@ -123,6 +121,11 @@ class Answer:
         return sum(self.is_wrong(moment) for moment in self.moments(SURE)) if self.is_judged else 0
 
 
+def _truth(path: Path) -> dict[str, Any]:
+    """The rig of a rendered film."""
+    return dict(json.loads(path.with_name(f"{path.stem}_truth.json").read_text()))
+
+
 def deliveries() -> list[Film]:
     """The eleven real deliveries whose release was read by eye."""
     found = []
@@ -146,8 +149,8 @@ def deliveries() -> list[Film]:
 def rendered() -> list[Film]:
     """The rendered films; the truth is their rig's."""
     found = []
-    for path in sorted((ATHLETE / "more").glob("*.mp4")):
-        true = json.loads(path.with_name(f"{path.stem}_truth.json").read_text())
+    for path in sorted(RENDERED.glob("*.mp4")):
+        true = _truth(path)
         tagged = true["capture_rate_tag"] is not None
         slower = true["slowed_by"] if tagged else 1.0
         strokes = [
@@ -165,12 +168,7 @@ def rendered() -> list[Film]:
 
 
 @functools.cache
-def _folder() -> Path:
-    return Path(_folder_of_run().name)
-
-
-@functools.cache
-def _folder_of_run() -> "tempfile.TemporaryDirectory[str]":
+def _folder() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="crease-accuracy-")
 
 
@@ -183,7 +181,7 @@ def answers(films: Iterable[Film]) -> list[Answer]:
 @functools.cache
 def answer(film: Film) -> Answer:
     """Raises AssertionError if the analyzer fails."""
-    out = Path(tempfile.mkdtemp(dir=_folder()))
+    out = Path(tempfile.mkdtemp(dir=_folder().name))
     source = film.path
     if film.filters:
         source = out / "film.mp4"
@@ -375,14 +373,13 @@ def _in_errors(found: Iterable[Answer]) -> Iterator[tuple[str, float]]:
     for each in found:
         if each.film.slowed or not each.is_judged or not each.film.truth:
             continue
-        true = json.loads(each.film.path.with_name(f"{each.film.path.stem}_truth.json").read_text())
-        rigged = as_rigged(true, each.film.discipline).everything
+        rigged = as_rigged(_truth(each.film.path), each.film.discipline).everything
         for name, (value, error, _) in each.numbers().items():
             if (exact := rigged[name].value) is not None:
                 yield f"{each.film.path.stem} {name}", abs(value - exact) / error
 
 
-# Each makes another film of one: a claim about it must still be right, or absent. (actions survive, filters)
+# Each makes another film of one, of which a claim must be right, or absent: whether the actions survive, and filters.
 ALTERATIONS = {
     "a growing zoom": (True, "zoompan=z='1+0.006*on':x='iw/2-iw/zoom/2':y='ih/2-ih/zoom/2':d=1:s=960x540:fps=30"),
     "a pan": (True, "scale=1200:-2;crop=960:540:'min(240,t*120)':60"),

@@ -10,16 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from testing.servers.kubernetes import Cluster, Namespace, cluster, namespace
 from testing.servers.programs import free_port
 
-POD = (
-    'code=$(wget -q -O- --header "Authorization: $(cat $CREASE_TOKEN_FILE)" {url}/$2/$4) && exit $code; exit 70'
-)  # fmt: skip
-# The name in the certificate of the API server.
-API_SERVER = "kubernetes"
+POD = 'code=$(wget -q -O- --header "Authorization: $(cat $CREASE_TOKEN_FILE)" {url}/$2/$4) && exit $code; exit 70'
 
 
 @dataclass(frozen=True)
@@ -40,11 +34,13 @@ class Pods:
 
     def env(self, line: str, name: str) -> Mapping[str, str]:
         """Settings of the controller of the cluster `name`, which reaches the API server over a line (host:port)."""
-        config = yaml.safe_load(self.namespace.kubeconfig.read_text())
-        config["clusters"][0]["cluster"] |= {"server": f"https://{line}", "tls-server-name": API_SERVER}
-        self.namespace.kubeconfig.write_text(yaml.safe_dump(config))
         command = ("sh", "-c", POD.replace("{url}", f"http://{self.host}:{self.port}"), "sh")
-        return {**self.namespace.env, "CREASE_CLUSTER": name, "CREASE_ANALYZER_COMMAND": json.dumps(command)}
+        return {
+            **self.namespace.env,
+            "CREASE_KUBECONFIG": str(self.namespace.kubeconfig_through(line)),
+            "CREASE_CLUSTER": name,
+            "CREASE_ANALYZER_COMMAND": json.dumps(command),
+        }
 
     def active(self) -> list[str]:
         """The Kubernetes Jobs that have a running pod, or wait for one."""

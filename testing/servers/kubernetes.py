@@ -179,6 +179,14 @@ class Namespace:
     def kubeconfig(self) -> Path:
         return self.folder / f"{self.name}.kubeconfig"
 
+    def kubeconfig_through(self, line: str) -> Path:
+        """The kubeconfig with the API server reached through a line (host:port), by the name in its certificate."""
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        config["clusters"][0]["cluster"] |= {"server": f"https://{line}", "tls-server-name": "kubernetes"}
+        path = self.folder / "line.kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
     @property
     def env(self) -> dict[str, str]:
         """Settings of a controller for this namespace."""
@@ -255,13 +263,7 @@ class Line:
     def kubeconfig(self, namespace: "Namespace") -> Path:
         """The kubeconfig of the namespace, with the API server reached through this connection."""
         assert self._server is not None
-        config = yaml.safe_load(namespace.kubeconfig.read_text())
-        port = self._server.sockets[0].getsockname()[1]
-        # The name in its certificate.
-        config["clusters"][0]["cluster"] |= {"server": f"https://127.0.0.1:{port}", "tls-server-name": "kubernetes"}
-        path = namespace.folder / "line.kubeconfig"
-        path.write_text(yaml.safe_dump(config))
-        return path
+        return namespace.kubeconfig_through(f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}")
 
     def cut(self) -> None:
         self._is_cut = True

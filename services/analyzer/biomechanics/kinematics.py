@@ -123,10 +123,8 @@ def stance_turn(series: Iterable[Poses]) -> float:
     Uses MediaPipe's world landmarks, the only depth available. Each frame of the series counts by the square of the
     feet's distance. NaN if the feet are under 0.4 m apart in every frame.
     """
-    names = [(INDEX[f"left_{part}"], INDEX[f"right_{part}"]) for part in FOOT]
-    lines = [
-        np.mean([poses.world[:, left] - poses.world[:, right] for left, right in names], axis=0) for poses in series
-    ]
+    left, right = ([INDEX[name] for name in landmarks_of(side, FOOT)] for side in SIDES)
+    lines = [(poses.world[:, left] - poses.world[:, right]).mean(axis=1) for poses in series]
     apart = np.concatenate([np.empty((0, 3)), *lines])[:, [0, 2]]
     apart = apart[np.isfinite(apart).all(axis=1)]
     if not (np.hypot(*apart.T) >= CLEARLY_APART_METRES).any():

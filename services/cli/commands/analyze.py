@@ -152,9 +152,10 @@ def _run(arguments: Arguments) -> int:
             console.print_line(note)
         sent = arguments.video
         size = sent.stat().st_size
-        if arguments.proxy and facts.is_larger_than_needed(size) and (reason := facts.saves_nothing(size)):
+        wants_proxy = arguments.proxy and facts.is_larger_than_needed(size)
+        if wants_proxy and (reason := facts.saves_nothing(size)):
             console.print_line(reason)
-        elif arguments.proxy and facts.is_larger_than_needed(size):
+        elif wants_proxy:
             sent = _proxy(arguments.video, arguments.state.expanduser() / "proxies", limits, options.capture_fps)
             title = options.title or ("" if options.anonymous else one_line(arguments.video.stem))
             # The smaller film plays in real time.

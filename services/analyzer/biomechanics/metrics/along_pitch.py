@@ -11,6 +11,7 @@ import numpy as np
 
 from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.action_window import ActionWindow
+from services.analyzer.biomechanics.actions.strokes import HANDS_CUT_OFF_HZ, LONGEST_DOWNSWING_SECONDS
 from services.analyzer.biomechanics.events import Action
 from services.analyzer.biomechanics.filtering import lowpass, resample
 from services.analyzer.biomechanics.foot_contact import Missing
@@ -21,7 +22,6 @@ from services.analyzer.pose.landmarks import Poses
 
 NO_STROKE = Missing("no stroke")
 NOT_ALONG_PITCH = Missing("view not along the pitch")
-HANDS_CUT_OFF_HZ, LONGEST_DOWNSWING_SECONDS = 6.0, 0.7
 # Hands may wait at the top: they have left it below this share of their way.
 NEAR_TOP = 0.9
 # The toes show the off side if they lie this share of a body beside the heels.
@@ -95,17 +95,14 @@ def _at_bottom(window: ActionWindow, values: Floats, joints: Sequence[str], erro
 
 def _towards_off_side(window: ActionWindow, values: Floats, joints: Sequence[str], error: float) -> Reading | Missing:
     """As `_at_bottom`, for values that grow to the right of the picture. A batter's toes point to the off side."""
+    if isinstance(action := _stroke(window), Missing):
+        return action
     poses = window.inside
     toes = [poses.point(f"{side}_foot_index") - poses.point(f"{side}_heel") for side in SIDES]
     aside = np.mean(toes, axis=0)[poses.detected, 0] / window.body
     if not len(aside) or abs(way := float(np.median(aside))) < CLEARLY_ASIDE_BODIES:
-        return _stroke_or(window, OFF_SIDE_NOT_SEEN)
+        return OFF_SIDE_NOT_SEEN
     return _at_bottom(window, np.sign(way) * values, joints, error)
-
-
-def _stroke_or(window: ActionWindow, reason: Missing) -> Missing:
-    action = _stroke(window)
-    return action if isinstance(action, Missing) else reason
 
 
 def _hands(poses: Poses) -> tuple[Floats, Floats]:
