@@ -237,6 +237,7 @@ async def record(recorder: Recorder, stage: Stage, made: Cluster) -> None:
             group.create_task(recording)
     await recorder.after("drained", lambda _: drain(made), stage.has_failed)
     await asyncio.to_thread(made.kubectl, "uncordon", "node")
+    await recorder.after("node_without_power", lambda _: reboot(made), stage.has_failed)
     await recorder.after("node_gone", lambda _: lose_node(made), stage.has_failed)
     await asyncio.to_thread(made.sv, "up", "kubelet")
     await asyncio.to_thread(made.kubectl, "create", "quota", "pods", "--hard=pods=0", *space)
@@ -254,6 +255,11 @@ async def record(recorder: Recorder, stage: Stage, made: Cluster) -> None:
 
 def drain(made: Cluster) -> None:
     made.kubectl("drain", "node", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=60s")
+
+
+def reboot(made: Cluster) -> None:
+    made.lose_power()
+    made.boot_node()
 
 
 def lose_node(made: Cluster) -> None:

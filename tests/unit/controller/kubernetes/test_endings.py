@@ -42,6 +42,8 @@ ENDED = {
     "out_of_memory": (wire.ENDING_OUT_OF_MEMORY, "memory limit", wire.ENDING_OUT_OF_MEMORY),
     "deadline": (wire.ENDING_DEADLINE, "exceeded its deadline", wire.ENDING_DEADLINE),
     "drained": (wire.ENDING_DISRUPTION, "EvictionByEvictionAPI", wire.ENDING_DISRUPTION),
+    # Without the pod the exit code is all that is left.
+    "node_without_power": (wire.ENDING_DISRUPTION, "the node lost it", wire.ENDING_UNKNOWN),
     "node_gone": (wire.ENDING_DISRUPTION, "node no longer exists", wire.ENDING_DISRUPTION),
     "job_deleted_by_hand": (wire.ENDING_DISRUPTION, "deleted", None),
     "pod_deleted_by_hand": (wire.ENDING_DISRUPTION, "deleted", wire.ENDING_DISRUPTION),
@@ -192,6 +194,19 @@ def test_an_exhausted_quota_is_retried_and_a_denied_admission_is_not() -> None:
     assert isinstance(denied, PermanentRejection)
     assert denied.ending == wire.ENDING_IMAGE
     assert "denied request" in str(denied)
+
+
+@pytest.mark.parametrize("exit_code", [137, 255])
+def test_a_container_that_its_node_lost_is_disrupted_whatever_its_exit_code(exit_code: int) -> None:
+    """The kubelet invents 137, which otherwise means out of memory, and containerd invents 255."""
+    record = copy.deepcopy(RECORDS["node_without_power"])
+    for status in record["pods"][0]["status"]["containerStatuses"]:
+        status["state"]["terminated"] |= {
+            "exitCode": exit_code, "reason": "ContainerStatusUnknown", "message": "The container could not be located",
+        }  # fmt: skip
+    [end] = [one for one in decided(observed_in(record)) if isinstance(one, End)]
+    assert end.ending == wire.ENDING_DISRUPTION
+    assert "The container could not be located" in end.why
 
 
 def test_a_webhooks_denial_is_permanent() -> None:
