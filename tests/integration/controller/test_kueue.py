@@ -185,14 +185,15 @@ def test_an_analysis_that_multikueue_would_send_away_is_refused(queued: Scene) -
 
 def hand_over_to_multikueue(cluster: Cluster, namespace: str) -> None:
     """Marks each Job for MultiKueue, as Kueue's webhook does, which is not registered here."""
-    api = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": f"multikueue-{namespace}"}}
+    name = f"multikueue-{namespace}"
+    api = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
     rule = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
     change = 'Object{spec: Object.spec{managedBy: "kueue.x-k8s.io/multikueue"}}'
     mutation = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": change}}
     spec = {"matchConstraints": {"resourceRules": [rule]}, "mutations": [mutation], "reinvocationPolicy": "Never"}
     cluster.apply({**api, "kind": "MutatingAdmissionPolicy", "spec": spec})
     match = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
-    binding = {"policyName": api["metadata"]["name"], "matchResources": match}
+    binding = {"policyName": name, "matchResources": match}
     cluster.apply({**api, "kind": "MutatingAdmissionPolicyBinding", "spec": binding})
 
 
