@@ -1,7 +1,8 @@
 """Records each way to end on a real Kubernetes: `python -m scripts.record_endings`, as root.
 
 For each, tests/unit/controller/kubernetes/endings/ gets a file with the last state of the Job, its pods and its events,
-or with the refusal. The failure classifier is tested on these files; record them again for a newer Kubernetes.
+or with the refusal. The failure classifier is tested on these files; record them again for a newer Kubernetes. One is
+not repeated here: `node_shut_down` needs a logind that announces a shutdown to the kubelet.
 """
 
 import asyncio
