@@ -1,12 +1,14 @@
 """Deliveries of movements that were made to be one, or to lack one sign of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from services.analyzer.biomechanics.actions.deliveries import find_deliveries, find_passages, has_rival
 from services.analyzer.biomechanics.actions.evidence import weakest
-from services.analyzer.biomechanics.kinematics import Side
-from services.analyzer.pose.landmarks import Poses
+from services.analyzer.biomechanics.kinematics import SIDES, Side, torso_length, travel
+from services.analyzer.pose.landmarks import INDEX, Poses
 from testing.data import motions
 
 
@@ -60,3 +62,17 @@ def _at_speed(fps: float, degrees_per_second: float) -> Poses:
     turn = np.clip(degrees_per_second * (poses.times - 1.4), -185, 185)
     motions.point_arm(poses, "right", np.radians(turn))
     return poses
+
+
+def test_a_reversed_film_has_no_delivery() -> None:
+    """Arm and travel are both reversed, so the arm still comes over the top; the toes point backwards."""
+    poses = motions.bowler(30)
+    for side in SIDES:
+        heel, toe = INDEX[f"{side}_heel"], INDEX[f"{side}_foot_index"]
+        poses.image[:, toe, 0] = poses.image[:, heel, 0] + travel(poses) * 0.3 * torso_length(poses)
+    assert find_deliveries(find_passages(poses))
+    backwards = replace(poses, image=poses.image[::-1].copy())
+    passages = find_passages(backwards)
+    assert passages
+    assert find_deliveries(passages) == []
+    assert {weakest(passage.signs).name for passage in passages} == {"feet point the way of travel"}
