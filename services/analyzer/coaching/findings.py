@@ -9,6 +9,7 @@ which is bounded for some numbers of a player under 18. A number that was not me
 
 from typing import TypedDict
 
+from services.analyzer.biomechanics.events import SIGNED
 from services.analyzer.biomechanics.foot_contact import FEET_NOT_SEEN
 from services.analyzer.biomechanics.metrics.scored import NOT_SIDE_ON
 from services.analyzer.biomechanics.model import Measurements, Metric
@@ -21,6 +22,9 @@ from services.rules.numbers import Unit
 WORST_FIRST = (Severity.HIGH, Severity.MEDIUM, Severity.LOW)
 # With fewer confident metrics a video without a fault is no proof of a high level.
 FEWEST_FOR_HIGH = 2
+UNKNOWN_KIND = "no throw or take is recognised for certain, so no number is sure enough"
+JUDGE_BY_EYE = "Judge the numbers by eye, with the pictures of their moments."
+CLOSE_TO_MARKS = "The film is good enough: the numbers lie within their errors of the marks."
 FILM_THE_FEET = "Film the whole player, with both feet in the picture."
 FILM_FROM_THE_SIDE = "Film from the side, square to the pitch."
 FILM_SURER = "Film from nearer, in daylight, with 60 frames a second if the camera has them."
@@ -40,11 +44,14 @@ def find(measurements: Measurements, discipline: str, *, under_18: bool = False)
     if measurements.obstacle and measurements.detection_rate_percent >= shared().reliable_from_detection_rate_percent:
         return Findings(None, (), measurements.obstacle.reason, measurements.obstacle.remedy)
     if film := _film_finding(measurements):
-        return Findings(None, (film,), _film_reason(measurements, film), f"{film.cues[0]}.")
+        return Findings(None, (film,), _film_reason(measurements, film), _film_remedy(measurements, film))
     too_close = tuple(metric for metric in measurements.present() if _is_too_close(metric, guide))
     found = _faults(measurements, guide, too_close, under_18=under_18)
+    if not found and discipline not in SIGNED:
+        return Findings(None, (), UNKNOWN_KIND, JUDGE_BY_EYE)
     if not found and (reason := _too_unsure(measurements, too_close)):
-        return Findings(None, (), reason, _surer_film(measurements))
+        remedy = CLOSE_TO_MARKS if _sure(measurements) >= FEWEST_FOR_HIGH else _surer_film(measurements)
+        return Findings(None, (), reason, remedy)
     found.sort(key=lambda finding: WORST_FIRST.index(finding.severity))
     names = [metric.spec.name for metric in measurements.present()]
     marks = {name: mark.value for name in names if (mark := guide.mark(name))}
@@ -55,6 +62,13 @@ def _film_reason(measurements: Measurements, film: Finding) -> str:
     if not measurements.present():
         return measurements.obstacle.reason if measurements.obstacle else "no number could be measured in this film"
     return f"the player was seen in {film.value:.0f} % of the frames, and {film.threshold:.0f} % are needed"
+
+
+def _film_remedy(measurements: Measurements, film: Finding) -> str:
+    """The one thing to change: what the obstacle asks for where it is the reason, else the first cue."""
+    if measurements.obstacle and not measurements.present():
+        return measurements.obstacle.remedy
+    return f"{film.cues[0]}."
 
 
 def _is_too_close(metric: Metric, guide: Guidance) -> bool:
@@ -143,7 +157,15 @@ def _too_unsure(measurements: Measurements, too_close: tuple[Metric, ...]) -> st
     if confident >= FEWEST_FOR_HIGH:
         return None
     enough = "sure enough" if confident == len(sure) else "sure and clear of its mark"
-    return f"{count_phrase(confident) if confident else 'none'} of {count_phrase(len(measured))} numbers is {enough}"
+    if len(measured) == 1:
+        return "only one number could be measured"
+    few = f"only {count_phrase(confident)}" if confident else "none"
+    return f"{few} of {count_phrase(len(measured))} numbers is {enough}"
+
+
+def _sure(measurements: Measurements) -> int:
+    """How many numbers are sure, near their marks or not."""
+    return sum(metric.confidence >= shared().sure_from_confidence for metric in measurements.present())
 
 
 def _surer_film(measurements: Measurements) -> str:

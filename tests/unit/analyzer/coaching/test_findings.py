@@ -1,5 +1,6 @@
 """Thresholds without gaps, severities that only grow, and advice from files that a coach can edit."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_thresholds_are_the_promised_ones(place: int, discipline: str) -> None:
     assert {code: (f.metric, mark.threshold) for code, f in guide.faults.items() if (mark := guide.mark(f.metric))} == {
         code: (metric, thresholds[place]) for code, (metric, thresholds) in PROMISED.items()
     }
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_a_title_says_no_more_than_its_number(discipline: str) -> None:
+    """One angle, one spread and one mean: none shows a course, a moment or a cause."""
+    beyond = r"\b(sinks|drops|gives|folds|collapses|early|late|jerks|bobs|trapped|weight|throwing|caught)\b"
+    titles = [fault.title for fault in guidance(discipline).faults.values()]
+    assert [title for title in titles if re.search(beyond, title, re.IGNORECASE)] == []
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
@@ -133,7 +142,7 @@ def test_the_level_follows_the_worst_finding() -> None:
 def test_too_little_seen_is_not_assessed() -> None:
     """One number, or several of low confidence, are too few for a level."""
     one = find(measurements(head_stability_score=0.9), "batting")
-    assert (one.overall_level, one.not_assessed_reason) == (None, "one of one numbers is sure enough")
+    assert (one.overall_level, one.not_assessed_reason) == (None, "only one number could be measured")
     unsure = measurements(confidence=0.3, head_stability_score=0.9, balance_drift_score=0.9, elbow_drop_score=0.9)
     assert find(unsure, "batting").not_assessed_reason == "none of three numbers is sure enough"
 
@@ -143,7 +152,8 @@ def test_one_number_beside_some_too_close_to_call_is_no_level() -> None:
     measured = with_margins("batting", head_stability_score=0.2, balance_drift_score=0.001, elbow_drop_score=0.001)
     found = find(measured, "batting")
     assert found.overall_level is None
-    assert found.not_assessed_reason == "one of three numbers is sure and clear of its mark"
+    assert found.not_assessed_reason == "only one of three numbers is sure and clear of its mark"
+    assert found.remedy == "The film is good enough: the numbers lie within their errors of the marks."
 
 
 def test_the_one_thing_to_change_is_what_the_film_lacks() -> None:
