@@ -245,7 +245,7 @@ def _combine(spec: MetricSpec, measured: list[_MeasuredWindow], scale: Scale | N
         confidence=round(min(median(reading.confidence for reading in found), most_confidence), 2),
         frames_used=sum(reading.frames for reading in found),
         evidence=tuple(Evidence(round(time, 3), round(value, 4)) for time, value in evidence),
-        error=round(error, 4),
+        scatter=round(error, 4),
     )
 
 

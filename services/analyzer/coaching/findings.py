@@ -72,11 +72,11 @@ def _film_remedy(measurements: Measurements, film: Finding) -> str:
 
 
 def _is_too_close(metric: Metric, guide: Guidance) -> bool:
-    """Whether a number's error, or the pose model's bias, reaches its mark."""
+    """Whether a number's error reaches its mark."""
     mark = guide.mark(metric.spec.name)
-    if mark is None or metric.value is None or metric.error_from_truth is None:
+    if mark is None or metric.value is None or metric.error is None:
         return False
-    return abs(metric.value - mark.value) <= metric.error_from_truth
+    return abs(metric.value - mark.value) <= metric.error
 
 
 def _faults(

@@ -60,7 +60,7 @@ def number_rows(metrics: Iterable[Metric], marks: Marks, height_cm: float | None
     return [
         NumberRow(
             metric=metric,
-            shown=_shown(metric.value, metric.unit, metric.error_from_truth, height_cm),
+            shown=_shown(metric.value, metric.unit, metric.error, height_cm),
             confidence=confidence_word(metric.confidence),
             mark=_mark_words(marks.get(metric.spec.name), metric.unit),
             threshold=mark.threshold if (mark := marks.get(metric.spec.name)) else None,
@@ -86,7 +86,7 @@ def finding_cards(
 
 def _card(finding: Finding, measurements: Measurements, marks: Marks, height_cm: float | None) -> FindingCard:
     name = finding.metric.name if finding.metric else ""
-    error = measurements.metrics[name].error_from_truth if name else None
+    error = measurements.metrics[name].error if name else None
     mark = marks.get(name)
     shown = _shown(finding.value, finding.unit, error, height_cm)
     return FindingCard(finding, shown, _mark_words(mark, finding.unit))
@@ -125,7 +125,7 @@ def repetition_table(measurements: Measurements, discipline: str) -> RepetitionT
 
 
 def _cell(value: float | None, metric: Metric) -> str | None:
-    return None if value is None else format_rounded(value, metric.unit, metric.error_from_truth)
+    return None if value is None else format_rounded(value, metric.unit, metric.error)
 
 
 def absent_numbers(metrics: Iterable[Metric], discipline: str) -> list[tuple[str, str]]:

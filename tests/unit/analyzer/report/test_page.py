@@ -353,7 +353,7 @@ def test_a_number_has_one_error_in_the_whole_page() -> None:
     html = render(result_of(measured, "batting", motions.stroke(30)), motions.stroke(30), metadata=Metadata("batting"))
     elbow = measured.metrics["elbow_drop_score"]
     assert elbow.value is not None
-    shown = format_value(elbow.value, elbow.unit, elbow.error_from_truth)
+    shown = format_value(elbow.value, elbow.unit, elbow.error)
     assert html.count(f"{elbow.value:.2f} ± ") == html.count(shown) > 1
 
 
@@ -379,7 +379,7 @@ def test_the_correction_names_the_job_where_it_is_known() -> None:
 
 def test_lengths_are_in_centimetres_too_where_the_height_is_known() -> None:
     """A body length is 0.779 of the height: 0.140 of 180 cm are 20 cm."""
-    metric = replace(with_margins("batting", head_stability_score=0.0).metrics["head_stability_score"], error=0.01)
+    metric = replace(with_margins("batting", head_stability_score=0.0).metrics["head_stability_score"], scatter=0.01)
     [row] = number_rows([replace(metric, value=0.14)], {}, 180.0)
     assert row.shown == "0.140 ± 0.010 body lengths (20 ± 1 cm)"
     [plain] = number_rows([replace(metric, value=0.14)], {})

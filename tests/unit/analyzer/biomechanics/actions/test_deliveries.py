@@ -56,6 +56,22 @@ def test_the_other_arm_a_moment_later_is_a_rival() -> None:
     assert any(has_rival(one, seen) for one in find_deliveries(find_passages(poses)))
 
 
+@pytest.mark.parametrize(
+    ("earlier", "bent_deg", "is_front_arm"), [(0.15, 120, True), (0.15, 180, False), (-0.15, 120, False)]
+)
+def test_the_front_arm_comes_over_the_top_earlier_and_lower(
+    earlier: float, bent_deg: float, *, is_front_arm: bool
+) -> None:
+    """Then the later and higher arm has bowled; an arm that is only one of both is a rival."""
+    poses = motions.delivery(30, upright=1.4, landing=1.2)
+    turn = np.radians(np.clip(1000 * (poses.times - 1.4 + earlier), -185, 185))
+    motions.point_arm(poses, "left", turn, bent_deg)
+    seen = find_passages(poses)
+    assert {one.side for one in seen if one.confidence > 0} == {"left", "right"}
+    bowled = [one.side for one in find_deliveries(seen) if not has_rival(one, seen)]
+    assert bowled == (["right"] if is_front_arm else [])
+
+
 def _at_speed(fps: float, degrees_per_second: float) -> Poses:
     """A delivery whose arm turns at this speed, all the way round, upright at 1.4 s."""
     poses = motions.delivery(fps, upright=1.4)
