@@ -50,8 +50,7 @@ def find(measurements: Measurements, discipline: str, *, under_18: bool = False)
     if not found and discipline not in SIGNED:
         return Findings(None, (), UNKNOWN_KIND, JUDGE_BY_EYE)
     if not found and (reason := _too_unsure(measurements, too_close)):
-        remedy = CLOSE_TO_MARKS if _sure(measurements) >= FEWEST_FOR_HIGH else _surer_film(measurements)
-        return Findings(None, (), reason, remedy)
+        return Findings(None, (), reason, _surer_film(measurements))
     found.sort(key=lambda finding: WORST_FIRST.index(finding.severity))
     names = [metric.spec.name for metric in measurements.present()]
     marks = {name: mark.value for name in names if (mark := guide.mark(name))}
@@ -169,8 +168,11 @@ def _sure(measurements: Measurements) -> int:
 
 
 def _surer_film(measurements: Measurements) -> str:
-    """The one thing to change where too few numbers are sure: what an absent one lacks."""
-    reasons = {metric.absent_reason for metric in measurements.metrics.values()}
+    """The one thing to change where too few numbers are sure and clear: what an absent one lacks."""
+    measurable = [metric for metric in measurements.metrics.values() if metric.spec.absent_reason is None]
+    reasons = {metric.absent_reason for metric in measurable}
+    if reasons == {None} and _sure(measurements) == len(measurable):
+        return CLOSE_TO_MARKS
     if FEET_NOT_SEEN.reason in reasons:
         return FILM_THE_FEET
     return FILM_FROM_THE_SIDE if NOT_SIDE_ON.reason in reasons else FILM_SURER

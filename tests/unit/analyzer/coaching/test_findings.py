@@ -149,10 +149,12 @@ def test_too_little_seen_is_not_assessed() -> None:
 
 def test_one_number_beside_some_too_close_to_call_is_no_level() -> None:
     """Of three sure numbers two reach their marks within their errors: one alone is no proof of a high level."""
-    measured = with_margins("batting", head_stability_score=0.2, balance_drift_score=0.001, elbow_drop_score=0.001)
-    found = find(measured, "batting")
+    close = {"balance_drift_score": 0.001, "elbow_drop_score": 0.001}
+    found = find(with_margins("batting", head_stability_score=0.2, **close), "batting")
     assert found.overall_level is None
     assert found.not_assessed_reason == "only one of three numbers is sure and clear of its mark"
+    assert "nearer" in found.remedy
+    found = find(with_margins("batting", head_stability_score=0.2, front_knee_brace_score=0.001, **close), "batting")
     assert found.remedy == "The film is good enough: the numbers lie within their errors of the marks."
 
 
