@@ -27,7 +27,7 @@ JUDGE_BY_EYE = "Judge the numbers by eye, with the pictures of their moments."
 CLOSE_TO_MARKS = "The film is good enough: the numbers lie within their errors of the marks."
 FILM_THE_FEET = "Film the whole player, with both feet in the picture."
 FILM_FROM_THE_SIDE = "Film from the side, square to the pitch."
-FILM_SURER = "Film from nearer, in daylight, with 60 frames a second if the camera has them."
+FILM_SURER = "Film the whole player larger in the picture, in daylight, with 60 frames a second if the camera has them."
 
 
 class _Words(TypedDict):

@@ -153,7 +153,7 @@ def test_one_number_beside_some_too_close_to_call_is_no_level() -> None:
     found = find(with_margins("batting", head_stability_score=0.2, **close), "batting")
     assert found.overall_level is None
     assert found.not_assessed_reason == "only one of three numbers is sure and clear of its mark"
-    assert "nearer" in found.remedy
+    assert "larger" in found.remedy
     found = find(with_margins("batting", head_stability_score=0.2, front_knee_brace_score=0.001, **close), "batting")
     assert found.remedy == "The film is good enough: the numbers lie within their errors of the marks."
 
@@ -161,7 +161,7 @@ def test_one_number_beside_some_too_close_to_call_is_no_level() -> None:
 def test_the_one_thing_to_change_is_what_the_film_lacks() -> None:
     """Feet outside the picture, another view, or only a clearer picture."""
     few = measurements(head_stability_score=0.9)
-    for reason, remedy in (("feet not visible", "feet"), ("view not side-on", "from the side"), ("not seen", "nearer")):
+    for reason, remedy in (("feet not visible", "feet"), ("view not side-on", "from the side"), ("not seen", "larger")):
         metrics = {
             name: metric if metric.value else replace(metric, absent_reason=reason)
             for name, metric in few.metrics.items()
