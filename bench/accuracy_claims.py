@@ -58,9 +58,9 @@ def given(errors: list[float], where: bool = True) -> list[float]:
 
 
 def clear(pairs: list[tuple[Measurements, Measurements]]) -> tuple[int, int]:
-    """How many numbers of two films of one movement differ beyond their stated errors (95 %), and of how many."""
+    """How many numbers of two films of one movement differ beyond their scatter (95 %), and of how many."""
     differ = [
-        abs(a.value - b.value) > 1.96 * np.hypot(a.error or 0, b.error or 0)
+        abs(a.value - b.value) > 1.96 * np.hypot(a.scatter or 0, b.scatter or 0)
         for one, other in pairs
         for name in SPECS
         if (a := one.everything[name]).value is not None and (b := other.everything[name]).value is not None

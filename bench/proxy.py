@@ -129,11 +129,10 @@ def analysed(film: Path, out: Path) -> dict[str, Any]:
 
 
 def numbers(results: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """The numbers of a result, each with its error."""
+    """The numbers of a result, each with its scatter from film to film."""
     summary = results["pose"]["pose_summary"]
-    scored = {name: (metric["value"], summary["errors"][name]) for name, metric in results["metrics"].items()}
-    measures = {name: (measure["value"], measure["error"]) for name, measure in summary["measures"].items()}
-    return {name: (value, error) for name, (value, error) in (scored | measures).items() if value is not None}
+    values = {name: metric["value"] for name, metric in (results["metrics"] | summary["measures"]).items()}
+    return {name: (value, summary["scatter"][name]) for name, value in values.items() if value is not None}
 
 
 def moved(theirs: dict[str, Any], ours: dict[str, Any]) -> float:

@@ -69,7 +69,7 @@ def ask_who(poses: "PoseResult") -> "Obstacle | None":
     if len(poses.candidates) == 1:
         reason = "people who are not seen together act in this film, so it is unclear which one is the player"
         return Obstacle(reason, "Cut the film so that it shows one player.")
-    people = count_phrase(len(poses.candidates) or poses.people)
+    people = count_phrase(len(poses.candidates)) if poses.candidates else "several"
     reason = f"{people} people are in view, and the film does not show which one is the player"
     if not poses.candidates:
         return Obstacle(reason, "Name the player by a box: --athlete-box LEFT,TOP,WIDTH,HEIGHT.")

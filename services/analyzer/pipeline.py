@@ -172,7 +172,7 @@ class Analysis:
         # Imported here, because the first pose needs none of these.
         from services.analyzer.artifacts.frames_parquet import write_frames
         from services.analyzer.artifacts.overlay_video import Label, write_overlay
-        from services.analyzer.biomechanics.labels import EVENT_CAPTIONS
+        from services.analyzer.biomechanics.labels import event_caption
         from services.analyzer.biomechanics.measurement import measure
         from services.analyzer.coaching.findings import find
         from services.analyzer.coaching.summary import compose
@@ -212,7 +212,7 @@ class Analysis:
         if drawn is not None:
             publish(document(result))
             labels = [
-                Label(event.time_seconds, EVENT_CAPTIONS[event.name], float(self.video.times[frame]))
+                Label(event.time_seconds, event_caption(event), float(self.video.times[frame]))
                 for event, frame in zip(measured.events, shown, strict=True)
             ]
             # A slower film than its source still holds the frame of each event.

@@ -230,8 +230,8 @@ def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[_Date]) -> 
         piece.append(f"{at[0]},{at[1]}")
         bar = (y(reading.value - reading.error), y(reading.value + reading.error)) if reading.error else None
         top = min(bar) if bar else at[1]
-        known = reading.unit in tuple(Unit)
-        shown = numbers.format_number(reading.value, Unit(reading.unit)) if known else f"{reading.value:.2f}"
+        unit = Unit(reading.unit) if reading.unit in tuple(Unit) else None
+        shown = numbers.format_rounded(reading.value, unit, reading.error) if unit else f"{reading.value:.2f}"
         points.append({"x": at[0], "y": at[1], "bar": bar, "label_y": round(top - 7, 1), "shown": shown})
     pieces.append(piece)
     # More than four dates do not fit: label the first and the last.

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.rules.numbers import Better, better, format_result, label
+from services.rules.numbers import Better, Unit, better, format_result, format_rounded, label
 
 # `1.0 times` would read as no more than errors make.
 BARELY_BEYOND = 1.05
@@ -55,16 +55,23 @@ class Change(NamedTuple):
         if verdict is Verdict.NOT_COMPARABLE:
             return "Not comparable."
         opening = f"{verdict[0].upper()}{verdict[1:]}"
-        reach = format_result(self.detectable, self.unit)
+        reach = self._amount(self.detectable)
         if not self.value:
             return f"{opening}: the same; errors alone make up to {reach}."
-        size = f"{format_result(abs(self.value), self.unit)} {'more' if self.value > 0 else 'less'}"
+        size = f"{self._amount(abs(self.value))} {'more' if self.value > 0 else 'less'}"
         if verdict is Verdict.NO_CLEAR_CHANGE:
             return f"{opening}: {size}; errors alone make up to {reach}."
         unjudged = "; neither way is better by itself" if verdict is Verdict.CHANGED else ""
         ratio = abs(self.value) / self.detectable if self.detectable else 0.0
         times = "just beyond" if ratio < BARELY_BEYOND else f"{ratio:.1f} times"
         return f"{opening}: {size}, {times} the {reach} that errors alone make{unjudged}."
+
+    def _amount(self, value: float) -> str:
+        """A change with its unit and the decimals that errors allow."""
+        if self.unit not in tuple(Unit):
+            return format_result(value, self.unit)
+        unit = Unit(self.unit)
+        return f"{format_rounded(value, unit, self.detectable)}{unit.words}"
 
 
 def summarize(changes: Iterable[Change], verdict: Verdict) -> str:

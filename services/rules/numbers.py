@@ -1,5 +1,6 @@
 """The words, the unit and the good direction of every number: the analyzer measures them, every client shows them."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -16,7 +17,7 @@ class Unit(StrEnum):
 
     @property
     def digits(self) -> int:
-        """Decimals that a person reads."""
+        """The most decimals that a person reads."""
         return {Unit.DEGREES: 0, Unit.PERCENT_OF_FRAMES: 0, Unit.BODY_LENGTHS: 3, Unit.SECONDS: 3}.get(self, 2)
 
     @property
@@ -71,7 +72,7 @@ NUMBERS = {
     "front_knee_at_release": Number(
         "Front knee at the end", "at release; in batting 0.3 s after contact", Unit.DEGREES
     ),
-    "front_knee_change": Number("Front knee change", "contact to the end; under 0 it gave way", Unit.DEGREES),
+    "front_knee_change": Number("Front knee change", "contact to the end; under 0 it bends", Unit.DEGREES),
     "bowling_elbow_extension": Number(
         "Bowling elbow", "straightening from arm level to release; no verdict on an action", Unit.DEGREES
     ),
@@ -107,10 +108,32 @@ def better(name: str) -> Better:
     return NUMBERS[name].better if name in NUMBERS else Better.UNJUDGED
 
 
+# Without an error a number has no more decimals than these.
+MOST_DIGITS_WITHOUT_ERROR = 2
+# An error has two figures up to this leading figure, above it one (Particle Data Group).
+LAST_LEAD_OF_TWO_FIGURES = 3.55
+
+
+def digits(unit: Unit, error: float | None = None) -> int:
+    """The decimals that an error allows; -1 for tens. Without an error at most two."""
+    if not error:
+        return min(unit.digits, MOST_DIGITS_WITHOUT_ERROR)
+    exponent = math.floor(math.log10(error))
+    figures = 2 if error / 10**exponent < LAST_LEAD_OF_TWO_FIGURES else 1
+    return min(unit.digits, figures - 1 - exponent)
+
+
 def format_number(value: float, unit: Unit, error: float | None = None) -> str:
-    """A number without its unit's name: `132° ± 3°`, `0.124 ± 0.006`."""
-    number = f"{value:.{unit.digits}f}{unit.sign}".replace("-", "−")
-    return f"{number} ± {error:.{unit.digits}f}{unit.sign}" if error else number
+    """A number without its unit's name: `132° ± 3°`, `0.124 ± 0.006`, `0.12 ± 0.06`."""
+    number = format_rounded(value, unit, error)
+    return f"{number} ± {format_rounded(error, unit, error)}" if error else number
+
+
+def format_rounded(value: float, unit: Unit, error: float | None) -> str:
+    """A number with the decimals that an error allows, without the error and its unit's name: `0.12`."""
+    decimals = digits(unit, error)
+    rounded = round(value, decimals) + 0.0  # -0.0 becomes 0.0
+    return f"{rounded:.{max(decimals, 0)}f}{unit.sign}".replace("-", "−")
 
 
 def format_value(value: float, unit: Unit, error: float | None = None) -> str:

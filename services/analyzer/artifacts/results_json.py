@@ -105,6 +105,7 @@ def _measurements(measurements: Measurements) -> Json:
         "repetitions": [_repetition(repetition) for repetition in measurements.repetitions],
         "measures": {name: _measure(metric) for name, metric in measurements.measures.items()},
         "errors": {name: metric.error for name, metric in measurements.metrics.items()},
+        "scatter": {name: metric.scatter for name, metric in measurements.everything.items()},
     }
 
 

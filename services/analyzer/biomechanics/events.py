@@ -273,9 +273,9 @@ def _window(poses: Poses, action: Action, discipline: str) -> tuple[float, float
 def _fast_hands(poses: Poses) -> list[Action] | Missing:
     moments = _fastest_moments(poses)
     if not moments:
-        return Missing("no action found: the hands never move fast")
+        return Missing("the hands never move fast")
     found = [action for moment in moments if (action := _classify_hands(poses, moment))]
-    reason = "no action found: the hands move fast, but past each other, as in a walk, or the athlete is lost"
+    reason = "the hands move fast, but past each other, as in a walk, or the athlete is lost"
     return found or Missing(reason)
 
 

@@ -74,8 +74,9 @@ def find_landing(poses: Poses, before_seconds: float) -> Landing | Missing:
     longest = max((arrival.step_torsos for arrival in arrivals), default=0.0)
     if longest <= SHORTEST_STEP_TORSOS:
         return Missing("no step of the front foot seen")
-    # A dragged rear foot also arrives late, by a short step.
+    # A rear foot that is dragged also arrives late: by a short step, or at a place behind the front foot.
     steps = [a for a in arrivals if a.step_torsos > max(SHORTEST_STEP_TORSOS, SHARE_OF_OTHER_STEP * longest)]
+    steps = [a for a in steps if not any(a.is_behind(other) for other in steps)]
     latest = max(steps, key=lambda arrival: arrival.time_seconds)
     # Many seeds lie on one place; their arrival times differ slightly, so the median decides.
     same_place = [a for a in steps if np.linalg.norm(np.subtract(a.place, latest.place)) < SHORTEST_STEP_TORSOS]
@@ -167,12 +168,22 @@ def _feet_in_view(poses: Poses, before_seconds: float) -> bool:
 
 @dataclass(frozen=True)
 class _Arrival:
-    """The arrival of a foot on a place. side: its label; step_torsos: the step before; place: x, y in torsos."""
+    """A foot arrives on a place. side: its label; came_from, place: x, y in torsos, before and after the step."""
 
     time_seconds: float
     side: Side
-    step_torsos: float
-    place: tuple[float, float]
+    came_from: Floats
+    place: Floats
+
+    @property
+    def step_torsos(self) -> float:
+        return float(np.linalg.norm(self.place - self.came_from))
+
+    def is_behind(self, other: "_Arrival") -> bool:
+        """Whether the other place lies over half a torso farther in the way of both steps."""
+        step, others_step = self.place - self.came_from, other.place - other.came_from
+        ahead = float((other.place - self.place) @ step) / self.step_torsos
+        return ahead > SHORTEST_STEP_TORSOS and float(step @ others_step) > 0
 
 
 @dataclass(frozen=True)
@@ -218,8 +229,13 @@ class _Stand:
         if self.moment - self.times[first] < min(SHORTEST_STAND_SECONDS, 0.99 * self.step):
             return None
         label = max((0, 1), key=[label for _, label in occupied].count)
-        place = self._settled(occupied)
-        return self._first_near(first, occupied[0][0], label, place)
+        place, last = self._settled(occupied), occupied[0][0]
+        near = self._first_near(first, last, place)
+        if near is None:
+            return None
+        place = self._resting(near, place)
+        arrived = self._first_near(first, last, place)
+        return None if arrived is None else self._landed(arrived, label, place)
 
     def _occupied(self, place: Floats, last: int) -> list[tuple[int, int]]:
         """(sample, label of the foot on the place), latest first, back to the first sample; short gaps are allowed."""
@@ -245,21 +261,39 @@ class _Stand:
         still = early[:-1] if len(early) > 2 else early  # in the first sample the foot often still moves
         return np.asarray(np.median(still, axis=0))
 
-    def _first_near(self, first: int, last: int, label: int, place: Floats) -> _Arrival | None:
-        """The arrival of either foot, interpolated between samples: while it lands, a foot may have the other label."""
-        distances = np.linalg.norm(self.paths - place, axis=2)
-        nearer = distances.min(axis=0)
-        near = nearer < ARRIVED_TORSOS
+    def _resting(self, arrived: int, place: Floats) -> Floats:
+        """(2,) median position of the foot in the 0.1 s after a sample in which it is near the place.
+
+        A foot that comes down slowly is near its place for some samples before it rests there.
+        """
+        after = np.flatnonzero(
+            (self.times > self.times[arrived]) & (self.times <= self.times[arrived] + SETTLED_SECONDS)
+        )
+        if not len(after):
+            return place
+        labels = np.linalg.norm(self.paths[:, after] - place, axis=2).argmin(axis=0)
+        return np.asarray(np.median(self.paths[labels, after], axis=0))
+
+    def _first_near(self, first: int, last: int, place: Floats) -> int | None:
+        """The first sample with a foot near the place; None if no foot comes near, or the clip begins with it there.
+
+        Either foot: while it lands, a foot may have the other label.
+        """
+        near = np.linalg.norm(self.paths - place, axis=2).min(axis=0) < ARRIVED_TORSOS
         inside = np.flatnonzero(near[first : last + 1])
         if not len(inside):
             return None
         k = first + int(inside[0])
         while k > 0 and near[k - 1]:
             k -= 1
-        if k == 0:
-            return None  # the clip begins with the foot on the place
+        return k or None
+
+    def _landed(self, k: int, label: int, place: Floats) -> _Arrival:
+        """The arrival before sample k, between samples by a straight line."""
+        distances = np.linalg.norm(self.paths - place, axis=2)
+        nearer = distances.min(axis=0)
         part = (nearer[k - 1] - ARRIVED_TORSOS) / (nearer[k - 1] - nearer[k])
         at = self.times[k - 1] + part * (self.times[k] - self.times[k - 1])
         before = (self.times < self.times[k]) & (self.times > self.times[k - 1] - STEP_SECONDS)
-        step = float(distances[label, before].max())
-        return _Arrival(float(at), SIDES[label], step, (float(place[0]), float(place[1])))
+        farthest = int(np.argmax(np.where(before, distances[label], -1.0)))
+        return _Arrival(float(at), SIDES[label], self.paths[label, farthest], place)

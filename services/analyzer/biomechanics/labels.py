@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from services.analyzer.biomechanics.events import EventName
+from services.analyzer.biomechanics.events import Event, EventName
 from services.analyzer.biomechanics.model import Repetition
 from services.analyzer.knowledge.loader import Mark, MarkOrigin
 from services.naming import Discipline
@@ -24,6 +24,15 @@ SHORT_EVENT_CAPTIONS = {
     EventName.TAKE: "take",
 }
 
+# Kinds of action that no sign proves: they are named as a possibility, unless the client gave them.
+UNPROVEN = (EventName.THROW, EventName.TAKE)
+
+
+def event_caption(event: Event) -> str:
+    """The words of an event in a picture."""
+    caption = EVENT_CAPTIONS[event.name]
+    return f"Perhaps a {caption.lower()}" if event.name in UNPROVEN and not event.given else caption
+
 
 def claim(repetition: Repetition) -> str:
     """What is claimed of one action: `Release at 1.00 s, right arm, left leg in front, front foot down at 0.88 s`."""
@@ -39,7 +48,10 @@ def claim(repetition: Repetition) -> str:
 
 
 def _moment(repetition: Repetition, name: EventName, seconds: float) -> str:
-    return f"{SHORT_EVENT_CAPTIONS[name]} at {seconds:.2f} s{' (given)' if name in repetition.given else ''}"
+    moment = f"{SHORT_EVENT_CAPTIONS[name]} at {seconds:.2f} s"
+    if name in repetition.given:
+        return f"{moment} (given)"
+    return f"perhaps a {moment}" if name in UNPROVEN else moment
 
 
 class Noun(NamedTuple):

@@ -18,7 +18,7 @@ from services.analyzer.biomechanics.action_window import ActionWindow, find_wind
 from services.analyzer.biomechanics.actions.evidence import CLEAR_EVIDENCE
 from services.analyzer.biomechanics.actions.shots import split_shots
 from services.analyzer.biomechanics.actions.tempo import may_be_at_half_speed, slowed_by
-from services.analyzer.biomechanics.events import Action, Event, EventName, GivenEvent, rate_confidence
+from services.analyzer.biomechanics.events import SIGNED, Action, Event, EventName, GivenEvent, rate_confidence
 from services.analyzer.biomechanics.filtering import tidy
 from services.analyzer.biomechanics.foot_contact import LOWEST_RATE_FPS, Landing, Missing
 from services.analyzer.biomechanics.kinematics import Side, feet_in_view, frame_rate
@@ -51,12 +51,13 @@ NAME_THE_RATE = "Give the frames a second at which the camera recorded: --captur
 # Standard error of a median of n over that of a mean, for a normal distribution.
 MEDIAN_PER_MEAN_ERROR = 1.2533
 FEWEST_FRAMES = 5
-# The most confidence of a number that is not judged, or whose error is too large for its use.
+# The most confidence of a number that is not judged, whose action no sign proves, or whose error is too large for its
+# use.
 UNJUDGED_CONFIDENCE = 0.4
 HIGH_RELIABILITY_PERCENT = 80
 # A number is absent if its error is over 2.5 times the typical one, or under half of the replicates give a value.
 MOST_TIMES_TYPICAL, LEAST_SHARE_OF_REPLICATES = 2.5, 0.5
-UNSTEADY = "the joints are too unsteady in this film: it could be far off"
+UNSTEADY = "too uncertain in this film: a frame more or less, or the joints' jitter, moves it far"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def measure(
     windows = [window for window in windows if _is_clear(window.action)] or windows
     measured = [_MeasuredWindow(window, _read_all(window, obstacle)) for window in windows]
     judged = obstacle is None and rate >= shared().reliable_from_detection_rate_percent
-    most_confidence = 1.0 if judged else UNJUDGED_CONFIDENCE
+    most_confidence = 1.0 if judged and discipline in SIGNED else UNJUDGED_CONFIDENCE
     actions = [each for each in measured if isinstance(each.window.action, Action)]
     return Measurements(
         metrics={spec.name: _combine(spec, measured, scales.get(spec.name), most_confidence) for spec in METRICS},
@@ -157,7 +158,7 @@ def _no_player(whole: Poses) -> Obstacle:
 def _find_slow_motion(shots: list[Poses], closeups: list[Poses], discipline: str) -> Obstacle | None:
     """The obstacle of a film that looks slowed, or may be; None for one in real time."""
     if (factor := slowed_by(shots, closeups, discipline)) > 1:
-        slowed = f"the film, or a part of it, looks slowed about {factor} times"
+        slowed = f"the film, or a part of it, looks slowed {factor} times or more"
         return Obstacle(f"{slowed}, so times and speeds in it are not the player's", FILM_AT_NORMAL_SPEED)
     if discipline == Discipline.BOWLING and may_be_at_half_speed(closeups):
         return Obstacle("the delivery is slow, or the film is at half speed, and it does not show which", NAME_THE_RATE)
@@ -169,7 +170,7 @@ def _find_doubt(windows: list[ActionWindow], discipline: str) -> Obstacle | None
     if any(_is_clear(window.action) for window in windows):
         return None
     noun, action = action_noun(discipline).singular, windows[0].action
-    remedy = f"Film one whole {noun} from the side, from before it begins until after it ends."
+    remedy = f"Film one whole {noun} from the side, in daylight, from before it begins until after it ends."
     if isinstance(action, Missing):
         return Obstacle(f"no {noun} was found in this film: {action.reason}", remedy)
     return Obstacle(f"the {noun} in this film is doubtful: this sign is weak: {action.weakest_sign}", remedy)
@@ -244,7 +245,7 @@ def _combine(spec: MetricSpec, measured: list[_MeasuredWindow], scale: Scale | N
         confidence=round(min(median(reading.confidence for reading in found), most_confidence), 2),
         frames_used=sum(reading.frames for reading in found),
         evidence=tuple(Evidence(round(time, 3), round(value, 4)) for time, value in evidence),
-        error=round(error, 4),
+        scatter=round(error, 4),
     )
 
 

@@ -123,7 +123,7 @@ class MetricSpec:
     disciplines: where it is measured. read: measures it in one action.
     single_moment: every moment in the evidence shows the whole number; else only the worst moment of the only action
     does. absent_reason: set if no film gives this number. useful_error: with a larger one the number is but a hint.
-    bias: of the pose model in this number; two films share it, so it is no part of the error, but a mark has none.
+    bias: how far the pose model puts this number off the truth, typically; two films of one movement share it.
     """
 
     name: str
@@ -164,7 +164,7 @@ class Metric:
     """One number of a video. `value` is None exactly if `absent_reason` is set.
 
     score: 0..1, 1 is best; None without a value or a scale. confidence: 0..1. evidence: worst moment first.
-    error: standard deviation over films of one movement, in the number's unit; None without a value.
+    scatter: standard deviation over films of one movement, in the number's unit; None without a value.
     """
 
     spec: MetricSpec
@@ -174,7 +174,7 @@ class Metric:
     frames_used: int
     evidence: tuple[Evidence, ...] = ()
     absent_reason: str | None = None
-    error: float | None = None
+    scatter: float | None = None
 
     @classmethod
     def absent(cls, spec: MetricSpec, reason: str) -> "Metric":
@@ -182,9 +182,9 @@ class Metric:
         return cls(spec, None, None, 0.0, 0, absent_reason=reason)
 
     @property
-    def error_from_truth(self) -> float | None:
-        """The error with the pose model's bias: how far the number is from the truth, and so from a mark."""
-        return None if self.error is None else math.hypot(self.error, self.spec.bias)
+    def error(self) -> float | None:
+        """The stated error: how far the number typically is from the truth, by its scatter and the model's bias."""
+        return None if self.scatter is None else round(math.hypot(self.scatter, self.spec.bias), 4)
 
     @property
     def unit(self) -> Unit:

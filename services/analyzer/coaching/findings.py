@@ -9,6 +9,7 @@ which is bounded for some numbers of a player under 18. A number that was not me
 
 from typing import TypedDict
 
+from services.analyzer.biomechanics.events import SIGNED
 from services.analyzer.biomechanics.foot_contact import FEET_NOT_SEEN
 from services.analyzer.biomechanics.metrics.scored import NOT_SIDE_ON
 from services.analyzer.biomechanics.model import Measurements, Metric
@@ -21,9 +22,12 @@ from services.rules.numbers import Unit
 WORST_FIRST = (Severity.HIGH, Severity.MEDIUM, Severity.LOW)
 # With fewer confident metrics a video without a fault is no proof of a high level.
 FEWEST_FOR_HIGH = 2
+UNKNOWN_KIND = "no throw or take is recognised for certain, so no number is sure enough"
+JUDGE_BY_EYE = "Judge the numbers by eye, with the pictures of their moments."
+CLOSE_TO_MARKS = "The film is good enough: the numbers lie within their errors of the marks."
 FILM_THE_FEET = "Film the whole player, with both feet in the picture."
 FILM_FROM_THE_SIDE = "Film from the side, square to the pitch."
-FILM_SURER = "Film from nearer, in daylight, with 60 frames a second if the camera has them."
+FILM_SURER = "Film the whole player larger in the picture, in daylight, with 60 frames a second if the camera has them."
 
 
 class _Words(TypedDict):
@@ -40,9 +44,11 @@ def find(measurements: Measurements, discipline: str, *, under_18: bool = False)
     if measurements.obstacle and measurements.detection_rate_percent >= shared().reliable_from_detection_rate_percent:
         return Findings(None, (), measurements.obstacle.reason, measurements.obstacle.remedy)
     if film := _film_finding(measurements):
-        return Findings(None, (film,), _film_reason(measurements, film), f"{film.cues[0]}.")
+        return Findings(None, (film,), _film_reason(measurements, film), _film_remedy(measurements, film))
     too_close = tuple(metric for metric in measurements.present() if _is_too_close(metric, guide))
     found = _faults(measurements, guide, too_close, under_18=under_18)
+    if not found and discipline not in SIGNED:
+        return Findings(None, (), UNKNOWN_KIND, JUDGE_BY_EYE)
     if not found and (reason := _too_unsure(measurements, too_close)):
         return Findings(None, (), reason, _surer_film(measurements))
     found.sort(key=lambda finding: WORST_FIRST.index(finding.severity))
@@ -57,12 +63,19 @@ def _film_reason(measurements: Measurements, film: Finding) -> str:
     return f"the player was seen in {film.value:.0f} % of the frames, and {film.threshold:.0f} % are needed"
 
 
+def _film_remedy(measurements: Measurements, film: Finding) -> str:
+    """The one thing to change: what the obstacle asks for where it is the reason, else the first cue."""
+    if measurements.obstacle and not measurements.present():
+        return measurements.obstacle.remedy
+    return f"{film.cues[0]}."
+
+
 def _is_too_close(metric: Metric, guide: Guidance) -> bool:
-    """Whether a number's error, or the pose model's bias, reaches its mark."""
+    """Whether a number's error reaches its mark."""
     mark = guide.mark(metric.spec.name)
-    if mark is None or metric.value is None or metric.error_from_truth is None:
+    if mark is None or metric.value is None or metric.error is None:
         return False
-    return abs(metric.value - mark.value) <= metric.error_from_truth
+    return abs(metric.value - mark.value) <= metric.error
 
 
 def _faults(
@@ -143,12 +156,23 @@ def _too_unsure(measurements: Measurements, too_close: tuple[Metric, ...]) -> st
     if confident >= FEWEST_FOR_HIGH:
         return None
     enough = "sure enough" if confident == len(sure) else "sure and clear of its mark"
-    return f"{count_phrase(confident) if confident else 'none'} of {count_phrase(len(measured))} numbers is {enough}"
+    if len(measured) == 1:
+        return "only one number could be measured"
+    few = f"only {count_phrase(confident)}" if confident else "none"
+    return f"{few} of {count_phrase(len(measured))} numbers is {enough}"
+
+
+def _sure(measurements: Measurements) -> int:
+    """How many numbers are sure, near their marks or not."""
+    return sum(metric.confidence >= shared().sure_from_confidence for metric in measurements.present())
 
 
 def _surer_film(measurements: Measurements) -> str:
-    """The one thing to change where too few numbers are sure: what an absent one lacks."""
-    reasons = {metric.absent_reason for metric in measurements.metrics.values()}
+    """The one thing to change where too few numbers are sure and clear: what an absent one lacks."""
+    measurable = [metric for metric in measurements.metrics.values() if metric.spec.absent_reason is None]
+    reasons = {metric.absent_reason for metric in measurable}
+    if reasons == {None} and _sure(measurements) == len(measurable):
+        return CLOSE_TO_MARKS
     if FEET_NOT_SEEN.reason in reasons:
         return FILM_THE_FEET
     return FILM_FROM_THE_SIDE if NOT_SIDE_ON.reason in reasons else FILM_SURER

@@ -49,12 +49,12 @@ def missed_phrase(missed: int, measured: int, discipline: str) -> str:
 
 
 def number_phrase(metric: Metric, discipline: str, worst_seconds: float | None = None) -> str:
-    """A measured number with its error from the truth, its worst moment if given, and its mark if it has one."""
+    """A measured number with its error, its worst moment if given, and its mark if it has one."""
     assert metric.value is not None  # noqa: S101 - callers pass measured numbers
     mark = guidance(discipline).mark(metric.spec.name)
     worst = "" if worst_seconds is None else f", worst at {worst_seconds:.2f} s"
     aim = f"; {mark_name(mark)} is {format_mark(mark, metric.unit)}" if mark else ""
-    return f"{format_value(metric.value, metric.unit, metric.error_from_truth)}{worst}{aim}"
+    return f"{format_value(metric.value, metric.unit, metric.error)}{worst}{aim}"
 
 
 def nearest_to_mark(measurements: Measurements, discipline: str, without: Collection[Metric] = ()) -> Metric | None:

@@ -33,7 +33,7 @@ def compose(measurements: Measurements, findings: Findings, discipline: str) -> 
         summary=_summary(measurements, findings, discipline),
         top_issues=top,
         drills=drills,
-        one_week_plan=plan_week(measurements, top, drills, discipline),
+        one_week_plan=plan_week(measurements, top, drills, discipline, findings.too_close),
         reliability_warning=None,
     )
 

@@ -3,9 +3,10 @@
 A fault that has several days has another cue and another sentence on each.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
-from services.analyzer.biomechanics.model import Measurements
+from services.analyzer.biomechanics.model import Measurements, Metric
 from services.analyzer.coaching.model import Day, Finding
 from services.analyzer.coaching.phrases import lower_first, nearest_to_mark, number_phrase
 from services.analyzer.knowledge.loader import Drill
@@ -39,9 +40,13 @@ class _Work(NamedTuple):
 
 
 def plan_week(
-    measurements: Measurements, faults: tuple[Finding, ...], drills: tuple[Drill, ...], discipline: str
+    measurements: Measurements,
+    faults: tuple[Finding, ...],
+    drills: tuple[Drill, ...],
+    discipline: str,
+    too_close: Collection[Metric] = (),
 ) -> tuple[Day, ...]:
-    """Seven days; faults and their cues alternate."""
+    """Seven days; faults and their cues alternate. too_close: the numbers that are too close to call."""
     work_days = iter(_work_on(faults) if faults else _keep_up(drills))
     cues = [cue for fault in faults for cue in fault.cues]
     days: list[Day] = []
@@ -53,7 +58,7 @@ def plan_week(
             used = {day.cue for day in days}
             days.append(Day(number, GAME_SENTENCE, next((cue for cue in cues if cue not in used), None), ()))
         else:
-            focus = _film_sentence(measurements, faults, discipline) if kind == "film" else REST_SENTENCE
+            focus = _film_sentence(measurements, faults, discipline, too_close) if kind == "film" else REST_SENTENCE
             days.append(Day(number, focus, None, ()))
     return tuple(days)
 
@@ -84,11 +89,13 @@ def _rotated(drills: tuple[Drill, ...], turn: int) -> tuple[Drill, ...]:
     return tuple(drills[(turn + i) % len(drills)] for i in range(min(MOST_DRILLS_A_DAY, len(drills))))
 
 
-def _film_sentence(measurements: Measurements, faults: tuple[Finding, ...], discipline: str) -> str:
+def _film_sentence(
+    measurements: Measurements, faults: tuple[Finding, ...], discipline: str, too_close: Collection[Metric]
+) -> str:
     """The day of the film, with the number to compare: that of the first fault, or the one nearest to its mark."""
     if faults and faults[0].metric:
         metric = measurements.metrics[faults[0].metric.name]
-    elif nearest := nearest_to_mark(measurements, discipline):
+    elif nearest := nearest_to_mark(measurements, discipline, too_close):
         metric = nearest
     else:
         return f"{FILM_SENTENCE} and compare"

@@ -13,11 +13,11 @@ from services.analyzer.biomechanics.kinematics import both_sides, joint_angle
 from services.analyzer.biomechanics.model import AnnotationKind, MetricSpec, Trace
 from services.analyzer.pose.landmarks import INDEX
 from services.analyzer.report.model import Annotation
+from services.rules.numbers import format_number
 
 ARC_SHARE = 0.45  # radius of an arc, of the shorter bone
 RING_SHARE = 0.3  # radius of a ring, of the torso
 LABEL_SHARE = 1.5  # distance of a label from the joint, of the arc's radius
-MOST_LABEL_DIGITS = 2
 NEARLY_OPPOSITE = 0.05
 SHORTEST_BONE_PIXELS = 1.0
 
@@ -91,7 +91,7 @@ def _ring(spec: MetricSpec, value: float, centre: Floats, torso: float) -> Annot
 def _annotation(
     spec: MetricSpec, value: float, path: str, label_at: Floats, degrees: float | None = None
 ) -> Annotation:
-    label = f"{value:.{min(spec.unit.digits, MOST_LABEL_DIGITS)}f}{spec.unit.sign}"
+    label = format_number(value, spec.unit)
     return Annotation(spec, value, path, label, (round(float(label_at[0]), 1), round(float(label_at[1]), 1)), degrees)
 
 

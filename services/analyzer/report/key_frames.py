@@ -16,7 +16,7 @@ import numpy as np
 from services.analyzer.arrays import Floats, Indices
 from services.analyzer.artifacts.anonymization import Anonymizer, anonymized
 from services.analyzer.artifacts.result import AnalysisResult
-from services.analyzer.biomechanics.labels import EVENT_CAPTIONS
+from services.analyzer.biomechanics.labels import event_caption
 from services.analyzer.biomechanics.model import AnnotationKind, Evidence, Metric, MetricSpec, Trace
 from services.analyzer.pose.landmarks import Poses
 from services.analyzer.pose.passes import PoseResult
@@ -231,7 +231,7 @@ def _worst_moments(result: AnalysisResult) -> list[_Caption]:
 def _events(result: AnalysisResult) -> list[_Caption]:
     """All events, the nearest to the first finding first."""
     moment = result.findings.first_moment or 0.0
-    events = [_Caption(round(each.time_seconds, 3), EVENT_CAPTIONS[each.name]) for each in result.measurements.events]
+    events = [_Caption(round(each.time_seconds, 3), event_caption(each)) for each in result.measurements.events]
     return sorted(events, key=lambda event: abs(event.time_seconds - moment))
 
 

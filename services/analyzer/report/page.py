@@ -104,7 +104,7 @@ def render(
         events=_event_list(measurements),
         data=data_block({**player(posed, [group.span for group in groups], plots, stills), "box": PLOT_BOX}),
         scored=scored,
-        nearest=nearest_to_marks(scored),
+        nearest=nearest_to_marks(scored, findings.too_close),
         unscored=number_rows(measurements.measures.values(), {}, metadata.height_cm),
         repetitions=repetition_table(measurements, metadata.discipline),
         absent=absent_numbers(measurements.everything.values(), metadata.discipline),

@@ -16,6 +16,7 @@ from services.analyzer.pose.landmarks import INDEX, Poses
 from services.analyzer.pose.skeleton import BONES, side_of
 from services.analyzer.report.model import Still
 from services.analyzer.report.plots import Plot
+from services.rules.numbers import digits
 
 MOST_FRAMES = 1500
 FAINT = 0.5
@@ -100,7 +101,7 @@ def _kept_frames(posed: Poses, spans: Sequence[Span]) -> NDArray[np.intp]:
 
 def _plot(plot: Plot) -> Cursor:
     unit = plot.spec.unit
-    return {"span": plot.span, "readout": plot.readout, "digits": unit.digits, "sign": unit.sign}
+    return {"span": plot.span, "readout": plot.readout, "digits": digits(unit), "sign": unit.sign}
 
 
 def _still(still: Still, width: float, height: float) -> FilmStill:

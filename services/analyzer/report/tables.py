@@ -1,7 +1,7 @@
 """Prepares the rows of the report's tables: numbers, repetitions, absent numbers and facts of the video."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from services.analyzer.artifacts.result import AnalysisResult, versions
@@ -13,7 +13,7 @@ from services.analyzer.coaching.phrases import confidence_word
 from services.analyzer.coaching.summary import MOST_ISSUES
 from services.analyzer.knowledge.loader import Mark
 from services.analyzer.report.metadata import Metadata
-from services.rules.numbers import Unit, format_number, format_value
+from services.rules.numbers import Unit, format_rounded, format_value
 
 BAR_WIDTH = 100
 Marks = Mapping[str, Mark | None]
@@ -71,9 +71,10 @@ def number_rows(metrics: Iterable[Metric], marks: Marks, height_cm: float | None
     ]
 
 
-def nearest_to_marks(rows: Iterable[NumberRow]) -> list[NumberRow]:
-    """The three numbers with the least score above their marks."""
-    return sorted((row for row in rows if math.isfinite(row.margin)), key=lambda row: row.margin)[:MOST_ISSUES]
+def nearest_to_marks(rows: Iterable[NumberRow], too_close: Collection[Metric] = ()) -> list[NumberRow]:
+    """The three numbers with the least score above their marks, without those `too_close` to call."""
+    clear = (row for row in rows if math.isfinite(row.margin) and row.metric not in too_close)
+    return sorted(clear, key=lambda row: row.margin)[:MOST_ISSUES]
 
 
 def finding_cards(
@@ -124,7 +125,7 @@ def repetition_table(measurements: Measurements, discipline: str) -> RepetitionT
 
 
 def _cell(value: float | None, metric: Metric) -> str | None:
-    return None if value is None else format_number(value, metric.unit)
+    return None if value is None else format_rounded(value, metric.unit, metric.error)
 
 
 def absent_numbers(metrics: Iterable[Metric], discipline: str) -> list[tuple[str, str]]:
@@ -144,8 +145,8 @@ def facts(result: AnalysisResult, metadata: Metadata) -> list[tuple[str, str]]:
         ("Picture", f"{clip.width} x {clip.height} pixels"),
         ("Length", f"{clip.duration_seconds:.1f} s at {clip.video_fps:.0f} frames a second"),
         *([("Damage", clip.damage)] if clip.damage else []),
-        ("Looked at", f"{clip.sampled_frames} frames of {clip.total_frames}"),
-        ("Player seen in", f"{clip.detection_rate_percent:.0f} % of them"),
+        ("First pass", f"{clip.sampled_frames} of {clip.total_frames} frames"),
+        ("Player seen in", f"{clip.detection_rate_percent:.0f} % of the first pass"),
         ("Pose model", clip.model),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
     ]

@@ -30,6 +30,7 @@ class Analysis:
     """The part of a done job that is compared.
 
     metrics: scored and unscored, by name, as in the results. errors: by the same names, where they were recorded.
+    scatter: the part of each error that two films of one movement do not share; older results do not tell it apart.
     fps: frames a second within an action, None if not known. whole_clip: no action was found, so that the whole clip
     was measured. not_assessed_reason: why the analyzer gave no verdict; empty if it gave one.
     marks: the values to reach, by the same names.
@@ -48,6 +49,7 @@ class Analysis:
     not_assessed_reason: str = ""
     players: tuple[Player, ...] = ()
     marks: Mapping[str, float] = field(default_factory=dict)
+    scatter: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Two analyses are comparable only if each of these is equal.
@@ -81,6 +83,7 @@ def analysis(job: Job, session: Session) -> Analysis:
         not_assessed_reason=_text(_mapping(results.get("findings")).get("not_assessed_reason")),
         players=session.players,
         marks=_marks(summary, _mapping(results.get("findings")).get("findings")),
+        scatter=_mapping(summary.get("scatter")),
     )
 
 
@@ -132,8 +135,8 @@ def _metric(name: str, readings: list[Source]) -> job_pb2.MetricComparison:
     return job_pb2.MetricComparison(
         name=name,
         readings=[reading for _, reading in readings],
-        overall=_change(readings[0], readings[-1]),
-        steps=[_change(earlier, later) for earlier, later in pairwise(readings)],
+        overall=_change(name, readings[0], readings[-1]),
+        steps=[_change(name, earlier, later) for earlier, later in pairwise(readings)],
     )
 
 
@@ -162,7 +165,7 @@ def reading(analysis: Analysis, name: str) -> job_pb2.MetricReading:
     return found
 
 
-def _change(one: Source, other: Source) -> job_pb2.MetricChange:
+def _change(name: str, one: Source, other: Source) -> job_pb2.MetricChange:
     (_, earlier), (_, later) = one, other
     change = job_pb2.MetricChange(from_job_id=earlier.job_id, to_job_id=later.job_id)
     change.absent_reason = _incomparable(one, other)
@@ -171,11 +174,17 @@ def _change(one: Source, other: Source) -> job_pb2.MetricChange:
     change.value = later.value - earlier.value
     change.unit = later.unit
     change.confidence = min(earlier.confidence, later.confidence)
-    change.detectable = CONFIDENCE_95 * math.hypot(earlier.error, later.error)
+    change.detectable = CONFIDENCE_95 * math.hypot(*(_scatter(*source, name) for source in (one, other)))
     change.clear = abs(change.value) > change.detectable
     if earlier.HasField("score") and later.HasField("score"):
         change.score = later.score - earlier.score
     return change
+
+
+def _scatter(analysis: Analysis, reading: job_pb2.MetricReading, name: str) -> float:
+    """How far the value may be off in another film of the movement: both share the bias of the pose model."""
+    scatter = _number(analysis.scatter.get(name))
+    return reading.error if scatter is None else scatter
 
 
 def _incomparable(one: Source, other: Source) -> str:

@@ -614,6 +614,16 @@ def test_a_change_is_clear_only_beyond_what_the_errors_allow(people: People) -> 
     assert [step.clear for step in (*compared.steps, compared.overall)] == [False, True, True]
 
 
+def test_a_change_is_held_against_what_two_films_do_not_share(people: People) -> None:
+    """Both have the bias of the pose model, which is part of their errors but not of their difference."""
+    summary = {"errors": {"elbow_drop_score": 0.06}, "scatter": {"elbow_drop_score": 0.02}}
+    jobs = [people.analysed({"elbow_drop_score": metric(value)}, summary=summary) for value in (0.5, 0.6)]
+    [compared] = people.compare(*jobs).metrics
+    assert [reading.error for reading in compared.readings] == [0.06, 0.06]
+    assert compared.overall.detectable == pytest.approx(0.0554, abs=1e-4)
+    assert compared.overall.clear
+
+
 def test_a_change_of_values_without_errors_is_absent(people: People) -> None:
     """Older results have no errors."""
     summaries: tuple[dict[str, Any] | None, ...] = (None, {"errors": {}})

@@ -1025,7 +1025,7 @@ class MetricReading(_message.Message):
     """`image` or `space`."""
     absent_reason: _builtins.str
     error: _builtins.float
-    """Standard error of the value between films of one movement, in its unit; unset if it was not recorded."""
+    """Standard error of the value from the truth, in its unit; unset if it was not recorded."""
     def __init__(
         self,
         *,
@@ -1085,7 +1085,9 @@ class MetricChange(_message.Message):
     """The lower confidence of the two readings."""
     absent_reason: _builtins.str
     detectable: _builtins.float
-    """The minimal detectable change at 95 % confidence: of 100 comparisons without a true change, 95 stay below it."""
+    """The minimal detectable change at 95 % confidence: of 100 comparisons without a true change, 95 stay below it. Both
+    readings share the bias of the pose model, which is part of their errors but not of this.
+    """
     clear: _builtins.bool
     """Whether the change exceeds `detectable`. Treat a smaller change as no change."""
     def __init__(

@@ -152,7 +152,7 @@ class TrendPoint(_message.Message):
     session_id: _builtins.str
     value: _builtins.float
     error: _builtins.float
-    """Standard error of the value, in its unit; unset if it was not recorded."""
+    """Standard error of the value from the truth, in its unit; unset if it was not recorded."""
     score: _builtins.float
     """0 to 1, higher is better; unset for a number without a score."""
     confidence: _builtins.float

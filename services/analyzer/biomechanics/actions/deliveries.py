@@ -21,12 +21,15 @@ from services.analyzer.pose.landmarks import Poses
 HALF_SWEEP_SECONDS, HALF_ARC_SECONDS, RISE_SECONDS = 0.15, 0.35, 0.2
 APART_SECONDS = 0.9
 LONGEST_STEP_SECONDS = 0.25
+AROUND_TOP_SECONDS = 0.5
 # By eye the ball has left 0.5 to 1.3 frames (of 30 a second) after the arm was upright.
 RELEASE_AFTER_UPRIGHT_SECONDS = 0.030
 # The front foot is down 0.03 to 0.32 s before the arm is upright.
 STEP_SECONDS = 0.45
 # Two moments, or both arms, that look nearly as much like the release.
 RIVAL_SHARE = 0.65
+# Both arms circle in a delivery: the front arm's hand comes over the top first, and lower.
+FRONT_ARM_EARLIER_SECONDS, FRONT_ARM_LOWER_TORSOS = (0.05, 0.35), 0.1
 # What a first pass, which may see every third frame, must show of a moment for a second look.
 WORTH_A_LOOK_DEG = 80.0
 
@@ -35,12 +38,14 @@ WORTH_A_LOOK_DEG = 80.0
 class Passage(Evidenced):
     """One passage of an arm over the top.
 
-    sweep: degrees in the 0.3 s around upright. signs: evidence for a delivery.
+    sweep: degrees in the 0.3 s around upright. height: torsos of the hand above the head. signs: evidence for a
+    delivery.
     """
 
     release_seconds: float
     side: Side
     sweep: float
+    height: float
     signs: tuple[Sign, ...]
 
 
@@ -62,6 +67,7 @@ def find_passages(poses: Poses) -> list[Passage]:
 def find_deliveries(passages: list[Passage]) -> list[Passage]:
     """The passages that every sign supports, in order of time; the strongest of those near each other."""
     supported = [passage for passage in passages if passage.confidence > 0]
+    supported = [one for one in supported if not any(_is_front_arm_of(other, one) for other in supported)]
     return [
         one for one in supported if all(other.strength <= one.strength for other in supported if _is_near(one, other))
     ]
@@ -72,8 +78,20 @@ def has_rival(delivery: Passage, others: list[Passage]) -> bool:
     return any(
         other.confidence >= RIVAL_SHARE * delivery.confidence > 0
         and _is_near(delivery, other)
+        and not _is_front_arm_of(delivery, other)
         and (abs(other.release_seconds - delivery.release_seconds) > HALF_SWEEP_SECONDS or other.side != delivery.side)
         for other in others
+    )
+
+
+def _is_front_arm_of(delivery: Passage, other: Passage) -> bool:
+    """Whether the other passage is that of the arm which does not bowl: nearly as clear, but earlier and lower."""
+    earliest, latest = FRONT_ARM_EARLIER_SECONDS
+    return (
+        other.side != delivery.side
+        and earliest <= delivery.release_seconds - other.release_seconds <= latest
+        and delivery.height - other.height >= FRONT_ARM_LOWER_TORSOS
+        and delivery.confidence >= RIVAL_SHARE * other.confidence > 0
     )
 
 
@@ -99,17 +117,19 @@ def _passage(
     release = upright + RELEASE_AFTER_UPRIGHT_SECONDS
     sweep = turn.turned(upright - HALF_SWEEP_SECONDS, upright + HALF_SWEEP_SECONDS)
     arc = turn.turned(upright - HALF_ARC_SECONDS, upright + HALF_ARC_SECONDS)
+    height = _above_head(poses, side, upright)
     signs = (
         Sign("arm sweeps over the top", sweep, 130.0, 190.0),
         Sign("arm turns all the way", arc, 220.0, 290.0),
         Sign("arm comes from behind", turn.turned(upright - RISE_SECONDS, upright), 15.0, 60.0),
         Sign("arm follows through", turn.turned(upright, upright + RISE_SECONDS), 60.0, 100.0),
-        Sign("hand is above the head", _above_head(poses, side, upright), -0.15, 0.25),
+        Sign("hand is above the head", height, -0.15, 0.25),
         Sign("hand is fastest here", _share_of_speed(speeds, side, upright), 0.65, 0.9),
         Sign("hands are apart", _hands_apart(poses, upright), 0.5, 0.9),
         Sign("trunk is over a landed foot", _over_landed_foot(poses, release, way), 0.0, 0.2),
+        Sign("feet point the way of travel", _toes_ahead(poses, upright, way), -0.15, -0.02),
     )
-    return Passage(release, side, sweep, signs)
+    return Passage(release, side, sweep, height, signs)
 
 
 def _around(poses: Poses, seconds: float, least: float) -> slice:
@@ -139,6 +159,17 @@ def _hands_apart(poses: Poses, upright: float) -> float:
     near = _around(poses, upright, 0.1)
     apart = np.linalg.norm((poses.point("left_wrist") - poses.point("right_wrist"))[near], axis=1)
     return float(np.nanmedian(apart) / torso_length(poses)) if np.isfinite(apart).any() else float("nan")
+
+
+def _toes_ahead(poses: Poses, upright: float, way: int) -> float:
+    """Torsos by which the toes are ahead of the heels around the top, in the median; a reversed film has them behind.
+
+    Bowlers had 0.2 to 0.4, one whose feet were out of the picture 0.1, a reversed one -0.3.
+    """
+    near = _around(poses, upright, AROUND_TOP_SECONDS)
+    feet = [(poses.point(f"{side}_foot_index") - poses.point(f"{side}_heel"))[near, 0] for side in SIDES]
+    ahead = way * np.mean(feet, axis=0) / torso_length(poses)
+    return float(np.nanmedian(ahead)) if np.isfinite(ahead).any() else float("nan")
 
 
 def _over_landed_foot(poses: Poses, release: float, way: int) -> float:

@@ -42,6 +42,7 @@ KNEE_AFTER_CONTACT_SECONDS = 0.3
 # that rendered bowlers kept in the image plane had 0.78 or more.
 LEAST_LIMB_SHARE, LONGEST_PERCENT = 0.7, 95
 LIMB_TOWARDS_CAMERA = Missing("the front leg points at the camera")
+FRONT_LEG_LOST = Missing("the front leg could not be followed after its foot landed")
 
 SWAY_CUT_OFF_HZ, ANGLE_CUT_OFF_HZ = 3.0, 6.0
 LEAST_VISIBILITY = 0.5
@@ -200,15 +201,15 @@ def standing_knee(window: ActionWindow) -> tuple[FrontKnee, float] | Missing:
     """The front knee from contact to release (batting: 0.3 s later), and its confidence, 0..1."""
     if isinstance(window.action, Missing):
         return window.action
-    if isinstance(window.landing, Missing):
-        return window.landing
     if window.end_on:
         return NOT_SIDE_ON
+    if isinstance(window.landing, Missing):
+        return window.landing
     contact, until = standing_seconds(window)
     knee = front_knee(window.poses, window.landing, until)
     expected = (until - contact) * frame_rate(window.poses)
     if len(knee.times) < max(3, LEAST_SEEN * expected):
-        return Missing("front knee not seen between contact and release")
+        return FRONT_LEG_LOST
     if foreshortening(window.poses, knee) < LEAST_LIMB_SHARE:
         return LIMB_TOWARDS_CAMERA
     joints = landmarks_of(window.landing.side, KNEE)

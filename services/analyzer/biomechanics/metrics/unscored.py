@@ -14,7 +14,7 @@ from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.action_window import ActionWindow
 from services.analyzer.biomechanics.events import LEAST_SEEN
 from services.analyzer.biomechanics.filtering import LONGEST_BRIDGE_SECONDS
-from services.analyzer.biomechanics.foot_contact import FEET_NOT_SEEN, Landing, Missing, front_leg
+from services.analyzer.biomechanics.foot_contact import Landing, Missing, front_leg
 from services.analyzer.biomechanics.kinematics import (
     BODY_PER_STATURE,
     ELBOW,
@@ -31,6 +31,7 @@ from services.analyzer.biomechanics.kinematics import (
     torso_length,
 )
 from services.analyzer.biomechanics.metrics.scored import (
+    FRONT_LEG_LOST,
     LEAST_VISIBILITY,
     NOT_SIDE_ON,
     joints_over_time,
@@ -63,10 +64,10 @@ KNEE_ERROR_DEG, KNEE_CHANGE_ERROR_DEG, LEAN_ERROR_DEG = 4.0, 6.0, 5.0
 
 def stride_length(window: ActionWindow) -> Reading | Missing:
     """Distance between the feet along the image at front-foot contact, in statures."""
-    if isinstance(window.landing, Missing):
-        return window.landing
     if window.end_on:
         return NOT_SIDE_ON
+    if isinstance(window.landing, Missing):
+        return window.landing
     apart = np.abs(foot(window.poses, Side.LEFT) - foot(window.poses, Side.RIGHT))[:, 0]
     contact, times = window.landing.time_seconds, window.poses.times
     width = max(MOMENT_SECONDS, 1.01 / frame_rate(window.poses))
@@ -87,10 +88,10 @@ def run_up_speed_trend(window: ActionWindow) -> Reading | Missing:
     """
     if isinstance(window.action, Missing) or window.bowling_arm is None:
         return NO_DELIVERY
-    if isinstance(window.landing, Missing):
-        return window.landing
     if window.end_on:
         return NOT_SIDE_ON
+    if isinstance(window.landing, Missing):
+        return window.landing
     if _camera_moves(window, window.landing, window.action.time_seconds + STANDS_AFTER_RELEASE_SECONDS):
         return Missing("the standing foot drifts in the picture: the foot slides, or the camera moves")
     contact = window.landing.time_seconds
@@ -98,7 +99,7 @@ def run_up_speed_trend(window: ActionWindow) -> Reading | Missing:
         return Missing("too few frames of the run-up")
     speed, trend = _speed_and_trend(window, contact)
     if abs(speed) < SLOWEST_RUN_UP_STATURES_PER_SECOND:
-        return Missing("no run-up seen")
+        return Missing("the player hardly moves across the picture before the front foot lands")
     change = moment_error(lambda at: _speed_and_trend(window, at)[1], contact, CONTACT_ERROR_SECONDS)
     return reading(window, trend, contact, both_sides("hip"), TREND_ERROR, change)
 
@@ -129,7 +130,7 @@ def release_height(window: ActionWindow) -> Reading | Missing:
         return window.landing
     leg = front_leg(window.poses, window.landing, window.action.time_seconds)
     if not len(leg.times):
-        return FEET_NOT_SEEN
+        return FRONT_LEG_LOST
     soles = np.stack(
         [np.max([window.poses.point(name)[:, 1] for name in landmarks_of(side, FOOT)], axis=0) for side in SIDES]
     )
@@ -191,10 +192,10 @@ def elbow_extension(window: ActionWindow) -> Reading | Missing:
     stretch = _between(poses, level, release)
     visible = float(np.nanmin(poses.seen(f"{arm}_elbow")[stretch], initial=1))
     if visible < LEAST_ELBOW_VISIBILITY:
-        return Missing("elbow not visible")
+        return Missing("the elbow is not seen clearly")
     length = _arm_length_share(poses, arm, stretch)
     if length < SHORTEST_ARM:
-        return Missing("arm points at the camera")
+        return Missing("the arm looks too short: it points towards the camera, or its joints are misplaced")
     sure = visible > SURE_ELBOW_VISIBILITY and length > SURE_ARM
     joints = landmarks_of(arm, ELBOW)
     angle = angle_of(poses, joints)

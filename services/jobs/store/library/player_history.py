@@ -18,7 +18,7 @@ _DONE = f"""
       AND job.deleted_at IS NULL AND job.status = '{states.DONE}'
 """
 _NEWEST_DISCIPLINE = f"SELECT {_DISCIPLINE} {_DONE} ORDER BY job.created_at DESC LIMIT 1"
-_SUMMARY = ("measures", "errors", "marks", "video_fps", "actions", "model")
+_SUMMARY = ("measures", "errors", "scatter", "marks", "video_fps", "actions", "model")
 # What `comparison.analysis` reads of the results: a tenth of them.
 _RESULTS = f"""jsonb_build_object('metrics', results -> 'metrics', 'findings', results -> 'findings', 'pose',
     jsonb_build_object('pose_summary', jsonb_build_object({

@@ -8,11 +8,19 @@ import pytest
 
 from services.analyzer.artifacts.results_json import document
 from services.analyzer.biomechanics.measurement import measure
-from services.analyzer.biomechanics.model import Evidence
-from services.analyzer.biomechanics.registry import HEAD_STABILITY, MEASURES, METRICS
+from services.analyzer.biomechanics.model import Evidence, MetricSpec
+from services.analyzer.biomechanics.registry import (
+    FRONT_KNEE_BRACE,
+    HEAD_STABILITY,
+    MEASURES,
+    METRICS,
+    guidance,
+)
+from services.analyzer.report.tables import finding_cards, number_rows
 from services.naming import DISCIPLINES
+from services.rules.numbers import format_value
 from testing.data import motions
-from testing.data.reports import result_of
+from testing.data.reports import result_of, with_margins
 from testing.data.videos import ROOT
 
 SCHEMA = json.loads((ROOT / "docs" / "results.schema.json").read_text(encoding="utf-8"))
@@ -38,6 +46,30 @@ def test_a_metric_has_eight_keys_in_order() -> None:
     assert all(list(metric) == keys for metric in made["metrics"].values())
     measures = made["pose"]["pose_summary"]["measures"].values()
     assert all(list(each) == [*(key for key in keys if key != "score"), "error"] for each in measures)
+
+
+@pytest.mark.parametrize("spec", [spec for spec in METRICS if spec.bias])
+def test_every_place_prints_one_error_with_the_bias_of_the_pose_model(spec: MetricSpec) -> None:
+    """The file, the summary, the report's row and card; a number within it of its mark is too close to call."""
+    guide, others = guidance("batting"), {HEAD_STABILITY.name: 0.2, FRONT_KNEE_BRACE.name: 0.2}
+    mark = guide.mark(spec.name)
+    assert mark is not None
+    for biases, is_close in ((0.9, True), (3.0, False)):
+        value = mark.value + biases * spec.bias
+        score, few = guide.scales[spec.name].score(value), with_margins("batting", **others, **{spec.name: 0})
+        metric = replace(few.metrics[spec.name], value=value, score=score, scatter=0.5 * spec.bias)
+        measured = replace(few, metrics=few.metrics | {spec.name: metric})
+        result = result_of(measured, "batting", motions.still(30))
+        made = document(result)
+        summary = made["pose"]["pose_summary"]
+        assert summary["scatter"][spec.name] == 0.5 * spec.bias
+        assert summary["errors"][spec.name] == pytest.approx(1.25**0.5 * spec.bias, abs=1e-4)
+        printed = format_value(value, metric.unit, summary["errors"][spec.name])
+        assert printed in made["report"]["summary"]
+        assert [row.shown for row in number_rows([metric], {})] == [printed]
+        cards = finding_cards(result.findings.findings, measured, {})
+        assert [card.number for card in cards] == ([] if is_close else [printed])
+        assert (metric in result.findings.too_close) is is_close
 
 
 def test_enums_and_numbers_become_plain_types() -> None:

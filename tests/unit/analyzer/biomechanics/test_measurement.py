@@ -8,10 +8,13 @@ import pytest
 from services.analyzer.biomechanics.action_window import TOO_FEW_FOR_A_DELIVERY
 from services.analyzer.biomechanics.events import close_up_windows
 from services.analyzer.biomechanics.kinematics import Side, body_length
+from services.analyzer.biomechanics.labels import claim
 from services.analyzer.biomechanics.measurement import NO_PLAYER, measure
 from services.analyzer.biomechanics.model import Measurements, Obstacle, Reliability
 from services.analyzer.biomechanics.registry import METRICS, TIMING_REASON
+from services.analyzer.coaching.findings import find
 from services.analyzer.film_notes import contradict_view
+from services.analyzer.knowledge.loader import shared
 from services.analyzer.pose.landmarks import INDEX, Poses, merge_poses
 from services.rules.numbers import Unit
 from testing.data import motions
@@ -238,7 +241,7 @@ def test_a_moving_camera_has_no_run_up_speed() -> None:
     )
 
 
-@pytest.mark.parametrize(("visible", "reason"), [(0.85, "elbow not visible"), (0.95, None), (0.99, None)])
+@pytest.mark.parametrize(("visible", "reason"), [(0.85, "the elbow is not seen clearly"), (0.95, None), (0.99, None)])
 def test_an_elbow_is_as_sure_as_it_is_seen(visible: float, reason: str | None) -> None:
     """An error of 20 degrees at best, of 35 if half hidden; absent under 0.9. It has no score."""
     poses = motions.bowler(30, elbow_deg=(150, 170))
@@ -248,6 +251,25 @@ def test_an_elbow_is_as_sure_as_it_is_seen(visible: float, reason: str | None) -
     assert measured.score is None
     assert measured.error == {0.85: None, 0.95: 35, 0.99: 20}[visible]
     assert measured.confidence <= 0.4  # the error is as wide as the differences between bowlers
+
+
+@pytest.mark.parametrize("discipline", ["wicketkeeping", "fielding"])
+def test_no_number_of_a_throw_or_take_is_sure(discipline: str) -> None:
+    """No sign proves these: a stroke in front of this camera looks like a take."""
+    poses = motions.stroke(30)
+    measured = measure(poses, [poses], discipline)
+    assert measured.present()
+    assert max(metric.confidence for metric in measured.everything.values()) < shared().sure_from_confidence
+    assert find(measured, discipline).overall_level is None
+    assert all(claim(each).startswith(("Perhaps a ", "Fastest hands")) for each in measured.repetitions)
+
+
+def test_a_view_along_the_pitch_is_why_its_numbers_are_absent() -> None:
+    """The step is there: it goes towards the camera."""
+    measured = measure(motions.batter_along_pitch(30), [], "batting")
+    assert measured.end_on
+    for name in ("front_knee_brace_score", "stride_length", "front_knee_at_contact", "balance_drift_score"):
+        assert measured.everything[name].absent_reason == "view not side-on"
 
 
 def test_nothing_but_a_delivery_has_a_release_height() -> None:

@@ -1,5 +1,6 @@
 """Thresholds without gaps, severities that only grow, and advice from files that a coach can edit."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_thresholds_are_the_promised_ones(place: int, discipline: str) -> None:
     assert {code: (f.metric, mark.threshold) for code, f in guide.faults.items() if (mark := guide.mark(f.metric))} == {
         code: (metric, thresholds[place]) for code, (metric, thresholds) in PROMISED.items()
     }
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_a_title_says_no_more_than_its_number(discipline: str) -> None:
+    """One angle, one spread and one mean: none shows a course, a moment or a cause."""
+    beyond = r"\b(sinks|drops|gives|folds|collapses|early|late|jerks|bobs|trapped|weight|throwing|caught)\b"
+    titles = [fault.title for fault in guidance(discipline).faults.values()]
+    assert [title for title in titles if re.search(beyond, title, re.IGNORECASE)] == []
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
@@ -133,23 +142,26 @@ def test_the_level_follows_the_worst_finding() -> None:
 def test_too_little_seen_is_not_assessed() -> None:
     """One number, or several of low confidence, are too few for a level."""
     one = find(measurements(head_stability_score=0.9), "batting")
-    assert (one.overall_level, one.not_assessed_reason) == (None, "one of one numbers is sure enough")
+    assert (one.overall_level, one.not_assessed_reason) == (None, "only one number could be measured")
     unsure = measurements(confidence=0.3, head_stability_score=0.9, balance_drift_score=0.9, elbow_drop_score=0.9)
     assert find(unsure, "batting").not_assessed_reason == "none of three numbers is sure enough"
 
 
 def test_one_number_beside_some_too_close_to_call_is_no_level() -> None:
     """Of three sure numbers two reach their marks within their errors: one alone is no proof of a high level."""
-    measured = with_margins("batting", head_stability_score=0.2, balance_drift_score=0.001, elbow_drop_score=0.001)
-    found = find(measured, "batting")
+    close = {"balance_drift_score": 0.001, "elbow_drop_score": 0.001}
+    found = find(with_margins("batting", head_stability_score=0.2, **close), "batting")
     assert found.overall_level is None
-    assert found.not_assessed_reason == "one of three numbers is sure and clear of its mark"
+    assert found.not_assessed_reason == "only one of three numbers is sure and clear of its mark"
+    assert "larger" in found.remedy
+    found = find(with_margins("batting", head_stability_score=0.2, front_knee_brace_score=0.001, **close), "batting")
+    assert found.remedy == "The film is good enough: the numbers lie within their errors of the marks."
 
 
 def test_the_one_thing_to_change_is_what_the_film_lacks() -> None:
     """Feet outside the picture, another view, or only a clearer picture."""
     few = measurements(head_stability_score=0.9)
-    for reason, remedy in (("feet not visible", "feet"), ("view not side-on", "from the side"), ("not seen", "nearer")):
+    for reason, remedy in (("feet not visible", "feet"), ("view not side-on", "from the side"), ("not seen", "larger")):
         metrics = {
             name: metric if metric.value else replace(metric, absent_reason=reason)
             for name, metric in few.metrics.items()
@@ -166,7 +178,7 @@ def test_a_number_whose_error_reaches_its_mark_is_too_close_to_call() -> None:
         measured = measurements(head_stability_score=0.9, balance_drift_score=0.9, elbow_drop_score=0.9)
         value = mark.value + 0.01 * off
         score = guide.scales["head_stability_score"].score(value)
-        head = replace(measured.metrics["head_stability_score"], value=value, score=score, error=0.01)
+        head = replace(measured.metrics["head_stability_score"], value=value, score=score, scatter=0.01)
         found = find(replace(measured, metrics={**measured.metrics, "head_stability_score": head}), "batting")
         assert [finding.code for finding in found.findings] == (["HEAD_MOVEMENT"] if is_found else [])
         assert [metric.spec.name for metric in found.too_close] == ([] if is_found else ["head_stability_score"])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from services.analyzer.biomechanics.events import SIGNED
 from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.model import Findings, Report
@@ -73,7 +74,8 @@ def test_the_sentences_are_the_approved_ones() -> None:
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_a_level_is_that_of_its_case(discipline: str, name: str) -> None:
     """Its first word, with the numbers that decide it."""
-    expected = "Not assessed" if name == "not seen enough" else f"{name.capitalize()}: "
+    unproven = name == "high" and discipline not in SIGNED  # a fault is named as a possibility, and nothing is praised
+    expected = "Not assessed" if name == "not seen enough" or unproven else f"{name.capitalize()}: "
     assert case(discipline, name).level.startswith(expected)
 
 
@@ -101,7 +103,7 @@ def test_each_fault_in_the_summary_has_its_number(discipline: str, name: str) ->
     assert any(f"{knee:.0f}°" in number for number in advice)
 
 
-@pytest.mark.parametrize("name", ["high", "medium", "low"])
+@pytest.mark.parametrize("name", ["medium", "low"])
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_every_mark_says_whose_it_is(discipline: str, name: str) -> None:
     """All of ours today: neither the level nor the summary speaks of a number's own mark."""

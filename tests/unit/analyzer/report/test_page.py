@@ -11,10 +11,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from services.analyzer.biomechanics.events import Event, EventName
+from services.analyzer.biomechanics.events import SIGNED, Event, EventName
 from services.analyzer.biomechanics.kinematics import FOOT, HEAD, KNEE, Side, both_sides, landmarks_of
 from services.analyzer.biomechanics.measurement import measure
-from services.analyzer.biomechanics.model import MeasuredJoints
+from services.analyzer.biomechanics.model import MeasuredJoints, Obstacle
 from services.analyzer.biomechanics.registry import (
     ELBOW_DROP,
     FRONT_KNEE_BRACE,
@@ -38,8 +38,9 @@ from services.analyzer.report.page import render
 from services.analyzer.report.pictures import main_picture, picture
 from services.analyzer.report.player import MOST_FRAMES, player
 from services.analyzer.report.plots import action_plots
-from services.analyzer.report.tables import number_rows
+from services.analyzer.report.tables import nearest_to_marks, number_rows
 from services.naming import DISCIPLINES
+from services.rules.numbers import format_value
 from testing.data import motions
 from testing.data.reports import HOSTILE, fullest, key_frame, page, result_of, strokes, with_margins
 
@@ -75,7 +76,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("discipline", DISCIPLINES)
+@pytest.mark.parametrize("discipline", SIGNED)
 def test_a_report_has_a_week_of_seven_days(discipline: str) -> None:
     """And at most three issues."""
     poses = motions.delivery(30) if discipline == "bowling" else motions.stroke(30)
@@ -279,7 +280,11 @@ def test_every_event_has_a_caption() -> None:
     """The page names each kind of action in plain words."""
     poses = motions.stroke(30)
     measured = measure(poses, [poses], "fielding")
-    for name, words in ((EventName.THROW, "Throw"), (EventName.TAKE, "Take"), (EventName.RELEASE, "Ball release")):
+    for name, words in (
+        (EventName.THROW, "Perhaps a throw"),
+        (EventName.TAKE, "Perhaps a take"),
+        (EventName.RELEASE, "Ball release"),
+    ):
         result = result_of(replace(measured, events=[Event(name, 1.65, 0.9)]), "fielding", poses)
         assert words in [caption for moment in moments(result) for caption in moment.captions]
 
@@ -330,6 +335,40 @@ def test_without_a_finding_the_first_lines_are_what_to_keep_doing() -> None:
     assert html.index("Keep it up") < html.index(f"Do: {drill.name}, {drill.dose}") < html.index("Nearest to our marks")
 
 
+def test_numbers_that_are_too_close_to_call_are_not_near_a_mark_that_they_reach() -> None:
+    """Of one film, the head alone is clear of its mark: the page must not list the others as reaching theirs."""
+    measured = with_margins("batting", head_stability_score=0.2, balance_drift_score=0.001, front_knee_brace_score=0.3)
+    findings = find(measured, "batting")
+    rows = number_rows(measured.metrics.values(), {spec.name: guidance("batting").mark(spec.name) for spec in METRICS})
+    assert [metric.spec.name for metric in findings.too_close] == ["balance_drift_score"]
+    nearest = [row.metric.spec.name for row in nearest_to_marks(rows, findings.too_close)]
+    assert nearest == ["head_stability_score", "front_knee_brace_score"]
+    html = render(result_of(measured, "batting", motions.stroke(30)), motions.stroke(30), metadata=Metadata("batting"))
+    assert "compare: head" in html
+
+
+def test_a_number_has_one_error_in_the_whole_page() -> None:
+    """That from the truth: a mark has no bias of the pose model."""
+    measured = with_margins("batting", elbow_drop_score=0.01, head_stability_score=0.1, front_knee_brace_score=0.3)
+    html = render(result_of(measured, "batting", motions.stroke(30)), motions.stroke(30), metadata=Metadata("batting"))
+    elbow = measured.metrics["elbow_drop_score"]
+    assert elbow.value is not None
+    shown = format_value(elbow.value, elbow.unit, elbow.error)
+    assert html.count(f"{elbow.value:.2f} ± ") == html.count(shown) > 1
+
+
+def test_a_film_that_is_not_assessed_has_no_score_and_no_mark() -> None:
+    """Its numbers stand without a judgement, and no sentence explains a mark that is not there."""
+    measured = replace(with_margins("bowling", head_stability_score=0.1), obstacle=Obstacle("it is slowed", "Film it."))
+    poses = motions.delivery(30)
+    html = render(result_of(measured, "bowling", poses), poses, metadata=Metadata("bowling"))
+    words = re.sub(r"<(style|script).*?</\1>", "", html, flags=re.DOTALL)
+    assert f"{measured.metrics['head_stability_score'].value:.3f}" in words
+    assert re.findall(r'class="score">(.*?)</td>', words) == ["–"]
+    assert "our mark" not in words
+    assert "no number has a score or a mark" in words
+
+
 def test_the_correction_names_the_job_where_it_is_known() -> None:
     """Elsewhere it names the option alone, and never a word in place of the id."""
     assert "crease reanalyze 3f2504e0 --event fastest_hands=" in fullest(job_id="3f2504e0")
@@ -340,7 +379,7 @@ def test_the_correction_names_the_job_where_it_is_known() -> None:
 
 def test_lengths_are_in_centimetres_too_where_the_height_is_known() -> None:
     """A body length is 0.779 of the height: 0.140 of 180 cm are 20 cm."""
-    metric = replace(with_margins("batting", head_stability_score=0.0).metrics["head_stability_score"], error=0.01)
+    metric = replace(with_margins("batting", head_stability_score=0.0).metrics["head_stability_score"], scatter=0.01)
     [row] = number_rows([replace(metric, value=0.14)], {}, 180.0)
     assert row.shown == "0.140 ± 0.010 body lengths (20 ± 1 cm)"
     [plain] = number_rows([replace(metric, value=0.14)], {})

@@ -134,7 +134,7 @@ def analysed(path: Path, out: Path) -> dict[str, Any]:
 
 
 def numbers(results: dict[str, Any]) -> list[tuple[float | None, float]]:
-    """Each number with its error, by name."""
+    """Each number with its scatter from film to film, by name."""
     summary = results["pose"]["pose_summary"]
-    scored = [(metric["value"], summary["errors"][name]) for name, metric in sorted(results["metrics"].items())]
-    return scored + [(measure["value"], measure["error"]) for _, measure in sorted(summary["measures"].items())]
+    every = sorted((results["metrics"] | summary["measures"]).items())
+    return [(metric["value"], summary["scatter"][name]) for name, metric in every]

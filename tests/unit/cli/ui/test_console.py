@@ -78,7 +78,7 @@ def test_a_result_names_its_level_its_three_worst_findings_and_its_numbers(scree
     job_results.print_results(job())
     text = screen.getvalue()
     assert "Overall level  medium" in text
-    assert "0.126 body lengths" in text
+    assert "0.13 body lengths" in text
     assert "134°" in text
     assert text.index("Fault number 1") < text.index("Fault number 2") < text.index("Fault number 3")
     assert "Fault number 4" not in text

@@ -1,12 +1,14 @@
 """Deliveries of movements that were made to be one, or to lack one sign of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from services.analyzer.biomechanics.actions.deliveries import find_deliveries, find_passages, has_rival
 from services.analyzer.biomechanics.actions.evidence import weakest
-from services.analyzer.biomechanics.kinematics import Side
-from services.analyzer.pose.landmarks import Poses
+from services.analyzer.biomechanics.kinematics import SIDES, Side, torso_length, travel
+from services.analyzer.pose.landmarks import INDEX, Poses
 from testing.data import motions
 
 
@@ -54,9 +56,39 @@ def test_the_other_arm_a_moment_later_is_a_rival() -> None:
     assert any(has_rival(one, seen) for one in find_deliveries(find_passages(poses)))
 
 
+@pytest.mark.parametrize(
+    ("earlier", "bent_deg", "is_front_arm"), [(0.15, 120, True), (0.15, 180, False), (-0.15, 120, False)]
+)
+def test_the_front_arm_comes_over_the_top_earlier_and_lower(
+    earlier: float, bent_deg: float, *, is_front_arm: bool
+) -> None:
+    """Then the later and higher arm has bowled; an arm that is only one of both is a rival."""
+    poses = motions.delivery(30, upright=1.4, landing=1.2)
+    turn = np.radians(np.clip(1000 * (poses.times - 1.4 + earlier), -185, 185))
+    motions.point_arm(poses, "left", turn, bent_deg)
+    seen = find_passages(poses)
+    assert {one.side for one in seen if one.confidence > 0} == {"left", "right"}
+    bowled = [one.side for one in find_deliveries(seen) if not has_rival(one, seen)]
+    assert bowled == (["right"] if is_front_arm else [])
+
+
 def _at_speed(fps: float, degrees_per_second: float) -> Poses:
     """A delivery whose arm turns at this speed, all the way round, upright at 1.4 s."""
     poses = motions.delivery(fps, upright=1.4)
     turn = np.clip(degrees_per_second * (poses.times - 1.4), -185, 185)
     motions.point_arm(poses, "right", np.radians(turn))
     return poses
+
+
+def test_a_reversed_film_has_no_delivery() -> None:
+    """Arm and travel are both reversed, so the arm still comes over the top; the toes point backwards."""
+    poses = motions.bowler(30)
+    for side in SIDES:
+        heel, toe = INDEX[f"{side}_heel"], INDEX[f"{side}_foot_index"]
+        poses.image[:, toe, 0] = poses.image[:, heel, 0] + travel(poses) * 0.3 * torso_length(poses)
+    assert find_deliveries(find_passages(poses))
+    backwards = replace(poses, image=poses.image[::-1].copy())
+    passages = find_passages(backwards)
+    assert passages
+    assert find_deliveries(passages) == []
+    assert {weakest(passage.signs).name for passage in passages} == {"feet point the way of travel"}
