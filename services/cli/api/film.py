@@ -113,6 +113,8 @@ def _check_header(path: Path, limits: GetUploadLimitsResponse) -> Film:
     found = header.read(path)
     if found is None:  # an MPEG stream, or a header that only the analyzer can read
         return Film()
+    if not found.has_index:
+        _refuse(film_limits.no_index(one_line(path.name)))
     if not found.has_video:
         _refuse(f"{one_line(path.name)} has no video stream")
     if found.dolby_vision == film_limits.ONLY_DOLBY:
