@@ -147,7 +147,7 @@ def opened(path: Path, limits: SandboxLimits, movie: mp4.Movie | None) -> Iterat
     with container:
         moving = [s for s in container.streams.video if not s.disposition & NO_FILM]
         if not moving:
-            raise BadInput("NO_VIDEO_STREAM", f"{path.name} has no video stream")
+            raise BadInput("NO_VIDEO_STREAM", film_limits.no_pictures(path.name))
         decodable = [s for s in moving if s.codec_context]
         if not decodable:
             raise BadInput("NOT_DECODABLE", f"{path.name} has a video codec that cannot be decoded")

@@ -10,7 +10,8 @@ const HEAD_BYTES = 1280, WHOLE_HASH_BYTES = 100e6, AT_ONCE = 3, LONGEST_PAUSE = 
 // Without a byte or an answer for this long, a connection is taken for dead. Slow lines buffer megabytes.
 const SILENCE = 180e3;
 // The boxes that an MP4 may begin with. A length beyond the last number is unknown.
-const MP4 = ["ftyp", "moov", "mdat", "free", "skip", "wide", "pnot", "styp", "uuid"], MOST_BOXES = 1000, MOST_SECONDS = 1e6;
+const MP4 = ["ftyp", "moov", "mdat", "free", "skip", "wide", "pnot", "styp", "uuid"];
+const MOST_BOXES = 1000, MOST_INDEX_BYTES = 32 * 2**20, MOST_SECONDS = 1e6;
 const STORE = "crease-uploads", LAST = "crease-discipline";
 const drop = document.getElementById("drop"), list = document.getElementById("films"), all = document.getElementById("all");
 const say = document.getElementById("say");
@@ -228,7 +229,7 @@ function facts(file, video) {
   });
 }
 
-// What an MP4 says of itself, also to a browser that cannot play it: its length, and whether its index is there.
+// What an MP4 says of itself, also to a browser that cannot play it: its length, and whether it has pictures and an index.
 async function index(file) {
   const read = async (at, length) => new DataView(await file.slice(at, at + length).arrayBuffer());
   const kindOf = (box) => String.fromCharCode(...new Uint8Array(box.buffer, 4, 4));
@@ -236,14 +237,17 @@ async function index(file) {
   for (let at = 0, count = 0; count < MOST_BOXES; count++) {
     if (at + 16 > file.size) return { has_index: false };
     const box = await read(at, 16);
+    const length = box.getUint32(0) === 1 ? Number(box.getBigUint64(8)) : box.getUint32(0) || file.size - at;
     if (kindOf(box) === "moov") {
       const header = await read(at + 8, 40);
       if (header.byteLength < 40 || kindOf(header) !== "mvhd") return {};
       const isWide = header.getUint8(8) === 1, ticks = header.getUint32(isWide ? 28 : 20);
       const seconds = Number(isWide ? header.getBigUint64(32) : header.getUint32(24)) / ticks;
-      return Number.isFinite(seconds) && seconds < MOST_SECONDS ? { seconds } : {};
+      // The type of a track of pictures. An old index may be compressed.
+      const text = length < MOST_INDEX_BYTES ? new TextDecoder("latin1").decode(await read(at, length)) : "vide";
+      const has_pictures = /vide|cmov/.test(text);
+      return Number.isFinite(seconds) && seconds < MOST_SECONDS ? { seconds, has_pictures } : { has_pictures };
     }
-    const length = box.getUint32(0) === 1 ? Number(box.getBigUint64(8)) : box.getUint32(0) || file.size;
     if (length < 8) return {};
     at += length;
   }
