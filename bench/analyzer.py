@@ -274,18 +274,23 @@ def enlarged(path: Path, size: tuple[int, int], copies: int, rate: int = 30, cod
 
 def repeated(path: Path, film: Path, copies: int) -> Path:
     """Write the video `copies` times in a row, without encoding it again."""
+    return joined(path, [film] * copies)
+
+
+def joined(path: Path, films: Iterable[Path]) -> Path:
+    """Write videos of one encoder in a row, without encoding them again."""
     with av.open(str(path), "w") as target:
-        out = None
-        for k in range(copies):
+        out, offset = None, 0
+        for film in films:
             with av.open(str(film)) as source:
                 stream = source.streams.video[0]
                 out = out or target.add_stream_from_template(stream)
                 for packet in source.demux(stream):
                     if packet.pts is not None and packet.dts is not None:
-                        offset = k * (stream.duration or 0)
                         packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
                         packet.stream = out
                         target.mux(packet)
+                offset += stream.duration or 0
     return path
 
 
@@ -358,9 +363,9 @@ class Peak:
     each: dict[str, int]
 
 
-def peak_memory(film: Path, folder: Path) -> Peak:
-    """The peak memory of an analysis, by sampling its process tree every 20 ms."""
-    command = [sys.executable, "-m", "services.analyzer", "--video", str(film), "--out", str(folder / "peak")]
+def peak_memory(film: Path, folder: Path, *options: str, pause: float = 0.02) -> Peak:
+    """The peak memory of an analysis, by sampling its process tree. pause: seconds between two samples."""
+    command = [sys.executable, "-m", "services.analyzer", "--video", str(film), "--out", str(folder / "peak"), *options]
     peak = Peak(0, {"analyzer": 0, "decoder": 0, "server": 0})
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"CREASE_ACCELERATOR": "cpu"}) as analyzer:
         tree = psutil.Process(analyzer.pid)
@@ -373,7 +378,7 @@ def peak_memory(film: Path, folder: Path) -> Peak:
             peak.together = max(peak.together, together(list(held.values())))
             for one, memory in held.items():
                 peak.each[parts[one]] = max(peak.each[parts[one]], memory.rss)
-            time.sleep(0.02)
+            time.sleep(pause)
     assert analyzer.returncode == 0, f"the analysis of {film.name} failed"
     return peak
 

@@ -1,124 +1,158 @@
-"""Measures whole analyses of films as phones record them: HEVC in 4K and 8K, uneven times, 240 frames a second.
+"""Measures analyses of films as phones record them: HEVC in 4K and 8K, uneven times, 240 frames a second, 30 minutes.
 
-Each film is made from the shipped sample; time and memory are compared with those of a plain film in the same run.
-A film of 4K, 8K or many minutes repeats the packets of a short one, which costs little to make.
+Each film is made from the shipped sample, with the grain of a camera. A film of minutes repeats the packets of a short
+one, which costs little to make: a stroke, then a wait in which nothing moves. Nothing here is a time by the clock.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import av
-from av.video.frame import PictureType
+import numpy as np
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
-from bench.analyzer import FOUR_K, FULL_HD, MB, SAMPLE, children_cpu, measured, peak_memory, repeated
+from bench.analyzer import FOUR_K, FULL_HD, MB, SAMPLE, children_cpu, joined, measured, peak_memory, repeated
 from bench.figures import Figure
 
 EIGHT_K, SMALL = (7680, 4320), (960, 540)
-H264 = ("libx264", {"preset": "ultrafast", "bf": "2", "g": "60"})
-HEVC = ("libx265", {"preset": "ultrafast", "x265-params": "log-level=none:bframes=2:keyint=60"})
-# Of the analyzer's pod, in the chart's default values; what a 4K film may take of it.
-POD_MB, FOUR_K_MB = 2048, 900
+H264 = ("libx264", "yuv420p", {"preset": "ultrafast", "bf": "2", "g": "60"})
+X265 = {"preset": "ultrafast", "x265-params": "log-level=none:bframes=2:keyint=60:bitrate=60000"}
+HEVC, HEVC_TEN_BIT = ("libx265", "yuv420p", X265), ("libx265", "yuv420p10le", X265)
+# The limits of the analyzer's pod, in the chart's default values, and of one pass through a film.
+POD_MB, POD_SECONDS, PASS_SECONDS = 2048, 14_400, 3600
 FRAMES, FPS = 105, 30
-# A stroke, and the wait until the next ball.
-BALL_SECONDS = 30
-LONG_MINUTES = 5
+# A ball is a stroke, of which these frames show all, and the wait until the next one.
+STROKE, BALL_SECONDS, WAIT_SECONDS = range(24, 69), 30.0, 0.5
+# So many frames of 8K, repeated.
+LARGE, LARGE_COPIES = range(40, 50), 10
+# Standard deviation of the grain, in levels.
+GRAIN = 2.0
 
 
 @dataclass
 class Used:
-    """What the analysis of one film took. cpu: seconds for each second of the film; memory: MB."""
+    """What the analysis of one film took. memory: MB. cpu and decode: seconds in all, and of decoding alone."""
 
-    cpu: float
+    seconds: float
     memory: float
+    cpu: float
+    decode: float
 
 
 def run() -> Iterator[Figure]:
     """Figures of every kind of film."""
     with tempfile.TemporaryDirectory(prefix="crease-bench-") as name:
-        folder = Path(name)
-        plain = used(write(folder, "plain", FULL_HD, FPS, range(FRAMES), copies=3), folder)
-        yield Figure("films.plain_memory", plain.memory, "MB", how="10.5 s of 1080p, H.264, 30 frames a second")
-        yield Figure("films.plain_cpu", plain.cpu, "s/s", how="of one second of that film")
-        twice, eightfold = [k // 2 for k in range(2 * FRAMES)], [k // 8 for k in range(8 * FRAMES)]
-        uneven = [k / FPS + (0.4 / FPS if k % 3 else 0) for k in range(FRAMES)]
-        kinds: dict[str, Callable[[], Path]] = {
-            "4k_hevc_60fps": lambda: write(folder, "4k", FOUR_K, 60, twice, copies=3, codec=HEVC),
-            "8k_hevc": lambda: write(folder, "8k", EIGHT_K, FPS, range(30, 60), copies=10, codec=HEVC),
-            "vfr": lambda: write(folder, "vfr", FULL_HD, FPS, range(FRAMES), copies=3, times=uneven),
-            "240fps": lambda: write(folder, "240fps", FULL_HD, 240, eightfold, copies=3),
-        }
-        found = {}
-        for kind, make in kinds.items():
-            found[kind] = used(make(), folder)
-            yield from figures(kind, found[kind], plain)
-        growth = found["8k_hevc"].memory / found["4k_hevc_60fps"].memory
-        yield Figure("films.8k_memory_to_4k", growth, "ratio", how="10 s each, both HEVC")
-        yield from long(folder)
-        large = used(repeated(folder / "4k_long.mp4", folder / "4k.mp4", 12), folder)
-        growth = large.memory / found["4k_hevc_60fps"].memory
-        yield Figure("films.4k_hevc_60fps_memory_growth", growth, "ratio", 1.1, how="42 s against 10.5 s")
+        for part in (of_seconds, of_two_minutes, of_thirty_minutes):
+            yield from part(Path(name))
 
 
-def figures(kind: str, taken: Used, plain: Used) -> Iterator[Figure]:
-    """Time and memory of one film, beside the plain one's."""
-    how = f"{taken.memory:.0f} MB against {plain.memory:.0f}"
-    yield Figure(f"films.{kind}_memory_to_plain", taken.memory / plain.memory, "ratio", how=how)
-    yield Figure(f"films.{kind}_memory", taken.memory, "MB", FOUR_K_MB, how=f"a pod has {POD_MB} MB")
-    how = "CPU of a second of the film against a second of the plain one"
-    yield Figure(f"films.{kind}_cpu_to_plain", taken.cpu / plain.cpu, "ratio", how=how)
+def of_seconds(folder: Path) -> Iterator[Figure]:
+    """Films of seconds, each beside a plain one."""
+    eightfold = [k // 8 for k in range(8 * FRAMES)]
+    uneven = [k / FPS + (0.4 / FPS if k % 3 else 0) for k in range(FRAMES)]
+    kinds: dict[str, Callable[[Path], Path]] = {
+        "plain": lambda path: write(path, FULL_HD, FPS, range(FRAMES)),
+        "vfr": lambda path: write(path, FULL_HD, FPS, range(FRAMES), times=uneven),
+        "240fps": lambda path: write(path, FULL_HD, 240, eightfold),
+        "8k_hevc": lambda path: write(path, EIGHT_K, FPS, LARGE, codec=HEVC, copies=LARGE_COPIES),
+        "8k_hevc_ten_bit": lambda path: write(path, EIGHT_K, FPS, LARGE, codec=HEVC_TEN_BIT, copies=LARGE_COPIES),
+    }
+    plain: Used | None = None
+    for kind, make in kinds.items():
+        film = make(folder / f"{kind}.mp4")
+        taken = used(film, folder)
+        plain = plain or taken
+        yield from figures(kind, taken)
+        cost = (taken.cpu / taken.seconds) / (plain.cpu / plain.seconds)
+        yield Figure(f"films.{kind}_cpu_to_plain", cost, "ratio", how="CPU of a second against a plain one's")
 
 
-def long(folder: Path) -> Iterator[Figure]:
-    """Whether memory and time of a second grow with the length."""
-    frames = [min(k, FRAMES - 1) for k in range(BALL_SECONDS * FPS)]
-    short = write(folder, "ball", SMALL, FPS, frames)
-    balls = LONG_MINUTES * 60 // BALL_SECONDS
-    one, many = used(short, folder), used(repeated(folder / "long.mp4", short, balls), folder)
-    how = f"{LONG_MINUTES} minutes of 540p with {balls} strokes against {BALL_SECONDS} s with one: "
-    how += f"{many.memory:.0f} MB against {one.memory:.0f}"
-    yield Figure("films.long_memory_to_short", many.memory / one.memory, "ratio", 1.1, how=how)
-    yield Figure("films.long_cpu_to_short", many.cpu / one.cpu, "ratio", 1.1, how="CPU of a second of the film")
+def of_two_minutes(folder: Path) -> Iterator[Figure]:
+    """Four balls in 4K, HEVC, 60 frames a second and a phone's 60 Mbit/s: both passes, and whether either grows."""
+    one, four = balls(folder, partial(write, size=FOUR_K, codec=HEVC), 60, (1, 4))
+    for stage in ("quick", "deep"):
+        short, long = (used(film, folder, *(["--quick"] if stage == "quick" else [])) for film in (one, four))
+        yield from figures(f"two_minutes_of_4k_{stage}", long)
+        yield from growth(f"two_minutes_of_4k_{stage}", short, long)
 
 
-def used(film: Path, folder: Path) -> Used:
+def of_thirty_minutes(folder: Path) -> Iterator[Figure]:
+    """The longest film that is accepted, with 60 balls."""
+    few, many = balls(folder, partial(write, size=SMALL), FPS, (6, 60))
+    short, long = used(few, folder), used(many, folder)
+    yield from figures("thirty_minutes", long)
+    yield from growth("thirty_minutes", short, long)
+
+
+def figures(kind: str, taken: Used) -> Iterator[Figure]:
+    """Memory and CPU time of one film against the limits of a pod, which may have one core."""
+    how = f"{taken.seconds:.0f} s of film"
+    yield Figure(f"films.{kind}_memory", taken.memory, "MB", POD_MB, how=how)
+    yield Figure(f"films.{kind}_cpu", taken.cpu, "s", POD_SECONDS, how=how)
+    yield Figure(f"films.{kind}_decoding_cpu", taken.decode, "s", PASS_SECONDS, how="of all passes")
+
+
+def growth(kind: str, short: Used, long: Used) -> Iterator[Figure]:
+    """Whether the memory, and the CPU time of a second, grow with the length."""
+    how = f"{long.seconds:.0f} s against {short.seconds:.0f} s: {long.memory:.0f} MB against {short.memory:.0f}"
+    yield Figure(f"films.{kind}_memory_growth", long.memory / short.memory, "ratio", 1.1, how=how)
+    ratio = (long.cpu / long.seconds) / (short.cpu / short.seconds)
+    yield Figure(f"films.{kind}_cpu_growth", ratio, "ratio", 1.1, how="CPU of a second of the film")
+
+
+def used(film: Path, folder: Path, *options: str) -> Used:
     """The peak memory and the CPU time of an analysis."""
     with av.open(str(film)) as container:
         seconds = (container.duration or 0) / av.time_base
     peaks: list[int] = []
-    cost = measured(lambda: peaks.append(peak_memory(film, folder).together), children_cpu)
-    return Used(cost.cpu / seconds, peaks[0] / MB)
+    cost = measured(lambda: peaks.append(peak_memory(film, folder, *options, pause=0.1).together), children_cpu)
+    summary = json.loads((folder / "peak" / "results.json").read_text())["pose"]["pose_summary"]
+    return Used(seconds, peaks[0] / MB, cost.cpu, summary["run"]["cpu_seconds"]["decode"])
+
+
+def balls(folder: Path, make: Callable[..., Path], rate: int, counts: Sequence[int]) -> list[Path]:
+    """Films of so many balls at `rate`, a multiple of the sample's. make: `write` with a size and a codec."""
+    stroke = make(folder / "stroke.mp4", rate=rate, shown=[k for k in STROKE for _ in range(rate // FPS)])
+    wait = make(folder / "wait.mp4", rate=rate, shown=[STROKE[-1]] * round(WAIT_SECONDS * rate))
+    waits = round((BALL_SECONDS - len(STROKE) / FPS) / WAIT_SECONDS)
+    return [joined(folder / f"balls_{count}.mp4", count * [stroke, *waits * [wait]]) for count in counts]
 
 
 def write(
-    folder: Path,
-    name: str,
+    path: Path,
     size: tuple[int, int],
     rate: int,
     shown: Sequence[int],
     *,
-    copies: int = 1,
-    codec: tuple[str, dict[str, str]] = H264,
+    codec: tuple[str, str, dict[str, str]] = H264,
     times: Sequence[float] | None = None,
+    copies: int = 1,
 ) -> Path:
-    """The sample's frames with the numbers `shown`, and that film `copies` times. times: seconds, if not even."""
+    """The sample's frames with the numbers `shown`, `copies` times. times: seconds, if not even."""
     with av.open(str(SAMPLE)) as source:
         frames = list(source.decode(video=0))
-    path, clock = folder / f"{name}.mp4", Fraction(1, 60_000)
+    (encoder, layout, options), clock = codec, Fraction(1, 60_000)
+    grain = np.random.default_rng(1).normal(0, GRAIN, (size[1], size[0])).astype(np.int16)
     with av.open(str(path), "w") as target:
-        stream = cast(VideoStream, target.add_stream(codec[0], rate=rate, options=codec[1]))
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream = cast(VideoStream, target.add_stream(encoder, rate=rate, options=options))
+        stream.width, stream.height, stream.pix_fmt = *size, layout
         stream.codec_context.time_base = clock
         for k, number in enumerate(shown):
-            frame = frames[number].reformat(*size, format="yuv420p")
+            planes = frames[number].reformat(*size, format="yuv420p").to_ndarray()
+            luma = planes[: size[1]]
+            luma[:] = (luma + np.roll(grain, 97 * k, axis=(0, 1))).clip(16, 235)
+            frame = VideoFrame.from_ndarray(planes, format="yuv420p").reformat(format=layout)
             frame.pts, frame.time_base = round((times[k] if times else k / rate) / clock), clock
             frame.pict_type = PictureType.NONE
             target.mux(stream.encode(frame))
         target.mux(stream.encode())
-    return path if copies == 1 else repeated(folder / f"{name}_{copies}.mp4", path, copies)
+    return path if copies == 1 else repeated(path.with_stem(f"{path.stem}_{copies}"), path, copies)

@@ -14,7 +14,15 @@ HEAD_BYTES = 1280
 _PACKETS = 5
 
 # Still pictures and sound in the same container as MP4.
-_NO_VIDEOS = frozenset({b"heic", b"heix", b"mif1", b"avif", b"M4A ", b"M4B "})
+_NO_VIDEOS = {
+    b"heic": "a HEIC picture",
+    b"heix": "a HEIC picture",
+    b"mif1": "a HEIC picture",
+    b"avif": "an AVIF picture",
+    b"M4A ": "sound without pictures",
+    b"M4B ": "sound without pictures",
+}
+_RIFFS = {b"WEBP": "a WebP picture", b"WAVE": "sound without pictures"}
 _OTHERS = {
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x89PNG": "a PNG picture",
@@ -74,6 +82,10 @@ def describe(head: bytes) -> str:
     for signature, name in _OTHERS.items():
         if head.startswith(signature):
             return name
+    if head[4:8] == b"ftyp" and head[8:12] in _NO_VIDEOS:
+        return _NO_VIDEOS[head[8:12]]
+    if head.startswith(b"RIFF") and head[8:12] in _RIFFS:
+        return _RIFFS[head[8:12]]
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "an HTML page"

@@ -20,7 +20,7 @@ Track = TypeVar("Track", mp4.Track, matroska.Track)
 class Header:
     """The declared facts of the video track that a player shows; 0 for each that the header omits.
 
-    dolby_vision: the profile, 0 without.
+    dolby_vision: the profile, 0 without. has_index: false for an MP4 that was cut before its index.
     """
 
     has_video: bool
@@ -29,6 +29,7 @@ class Header:
     height: int = 0
     frames: int = 0
     dolby_vision: int = 0
+    has_index: bool = True
 
 
 def read(path: Path) -> Header | None:
@@ -38,7 +39,7 @@ def read(path: Path) -> Header | None:
     try:
         if head[4:8] in mp4.FIRST_BOXES:
             movie = mp4.read(path)
-            return _of_mp4(movie) if movie else None
+            return _of_mp4(movie) if movie else Header(has_video=False, has_index=False)
         if head.startswith(matroska.EBML):
             segment = matroska.read(path)
             return _of_matroska(segment) if segment else None

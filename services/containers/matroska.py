@@ -17,6 +17,8 @@ SEGMENT, INFO, TRACKS, CLUSTER, ENTRY = 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
 TRACK_TYPE, FLAG_DEFAULT, VIDEO, PIXEL_WIDTH, PIXEL_HEIGHT = 0x83, 0x88, 0xE0, 0xB0, 0xBA
 IS_VIDEO = 1
+# The longest film that is accepted has fewer elements: a cluster or a block each.
+MOST_ELEMENTS, HEADER_BYTES = 2_000_000, 12
 # A configuration record of Dolby Vision in a track: its kind has the name of the same box of an MP4.
 MAPPING, MAPPING_TYPE, MAPPING_DATA = 0x41E4, 0x41E7, 0x41ED
 
@@ -48,6 +50,31 @@ def read(path: Path) -> Segment | None:
         if kind == SEGMENT:
             return _segment(content)
     return None
+
+
+def find_cut(path: Path) -> str | None:
+    """How a file is cut short, None if it is not. A recording of unknown length is searched to its last element."""
+    size, at, end, is_inside = path.stat().st_size, 0, 0, False
+    with path.open("rb") as file:
+        for _ in range(MOST_ELEMENTS):
+            if at >= size:
+                break
+            file.seek(at)
+            header = file.read(HEADER_BYTES)
+            if not header[0]:  # zeros after a segment of known length pad the file
+                return "it ends in zeros" if is_inside else None
+            try:
+                kind, start = _number(header, 0, keep_marker=True)
+                length, start = read_length(header, start)
+            except ValueError:
+                return "it ends in the middle of a segment" if is_inside or at + HEADER_BYTES > size else None
+            is_inside = is_inside or (kind == SEGMENT and length is None)
+            if length is None and kind not in (SEGMENT, CLUSTER):
+                return None
+            after = at + start + (length or 0)
+            end = max(end, after)
+            at = at + start if is_inside and kind in (SEGMENT, CLUSTER) else after
+    return "it ends in the middle of a segment" if end > size else None
 
 
 def _segment(content: bytes) -> Segment | None:

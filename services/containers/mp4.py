@@ -133,7 +133,10 @@ class Track:
 
 @dataclass(frozen=True)
 class Movie:
-    """The first movie box of a file. recordings: how many movie boxes the file has. media_end: of the last `mdat`."""
+    """The first movie box of a file. recordings: how many movie boxes the file has. media_end: of the last `mdat`.
+
+    ends_in_zeros: whether zeros stand where the next box would begin.
+    """
 
     tracks: tuple[Track, ...]
     is_fragmented: bool
@@ -141,6 +144,7 @@ class Movie:
     media_bytes: int
     media_end: int
     size: int
+    ends_in_zeros: bool
 
     def fault(self, track: Track) -> str | None:
         """How the index contradicts itself or the file, None if it does not. Says nothing of fragments."""
@@ -170,7 +174,7 @@ def read(path: Path) -> Movie | None:
     size = path.stat().st_size
     movie: bytes | None = None
     recordings = media_bytes = media_end = 0
-    has_fragments = False
+    has_fragments = ends_in_zeros = False
     with path.open("rb") as file:
         for kind, start, end in boxes(file, 0, size):
             if kind == b"moov":
@@ -182,10 +186,11 @@ def read(path: Path) -> Movie | None:
                 media_end = max(media_end, min(end, size))
                 media_bytes += min(end, size) - start
             has_fragments = has_fragments or kind == b"moof"
+            ends_in_zeros = kind == bytes(4)
     if movie is None:
         return None
     tracks, declares_fragments = _read_movie(movie)
-    return Movie(tracks, has_fragments or declares_fragments, recordings, media_bytes, media_end, size)
+    return Movie(tracks, has_fragments or declares_fragments, recordings, media_bytes, media_end, size, ends_in_zeros)
 
 
 def boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:

@@ -41,6 +41,16 @@ def only_dolby(name: str) -> str:
     return f"{name} is not usable: it is in Dolby Vision profile {ONLY_DOLBY}, whose colours need a decoder of Dolby"
 
 
+def no_pictures(name: str) -> str:
+    """The sentence for a file of sound, or of still pictures."""
+    return f"{name} has no moving pictures, only sound or still pictures"
+
+
+def no_index(name: str) -> str:
+    """The sentence for an MP4 whose end is missing, as after a broken copy: its index tells where the pictures are."""
+    return f"{name} is incomplete: it has no index, which a camera writes last; copy or download it again"
+
+
 def _bytes(count: int) -> str:
     return f"{count / GB:.1f} GB" if count >= GB else f"{count} bytes"
 

@@ -50,6 +50,7 @@ SEEDS = (
     Seed("h264.avi", encoder="bf=0"),
     Seed("vp9.webm", "libvpx-vp9", encoder="deadline=realtime:cpu-used=8"),
     Seed("vp8.mkv", "libvpx", encoder="deadline=realtime:cpu-used=8"),
+    Seed("live.webm", "libvpx", encoder="deadline=realtime:cpu-used=8", muxer="live=1"),
     Seed("av1.mp4", "libsvtav1", encoder="preset=12"),
     Seed("mpeg4.3gp", "mpeg4"),
     Seed("mpeg4.avi", "mpeg4"),
@@ -152,6 +153,14 @@ def _blank(file: bytearray, dice: random.Random) -> bytes:
     return bytes(file)
 
 
+def _zeros(file: bytearray, dice: random.Random) -> bytes:
+    """Zeros instead of the end, as of a file whose space was reserved; or a long hole, which holds no packet."""
+    at = dice.randrange(1, len(file))
+    if dice.randrange(2):
+        return bytes(file[:at]) + bytes(len(file) - at)
+    return bytes(file[:at]) + bytes(HOLE_BYTES) + bytes(file[at:])
+
+
 def _move(file: bytearray, dice: random.Random) -> bytes:
     """Insert a copy of a range elsewhere."""
     at, to, length = dice.randrange(len(file)), dice.randrange(len(file)), dice.choice((32, 1024))
@@ -208,6 +217,8 @@ ELEMENTS = tuple(
     for name in ("18538067", "1549a966", "1654ae6b", "1f43b675", "1c53bb6b", "2ad7b1", "4489", "ae", "a3", "e0", "63a2")
 )
 TS_PACKET = 188
+# FFmpeg searches 64 KB for the next packet of a transport stream.
+HOLE_BYTES = 200_000
 EXTREME = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x00FFFFFF, 0x10000000)
 WAYS: dict[str, Callable[[bytearray, random.Random], bytes]] = {
     "truncate": _truncate,
@@ -221,6 +232,7 @@ WAYS: dict[str, Callable[[bytearray, random.Random], bytes]] = {
     "drop": _drop,
     "element": _element,
     "packet": _packet,
+    "zeros": _zeros,
 }
 
 if __name__ == "__main__":

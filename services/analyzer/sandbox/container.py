@@ -47,7 +47,7 @@ CUT_PACKETS = 4
 STEPS = 8
 # The end code of an MPEG program stream. Zeros after it pad the file; without it they replace what was there.
 PROGRAM_END, FEWEST_ZEROS, ZEROS_SEARCHED = b"\0\0\1\xb9", 16, 65536
-SEGMENT = matroska.SEGMENT.to_bytes(4, "big")
+MOST_PACKET_BYTES = 65536
 # Android's cameras write the rate at which they recorded; a slow-motion file plays slower. iPhones write no such tag:
 # their originals play in real time at the full rate.
 CAPTURE_FPS_TAG = "com.android.capture.fps"
@@ -71,9 +71,9 @@ def inspect(
             raise BadInput("NOT_DECODABLE", film_limits.only_dolby(path.name))
         begins = _clock_begins(container)
         stamps, hidden, end, packet_error = _read_stamps(path, source, limits, report_alive)
-        packet_error = packet_error or _find_truncation(path, container.format.name)
+        packet_error = packet_error or _find_truncation(path, container.format.name, movie)
         packet_error = packet_error or (movie.fault(track) if movie and track else None)
-        joins, tracks = source.timeline.joins, source.tracks
+        joins, later = source.timeline.joins, source.timeline.later_streams
         declared = track.played_seconds if track else None
         if not (declared or joins or (track and track.needs_own_clock)):
             declared = _declared_seconds(container, stream)
@@ -110,20 +110,24 @@ def inspect(
             "packet_error": packet_error,
             "clock_begins": begins,
             "joins": [2 * join for join in joins] if first.interlaced_frame else joins,
-            "tracks": tracks,
-            "ignored_recordings": movie.recordings - 1 if movie else int(source.timeline.skips_recordings),
+            "tracks": source.tracks - later,
+            "ignored_recordings": movie.recordings - 1 if movie else int(source.skips_recording) + later,
             "slowed": bool(track and track.is_scaled),
         }
 
 
 @dataclass(frozen=True)
 class Source:
-    """An open file, its video stream and that stream's packets. tracks: how many video streams it has."""
+    """An open file, its video stream and that stream's packets. tracks: how many video streams it has.
+
+    skips_recording: whether another recording follows, whose packets are left out.
+    """
 
     container: InputContainer
     stream: VideoStream
     timeline: Timeline
     tracks: int
+    skips_recording: bool
 
 
 @contextmanager
@@ -136,11 +140,14 @@ def opened(path: Path, limits: SandboxLimits, movie: mp4.Movie | None) -> Iterat
         container = av.open(str(path), options=options)
     except (av.FFmpegError, ValueError) as error:
         check_memory(error)
-        raise BadInput("NOT_A_VIDEO", f"{path.name} is not a video that can be read") from error
+        declares = header.read(path)
+        is_whole = declares is None or declares.has_index
+        fault = f"{path.name} is not a video that can be read" if is_whole else film_limits.no_index(path.name)
+        raise BadInput("NOT_A_VIDEO", fault) from error
     with container:
         moving = [s for s in container.streams.video if not s.disposition & NO_FILM]
         if not moving:
-            raise BadInput("NO_VIDEO_STREAM", f"{path.name} has no video stream")
+            raise BadInput("NO_VIDEO_STREAM", film_limits.no_pictures(path.name))
         decodable = [s for s in moving if s.codec_context]
         if not decodable:
             raise BadInput("NOT_DECODABLE", f"{path.name} has a video codec that cannot be decoded")
@@ -153,7 +160,7 @@ def opened(path: Path, limits: SandboxLimits, movie: mp4.Movie | None) -> Iterat
         edits = track.edits if track and "ignore_editlist" in options else ()
         recording = avi.read(path) if container.format.name == "avi" else None
         end = recording.end if recording and recording.has_another else None
-        yield Source(container, stream, Timeline(container, stream, edits, end), len(moving))
+        yield Source(container, stream, Timeline(container, stream, edits, end), len(moving), end is not None)
 
 
 def _is_one_picture(stream: VideoStream) -> bool:
@@ -274,7 +281,8 @@ def _read_stamps(
     Decodes no frame. A packet that is incomplete just before a further recording begins is no error: it was cut there.
     """
     stamps: list[int] = []
-    hidden, end, error_message, incomplete = 0, -(1 << 63), None, list[int]()
+    hidden, error_message, incomplete = 0, None, list[int]()
+    last = (-(1 << 63), 0)  # the stamp of the frame that is shown last, and how long it lasts
     timeline, joins = source.timeline, 0
     try:
         for number, packet in enumerate(timeline.packets()):
@@ -285,7 +293,7 @@ def _read_stamps(
                 incomplete.append(number)
             if packet.size and packet.pts is not None and not packet.is_discard:
                 stamps.append(packet.pts)
-                end = max(end, packet.pts + (packet.duration or 0))
+                last = max(last, (packet.pts, packet.duration or 0))
             elif packet.size:
                 hidden += 1
             if len(stamps) > limits.max_video_frames:
@@ -296,41 +304,51 @@ def _read_stamps(
         error_message = error.strerror  # the stamps so far stay valid
     if not stamps:
         raise BadInput("NOT_DECODABLE", f"{path.name} has no pictures with time stamps")
-    return sorted(set(stamps)), hidden, end, "packets are incomplete" if incomplete else error_message
+    if timeline.has_holes:
+        error_message = "parts of it hold no pictures"
+    return sorted(set(stamps)), hidden, sum(last), "packets are incomplete" if incomplete else error_message
 
 
-def _find_truncation(path: Path, container: str) -> str | None:
+def _find_truncation(path: Path, container: str, movie: mp4.Movie | None) -> str | None:
     """How a file is truncated, None if it is not; for containers that declare no length."""
     size = path.stat().st_size
     if container == "mpegts" and all(size % packet for packet in TS_PACKET_BYTES):
         return "it ends in the middle of a packet"
+    if container == "mpegts" and _count_zeros(path, size)[0] >= max(TS_PACKET_BYTES):
+        return "it ends in zeros"
     if "mp4" in container and _box_past_end(path, size):
         return "it ends in the middle of a box"
-    if "matroska" in container and _segment_past_end(path, size):
-        return "it ends in the middle of a segment"
+    if movie and movie.is_fragmented and movie.ends_in_zeros:
+        return "it ends in zeros"
+    if "matroska" in container:
+        return matroska.find_cut(path)
     if container == "mpeg" and _ends_in_zeros(path, size):
         return "it ends in zeros"
+    if container == "mpeg" and _has_hole(path):
+        return "parts of it hold no pictures"
     return None
+
+
+def _has_hole(path: Path) -> bool:
+    """Whether an MPEG program stream has more zeros in a row than a packet can have bytes: ISO/IEC 13818-1, 2.4.3.7."""
+    zeros = bytes(MOST_PACKET_BYTES)
+    with path.open("rb") as file:
+        return zeros in iter(lambda: file.read(MOST_PACKET_BYTES), b"")
 
 
 def _ends_in_zeros(path: Path, size: int) -> bool:
     """Whether an MPEG program stream ends in zeros without the end code before them: ISO/IEC 13818-1, 2.5.3.1."""
+    zeros, before = _count_zeros(path, size)
+    return zeros >= FEWEST_ZEROS and before != PROGRAM_END
+
+
+def _count_zeros(path: Path, size: int) -> tuple[int, bytes]:
+    """How many zeros end the file, of those searched, and the four bytes before them."""
     with path.open("rb") as file:
         file.seek(max(size - ZEROS_SEARCHED, 0))
         tail = file.read()
     written = tail.rstrip(b"\0")
-    return len(tail) - len(written) >= FEWEST_ZEROS and not written.endswith(PROGRAM_END)
-
-
-def _segment_past_end(path: Path, size: int) -> bool:
-    """Whether a Matroska segment of known size ends after the file: RFC 8794, 4 and 6."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    at = head.find(SEGMENT) + len(SEGMENT)
-    if at < len(SEGMENT) or at + 8 > len(head) or not head[at]:
-        return False
-    length, start = matroska.read_length(head, at)
-    return length is not None and start + length > size
+    return len(tail) - len(written), written[-len(PROGRAM_END) :]
 
 
 def _box_past_end(path: Path, size: int) -> bool:

@@ -11,6 +11,7 @@ A file is always read from its beginning through a timeline, so that two readers
 import errno
 import math
 from collections.abc import Iterator
+from typing import cast
 
 from av.container import InputContainer
 from av.error import InvalidDataError
@@ -26,6 +27,8 @@ JOINABLE = ("mpegts", "mpeg", "matroska,webm")
 # MPEG streams carry a camera's clock: another recording begins after a longer gap. FFmpeg's own threshold is the same.
 GAP_SECONDS = 10.0
 GAPS = ("mpegts", "mpeg")
+# FFmpeg gives up 64 KB of a transport stream at once where it finds no packet: more of these are in no accepted file.
+MOST_HOLES = 100_000
 # Sums and doubles of these fit into 64 bits.
 LARGEST_STAMP = 1 << 60
 
@@ -33,6 +36,7 @@ LARGEST_STAMP = 1 << 60
 class Timeline:
     """The packets of one stream, with the stamps of a player. joins: stamps at which further recordings begin.
 
+    has_holes: whether parts of the file hold no packets, as after a failed copy.
     edits: of the stream, if FFmpeg ignores them. end: in bytes, of the recording that is read; None: of the file.
     """
 
@@ -40,7 +44,6 @@ class Timeline:
         self, container: InputContainer, stream: VideoStream, edits: tuple[Edit, ...] = (), end: int | None = None
     ) -> None:
         self.joins: list[int] = []
-        self.skips_recordings = end is not None
         self._bytes = end if end is not None else math.inf
         self._container = container
         self._stream = stream
@@ -55,13 +58,29 @@ class Timeline:
         # Of the recording so far: its first stamp, and how many frames it has.
         self._first = 0
         self._count = 0
+        # Where in the file each other video stream begins, and the last packet of this one.
+        self._others: dict[int, int] = {}
+        self._at = 0
+        self.has_holes = False
+
+    @property
+    def later_streams(self) -> int:
+        """How many other video streams begin after this one's end, once all packets are read: recordings joined to it.
+
+        Two cameras number their streams differently.
+        """
+        return sum(begins > self._at for begins in self._others.values())
 
     def packets(self) -> "Iterator[Packet[VideoStream]]":
         """All packets; the flush packet at the end has no stamp, and neither has a frame that no edit shows.
 
         Raises InvalidDataError at a stamp that is too large to calculate with.
         """
-        for packet in self._container.demux(self._stream):
+        for packet in self._demux():
+            if packet.stream.index != self._stream.index:
+                self._others.setdefault(packet.stream.index, packet.pos or 0)
+                continue
+            self._at = max(self._at, packet.pos or 0)
             _check_stamps(packet.pts, packet.dts, packet.duration)
             if packet.pts is not None and (packet.pos or 0) >= self._bytes:
                 continue
@@ -71,6 +90,17 @@ class Timeline:
                 elif self._container.format.name in JOINABLE:
                     self._continue(packet)
             yield packet
+
+    def _demux(self) -> "Iterator[Packet[VideoStream]]":
+        """The packets of the file, of all video streams where recordings of several cameras can be joined."""
+        streams = self._container.streams.video if self._container.format.name in GAPS else (self._stream,)
+        for _ in range(MOST_HOLES):
+            try:
+                yield from cast("Iterator[Packet[VideoStream]]", self._container.demux(*streams))
+                return
+            except BlockingIOError:  # "try again": the demuxer has skipped a hole
+                self.has_holes = True
+        raise InvalidDataError(errno.EINVAL, "most of the file holds no packets")
 
     def _continue(self, packet: "Packet[VideoStream]") -> None:
         """Move the packet's stamps so that the clock goes on where a recording begins again."""
@@ -98,11 +128,14 @@ class Timeline:
             return False
         if packet.is_keyframe and shown < self._latest - KEY_FRAME_BACK_SECONDS * self._second:
             return True
+        gap = GAP_SECONDS * self._second
+        step = gap + 1  # unknown
         if packet.dts is not None and self._decoded is not None:
             step = packet.dts + self._offset - self._decoded
-            if step < -BACK_SECONDS * self._second:
-                return True
-        return self._container.format.name in GAPS and shown > self._end + GAP_SECONDS * self._second
+        if step < -BACK_SECONDS * self._second:
+            return True
+        # A single picture that is shown much later than it is decoded is a gap in one recording.
+        return self._container.format.name in GAPS and shown > self._end + gap and step > gap
 
     def _edit(self, packet: "Packet[VideoStream]", media: int) -> None:
         """Set the stamp at which the first edit shows the media stamp; None if no edit shows it."""

@@ -113,8 +113,10 @@ def _check_header(path: Path, limits: GetUploadLimitsResponse) -> Film:
     found = header.read(path)
     if found is None:  # an MPEG stream, or a header that only the analyzer can read
         return Film()
+    if not found.has_index:
+        _refuse(film_limits.no_index(one_line(path.name)))
     if not found.has_video:
-        _refuse(f"{one_line(path.name)} has no video stream")
+        _refuse(film_limits.no_pictures(one_line(path.name)))
     if found.dolby_vision == film_limits.ONLY_DOLBY:
         _refuse(film_limits.only_dolby(one_line(path.name)))
     seconds = limits.max_duration.ToTimedelta().total_seconds()

@@ -41,7 +41,10 @@ BROWSERS_OWN = ("content-length", "host")
 
 
 class NewUpload(BaseModel):
-    """What the browser knows of a film. `seconds`, `width` and `height` are 0 if it cannot play it."""
+    """What the browser knows of a film; 0 for each number that it cannot know.
+
+    has_index: false for an MP4 that was cut before its index. has_pictures: false for one of sound alone.
+    """
 
     name: str = Field(max_length=1000)
     size: int = Field(gt=0)
@@ -51,6 +54,8 @@ class NewUpload(BaseModel):
     seconds: float = Field(default=0, ge=0)
     width: int = Field(default=0, ge=0)
     height: int = Field(default=0, ge=0)
+    has_index: bool = True
+    has_pictures: bool = True
     discipline: DisciplineName
     camera: str = Field(default="", pattern=r"^(side|front|behind)?$")
     player: str = Field(default="", max_length=100)
@@ -119,6 +124,10 @@ def check(film: NewUpload, limits: GetUploadLimitsResponse) -> str:
     content_type = file_signatures.content_type(head)
     if not content_type:
         raise _refuse(f"{name} is not a video: it is {file_signatures.describe(head)}")
+    if not film.has_index:
+        raise _refuse(film_limits.no_index(name))
+    if not film.has_pictures:
+        raise _refuse(film_limits.no_pictures(name))
     if film.size > limits.max_content_length:
         raise _refuse(film_limits.too_large(name, film.size, limits.max_content_length))
     longest = limits.max_duration.ToTimedelta().total_seconds()

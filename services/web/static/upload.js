@@ -9,6 +9,9 @@
 const HEAD_BYTES = 1280, WHOLE_HASH_BYTES = 100e6, AT_ONCE = 3, LONGEST_PAUSE = 15e3;
 // Without a byte or an answer for this long, a connection is taken for dead. Slow lines buffer megabytes.
 const SILENCE = 180e3;
+// The boxes that an MP4 may begin with. A length beyond the last number is unknown.
+const MP4 = ["ftyp", "moov", "mdat", "free", "skip", "wide", "pnot", "styp", "uuid"];
+const MOST_BOXES = 1000, MOST_INDEX_BYTES = 32 * 2**20, MOST_SECONDS = 1e6;
 const STORE = "crease-uploads", LAST = "crease-discipline";
 const drop = document.getElementById("drop"), list = document.getElementById("films"), all = document.getElementById("all");
 const say = document.getElementById("say");
@@ -226,6 +229,31 @@ function facts(file, video) {
   });
 }
 
+// What an MP4 says of itself, also to a browser that cannot play it: its length, and whether it has pictures and an index.
+async function index(file) {
+  const read = async (at, length) => new DataView(await file.slice(at, at + length).arrayBuffer());
+  const kindOf = (box) => String.fromCharCode(...new Uint8Array(box.buffer, 4, 4));
+  if (file.size < 16 || !MP4.includes(kindOf(await read(0, 16)))) return {};
+  for (let at = 0, count = 0; count < MOST_BOXES; count++) {
+    if (at + 16 > file.size) return { has_index: false };
+    const box = await read(at, 16);
+    const length = box.getUint32(0) === 1 ? Number(box.getBigUint64(8)) : box.getUint32(0) || file.size - at;
+    if (kindOf(box) === "moov") {
+      const header = await read(at + 8, 40);
+      if (header.byteLength < 40 || kindOf(header) !== "mvhd") return {};
+      const isWide = header.getUint8(8) === 1, ticks = header.getUint32(isWide ? 28 : 20);
+      const seconds = Number(isWide ? header.getBigUint64(32) : header.getUint32(24)) / ticks;
+      // The type of a track of pictures. An old index may be compressed.
+      const text = length < MOST_INDEX_BYTES ? new TextDecoder("latin1").decode(await read(at, length)) : "vide";
+      const has_pictures = /vide|cmov/.test(text);
+      return Number.isFinite(seconds) && seconds < MOST_SECONDS ? { seconds, has_pictures } : { has_pictures };
+    }
+    if (length < 8) return {};
+    at += length;
+  }
+  return {};
+}
+
 function offer(file) {
   const key = `${file.name}/${file.size}/${file.lastModified}`;
   if (uploads.has(key)) return;
@@ -233,14 +261,14 @@ function offer(file) {
   const form = card.querySelector("form"), sending = card.querySelector(".sending"), known = stored()[key];
   for (const name of card.querySelectorAll(".name strong")) name.textContent = file.name;
   form.querySelector(".name span").textContent = sizeOf(file.size);
-  const learned = facts(file, card.querySelector("video"));
+  const learned = Promise.all([index(file).catch(() => ({})), facts(file, card.querySelector("video"))]);
   // Every film says what it is; the last answer is offered.
   const last = localStorage.getItem(LAST);
   for (const choice of form.elements.discipline) choice.checked = choice.value === last;
   const begin = async (fields) => {
     form.hidden = true;
     sending.hidden = false;
-    const upload = new Upload(card, file, key, { ...fields, ...await learned });
+    const upload = new Upload(card, file, key, Object.assign({}, fields, ...await learned));
     uploads.set(key, upload);
     sending.querySelector(".pause").addEventListener("click", () => upload.toggle());
     sending.querySelector(".stop").addEventListener("click", () => { upload.stop(); uploads.delete(key); });

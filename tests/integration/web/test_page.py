@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -287,13 +288,25 @@ def test_the_page_hashes_without_tls(site: Site, browser: Browser) -> None:
 def test_a_film_that_cannot_be_analysed_is_refused_before_it_is_sent(
     site: Site, browser: Browser, tmp_path: Path
 ) -> None:
-    """The page says what the file is, and no job exists."""
-    picture = tmp_path / "picture.mp4"
-    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(2000))
-    with browser.page(site.web.sign_in_url()) as page:
-        page.wait("location.pathname === '/'")
-        drop(page, picture)
-        page.wait(f"{SENDING}?.includes('it is a PNG picture')")
+    """The page says what the file is, also where the browser cannot play it, and no job exists."""
+    movie = SAMPLE.read_bytes()
+    index = movie.index(b"moov") - 4
+    long = bytearray(movie.replace(b"avc1", b"none"))
+    header = long.index(b"mvhd")
+    struct.pack_into(">I", long, header + 20, 2000 * struct.unpack_from(">I", long, header + 16)[0])
+    films = {
+        "it is a PNG picture": b"\x89PNG\r\n\x1a\n" + bytes(2000),
+        "it has no index": movie[:index] + movie[index:].replace(b"moov", b"free"),
+        "has no moving pictures": movie.replace(b"vide", b"soun"),
+        "lasts 33 minutes; at most 30 minutes": bytes(long),
+    }
+    for words, content in films.items():
+        film = tmp_path / f"{words[:12]}.mp4"
+        film.write_bytes(content)
+        with browser.page(site.web.sign_in_url()) as page:
+            page.wait("location.pathname === '/'")
+            drop(page, film)
+            page.wait(f"{SENDING}?.includes('{words}')")
     assert "Nothing yet" in site.web.get("/")
 
 

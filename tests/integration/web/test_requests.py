@@ -128,6 +128,8 @@ def test_a_job_is_cancelled_explained_and_tried_again_from_the_page(site: Site) 
     [
         ({"size": 2 * 10**9}, "at most 1.0 GB"),
         ({"seconds": 7200.0}, "lasts"),
+        ({"has_index": False}, "has no index"),
+        ({"has_pictures": False}, "has no moving pictures"),
         ({"width": 20_000, "height": 20_000}, "megapixels"),
         ({"head": base64.b64encode(b"%PDF-1.7").decode()}, "it is a PDF"),
         ({"head": "not base64!"}, "cannot be read"),

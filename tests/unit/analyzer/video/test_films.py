@@ -69,6 +69,11 @@ def joined_old(suffix: str, codec: str, pixels: str) -> Callable[[Path], Path]:
     return write
 
 
+def plain_mpeg(folder: Path) -> Path:
+    joined_old("mpg", "mpeg2video", "yuv420p")(folder)
+    return folder / "one.mpg"
+
+
 def joined_later(folder: Path) -> Path:
     """Two recordings of one second, of which the second one's clock is an hour ahead."""
     times = even(30, 30)
@@ -76,6 +81,41 @@ def joined_later(folder: Path) -> Path:
     path = folder / "both.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
+
+
+def remux(film: Path, path: Path, **options: str) -> Path:
+    """The packets of a film in another container. options: of its muxer."""
+    with av.open(str(film)) as source, av.open(str(path), "w", options=options) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    return path
+
+
+def joined_cameras(folder: Path) -> Path:
+    """Two recordings of one second, whose cameras number their streams differently."""
+    one = write_clip(folder / "one.ts", even(30, 30))
+    other = remux(one, folder / "other.ts", mpegts_start_pid="512")
+    path = folder / "both.ts"
+    path.write_bytes(one.read_bytes() + other.read_bytes())
+    return path
+
+
+def gap(suffix: str) -> Callable[[Path], Path]:
+    """Two seconds and a gap of 20 s between them, as of a screen where nothing moves."""
+    times = [time + 20 * (time > 1) for time in even(30, 60)]
+    return lambda folder: write_clip(folder / f"gap.{suffix}", times, options={"bf": "2", "g": "60"})
+
+
+def live(suffix: str) -> Callable[[Path], Path]:
+    """A recording without a length, as a browser writes it."""
+
+    def write(folder: Path) -> Path:
+        return remux(plain("clip.mkv")(folder), folder / f"live.{suffix}", live="1")
+
+    return write
 
 
 def trimmed_fragments(folder: Path) -> Path:
@@ -207,7 +247,7 @@ def plain(name: str, codec: str = "libx264") -> Callable[[Path], Path]:
 
 FILMS = {
     "trimmed": Film(edited((1.5, 0.25, 1)), 1.5, 45),
-    "trimmed, uneven": Film(uneven_and_trimmed, 1.63, 32),
+    "trimmed, uneven": Film(uneven_and_trimmed, 1.5, 32),
     "trimmed at its end": Film(edited((1.0, 0, 1)), 1.0, 30),
     "a stretch cut out": Film(edited((0.8, 0, 1), (0.8, 1.2, 1)), 1.6, 48, "time begins again at 0.8 s"),
     "an empty edit in the middle": Film(
@@ -224,6 +264,7 @@ FILMS = {
     "joined TS": Film(joined("ts"), 2.0, 60, "time begins again at 1.0 s"),
     "joined MTS": Film(joined("m2ts"), 2.0, 60, "time begins again at 1.0 s"),
     "joined TS, an hour ahead": Film(joined_later, 2.0, 60, "time begins again at 1.0 s"),
+    "joined TS, two cameras": Film(joined_cameras, 1.0, 30, "Another recording was joined"),
     "joined MPEG": Film(joined_old("mpg", "mpeg2video", "yuv420p"), 2.0, 60, "time begins again at 1.0 s"),
     "joined AVI": Film(joined_old("avi", "mjpeg", "yuvj420p"), 1.0, 30, "Another recording was joined"),
     "joined Matroska": Film(joined("mkv"), 2.0, 60, "time begins again at 1.0 s"),
@@ -239,6 +280,10 @@ FILMS = {
     "late pictures, MP4": Film(late("mp4"), 1.0, 30, "1.50 s more"),
     "late pictures, TS": Film(late("ts"), 1.0, 30, "s more"),
     "late pictures, Matroska": Film(late("mkv"), 1.0, 30, "s more"),
+    "a gap, MP4": Film(gap("mp4"), 22.0, 60),
+    "a gap, TS": Film(gap("ts"), 22.0, 60),
+    "a gap, Matroska": Film(gap("mkv"), 22.0, 60),
+    "recorded in a browser": Film(live("mkv"), 1.0, 30),
     "camcorder": Film(plain("clip.m2ts"), 1.0, 30),
     "old phone": Film(plain("clip.3gp", "mpeg4"), 1.0, 30),
     "iTunes": Film(plain("clip.m4v"), 1.0, 30),
@@ -412,6 +457,40 @@ def test_dolby_vision_is_refused_in_matroska_and_by_the_header_alone(tmp_path: P
         assert declared.dolby_vision == 5
         with pytest.raises(BadInput, match="it is in Dolby Vision profile 5"):
             probe(film, Limits())
+
+
+def zeroed(content: bytes) -> bytes:
+    """The same length, as of a file whose space was reserved before it was copied."""
+    at = 2 * len(content) // 3
+    return content[:at] + bytes(len(content) - at)
+
+
+def holed(content: bytes) -> bytes:
+    """With more zeros in it than FFmpeg searches for the next packet."""
+    at = len(content) // 2
+    return content[:at] + bytes(200_000) + content[at:]
+
+
+def cut(content: bytes) -> bytes:
+    """As a download that broke off."""
+    return content[: 2 * len(content) // 3 + 1]
+
+
+@pytest.mark.parametrize(
+    ("write", "damage"),
+    [(live("mkv"), zeroed), (live("mkv"), holed), (live("mkv"), cut), (plain("clip.ts"), zeroed),
+     (plain("clip.ts"), holed), (plain("clip.m2ts"), zeroed), (trimmed_fragments, zeroed), (plain_mpeg, zeroed),
+     (plain_mpeg, holed)],
+)  # fmt: skip
+def test_a_film_without_a_length_that_lacks_a_part_never_passes_for_whole(
+    write: Callable[[Path], Path], damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    """Pictures are read, and the damage is named."""
+    path = write(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    video = probe(path, Limits())
+    assert shown(video)[0]
+    assert video.damage
 
 
 def test_an_index_that_leaves_out_the_end_is_damage(tmp_path: Path) -> None:

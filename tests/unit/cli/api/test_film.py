@@ -59,6 +59,16 @@ def test_dolby_vision_without_a_base_layer_is_refused_before_it_is_sent(tmp_path
     assert caught.value.exit_code == BAD_INPUT
 
 
+@pytest.mark.usefixtures("analyzer")
+def test_an_mp4_without_its_index_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    """A film that was cut in its middle: the sentence says what to do."""
+    path = write_clip(tmp_path / "cut.mp4", even(30, 30))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(CommandError, match=r"cut\.mp4 is incomplete: it has no index.* copy") as caught:
+        film.look(path, GetUploadLimitsResponse())
+    assert caught.value.exit_code == BAD_INPUT
+
+
 def test_a_proxy_has_every_picture_at_its_time_in_fewer_bytes(tmp_path: Path) -> None:
     """A 4K film becomes one of 1920 pixels."""
     path = write_clip(tmp_path / "large.mp4", even(30, 12), size=(3840, 1536), options={"preset": "ultrafast"})
