@@ -89,7 +89,7 @@ def print_table(
         table.add_row(*row)
     with contextlib.suppress(BrokenPipeError):
         if not OUT.is_terminal:
-            lines = OUT.render_lines(table, OUT.options.update(width=_width(table)), pad=False)
+            lines = OUT.render_lines(table, OUT.options.update(width=max(_width(table), OUT.width)), pad=False)
             OUT.print(SegmentLines(lines, new_lines=True), end="", crop=False)
         elif _width(table, folded) <= OUT.width:
             OUT.print(table)
