@@ -8,7 +8,7 @@ crease report JOB         prints the findings of an earlier job and fetches its 
 crease compare JOB JOB…   shows what changed between analyses of one player, as one page
 crease jobs [TEXT]        lists the newest jobs, with short ids that every command takes for JOB
 crease sessions [TEXT]    lists the newest sessions
-crease players [NAME]     lists your players; --add NAME, --change NAME, --delete NAME
+crease players [NAME]     lists your players; --add, --change, --delete NAME; --undo ID
 crease edit JOB           renames the session of a job, or moves it to another player
 crease delete JOB         deletes a job, or its session; --undo brings it back within a minute
 crease share JOB…         shares a report or a comparison by a link; --revoke ends a share

@@ -78,6 +78,10 @@ def test_a_player_has_facts_and_notes_that_can_be_changed(people: People, typed:
     assert re.search(r"2012 +right", typed("players"))
     assert "Cy: New" in typed("players", "Cy")
     assert "Nothing to change" in typed("players", "--change", "Cy", fails=True)
+    undo = typed("players", "--delete", "bo lund").splitlines()[-1]
+    assert "Bo Lund" not in typed("players")
+    typed(*undo.split()[1:])
+    assert "Bo Lund" in typed("jobs")
 
 
 def test_a_deletion_says_how_to_undo_it(people: People, typed: Typed) -> None:

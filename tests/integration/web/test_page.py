@@ -363,7 +363,8 @@ def test_every_page_is_accessible_and_fits(site: Site, browser: Browser, width: 
     with browser.page(site.web.sign_in_url(), width, 900) as page:
         page.wait("location.pathname === '/'")
         page.prefer(scheme)
-        people = ("/players", player, edit, "/shares", f"/library?deleted={job.session_id}", reader)
+        deleted = (f"/library?deleted={job.session_id}", f"/players?deleted={job.session_id}")
+        people = ("/players", player, edit, "/shares", *deleted, reader)
         for path in ("/", f"/jobs/{job_id}", "/library", "/compare?job=nothing", *people):
             page.open(f"{site.web.origin}{path}")
             if path == "/":

@@ -114,7 +114,12 @@ def test_a_player_has_each_number_over_time(site: Site) -> None:
     for wrong in ({"height_cm": "tall"}, {"height_cm": 20}, {"player": ""}, {"hand": "both"}, {"etag": etag}):
         assert site.web.post(path, **(told | {"etag": ""} | wrong)).status in (400, 409)
     assert "Asha R." in site.web.get("/players?player=asha")
-    assert site.web.post(f"{path}/delete").headers["hx-redirect"] == "/players"
+    shown = site.web.post(f"{path}/delete").headers["hx-redirect"]
+    assert f'action="{path}/undo"' in site.web.get(shown)
+    assert site.web.request("GET", path).status == HTTPStatus.NOT_FOUND
+    assert site.web.post(f"{path}/undo").headers["hx-redirect"] == path
+    assert site.web.request("GET", path).status == HTTPStatus.OK
+    site.web.post(f"{path}/delete")
     assert site.web.request("GET", path).status == HTTPStatus.NOT_FOUND
 
 

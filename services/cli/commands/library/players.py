@@ -12,6 +12,7 @@ from crease.jobs.v1.player_pb2 import (
     Hand,
     ListPlayersRequest,
     Player,
+    UndeletePlayerRequest,
     UpdatePlayerRequest,
 )
 from services.cli.api.client import Services
@@ -31,6 +32,7 @@ def add_to(commands: Commands) -> None:
     change.add_argument("--add", default="", metavar="NAME", help="add a player")
     change.add_argument("--change", default="", metavar="NAME", help="change a player's facts by the options below")
     change.add_argument("--delete", default="", metavar="NAME", help="delete a player; sessions and reports stay")
+    change.add_argument("--undo", default="", metavar="ID", help="undo the deletion of a player, within a minute")
     command.add_argument("--height-cm", "--height", type=int, metavar="CM", help="0: not given")
     command.add_argument("--born", type=int, metavar="YEAR", help="0: not given")
     command.add_argument("--hand", choices=("left", "right"), help="the hand that bats or throws")
@@ -56,8 +58,13 @@ def _run(arguments: Arguments) -> int:
             console.print_line(f"Changed {arguments.change}. Finished reports stay as they are.")
         elif arguments.delete:
             [player_id] = resolve(services, [arguments.delete], must_exist=True)
-            services.call(services.players.DeletePlayer, DeletePlayerRequest(player_id=player_id))
+            services.call(services.players.DeletePlayer, DeletePlayerRequest(player_id=player_id, undoable=True))
             console.print_line(f"Deleted {arguments.delete}. The sessions stay and no longer name the player.")
+            console.print_line("Within a minute this brings the player back:")
+            console.print_line(f"crease players --undo {player_id}", whole=True)
+        elif arguments.undo:
+            services.call(services.players.UndeletePlayer, UndeletePlayerRequest(player_id=arguments.undo))
+            console.print_line("The deletion is undone.")
         else:
             _print(list(_listed(services, arguments.prefix)), arguments.prefix)
     return 0
