@@ -17,6 +17,7 @@ PROTOS := $(sort $(shell find protos/crease -name '*.proto'))
 PIP := -q --disable-pip-version-check --require-hashes --no-deps
 # Tests mostly wait for programs or timers, so two processes run them.
 AT_ONCE := --numprocesses 2 --dist worksteal
+LONGEST := --durations 15 --durations-min 10
 export MEDIAPIPE_POSE_MODEL_PATH ?= $(CURDIR)/$(MODEL)
 
 help: ## list the targets
@@ -30,10 +31,10 @@ test: setup ## run the quick tests, in under 5 minutes
 
 slow: setup proof-tools ## run the slow tests
 	@$(MAKE) --no-print-directory examples || echo "An example is not built, so its test is skipped or runs an older build."
-	$(PYTHON) -m pytest $(AT_ONCE) -m slow
+	$(PYTHON) -m pytest $(AT_ONCE) $(LONGEST) -m slow
 
 cluster: setup kubernetes kueue ## run the tests on a real Kubernetes, as root; the first run builds it, which takes minutes
-	$(PYTHON) -m pytest -m cluster -rs
+	$(PYTHON) -m pytest $(LONGEST) -m cluster -rs
 
 alerts: setup proof-tools ## test the alerts and the dashboard with promtool
 	$(PYTHON) -m pytest tests/alerts -m "slow or not slow"

@@ -50,7 +50,8 @@ class Database:
         self._user = USER_UNDER_ROOT if os.geteuid() == 0 else None
         self.data = folder / "data"
         self.log = folder.parent / "postgres.log"
-        self.clock_file = folder / "clock"
+        # Not on the file system that a fault fills.
+        self.clock_file = folder.parent / "postgres.clock"
         self._ballast = folder / "ballast"
         self.is_volume = is_volume
         self._clock = clock(self.clock_file)
