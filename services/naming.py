@@ -29,6 +29,15 @@ GIVEN_EVENTS = {
     Discipline.FIELDING: (CONTACT_EVENT, "fastest_hands", "throw", "take"),
 }
 
+# What people read of each event, in the order of an action.
+EVENT_LABELS = {
+    CONTACT_EVENT: "Front-foot contact",
+    "fastest_hands": "Hands at their fastest",
+    "release": "Ball release",
+    "throw": "Throw",
+    "take": "Take",
+}
+
 # Roles and features in a person's token.
 COACH_PRO_PLUS = "coach_pro_plus"
 ORG_PRO = "org_pro"

@@ -8,10 +8,10 @@ crease report JOB         prints the findings of an earlier job and fetches its 
 crease compare JOB JOB…   shows what changed between analyses of one player, as one page
 crease jobs [TEXT]        lists the newest jobs, with short ids that every command takes for JOB
 crease sessions [TEXT]    lists the newest sessions
-crease players [NAME]     lists your players; --add NAME, --delete NAME
+crease players [NAME]     lists your players; --add, --change, --delete NAME; --undo ID
 crease edit JOB           renames the session of a job, or moves it to another player
 crease delete JOB         deletes a job, or its session; --undo brings it back within a minute
-crease share JOB…         shares a report or a comparison by a secret; --revoke ends a share
+crease share JOB…         shares a report or a comparison by a link; --revoke ends a share
 crease demo VIDEO         does all of it once, in a state folder of its own
 crease admin orphans      lists the objects and rows without a counterpart; for superusers
 

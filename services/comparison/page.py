@@ -19,6 +19,7 @@ from markupsafe import Markup
 from crease.jobs.v1.job_pb2 import STAGE_QUICK, CompareJobsResponse, Job, MetricComparison, MetricReading
 from crease.jobs.v1.session_pb2 import Session
 from services.comparison.changes import change_of, in_order
+from services.naming import EVENT_LABELS
 from services.rules import numbers
 from services.rules.changes import Verdict, summarize
 from services.rules.numbers import Better, Unit
@@ -35,14 +36,6 @@ SIGNS = {
     Verdict.CHANGED: "↔",
     Verdict.NO_CLEAR_CHANGE: "=",
     Verdict.NOT_COMPARABLE: "?",
-}
-# The events that the page can show, in the order of an action.
-EVENTS = {
-    "front_foot_contact": "Front-foot contact",
-    "fastest_hands": "Hands at their fastest",
-    "release": "Ball release",
-    "throw": "Throw",
-    "take": "Take",
 }
 
 
@@ -126,7 +119,7 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse, 
         signs=SIGNS,
         step=round(1 / min(OVERLAY_FPS, max((analysis.fps for analysis in analyses), default=0) or OVERLAY_FPS), 4),
         jobs=[_prepare_video(analysis) for analysis in analyses],
-        events=[(_to_attribute(name), words) for name, words in EVENTS.items() if name in named],
+        events=[(_to_attribute(name), words) for name, words in EVENT_LABELS.items() if name in named],
         metrics=[_prepare_metric(metric, dates, compared) for metric in metrics],
         width=WIDTH,
         height=HEIGHT,
@@ -145,7 +138,7 @@ def _prepare_video(analysis: ComparedAnalysis) -> dict[str, Any]:
     events = {
         _to_attribute(name): f"{at:.3f} {analysis.frames.get(name, at):.3f}"
         for name, at in analysis.events.items()
-        if name in EVENTS
+        if name in EVENT_LABELS
     }
     return {
         "title": analysis.title,

@@ -39,6 +39,7 @@ class SharedReportService(shared_pb2_grpc.SharedReportServiceServicer):
             job_id=job.job_id,
             discipline=shared.discipline,
             completed_at=job.completed_at,
+            created_at=shared.created_at,
             title=shared.title,
             player_names=shared.player_names,
             results=job.results,

@@ -55,6 +55,7 @@ ROUTES = [
     Route("/players/{id}", players.player, methods=["GET"]),
     Route("/players/{id}", players.save, methods=["POST"]),
     Route("/players/{id}/delete", players.delete, methods=["POST"]),
+    Route("/players/{id}/undo", players.undo, methods=["POST"]),
     Route("/shares", shares.shares, methods=["GET"]),
     Route("/shares", shares.create, methods=["POST"]),
     Route("/shares/pending", shares.pending),

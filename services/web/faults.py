@@ -4,6 +4,8 @@ from http import HTTPStatus
 
 import grpc
 
+TOO_LATE = "The minute to undo is over: it is deleted."
+
 
 class PageError(Exception):
     """`status` is the HTTP status, `sentence` says what failed and what to do."""
@@ -32,6 +34,11 @@ _STATUSES = {
     grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+
+
+def of_undo(error: PageError) -> PageError:
+    """What a failed undo says: what was deleted for good is not found."""
+    return PageError(error.status, TOO_LATE) if error.status is HTTPStatus.NOT_FOUND else error
 
 
 def of_call(error: grpc.RpcError) -> PageError:

@@ -32,7 +32,7 @@ CHANGING = (
     "/uploads", "/uploads/{job}/parts", "/uploads/{job}/complete", "/uploads/{job}/abort",
     "/jobs/{job}/cancel", "/jobs/{job}/retry", "/jobs/{job}/correct", "/jobs/{job}/delete", "/jobs/{job}/undo",
     "/sessions/{session}/edit", "/sessions/{session}/delete", "/sessions/{session}/undo",
-    "/players", "/players/{job}", "/players/{job}/delete", "/shares", "/shares/{job}/revoke",
+    "/players", "/players/{job}", "/players/{job}/delete", "/players/{job}/undo", "/shares", "/shares/{job}/revoke",
 )  # fmt: skip
 READING = (
     "/", "/library", "/events", "/compare", "/comparison", "/players", "/players/{job}", "/shares", "/shares/pending",

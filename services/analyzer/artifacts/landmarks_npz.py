@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from services.analyzer.pose.landmarks import PER_FRAME, Poses, select_frames
-from services.analyzer.pose.passes import PoseResult
+from services.analyzer.pose.passes import CERTAIN_CHOICES, PoseResult
 from services.analyzer.pose.tracking import Box
 from services.analyzer.video.camera_motion import CameraMotion
 from services.analyzer.video.probe import Video
@@ -91,7 +91,7 @@ def read_landmarks(path: Path, origin: Origin) -> PoseResult | None:
 
 def _is_same_pass(facts: dict[str, Any], origin: Origin) -> bool:
     """Whether a whole-clip pass of this origin would find the same athlete."""
-    if facts["chosen_by"] in ("alone", "box"):
+    if facts["chosen_by"] in CERTAIN_CHOICES:
         origin = replace(origin, discipline=facts["origin"]["discipline"])
     return bool(facts["origin"] == asdict(origin))
 

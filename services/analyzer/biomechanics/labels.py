@@ -5,16 +5,10 @@ from typing import NamedTuple
 from services.analyzer.biomechanics.events import Event, EventName
 from services.analyzer.biomechanics.model import Repetition
 from services.analyzer.knowledge.loader import Mark, MarkOrigin
-from services.naming import Discipline
+from services.naming import EVENT_LABELS, Discipline
 from services.rules.numbers import Unit, format_value
 
-EVENT_CAPTIONS = {
-    EventName.FRONT_FOOT_CONTACT: "Front-foot contact",
-    EventName.RELEASE: "Ball release",
-    EventName.FASTEST_HANDS: "Hands at their fastest",
-    EventName.THROW: "Throw",
-    EventName.TAKE: "Take",
-}
+EVENT_CAPTIONS = {name: EVENT_LABELS[name] for name in EventName}
 # For the narrow places of a plot.
 SHORT_EVENT_CAPTIONS = {
     EventName.FRONT_FOOT_CONTACT: "front foot down",

@@ -53,6 +53,8 @@ from services.analyzer.video.sampling import every
 MOST_PEOPLE = 4
 # Under this certainty the film does not show who of several people is the athlete.
 CLEAR_CHOICE = 0.5
+# `chosen_by` of an athlete who is known whatever the film shows.
+CERTAIN_CHOICES = ("alone", "box")
 # A crowd check costs as much as four frames: about this many a video, at least this many seconds apart.
 CROWD_CHECKS, CROWD_CHECK_SECONDS = 15, 3.0
 
@@ -94,7 +96,7 @@ class PoseResult:
     @property
     def is_clear(self) -> bool:
         """Whether the athlete is known, if several people are in view."""
-        return self.chosen_by in ("alone", "box") or self.certainty >= CLEAR_CHOICE
+        return self.chosen_by in CERTAIN_CHOICES or self.certainty >= CLEAR_CHOICE
 
 
 @dataclass

@@ -37,7 +37,7 @@ from services.cli.commands.options import Arguments, Commands, add_command, add_
 from services.cli.errors import UNAVAILABLE, USAGE, CommandError
 from services.cli.ui import console
 from services.rules.limits import DEFAULT_SAMPLE_FPS, MAX_SAMPLE_FPS, MIN_SAMPLE_FPS
-from services.rules.options import add_events, add_footage
+from services.rules.options import add_events, add_footage, parse_height_cm
 from services.rules.printable import one_line
 
 # By value: argparse quotes its choices.
@@ -65,6 +65,8 @@ class AnalysisOptions:
     athlete_box: tuple[float, float, float, float] | None = None
     # Frames a second at which the camera recorded; 0: as the file says.
     capture_fps: float = 0
+    # Of the one player; 0: as it is known.
+    height_cm: int = 0
 
 
 def add_to(commands: Commands) -> None:
@@ -73,6 +75,9 @@ def add_to(commands: Commands) -> None:
     add_discipline(command)
     command.add_argument("--camera", choices=CAMERAS, default="", help="position of the camera")
     command.add_argument("--player", action="append", default=[], metavar="NAME", help="player; may be repeated")
+    command.add_argument(
+        "--height-cm", type=parse_height_cm, default=0, metavar="CM", help="the player's height, kept with the player"
+    )
     command.add_argument("--title", default="", help="title of the session (default: the file's name)")
     rates = f"{MIN_SAMPLE_FPS} to {MAX_SAMPLE_FPS} (default: {DEFAULT_SAMPLE_FPS})"
     command.add_argument(
@@ -138,11 +143,14 @@ def _parse_sample_fps(text: str) -> int:
 def _run(arguments: Arguments) -> int:
     if arguments.anonymous and (arguments.player or arguments.title):
         raise CommandError("--anonymous sends no names: omit --player and --title.", USAGE)
+    if arguments.height_cm and len(arguments.player) != 1:
+        raise CommandError("--height-cm is the height of one player: give --player once.", USAGE)
     video_file.check(arguments.video)
     discipline = stated_discipline(arguments)
     options = AnalysisOptions(discipline, arguments.camera, arguments.title, tuple(arguments.player),
                               arguments.sample_fps, arguments.include_frames, arguments.anonymous,
-                              arguments.athlete_box, arguments.capture_fps or 0)  # fmt: skip
+                              arguments.athlete_box, arguments.capture_fps or 0,
+                              round(arguments.height_cm))  # fmt: skip
     found = endpoints.find(os.environ, arguments.state)
     with console.reserve_stdout(arguments.json), client.connect(found) as services:
         states = ResumeStates(arguments.state.expanduser() / "uploads")
@@ -217,7 +225,7 @@ def _upload(services: Services, video: Video, options: AnalysisOptions, states: 
 
     def create_session() -> str:
         request = _session_request(video, options)
-        request.player_ids[:] = players.resolve(services, options.players)
+        request.player_ids[:] = players.find_or_create(services, options.players, options.height_cm)
         return services.call(services.sessions.CreateSession, request).session_id
 
     state, is_old = states.load_or_create(video.path, *key, create_session=create_session)

@@ -199,12 +199,17 @@ def backoff_seconds(deaths: int) -> float:
     return min(LAST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(deaths - 1, 16))
 
 
+# PostgreSQL's word for what ended it, and how many of the last lines of a log may name it.
+FAULT, FAULT_LINES = "FATAL: ", 8
+
+
 def last_message(log: Path) -> str:
-    """The last line of a log if it is a message for people; empty for a structured line below warning."""
+    """The last line of a log if it is a message for people, or a FATAL one near it; empty for a line below warning."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 65536))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    message = lines[-1] if lines else ""
+    # Tidying up after a fault, a program may say more: the fault itself is what helps.
+    message = next((line for line in reversed(lines[-FAULT_LINES:]) if FAULT in line), lines[-1] if lines else "")
     with contextlib.suppress(ValueError):
         entry = json.loads(message)
         message = entry.get("exception") or (entry["event"] if entry.get("level") in ("warning", "error") else "")

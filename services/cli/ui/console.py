@@ -10,12 +10,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, JustifyMethod
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -37,6 +39,10 @@ from services.rules.printable import PLAIN_ERRORS, replace_unprintable
 
 # A pipe has no width; rich would assume 80 and break lines.
 PIPE_WIDTH = 1000
+# Of a table's line: more than any that is printed has.
+MOST_CHARACTERS = 1_000_000
+# Of a column that is folded, in characters.
+NARROWEST_COLUMN = 10
 OUT = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 ERR = Console(highlight=False, markup=False, stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
@@ -66,12 +72,44 @@ def print_line(text: str | Text = "", style: str = "", *, whole: bool = False) -
         OUT.print(shown, style=style, soft_wrap=whole)
 
 
-def print_table(table: Table) -> None:
-    """Prints a table. In a terminal that is too narrow its lines continue on the next one: nothing is cut."""
-    needed = OUT.measure(table, options=OUT.options.update(max_width=PIPE_WIDTH)).maximum
-    lines = OUT.render_lines(table, OUT.options.update(width=max(needed, OUT.width)), pad=False)
+def print_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, folded: Collection[str] = (), numbers: bool = False
+) -> None:
+    """Prints a table. In a terminal that is too narrow for it, each row is a paragraph: nothing is cut.
+
+    folded: the titles of columns whose text may continue on the next line.
+    numbers: the columns behind the first one are numbers.
+    """
+    printable = [[replace_unprintable(cell) for cell in row] for row in rows]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for place, title in enumerate(titles):
+        justify: JustifyMethod = "right" if numbers and place else "left"
+        table.add_column(title, no_wrap=title not in folded, overflow="fold", justify=justify)
+    for row in printable:
+        table.add_row(*row)
     with contextlib.suppress(BrokenPipeError):
-        OUT.print(SegmentLines(lines, new_lines=True), end="", crop=False)
+        if not OUT.is_terminal:
+            lines = OUT.render_lines(table, OUT.options.update(width=max(_width(table), OUT.width)), pad=False)
+            OUT.print(SegmentLines(lines, new_lines=True), end="", crop=False)
+        elif _width(table, folded) <= OUT.width:
+            OUT.print(table)
+        else:
+            for first, *others in printable:
+                facts = [f"{title} {cell}".strip() for title, cell in zip(titles[1:], others, strict=True) if cell]
+                OUT.print(Text(first, "bold"))
+                OUT.print(Padding(Text(" · ".join(facts)), (0, 0, 0, 2)))
+
+
+def _width(table: Table, folded: Collection[str] = ()) -> int:
+    """The characters of a table's longest line, with each folded column at its narrowest."""
+    options = OUT.options.update(max_width=MOST_CHARACTERS)
+    narrow = [column for column in table.columns if column.header in folded]
+    for column in narrow:
+        column.max_width = NARROWEST_COLUMN
+    needed = OUT.measure(table, options=options).maximum
+    for column in narrow:
+        column.max_width = None
+    return needed
 
 
 def print_aside(text: str | Text) -> None:
@@ -98,10 +136,11 @@ def reserve_stdout(wanted: bool) -> Iterator[None]:
 
 
 def print_error(sentence: str) -> None:
-    """Prints an error on standard error, one line per line of `sentence`."""
+    """Prints an error on standard error, in a pipe one line per line of `sentence`."""
     with contextlib.suppress(OSError):
         for text in sentence.splitlines():
-            ERR.print(Text.assemble(("crease: ", "bold red"), replace_unprintable(text)), soft_wrap=True)
+            shown = Text.assemble(("crease: ", "bold red"), replace_unprintable(text))
+            ERR.print(shown, soft_wrap=not ERR.is_terminal)
 
 
 def print_write_error(error: OSError) -> None:

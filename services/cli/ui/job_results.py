@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf import json_format
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from crease.jobs.v1.job_pb2 import (
@@ -106,18 +104,16 @@ def _print_metrics(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str
     measured = {name: metrics[name] for name in names if not metrics[name].get("absent_reason")}
     print_line()
     if measured:
-        table = Table("Measured", "", "Score 0-1", "Confidence", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for name, metric in measured.items():
-            value = format_quantity(metric, errors.get(name))
-            table.add_row(
-                replace_unprintable(numbers.label(name)),
-                value,
+        rows = [
+            [
+                numbers.label(name),
+                format_quantity(metric, errors.get(name)),
                 f"{metric['score']:.2f}",
                 f"{metric['confidence']:.2f}",
-            )
-        print_table(table)
+            ]
+            for name, metric in measured.items()
+        ]
+        print_table(("Measured", "", "Score 0-1", "Confidence"), rows, numbers=True)
     for name in names:
         if name not in measured:
             print_line(

@@ -2,9 +2,14 @@
 // Keeps all videos at one time before or after the same event: at a button, on the slider, frame by frame, in play.
 (() => {
   // Times in the reader's zone, where the page has them.
-  const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+  const date = { day: "numeric", month: "short" }, dated = [...document.querySelectorAll("[data-day]")];
+  const differ = (times) => new Set(times).size;
+  const byDay = new Intl.DateTimeFormat(undefined, date);
+  // Two films of one day are told apart by the time of the day.
+  const areOfOneDay = differ(dated.map((one) => byDay.format(new Date(one.dataset.day)))) < differ(dated.map((one) => one.dataset.day));
+  const day = areOfOneDay ? new Intl.DateTimeFormat(undefined, { ...date, hour: "numeric", minute: "2-digit" }) : byDay;
   const when = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-  for (const one of document.querySelectorAll("[data-day]")) one.textContent = day.format(new Date(one.dataset.day));
+  for (const one of dated) one.textContent = day.format(new Date(one.dataset.day));
   for (const one of document.querySelectorAll("[data-when]")) one.textContent = when.format(new Date(one.dataset.when));
 
   const find = (id) => document.getElementById(id);

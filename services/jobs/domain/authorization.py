@@ -28,6 +28,7 @@ TABLE: Table = {
     "/crease.jobs.v1.PlayerService/ListPlayers": READERS,
     "/crease.jobs.v1.PlayerService/UpdatePlayer": WRITERS,
     "/crease.jobs.v1.PlayerService/DeletePlayer": WRITERS,
+    "/crease.jobs.v1.PlayerService/UndeletePlayer": WRITERS,
     "/crease.jobs.v1.LibraryService/SearchSessions": READERS,
     "/crease.jobs.v1.LibraryService/SearchJobs": READERS,
     "/crease.jobs.v1.LibraryService/GetTrends": READERS,

@@ -12,7 +12,7 @@ from services.authorization import user
 from services.jobs.domain import authorization
 from services.jobs.rpc import mapping, validation
 from services.jobs.store.database import Database
-from services.jobs.store.library import players
+from services.jobs.store.library import players, undo
 from services.serving import Context
 
 MAX_NAME_CHARACTERS = 100
@@ -68,8 +68,12 @@ class PlayerService(player_pb2_grpc.PlayerServiceServicer):
     async def DeletePlayer(self, request: player_pb2.DeletePlayerRequest, context: Context) -> empty_pb2.Empty:
         async with self._database.transaction() as connection:
             player = await players.get_visible(connection, request.player_id, user(), for_update=True)
-            await players.delete(connection, player)
+            await players.delete(connection, player, undoable=request.undoable)
         return empty_pb2.Empty()
+
+    async def UndeletePlayer(self, request: player_pb2.UndeletePlayerRequest, context: Context) -> player_pb2.Player:
+        async with self._database.transaction() as connection:
+            return mapping.player(await undo.undelete_player(connection, request.player_id, user()))
 
 
 def _columns(

@@ -121,6 +121,7 @@ def _shared_job(job: Job, session: Session, *, with_names: bool) -> intake_pb2.S
     shared = intake_pb2.SharedJob(
         job=mapping.job(job),
         discipline=enum_number(session_pb2.Discipline, job.discipline or session.discipline),
+        created_at=timestamp(session.created_at),
     )
     if with_names:
         shared.title = session.title

@@ -69,6 +69,9 @@ players = sa.Table(
     sa.Column("updated_at", _time),
     sa.Column("request_id", _uuid),
     sa.Column("request_sha256", sa.Text),
+    # Until then the deletion can be undone; null: the player is not deleted. The sessions named the player before.
+    sa.Column("undo_until", _time),
+    sa.Column("undo_sessions", pg.ARRAY(_uuid)),
 )
 
 shares = sa.Table(

@@ -177,6 +177,8 @@ CREATE TABLE players (
     request_id uuid,
     request_sha256 text DEFAULT ''::text NOT NULL,
     notes text DEFAULT ''::text NOT NULL,
+    undo_until timestamptz,
+    undo_sessions uuid[],
     CONSTRAINT players_owner_type_check CHECK ((owner_type = ANY (ARRAY['coach'::text, 'org'::text])))
 );
 
@@ -378,6 +380,8 @@ CREATE INDEX players_by_name ON players USING btree (name_key, id);
 CREATE INDEX players_by_owner ON players USING btree (owner_type, owner_id, name_key, id);
 
 CREATE UNIQUE INDEX players_by_request ON players USING btree (created_by, request_id) WHERE (request_id IS NOT NULL);
+
+CREATE INDEX players_undoable ON players USING btree (undo_until) WHERE (undo_until IS NOT NULL);
 
 CREATE INDEX sessions_by_age ON video_sessions USING btree (created_at DESC, id DESC);
 

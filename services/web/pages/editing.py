@@ -4,7 +4,6 @@ A film of the page is a session with its analyses.
 """
 
 import asyncio
-from http import HTTPStatus
 from uuid import uuid4
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -20,14 +19,12 @@ from crease.jobs.v1.session_pb2 import (
     UndeleteSessionRequest,
     UpdateSessionRequest,
 )
-from services.web import html, visit
+from services.web import faults, html, visit
 from services.web.calls import Calls
 from services.web.faults import PageError
 from services.web.live import FINAL
 from services.web.pages.players.names import find_or_create, list_names
 from services.web.pages.session import list_analyses
-
-TOO_LATE = "The minute to undo is over: it is deleted."
 
 
 class Edit(BaseModel):
@@ -111,7 +108,7 @@ async def undo(request: Request) -> Response:
     try:
         await visiting.calls.call(visiting.calls.stubs.sessions.UndeleteSession, asked)
     except PageError as error:
-        raise _of_undo(error) from None
+        raise faults.of_undo(error) from None
     visiting.live.wake(visiting.visitor)
     return html.go_to(request, f"/sessions/{session_id}/edit")
 
@@ -133,11 +130,6 @@ async def undo_analysis(request: Request) -> Response:
     try:
         await visiting.calls.call(visiting.calls.stubs.jobs.UndeleteJob, UndeleteJobRequest(job_id=job_id))
     except PageError as error:
-        raise _of_undo(error) from None
+        raise faults.of_undo(error) from None
     visiting.live.wake(visiting.visitor)
     return html.go_to(request, f"/jobs/{job_id}")
-
-
-def _of_undo(error: PageError) -> PageError:
-    """What a failed undo says: what was deleted for good is not found."""
-    return PageError(error.status, TOO_LATE) if error.status is HTTPStatus.NOT_FOUND else error

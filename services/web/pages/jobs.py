@@ -1,7 +1,7 @@
 """What a visitor does with a job: cancel, try again, ask why it is not done, correct what was measured."""
 
 from http import HTTPStatus
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel, Field
@@ -50,14 +50,23 @@ async def why(request: Request) -> Response:
     return HTMLResponse(html.render("why.html", sentence=explained.sentence))
 
 
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal[""]
+
+
 class Correction(BaseModel):
     """The form *Not right?*. Empty fields keep what the job had."""
 
     discipline: DisciplineName
     # Frames a second at which the camera recorded.
     capture_fps: float | Literal[""] = ""
-    event: str = Field(default="", max_length=40)
-    event_seconds: float | Literal[""] = ""
+    # Pictures a second that are measured.
+    sample_fps: int | Literal[""] = ""
+    # The seconds at which a moment is, by the names of `naming.EVENT_LABELS`.
+    front_foot_contact: Seconds = ""
+    fastest_hands: Seconds = ""
+    release: Seconds = ""
+    throw: Seconds = ""
+    take: Seconds = ""
     # The person in the first picture: left, top, width and height as shares of it.
     box: str = Field(default="", max_length=100)
 
@@ -83,11 +92,12 @@ def to_request(job_id: str, correction: Correction) -> ReanalyzeJobRequest:
         if not is_capture_fps(correction.capture_fps):
             raise PageError(HTTPStatus.BAD_REQUEST, html.as_sentence(f"The frame rate {CAPTURE_FPS_RULE}"))
         request.capture_fps = correction.capture_fps
-    if correction.event and correction.event_seconds != "":
-        names = naming.GIVEN_EVENTS[naming.Discipline(correction.discipline)]
-        if correction.event not in names or not 0 <= correction.event_seconds < float("inf"):
-            raise PageError(HTTPStatus.BAD_REQUEST, f"In {correction.discipline} there is no such moment.")
-        request.events.append(GivenEvent(name=correction.event, time_seconds=correction.event_seconds))
+    if correction.sample_fps != "":
+        request.sample_fps = correction.sample_fps
+    # The moments of the form are those of the discipline that the film had; another one has its own.
+    for name in naming.GIVEN_EVENTS[naming.Discipline(correction.discipline)]:
+        if (seconds := getattr(correction, name)) != "":
+            request.events.append(GivenEvent(name=name, time_seconds=seconds))
     if correction.box:
         request.athlete_box.CopyFrom(_box(correction.box))
     return request

@@ -27,14 +27,6 @@ from services.web.calls import Calls
 from services.web.live import FINAL
 from services.web.pages.home import STREAM_HEADERS
 
-# The names of moments, as the form *Not right?* offers them.
-MOMENTS = {
-    "front_foot_contact": "Front foot lands",
-    "fastest_hands": "Hands at their fastest",
-    "release": "Ball release",
-    "throw": "Throw",
-    "take": "Take",
-}
 FILM, REPORT = "overlay.mp4", "report.html"
 # What a visitor may save, with the words for it.
 DOWNLOADS = {
@@ -46,6 +38,8 @@ DOWNLOADS = {
 # As many as a player keeps in mind.
 MOST_FINDINGS = 3
 CAPTURE_RATES = (60, 120, 240, 480)
+# Pictures a second that a visitor may choose to be measured.
+SAMPLE_RATES = (10, 15, 30)
 DEFAULT_FPS = 30.0
 # Results have seconds to three decimals.
 SAME_SECONDS = 0.0006
@@ -110,7 +104,9 @@ def read(stored: Struct) -> Reading | None:
         findings=[_finding(each, events) for each in findings.get("findings", [])[:MOST_FINDINGS]],
         drills=[_drill(each) for each in report.get("drills", [])],
         moments=[
-            (each["time_seconds"], MOMENTS[each["name"]], _frame_of(each)) for each in events if each["name"] in MOMENTS
+            (each["time_seconds"], naming.EVENT_LABELS[each["name"]], _frame_of(each))
+            for each in events
+            if each["name"] in naming.EVENT_LABELS
         ],
         fps=float(summary.get("video_fps") or DEFAULT_FPS),
         not_assessed=html.as_sentence(findings.get("not_assessed_reason") or ""),
@@ -188,9 +184,17 @@ async def _values(calls: Calls, job: Job) -> dict[str, Any]:
         "film": f"/jobs/{job.job_id}/film?stage={existing[FILM]}" if FILM in existing else "",
         "report": f"/jobs/{job.job_id}/report" if REPORT in existing else "",
         "downloads": [(name, words) for name, words in DOWNLOADS.items() if name in existing],
-        "moment_names": [(name, MOMENTS[name]) for name in naming.GIVEN_EVENTS.get(_known(discipline), ())],
-        "capture_rates": CAPTURE_RATES,
+        "moments": _moments(job, discipline),
+        "capture_rates": sorted({*CAPTURE_RATES, *([job.capture_fps] if job.capture_fps else [])}),
+        "sample_rates": SAMPLE_RATES,
     }
+
+
+def _moments(job: Job, discipline: str) -> list[tuple[str, str, float | None]]:
+    """Each moment that a visitor may state: its name, its label, and the seconds that the job was given."""
+    given = {event.name: event.time_seconds for event in reversed(job.events)}
+    names = naming.GIVEN_EVENTS[_known(discipline)]
+    return [(name, naming.EVENT_LABELS[name], given.get(name)) for name in names]
 
 
 def _known(discipline: str) -> naming.Discipline:

@@ -66,7 +66,7 @@ function setUpPlayer(player) {
     if (button.dataset.time) { go(Number(button.dataset.time)); player.scrollIntoView({ block: "nearest" }); }
     if (button.dataset.step) go(video.currentTime - 0.001 + Number(button.dataset.step) * frame);
     if (button.dataset.speed) setSpeed(button);
-    if (button.matches(".take")) button.closest("form").elements.event_seconds.value = video.currentTime.toFixed(3);
+    if (button.matches(".take")) button.parentElement.querySelector("input").value = video.currentTime.toFixed(3);
   });
   const first = session.querySelector(".findings [data-time]") || session.querySelector(".moments [data-time]");
   if (first) video.addEventListener("loadedmetadata", () => go(Number(first.dataset.time)), { once: true });

@@ -63,6 +63,27 @@ def test_a_short_id_from_the_list_names_the_job_in_other_commands(people: People
     assert [player.name for player in session.players] == ["Ann Lee"]
 
 
+def test_a_player_has_facts_and_notes_that_can_be_changed(people: People, typed: Typed) -> None:
+    """A player whom a film names for the first time is made, as the page makes one."""
+    assert "No player yet" in typed("players")
+    job_id = reported(people, {"overall_level": "low"}, title="Nets")
+    typed("edit", job_id[:8], "--player", "Bo Lund")
+    typed("players", "--change", "bo lund", "--height-cm", "171", "--notes", "Left knee: ask")
+    listed = typed("players", "Bo")
+    assert "171 cm" in listed
+    assert "Bo Lund: Left knee: ask" in listed
+    [player] = people.seen(people.job(job_id).session_id).players
+    assert player.height_cm == 171
+    typed("players", "--add", "Cy", "--born", "2012", "--hand", "right", "--notes", "New")
+    assert re.search(r"2012 +right", typed("players"))
+    assert "Cy: New" in typed("players", "Cy")
+    assert "Nothing to change" in typed("players", "--change", "Cy", fails=True)
+    undo = typed("players", "--delete", "bo lund").splitlines()[-1]
+    assert "Bo Lund" not in typed("players")
+    typed(*undo.split()[1:])
+    assert "Bo Lund" in typed("jobs")
+
+
 def test_a_deletion_says_how_to_undo_it(people: People, typed: Typed) -> None:
     """Its last line is the command, for a job and for a session."""
     job_id = reported(people, {"overall_level": "low"}, title="Nets")
@@ -89,10 +110,10 @@ def test_an_unknown_or_ambiguous_short_id_is_one_sentence(people: People, typed:
 def test_a_report_is_shared_and_the_share_is_ended(people: People, typed: Typed) -> None:
     """A report that shows the player only with names; the secret stands on a line of its own."""
     job_id = reported(people, {"overall_level": "low"}, title="Nets")
-    assert "reanalyze it as anonymous, or share it with names" in typed("share", job_id[:8], fails=True)
+    assert "crease reanalyze JOB --anonymous" in typed("share", job_id[:8], fails=True)
     lines = typed("share", job_id[:8], "--with-names", "--days", "2").splitlines()
     assert len(lines[1]) == 43
     assert job_id[:8] in typed("share")
     typed(*lines[2].split()[1:])
-    assert typed("share") == ""
+    assert "Nothing is shared" in typed("share")
     assert people.jobs.GetJob(job_pb2.GetJobRequest(job_id=job_id), metadata=people.coach).job_id == job_id

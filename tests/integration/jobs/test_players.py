@@ -10,8 +10,10 @@ import pytest
 from google.protobuf import field_mask_pb2
 
 from crease.jobs.v1 import player_pb2
+from tests.integration.jobs.test_outbox import wait_until
 from tests.integration.jobs.test_people import People, database_url, people, refused, run  # noqa: F401 (fixtures)
 
+GONE = ("NOT_FOUND", "PLAYER_NOT_FOUND")
 THIS_YEAR = datetime.now(UTC).year
 
 
@@ -180,6 +182,47 @@ def test_jobs_of_one_player_are_compared_by_its_id(people: People) -> None:  # n
     jobs = [people.analysed({}, player_ids=[ann.player_id]) for _ in range(2)]
     compared = people.compare(*jobs)
     assert (list(compared.player_ids), list(compared.players)) == ([ann.player_id], [ann])
+
+
+def hide(to: People, player_id: str) -> None:
+    to.players.DeletePlayer(player_pb2.DeletePlayerRequest(player_id=player_id, undoable=True), metadata=to.coach)
+
+
+def undo(to: People, player_id: str, subject: str = "coach-1") -> player_pb2.Player:
+    request = player_pb2.UndeletePlayerRequest(player_id=player_id)
+    return to.players.UndeletePlayer(request, metadata=to.laptop.person(subject))
+
+
+def test_a_deletion_of_a_player_is_undone_within_a_minute(people: People, database_url: str) -> None:  # noqa: F811
+    """Meanwhile nothing names the player; afterwards the sessions do again, but not those that were erased."""
+    ann, ben = create(people, height_cm=171), create(people, name="Ben")
+    both, alone, erased = (
+        people.session(player_ids=[player.player_id for player in players]).session_id
+        for players in ((ann, ben), (ann,), (ann,))
+    )
+    hide(people, ann.player_id)
+    for call in (read, hide, partial(update, name="X")):
+        assert refused(partial(call, people, ann.player_id))[:2] == GONE
+    assert [player.name for player in listed(people).players] == ["Ben"]
+    assert list(people.seen(both).player_ids) == [ben.player_id]
+    assert list(people.seen(alone).player_ids) == []
+    people.delete(erased)
+    assert refused(partial(undo, people, ann.player_id, "coach-2"))[0] == "PERMISSION_DENIED"
+    for _ in range(2):
+        assert undo(people, ann.player_id) == ann
+    assert list(people.seen(both).player_ids) == [ben.player_id, ann.player_id]
+    assert [player.name for player in people.seen(alone).players] == ["Ann Lee"]
+    assert run(database_url, "SELECT player_ids FROM video_sessions WHERE id = %s", erased) == [([],)]
+
+
+def test_a_player_is_erased_after_the_minute(people: People, database_url: str) -> None:  # noqa: F811
+    """The row goes, and cannot come back, from the end of the minute on."""
+    ann = create(people)
+    hide(people, ann.player_id)
+    run(database_url, "UPDATE players SET undo_until = clock_timestamp()")
+    assert refused(partial(undo, people, ann.player_id))[:2] == GONE
+    wait_until(lambda: run(database_url, "SELECT count(*) FROM players") == [(0,)])
+    assert refused(partial(undo, people, str(uuid.uuid4())))[:2] == GONE
 
 
 def test_a_deleted_player_is_named_by_no_session(people: People, database_url: str) -> None:  # noqa: F811

@@ -67,6 +67,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "PlayerService/ListPlayers": READS_ANY,
     "PlayerService/UpdatePlayer": WRITES,
     "PlayerService/DeletePlayer": WRITES,
+    "PlayerService/UndeletePlayer": WRITES,
     "LibraryService/SearchSessions": READS_ANY,
     "LibraryService/SearchJobs": READS_ANY,
     "LibraryService/GetTrends": READS,

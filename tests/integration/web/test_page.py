@@ -376,7 +376,8 @@ def test_every_page_is_accessible_and_fits(site: Site, browser: Browser, width: 
     with browser.page(site.web.sign_in_url(), width, 900) as page:
         page.wait("location.pathname === '/'")
         page.prefer(scheme)
-        people = ("/players", player, edit, "/shares", f"/library?deleted={job.session_id}", reader)
+        deleted = (f"/library?deleted={job.session_id}", f"/players?deleted={job.session_id}")
+        people = ("/players", player, edit, "/shares", *deleted, reader)
         for path in ("/", f"/jobs/{job_id}", "/library", "/compare?job=nothing", *people):
             page.open(f"{site.web.origin}{path}")
             if path == "/":
@@ -385,6 +386,61 @@ def test_every_page_is_accessible_and_fits(site: Site, browser: Browser, width: 
             page.evaluate("document.querySelectorAll('details:not(.report)').forEach(each => each.open = true)")
             assert violations(page) == []
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_keyboard_reaches_every_action_and_shows_where_it_is(site: Site, browser: Browser, width: int) -> None:
+    """Tab alone leads to each link, button and field of every screen, with an outline of at least 2 px."""
+    jobs = [analysed(site.product, title, ["Asha"]) for title in ("May", "June")]
+    query = "&".join(f"job={job.job_id}" for job in jobs)
+    link = LINK.findall(site.web.post("/shares", job=jobs[0].job_id, names="true").data.decode())[0]
+    reader = link.removeprefix(site.web.origin)
+    edit = f"/sessions/{jobs[0].session_id}/edit"
+    with browser.page(site.web.sign_in_url(), width, 900) as page:
+        page.wait("location.pathname === '/'")
+        for path in (
+            "/",
+            f"/jobs/{jobs[0].job_id}",
+            "/library",
+            "/players",
+            edit,
+            "/shares",
+            f"/comparison?{query}",
+            reader,
+        ):
+            page.open(f"{site.web.origin}{path}")
+            if path == "/":
+                page.choose("#choose", SAMPLE)
+                page.wait("document.querySelector('.film form') !== null")
+            page.evaluate("document.querySelectorAll('details:not(.report)').forEach(each => each.open = true)")
+            expected = page.evaluate(WALK)
+            assert expected > 0
+            for _ in range(expected + 5):
+                page.press("Tab")
+                page.evaluate("note()")
+            assert page.evaluate("[missed(), hidden]") == [[], []], path
+
+
+# Of radio buttons with one name, Tab reaches one. An input that fills its label is shown by the label beside it.
+WALK = """(() => {
+    const shown = each => each.checkVisibility() && !each.disabled && each.tabIndex >= 0;
+    const targets = [...document.querySelectorAll('a[href], button, input, select, textarea, summary')].filter(shown);
+    const reached = new Set(), key = each => each.type === 'radio' ? each.name : each;
+    const outlined = each => each && getComputedStyle(each).outlineStyle !== 'none'
+        && parseFloat(getComputedStyle(each).outlineWidth) >= 2;
+    globalThis.hidden = [];
+    globalThis.note = () => {
+        const at = document.activeElement;
+        if (at === document.body || reached.has(key(at))) return;
+        reached.add(key(at));
+        if (at.tagName !== 'IFRAME' && ![at, at.nextElementSibling, at.closest('label')].some(outlined))
+            hidden.push(at.outerHTML.slice(0, 100));
+    };
+    globalThis.missed = () => targets.filter(each => !reached.has(key(each))).map(each => each.outerHTML.slice(0, 100));
+    document.activeElement.blur();
+    return targets.length;
+})()"""
 
 
 def violations(page: Page) -> list[str]:

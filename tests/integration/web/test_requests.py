@@ -14,7 +14,9 @@ import urllib3
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import session_pb2
-from testing.fakes.analysis import Analysis
+from services import naming
+from services.web.pages.jobs import Correction
+from testing.fakes.analysis import Analysis, finish
 from testing.fakes.analysis import analysed as finished
 from testing.servers.product import SAMPLE
 from testing.servers.programs import lease
@@ -72,28 +74,42 @@ def test_two_films_of_one_player_are_compared_and_others_refused(site: Site) -> 
 def test_a_correction_measures_the_film_again(site: Site) -> None:
     """Another discipline, rate, moment and person make a new job of the same film; the first stays as it is."""
     job_id = analysed(site, "May")
-    fields = {"discipline": "bowling", "capture_fps": "240", "event": "release", "event_seconds": "1.25"}
-    fields["box"] = "0.25,0.1,0.5,0.75"
+    fields = {"discipline": "bowling", "capture_fps": "240", "sample_fps": "30", "box": "0.25,0.1,0.5,0.75"}
+    # A moment of another discipline is left out.
+    fields |= {"front_foot_contact": "1.1", "release": "1.25", "take": "2"}
     headers = FORM | {"hx-request": "true"}
     reply = site.web.request("POST", f"/jobs/{job_id}/correct", headers, urlencode(fields).encode())
     path = reply.headers["hx-redirect"]
     again = site.product.job(path.removeprefix("/jobs/"))
     assert (again.source_job_id, again.capture_fps, again.discipline) == (job_id, 240, session_pb2.DISCIPLINE_BOWLING)
-    assert [(event.name, event.time_seconds) for event in again.events] == [("release", 1.25)]
+    moments = [("front_foot_contact", 1.1), ("release", 1.25)]
+    assert [(event.name, event.time_seconds) for event in again.events] == moments
+    assert again.sample_fps == 30
+    # Another correction keeps these moments, because the form has them.
+    finish(site.product)
+    shown = site.web.get(path)
+    assert all(f'name="{name}"' in shown and f'value="{seconds}"' in shown for name, seconds in moments)
     box = again.athlete_box
     assert (box.left, box.top, box.width, box.height) == (0.25, 0.1, 0.5, 0.75)
-    assert "Queued" in site.web.get(path)
     for wrong in (
-        {"event": "take"},
+        {"front_foot_contact": "-1"},
+        {"sample_fps": "31"},
         {"capture_fps": "-1"},
         {"discipline": "chess"},
-        {"event_seconds": "nan"},
+        {"release": "nan"},
         {"box": "0,0,1"},
         {"box": "0.5,0,0.6,1"},
         {"box": "nan,0,1,1"},
     ):
         body = urlencode(fields | wrong).encode()
         assert site.web.request("POST", f"/jobs/{job_id}/correct", headers, body).status == 400
+
+
+def test_every_moment_can_be_corrected() -> None:
+    """A moment that a client may give is a field of the form and has words."""
+    given = {name for names in naming.GIVEN_EVENTS.values() for name in names}
+    assert given == set(naming.EVENT_LABELS)
+    assert given <= set(Correction.model_fields)
 
 
 def test_a_job_is_cancelled_explained_and_tried_again_from_the_page(site: Site) -> None:

@@ -6,6 +6,7 @@ from http import HTTPStatus
 import urllib3
 
 from crease.jobs.v1 import job_pb2, session_pb2
+from services.web import html
 from testing.fakes.analysis import RESULTS, analysed, finish, with_knee
 from testing.servers.product import SAMPLE
 from testing.servers.web import LINK, Site
@@ -114,7 +115,12 @@ def test_a_player_has_each_number_over_time(site: Site) -> None:
     for wrong in ({"height_cm": "tall"}, {"height_cm": 20}, {"player": ""}, {"hand": "both"}, {"etag": etag}):
         assert site.web.post(path, **(told | {"etag": ""} | wrong)).status in (400, 409)
     assert "Asha R." in site.web.get("/players?player=asha")
-    assert site.web.post(f"{path}/delete").headers["hx-redirect"] == "/players"
+    shown = site.web.post(f"{path}/delete").headers["hx-redirect"]
+    assert f'action="{path}/undo"' in site.web.get(shown)
+    assert site.web.request("GET", path).status == HTTPStatus.NOT_FOUND
+    assert site.web.post(f"{path}/undo").headers["hx-redirect"] == path
+    assert site.web.request("GET", path).status == HTTPStatus.OK
+    site.web.post(f"{path}/delete")
     assert site.web.request("GET", path).status == HTTPStatus.NOT_FOUND
 
 
@@ -135,6 +141,10 @@ def test_a_link_shows_an_anonymous_copy_until_it_is_ended(site: Site) -> None:
     page = read(link).data.decode()
     assert all(words in page for words in ("The front knee gives way", "Wall push", "/report", "/films/0"))
     assert "Asha" not in page
+    # The day of the film, not of its copy.
+    session = session_pb2.GetSessionRequest(session_id=job.session_id)
+    created_at = site.product.session_stub.GetSession(session, metadata=site.product.coach).created_at
+    assert html.utc(created_at) in page
     film = read(f"{link}/films/0")
     assert film.headers["location"].startswith(site.web.env["CREASE_S3_ORIGIN"])
     assert urllib3.request("GET", film.headers["location"]).data == SAMPLE.read_bytes()

@@ -369,6 +369,7 @@ class SharedJob(_message.Message):
     DISCIPLINE_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     PLAYER_NAMES_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
     discipline: _session_pb2.Discipline.ValueType
     title: _builtins.str
     """These two are empty unless the share has names."""
@@ -376,6 +377,10 @@ class SharedJob(_message.Message):
     def job(self) -> _job_pb2.Job: ...
     @_builtins.property
     def player_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Of the session."""
+
     def __init__(
         self,
         *,
@@ -383,10 +388,11 @@ class SharedJob(_message.Message):
         discipline: _session_pb2.Discipline.ValueType = ...,
         title: _builtins.str = ...,
         player_names: _abc.Iterable[_builtins.str] | None = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["discipline", b"discipline", "job", b"job", "player_names", b"player_names", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "discipline", b"discipline", "job", b"job", "player_names", b"player_names", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

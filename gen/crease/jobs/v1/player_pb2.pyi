@@ -236,6 +236,29 @@ class DeletePlayerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLAYER_ID_FIELD_NUMBER: _builtins.int
+    UNDOABLE_FIELD_NUMBER: _builtins.int
+    player_id: _builtins.str
+    undoable: _builtins.bool
+    """The player is hidden at once, and removed a minute later. UndeletePlayer undoes it until then."""
+    def __init__(
+        self,
+        *,
+        player_id: _builtins.str = ...,
+        undoable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["player_id", b"player_id", "undoable", b"undoable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletePlayerRequest: _TypeAlias = DeletePlayerRequest  # noqa: Y015
+
+@_typing.final
+class UndeletePlayerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAYER_ID_FIELD_NUMBER: _builtins.int
     player_id: _builtins.str
     def __init__(
         self,
@@ -248,4 +271,4 @@ class DeletePlayerRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeletePlayerRequest: _TypeAlias = DeletePlayerRequest  # noqa: Y015
+Global___UndeletePlayerRequest: _TypeAlias = UndeletePlayerRequest  # noqa: Y015

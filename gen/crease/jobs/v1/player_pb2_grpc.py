@@ -61,6 +61,11 @@ class PlayerServiceStub:
                 request_serializer=crease_dot_jobs_dot_v1_dot_player__pb2.DeletePlayerRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.UndeletePlayer = channel.unary_unary(
+                '/crease.jobs.v1.PlayerService/UndeletePlayer',
+                request_serializer=crease_dot_jobs_dot_v1_dot_player__pb2.UndeletePlayerRequest.SerializeToString,
+                response_deserializer=crease_dot_jobs_dot_v1_dot_player__pb2.Player.FromString,
+                _registered_method=True)
 
 
 class PlayerServiceServicer:
@@ -112,6 +117,15 @@ class PlayerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UndeletePlayer(self, request, context):
+        """Undoes the deletion of a player within a minute, if `undoable` was set: the sessions that named the player name them
+        again, after their other players. A player who is not deleted stays as they are. Fails with NOT_FOUND after that minute,
+        and PERMISSION_DENIED. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PlayerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +153,11 @@ def add_PlayerServiceServicer_to_server(servicer, server):
                     servicer.DeletePlayer,
                     request_deserializer=crease_dot_jobs_dot_v1_dot_player__pb2.DeletePlayerRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'UndeletePlayer': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeletePlayer,
+                    request_deserializer=crease_dot_jobs_dot_v1_dot_player__pb2.UndeletePlayerRequest.FromString,
+                    response_serializer=crease_dot_jobs_dot_v1_dot_player__pb2.Player.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -277,6 +296,33 @@ class PlayerService:
             '/crease.jobs.v1.PlayerService/DeletePlayer',
             crease_dot_jobs_dot_v1_dot_player__pb2.DeletePlayerRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndeletePlayer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crease.jobs.v1.PlayerService/UndeletePlayer',
+            crease_dot_jobs_dot_v1_dot_player__pb2.UndeletePlayerRequest.SerializeToString,
+            crease_dot_jobs_dot_v1_dot_player__pb2.Player.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,11 @@ class PlayerServiceStub:
     delete them too, where the person's data is to be erased. Fails with NOT_FOUND and PERMISSION_DENIED.
     Safe to retry: NOT_FOUND then confirms the deletion.
     """
+    UndeletePlayer: _grpc.UnaryUnaryMultiCallable[_player_pb2.UndeletePlayerRequest, _player_pb2.Player]
+    """Undoes the deletion of a player within a minute, if `undoable` was set: the sessions that named the player name them
+    again, after their other players. A player who is not deleted stays as they are. Fails with NOT_FOUND after that minute,
+    and PERMISSION_DENIED. Safe to retry.
+    """
 
 @_typing.type_check_only
 class PlayerServiceAsyncStub(PlayerServiceStub):
@@ -87,6 +92,11 @@ class PlayerServiceAsyncStub(PlayerServiceStub):
     """Deletes a player at once. The player's sessions stay, with their films and reports, and no longer name the player:
     delete them too, where the person's data is to be erased. Fails with NOT_FOUND and PERMISSION_DENIED.
     Safe to retry: NOT_FOUND then confirms the deletion.
+    """
+    UndeletePlayer: _aio.UnaryUnaryMultiCallable[_player_pb2.UndeletePlayerRequest, _player_pb2.Player]  # type: ignore[assignment]
+    """Undoes the deletion of a player within a minute, if `undoable` was set: the sessions that named the player name them
+    again, after their other players. A player who is not deleted stays as they are. Fails with NOT_FOUND after that minute,
+    and PERMISSION_DENIED. Safe to retry.
     """
 
 class PlayerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -144,6 +154,17 @@ class PlayerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes a player at once. The player's sessions stay, with their films and reports, and no longer name the player:
         delete them too, where the person's data is to be erased. Fails with NOT_FOUND and PERMISSION_DENIED.
         Safe to retry: NOT_FOUND then confirms the deletion.
+        """
+
+    @_abc_1.abstractmethod
+    def UndeletePlayer(
+        self,
+        request: _player_pb2.UndeletePlayerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_player_pb2.Player, _abc.Awaitable[_player_pb2.Player]]:
+        """Undoes the deletion of a player within a minute, if `undoable` was set: the sessions that named the player name them
+        again, after their other players. A player who is not deleted stays as they are. Fails with NOT_FOUND after that minute,
+        and PERMISSION_DENIED. Safe to retry.
         """
 
 def add_PlayerServiceServicer_to_server(servicer: PlayerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

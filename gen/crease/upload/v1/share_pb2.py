@@ -30,7 +30,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63rease/upload/v1/share.proto\x12\x10\x63rease.upload.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1c\x63rease/jobs/v1/session.proto\x1a\x1d\x63rease/upload/v1/upload.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10ReadShareRequest\"\xda\x01\n\x11ReadShareResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07reports\x18\x02 \x03(\x0b\x32\x1e.crease.upload.v1.SharedReport\x12\x35\n\x08\x63ompared\x18\x03 \x01(\x0b\x32#.crease.jobs.v1.CompareJobsResponse\x12-\n\nexpires_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xfc\x01\n\x0cSharedReport\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12.\n\ndiscipline\x18\x02 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12\x30\n\x0c\x63ompleted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05title\x18\x04 \x01(\t\x12\x14\n\x0cplayer_names\x18\x05 \x03(\t\x12(\n\x07results\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x05\x66iles\x18\x07 \x03(\x0b\x32\x1c.crease.upload.v1.SharedFile\"H\n\nSharedFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x03get\x18\x02 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest2k\n\x13SharedReportService\x12T\n\tReadShare\x12\".crease.upload.v1.ReadShareRequest\x1a#.crease.upload.v1.ReadShareResponseBa\n\x14\x64\x65v.crease.upload.v1B\nShareProtoP\x01Z(crease.dev/api/crease/upload/v1;uploadv1\xaa\x02\x10\x43rease.Upload.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63rease/upload/v1/share.proto\x12\x10\x63rease.upload.v1\x1a\x18\x63rease/jobs/v1/job.proto\x1a\x1c\x63rease/jobs/v1/session.proto\x1a\x1d\x63rease/upload/v1/upload.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10ReadShareRequest\"\xda\x01\n\x11ReadShareResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07reports\x18\x02 \x03(\x0b\x32\x1e.crease.upload.v1.SharedReport\x12\x35\n\x08\x63ompared\x18\x03 \x01(\x0b\x32#.crease.jobs.v1.CompareJobsResponse\x12-\n\nexpires_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xac\x02\n\x0cSharedReport\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12.\n\ndiscipline\x18\x02 \x01(\x0e\x32\x1a.crease.jobs.v1.Discipline\x12\x30\n\x0c\x63ompleted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05title\x18\x04 \x01(\t\x12\x14\n\x0cplayer_names\x18\x05 \x03(\t\x12(\n\x07results\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x05\x66iles\x18\x07 \x03(\x0b\x32\x1c.crease.upload.v1.SharedFile\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\nSharedFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x03get\x18\x02 \x01(\x0b\x32\x1f.crease.upload.v1.SignedRequest2k\n\x13SharedReportService\x12T\n\tReadShare\x12\".crease.upload.v1.ReadShareRequest\x1a#.crease.upload.v1.ReadShareResponseBa\n\x14\x64\x65v.crease.upload.v1B\nShareProtoP\x01Z(crease.dev/api/crease/upload/v1;uploadv1\xaa\x02\x10\x43rease.Upload.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,9 +43,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READSHARERESPONSE']._serialized_start=253
   _globals['_READSHARERESPONSE']._serialized_end=471
   _globals['_SHAREDREPORT']._serialized_start=474
-  _globals['_SHAREDREPORT']._serialized_end=726
-  _globals['_SHAREDFILE']._serialized_start=728
-  _globals['_SHAREDFILE']._serialized_end=800
-  _globals['_SHAREDREPORTSERVICE']._serialized_start=802
-  _globals['_SHAREDREPORTSERVICE']._serialized_end=909
+  _globals['_SHAREDREPORT']._serialized_end=774
+  _globals['_SHAREDFILE']._serialized_start=776
+  _globals['_SHAREDFILE']._serialized_end=848
+  _globals['_SHAREDREPORTSERVICE']._serialized_start=850
+  _globals['_SHAREDREPORTSERVICE']._serialized_end=957
 # @@protoc_insertion_point(module_scope)

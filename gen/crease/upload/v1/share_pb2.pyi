@@ -92,12 +92,15 @@ class SharedReport(_message.Message):
     PLAYER_NAMES_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     discipline: _session_pb2.Discipline.ValueType
     title: _builtins.str
     """These two are empty unless the share has names."""
     @_builtins.property
-    def completed_at(self) -> _timestamp_pb2.Timestamp: ...
+    def completed_at(self) -> _timestamp_pb2.Timestamp:
+        """Of the shared job, which may be an anonymous copy of a much older one."""
+
     @_builtins.property
     def player_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -107,6 +110,10 @@ class SharedReport(_message.Message):
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SharedFile]:
         """Those of report.html, overlay.mp4 and thumbnail.jpg that the job has."""
+
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Of the video's session: the day that readers see."""
 
     def __init__(
         self,
@@ -118,10 +125,11 @@ class SharedReport(_message.Message):
         player_names: _abc.Iterable[_builtins.str] | None = ...,
         results: _struct_pb2.Struct | None = ...,
         files: _abc.Iterable[Global___SharedFile] | None = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "results", b"results"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "created_at", b"created_at", "results", b"results"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "discipline", b"discipline", "files", b"files", "job_id", b"job_id", "player_names", b"player_names", "results", b"results", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "created_at", b"created_at", "discipline", b"discipline", "files", b"files", "job_id", b"job_id", "player_names", b"player_names", "results", b"results", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

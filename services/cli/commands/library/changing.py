@@ -32,7 +32,7 @@ def _run_edit(arguments: Arguments) -> int:
         session = Session(
             session_id=job.session_id,
             title=arguments.title or "",
-            player_ids=players.resolve(services, arguments.player or []),
+            player_ids=players.find_or_create(services, arguments.player or []),
             notes=arguments.notes or "",
         )
         request = UpdateSessionRequest(session=session, update_mask=FieldMask(paths=paths))

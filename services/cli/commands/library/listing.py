@@ -5,9 +5,6 @@ from collections.abc import Iterable
 from datetime import UTC
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from crease.jobs.v1.job_pb2 import JOB_STATUS_DONE, JOB_STATUS_FAILED, Job
 from crease.jobs.v1.library_pb2 import (
     JobEntry,
@@ -25,7 +22,6 @@ from services.cli.commands.library.short_ids import shorten
 from services.cli.commands.options import Arguments, Commands, add_command, connect
 from services.cli.ui import console
 from services.rules.players import player_names
-from services.rules.printable import replace_unprintable
 
 
 def add_to(commands: Commands) -> None:
@@ -104,10 +100,4 @@ def _print(rows: list[list[str]]) -> None:
         console.print_line("Nothing found: `crease analyze VIDEO` makes the first one.")
         return
     titles = ("Job", "Newest", "Title", "Player", "Discipline", "Level", "State", "")
-    table = Table(*titles, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in table.columns:
-        column.overflow = "fold"
-    table.columns[0].no_wrap = table.columns[1].no_wrap = True
-    for row in rows:
-        table.add_row(*map(replace_unprintable, row))
-    console.print_table(table)
+    console.print_table(titles, rows, folded=("Title", "Player", "Level", "State"))

@@ -1,8 +1,19 @@
 """`crease share`: makes, lists and ends shares of a report or a comparison."""
 
+import os
+
 from google.protobuf.duration_pb2 import Duration
 
-from crease.jobs.v1.share_pb2 import CreateShareRequest, ListSharesRequest, RevokeShareRequest, Share
+from crease.jobs.v1.share_pb2 import (
+    CreateShareRequest,
+    CreateShareResponse,
+    ListSharesRequest,
+    RevokeShareRequest,
+    Share,
+)
+from crease_client.reasons import Reason
+from services.cli.api import endpoints
+from services.cli.api.client import Services
 from services.cli.commands.library.short_ids import shorten
 from services.cli.commands.options import Arguments, Commands, add_command, connect
 from services.cli.errors import USAGE, CommandError
@@ -32,15 +43,31 @@ def _run(arguments: Arguments) -> int:
                 valid_for=Duration(seconds=arguments.days * DAY_SECONDS),
                 with_names=arguments.with_names,
             )
-            made = services.call(services.shares.CreateShare, request)
-            console.print_line(f"Readers need this secret, until {_end(made.share)}:")
-            console.print_line(made.secret, whole=True)
+            made = _create(services, request)
+            page = endpoints.find(os.environ, arguments.state).page
+            needed = "can open this link, while `crease up` runs," if page else "need this secret,"
+            console.print_line(f"Readers {needed} until {_end(made.share)}:")
+            console.print_line(f"{page}/s/{made.secret}" if page else made.secret, whole=True)
             console.print_line(f"crease share --revoke {made.share.share_id}", whole=True)
         else:
-            for share in services.call(services.shares.ListShares, ListSharesRequest()).shares:
+            listed = services.call(services.shares.ListShares, ListSharesRequest()).shares
+            if not listed:
+                console.print_line("Nothing is shared: `crease share JOB` shares a report.")
+            for share in listed:
                 jobs = ", ".join(map(shorten, share.job_ids))
                 console.print_line(f"{share.share_id}  {jobs}  until {_end(share)}", whole=True)
     return 0
+
+
+def _create(services: Services, request: CreateShareRequest) -> CreateShareResponse:
+    """The new share. Raises CommandError, with the commands that help for a report that shows the player."""
+    try:
+        return services.call(services.shares.CreateShare, request)
+    except CommandError as error:
+        if getattr(error.__cause__, "reason", "") != Reason.JOB_NOT_ANONYMOUS:
+            raise
+        advice = "Run `crease reanalyze JOB --anonymous` and share the new job, or add --with-names."
+        raise CommandError(f"{error.sentence} {advice}", error.exit_code) from error
 
 
 def _end(share: Share) -> str:

@@ -3,9 +3,9 @@
 deleted, undoable ─▶ hidden: every call reads NOT_FOUND, nothing is removed ─┬─▶ undeleted: as before
                                                                              └─▶ `undo_until` has passed ─▶ erased
 
-`sessions.delete` and `object_cleanup.delete` hide. Expiry erases here what people wrote and what was measured, and the
-cleanup then finds the S3 objects due. A row is brought back only under its lock and before `undo_until`; expiry and
-cleanup take it only afterwards.
+`sessions.delete`, `object_cleanup.delete` and `players.delete` hide. Expiry erases here what people wrote and what was
+measured, and the cleanup then finds the S3 objects due. A row is brought back only under its lock and before
+`undo_until`; expiry and cleanup take it only afterwards.
 """
 
 from dataclasses import replace
@@ -13,10 +13,11 @@ from dataclasses import replace
 from services.auth import User
 from services.jobs.domain import authorization
 from services.jobs.domain.limits import Quotas
-from services.jobs.domain.records import Job
+from services.jobs.domain.records import Job, Player
 from services.jobs.store import jobs, quotas, sessions
 from services.jobs.store.database import Connection, Row, assignments, parse_id
-from services.jobs.store.rows import read_job, read_owner
+from services.jobs.store.library import players
+from services.jobs.store.rows import read_job, read_owner, read_player
 
 BATCH = 100
 
@@ -56,6 +57,22 @@ async def undelete_job(connection: Connection, job_id: str, user: User, limits: 
     await _check_bytes(connection, read_job(row), limits, "job_id")
 
 
+async def undelete_player(connection: Connection, player_id: str, user: User) -> Player:
+    """Brings back a player, and its id in the sessions that named it. Raises NotFound, PermissionDenied."""
+    row = await connection.row(_LOCK_PLAYER, id=str(parse_id(player_id)))
+    if row is None:
+        raise players.not_found()
+    player = read_player(row)
+    players.check_visible(user, player)
+    if row["undo_until"] is None:
+        return player
+    if not await connection.value(_IS_OPEN, undo_until=row["undo_until"]):
+        raise players.not_found()
+    await connection.run(_NAME_AGAIN, id=player.id, sessions=row["undo_sessions"])
+    await connection.run(_UNDELETE_PLAYER, id=player.id)
+    return player
+
+
 def _can_be_seen(row: Row) -> bool:
     return row["deleted_at"] is None or row["undo_until"] is not None
 
@@ -74,6 +91,15 @@ _LOCK_JOB = """
     JOIN video_sessions AS session ON session.id = job.session_id
     WHERE job.id = %(id)s AND session.deleted_at IS NULL FOR SHARE OF session FOR UPDATE OF job
 """
+_LOCK_PLAYER = "SELECT * FROM players WHERE id = %(id)s FOR UPDATE"
+# Not in a session that was erased meanwhile. In the order of ids, as players.delete locks them.
+_NAME_AGAIN = """
+    UPDATE video_sessions SET player_ids = array_append(player_ids, %(id)s), updated_at = clock_timestamp()
+    WHERE id IN (
+        SELECT id FROM video_sessions WHERE id = ANY (%(sessions)s) AND NOT player_ids @> ARRAY[%(id)s]
+          AND (deleted_at IS NULL OR undo_until IS NOT NULL) ORDER BY id FOR NO KEY UPDATE)
+"""
+_UNDELETE_PLAYER = "UPDATE players SET undo_until = NULL, undo_sessions = NULL WHERE id = %(id)s"
 _IS_OPEN = "SELECT clock_timestamp() < %(undo_until)s"
 _UNDELETE_SESSION = """
     UPDATE video_sessions SET deleted_at = NULL, undo_until = NULL, acted_by = %(acted_by)s WHERE id = %(id)s
@@ -85,8 +111,8 @@ _UNDELETE_JOBS = """
 
 
 async def erase(connection: Connection) -> int:
-    """Erases at most BATCH sessions and BATCH jobs whose deletion cannot be undone any more; returns how many."""
-    erased = await connection.run(_ERASE_SESSIONS)
+    """Erases at most BATCH sessions, jobs and players whose deletion cannot be undone any more; returns how many."""
+    erased = await connection.run(_ERASE_SESSIONS) + await connection.run(_ERASE_PLAYERS)
     columns, sent = assignments(jobs.FORGOTTEN)
     return erased + await connection.run(_ERASE_JOBS.format(columns), commit=True, **sent)
 
@@ -96,6 +122,7 @@ _ERASE_SESSIONS = f"""
     UPDATE video_sessions SET {sessions.FORGOTTEN}, undo_until = NULL
     WHERE id IN (SELECT id FROM video_sessions WHERE {_DUE})
 """
+_ERASE_PLAYERS = f"DELETE FROM players WHERE id IN (SELECT id FROM players WHERE {_DUE})"
 _ERASE_JOBS = f"""
     UPDATE video_analysis_jobs SET {{}}, undo_until = NULL
     WHERE id IN (SELECT id FROM video_analysis_jobs WHERE {_DUE})

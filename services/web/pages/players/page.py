@@ -18,11 +18,12 @@ from crease.jobs.v1.player_pb2 import (
     Hand,
     ListPlayersRequest,
     Player,
+    UndeletePlayerRequest,
     UpdatePlayerRequest,
 )
 from crease.jobs.v1.session_pb2 import Discipline
 from services import naming
-from services.web import html, visit
+from services.web import faults, html, visit
 from services.web.faults import PageError
 from services.web.pages.players import trends
 from services.web.pages.players.names import find_or_create
@@ -54,7 +55,14 @@ async def players(request: Request) -> Response:
         visiting.calls.stubs.players.ListPlayers,
         ListPlayersRequest(page_size=PAGE_SIZE, name_prefix=prefix, page_token=asked.get("after", "")),
     )
-    return html.page("players.html", players=listed.players, prefix=prefix, next=listed.next_page_token)
+    deleted = asked.get("deleted", "")
+    return html.page(
+        "players.html",
+        players=listed.players,
+        prefix=prefix,
+        next=listed.next_page_token,
+        deleted=visit.as_id(deleted) if deleted else "",
+    )
 
 
 async def create(request: Request) -> Response:
@@ -119,11 +127,27 @@ async def save(request: Request) -> Response:
 
 
 async def delete(request: Request) -> Response:
-    """Deletes a player, whose films stay; goes to the list."""
+    """Deletes a player, whose films stay; goes to the list, which offers to undo it."""
     visiting = await visit.begin(request)
-    asked = DeletePlayerRequest(player_id=visit.path_id(request))
+    player_id = visit.path_id(request)
+    asked = DeletePlayerRequest(player_id=player_id, undoable=True)
     await visiting.calls.call(visiting.calls.stubs.players.DeletePlayer, asked)
-    return html.go_to(request, "/players")
+    visiting.live.wake(visiting.visitor)
+    return html.go_to(request, f"/players?deleted={player_id}")
+
+
+async def undo(request: Request) -> Response:
+    """Undoes the deletion of a player; goes to the player."""
+    visiting = await visit.begin(request)
+    player_id = visit.path_id(request)
+    try:
+        await visiting.calls.call(
+            visiting.calls.stubs.players.UndeletePlayer, UndeletePlayerRequest(player_id=player_id)
+        )
+    except PageError as error:
+        raise faults.of_undo(error) from None
+    visiting.live.wake(visiting.visitor)
+    return html.go_to(request, f"/players/{player_id}")
 
 
 def _name(form: PlayerForm) -> str:

@@ -6,6 +6,7 @@ GET /s/SECRET ─▶ ReadShare with the secret ─▶ the report; its film from 
 import re
 from http import HTTPStatus
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -38,6 +39,7 @@ async def shared(request: Request) -> Response:
             "shared.html",
             share=share,
             shared=report,
+            day=_day_of(report),
             discipline=html.discipline(report.discipline),
             reading=reading,
             film=f"{path}/films/0" if _has(report, FILM) else "",
@@ -72,10 +74,10 @@ async def comparison(request: Request) -> Response:
         page.analysis_of(
             Job(results=each.results, results_stage=STAGE_DEEP),
             Session(title=each.title or "Film"),
-            html.utc_day(each.completed_at),
+            html.utc_day(_day_of(each)),
             f"{path}/films/{number}" if _has(each, FILM) else "",
             "this analysis has none",
-            time=html.utc(each.completed_at),
+            time=html.utc(_day_of(each)),
         )
         for number, each in enumerate(share.reports)
     ]
@@ -96,6 +98,11 @@ async def _read(request: Request) -> ReadShareResponse:
         if error.status is HTTPStatus.NOT_FOUND:
             raise PageError(error.status, "This link has ended. Ask the person who sent it for a new one.") from None
         raise
+
+
+def _day_of(shared_report: SharedReport) -> Timestamp:
+    """When the film was sent: the copy without names is younger. An older upload knows only the copy's time."""
+    return shared_report.created_at if shared_report.HasField("created_at") else shared_report.completed_at
 
 
 def _path(request: Request) -> str:

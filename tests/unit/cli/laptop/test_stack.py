@@ -79,6 +79,7 @@ def test_backoff_grows_and_is_bounded() -> None:
     [
         ("", ""),
         ("CREASE_ISSUERS: Field required\n\n", "CREASE_ISSUERS: Field required"),
+        ("x FATAL:  No space left on device\nchild exited\nremoving data\n", "x FATAL:  No space left on device"),
         ('{"event": "rpc", "level": "info"}\n', ""),
         ('{"event": "no database", "level": "error"}\n', "no database"),
         ('{"event": "x", "level": "error", "exception": "Traceback\\nValueError: y"}\n', "ValueError: y"),

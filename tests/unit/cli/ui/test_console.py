@@ -158,6 +158,40 @@ def test_an_id_is_whole_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert "\N{HORIZONTAL ELLIPSIS}" not in out.getvalue()
 
 
+def test_a_table_too_wide_for_the_terminal_is_printed_as_paragraphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every word of a row stays with its title, within the width; a pipe gets the table."""
+    row = ["3f2504e0", "Nets", "bowling", ""]
+    for width, is_terminal, lines in (
+        (24, True, ["3f2504e0", "  Title Nets ·", "  Discipline bowling"]),
+        (60, True, None),
+        (24, False, None),
+    ):
+        out = io.StringIO()
+        screen = Console(file=out, highlight=False, markup=False, width=width, force_terminal=is_terminal)
+        monkeypatch.setattr(console, "OUT", screen)
+        console.print_table(("Job", "Title", "Discipline", "State"), [row])
+        printed = [re.sub(r"\x1b[^m]*m", "", line).rstrip() for line in out.getvalue().splitlines()]
+        if lines:
+            assert printed == lines
+        else:
+            assert printed[0].split() == ["Job", "Title", "Discipline", "State"]
+            assert printed[2].split() == ["3f2504e0", "Nets", "bowling"]
+
+
+def test_a_folded_column_keeps_the_table_in_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long title takes more lines; the other columns stay beside it."""
+    out = io.StringIO()
+    screen = Console(file=out, highlight=False, markup=False, width=40, force_terminal=True)
+    monkeypatch.setattr(console, "OUT", screen)
+    console.print_table(("Job", "Title", "State"), [["3f2504e0", "Nets " * 12, "done"]], folded=("Title",))
+    lines = re.sub(r"\x1b[^m]*m", "", out.getvalue()).splitlines()
+    assert lines[0].split() == ["Job", "Title", "State"]
+    assert lines[2].split()[0] == "3f2504e0"
+    assert lines[2].split()[-1] == "done"
+    assert max(map(len, lines)) <= 40
+    assert out.getvalue().count("Nets") == 12
+
+
 def test_a_running_stage_shows_the_time_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The percentage comes every few seconds; the clock beside it never stands still."""
     out = io.StringIO()
