@@ -28,7 +28,7 @@ def test_a_number_has_the_decimals_that_its_error_allows(
     assert format_value(value, unit, error) == words
 
 
-@pytest.mark.parametrize("unit", {number.unit for number in NUMBERS.values()})
+@pytest.mark.parametrize("unit", sorted({number.unit for number in NUMBERS.values()}))
 @pytest.mark.parametrize("error", [0.0004, 0.002, 0.019, 0.034, 0.036, 0.09, 0.5, 3.0, 9.9, 36.0])
 def test_a_value_ends_where_its_error_ends(unit: Unit, error: float) -> None:
     """Never a digit more, and never a digit less."""
