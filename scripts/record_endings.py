@@ -1,7 +1,8 @@
 """Records each way to end on a real Kubernetes: `python -m scripts.record_endings`, as root.
 
 For each, tests/unit/controller/kubernetes/endings/ gets a file with the last state of the Job, its pods and its events,
-or with the refusal. The failure classifier is tested on these files; record them again for a newer Kubernetes.
+or with the refusal. The failure classifier is tested on these files; record them again for a newer Kubernetes. One is
+not repeated here: `node_shut_down` needs a logind that announces a shutdown to the kubelet.
 """
 
 import asyncio
@@ -237,6 +238,7 @@ async def record(recorder: Recorder, stage: Stage, made: Cluster) -> None:
             group.create_task(recording)
     await recorder.after("drained", lambda _: drain(made), stage.has_failed)
     await asyncio.to_thread(made.kubectl, "uncordon", "node")
+    await recorder.after("node_without_power", lambda _: reboot(made), stage.has_failed)
     await recorder.after("node_gone", lambda _: lose_node(made), stage.has_failed)
     await asyncio.to_thread(made.sv, "up", "kubelet")
     await asyncio.to_thread(made.kubectl, "create", "quota", "pods", "--hard=pods=0", *space)
@@ -254,6 +256,11 @@ async def record(recorder: Recorder, stage: Stage, made: Cluster) -> None:
 
 def drain(made: Cluster) -> None:
     made.kubectl("drain", "node", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=60s")
+
+
+def reboot(made: Cluster) -> None:
+    made.lose_power()
+    made.boot_node()
 
 
 def lose_node(made: Cluster) -> None:

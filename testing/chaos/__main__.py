@@ -38,8 +38,10 @@ from testing.servers.kubernetes import cannot
 WARM_UP_SECONDS, CALM_SECONDS, END_SECONDS = 20.0, 40.0, 120.0
 LONGEST_GAP_SECONDS = 20.0
 MESSAGES_SECONDS = 60.0
-# All jobs of the queue, then all cleanups at once, on a machine that others use, too.
-STUCK_SECONDS = CLEANUP_SECONDS = 300.0
+# Without an event, jobs that are left are stuck. With events, a machine that others use gets this time more than once.
+STUCK_SECONDS, MOST_WAITS = 300.0, 4
+# All cleanups at once.
+CLEANUP_SECONDS = 300.0
 # Until the readers wait for their first event.
 READERS_SECONDS = 2.0
 
@@ -111,7 +113,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         finally:
             if keep:
                 keep.mkdir(parents=True, exist_ok=True)
-                for log in folder.glob("*.log"):
+                for log in (*folder.glob("*.log"), *folder.glob("*.yaml")):
                     shutil.copy(log, keep)
 
 
@@ -141,8 +143,8 @@ class Round:
             after = sizes(self._stack.pids)
             loading.cancel()
             await coaches.finish(END_SECONDS)
-            await until(self._all_final, STUCK_SECONDS)
-            await self._audit(analyzers, coaches, readers)
+            is_final = await self._all_end()
+            await self._audit(analyzers, coaches, readers, is_final=is_final)
             self._findings += audit.growth(before, after)
             self._measure(progress, faults.ended_at, calm_until)
             self._print(analyzers, coaches, readers, faults, after)
@@ -192,32 +194,49 @@ class Round:
     def _all_final(self) -> bool:
         return not self._stack.sql(audit.NONE["jobs without an end"])
 
-    async def _audit(self, analyzers: Analyzers, coaches: Coaches, readers: list[Reader]) -> None:
-        [(whole,)] = self._stack.sql("SELECT count(*) FROM events")
+    async def _all_end(self) -> bool:
+        """Waits until all jobs are final; whether they are. Jobs that are stuck leave the state of their cluster."""
+        events, waits = -1, 0
+        while waits < MOST_WAITS and events != (events := self._count_events()):
+            waits += 1
+            if await until(self._all_final, STUCK_SECONDS):
+                return True
+        if self._stack.pods:
+            (self._stack.folder / "kubernetes.yaml").write_text(self._stack.pods.describe())
+        return False
+
+    def _count_events(self) -> int:
+        [(count,)] = self._stack.sql("SELECT count(*) FROM events")
+        return int(count)
+
+    async def _audit(self, analyzers: Analyzers, coaches: Coaches, readers: list[Reader], *, is_final: bool) -> None:
+        whole = self._count_events()
         await until(lambda: all(len(one.events) >= whole for one in readers), 20)
+        # A job that is not final may write objects after its cleanup.
+        if is_final:
+            await self._clean_up()
+        # A message follows its event by a poll of the relay.
+        await until(lambda: not audit.messages(self._stack), MESSAGES_SECONDS)
+        statuses = await self._session_statuses()
+        # Only of final jobs does the harness know what must hold.
+        of_final = [*audit.sessions(self._stack, statuses), *audit.objects(self._stack)] if is_final else []
+        self._findings += [*await asyncio.to_thread(self._read, analyzers, coaches, readers), *of_final]
+
+    async def _clean_up(self) -> None:
         self._stack.sql(audit.CLEANUPS_DUE)
         if not await until(lambda: self._stack.sql(audit.CLEANUPS_LEFT) == [(0,)], CLEANUP_SECONDS):
             self._findings.append(f"cleanups left: {self._stack.sql(audit.CLEANUPS_LEFT)}")
         in_pods = self._stack.pods
         if in_pods and not await until(lambda: not in_pods.active(), CLEANUP_SECONDS):
             self._findings.append(f"Kubernetes Jobs that still run: {in_pods.active()[:3]}")
-        # A message follows its event by a poll of the relay.
-        await until(lambda: not audit.messages(self._stack), MESSAGES_SECONDS)
-        statuses = await self._session_statuses()
-        self._findings += await asyncio.to_thread(self._read, analyzers, coaches, readers, statuses)
 
-    def _read(
-        self, analyzers: Analyzers, coaches: Coaches, readers: list[Reader], statuses: dict[str, str]
-    ) -> list[str]:
-        # Only of final jobs does the harness know what must hold.
-        of_final = [*audit.sessions(self._stack, statuses), *audit.objects(self._stack)] if self._all_final() else []
+    def _read(self, analyzers: Analyzers, coaches: Coaches, readers: list[Reader]) -> list[str]:
         return [
             *audit.rows(self._stack),
             *audit.lives(self._stack, coaches.lives, coaches.requests),
             *audit.results(self._stack, analyzers.submitted),
             *audit.messages(self._stack),
             *audit.events(self._stack, [one.events for one in readers]),
-            *of_final,
             *self._stack.ended,
             *analyzers.violations,
             *coaches.violations,

@@ -11,7 +11,9 @@ from testing.servers.product import BUCKET
 # Rows by SQL that must be none: each statement names what it finds.
 NONE = {
     "jobs without an end": """
-        SELECT id, status, not_before - now() AS waits FROM video_analysis_jobs
+        SELECT id, status, not_before - now() AS waits, cancel_requested_at IS NOT NULL AS cancelling,
+               launch.launch_no, launch.cluster, launch.started_at, launch.lease_expires_at - now() AS leased
+        FROM video_analysis_jobs AS job LEFT JOIN launches AS launch ON job_id = id AND ended_at IS NULL
         WHERE status NOT IN ('done', 'failed', 'cancelled')""",
     "launches without an end": "SELECT job_id, launch_no, cluster FROM launches WHERE ended_at IS NULL",
     "launches out of order": """

@@ -46,6 +46,13 @@ class Pods:
         """The Kubernetes Jobs that have a running pod, or wait for one."""
         return [job["metadata"]["name"] for job in self.namespace.jobs() if job["status"].get("active")]
 
+    def describe(self) -> str:
+        """The Kubernetes Jobs, pods and Events, and the node."""
+        return "".join(
+            self.cluster.kubectl("get", kind, "-n", self.namespace.name, "-o", "yaml")
+            for kind in ("jobs", "pods", "events", "nodes")
+        )
+
 
 @contextmanager
 def pods(folder: Path) -> Iterator[Pods]:

@@ -206,15 +206,27 @@ async def serving(jobs: FakeJobs, port: int = 0) -> AsyncIterator[int]:
 
 
 @dataclass
+class Elapsed:
+    """Stands in for the module `time`: a monotonic clock that a test moves."""
+
+    seconds: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@dataclass
 class FakeLauncher:
     """A cluster in memory. `workloads` is the cluster's state; several launchers may share it."""
 
     workloads: dict[str, Observed] = field(default_factory=dict)
     starts: list[str] = field(default_factory=list)
     is_cut: bool = False
+    # By how much its clock is wrong.
+    ahead: timedelta = timedelta()
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return datetime.now(UTC) + self.ahead
 
     def is_ready(self) -> bool:
         return not self.is_cut

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -27,6 +28,12 @@ from testing.servers.programs import ROOT
 SCRIPTS = ROOT / "testing" / "cluster"
 ROLE = ROOT / "services" / "controller" / "kubernetes" / "role.yaml"
 IMAGE = "localhost/busybox:1"
+# The programs of the node, in the order of their start.
+NODE = ("containerd", "kubelet")
+CLEAR_RUN = """
+awk '$2 ~ "^/run/(containerd|netns)/" {print $2}' /proc/mounts | xargs -r umount --lazy
+rm -rf /run/containerd /run/netns
+"""
 # What the cluster's API server calls itself in its tokens.
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
@@ -140,6 +147,20 @@ class Cluster:
     def sv(self, *arguments: str) -> None:
         """Stops or continues a program of the cluster: kill, pause, cont, down, up."""
         subprocess.run(["sv", *arguments], check=True, env={**os.environ, "SVDIR": str(self.run / "sv")})
+
+    def lose_power(self) -> None:
+        """Stops the node at once: its programs and its containers die, and /run is lost. The control plane stays."""
+        self.sv("down", *NODE)
+        self.sv("kill", *NODE)
+        init = int((self.run / "init.pid").read_text())
+        shims = [one for one in psutil.Process(init).children() if one.name().startswith("containerd-shim")]
+        for process in [*shims, *(one for shim in shims for one in shim.children(recursive=True))]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        subprocess.run(["nsenter", f"--target={init}", "--mount", "--pid", "sh", "-euc", CLEAR_RUN], check=True)
+
+    def boot_node(self) -> None:
+        self.sv("up", *NODE)
 
 
 @dataclass

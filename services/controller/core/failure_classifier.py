@@ -36,6 +36,7 @@ BY_REASON = {
     FailureReason.OUT_OF_MEMORY: Classification(ENDING_OUT_OF_MEMORY, "The analysis exceeded its memory limit"),
     FailureReason.DEADLINE: Classification(ENDING_DEADLINE, "The analysis exceeded its deadline"),
     FailureReason.CANNOT_START: Classification(ENDING_IMAGE, "The image's command cannot be started"),
+    FailureReason.START_FAILED: Classification(ENDING_DISRUPTION, "The node failed to start the analysis"),
     FailureReason.INIT_FAILED: Classification(ENDING_UNKNOWN, "An init container failed"),
 }
 

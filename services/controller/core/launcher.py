@@ -53,6 +53,8 @@ class FailureReason(StrEnum):
     DEADLINE = "DeadlineExceeded"
     # The container's command cannot be executed.
     CANNOT_START = "CannotStart"
+    # The node failed to start the container.
+    START_FAILED = "StartFailed"
     # An init container failed; a webhook of the cluster has injected it.
     INIT_FAILED = "InitFailed"
 

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from crease.analysis.v1.launch_pb2 import Launch
 from services import metrics
 from services.controller.core.decide import Snapshot, only_open
+from services.controller.core.first_seen import FirstSeen
 from services.controller.core.launcher import Gpus, PendingReason, name_of
 
 GRACE = timedelta(seconds=30)
@@ -38,7 +39,7 @@ class Balance:
     def __init__(self, linger: timedelta) -> None:
         # A workload may live this long after it has submitted its result.
         self._linger = linger
-        self._lost_since: dict[str, datetime] = {}
+        self._lost = FirstSeen()
 
     def update(
         self, snapshot: Snapshot, now: datetime, *, has_room: bool, without_room: Collection[str] = frozenset()
@@ -49,15 +50,15 @@ class Balance:
         """
         ghosts = sum(since <= now - self._linger - GRACE for since in snapshot.ghosts_since.values())
         lost = {name_of(launch) for launch in _without_workload(snapshot, has_room)} - {*without_room}
-        self._lost_since = {name: self._lost_since.get(name, now) for name in lost}
+        lost_since = self._lost.update(lost, now)
         GHOSTS.set(ghosts)
-        ORPHANS.set(sum(since <= now - GRACE for since in self._lost_since.values()))
+        ORPHANS.set(sum(since <= now - GRACE for since in lost_since.values()))
         GPUS_FREE.set(_count_free(snapshot.gpus))
         _set_pending(one.pending.reason for one in snapshot.workloads if one.pending)
 
     def reset(self) -> None:
         """Clears all, when another replica leads."""
-        self._lost_since = {}
+        self._lost = FirstSeen()
         for gauge in (GHOSTS, ORPHANS, GPUS_FREE):
             gauge.set(0)
         _set_pending(())

@@ -36,6 +36,7 @@ from services.controller.core.decide import (
     find_ghosts,
 )
 from services.controller.core.failpoints import CrashPoint
+from services.controller.core.first_seen import FirstSeen
 from services.controller.core.jobs_client import Jobs
 from services.controller.core.launcher import (
     Launcher,
@@ -122,7 +123,7 @@ class Reconciler:
         self._outage = OutageLog(log, "jobs or the cluster")
         self._event_outage = OutageLog(log, "events")
         # A crash loses these: their graces start again, nothing else changes.
-        self._ghosts_since: dict[str, datetime] = {}
+        self._ghosts = FirstSeen()
         self._is_never_opened: dict[str, bool] = {}
         # Whether the cluster rejected an open launch for want of room, by name.
         self._rejected: dict[str, bool] = {}
@@ -248,11 +249,11 @@ class Reconciler:
         listed = await self._jobs.list_launches()
         by_name = {name_of(launch): launch for launch in (*listed, *await self._open_launches(listed, earlier))}
         launches = list(by_name.values())
-        await self._track_ghosts(find_ghosts(launches, earlier))
+        ghosts_since = await self._track_ghosts(find_ghosts(launches, earlier))
         never_opened = frozenset(uid for uid, is_never_opened in self._is_never_opened.items() if is_never_opened)
         self._rejected = {name: no_room for name, no_room in self._rejected.items() if name in by_name}
         workloads = await self._launcher.list()
-        snapshot = Snapshot(launches, workloads, self._ghosts_since, never_opened, self._launcher.gpus())
+        snapshot = Snapshot(launches, workloads, ghosts_since, never_opened, self._launcher.gpus())
         has_room = sum(one.is_live for one in workloads) < self._limits.capacity
         without_room = [name for name, no_room in self._rejected.items() if no_room]
         self._balance.update(snapshot, self._launcher.now(), has_room=has_room, without_room=without_room)
@@ -291,10 +292,9 @@ class Reconciler:
             self._log.info("drained" if drained else "undrained")
         return 0 if drained else self._limits.capacity - _count_occupied(launches, workloads)
 
-    async def _track_ghosts(self, ghosts: dict[str, Observed]) -> None:
-        """Remembers since when each is a ghost, and asks `jobs` once whether its launch was ever opened."""
-        now = self._launcher.now()
-        self._ghosts_since = {uid: self._ghosts_since.get(uid, now) for uid in ghosts}
+    async def _track_ghosts(self, ghosts: dict[str, Observed]) -> dict[str, datetime]:
+        """Since when each is a ghost. Asks `jobs` once whether its launch was ever opened."""
+        ghosts_since = self._ghosts.update(ghosts, self._launcher.now())
         is_never_opened = {uid: self._is_never_opened[uid] for uid in ghosts if uid in self._is_never_opened}
         for uid, observed in ghosts.items():
             if uid not in is_never_opened:
@@ -302,6 +302,7 @@ class Reconciler:
                 if is_never_opened[uid]:
                     self._log.error("launch_never_opened", name=observed.name, uid=uid)
         self._is_never_opened = is_never_opened
+        return ghosts_since
 
     async def _perform_together(self, actions: Iterable[Action]) -> bool:
         """Performs the actions concurrently; whether the cluster answered each of them."""

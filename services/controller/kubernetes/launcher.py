@@ -22,6 +22,7 @@ from crease.analysis.v1.launch_pb2 import ENDING_IMAGE, Launch
 from services import naming
 from services.controller.core import failpoints
 from services.controller.core.failpoints import CrashPoint
+from services.controller.core.first_seen import FirstSeen
 from services.controller.core.launcher import (
     Gpus,
     Observed,
@@ -97,8 +98,8 @@ class KubernetesLauncher:
         # By the Events, why a Job has no pod or a pod does not start, by the uid of the Job or the pod; and when read.
         self._obstacles: dict[str, str] = {}
         self._obstacles_at = float("-inf")
-        # When each pod was first seen with an error at its start, by uid: the status has no such time.
-        self._start_errors_since: dict[str, datetime] = {}
+        # The pods with an error at their start, by uid: the status has no time of it.
+        self._start_errors = FirstSeen()
 
     async def run(self) -> None:
         """Keeps the caches fresh and sends the events, until cancelled."""
@@ -301,13 +302,14 @@ class KubernetesLauncher:
         """The cached pods. An error at the start counts from when it was first seen; a pull elsewhere excuses it."""
         found = self._pods.items.values()
         failing = {pod.uid for pod in found if pod.start_error}
-        self._start_errors_since = {uid: self._start_errors_since.get(uid, self._api.now) for uid in failing}
+        failing_since = self._start_errors.update(failing, self._api.now)
         pulled = {pod.image for pod in found if pod.has_image} if failing else frozenset[str]()
         for pod in found:
             if pod.start_error:
                 pod = recoverable(pod) if pod.image in pulled else pod
-                since = self._start_errors_since[pod.uid]
-                pod = replace(pod, start_error=pod.start_error and replace(pod.start_error, since=since))
+                pod = replace(
+                    pod, start_error=pod.start_error and replace(pod.start_error, since=failing_since[pod.uid])
+                )
             yield pod
 
     async def _find_obstacles(self, pods: Mapping[str, Sequence[Pod]]) -> dict[str, str]:

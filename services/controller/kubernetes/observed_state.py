@@ -38,7 +38,11 @@ DEFINITE_PULL_ERROR = re.compile(
 )
 # A volume whose Secret or ConfigMap is missing waits for a repair, like a container with a wrong configuration.
 MISSING_SOURCE = re.compile(r"(secret|configmap) \"[^\"]+\" not found", re.IGNORECASE)
-NOT_EXECUTABLE = frozenset({"StartError", "ContainerCannotRun"})
+# Reasons of a container that ended with its node: containerd's and the kubelet's. Its exit code is invented.
+LOST_BY_NODE = frozenset({"Unknown", "ContainerStatusUnknown"})
+NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
+# A container runtime about a command that it cannot execute. Any other failed start is the node's.
+NOT_EXECUTABLE = re.compile(r"\bexec\b|executable file", re.IGNORECASE)
 PLACED_ON = {"gpu": ACCELERATOR_GPU, "cpu": ACCELERATOR_CPU}
 # In the condition that podFailurePolicy leaves on the Job, which outlives the pod.
 EXIT_CODE = re.compile(r"failed with exit code (\d+)")
@@ -369,8 +373,11 @@ def _pod_failure(pod: Pod) -> tuple[FailureReason | None, str]:
         return FailureReason.EVICTED, f"{pod.reason}: {pod.message}"
     if pod.termination_reason == "OOMKilled":
         return FailureReason.OUT_OF_MEMORY, ""
-    if pod.termination_reason in NOT_EXECUTABLE:
-        return FailureReason.CANNOT_START, pod.termination_message
+    if pod.termination_reason in LOST_BY_NODE:
+        return FailureReason.KILLED, pod.termination_message or "the node lost it, as without power"
+    if pod.termination_reason in NOT_STARTED:
+        is_command = NOT_EXECUTABLE.search(pod.termination_message)
+        return FailureReason.CANNOT_START if is_command else FailureReason.START_FAILED, pod.termination_message
     if pod.failed_init_container:
         return FailureReason.INIT_FAILED, pod.failed_init_container
     if pod.is_deleting:

@@ -371,6 +371,20 @@ def test_the_api_server_is_unavailable_for_a_minute_and_etcd_dies(scene: Scene) 
     assert sorted(scene.namespace.control.starts) == sorted(f"analysis-{one}-1" for one in [before, *meanwhile, after])
 
 
+def test_a_node_without_power_costs_each_of_its_analyses_one_launch(scene: Scene) -> None:
+    """As a disruption: after the boot the next launch begins at once, and no retry of another cause is used."""
+    job_ids = [scene.queue() for _ in range(3)]
+    for job_id in job_ids:
+        scene.started(f"analysis-{job_id}-1")
+    scene.namespace.cluster.lose_power()
+    scene.namespace.cluster.boot_node()
+    for job_id in job_ids:
+        scene.started(f"analysis-{job_id}-2")
+        [first, _] = scene.explain(job_id).launches
+        assert first.launch_ending == job_pb2.LAUNCH_ENDING_DISRUPTION, first.ending_message
+    assert len(scene.namespace.control.starts) == 2 * len(job_ids)
+
+
 def test_jobs_is_unavailable_for_a_minute(scene: Scene) -> None:
     """No workload is deleted or launched again; an end during the outage is reported after it."""
     ends, stays = scene.queue(), scene.queue()

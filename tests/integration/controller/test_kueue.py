@@ -163,6 +163,40 @@ def test_doctor_names_a_stopped_queue_and_multikueue(queued: Scene, crease: Crea
         assert f"by MultiKueue ({name})" in line_of(crease("doctor"), "cluster queue")
 
 
+def test_an_analysis_that_multikueue_would_send_away_is_refused(queued: Scene) -> None:
+    """By the clusters that Kueue nominates for it. The remote cluster is this one, which is reached in the same way."""
+    cluster, name = queued.namespace.cluster, queued.namespace.name
+    hand_over_to_multikueue(cluster, name)
+    at = {"kubeConfig": {"locationType": "Path", "location": str(cluster.admin)}}
+    make(cluster, "MultiKueueCluster", name, spec={"clusterSource": at})
+    make(cluster, "MultiKueueConfig", name, spec={"clusters": [name]})
+    parameters = {"apiGroup": "kueue.x-k8s.io", "kind": "MultiKueueConfig", "name": name}
+    check = {"controllerName": "kueue.x-k8s.io/multikueue", "parameters": parameters}
+    make(cluster, "AdmissionCheck", name, spec=check)
+    make_queue(queued.namespace, room=ONE, checks=(name,))
+    with running(queued.controller):
+        job_id = queued.queue()
+        wait_for(lambda: queued.status(job_id) == "failed")
+        code, message = queued.failure(job_id)
+        assert code == "IMAGE"
+        assert f"in another cluster by MultiKueue ({name}), which is not supported" in message
+    assert queued.namespace.control.starts == []
+
+
+def hand_over_to_multikueue(cluster: Cluster, namespace: str) -> None:
+    """Marks each Job for MultiKueue, as Kueue's webhook does, which is not registered here."""
+    name = f"multikueue-{namespace}"
+    api = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+    rule = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
+    change = 'Object{spec: Object.spec{managedBy: "kueue.x-k8s.io/multikueue"}}'
+    mutation = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": change}}
+    spec = {"matchConstraints": {"resourceRules": [rule]}, "mutations": [mutation], "reinvocationPolicy": "Never"}
+    cluster.apply({**api, "kind": "MutatingAdmissionPolicy", "spec": spec})
+    match = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    binding = {"policyName": name, "matchResources": match}
+    cluster.apply({**api, "kind": "MutatingAdmissionPolicyBinding", "spec": binding})
+
+
 def line_of(shown: str, check: str) -> str:
     """The line of a check of `doctor`."""
     return next((line for line in shown.splitlines() if line.startswith(f"{check} ")), f"{check} -")

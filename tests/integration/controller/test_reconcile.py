@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 import structlog
 
 from crease.analysis.v1 import launch_pb2 as wire
+from services.controller.core import first_seen
 from services.controller.core.jobs_client import Jobs
 from services.controller.core.launcher import Observed, Placement, Unknown, labels_of, name_of
 from services.controller.core.reconciler import Reconciler
 from services.controller.settings import LocalSettings
-from testing.fakes.controller import HERE, FakeJobs, FakeLauncher, launch, rounds, serving, until
+from testing.fakes.controller import HERE, Elapsed, FakeJobs, FakeLauncher, launch, rounds, serving, until
 from testing.servers.programs import free_port
 
 NEVER_SECONDS = 3600.0
@@ -254,6 +256,24 @@ async def test_a_ghost_is_deleted(tmp_path: Path) -> None:
         scene.jobs.cancel("one")
         await until(lambda: not scene.cluster.live())
         assert scene.jobs.of("one")[0].ending == wire.ENDING_CANCELLED
+
+
+async def test_a_ghost_is_deleted_though_the_clock_leapt_when_it_was_first_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour ahead for a moment, as a clock that is set."""
+    elapsed = Elapsed()
+    monkeypatch.setattr(first_seen, "time", elapsed)
+    async with controlling(tmp_path, linger=5) as scene:
+        scene.cluster.ahead = timedelta(hours=1)
+        scene.jobs.queue("one")
+        await scene.confirmed("analysis-one-1")
+        scene.jobs.cancel("one")
+        await rounds(scene.jobs, 2)
+        assert scene.cluster.live()
+        scene.cluster.ahead = timedelta()
+        elapsed.seconds += 10
+        await until(lambda: not scene.cluster.live())
 
 
 async def test_an_analyzer_with_its_result_submitted_may_end_by_itself(tmp_path: Path) -> None:

@@ -7,14 +7,22 @@ import pytest
 from prometheus_client import REGISTRY
 
 from crease.analysis.v1 import launch_pb2 as wire
+from services.controller.core import first_seen
 from services.controller.core.decide import Snapshot
 from services.controller.core.launcher import Gpus, Observed, name_of
 from services.controller.core.metrics import GRACE, Balance
-from testing.fakes.controller import launch
+from testing.fakes.controller import Elapsed, launch
 from tests.unit.controller.core.test_decide import CANCELLING, CONFIRMED, ENDED, NOW, OPEN, OTHER, RUNNING
 
 LINGER = timedelta(seconds=60)
 PREVIOUS = replace(RUNNING, name=name_of(launch(launch_no=7)))
+
+
+@pytest.fixture
+def elapsed(monkeypatch: pytest.MonkeyPatch) -> Elapsed:
+    made = Elapsed()
+    monkeypatch.setattr(first_seen, "time", made)
+    return made
 
 
 def exported(name: str) -> float | None:
@@ -36,28 +44,25 @@ def exported(name: str) -> float | None:
     ],
 )
 def test_an_open_launch_without_a_workload_is_lost_after_the_grace(
-    launches: list[wire.Launch], workloads: list[Observed], has_room: bool, lost: int
+    launches: list[wire.Launch], workloads: list[Observed], has_room: bool, lost: int, elapsed: Elapsed
 ) -> None:
     """A launch that waits for room, for the previous launch or for its cancellation is not lost."""
     balance, snapshot = Balance(LINGER), Snapshot(launches, workloads, {})
     balance.update(snapshot, NOW, has_room=has_room)
     assert exported("orphans") == 0
-    balance.update(snapshot, NOW + GRACE, has_room=has_room)
+    elapsed.seconds += GRACE.total_seconds()
+    balance.update(snapshot, NOW, has_room=has_room)
     assert exported("orphans") == lost
-    balance.update(Snapshot([], [], {}), NOW + GRACE, has_room=True)
+    balance.update(Snapshot([], [], {}), NOW, has_room=True)
     assert exported("orphans") == 0
 
 
-def test_a_launch_that_a_quota_has_no_room_for_is_not_lost() -> None:
+def test_a_launch_that_a_quota_has_no_room_for_is_not_lost(elapsed: Elapsed) -> None:
     """It is, if the cluster rejects it for another reason."""
     balance, snapshot = Balance(LINGER), Snapshot([OPEN], [], {})
-    for now, without_room, lost in (
-        (NOW, [name_of(OPEN)], 0),
-        (NOW + GRACE, [name_of(OPEN)], 0),
-        (NOW + GRACE, [], 0),
-        (NOW + 2 * GRACE, [], 1),
-    ):
-        balance.update(snapshot, now, has_room=True, without_room=without_room)
+    for graces, without_room, lost in ((0, [name_of(OPEN)], 0), (1, [name_of(OPEN)], 0), (1, [], 0), (2, [], 1)):
+        elapsed.seconds = graces * GRACE.total_seconds()
+        balance.update(snapshot, NOW, has_room=True, without_room=without_room)
         assert exported("orphans") == lost
 
 

@@ -42,6 +42,9 @@ ENDED = {
     "out_of_memory": (wire.ENDING_OUT_OF_MEMORY, "memory limit", wire.ENDING_OUT_OF_MEMORY),
     "deadline": (wire.ENDING_DEADLINE, "exceeded its deadline", wire.ENDING_DEADLINE),
     "drained": (wire.ENDING_DISRUPTION, "EvictionByEvictionAPI", wire.ENDING_DISRUPTION),
+    "node_shut_down": (wire.ENDING_DISRUPTION, "TerminationByKubelet", wire.ENDING_DISRUPTION),
+    # Without the pod the exit code is all that is left.
+    "node_without_power": (wire.ENDING_DISRUPTION, "the node lost it", wire.ENDING_UNKNOWN),
     "node_gone": (wire.ENDING_DISRUPTION, "node no longer exists", wire.ENDING_DISRUPTION),
     "job_deleted_by_hand": (wire.ENDING_DISRUPTION, "deleted", None),
     "pod_deleted_by_hand": (wire.ENDING_DISRUPTION, "deleted", wire.ENDING_DISRUPTION),
@@ -192,6 +195,44 @@ def test_an_exhausted_quota_is_retried_and_a_denied_admission_is_not() -> None:
     assert isinstance(denied, PermanentRejection)
     assert denied.ending == wire.ENDING_IMAGE
     assert "denied request" in str(denied)
+
+
+@pytest.mark.parametrize("exit_code", [137, 255])
+def test_a_container_that_its_node_lost_is_disrupted_whatever_its_exit_code(exit_code: int) -> None:
+    """The kubelet invents 137, which otherwise means out of memory, and containerd invents 255."""
+    record = copy.deepcopy(RECORDS["node_without_power"])
+    for status in record["pods"][0]["status"]["containerStatuses"]:
+        status["state"]["terminated"] |= {
+            "exitCode": exit_code, "reason": "ContainerStatusUnknown", "message": "The container could not be located",
+        }  # fmt: skip
+    [end] = [one for one in decided(observed_in(record)) if isinstance(one, End)]
+    assert end.ending == wire.ENDING_DISRUPTION
+    assert "The container could not be located" in end.why
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_definite"),
+    [
+        ('OCI runtime create failed: exec: "analyze": executable file not found in $PATH', True),
+        ("OCI runtime create failed: container_linux.go: exec /analyze: exec format error", True),
+        ("crun: executable file `analyze` not found: No such file or directory", True),
+        # Of a kubelet that crashed between the request and the answer.
+        ("failed to create containerd task: failed to create shim task: context canceled", False),
+        (
+            "failed to create containerd task: failed to start shim: write /run/containerd: no space left on device",
+            False,
+        ),
+        ("OCI runtime create failed: runc create failed: unable to apply cgroup configuration: device busy", False),
+    ],
+)
+def test_a_command_cannot_be_started_only_by_the_word_of_the_runtime(answer: str, *, is_definite: bool) -> None:
+    """Otherwise the node failed, and the next launch may start."""
+    record = copy.deepcopy(RECORDS["not_executable"])
+    for status in record["pods"][0]["status"]["containerStatuses"]:
+        status["state"]["terminated"]["message"] = answer
+    [end] = [one for one in decided(observed_in(record)) if isinstance(one, End)]
+    assert end.ending == (wire.ENDING_IMAGE if is_definite else wire.ENDING_DISRUPTION)
+    assert answer in end.why
 
 
 def test_a_webhooks_denial_is_permanent() -> None:

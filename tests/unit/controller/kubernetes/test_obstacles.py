@@ -67,7 +67,6 @@ BY_NODE = {
 BY_CLUSTER = {
     "a more important pod took its place": ("PreemptionByScheduler", "preempting to accommodate a higher priority pod"),
     "the node did not answer": ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"),
-    "the node shuts down": ("TerminationByKubelet", "Pod was terminated in response to imminent node shutdown"),
 }
 
 
