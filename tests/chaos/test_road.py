@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from crease.jobs.v1 import job_pb2
+from services.rules import film_limits
 from testing.servers.product import SAMPLE, Product, product
 from testing.servers.programs import Laptop
 from testing.servers.s3 import Endpoint
@@ -41,6 +42,7 @@ def wait_for_status(road: Product, job_id: str, status: int) -> None:
     assert any(job.status == status for job in road.watch(job_id)), road.job(job_id)
 
 
+@pytest.mark.slow
 def test_a_video_becomes_a_report_through_every_real_part(road: Product, database_url: str) -> None:
     """One launch, one result, and a report that can be downloaded."""
     job_id = road.uploaded(SAMPLE.read_bytes(), include_frames=True)
@@ -112,7 +114,7 @@ def test_a_file_that_is_no_video_fails_with_a_sentence_and_without_a_retry(road:
     wait_for_status(road, job_id, job_pb2.JOB_STATUS_FAILED)
     job = road.job(job_id)
     assert launches(database_url, job_id) == ["bad_input"]
-    assert (job.failure_code, job.error_message) == ("NOT_A_VIDEO", "The video is not a video that can be read")
+    assert (job.failure_code, job.error_message) == ("NOT_A_VIDEO", film_limits.no_index("The video"))
 
 
 @pytest.mark.slow

@@ -140,6 +140,7 @@ def complete_when_jobs_is_back(road: Product, job_id: str) -> upload_pb2.Complet
                 raise
 
 
+@pytest.mark.slow
 def test_an_unavailable_jobs_loses_no_upload(road: Product) -> None:
     """CompleteUpload is UNAVAILABLE while jobs is down, and succeeds after its restart."""
     initiated = road.initiate(len(VIDEO))

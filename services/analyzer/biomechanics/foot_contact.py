@@ -35,6 +35,8 @@ HOLD_TORSOS, HOLD_DRIFT_PER_SECOND, ARRIVED_TORSOS = 0.12, 0.1, 0.07
 SPIKE_TORSOS, SHORTEST_STEP_TORSOS, SHARE_OF_OTHER_STEP = 0.3, 0.5, 0.5
 GAP_SECONDS, LOOK_BACK_SECONDS, STEP_SECONDS, SETTLED_SECONDS = 0.07, 0.8, 0.6, 0.1
 SEED_SECONDS, SHORTEST_STAND_SECONDS = 0.15, 0.06
+# Bowlers' front feet come down faster than 3; a batter's that is put down slowly, at 1 to 2.
+SLOW_TORSOS_PER_SECOND = 2.5
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def find_landing(poses: Poses, before_seconds: float) -> Landing | Missing:
     # A rear foot that is dragged also arrives late: by a short step, or at a place behind the front foot.
     steps = [a for a in arrivals if a.step_torsos > max(SHORTEST_STEP_TORSOS, SHARE_OF_OTHER_STEP * longest)]
     steps = [a for a in steps if not any(a.is_behind(other) for other in steps)]
-    latest = max(steps, key=lambda arrival: arrival.time_seconds)
+    latest = max(steps, key=_time)
     # Many seeds lie on one place; their arrival times differ slightly, so the median decides.
     same_place = [a for a in steps if np.linalg.norm(np.subtract(a.place, latest.place)) < SHORTEST_STEP_TORSOS]
     contact = median(arrival.time_seconds for arrival in same_place)
@@ -186,6 +188,10 @@ class _Arrival:
         return ahead > SHORTEST_STEP_TORSOS and float(step @ others_step) > 0
 
 
+def _time(arrival: _Arrival) -> float:
+    return arrival.time_seconds
+
+
 @dataclass(frozen=True)
 class _Stand:
     """Both feet over the detected frames.
@@ -233,9 +239,12 @@ class _Stand:
         near = self._first_near(first, last, place)
         if near is None:
             return None
+        landed = self._landed(near, label, place)
+        if self._speed(near, place) > SLOW_TORSOS_PER_SECOND:
+            return landed
         place = self._resting(near, place)
-        arrived = self._first_near(first, last, place)
-        return None if arrived is None else self._landed(arrived, label, place)
+        rests = self._first_near(first, last, place)
+        return landed if rests is None else max(landed, self._landed(rests, label, place), key=_time)
 
     def _occupied(self, place: Floats, last: int) -> list[tuple[int, int]]:
         """(sample, label of the foot on the place), latest first, back to the first sample; short gaps are allowed."""
@@ -260,6 +269,11 @@ class _Stand:
         ]
         still = early[:-1] if len(early) > 2 else early  # in the first sample the foot often still moves
         return np.asarray(np.median(still, axis=0))
+
+    def _speed(self, k: int, place: Floats) -> float:
+        """Torsos a second at which the nearer foot approaches the place before sample k."""
+        before, at = np.linalg.norm(self.paths[:, k - 1 : k + 1] - place, axis=2).min(axis=0)
+        return float((before - at) / (self.times[k] - self.times[k - 1]))
 
     def _resting(self, arrived: int, place: Floats) -> Floats:
         """(2,) median position of the foot in the 0.1 s after a sample in which it is near the place.

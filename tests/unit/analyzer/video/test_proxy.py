@@ -55,6 +55,7 @@ def write_coarse(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_pictures_of_a_proxy_are_those_of_the_film(tmp_path: Path) -> None:
     """Within the noise of coding, up to the last picture before a key frame."""
     film = probe(write_coarse(tmp_path / "coarse.mp4"), Limits())

@@ -69,6 +69,7 @@ def test_an_mp4_without_its_index_is_refused_before_it_is_sent(tmp_path: Path) -
     assert caught.value.exit_code == BAD_INPUT
 
 
+@pytest.mark.slow
 def test_a_proxy_has_every_picture_at_its_time_in_fewer_bytes(tmp_path: Path) -> None:
     """A 4K film becomes one of 1920 pixels."""
     path = write_clip(tmp_path / "large.mp4", even(30, 12), size=(3840, 1536), options={"preset": "ultrafast"})
