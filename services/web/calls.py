@@ -14,6 +14,7 @@ from crease.jobs.v1 import job_pb2_grpc, library_pb2_grpc, player_pb2_grpc, sess
 from crease.upload.v1 import share_pb2_grpc as shared_pb2_grpc
 from crease.upload.v1 import upload_pb2_grpc
 from services.web import faults
+from services.web.faults import PageError
 
 Reply = TypeVar("Reply")
 
@@ -59,6 +60,13 @@ class Calls:
         except grpc.RpcError as error:
             raise faults.of_call(error) from error
         return reply
+
+    async def undo(self, method: Callable[..., Reply], request: Any) -> Reply:
+        """Undoes a deletion. Raises PageError; what was deleted for good is not found."""
+        try:
+            return await self.call(method, request)
+        except PageError as error:
+            raise faults.of_undo(error) from None
 
     def stream(self, method: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
         """Opens a stream, whose iterator raises grpc.RpcError."""

@@ -130,3 +130,14 @@ def set_edits(path: Path, edits: Sequence[tuple[float, float | None, float]]) ->
         struct.pack_into(">I", content, at, round(clock * sum(seconds for seconds, _, _ in edits)))
     path.write_bytes(content[:old] + new + content[old + old_size :])
     return path
+
+
+def remux(film: Path, path: Path, **options: str) -> Path:
+    """The packets of a film in another container. options: of its muxer."""
+    with av.open(str(film)) as source, av.open(str(path), "w", options=options) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    return path

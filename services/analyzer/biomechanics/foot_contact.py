@@ -7,6 +7,7 @@ foot, 1.5 to 3 frames (at 30 a second) after heel strike.
 
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,6 +193,17 @@ def _time(arrival: _Arrival) -> float:
     return arrival.time_seconds
 
 
+class _Approach(NamedTuple):
+    """A foot comes near a place. sample: the first one near it. time_seconds: between samples by a straight line.
+
+    speed: torsos a second before that sample.
+    """
+
+    sample: int
+    time_seconds: float
+    speed: float
+
+
 @dataclass(frozen=True)
 class _Stand:
     """Both feet over the detected frames.
@@ -236,15 +248,15 @@ class _Stand:
             return None
         label = max((0, 1), key=[label for _, label in occupied].count)
         place, last = self._settled(occupied), occupied[0][0]
-        near = self._first_near(first, last, place)
-        if near is None:
+        approach = self._approach(first, last, place)
+        if approach is None:
             return None
-        landed = self._landed(near, label, place)
-        if self._speed(near, place) > SLOW_TORSOS_PER_SECOND:
+        landed = self._landed(approach, label, place)
+        if approach.speed > SLOW_TORSOS_PER_SECOND:
             return landed
-        place = self._resting(near, place)
-        rests = self._first_near(first, last, place)
-        return landed if rests is None else max(landed, self._landed(rests, label, place), key=_time)
+        place = self._resting(approach.sample, place)
+        approach = self._approach(first, last, place)
+        return landed if approach is None else max(landed, self._landed(approach, label, place), key=_time)
 
     def _occupied(self, place: Floats, last: int) -> list[tuple[int, int]]:
         """(sample, label of the foot on the place), latest first, back to the first sample; short gaps are allowed."""
@@ -270,11 +282,6 @@ class _Stand:
         still = early[:-1] if len(early) > 2 else early  # in the first sample the foot often still moves
         return np.asarray(np.median(still, axis=0))
 
-    def _speed(self, k: int, place: Floats) -> float:
-        """Torsos a second at which the nearer foot approaches the place before sample k."""
-        before, at = np.linalg.norm(self.paths[:, k - 1 : k + 1] - place, axis=2).min(axis=0)
-        return float((before - at) / (self.times[k] - self.times[k - 1]))
-
     def _resting(self, arrived: int, place: Floats) -> Floats:
         """(2,) median position of the foot in the 0.1 s after a sample in which it is near the place.
 
@@ -288,26 +295,28 @@ class _Stand:
         labels = np.linalg.norm(self.paths[:, after] - place, axis=2).argmin(axis=0)
         return np.asarray(np.median(self.paths[labels, after], axis=0))
 
-    def _first_near(self, first: int, last: int, place: Floats) -> int | None:
-        """The first sample with a foot near the place; None if no foot comes near, or the clip begins with it there.
+    def _approach(self, first: int, last: int, place: Floats) -> _Approach | None:
+        """How a foot comes near the place; None if no foot comes near, or the clip begins with it there.
 
         Either foot: while it lands, a foot may have the other label.
         """
-        near = np.linalg.norm(self.paths - place, axis=2).min(axis=0) < ARRIVED_TORSOS
+        nearer = np.linalg.norm(self.paths - place, axis=2).min(axis=0)
+        near = nearer < ARRIVED_TORSOS
         inside = np.flatnonzero(near[first : last + 1])
         if not len(inside):
             return None
         k = first + int(inside[0])
         while k > 0 and near[k - 1]:
             k -= 1
-        return k or None
+        if k == 0:
+            return None
+        approached, seconds = nearer[k - 1] - nearer[k], self.times[k] - self.times[k - 1]
+        part = (nearer[k - 1] - ARRIVED_TORSOS) / approached
+        return _Approach(k, float(self.times[k - 1] + part * seconds), float(approached / seconds))
 
-    def _landed(self, k: int, label: int, place: Floats) -> _Arrival:
-        """The arrival before sample k, between samples by a straight line."""
-        distances = np.linalg.norm(self.paths - place, axis=2)
-        nearer = distances.min(axis=0)
-        part = (nearer[k - 1] - ARRIVED_TORSOS) / (nearer[k - 1] - nearer[k])
-        at = self.times[k - 1] + part * (self.times[k] - self.times[k - 1])
+    def _landed(self, approach: _Approach, label: int, place: Floats) -> _Arrival:
+        k = approach.sample
         before = (self.times < self.times[k]) & (self.times > self.times[k - 1] - STEP_SECONDS)
-        farthest = int(np.argmax(np.where(before, distances[label], -1.0)))
-        return _Arrival(float(at), SIDES[label], self.paths[label, farthest], place)
+        distances = np.linalg.norm(self.paths[label] - place, axis=1)
+        farthest = int(np.argmax(np.where(before, distances, -1.0)))
+        return _Arrival(approach.time_seconds, SIDES[label], self.paths[label, farthest], place)

@@ -150,8 +150,7 @@ def _words(advice: Advice, confident: bool) -> _Words:
 
 def _too_unsure(measurements: Measurements, too_close: tuple[Metric, ...]) -> str | None:
     """Why a video without a fault proves nothing: too few of its numbers are sure and clear; None if enough are."""
-    measured = measurements.present()
-    sure = [metric for metric in measured if metric.confidence >= shared().sure_from_confidence]
+    measured, sure = measurements.present(), _sure(measurements)
     confident = sum(metric not in too_close for metric in sure)
     if confident >= FEWEST_FOR_HIGH:
         return None
@@ -162,16 +161,16 @@ def _too_unsure(measurements: Measurements, too_close: tuple[Metric, ...]) -> st
     return f"{few} of {count_phrase(len(measured))} numbers is {enough}"
 
 
-def _sure(measurements: Measurements) -> int:
-    """How many numbers are sure, near their marks or not."""
-    return sum(metric.confidence >= shared().sure_from_confidence for metric in measurements.present())
+def _sure(measurements: Measurements) -> list[Metric]:
+    """The numbers that are sure, near their marks or not."""
+    return [metric for metric in measurements.present() if metric.confidence >= shared().sure_from_confidence]
 
 
 def _surer_film(measurements: Measurements) -> str:
     """The one thing to change where too few numbers are sure and clear: what an absent one lacks."""
     measurable = [metric for metric in measurements.metrics.values() if metric.spec.absent_reason is None]
     reasons = {metric.absent_reason for metric in measurable}
-    if reasons == {None} and _sure(measurements) == len(measurable):
+    if reasons == {None} and len(_sure(measurements)) == len(measurable):
         return CLOSE_TO_MARKS
     if FEET_NOT_SEEN.reason in reasons:
         return FILM_THE_FEET

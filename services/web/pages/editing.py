@@ -19,9 +19,8 @@ from crease.jobs.v1.session_pb2 import (
     UndeleteSessionRequest,
     UpdateSessionRequest,
 )
-from services.web import faults, html, visit
+from services.web import html, visit
 from services.web.calls import Calls
-from services.web.faults import PageError
 from services.web.live import FINAL
 from services.web.pages.players.names import find_or_create, list_names
 from services.web.pages.session import list_analyses
@@ -105,10 +104,7 @@ async def undo(request: Request) -> Response:
     visiting = await visit.begin(request)
     session_id = visit.path_id(request)
     asked = UndeleteSessionRequest(session_id=session_id)
-    try:
-        await visiting.calls.call(visiting.calls.stubs.sessions.UndeleteSession, asked)
-    except PageError as error:
-        raise faults.of_undo(error) from None
+    await visiting.calls.undo(visiting.calls.stubs.sessions.UndeleteSession, asked)
     visiting.live.wake(visiting.visitor)
     return html.go_to(request, f"/sessions/{session_id}/edit")
 
@@ -127,9 +123,6 @@ async def undo_analysis(request: Request) -> Response:
     """Undoes the deletion of an analysis; goes to it."""
     visiting = await visit.begin(request)
     job_id = visit.job_id(request)
-    try:
-        await visiting.calls.call(visiting.calls.stubs.jobs.UndeleteJob, UndeleteJobRequest(job_id=job_id))
-    except PageError as error:
-        raise faults.of_undo(error) from None
+    await visiting.calls.undo(visiting.calls.stubs.jobs.UndeleteJob, UndeleteJobRequest(job_id=job_id))
     visiting.live.wake(visiting.visitor)
     return html.go_to(request, f"/jobs/{job_id}")

@@ -50,7 +50,7 @@ def _run_sessions(arguments: Arguments) -> int:
 
 
 def _filter(services: Services, arguments: Arguments) -> LibraryFilter:
-    [player_id] = players.resolve(services, [arguments.player]) if arguments.player else [""]
+    player_id = players.resolve(services, arguments.player) if arguments.player else ""
     stated = f"DISCIPLINE_{arguments.discipline.upper() or 'UNSPECIFIED'}"
     return LibraryFilter(text=arguments.text, player_id=player_id, discipline=Discipline.Value(stated))
 

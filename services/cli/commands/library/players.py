@@ -53,11 +53,11 @@ def _run(arguments: Arguments) -> int:
             facts = _facts(arguments)
             if not facts:
                 raise CommandError("Nothing to change: give --height-cm, --born, --hand or --notes.", USAGE)
-            [player_id] = resolve(services, [arguments.change], must_exist=True)
+            player_id = resolve(services, arguments.change, must_exist=True)
             _update(services, player_id, facts)
             console.print_line(f"Changed {arguments.change}. Finished reports stay as they are.")
         elif arguments.delete:
-            [player_id] = resolve(services, [arguments.delete], must_exist=True)
+            player_id = resolve(services, arguments.delete, must_exist=True)
             services.call(services.players.DeletePlayer, DeletePlayerRequest(player_id=player_id, undoable=True))
             console.print_line(f"Deleted {arguments.delete}. The sessions stay and no longer name the player.")
             console.print_line("Within a minute this brings the player back:")
@@ -87,18 +87,15 @@ def _update(services: Services, player_id: str, facts: dict[str, Any]) -> None:
     services.call(services.players.UpdatePlayer, request)
 
 
-def resolve(services: Services, names: Iterable[str], *, must_exist: bool = False) -> list[str]:
-    """The ids of the players with these names; a name of no player stands for itself, unless it must exist.
+def resolve(services: Services, name: str, *, must_exist: bool = False) -> str:
+    """The id of the player with this name; a name of no player stands for itself, unless it must exist.
 
     Raises CommandError for a name of several players.
     """
-    found = []
-    for name in names:
-        player_id = _find(services, name)
-        if not player_id and must_exist:
-            raise CommandError(f"No player is called {name}: `crease players` lists them.", is_refusal=True)
-        found.append(player_id or name)
-    return found
+    player_id = _find(services, name)
+    if not player_id and must_exist:
+        raise CommandError(f"No player is called {name}: `crease players` lists them.", is_refusal=True)
+    return player_id or name
 
 
 def find_or_create(services: Services, names: Iterable[str], height_cm: int = 0) -> list[str]:

@@ -23,7 +23,7 @@ from crease.jobs.v1.player_pb2 import (
 )
 from crease.jobs.v1.session_pb2 import Discipline
 from services import naming
-from services.web import faults, html, visit
+from services.web import html, visit
 from services.web.faults import PageError
 from services.web.pages.players import trends
 from services.web.pages.players.names import find_or_create
@@ -140,12 +140,7 @@ async def undo(request: Request) -> Response:
     """Undoes the deletion of a player; goes to the player."""
     visiting = await visit.begin(request)
     player_id = visit.path_id(request)
-    try:
-        await visiting.calls.call(
-            visiting.calls.stubs.players.UndeletePlayer, UndeletePlayerRequest(player_id=player_id)
-        )
-    except PageError as error:
-        raise faults.of_undo(error) from None
+    await visiting.calls.undo(visiting.calls.stubs.players.UndeletePlayer, UndeletePlayerRequest(player_id=player_id))
     visiting.live.wake(visiting.visitor)
     return html.go_to(request, f"/players/{player_id}")
 

@@ -21,7 +21,7 @@ from services.analyzer.settings import Limits
 from services.analyzer.video.frames import Losses, pictures
 from services.analyzer.video.probe import Video, probe
 from services.containers import header
-from testing.data.clips import HEIGHT, WIDTH, even, number_of, picture, set_edits, write_clip
+from testing.data.clips import HEIGHT, WIDTH, even, number_of, picture, remux, set_edits, write_clip
 from testing.data.field_pictures import write_fields
 from testing.data.motions import stroke
 
@@ -80,17 +80,6 @@ def joined_later(folder: Path) -> Path:
     parts = [write_clip(folder / "1.ts", times), write_clip(folder / "2.ts", [time + 3600 for time in times])]
     path = folder / "both.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    return path
-
-
-def remux(film: Path, path: Path, **options: str) -> Path:
-    """The packets of a film in another container. options: of its muxer."""
-    with av.open(str(film)) as source, av.open(str(path), "w", options=options) as out:
-        stream = out.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                out.mux(packet)
     return path
 
 

@@ -10,7 +10,7 @@ import pytest
 from services.analyzer.errors import BadInput
 from services.analyzer.settings import Limits
 from services.analyzer.video.probe import Video, probe
-from testing.data.clips import HEIGHT, WIDTH, even, tag_capture_fps, tag_rotation, write_clip
+from testing.data.clips import HEIGHT, WIDTH, even, remux, tag_capture_fps, tag_rotation, write_clip
 
 
 def refused(path: Path, limits: Limits | None = None) -> BadInput:
@@ -132,14 +132,7 @@ def test_a_file_without_its_index_is_refused(tmp_path: Path) -> None:
 
 def faststart(path: Path) -> Path:
     """The same video with its index in front."""
-    moved = path.with_suffix(".front.mp4")
-    with av.open(str(path)) as source, av.open(str(moved), "w", options={"movflags": "faststart"}) as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    return moved
+    return remux(path, path.with_suffix(".front.mp4"), movflags="faststart")
 
 
 def _write_sound(path: Path) -> None:
