@@ -35,13 +35,14 @@ CHANNEL_OPTIONS: Options = [
     ("grpc.min_reconnect_backoff_ms", 5000),
 ]
 
-# Five attempts within 13 s: a restart of a service takes less.
+# Five attempts within 13 s: a restart of a service takes less. gRPC answers CANCELLED to a call that reaches a server
+# which stops.
 _RETRIES = {
     "maxAttempts": 5,
     "initialBackoff": "0.5s",
     "maxBackoff": "8s",
     "backoffMultiplier": 2.5,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 _JOBS, _UPLOAD, _EVENTS = "crease.jobs.v1.JobService", "crease.upload.v1.UploadService", "crease.events.v1.EventService"
 # The gRPC service config: the deadline of each call over all its attempts, and which calls are retried. No call is

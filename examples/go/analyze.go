@@ -15,8 +15,6 @@ import (
 	jobsv1 "crease.dev/api/crease/jobs/v1"
 	uploadv1 "crease.dev/api/crease/upload/v1"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // requestID is a UUID: a repeated call with it creates nothing twice.
@@ -68,7 +66,7 @@ func watch(ctx context.Context, jobs jobsv1.JobServiceClient, jobID string) *job
 				return job
 			}
 		}
-		if err != io.EOF && (status.Code(err) != codes.Unavailable || time.Since(since) > time.Minute) {
+		if err != io.EOF && (!isTransient(err) || time.Since(since) > time.Minute) {
 			log.Fatal(err)
 		}
 	}

@@ -55,7 +55,7 @@ func follow(ctx context.Context, toJobs *grpc.ClientConn, uploads uploadv1.Uploa
 			for _, jobID := range doneJobs(ctx, jobs) {
 				fetch(ctx, uploads, jobID, folder)
 			}
-		case status.Code(err) != codes.Unavailable && status.Code(err) != codes.Unauthenticated || time.Since(since) > time.Minute:
+		case !isTransient(err) && status.Code(err) != codes.Unauthenticated || time.Since(since) > time.Minute:
 			log.Fatal(err)
 		}
 	}

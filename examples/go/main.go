@@ -16,13 +16,15 @@ import (
 
 	uploadv1 "crease.dev/api/crease/upload/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 )
 
 // docs/clients.md: deadlines, and retries while a service is unavailable.
 const retry = `"retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.5s", "maxBackoff": "8s", "backoffMultiplier": 2.5,
-	"retryableStatusCodes": ["UNAVAILABLE"]}`
+	"retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]}`
 const config = `{"methodConfig": [
 	{"name": [{}], "timeout": "20s", ` + retry + `},
 	{"name": [{"service": "crease.upload.v1.UploadService", "method": "CompleteUpload"}], "timeout": "150s", ` + retry + `},
@@ -46,6 +48,11 @@ func connect(variable string) *grpc.ClientConn {
 		grpc.WithDefaultServiceConfig(config),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
 	return must(connection, err)
+}
+
+// isTransient tells whether the same call may succeed later. A server that stops answers Canceled.
+func isTransient(err error) bool {
+	return status.Code(err) == codes.Unavailable || status.Code(err) == codes.Canceled
 }
 
 func must[T any](value T, err error) T {

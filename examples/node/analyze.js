@@ -3,7 +3,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { open, readFile, stat, writeFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { call, download, jobs, sessions, status, token, uploads } from "./crease.js";
+import { TRANSIENT, call, download, jobs, sessions, token, uploads } from "./crease.js";
 
 // 412: an earlier PUT arrived, and its answer was lost.
 async function put(url, headers, body) {
@@ -51,7 +51,7 @@ async function watch(jobId) {
         if (FINAL.includes(job.status)) return job;
       }
     } catch (error) {
-      if (error.code !== status.UNAVAILABLE || Date.now() - since > 60_000) throw error;
+      if (!TRANSIENT.includes(error.code) || Date.now() - since > 60_000) throw error;
     }
     await sleep(500);
   }

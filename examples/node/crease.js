@@ -12,7 +12,8 @@ const { crease } = grpc.loadPackageDefinition(definition);
 
 // docs/clients.md: deadlines, and retries while a service is unavailable.
 const retryPolicy = {
-  maxAttempts: 5, initialBackoff: "0.5s", maxBackoff: "8s", backoffMultiplier: 2.5, retryableStatusCodes: ["UNAVAILABLE"],
+  maxAttempts: 5, initialBackoff: "0.5s", maxBackoff: "8s", backoffMultiplier: 2.5,
+  retryableStatusCodes: ["UNAVAILABLE", "CANCELLED"],
 };
 const config = {
   loadBalancingConfig: [],
@@ -29,6 +30,8 @@ export const sessions = new crease.jobs.v1.SessionService(process.env.CREASE_JOB
 export const uploads = new crease.upload.v1.UploadService(process.env.CREASE_UPLOAD_ENDPOINT, plain, options);
 export const events = new crease.events.v1.EventService(process.env.CREASE_JOBS_ENDPOINT, plain, options);
 export const { status } = grpc;
+// The same call may succeed later. A server that stops answers CANCELLED.
+export const TRANSIENT = [status.UNAVAILABLE, status.CANCELLED];
 
 // The token is read for each call: it expires, and its file is renewed. `owner`: for whom a service calls.
 export async function token(owner) {

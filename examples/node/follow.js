@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { access, mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { call, download, events, jobs, status, token } from "./crease.js";
+import { TRANSIENT, call, download, events, jobs, status, token } from "./crease.js";
 
 const subscription = "example-reports-node";
 const [owner, folder] = process.argv.slice(2);
@@ -55,7 +55,7 @@ async function follow() {
       if (error.code === status.OUT_OF_RANGE) {
         await call(events, "DeleteSubscription", { subscription }, owner);
         isBehind = true;
-      } else if (![status.UNAVAILABLE, status.UNAUTHENTICATED].includes(error.code) || Date.now() - since > 60_000) {
+      } else if (![...TRANSIENT, status.UNAUTHENTICATED].includes(error.code) || Date.now() - since > 60_000) {
         throw error;
       }
     }

@@ -1,6 +1,7 @@
 """The client against a gRPC server that fails as Crease's servers do: blocking and asyncio give the same answers."""
 
 import asyncio
+import contextlib
 import inspect
 import itertools
 import threading
@@ -19,11 +20,12 @@ from crease.events.v1 import event_pb2, event_pb2_grpc
 from crease.jobs.v1 import job_pb2, job_pb2_grpc, session_pb2, session_pb2_grpc
 from crease.upload.v1 import upload_pb2, upload_pb2_grpc
 from crease_client import aio, client, errors, token_file
-from crease_client.channels import SERVICE_CONFIG
+from crease_client.channels import SERVICE_CONFIG, open_aio_client_channel
 from crease_client.reasons import Reason
 from crease_client.reconnection import EventReconnection
 from services import errors as server_errors
 from services.serving import status
+from testing.fakes.controller import until
 from testing.fakes.rpc_error import FakeRpcError
 
 Job = job_pb2.Job
@@ -331,6 +333,43 @@ def test_every_call_but_a_stream_has_a_deadline() -> None:
         if "timeout" not in config
     }
     assert without == streams | {("crease.events.v1.EventService", "WatchEvents")}
+
+
+async def test_no_call_fails_while_one_of_two_servers_stops() -> None:
+    """gRPC answers CANCELLED to a call that reaches a server which stops. The client repeats it at the other."""
+
+    async def reply(request: bytes, context: Any) -> bytes:
+        await asyncio.sleep(0.002)
+        return request
+
+    methods: dict[str, Any] = {"Get": grpc.unary_unary_rpc_method_handler(reply)}
+    called, is_over = 0, False
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [grpc.aio.server() for _ in range(2)]
+        ports = [server.add_insecure_port("127.0.0.1:0") for server in servers]
+        for server in servers:
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", methods),))
+            await server.start()
+            stack.push_async_callback(server.stop, 0)
+        target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+        channel = await stack.enter_async_context(open_aio_client_channel(target))
+
+        get: Any = channel.unary_unary("/test.Service/Get")
+
+        async def call() -> None:
+            nonlocal called
+            while not is_over:
+                await get(b"")
+                called += 1
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(50):
+                group.create_task(call())
+            await until(lambda: called > 500)
+            await servers[0].stop(60)
+            done = called
+            await until(lambda: called > done + 500)
+            is_over = True
 
 
 def test_every_status_becomes_an_error() -> None:

@@ -72,7 +72,7 @@ public final class Analyze {
         }
       } catch (StatusRuntimeException error) {
         boolean isPatient = System.nanoTime() - since < TimeUnit.MINUTES.toNanos(1);
-        if (error.getStatus().getCode() != Status.Code.UNAVAILABLE || !isPatient) throw error;
+        if (!Channels.TRANSIENT.contains(error.getStatus().getCode()) || !isPatient) throw error;
       }
     }
   }

@@ -14,6 +14,7 @@ import java.net.http.HttpResponse;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 
@@ -26,13 +27,16 @@ final class Channels {
   // docs/clients.md: deadlines, and retries while a service is unavailable.
   private static final String RETRY =
       "\"retryPolicy\": {\"maxAttempts\": 5, \"initialBackoff\": \"0.5s\", \"maxBackoff\": \"8s\", "
-          + "\"backoffMultiplier\": 2.5, \"retryableStatusCodes\": [\"UNAVAILABLE\"]}";
+          + "\"backoffMultiplier\": 2.5, \"retryableStatusCodes\": [\"UNAVAILABLE\", \"CANCELLED\"]}";
   private static final String CONFIG =
       "{\"methodConfig\": [{\"name\": [{}], \"timeout\": \"20s\", " + RETRY + "},"
           + "{\"name\": [{\"service\": \"crease.upload.v1.UploadService\", \"method\": \"CompleteUpload\"}],"
           + " \"timeout\": \"150s\", " + RETRY + "},"
           + "{\"name\": [{\"service\": \"crease.jobs.v1.JobService\", \"method\": \"WatchJob\"},"
           + "{\"service\": \"crease.events.v1.EventService\", \"method\": \"WatchEvents\"}]}]}";
+  /** The same call may succeed later. A server that stops answers CANCELLED. */
+  static final Set<Status.Code> TRANSIENT = Set.of(Status.Code.UNAVAILABLE, Status.Code.CANCELLED);
+
   private static final HttpClient HTTP = HttpClient.newHttpClient();
 
   /** Reads the token for each call: it expires, and its file is renewed. */

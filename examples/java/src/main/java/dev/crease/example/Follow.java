@@ -73,7 +73,7 @@ public final class Follow {
             request.setAfter(after(error));
             fetchDone();
           }
-          case UNAVAILABLE, UNAUTHENTICATED -> {
+          case UNAVAILABLE, CANCELLED, UNAUTHENTICATED -> {
             if (System.nanoTime() - since > TimeUnit.MINUTES.toNanos(1)) throw error;
           }
           default -> throw error;
