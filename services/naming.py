@@ -38,6 +38,9 @@ EVENT_LABELS = {
     "take": "Take",
 }
 
+# What people read of each camera view.
+CAMERA_VIEWS = {"side": "from the side", "front": "from the front", "behind": "from behind"}
+
 # Roles and features in a person's token.
 COACH_PRO_PLUS = "coach_pro_plus"
 ORG_PRO = "org_pro"

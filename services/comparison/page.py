@@ -22,7 +22,7 @@ from services.comparison.changes import change_of, in_order
 from services.naming import EVENT_LABELS
 from services.rules import numbers
 from services.rules.changes import Verdict, summarize
-from services.rules.numbers import Better, Unit
+from services.rules.numbers import Better
 from services.rules.players import player_names
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -113,7 +113,7 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse, 
         video_source=video_source,
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
-        caveats=[_with_numbers(caveat, compared) for caveat in compared.caveats],
+        caveats=[_sentence(caveat, compared) for caveat in compared.caveats],
         span=(dates[0], dates[-1]),
         summary=[(verdict, said) for verdict in Verdict if (said := summarize(changes, verdict))],
         signs=SIGNS,
@@ -160,6 +160,12 @@ def _with_numbers(text: str, compared: CompareJobsResponse) -> str:
     return text
 
 
+def _sentence(clause: str, compared: CompareJobsResponse) -> str:
+    """A clause as a sentence, which names each analysis by its number in the page."""
+    words = _with_numbers(clause, compared)
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def _has_numbers(metric: MetricComparison) -> bool:
     return any(reading.HasField("value") for reading in metric.readings)
 
@@ -174,7 +180,7 @@ def _prepare_metric(metric: MetricComparison, dates: Sequence[_Date], compared: 
         if _is_absent(reading) or measured == 1
     ]
     if change.absent_reason and not notes:
-        notes = [f"{_with_numbers(change.absent_reason, compared)}."]
+        notes = [_sentence(change.absent_reason, compared)]
     spoken = [f"{date.number}: {_describe_reading(reading)}" for date, reading in zip(dates, readings, strict=True)]
     return {
         "name": numbers.label(metric.name),
@@ -198,7 +204,7 @@ def _describe_reading(reading: MetricReading) -> str:
     if _is_absent(reading):
         return "not measured"
     error = reading.error if reading.HasField("error") else None
-    return numbers.format_result(reading.value, reading.unit, error)
+    return numbers.format_value(reading.value, reading.unit, error)
 
 
 def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[_Date]) -> dict[str, Any]:
@@ -223,8 +229,7 @@ def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[_Date]) -> 
         piece.append(f"{at[0]},{at[1]}")
         bar = (y(reading.value - reading.error), y(reading.value + reading.error)) if reading.error else None
         top = min(bar) if bar else at[1]
-        unit = Unit(reading.unit) if reading.unit in tuple(Unit) else None
-        shown = numbers.format_rounded(reading.value, unit, reading.error) if unit else f"{reading.value:.2f}"
+        shown = numbers.format_rounded(reading.value, reading.unit, reading.error)
         points.append({"x": at[0], "y": at[1], "bar": bar, "label_y": round(top - 7, 1), "shown": shown})
     pieces.append(piece)
     # More than four dates do not fit: label the first and the last.

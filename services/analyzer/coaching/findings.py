@@ -1,6 +1,7 @@
 """Turns measurements into findings, by the thresholds and the advice of `knowledge/*.yaml`.
 
     obstacle, or too few detections ─▶ not assessed: no level, no fault, no drill
+    no sign and no client tells what the action is ─▶ not assessed
     else each number against its mark ─▶ a fault beyond its error, too close to call, or the mark reached
 
 A fault is found if a number misses its mark by more than its error. The shortfall of its score decides the severity,
@@ -18,15 +19,17 @@ from services.analyzer.coaching.model import FilmCode, Finding, Findings, Level
 from services.analyzer.coaching.phrases import count_phrase
 from services.analyzer.knowledge.loader import Advice, Drill, Fault, FaultCode, Guidance, Mark, Severity, shared
 from services.rules.numbers import Unit
+from services.rules.options import Correction
 
 WORST_FIRST = (Severity.HIGH, Severity.MEDIUM, Severity.LOW)
 # With fewer confident metrics a video without a fault is no proof of a high level.
 FEWEST_FOR_HIGH = 2
-UNKNOWN_KIND = "no throw or take is recognised for certain, so no number is sure enough"
-JUDGE_BY_EYE = "Judge the numbers by eye, with the pictures of their moments."
+UNKNOWN_KIND = "no sign tells a throw or a take from another movement, so its numbers are not judged"
+GIVE_THE_MOMENT = f"Give the moment of the throw or take: {Correction.MOMENT.place}."
 CLOSE_TO_MARKS = "The film is good enough: the numbers lie within their errors of the marks."
 FILM_THE_FEET = "Film the whole player, with both feet in the picture."
 FILM_FROM_THE_SIDE = "Film from the side, square to the pitch."
+LOOK_CLOSER = "A full analysis looks at every frame around the action, and may judge it."
 FILM_SURER = "Film the whole player larger in the picture, in daylight, with 60 frames a second if the camera has them."
 
 
@@ -38,23 +41,32 @@ class _Words(TypedDict):
     drills: tuple[Drill, ...]
 
 
-def find(measurements: Measurements, discipline: str, *, under_18: bool = False) -> Findings:
-    """The verdict on one video. under_18: whether the player may be. Raises GuidanceError for an unknown discipline."""
+def find(measurements: Measurements, discipline: str, *, under_18: bool = False, first_look: bool = False) -> Findings:
+    """The verdict on one video. under_18: whether the player may be. Raises GuidanceError for an unknown discipline.
+
+    first_look: whether the numbers come from a quick look at few frames, so that nothing shows a fault of the film.
+    """
     guide = guidance(discipline)
     if measurements.obstacle and measurements.detection_rate_percent >= shared().reliable_from_detection_rate_percent:
-        return Findings(None, (), measurements.obstacle.reason, measurements.obstacle.remedy)
+        remedy = LOOK_CLOSER if first_look and measurements.obstacle.unclear else measurements.obstacle.remedy
+        return Findings(None, (), measurements.obstacle.reason, remedy)
     if film := _film_finding(measurements):
         return Findings(None, (film,), _film_reason(measurements, film), _film_remedy(measurements, film))
+    if discipline not in SIGNED and not _are_given(measurements):
+        return Findings(None, (), UNKNOWN_KIND, GIVE_THE_MOMENT)
     too_close = tuple(metric for metric in measurements.present() if _is_too_close(metric, guide))
     found = _faults(measurements, guide, too_close, under_18=under_18)
-    if not found and discipline not in SIGNED:
-        return Findings(None, (), UNKNOWN_KIND, JUDGE_BY_EYE)
     if not found and (reason := _too_unsure(measurements, too_close)):
-        return Findings(None, (), reason, _surer_film(measurements))
+        return Findings(None, (), reason, LOOK_CLOSER if first_look else _surer_film(measurements))
     found.sort(key=lambda finding: WORST_FIRST.index(finding.severity))
     names = [metric.spec.name for metric in measurements.present()]
     marks = {name: mark.value for name in names if (mark := guide.mark(name))}
     return Findings(_level(found), tuple(found), too_close=too_close, marks=marks)
+
+
+def _are_given(measurements: Measurements) -> bool:
+    """Whether the client gave the moment of each action."""
+    return all(each.name in each.given for each in measurements.repetitions) and bool(measurements.repetitions)
 
 
 def _film_reason(measurements: Measurements, film: Finding) -> str:

@@ -142,8 +142,16 @@ def _plot(
         mark=Tick(y(mark.value), f"{_mark_word(mark)} {mark.value:.3g}") if mark else None,
         mark_at_left=mark is not None
         and bool(abs(values[known][0] - mark.value) > abs(values[known][-1] - mark.value)),
-        readout=tuple((round(float(t), 3), round(float(v), 3)) for t, v in zip(times, values, strict=True))[::step],
+        readout=_readout(
+            times[::step], values[::step], [moment for moment in evidence if moment.time_seconds in worst]
+        ),
     )
+
+
+def _readout(times: Floats, values: Floats, worst: Sequence[Evidence]) -> tuple[tuple[float, float], ...]:
+    """The values of a cursor, with those of the worst moments: beside a ring stands the value of the ring."""
+    samples = {round(float(t), 3): round(float(v), 3) for t, v in zip(times, values, strict=True)}
+    return tuple(sorted((samples | {t: round(value, 3) for t, value in worst}).items()))
 
 
 def _mark_word(mark: Mark) -> str:

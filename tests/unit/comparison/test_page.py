@@ -177,7 +177,7 @@ def test_the_page_names_no_job_by_its_id() -> None:
     )
     html = render(analyses()[:2], response(metrics=[metric], caveats=[f"job {long_id} was not assessed: two people"]))
     assert long_id not in html
-    assert html.count("analysis 2 was not assessed") == 2
+    assert html.count("Analysis 2 was not assessed") == 2
 
 
 def test_a_missing_number_is_a_gap_with_its_reason() -> None:

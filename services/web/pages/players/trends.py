@@ -7,16 +7,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from crease.jobs.v1.library_pb2 import Trend, TrendPoint
 from crease.jobs.v1.session_pb2 import CameraView
+from services.naming import CAMERA_VIEWS
 from services.rules import numbers
 from services.rules.numbers import Better
 
 # The drawing. BESIDE: room for the marks' value; ABOVE and BELOW: for the values and the dates.
 WIDTH, HEIGHT, BESIDE, ABOVE, BELOW = 320, 150, 16, 24, 30
-VIEWS = {
-    CameraView.CAMERA_VIEW_SIDE: "from the side",
-    CameraView.CAMERA_VIEW_FRONT: "from the front",
-    CameraView.CAMERA_VIEW_BEHIND: "from behind",
-}
+VIEWS = {CameraView.Value(f"CAMERA_VIEW_{view.upper()}"): words for view, words in CAMERA_VIEWS.items()}
 DIRECTIONS = {Better.HIGHER: "up is better", Better.LOWER: "down is better"}
 
 
@@ -106,7 +103,7 @@ def _draw(trend: Trend) -> Drawn:
         direction=DIRECTIONS.get(numbers.better(trend.name), ""),
         last=rows[-1],
         best=next((row for row in rows if row.best), None),
-        mark=numbers.format_result(marks[-1], trend.unit) if marks else "",
+        mark=numbers.format_value(marks[-1], trend.unit) if marks else "",
         mark_y=y(marks[-1]) if marks else None,
         rows=rows,
         dots=dots,
@@ -127,7 +124,7 @@ def _best(name: str, points: Sequence[TrendPoint]) -> TrendPoint | None:
 
 def _row(trend: Trend, point: TrendPoint, *, best: bool) -> Row:
     error = point.error if point.HasField("error") else None
-    value = numbers.format_result(point.value, trend.unit, error)
+    value = numbers.format_value(point.value, trend.unit, error)
     return Row(point.job_id, point.time, value, point.names_others, best)
 
 

@@ -16,7 +16,7 @@ from services.analyzer.coaching.summary import compose
 from services.analyzer.knowledge import loader
 from services.analyzer.knowledge.loader import Guidance, GuidanceError, Mark, Severity, Shared, StatedMark, read, shared
 from services.naming import DISCIPLINES
-from testing.data.reports import with_margins
+from testing.data.reports import GIVEN_THROW, with_margins
 
 # The promised thresholds: batting, bowling, wicketkeeping, fielding.
 PROMISED = {
@@ -30,14 +30,14 @@ RANK = {None: 0, "low": 1, "medium": 2, "high": 3}
 
 
 def measurements(confidence: float = 0.9, rate: float = 100.0, **scores: float) -> Measurements:
-    """All metrics at these scores; those not named are absent."""
+    """All metrics at these scores; those not named are absent. The client gives the moment of the action."""
     metrics = {
         spec.name: Metric(spec, scores[spec.name], scores[spec.name], confidence, 20, (Evidence(1.5, 0.2),))
         if spec.name in scores
         else Metric.absent(spec, "not seen")
         for spec in METRICS
     }
-    return Measurements(metrics, [], Side.LEFT, None, rate, Reliability.HIGH, 1)
+    return Measurements(metrics, [], Side.LEFT, None, rate, Reliability.HIGH, 1, repetitions=(GIVEN_THROW,))
 
 
 def severity(discipline: str, code: str, metric: str, score: float) -> str | None:
