@@ -44,6 +44,8 @@ from services.naming import Discipline
 from services.rules.options import Correction
 
 NO_PLAYER = "no player in view"
+# What of a film was measured, in the words of a reason.
+WHOLE_FILM = "this film"
 FILM_THE_PLAYER = "Film the player from the side, whole body in the picture, about half its height."
 FILM_FASTER = "Film with 30 frames a second or more."
 FILM_AT_NORMAL_SPEED = "Film at normal speed."
@@ -81,7 +83,7 @@ def measure(
     who: Obstacle | None = None,
     *,
     known_clock: bool = False,
-    extent: str = "this film",
+    extent: str = WHOLE_FILM,
 ) -> Measurements:
     """Numbers, events and sides of one video. whole: first pass; closeups: second pass, one series an action, or none.
 
@@ -156,7 +158,7 @@ def _no_player(whole: Poses, extent: str) -> Obstacle:
         return too_slow
     seen = int(whole.detected.sum())
     reason = f"the player was found in {seen} of {len(whole)} frames" if seen else f"no player was found in {extent}"
-    return Obstacle(reason, FILM_THE_PLAYER)
+    return Obstacle(reason, FILM_THE_PLAYER, unclear=extent != WHOLE_FILM)
 
 
 def _find_slow_motion(shots: list[Poses], closeups: list[Poses], discipline: str) -> Obstacle | None:
@@ -315,9 +317,9 @@ def _given_notes(windows: list[ActionWindow], given: Sequence[GivenEvent]) -> It
     for event in sorted(given, key=lambda event: event.time_seconds):
         moment = f"{SHORT_EVENT_CAPTIONS[event.name]} at {event.time_seconds:.2f} s"
         if (event.name, event.time_seconds) in used:
-            yield f"Given by the client, not found in the film: {moment}."
+            yield f"Given, not found in the film: {moment}."
         else:
-            yield f"Given by the client, but no action was measured with it: {moment}."
+            yield f"Given, but no action was measured with it: {moment}."
 
 
 def _notes(windows: list[ActionWindow], cuts: tuple[float, ...]) -> tuple[str, ...]:

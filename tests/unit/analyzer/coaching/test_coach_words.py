@@ -114,10 +114,11 @@ def test_a_first_look_blames_neither_the_film_nor_its_rate() -> None:
     assert not any("a second around the action" in reason for reason in reasons)
     unsure = with_margins("bowling", **{HEAD: 0.1})
     standing = measure(motions.still(30), [], "bowling")
-    for seen in (unsure, standing):
+    absent = measure(motions.undetected(30), [], "bowling", extent=first_look_extent(60.0, 30.0))
+    for seen in (unsure, standing, absent):
         findings = find(seen, "bowling", first_look=True)
         assert findings.not_assessed_reason
-        assert findings.remedy == LOOK_CLOSER
+        assert (findings.remedy, findings.findings) == (LOOK_CLOSER, ())
         assert find(seen, "bowling").remedy != LOOK_CLOSER
 
 
