@@ -6,10 +6,9 @@ from services.analyzer.biomechanics.events import Event, EventName
 from services.analyzer.biomechanics.kinematics import BODY_PER_STATURE
 from services.analyzer.biomechanics.model import Repetition
 from services.analyzer.knowledge.loader import Mark, MarkOrigin
-from services.naming import EVENT_LABELS, Discipline
+from services.naming import UNPROVEN_EVENTS, Discipline, event_label
 from services.rules.numbers import Unit, format_number, format_value
 
-EVENT_CAPTIONS = {name: EVENT_LABELS[name] for name in EventName}
 # For the narrow places of a plot.
 SHORT_EVENT_CAPTIONS = {
     EventName.FRONT_FOOT_CONTACT: "front foot down",
@@ -19,14 +18,16 @@ SHORT_EVENT_CAPTIONS = {
     EventName.TAKE: "take",
 }
 
-# Kinds of action that no sign proves: they are named as a possibility, unless the client gave them.
-UNPROVEN = (EventName.THROW, EventName.TAKE)
-
 
 def event_caption(event: Event) -> str:
     """The words of an event in a picture."""
-    caption = EVENT_CAPTIONS[event.name]
-    return f"Perhaps a {caption.lower()}" if event.name in UNPROVEN and not event.given else caption
+    return event_label(event.name, event.given)
+
+
+def short_event_caption(event: Event) -> str:
+    """The words of an event in a narrow place; `throw?` for a possibility."""
+    caption = SHORT_EVENT_CAPTIONS[event.name]
+    return f"{caption}?" if event.name in UNPROVEN_EVENTS and not event.given else caption
 
 
 def claim(repetition: Repetition) -> str:
@@ -46,7 +47,7 @@ def _moment(repetition: Repetition, name: EventName, seconds: float) -> str:
     moment = f"{SHORT_EVENT_CAPTIONS[name]} at {seconds:.2f} s"
     if name in repetition.given:
         return f"{moment} (given)"
-    return f"perhaps a {moment}" if name in UNPROVEN else moment
+    return f"perhaps a {moment}" if name in UNPROVEN_EVENTS else moment
 
 
 class Noun(NamedTuple):

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from services.analyzer.artifacts.result import AnalysisResult
 from services.analyzer.biomechanics.events import EventName
-from services.analyzer.biomechanics.labels import SHORT_EVENT_CAPTIONS, action_noun, claim
+from services.analyzer.biomechanics.labels import action_noun, claim, short_event_caption
 from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.biomechanics.registry import METRICS, guidance
 from services.analyzer.coaching.model import Level
@@ -165,4 +165,4 @@ def _event_list(measurements: Measurements) -> list[tuple[float, str]]:
     events = measurements.events
     if len(events) > MOST_EVENTS:
         events = [event for event in events if event.name is not EventName.FRONT_FOOT_CONTACT]
-    return [(event.time_seconds, SHORT_EVENT_CAPTIONS[event.name]) for event in events]
+    return [(event.time_seconds, short_event_caption(event)) for event in events]

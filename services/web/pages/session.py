@@ -106,7 +106,7 @@ def read(stored: Struct) -> Reading | None:
         findings=[_finding(each, events) for each in findings.get("findings", [])[:MOST_FINDINGS]],
         drills=[_drill(each) for each in report.get("drills", [])],
         moments=[
-            (each["time_seconds"], naming.EVENT_LABELS[each["name"]], _frame_of(each))
+            (each["time_seconds"], naming.event_label(each["name"], bool(each.get("given"))), _frame_of(each))
             for each in events
             if each["name"] in naming.EVENT_LABELS
         ],

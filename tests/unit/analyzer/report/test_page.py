@@ -291,6 +291,19 @@ def test_every_event_has_a_caption() -> None:
         assert words in [caption for moment in moments(result) for caption in moment.captions]
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_a_possible_throw_is_never_named_as_a_fact(given: bool) -> None:
+    """Neither in a plot nor in the player's list; a given one is."""
+    poses = motions.stroke(30)
+    measured = measure(poses, [poses], "fielding")
+    measured = replace(measured, events=[Event(EventName.THROW, 1.65, 0.9, given=given)])
+    words = "throw" if given else "throw?"
+    [plot, *_] = action_plots(measured.traces[0], measured, {})
+    assert [event.label for event in plot.events] == [words]
+    html = render(result_of(measured, "fielding", poses), poses, metadata=Metadata("fielding"))
+    assert re.findall(r"</button>\s+(throw\??)", html) == [words]
+
+
 def test_a_plot_shows_the_number_and_its_mark() -> None:
     """The lowest point of the knee's curve is the knee's number; the mark is the threshold in degrees."""
     poses = motions.stroke(30, knee_deg=110)
