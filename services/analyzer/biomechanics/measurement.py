@@ -48,8 +48,8 @@ NO_PLAYER = "no player in view"
 WHOLE_FILM = "this film"
 FILM_THE_PLAYER = "Film the player from the side, whole body in the picture, about half its height."
 FILM_FASTER = "Film with 30 frames a second or more."
-FILM_AT_NORMAL_SPEED = "Film at normal speed."
 NAME_THE_RATE = f"Say how many frames a second the camera recorded: {Correction.SLOW_MOTION.place}."
+FILM_AT_NORMAL_SPEED = f"Film at normal speed. Or is all of the film slowed alike? {NAME_THE_RATE}"
 
 # Standard error of a median of n over that of a mean, for a normal distribution.
 MEDIAN_PER_MEAN_ERROR = 1.2533
@@ -180,7 +180,7 @@ def _find_doubt(windows: list[ActionWindow], discipline: str, extent: str) -> Ob
     if isinstance(action, Missing):
         return Obstacle(f"no {noun} was found in {extent}: {action.reason}", remedy, unclear=True)
     return Obstacle(
-        f"the {noun} in {extent} is doubtful: this sign is weak: {action.weakest_sign}", remedy, unclear=True
+        f"the {noun} in {extent} is doubtful: it is not clear that {action.weakest_sign}", remedy, unclear=True
     )
 
 

@@ -133,6 +133,17 @@ def test_a_first_look_speaks_of_the_part_that_it_saw() -> None:
         assert "this film" not in obstacle.reason
 
 
+def test_a_reason_for_no_action_is_one_clause() -> None:
+    """`no stroke: lacks this sign: the bat comes down` made the reader take three clauses apart."""
+    for discipline in SIGNED:
+        obstacle = measure(motions.still(30), [], discipline).obstacle
+        assert obstacle
+        assert obstacle.reason.count(":") <= 1
+    room = ANALYZER / "biomechanics"
+    clauses = [text for file in room.rglob("*.py") for text in sentences(file) if "this sign" in text]
+    assert clauses == []
+
+
 def test_a_note_counts_the_actions_by_their_noun() -> None:
     """One noun for a thing: the summary speaks of strokes."""
     _, _, measured = strokes()
