@@ -65,7 +65,10 @@ NUMBERS = {
         "Balance", "how far the trunk moves off the feet, along the picture", Unit.BODY_LENGTHS, Better.LOWER
     ),
     "front_knee_brace_score": Number(
-        "Front knee", "its smallest angle after the front foot is down; 180° is straight", Unit.DEGREES, Better.HIGHER
+        "Front knee",
+        "its smallest angle after the front foot is down, smoothed; 180° is straight",
+        Unit.DEGREES,
+        Better.HIGHER,
     ),
     "hip_shoulder_separation_timing": Number(
         "Hip-shoulder timing", "how long the shoulders turn after the hips", Unit.SECONDS, Better.HIGHER

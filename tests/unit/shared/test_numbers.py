@@ -36,3 +36,9 @@ def test_a_value_ends_where_its_error_ends(unit: Unit, error: float) -> None:
     value, stated = format_number(1.23456, unit, error).replace(unit.sign, "").split(" ± ")
     assert len(value.partition(".")[2]) == len(stated.partition(".")[2])
     assert format_rounded(1.23456, unit, error).replace(unit.sign, "") == value
+
+
+def test_the_smallest_angle_says_that_it_is_smoothed() -> None:
+    """The knee at the end is not: in one of five films it is a degree or two smaller than the smallest."""
+    assert "smoothed" in NUMBERS["front_knee_brace_score"].meaning
+    assert "smoothed" not in NUMBERS["front_knee_at_release"].meaning
