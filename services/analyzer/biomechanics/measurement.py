@@ -17,6 +17,7 @@ from statistics import median, stdev
 from services.analyzer.biomechanics.action_window import ActionWindow, find_windows, in_replicate
 from services.analyzer.biomechanics.actions.evidence import CLEAR_EVIDENCE
 from services.analyzer.biomechanics.actions.shots import split_shots
+from services.analyzer.biomechanics.actions.sight import SIGHT
 from services.analyzer.biomechanics.actions.tempo import may_be_at_half_speed, may_be_faster, slowed_by, sped_up_by
 from services.analyzer.biomechanics.events import SIGNED, Action, Event, EventName, GivenEvent, rate_confidence
 from services.analyzer.biomechanics.filtering import tidy
@@ -99,7 +100,9 @@ def measure(
     obstacle = (
         _too_slow(max(shots, key=len))
         or who
-        or (None if known_clock else _find_wrong_tempo(shots, cleaned, discipline))
+        or (None if known_clock else _find_fast_motion(cleaned, discipline))
+        or _find_hidden(windows, discipline)
+        or (None if known_clock else _find_slow_motion(shots, cleaned, discipline))
         or _find_doubt(windows, discipline)
     )
     doubt = None if known_clock or obstacle else _find_doubtful_tempo(cleaned, discipline)
@@ -157,11 +160,16 @@ def _no_player(whole: Poses) -> Obstacle:
     return Obstacle(reason, FILM_THE_PLAYER)
 
 
-def _find_wrong_tempo(shots: list[Poses], closeups: list[Poses], discipline: str) -> Obstacle | None:
-    """The obstacle of a film that looks sped up or slowed, or may be slowed; None for one in real time."""
-    if (factor := sped_up_by(closeups, discipline)) > 1:
-        sped_up = f"the film, or a part of it, looks sped up about {factor} times"
-        return Obstacle(f"{sped_up}, so times and speeds in it are not the player's", FILM_AT_NORMAL_SPEED)
+def _find_fast_motion(closeups: list[Poses], discipline: str) -> Obstacle | None:
+    """The obstacle of a film that looks sped up; None for any other."""
+    if (factor := sped_up_by(closeups, discipline)) == 1:
+        return None
+    sped_up = f"the film, or a part of it, looks sped up about {factor} times"
+    return Obstacle(f"{sped_up}, so times and speeds in it are not the player's", FILM_AT_NORMAL_SPEED)
+
+
+def _find_slow_motion(shots: list[Poses], closeups: list[Poses], discipline: str) -> Obstacle | None:
+    """The obstacle of a film that looks slowed, or may be; None for one in real time."""
     if (factor := slowed_by(shots, closeups, discipline)) > 1:
         slowed = f"the film, or a part of it, looks slowed {factor} times or more"
         return Obstacle(f"{slowed}, so times and speeds in it are not the player's", FILM_AT_NORMAL_SPEED)
@@ -176,6 +184,12 @@ def _find_doubtful_tempo(closeups: list[Poses], discipline: str) -> Obstacle | N
         return None
     noun = action_noun(discipline).singular
     return Obstacle(f"the {noun} is quick, or the film is sped up, and it does not show which", NAME_THE_RATE)
+
+
+def _find_hidden(windows: list[ActionWindow], discipline: str) -> Obstacle | None:
+    """Why no action is judged where the film hides or cuts one: what is left of it may look slowed."""
+    hidden = any(isinstance(window.action, Action) and window.action.weakest_sign in SIGHT for window in windows)
+    return _find_doubt(windows, discipline) if hidden else None
 
 
 def _find_doubt(windows: list[ActionWindow], discipline: str) -> Obstacle | None:

@@ -14,11 +14,16 @@ from services.analyzer.biomechanics.actions.shots import jump
 from services.analyzer.biomechanics.kinematics import SIDES, Side, landmarks_of, middle, torso_length
 from services.analyzer.pose.landmarks import Poses, select_frames
 
-# Seconds without the joints beyond the step between two frames. Twelve deliveries and six strokes had at most 0.033,
-# one frame; with the upper body covered for five frames a stroke had 0.065 and 0.167.
-UNSEEN_SECONDS, CLEARLY_SEEN_SECONDS = 0.06, 0.035
+SEEN_THROUGHOUT = "the player is seen throughout"
+WITHOUT_A_LEAP = "the body moves without a leap"
+FROM_BEFORE_TO_AFTER = "the film shows it from before to after"
+SIGHT = (SEEN_THROUGHOUT, WITHOUT_A_LEAP, FROM_BEFORE_TO_AFTER)
+
+# Seconds for which the joints are lost, beyond one frame, at least of 30 a second. Twelve deliveries and six strokes
+# had none; with the upper body covered for five frames a stroke had 0.033 and 0.133.
+UNSEEN_SECONDS, CLEARLY_SEEN_SECONDS = 0.03, 0.01
 # Between two frames of 10 a second, the lowest rate, as stamped.
-LONGEST_STEP_SECONDS = 0.121
+LONGEST_STEP_SECONDS, ONE_LOST_SECONDS = 0.121, 0.068
 # `jump` of a series: at most 0.77 in 34 close-ups without a cut, 1.54 with 0.4 s cut out of a stroke.
 JUMP, CLEARLY_NO_JUMP = 1.0, 0.85
 # An arm is shorter than this, in torsos from the middle of the shoulders: a wrist farther away is no wrist.
@@ -30,13 +35,13 @@ AROUND_SECONDS = 0.1
 
 
 def signs_of_sight(poses: Poses, start: float, end: float, seen: Floats) -> tuple[Sign, ...]:
-    """The signs of an action from `start` to `end`. seen: (n,) seconds at which its joints are seen."""
+    """The `SIGHT` of an action from `start` to `end`. seen: (n,) seconds at which its joints are seen."""
     around = select_frames(poses, (poses.times >= start - AROUND_SECONDS) & (poses.times <= end + AROUND_SECONDS))
     margin = min(start - poses.times[0], poses.times[-1] - end)
     return (
-        _doubt_only("the player is seen throughout", -_unseen(poses, seen, start, end), *_SEEN),
-        _doubt_only("the body moves without a leap", -jump(around), -JUMP, -CLEARLY_NO_JUMP),
-        _doubt_only("the film shows it from before to after", margin, 0.0, MARGIN_SECONDS),
+        _doubt_only(SEEN_THROUGHOUT, -_unseen(poses, seen, start, end), -UNSEEN_SECONDS, -CLEARLY_SEEN_SECONDS),
+        _doubt_only(WITHOUT_A_LEAP, -jump(around), -JUMP, -CLEARLY_NO_JUMP),
+        _doubt_only(FROM_BEFORE_TO_AFTER, margin, 0.0, MARGIN_SECONDS),
     )
 
 
@@ -55,9 +60,6 @@ def hands_seen(poses: Poses, *sides: Side) -> Floats:
     return np.asarray(poses.times[_in_picture(poses, wrists) & np.all(near, axis=0)])
 
 
-_SEEN = (-UNSEEN_SECONDS, -CLEARLY_SEEN_SECONDS)
-
-
 def _in_picture(poses: Poses, names: Iterable[str]) -> Flags:
     """(n,) whether all these landmarks are inside the picture; the pose model extrapolates beyond its edge."""
     points = np.stack([poses.point(name) for name in names], axis=1)
@@ -69,13 +71,14 @@ def _doubt_only(name: str, value: float, boundary: float, clear: float) -> Sign:
 
 
 def _unseen(poses: Poses, seen: Floats, start: float, end: float) -> float:
-    """The longest time in start..end without a known sample, beyond the step between two frames there."""
+    """The longest time in start..end from one known sample to the next, beyond that of one lost frame."""
     known = _across(seen, start, end)
     if len(known) < 2:
         return end - start
     gaps = np.diff(known)
     lost = np.diff(np.searchsorted(poses.times, known)) - 1
-    return float(np.maximum(gaps * lost / (lost + 1), gaps - LONGEST_STEP_SECONDS).max())
+    one_lost = np.maximum(2 * gaps / (lost + 1), ONE_LOST_SECONDS)
+    return float((gaps - np.minimum(one_lost, np.where(lost, np.inf, LONGEST_STEP_SECONDS))).max())
 
 
 def _across(times: Floats, start: float, end: float) -> Floats:

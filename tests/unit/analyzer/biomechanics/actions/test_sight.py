@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from services.analyzer.biomechanics.actions.shots import jump
-from services.analyzer.biomechanics.actions.sight import sight_of_landing, signs_of_sight
+from services.analyzer.biomechanics.actions.sight import SEEN_THROUGHOUT, sight_of_landing
 from services.analyzer.biomechanics.events import Action, EventName, find_actions
 from services.analyzer.biomechanics.foot_contact import Missing
 from services.analyzer.biomechanics.measurement import measure
@@ -15,9 +15,6 @@ from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.coaching.findings import find
 from services.analyzer.pose.landmarks import Poses, merge_poses, select_frames
 from testing.data import motions
-
-STILL = motions.still(30)
-UNSEEN, LEAP, BORDER = (sign.name for sign in signs_of_sight(STILL, 1.0, 2.0, STILL.times))
 
 # One motion of each kind of action: its discipline, the name of its moment, and seconds of it.
 ACTIONS = {
@@ -76,7 +73,7 @@ def test_a_moment_that_is_not_seen_is_doubtful(kind: str, later: float) -> None:
     hidden = without(motion_of(kind), seconds + later - 0.07, seconds + later + 0.06)
     measured = measure(hidden, [], discipline)
     assert measured.obstacle is not None
-    assert UNSEEN in measured.obstacle.reason or not measured.actions
+    assert SEEN_THROUGHOUT in measured.obstacle.reason or not measured.actions
     assert not is_praised(measured, discipline)
 
 
