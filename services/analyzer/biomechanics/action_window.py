@@ -11,6 +11,7 @@ from statistics import median
 import numpy as np
 
 from services.analyzer.arrays import Floats
+from services.analyzer.biomechanics.actions.sight import sight_of_landing
 from services.analyzer.biomechanics.events import (
     SIGNED,
     Action,
@@ -113,12 +114,19 @@ class ActionWindow:
             return other(self.bowling_arm)
         return None if isinstance(self.landing, Missing) else self.landing.side
 
+    @cached_property
+    def landing_evidence(self) -> float:
+        """0..1: how well the film shows the landing; 1 without one, or for one that the client states."""
+        if isinstance(self.landing, Missing) or self.landing.given:
+            return 1.0
+        return sight_of_landing(self.poses, self.landing.time_seconds)
+
     @property
     def moment_confidence(self) -> float:
-        """0..1: confidence in the moment that the window is placed around."""
+        """0..1: confidence in the moments that the window is placed around."""
         if isinstance(self.action, Missing):
             return WHOLE_CLIP_CONFIDENCE
-        return self.action.evidence * rate_confidence(self.poses)
+        return min(self.action.evidence, self.landing_evidence) * rate_confidence(self.poses)
 
     @property
     def coarseness(self) -> float:

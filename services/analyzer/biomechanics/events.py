@@ -16,6 +16,7 @@ from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.actions.deliveries import Passage, find_deliveries, find_passages, has_rival
 from services.analyzer.biomechanics.actions.evidence import Sign, confidence, weakest
 from services.analyzer.biomechanics.actions.shots import split_shots
+from services.analyzer.biomechanics.actions.sight import AROUND_SECONDS, hands_seen, signs_of_sight
 from services.analyzer.biomechanics.actions.strokes import Swing, find_strokes, find_swings
 from services.analyzer.biomechanics.filtering import GRID_HZ, tidy
 from services.analyzer.biomechanics.foot_contact import LOWEST_RATE_FPS, TOO_FEW, Missing, find_landing
@@ -154,9 +155,18 @@ def find_steady_actions(poses: Poses, discipline: str, around: Poses) -> list[Ac
 
 def _with_steadiness(action: Action, shown: list[bool], name: str) -> Action:
     """The action with one more sign: in how many of the altered series it shows."""
-    if not shown:
-        return action
-    sign = Sign(name, sum(shown) / len(shown), 0.0, 1.0)
+    return _with_sign(action, Sign(name, sum(shown) / len(shown), 0.0, 1.0)) if shown else action
+
+
+def _as_seen(action: Action, poses: Poses) -> Action:
+    """A throw, take or unknown action with one more sign: how well the film shows it."""
+    after = SWING_SECONDS if action.name == EventName.TAKE else AROUND_SECONDS
+    start, end = action.time_seconds - AROUND_SECONDS, action.time_seconds + after
+    return _with_sign(action, weakest(signs_of_sight(poses, start, end, hands_seen(poses, action.side))))
+
+
+def _with_sign(action: Action, sign: Sign) -> Action:
+    """The action with one more sign."""
     evidence = confidence([sign])
     if evidence >= action.evidence:
         return action
@@ -274,7 +284,7 @@ def _fast_hands(poses: Poses) -> list[Action] | Missing:
     moments = _fastest_moments(poses)
     if not moments:
         return Missing("the hands never move fast")
-    found = [action for moment in moments if (action := _classify_hands(poses, moment))]
+    found = [_as_seen(action, poses) for moment in moments if (action := _classify_hands(poses, moment))]
     reason = "the hands move fast, but past each other, as in a walk, or the athlete is lost"
     return found or Missing(reason)
 

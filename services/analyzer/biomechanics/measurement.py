@@ -17,7 +17,8 @@ from statistics import median, stdev
 from services.analyzer.biomechanics.action_window import ActionWindow, find_windows, in_replicate
 from services.analyzer.biomechanics.actions.evidence import CLEAR_EVIDENCE
 from services.analyzer.biomechanics.actions.shots import split_shots
-from services.analyzer.biomechanics.actions.tempo import may_be_at_half_speed, slowed_by
+from services.analyzer.biomechanics.actions.sight import SIGHT
+from services.analyzer.biomechanics.actions.tempo import may_be_at_half_speed, may_be_faster, slowed_by, sped_up_by
 from services.analyzer.biomechanics.events import SIGNED, Action, Event, EventName, GivenEvent, rate_confidence
 from services.analyzer.biomechanics.filtering import tidy
 from services.analyzer.biomechanics.foot_contact import LOWEST_RATE_FPS, Landing, Missing
@@ -104,28 +105,32 @@ def measure(
     obstacle = (
         _too_slow(max(shots, key=len))
         or who
+        or (None if known_clock else _find_fast_motion(cleaned, discipline))
+        or _find_hidden(windows, discipline, extent)
         or (None if known_clock else _find_slow_motion(shots, cleaned, discipline))
         or _find_doubt(windows, discipline, extent)
     )
+    doubt = None if known_clock or obstacle else _find_doubtful_tempo(cleaned, discipline)
     windows = [window for window in windows if _is_clear(window.action)] or windows
     measured = [_MeasuredWindow(window, _read_all(window, obstacle)) for window in windows]
-    judged = obstacle is None and rate >= shared().reliable_from_detection_rate_percent
+    judged = obstacle is None and doubt is None and rate >= shared().reliable_from_detection_rate_percent
     actions = [each for each in measured if isinstance(each.window.action, Action)]
     proven = discipline in SIGNED or any(_is_given(each.window.action) for each in actions)
     most_confidence = 1.0 if judged and proven else UNJUDGED_CONFIDENCE
     return Measurements(
         metrics={spec.name: _combine(spec, measured, scales.get(spec.name), most_confidence) for spec in METRICS},
-        events=_events(each.window for each in actions),
+        events=_events((each.window for each in actions), UNJUDGED_CONFIDENCE if doubt else 1.0),
         front_leg=_most_common(each.window.front_leg for each in actions),
         throwing_arm=_most_common(each.window.bowling_arm for each in actions),
         detection_rate_percent=round(rate, 1),
         reliability=_reliability(100.0 * float(clip.detected.mean()), bool(actions and closeups)),
         actions=len(actions),
-        notes=(*_notes(windows, cuts), *_given_notes(windows, given)),
+        notes=(*_notes(windows, cuts, doubt), *_given_notes(windows, given)),
         measures={spec.name: _combine(spec, measured, None, most_confidence) for spec in MEASURES},
         repetitions=tuple(_repetition(each) for each in actions),
         traces=tuple(_trace(each) for each in measured),
         obstacle=obstacle,
+        doubt=doubt,
         end_on=_is_end_on(windows),
     )
 
@@ -161,6 +166,14 @@ def _no_player(whole: Poses, extent: str) -> Obstacle:
     return Obstacle(reason, FILM_THE_PLAYER, unclear=extent != WHOLE_FILM)
 
 
+def _find_fast_motion(closeups: list[Poses], discipline: str) -> Obstacle | None:
+    """The obstacle of a film that looks sped up; None for any other."""
+    if (factor := sped_up_by(closeups, discipline)) == 1:
+        return None
+    sped_up = f"the film, or a part of it, looks sped up about {factor} times"
+    return Obstacle(f"{sped_up}, so times and speeds in it are not the player's", FILM_AT_NORMAL_SPEED)
+
+
 def _find_slow_motion(shots: list[Poses], closeups: list[Poses], discipline: str) -> Obstacle | None:
     """The obstacle of a film that looks slowed, or may be; None for one in real time."""
     if (factor := slowed_by(shots, closeups, discipline)) > 1:
@@ -169,6 +182,20 @@ def _find_slow_motion(shots: list[Poses], closeups: list[Poses], discipline: str
     if discipline == Discipline.BOWLING and may_be_at_half_speed(closeups):
         return Obstacle("the delivery is slow, or the film is at half speed, and it does not show which", NAME_THE_RATE)
     return None
+
+
+def _find_doubtful_tempo(closeups: list[Poses], discipline: str) -> Obstacle | None:
+    """Why no number is sure: an action that is as quick as few are. None for any other."""
+    if not may_be_faster(closeups, discipline):
+        return None
+    noun = action_noun(discipline).singular
+    return Obstacle(f"the {noun} is quick, or the film is sped up, and it does not show which", NAME_THE_RATE)
+
+
+def _find_hidden(windows: list[ActionWindow], discipline: str, extent: str) -> Obstacle | None:
+    """Why no action is judged where the film hides or cuts one: what is left of it may look slowed."""
+    hidden = any(isinstance(window.action, Action) and window.action.weakest_sign in SIGHT for window in windows)
+    return _find_doubt(windows, discipline, extent) if hidden else None
 
 
 def _find_doubt(windows: list[ActionWindow], discipline: str, extent: str) -> Obstacle | None:
@@ -285,19 +312,26 @@ def _trace(measured: _MeasuredWindow) -> Trace:
     )
 
 
-def _events(windows: Iterable[ActionWindow]) -> list[Event]:
-    """The contact and the action of each window, in order of time."""
+def _events(windows: Iterable[ActionWindow], most_confidence: float = 1.0) -> list[Event]:
+    """The contact and the action of each window, in order of time. most_confidence: of those that are not given."""
     events = []
     for window in windows:
         if isinstance(window.landing, Landing):
             landing = window.landing
-            confidence = 1.0 if landing.given else 0.9 * rate_confidence(window.poses)
+            confidence = 1.0 if landing.given else _contact_confidence(window)
             contact, leg = EventName.FRONT_FOOT_CONTACT, window.front_leg
             events.append(Event(contact, landing.time_seconds, confidence, leg, landing.given))
         if isinstance(window.action, Action):
             action = window.action
             events.append(Event(action.name, action.time_seconds, action.confidence, action.side, action.given))
+    events = [e if e.given else replace(e, confidence=min(e.confidence, most_confidence)) for e in events]
     return sorted(events, key=lambda event: event.time_seconds)
+
+
+def _contact_confidence(window: ActionWindow) -> float:
+    """0..1: of a contact that was found; one of a doubtful action is doubtful."""
+    confidence = 0.9 * rate_confidence(window.poses) * window.landing_evidence
+    return confidence if _is_clear(window.action) else min(confidence, UNJUDGED_CONFIDENCE)
 
 
 def _most_common(sides: Iterable[Side | None]) -> Side | None:
@@ -322,8 +356,10 @@ def _given_notes(windows: list[ActionWindow], given: Sequence[GivenEvent]) -> It
             yield f"Given, but no action was measured with it: {moment}."
 
 
-def _notes(windows: list[ActionWindow], cuts: tuple[float, ...]) -> tuple[str, ...]:
+def _notes(windows: list[ActionWindow], cuts: tuple[float, ...], doubt: Obstacle | None) -> tuple[str, ...]:
     notes = []
+    if doubt:
+        notes.append(f"No number is sure: {doubt.reason}.")
     if cuts:
         places = " and ".join(f"{cut:.2f} s" for cut in cuts)
         notes.append(f"The film is cut at {places}: each part was measured by itself.")

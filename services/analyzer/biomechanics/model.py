@@ -239,8 +239,9 @@ class Measurements:
 
     metrics, measures: by name, with and without a score, in the order of the registry. actions: how many were measured.
     notes: sentences about how the numbers were measured. repetitions: in order of time. traces: one for each action,
-    or one for the whole clip. obstacle: why the numbers are not judged; None if they are. end_on: whether the camera
-    looks along the pitch, None if unknown. contradiction: a sentence, if the client names another view than is seen.
+    or one for the whole clip. obstacle: why the numbers are not judged; None if they are. doubt: why none of them is
+    sure; None if some may be. end_on: whether the camera looks along the pitch, None if unknown. contradiction: a
+    sentence, if the client names another view than is seen.
     """
 
     metrics: dict[str, Metric]
@@ -255,6 +256,7 @@ class Measurements:
     repetitions: tuple[Repetition, ...] = ()
     traces: tuple[Trace, ...] = ()
     obstacle: Obstacle | None = None
+    doubt: Obstacle | None = None
     end_on: bool | None = None
     contradiction: str | None = None
 

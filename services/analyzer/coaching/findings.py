@@ -172,6 +172,8 @@ def _too_unsure(measurements: Measurements, too_close: tuple[Metric, ...]) -> st
     confident = sum(metric not in too_close for metric in sure)
     if confident >= FEWEST_FOR_HIGH:
         return None
+    if measurements.doubt:
+        return measurements.doubt.reason
     enough = "sure enough" if confident == len(sure) else "sure and clear of its mark"
     if len(measured) == 1:
         return "only one number could be measured"
@@ -187,7 +189,9 @@ def _sure(measurements: Measurements) -> list[Metric]:
 
 
 def _surer_film(measurements: Measurements) -> str:
-    """The one thing to change where too few numbers are sure and clear: what an absent one lacks."""
+    """The one thing to change where too few numbers are sure and clear: what ends a doubt, or an absent one lacks."""
+    if measurements.doubt:
+        return measurements.doubt.remedy
     measurable = [metric for metric in measurements.metrics.values() if metric.spec.absent_reason is None]
     reasons = {metric.absent_reason for metric in measurable}
     if reasons == {None} and len(_sure(measurements)) == len(measurable):

@@ -14,11 +14,12 @@ import numpy as np
 from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.actions.arm_tracks import Turning, relabel_arms, turning
 from services.analyzer.biomechanics.actions.evidence import Evidenced, Sign
+from services.analyzer.biomechanics.actions.sight import hands_seen, signs_of_sight
 from services.analyzer.biomechanics.foot_contact import Landing, find_landing
 from services.analyzer.biomechanics.kinematics import SIDES, Side, foot, hand_speeds, middle, torso_length, travel
 from services.analyzer.pose.landmarks import Poses
 
-HALF_SWEEP_SECONDS, HALF_ARC_SECONDS, RISE_SECONDS = 0.15, 0.35, 0.2
+HALF_SPEED_SECONDS, HALF_SWEEP_SECONDS, HALF_ARC_SECONDS, RISE_SECONDS = 0.05, 0.15, 0.35, 0.2
 APART_SECONDS = 0.9
 LONGEST_STEP_SECONDS = 0.25
 AROUND_TOP_SECONDS = 0.5
@@ -38,13 +39,14 @@ WORTH_A_LOOK_DEG = 80.0
 class Passage(Evidenced):
     """One passage of an arm over the top.
 
-    sweep: degrees in the 0.3 s around upright. height: torsos of the hand above the head. signs: evidence for a
-    delivery.
+    sweep: degrees in the 0.3 s around upright. speed: degrees a second in the 0.1 s around it. height: torsos of the
+    hand above the head. signs: evidence for a delivery.
     """
 
     release_seconds: float
     side: Side
     sweep: float
+    speed: float
     height: float
     signs: tuple[Sign, ...]
 
@@ -118,6 +120,7 @@ def _passage(
     sweep = turn.turned(upright - HALF_SWEEP_SECONDS, upright + HALF_SWEEP_SECONDS)
     arc = turn.turned(upright - HALF_ARC_SECONDS, upright + HALF_ARC_SECONDS)
     height = _above_head(poses, side, upright)
+    seen = np.intersect1d(turn.times, hands_seen(poses, side))
     signs = (
         Sign("the arm sweeps over the top", sweep, 130.0, 190.0),
         Sign("the arm turns all the way", arc, 220.0, 290.0),
@@ -128,8 +131,10 @@ def _passage(
         Sign("the hands are apart", _hands_apart(poses, upright), 0.5, 0.9),
         Sign("the trunk is over a landed foot", _over_landed_foot(poses, release, way), 0.0, 0.2),
         Sign("the feet point the way of travel", _toes_ahead(poses, upright, way), -0.15, -0.02),
+        *signs_of_sight(poses, upright - HALF_SWEEP_SECONDS, upright + HALF_SWEEP_SECONDS, seen),
     )
-    return Passage(release, side, sweep, height, signs)
+    quickest = turn.turned(upright - HALF_SPEED_SECONDS, upright + HALF_SPEED_SECONDS) / (2 * HALF_SPEED_SECONDS)
+    return Passage(release, side, sweep, quickest, height, signs)
 
 
 def _around(poses: Poses, seconds: float, least: float) -> slice:
@@ -182,5 +187,7 @@ def _over_landed_foot(poses: Poses, release: float, way: int) -> float:
         return float("nan")
     landed = foot(poses, landing.side)[_around(poses, landing.time_seconds + 0.03, 0.02)]
     hips = middle(poses, "hip")[_around(poses, release, 0.02)]
+    if not (np.isfinite(landed).any() and np.isfinite(hips).any()):
+        return float("nan")
     ahead = way * float(np.nanmedian(landed[:, 0]) - np.nanmedian(hips[:, 0])) / torso_length(poses)
     return ahead if ahead > 0 else float("nan")

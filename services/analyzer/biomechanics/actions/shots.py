@@ -6,6 +6,7 @@ Two pieces of film from one tripod have nearly the same picture, so such a cut s
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.filtering import tidy
@@ -16,6 +17,10 @@ from services.analyzer.pose.landmarks import Poses, select_frames
 # spliced films had 0.77 to 9; 22 films without a cut had at most 0.27, where the camera had dropped a frame.
 # Over three, the pose model may have gone over to another person; such a cut shows in the pictures.
 LEAP_TORSOS, OTHER_PERSON_TORSOS = 0.5, 3.0
+# A cut inside a movement leaps less far. All four parts leap, in a step so many times as fast as those beside it; where
+# the camera drops a frame, all leap twice as fast. At a lower rate a hand that shakes the camera looks the same.
+JUMP_TORSOS, JUMP_RATIO, LEAST_JUMP_RATIO = 0.12, 3.5, 2.0
+LONGEST_JUMP_STEP_SECONDS, SLOWEST_TORSOS_PER_SECOND = 0.045, 0.5
 # The player may be lost for some frames after a cut.
 SAME_CUT_SECONDS = 0.5
 
@@ -33,13 +38,33 @@ def _find_leaps(poses: Poses) -> tuple[float, ...]:
     at = np.flatnonzero(poses.detected)
     if len(at) < 4:
         return ()
-    times, steps = poses.times[at], np.diff(poses.times[at])
-    moved = _distances(poses, at)  # (n - 1, 4) torsos
-    speeds = moved / steps[:, None]
-    usual = np.maximum(speeds[:-2], speeds[2:]) * steps[1:-1, None]
-    beyond = (moved[1:-1] - usual).mean(axis=1)
+    beyond, _ = _beyond_usual(poses, at)
     leaps = np.flatnonzero((beyond > LEAP_TORSOS) & (beyond < OTHER_PERSON_TORSOS))
-    return tuple(float(time) for time in times[leaps + 2])
+    return tuple(float(time) for time in poses.times[at][leaps + 2])
+
+
+def jump(poses: Poses) -> float:
+    """How much a step of a cleaned series looks like a cut inside a movement: 1 or more for one; 0 at a low rate."""
+    at = np.flatnonzero(poses.detected)
+    if len(at) < 4 or np.median(np.diff(poses.times)) > LONGEST_JUMP_STEP_SECONDS:
+        return 0.0
+    beyond, ratios = _beyond_usual(poses, at)
+    shares = (
+        beyond / JUMP_TORSOS,
+        np.median(ratios, axis=1) / JUMP_RATIO,
+        ratios.min(axis=1) / LEAST_JUMP_RATIO,
+    )
+    return float(np.min(shares, axis=0).max())
+
+
+def _beyond_usual(poses: Poses, at: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Of each step but the first and last: (n - 3,) torsos beyond the speed beside it, (n - 3, 4) times that speed."""
+    steps = np.diff(poses.times[at])
+    moved = _distances(poses, at)
+    speeds = moved / steps[:, None]
+    usual = np.maximum(speeds[:-2], speeds[2:])
+    beyond = (moved[1:-1] - usual * steps[1:-1, None]).mean(axis=1)
+    return beyond, speeds[1:-1] / np.maximum(usual, SLOWEST_TORSOS_PER_SECOND)
 
 
 def split_shots(poses: Poses, cuts: Iterable[float]) -> list[Poses]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from services.analyzer.arrays import Floats
 from services.analyzer.biomechanics.actions.evidence import Evidenced, Sign
+from services.analyzer.biomechanics.actions.sight import hands_seen, signs_of_sight
 from services.analyzer.biomechanics.filtering import GRID_HZ, lowpass, resample
 from services.analyzer.biomechanics.kinematics import SIDES, Side, foot, hand_speeds, middle, torso_length
 from services.analyzer.pose.landmarks import Poses
@@ -29,6 +30,8 @@ LONGEST_DOWNSWING_SECONDS, LONGEST_BACKLIFT_SECONDS = 0.7, 1.3
 # Of the time after the bottom: where a swing has gone on, and where the hands come to.
 GOES_ON_SECONDS, FOLLOW_THROUGH_SECONDS = 0.15, 0.5
 STEADY_SECONDS = 0.2
+# A rise or fall of the hands begins and ends slowly: it is timed without so much of its way at either end.
+SHARE_OF_WAY = 0.1
 APART_SECONDS = 1.5
 # The hands are fastest within this of their lowest point.
 FASTEST_WITHIN_SECONDS, ALIKE = 0.3, 0.8
@@ -39,14 +42,17 @@ UNSEEN = float("nan")
 class Swing(Evidenced):
     """One stroke, in seconds: its backlift's begin and end, where the hands are lowest and where one is fastest.
 
-    downswing: torsos a second at which the hands come down at most; side: the hand that is fastest.
+    lifting, downswing: torsos a second at which the hands go up and come down at most. moving: seconds that both take,
+    each from a tenth to nine tenths of its way. side: the hand that is fastest.
     """
 
     start: float
     top: float
     bottom: float
     fastest: float
+    lifting: float
     downswing: float
+    moving: float
     side: Side
     signs: tuple[Sign, ...]
 
@@ -69,7 +75,7 @@ def find_swings(poses: Poses) -> list[Swing]:
         is_seen = after < len(grid) and np.isfinite(path[top : after + 1]).all()
         if is_seen and height[top] - height[bottom] >= SHALLOWEST_DIP_TORSOS:
             start = _lowest(height, top - _steps(LONGEST_BACKLIFT_SECONDS), top)
-            found.append(_swing(grid, path, speeds, start, top, int(bottom)))
+            found.append(_swing(poses, grid, path, speeds, start, top, int(bottom)))
     return found
 
 
@@ -108,7 +114,7 @@ def _path(poses: Poses) -> tuple[Floats, Floats]:
     return grid, lowpass(path, HANDS_CUT_OFF_HZ) if len(grid) else path
 
 
-def _swing(grid: Floats, path: Floats, speeds: Floats, start: int, top: int, bottom: int) -> Swing:
+def _swing(poses: Poses, grid: Floats, path: Floats, speeds: Floats, start: int, top: int, bottom: int) -> Swing:
     height = path[:, UP]
     velocity = np.gradient(path[:, HANDS], 1 / GRID_HZ, axis=0)
     first = max(top, bottom - _steps(FASTEST_WITHIN_SECONDS))
@@ -116,7 +122,9 @@ def _swing(grid: Floats, path: Floats, speeds: Floats, start: int, top: int, bot
     # Seen along the pitch the follow-through is as fast: of two moments alike the first is the stroke's.
     fastest = first + _first_peak(near.max(axis=1))
     swing = slice(start, bottom + _steps(STEADY_SECONDS))
+    lifting = float(np.max(velocity[start : top + 1, 1]))
     downswing = -float(np.min(velocity[top : bottom + 1, 1]))
+    moving = _seconds_of_most(height[start : top + 1]) + _seconds_of_most(height[top : bottom + 1][::-1])
     signs = (
         Sign("both hands hold one handle", -_percentile(path[swing, APART], 80.0), -0.7, -0.5),
         Sign("the bat is lifted", height[top] - height[start], 0.3, 0.5),
@@ -129,16 +137,31 @@ def _swing(grid: Floats, path: Floats, speeds: Floats, start: int, top: int, bot
             0.15,
             0.3,
         ),
+        *signs_of_sight(
+            poses,
+            float(grid[start]),
+            float(grid[max(bottom + _steps(GOES_ON_SECONDS), fastest)]),
+            hands_seen(poses, *SIDES),
+        ),
     )
     side = SIDES[int(np.argmax(speeds[fastest]))]
     began, lifted, lowest, quickest = (float(grid[k]) for k in (start, top, bottom, fastest))
-    return Swing(began, lifted, lowest, quickest, downswing, side, signs)
+    return Swing(began, lifted, lowest, quickest, lifting, downswing, moving, side, signs)
 
 
 def _first_peak(speeds: Floats) -> int:
     """The first local maximum that is nearly as fast as the fastest."""
     peaks = [k for k in range(1, len(speeds) - 1) if speeds[k - 1] <= speeds[k] >= speeds[k + 1]]
     return next((k for k in peaks if speeds[k] >= ALIKE * speeds.max()), int(np.argmax(speeds)))
+
+
+def _seconds_of_most(rise: Floats) -> float:
+    """Seconds from the last time at a tenth of a rise to the first time after it at nine tenths."""
+    if not np.isfinite(rise).all():
+        return UNSEEN
+    share = (rise - rise[0]) / max(rise[-1] - rise[0], 1e-9)
+    left = int(np.flatnonzero(share <= SHARE_OF_WAY)[-1])
+    return float(np.argmax(share[left:] >= 1 - SHARE_OF_WAY)) / GRID_HZ
 
 
 def _goes_on(path: Floats, start: int, bottom: int) -> float:

@@ -193,6 +193,16 @@ def test_an_obstacle_leaves_nothing_to_judge() -> None:
     assert (found.not_assessed_reason, found.remedy) == (obstacle.reason, obstacle.remedy)
 
 
+def test_a_doubt_of_all_numbers_is_why_none_is_judged() -> None:
+    """The reason and the remedy are the doubt's; a fault is still worth a second look."""
+    doubt = Obstacle("the stroke is quick, or the film is sped up, and it does not show which", "Give the rate.")
+    good = replace(measurements(0.4, head_stability_score=0.9, balance_drift_score=0.9), doubt=doubt)
+    found = find(good, "batting")
+    assert (found.overall_level, found.not_assessed_reason, found.remedy) == (None, doubt.reason, doubt.remedy)
+    [fault] = find(replace(measurements(0.4, head_stability_score=0.1), doubt=doubt), "batting").findings
+    assert fault.title.startswith(shared().hedge)
+
+
 def test_an_action_without_a_number_is_not_blamed_on_the_player_being_out_of_sight() -> None:
     """The reason names what is missing, not a share of frames that is high enough."""
     assert find(measurements(rate=95.0), "batting").not_assessed_reason == "no number could be measured in this film"
