@@ -178,7 +178,7 @@ def test_a_number_whose_error_reaches_its_mark_is_too_close_to_call() -> None:
         measured = measurements(head_stability_score=0.9, balance_drift_score=0.9, elbow_drop_score=0.9)
         value = mark.value + 0.01 * off
         score = guide.scales["head_stability_score"].score(value)
-        head = replace(measured.metrics["head_stability_score"], value=value, score=score, scatter=0.01)
+        head = replace(measured.metrics["head_stability_score"], value=value, score=score, random_error=0.01)
         found = find(replace(measured, metrics={**measured.metrics, "head_stability_score": head}), "batting")
         assert [finding.code for finding in found.findings] == (["HEAD_MOVEMENT"] if is_found else [])
         assert [metric.spec.name for metric in found.too_close] == ([] if is_found else ["head_stability_score"])

@@ -379,10 +379,11 @@ def test_the_correction_names_the_job_where_it_is_known() -> None:
 
 def test_lengths_are_in_centimetres_too_where_the_height_is_known() -> None:
     """A body length is 0.779 of the height: 0.140 of 180 cm are 20 cm."""
-    metric = replace(with_margins("batting", head_stability_score=0.0).metrics["head_stability_score"], scatter=0.01)
-    [row] = number_rows([replace(metric, value=0.14)], {}, 180.0)
+    head = with_margins("batting", head_stability_score=0.0).metrics["head_stability_score"]
+    metric = replace(head, value=0.14, random_error=0.01)
+    [row] = number_rows([metric], {}, 180.0)
     assert row.shown == "0.140 ± 0.010 body lengths (20 ± 1 cm)"
-    [plain] = number_rows([replace(metric, value=0.14)], {})
+    [plain] = number_rows([metric], {})
     assert plain.shown == "0.140 ± 0.010 body lengths"
 
 
