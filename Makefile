@@ -30,7 +30,7 @@ test: setup ## run the quick tests, in under 5 minutes
 	$(PYTHON) -m pytest $(AT_ONCE) -m "not slow and not cluster and not e2e"
 
 slow: setup proof-tools ## run the slow tests
-	@$(MAKE) --no-print-directory examples || echo "An example is not built, so its test is skipped or runs an older build."
+	@$(MAKE) --no-print-directory examples || echo "An example could not be fetched or built: its test is skipped, or fails."
 	$(PYTHON) -m pytest $(AT_ONCE) $(LONGEST) -m slow
 
 cluster: setup kubernetes kueue ## run the tests on a real Kubernetes, as root; the first run builds it, which takes minutes

@@ -38,6 +38,19 @@ EVENT_LABELS = {
     "take": "Take",
 }
 
+# Kinds of action that no sign proves: they are named as a possibility, unless the client gave them.
+UNPROVEN_EVENTS = ("throw", "take")
+
+
+def event_label(name: str, given: bool) -> str:
+    """What people read of an event that was found, or given: `Ball release`, `Perhaps a throw`."""
+    label = EVENT_LABELS[name]
+    return f"Perhaps a {label.lower()}" if name in UNPROVEN_EVENTS and not given else label
+
+
+# What people read of each camera view.
+CAMERA_VIEWS = {"side": "from the side", "front": "from the front", "behind": "from behind"}
+
 # Roles and features in a person's token.
 COACH_PRO_PLUS = "coach_pro_plus"
 ORG_PRO = "org_pro"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.analyzer.video.probe import Video
+from services.naming import CAMERA_VIEWS
 
 if TYPE_CHECKING:
     from services.analyzer.biomechanics.model import Measurements, Metric, Obstacle
@@ -17,6 +18,7 @@ NOTICEABLE_SECONDS = 0.1
 # No action can be found with fewer frames a second. A rate that is lower by rounding counts as this one.
 FEWEST_FPS = 10.0
 FILM_FASTER = "Film with 30 frames a second or more."
+TOO_COARSE = "a first look takes too few frames for it"
 
 
 def film_notes(video: Video, resized_seconds: float | None) -> tuple[str, ...]:
@@ -65,6 +67,7 @@ def ask_who(poses: "PoseResult") -> "Obstacle | None":
         return None
     from services.analyzer.biomechanics.model import Obstacle
     from services.analyzer.coaching.phrases import count_phrase
+    from services.rules.options import Correction
 
     if len(poses.candidates) == 1:
         reason = "people who are not seen together act in this film, so it is unclear which one is the player"
@@ -72,12 +75,9 @@ def ask_who(poses: "PoseResult") -> "Obstacle | None":
     people = count_phrase(len(poses.candidates)) if poses.candidates else "several"
     reason = f"{people} people are in view, and the film does not show which one is the player"
     if not poses.candidates:
-        return Obstacle(reason, "Name the player by a box: --athlete-box LEFT,TOP,WIDTH,HEIGHT.")
-    options = [
-        f"{k} with --athlete-box {box.left:.2f},{box.top:.2f},{box.width:.2f},{box.height:.2f}"
-        for k, box in enumerate((each.box for each in poses.candidates), start=1)
-    ]
-    return Obstacle(reason, f"Which one? Analyse the film again: person {', person '.join(options)}.")
+        return Obstacle(reason, f"Show the player in the first picture: {Correction.PERSON.place}.")
+    numbered = " or ".join(f"person {number}" for number in range(1, len(poses.candidates) + 1))
+    return Obstacle(reason, f"Choose the player on the film's page: {numbered}.")
 
 
 def contradict_view(measured: "Measurements", camera_view: str) -> "Measurements":
@@ -85,7 +85,8 @@ def contradict_view(measured: "Measurements", camera_view: str) -> "Measurements
     if measured.end_on is None or not camera_view or measured.end_on == (camera_view != "side"):
         return measured
     seen = "along the pitch" if measured.end_on else "from the side"
-    note = f"The session gives the view as {camera_view}, but the film looks filmed {seen}, and is measured so."
+    stated = CAMERA_VIEWS.get(camera_view, camera_view)
+    note = f"The film was sent as filmed {stated}, but it looks filmed {seen}, and is measured so."
     return replace(measured, notes=(note, *measured.notes), contradiction=note)
 
 
@@ -99,11 +100,31 @@ def describe_film(measured: "Measurements", video: Video, resized_seconds: float
 
     rate = f"{video.fps:.2g} frame{'' if video.fps == 1 else 's'} a second"
     reason = f"{rate} {'is' if video.fps == 1 else 'are'} too few: {FEWEST_FPS:.0f} are needed"
+    return _with_reasons(replace(measured, obstacle=Obstacle(reason, FILM_FASTER)), NO_PLAYER, reason)
+
+
+def first_look_extent(end_seconds: float, limit_seconds: float) -> str:
+    """What of a film that ends at `end_seconds` a first look up to `limit_seconds` sees, in the words of a reason."""
+    return f"the first {limit_seconds:.0f} seconds" if end_seconds > limit_seconds else "this film"
+
+
+def describe_first_look(measured: "Measurements") -> "Measurements":
+    """The measurements of a first look: where it takes too few frames, the film itself may have enough."""
+    from services.analyzer.biomechanics.action_window import TOO_FEW_FOR_A_DELIVERY
+    from services.analyzer.biomechanics.foot_contact import TOO_FEW
+    from services.analyzer.biomechanics.metrics.unscored import TOO_FEW_FOR_AN_ELBOW
+
+    for reason in (TOO_FEW, TOO_FEW_FOR_A_DELIVERY, TOO_FEW_FOR_AN_ELBOW):
+        measured = _with_reasons(measured, reason, TOO_COARSE)
+    return measured
+
+
+def _with_reasons(measured: "Measurements", replaced: str, reason: str) -> "Measurements":
+    """The measurements with one reason of absence in place of another."""
     return replace(
         measured,
-        obstacle=Obstacle(reason, FILM_FASTER),
-        metrics={name: _with_reason(metric, NO_PLAYER, reason) for name, metric in measured.metrics.items()},
-        measures={name: _with_reason(metric, NO_PLAYER, reason) for name, metric in measured.measures.items()},
+        metrics={name: _with_reason(metric, replaced, reason) for name, metric in measured.metrics.items()},
+        measures={name: _with_reason(metric, replaced, reason) for name, metric in measured.measures.items()},
     )
 
 

@@ -24,7 +24,13 @@ from services.analyzer.artifacts.result import AnalysisResult, Run, summarize_cl
 from services.analyzer.artifacts.results_json import Results, document, plain
 from services.analyzer.cpu_time import count_cpu_time
 from services.analyzer.errors import BadInput
-from services.analyzer.film_notes import ask_who, contradict_view, describe_film
+from services.analyzer.film_notes import (
+    ask_who,
+    contradict_view,
+    describe_film,
+    describe_first_look,
+    first_look_extent,
+)
 from services.analyzer.pose.estimator import LandmarkerFactory
 from services.analyzer.pose.landmarks import Poses, merge_poses
 from services.analyzer.pose.passes import PosePasses, PoseResult, split_at_cuts
@@ -96,9 +102,11 @@ class Analysis:
     def quick(self, out: Path, progress: Progress, *, film: bool = True) -> Results:
         """Write a provisional result, from one pass over the beginning; returns the results.
 
-        film: whether to write an overlay video, which takes longer than all that a coach reads first.
+        film: whether to write an overlay video, which takes longer than all that a coach reads first: so it is left
+        to the deep stage if that follows.
         """
-        run, progress = self._start_run("quick"), monotonic(progress)
+        extent = first_look_extent(float(self.video.times[-1]), QUICK_SECONDS)
+        run, progress = replace(self._start_run("quick"), followed=not film, extent=extent), monotonic(progress)
         wanted = self._sampled(MIN_SAMPLE_FPS, QUICK_SECONDS)
         with run.timing("pose"):
             more = float(self.video.times[-1]) > QUICK_SECONDS
@@ -184,13 +192,21 @@ class Analysis:
             who = ask_who(poses)
             given, known_clock = self.options.given, self.video.capture_fps is not None
             measured = measure(
-                poses.whole, poses.closeups, self.options.discipline, given, cuts, who, known_clock=known_clock
+                poses.whole,
+                poses.closeups,
+                self.options.discipline,
+                given,
+                cuts,
+                who,
+                known_clock=known_clock,
+                extent=run.extent,
             )
+            measured = describe_first_look(measured) if run.provisional else measured
             measured = contradict_view(measured, self.about.camera_view)
             measured = describe_film(measured, self.video, poses.resized_seconds)
             shown = [nearest(self.video.times, event.time_seconds) for event in measured.events]
             measured = replace(measured, events=_with_frames(measured.events, self.video.times[shown]))
-            findings = find(measured, self.options.discipline, under_18=self.about.under_18)
+            findings = find(measured, self.options.discipline, under_18=self.about.under_18, first_look=run.provisional)
             report = compose(measured, findings, self.options.discipline)
         posed = merge_poses(poses.whole, poses.closeups_with_duplicates)
         anonymizer = Anonymizer(posed, alone=poses.people <= 1) if self.options.anonymous else None

@@ -19,10 +19,10 @@ from markupsafe import Markup
 from crease.jobs.v1.job_pb2 import STAGE_QUICK, CompareJobsResponse, Job, MetricComparison, MetricReading
 from crease.jobs.v1.session_pb2 import Session
 from services.comparison.changes import change_of, in_order
-from services.naming import EVENT_LABELS
+from services.naming import EVENT_LABELS, event_label
 from services.rules import numbers
 from services.rules.changes import Verdict, summarize
-from services.rules.numbers import Better, Unit
+from services.rules.numbers import Better
 from services.rules.players import player_names
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -44,8 +44,8 @@ class ComparedAnalysis:
     """One analysis. `video`: the address of overlay.mp4, or empty with `video_absent_reason`.
 
     `time`: the date for the script, which writes it in the reader's zone: `2026-05-03T09:30:00Z`; empty: it stays.
-    `events`: seconds by name. `frames`: by name, the seconds of the frame that shows the event, where it is known.
-    `fps`: frames a second of the video, 0 if not known.
+    `events`: seconds by name; `given`: those that the client stated. `frames`: by name, the seconds of the frame that
+    shows the event, where it is known. `fps`: frames a second of the video, 0 if not known.
     """
 
     title: str
@@ -55,6 +55,7 @@ class ComparedAnalysis:
     video: str = ""
     video_absent_reason: str = ""
     events: Mapping[str, float] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
     frames: Mapping[str, float] = field(default_factory=dict)
     fps: float = 0.0
     time: str = ""
@@ -85,6 +86,7 @@ def analysis_of(
         video_absent_reason=video_absent_reason,
         # The events of the first action.
         events={event["name"]: event["time_seconds"] for event in reversed(events)},
+        given=frozenset(event["name"] for event in events if event.get("given")),
         frames={event["name"]: event["frame_seconds"] for event in reversed(events) if event.get("frame_seconds")},
         fps=summary.get("video_fps") or 0.0,
     )
@@ -100,6 +102,7 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse, 
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("compare.css", "compare.js"))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     named = {name for analysis in analyses for name in analysis.events}
+    given = frozenset[str]().union(*(analysis.given for analysis in analyses))
     dates = [
         _Date(number, " ".join(analysis.date.split()[:2]), analysis.time)
         for number, analysis in enumerate(analyses, start=1)
@@ -113,13 +116,13 @@ def render(analyses: Sequence[ComparedAnalysis], compared: CompareJobsResponse, 
         video_source=video_source,
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
-        caveats=[_with_numbers(caveat, compared) for caveat in compared.caveats],
+        caveats=[_sentence(caveat, compared) for caveat in compared.caveats],
         span=(dates[0], dates[-1]),
         summary=[(verdict, said) for verdict in Verdict if (said := summarize(changes, verdict))],
         signs=SIGNS,
         step=round(1 / min(OVERLAY_FPS, max((analysis.fps for analysis in analyses), default=0) or OVERLAY_FPS), 4),
         jobs=[_prepare_video(analysis) for analysis in analyses],
-        events=[(_to_attribute(name), words) for name, words in EVENT_LABELS.items() if name in named],
+        events=[(_to_attribute(name), event_label(name, name in given)) for name in EVENT_LABELS if name in named],
         metrics=[_prepare_metric(metric, dates, compared) for metric in metrics],
         width=WIDTH,
         height=HEIGHT,
@@ -160,6 +163,12 @@ def _with_numbers(text: str, compared: CompareJobsResponse) -> str:
     return text
 
 
+def _sentence(clause: str, compared: CompareJobsResponse) -> str:
+    """A clause as a sentence, which names each analysis by its number in the page."""
+    words = _with_numbers(clause, compared)
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def _has_numbers(metric: MetricComparison) -> bool:
     return any(reading.HasField("value") for reading in metric.readings)
 
@@ -174,7 +183,7 @@ def _prepare_metric(metric: MetricComparison, dates: Sequence[_Date], compared: 
         if _is_absent(reading) or measured == 1
     ]
     if change.absent_reason and not notes:
-        notes = [f"{_with_numbers(change.absent_reason, compared)}."]
+        notes = [_sentence(change.absent_reason, compared)]
     spoken = [f"{date.number}: {_describe_reading(reading)}" for date, reading in zip(dates, readings, strict=True)]
     return {
         "name": numbers.label(metric.name),
@@ -198,7 +207,7 @@ def _describe_reading(reading: MetricReading) -> str:
     if _is_absent(reading):
         return "not measured"
     error = reading.error if reading.HasField("error") else None
-    return numbers.format_result(reading.value, reading.unit, error)
+    return numbers.format_value(reading.value, reading.unit, error)
 
 
 def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[_Date]) -> dict[str, Any]:
@@ -223,12 +232,13 @@ def _prepare_plot(readings: Sequence[MetricReading], dates: Sequence[_Date]) -> 
         piece.append(f"{at[0]},{at[1]}")
         bar = (y(reading.value - reading.error), y(reading.value + reading.error)) if reading.error else None
         top = min(bar) if bar else at[1]
-        unit = Unit(reading.unit) if reading.unit in tuple(Unit) else None
-        shown = numbers.format_rounded(reading.value, unit, reading.error) if unit else f"{reading.value:.2f}"
+        shown = numbers.format_rounded(reading.value, reading.unit, reading.error)
         points.append({"x": at[0], "y": at[1], "bar": bar, "label_y": round(top - 7, 1), "shown": shown})
     pieces.append(piece)
-    # More than four dates do not fit: label the first and the last.
-    chosen = range(len(dates)) if len(dates) <= 4 else (0, len(dates) - 1)
+    # More than four dates do not fit, nor more than two of one day, to which the script adds their time.
+    days = {date.day for date in dates}
+    fit = len(dates) <= 4 and len(days) == len(dates)
+    chosen = range(len(dates)) if fit else (0, len(dates) - 1)
     anchors: dict[int, tuple[str, float]] = {0: ("start", 4), len(dates) - 1: ("end", WIDTH - 4)}
     labels = []
     for index in chosen:

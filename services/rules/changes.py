@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.rules.numbers import Better, Unit, better, format_result, format_rounded, label
+from services.rules.numbers import Better, better, format_rounded, label, unit_words
 
 # `1.0 times` would read as no more than errors make.
 BARELY_BEYOND = 1.05
@@ -68,10 +68,7 @@ class Change(NamedTuple):
 
     def _amount(self, value: float) -> str:
         """A change with its unit and the decimals that errors allow."""
-        if self.unit not in tuple(Unit):
-            return format_result(value, self.unit)
-        unit = Unit(self.unit)
-        return f"{format_rounded(value, unit, self.detectable)}{unit.words}"
+        return f"{format_rounded(value, self.unit, self.detectable)}{unit_words(self.unit)}"
 
 
 def summarize(changes: Iterable[Change], verdict: Verdict) -> str:

@@ -6,7 +6,7 @@ from enum import Enum, StrEnum
 
 
 class Unit(StrEnum):
-    """Units of numbers, as results.json spells them."""
+    """Units of numbers, as results.json spells them; centimetres are for people alone."""
 
     BODY_LENGTHS = "body lengths"
     BODY_HEIGHTS = "body heights"
@@ -14,16 +14,23 @@ class Unit(StrEnum):
     SECONDS = "s"
     PER_SECOND = "1/s"
     PERCENT_OF_FRAMES = "percent of frames"
+    CENTIMETRES = "cm"
 
     @property
     def digits(self) -> int:
         """The most decimals that a person reads."""
-        return {Unit.DEGREES: 0, Unit.PERCENT_OF_FRAMES: 0, Unit.BODY_LENGTHS: 3, Unit.SECONDS: 3}.get(self, 2)
+        whole = (Unit.DEGREES, Unit.PERCENT_OF_FRAMES, Unit.PER_SECOND, Unit.CENTIMETRES)
+        return 0 if self in whole else 3 if self in (Unit.BODY_LENGTHS, Unit.SECONDS) else 2
+
+    @property
+    def scale(self) -> float:
+        """What a person reads for 1: a share a second is read in percent."""
+        return 100.0 if self is Unit.PER_SECOND else 1.0
 
     @property
     def sign(self) -> str:
-        """The sign behind a number without a space; empty if the unit is a word."""
-        return "°" if self is Unit.DEGREES else ""
+        """The sign behind a number, with its space if it has one; empty if the unit is a word."""
+        return {Unit.DEGREES: "°", Unit.PER_SECOND: " %"}.get(self, "")
 
     @property
     def words(self) -> str:
@@ -58,14 +65,17 @@ NUMBERS = {
         "Balance", "how far the trunk moves off the feet, along the picture", Unit.BODY_LENGTHS, Better.LOWER
     ),
     "front_knee_brace_score": Number(
-        "Front knee", "its smallest angle after the front foot is down; 180° is straight", Unit.DEGREES, Better.HIGHER
+        "Front knee",
+        "its smallest angle after the front foot is down, smoothed; 180° is straight",
+        Unit.DEGREES,
+        Better.HIGHER,
     ),
     "hip_shoulder_separation_timing": Number(
         "Hip-shoulder timing", "how long the shoulders turn after the hips", Unit.SECONDS, Better.HIGHER
     ),
     "elbow_drop_score": Number("Elbow", "how far it is below the shoulder", Unit.BODY_LENGTHS, Better.LOWER),
     "stride_length": Number("Stride", "between the feet as the front one lands", Unit.BODY_HEIGHTS),
-    "run_up_speed_trend": Number("Run-up", "share of its speed gained a second, in the last 0.5 s", Unit.PER_SECOND),
+    "run_up_speed_trend": Number("Run-up", "speed gained in the last 0.5 s; under 0 it slows", Unit.PER_SECOND),
     "release_height": Number("Release height", "bowling wrist over the sole of the front foot", Unit.BODY_HEIGHTS),
     "trunk_lateral_flexion_at_release": Number("Trunk lean", "away from the bowling arm at release", Unit.DEGREES),
     "front_knee_at_contact": Number("Front knee at contact", "as the foot lands", Unit.DEGREES),
@@ -114,35 +124,42 @@ MOST_DIGITS_WITHOUT_ERROR = 2
 LAST_LEAD_OF_TWO_FIGURES = 3.55
 
 
-def digits(unit: Unit, error: float | None = None) -> int:
-    """The decimals that an error allows; -1 for tens. Without an error at most two."""
+def digits(unit: str, error: float | None = None) -> int:
+    """The decimals that an error allows, as a person reads it; -1 for tens. Without an error at most two."""
+    known = _known(unit)
+    most = known.digits if known else MOST_DIGITS_WITHOUT_ERROR
     if not error:
-        return min(unit.digits, MOST_DIGITS_WITHOUT_ERROR)
+        return min(most, MOST_DIGITS_WITHOUT_ERROR)
     exponent = math.floor(math.log10(error))
     figures = 2 if error / 10**exponent < LAST_LEAD_OF_TWO_FIGURES else 1
-    return min(unit.digits, figures - 1 - exponent)
+    return min(most, figures - 1 - exponent)
 
 
-def format_number(value: float, unit: Unit, error: float | None = None) -> str:
+def format_number(value: float, unit: str, error: float | None = None) -> str:
     """A number without its unit's name: `132° ± 3°`, `0.124 ± 0.006`, `0.12 ± 0.06`."""
     number = format_rounded(value, unit, error)
     return f"{number} ± {format_rounded(error, unit, error)}" if error else number
 
 
-def format_rounded(value: float, unit: Unit, error: float | None) -> str:
+def format_rounded(value: float, unit: str, error: float | None) -> str:
     """A number with the decimals that an error allows, without the error and its unit's name: `0.12`."""
-    decimals = digits(unit, error)
-    rounded = round(value, decimals) + 0.0  # -0.0 becomes 0.0
-    return f"{rounded:.{max(decimals, 0)}f}{unit.sign}".replace("-", "−")
+    known = _known(unit)
+    scale = known.scale if known else 1.0
+    decimals = digits(unit, error * scale if error else None)
+    rounded = round(value * scale, decimals) + 0.0  # -0.0 becomes 0.0
+    return f"{rounded:.{max(decimals, 0)}f}{known.sign if known else ''}".replace("-", "−")
 
 
-def format_value(value: float, unit: Unit, error: float | None = None) -> str:
+def format_value(value: float, unit: str, error: float | None = None) -> str:
     """A number with its unit: `132° ± 3°`, `0.124 ± 0.006 body lengths`."""
-    return f"{format_number(value, unit, error)}{unit.words}"
+    return f"{format_number(value, unit, error)}{unit_words(unit)}"
 
 
-def format_result(value: float, unit: str, error: float | None = None) -> str:
-    """`format_value` for a unit as results spell it, which a later version may have added."""
-    if unit in tuple(Unit):
-        return format_value(value, Unit(unit), error)
-    return f"{value:.2f}{f' ± {error:.2f}' if error else ''} {unit}".strip()
+def unit_words(unit: str) -> str:
+    """`Unit.words` of a unit as results spell it, which a later version may have added."""
+    known = _known(unit)
+    return known.words if known else f" {unit}".rstrip()
+
+
+def _known(unit: str) -> Unit | None:
+    return Unit(unit) if unit in tuple(Unit) else None

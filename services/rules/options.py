@@ -1,8 +1,9 @@
-"""The command-line options by which a user states facts of a video: `crease` and the analyzer share them."""
+"""The ways in which a user states facts of a video: options of `crease` and the analyzer, controls of the page."""
 
 import argparse
 import math
 from collections.abc import Sequence
+from enum import Enum
 
 from services.naming import GIVEN_EVENTS, Discipline
 from services.rules.limits import CAPTURE_FPS_RULE, IN_PICTURE_RULE, MAX_GIVEN_EVENTS, is_capture_fps, is_in_picture
@@ -11,6 +12,30 @@ from services.rules.limits import CAPTURE_FPS_RULE, IN_PICTURE_RULE, MAX_GIVEN_E
 MIN_HEIGHT_CM, MAX_HEIGHT_CM = 80, 250
 # A name and seconds.
 StatedEvent = tuple[str, float]
+# Of the part of the page in which a coach corrects an analysis.
+CORRECTIONS_TITLE = "Not right?"
+
+
+class Correction(Enum):
+    """What a user may correct. `control`: its words in the page; `option`: of the command line, for programs alone."""
+
+    SLOW_MOTION = ("Slow motion", "--capture-fps FPS")
+    MOMENT = ("Another moment", "--event NAME=SECONDS")
+    PERSON = ("Another person", "--athlete-box LEFT,TOP,WIDTH,HEIGHT")
+
+    def __init__(self, control: str, option: str) -> None:
+        self.control = control
+        self.option = option
+
+    @property
+    def place(self) -> str:
+        """Where a coach finds it: `“Slow motion” under “Not right?” on the film's page`."""
+        return f"“{self.control}” under “{CORRECTIONS_TITLE}” on the film's page"
+
+
+def option_of(remedy: str) -> str:
+    """The option of the correction that a remedy names; empty if it names none."""
+    return next((correction.option for correction in Correction if correction.place in remedy), "")
 
 
 def add_footage(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,8 @@ from http import HTTPStatus
 
 import grpc
 
+from services.clients import is_transient
+
 TOO_LATE = "The minute to undo is over: it is deleted."
 
 
@@ -31,8 +33,6 @@ _STATUSES = {
     grpc.StatusCode.ALREADY_EXISTS: HTTPStatus.CONFLICT,
     grpc.StatusCode.ABORTED: HTTPStatus.CONFLICT,
     grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
-    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
@@ -46,7 +46,8 @@ def of_call(error: grpc.RpcError) -> PageError:
     code = error.code()
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return SignInRequired("Your sign-in has expired.")
+    if is_transient(error):
+        sentence = "Crease is not answering at the moment. Try again in a few seconds."
+        return PageError(HTTPStatus.SERVICE_UNAVAILABLE, sentence)
     status = _STATUSES.get(code, HTTPStatus.BAD_GATEWAY)
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        return PageError(status, "Crease is not answering at the moment. Try again in a few seconds.")
     return PageError(status, f"{(error.details() or 'The service failed').rstrip('.')}.")

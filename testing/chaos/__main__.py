@@ -214,7 +214,7 @@ class Round:
         await until(lambda: all(len(one.events) >= whole for one in readers), 20)
         # A job that is not final may write objects after its cleanup.
         if is_final:
-            await self._clean_up()
+            await self._clean_up(analyzers)
         # A message follows its event by a poll of the relay.
         await until(lambda: not audit.messages(self._stack), MESSAGES_SECONDS)
         statuses = await self._session_statuses()
@@ -222,7 +222,9 @@ class Round:
         of_final = [*audit.sessions(self._stack, statuses), *audit.objects(self._stack)] if is_final else []
         self._findings += [*await asyncio.to_thread(self._read, analyzers, coaches, readers), *of_final]
 
-    async def _clean_up(self) -> None:
+    async def _clean_up(self, analyzers: Analyzers) -> None:
+        """Does every cleanup now, once no launch that was lost can still write objects."""
+        await until(lambda: not analyzers.running, CLEANUP_SECONDS)
         self._stack.sql(audit.CLEANUPS_DUE)
         if not await until(lambda: self._stack.sql(audit.CLEANUPS_LEFT) == [(0,)], CLEANUP_SECONDS):
             self._findings.append(f"cleanups left: {self._stack.sql(audit.CLEANUPS_LEFT)}")

@@ -47,7 +47,7 @@ SEEDS = (
     Seed("hevc.mkv", "libx265", encoder="x265-params=log-level=none"),
     Seed("h264.mkv"),
     Seed("h264.ts", encoder="bf=2:g=12"),
-    Seed("h264.avi", encoder="bf=0"),
+    Seed("h264.avi", encoder="bf=2:g=12"),
     Seed("vp9.webm", "libvpx-vp9", encoder="deadline=realtime:cpu-used=8"),
     Seed("vp8.mkv", "libvpx", encoder="deadline=realtime:cpu-used=8"),
     Seed("live.webm", "libvpx", encoder="deadline=realtime:cpu-used=8", muxer="live=1"),

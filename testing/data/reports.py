@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 
 from services.analyzer.artifacts.result import AnalysisResult, ClipSummary, Run
+from services.analyzer.biomechanics.events import SIGNED, EventName
 from services.analyzer.biomechanics.kinematics import KNEE, Side, landmarks_of
 from services.analyzer.biomechanics.measurement import measure
-from services.analyzer.biomechanics.model import Evidence, Measurements, Metric, MetricSpec, Reliability
+from services.analyzer.biomechanics.model import Evidence, Measurements, Metric, MetricSpec, Reliability, Repetition
 from services.analyzer.biomechanics.registry import FRONT_KNEE_BRACE, METRICS, SPECS, guidance
 from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.summary import compose
@@ -30,6 +31,7 @@ HOSTILE = (
 )
 LONG_HOSTILE = (HOSTILE * 50)[:5000]
 STROKES, SECONDS_EACH = 8, 3.75
+GIVEN_THROW = Repetition(EventName.THROW, 1.5, Side.RIGHT, None, Side.LEFT, {}, frozenset({EventName.THROW}))
 
 
 def result_of(measured: Measurements, discipline: str, whole: Poses) -> AnalysisResult:
@@ -72,10 +74,16 @@ def page(poses: Poses, discipline: str = "batting", frames: list[KeyFrame] | Non
 
 
 def with_margins(discipline: str, *, detection_rate_percent: float = 100.0, **margins: float) -> Measurements:
-    """Measurements whose scores are this far above (or, negative, below) their marks; metrics not named are absent."""
+    """Measurements whose scores are this far above (or, negative, below) their marks; metrics not named are absent.
+
+    The client gives the moment of a throw or a take, without which neither is judged.
+    """
     metrics = {spec.name: Metric.absent(spec, "not seen") for spec in METRICS}
     metrics |= {name: _metric(SPECS[name], discipline, margin) for name, margin in margins.items()}
-    return Measurements(metrics, [], Side.LEFT, None, detection_rate_percent, Reliability.HIGH, 1)
+    measured = Measurements(metrics, [], Side.LEFT, None, detection_rate_percent, Reliability.HIGH, 1)
+    if discipline in SIGNED:
+        return measured
+    return replace(measured, repetitions=(GIVEN_THROW,))
 
 
 def _metric(spec: MetricSpec, discipline: str, margin: float) -> Metric:

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ class Web(Program):
 
     folder: Path = field(default_factory=Path)
     cookie: str = ""
+    # A one-time address signs in one of several threads.
+    signing_in: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def origin(self) -> str:
@@ -62,7 +65,8 @@ class Web(Program):
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
     ) -> urllib3.BaseHTTPResponse:
         """A request of a signed-in browser's own page; `headers` replace or, if empty, remove those of the browser."""
-        self.cookie = self.cookie or self.signed_in()
+        with self.signing_in:
+            self.cookie = self.cookie or self.signed_in()
         sent = {"cookie": self.cookie, "sec-fetch-site": "same-origin", "origin": self.origin} | dict(headers or {})
         kept = {name: value for name, value in sent.items() if value}
         return urllib3.request(

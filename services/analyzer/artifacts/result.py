@@ -76,12 +76,17 @@ class ClipSummary:
 
 @dataclass
 class Run:
-    """Execution of one stage. accelerator_reason: a sentence; seconds: wall time by step."""
+    """Execution of one stage. accelerator_reason: a sentence; seconds: wall time by step.
+
+    followed: whether the deep stage follows. extent: what of the film the stage looks at, in the words of a reason.
+    """
 
     stage: str
     accelerator: str
     accelerator_reason: str
     seconds: dict[str, float] = field(default_factory=dict)
+    followed: bool = False
+    extent: str = "this film"
 
     @property
     def provisional(self) -> bool:

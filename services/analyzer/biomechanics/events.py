@@ -141,8 +141,8 @@ def find_steady_actions(poses: Poses, discipline: str, around: Poses) -> list[Ac
     if isinstance(actions, Missing) or discipline not in SIGNED or frame_rate(poses) < 2 * LOWEST_RATE_FPS:
         return actions
     copies = {
-        "it shows in half of the frames too": [select_frames(poses, np.arange(len(poses)) % 2 == k) for k in (0, 1)],
-        "it shows with twice the noise too": list(replicates(poses)),
+        "half of the frames show it too": [select_frames(poses, np.arange(len(poses)) % 2 == k) for k in (0, 1)],
+        "a less steady film shows it too": list(replicates(poses)),
     }
     for sign, altered in copies.items():
         found = [find_actions(copy, discipline, merge_poses(around, [copy])) for copy in altered]
@@ -205,7 +205,7 @@ def _stroke(swing: Swing, rate: float) -> Action:
 def _missing(without_candidate: str, candidates: list[tuple[Sign, ...]]) -> Missing:
     """Why a clip has no action: the sign that its nearest candidate lacks."""
     nearest = max((weakest(signs) for signs in candidates), key=lambda sign: sign.margin, default=None)
-    return Missing(f"the nearest movement to one lacks this sign: {nearest.name}" if nearest else without_candidate)
+    return Missing(f"the nearest movement to one does not show that {nearest.name}" if nearest else without_candidate)
 
 
 def close_up_windows(whole: Poses, discipline: str, cuts: Iterable[float] = ()) -> list[tuple[float, float]]:

@@ -3,12 +3,12 @@
 from typing import NamedTuple
 
 from services.analyzer.biomechanics.events import Event, EventName
+from services.analyzer.biomechanics.kinematics import BODY_PER_STATURE
 from services.analyzer.biomechanics.model import Repetition
 from services.analyzer.knowledge.loader import Mark, MarkOrigin
-from services.naming import EVENT_LABELS, Discipline
-from services.rules.numbers import Unit, format_value
+from services.naming import UNPROVEN_EVENTS, Discipline, event_label
+from services.rules.numbers import Unit, format_number, format_value
 
-EVENT_CAPTIONS = {name: EVENT_LABELS[name] for name in EventName}
 # For the narrow places of a plot.
 SHORT_EVENT_CAPTIONS = {
     EventName.FRONT_FOOT_CONTACT: "front foot down",
@@ -18,14 +18,16 @@ SHORT_EVENT_CAPTIONS = {
     EventName.TAKE: "take",
 }
 
-# Kinds of action that no sign proves: they are named as a possibility, unless the client gave them.
-UNPROVEN = (EventName.THROW, EventName.TAKE)
-
 
 def event_caption(event: Event) -> str:
     """The words of an event in a picture."""
-    caption = EVENT_CAPTIONS[event.name]
-    return f"Perhaps a {caption.lower()}" if event.name in UNPROVEN and not event.given else caption
+    return event_label(event.name, event.given)
+
+
+def short_event_caption(event: Event) -> str:
+    """The words of an event in a narrow place; `throw?` for a possibility."""
+    caption = SHORT_EVENT_CAPTIONS[event.name]
+    return f"{caption}?" if event.name in UNPROVEN_EVENTS and not event.given else caption
 
 
 def claim(repetition: Repetition) -> str:
@@ -45,7 +47,7 @@ def _moment(repetition: Repetition, name: EventName, seconds: float) -> str:
     moment = f"{SHORT_EVENT_CAPTIONS[name]} at {seconds:.2f} s"
     if name in repetition.given:
         return f"{moment} (given)"
-    return f"perhaps a {moment}" if name in UNPROVEN else moment
+    return f"perhaps a {moment}" if name in UNPROVEN_EVENTS else moment
 
 
 class Noun(NamedTuple):
@@ -75,6 +77,28 @@ def mark_name(mark: Mark) -> str:
     return f"the mark of {stated.study} ({stated.n} {stated.who}, in {plane})"
 
 
-def format_mark(mark: Mark, unit: Unit) -> str:
-    """A mark with its unit: `120° or more`."""
-    return f"{format_value(mark.value, unit)} or {'more' if mark.at_least else 'less'}"
+def format_mark(mark: Mark, unit: Unit, height_cm: float | None = None) -> str:
+    """A mark with its unit: `120° or more`; of a player whose height is known `0.10 body lengths (14 cm) or less`."""
+    return f"{format_length(mark.value, unit, None, height_cm)} or {'more' if mark.at_least else 'less'}"
+
+
+def format_length(value: float, unit: Unit, error: float | None, height_cm: float | None) -> str:
+    """A number with its unit; a length of a player whose height is known also in centimetres: `… (20 ± 1 cm)`."""
+    words = format_value(value, unit, error)
+    size = _unit_in_cm(unit, height_cm)
+    return f"{words} ({_in_cm(value * size, error and error * size)})" if size else words
+
+
+def short_length(value: float, unit: Unit, height_cm: float | None) -> str:
+    """A number for a place of a few letters: in centimetres if it is a length of a player whose height is known."""
+    size = _unit_in_cm(unit, height_cm)
+    return _in_cm(value * size, None) if size else format_number(value, unit)
+
+
+def _unit_in_cm(unit: Unit, height_cm: float | None) -> float:
+    return (height_cm or 0.0) * {Unit.BODY_HEIGHTS: 1.0, Unit.BODY_LENGTHS: BODY_PER_STATURE}.get(unit, 0.0)
+
+
+def _in_cm(value: float, error: float | None) -> str:
+    # A height is known to a centimetre, and so is what is measured by it.
+    return format_value(value, Unit.CENTIMETRES, max(error, 1.0) if error else None)

@@ -41,12 +41,15 @@ from services.analyzer.biomechanics.registry import MEASURES, METRICS, SPECS, gu
 from services.analyzer.knowledge.loader import Scale, shared
 from services.analyzer.pose.landmarks import Poses
 from services.naming import Discipline
+from services.rules.options import Correction
 
 NO_PLAYER = "no player in view"
+# What of a film was measured, in the words of a reason.
+WHOLE_FILM = "this film"
 FILM_THE_PLAYER = "Film the player from the side, whole body in the picture, about half its height."
 FILM_FASTER = "Film with 30 frames a second or more."
-FILM_AT_NORMAL_SPEED = "Film at normal speed."
-NAME_THE_RATE = "Give the frames a second at which the camera recorded: --capture-fps."
+NAME_THE_RATE = f"Say how many frames a second the camera recorded: {Correction.SLOW_MOTION.place}."
+FILM_AT_NORMAL_SPEED = f"Film at normal speed. Or is all of the film slowed alike? {NAME_THE_RATE}"
 
 # Standard error of a median of n over that of a mean, for a normal distribution.
 MEDIAN_PER_MEAN_ERROR = 1.2533
@@ -80,11 +83,13 @@ def measure(
     who: Obstacle | None = None,
     *,
     known_clock: bool = False,
+    extent: str = WHOLE_FILM,
 ) -> Measurements:
     """Numbers, events and sides of one video. whole: first pass; closeups: second pass, one series an action, or none.
 
     given: moments that the client states. cuts: seconds of the first frame after each; each shot is measured by itself.
     who: set if it is unknown who of several people is the player. known_clock: whether times are known to be real.
+    extent: what of the film the poses are of, in the words of a reason.
 
     Raises GuidanceError for an unknown discipline.
     """
@@ -92,7 +97,7 @@ def measure(
     clip = tidy(whole)
     rate = 100.0 * float(whole.detected.mean()) if len(whole) else 0.0
     if clip.detected.sum() < FEWEST_FRAMES:
-        return _without_athlete(whole, rate)
+        return _without_athlete(whole, rate, extent)
     cleaned = [tidy(closeup) for closeup in closeups]
     shots = [shot for shot in split_shots(clip, cuts) if shot.detected.sum() >= FEWEST_FRAMES] or [clip]
     windows = find_windows(shots, cleaned, discipline, given)
@@ -100,13 +105,14 @@ def measure(
         _too_slow(max(shots, key=len))
         or who
         or (None if known_clock else _find_slow_motion(shots, cleaned, discipline))
-        or _find_doubt(windows, discipline)
+        or _find_doubt(windows, discipline, extent)
     )
     windows = [window for window in windows if _is_clear(window.action)] or windows
     measured = [_MeasuredWindow(window, _read_all(window, obstacle)) for window in windows]
     judged = obstacle is None and rate >= shared().reliable_from_detection_rate_percent
-    most_confidence = 1.0 if judged and discipline in SIGNED else UNJUDGED_CONFIDENCE
     actions = [each for each in measured if isinstance(each.window.action, Action)]
+    proven = discipline in SIGNED or any(_is_given(each.window.action) for each in actions)
+    most_confidence = 1.0 if judged and proven else UNJUDGED_CONFIDENCE
     return Measurements(
         metrics={spec.name: _combine(spec, measured, scales.get(spec.name), most_confidence) for spec in METRICS},
         events=_events(each.window for each in actions),
@@ -130,7 +136,7 @@ def _is_end_on(windows: list[ActionWindow]) -> bool | None:
     return views.pop() if len(views) == 1 else None
 
 
-def _without_athlete(whole: Poses, rate: float) -> Measurements:
+def _without_athlete(whole: Poses, rate: float, extent: str) -> Measurements:
     """No number, since too few frames have a detection."""
     absent = {name: Metric.absent(spec, spec.absent_reason or NO_PLAYER) for name, spec in SPECS.items()}
     return Measurements(
@@ -142,17 +148,17 @@ def _without_athlete(whole: Poses, rate: float) -> Measurements:
         reliability=Reliability.LOW,
         actions=0,
         measures={spec.name: absent[spec.name] for spec in MEASURES},
-        obstacle=_no_player(whole),
+        obstacle=_no_player(whole, extent),
     )
 
 
-def _no_player(whole: Poses) -> Obstacle:
+def _no_player(whole: Poses, extent: str) -> Obstacle:
     """The obstacle of a video in which the player was hardly detected. whole: the first pass."""
     if too_slow := _too_slow(whole):
         return too_slow
     seen = int(whole.detected.sum())
-    reason = f"the player was found in {seen} of {len(whole)} frames" if seen else "no player was found in this film"
-    return Obstacle(reason, FILM_THE_PLAYER)
+    reason = f"the player was found in {seen} of {len(whole)} frames" if seen else f"no player was found in {extent}"
+    return Obstacle(reason, FILM_THE_PLAYER, unclear=extent != WHOLE_FILM)
 
 
 def _find_slow_motion(shots: list[Poses], closeups: list[Poses], discipline: str) -> Obstacle | None:
@@ -165,15 +171,17 @@ def _find_slow_motion(shots: list[Poses], closeups: list[Poses], discipline: str
     return None
 
 
-def _find_doubt(windows: list[ActionWindow], discipline: str) -> Obstacle | None:
+def _find_doubt(windows: list[ActionWindow], discipline: str, extent: str) -> Obstacle | None:
     """Why the actions of these windows are not judged: none was found, or a doubtful one; None if one is clear."""
     if any(_is_clear(window.action) for window in windows):
         return None
     noun, action = action_noun(discipline).singular, windows[0].action
     remedy = f"Film one whole {noun} from the side, in daylight, from before it begins until after it ends."
     if isinstance(action, Missing):
-        return Obstacle(f"no {noun} was found in this film: {action.reason}", remedy)
-    return Obstacle(f"the {noun} in this film is doubtful: this sign is weak: {action.weakest_sign}", remedy)
+        return Obstacle(f"no {noun} was found in {extent}: {action.reason}", remedy, unclear=True)
+    return Obstacle(
+        f"the {noun} in {extent} is doubtful: it is not clear that {action.weakest_sign}", remedy, unclear=True
+    )
 
 
 def _too_slow(poses: Poses) -> Obstacle | None:
@@ -187,6 +195,10 @@ def _too_slow(poses: Poses) -> Obstacle | None:
 def _is_clear(action: Action | Missing) -> bool:
     """Whether an action was found that no sign leaves in doubt."""
     return isinstance(action, Action) and action.evidence >= CLEAR_EVIDENCE
+
+
+def _is_given(action: Action | Missing) -> bool:
+    return isinstance(action, Action) and action.given
 
 
 def _read_all(window: ActionWindow, obstacle: Obstacle | None) -> dict[str, Reading | Missing]:
@@ -327,9 +339,9 @@ def _given_notes(windows: list[ActionWindow], given: Sequence[GivenEvent]) -> It
     for event in sorted(given, key=lambda event: event.time_seconds):
         moment = f"{SHORT_EVENT_CAPTIONS[event.name]} at {event.time_seconds:.2f} s"
         if (event.name, event.time_seconds) in used:
-            yield f"Given by the client, not found in the film: {moment}."
+            yield f"Given, not found in the film: {moment}."
         else:
-            yield f"Given by the client, but no action was measured with it: {moment}."
+            yield f"Given, but no action was measured with it: {moment}."
 
 
 def _notes(windows: list[ActionWindow], cuts: tuple[float, ...]) -> tuple[str, ...]:
@@ -344,7 +356,8 @@ def _notes(windows: list[ActionWindow], cuts: tuple[float, ...]) -> tuple[str, .
             return tuple(notes)
         notes.append(f"Measured over the whole clip, because of this: {reason.reason}.")
     elif len(windows) > 1:
-        notes.append(f"{len(windows)} actions were counted; each number is the median over them.")
+        nouns = action_noun(windows[0].discipline).plural
+        notes.append(f"{len(windows)} {nouns} were counted; each number is the median over them.")
     if not feet_in_view(windows[0].inside):
         notes.append("The feet are out of the picture: movement is measured against the hips and understated.")
     return tuple(notes)

@@ -232,10 +232,14 @@ class Trace:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why the numbers of a video are not judged. reason: a clause. remedy: a sentence, the one thing to change."""
+    """Why the numbers of a video are not judged. reason: a clause. remedy: a sentence, the one thing to change.
+
+    unclear: whether a look at more frames may show what was not found.
+    """
 
     reason: str
     remedy: str
+    unclear: bool = False
 
 
 @dataclass(frozen=True)

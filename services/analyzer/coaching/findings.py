@@ -1,10 +1,12 @@
 """Turns measurements into findings, by the thresholds and the advice of `knowledge/*.yaml`.
 
     obstacle, or too few detections ─▶ not assessed: no level, no fault, no drill
+    no sign and no client tells what the action is ─▶ not assessed
     else each number against its mark ─▶ a fault beyond its error, too close to call, or the mark reached
 
 A fault is found if a number misses its mark by more than its error. The shortfall of its score decides the severity,
-which is bounded for some numbers of a player under 18. A number that was not measured gives no finding.
+which is bounded for an unsure number, and for some numbers of a player under 18. A level needs a sure fault, or two
+sure numbers. A number that was not measured gives no finding.
 """
 
 from typing import TypedDict
@@ -18,15 +20,17 @@ from services.analyzer.coaching.model import FilmCode, Finding, Findings, Level
 from services.analyzer.coaching.phrases import count_phrase
 from services.analyzer.knowledge.loader import Advice, Drill, Fault, FaultCode, Guidance, Mark, Severity, shared
 from services.rules.numbers import Unit
+from services.rules.options import Correction
 
 WORST_FIRST = (Severity.HIGH, Severity.MEDIUM, Severity.LOW)
 # With fewer confident metrics a video without a fault is no proof of a high level.
 FEWEST_FOR_HIGH = 2
-UNKNOWN_KIND = "no throw or take is recognised for certain, so no number is sure enough"
-JUDGE_BY_EYE = "Judge the numbers by eye, with the pictures of their moments."
+UNKNOWN_KIND = "no sign tells a throw or take from another movement, so no number is judged"
+GIVE_THE_MOMENT = f"Give the moment of the throw or take: {Correction.MOMENT.place}."
 CLOSE_TO_MARKS = "The film is good enough: the numbers lie within their errors of the marks."
 FILM_THE_FEET = "Film the whole player, with both feet in the picture."
 FILM_FROM_THE_SIDE = "Film from the side, square to the pitch."
+LOOK_CLOSER = "A full analysis looks at all of the film, and at every frame around the action."
 FILM_SURER = "Film the whole player larger in the picture, in daylight, with 60 frames a second if the camera has them."
 
 
@@ -38,23 +42,34 @@ class _Words(TypedDict):
     drills: tuple[Drill, ...]
 
 
-def find(measurements: Measurements, discipline: str, *, under_18: bool = False) -> Findings:
-    """The verdict on one video. under_18: whether the player may be. Raises GuidanceError for an unknown discipline."""
+def find(measurements: Measurements, discipline: str, *, under_18: bool = False, first_look: bool = False) -> Findings:
+    """The verdict on one video. under_18: whether the player may be. Raises GuidanceError for an unknown discipline.
+
+    first_look: whether the numbers come from a quick look at few frames, so that nothing shows a fault of the film.
+    """
     guide = guidance(discipline)
-    if measurements.obstacle and measurements.detection_rate_percent >= shared().reliable_from_detection_rate_percent:
-        return Findings(None, (), measurements.obstacle.reason, measurements.obstacle.remedy)
+    obstacle = measurements.obstacle
+    if first_look and obstacle and obstacle.unclear:
+        return Findings(None, (), obstacle.reason, LOOK_CLOSER)
+    if obstacle and measurements.detection_rate_percent >= shared().reliable_from_detection_rate_percent:
+        return Findings(None, (), obstacle.reason, obstacle.remedy)
     if film := _film_finding(measurements):
         return Findings(None, (film,), _film_reason(measurements, film), _film_remedy(measurements, film))
+    if discipline not in SIGNED and not _are_given(measurements):
+        return Findings(None, (), UNKNOWN_KIND, GIVE_THE_MOMENT)
     too_close = tuple(metric for metric in measurements.present() if _is_too_close(metric, guide))
     found = _faults(measurements, guide, too_close, under_18=under_18)
-    if not found and discipline not in SIGNED:
-        return Findings(None, (), UNKNOWN_KIND, JUDGE_BY_EYE)
-    if not found and (reason := _too_unsure(measurements, too_close)):
-        return Findings(None, (), reason, _surer_film(measurements))
+    if not any(_is_sure(finding) for finding in found) and (reason := _too_unsure(measurements, too_close)):
+        return Findings(None, (), reason, LOOK_CLOSER if first_look else _surer_film(measurements))
     found.sort(key=lambda finding: WORST_FIRST.index(finding.severity))
     names = [metric.spec.name for metric in measurements.present()]
     marks = {name: mark.value for name in names if (mark := guide.mark(name))}
     return Findings(_level(found), tuple(found), too_close=too_close, marks=marks)
+
+
+def _are_given(measurements: Measurements) -> bool:
+    """Whether the client gave the moment of each action."""
+    return all(each.name in each.given for each in measurements.repetitions) and bool(measurements.repetitions)
 
 
 def _film_reason(measurements: Measurements, film: Finding) -> str:
@@ -93,19 +108,22 @@ def _faults(
 
 
 def _severity(metric: Metric, shortfall: float, *, under_18: bool) -> Severity:
-    severity = shared().severity(shortfall)
-    worst = shared().worst_under_18.get(metric.spec.name) if under_18 else None
-    return max(severity, worst, key=WORST_FIRST.index) if worst else severity
+    bounds = [shared().worst_under_18.get(metric.spec.name)] if under_18 else []
+    bounds += [] if _is_sure(metric) else [shared().worst_unsure]
+    return max((shared().severity(shortfall), *filter(None, bounds)), key=WORST_FIRST.index)
+
+
+def _is_sure(of: Metric | Finding) -> bool:
+    return of.confidence >= shared().sure_from_confidence
 
 
 def _fault_finding(
     code: FaultCode, severity: Severity, fault: Fault, metric: Metric, value: float, score: float, mark: Mark
 ) -> Finding:
-    confident = metric.confidence >= shared().sure_from_confidence
     return Finding(
         code=code,
         severity=severity,
-        **_words(fault, confident),
+        **_words(fault, _is_sure(metric)),
         metric=metric.spec,
         value=value,
         unit=metric.unit,
@@ -157,13 +175,15 @@ def _too_unsure(measurements: Measurements, too_close: tuple[Metric, ...]) -> st
     enough = "sure enough" if confident == len(sure) else "sure and clear of its mark"
     if len(measured) == 1:
         return "only one number could be measured"
+    if len(measured) == 2 and not confident:
+        return f"neither number is {enough}"
     few = f"only {count_phrase(confident)}" if confident else "none"
     return f"{few} of {count_phrase(len(measured))} numbers is {enough}"
 
 
 def _sure(measurements: Measurements) -> list[Metric]:
     """The numbers that are sure, near their marks or not."""
-    return [metric for metric in measurements.present() if metric.confidence >= shared().sure_from_confidence]
+    return [metric for metric in measurements.present() if _is_sure(metric)]
 
 
 def _surer_film(measurements: Measurements) -> str:

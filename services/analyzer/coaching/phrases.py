@@ -31,21 +31,24 @@ def whose_mark(discipline: str) -> str:
     return "our mark" if all(mark.stated.origin is MarkOrigin.JUDGEMENT for mark in marks) else "the mark"
 
 
-def reached_phrase(measured: int, discipline: str) -> str:
-    """`all four numbers reach our mark`."""
+def reached_phrase(reached: int, measured: int, discipline: str) -> str:
+    """`all four numbers reach our mark`; of numbers that are too close to call it is not said."""
     mark = whose_mark(discipline)
-    if measured == 0:
+    if reached == 0:
         return f"no number is clear of {mark}"
-    return f"the one number reaches {mark}" if measured == 1 else f"{all_numbers(measured)} reach {mark}"
+    return f"{_of_all(reached, measured)} {'reaches' if reached == 1 else 'reach'} {mark}"
 
 
 def missed_phrase(missed: int, measured: int, discipline: str) -> str:
     """`two of four numbers miss our mark`."""
-    mark = whose_mark(discipline)
-    if missed == measured > 1:
-        return f"{all_numbers(measured)} miss {mark}"
-    numbers = f"{count_phrase(missed)} of {count_phrase(measured)} numbers"
-    return f"{numbers} {'misses' if missed == 1 else 'miss'} {mark}"
+    return f"{_of_all(missed, measured)} {'misses' if missed == 1 else 'miss'} {whose_mark(discipline)}"
+
+
+def _of_all(some: int, measured: int) -> str:
+    """`both numbers` of two, `three of four numbers`."""
+    if some == measured:
+        return "the one number" if measured == 1 else all_numbers(measured)
+    return f"{count_phrase(some)} of {count_phrase(measured)} numbers"
 
 
 def number_phrase(metric: Metric, discipline: str, worst_seconds: float | None = None) -> str:

@@ -16,7 +16,7 @@ from services.analyzer.coaching.phrases import (
     reached_phrase,
     whose_mark,
 )
-from services.analyzer.coaching.week import film_again, plan_week
+from services.analyzer.coaching.week import not_assessed, plan_week
 from services.analyzer.knowledge.loader import Drill, shared
 
 MOST_ISSUES = 3
@@ -27,7 +27,7 @@ def compose(measurements: Measurements, findings: Findings, discipline: str) -> 
     """The sentences, drills and week plan of one video; without drills if it is not assessed."""
     top = findings.findings[:MOST_ISSUES]
     if findings.not_assessed_reason:
-        return Report(_not_assessed(findings), top, (), film_again(), _warning(measurements))
+        return Report(_not_assessed(findings), top, (), not_assessed(), _warning(measurements))
     drills = _drills(top) or guidance(discipline).maintenance
     return Report(
         summary=_summary(measurements, findings, discipline),
@@ -42,14 +42,16 @@ def level_sentence(measurements: Measurements, findings: Findings, discipline: s
     """The overall level with the numbers that decide it; without a level the summary says why."""
     if findings.overall_level is None:
         return "Not assessed"
-    faults, judged = findings.findings, len(measurements.present()) - len(findings.too_close)
-    level = findings.overall_level.capitalize()
-    if not faults:
-        return f"{level}: {reached_phrase(judged, discipline)}{_too_close_clause(findings)}"
-    furthest = max(finding.shortfall for finding in faults)
-    which = "" if len(faults) == 1 else "the furthest "
-    missed = missed_phrase(len(faults), judged, discipline)
-    return f"{level}: {missed}, {which}by {furthest:.2f} in score{_too_close_clause(findings)}"
+    result = _result(measurements, findings, discipline)
+    return f"{findings.overall_level.capitalize()}: {result}{_too_close_clause(findings)}"
+
+
+def _result(measurements: Measurements, findings: Findings, discipline: str) -> str:
+    """`one of four numbers misses our mark`."""
+    measured = len(measurements.present())
+    if findings.findings:
+        return missed_phrase(len(findings.findings), measured, discipline)
+    return reached_phrase(measured - len(findings.too_close), measured, discipline)
 
 
 def _too_close_clause(findings: Findings) -> str:
@@ -64,9 +66,8 @@ def _not_assessed(findings: Findings) -> str:
 
 def _summary(measurements: Measurements, findings: Findings, discipline: str) -> str:
     measured = measurements.present()
-    faults, judged = findings.findings, len(measured) - len(findings.too_close)
-    result = missed_phrase(len(faults), judged, discipline) if faults else reached_phrase(judged, discipline)
-    sentences = [f"{_place(measurements.actions, discipline)}, {result}."]
+    faults = findings.findings
+    sentences = [f"{_place(measurements.actions, discipline)}, {_result(measurements, findings, discipline)}."]
     if faults:
         sentences += [_advice(*pair, measurements, discipline) for pair in zip(LEADS, faults, strict=False)]
     elif nearest := nearest_to_mark(measurements, discipline, findings.too_close):

@@ -27,7 +27,7 @@ KEEP_UP_SENTENCES = (
 REST_SENTENCE = "Rest, or catching and running for fun"
 GAME_SENTENCE = "A net or a game, with one thought only"
 FILM_SENTENCE = "Film again from the same place"
-FILM_AGAIN_SENTENCE = "Film again, as the summary says"
+NOT_ASSESSED_SENTENCE = "Follow the summary first. A plan comes with a film that can be judged"
 MOST_DRILLS_A_DAY = 2
 
 
@@ -63,9 +63,9 @@ def plan_week(
     return tuple(days)
 
 
-def film_again() -> tuple[Day, ...]:
-    """The plan after a film that is not assessed: to film again. The summary has the one thing to change."""
-    return (Day(1, FILM_AGAIN_SENTENCE, None, ()),)
+def not_assessed() -> tuple[Day, ...]:
+    """The plan after a film that is not assessed. The summary has the one thing to do, which may be no other film."""
+    return (Day(1, NOT_ASSESSED_SENTENCE, None, ()),)
 
 
 def _work_on(faults: tuple[Finding, ...]) -> list[_Work]:

@@ -192,11 +192,13 @@ class Band(_Strict):
 class Shared(_Strict):
     """Guidance for all disciplines. hedge: the words before a finding of low confidence.
 
-    worst_under_18: by metric, the upper bound of a severity where the player may be under 18.
+    worst_under_18: by metric, the upper bound of a severity where the player may be under 18. worst_unsure: that of a
+    finding of low confidence.
     """
 
     severities: Annotated[tuple[Band, ...], Field(min_length=1)]
     worst_under_18: dict[str, Severity]
+    worst_unsure: Severity
     sure_from_confidence: Share
     hedge: Text
     reliable_from_detection_rate_percent: Annotated[float, Field(ge=0, le=100)]

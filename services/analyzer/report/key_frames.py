@@ -218,11 +218,12 @@ def _findings(result: AnalysisResult) -> list[_Caption]:
 
 
 def _worst_moments(result: AnalysisResult) -> list[_Caption]:
-    """The worst moment of each number whose spec has a caption for it, by rank."""
+    """The worst moment of each number whose spec has a caption for it, by rank; a finding has its own words for it."""
+    found = [finding.metric for finding in result.findings.findings]
     ranked = [
         (metric.spec.worst_moment, metric.evidence[0])
         for metric in result.measurements.everything.values()
-        if metric.spec.worst_moment and metric.evidence
+        if metric.spec.worst_moment and metric.evidence and metric.spec not in found
     ]
     ranked.sort(key=lambda pair: pair[0].rank)
     return [_Caption(evidence.time_seconds, spec.caption) for spec, evidence in ranked]

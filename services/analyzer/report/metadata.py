@@ -7,9 +7,8 @@ from dataclasses import dataclass
 class Metadata:
     """Words of the session and the file, from people. Empty fields are left out of the report.
 
-    analysed_at: ISO 8601; a browser shows it in the zone of its reader. job_id: of the job, by which it is analysed
-    again. height_cm: of the player; lengths are then in centimetres too.
-    under_18: whether the player may be; the report does not say so.
+    analysed_at: ISO 8601; a browser shows it in the zone of its reader. height_cm: of the player; lengths
+    are then in centimetres too. under_18: whether the player may be; the report does not say so.
     """
 
     title: str = ""
@@ -19,6 +18,5 @@ class Metadata:
     file_name: str = ""
     analysed_at: str = ""
     notes: str = ""
-    job_id: str = ""
     height_cm: float | None = None
     under_18: bool = False

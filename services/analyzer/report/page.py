@@ -9,7 +9,7 @@ from datetime import datetime
 
 from services.analyzer.artifacts.result import AnalysisResult
 from services.analyzer.biomechanics.events import EventName
-from services.analyzer.biomechanics.labels import SHORT_EVENT_CAPTIONS, action_noun, claim
+from services.analyzer.biomechanics.labels import action_noun, claim, short_event_caption
 from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.biomechanics.registry import METRICS, guidance
 from services.analyzer.coaching.model import Level
@@ -30,7 +30,8 @@ from services.analyzer.report.tables import (
     number_rows,
     repetition_table,
 )
-from services.naming import DISCIPLINES
+from services.naming import CAMERA_VIEWS, DISCIPLINES
+from services.rules.options import Correction
 
 # Longer notes are folded.
 NOTES_SHOWN = 280
@@ -43,11 +44,10 @@ PLOT_BOX = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top
 
 @dataclass(frozen=True)
 class Claim:
-    """What the report claims of one action, and the option that moves its moment."""
+    """What the report claims of one action."""
 
     time_seconds: float
     text: str
-    option: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def render(
     groups = _plot_groups(measurements, findings.first_moment, marks, metadata.discipline)
     plots = [plot for group in groups for plot in group.plots]
     scored = number_rows(measurements.metrics.values(), marks, metadata.height_cm)
-    pictures = [picture(frame, number) for number, frame in enumerate(key_frames)]
+    pictures = [picture(frame, number, metadata.height_cm) for number, frame in enumerate(key_frames)]
     return write_page(
         "report.html",
         script="report.js",
@@ -83,7 +83,7 @@ def render(
         who=[
             ", ".join(metadata.players),
             metadata.discipline.capitalize(),
-            f"filmed from {metadata.camera_view}" if metadata.camera_view and not measurements.contradiction else "",
+            _filmed(metadata.camera_view) if not measurements.contradiction else "",
         ],
         analysed_at=(metadata.analysed_at, _format_time(metadata.analysed_at)),
         notes=(metadata.notes[:NOTES_SHOWN], metadata.notes[NOTES_SHOWN:]),
@@ -91,6 +91,8 @@ def render(
         level_name=findings.overall_level or "",
         level_sign=LEVEL_SIGNS.get(findings.overall_level, ""),
         provisional=result.run.provisional,
+        followed=result.run.followed,
+        extent=result.run.extent,
         measurement_notes=measurements.notes,
         main_picture=main_picture(pictures, findings.first_moment),
         claims=_claims(measurements),
@@ -109,9 +111,14 @@ def render(
         repetitions=repetition_table(measurements, metadata.discipline),
         absent=absent_numbers(measurements.everything.values(), metadata.discipline),
         report=report,
-        job_id=metadata.job_id,
+        correction=Correction.MOMENT.place,
         facts=facts(result, metadata),
     )
+
+
+def _filmed(camera_view: str) -> str:
+    """`filmed from the side`; empty without a view."""
+    return f"filmed {CAMERA_VIEWS.get(camera_view, camera_view)}" if camera_view else ""
 
 
 def _format_time(at: str) -> str:
@@ -131,10 +138,7 @@ def _marks(discipline: str) -> dict[str, Mark | None]:
 
 
 def _claims(measurements: Measurements) -> list[Claim]:
-    return [
-        Claim(each.time_seconds, claim(each), f"--event {each.name}={each.time_seconds:.2f}")
-        for each in measurements.repetitions
-    ]
+    return [Claim(each.time_seconds, claim(each)) for each in measurements.repetitions]
 
 
 def _claim_picture(pictures: Sequence[Picture], measurements: Measurements) -> Picture | None:
@@ -161,4 +165,4 @@ def _event_list(measurements: Measurements) -> list[tuple[float, str]]:
     events = measurements.events
     if len(events) > MOST_EVENTS:
         events = [event for event in events if event.name is not EventName.FRONT_FOOT_CONTACT]
-    return [(event.time_seconds, SHORT_EVENT_CAPTIONS[event.name]) for event in events]
+    return [(event.time_seconds, short_event_caption(event)) for event in events]

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from services.analyzer.biomechanics.labels import format_length, short_length
 from services.analyzer.pose.landmarks import INDEX
 from services.analyzer.pose.skeleton import BONES, side_of
 from services.analyzer.report.model import Annotation, Box, KeyFrame
-from services.rules.numbers import format_value
 
 LEAST_VISIBILITY = 0.5
 BONES_PER_WIDTH = 120
@@ -42,10 +42,13 @@ class Picture:
     is_first: bool = False
 
 
-def picture(frame: KeyFrame, number: int) -> Picture:
-    """The key frame for the template; `number` makes its id unique in the page."""
+def picture(frame: KeyFrame, number: int, height_cm: float | None = None) -> Picture:
+    """The key frame for the template; `number` makes its id unique in the page. height_cm: of the player, if known."""
     crop = _crop(frame)
-    numbers = _numbers(frame.annotations)
+    numbers = _numbers(frame.annotations, height_cm)
+    annotations = [
+        replace(each, label=short_length(each.value, each.spec.unit, height_cm)) for each in frame.annotations
+    ]
     thick = crop.width / BONES_PER_WIDTH
     return Picture(
         id=f"frame-{number}",
@@ -57,7 +60,7 @@ def picture(frame: KeyFrame, number: int) -> Picture:
         thick=thick,
         label_size=thick * LABEL_BONES,
         bones=_bones(frame),
-        annotations=_with_places(frame.annotations, crop, thick * LABEL_BONES),
+        annotations=_with_places(annotations, crop, thick * LABEL_BONES),
         numbers=numbers,
         alt=", ".join(filter(None, [frame.caption or "Key moment", numbers])),
         href="data:image/jpeg;base64," + base64.b64encode(frame.jpeg).decode(),
@@ -116,10 +119,12 @@ def _bones(frame: KeyFrame) -> list[tuple[str, list[float]]]:
     return bones
 
 
-def _numbers(annotations: Sequence[Annotation]) -> str:
+def _numbers(annotations: Sequence[Annotation], height_cm: float | None) -> str:
     """The annotations in words."""
     return ", ".join(
-        annotation.spec.annotation.caption.format(format_value(annotation.value, annotation.spec.unit))
+        annotation.spec.annotation.caption.format(
+            format_length(annotation.value, annotation.spec.unit, None, height_cm)
+        )
         for annotation in annotations
         if annotation.spec.annotation
     )

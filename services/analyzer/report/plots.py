@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.analyzer.arrays import Floats
-from services.analyzer.biomechanics.events import Event, EventName
+from services.analyzer.biomechanics.events import Event
 from services.analyzer.biomechanics.filtering import GRID_HZ
-from services.analyzer.biomechanics.labels import SHORT_EVENT_CAPTIONS
+from services.analyzer.biomechanics.labels import short_event_caption
 from services.analyzer.biomechanics.model import Curve, CurveSpec, Evidence, Measurements, MetricSpec, Trace
 from services.analyzer.knowledge.loader import Mark, MarkOrigin
 
@@ -138,21 +138,29 @@ def _plot(
         window=(axis.x(trace.start), axis.x(trace.end)),
         x_ticks=tuple(Tick(axis.x(t), f"{t:g}") for t in _round_values(axis.first, axis.last, 4)),
         y_ticks=tuple(Tick(y(v), f"{v:g}") for v in _round_values(low, high, 4)),
-        events=tuple(_event_line(axis.x(each.time_seconds), each.name, row % 2) for row, each in enumerate(events)),
+        events=tuple(_event_line(axis.x(each.time_seconds), each, row % 2) for row, each in enumerate(events)),
         mark=Tick(y(mark.value), f"{_mark_word(mark)} {mark.value:.3g}") if mark else None,
         mark_at_left=mark is not None
         and bool(abs(values[known][0] - mark.value) > abs(values[known][-1] - mark.value)),
-        readout=tuple((round(float(t), 3), round(float(v), 3)) for t, v in zip(times, values, strict=True))[::step],
+        readout=_readout(
+            times[::step], values[::step], [moment for moment in evidence if moment.time_seconds in worst]
+        ),
     )
+
+
+def _readout(times: Floats, values: Floats, worst: Sequence[Evidence]) -> tuple[tuple[float, float], ...]:
+    """The values of a cursor, with those of the worst moments: beside a ring stands the value of the ring."""
+    samples = {round(float(t), 3): round(float(v), 3) for t, v in zip(times, values, strict=True)}
+    return tuple(sorted((samples | {t: round(value, 3) for t, value in worst}).items()))
 
 
 def _mark_word(mark: Mark) -> str:
     return "our mark" if mark.stated.origin is MarkOrigin.JUDGEMENT else "mark"
 
 
-def _event_line(x: float, name: EventName, row: int) -> EventLine:
+def _event_line(x: float, event: Event, row: int) -> EventLine:
     anchor = "start" if x < LEFT + EDGE else "end" if x > WIDTH - RIGHT - EDGE else "middle"
-    return EventLine(x, SHORT_EVENT_CAPTIONS[name], row, anchor)
+    return EventLine(x, short_event_caption(event), row, anchor)
 
 
 def _range(values: Floats, least: float) -> tuple[float, float]:

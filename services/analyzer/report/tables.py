@@ -5,15 +5,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from services.analyzer.artifacts.result import AnalysisResult, versions
-from services.analyzer.biomechanics.kinematics import BODY_PER_STATURE
-from services.analyzer.biomechanics.labels import action_noun, format_mark, mark_name
+from services.analyzer.biomechanics.labels import action_noun, format_length, format_mark, mark_name
 from services.analyzer.biomechanics.model import Measurements, Metric
 from services.analyzer.coaching.model import Finding
 from services.analyzer.coaching.phrases import confidence_word
 from services.analyzer.coaching.summary import MOST_ISSUES
 from services.analyzer.knowledge.loader import Mark
 from services.analyzer.report.metadata import Metadata
-from services.rules.numbers import Unit, format_rounded, format_value
+from services.rules.numbers import Unit, format_rounded
 
 BAR_WIDTH = 100
 Marks = Mapping[str, Mark | None]
@@ -60,9 +59,9 @@ def number_rows(metrics: Iterable[Metric], marks: Marks, height_cm: float | None
     return [
         NumberRow(
             metric=metric,
-            shown=_shown(metric.value, metric.unit, metric.error, height_cm),
+            shown=format_length(metric.value, metric.unit, metric.error, height_cm),
             confidence=confidence_word(metric.confidence),
-            mark=_mark_words(marks.get(metric.spec.name), metric.unit),
+            mark=_mark_words(marks.get(metric.spec.name), metric.unit, height_cm),
             threshold=mark.threshold if (mark := marks.get(metric.spec.name)) else None,
             bar=None if metric.score is None else round(BAR_WIDTH * metric.score),
         )
@@ -88,23 +87,13 @@ def _card(finding: Finding, measurements: Measurements, marks: Marks, height_cm:
     name = finding.metric.name if finding.metric else ""
     error = measurements.metrics[name].error if name else None
     mark = marks.get(name)
-    shown = _shown(finding.value, finding.unit, error, height_cm)
-    return FindingCard(finding, shown, _mark_words(mark, finding.unit))
+    shown = format_length(finding.value, finding.unit, error, height_cm)
+    return FindingCard(finding, shown, _mark_words(mark, finding.unit, height_cm))
 
 
-def _shown(value: float, unit: Unit, error: float | None, height_cm: float | None) -> str:
-    """A number with its unit; a length of a player whose height is known also in centimetres: `… (20 ± 1 cm)`."""
-    shares = {Unit.BODY_HEIGHTS: 1.0, Unit.BODY_LENGTHS: BODY_PER_STATURE}
-    if height_cm is None or unit not in shares:
-        return format_value(value, unit, error)
-    size = height_cm * shares[unit]
-    margin = f" ± {error * size:.0f}" if error else ""
-    return f"{format_value(value, unit, error)} ({value * size:.0f}{margin} cm)"
-
-
-def _mark_words(mark: Mark | None, unit: Unit) -> str | None:
+def _mark_words(mark: Mark | None, unit: Unit, height_cm: float | None) -> str | None:
     """`our mark 120° or more`."""
-    return f"{mark_name(mark)} {format_mark(mark, unit)}" if mark else None
+    return f"{mark_name(mark)} {format_mark(mark, unit, height_cm)}" if mark else None
 
 
 def repetition_table(measurements: Measurements, discipline: str) -> RepetitionTable | None:

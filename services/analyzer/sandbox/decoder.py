@@ -5,6 +5,7 @@
 A decoder often stops silently at damage, so every requested frame that does not decode is counted.
 """
 
+import heapq
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -36,6 +37,8 @@ from services.analyzer.sandbox.tone_mapping import to_standard_range
 
 # The pose model uses one core. More threads than two save little time, and each holds pictures of its own.
 THREADS = min(2, max(1, len(os.sched_getaffinity(0)) - 1))
+# Pictures that a decoder holds back to put them in order: H.264 has at most 16 (ITU-T H.264, A.3.1), each thread one.
+MOST_HELD_BACK = 16 + THREADS
 # A larger picture than 4K is decoded by one thread and converted at its final size, which bounds the memory.
 LARGE_PIXELS = 4096 * 2304
 # Decoders that were measured to give the same bytes for a frame when unreferenced frames are skipped.
@@ -94,7 +97,7 @@ def decode(
             source.container.seek(source.timeline.media_stamp(first), stream=source.stream, backward=True)
         for frame in frames:
             index = waiting.pop(frame.pts, -1) if frame.pts is not None else -1
-            # An AVI with B-frames stamps its frames in the wrong order: a frame that goes back in time is lost.
+            # A frame that goes back in time is lost.
             if index > last and (picture := _convert(frame, index, source.stream, arguments, losses)) is not None:
                 last = index
                 yield {"index": index}, picture
@@ -233,17 +236,36 @@ def _read_frames(
     threads = 1 if stream.width * stream.height > LARGE_PIXELS else THREADS
     stream.thread_type, context.thread_count = "AUTO", threads
     context.options = {"max_pixels": str(limits.max_video_pixels)} | (FAST_OPTIONS if arguments["fast"] else {})
-    may_skip = context.name in SKIPPABLE and not arguments["interlaced"]
+    in_order = source.container.format.name == "avi"
+    may_skip = context.name in SKIPPABLE and not arguments["interlaced"] and not in_order
+    stamps: list[int] = []
     try:
         for packet in source.timeline.packets():
             report_alive()
             check_time(limits, "the video could not be decoded")
             if may_skip and packet.pts is not None:
                 context.skip_frame = "DEFAULT" if packet.pts in waiting else "NONREF"
-            yield from _decode_packet(packet, losses)
+            frames = _decode_packet(packet, losses)
+            if in_order:
+                _stamp_in_order(frames, packet, stamps)
+            yield from frames
     except av.FFmpegError as error:
         check_memory(error)
         losses.record(error.strerror)
+
+
+def _stamp_in_order(frames: list[VideoFrame], packet: "Packet[VideoStream]", stamps: list[int]) -> None:
+    """Gives frames the earliest stamps of the packets so far. An AVI stamps its packets in the order of decoding.
+
+    stamps: a heap of those that no frame has yet. A frame that never comes leaves its stamp there, until the decoder
+    cannot hold back as many.
+    """
+    if packet.size and packet.pts is not None:
+        heapq.heappush(stamps, packet.pts)
+    for frame in frames:
+        frame.pts = heapq.heappop(stamps) if stamps else None
+    while len(stamps) > MOST_HELD_BACK:
+        heapq.heappop(stamps)
 
 
 def _decode_packet(packet: "Packet[VideoStream]", losses: _Losses) -> list[VideoFrame]:

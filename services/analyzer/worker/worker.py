@@ -198,7 +198,6 @@ def about(started: StartLaunchResponse, discipline: str) -> "Metadata":
         camera_view=_enum_word(CameraView.Name(session.camera_view), "CAMERA_VIEW_"),
         analysed_at=now.isoformat(timespec="seconds"),
         notes=session.notes if named else "",
-        job_id=started.job.job_id,
         height_cm=player.height_cm or None if named else None,
         under_18=may_be_under_18(player.birth_year, now.year),
     )

@@ -16,6 +16,7 @@ from services.cli.ui.console import describe_stage, print_line, print_table
 from services.comparison.changes import change_of, in_order
 from services.rules import numbers
 from services.rules.changes import Verdict, summarize
+from services.rules.options import option_of
 from services.rules.printable import replace_unprintable
 
 LEVELS = {"high": "bold green", "medium": "bold yellow", "low": "bold red"}
@@ -44,11 +45,22 @@ def print_results(job: Job) -> None:
     summary = found.get("pose", {}).get("pose_summary", {})
     if summary.get("view_contradiction"):
         print_line(str(summary["view_contradiction"]), "yellow")
+    _print_corrections(job, str(report.get("summary", "")), summary)
     for repetition in summary.get("repetitions", [])[:MOST_CLAIMS]:
         if repetition.get("claim"):
             print_line(f"{repetition['claim']}.")
     _print_issues(findings.get("findings", [])[:MOST_ISSUES])
     _print_metrics(found.get("metrics", {}), summary.get("errors", {}))
+
+
+def _print_corrections(job: Job, remedy: str, summary: Mapping[str, Any]) -> None:
+    """Prints the commands that do what a remedy asks of a coach at the page."""
+    people = summary.get("athlete", {}).get("candidates", [])
+    for number, box in enumerate(people, start=1):
+        sides = ",".join(f"{side:.2f}" for side in box)
+        print_line(f"Person {number}: crease reanalyze {job.job_id} --athlete-box {sides}")
+    if option := option_of(remedy):
+        print_line(f"With the command line: crease reanalyze {job.job_id} {option}")
 
 
 def _print_level(findings: Mapping[str, Any], report: Mapping[str, Any]) -> None:
@@ -123,7 +135,7 @@ def _print_metrics(metrics: Mapping[str, Mapping[str, Any]], errors: Mapping[str
 
 def format_quantity(metric: Mapping[str, Any], error: float | None = None) -> str:
     """A value of results with its unit, and with its error if known."""
-    return replace_unprintable(numbers.format_result(metric["value"], str(metric.get("unit", "")), error))
+    return replace_unprintable(numbers.format_value(metric["value"], str(metric.get("unit", "")), error))
 
 
 def print_changes(compared: CompareJobsResponse) -> None:
@@ -148,4 +160,4 @@ def print_changes(compared: CompareJobsResponse) -> None:
 
 def _format_reading(reading: MetricReading) -> str:
     """A reading with its unit."""
-    return numbers.format_result(reading.value, reading.unit)
+    return numbers.format_value(reading.value, reading.unit)

@@ -41,8 +41,10 @@ MISSING_SOURCE = re.compile(r"(secret|configmap) \"[^\"]+\" not found", re.IGNOR
 # Reasons of a container that ended with its node: containerd's and the kubelet's. Its exit code is invented.
 LOST_BY_NODE = frozenset({"Unknown", "ContainerStatusUnknown"})
 NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
+# Waiting reasons of a start that failed; the kubelet repeats it.
+FAILED_STARTS = frozenset({"CreateContainerError", "RunContainerError"})
 # A container runtime about a command that it cannot execute. Any other failed start is the node's.
-NOT_EXECUTABLE = re.compile(r"\bexec\b|executable file", re.IGNORECASE)
+NOT_EXECUTABLE = re.compile(r"\bexec\b|executable file|no command specified", re.IGNORECASE)
 PLACED_ON = {"gpu": ACCELERATOR_GPU, "cpu": ACCELERATOR_CPU}
 # In the condition that podFailurePolicy leaves on the Job, which outlives the pod.
 EXIT_CODE = re.compile(r"failed with exit code (\d+)")
@@ -425,7 +427,9 @@ def _parse_start_error(status: Json, since: datetime) -> tuple[Pending | None, b
 def _start_error_reason(cause: str, message: str) -> PendingReason:
     if cause in PERMANENT_START_ERRORS:
         return PendingReason.PERMANENT_START_ERROR
-    heals = cause in PULL_ERRORS and not DEFINITE_PULL_ERROR.search(message)
+    heals = (cause in PULL_ERRORS and not DEFINITE_PULL_ERROR.search(message)) or (
+        cause in FAILED_STARTS and not NOT_EXECUTABLE.search(message)
+    )
     return PendingReason.DELAYED if heals else PendingReason.START_ERROR
 
 

@@ -56,7 +56,7 @@ class Analysis:
 KINDS: dict[str, Callable[[Analysis], str]] = {
     "disciplines": lambda analysis: analysis.discipline or "not given",
     "camera views": lambda analysis: analysis.camera_view or "not given",
-    "extents": lambda analysis: "a whole clip" if analysis.whole_clip else "actions",
+    "kinds of film": lambda analysis: "without an action" if analysis.whole_clip else "with an action",
     "pose models": lambda analysis: analysis.model or "not given",
 }
 # A reading, and the analysis that it comes from.
@@ -69,6 +69,7 @@ def analysis(job: Job, session: Session) -> Analysis:
     summary = _mapping(_mapping(results.get("pose")).get("pose_summary"))
     measures = _mapping(summary.get("measures"))
     errors = {name: _mapping(measure).get("error") for name, measure in measures.items()}
+    unassessed = _text(_mapping(results.get("findings")).get("not_assessed_reason"))
     return Analysis(
         job_id=str(job.id),
         results_stage=job.results_stage,
@@ -78,9 +79,9 @@ def analysis(job: Job, session: Session) -> Analysis:
         metrics=_mapping(results.get("metrics")) | measures,
         errors=_mapping(summary.get("errors")) | errors,
         fps=_action_fps(_number(summary.get("video_fps")), job.results_stage),
-        whole_clip=summary.get("actions") == 0,
+        whole_clip=summary.get("actions") == 0 and not unassessed,
         model=_text(summary.get("model")),
-        not_assessed_reason=_text(_mapping(results.get("findings")).get("not_assessed_reason")),
+        not_assessed_reason=unassessed,
         players=session.players,
         marks=_marks(summary, _mapping(results.get("findings")).get("findings")),
         scatter=_mapping(summary.get("scatter")),
@@ -107,21 +108,21 @@ def common_players(analyses: Sequence[Analysis]) -> list[str]:
 def caveats(analyses: Sequence[Analysis]) -> list[str]:
     """The differences between the jobs that limit their comparison, a sentence each."""
     sentences = [
-        f"The jobs are of different {words}: {', '.join(found)}"
+        f"The analyses are of different {words}: {', '.join(found)}"
         for words, kind in KINDS.items()
         if len(found := dict.fromkeys(kind(analysis) for analysis in analyses)) > 1
     ]
     sentences += [sentence for analysis in analyses if (sentence := _not_assessed(analysis))]
     if any(_rates_differ(*pair) for pair in pairwise(analyses)):
         sentences.append(
-            f"The jobs are of different frame rates: {', '.join(_rate(analysis) for analysis in analyses)}"
+            f"The analyses are of different frame rates: {', '.join(_rate(analysis) for analysis in analyses)}"
         )
     players = common_players(analyses)
     if len(players) > 1:
-        sentences.append(f"The sessions have {len(players)} players in common: the jobs may show different ones")
+        sentences.append(f"The films name {len(players)} players in common, and may show different ones")
     if len({analysis.results_stage for analysis in analyses}) > 1:
         quick = [analysis.job_id for analysis in analyses if analysis.results_stage == ResultStage.QUICK]
-        sentences.append(f"Only the quick stage, which is provisional, was run by: {', '.join(quick)}")
+        sentences.append(f"Only a first look, which is provisional, was taken by {', '.join(quick)}")
     return sentences
 
 

@@ -22,6 +22,8 @@ from crease.jobs.v1.job_pb2 import (
 from crease.jobs.v1.session_pb2 import GetSessionRequest, Session
 from services import clients, naming
 from services.rules.artifacts import newest_artifacts
+from services.rules.limits import is_capture_fps
+from services.rules.options import CORRECTIONS_TITLE, Correction
 from services.web import html, visit
 from services.web.calls import Calls
 from services.web.live import FINAL
@@ -104,7 +106,7 @@ def read(stored: Struct) -> Reading | None:
         findings=[_finding(each, events) for each in findings.get("findings", [])[:MOST_FINDINGS]],
         drills=[_drill(each) for each in report.get("drills", [])],
         moments=[
-            (each["time_seconds"], naming.EVENT_LABELS[each["name"]], _frame_of(each))
+            (each["time_seconds"], naming.event_label(each["name"], bool(each.get("given"))), _frame_of(each))
             for each in events
             if each["name"] in naming.EVENT_LABELS
         ],
@@ -172,22 +174,33 @@ async def _values(calls: Calls, job: Job) -> dict[str, Any]:
     session: Session = await calls.call(calls.stubs.sessions.GetSession, GetSessionRequest(session_id=job.session_id))
     existing = {name: artifact.stage for name, artifact in newest_artifacts(job).items()}
     discipline = html.discipline(job.discipline or session.discipline)
+    reading = read(job.results)
+    own_rate = reading.fps if reading and is_capture_fps(reading.fps) and not job.capture_fps else 0.0
     return {
         "job": job,
         "session": session,
         "discipline": discipline,
         "disciplines": naming.DISCIPLINES,
         "final": job.status in FINAL,
-        "reading": read(job.results),
+        "reading": reading,
         "provisional": job.results_stage == STAGE_QUICK and job.deep_enabled,
         # The film of each stage is another one.
         "film": f"/jobs/{job.job_id}/film?stage={existing[FILM]}" if FILM in existing else "",
         "report": f"/jobs/{job.job_id}/report" if REPORT in existing else "",
         "downloads": [(name, words) for name, words in DOWNLOADS.items() if name in existing],
         "moments": _moments(job, discipline),
-        "capture_rates": sorted({*CAPTURE_RATES, *([job.capture_fps] if job.capture_fps else [])}),
+        "capture_rates": _capture_rates(own_rate, job.capture_fps),
+        "own_rate": own_rate,
+        "corrections": Correction,
+        "corrections_title": CORRECTIONS_TITLE,
         "sample_rates": SAMPLE_RATES,
     }
+
+
+def _capture_rates(own_rate: float, given: float) -> list[float]:
+    """The rates at which a camera may have recorded: the usual ones, the film's own, and the one that was given."""
+    stated = {rate for rate in (own_rate, given) if rate}
+    return sorted(stated | {rate for rate in CAPTURE_RATES if all(abs(rate - other) > 1 for other in stated)})
 
 
 def _moments(job: Job, discipline: str) -> list[tuple[str, str, float | None]]:

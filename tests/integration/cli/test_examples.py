@@ -28,7 +28,7 @@ BUILT = ROOT / "build" / "examples"
 # With grpcurl, which `make examples` installs.
 TOOLS = f"{BUILT / 'go' / 'bin'}:{os.environ['PATH']}"
 JAVA = ["java", "-cp", f"{BUILT}/java/*:{BUILT}/java/dependency/*"]
-# The commands of each language, and a file that `make examples` writes.
+# The commands of each language.
 ANALYZE = {
     "python": [sys.executable, "examples/python/analyze.py"],
     "node": ["node", "examples/node/analyze.js"],
@@ -41,17 +41,19 @@ FOLLOW = {
     "go": [str(BUILT / "go" / "example"), "follow"],
     "java": [*JAVA, "dev.crease.example.Follow"],
 }
-WRITTEN = {
-    "python": ROOT / "client",
-    "node": ROOT / "examples" / "node" / "node_modules",
-    "go": BUILT / "go" / "example",
-    "java": BUILT / "java" / "dependency",
+# The toolchain, and what `make examples` fetches before it builds. An example that is fetched must be built.
+FETCHED = {
+    "python": (sys.executable, ROOT / "client"),
+    "node": ("node", ROOT / "examples" / "node" / "node_modules"),
+    "go": ("go", BUILT / "go" / "bin" / "grpcurl"),
+    "java": ("java", BUILT / "java" / "protoc-plugins"),
 }
 
 
-def skip_unless_built(language: str) -> None:
-    if not (shutil.which(ANALYZE[language][0]) and WRITTEN[language].exists()):
-        pytest.skip(f"`make examples` has not built the examples for {language}")
+def skip_unless_fetched(language: str) -> None:
+    program, folder = FETCHED[language]
+    if not (shutil.which(program) and folder.exists()):
+        pytest.skip(f"`make examples` has not fetched what the examples for {language} need")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_an_example_sends_a_video_and_fetches_its_report(
     up: Endpoints, video: Path, language: str, tmp_path: Path
 ) -> None:
     """As docs/clients.md tells another team: endpoints and token by the environment."""
-    skip_unless_built(language)
+    skip_unless_fetched(language)
     report = tmp_path / "report.html"
     env = os.environ | {
         "CREASE_JOBS_ENDPOINT": up.jobs_endpoint,
@@ -162,7 +164,7 @@ def test_a_service_follows_the_jobs_of_an_owner(
     up: Endpoints, database: psycopg.Connection[Any], video: Path, language: str, tmp_path: Path
 ) -> None:
     """It misses no job: neither while it is down, nor where it fell behind the kept events."""
-    skip_unless_built(language)
+    skip_unless_fetched(language)
     name = [f"example-reports-{language}"]
     tokens = token_file(Path(up.token_file))
     with connect(jobs=up.jobs_endpoint, upload=up.upload_endpoint, token=tokens) as client:

@@ -639,7 +639,10 @@ def test_a_change_of_values_without_errors_is_absent(people: People) -> None:
         ({"camera_view": "CAMERA_VIEW_SIDE"}, "different camera views: not given and side"),
         ({"discipline": "DISCIPLINE_BOWLING"}, "different disciplines: batting and bowling"),
         ({"summary": {"video_fps": 120.0}}, "different frame rates: 30 a second and 60 a second"),
-        ({"summary": {"video_fps": 30.0, "actions": 0}}, "different extents: actions and a whole clip"),
+        (
+            {"summary": {"video_fps": 30.0, "actions": 0}},
+            "different kinds of film: with an action and without an action",
+        ),
         ({"summary": {"video_fps": 30.0, "model": "lite"}}, "different pose models: not given and lite"),
     ],
 )
@@ -697,10 +700,10 @@ def test_differences_between_jobs_are_listed_as_caveats(people: People, database
     reply = people.compare(*jobs)
     assert list(reply.player_ids) == both
     assert list(reply.caveats) == [
-        "The jobs are of different disciplines: batting, bowling",
-        "The jobs are of different camera views: side, not given",
-        "The sessions have 2 players in common: the jobs may show different ones",
-        f"Only the quick stage, which is provisional, was run by: {jobs[1]}",
+        "The analyses are of different disciplines: batting, bowling",
+        "The analyses are of different camera views: side, not given",
+        "The films name 2 players in common, and may show different ones",
+        f"Only a first look, which is provisional, was taken by {jobs[1]}",
     ]
 
 

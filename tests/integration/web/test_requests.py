@@ -11,10 +11,13 @@ from urllib.parse import urlencode
 
 import pytest
 import urllib3
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
 
 from crease.analysis.v1 import launch_pb2
 from crease.jobs.v1 import session_pb2
 from services import naming
+from services.web.pages import session
 from services.web.pages.jobs import Correction
 from testing.fakes.analysis import Analysis, finish
 from testing.fakes.analysis import analysed as finished
@@ -69,6 +72,25 @@ def test_two_films_of_one_player_are_compared_and_others_refused(site: Site) -> 
     for query, words in ((f"job={first}", "Choose 2 to 20"), (f"job={first}&job={other}", "player")):
         refused = site.web.request("GET", f"/compare?{query}")
         assert (refused.status, words in refused.data.decode()) == (400, True)
+
+
+def test_a_film_may_be_said_to_be_in_real_time(site: Site) -> None:
+    """The list of rates has the film's own, which ends a doubt about slow motion."""
+    page = site.web.get(f"/jobs/{analysed(site, 'Nets')}")
+    own = re.findall(r'<option value="([^"]+)"[^>]*>Normal speed: filmed at (\S+) frames a second<', page)
+    assert [(float(value), words) for value, words in own] == [(30.0, "30")]
+    assert [float(value) for value in re.findall(r'value="([^"]+)"[^>]*>Filmed at', page)] == [60, 120, 240, 480]
+
+
+def test_a_possible_throw_is_named_as_one_beside_the_film() -> None:
+    """No sign proves a throw; one that the coach gave is a throw."""
+    for given, words in ((False, "Perhaps a throw"), (True, "Throw")):
+        stored = Struct()
+        event = {"name": "throw", "time_seconds": 1.0, "given": given}
+        json_format.ParseDict({"pose": {"pose_summary": {"events": [event]}}}, stored)
+        reading = session.read(stored)
+        assert reading
+        assert [moment[1] for moment in reading.moments] == [words]
 
 
 def test_a_correction_measures_the_film_again(site: Site) -> None:

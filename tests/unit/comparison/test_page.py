@@ -50,6 +50,28 @@ def response(
     return job_pb2.CompareJobsResponse(player_ids=player_ids, caveats=caveats, metrics=metrics or [metric])
 
 
+def test_dates_of_one_day_do_not_lie_on_one_another() -> None:
+    """The script adds their time, so that only the first and the last fit."""
+    for days, expected in ((("1 May 2026", "2 May 2026", "3 May 2026"), 3), (("1 May 2026",) * 3, 2)):
+        made = [ComparedAnalysis(f"Nets {k}", f"{day}, 10:00") for k, day in enumerate(days)]
+        metric = job_pb2.MetricComparison(
+            name="front_knee_brace_score",
+            readings=[reading(name, 140.0) for name in "abc"],
+            overall=change(15.0, 8.3),
+        )
+        html = render(made, response(metrics=[metric]))
+        drawing = html[html.index('role="img"') :].partition("</svg>")[0]
+        assert len(re.findall(r">\s*\d: ", drawing)) == expected
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_possible_throw_is_named_as_one(given: bool) -> None:
+    """Its button shows every film at a moment that no sign proves."""
+    thrown = ComparedAnalysis("Nets", "1 May 2026", events={"throw": 1.0}, given=frozenset({"throw"} if given else ()))
+    words = re.findall(r"<button[^>]*data-event[^>]*>(.*?)</button>", render([thrown] * 3, response()))
+    assert words == ["Throw" if given else "Perhaps a throw"]
+
+
 def analyses(**fields: Any) -> list[ComparedAnalysis]:
     """Three analyses; `fields` replace those of the third."""
     made = [ComparedAnalysis(f"Nets {k}", f"{k} May 2026, 10:00", "high", events={"release": 0.8 + k}) for k in (1, 2)]
@@ -177,7 +199,7 @@ def test_the_page_names_no_job_by_its_id() -> None:
     )
     html = render(analyses()[:2], response(metrics=[metric], caveats=[f"job {long_id} was not assessed: two people"]))
     assert long_id not in html
-    assert html.count("analysis 2 was not assessed") == 2
+    assert html.count("Analysis 2 was not assessed") == 2
 
 
 def test_a_missing_number_is_a_gap_with_its_reason() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from services.rules.changes import Change, Verdict, summarize
-from services.rules.numbers import NUMBERS, Better
+from services.rules.numbers import NUMBERS, Better, format_rounded, format_value
 
 each_number = pytest.mark.parametrize("name", NUMBERS)
 
@@ -53,7 +53,18 @@ def test_a_number_of_a_later_version_is_never_judged() -> None:
     """Its direction is not known here."""
     later = Change("new_number_score", 5.0, 1.0, "furlongs", True)
     assert later.verdict is Verdict.CHANGED
-    assert later.sentence.startswith("Changed: 5.00 furlongs more")
+    assert later.sentence.startswith("Changed: 5.0 furlongs more")
+
+
+def test_a_unit_of_a_later_version_is_spelt_in_one_way() -> None:
+    """In a change, in a table and in a drawing: the decimals that its error allows, then its name."""
+    for value, error, words in ((5.123, 1.0, "5.1 ± 1.0"), (5.0, None, "5.00"), (123.4, 52.0, "120 ± 50")):
+        rounded = format_rounded(value, "furlongs", error)
+        assert format_value(value, "furlongs", error) == f"{words} furlongs"
+        assert words.startswith(rounded)
+        if error:
+            assert f" {rounded} furlongs more, " in Change("new_number", value, error, "furlongs", True).sentence
+    assert format_value(1.0, "") == "1.00"
 
 
 def test_the_summary_lists_the_numbers_of_one_verdict() -> None:

@@ -15,7 +15,8 @@ from services.rules.numbers import NUMBERS, Unit, format_number, format_rounded,
         (3.9, Unit.DEGREES, 22.4, "4° ± 22°"),
         (-2.2, Unit.DEGREES, 38.0, "0° ± 40°"),
         (131.6, Unit.DEGREES, 3.3, "132° ± 3°"),
-        (0.09, Unit.PER_SECOND, 0.51, "0.1 ± 0.5 a second"),
+        (0.09, Unit.PER_SECOND, 0.51, "10 % ± 50 % a second"),
+        (-0.4231, Unit.PER_SECOND, 0.2104, "−42 % ± 21 % a second"),
         (0.3791, Unit.SECONDS, 0.0702, "0.38 ± 0.07 s"),
         (-0.4, Unit.DEGREES, None, "0°"),
         (-17.6, Unit.DEGREES, 6.0, "−18° ± 6°"),
@@ -35,3 +36,9 @@ def test_a_value_ends_where_its_error_ends(unit: Unit, error: float) -> None:
     value, stated = format_number(1.23456, unit, error).replace(unit.sign, "").split(" ± ")
     assert len(value.partition(".")[2]) == len(stated.partition(".")[2])
     assert format_rounded(1.23456, unit, error).replace(unit.sign, "") == value
+
+
+def test_the_smallest_angle_says_that_it_is_smoothed() -> None:
+    """The knee at the end is not: in one of five films it is a degree or two smaller than the smallest."""
+    assert "smoothed" in NUMBERS["front_knee_brace_score"].meaning
+    assert "smoothed" not in NUMBERS["front_knee_at_release"].meaning

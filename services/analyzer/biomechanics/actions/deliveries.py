@@ -119,15 +119,15 @@ def _passage(
     arc = turn.turned(upright - HALF_ARC_SECONDS, upright + HALF_ARC_SECONDS)
     height = _above_head(poses, side, upright)
     signs = (
-        Sign("arm sweeps over the top", sweep, 130.0, 190.0),
-        Sign("arm turns all the way", arc, 220.0, 290.0),
-        Sign("arm comes from behind", turn.turned(upright - RISE_SECONDS, upright), 15.0, 60.0),
-        Sign("arm follows through", turn.turned(upright, upright + RISE_SECONDS), 60.0, 100.0),
-        Sign("hand is above the head", height, -0.15, 0.25),
-        Sign("hand is fastest here", _share_of_speed(speeds, side, upright), 0.65, 0.9),
-        Sign("hands are apart", _hands_apart(poses, upright), 0.5, 0.9),
-        Sign("trunk is over a landed foot", _over_landed_foot(poses, release, way), 0.0, 0.2),
-        Sign("feet point the way of travel", _toes_ahead(poses, upright, way), -0.15, -0.02),
+        Sign("the arm sweeps over the top", sweep, 130.0, 190.0),
+        Sign("the arm turns all the way", arc, 220.0, 290.0),
+        Sign("the arm comes from behind", turn.turned(upright - RISE_SECONDS, upright), 15.0, 60.0),
+        Sign("the arm follows through", turn.turned(upright, upright + RISE_SECONDS), 60.0, 100.0),
+        Sign("the hand is above the head", height, -0.15, 0.25),
+        Sign("the hand is fastest here", _share_of_speed(speeds, side, upright), 0.65, 0.9),
+        Sign("the hands are apart", _hands_apart(poses, upright), 0.5, 0.9),
+        Sign("the trunk is over a landed foot", _over_landed_foot(poses, release, way), 0.0, 0.2),
+        Sign("the feet point the way of travel", _toes_ahead(poses, upright, way), -0.15, -0.02),
     )
     return Passage(release, side, sweep, height, signs)
 

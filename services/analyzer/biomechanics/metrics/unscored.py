@@ -54,6 +54,7 @@ SURE_ARM, SURE_ELBOW_VISIBILITY = 0.85, 0.98
 ARM_SURE_DEG, ARM_UNSURE_DEG = 20.0, 35.0
 ARM_RAISE_SECONDS = 0.3
 LOWEST_ELBOW_RATE_FPS = 19.5  # the arm takes a tenth of a second from level to upright
+TOO_FEW_FOR_AN_ELBOW = "too few frames: under 20 a second around the action"
 NO_DELIVERY = Missing("no delivery")
 
 # Typical errors, measured in docs/metrics.md: statures, 1/s, degrees.
@@ -180,7 +181,7 @@ def elbow_extension(window: ActionWindow) -> Reading | Missing:
         return NO_DELIVERY
     poses, release = window.poses, window.action.time_seconds
     if frame_rate(poses) < LOWEST_ELBOW_RATE_FPS:
-        return Missing("too few frames: under 20 a second around the action")
+        return Missing(TOO_FEW_FOR_AN_ELBOW)
     level = _arm_level_seconds(poses, arm, release)
     if level is None:
         return Missing("arm not seen level before release")

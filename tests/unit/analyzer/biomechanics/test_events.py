@@ -312,7 +312,7 @@ def test_an_action_that_half_of_the_frames_do_not_show_is_less_sure(
     assert not isinstance(steady, Missing)
     assert not isinstance(unsteady, Missing)
     assert steady[0].evidence > 0.8
-    assert (unsteady[0].evidence, unsteady[0].weakest_sign) == (0.7, "it shows in half of the frames too")
+    assert (unsteady[0].evidence, unsteady[0].weakest_sign) == (0.7, "half of the frames show it too")
     assert unsteady[0].confidence == pytest.approx(0.7 * 0.9)
     assert unsteady[0].landed_by == pytest.approx(steady[0].landed_by, abs=0.05)
 
@@ -325,4 +325,4 @@ def test_an_action_that_twice_the_noise_hides_is_less_sure() -> None:
     assert not isinstance(plain, Missing)
     assert not isinstance(steady, Missing)
     assert steady[0].evidence < plain[0].evidence
-    assert steady[0].weakest_sign == "it shows with twice the noise too"
+    assert steady[0].weakest_sign == "a less steady film shows it too"

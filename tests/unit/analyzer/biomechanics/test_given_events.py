@@ -37,7 +37,7 @@ def test_a_given_release_is_measured_with_the_arm_that_is_up(side: str) -> None:
     assert [event for event in moments(measured) if event[0] == RELEASE] == [(RELEASE, 1.47, side, True)]
     assert (measured.throwing_arm, measured.actions) == (side, 1)
     assert measured.events[-1].confidence == 1.0
-    assert "Given by the client, not found in the film: release at 1.47 s." in measured.notes
+    assert "Given, not found in the film: release at 1.47 s." in measured.notes
     assert claim(measured.repetitions[0]).startswith(f"Release at 1.47 s (given), {side} arm, ")
 
 
@@ -89,7 +89,7 @@ def test_a_moment_without_the_player_is_not_judged_and_says_so() -> None:
         measured.obstacle.reason
         == "no delivery was found in this film: the player is not seen at the given release, 2.00 s"
     )
-    assert "Given by the client, but no action was measured with it: release at 2.00 s." in measured.notes
+    assert "Given, but no action was measured with it: release at 2.00 s." in measured.notes
 
 
 def test_an_unused_contact_is_named() -> None:
@@ -97,7 +97,7 @@ def test_an_unused_contact_is_named() -> None:
     poses = motions.stroke(30)
     measured = measure(poses, [poses], "batting", [GivenEvent(CONTACT, 0.2)])
     assert not any(event.given for event in measured.events)
-    assert "Given by the client, but no action was measured with it: front foot down at 0.20 s." in measured.notes
+    assert "Given, but no action was measured with it: front foot down at 0.20 s." in measured.notes
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from services.analyzer.coaching.summary import compose
 from services.analyzer.knowledge import loader
 from services.analyzer.knowledge.loader import Guidance, GuidanceError, Mark, Severity, Shared, StatedMark, read, shared
 from services.naming import DISCIPLINES
-from testing.data.reports import with_margins
+from testing.data.reports import GIVEN_THROW, with_margins
 
 # The promised thresholds: batting, bowling, wicketkeeping, fielding.
 PROMISED = {
@@ -30,14 +30,14 @@ RANK = {None: 0, "low": 1, "medium": 2, "high": 3}
 
 
 def measurements(confidence: float = 0.9, rate: float = 100.0, **scores: float) -> Measurements:
-    """All metrics at these scores; those not named are absent."""
+    """All metrics at these scores; those not named are absent. The client gives the moment of the action."""
     metrics = {
         spec.name: Metric(spec, scores[spec.name], scores[spec.name], confidence, 20, (Evidence(1.5, 0.2),))
         if spec.name in scores
         else Metric.absent(spec, "not seen")
         for spec in METRICS
     }
-    return Measurements(metrics, [], Side.LEFT, None, rate, Reliability.HIGH, 1)
+    return Measurements(metrics, [], Side.LEFT, None, rate, Reliability.HIGH, 1, repetitions=(GIVEN_THROW,))
 
 
 def severity(discipline: str, code: str, metric: str, score: float) -> str | None:
@@ -217,12 +217,30 @@ def test_a_low_detection_rate_replaces_the_findings() -> None:
 
 
 def test_a_finding_of_low_confidence_is_worded_as_a_possibility() -> None:
-    """Its numbers stay the same."""
-    sure = find(measurements(0.9, head_stability_score=0.4), "batting").findings[0]
-    unsure = find(measurements(0.3, head_stability_score=0.4), "batting").findings[0]
-    assert unsure.title.startswith(shared().hedge)
-    assert not sure.title.startswith(shared().hedge)
-    assert sure.severity == unsure.severity
+    """Its number stays the same; a possibility is no matter of urgency, and gives no low level."""
+    others = {"balance_drift_score": 0.9, "elbow_drop_score": 0.9}
+    measured = measurements(0.9, head_stability_score=0.2, **others)
+    sure = find(measured, "batting")
+    unsure = find(_with_confidence(measured, "head_stability_score", 0.3), "batting")
+    assert unsure.findings[0].title.startswith(shared().hedge)
+    assert not sure.findings[0].title.startswith(shared().hedge)
+    assert sure.findings[0].value == unsure.findings[0].value
+    assert (sure.findings[0].severity, sure.overall_level) == ("high", "low")
+    assert (unsure.findings[0].severity, unsure.overall_level) == ("medium", "medium")
+
+
+def test_numbers_that_are_too_unsure_to_praise_are_too_unsure_to_blame() -> None:
+    """An unsure fault beside no two sure numbers is no level, whichever way it points; a sure one is."""
+    for scores in ({"head_stability_score": 0.2}, {"head_stability_score": 0.2, "balance_drift_score": 0.9}):
+        found = find(measurements(0.3, **scores), "batting")
+        assert (found.overall_level, found.findings) == (None, ())
+        assert "numbe" in (found.not_assessed_reason or "")
+        assert find(measurements(0.9, **scores), "batting").overall_level == "low"
+
+
+def _with_confidence(measured: Measurements, name: str, confidence: float) -> Measurements:
+    metrics = {**measured.metrics, name: replace(measured.metrics[name], confidence=confidence)}
+    return replace(measured, metrics=metrics)
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import pytest
 
-from services.analyzer.biomechanics.events import SIGNED
 from services.analyzer.biomechanics.model import Measurements
 from services.analyzer.coaching.findings import find
 from services.analyzer.coaching.model import Findings, Report
@@ -74,8 +73,7 @@ def test_the_sentences_are_the_approved_ones() -> None:
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 def test_a_level_is_that_of_its_case(discipline: str, name: str) -> None:
     """Its first word, with the numbers that decide it."""
-    unproven = name == "high" and discipline not in SIGNED  # a fault is named as a possibility, and nothing is praised
-    expected = "Not assessed" if name == "not seen enough" or unproven else f"{name.capitalize()}: "
+    expected = "Not assessed" if name == "not seen enough" else f"{name.capitalize()}: "
     assert case(discipline, name).level.startswith(expected)
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -41,6 +42,7 @@ from services.analyzer.report.plots import action_plots
 from services.analyzer.report.tables import nearest_to_marks, number_rows
 from services.naming import DISCIPLINES
 from services.rules.numbers import format_value
+from services.rules.options import Correction
 from testing.data import motions
 from testing.data.reports import HOSTILE, fullest, key_frame, page, result_of, strokes, with_margins
 
@@ -289,6 +291,19 @@ def test_every_event_has_a_caption() -> None:
         assert words in [caption for moment in moments(result) for caption in moment.captions]
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_a_possible_throw_is_never_named_as_a_fact(given: bool) -> None:
+    """Neither in a plot nor in the player's list; a given one is."""
+    poses = motions.stroke(30)
+    measured = measure(poses, [poses], "fielding")
+    measured = replace(measured, events=[Event(EventName.THROW, 1.65, 0.9, given=given)])
+    words = "throw" if given else "throw?"
+    [plot, *_] = action_plots(measured.traces[0], measured, {})
+    assert [event.label for event in plot.events] == [words]
+    html = render(result_of(measured, "fielding", poses), poses, metadata=Metadata("fielding"))
+    assert re.findall(r"</button>\s+(throw\??)", html) == [words]
+
+
 def test_a_plot_shows_the_number_and_its_mark() -> None:
     """The lowest point of the knee's curve is the knee's number; the mark is the threshold in degrees."""
     poses = motions.stroke(30, knee_deg=110)
@@ -369,12 +384,11 @@ def test_a_film_that_is_not_assessed_has_no_score_and_no_mark() -> None:
     assert "no number has a score or a mark" in words
 
 
-def test_the_correction_names_the_job_where_it_is_known() -> None:
-    """Elsewhere it names the option alone, and never a word in place of the id."""
-    assert "crease reanalyze 3f2504e0 --event fastest_hands=" in fullest(job_id="3f2504e0")
-    unknown = fullest()
-    assert "reanalyze" not in unknown
-    assert "Analyse the film again with <code>--event fastest_hands=" in unknown
+def test_the_correction_of_a_moment_names_its_control_of_the_page() -> None:
+    """A coach has a page, and no command line."""
+    words = unescape(fullest())
+    assert f"Give the right moment, and everything is measured again: {Correction.MOMENT.place}." in words
+    assert "reanalyze" not in words
 
 
 def test_lengths_are_in_centimetres_too_where_the_height_is_known() -> None:
@@ -385,6 +399,59 @@ def test_lengths_are_in_centimetres_too_where_the_height_is_known() -> None:
     assert row.shown == "0.140 ± 0.010 body lengths (20 ± 1 cm)"
     [plain] = number_rows([metric], {})
     assert plain.shown == "0.140 ± 0.010 body lengths"
+
+
+def test_no_length_in_centimetres_claims_to_be_exact() -> None:
+    """A height is known to a centimetre; the mark and the picture speak of centimetres as the number does."""
+    measured = with_margins("batting", head_stability_score=0.1, balance_drift_score=0.1)
+    exact = [replace(metric, random_error=0.0004) for metric in measured.present()]
+    marks = {spec.name: guidance("batting").mark(spec.name) for spec in METRICS}
+    for row in number_rows(exact, marks, 150.0):
+        assert re.search(r"\(\d+ ± [1-9]\d* cm\)$", row.shown)
+        assert re.search(r"body lengths \(\d+ cm\) or less$", row.mark or "")
+    frame = key_frame(motions.stroke(30), 1.4)
+    [knee] = frame.annotations
+    head = replace(knee, spec=HEAD_STABILITY, value=0.2)
+    shown = picture(replace(frame, annotations=(knee, head)), 0, 180.0)
+    assert [each.label for each in shown.annotations] == ["140°", "28 cm"]
+    assert "head 0.20 body lengths (28 cm) off its mean place" in shown.numbers
+    assert "cm" not in picture(replace(frame, annotations=(knee, head)), 0).alt
+
+
+def test_a_picture_names_a_finding_once() -> None:
+    """Its title, and not its worst moment too."""
+    whole, _, measured = strokes()
+    result = result_of(measured, "batting", whole)
+    found = [finding.metric for finding in result.findings.findings]
+    captions = [caption for moment in moments(result) for caption in moment.captions]
+    assert found
+    for spec in found:
+        assert spec
+        assert spec.worst_moment
+        assert spec.worst_moment.caption not in captions
+
+
+def test_the_reading_beside_a_ring_is_the_value_of_the_ring() -> None:
+    """Where the cursor stands on a worst moment, which lies between two samples."""
+    _, _, measured = strokes()
+    trace = measured.traces[0]
+    plots = {plot.spec.name: plot for plot in action_plots(trace, measured, {})}
+    seen = 0
+    for name, plot in plots.items():
+        for moment in measured.everything[name].evidence:
+            if trace.start <= moment.time_seconds <= trace.end:
+                nearest = min(plot.readout, key=lambda at: abs(at[0] - moment.time_seconds))
+                assert nearest == pytest.approx(moment, abs=0.0006)
+                seen += 1
+    assert seen > 1
+
+
+def test_advice_about_a_film_is_nothing_to_say_to_a_player() -> None:
+    """It has no priority among a player's faults either."""
+    html = page(motions.undetected(30))
+    assert "How to film" in html
+    assert "<h4>Say</h4>" not in html
+    assert "high priority" not in html
 
 
 def test_labels_lie_inside_their_picture_and_not_on_one_another() -> None:

@@ -50,19 +50,24 @@ def joined(suffix: str, codec: str = "libx264") -> Callable[[Path], Path]:
     return write
 
 
+def write_old(path: Path, codec: str, pixels: str, options: dict[str, str] | None = None) -> Path:
+    """A recording of one second in a container of old cameras."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=30, options={"g": "10", "qmin": "1", "qmax": "2"} | (options or {}))
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
+        for number in range(30):
+            frame = VideoFrame.from_ndarray(picture(number), format="rgb24")
+            out.mux(stream.encode(frame.reformat(format=pixels)))
+        out.mux(stream.encode())
+    return path
+
+
 def joined_old(suffix: str, codec: str, pixels: str) -> Callable[[Path], Path]:
-    """The same in a container of old cameras."""
+    """Two such recordings, byte by byte."""
 
     def write(folder: Path) -> Path:
-        one, both = folder / f"one.{suffix}", folder / f"both.{suffix}"
-        with av.open(str(one), "w") as out:
-            stream = out.add_stream(codec, rate=30, options={"g": "10", "qmin": "1", "qmax": "2"})
-            assert isinstance(stream, VideoStream)
-            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
-            for number in range(30):
-                frame = VideoFrame.from_ndarray(picture(number), format="rgb24")
-                out.mux(stream.encode(frame.reformat(format=pixels)))
-            out.mux(stream.encode())
+        one, both = write_old(folder / f"one.{suffix}", codec, pixels), folder / f"both.{suffix}"
         both.write_bytes(2 * one.read_bytes())
         return both
 
@@ -70,8 +75,7 @@ def joined_old(suffix: str, codec: str, pixels: str) -> Callable[[Path], Path]:
 
 
 def plain_mpeg(folder: Path) -> Path:
-    joined_old("mpg", "mpeg2video", "yuv420p")(folder)
-    return folder / "one.mpg"
+    return write_old(folder / "one.mpg", "mpeg2video", "yuv420p")
 
 
 def joined_later(folder: Path) -> Path:
@@ -234,6 +238,11 @@ def plain(name: str, codec: str = "libx264") -> Callable[[Path], Path]:
     return lambda folder: write_clip(folder / name, even(30, 30), codec=codec, options=NO_REORDERING)
 
 
+def reordered(codec: str) -> Callable[[Path], Path]:
+    """An AVI whose frames are stored in another order than shown: the container has no presentation stamps."""
+    return lambda folder: write_old(folder / "one.avi", codec, "yuv420p", {"bf": "2"})
+
+
 FILMS = {
     "trimmed": Film(edited((1.5, 0.25, 1)), 1.5, 45),
     "trimmed, uneven": Film(uneven_and_trimmed, 1.5, 32),
@@ -256,6 +265,8 @@ FILMS = {
     "joined TS, two cameras": Film(joined_cameras, 1.0, 30, "Another recording was joined"),
     "joined MPEG": Film(joined_old("mpg", "mpeg2video", "yuv420p"), 2.0, 60, "time begins again at 1.0 s"),
     "joined AVI": Film(joined_old("avi", "mjpeg", "yuvj420p"), 1.0, 30, "Another recording was joined"),
+    "AVI with B-frames": Film(reordered("libx264"), 1.0, 30),
+    "AVI with B-frames, Xvid": Film(reordered("mpeg4"), 1.0, 30),
     "joined Matroska": Film(joined("mkv"), 2.0, 60, "time begins again at 1.0 s"),
     "joined MP4": Film(joined("mp4"), 1.0, 30, "Another recording was joined"),
     "interlaced": Film(interlaced, 1.0, 60, "interlaced"),
@@ -297,6 +308,15 @@ def test_a_film_of_every_kind_has_the_right_frames_times_and_note(kind: str, tmp
     notes = " ".join(film_notes(video, losses.resized_seconds))
     assert film.note in notes
     assert bool(notes) == bool(film.note)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FILMS if "B-frames" in kind])
+def test_reordered_frames_are_read_in_the_order_of_a_player(kind: str, tmp_path: Path) -> None:
+    """All of them, also from the middle."""
+    video = probe(FILMS[kind].write(tmp_path), Limits())
+    assert shown(video)[0] == list(range(30))
+    some = pictures(video, np.arange(10, 30, 3), Limits(), Losses())
+    assert [number_of(one.rgb) for one in some] == list(range(10, 30, 3))
 
 
 def test_joined_recordings_follow_each_other_on_one_clock(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from crease.jobs.v1.session_pb2 import Session
 from services.cli.commands.library import listing
 from services.cli.ui import console, job_results
 from services.rules import printable
+from services.rules.options import Correction
 
 RESULTS: dict[str, Any] = {
     "metrics": {
@@ -100,13 +101,35 @@ def test_a_result_that_is_not_assessed_has_no_level(screen: io.StringIO) -> None
 
 def test_a_view_that_the_film_contradicts_is_said(screen: io.StringIO) -> None:
     """As the analyzer words it."""
-    sentence = "The session gives the view as side, but the film looks filmed along the pitch, and is measured so."
+    sentence = "The film was sent as filmed from the side, but it looks filmed along the pitch, and is measured so."
     results = json.loads(json.dumps(RESULTS))
     results.setdefault("pose", {}).setdefault("pose_summary", {})["view_contradiction"] = sentence
     contradicted = Job(job_id="j-1", status=JOB_STATUS_DONE, stage="DONE", progress_pct=100)
     json_format.ParseDict(results, contradicted.results)
     job_results.print_results(contradicted)
     assert sentence in " ".join(screen.getvalue().split())
+
+
+@pytest.mark.parametrize("correction", Correction)
+def test_a_remedy_of_the_page_has_its_command(screen: io.StringIO, correction: Correction) -> None:
+    """The summary names a control of the page; the terminal names the option that does the same."""
+    results = json.loads(json.dumps(RESULTS))
+    results["report"]["summary"] = f"Not assessed: it is unclear. Say it: {correction.place}."
+    unclear = Job(job_id="j-1", status=JOB_STATUS_DONE, stage="DONE", progress_pct=100)
+    json_format.ParseDict(results, unclear.results)
+    job_results.print_results(unclear)
+    assert f"crease reanalyze j-1 {correction.option}" in " ".join(screen.getvalue().split())
+
+
+def test_each_person_who_may_be_the_player_has_a_command(screen: io.StringIO) -> None:
+    """The page shows them with buttons."""
+    results = json.loads(json.dumps(RESULTS))
+    people = {"candidates": [[0.5, 0.3, 0.2, 0.5], [0.1, 0.2, 0.25, 0.6]]}
+    results.setdefault("pose", {}).setdefault("pose_summary", {})["athlete"] = people
+    asked = Job(job_id="j-1", status=JOB_STATUS_DONE, stage="DONE", progress_pct=100)
+    json_format.ParseDict(results, asked.results)
+    job_results.print_results(asked)
+    assert "Person 2: crease reanalyze j-1 --athlete-box 0.10,0.20,0.25,0.60" in " ".join(screen.getvalue().split())
 
 
 def test_an_absent_metric_has_its_reason(screen: io.StringIO) -> None:

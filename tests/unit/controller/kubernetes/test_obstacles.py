@@ -37,8 +37,12 @@ NOT_PREPARED = {
 }  # fmt: skip
 # What the analyzer's container waits for: reason, message, and whether the kubelet overcomes it by itself.
 WAITING = {
-    "the container cannot be created": ("CreateContainerError", "failed to reserve container name", START_ERROR),
-    "the container cannot be run": ("RunContainerError", "exec: no such device: nvidia0", START_ERROR),
+    "the runtime holds the container's name": ("CreateContainerError", "failed to reserve container name", DELAYED),
+    "the image has no command": ("CreateContainerError", "failed to generate spec: no command specified", START_ERROR),
+    "the GPU's hook fails": ("RunContainerError", "error running hook #0: nvidia-container-cli: device error", DELAYED),
+    "the command cannot be executed": (
+        "RunContainerError", 'exec: "crease": executable file not found in $PATH', START_ERROR,
+    ),
     "the registry's certificate is unknown": (
         "ErrImagePull", "tls: failed to verify certificate: x509: certificate signed by unknown authority", DELAYED,
     ),

@@ -29,7 +29,7 @@ def test_a_swing_of_the_run_up_is_no_delivery() -> None:
     assert find_deliveries(find_passages(poses)) == []
     [seen] = find_passages(poses)
     assert seen.confidence == 0
-    assert weakest(seen.signs).name == "arm sweeps over the top"
+    assert weakest(seen.signs).name == "the arm sweeps over the top"
 
 
 def test_hands_that_stay_together_bowl_nothing() -> None:
@@ -91,4 +91,4 @@ def test_a_reversed_film_has_no_delivery() -> None:
     passages = find_passages(backwards)
     assert passages
     assert find_deliveries(passages) == []
-    assert {weakest(passage.signs).name for passage in passages} == {"feet point the way of travel"}
+    assert {weakest(passage.signs).name for passage in passages} == {"the feet point the way of travel"}
