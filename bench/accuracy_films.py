@@ -295,10 +295,13 @@ def on_rendered_films() -> Iterator[Claim]:
         yield Claim(f"rendered films, all ways: {event}, RMS", worst([rms]), bound, "ms", f"{len(errors)} moments")
     for words, found in varied.items():
         off = [each for one, other in zip(found, plain, strict=True) for each in _changes(one, other)]
-        beyond = [f"{film} {name} {100 * change:.0f} %" for film, name, change in off if change > 0.05]
-        yield Claim(
-            f"rendered films, {words}: scored numbers over 5 % off", len(beyond), 0, f"of {len(off)}", ", ".join(beyond)
-        )
+        beyond = [
+            f"{film} {name} {100 * change:.0f} %, {scatters:.1f}"
+            for film, name, change, scatters in off
+            if change > 0.05 and scatters > 1
+        ]
+        name = f"rendered films, {words}: scored numbers over 5 % and one scatter of the difference off"
+        yield Claim(name, len(beyond), 0, f"of {len(off)}", ", ".join(beyond))
     deviations = list(_in_errors(plain))
     for most, expected in ((1, 68), (2, 95)):
         beyond = [f"{name} {deviation:.1f}" for name, deviation in deviations if deviation > most]
@@ -335,14 +338,16 @@ def _contact_errors(found: Iterable[Answer]) -> list[float]:
     ]
 
 
-def _changes(one: Answer, other: Answer) -> Iterator[tuple[str, str, float]]:
-    """(film, number, share) by which scored numbers of two ways differ; of films that are judged both ways."""
+def _changes(one: Answer, other: Answer) -> Iterator[tuple[str, str, float, float]]:
+    """Film, number, share and scatters by which scored numbers of two ways differ, for films judged both ways."""
     if not (one.is_judged and other.is_judged):
         return
-    reference = other.numbers()
+    given, reference = one.numbers(), other.numbers()
     for name in one.results["metrics"]:
-        if name in reference and name in (given := one.numbers()):
-            yield one.film.path.stem, name, abs(given[name][0] / reference[name][0] - 1)
+        if name in reference and name in given:
+            value, true = given[name][0], reference[name][0]
+            scatter = np.hypot(one.summary["scatter"][name], other.summary["scatter"][name])
+            yield one.film.path.stem, name, abs(value / true - 1), abs(value - true) / scatter
 
 
 def as_rigged(true: dict[str, Any], discipline: str) -> Measurements:

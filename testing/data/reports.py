@@ -94,7 +94,7 @@ def _metric(spec: MetricSpec, discipline: str, margin: float) -> Metric:
     values, scores = zip(*guide.scales[spec.name].points, strict=True)
     order = np.argsort(scores)
     value = float(np.interp(score, np.array(scores)[order], np.array(values)[order]))
-    return Metric(spec, value, score, 0.9, 20, (Evidence(1.5, value),), scatter=abs(value) / 20)
+    return Metric(spec, value, score, 0.9, 20, (Evidence(1.5, value),), random_error=abs(value) / 20)
 
 
 def picture(seed: int) -> bytes:
@@ -142,7 +142,7 @@ def fullest(**metadata: Any) -> str:
     measures = {
         name: metric
         if metric.value is not None or Discipline.BOWLING not in metric.spec.disciplines
-        else Metric(metric.spec, 0.5, None, 0.9, 9, (Evidence(1.4, 0.5),), scatter=0.1)
+        else Metric(metric.spec, 0.5, None, 0.9, 9, (Evidence(1.4, 0.5),), random_error=0.1)
         for name, metric in measured.measures.items()
     }
     result = result_of(replace(measured, metrics=metrics, measures=measures), "batting", whole)

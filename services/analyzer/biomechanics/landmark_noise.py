@@ -6,6 +6,7 @@ This is simulation extrapolation (Cook and Stefanski 1994). The mean shift over 
 bias, their spread its random error.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -55,8 +56,14 @@ def replicates(poses: Poses) -> Iterator[Poses]:
 
 
 def noise_error(value: float, replicate_values: list[float]) -> float:
-    """Bias and random error of a value together, in its unit, from its values in the replicates."""
-    if len(replicate_values) < 2:
+    """Bias and random error of a value together, in its unit, from its values in the replicates.
+
+    The replicates have three times the value's own noise variance on top of it, and a bias grows with the variance: a
+    third of their mean shift is the value's own bias. The shift of a few replicates is random too; that part is left
+    out, because the spread holds it.
+    """
+    if (n := len(replicate_values)) < 2:
         return 0.0
-    bias, spread = np.mean(replicate_values) - value, np.std(replicate_values, ddof=1) / DOUBLING
-    return float(np.hypot(bias, spread))
+    shift, spread = float(np.mean(replicate_values)) - value, float(np.std(replicate_values, ddof=1))
+    bias = math.sqrt(max(0.0, shift**2 - spread**2 / n)) / DOUBLING**2
+    return math.hypot(bias, spread / DOUBLING)

@@ -12,9 +12,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from statistics import median, stdev
+from statistics import fmean, median, stdev
 
-from services.analyzer.biomechanics.action_window import ActionWindow, find_windows, in_replicate
+from services.analyzer.biomechanics.action_window import ActionWindow, find_windows, in_replicate, with_moved_moments
 from services.analyzer.biomechanics.actions.evidence import CLEAR_EVIDENCE
 from services.analyzer.biomechanics.actions.shots import split_shots
 from services.analyzer.biomechanics.actions.sight import SIGHT
@@ -59,7 +59,7 @@ FEWEST_FRAMES = 5
 # use.
 UNJUDGED_CONFIDENCE = 0.4
 HIGH_RELIABILITY_PERCENT = 80
-# A number is absent if its error is over 2.5 times the typical one, or under half of the replicates give a value.
+# A number is absent if its error is too large, or under half of the replicates give a value.
 MOST_TIMES_TYPICAL, LEAST_SHARE_OF_REPLICATES = 2.5, 0.5
 UNSTEADY = "too uncertain in this film: a frame more or less, or the joints' jitter, moves it far"
 
@@ -229,12 +229,17 @@ def _is_given(action: Action | Missing) -> bool:
 
 
 def _read_all(window: ActionWindow, obstacle: Obstacle | None) -> dict[str, Reading | Missing]:
-    """Each number of one action, with the error that landmark noise adds; without an action the obstacle is why."""
+    """Each number of one action, with the errors that noise and moments add; without an action the obstacle is why."""
     if not window.is_measured and obstacle:
         return {name: Missing(spec.absent_reason or obstacle.reason) for name, spec in SPECS.items()}
     copies = [in_replicate(window, poses) for poses in replicates(window.poses)]
+    moved = with_moved_moments(window)
     return {
-        name: _with_noise_error(_read(spec, window), [_read(spec, copy) for copy in copies])
+        name: _with_film_errors(
+            _read(spec, window),
+            [_read(spec, copy) for copy in copies],
+            [(_read(spec, earlier), _read(spec, later)) for earlier, later in moved],
+        )
         for name, spec in SPECS.items()
     }
 
@@ -245,18 +250,35 @@ def _read(spec: MetricSpec, window: ActionWindow) -> Reading | Missing:
     return NO_DELIVERY if Discipline.BOWLING in spec.disciplines else NO_STROKE
 
 
-def _with_noise_error(reading: Reading | Missing, copies: list[Reading | Missing]) -> Reading | Missing:
+def _with_film_errors(
+    reading: Reading | Missing,
+    copies: list[Reading | Missing],
+    moved: list[tuple[Reading | Missing, Reading | Missing]],
+) -> Reading | Missing:
     """The reading with its total error; Missing if that is too large for the number to be useful.
 
-    copies: the readings of the replicates; empty if the landmark noise is negligible.
+    copies: the readings of the replicates; empty if the landmark noise is negligible. moved: for each moment, the
+    readings with it earlier and later.
     """
     if isinstance(reading, Missing):
         return reading
     values = [copy.value for copy in copies if isinstance(copy, Reading)]
-    error = math.hypot(reading.error, reading.moment_error, noise_error(reading.value, values))
-    if len(values) < LEAST_SHARE_OF_REPLICATES * len(copies) or error > MOST_TIMES_TYPICAL * reading.error:
+    moments = [_moment_error(reading.value, pair) for pair in moved]
+    error = math.hypot(reading.error, reading.film_error, noise_error(reading.value, values), *moments)
+    most = MOST_TIMES_TYPICAL * reading.error if reading.most_error is None else reading.most_error
+    if len(values) < LEAST_SHARE_OF_REPLICATES * len(copies) or error > most:
         return Missing(UNSTEADY)
     return replace(reading, error=error)
+
+
+def _moment_error(value: float, pair: tuple[Reading | Missing, Reading | Missing]) -> float:
+    """Standard deviation of a value by the error of one of its moments.
+
+    The root mean square of its changes as the moment is one standard deviation earlier and later: these two points have
+    the mean and the variance of the moment's error (Julier and Uhlmann 1997).
+    """
+    changes = [(reading.value - value) ** 2 for reading in pair if isinstance(reading, Reading)]
+    return math.sqrt(fmean(changes)) if changes else 0.0
 
 
 def _combine(spec: MetricSpec, measured: list[_MeasuredWindow], scale: Scale | None, most_confidence: float) -> Metric:
@@ -266,7 +288,7 @@ def _combine(spec: MetricSpec, measured: list[_MeasuredWindow], scale: Scale | N
     if not found:
         return Metric.absent(spec, next(reading.reason for reading in readings if isinstance(reading, Missing)))
     values = [reading.value for reading in found]
-    value, error = median(values), median(reading.error for reading in found)
+    value, error, actions_error = median(values), median(reading.error for reading in found), 0.0
     if error > spec.useful_error:
         most_confidence = min(most_confidence, UNJUDGED_CONFIDENCE)
     if len(found) == 1:
@@ -275,8 +297,7 @@ def _combine(spec: MetricSpec, measured: list[_MeasuredWindow], scale: Scale | N
         evidence = [Evidence(reading.moments[0].time_seconds, reading.value) for reading in found if reading.moments]
         if scale:
             evidence.sort(key=lambda moment: scale.score(moment.value))
-        # The median's own standard error.
-        error = math.hypot(error, MEDIAN_PER_MEAN_ERROR * stdev(values) / math.sqrt(len(values)))
+        actions_error = MEDIAN_PER_MEAN_ERROR * stdev(values) / math.sqrt(len(values))
     return Metric(
         spec,
         value=round(value, 4),
@@ -284,7 +305,8 @@ def _combine(spec: MetricSpec, measured: list[_MeasuredWindow], scale: Scale | N
         confidence=round(min(median(reading.confidence for reading in found), most_confidence), 2),
         frames_used=sum(reading.frames for reading in found),
         evidence=tuple(Evidence(round(time, 3), round(value, 4)) for time, value in evidence),
-        scatter=round(error, 4),
+        random_error=round(error, 4),
+        actions_error=round(actions_error, 4),
     )
 
 

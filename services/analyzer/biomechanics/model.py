@@ -59,9 +59,10 @@ class Reading:
     """One number in one action.
 
     moments: worst first; none if the number has no moment. frames: detected frames in the window. confidence: 0..1.
-    error: standard deviation over films of one movement, in the number's unit. moment_error: the part of the error
-    that comes from a moment that is off. joints: what the number was computed from, over time; annotations draw these.
-    curve: the series that the number is taken from; None for a number of one moment.
+    error: standard deviation of the pose model's part, in the number's unit. film_error: what this film adds to it.
+    joints: what the number was computed from, over time; annotations draw these.
+    curve: the series that the number is taken from; None for a number of one moment. most_error: with a larger one the
+    number is absent; None for 2.5 times `error`.
     """
 
     value: float
@@ -71,7 +72,8 @@ class Reading:
     error: float
     joints: tuple[MeasuredJoints, ...]
     curve: Curve | None = None
-    moment_error: float = 0.0
+    film_error: float = 0.0
+    most_error: float | None = None
 
 
 class AnnotationKind(Enum):
@@ -164,7 +166,8 @@ class Metric:
     """One number of a video. `value` is None exactly if `absent_reason` is set.
 
     score: 0..1, 1 is best; None without a value or a scale. confidence: 0..1. evidence: worst moment first.
-    scatter: standard deviation over films of one movement, in the number's unit; None without a value.
+    random_error: standard deviation over films of these actions, in the number's unit; None without a value.
+    actions_error: standard error of the median over the actions, which differ; 0 for one action.
     """
 
     spec: MetricSpec
@@ -174,7 +177,8 @@ class Metric:
     frames_used: int
     evidence: tuple[Evidence, ...] = ()
     absent_reason: str | None = None
-    scatter: float | None = None
+    random_error: float | None = None
+    actions_error: float = 0.0
 
     @classmethod
     def absent(cls, spec: MetricSpec, reason: str) -> "Metric":
@@ -183,8 +187,13 @@ class Metric:
 
     @property
     def error(self) -> float | None:
-        """The stated error: how far the number typically is from the truth, by its scatter and the model's bias."""
-        return None if self.scatter is None else round(math.hypot(self.scatter, self.spec.bias), 4)
+        """The stated error: how far the number typically is from that of the same actions' true joints."""
+        return None if self.random_error is None else round(math.hypot(self.random_error, self.spec.bias), 4)
+
+    @property
+    def scatter(self) -> float | None:
+        """Standard deviation over films of the player: other actions, and the same bias of the model."""
+        return None if self.random_error is None else round(math.hypot(self.random_error, self.actions_error), 4)
 
     @property
     def unit(self) -> Unit:

@@ -16,7 +16,7 @@ from services.analyzer.biomechanics.events import Action
 from services.analyzer.biomechanics.filtering import lowpass, resample
 from services.analyzer.biomechanics.foot_contact import Missing
 from services.analyzer.biomechanics.kinematics import FOOT, HEAD, SIDES, both_sides, feet, foot, head, middle
-from services.analyzer.biomechanics.metrics.unscored import moment_error, reading, stature, value_at
+from services.analyzer.biomechanics.metrics.unscored import reading, stature, value_at
 from services.analyzer.biomechanics.model import Reading
 from services.analyzer.pose.landmarks import Poses
 
@@ -27,8 +27,6 @@ NEAR_TOP = 0.9
 # The toes show the off side if they lie this share of a body beside the heels.
 CLEARLY_ASIDE_BODIES = 0.02
 OFF_SIDE_NOT_SEEN = Missing("the feet do not show where the off side is")
-# Typical error of the bottom of the swing in seconds.
-BOTTOM_ERROR_SECONDS = 0.033
 # Typical errors, measured in docs/metrics.md: bodies, statures, degrees, seconds.
 HEAD_ERROR, HEIGHT_ERROR, BASE_ERROR, LEAN_ERROR_DEG, PATH_ERROR, DOWNSWING_ERROR = 0.03, 0.04, 0.02, 4.0, 0.07, 0.07
 
@@ -89,8 +87,7 @@ def _at_bottom(window: ActionWindow, values: Floats, joints: Sequence[str], erro
     if isinstance(action := _stroke(window), Missing):
         return action
     bottom = action.landed_by
-    changes = moment_error(lambda at: value_at(window.poses, values, at), bottom, BOTTOM_ERROR_SECONDS)
-    return reading(window, value_at(window.poses, values, bottom), bottom, joints, error, changes)
+    return reading(window, value_at(window.poses, values, bottom), bottom, joints, error)
 
 
 def _towards_off_side(window: ActionWindow, values: Floats, joints: Sequence[str], error: float) -> Reading | Missing:

@@ -32,6 +32,7 @@ from services.analyzer.biomechanics.kinematics import (
 )
 from services.analyzer.biomechanics.metrics.scored import (
     FRONT_LEG_LOST,
+    KNEE_ERROR_DEG,
     LEAST_VISIBILITY,
     NOT_SIDE_ON,
     joints_over_time,
@@ -56,11 +57,13 @@ LOWEST_ELBOW_RATE_FPS = 19.5  # the arm takes a tenth of a second from level to 
 TOO_FEW_FOR_AN_ELBOW = "too few frames: under 20 a second around the action"
 NO_DELIVERY = Missing("no delivery")
 
-# Typical errors of moments in seconds: a number that changes fast at a moment has the moment's error in it.
-CONTACT_ERROR_SECONDS, RELEASE_ERROR_SECONDS = 0.033, 0.015
 # Typical errors, measured in docs/metrics.md: statures, 1/s, degrees.
 STRIDE_ERROR, HEIGHT_ERROR, TREND_ERROR = 0.02, 0.035, 0.15
-KNEE_ERROR_DEG, KNEE_CHANGE_ERROR_DEG, LEAN_ERROR_DEG = 4.0, 6.0, 5.0
+LEAN_ERROR_DEG = 5.0
+# The model misses the knee's angle by one bias all through an action: its change is off by no more.
+KNEE_CHANGE_ERROR_DEG = 3.0
+# With an error of more degrees the front knee at a moment, and its change, are absent.
+MOST_KNEE_ERROR_DEG, MOST_KNEE_CHANGE_ERROR_DEG = 10.0, 15.0
 
 
 def stride_length(window: ActionWindow) -> Reading | Missing:
@@ -72,13 +75,9 @@ def stride_length(window: ActionWindow) -> Reading | Missing:
     apart = np.abs(foot(window.poses, Side.LEFT) - foot(window.poses, Side.RIGHT))[:, 0]
     contact, times = window.landing.time_seconds, window.poses.times
     width = max(MOMENT_SECONDS, 1.01 / frame_rate(window.poses))
-
-    def stride(at: float) -> float:
-        near = apart[(times >= at) & (times <= at + width)]
-        return float(np.nanmean(near)) / stature(window) if np.isfinite(near).any() else float("nan")
-
-    change = moment_error(stride, contact, CONTACT_ERROR_SECONDS)
-    return reading(window, stride(contact), contact, both_sides(*FOOT), STRIDE_ERROR, change)
+    near = apart[(times >= contact) & (times <= contact + width)]
+    stride = float(np.nanmean(near)) / stature(window) if np.isfinite(near).any() else float("nan")
+    return reading(window, stride, contact, both_sides(*FOOT), STRIDE_ERROR)
 
 
 def run_up_speed_trend(window: ActionWindow) -> Reading | Missing:
@@ -101,8 +100,7 @@ def run_up_speed_trend(window: ActionWindow) -> Reading | Missing:
     speed, trend = _speed_and_trend(window, contact)
     if abs(speed) < SLOWEST_RUN_UP_STATURES_PER_SECOND:
         return Missing("the player hardly moves across the picture before the front foot lands")
-    change = moment_error(lambda at: _speed_and_trend(window, at)[1], contact, CONTACT_ERROR_SECONDS)
-    return reading(window, trend, contact, both_sides("hip"), TREND_ERROR, change)
+    return reading(window, trend, contact, both_sides("hip"), TREND_ERROR)
 
 
 def _run_up(window: ActionWindow, end: float) -> Poses:
@@ -137,12 +135,8 @@ def release_height(window: ActionWindow) -> Reading | Missing:
     )
     ground = float(np.median(soles[leg.labels, leg.samples]))
     wrist, release = f"{window.bowling_arm}_wrist", window.action.time_seconds
-
-    def height(at: float) -> float:
-        return (ground - value_at(window.poses, window.poses.point(wrist)[:, 1], at)) / stature(window)
-
-    change = moment_error(height, release, RELEASE_ERROR_SECONDS)
-    return reading(window, height(release), release, (wrist,), HEIGHT_ERROR, change)
+    height = (ground - value_at(window.poses, window.poses.point(wrist)[:, 1], release)) / stature(window)
+    return reading(window, height, release, (wrist,), HEIGHT_ERROR)
 
 
 def trunk_lateral_flexion(window: ActionWindow) -> Reading | Missing:
@@ -162,17 +156,18 @@ def trunk_lateral_flexion(window: ActionWindow) -> Reading | Missing:
 
 def front_knee_at_contact(window: ActionWindow) -> Reading | Missing:
     """Angle of the front knee at front-foot contact, in degrees."""
-    return _knee(window, lambda contact, _: contact, KNEE_ERROR_DEG, moment=0)
+    return _knee(window, lambda contact, _: contact, KNEE_ERROR_DEG, MOST_KNEE_ERROR_DEG, moment=0)
 
 
 def front_knee_at_release(window: ActionWindow) -> Reading | Missing:
     """Angle of the front knee at release (batting: 0.3 s after contact), in degrees."""
-    return _knee(window, lambda _, release: release, KNEE_ERROR_DEG, moment=-1)
+    return _knee(window, lambda _, release: release, KNEE_ERROR_DEG, MOST_KNEE_ERROR_DEG, moment=-1)
 
 
 def front_knee_change(window: ActionWindow) -> Reading | Missing:
     """Angle of the front knee at release less that at contact, in degrees; negative if the knee gives way."""
-    return _knee(window, lambda contact, release: release - contact, KNEE_CHANGE_ERROR_DEG, moment=-1)
+    change, most = KNEE_CHANGE_ERROR_DEG, MOST_KNEE_CHANGE_ERROR_DEG
+    return _knee(window, lambda contact, release: release - contact, change, most, moment=-1)
 
 
 def elbow_extension(window: ActionWindow) -> Reading | Missing:
@@ -205,7 +200,7 @@ def elbow_extension(window: ActionWindow) -> Reading | Missing:
 
 
 def _knee(
-    window: ActionWindow, value_of: Callable[[float, float], float], error: float, moment: int
+    window: ActionWindow, value_of: Callable[[float, float], float], error: float, most_error: float, moment: int
 ) -> Reading | Missing:
     """A number from the front knee's angles at contact and at release. moment: index of the sample that shows it."""
     standing = standing_knee(window)
@@ -222,6 +217,7 @@ def _knee(
         confidence=confidence,
         error=error * window.coarseness,
         joints=joints_over_time(knee),
+        most_error=most_error * window.coarseness,
     )
 
 
@@ -234,24 +230,14 @@ def _ends(times: Floats, values: Floats, moments: tuple[float, float], width: fl
     return start - rate * (from_start - moments[0]), end + rate * (moments[1] - to_end)
 
 
-def moment_error(value_at: Callable[[float], float], moment: float, seconds: float) -> float:
-    """Largest change of a value if its moment is `seconds` earlier or later; 0 if unknown."""
-    changes = [abs(value_at(moment + sign * seconds) - value_at(moment)) for sign in (-1, 1)]
-    return float(np.nanmax([*changes, 0.0]))
-
-
 def reading(
     window: ActionWindow,
     value: float,
     moment: float,
     joints: Sequence[str],
     error: float,
-    change: float = 0.0,
 ) -> Reading | Missing:
-    """The reading of one moment; Missing if the joints are not visible at it, or the value is not finite.
-
-    change: of the value if the moment is off by its own error.
-    """
+    """The reading of one moment; Missing if the joints are not visible at it, or the value is not finite."""
     width = max(MOMENT_SECONDS, 1.01 / frame_rate(window.poses))
     near = select_frames(window.poses, np.abs(window.poses.times - moment) <= width)
     joint_visibility = visibility(near, joints)
@@ -264,7 +250,6 @@ def reading(
         confidence=window.moment_confidence * joint_visibility,
         error=error * window.coarseness,
         joints=(MeasuredJoints(moment, tuple(joints)),),
-        moment_error=change,
     )
 
 

@@ -57,7 +57,7 @@ def test_every_place_prints_one_error_with_the_bias_of_the_pose_model(spec: Metr
     for biases, is_close in ((0.9, True), (3.0, False)):
         value = mark.value + biases * spec.bias
         score, few = guide.scales[spec.name].score(value), with_margins("batting", **others, **{spec.name: 0})
-        metric = replace(few.metrics[spec.name], value=value, score=score, scatter=0.5 * spec.bias)
+        metric = replace(few.metrics[spec.name], value=value, score=score, random_error=0.5 * spec.bias)
         measured = replace(few, metrics=few.metrics | {spec.name: metric})
         result = result_of(measured, "batting", motions.still(30))
         made = document(result)

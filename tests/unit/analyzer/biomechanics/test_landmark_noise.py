@@ -37,7 +37,7 @@ def test_an_error_grows_with_the_noise_until_the_number_is_absent() -> None:
     bowler = motions.bowler(30, elbow_deg=(150, 170))
     found = [measure(motions.noisy(bowler, share), [], "bowling") for share in (0, 0.005, 0.03)]
     clean, rough, hopeless = (each.measures["bowling_elbow_extension"] for each in found)
-    assert clean.error == 20
+    assert clean.error == pytest.approx(20, abs=0.1)  # the release adds little
     assert rough.error is not None
     assert rough.error > 20
     assert hopeless.value is None

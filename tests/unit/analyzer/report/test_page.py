@@ -393,17 +393,18 @@ def test_the_correction_of_a_moment_names_its_control_of_the_page() -> None:
 
 def test_lengths_are_in_centimetres_too_where_the_height_is_known() -> None:
     """A body length is 0.779 of the height: 0.140 of 180 cm are 20 cm."""
-    metric = replace(with_margins("batting", head_stability_score=0.0).metrics["head_stability_score"], scatter=0.01)
-    [row] = number_rows([replace(metric, value=0.14)], {}, 180.0)
+    head = with_margins("batting", head_stability_score=0.0).metrics["head_stability_score"]
+    metric = replace(head, value=0.14, random_error=0.01)
+    [row] = number_rows([metric], {}, 180.0)
     assert row.shown == "0.140 ± 0.010 body lengths (20 ± 1 cm)"
-    [plain] = number_rows([replace(metric, value=0.14)], {})
+    [plain] = number_rows([metric], {})
     assert plain.shown == "0.140 ± 0.010 body lengths"
 
 
 def test_no_length_in_centimetres_claims_to_be_exact() -> None:
     """A height is known to a centimetre; the mark and the picture speak of centimetres as the number does."""
     measured = with_margins("batting", head_stability_score=0.1, balance_drift_score=0.1)
-    exact = [replace(metric, scatter=0.0004) for metric in measured.present()]
+    exact = [replace(metric, random_error=0.0004) for metric in measured.present()]
     marks = {spec.name: guidance("batting").mark(spec.name) for spec in METRICS}
     for row in number_rows(exact, marks, 150.0):
         assert re.search(r"\(\d+ ± [1-9]\d* cm\)$", row.shown)
