@@ -140,7 +140,8 @@ class PosePasses:
         self._box = box
         self._run: WholeClipRun | None = None
         self._open_landmarkers = ExitStack()
-        weakref.finalize(self, self._open_landmarkers.close)
+        # At the interpreter's exit MediaPipe can no longer close.
+        weakref.finalize(self, self._open_landmarkers.close).atexit = False
 
     def run_whole_clip(self, wanted: Indices, progress: Progress, *, more: bool = False) -> PoseResult:
         """Estimate the athlete in the wanted frames of the whole clip. more: keep the landmarker for a longer call.
