@@ -58,7 +58,9 @@ TOO_FEW_FOR_AN_ELBOW = "too few frames: under 20 a second around the action"
 NO_DELIVERY = Missing("no delivery")
 
 # Typical errors, measured in docs/metrics.md: statures, 1/s, degrees.
-STRIDE_ERROR, HEIGHT_ERROR, TREND_ERROR = 0.02, 0.035, 0.15
+# The stride's is the RMS over eight rendered films (0.015) and three codings of a real delivery (0.075): in one of them
+# the model misplaces the rear foot.
+STRIDE_ERROR, HEIGHT_ERROR, TREND_ERROR = 0.04, 0.035, 0.15
 LEAN_ERROR_DEG = 5.0
 # The model misses the knee's angle by one bias all through an action: its change is off by no more.
 KNEE_CHANGE_ERROR_DEG = 3.0
