@@ -6,6 +6,7 @@ import numpy as np
 
 from services.analyzer.biomechanics.model import Measurements, Metric, MetricSpec
 from services.analyzer.biomechanics.registry import SPECS
+from services.rules.changes import detectable_change
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def given(errors: list[float], where: bool = True) -> list[float]:
 def clear(pairs: list[tuple[Measurements, Measurements]]) -> tuple[int, int]:
     """How many numbers of two films of one movement differ beyond their scatter (95 %), and of how many."""
     differ = [
-        abs(a.value - b.value) > 1.96 * np.hypot(a.scatter or 0, b.scatter or 0)
+        abs(a.value - b.value) > detectable_change(a.scatter or 0, b.scatter or 0)
         for one, other in pairs
         for name in SPECS
         if (a := one.everything[name]).value is not None and (b := other.everything[name]).value is not None

@@ -1,13 +1,22 @@
 """Says what became of a number between two analyses: better, worse or no clear change, against what errors make."""
 
+import math
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
 from services.rules.numbers import Better, better, format_rounded, label, unit_words
 
+# Minimal detectable change with 95 % confidence: 1.96 standard errors of a difference. Weir, Journal of Strength and
+# Conditioning Research 19 (2005) 231-240.
+CONFIDENCE_95 = 1.96
 # `1.0 times` would read as no more than errors make.
 BARELY_BEYOND = 1.05
+
+
+def detectable_change(one_error: float, other_error: float) -> float:
+    """The largest change that the errors of two values alone make, in 95 of 100 comparisons."""
+    return CONFIDENCE_95 * math.hypot(one_error, other_error)
 
 
 class Verdict(StrEnum):
@@ -23,7 +32,7 @@ class Verdict(StrEnum):
 class Change(NamedTuple):
     """The change of one number from the first analysis to the last.
 
-    value: the last less the first. detectable: the largest change that errors alone make, in 95 of 100 comparisons.
+    value: the last less the first. detectable: by `detectable_change`.
     """
 
     name: str

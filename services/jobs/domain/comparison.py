@@ -14,12 +14,10 @@ from typing import Any
 from crease.jobs.v1 import job_pb2
 from services.jobs.domain.records import Job, Player, Session
 from services.jobs.domain.states import ResultStage
+from services.rules.changes import detectable_change
 
 NOT_MEASURED = "not measured by this analysis"
 NO_ERROR = "the error of this number was not recorded"
-# Minimal detectable change with 95 % confidence: 1.96 standard errors of a difference. Weir, Journal of Strength and
-# Conditioning Research 19 (2005) 231-240.
-CONFIDENCE_95 = 1.96
 # The quick stage samples 10 frames a second, the deep stage every frame up to 60. Two rates whose ratio is at most
 # SAME_RATE count as equal.
 QUICK_FPS, MAX_FPS, SAME_RATE = 10.0, 60.0, 1.25
@@ -175,7 +173,7 @@ def _change(name: str, one: Source, other: Source) -> job_pb2.MetricChange:
     change.value = later.value - earlier.value
     change.unit = later.unit
     change.confidence = min(earlier.confidence, later.confidence)
-    change.detectable = CONFIDENCE_95 * math.hypot(*(_scatter(*source, name) for source in (one, other)))
+    change.detectable = detectable_change(_scatter(*one, name), _scatter(*other, name))
     change.clear = abs(change.value) > change.detectable
     if earlier.HasField("score") and later.HasField("score"):
         change.score = later.score - earlier.score

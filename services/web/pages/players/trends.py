@@ -1,6 +1,5 @@
 """The numbers of one player over time, as the page draws them: each with its error, the best so far and our mark."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,13 +9,12 @@ from crease.jobs.v1.library_pb2 import Trend, TrendPoint
 from crease.jobs.v1.session_pb2 import CameraView
 from services.naming import CAMERA_VIEWS
 from services.rules import numbers
+from services.rules.changes import detectable_change
 from services.rules.numbers import Better
 
 # The drawing. BESIDE: room for the marks' value; ABOVE and BELOW: for the values and the dates.
 WIDTH, HEIGHT, BESIDE, ABOVE, BELOW = 320, 150, 16, 24, 30
 VIEWS = {CameraView.Value(f"CAMERA_VIEW_{view.upper()}"): words for view, words in CAMERA_VIEWS.items()}
-# Errors make a larger difference in 5 of 100 comparisons.
-CONFIDENCE_95 = 1.96
 DIRECTIONS = {Better.HIGHER: "up is better", Better.LOWER: "down is better"}
 
 
@@ -135,7 +133,7 @@ def _is_clear(best: TrendPoint, points: Sequence[TrendPoint]) -> bool:
     others = [point for point in points if point is not best and not point.names_others]
     other = min(others, key=lambda point: abs(point.value - best.value), default=None)
     other = other if best is points[-1] else points[-1]
-    return other is None or abs(best.value - other.value) > CONFIDENCE_95 * math.hypot(best.error, other.error)
+    return other is None or abs(best.value - other.value) > detectable_change(best.error, other.error)
 
 
 def _mark(trend: Trend, mark: float) -> str:
