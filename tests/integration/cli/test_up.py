@@ -81,10 +81,10 @@ def living(folder: Path) -> list[str]:
     for process in psutil.process_iter():
         try:
             known = f"{process.cmdline()} {process.environ()} {process.cwd()}"
+            if str(folder) in known and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(f"{process.pid} {process.cmdline()}")
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-        if str(folder) in known and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(f"{process.pid} {process.cmdline()}")
     return found
 
 
